@@ -1,0 +1,7 @@
+"""Digital pathology and MRI-histology co-registration.
+
+QuPath cells become patch maps, diffusion MRI becomes microstructure maps, the two are registered, paired,
+scored, and shown. Method: Grussu et al., Communications Medicine 2025, doi 10.1038/s43856-025-01246-2.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,111 @@
+"""Files on disk: atomic writing, JSON, and the record of how a result came to be."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from histomri import __version__
+from histomri.errors import InputError
+
+
+def require_file(path: str | Path, what: str = "file") -> Path:
+    """Return `path` as a Path, or say what is wrong with it.
+
+    Raises
+    ------
+    InputError
+        If it does not exist, is a folder, or is empty.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"no such {what}", path=path, way_out="check the spelling and the folder")
+    if path.is_dir():
+        raise InputError(f"is a folder, and a {what} was expected", path=path)
+    if path.stat().st_size == 0:
+        raise InputError(f"the {what} is empty", path=path, way_out="export it again")
+    return path
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path next to `path`; it takes the name `path` only if the block succeeds.
+
+    The temporary name ends like the final one, because many writers choose the format by suffix.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".writing-", suffix=f"-{path.name}", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes the file private; a result is as readable as any other file the user writes.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write text as UTF-8 with Unix line ends, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+    return Path(path)
+
+
+def write_json(path: str | Path, content: Any) -> Path:
+    """Write JSON, indented, atomically. NaN and infinity become null, as strict JSON has no word for them."""
+    return write_text(path, json.dumps(_strict(content), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path, what: str = "JSON file") -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    InputError
+        If it is missing, empty, not UTF-8, or not JSON; the message gives line and column.
+    """
+    path = require_file(path, what)
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError("is not a UTF-8 text file", path=path) from error
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg})", path=path
+        ) from error
+    except RecursionError as error:
+        raise InputError("is nested too deeply to be read", path=path) from error
+
+
+def provenance(sources: Iterable[str | Path] = (), parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the record that every sidecar carries: sources by name, parameters, and the version that wrote it.
+
+    Only file names are kept: folders often hold names of people or machines.
+    """
+    return {
+        "Sources": [Path(source).name for source in sources],
+        "Parameters": dict(parameters or {}),
+        "GeneratedBy": [{"Name": "histomri", "Version": __version__}],
+    }
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_strict(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy arrays and scalars
+        return _strict(value.tolist())
+    if isinstance(value, float) and value - value != 0:
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value

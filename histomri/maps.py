@@ -1,0 +1,250 @@
+"""Maps on disk: one NIfTI file per quantity, a JSON sidecar beside it, BIDS-derivative names.
+
+A map keeps in the file the index order it has in memory. Where it lies in the world is told by its affine alone
+(voxel index to RAS+ mm, the NIfTI convention), so nothing may rely on the order of the axes.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from histomri.arrays import FloatArray
+from histomri.errors import GeometryError, InputError
+from histomri.files import atomic_path, provenance, read_json, require_file, write_json
+
+Suffix = Literal["histomap", "dwimap"]
+
+# Name -> (unit, description); the contract of the sidecars.
+HISTOLOGY_MAPS: dict[str, tuple[str, str]] = {
+    "vCS": ("um", "Volume-weighted cell size"),
+    "aCS": ("um", "Arithmetic mean cell size"),
+    "sdCS": ("um", "Standard deviation of cell size"),
+    "skewCS": ("1", "Fisher-Pearson skewness of cell size"),
+    "F": ("1", "Intra-cellular area fraction"),
+    "CD": ("mm^-2", "Cell density per unit area"),
+    "CDvol": ("mm^-3", "Cell density per unit volume"),
+    "nCells": ("1", "Number of cells used"),
+    "tissueFraction": ("1", "Fraction of the patch inside the tissue or the imaged field"),
+}
+MRI_MAPS: dict[str, tuple[str, str]] = {
+    "F": ("1", "Intra-cellular signal fraction of the voxel"),
+    "fI": ("1", "Intra-cellular fraction of the tissue signal"),
+    "vCS": ("um", "Volume-weighted cell size (sphere diameter)"),
+    "CD": ("mm^-3", "Cell density per unit volume"),
+    "D0I": ("um^2/ms", "Intrinsic intra-cellular diffusivity"),
+    "DEinf": ("um^2/ms", "Extra-cellular diffusion coefficient at infinite diffusion time"),
+    "beta": ("um^2", "Extra-cellular diffusion time dependence"),
+    "S0": ("signal", "Signal without diffusion weighting"),
+    "fV": ("1", "Vascular (or free fluid) signal fraction"),
+    "T2T": ("ms", "Tissue T2"),
+    "ADC": ("um^2/ms", "Apparent diffusion coefficient"),
+    "K": ("1", "Apparent excess kurtosis"),
+    "cost": ("1", "Objective at the optimum (negative log-likelihood up to a constant, or sum of squares)"),
+    "logL": ("1", "Log-likelihood at the optimum"),
+    "BIC": ("1", "Bayesian information criterion"),
+    "AIC": ("1", "Akaike information criterion"),
+    "exit": ("1", "Exit code: 1 fitted, 2 a parameter is at its bound, 0 background, -1 failed"),
+}
+_TABLES: dict[str, dict[str, tuple[str, str]]] = {"histomap": HISTOLOGY_MAPS, "dwimap": MRI_MAPS}
+
+
+@dataclass(frozen=True)
+class Image:
+    """An array and where it lies.
+
+    Attributes
+    ----------
+    data : (I, J) or (I, J, K) ndarray
+        Values; background is NaN.
+    affine : (4, 4) ndarray
+        Voxel index (i, j, k) to world, RAS+ mm. A 2D image has k = 0.
+    """
+
+    data: FloatArray
+    affine: FloatArray
+
+    def __post_init__(self) -> None:
+        if self.data.ndim not in (2, 3):
+            raise GeometryError(f"an image has 2 or 3 axes, this one has {self.data.ndim}")
+        if np.shape(self.affine) != (4, 4) or not np.all(np.isfinite(self.affine)):
+            raise GeometryError("the affine must be a finite 4 x 4 matrix")
+        if abs(np.linalg.det(self.affine[:3, :3])) < 1e-12:
+            raise GeometryError("the affine cannot be inverted", way_out="mend the header of the image")
+
+    @property
+    def voxel_mm(self) -> FloatArray:
+        """Edge lengths of a voxel, (3,) mm."""
+        return np.asarray(np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
+
+    def slice(self, k: int) -> "Image":
+        """Return slice `k` of the third axis as a 2D image with the affine that puts it in the same place."""
+        if self.data.ndim == 2:
+            raise GeometryError("the image is two-dimensional and has no slices to choose from")
+        if not 0 <= k < self.data.shape[2]:
+            raise GeometryError(f"there is no slice {k}: slices run from 0 to {self.data.shape[2] - 1}")
+        affine = self.affine.copy()
+        affine[:, 3] = self.affine @ np.array([0.0, 0.0, k, 1.0])
+        return Image(self.data[:, :, k], affine)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Image":
+        """Read a 2D or 3D NIfTI image; a third axis of length one is dropped.
+
+        Raises
+        ------
+        InputError
+            If it is no NIfTI file, cut short, or has more than three axes.
+        """
+        image = open_nifti(path)
+        data = read_voxels(image, path)
+        while data.ndim > 3 and data.shape[-1] == 1:
+            data = data[..., 0]
+        if data.ndim == 3 and data.shape[2] == 1:
+            data = data[..., 0]
+        if data.ndim not in (2, 3):
+            raise InputError(f"has {data.ndim} axes, and a single map was expected", path=path)
+        try:
+            return cls(data, np.asarray(image.affine, dtype=float))
+        except GeometryError as error:
+            raise GeometryError(error.problem, path=path, way_out=error.way_out) from error
+
+
+def open_nifti(path: str | Path) -> Any:
+    """Open a NIfTI image without reading its voxels.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, or not an image nibabel can read.
+    """
+    path = require_file(path, "NIfTI image")
+    try:
+        return nib.load(path)
+    except (
+        nib.filebasedimages.ImageFileError,
+        nib.spatialimages.HeaderDataError,
+        OSError,
+        EOFError,
+    ) as error:
+        raise InputError(f"is not a readable NIfTI image ({error})", path=path) from error
+
+
+def read_voxels(image: Any, path: str | Path) -> FloatArray:
+    """Read the voxels of an opened image as float32, or say that the file is cut short."""
+    try:
+        return np.asarray(image.dataobj, dtype=np.float32)
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(
+            f"the voxels cannot be read, the file is cut short or damaged ({error})",
+            path=path,
+            way_out="copy it again",
+        ) from error
+
+
+def map_name(
+    param: str,
+    suffix: Suffix,
+    *,
+    sub: str | None = None,
+    model: str | None = None,
+    desc: str | None = None,
+    stat: str | None = None,
+) -> str:
+    """Return the file name of a map, for example ``sub-1_model-diffin_param-vCS_dwimap.nii.gz``.
+
+    The model's hyphens are dropped, because BIDS keeps them for separating keys from values.
+    """
+    entities = [
+        ("sub", re.sub(r"[^0-9A-Za-z]", "", sub) if sub else None),
+        ("model", model.replace("-", "") if model else None),
+        ("param", param),
+        ("stat", stat),
+        ("desc", desc),
+    ]
+    return "_".join(f"{key}-{value}" for key, value in entities if value) + f"_{suffix}.nii.gz"
+
+
+def parse_map_name(name: str) -> dict[str, str]:
+    """Return the entities of a map's file name, ``{"param": "vCS", "suffix": "histomap"}``; empty if it is none."""
+    match = re.fullmatch(r"((?:[a-z]+-[0-9A-Za-z]+_)+)(histomap|dwimap)\.nii(?:\.gz)?", name)
+    if match is None:
+        return {}
+    entities = dict(part.split("-", 1) for part in match[1].rstrip("_").split("_"))
+    return {**entities, "suffix": match[2]} if "param" in entities else {}
+
+
+def write_map(
+    path: str | Path,
+    data: FloatArray,
+    affine: FloatArray,
+    *,
+    sources: Iterable[str | Path] = (),
+    parameters: Mapping[str, Any] | None = None,
+    **sidecar: Any,
+) -> list[Path]:
+    """Write a map as float32 NIfTI (sform and qform set, mm) with its JSON sidecar; both are atomic.
+
+    Parameters
+    ----------
+    path : path-like
+        A name made by `map_name`, or any name if `Units` and `Description` are given in `sidecar`.
+    data : (I, J) or (I, J, K) ndarray
+        Values; a 2D map gets a third axis of length one.
+    affine : (4, 4) ndarray
+        Voxel index to RAS+ mm.
+    sources, parameters
+        Input files and settings, for the sidecar.
+    **sidecar
+        Further keys, such as ``Model="diff-in"``; they win over what the map's name implies.
+
+    Returns
+    -------
+    list of Path
+        The image and the sidecar.
+    """
+    path = Path(path)
+    entities = parse_map_name(path.name)
+    units, description = _TABLES.get(entities.get("suffix", ""), {}).get(entities.get("param", ""), (None, None))
+    if entities.get("stat") == "se" and description:
+        description = f"Standard error of: {description}"
+    array = np.asarray(data, dtype=np.float32)
+    image = nib.Nifti1Image(array[..., None] if array.ndim == 2 else array, affine)
+    image.set_sform(affine, code="scanner")
+    image.set_qform(affine, code="scanner")
+    image.header.set_xyzt_units(xyz="mm")
+    content = {"Units": units, "Description": description, **sidecar, **provenance(sources, parameters)}
+    if content["Units"] is None or content["Description"] is None:
+        raise ValueError(f"{path.name}: the name implies no unit or description; pass Units= and Description=")
+    with atomic_path(path) as temporary:
+        nib.save(image, temporary)
+    return [path, write_json(sidecar_path(path), content)]
+
+
+def sidecar_path(path: str | Path) -> Path:
+    """Return the JSON sidecar's path of a NIfTI file."""
+    path = Path(path)
+    return path.with_name(re.sub(r"\.nii(\.gz)?$", "", path.name) + ".json")
+
+
+def read_sidecar(path: str | Path) -> dict[str, Any]:
+    """Return the sidecar of a NIfTI file, empty if there is none.
+
+    Raises
+    ------
+    InputError
+        If it exists and is not a JSON object.
+    """
+    sidecar = sidecar_path(path)
+    if not sidecar.exists():
+        return {}
+    content = read_json(sidecar, "sidecar")
+    if not isinstance(content, dict):
+        raise InputError("is not a JSON object", path=sidecar)
+    return content

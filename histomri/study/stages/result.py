@@ -1,0 +1,27 @@
+"""What a stage hands back."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """The files a stage wrote and what there is to say about them.
+
+    Attributes
+    ----------
+    outputs : tuple of Path
+        Files written, sidecars included.
+    messages : tuple of str
+        Lines for the person who ran it: counts, choices, numbers.
+    warnings : tuple of str
+        What makes the result less trustworthy; shown first in the report.
+    summary : dict
+        The same in numbers, for the report and for JSON.
+    """
+
+    outputs: tuple[Path, ...]
+    messages: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    summary: dict[str, Any] = field(default_factory=dict)
