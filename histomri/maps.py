@@ -128,8 +128,8 @@ def open_nifti(path: str | Path) -> Any:
     try:
         return nib.load(path)
     except (
-        nib.filebasedimages.ImageFileError,
-        nib.spatialimages.HeaderDataError,
+        ImageFileError,
+        HeaderDataError,
         OSError,
         EOFError,
     ) as error:
