@@ -1,1 +1,6 @@
-"""To be filled."""
+"""Studies: the file that describes one, and the pipeline that runs it."""
+
+from histomri.study.config import Sample, Study
+from histomri.study.pipeline import StudyOutcome, run_study
+
+__all__ = ["Sample", "Study", "StudyOutcome", "run_study"]

@@ -1,0 +1,269 @@
+"""The study file: what a user writes in TOML, checked in full before anything runs."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from histomri.errors import StudyError
+from histomri.files import read_json, require_file, write_json
+
+ModelName = Literal["diff-in", "diff-in-ex", "diff-in-ex-fast", "diff-in-extd", "diff-in-extd-fast"]
+Strategy = Literal["whole", "high-b"]
+Positive = Annotated[float, Field(gt=0)]
+Pair = tuple[Positive, Positive]
+
+# Preset of a study -> (preset of the histology, preset of the MRI fit).
+STUDY_PRESETS: dict[str, tuple[str, str]] = {
+    "mouse-exvivo": ("mouse-exvivo", "mouse-exvivo"),
+    "invivo-3t": ("human-biopsy", "invivo-3t"),
+    "invivo-1.5t": ("human-biopsy", "invivo-1.5t"),
+}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CellOptions(_Section):
+    """How the cell tables are read; the options of `histomri cells`."""
+
+    mpp: Positive | Pair | None = None
+    area_unit: Literal["um2", "px2"] | None = None
+    classes: tuple[str, ...] | None = None
+    max_size_um: Positive | None = None
+    image: str | None = None
+
+
+class PatchOptions(_Section):
+    """How patch maps are made; the options of `histomri patches`."""
+
+    preset: Literal["mouse-exvivo", "human-biopsy", "none"] | None = None
+    like_mri: bool = True
+    patch_um: Positive | Pair | None = None
+    thickness_um: Positive | None = None
+    section: Literal["sphere-mean", "wicksell", "none"] | None = None
+    section_thickness_um: Positive = 4.0
+    shrinkage: Annotated[float, Field(ge=0, lt=1)] | None = None
+    min_cells: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _one_size(self) -> "PatchOptions":
+        if not self.like_mri and self.patch_um is None:
+            raise ValueError("with like_mri = false the patch size must be given: patch_um = 386")
+        return self
+
+
+class FitOptions(_Section):
+    """Which models are fitted, and how; the options of `histomri fit`."""
+
+    preset: Literal["mouse-exvivo", "invivo-3t", "invivo-1.5t"] | None = None
+    models: Annotated[tuple[ModelName, ...], Field(min_length=1)] = ("diff-in", "diff-in-ex")
+    strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = ("whole", "high-b")
+    noise: Literal["offset-gaussian", "rician", "none"] | None = None
+    dki: bool = True
+
+
+class RegistrationOptions(_Section):
+    """How the section is laid on its MRI slice; the options of `histomri register`. `none` pairs ROI means only."""
+
+    kind: Literal["similarity", "affine", "bspline", "none"] = "affine"
+    flips: bool = True
+    shrinkage: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+
+_SECTIONS = ("cell_options", "patches", "fit", "registration")
+_FILE_KEYS = ("dwi", "mask", "sigma", "roi", "s0", "fv", "t2t", "landmarks")
+_PATH_KEYS = ("cells", "protocol", *_FILE_KEYS)
+
+
+class Sample(_Section):
+    """One section of histology and its MRI, with the options that differ from the rest of the study."""
+
+    id: str
+    cells: tuple[Path, ...]
+    dwi: Path
+    protocol: str
+    group: str | None = None
+    scanner: str | None = None
+    mask: Path | None = None
+    sigma: Positive | Path | None = None
+    roi: Path | None = None
+    mri_slice: Annotated[int, Field(ge=0)] | None = None
+    s0: Path | None = None
+    fv: Path | None = None
+    t2t: Path | None = None
+    landmarks: Path | None = None
+    cell_options: CellOptions = CellOptions()
+    patches: PatchOptions = PatchOptions()
+    fit: FitOptions = FitOptions()
+    registration: RegistrationOptions = RegistrationOptions()
+
+    @field_validator("cells", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else [value]
+
+    @field_validator("id")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if not (value.isascii() and value.isalnum()):
+            raise ValueError(f"{value!r} names files, so it may hold only letters and digits without accents")
+        return value
+
+    def files(self) -> Iterator[tuple[str, Path]]:
+        """Yield (key, path) of every file the sample names."""
+        for path in self.cells:
+            yield "cells", path
+        for key in _FILE_KEYS:
+            value = getattr(self, key)
+            if isinstance(value, Path):
+                yield key, value
+        if isinstance(protocol := protocol_source(self.protocol), Path):
+            yield "protocol", protocol
+
+    def dump(self, show: Callable[[Path], str]) -> dict[str, Any]:
+        """Return the sample as plain data, unset keys left out, each path written by `show`."""
+        content = self.model_dump(exclude_none=True)
+        if isinstance(protocol := protocol_source(self.protocol), Path):
+            content["protocol"] = protocol
+        return {key: _shown(value, show) for key, value in content.items()}
+
+
+def _shown(value: Any, show: Callable[[Path], str]) -> Any:
+    if isinstance(value, tuple):
+        return [_shown(item, show) for item in value]
+    return show(value) if isinstance(value, Path) else value
+
+
+class Study(_Section):
+    """A validated study; paths are absolute, and each sample holds the options that apply to it."""
+
+    name: str
+    preset: Literal["mouse-exvivo", "invivo-3t", "invivo-1.5t"]
+    samples: Annotated[tuple[Sample, ...], Field(min_length=1)]
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Study":
+        """Read and check a study file (TOML, or the JSON that `save` writes).
+
+        Raises
+        ------
+        StudyError
+            One message that lists every unknown key, wrong value, duplicate id and missing file.
+        """
+        path = require_file(path, "study file")
+        content = read_json(path, "study file") if path.suffix == ".json" else _read_toml(path)
+        try:
+            study = cls.model_validate(_spread(content, path.resolve().parent))
+        except ValidationError as error:
+            raise _told([_tell(item) for item in error.errors()], path) from error
+        except _Mistakes as error:
+            raise _told(error.args[0], path) from error
+        if mistakes := list(_missing(study)):
+            raise _told(mistakes, path)
+        return study
+
+    def save(self, path: str | Path) -> Path:
+        """Write the study as it will be run, every default spelled out, as JSON that `load` reads.
+
+        Paths are relative to the file, so that inputs and results can be moved together.
+        """
+        folder = Path(path).resolve().parent
+        samples = [sample.dump(lambda file: os.path.relpath(file, folder)) for sample in self.samples]
+        return write_json(path, {"study": {"name": self.name, "preset": self.preset}, "samples": samples})
+
+
+class _Mistakes(Exception):
+    pass
+
+
+def protocol_source(protocol: str) -> Path | str:
+    """Return the protocol as a path, or as the name of a preset."""
+    return protocol if protocol in STUDY_PRESETS else Path(protocol)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise StudyError("is not a UTF-8 text file", path=path) from error
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"is not valid TOML: {error}", path=path, way_out="docs/study.md shows a whole one") from error
+
+
+def _spread(content: Any, folder: Path) -> Any:
+    """Give every sample the study's options, overridden by its own, and make its paths absolute."""
+    if not isinstance(content, dict) or "samples" not in content:
+        raise _Mistakes(["there are no samples; add a [[samples]] table for each section"])
+    top = {key: value for key, value in content.items() if key not in ("study", "samples", *_SECTIONS)}
+    if top:
+        raise _Mistakes([_unknown("", key, ("study", "samples", *_SECTIONS)) for key in top])
+    if not isinstance(content["samples"], list) or not all(isinstance(item, dict) for item in content["samples"]):
+        raise _Mistakes(["samples must be tables: write [[samples]] above each"])
+    common = {section: content.get(section, {}) for section in _SECTIONS}
+    samples = [_spread_sample(sample, common, folder) for sample in content["samples"]]
+    study = content.get("study", {})
+    return {**study, "samples": samples} if isinstance(study, dict) else {"study": study, "samples": samples}
+
+
+def _spread_sample(sample: dict[str, Any], common: dict[str, Any], folder: Path) -> dict[str, Any]:
+    def absolute(value: Any) -> Any:
+        if isinstance(value, list):
+            return [absolute(item) for item in value]
+        return os.path.normpath(folder / value) if isinstance(value, str) and value else value
+
+    spread = {key: absolute(value) if key in _PATH_KEYS else value for key, value in sample.items()}
+    if sample.get("protocol") in STUDY_PRESETS:
+        spread["protocol"] = sample["protocol"]
+    for section, options in common.items():
+        own = sample.get(section, {})
+        if isinstance(options, dict) and isinstance(own, dict):
+            spread[section] = {**options, **own}
+    return spread
+
+
+def _missing(study: Study) -> Iterator[str]:
+    ids = [sample.id for sample in study.samples]
+    for repeated in sorted({item for item in ids if ids.count(item) > 1}):
+        yield f"the id {repeated!r} stands {ids.count(repeated)} times; every sample needs its own"
+    for sample in study.samples:
+        for key, path in sample.files():
+            if not path.is_file() and not (key == "protocol" and path.with_name(path.name + ".bval").is_file()):
+                yield f"sample {sample.id}: {key}: no such file: {path}"
+
+
+def _tell(item: Any) -> str:
+    location = [str(part) for part in item["loc"]]
+    place = ".".join(location)
+    if item["type"] == "extra_forbidden":
+        return _unknown(".".join(location[:-1]), location[-1], _keys_at(location[:-1]))
+    if item["type"] == "missing":
+        return f"{place}: is missing"
+    return f"{place}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def _keys_at(location: list[str]) -> tuple[str, ...]:
+    sections: dict[str, type[BaseModel]] = {
+        "cell_options": CellOptions,
+        "patches": PatchOptions,
+        "fit": FitOptions,
+        "registration": RegistrationOptions,
+    }
+    model: type[BaseModel] = Study if not location else sections.get(location[-1], Sample)
+    return tuple(model.model_fields)
+
+
+def _unknown(place: str, key: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+    return f"{place}{'.' if place else ''}{key}: unknown key; {hint}"
+
+
+def _told(mistakes: list[str], path: Path) -> StudyError:
+    mistakes = list(dict.fromkeys(mistakes))
+    return StudyError(mistakes[0] if len(mistakes) == 1 else "\n  " + "\n  ".join(mistakes), path=path)

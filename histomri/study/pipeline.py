@@ -1,0 +1,156 @@
+"""A study from its file to its report: every sample, then the tables, scores and report over all of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from histomri import __version__
+from histomri.errors import HistomriError, StudyError
+from histomri.files import atomic_path, write_json
+from histomri.study.config import Sample, Study
+from histomri.study.sample import STAGES, SampleFolder, SampleOutcome, run_sample
+from histomri.study.scheduler import run_tasks
+
+GROUP_STAGES = ("score", "report")
+# Called with sample id, stage, and the fraction of the stage that is done for that sample.
+Progress = Callable[[str, str, float], None]
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """What happened to the whole study."""
+
+    samples: tuple[SampleOutcome, ...]
+    report: Path
+    warnings: tuple[str, ...]
+
+    @property
+    def failed(self) -> tuple[SampleOutcome, ...]:
+        """The samples that failed."""
+        return tuple(sample for sample in self.samples if sample.status == "failed")
+
+
+def run_study(
+    study: Study,
+    out: Path,
+    *,
+    jobs: int = 1,
+    dask: str | None = None,
+    participants: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> StudyOutcome:
+    """Run a study and write its results below `out`.
+
+    Parameters
+    ----------
+    study : Study
+        From `Study.load`.
+    out : Path
+        Results folder; made if missing. Results of an earlier run of the same samples are replaced.
+    jobs, dask
+        See `run_tasks`.
+    participants : sequence of str, optional
+        Ids of the samples to run now; the tables and the report take in all that have been run so far.
+    progress : callable, optional
+        Called with (sample id, stage, fraction done); per sample only, when several processes work.
+
+    Returns
+    -------
+    StudyOutcome
+        With a record of each sample. A failed sample does not raise.
+    """
+    started = datetime.now(UTC)
+    chosen = select_samples(study, participants)
+    out.mkdir(parents=True, exist_ok=True)
+    inform = progress or (lambda sample, stage, fraction: None)
+    study.save(out / "study_resolved.json")
+    alone = dask is None and (jobs == 1 or len(chosen) == 1)
+    work = partial(_run_one, preset=study.preset, out=out, progress=inform if alone else None)
+    done = {}
+    for outcome in run_tasks(work, chosen, jobs=jobs, dask=dask):
+        done[outcome.id] = outcome
+        for stage in STAGES:
+            inform(outcome.id, stage, 1.0)
+    outcomes = _gather(study, out, done)
+    warnings = _score(out, outcomes, inform)
+    record = _record(study, outcomes, warnings, started)
+    write_json(out / "study.json", record)
+    inform("", "report", 0.0)
+    from histomri.study.stages.report import run_report
+
+    report = run_report(out).outputs[0]
+    inform("", "report", 1.0)
+    return StudyOutcome(tuple(outcomes), report, tuple(warnings))
+
+
+def select_samples(study: Study, participants: Sequence[str] | None) -> list[Sample]:
+    """Return the samples with these ids (all, if None); an unknown id is a StudyError."""
+    known = {sample.id: sample for sample in study.samples}
+    wanted = [label.removeprefix("sub-") for label in participants or known]
+    if unknown := [label for label in wanted if label not in known]:
+        raise StudyError(f"no sample {', '.join(unknown)}; the study has {', '.join(known)}")
+    return [known[label] for label in wanted]
+
+
+def _run_one(sample: Sample, preset: str, out: Path, progress: Progress | None) -> SampleOutcome:
+    def inform(stage: str, fraction: float) -> None:
+        if progress is not None:
+            progress(sample.id, stage, fraction)
+
+    return run_sample(sample, preset, out, inform)
+
+
+def _gather(study: Study, out: Path, done: dict[str, SampleOutcome]) -> list[SampleOutcome]:
+    """Return the outcomes in the study's order, with those of earlier runs of other participants."""
+    outcomes = []
+    for sample in study.samples:
+        earlier = SampleFolder(out / f"sub-{sample.id}").outcome
+        if sample.id in done:
+            outcomes.append(done[sample.id])
+        elif earlier.exists():
+            outcomes.append(SampleOutcome.load(earlier))
+    return outcomes
+
+
+def _score(out: Path, outcomes: list[SampleOutcome], inform: Progress) -> list[str]:
+    from histomri.study.stages.score import run_score
+
+    inform("", "score", 0.0)
+    pairs = out / "pairs.csv"
+    for stale in (pairs, out / "scores.json", out / "scores.csv"):
+        stale.unlink(missing_ok=True)
+    good = [SampleFolder(out / f"sub-{outcome.id}") for outcome in outcomes if outcome.status == "ok"]
+    warnings = []
+    if good:
+        with atomic_path(pairs) as temporary:
+            tables = [pd.read_csv(folder.sample_pairs, dtype={"sample": str}) for folder in good]
+            pd.concat(tables, ignore_index=True).to_csv(temporary, index=False)
+        try:
+            warnings += run_score(pairs, out).warnings
+        except HistomriError as error:
+            warnings.append(f"the models were not scored: {error}")
+    else:
+        warnings.append("no sample was finished, so there is nothing to score")
+    inform("", "score", 1.0)
+    return warnings
+
+
+def _record(study: Study, outcomes: list[SampleOutcome], warnings: list[str], started: datetime) -> dict[str, Any]:
+    finished = datetime.now(UTC)
+    return {
+        "name": study.name,
+        "preset": study.preset,
+        "histomri_version": __version__,
+        "started": started.isoformat(timespec="seconds"),
+        "finished": finished.isoformat(timespec="seconds"),
+        "seconds": round((finished - started).total_seconds(), 1),
+        # File names only: the report is passed on, and folders often hold names of people or machines.
+        "parameters": {"samples": [sample.dump(lambda path: path.name) for sample in study.samples]},
+        "samples": [asdict(outcome) for outcome in outcomes],
+        "warnings": warnings,
+    }

@@ -1,0 +1,64 @@
+"""Where the samples of a study are worked on: in this process, in several, or on a Dask cluster."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TypeVar
+
+from histomri.errors import InputError
+
+Task = TypeVar("Task")
+Outcome = TypeVar("Outcome")
+
+
+def run_tasks(
+    work: Callable[[Task], Outcome], tasks: Sequence[Task], *, jobs: int = 1, dask: str | None = None
+) -> Iterator[Outcome]:
+    """Yield the outcome of `work` for every task, in the order in which they finish.
+
+    Parameters
+    ----------
+    work : callable
+        A function of the module level, so that other processes can find it.
+    tasks : sequence
+        One argument each.
+    jobs : int
+        Processes on this machine; the cores are shared out among them.
+    dask : str, optional
+        ``local``, or the address of a scheduler such as ``tcp://host:8786``; takes the place of `jobs`.
+    """
+    if dask is not None:
+        yield from _on_dask(work, tasks, dask)
+    elif jobs > 1 and len(tasks) > 1:
+        yield from _in_processes(work, tasks, min(jobs, len(tasks)))
+    else:
+        yield from map(work, tasks)
+
+
+def _in_processes(work: Callable[[Task], Outcome], tasks: Sequence[Task], jobs: int) -> Iterator[Outcome]:
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    # Forking a process in which numba or arrow has started threads can hang, so new ones are started from scratch.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, _limit_threads, (threads,)) as pool:
+        for future in as_completed([pool.submit(work, task) for task in tasks]):
+            yield future.result()
+
+
+def _limit_threads(threads: int) -> None:
+    os.environ["NUMBA_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def _on_dask(work: Callable[[Task], Outcome], tasks: Sequence[Task], address: str) -> Iterator[Outcome]:
+    try:
+        from distributed import Client
+        from distributed import as_completed as dask_completed
+    except ModuleNotFoundError as error:
+        raise InputError("Dask is not installed", way_out="pip install 'histomri[dask]', or use --jobs") from error
+    try:
+        client = Client() if address == "local" else Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise InputError(f"no Dask scheduler answers at {address!r} ({error})") from error
+    with client:
+        for _, outcome in dask_completed(client.map(work, tasks, pure=False), with_results=True):
+            yield outcome

@@ -1,0 +1,132 @@
+"""The study file: what is right is read, what is wrong is told in one message before anything runs."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from histomri.errors import InputError, StudyError
+from histomri.study.config import Study
+
+GOOD = """
+[study]
+name = "Livers"
+preset = "mouse-exvivo"
+[fit]
+models = ["diff-in", "diff-in-ex"]
+strategies = ["high-b"]
+[patches]
+min_cells = 5
+[[samples]]
+id = "m1"
+group = "control"
+cells = "m1.tsv"
+dwi = "m1.nii.gz"
+protocol = "protocol.txt"
+sigma = 0.02
+[[samples]]
+id = "m2"
+cells = ["m2a.tsv", "m2b.tsv"]
+dwi = "sub/m2.nii.gz"
+protocol = "mouse-exvivo"
+mask = "m2_mask.nii.gz"
+[samples.patches]
+section = "wicksell"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "sub").mkdir()
+    for name in ("m1.tsv", "m1.nii.gz", "protocol.txt", "m2a.tsv", "m2b.tsv", "sub/m2.nii.gz", "m2_mask.nii.gz"):
+        (tmp_path / name).write_text("x")
+    return tmp_path
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "study.toml"
+    path.write_text(text)
+    return path
+
+
+def test_paths_are_taken_from_the_study_files_folder_and_options_are_inherited(folder, monkeypatch):
+    path = write(folder, GOOD)
+    monkeypatch.chdir("/")
+    study = Study.load(path)
+    first, second = study.samples
+    assert first.cells == (folder / "m1.tsv",) and first.protocol == str(folder / "protocol.txt")
+    assert second.cells == (folder / "m2a.tsv", folder / "m2b.tsv") and second.dwi == folder / "sub/m2.nii.gz"
+    assert second.protocol == "mouse-exvivo"
+    assert first.fit.strategies == second.fit.strategies == ("high-b",)
+    assert (first.patches.section, second.patches.section) == (None, "wicksell")
+    assert first.patches.min_cells == second.patches.min_cells == 5
+
+
+def test_a_saved_study_is_the_same_study_elsewhere(folder):
+    study = Study.load(write(folder, GOOD))
+    saved = study.save(folder / "results" / "study.json")
+    assert Study.load(saved) == study
+    assert str(folder) not in saved.read_text(), "paths are relative, so that the folder can be moved"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            'protocol = "protocol.txt"',
+            'protcol = "protocol.txt"',
+            r"samples\.0\.protcol: unknown key; did you mean 'protocol'",
+        ),
+        ("min_cells = 5", "min_cell = 5", r"patches\.min_cell: unknown key; did you mean 'min_cells'"),
+        ("[fit]", "[fitt]", r"fitt: unknown key; did you mean 'fit'"),
+        ('name = "Livers"', "", "name: is missing"),
+        ('dwi = "m1.nii.gz"', "", r"samples\.0\.dwi: is missing"),
+        ('"diff-in",', '"diff-out",', r"fit\.models\.0: Input should be 'diff-in'"),
+        ('id = "m2"', 'id = "m1"', "the id 'm1' stands 2 times"),
+        ('id = "m2"', 'id = "Müller 2"', "only letters and digits"),
+        ('"m2b.tsv"', '"m2c.tsv"', r"sample m2: cells: no such file: .*m2c\.tsv"),
+        ("min_cells = 5", "min_cells = 0", r"patches\.min_cells: .*greater than or equal to 1"),
+        ("min_cells = 5", "like_mri = false", "patch_um = 386"),
+        ("[study]", "[study", "not valid TOML.*line 2"),
+        ("sigma = 0.02", "sigma = -0.02", r"sigma"),
+    ],
+)
+def test_mistakes_are_told_with_their_place(folder, old, new, message):
+    text = GOOD.replace(old, new, 1)
+    assert text != GOOD
+    with pytest.raises(StudyError, match=message) as caught:
+        Study.load(write(folder, text))
+    assert "study.toml" in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once(folder):
+    text = GOOD.replace('dwi = "m1.nii.gz"', "").replace("min_cells = 5", "min_cell = 5")
+    with pytest.raises(StudyError) as caught:
+        Study.load(write(folder, text))
+    assert "dwi: is missing" in str(caught.value) and "min_cell: unknown" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["samples = 3\n", "[[study]]\n", '[study]\nname="x"\n', "samples = [1, 2]\n"])
+def test_other_shapes_are_refused_without_a_traceback(folder, text):
+    with pytest.raises(StudyError, match="sample"):
+        Study.load(write(folder, text))
+
+
+def test_missing_study_file(tmp_path):
+    with pytest.raises(InputError, match="no such study file"):
+        Study.load(tmp_path / "nowhere.toml")
+
+
+def test_the_example_in_the_documentation_is_valid(tmp_path):
+    """The commented example names every key, and none that does not exist."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "study.md").read_text()
+    example = re.search(r"```toml\n(.*?)```", text, re.S)[1]
+    for name in re.findall(r'"([\w./-]+\.(?:tsv|csv|nii\.gz|txt|geojson))"', example):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    study = Study.load(write(tmp_path, example))
+    assert len(study.samples) >= 2
+    every_key = re.sub(r"(?m)^# (\w+ =)", r"\1", example)
+    keys = set(tomllib.loads(every_key))
+    assert keys == {"study", "cell_options", "patches", "fit", "registration", "samples"}
