@@ -1,0 +1,218 @@
+"""What the scripts for QuPath do to an open image, run as conftest.py says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+SCRIPTS = HERE.parents[1] / "qupath_scripts"
+WATERSHED = {
+    "detectionImageBrightfield": "Hematoxylin OD",
+    "requestedPixelSizeMicrons": 0.5,
+    "backgroundRadiusMicrons": 8,
+    "backgroundByReconstruction": True,
+    "medianRadiusMicrons": 0,
+    "sigmaMicrons": 1.5,
+    "minAreaMicrons": 10,
+    "maxAreaMicrons": 400,
+    "threshold": 0.1,
+    "maxBackground": 2,
+    "watershedPostProcess": True,
+    "cellExpansionMicrons": 5,
+    "includeNuclei": True,
+    "smoothBoundaries": True,
+    "makeMeasurements": True,
+}
+POSITIVE = WATERSHED | {
+    "thresholdCompartment": "Nucleus: DAB OD mean",
+    "thresholdPositive1": 0.2,
+    "thresholdPositive2": 0.4,
+    "thresholdPositive3": 0.6,
+    "singleThreshold": True,
+}
+STAINS = pytest.mark.parametrize(
+    ("stain", "image_type", "plugin", "parameters"),
+    [
+        ("he", "BRIGHTFIELD_H_E", "qupath.imagej.detect.cells.WatershedCellDetection", WATERSHED),
+        ("ki67", "BRIGHTFIELD_H_DAB", "qupath.imagej.detect.cells.PositiveCellDetection", POSITIVE),
+    ],
+)
+
+
+Outcome = dict[str, Any]
+
+
+def calls(outcome: Outcome, what: str) -> list[dict[str, Any]]:
+    return [call for call in outcome["calls"] if call["what"] == what]
+
+
+# ---------------------------------------------------------------- detection
+
+
+@STAINS
+def test_detection_passes_known_parameters(
+    outcomes: dict[str, Outcome], stain: str, image_type: str, plugin: str, parameters: dict[str, Any]
+) -> None:
+    outcome = outcomes[f"{stain}-selected"]
+    assert outcome["error"] is None
+    (call,) = calls(outcome, "plugin")
+    assert call["plugin"] == plugin
+    assert json.loads(call["arguments"]) == parameters  # also that it is JSON, and that no other key is there
+    assert call["regions"] == ["right"]
+    assert outcome["image_type"] == image_type
+    assert "4 cells" in outcome["printed"]
+
+
+@STAINS
+def test_detection_takes_all_annotations_without_a_selection(
+    outcomes: dict[str, Outcome], stain: str, image_type: str, plugin: str, parameters: dict[str, Any]
+) -> None:
+    (call,) = calls(outcomes[f"{stain}-all-annotations"], "plugin")
+    assert call["regions"] == ["left", "right"]
+
+
+@STAINS
+def test_detection_finds_tissue_without_annotations(
+    outcomes: dict[str, Outcome], stain: str, image_type: str, plugin: str, parameters: dict[str, Any]
+) -> None:
+    outcome = outcomes[f"{stain}-tissue"]
+    (tissue,) = calls(outcome, "tissue")
+    assert tissue["pixel_um"] == pytest.approx(8.0, rel=1e-9)  # the resolution asked for, whatever that of the image
+    assert tissue["classes"] == {"0": "Tissue", "1": "Ignore*"}  # dark is tissue
+    assert (tissue["min_area"], tissue["min_hole"], tissue["options"]) == (50000, 5000, ["SPLIT"])
+    assert tissue["threshold"] == [220]
+    assert tissue["selected"] == 0
+    (call,) = calls(outcome, "plugin")
+    assert call["regions"] == ["found"]
+    assert "no tissue found: raise tissueThreshold" in outcomes[f"{stain}-no-tissue"]["error"]
+    assert not calls(outcomes[f"{stain}-no-tissue"], "plugin")
+
+
+@STAINS
+def test_detection_refuses_an_image_without_pixel_size(
+    outcomes: dict[str, Outcome], stain: str, image_type: str, plugin: str, parameters: dict[str, Any]
+) -> None:
+    outcome = outcomes[f"{stain}-uncalibrated"]
+    assert "no pixel size in µm: set it in the Image tab" in outcome["error"]
+    assert outcome["calls"] == []
+
+
+@STAINS
+def test_detection_notices_that_the_plugin_failed(
+    outcomes: dict[str, Outcome], stain: str, image_type: str, plugin: str, parameters: dict[str, Any]
+) -> None:
+    for name in ("plugin-false", "unknown-key"):
+        outcome = outcomes[f"{stain}-{name}"]
+        assert "the cell detection failed or was cancelled" in outcome["error"]
+        assert "next:" not in outcome["printed"]
+
+
+@STAINS
+def test_detection_gives_gson_plain_strings(
+    outcomes: dict[str, Outcome], stain: str, image_type: str, plugin: str, parameters: dict[str, Any]
+) -> None:
+    outcome = outcomes[f"{stain}-gstring"]
+    assert outcome["error"] is None
+    assert json.loads(calls(outcome, "plugin")[0]["arguments"]) == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("he-no-image", "no image is open"),
+        ("he-fluorescence", "not a brightfield (RGB) image"),
+        ("he-wrong-stain", "set to BRIGHTFIELD_H_DAB, and this script is for BRIGHTFIELD_H_E"),
+        ("he-overlap", 'annotations overlap ("tissue" and "tumour"), and cells there would be counted twice'),
+    ],
+)
+def test_detection_stops_before_it_changes_cells(outcomes: dict[str, Outcome], name: str, message: str) -> None:
+    assert message in outcomes[name]["error"]
+    assert not calls(outcomes[name], "plugin")
+
+
+def test_detection_settings(outcomes: dict[str, Outcome]) -> None:
+    changed = outcomes["he-change-stain"]
+    assert (changed["image_type"], changed["stains"]) == ("BRIGHTFIELD_H_E", "Our scanner")
+    kept = outcomes["he-keeps-stains"]
+    assert (calls(kept, "image type"), kept["stains"]) == ([], "estimated")
+    assert calls(outcomes["he-one-class"], "plugin")[0]["regions"] == ["tumour"]
+    assert outcomes["he-touching"]["error"] is None  # a shared border is no overlap
+
+
+def test_labelling_index_counts_only_classified_cells(outcomes: dict[str, Outcome]) -> None:
+    # Per region the stub makes 1 positive, 2 negative and 1 unclassified cell.
+    assert "Ki-67 labelling index 33.3 % (2 of 6 cells)" in outcomes["ki67-all-annotations"]["printed"]
+
+
+# ---------------------------------------------------------------- results
+
+
+def tiles(outcome: Outcome) -> list[dict[str, Any]]:
+    assert outcome["error"] is None
+    return [thing for thing in outcome["objects"] if thing["kind"] == "tile"]
+
+
+def test_show_results_of_the_project(outcomes: dict[str, Outcome]) -> None:
+    shown = tiles(outcomes["show-project"])
+    # Of A01 HE, not of A01 HE2; the third tile has no value and is background.
+    assert [tile["name"] for tile in shown] == ["histomri: A01 HE"] + ["histomri: A01 HE_mri"] * 2
+    assert shown[1]["bounds"] == [0, 0, 400, 400]
+    assert shown[1]["measurements"] == {
+        "MRI vCS \u00b5m": 21.5,
+        "MRI F": 0.61,
+        "Histology CD 1/mm^2": 2500,
+        "vCS \u00b5m": 12.25,
+        "K": 0.5,
+    }
+    assert shown[2]["measurements"] == {"MRI F": 0.4, "My own map": 7}  # a missing value is missing, not NaN
+
+
+def test_show_again_replaces_only_its_own_tiles(outcomes: dict[str, Outcome]) -> None:
+    outcome = outcomes["show-again"]
+    names = [tile["name"] for tile in tiles(outcome)]
+    assert names == ["histomri: other", None, "histomri: A01 HE_mri", "histomri: A01 HE_mri"]
+    assert [thing["kind"] for thing in outcome["objects"]][:2] == ["annotation", "cell"]
+    assert "in place of 1" in outcome["printed"]
+    assert [tile["name"] for tile in tiles(outcomes["show-remove"])] == [None]
+
+
+def test_show_turns_everything_into_tiles(outcomes: dict[str, Outcome]) -> None:
+    assert len(tiles(outcomes["show-args"])) == 3  # empty ones too, as its settings say
+    assert len(tiles(outcomes["show-asked"])) == 1
+    assert all(thing["kind"] == "tile" for thing in outcomes["show-asked"]["objects"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("show-asked-cancelled", "no results were given"),
+        ("show-headless-none", "no results were given"),
+        ("show-missing", "there is no file"),
+        ("show-other-image", "none of its 1 tiles lies in this one (5000 x 4000 px)"),
+        ("show-background", "all its tiles are background"),
+        ("show-broken", "cannot be read; is it GeoJSON, and whole?"),
+    ],
+)
+def test_show_refuses_and_changes_nothing(outcomes: dict[str, Outcome], name: str, message: str) -> None:
+    assert message in outcomes[name]["error"]
+    assert all(thing["name"] == "histomri: A01 HE" and thing["class"] is None for thing in outcomes[name]["objects"])
+    assert not calls(outcomes[name], "hierarchy updated")
+
+
+def test_show_warns_of_tiles_outside(outcomes: dict[str, Outcome]) -> None:
+    assert "WARNING: only 1 of 3 tiles lie in this image" in outcomes["show-mostly-outside"]["printed"]
+
+
+# ---------------------------------------------------------------- the test itself
+
+
+def test_mistakes_are_noticed(outcomes: dict[str, Outcome]) -> None:
+    assert "MultipleCompilationErrors" in outcomes["bad-syntax"]["error"]
+    assert "MissingMethodException" in outcomes["bad-call"]["error"]
+
+
+def test_every_script_is_run() -> None:
+    scenarios = (HERE / "scenarios.groovy").read_text(encoding="utf-8")
+    assert all(f"'{script.name}'" in scenarios for script in SCRIPTS.glob("*.groovy"))
