@@ -1,1 +1,7 @@
-"""To be filled."""
+"""Cells: any QuPath export becomes one table in µm, and every row left out is counted."""
+
+from histomri.cells.reader import read_cells
+from histomri.cells.regions import read_regions
+from histomri.cells.table import CellMetadata, CellTable
+
+__all__ = ["CellMetadata", "CellTable", "read_cells", "read_regions"]

@@ -1,0 +1,67 @@
+"""`histomri cells`: QuPath exports to one table in µm."""
+
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+
+from .common import Quiet, announce
+
+
+def cells(
+    exports: Annotated[list[Path], typer.Argument(metavar="EXPORT..", help="QuPath tables (or GeoJSON) of one slide.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The table to write, such as cells.parquet.")],
+    mpp: Annotated[str | None, typer.Option(metavar="X[,Y]", help="Pixel size of the slide in µm.")] = None,
+    area_unit: Annotated[
+        str | None, typer.Option(metavar="um2|px2", help="Unit of area columns whose name states none.")
+    ] = None,
+    roi: Annotated[Path | None, typer.Option(help="GeoJSON polygons (pixels): keep the cells inside.")] = None,
+    classes: Annotated[str | None, typer.Option(metavar="A,B", help="Keep these classifications only.")] = None,
+    max_size_um: Annotated[float | None, typer.Option(help="Drop cells of a larger diameter, such as 35.")] = None,
+    image: Annotated[str | None, typer.Option(help="Which slide to take from a file that holds several.")] = None,
+    measurements: Annotated[
+        bool, typer.Option("--measurements/--no-measurements", help="Keep stains, shapes and other measurements.")
+    ] = True,
+    quiet: Quiet = False,
+) -> None:
+    """Read cells from QuPath measurement tables, any version, and write them as one table in µm.
+
+    Delimiter, encoding, decimal sign and units are told from the file; every row left out is counted.
+
+    Example: histomri cells slide1.tsv -o slide1/cells.parquet --roi tissue.geojson --mpp 0.2268
+    """
+    from histomri.study.stages.cells import run_cells
+
+    result = run_cells(
+        exports,
+        out,
+        mpp=number_pair(mpp, "--mpp", "0.2268"),
+        area_unit=cast(Literal["um2", "px2"] | None, area_unit),
+        roi=roi,
+        classes=_names(classes),
+        max_size_um=max_size_um,
+        image=image,
+        measurements=measurements,
+    )
+    announce(result, quiet)
+
+
+def number_pair(text: str | None, option: str, example: str) -> tuple[float, float] | None:
+    """Read one number, or two with a comma between them; one stands for both."""
+    from histomri.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2):
+        raise InputError(
+            f"{option} {text} is not a number", way_out=f"write {option} {example} or {option} {example},{example}"
+        )
+    return numbers[0], numbers[-1]
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",")]

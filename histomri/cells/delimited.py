@@ -1,0 +1,194 @@
+"""Delimited tables of QuPath, all writers and versions, read by Arrow."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pc
+
+from histomri.cells.headers import AREAS, POSITION, Column
+from histomri.cells.raw import RawExport
+from histomri.cells.sniff import ENCODINGS, EXPORT_AGAIN, Layout, is_plain, open_export, sniff_table
+from histomri.errors import InputError
+
+# Java writes infinity as a sign of its own, and older Java writes NaN as the replacement character.
+_NULLS = ["", "NaN", "nan", "NA", "N/A", "null", "None", "-", "\ufffd", "∞", "-∞"]
+_CORE = (*POSITION, *AREAS, "image", "object_id", "object_type", "classification", "name", "z", "t")
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One way to read the file; changed when it turns out to be the wrong one."""
+
+    encoding: str
+    decimal: str
+    columns: tuple[Column, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def read_delimited(path: Path, head: bytes, *, measurements: bool = True) -> RawExport:
+    """Read a table; only the columns that mean something here are parsed.
+
+    Parameters
+    ----------
+    path : Path
+        The file, plain or an archive.
+    head : bytes
+        Its first bytes, unpacked.
+    measurements : bool
+        Whether to read the recognised measurements beyond identity, position and areas.
+
+    Raises
+    ------
+    InputError
+        If the file is no table, has no positions, only annotations, or rows that are cut short.
+    """
+    layout = sniff_table(path, head)
+    wanted = [column for name, column in layout.header.columns.items() if measurements or name in _CORE]
+    _require_cells(path, layout)
+    table, attempt = _read(path, layout, wanted)
+    if table.num_rows == 0:
+        raise _no_rows(path)
+    text, numbers = {}, {}
+    for column in attempt.columns:
+        values = table.column(f"c{column.index}")
+        if column.kind == "number":
+            numbers[column.name] = values.to_numpy()
+        else:
+            text[column.name] = values
+    read = {column.name for column in attempt.columns}
+    ignored = [*layout.header.ignored, *(c.raw for n, c in layout.header.columns.items() if n not in read)]
+    return RawExport(
+        path,
+        table.num_rows,
+        text,
+        numbers,
+        {column.name: column.unit for column in attempt.columns if column.kind == "number"},
+        {column.name: column.raw for column in attempt.columns},
+        tuple(name for name in ignored if name),
+        (*layout.header.warnings, *attempt.warnings, *_unfinished(path)),
+    )
+
+
+def _no_rows(path: Path) -> InputError:
+    return InputError("has a header and no rows", path=path, way_out="run the cell detection, then " + EXPORT_AGAIN)
+
+
+def _require_cells(path: Path, layout: Layout) -> None:
+    columns = layout.header.columns
+    found = ", ".join(repr(name) for name in layout.names[:6]) + (", ..." if len(layout.names) > 6 else "")
+    missing = [f"'Centroid {axis.upper()} µm'" for axis in POSITION if axis not in columns]
+    if missing:
+        raise InputError(
+            f"has no column {' or '.join(missing)}, so the cells have no position on the slide (its columns: {found})",
+            path=path,
+            way_out=EXPORT_AGAIN,
+        )
+    if not any(name in columns for name in AREAS):
+        raise InputError(
+            f"has no column 'Cell: Area' or 'Nucleus: Area', so the cells have no size (its columns: {found})",
+            path=path,
+            way_out="detect cells with 'make measurements' ticked, or Analyze > Calculate features > Add shape "
+            "features, then " + EXPORT_AGAIN,
+        )
+    legacy = "object_type" not in columns and "cell_area" not in columns and "nucleus_area" not in columns
+    if legacy and ("annotation_perimeter" in columns or "num_detections" in columns):
+        raise InputError("is a table of annotations, not of cells", path=path, way_out=EXPORT_AGAIN)
+
+
+def _read(path: Path, layout: Layout, wanted: list[Column]) -> tuple[pa.Table, _Attempt]:
+    """Read with the layout as sniffed; correct encoding, decimal sign or a useless column, and read again."""
+    attempt = _Attempt(layout.encoding, ".", tuple(wanted))
+    for _ in range(len(wanted) + 8):
+        try:
+            return _read_once(path, layout, attempt), attempt
+        except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeError) as error:
+            attempt = _amended(path, layout, attempt, str(error), error)
+    raise InputError("cannot be read as a table", path=path, way_out=EXPORT_AGAIN)
+
+
+def _read_once(path: Path, layout: Layout, attempt: _Attempt) -> pa.Table:
+    text = pa.dictionary(pa.int32(), pa.string())
+    types = {
+        "text": text,
+        "id": pa.string(),
+        "number": pa.float64(),
+    }
+    # Measurements have four decimals at most: single precision holds them and halves the memory.
+    kinds = {
+        f"c{column.index}": pa.float32()
+        if column.kind == "number" and column.name not in (*POSITION, *AREAS)
+        else types[column.kind]
+        for column in attempt.columns
+    }
+    options = {
+        "read_options": pc.ReadOptions(
+            column_names=[f"c{index}" for index in range(len(layout.names))],
+            skip_rows=layout.skip_rows,
+            encoding="utf8" if attempt.encoding == "utf-8" else attempt.encoding,
+        ),
+        "parse_options": pc.ParseOptions(delimiter=layout.delimiter),
+        "convert_options": pc.ConvertOptions(
+            include_columns=list(kinds),
+            column_types=kinds,
+            null_values=_NULLS,
+            decimal_point=attempt.decimal,
+        ),
+    }
+    if is_plain(path):
+        return pc.read_csv(path, **options)
+    with open_export(path) as stream:
+        return pc.read_csv(stream, **options)
+
+
+def _amended(path: Path, layout: Layout, attempt: _Attempt, message: str, error: Exception) -> _Attempt:
+    """Return what to try next, or raise what there is to say."""
+    if isinstance(error, UnicodeError) or "invalid UTF8" in message:
+        return _next_encoding(path, attempt, error)
+    if "Could not skip initial" in message:
+        raise _no_rows(path) from error
+    if (match := re.search(r"Expected (\d+) columns, got (\d+)", message)) is not None:
+        row = re.search(r"Row #(\d+)", message)
+        where = f"row {row[1]}" if row else "a row"
+        raise InputError(
+            f"{where} has {match[2]} values where the header has {match[1]}: the file is cut short or was edited",
+            path=path,
+            way_out=EXPORT_AGAIN,
+        ) from error
+    if (match := re.search(r"In CSV column #(\d+): .*invalid value '(.*)'", message, re.DOTALL)) is not None:
+        return _other_number(path, layout, attempt, int(match[1]), match[2], error)
+    raise InputError(f"cannot be read as a table ({message})", path=path, way_out=EXPORT_AGAIN) from error
+
+
+def _next_encoding(path: Path, attempt: _Attempt, error: Exception) -> _Attempt:
+    if attempt.encoding not in ENCODINGS[:-1]:
+        raise InputError("is not a text file in a known encoding", path=path, way_out="save it as UTF-8") from error
+    encoding = ENCODINGS[ENCODINGS.index(attempt.encoding) + 1]
+    return replace(attempt, encoding=encoding, warnings=(f"the file is not {attempt.encoding}; read as {encoding}",))
+
+
+def _other_number(path: Path, layout: Layout, attempt: _Attempt, index: int, value: str, error: Exception) -> _Attempt:
+    if attempt.decimal == "." and re.fullmatch(r"-?\d+,\d+(?:[eE][-+]?\d+)?", value.strip()):
+        return replace(attempt, decimal=",")
+    column = next((column for column in attempt.columns if column.index == index), None)
+    if column is None or column.name in _CORE:
+        name = column.raw if column else layout.names[index] if index < len(layout.names) else "?"
+        raise InputError(
+            f"column {name!r} holds {value[:40]!r}, which is not a number", path=path, way_out=EXPORT_AGAIN
+        ) from error
+    rest = tuple(other for other in attempt.columns if other is not column)
+    note = f"column {column.raw!r} was not read: it holds {value[:40]!r}, which is not a number"
+    return replace(attempt, columns=rest, warnings=(*attempt.warnings, note))
+
+
+def _unfinished(path: Path) -> tuple[str, ...]:
+    """Warn of a file whose last line has no end: a copy that stopped in the last number looks like that."""
+    if not is_plain(path):
+        return ()
+    with path.open("rb") as stream:
+        stream.seek(-min(4, path.stat().st_size), 2)
+        tail = stream.read()
+    if b"\n" in tail or b"\r" in tail:
+        return ()
+    return ("the last line of the file has no end; if it was cut short there, the last row is not complete",)

@@ -1,0 +1,193 @@
+"""The column names of QuPath, in every version and spelling, and what each one means here."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["text", "id", "number"]
+
+# What a micro sign becomes when a text is decoded with the wrong table, worst first.
+_MOJIBAKE = (
+    ("Ã‚Âµ", "µ"),
+    ("Ã‚Â²", "²"),
+    ("Âµ", "µ"),
+    ("Â²", "²"),
+    ("┬╡", "µ"),
+    ("┬Á", "µ"),
+    ("¬µ", "µ"),
+    ("\ufffdm", "µm"),
+    ("碌m", "µm"),
+    ("ﾂｵm", "µm"),
+    ("?m", "µm"),
+    ("\u03bc", "µ"),
+)
+_COMPARTMENT = r"(?P<comp>Nucleus|Cell|Cytoplasm|Membrane)"
+_STAT = r"(?P<stat>Mean|Median|Min|Max|Std\.Dev\.|Variance)"
+_SHAPE = re.compile(
+    rf"(?:{_COMPARTMENT}: )?(?P<feat>Area|Perimeter|Length|Circularity|Solidity|Eccentricity|Max caliper|Min caliper"
+    r"|Max diameter|Min diameter)(?: (?P<unit>µm\^2|px\^2|µm|px))?",
+    re.IGNORECASE,
+)
+_INTENSITIES = (
+    re.compile(rf"(?P<chan>.+): {_COMPARTMENT}: {_STAT}"),  # extensions up to 0.5
+    re.compile(rf"{_COMPARTMENT}: (?P<chan>.+): {_STAT}"),  # extensions from 0.6
+    re.compile(rf"{_COMPARTMENT}: (?P<chan>.+?)(?: OD)? (?P<stat>mean|sum|std dev|max|min|range)"),  # built in
+    re.compile(rf"(?P<chan>(?!Cluster|Subcellular).+): {_STAT}"),  # objects without compartments
+)
+_CENTROID = re.compile(r"Centroid (?P<axis>[XY]) (?P<unit>µm|px)", re.IGNORECASE)
+_OWN = re.compile(r"(?P<name>[xy]|(?:cell_|nucleus_)?area)_(?P<unit>um2|px2|um|px)")
+_UNITS = {"µm^2": "um2", "px^2": "px2", "µm": "um", "px": "px", "um2": "um2", "px2": "px2", "um": "um", None: None}
+_STATS = {"std.dev.": "std", "std dev": "std", "median": "median", "variance": "variance"}
+_IDENTITY: dict[str, tuple[str, Kind]] = {
+    "image": ("image", "text"),
+    "object id": ("object_id", "id"),
+    "object_id": ("object_id", "id"),
+    "id": ("object_id", "id"),
+    "object type": ("object_type", "text"),
+    "objecttype": ("object_type", "text"),
+    "object_type": ("object_type", "text"),
+    "classification": ("classification", "text"),
+    "class": ("classification", "text"),
+    "name": ("name", "text"),
+    "parent": ("parent", "text"),
+    "z index": ("z", "text"),
+    "z-slice": ("z", "text"),
+    "time index": ("t", "text"),
+    "timepoint": ("t", "text"),
+    "nucleus/cell area ratio": ("nucleus_cell_ratio", "number"),
+    "detection probability": ("detection_probability", "number"),
+    "num detections": ("num_detections", "number"),
+}
+# The first spelling wins when a table has two columns for one thing: `Object ID` before the `ID` of an atlas.
+_RANK = {"object id": 0, "object_id": 0, "id": 2, "classification": 0, "class": 1}
+_UNIT_RANK = {"um2": 0, "um": 0, "px2": 1, "px": 1, None: 2}
+POSITION = ("x", "y")
+AREAS = ("cell_area", "nucleus_area", "area")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that was recognised.
+
+    Attributes
+    ----------
+    index : int
+        Place in the table, from 0.
+    raw : str
+        The name as the file writes it.
+    name : str
+        Canonical name without a unit, such as ``cell_area``.
+    kind : {"text", "id", "number"}
+        How to read it.
+    unit : {"um", "px", "um2", "px2"} or None
+        The unit that the name states.
+    """
+
+    index: int
+    raw: str
+    name: str
+    kind: Kind
+    unit: str | None = None
+
+
+@dataclass(frozen=True)
+class Header:
+    """The recognised columns of a table, by canonical name, and what was passed over."""
+
+    columns: dict[str, Column]
+    ignored: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def normalise(name: str) -> str:
+    """Return a column name as QuPath writes it: U+00B5 for micro, ``^2`` for squares, single blanks."""
+    for wrong, right in _MOJIBAKE:
+        name = name.replace(wrong, right)
+    name = re.sub(r"\s+", " ", name.strip().strip("\ufeff\"'").strip())
+    name = re.sub(r"(?<![^\W_])um(?=\b|\^?2|²)", "µm", name) if not _OWN.fullmatch(name) else name
+    return re.sub(r"\b(µm|px)(?:2|²|\^ 2)(?!\w)", r"\1^2", name)
+
+
+def unmangle(name: str) -> str:
+    """Undo what R's ``make.names`` and similar tools do to a name: ``Cell..Area`` is `Cell: Area`."""
+    name = re.sub(r"^(Centroid[._][XY])[._]{2}m$", r"\1.µm", name)
+    name = re.sub(r"((?:Area|Length|caliper|diameter|Perimeter))[._]{2}m(?=[._]2|$)", r"\1.µm", name)
+    name = re.sub(r"[._](µm|um|px)[._]2$", r".\1^2", name)
+    name = name.replace("Std.Dev.", "Std\0Dev\0")
+    name = re.sub(r"^Nucleus[._]Cell[._]area[._]ratio$", "Nucleus/Cell area ratio", name)
+    name = re.sub(r"[._]{2}", ": ", name)
+    return re.sub(r"[._]", " ", name).replace("\0", ".")
+
+
+def recognise(names: Sequence[str]) -> Header:
+    """Find out what each column of a table is.
+
+    Where a table has several columns for one thing, the one with a unit in its name is taken, µm before pixels.
+    """
+    found = [_column(index, raw, normalise(raw)) for index, raw in enumerate(names)]
+    warnings: list[str] = []
+    if not _has_position(found) and not any(" " in name.strip() for name in names):
+        mangled = [_column(index, raw, normalise(unmangle(raw))) for index, raw in enumerate(names)]
+        if _has_position(mangled):
+            found = mangled
+            warnings.append(
+                "the column names were changed by another program (such as R); they were read as "
+                + ", ".join(f"{c.raw!r} = {c.name}" for c in mangled if c and c.name in (*POSITION, *AREAS))
+            )
+    columns: dict[str, Column] = {}
+    for column in sorted(filter(None, found), key=_rank):
+        first = columns.setdefault(column.name, column)
+        if first is not column and column.name in ("cell_area", "nucleus_area"):
+            warnings.append(f"both {first.raw!r} and {column.raw!r} are there; {first.raw!r} was used")
+    used = {column.index for column in columns.values()}
+    ignored = tuple(name for index, name in enumerate(names) if index not in used)
+    return Header(columns, ignored, tuple(warnings))
+
+
+def _has_position(columns: Sequence[Column | None]) -> bool:
+    return {"x", "y"} <= {column.name for column in columns if column is not None}
+
+
+def _rank(column: Column) -> tuple[int, int, int]:
+    return _RANK.get(normalise(column.raw).lower(), 1), _UNIT_RANK[column.unit], column.index
+
+
+def _column(index: int, raw: str, name: str) -> Column | None:
+    if (identity := _IDENTITY.get(name.lower())) is not None:
+        return Column(index, raw, *identity)
+    if (match := _CENTROID.fullmatch(name)) is not None:
+        return Column(index, raw, match["axis"].lower(), "number", _UNITS[match["unit"].lower()])
+    if (match := _OWN.fullmatch(name)) is not None:
+        return Column(index, raw, match["name"], "number", _UNITS[match["unit"]])
+    if (match := _SHAPE.fullmatch(name)) is not None:
+        return _shape(index, raw, match)
+    return _intensity(index, raw, name)
+
+
+def _shape(index: int, raw: str, match: re.Match[str]) -> Column:
+    feature = match["feat"].lower().replace(" ", "_")
+    feature = {"length": "perimeter", "max_diameter": "max_caliper", "min_diameter": "min_caliper"}.get(
+        feature, feature
+    )
+    if match["feat"].lower() == "perimeter" and not match["comp"]:
+        feature = "annotation_perimeter"  # objects without compartments have `Length`; annotations have `Perimeter`
+    prefix = f"{match['comp'].lower()}_" if match["comp"] else ""
+    unit = match["unit"].lower() if match["unit"] else None
+    return Column(index, raw, prefix + feature, "number", _UNITS[unit])
+
+
+def _intensity(index: int, raw: str, name: str) -> Column | None:
+    for pattern in _INTENSITIES:
+        if (match := pattern.fullmatch(name)) is None:
+            continue
+        groups = match.groupdict()
+        channel = re.sub(r"[^0-9a-z]+", "_", groups["chan"].lower()).strip("_")
+        if not channel:
+            return None
+        statistic = groups["stat"].lower()
+        prefix = f"{groups['comp'].lower()}_" if groups.get("comp") else ""
+        return Column(index, raw, f"{prefix}{channel}_od_{_STATS.get(statistic, statistic)}", "number")
+    if re.fullmatch(r"(?:nucleus|cell|cytoplasm)_[a-z0-9_]+_(?:od_)?(?:mean|std|min|max|sum|median)", name):
+        return Column(index, raw, name, "number")  # histomri's own export
+    return None

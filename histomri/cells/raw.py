@@ -1,0 +1,42 @@
+"""What every reader hands on: the columns of one export under canonical names, nothing dropped, units as they came."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from histomri.arrays import FloatArray
+
+
+@dataclass(frozen=True)
+class RawExport:
+    """One export as it was read.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    n_rows : int
+        Number of objects in it.
+    text : dict
+        Canonical name (``image``, ``object_type``, ``object_id``, ...) to Arrow column of n_rows strings.
+    numbers : dict
+        Canonical name without unit (``x``, ``cell_area``, ...) to (n_rows,) float array; a missing value is NaN.
+    units : dict
+        Name in `numbers` to "um", "um2", "px", "px2", or None where the file does not say.
+    raw_names : dict
+        Canonical name to the name in the file, for messages.
+    ignored : tuple of str
+        Columns that were not read.
+    warnings : tuple of str
+        What the person should know.
+    """
+
+    path: Path
+    n_rows: int
+    text: dict[str, pa.ChunkedArray]
+    numbers: dict[str, FloatArray]
+    units: dict[str, str | None]
+    raw_names: dict[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()

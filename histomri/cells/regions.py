@@ -1,0 +1,92 @@
+"""Regions of interest: polygons of a GeoJSON file that QuPath wrote, in pixels of the full-resolution image."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from shapely.errors import GEOSException
+from shapely.geometry.base import BaseGeometry
+
+from histomri.cells.sniff import open_export
+from histomri.errors import InputError, UnitError
+
+_AREAL = ("Polygon", "MultiPolygon")
+_WAY_OUT = "in QuPath select the annotations and use File > Export objects as GeoJSON"
+
+
+def read_regions(path: str | Path, pixel_size_um: tuple[float, float] | None) -> BaseGeometry:
+    """Read the polygons of a GeoJSON file as one region in µm; points and lines have no area and are passed over.
+
+    Parameters
+    ----------
+    path : path-like
+        FeatureCollection, list of features, one feature or one geometry; plain, .gz or .zip. Cells and detections in
+        it are passed over, annotations are taken.
+    pixel_size_um : (x, y)
+        GeoJSON of QuPath is in pixels and holds no calibration.
+
+    Returns
+    -------
+    shapely geometry
+        Union of the polygons, µm.
+
+    Raises
+    ------
+    UnitError
+        If the pixel size is not known.
+    InputError
+        If the file cannot be read or holds no polygon.
+    """
+    path = Path(path)
+    shapes = [shape for shape in map(_shape_of, _features(path)) if shape is not None]
+    try:
+        polygons = [shapely.from_geojson(json.dumps(shape)) for shape in shapes]
+        region = shapely.union_all(shapely.make_valid(np.array(polygons, dtype=object)))
+    except (GEOSException, TypeError, ValueError) as error:
+        raise InputError(f"holds a polygon that cannot be read ({error})", path=path, way_out=_WAY_OUT) from error
+    if not polygons or region.area == 0 or not np.isfinite(region.area):
+        raise InputError("holds no region (polygon) of an annotation", path=path, way_out=_WAY_OUT)
+    if pixel_size_um is None:
+        raise UnitError(
+            "its polygons are in pixels and the pixel size is not known",
+            path=path,
+            way_out="pass --mpp, in µm per pixel",
+        )
+    scale = np.asarray(pixel_size_um)
+    return shapely.transform(region, lambda points: points * scale)
+
+
+def _features(path: Path) -> list[Any]:
+    with open_export(path) as stream:
+        content = stream.read()
+    try:
+        document = json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError("is not a UTF-8 text file", path=path, way_out=_WAY_OUT) from error
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"is not valid GeoJSON (line {error.lineno}, column {error.colno}: {error.msg})",
+            path=path,
+            way_out=_WAY_OUT,
+        ) from error
+    except RecursionError as error:
+        raise InputError("is nested too deeply to be read", path=path) from error
+    if isinstance(document, dict) and isinstance(document.get("features"), list):
+        return list(document["features"])
+    return document if isinstance(document, list) else [document]
+
+
+def _shape_of(feature: Any) -> dict[str, Any] | None:
+    """Return the areal geometry of an annotation, or of a bare geometry."""
+    if not isinstance(feature, dict):
+        return None
+    shape = feature.get("geometry") if feature.get("type") == "Feature" else feature
+    if not isinstance(shape, dict) or shape.get("type") not in _AREAL:
+        return None
+    properties = feature.get("properties") or {}
+    kind = properties.get("objectType") or properties.get("object_type") or properties.get("type") or feature.get("id")
+    if str(kind).lower() in ("cell", "detection", "tile", "pathcellobject", "pathdetectionobject", "pathtileobject"):
+        return None
+    return {"type": shape["type"], "coordinates": shape.get("coordinates")}

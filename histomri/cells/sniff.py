@@ -1,0 +1,178 @@
+"""What kind of file is this: container, encoding, delimiter, header; told from its first bytes, never from its name."""
+
+import codecs
+import csv
+import gzip
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+from histomri.cells.headers import Header, recognise
+from histomri.errors import InputError
+from histomri.files import require_file
+
+HEAD_BYTES = 1 << 20
+ENCODINGS = ("utf-8", "cp1252", "mac_roman")
+EXPORT_AGAIN = (
+    "export again from QuPath with Measure > Export measurements, export type 'Cells' (or 'Detections'), "
+    "as .tsv with all columns"
+)
+_MAGIC = (
+    (b"PAR1", "a Parquet file"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"II*\0", "a TIFF picture"),
+    (b"MM\0*", "a TIFF picture"),
+    (b"II+\0", "a TIFF picture"),
+    (b"%PDF", "a PDF document"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook"),
+    (b"\xac\xed\x00\x05", "a QuPath data file (.qpdata)"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ", "an xz archive"),
+    (b"7z\xbc\xaf", "a 7-Zip archive"),
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How to read a delimited table."""
+
+    encoding: str
+    delimiter: str
+    skip_rows: int
+    names: tuple[str, ...]
+    header: Header
+
+
+@contextmanager
+def open_export(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading bytes; gzip and zip are unpacked as they are read.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, a damaged archive, or a zip that holds more than one file.
+    """
+    path = require_file(path, "QuPath export")
+    with path.open("rb") as raw:
+        magic = raw.read(4)
+    try:
+        if magic[:2] == b"\x1f\x8b":
+            with gzip.open(path, "rb") as unzipped:
+                yield cast(IO[bytes], unzipped)
+        elif magic == b"PK\x03\x04":
+            with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive, path)) as member:
+                yield member
+        else:
+            with path.open("rb") as stream:
+                yield stream
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise InputError(
+            f"the archive is cut short or damaged ({error})", path=path, way_out="copy or export it again"
+        ) from error
+
+
+def is_plain(path: Path) -> bool:
+    """Whether the file is no archive, so that it can be handed to a reader by name."""
+    with path.open("rb") as raw:
+        magic = raw.read(4)
+    return magic[:2] != b"\x1f\x8b" and magic != b"PK\x03\x04"
+
+
+def read_head(path: str | Path) -> bytes:
+    """Return the first mebibyte of an export, unpacked.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, or of a kind that holds no table.
+    """
+    with open_export(path) as stream:
+        head = stream.read(HEAD_BYTES)
+    if not head:
+        raise InputError("the file inside the archive is empty", path=path, way_out="export it again")
+    for magic, kind in _MAGIC:
+        if head.startswith(magic):
+            raise InputError(f"is {kind}, not a table of cells", path=path, way_out=_remedy(kind))
+    if head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] == b"n+2\0":
+        raise InputError("is a NIfTI image, not a table of cells", path=path, way_out=EXPORT_AGAIN)
+    return head
+
+
+def sniff_table(path: str | Path, head: bytes) -> Layout:
+    """Find out encoding, delimiter and columns of a delimited table from its first bytes.
+
+    Raises
+    ------
+    InputError
+        If it is no text, or has no header with at least two columns.
+    """
+    encoding, text = _decode(path, head)
+    lines = re.split(r"\r\n|\r|\n", text)
+    skip = next((place for place, line in enumerate(lines) if line.strip()), len(lines))
+    if skip == len(lines):
+        raise InputError("holds nothing but blank lines", path=path, way_out=EXPORT_AGAIN)
+    declared = re.fullmatch(r'"?sep=(.)"?', lines[skip].strip("\ufeff \t") or "", re.IGNORECASE)
+    skip += 1 if declared and len(lines) > skip + 1 else 0  # Excel's own first line
+    line = lines[skip].lstrip("\ufeff")
+    layouts = []
+    for delimiter in "\t,;":
+        names = _fields(line, delimiter)
+        header = recognise(names)
+        layouts.append((len(header.columns), len(names), Layout(encoding, delimiter, skip + 1, tuple(names), header)))
+    known, count, layout = max(layouts, key=lambda item: item[:2])
+    if count < 2 and not known:
+        raise InputError(
+            f"is not a table: its first line is {line[:60]!r}, without tabs, commas or semicolons",
+            path=path,
+            way_out=EXPORT_AGAIN,
+        )
+    return layout
+
+
+def _only_member(archive: zipfile.ZipFile, path: Path) -> str:
+    names = [info.filename for info in archive.infolist() if not info.is_dir() and "__MACOSX" not in info.filename]
+    if len(names) != 1:
+        what = "an Excel workbook or another archive of" if "[Content_Types].xml" in names else "a zip of"
+        raise InputError(
+            f"is {what} {len(names)} files, and one table was expected",
+            path=path,
+            way_out="unpack it, or " + EXPORT_AGAIN,
+        )
+    return names[0]
+
+
+def _remedy(kind: str) -> str:
+    if "Parquet" in kind:
+        return "a table made by `histomri cells` goes into `histomri patches`"
+    return EXPORT_AGAIN
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader(io.StringIO(line), delimiter=delimiter), [])
+    except csv.Error:
+        return line.split(delimiter)
+
+
+def _decode(path: str | Path, head: bytes) -> tuple[str, str]:
+    whole = len(head) < HEAD_BYTES
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        candidates: tuple[str, ...] = ("utf-16",)
+    elif b"\0" in head or sum(byte < 9 or 13 < byte < 32 for byte in head[:4096]) > 0:
+        raise InputError("is not a text file", path=path, way_out=EXPORT_AGAIN)
+    else:
+        candidates = ENCODINGS
+    for encoding in candidates:
+        try:
+            return encoding, codecs.getincrementaldecoder(encoding)().decode(head, final=whole)
+        except UnicodeDecodeError:
+            continue
+    raise InputError("is not a text file in a known encoding", path=path, way_out="save it as UTF-8")

@@ -1,0 +1,183 @@
+"""The cells of one slide: a table in micrometres, and the record of how it was made."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike
+
+from histomri import __version__
+from histomri.errors import InputError
+from histomri.files import atomic_path, require_file
+
+Compartment = Literal["cell", "nucleus"]
+
+TEXT_COLUMNS = ("image", "object_id", "object_type", "classification")
+NUMBER_COLUMNS = ("x_um", "y_um", "area_um2", "nucleus_area_um2", "diameter_um")
+COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
+_SCHEMA_KEY = b"histomri.cells"
+_SCHEMA = "histomri.cells/1"
+
+
+@dataclass(frozen=True)
+class CellMetadata:
+    """How a cell table came to be.
+
+    Attributes
+    ----------
+    image : str
+        Name of the slide the cells lie on.
+    pixel_size_um : (x, y) or None
+        Pixel size of the slide, if it is known; x and y are never averaged.
+    field_um : (width, height) or None
+        Size of the imaged field, if it is known.
+    compartment : {"cell", "nucleus"}
+        What `area_um2` is the area of.
+    n_read, n_kept : int
+        Rows in the files, rows in the table.
+    dropped : dict
+        Reason to number of rows; ``n_read == n_kept + sum(dropped.values())``.
+    sources : tuple of str
+        Names of the files (without their folders).
+    area_unit_from : str
+        How the unit of the area was decided.
+    roi_wkt : str or None
+        The region the cells were limited to, as well-known text in µm.
+    ignored_columns : tuple of str
+        Columns of the files that were not read.
+    warnings : tuple of str
+        What makes the table less trustworthy.
+    """
+
+    image: str = ""
+    pixel_size_um: tuple[float, float] | None = None
+    field_um: tuple[float, float] | None = None
+    compartment: Compartment = "cell"
+    n_read: int = 0
+    n_kept: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    area_unit_from: str = "given in um2"
+    roi_wkt: str | None = None
+    ignored_columns: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CellTable:
+    """Cells of one slide.
+
+    Attributes
+    ----------
+    data : (N rows) DataFrame
+        Columns ``image, object_id, object_type, classification, x_um, y_um, area_um2, nucleus_area_um2, diameter_um``
+        and then any other measurements. Positions are those of the cell's centroid, µm from the top left corner of
+        the full-resolution image, y down. ``diameter_um`` is that of the disc with the same area, sqrt(4 A / pi).
+    metadata : CellMetadata
+        Where they come from and what was left out.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, a position is not finite, or an area is not positive.
+    """
+
+    data: pd.DataFrame
+    metadata: CellMetadata = field(default_factory=CellMetadata)
+
+    def __post_init__(self) -> None:
+        missing = [name for name in COLUMNS if name not in self.data.columns]
+        if missing:
+            raise InputError(f"a cell table needs the columns {', '.join(missing)}")
+        for name in ("x_um", "y_um", "area_um2"):
+            if not np.isfinite(self.data[name].to_numpy()).all():
+                raise InputError(f"a cell table holds finite numbers only, and column {name} does not")
+        if not (self.data["area_um2"].to_numpy() > 0).all():
+            raise InputError("a cell table holds positive areas only")
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @classmethod
+    def from_columns(
+        cls,
+        x_um: ArrayLike,
+        y_um: ArrayLike,
+        area_um2: ArrayLike,
+        nucleus_area_um2: ArrayLike | None = None,
+        *,
+        metadata: CellMetadata | None = None,
+    ) -> "CellTable":
+        """Make a table from arrays of shape (N,); what is not given is empty."""
+        area = np.asarray(area_um2, dtype=float)
+        text = {name: pd.Categorical([""] * area.size) for name in TEXT_COLUMNS if name != "object_id"}
+        nucleus = np.full(area.shape, np.nan) if nucleus_area_um2 is None else np.asarray(nucleus_area_um2, dtype=float)
+        columns: dict[str, Any] = {
+            **text,
+            "object_id": [""] * area.size,
+            "x_um": np.asarray(x_um, dtype=float),
+            "y_um": np.asarray(y_um, dtype=float),
+            "area_um2": area,
+            "nucleus_area_um2": nucleus,
+            "diameter_um": np.sqrt(4 * area / np.pi),
+        }
+        metadata = metadata or CellMetadata()
+        metadata = replace(metadata, n_read=metadata.n_read or area.size, n_kept=area.size)
+        return cls(pd.DataFrame(columns)[list(COLUMNS)], metadata)
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write the table as Parquet, atomically; the metadata goes into the schema."""
+        table = pa.Table.from_pandas(self.data, preserve_index=False)
+        record = {"schema": _SCHEMA, "version": __version__, **asdict(self.metadata)}
+        table = table.replace_schema_metadata(
+            {**(table.schema.metadata or {}), _SCHEMA_KEY: json.dumps(record).encode()}
+        )
+        with atomic_path(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+        return [Path(path)]
+
+    @classmethod
+    def load(cls, path: str | Path) -> "CellTable":
+        """Read a table that `save` wrote.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, empty, damaged, or no cell table.
+        """
+        path = require_file(path, "cell table")
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(
+                "is not a Parquet file, or it is cut short", path=path, way_out="make it with `histomri cells`"
+            ) from error
+        metadata = _metadata((table.schema.metadata or {}).get(_SCHEMA_KEY), path)
+        try:
+            return cls(table.to_pandas(), metadata)
+        except InputError as error:
+            raise InputError(error.problem, path=path, way_out="make it again with `histomri cells`") from error
+
+
+def _metadata(text: bytes | None, path: Path) -> CellMetadata:
+    """Read the metadata of the schema; JSON knows no tuples, so they are made again."""
+    if text is None:
+        raise InputError(
+            "is a Parquet file, but no cell table of histomri", path=path, way_out="make it with `histomri cells`"
+        )
+    try:
+        record = json.loads(text)
+        kind = record.pop("schema")
+        record.pop("version")
+        tuples = {key: tuple(value) for key, value in record.items() if isinstance(value, list)}
+        metadata = CellMetadata(**{**record, **tuples})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError("its record of how it was made cannot be read", path=path) from error
+    if kind != _SCHEMA:
+        raise InputError(f"was written in the format {kind}, and this version reads {_SCHEMA}", path=path)
+    return metadata

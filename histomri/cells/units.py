@@ -1,0 +1,117 @@
+"""From the units of an export to micrometres; an unknown unit is an error that names the option to set."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.cells.headers import AREAS, POSITION
+from histomri.cells.raw import RawExport
+from histomri.cells.sidecar import Calibration
+from histomri.cells.table import Compartment
+from histomri.errors import UnitError
+
+AreaUnit = Literal["um2", "px2"]
+MPP = "pass --mpp with the pixel size of the slide in µm (QuPath: Image tab, 'Pixel width')"
+_LENGTHS = ("perimeter", "caliper")
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Positions and sizes of one export in µm; arrays of shape (n_rows,)."""
+
+    x_um: FloatArray
+    y_um: FloatArray
+    area_um2: FloatArray
+    nucleus_area_um2: FloatArray
+    compartment: Compartment
+    area_unit_from: str
+    others: dict[str, FloatArray]
+
+
+def to_micrometres(raw: RawExport, calibration: Calibration, area_unit: AreaUnit | None) -> Measures:
+    """Convert an export to µm and µm².
+
+    Raises
+    ------
+    UnitError
+        If a unit is not known, or pixels cannot be converted because the pixel size is not known.
+    """
+    if area_unit not in (None, "um2", "px2"):
+        raise UnitError(f"{area_unit!r} is no unit of area", way_out="pass --area-unit um2 or --area-unit px2")
+    x, y = (_position(raw, axis, index, calibration) for index, axis in enumerate(POSITION))
+    compartment: Compartment = "cell" if "cell_area" in raw.numbers else "nucleus"
+    name = next(name for name in AREAS if name in raw.numbers)
+    area, decided = _area(raw, name, calibration, area_unit)
+    nucleus = area if compartment == "nucleus" else np.full(raw.n_rows, np.nan)
+    if compartment == "cell" and "nucleus_area" in raw.numbers:
+        nucleus = _area(raw, "nucleus_area", calibration, area_unit)[0]
+    others = {}
+    for other in raw.numbers:
+        if other not in (*POSITION, *AREAS):
+            converted, values = _measurement(raw, other, calibration)
+            others[converted] = values
+    return Measures(x, y, area, nucleus, compartment, decided, others)
+
+
+def _position(raw: RawExport, axis: str, index: int, calibration: Calibration) -> FloatArray:
+    values, unit = raw.numbers[axis], raw.units[axis]
+    if unit == "um":
+        return values
+    if unit is None:
+        raise UnitError(
+            f"column {raw.raw_names[axis]!r} has no unit", path=raw.path, way_out="rename it to say µm or px"
+        )
+    if calibration.pixel_size_um is None:
+        raise UnitError("the positions are in pixels and the pixel size is not known", path=raw.path, way_out=MPP)
+    return values * calibration.pixel_size_um[index]
+
+
+def _area(raw: RawExport, name: str, calibration: Calibration, area_unit: AreaUnit | None) -> tuple[FloatArray, str]:
+    """Return an area in µm² and how its unit was decided: name of the column, option, then unit of the position."""
+    unit, label = raw.units[name], raw.raw_names.get(name, name)
+    if unit in ("um2", "px2"):
+        if area_unit is not None and area_unit != unit:
+            raise UnitError(
+                f"column {label!r} states its unit, and --area-unit {area_unit} says otherwise",
+                path=raw.path,
+                way_out="leave out --area-unit",
+            )
+        decided = f"the name of column {label!r}"
+    elif area_unit is not None:
+        unit, decided = area_unit, "--area-unit"
+    elif raw.units["x"] in ("um", "px"):
+        # QuPath measures in µm on a calibrated image and in pixels on any other, positions and areas alike.
+        unit = "um2" if raw.units["x"] == "um" else "px2"
+        decided = f"the unit of column {raw.raw_names.get('x', 'x')!r}"
+    else:
+        raise UnitError(
+            f"column {label!r} has no unit and the image is not calibrated",
+            path=raw.path,
+            way_out="pass --area-unit um2, or --mpp with --area-unit px2",
+        )
+    if unit == "um2":
+        return raw.numbers[name], f"um2, by {decided}"
+    if calibration.pixel_size_um is None:
+        raise UnitError(f"column {label!r} is in pixels and the pixel size is not known", path=raw.path, way_out=MPP)
+    scale = calibration.pixel_size_um[0] * calibration.pixel_size_um[1]
+    return raw.numbers[name] * scale, f"px2, by {decided}; pixel size from {calibration.source}"
+
+
+def _measurement(raw: RawExport, name: str, calibration: Calibration) -> tuple[str, FloatArray]:
+    """Name a length with its unit; in pixels it is converted where that is possible, and named ``_px`` otherwise."""
+    values, unit = raw.numbers[name], raw.units[name]
+    if unit == "um2":
+        return f"{name}_um2", values
+    if not name.endswith(_LENGTHS) or unit == "unknown":
+        return name, values
+    if unit is None:
+        unit = raw.units["x"]
+    if unit == "um":
+        return f"{name}_um", values
+    size = calibration.pixel_size_um
+    # A length has no direction here, so it can be converted only if pixels are square.
+    if unit == "px" and size is not None and abs(size[0] / size[1] - 1) < 1e-3:
+        return f"{name}_um", values * np.float32(np.sqrt(size[0] * size[1]))
+    return f"{name}_px", values

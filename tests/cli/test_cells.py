@@ -1,0 +1,80 @@
+"""`histomri cells`: exit codes, messages and files."""
+
+import pytest
+import typer
+from histomri_cli.cells import cells
+from histomri_cli.common import HistomriGroup
+from typer.testing import CliRunner
+
+from histomri.cells import CellTable
+
+app = typer.Typer(cls=HistomriGroup)
+app.command()(cells)
+app.command()(lambda: None)  # a second command, so that the first keeps its name
+HEADER = "Image\tClass\tCentroid X px\tCentroid Y px\tNucleus: Area\tCell: Area\n"
+
+
+def invoke(*words):
+    return CliRunner().invoke(app, ["cells", *map(str, words)])
+
+
+@pytest.fixture
+def export(tmp_path):
+    path = tmp_path / "a.tsv"
+    rows = "A\tTumor\t10\t20\t120\t400\nA\tStroma\t30\t20\t120\t400\nA\tTumor\t30\t20\t120\tNaN\n"
+    path.write_text(HEADER + rows)
+    return path
+
+
+def test_a_table_is_written_and_told(export, tmp_path):
+    out = tmp_path / "out" / "cells.parquet"
+    result = invoke(export, "-o", out, "--mpp", "0.5,0.25", "--classes", "Tumor")
+    assert result.exit_code == 0
+    assert "a.tsv: 3 rows read, 1 kept" in result.stdout
+    assert "dropped: 1 without an area" in result.stdout
+    assert "dropped: 1 of another class" in result.stdout
+    assert "sizes are of cells; diameter 8.0 µm" in result.stdout
+    assert f"wrote {out}" in result.stdout
+    table = CellTable.load(out)
+    assert table.data[["x_um", "y_um", "area_um2"]].to_numpy().tolist() == [[5, 5, 50]]
+    assert [path.name for path in out.parent.iterdir()] == ["cells.parquet"]
+
+
+def test_quiet_prints_warnings_only(tmp_path):
+    path = tmp_path / "n.tsv"
+    path.write_text("Centroid X px\tCentroid Y px\tNucleus: Area\n1\t2\t120\n")
+    result = invoke(path, "-o", tmp_path / "c.parquet", "--mpp", "0.5", "-q")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "warning: the table has no cell outlines, only nuclei" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "a.tsv: the positions are in pixels and the pixel size is not known; pass --mpp"),
+        (("--mpp", "half"), "--mpp half is not a number; write --mpp 0.2268 or --mpp 0.2268,0.2268"),
+        (("--mpp", "1,2,3"), "--mpp 1,2,3 is not a number"),
+        (("--mpp", "-1"), "is not possible"),
+        (("--mpp", "0.5", "--area-unit", "mm2"), "is no unit of area"),
+        (("--mpp", "0.5", "--roi", "gone.geojson"), "gone.geojson: no such"),
+        (("--mpp", "0.5", "--max-size-um", "1"), "no cell is left of 3 rows"),
+        (("--mpp", "0.5", "--image", "B"), "holds no image 'B'"),
+    ],
+)
+def test_mistakes_are_told_and_nothing_is_written(export, tmp_path, words, message):
+    out = tmp_path / "out"
+    result = invoke(export, "-o", out / "cells.parquet", *words)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert not out.exists()
+
+
+def test_a_folder_as_output_is_refused(export, tmp_path):
+    result = invoke(export, "-o", tmp_path, "--mpp", "0.5")
+    assert result.exit_code == 2
+    assert "is a folder, and the cell table is a file; pass -o" in result.stderr
+
+
+def test_help_has_an_example():
+    assert "Example: histomri cells" in invoke("--help").stdout
