@@ -1,0 +1,159 @@
+"""The grid of patches on a slide, and where it lies in the world."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from histomri.arrays import BoolArray, FloatArray, IntArray
+from histomri.errors import GeometryError
+
+# Far more than a slide has at any sensible patch size: beyond it a unit is wrong, and memory would run out.
+LARGEST_GRID = 25_000_000
+# A field of 10 patches may come out as 10.0000000001: that is no eleventh patch.
+_SLACK = 1e-9
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """Rectangular patches, rows down (y), columns right (x), in µm of the slide.
+
+    Attributes
+    ----------
+    origin_um : (x, y)
+        Outer corner of the first patch.
+    patch_um : (w, h)
+        Size of a patch.
+    shape : (ny, nx)
+        Number of rows and of columns.
+    thickness_um : float
+        Thickness that the maps state for their single slice.
+
+    Raises
+    ------
+    GeometryError
+        If a size is not positive and finite, or the grid has no patch or far too many.
+    """
+
+    origin_um: tuple[float, float]
+    patch_um: tuple[float, float]
+    shape: tuple[int, int]
+    thickness_um: float = 4.0
+
+    def __post_init__(self) -> None:
+        sizes = (*self.patch_um, self.thickness_um)
+        if not all(np.isfinite(sizes)) or min(sizes) <= 0 or not all(np.isfinite(self.origin_um)):
+            raise GeometryError(
+                f"patches of {self.patch_um[0]:g} x {self.patch_um[1]:g} µm, {self.thickness_um:g} µm thick, are not "
+                "possible",
+                way_out="give positive sizes in µm",
+            )
+        rows, columns = self.shape
+        if rows < 1 or columns < 1:
+            raise GeometryError(f"a grid of {rows} x {columns} patches has no patch")
+        if rows * columns > LARGEST_GRID:
+            raise GeometryError(
+                f"{rows:,} x {columns:,} patches of {self.patch_um[0]:g} x {self.patch_um[1]:g} µm are too many",
+                way_out="check the unit of the positions, or take larger patches",
+            )
+
+    @classmethod
+    def covering(
+        cls,
+        x_um: ArrayLike | None = None,
+        y_um: ArrayLike | None = None,
+        *,
+        field_um: tuple[float, float] | None = None,
+        patch_um: float | tuple[float, float],
+        thickness_um: float = 4.0,
+    ) -> "PatchGrid":
+        """Make the grid that covers a field from its corner, or the bounding box of points if there is no field.
+
+        Patch edges are at multiples of the patch size from the corner of the slide either way, so that two exports of
+        one slide share their patches.
+
+        Parameters
+        ----------
+        x_um, y_um : (N,) array_like, optional
+            Points to cover.
+        field_um : (width, height), optional
+            Size of the imaged field; it wins over the points.
+        patch_um : float or (w, h)
+            Size of a patch; one number is a square.
+        thickness_um : float
+            Thickness of the slice.
+        """
+        size = np.broadcast_to(np.asarray(patch_um, dtype=float), (2,))
+        if not (np.isfinite(size).all() and (size > 0).all()):
+            raise GeometryError(f"patches of {patch_um} µm are not possible", way_out="give positive sizes in µm")
+        low, high = np.zeros(2), np.asarray(field_um if field_um is not None else (0, 0), dtype=float)
+        if field_um is None:
+            points = np.stack([np.asarray(x_um, dtype=float).ravel(), np.asarray(y_um, dtype=float).ravel()])
+            if points.size == 0 or not np.isfinite(points).all():
+                raise GeometryError("a grid needs a field, or at least one point with finite coordinates")
+            low, high = points.min(axis=1), points.max(axis=1)
+        first = np.floor(low / size + _SLACK)
+        count = np.maximum(np.ceil(high / size - _SLACK) - first, 1)
+        if not np.isfinite(count).all() or count.prod() > LARGEST_GRID:
+            raise GeometryError(
+                f"{count[1]:,.0f} x {count[0]:,.0f} patches of {size[0]:g} x {size[1]:g} µm are too many",
+                way_out="check the unit of the positions, or take larger patches",
+            )
+        origin = first * size
+        shape = (int(count[1]), int(count[0]))
+        return cls((float(origin[0]), float(origin[1])), (float(size[0]), float(size[1])), shape, float(thickness_um))
+
+    @classmethod
+    def from_affine(cls, affine: FloatArray, shape: tuple[int, int]) -> "PatchGrid":
+        """Return the grid whose `affine` this is.
+
+        Raises
+        ------
+        GeometryError
+            If the affine is not one that a grid has.
+        """
+        w, h, t = -1000 * affine[0, 1], -1000 * affine[1, 0], 1000 * affine[2, 2]
+        if min(w, h, t) <= 0:
+            raise GeometryError("the affine is not that of a patch map")
+        origin = (float(-1000 * affine[0, 3] - w / 2), float(-1000 * affine[1, 3] - h / 2))
+        grid = cls(origin, (float(w), float(h)), shape, float(t))
+        if not np.allclose(grid.affine, affine, atol=1e-6 * np.abs(affine).max()):
+            raise GeometryError("the affine is not that of a patch map")
+        return grid
+
+    @property
+    def affine(self) -> FloatArray:
+        """Patch index (row, column, 0) to world, RAS+ mm, (4, 4): x right and y down are shown so by viewers."""
+        w, h = (size / 1000 for size in self.patch_um)
+        x, y = (corner / 1000 for corner in self.origin_um)
+        return np.array(
+            [[0, -w, 0, -(x + w / 2)], [-h, 0, 0, -(y + h / 2)], [0, 0, self.thickness_um / 1000, 0], [0, 0, 0, 1.0]]
+        )
+
+    @property
+    def bounds_um(self) -> tuple[float, float, float, float]:
+        """Outer edges (x low, y low, x high, y high)."""
+        (x, y), (w, h), (rows, columns) = self.origin_um, self.patch_um, self.shape
+        return x, y, x + w * columns, y + h * rows
+
+    def centres_um(self) -> FloatArray:
+        """Return the centres of the patches, (ny, nx, 2), x first."""
+        x = self.origin_um[0] + (np.arange(self.shape[1]) + 0.5) * self.patch_um[0]
+        y = self.origin_um[1] + (np.arange(self.shape[0]) + 0.5) * self.patch_um[1]
+        return np.stack(np.meshgrid(x, y), axis=-1)
+
+    def index(self, x_um: ArrayLike, y_um: ArrayLike) -> tuple[IntArray, IntArray, BoolArray]:
+        """Return row, column, and whether inside, of each point.
+
+        An edge belongs to the patch right of or below it; the outermost edges belong to the last patches. Row and
+        column of a point outside are those of the nearest patch.
+        """
+        column, right = _along(x_um, self.origin_um[0], self.patch_um[0], self.shape[1])
+        row, down = _along(y_um, self.origin_um[1], self.patch_um[1], self.shape[0])
+        return row, column, right & down
+
+
+def _along(values: ArrayLike, origin: float, size: float, count: int) -> tuple[IntArray, BoolArray]:
+    steps = (np.asarray(values, dtype=float) - origin) / size
+    inside = (steps >= -_SLACK) & (steps <= count * (1 + _SLACK))
+    return np.clip(np.nan_to_num(steps, nan=0.0), 0, count - 1).astype(np.intp), inside

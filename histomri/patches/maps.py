@@ -1,0 +1,127 @@
+"""The maps of one slide, in memory and as files."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.errors import GeometryError, InputError
+from histomri.maps import HISTOLOGY_MAPS, Image, map_name, parse_map_name, read_sidecar, write_map
+from histomri.patches.grid import PatchGrid
+
+
+@dataclass(frozen=True)
+class PatchMaps:
+    """Maps of one slide; every array has the shape of the grid, background is NaN.
+
+    Attributes
+    ----------
+    maps : dict
+        vCS, aCS, sdCS (µm), skewCS, F (1), CD (1/mm²), CDvol (1/mm³), nCells, tissueFraction, corrected.
+    uncorrected : dict
+        The same as measured on the slide, without those that no correction touches.
+    grid : PatchGrid
+        Where the patches lie.
+    parameters : dict
+        Choices made, for the sidecars.
+    warnings : tuple of str
+        What makes the maps less trustworthy.
+    errors : dict
+        Standard errors of the corrected vCS, F and CD; may be empty.
+    """
+
+    maps: dict[str, FloatArray]
+    uncorrected: dict[str, FloatArray]
+    grid: PatchGrid
+    parameters: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    errors: dict[str, FloatArray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for kind, maps in (("maps", self.maps), ("uncorrected", self.uncorrected), ("errors", self.errors)):
+            for name, values in maps.items():
+                if name not in HISTOLOGY_MAPS:
+                    raise InputError(f"{name!r} is no histology map; they are {', '.join(HISTOLOGY_MAPS)}")
+                if np.shape(values) != self.grid.shape:
+                    raise GeometryError(f"{kind}[{name!r}] has shape {np.shape(values)}, its grid {self.grid.shape}")
+
+    def image(self, name: str) -> Image:
+        """Return a corrected map with its affine."""
+        return Image(self.maps[name], self.grid.affine)
+
+    def save(self, folder: str | Path, sub: str | None = None, *, sources: Iterable[str | Path] = ()) -> list[Path]:
+        """Write a NIfTI and a sidecar per map, ``sub-X_param-vCS_histomap.nii.gz`` and so on; return their paths."""
+        folder, sources, written = Path(folder), tuple(sources), []
+        groups: tuple[tuple[Mapping[str, FloatArray], dict[str, str], bool], ...] = (
+            (self.maps, {}, True),
+            (self.uncorrected, {"desc": "uncorrected"}, False),
+            (self.errors, {"stat": "se"}, True),
+        )
+        for maps, entities, corrected in groups:
+            for name, values in maps.items():
+                path = folder / map_name(name, "histomap", sub=sub, **entities)
+                written += write_map(
+                    path,
+                    values,
+                    self.grid.affine,
+                    sources=sources,
+                    parameters=self.parameters,
+                    Corrected=corrected,
+                    Warnings=list(self.warnings),
+                )
+        return written
+
+    @classmethod
+    def load(cls, folder: str | Path, sub: str | None = None) -> "PatchMaps":
+        """Read the maps that `save` wrote.
+
+        Parameters
+        ----------
+        folder : path-like
+            The folder of the maps.
+        sub : str, optional
+            Which sample, if the folder holds several.
+
+        Raises
+        ------
+        InputError
+            If there are no maps, or those of several samples.
+        GeometryError
+            If the maps are not of one grid.
+        """
+        folder = Path(folder)
+        names = {path: parse_map_name(path.name) for path in sorted(folder.glob("*_histomap.nii.gz"))}
+        names = {path: entities for path, entities in names.items() if entities and sub in (None, entities.get("sub"))}
+        subs = sorted({entities.get("sub", "") for entities in names.values()})
+        if not names:
+            raise InputError("holds no histology maps", path=folder, way_out="make them with `histomri patches`")
+        if len(subs) > 1:
+            raise InputError(f"holds the maps of {', '.join(subs)}", path=folder, way_out="say which sample is meant")
+        groups: dict[str, dict[str, FloatArray]] = {"": {}, "uncorrected": {}, "se": {}}
+        grid: PatchGrid | None = None
+        for path, entities in names.items():
+            values, own = _load_one(path)
+            grid = grid or own
+            if own.shape != grid.shape or not np.allclose(own.affine, grid.affine, atol=1e-5):
+                raise GeometryError("is not on the grid of the other maps in its folder", path=path)
+            group = groups.get(entities.get("desc", entities.get("stat", "")))
+            if group is not None:
+                group[entities["param"]] = values
+        first = read_sidecar(next(iter(names)))
+        parameters, warnings = first.get("Parameters", {}), tuple(first.get("Warnings", ()))
+        assert grid is not None  # names is not empty
+        return cls(groups[""], groups["uncorrected"], grid, parameters, warnings, groups["se"])
+
+
+def _load_one(path: Path) -> tuple[FloatArray, PatchGrid]:
+    image = Image.load(path)
+    data = np.asarray(image.data, dtype=float)
+    if data.ndim != 2:
+        raise GeometryError("is not a map of one section", path=path)
+    try:
+        return data, PatchGrid.from_affine(image.affine, (data.shape[0], data.shape[1]))
+    except GeometryError as error:
+        raise GeometryError(error.problem, path=path, way_out="make it again with `histomri patches`") from error

@@ -1,0 +1,101 @@
+"""Cell sizes per patch, as measured and corrected, and the maps made of them; all arrays are (P,)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.patches import moments as mo
+from histomri.patches.corrections import Correction
+
+UM2_PER_MM2 = 1e6
+UM_PER_MM = 1e3
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Statistics of cell size in µm.
+
+    Attributes
+    ----------
+    vcs, mean, sd, skew : (P,) ndarray
+        Volume-weighted size, mean, standard deviation, skewness.
+    height : (P,) ndarray
+        What a density per area is divided by to be one per volume.
+    vcs_error : (P,) ndarray
+        Standard error of the volume-weighted size.
+    """
+
+    vcs: FloatArray
+    mean: FloatArray
+    sd: FloatArray
+    skew: FloatArray
+    height: FloatArray
+    vcs_error: FloatArray
+
+
+def plain_sizes(moments: mo.Moments, factor: float = 1.0) -> Sizes:
+    """Return the sizes of the profiles, all multiplied by one factor."""
+    vcs = mo.volume_weighted(moments.raw)
+    error = mo.standard_error(moments.raw, moments.count, mo.gradient_of_ratio(moments.raw, 7, 3))
+    mean = factor * moments.raw[1]
+    return Sizes(factor * vcs, mean, factor * moments.sd, moments.skew, mean, factor * error)
+
+
+def corrected_sizes(moments: mo.Moments, correction: Correction) -> Sizes:
+    """Return the sizes of the spheres in the living tissue.
+
+    Sectioning is undone first, because the section was cut from the shrunken tissue, then shrinkage.
+    """
+    if (factor := correction.section_factor) is not None:
+        return plain_sizes(moments, factor * correction.stretch)
+    thickness, stretch = correction.section_thickness_um, correction.stretch
+    spheres = mo.unfold(moments.raw, thickness)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = spheres[1]
+        variance = spheres[2] - mean**2
+        variance = np.where(variance >= 0, variance, np.nan)
+        skew = (spheres[3] - 3 * mean * spheres[2] + 2 * mean**3) / variance**1.5
+    if thickness == 0:
+        gradient = mo.gradient_of_ratio(moments.raw, 6, 2)
+        scale = (mo.section_coefficient(2) / mo.section_coefficient(6)) ** 0.25
+        gradient = {order: scale * slope for order, slope in gradient.items()}
+    else:
+        gradient = mo.gradient_of_unfolded(moments.raw, thickness)
+    return Sizes(
+        stretch * mo.volume_weighted_unfolded(moments.raw, thickness),
+        stretch * mean,
+        stretch * np.sqrt(variance),
+        skew,
+        stretch * (mean + thickness),
+        stretch * mo.standard_error(moments.raw, moments.count, gradient),
+    )
+
+
+def size_maps(
+    moments: mo.Moments, sizes: Sizes, looked_at_um2: FloatArray, stretch: float, min_cells: int
+) -> dict[str, FloatArray]:
+    """Return vCS, aCS, sdCS, skewCS, F, CD and CDvol; sizes are NaN where there are fewer than `min_cells`."""
+    few = moments.count < min_cells
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fraction = moments.area / looked_at_um2
+        density = UM2_PER_MM2 * moments.count / (looked_at_um2 * stretch**2)
+        volume = np.where(moments.count == 0, 0.0, np.where(few, np.nan, UM_PER_MM * density / sizes.height))
+    named = {"vCS": sizes.vcs, "aCS": sizes.mean, "sdCS": sizes.sd, "skewCS": sizes.skew}
+    maps = {name: np.where(few, np.nan, values) for name, values in named.items()}
+    return {**maps, "F": fraction, "CD": density, "CDvol": volume}
+
+
+def error_maps(
+    moments: mo.Moments, sizes: Sizes, looked_at_um2: FloatArray, stretch: float, min_cells: int
+) -> dict[str, FloatArray]:
+    """Return the standard errors of vCS, F and CD; NaN where they cannot be told (one cell, or none)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fraction = np.sqrt(moments.area_squared) / looked_at_um2
+        density = UM2_PER_MM2 * np.sqrt(moments.count) / (looked_at_um2 * stretch**2)
+    empty = moments.count == 0
+    return {
+        "vCS": np.where(moments.count < min_cells, np.nan, sizes.vcs_error),
+        "F": np.where(empty, np.nan, fraction),
+        "CD": np.where(empty, np.nan, density),
+    }

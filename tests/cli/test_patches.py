@@ -1,0 +1,110 @@
+"""`histomri patches`: exit codes, messages, and where the maps lie."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+import typer
+from histomri_cli.common import HistomriGroup
+from histomri_cli.patches import patches
+from typer.testing import CliRunner
+
+from histomri.cells import CellMetadata, CellTable
+from histomri.patches import PatchMaps
+
+app = typer.Typer(cls=HistomriGroup)
+app.command()(patches)
+app.command()(lambda: None)  # a second command, so that the first keeps its name
+
+
+def invoke(*words):
+    return CliRunner().invoke(app, ["patches", *map(str, words)])
+
+
+@pytest.fixture
+def table(rng, tmp_path):
+    x, y = rng.uniform(0, 3000, 800), rng.uniform(0, 2000, 800)
+    metadata = CellMetadata(field_um=(3000, 2000))
+    CellTable.from_columns(x, y, rng.uniform(50, 300, 800), metadata=metadata).save(tmp_path / "cells.parquet")
+    return tmp_path / "cells.parquet"
+
+
+def mri(path, voxel=(0.386, 0.386, 2.216)):
+    nib.save(nib.Nifti1Image(np.ones((5, 6, 2), np.float32), np.diag([*voxel, 1.0])), path)
+    return path
+
+
+def test_the_patch_size_is_taken_from_the_mri(table, tmp_path):
+    out = tmp_path / "histo"
+    result = invoke(table, "-o", out, "--like", mri(tmp_path / "dwi.nii.gz"), "--sub", "m1")
+    assert result.exit_code == 0
+    assert "6 x 8 patches of 386 x 386 µm, 48 with cells, 800 of 800 cells used; extent: imaged field" in result.stdout
+    assert "corrections: shrinkage 12.9%, section sphere-mean (sizes x 1.462)" in result.stdout
+    assert f"wrote {out / 'sub-m1_param-vCS_histomap.nii.gz'}" in result.stdout
+    assert len(list(out.iterdir())) == 2 * (9 + 7 + 3)
+    image = nib.load(out / "sub-m1_param-F_histomap.nii.gz")
+    np.testing.assert_allclose(image.header.get_zooms(), [0.386, 0.386, 2.216], rtol=1e-6)
+
+
+def test_options_reach_the_maps(table, tmp_path):
+    words = ("--patch-um", "500,400", "--preset", "none", "--section", "wicksell", "--section-thickness-um", "3")
+    assert invoke(table, "-o", tmp_path / "h", *words, "--thickness-um", "1000", "-q").exit_code == 0
+    maps = PatchMaps.load(tmp_path / "h")
+    assert maps.grid.shape == (5, 6)
+    np.testing.assert_allclose([*maps.grid.patch_um, maps.grid.thickness_um], [500, 400, 1000], rtol=1e-6)
+    assert (maps.parameters["Section"], maps.parameters["SectionThickness_um"]) == ("wicksell", 3)
+    assert maps.parameters["Shrinkage"] == 0
+
+
+def test_one_number_for_the_whole_slide(table, tmp_path):
+    assert invoke(table, "-o", tmp_path / "h", "--whole").exit_code == 0
+    maps = PatchMaps.load(tmp_path / "h")
+    assert maps.maps["nCells"].tolist() == [[800]]
+    assert maps.maps["tissueFraction"].tolist() == [[1]]
+
+
+def test_a_qupath_table_is_taken_directly(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("Centroid X um\tCentroid Y um\tNucleus: Area\n1\t2\t30\n90\t80\t40\n")
+    result = invoke(path, "-o", tmp_path / "h", "--patch-um", "50")
+    assert result.exit_code == 0
+    assert "only nuclei" in result.stderr
+
+
+def test_oblong_voxels_are_told(table, tmp_path):
+    result = invoke(table, "-o", tmp_path / "h", "--like", mri(tmp_path / "dwi.nii", (0.5, 0.25, 1)))
+    assert "its first axis was taken for the slide's x" in result.stderr
+    np.testing.assert_allclose(PatchMaps.load(tmp_path / "h").grid.patch_um, (500, 250), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "pass one of --patch-um, --like and --whole"),
+        (("--patch-um", "386", "--whole"), "pass one of --patch-um, --like and --whole"),
+        (("--patch-um", "big"), "--patch-um big is not a number"),
+        (("--patch-um", "0"), "are not possible; give positive sizes"),
+        (("--patch-um", "0.01"), "are too many; check the unit"),
+        (("--like", "gone.nii"), "gone.nii: no such NIfTI image"),
+        (("--patch-um", "386", "--preset", "rat"), "choose one of mouse-exvivo, human-biopsy, none"),
+        (("--patch-um", "386", "--shrinkage", "13"), "give a fraction, such as 0.129"),
+        (("--patch-um", "386", "--min-cells", "0"), "--min-cells 1 or more"),
+    ],
+)
+def test_mistakes_are_told_and_nothing_is_written(table, tmp_path, words, message):
+    result = invoke(table, "-o", tmp_path / "h", *words)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "h").exists()
+
+
+def test_wrong_files_are_refused(table, tmp_path):
+    result = invoke(tmp_path / "gone.parquet", "-o", tmp_path / "h", "--patch-um", "386")
+    assert (result.exit_code, "gone.parquet: no such cell table" in result.stderr) == (2, True)
+    result = invoke(table, "-o", tmp_path / "h", "--like", mri(tmp_path / "metres.nii", (400, 400, 2000)))
+    assert (result.exit_code, "voxels are 400 x 400 x 2000 mm, which no MRI has" in result.stderr) == (2, True)
+    result = invoke(table, "-o", table, "--patch-um", "386")
+    assert (result.exit_code, "is a file, and the maps need a folder" in result.stderr) == (2, True)
+    table.write_bytes(table.read_bytes()[:-200])
+    result = invoke(table, "-o", tmp_path / "h", "--patch-um", "386")
+    assert (result.exit_code, "is not a Parquet file, or it is cut short" in result.stderr) == (2, True)
