@@ -1,0 +1,282 @@
+"""One digital liver: the lobe, its section on a slide, its MRI, and the truth of both."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from histomri.arrays import BoolArray, FloatArray
+from histomri.errors import InputError
+from histomri.mri import Acquisition
+
+from .lobe import Lobe, random_lobe
+from .placement import Placement, random_placement
+from .section import Section, cut_section
+from .signals import Scan, Voxels, add_rician, scan_lobe
+from .tissue import GROUPS, Group, Tissue, random_tissue
+
+VOXEL_MM = (0.386, 0.386, 2.216)
+SLICES, LOBE_SLICE = 5, 2
+SHRINKAGE = 0.129
+SMALLEST_AREA_UM2 = 10.0  # QuPath's default: smaller nuclei are not detected
+_SCALE = 10000.0  # signal of saline at TE = 0, in the arbitrary units of a scanner
+
+
+@dataclass(frozen=True)
+class LiverPhantom:
+    """A digital liver with known truth.
+
+    Attributes
+    ----------
+    group : str
+        control, infiltrated or necrotic.
+    lobe, tissue : Lobe, Tissue
+        The truth everywhere, in lobe coordinates.
+    scan : Scan
+        Voxels in lobe coordinates.
+    placement : Placement
+        From lobe coordinates to the slide.
+    section : Section
+        All spheres that the section cuts, before shrinkage and losses, with their 3D diameters.
+    cells : DataFrame
+        What QuPath would find on the slide: x_um, y_um, area_um2.
+    lost, missed : int
+        Profiles in tissue that was lost, and profiles too small to be detected.
+    acquisition : Acquisition
+    dwi : (I, J, K, M) ndarray
+        Noisy magnitude images, float32.
+    mask : (I, J, K) ndarray of bool
+        Voxels at least half full of tissue.
+    sigma : float
+        Noise per channel, in the units of `dwi`.
+    affine : (4, 4) ndarray
+        Voxel index to world, RAS+ mm.
+    truth : dict of (I, J, K) ndarray
+        Maps of F (intra-cellular part of the voxel), vCS, CD, D0I, DEinf, beta, tissueFraction.
+    """
+
+    group: Group
+    lobe: Lobe
+    tissue: Tissue
+    scan: Scan
+    placement: Placement
+    section: Section
+    cells: pd.DataFrame
+    lost: int
+    missed: int
+    acquisition: Acquisition
+    dwi: FloatArray
+    mask: BoolArray
+    sigma: float
+    affine: FloatArray
+    truth: dict[str, FloatArray]
+
+    def landmarks(self, number: int = 24) -> tuple[FloatArray, FloatArray]:
+        """Return points on the slide and in the MRI that show the same place, each (N, 3), world mm.
+
+        They are spread evenly over the section, without lost tissue; the fixed ones lie in the middle of the slice.
+        """
+        points = _spread(self.lobe, self.placement, self.section.offset_mm, number)
+        return _slide_world(self.placement.slide_um(points)), self._fixed_world(points)
+
+    def affine_truth(self) -> FloatArray:
+        """Return the affine part of slide world to MRI world, (4, 4): least squares over the whole section.
+
+        In-plane points map in plane. The slide's normal maps to that of the MRI slice, millimetre to millimetre, signed
+        so that the matrix turns but never mirrors: a flipped section was turned over.
+        """
+        points = _spread(self.lobe, self.placement, self.section.offset_mm, 2000)
+        moving, fixed = _slide_world(self.placement.slide_um(points)), self._fixed_world(points)
+        design = np.column_stack([moving[:, :2], np.ones(len(moving))])
+        solution = np.linalg.lstsq(design, fixed, rcond=None)[0]
+        matrix = np.eye(4)
+        matrix[:3, :2], matrix[:3, 3] = solution[:2].T, solution[2]
+        matrix[:3, 2] = self.affine[:3, 2] / np.linalg.norm(self.affine[:3, 2])
+        matrix[:3, 2] *= np.sign(np.linalg.det(matrix))
+        return matrix
+
+    def summary(self) -> dict[str, Any]:
+        """Return the numbers that describe the section and the scan, for the truth folder."""
+        sphere = self.section.sphere_um
+        return {
+            "Group": self.group,
+            "SectionOffsetMm": self.section.offset_mm,
+            "AngleDeg": self.placement.angle_deg,
+            "Flipped": self.placement.flipped,
+            "Shrinkage": self.placement.shrinkage,
+            "SpheresCut": len(self.section),
+            "ProfilesInLostTissue": self.lost,
+            "ProfilesBelowDetection": self.missed,
+            "SmallestAreaUm2": SMALLEST_AREA_UM2,
+            "Cells": len(self.cells),
+            # Spheres are cut in proportion to their diameter; dividing by it gives back the number distribution.
+            "MeanDiameterUm": len(sphere) / float(np.sum(1.0 / sphere)),
+            "vCSUm": float((np.sum(sphere**6) / np.sum(sphere**2)) ** 0.25),
+            "SigmaSignal": self.sigma,
+        }
+
+    def _fixed_world(self, points: FloatArray) -> FloatArray:
+        flat = np.column_stack([points, np.zeros(len(points))])
+        index = self.scan.index(flat)
+        return np.asarray(index @ self.affine[:3, :3].T + self.affine[:3, 3])
+
+
+def simulate_liver(
+    group: Group = "control",
+    *,
+    seed: int | np.random.SeedSequence = 0,
+    area_mm2: float = 75.0,
+    snr: float = 50.0,
+    flipped: bool = False,
+    orientation: int = 0,
+    acquisition: Acquisition | None = None,
+    shrinkage: float = SHRINKAGE,
+) -> LiverPhantom:
+    """Make a digital mouse liver: section and MRI of the same lobe, with known truth.
+
+    Parameters
+    ----------
+    group : {"control", "infiltrated", "necrotic"}
+        Hepatocytes alone, with foci of small dense cells, or with necrosis.
+    seed : int or SeedSequence
+        The same seed gives the same liver.
+    area_mm2 : float
+        Area of the lobe in its middle; smaller lobes are faster.
+    snr : float
+        Signal over noise of tissue at b = 0 and the shortest echo time.
+    flipped : bool
+        Whether the section lies on the slide the other way up.
+    orientation : int
+        Which of four scanner orientations the images have: LAS, RAS, oblique, LPS.
+    acquisition : Acquisition, optional
+        Default: the whole ex vivo mouse protocol, 50 volumes.
+    shrinkage : float
+        Linear shrinkage of the section.
+
+    Raises
+    ------
+    InputError
+        If the group is unknown, or a number is out of range.
+
+    Notes
+    -----
+    The physics follows Grussu et al. 2025, doi 10.1038/s43856-025-01246-2; sizes, packing and diffusivities are chosen
+    within the ranges it reports.
+    """
+    _check(group, area_mm2, snr, shrinkage)
+    root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+    # One generator per part: another protocol or noise level leaves the tissue alone. Not spawn(), which counts.
+    shape, matter, cut, slide, noise = (
+        np.random.default_rng(np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, part)))
+        for part in range(5)
+    )
+    lobe = random_lobe(shape, area_mm2, 7.0 * min(1.0, np.sqrt(area_mm2 / 75.0) + 0.3))
+    tissue = random_tissue(matter, group, lobe.extent_mm)
+    section = cut_section(lobe, tissue, float(cut.uniform(-0.4, 0.4)), cut)
+    placement = random_placement(slide, lobe, section.offset_mm, flipped=flipped, shrinkage=shrinkage)
+    cells, lost, missed = _detected(section, placement)
+
+    scan = _scan_around(lobe)
+    acquisition = default_acquisition() if acquisition is None else acquisition
+    voxels = scan_lobe(lobe, tissue, scan, acquisition)
+    dwi, mask, sigma = _scanned(voxels, scan, acquisition, snr, noise)
+    return LiverPhantom(
+        group=group,
+        lobe=lobe,
+        tissue=tissue,
+        scan=scan,
+        placement=placement,
+        section=section,
+        cells=cells,
+        lost=lost,
+        missed=missed,
+        acquisition=acquisition,
+        dwi=dwi,
+        mask=mask,
+        sigma=sigma,
+        affine=_world(scan, orientation),
+        truth={name: value.reshape(scan.shape) for name, value in voxels.maps.items()},
+    )
+
+
+def default_acquisition() -> Acquisition:
+    """Return the ex vivo mouse protocol of the paper: δ 10 ms, Δ 15 and 30 ms, ten b-values, up to three echo times."""
+    return Acquisition.preset("mouse-exvivo")
+
+
+def _check(group: str, area_mm2: float, snr: float, shrinkage: float) -> None:
+    if group not in GROUPS:
+        raise InputError(f"there is no group {group!r}", way_out=f"choose among {', '.join(GROUPS)}")
+    if not 2.0 <= area_mm2 <= 1000.0:
+        raise InputError(f"a lobe of {area_mm2:g} mm² cannot be simulated", way_out="choose 2 to 1000 mm²")
+    if not snr > 0:
+        raise InputError(f"the signal-to-noise ratio is {snr:g}", way_out="give a positive number")
+    if not 0.0 <= shrinkage < 0.9:
+        raise InputError(f"a shrinkage of {shrinkage:g} is not a fraction between 0 and 0.9")
+
+
+def _detected(section: Section, placement: Placement) -> tuple[pd.DataFrame, int, int]:
+    """Put the profiles on the slide; return the ones QuPath finds and how many are lost and how many missed."""
+    points = np.column_stack([section.u_mm, section.v_mm])
+    present = placement.present(points)
+    area = 0.25 * np.pi * ((1.0 - placement.shrinkage) * section.profile_um[present]) ** 2
+    seen = area >= SMALLEST_AREA_UM2
+    slide = placement.slide_um(points[present][seen])
+    cells = pd.DataFrame({"x_um": slide[:, 0], "y_um": slide[:, 1], "area_um2": area[seen]})
+    return cells, int(np.sum(~present)), int(np.sum(~seen))
+
+
+def _scan_around(lobe: Lobe) -> Scan:
+    margin = 4
+    in_plane = [int(2 * np.ceil(half / VOXEL_MM[0]) + 2 * margin) for half in lobe.extent_mm[:2]]
+    return Scan((in_plane[0], in_plane[1], SLICES), np.array(VOXEL_MM), LOBE_SLICE)
+
+
+def _scanned(
+    voxels: Voxels, scan: Scan, acquisition: Acquisition, snr: float, rng: np.random.Generator
+) -> tuple[FloatArray, BoolArray, float]:
+    """Return DWI with coil sensitivity and noise, the tissue mask, and the noise level."""
+    mask = voxels.maps["tissueFraction"] >= 0.5
+    i, j, _ = np.indices(scan.shape).reshape(3, -1)
+    tilt = rng.uniform(-0.12, 0.12, 2)
+    coil = _SCALE * (1.0 + tilt[0] * (2.0 * i / scan.shape[0] - 1.0) + tilt[1] * (2.0 * j / scan.shape[1] - 1.0))
+    signals = coil[:, None] * voxels.signals
+    full = voxels.maps["tissueFraction"] == 1.0
+    unweighted = signals[np.ix_(full if full.any() else mask, acquisition.b_smm2 <= 0)]
+    sigma = float(f"{np.median(unweighted.max(axis=1)) / snr:.4g}")
+    noisy = add_rician(signals, sigma, rng).astype(np.float32)
+    return noisy.reshape(*scan.shape, -1), mask.reshape(scan.shape), sigma
+
+
+def _world(scan: Scan, orientation: int) -> FloatArray:
+    """Return an affine that puts the middle of the volume near the scanner's centre."""
+    signs = [(-1, 1, 1), (1, 1, 1), (-1, 1, 1), (-1, -1, 1)][orientation % 4]
+    turn = np.eye(3)
+    if orientation % 4 == 2:
+        a, b = np.radians(12.0), np.radians(-20.0)
+        about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+        about_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
+        turn = about_z @ about_x
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag(np.array(signs) * scan.voxel_mm)
+    affine[:3, 3] = np.array([1.5, -2.0, 3.0]) - affine[:3, :3] @ (0.5 * (np.array(scan.shape) - 1.0))
+    return affine
+
+
+def _slide_world(slide_um: FloatArray) -> FloatArray:
+    """Return slide coordinates as world mm: x and y of the slide run to the left and to the back."""
+    return np.column_stack([-1e-3 * slide_um, np.zeros(len(slide_um))])
+
+
+def _spread(lobe: Lobe, placement: Placement, offset_mm: float, number: int) -> FloatArray:
+    """Return about `number` (at least) points of a regular grid in the lobe, on the slide as well."""
+    half = lobe.extent_mm[:2]
+    for side in range(int(np.sqrt(number)) + 1, 400):
+        axes = [np.linspace(-width, width, side + 2)[1:-1] for width in half]
+        u, v = np.meshgrid(*axes)
+        points = np.column_stack([u.ravel(), v.ravel()])
+        points = points[lobe.inside(points[:, 0], points[:, 1], offset_mm) & placement.present(points)]
+        if len(points) >= number:
+            return points
+    raise InputError(f"the lobe has no room for {number} landmarks")

@@ -1,0 +1,166 @@
+"""Diffusion MRI of the lobe: every voxel is the sum of many small pieces of tissue, each with its own cells.
+
+Nothing here is shared with the fit but the sphere's diffusion coefficient: cells have a distribution of sizes, voxels
+blur neighbouring tissue and the saline around it, and the noise is Rician.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from histomri.arrays import FloatArray, IntArray
+from histomri.fitting import sphere_adc
+from histomri.mri import Acquisition
+
+from .lobe import Lobe
+from .tissue import WATER_UM2_MS, Fields, Tissue
+
+T2_TISSUE_MS, T2_SALINE_MS = 28.0, 500.0
+_NODES = 9
+_TABLE = np.geomspace(2e-5, 2.0, 6000)  # D0 / L², 1/ms: cells of 1 to 300 µm
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Where the voxels lie in lobe coordinates.
+
+    Attributes
+    ----------
+    shape : (3,) tuple of int
+    voxel_mm : (3,) ndarray
+    lobe_slice : int
+        Slice in whose middle w = 0.
+    subdivisions : (3,) tuple of int
+        Pieces that a voxel is divided into along each axis.
+    """
+
+    shape: tuple[int, int, int]
+    voxel_mm: FloatArray
+    lobe_slice: int
+    subdivisions: tuple[int, int, int] = (4, 4, 4)
+
+    def lobe_mm(self, index: FloatArray) -> FloatArray:
+        """Take (N, 3) voxel indices to lobe coordinates, mm."""
+        return np.asarray((index - self._origin) * self.voxel_mm)
+
+    def index(self, points: FloatArray) -> FloatArray:
+        """Take (N, 3) lobe coordinates, mm, to voxel indices, with fractions."""
+        return np.asarray(points / self.voxel_mm + self._origin)
+
+    @property
+    def _origin(self) -> FloatArray:
+        return np.array([0.5 * (self.shape[0] - 1), 0.5 * (self.shape[1] - 1), self.lobe_slice])
+
+    def pieces(self) -> FloatArray:
+        """Return lobe coordinates of the middles of all pieces, (voxels, pieces, 3) mm."""
+        voxels = np.indices(self.shape).reshape(3, -1).T
+        parts = np.indices(self.subdivisions).reshape(3, -1).T
+        within = (parts + 0.5) / self.subdivisions - 0.5
+        return self.lobe_mm((voxels[:, None] + within[None]).astype(float))
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """Noise-free signals and truth of all voxels, in the order of the scan.
+
+    Attributes
+    ----------
+    signals : (V, M) ndarray
+        Relative to saline and tissue at TE = 0 and b = 0.
+    maps : dict of (V,) ndarray
+        Truth: F, vCS (µm), CD (1/mm³), D0I, DEinf (µm²/ms), beta (µm²), tissueFraction. NaN without tissue.
+    """
+
+    signals: FloatArray
+    maps: dict[str, FloatArray]
+
+
+def scan_lobe(lobe: Lobe, tissue: Tissue, scan: Scan, acquisition: Acquisition) -> Voxels:
+    """Return the signals and the truth of every voxel of a scan."""
+    points = scan.pieces()
+    number, parts = points.shape[:2]
+    inside = lobe.inside(points[..., 0], points[..., 1], points[..., 2])
+    voxel = np.nonzero(inside)[0]
+    fields = tissue.at(points[inside])
+    filled = inside.sum(axis=1) / parts
+    # Volumes that differ in echo time alone share the signal of the tissue but for its decay.
+    timing = np.stack([acquisition.encodings()[1], acquisition.b_smm2])
+    _, first, column = np.unique(timing, axis=1, return_index=True, return_inverse=True)
+    signals = _voxel_mean(tissue_signal(fields, acquisition.select(first)), voxel, number, parts)[:, column.reshape(-1)]
+    signals *= _decay(acquisition, T2_TISSUE_MS)
+    saline = np.exp(-1e-3 * acquisition.b_smm2 * WATER_UM2_MS) * _decay(acquisition, T2_SALINE_MS)
+    signals += (1.0 - filled)[:, None] * saline
+    return Voxels(signals, _truth(fields, voxel, number, parts, filled))
+
+
+def tissue_signal(fields: Fields, acquisition: Acquisition) -> FloatArray:
+    """Return the normalised signal of tissue at N points, (N, M), by Gauss-Hermite quadrature over the cell sizes.
+
+    Water inside cells counts by volume, so a lognormal number distribution of diameters with log-mean m and
+    log-variance s² weighs in as a lognormal with log-mean m + 3 s².
+    """
+    b = 1e-3 * acquisition.b_smm2
+    spread = np.sqrt(np.log1p(fields.cv**2))
+    middle = np.log(fields.mean_um) + 2.5 * spread**2
+    tables, column = np.unique(_adc_tables(acquisition), axis=1, return_inverse=True)
+    column = column.reshape(-1)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
+    intra = np.zeros((fields.mean_um.size, b.size))
+    for node, weight in zip(nodes, weights / weights.sum()):
+        rate = np.log(fields.d0i_um2_ms) - 2.0 * (middle + spread * node)
+        adc = np.column_stack([np.interp(rate, np.log(_TABLE), table) for table in tables.T])
+        intra += weight * np.exp(-b * (fields.d0i_um2_ms[:, None] * adc)[:, column])
+    duration = np.where(acquisition.Delta_ms > 0, acquisition.Delta_ms, np.inf)
+    extra = np.exp(-b * (fields.deinf_um2_ms[:, None] + fields.beta_um2[:, None] / duration))
+    return np.asarray(fields.fraction[:, None] * intra + (1.0 - fields.fraction[:, None]) * extra)
+
+
+def _adc_tables(acquisition: Acquisition) -> FloatArray:
+    """Tabulate ADC / D0, which for one gradient waveform depends on D0 / L² alone, (len(_TABLE), M)."""
+    table = np.array(sphere_adc(1.0 / np.sqrt(_TABLE), np.ones_like(_TABLE), acquisition))
+    table[:, acquisition.b_smm2 <= 0] = 0.0
+    return table
+
+
+def _decay(acquisition: Acquisition, t2_ms: float) -> FloatArray:
+    if acquisition.te_ms is None:
+        return np.ones(len(acquisition.b_smm2))
+    return np.asarray(np.exp(-acquisition.te_ms / t2_ms))
+
+
+def _voxel_mean(values: FloatArray, voxel: IntArray, number: int, parts: int) -> FloatArray:
+    """Sum (N, M) values of pieces over their voxels and divide by the pieces of a whole voxel, (V, M)."""
+    columns = [np.bincount(voxel, weights=column, minlength=number) for column in values.T]
+    return np.column_stack(columns) / parts
+
+
+def _truth(fields: Fields, voxel: IntArray, number: int, parts: int, filled: FloatArray) -> dict[str, FloatArray]:
+    density, fraction = fields.density_um3, fields.fraction
+    each = {
+        "F": fraction,
+        "CD": 1e9 * density,
+        "cubes": density * fields.moment(3),
+        "sevenths": density * fields.moment(7),
+        "D0I": fraction * fields.d0i_um2_ms,
+        "free": 1.0 - fraction,
+        "DEinf": (1.0 - fraction) * fields.deinf_um2_ms,
+        "beta": (1.0 - fraction) * fields.beta_um2,
+    }
+    mean = dict(zip(each, _voxel_mean(np.column_stack(list(each.values())), voxel, number, parts).T))
+    some = filled > 0
+    safe = {key: np.where(some, mean[key], 1.0) for key in ("F", "cubes", "free")}
+    maps = {
+        "F": mean["F"],
+        "vCS": (mean["sevenths"] / safe["cubes"]) ** 0.25,
+        "CD": mean["CD"],
+        "D0I": mean["D0I"] / safe["F"],
+        "DEinf": mean["DEinf"] / safe["free"],
+        "beta": mean["beta"] / safe["free"],
+    }
+    return {**{key: np.where(some, value, np.nan) for key, value in maps.items()}, "tissueFraction": filled}
+
+
+def add_rician(signals: FloatArray, sigma: float, rng: np.random.Generator) -> FloatArray:
+    """Return the magnitude of the signals with complex Gaussian noise of standard deviation `sigma` per channel."""
+    real = signals + sigma * rng.standard_normal(signals.shape)
+    return np.asarray(np.hypot(real, sigma * rng.standard_normal(signals.shape)))

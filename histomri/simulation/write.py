@@ -1,0 +1,186 @@
+"""A whole study on disk: the files a user would have, the study file that names them, and the truth beside them."""
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from histomri.arrays import FloatArray
+from histomri.errors import InputError
+from histomri.files import atomic_path, write_json, write_text
+from histomri.maps import map_name, write_map
+from histomri.mri import Acquisition
+from histomri.registration import Transform
+
+from .liver import LOBE_SLICE, LiverPhantom, default_acquisition, simulate_liver
+from .qupath import write_qupath_tsv
+from .tissue import GROUPS
+
+_HEADER = """\
+# A digital mouse liver: made by histomri, nothing in it was ever alive. The truth lies in truth/.
+
+[study]
+name = "Digital mouse liver"
+preset = "mouse-exvivo"        # shrinkage, corrections, bounds and b thresholds
+
+[fit]
+models = ["diff-in", "diff-in-ex"]
+strategies = ["whole", "high-b"]
+
+[patches]
+like_mri = true                # patches of the size of the MRI voxels
+"""
+_SAMPLE = """
+[[samples]]
+id = "{id}"
+group = "{group}"
+scanner = "9.4T"
+cells = "{id}_cells.tsv"
+dwi = "{id}_dwi.nii.gz"
+protocol = "protocol.txt"
+mask = "{id}_mask.nii.gz"
+sigma = {sigma:g}                 # noise, in the units of the DWI
+mri_slice = {slice}
+"""
+
+
+def write_study(
+    folder: str | Path,
+    *,
+    samples: int = 6,
+    seed: int = 1,
+    snr: float = 50.0,
+    area_mm2: float = 75.0,
+    progress: Callable[[float], None] | None = None,
+) -> Path:
+    """Write a digital mouse-liver study: QuPath tables, DWI, masks, protocol, study.toml, and truth/.
+
+    Parameters
+    ----------
+    folder : path-like
+        Made if missing.
+    samples : int
+        Number of livers, at least 3; control, infiltrated and necrotic in turn. A sample does not depend on how many
+        others there are.
+    seed : int
+        The same seed gives the same files.
+    snr : float
+        Signal over noise of tissue at b = 0 and the shortest echo time.
+    area_mm2 : float
+        Area of a lobe in its middle slice, mm².
+    progress : callable, optional
+        Called with the fraction done.
+
+    Returns
+    -------
+    Path
+        The study file.
+
+    Raises
+    ------
+    InputError
+        If fewer than three samples are asked for, or a number is out of range.
+    """
+    if samples < len(GROUPS):
+        raise InputError(
+            f"a study of {samples} samples has no sample of some groups", way_out="ask for three or more samples"
+        )
+    folder = Path(folder)
+    done = 0
+
+    def one(index: int) -> str:
+        nonlocal done
+        group = GROUPS[index % len(GROUPS)]
+        name = f"{group}{index // len(GROUPS) + 1}"
+        liver = simulate_liver(
+            group,
+            seed=np.random.SeedSequence(seed, spawn_key=(index,)),
+            area_mm2=area_mm2,
+            snr=snr,
+            flipped=index % 2 == 1,
+            orientation=index,
+        )
+        write_sample(folder, name, liver, seed=seed)
+        done += 1
+        if progress is not None:
+            progress(done / samples)
+        return _SAMPLE.format(id=name, group=group, sigma=liver.sigma, slice=LOBE_SLICE)
+
+    # Two at a time: the work is mostly in compiled code, and two livers still fit in little memory.
+    with ThreadPoolExecutor(2) as pool:
+        tables = list(pool.map(one, range(samples)))
+    write_protocol(folder / "protocol.txt", default_acquisition())
+    return write_text(folder / "study.toml", _HEADER + "".join(tables))
+
+
+def write_sample(folder: str | Path, name: str, liver: LiverPhantom, *, seed: int = 0) -> list[Path]:
+    """Write one liver's files, and its truth under truth/.
+
+    Parameters
+    ----------
+    folder : path-like
+    name : str
+        The sample's id.
+    liver : LiverPhantom
+    seed : int
+        For what carries no truth in the QuPath table: object ids, nuclei, stains.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
+    folder = Path(folder)
+    rng = np.random.default_rng([seed, *name.encode()])
+    cells = [column.to_numpy() for column in (liver.cells["x_um"], liver.cells["y_um"], liver.cells["area_um2"])]
+    return [
+        write_qupath_tsv(folder / f"{name}_cells.tsv", f"{name}_HE.ndpi", cells[0], cells[1], cells[2], rng),
+        _write_image(folder / f"{name}_dwi.nii.gz", liver.dwi, liver.affine),
+        _write_image(folder / f"{name}_mask.nii.gz", liver.mask.astype(np.uint8), liver.affine),
+        *_write_truth(folder / "truth", name, liver),
+    ]
+
+
+def write_protocol(path: str | Path, acquisition: Acquisition) -> Path:
+    """Write a protocol as rows of b (s/mm²), δ, Δ and TE (ms), one column per volume."""
+    rows = [acquisition.b_smm2, acquisition.delta_ms, acquisition.Delta_ms]
+    if acquisition.te_ms is not None:
+        rows.append(acquisition.te_ms)
+    return write_text(path, "".join(" ".join(f"{value:.10g}" for value in row) + "\n" for row in rows))
+
+
+def _write_image(path: Path, data: FloatArray, affine: FloatArray) -> Path:
+    image = nib.Nifti1Image(data, affine)
+    image.set_sform(affine, code="scanner")
+    image.set_qform(affine, code="scanner")
+    image.header.set_xyzt_units(xyz="mm")
+    with atomic_path(path) as temporary:
+        nib.save(image, temporary)
+    return path
+
+
+def _write_truth(folder: Path, name: str, liver: LiverPhantom) -> list[Path]:
+    written: list[Path] = []
+    for param, data in liver.truth.items():
+        extra: dict[str, Any] = {}
+        if param == "tissueFraction":
+            extra = {"Units": "1", "Description": "Part of the voxel filled with tissue"}
+        path = folder / map_name(param, "dwimap", sub=name, desc="truth")
+        written += write_map(path, data, liver.affine, **extra)
+    moving, fixed = liver.landmarks()
+    axes = [f"{side}_{axis}_mm" for side in ("moving", "fixed") for axis in "xyz"]
+    stem = f"sub-{re.sub('[^0-9A-Za-z]', '', name)}"
+    with atomic_path(folder / f"{stem}_landmarks.csv") as temporary:
+        pd.DataFrame(np.hstack([moving, fixed]), columns=axes).to_csv(temporary, index=False, float_format="%.5f")
+    transform = Transform(liver.affine_truth(), info={"Truth": "affine part, least squares over the section"})
+    return [
+        *written,
+        folder / f"{stem}_landmarks.csv",
+        *transform.save(folder / f"{stem}_from-histo_to-dwi_mode-image_xfm"),
+        write_json(folder / f"{stem}_truth.json", liver.summary()),
+    ]
