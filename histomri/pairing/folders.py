@@ -1,0 +1,90 @@
+"""Find the maps of one sample in its folders."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from histomri.errors import InputError
+from histomri.maps import Image, parse_map_name, read_sidecar
+
+STRATEGIES = ("whole", "high-b")
+MODELS = ("diff-in", "diff-in-ex", "diff-in-ex-fast", "diff-in-extd", "diff-in-extd-fast")
+
+Fits = dict[tuple[str, str], dict[str, Image]]
+Entities = dict[str, str]
+
+
+def read_histology(folder: Path) -> tuple[dict[str, Image], list[Entities]]:
+    """Return the corrected histology maps of a folder by name, and the entities of their file names.
+
+    Raises
+    ------
+    InputError
+        If there are none, or several of one kind.
+    """
+    found = list(_maps(folder, "histomap"))
+    if not found:
+        raise InputError(
+            "holds no histology maps (*_histomap.nii.gz)", path=folder, way_out="run histomri patches first"
+        )
+    maps: dict[str, Image] = {}
+    for path, entities in found:
+        if entities["param"] in maps:
+            raise InputError(f"holds several maps of {entities['param']}", path=folder, way_out="one folder per sample")
+        maps[entities["param"]] = Image.load(path)
+    return maps, [entities for _, entities in found]
+
+
+def read_mri(folder: Path) -> tuple[Fits, dict[str, Image], list[Entities]]:
+    """Return the fitted maps by (model, strategy) and name, those of no model, and the entities of the file names.
+
+    Maps lie in the folder or in its direct subfolders; model and strategy come from the sidecars.
+
+    Raises
+    ------
+    InputError
+        If there are none, two of one kind, or one that does not say which measurements were fitted.
+    """
+    fits: Fits = {}
+    common: dict[str, Image] = {}
+    names = []
+    subfolders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    for place in (folder, *subfolders):
+        for path, entities in _maps(place, "dwimap"):
+            if entities.get("model") == "dki":  # how well ADC and K were fitted, while these two carry no model
+                continue
+            maps = fits.setdefault(_model_of(path, entities), {}) if "model" in entities else common
+            if entities["param"] in maps:
+                raise InputError(
+                    f"a second map of {entities['param']} for the same model and strategy",
+                    path=path,
+                    way_out="one folder per sample",
+                )
+            maps[entities["param"]] = Image.load(path)
+            names.append(entities)
+    if not fits:
+        raise InputError("holds no fitted maps (*_dwimap.nii.gz)", path=folder, way_out="run histomri fit first")
+    return fits, common, names
+
+
+def _maps(folder: Path, suffix: str) -> Iterator[tuple[Path, Entities]]:
+    """Yield the maps of a folder, less the uncorrected ones and the standard errors."""
+    if not folder.is_dir():
+        raise InputError("no such folder", path=folder, way_out="check the spelling")
+    for path in sorted(folder.glob(f"*_{suffix}.nii*")):
+        entities = parse_map_name(path.name)
+        if entities.get("suffix") == suffix and not {"stat", "desc"} & entities.keys():
+            yield path, entities
+
+
+def _model_of(path: Path, entities: Entities) -> tuple[str, str]:
+    sidecar = read_sidecar(path)
+    known = {name.replace("-", ""): name for name in MODELS}
+    model = sidecar.get("Model") or known.get(entities["model"], entities["model"])
+    strategy = sidecar.get("Strategy") or path.parent.name
+    if strategy not in STRATEGIES:
+        raise InputError(
+            "its sidecar does not say which measurements were fitted",
+            path=path,
+            way_out='add "Strategy": "whole" or "high-b" to the sidecar, or put it in a folder of that name',
+        )
+    return str(model), str(strategy)

@@ -1,0 +1,134 @@
+"""Bring histology onto the grid of an MRI slice."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.errors import GeometryError
+from histomri.maps import Image
+
+MINIMUM_COVERAGE = 0.5
+"""A resampled histology value counts if at least this share of its interpolation weights fell on measured patches."""
+
+_SAME_MM = 1e-3  # sform and qform are stored as float32, which costs up to a few 1e-5 mm
+
+
+class CanResample(Protocol):
+    """What pairing needs of a transform (histology world to MRI world)."""
+
+    def points(self, points_mm: FloatArray) -> FloatArray:
+        """Map points of the histology's world to the MRI's world."""
+        ...
+
+    def resample(self, image: Image, like: Image, order: int = 1) -> Image:
+        """Resample a histology image onto the grid of an MRI image."""
+        ...
+
+
+def same_grid(one: Image, other: Image) -> bool:
+    """Tell whether two images have the same shape and lie in the same place, to a thousandth of a millimetre."""
+    if one.data.shape != other.data.shape:
+        return False
+    corners = np.array(np.meshgrid(*[(0.0, float(n)) for n in (*one.data.shape, 1)[:3]], [1.0])).reshape(4, -1)
+    return bool(np.abs((one.affine - other.affine) @ corners).max() < _SAME_MM)
+
+
+def require_same_grid(images: Mapping[str, Image], what: str) -> Image:
+    """Return the first image, after checking that the others share its grid.
+
+    Raises
+    ------
+    GeometryError
+        If one does not; the message names both.
+    """
+    (first_name, first), *others = images.items()
+    for name, image in others:
+        if not same_grid(first, image):
+            raise GeometryError(
+                f"{what}: {name} {image.data.shape} is not on the grid of {first_name} {first.data.shape}",
+                way_out="make all of them from the same image",
+            )
+    return first
+
+
+def slice_of(image: Image, mri_slice: int | None) -> Image:
+    """Return the slice as a 2D image; a 2D image is its own only slice."""
+    if image.data.ndim == 2:
+        if mri_slice not in (None, 0):
+            raise GeometryError(f"there is no slice {mri_slice}: the MRI is a single slice")
+        return image
+    return image.slice(0 if mri_slice is None else mri_slice)
+
+
+def find_slice(histology: Image, mri: Image, transform: CanResample | None) -> int:
+    """Return the MRI slice the histology lies in.
+
+    With a transform it is the slice nearest to the mapped centre of the histology; without one, the slice with the
+    histology's own grid.
+
+    Raises
+    ------
+    GeometryError
+        If the centre is mapped outside the MRI, or no slice has the grid of the histology.
+    """
+    if mri.data.ndim == 2:
+        if transform is None and not same_grid(histology, mri):
+            raise _different_grids(histology, mri)
+        return 0
+    if transform is None:
+        for k in range(mri.data.shape[2]):
+            if same_grid(histology, mri.slice(k)):
+                return k
+        raise _different_grids(histology, mri)
+    centre = np.append((np.array([*histology.data.shape, 1.0]) - 1) / 2, 1.0)
+    mapped = np.asarray(transform.points((histology.affine @ centre)[None, :3])).reshape(-1)
+    position = float((np.linalg.inv(mri.affine) @ np.append(mapped[:3], 1.0))[2])
+    k = round(position)
+    if not 0 <= k < mri.data.shape[2]:
+        raise GeometryError(
+            f"the transform puts the histology at slice {position:.1f}, and the MRI has slices "
+            f"0 to {mri.data.shape[2] - 1}",
+            way_out="use the transform that was made for this MRI, from histology to MRI",
+        )
+    return k
+
+
+def _different_grids(histology: Image, mri: Image) -> GeometryError:
+    return GeometryError(
+        f"the histology maps {histology.data.shape} and the MRI maps {mri.data.shape} lie on different grids",
+        way_out="register them and pass the transform (--xfm), or compare means of whole samples (--per sample)",
+    )
+
+
+def onto_slice(image: Image, like: Image, transform: CanResample | None) -> tuple[FloatArray, FloatArray]:
+    """Resample one histology map onto an MRI slice.
+
+    Parameters
+    ----------
+    image : Image
+        (ny, nx) histology map, NaN where nothing was measured.
+    like : Image
+        (I, J) MRI slice.
+    transform : Transform or None
+        Histology world to MRI world; None if both lie on one grid already.
+
+    Returns
+    -------
+    values, coverage : (I, J) ndarray
+        The map, NaN where the coverage is below `MINIMUM_COVERAGE`, and the coverage: the share of the linear
+        interpolation weights that fell on finite patches.
+    """
+    finite = np.isfinite(image.data)
+    if transform is None:
+        return np.where(finite, image.data, np.nan), finite.astype(float)
+    # A rim of empty patches makes "outside the section" the same as "not measured", at the border too.
+    affine = image.affine.copy()
+    affine[:, 3] = image.affine @ np.array([-1.0, -1.0, 0.0, 1.0])
+    padded = Image(np.pad(np.where(finite, image.data, np.nan), 1, constant_values=np.nan), affine)
+    measured = Image(np.pad(finite.astype(float), 1), affine)
+    coverage = np.nan_to_num(np.asarray(transform.resample(measured, like, order=1).data, dtype=float), nan=0.0)
+    values = np.asarray(transform.resample(padded, like, order=1).data, dtype=float)
+    # The tolerance keeps a voxel halfway between two patches from depending on rounding.
+    return np.where(coverage >= MINIMUM_COVERAGE - 1e-6, values, np.nan), coverage

@@ -1,0 +1,213 @@
+"""Pair histology maps with MRI maps: voxel by voxel through a transform, or means of whole samples."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from histomri.arrays import BoolArray, FloatArray
+from histomri.errors import InputError
+from histomri.maps import Image
+from histomri.pairing.columns import FIT_QUALITY, KEYS, MEASURES, POSITION, column_of
+from histomri.pairing.grids import CanResample, find_slice, onto_slice, require_same_grid, slice_of
+from histomri.pairing.summary import order_columns, summarise_voxels
+from histomri.pairing.table import COUNTS, PairedTable
+
+Fits = Mapping[tuple[str, str], Mapping[str, Image]]
+_NEEDED = ("vCS", "F")
+_FEW_VOXELS = 30
+
+
+@dataclass(frozen=True)
+class _Case:
+    sample: str
+    group: str | None
+    scanner: str | None
+
+
+def pair_maps(
+    histology: Mapping[str, Image],
+    mri: Fits,
+    transform: CanResample | None = None,
+    *,
+    mri_slice: int | None = None,
+    sample: str = "sample",
+    group: str | None = None,
+    scanner: str | None = None,
+    mask: Image | None = None,
+    common: Mapping[str, Image] | None = None,
+) -> PairedTable:
+    """Pair every voxel of an MRI slice with the histology at the same place.
+
+    A voxel is paired if vCS and F are finite on both sides, it was fitted (exit code 1, or 2: a parameter at its
+    bound, which stays in and is flagged in `at_bound`), it lies in the mask, and at least half of the interpolation
+    weights of the histology fell on measured patches. What is left out is counted by reason in `counts`.
+
+    Parameters
+    ----------
+    histology : mapping of str to Image
+        (ny, nx) maps by name, all on one grid; vCS and F are needed.
+    mri : mapping of (model, strategy) to mapping of str to Image
+        (I, J) or (I, J, K) fitted maps by name, all on one grid; vCS and F are needed, exit and BIC are used.
+    transform : Transform, optional
+        Histology world to MRI world. Without it both sides must share one grid.
+    mri_slice : int, optional
+        Slice of the MRI; by default the one in which the transform puts the histology.
+    sample, group, scanner : str
+        Labels of the rows.
+    mask : Image, optional
+        On the grid of the MRI; voxels that are zero or NaN are left out.
+    common : mapping of str to Image, optional
+        MRI maps that belong to no model, such as ADC and K.
+
+    Returns
+    -------
+    PairedTable
+        One row per voxel x model x strategy.
+
+    Raises
+    ------
+    InputError
+        If a map is missing.
+    GeometryError
+        If grids differ without a transform, or the slice does not exist.
+    """
+    case, common = _Case(sample, group, scanner), dict(common or {})
+    reference = _check(histology, mri, common, mask)
+    first = next(iter(histology.values()))
+    k = find_slice(first, reference, transform) if mri_slice is None else mri_slice
+    like = slice_of(reference, k)
+    if transform is None:
+        find_slice(first, like, None)  # raises if the grids differ
+    resampled: dict[str, FloatArray] = {}
+    coverage: FloatArray = np.zeros(like.data.shape)
+    for name, image in histology.items():
+        resampled[column_of(name, "histo")], covered = onto_slice(image, like, transform)
+        coverage = covered if name == "vCS" else coverage
+    inside = _inside(mask, k, like.data.shape)
+    measured = np.isfinite(resampled["vCS_histo_um"]) & np.isfinite(resampled["F_histo"])
+    frames, counts = [], []
+    for key, maps in mri.items():
+        values = _slices({**common, **maps}, k)
+        fitted, failed = _fitted(values)
+        keep = fitted & measured & inside
+        columns = {**values, **resampled, "coverage_histo": coverage}
+        frames.append(_rows(case, key, columns, keep, like, k if reference.data.ndim == 3 else 0))
+        tally = (fitted & inside, failed & inside, fitted & inside & ~measured, measured & inside & ~fitted, ~inside)
+        counts.append(_count(case, key, (*tally[:4], tally[4] & (fitted | measured))))
+    data = pd.concat(frames, ignore_index=True)
+    table = PairedTable(data, "voxel", pd.DataFrame(counts, columns=list(COUNTS)), {"mri_slice": {sample: k}})
+    return PairedTable(data, "voxel", table.counts, table.parameters, _warn(case, table.per_sample()))
+
+
+def pair_means(
+    histology: Mapping[str, Image],
+    mri: Fits,
+    *,
+    sample: str = "sample",
+    group: str | None = None,
+    scanner: str | None = None,
+    mask: Image | None = None,
+    common: Mapping[str, Image] | None = None,
+) -> PairedTable:
+    """Pair the mean of all patches with the mean of all voxels, where nothing can be registered (biopsies).
+
+    Parameters are those of `pair_maps`; the mask says which voxels belong to the biopsied tissue.
+
+    Returns
+    -------
+    PairedTable
+        One row per model x strategy, with n_voxels of the MRI and n_patches of the histology.
+    """
+    case, common = _Case(sample, group, scanner), dict(common or {})
+    reference = _check(histology, mri, common, mask)
+    volume = reference.data.shape
+    inside = np.ones(volume, bool) if mask is None else np.nan_to_num(mask.data) > 0
+    frames, counts = [], []
+    for key, maps in mri.items():
+        values = {column_of(name, "mri"): np.asarray(image.data) for name, image in {**common, **maps}.items()}
+        fitted, failed = _fitted(values)
+        frames.append(_rows(case, key, values, fitted & inside, reference, 0))
+        nothing = np.zeros(volume, bool)
+        counts.append(_count(case, key, (fitted & inside, failed & inside, nothing, nothing, fitted & ~inside)))
+    tally = pd.DataFrame(counts, columns=list(COUNTS))
+    table = summarise_voxels(pd.concat(frames, ignore_index=True), tally)
+    for name, image in histology.items():
+        values_1d = image.data[np.isfinite(image.data)]
+        table[column_of(name, "histo")] = values_1d.mean() if values_1d.size else np.nan
+        table[f"{column_of(name, 'histo')}_median"] = np.median(values_1d) if values_1d.size else np.nan
+    table["n_patches"] = int(np.isfinite(histology["vCS"].data).sum())
+    return PairedTable(order_columns(table), "sample", tally, {"pairing": "means"}, _warn(case, table))
+
+
+def _check(histology: Mapping[str, Image], mri: Fits, common: Mapping[str, Image], mask: Image | None) -> Image:
+    """Check that the maps needed are there and that each side lies on one grid; return an image of the MRI grid."""
+    if not mri:
+        raise InputError("there are no fitted MRI maps to pair", way_out="run histomri fit first")
+    sides = {"histology": histology, **{f"MRI, {model}, {strategy}": maps for (model, strategy), maps in mri.items()}}
+    for side, maps in sides.items():
+        for name in _NEEDED:
+            if name not in maps:
+                raise InputError(f"{side}: the map {name} is missing")
+    require_same_grid(histology, "histology")
+    everything = {
+        f"{model} {strategy} {name}": im for (model, strategy), maps in mri.items() for name, im in maps.items()
+    }
+    everything |= dict(common) | ({} if mask is None else {"the mask": mask})
+    return require_same_grid(everything, "MRI")
+
+
+def _inside(mask: Image | None, k: int, shape: tuple[int, ...]) -> BoolArray:
+    return np.ones(shape, bool) if mask is None else np.nan_to_num(slice_of(mask, k).data) > 0
+
+
+def _slices(maps: Mapping[str, Image], k: int) -> dict[str, FloatArray]:
+    return {column_of(name, "mri"): np.asarray(slice_of(image, k).data, dtype=float) for name, image in maps.items()}
+
+
+def _fitted(values: Mapping[str, FloatArray]) -> tuple[BoolArray, BoolArray]:
+    """Return which voxels were fitted and which were tried in vain; background is neither."""
+    finite = np.isfinite(values["vCS_mri_um"]) & np.isfinite(values["F_mri"])
+    if "exit" not in values:
+        return finite, np.zeros(finite.shape, bool)
+    code = np.nan_to_num(values["exit"])
+    fitted = finite & np.isin(code, (1, 2))
+    return fitted, (code != 0) & ~fitted
+
+
+def _rows(
+    case: _Case, key: tuple[str, str], columns: Mapping[str, FloatArray], keep: BoolArray, grid: Image, k: int
+) -> pd.DataFrame:
+    index = np.nonzero(keep)
+    ijk = np.stack(index if len(index) == 3 else (*index, np.zeros(len(index[0]), int)))
+    world = grid.affine[:3, :3] @ ijk + grid.affine[:3, 3:]
+    if len(index) == 2:
+        ijk[2] = k  # the grid is that slice already, so its own third index is 0
+    n = ijk.shape[1]
+    data: dict[str, object] = dict(zip(KEYS, (case.sample, case.group, case.scanner, *key)))
+    data |= dict(zip(POSITION, (*ijk, *world)))
+    data |= {name: np.full(n, np.nan) for name in (*MEASURES, "BIC", "exit")}
+    data |= {name: np.asarray(values, dtype=float)[keep] for name, values in columns.items()}
+    frame = pd.DataFrame(data, index=range(n))
+    frame["at_bound"] = frame["exit"].eq(2)
+    first = [*KEYS, *POSITION, *MEASURES, *[name for name in FIT_QUALITY if name in frame]]
+    return frame[[*first, *[name for name in frame.columns if name not in first]]]
+
+
+def _count(case: _Case, key: tuple[str, str], masks: tuple[BoolArray, ...]) -> dict[str, object]:
+    labels = (case.sample, case.group, case.scanner, *key)
+    return dict(zip(COUNTS, (*labels, *(int(mask.sum()) for mask in masks))))
+
+
+def _warn(case: _Case, rows: pd.DataFrame) -> tuple[str, ...]:
+    """Say what makes the pairs of a sample weak."""
+    texts = []
+    few = rows[rows["n_voxels"] < _FEW_VOXELS]
+    if len(few):
+        least = int(few["n_voxels"].min())
+        texts.append(f"{case.sample}: only {least} voxels are measured on both sides")
+    failed = rows[rows["n_failed"] > 0]
+    if len(failed):
+        texts.append(f"{case.sample}: up to {int(failed['n_failed'].max())} voxels could not be fitted")
+    return tuple(texts)

@@ -1,0 +1,165 @@
+"""The paired table: histology and MRI side by side, one row per voxel or per sample."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow
+
+from histomri.errors import InputError
+from histomri.files import atomic_path, provenance, read_json, require_file, write_json
+from histomri.pairing.columns import KEYS, POSITION, describe_columns
+from histomri.pairing.summary import summarise_voxels
+
+Level = Literal["voxel", "sample"]
+COUNTS = (*KEYS, "n_fitted", "n_failed", "n_without_histology", "n_without_mri", "n_outside_mask")
+
+
+@dataclass(frozen=True)
+class PairedTable:
+    """Histology and MRI, paired.
+
+    Attributes
+    ----------
+    data : DataFrame
+        Long form; one row per voxel (or sample) x model x strategy, columns as in `histomri.pairing.columns`.
+    level : {"voxel", "sample"}
+        What a row is.
+    counts : DataFrame
+        One row per sample x model x strategy: voxels fitted, and voxels left out by reason.
+    parameters : dict
+        Settings, such as the slice of each sample.
+    warnings : tuple of str
+        What makes the pairs less trustworthy.
+    """
+
+    data: pd.DataFrame
+    level: Level = "voxel"
+    counts: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(COUNTS)))
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def per_sample(self) -> pd.DataFrame:
+        """Return one row per sample x model x strategy, see `histomri.pairing.summary.summarise_voxels`."""
+        if self.level == "sample":
+            return self.data.copy()
+        return summarise_voxels(self.data, self.counts)
+
+    def summarised(self) -> "PairedTable":
+        """Return the table of samples as a PairedTable."""
+        return PairedTable(self.per_sample(), "sample", self.counts, self.parameters, self.warnings)
+
+    @classmethod
+    def join(cls, tables: Iterable["PairedTable"]) -> "PairedTable":
+        """Put the tables of several samples under each other.
+
+        Raises
+        ------
+        InputError
+            If a sample comes twice with the same model and strategy, or if levels differ.
+        """
+        parts = list(tables)
+        if not parts:
+            raise InputError("there is no table of pairs to join")
+        if len({part.level for part in parts}) > 1:
+            raise InputError("tables of voxels and tables of samples cannot be joined", way_out="summarise them first")
+        counts = _stack([part.counts for part in parts])
+        repeated = counts[counts.duplicated(["sample", "model", "strategy"])]
+        if len(repeated):
+            row = repeated.iloc[0]
+            raise InputError(f"sample {row['sample']} comes twice for {row['model']}, {row['strategy']}")
+        settings: dict[str, Any] = {}
+        for part in parts:
+            for name, value in part.parameters.items():
+                both = isinstance(value, Mapping) and isinstance(settings.get(name), Mapping)
+                settings[name] = {**settings[name], **value} if both else value
+        warnings = tuple(dict.fromkeys(text for part in parts for text in part.warnings))
+        return cls(_stack([part.data for part in parts]), parts[0].level, counts, settings, warnings)
+
+    def save(self, path: str | Path, sources: Iterable[str | Path] = ()) -> list[Path]:
+        """Write the table (.csv or .parquet) and its sidecar (.json) with units, counts and settings.
+
+        Returns
+        -------
+        list of Path
+            The table and the sidecar.
+        """
+        path = Path(path)
+        if path.suffix not in (".csv", ".parquet"):
+            raise InputError("a table is written as .csv or .parquet", path=path, way_out="change the ending")
+        with atomic_path(path) as temporary:
+            if path.suffix == ".parquet":
+                self.data.to_parquet(temporary, index=False)
+            else:
+                _write_csv(self.data, temporary, short=self.level == "voxel")
+        described = describe_columns()
+        content = {
+            "Level": self.level,
+            "Columns": {name: _describe(name, described) for name in self.data.columns},
+            "Counts": self.counts.astype(object).where(self.counts.notna(), None).to_dict("records"),
+            "Warnings": list(self.warnings),
+            **provenance(sources, self.parameters),
+        }
+        return [path, write_json(path.with_suffix(".json"), content)]
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a table that was written by `save`; a table without its sidecar has no counts of what was left out.
+
+        Raises
+        ------
+        InputError
+            If it is no table of pairs.
+        """
+        path = require_file(path, "table of pairs")
+        data = _read(path)
+        missing = [name for name in (*KEYS, "vCS_mri_um", "vCS_histo_um") if name not in data]
+        if missing:
+            raise InputError(f"is not a table of pairs: column '{missing[0]}' is missing", path=path)
+        sidecar = path.with_suffix(".json")
+        content = read_json(sidecar, "sidecar") if sidecar.exists() else {}
+        level: Level = content.get("Level", "voxel" if set(POSITION) <= set(data.columns) else "sample")
+        counts = pd.DataFrame(content.get("Counts") or data[list(KEYS)].drop_duplicates().to_dict("records"))
+        counts = counts.reindex(columns=[*COUNTS, *[name for name in counts.columns if name not in COUNTS]])
+        return cls(data, level, counts, content.get("Parameters", {}), tuple(content.get("Warnings", ())))
+
+
+def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """Stack frames; a column that one part lacks is empty there, and an empty frame must not decide dtypes."""
+    columns = list(dict.fromkeys(name for part in parts for name in part.columns))
+    filled = [part for part in parts if len(part)] or parts[:1]
+    # A column without a single value has no type of its own (all-missing object columns would make one up).
+    kept = [part.dropna(axis=1, how="all") for part in filled]
+    return pd.concat(kept, ignore_index=True).reindex(columns=columns)
+
+
+def _write_csv(data: pd.DataFrame, path: Path, *, short: bool) -> None:
+    from pyarrow import csv
+
+    if short:
+        # Voxels come from float32 maps: more digits than those hold would only take space.
+        data = data.astype(dict.fromkeys(data.select_dtypes("float64").columns, np.float32))
+    csv.write_csv(pyarrow.Table.from_pandas(data, preserve_index=False), path)
+
+
+def _describe(name: str, known: dict[str, dict[str, str]]) -> dict[str, str]:
+    if name.endswith("_median") and name.removesuffix("_median") in known:
+        entry = known[name.removesuffix("_median")]
+        return {**entry, "Description": f"Median over voxels of: {entry['Description']}"}
+    return known.get(name, {})
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        # Identifiers stay text ("01" is not 1), and a sample may be called "NA": only an empty cell is missing.
+        return pd.read_csv(path, dtype=dict.fromkeys(KEYS, str), keep_default_na=False, na_values=[""])
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, pyarrow.ArrowInvalid) as error:
+        raise InputError(f"cannot be read as a table ({error})", path=path) from error

@@ -1,0 +1,257 @@
+"""Put the report together: one HTML file that needs nothing else."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from histomri import __version__
+from histomri.files import write_text
+from histomri.report import methods, scatter, words
+from histomri.report.collect import Run, Sample, collect
+from histomri.report.maps import Quantity, choose_scales, fit_id, fit_label, map_cards, overlay
+from histomri.report.pictures import data_uri
+from histomri.report.ranking import ranking_figure
+
+_LARGEST_INLINE = 400_000  # bytes of a table that is carried inside the report; larger ones are linked beside it
+_VERDICTS = {
+    "good": ("good", "✓ good"),
+    "check": ("check", "▲ check by eye"),
+    "failed": ("failed", "✕ failed"),
+}
+_SAMPLE_PLOTS = (
+    ("vCS", "Cell size vCS", "vCS_histo_um", "vCS_mri_um", "µm", "µm"),
+    ("F", "Intra-cellular fraction F", "F_histo", "F_mri", "", ""),
+    ("CD", "Cell density CD", "CD_histo_mm2", "CD_mri_mm3", "cells/mm²", "cells/mm³"),
+)
+
+
+def write_report(folder: str | Path, path: str | Path | None = None) -> Path:
+    """Write the report of a run.
+
+    Parameters
+    ----------
+    folder : path-like
+        Results folder of a run: study.json, and whatever of scores.json, pairs.csv and the samples' folders there is.
+        What is missing is named in the report.
+    path : path-like, optional
+        The file to write; ``report.html`` in the folder by default.
+
+    Returns
+    -------
+    Path
+        The file written: it holds its pictures, plots and small tables, and asks nothing of the network.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no study.json.
+    """
+    folder = Path(folder)
+    run = collect(folder)
+    target = Path(path) if path is not None else folder / "report.html"
+    return write_text(target, render(run))
+
+
+def render(run: Run) -> str:
+    """Return the report of a run as HTML."""
+    environment = Environment(
+        loader=PackageLoader("histomri.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    templates = Path(__file__).parent / "templates"
+    scales = choose_scales(run)
+    figures: dict[str, Any] = {}
+    samples = [_sample(run, sample, place, scales, figures) for place, sample in enumerate(run.samples)]
+    study_plots = _study_plots(run, figures)
+    script, elements = scatter.embed(figures)
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        name=str(run.study.get("name") or "Study"),
+        style=Markup((templates / "style.css").read_text(encoding="utf-8")),
+        behaviour=Markup((templates / "report.js").read_text(encoding="utf-8")),
+        library=Markup(scatter.library() if figures else ""),
+        script=Markup(script),
+        plots={key: Markup(value) for key, value in elements.items()},
+        facts=_facts(run),
+        tiles=_tiles(run),
+        warnings=_warnings(run),
+        failed=[sample for sample in samples if sample["failed"]],
+        trust=words.trust(run),
+        expansion=words.EXPANSION,
+        ranking=words.ranking_rows(run.ranking),
+        ranking_figure=ranking_figure(run.ranking) if run.ranking else None,
+        best=fit_label(key) if (key := words.best_fit(run)) else None,
+        study_plots=study_plots,
+        samples=samples,
+        methods=methods.methods_text(run),
+        citation=methods.CITATION,
+        settings=methods.settings_table(run),
+        downloads=_downloads(run),
+        version=__version__,
+    )
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    study = run.study
+    facts = [
+        ("Preset", str(study.get("preset") or "–")),
+        ("histomri", str(study.get("histomri_version") or "–")),
+        ("Finished", _when(study.get("finished"))),
+        ("Took", _duration(study)),
+    ]
+    return [fact for fact in facts if fact[1] != "–"]
+
+
+def _when(text: Any) -> str:
+    try:
+        return datetime.fromisoformat(str(text)).strftime("%d %B %Y, %H:%M %Z").strip().lstrip("0")
+    except ValueError:
+        return "–"
+
+
+def _duration(study: dict[str, Any]) -> str:
+    try:
+        taken = datetime.fromisoformat(str(study["finished"])) - datetime.fromisoformat(str(study["started"]))
+    except (KeyError, ValueError, TypeError):
+        return "–"
+    seconds = taken.total_seconds()
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+
+
+def _tiles(run: Run) -> list[dict[str, str]]:
+    done = [sample for sample in run.samples if not sample.failed]
+    tiles = [
+        {
+            "label": "Samples",
+            "value": f"{len(done)} of {len(run.samples)}",
+            "note": "finished" if len(done) == len(run.samples) else "finished, the others failed",
+        }
+    ]
+    if run.ranking and run.ranking[0]["TCS"] is not None:
+        first = run.ranking[0]
+        interval = first["TCS_ci"]
+        note = f"TCS {words.decimals(first['TCS'])}"
+        note += f" [{words.decimals(interval[0])}, {words.decimals(interval[1])}]" if interval else ", no interval"
+        value = words.model_name(first["model"])
+        tiles.append({"label": "Closest to histology", "value": value, "note": f"{first['strategy']} · {note}"})
+    voxels = [_paired(sample, words.best_fit(run, sample)) for sample in done]
+    if any(voxels):
+        tiles.append(
+            {"label": "Voxels paired", "value": f"{sum(voxels):,}".replace(",", "\u202f"), "note": "per model"}
+        )
+    verdicts = [str(sample.registration.get("verdict")) for sample in done if sample.registration]
+    if verdicts:
+        good = verdicts.count("good")
+        note = "judged good" if good == len(verdicts) else "judged good, look at the others"
+        tiles.append({"label": "Registrations", "value": f"{good} of {len(verdicts)}", "note": note})
+    return tiles
+
+
+def _paired(sample: Sample, key: tuple[str, str] | None) -> int:
+    if sample.voxels is None or key is None:
+        return 0
+    return int(((sample.voxels["model"] == key[0]) & (sample.voxels["strategy"] == key[1])).sum())
+
+
+def _warnings(run: Run) -> list[dict[str, str]]:
+    """Return the warnings of the study, then those of the samples; alike ones of several samples are said once."""
+    found = [{"text": text, "about": ""} for text in [*map(str, run.study.get("warnings") or []), *run.missing]]
+    told = []
+    for sample in run.samples:
+        # What a failed sample lacks follows from its failure, and is told in its own section.
+        missing = [] if sample.failed else sample.missing
+        told += [(sample.id, text) for text in [*map(str, sample.record.get("warnings") or []), *missing]]
+    return found + words.merge_warnings(told)
+
+
+def _study_plots(run: Run, figures: dict[str, Any]) -> list[dict[str, Any]]:
+    key = words.best_fit(run)
+    if run.pairs is None or key is None:
+        return []
+    rows = run.pairs[(run.pairs["model"] == key[0]) & (run.pairs["strategy"] == key[1])]
+    plots = []
+    for name, label, x, y, x_unit, y_unit in _SAMPLE_PLOTS:
+        if x in rows and rows[[x, y]].notna().all(axis=1).any():
+            figures[f"study-{name}"] = scatter.sample_scatter(rows, x, y, label, x_unit, y_unit)
+            plots.append(
+                {"id": f"study-{name}", "label": label, "text": words.correlation_text(rows[x], rows[y])["line"]}
+            )
+    return plots
+
+
+def _sample(
+    run: Run, sample: Sample, place: int, scales: dict[str, Quantity], figures: dict[str, Any]
+) -> dict[str, Any]:
+    best = words.best_fit(run, sample)
+    plots = []
+    if sample.voxels is not None and best is not None:
+        rows = sample.voxels[(sample.voxels["model"] == best[0]) & (sample.voxels["strategy"] == best[1])]
+        for name, label, x, y, unit, _ in _SAMPLE_PLOTS[:2]:
+            if rows[[x, y]].notna().all(axis=1).any():
+                key = f"voxel-{place}-{name}"
+                figures[key] = scatter.voxel_scatter(rows, x, y, label, unit)
+                text = words.correlation_text(rows[x], rows[y])["line"]
+                drawn = (
+                    f" {scatter.MOST_POINTS} of {len(rows)} voxels drawn." if len(rows) > scatter.MOST_POINTS else ""
+                )
+                plots.append({"id": key, "label": label, "text": text + drawn})
+    record = sample.record
+    return {
+        "id": sample.id,
+        "anchor": f"sample-{place}",
+        "group": record.get("group"),
+        "scanner": record.get("scanner"),
+        "failed": sample.failed,
+        "stage": record.get("stage"),
+        "reason": record.get("reason"),
+        "verdict": _VERDICTS.get(str(sample.registration.get("verdict"))),
+        "registration": _registration_facts(sample),
+        "fits": [{"id": fit_id(key), "label": fit_label(key), "best": key == best} for key in sample.fits],
+        "best": fit_label(best) if best else None,
+        "cards": map_cards(sample, scales, best),
+        "edges": sample.mri_view.edges if sample.mri_view else None,
+        "overlay": overlay(sample, scales, best),
+        "plots": plots,
+        "voxel_rows": words.voxel_rows(sample),
+        "messages": {str(stage): list(map(str, texts)) for stage, texts in (record.get("messages") or {}).items()},
+        "missing": sample.missing,
+    }
+
+
+def _registration_facts(sample: Sample) -> list[tuple[str, str]]:
+    found = sample.registration
+    facts = [("MRI slice", str(sample.mri_slice) if sample.mri_slice is not None else "–")]
+    for key, label in (
+        ("confidence", "Confidence (lead over the best other orientation)"),
+        ("dice", "Overlap (Dice)"),
+        ("scale", "Size of the section, MRI over slide"),
+    ):
+        if isinstance(found.get(key), int | float):
+            facts.append((label, words.decimals(float(found[key]), 3)))
+    return facts
+
+
+def _downloads(run: Run) -> list[dict[str, str]]:
+    files = [(run.folder / name, name) for name in ("pairs.csv", "scores.csv", "scores.json")]
+    files += [(run.folder / f"sub-{s.id}" / "pairs_voxel.csv", f"sub-{s.id}/pairs_voxel.csv") for s in run.samples]
+    links = []
+    for file, name in files:
+        if not file.is_file():
+            continue
+        inside = file.stat().st_size <= _LARGEST_INLINE
+        kind = "application/json" if file.suffix == ".json" else "text/csv"
+        links.append(
+            {
+                "name": name,
+                "file": name.replace("/", "_"),
+                "href": data_uri(kind, file.read_bytes()) if inside else name,
+                "note": "" if inside else f"{file.stat().st_size / 1e6:.1f} MB, beside this report",
+            }
+        )
+    return links

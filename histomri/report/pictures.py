@@ -1,0 +1,115 @@
+"""Pixels: maps as PNG data URIs, their scales, and the numbers behind them for the cursor."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+
+from histomri.arrays import BoolArray, FloatArray
+
+_LEVELS = 254  # one byte per pixel, of which 0 says "not measured"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A colour scale.
+
+    Attributes
+    ----------
+    low, high : float
+        Values at its ends; what lies beyond takes the end's colour.
+    cmap : str
+        Matplotlib colour map, perceptually uniform.
+    unit, title : str
+        For people.
+    """
+
+    low: float
+    high: float
+    cmap: str
+    unit: str
+    title: str
+
+    def gradient(self) -> str:
+        """Return the CSS of the colour bar."""
+        stops = ", ".join(_hex(colour) for colour in _colours(np.linspace(0, 1, 17), self.cmap))
+        return f"linear-gradient(to right, {stops})"
+
+    def ticks(self) -> list[dict[str, str]]:
+        """Return label and place (percent from the left) of round values."""
+        from matplotlib.ticker import MaxNLocator
+
+        values = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
+        span = self.high - self.low
+        inside = [value for value in values if self.low - 1e-9 * span <= value <= self.high + 1e-9 * span]
+        places = [100 * (value - self.low) / span for value in inside]
+        # Labels near an end are pushed inwards, so that they stay on the page.
+        return [
+            {
+                "label": number(value),
+                "left": f"{place:.2f}",
+                "shift": "0" if place < 4 else "-100%" if place > 96 else "-50%",
+            }
+            for value, place in zip(inside, places)
+        ]
+
+
+def number(value: float) -> str:
+    """Return a value as a short label, thousands with a thin space."""
+    value = float(f"{value:.3g}")
+    text = f"{value:g}" if abs(value) < 1000 else f"{value:,.0f}".replace(",", "\u202f")
+    return text.replace("-", "\u2212")
+
+
+def fit_scale(arrays: list[FloatArray], cmap: str, unit: str, title: str, floor: float | None = None) -> Scale:
+    """Choose a scale from the 2nd to the 98th percentile of all arrays, widened to round numbers."""
+    values = np.concatenate([array[np.isfinite(array)].ravel() for array in arrays] or [np.zeros(0)])
+    low, high = np.percentile(values, [2, 98]) if values.size else (0.0, 1.0)
+    if not high > low:
+        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+    step = 10.0 ** np.floor(np.log10(high - low)) / 4
+    low = floor if floor is not None else float(np.floor(low / step) * step)
+    return Scale(low, float(np.ceil(high / step) * step), cmap, unit, title)
+
+
+def png(picture: FloatArray, scale: Scale) -> str:
+    """Return a picture as a PNG data URI, one pixel per value; not measured is transparent."""
+    from matplotlib.image import imsave
+
+    share = np.clip((picture - scale.low) / (scale.high - scale.low), 0, 1)
+    colours = (_colours(np.nan_to_num(share), scale.cmap) * 255).round().astype(np.uint8)
+    colours[~np.isfinite(picture), 3] = 0
+    file = io.BytesIO()
+    imsave(file, np.ascontiguousarray(colours), format="png")
+    return data_uri("image/png", file.getvalue())
+
+
+def levels(picture: FloatArray, scale: Scale) -> str:
+    """Return a picture as base64 bytes: 0 not measured, 1 to 255 from the low to the high end of the scale."""
+    share = np.clip((picture - scale.low) / (scale.high - scale.low), 0, 1)
+    coded = np.where(np.isfinite(picture), 1 + np.round(np.nan_to_num(share) * _LEVELS), 0).astype(np.uint8)
+    return base64.b64encode(coded.tobytes()).decode()
+
+
+def outline(inside: BoolArray) -> str:
+    """Return the border of a set of pixels as an SVG path, in pixels."""
+    padded = np.pad(inside, 1)
+    across = np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1])  # borders between rows
+    along = np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1])  # borders between columns
+    return "".join([f"M{x} {y}h1" for y, x in across] + [f"M{x} {y}v1" for y, x in along])
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """Return content as a data URI."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _colours(share: FloatArray, cmap: str) -> FloatArray:
+    from matplotlib import colormaps
+
+    return np.asarray(colormaps[cmap](share))
+
+
+def _hex(colour: FloatArray) -> str:
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colour[:3])

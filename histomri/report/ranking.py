@@ -1,0 +1,65 @@
+"""The ranking of models as a figure."""
+
+import io
+from typing import Any
+
+from histomri.report.pictures import data_uri
+from histomri.report.words import model_name
+
+_INK, _MUTED, _RULE = "#1d2a35", "#5b6b78", "#e3e8ec"
+_COLOUR = {"whole": "#0072b2", "high-b": "#d55e00"}
+_MARK = {"whole": "o", "high-b": "s"}
+
+
+def ranking_figure(ranking: list[dict[str, Any]]) -> str:
+    """Return TCS with its interval, HFC, and the BIC vote of every model and strategy, as an SVG data URI."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    style = {"svg.fonttype": "path", "font.size": 9.5, "svg.hashsalt": "histomri"}
+    with rc_context(style):
+        figure = Figure(figsize=(10.6, 1.15 + 0.36 * len(ranking)), layout="constrained")
+        FigureCanvasSVG(figure)
+        tcs, hfc, bic = figure.subplots(1, 3, sharey=True, width_ratios=(1.5, 1, 1))
+        for place, row in enumerate(ranking):
+            _draw_row(tcs, hfc, bic, place, row)
+        names = [f"{model_name(row['model'])}  ·  {row['strategy']}" for row in ranking]
+        tcs.set_yticks(range(len(ranking)), names)
+        tcs.set_ylim(len(ranking) - 0.4, -0.6)
+        _titles(tcs, "TCS and its 95 % interval  (higher is better)")
+        _titles(hfc, "HFC, mean  (lower is better)")
+        _titles(bic, "samples won by BIC  (%)")
+        tcs.margins(x=0.06)
+        if tcs.get_xlim()[0] < 0:
+            tcs.axvline(0, color=_MUTED, linewidth=0.8)
+        hfc.set_xlim(left=0)
+        bic.set_xlim(0, 105)
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return data_uri("image/svg+xml", file.getvalue())
+
+
+def _draw_row(tcs: Any, hfc: Any, bic: Any, place: int, row: dict[str, Any]) -> None:
+    colour, mark = _COLOUR.get(row["strategy"], _INK), _MARK.get(row["strategy"], "o")
+    if row["TCS"] is not None:
+        if row["TCS_ci"]:
+            tcs.plot(row["TCS_ci"], [place, place], color=colour, linewidth=2.2, alpha=0.55, solid_capstyle="round")
+        tcs.plot(row["TCS"], place, mark, color=colour, markersize=7, markeredgecolor="white")
+    else:
+        tcs.text(0.02, place, "undefined", va="center", color=_MUTED, transform=tcs.get_yaxis_transform())
+    if row["HFC_mean"] is not None:
+        hfc.barh(place, row["HFC_mean"], height=0.5, color=colour, alpha=0.85)
+    if row["BIC_share"] is not None:
+        bic.barh(place, 100 * row["BIC_share"], height=0.5, color=colour, alpha=0.85)
+    else:
+        bic.text(2, place, "no vote", va="center", color=_MUTED)
+
+
+def _titles(axes: Any, text: str) -> None:
+    axes.set_title(text, fontsize=9.5, color=_INK, loc="left")
+    axes.grid(axis="x", color=_RULE)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, colors=_INK)
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)

@@ -1,0 +1,216 @@
+"""Numbers and findings in words."""
+
+import math
+import re
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from histomri.analysis import correlate
+from histomri.report.collect import Run, Sample
+
+_MODELS = {
+    "diff-in": "Diff-in",
+    "diff-in-ex": "Diff-in-ex",
+    "diff-in-ex-fast": "Diff-in-exFast",
+    "diff-in-extd": "Diff-in-exTD",
+    "diff-in-extd-fast": "Diff-in-exTDFast",
+}
+_NUMBER = re.compile(r"(?<![\w.,-])(?:\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)(?![\w.-]*\w|,\d)")  # numbers, not parts of names
+STRATEGIES = {"whole": "all measurements", "high-b": "high b only"}
+EXPANSION = (
+    "QuPath outlines a cell by widening its nucleus by a fixed distance (5 µm unless changed), stopping at its "
+    "neighbours; it does not see the membrane. Histological cell size and fraction inherit this convention, and cells "
+    "that cross the border of a patch can make F exceed 1."
+)
+
+
+def model_name(model: str) -> str:
+    """Return a model's name as it is printed."""
+    return _MODELS.get(model, model)
+
+
+def decimals(value: Any, digits: int = 2) -> str:
+    """Return a number with fixed decimals and a true minus sign, or a dash if there is none."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    return f"{value:.{digits}f}".replace("-", "\u2212")
+
+
+def percent(value: Any) -> str:
+    """Return a share as percent."""
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.0f}\u202f%"
+
+
+def p_text(p: float) -> str:
+    """Return a p-value with its sign."""
+    if not math.isfinite(p):
+        return "p undefined"
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+
+
+def correlation_text(x: Any, y: Any) -> dict[str, Any]:
+    """Return r, p, N and the interval of two series, ready to print."""
+    found = correlate(x, y)
+    if not math.isfinite(found.r):
+        return {"r": "–", "p": "–", "n": found.n, "ci": "–", "line": f"No correlation: {found.note}."}
+    interval = f"[{decimals(found.ci[0])}, {decimals(found.ci[1])}]" if found.ci else "none"
+    line = f"r = {decimals(found.r)}, {p_text(found.p)}, N = {found.n}, 95\u202f% interval {interval}"
+    if found.note:
+        line += f" ({found.note})"
+    return {"r": decimals(found.r), "p": p_text(found.p).removeprefix("p "), "n": found.n, "ci": interval, "line": line}
+
+
+def best_fit(run: Run, sample: Sample | None = None) -> tuple[str, str] | None:
+    """Return model and strategy that rank first (among those a sample has)."""
+    keys = [(row["model"], row["strategy"]) for row in run.ranking]
+    if sample is None:
+        return keys[0] if keys else next((key for one in run.samples for key in one.fits), None)
+    return next((key for key in keys if key in sample.fits), next(iter(sample.fits), None))
+
+
+def at_bound_share(sample: Sample, key: tuple[str, str] | None) -> float | None:
+    """Return the share of paired voxels with a parameter at its bound."""
+    if sample.voxels is None or key is None:
+        return None
+    rows = sample.voxels
+    rows = rows[(rows["model"] == key[0]) & (rows["strategy"] == key[1])]
+    return float(rows["at_bound"].astype(bool).mean()) if len(rows) else None
+
+
+def merge_warnings(told: list[tuple[str, str]]) -> list[dict[str, str]]:
+    """Say once what several samples say alike; numbers that differ become ranges.
+
+    Parameters
+    ----------
+    told : list of (sample, warning)
+        In order.
+
+    Returns
+    -------
+    list of dict
+        text, and about: the samples it concerns.
+    """
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for sample, text in told:
+        plain = text.removeprefix(f"{sample}: ")
+        groups.setdefault(_NUMBER.sub("#", plain), []).append((sample, plain))
+    merged = []
+    for alike in groups.values():
+        numbers = zip(*(_NUMBER.findall(text) for _, text in alike))
+        ranges = iter([_range_text(values) for values in numbers])
+        text = _NUMBER.sub(lambda _, ranges=ranges: next(ranges), alike[0][1])  # type: ignore[misc]
+        merged.append({"text": text, "about": ", ".join(dict.fromkeys(sample for sample, _ in alike))})
+    return merged
+
+
+def _range_text(values: tuple[str, ...]) -> str:
+    def value(text: str) -> float:
+        return float(text.replace(",", ""))
+
+    low, high = min(values, key=value), max(values, key=value)
+    return low if value(low) == value(high) else f"{low}–{high}"
+
+
+def trust(run: Run) -> list[str]:
+    """Say how far to trust the results: registration, number of samples, fits at their bounds."""
+    good = [sample for sample in run.samples if not sample.failed]
+    texts = [_trust_registration(good), _trust_number(run, good), _trust_bounds(run, good)]
+    texts.append(
+        "Voxels of one section are neighbours, not independent measurements: p-values and intervals of voxel-wise "
+        "correlations are too optimistic. Judge by the samples."
+    )
+    return [text for text in texts if text]
+
+
+def _trust_registration(samples: list[Sample]) -> str:
+    verdicts = Counter(str(sample.registration.get("verdict", "none")) for sample in samples)
+    if not samples:
+        return "No sample was finished."
+    if set(verdicts) == {"none"}:
+        return "Histology and MRI were not registered; only means of whole samples are compared."
+    if set(verdicts) == {"good"}:
+        return "Every registration is judged good."
+    parts = []
+    for verdict, wording in (("check", "should be checked by eye"), ("failed", "failed"), ("none", "had none")):
+        names = [sample.id for sample in samples if str(sample.registration.get("verdict", "none")) == verdict]
+        if names:
+            parts.append(f"{', '.join(names)} {wording}")
+    return f"Registration: {verdicts.get('good', 0)} of {len(samples)} good; {'; '.join(parts)}."
+
+
+def _trust_number(run: Run, samples: list[Sample]) -> str:
+    n = max((row["n"] for row in run.ranking), default=len(samples))
+    if n < 3:
+        return f"With {n} sample{'s' if n != 1 else ''}, models cannot be ranked by correlation over samples."
+    if n < 10:
+        return (
+            f"With N = {n} samples, correlations over samples are uncertain: only |r| above "
+            f"{decimals(_critical(n), 3)} differs from none at p < 0.05. Take the order of the models as a hint."
+        )
+    return f"With N = {n} samples, correlations above |r| = {decimals(_critical(n), 3)} differ from none at p < 0.05."
+
+
+def _critical(n: int) -> float:
+    from scipy.special import stdtrit
+
+    t = float(stdtrit(n - 2, 0.975))
+    return t / math.sqrt(n - 2 + t * t)
+
+
+def _trust_bounds(run: Run, samples: list[Sample]) -> str:
+    key = best_fit(run)
+    shares = [share for sample in samples if (share := at_bound_share(sample, key)) is not None]
+    if not shares or key is None:
+        return ""
+    share = float(np.mean(shares))
+    name = f"{model_name(key[0])} ({STRATEGIES.get(key[1], key[1])})"
+    effect = "the data barely constrain them" if share > 0.25 else "those voxels carry less information"
+    return f"{percent(share)} of the paired voxels have a parameter of {name} at its bound; {effect}."
+
+
+def voxel_rows(sample: Sample) -> list[dict[str, Any]]:
+    """Return the voxel-wise correlations of every model and strategy of a sample."""
+    if sample.voxels is None:
+        return []
+    rows = []
+    for (model, strategy), part in sample.voxels.groupby(["model", "strategy"], sort=False):
+        rows.append(
+            {
+                "model": model_name(model),
+                "strategy": strategy,
+                "key": (model, strategy),
+                "vCS": correlation_text(part["vCS_histo_um"], part["vCS_mri_um"]),
+                "F": correlation_text(part["F_histo"], part["F_mri"]),
+                "at_bound": percent(float(part["at_bound"].astype(bool).mean())),
+                "n": len(part),
+            }
+        )
+    return rows
+
+
+def ranking_rows(ranking: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the ranking, ready to print."""
+    rows = []
+    for row in ranking:
+        interval = row["TCS_ci"]
+        wins = row["HFC_wins"]
+        rows.append(
+            {
+                "model": model_name(row["model"]),
+                "strategy": row["strategy"],
+                "n": str(row["n"]),
+                "TCS": decimals(row["TCS"]),
+                "TCS_ci": f"{decimals(interval[0])} to {decimals(interval[1])}" if interval else "–",
+                "r_vCS": decimals(row["r_vCS"]),
+                "r_F": decimals(row["r_F"]),
+                "HFC_mean": decimals(row["HFC_mean"]),
+                "HFC_wins": "–" if wins is None or pd.isna(wins) else f"{wins:g}",
+                "BIC_share": percent(row["BIC_share"]),
+                "p_best": percent(row["p_best"]),
+                "ranked": row["TCS"] is not None,
+            }
+        )
+    return rows

@@ -1,0 +1,68 @@
+"""The stage `score`: a table of pairs in, the ranking of the models out."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from histomri.analysis import is_voxel_table, rank_models, ranking_warnings, read_cases
+from histomri.errors import InputError
+from histomri.files import atomic_path, provenance, write_json
+from histomri.pairing import PairedTable
+from histomri.study.stages.result import StageResult
+
+
+def run_score(pairs: Path, out: Path, *, columns: Path | None = None, n_boot: int = 2000, seed: int = 0) -> StageResult:
+    """Score and rank the models of a table of pairs; write scores.json and scores.csv.
+
+    Parameters
+    ----------
+    pairs : Path
+        One row per sample x model x strategy (see `histomri.analysis.read_cases`), or a voxel table of histomri, which
+        is averaged per sample first.
+    out : Path
+        Folder for the results.
+    columns : Path, optional
+        TOML file mapping the table's own column names.
+    n_boot, seed : int
+        Bootstrap over cases.
+    """
+    if n_boot < 100:
+        raise InputError(f"{n_boot} resamples are too few for an interval", way_out="use --boot 2000")
+    if columns is None and is_voxel_table(pairs):
+        table, notes = PairedTable.load(pairs).per_sample(), [f"{pairs.name}: voxels averaged per sample"]
+    else:
+        table, notes = read_cases(pairs, columns)
+    ranking = rank_models(table, n_boot=n_boot, seed=seed)
+    warnings = ranking_warnings(ranking)
+    settings = {"n_boot": n_boot, "seed": seed, "confidence": 0.95, "interval": "BCa bootstrap over cases"}
+    content: dict[str, Any] = {"models": ranking, "warnings": warnings, **provenance([pairs], settings)}
+    flat = pd.DataFrame([_flat(row) for row in ranking])
+    with atomic_path(out / "scores.csv") as temporary:
+        flat.to_csv(temporary, index=False, lineterminator="\n")
+    write_json(out / "scores.json", content)
+    outputs = (out / "scores.json", out / "scores.csv")
+    return StageResult(outputs, tuple([*notes, *_lines(ranking)]), tuple(warnings), {"models": ranking})
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the row with the interval in two columns, as a spreadsheet wants it."""
+    low, high = row["TCS_ci"] or (None, None)
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        if key == "TCS_ci":
+            flat |= {"TCS_ci_low": low, "TCS_ci_high": high}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _lines(ranking: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for place, row in enumerate(ranking, start=1):
+        score = "undefined" if row["TCS"] is None else f"{row['TCS']:.3f}"
+        if row["TCS_ci"]:
+            score += f" [{row['TCS_ci'][0]:.2f}, {row['TCS_ci'][1]:.2f}]"
+        fidelity = "undefined" if row["HFC_mean"] is None else f"{row['HFC_mean']:.3f}"
+        lines.append(f"{place}. {row['model']} ({row['strategy']}): TCS {score}, HFC {fidelity}, N = {row['n']}")
+    return lines

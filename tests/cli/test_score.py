@@ -1,0 +1,103 @@
+"""`histomri score` from a table to scores.json and scores.csv."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+from histomri_cli.common import HistomriGroup
+from histomri_cli.score import score
+from typer.testing import CliRunner
+
+KEYS = ["model", "strategy", "n", "TCS", "TCS_ci", "r_vCS", "r_F", "HFC_mean", "HFC_wins", "BIC_share", "p_best"]
+
+
+@pytest.fixture
+def histomri():
+    app = typer.Typer(cls=HistomriGroup)
+    app.command()(score)
+    app.command("nothing")(lambda: None)
+    return lambda *arguments: CliRunner().invoke(app, ["score", *map(str, arguments)])
+
+
+@pytest.fixture
+def pairs(tmp_path, rng):
+    size, fraction = rng.uniform(14, 28, 12), rng.uniform(0.4, 0.8, 12)
+    parts = []
+    for model, noise in (("diff-in-ex", 2.0), ("diff-in", 0.3)):
+        parts.append(
+            pd.DataFrame(
+                {
+                    "sample": [f"{case:02d}" for case in range(12)],
+                    "group": "",
+                    "model": model,
+                    "strategy": "whole",
+                    "vCS_mri_um": size + noise * 3 * rng.normal(size=12),
+                    "vCS_histo_um": size,
+                    "F_mri": fraction + noise * 0.1 * rng.normal(size=12),
+                    "F_histo": fraction,
+                    "BIC_vote": 0.2 if model == "diff-in-ex" else 0.8,
+                }
+            )
+        )
+    path = tmp_path / "pairs.csv"
+    pd.concat(parts).to_csv(path, index=False)
+    return path
+
+
+def test_scores(histomri, pairs, tmp_path):
+    done = histomri(pairs, "-o", tmp_path / "scores")
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == ["scores.csv", "scores.json"]
+    content = json.loads((tmp_path / "scores" / "scores.json").read_text())
+    models = content["models"]
+    assert [list(row) for row in models] == [KEYS, KEYS]
+    assert [row["model"] for row in models] == ["diff-in", "diff-in-ex"]
+    table = pd.read_csv(pairs)
+    best = table[table["model"] == "diff-in"]
+    tcs = (
+        np.corrcoef(best["vCS_mri_um"], best["vCS_histo_um"])[0, 1] + np.corrcoef(best["F_mri"], best["F_histo"])[0, 1]
+    )
+    np.testing.assert_allclose(models[0]["TCS"], tcs, rtol=1e-10)
+    assert models[0]["BIC_share"] == 1 and models[1]["BIC_share"] == 0
+    assert f"1. diff-in (whole): TCS {tcs:.3f} [" in done.stdout
+    flat = pd.read_csv(tmp_path / "scores" / "scores.csv")
+    np.testing.assert_allclose(flat["TCS"], [row["TCS"] for row in models])
+    assert flat["TCS_ci_low"].tolist() == pytest.approx([row["TCS_ci"][0] for row in models])
+
+
+def test_a_seed_fixes_the_result(histomri, pairs, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert histomri(pairs, "-o", tmp_path / name, "--seed", seed, "--boot", 300).exit_code == 0
+    a, b, c = ((tmp_path / name / "scores.json").read_text() for name in "abc")
+    assert a == b != c
+
+
+def test_two_samples_cannot_be_ranked_and_this_is_said(histomri, pairs, tmp_path):
+    table = pd.read_csv(pairs, dtype={"sample": str})
+    table[table["sample"].isin(["00", "01"])].to_csv(pairs, index=False)
+    done = histomri(pairs, "-o", tmp_path, "--quiet")
+    assert done.exit_code == 0 and "2 complete cases: TCS needs at least 3" in done.stderr and done.stdout == ""
+    assert [row["TCS"] for row in json.loads((tmp_path / "scores.json").read_text())["models"]] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("vCS_histo_um", "cells", "column 'vCS_histo_um' is missing"),
+        ("diff-in-ex,whole", "diff-in,whole", "comes twice for diff-in, whole"),
+        ("00,,diff-in,whole,", "00,,diff-in,whole,x", "column 'vCS_mri_um', line 14"),
+    ],
+)
+def test_bad_tables(histomri, pairs, tmp_path, old, new, message):
+    pairs.write_text(pairs.read_text().replace(old, new))
+    done = histomri(pairs, "-o", tmp_path / "out")
+    assert done.exit_code == 2 and message in done.stderr and "pairs.csv" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_use(histomri, pairs, tmp_path):
+    assert "too few" in histomri(pairs, "-o", tmp_path / "o", "--boot", 5).stderr
+    assert histomri(tmp_path / "no.csv", "-o", tmp_path / "o").exit_code == 2
+    assert not (tmp_path / "o").exists()

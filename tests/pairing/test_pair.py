@@ -1,0 +1,279 @@
+"""Pairing against brute force: every row must hold the histology that a loop over voxels finds at the same place."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from histomri.errors import GeometryError, InputError
+from histomri.maps import Image
+from histomri.pairing import PairedTable, pair_maps, pair_means
+from histomri.registration import Transform
+
+NY, NX = 7, 9
+OBLIQUE = np.array([[-0.38, 0.03, 0.1, 4.0], [0.05, 0.36, -0.2, -3.0], [0.01, -0.04, 2.1, 9.0], [0, 0, 0, 1.0]])
+
+
+def slide_affine(width_mm=0.386, height_mm=0.37):
+    """A grid of patches in the world of a slide: x and y of the slide are the negatives of RAS x and y."""
+    return np.array([[0, -width_mm, 0, -2.0], [-height_mm, 0, 0, -1.0], [0, 0, 2.2, 0], [0, 0, 0, 1.0]])
+
+
+def histology(rng, holes=True):
+    maps = {
+        "vCS": rng.uniform(12, 30, (NY, NX)),
+        "F": rng.uniform(0.3, 0.8, (NY, NX)),
+        "CD": rng.uniform(1e3, 5e3, (NY, NX)),
+    }
+    if holes:
+        maps["vCS"][2, 3] = np.nan
+        maps["F"][0, :] = np.nan
+    return {name: Image(data, slide_affine()) for name, data in maps.items()}
+
+
+def mri(rng, shape=(NX, NY, 3), affine=OBLIQUE, models=("diff-in", "diff-in-ex"), strategies=("whole", "high-b")):
+    fits = {}
+    for model in models:
+        for strategy in strategies:
+            size, fraction = rng.uniform(10, 30, shape), rng.uniform(0.2, 0.9, shape)
+            maps = {"vCS": size, "F": fraction, "CD": 1e9 * fraction / size**3, "BIC": rng.normal(size=shape)}
+            maps["exit"] = rng.choice([1.0, 2.0, 0.0, -1.0], p=[0.7, 0.15, 0.1, 0.05], size=shape)
+            fits[model, strategy] = {name: Image(data, affine) for name, data in maps.items()}
+    return fits
+
+
+def rotated(k=1):
+    """Patch (row, column) lies at voxel (column, NY - 1 - row, k): a quarter turn."""
+    to_voxel = np.array([[0, 1, 0, 0], [-1, 0, 0, NY - 1], [0, 0, 1, k], [0, 0, 0, 1.0]])
+    return Transform(OBLIQUE @ to_voxel @ np.linalg.inv(slide_affine()))
+
+
+def test_quarter_turn_pairs_each_voxel_with_its_patch(rng):
+    section, fits = histology(rng), mri(rng)
+    table = pair_maps(section, fits, rotated(), sample="a", group="g", scanner="s").data
+    expected = {}
+    for (model, strategy), maps in fits.items():
+        for i in range(NX):
+            for j in range(NY):
+                row, column = NY - 1 - j, i
+                sides = [section[name].data[row, column] for name in ("vCS", "F", "CD")]
+                code = maps["exit"].data[i, j, 1]
+                if np.isfinite(sides).all() and code in (1, 2):
+                    own = [maps[name].data[i, j, 1] for name in ("vCS", "F", "CD", "BIC")]
+                    expected[model, strategy, i, j, 1] = (*sides, *own, code == 2)
+    names = ["vCS_histo_um", "F_histo", "CD_histo_mm2", "vCS_mri_um", "F_mri", "CD_mri_mm3", "BIC", "at_bound"]
+    found = {
+        tuple(row[:5]): tuple(row[5:]) for row in table[["model", "strategy", *"ijk", *names]].itertuples(index=False)
+    }
+    assert found.keys() == expected.keys()
+    for key, values in expected.items():
+        # 1e-9 relative: the interpolation weights are 1 up to the rounding of the matrices
+        np.testing.assert_allclose(np.array(found[key], float), np.array(values, float), rtol=1e-9)
+
+
+def test_world_coordinates_are_those_of_the_mri_voxel(rng):
+    table = pair_maps(histology(rng), mri(rng), rotated()).data
+    index = table[["i", "j", "k"]].to_numpy()
+    np.testing.assert_allclose(table[["x_mm", "y_mm", "z_mm"]], index @ OBLIQUE[:3, :3].T + OBLIQUE[:3, 3], atol=1e-12)
+
+
+def test_same_grid_needs_no_transform(rng):
+    section = histology(rng)
+    fits = mri(rng, shape=(NY, NX), affine=slide_affine())
+    table = pair_maps(section, fits).data
+    assert len(table) > 50
+    for row in table.itertuples():
+        assert row.vCS_histo_um == section["vCS"].data[row.i, row.j]
+        assert row.F_mri == fits[row.model, row.strategy]["F"].data[row.i, row.j]
+
+
+def test_same_grid_is_found_among_the_slices_of_a_volume(rng):
+    affine = slide_affine()
+    affine[2, 3] = -2 * 2.2  # slice 2 of the volume is the plane of the slide
+    table = pair_maps(histology(rng), mri(rng, shape=(NY, NX, 4), affine=affine))
+    assert set(table.data["k"]) == {2}
+    assert table.parameters["mri_slice"] == {"sample": 2}
+
+
+def test_the_transform_says_which_slice(rng):
+    for k in range(3):
+        assert set(pair_maps(histology(rng), mri(rng), rotated(k)).data["k"]) == {k}
+
+
+def test_a_transform_that_leads_away_is_refused(rng):
+    with pytest.raises(GeometryError, match=r"puts the histology at slice 7\.0.*slices 0 to 2"):
+        pair_maps(histology(rng), mri(rng), rotated(7))
+
+
+def test_different_grids_without_a_transform_are_refused_with_a_way_out(rng):
+    with pytest.raises(GeometryError, match=r"--xfm.*--per sample"):
+        pair_maps(histology(rng), mri(rng))
+    shifted = slide_affine()
+    shifted[0, 3] += 0.1
+    with pytest.raises(GeometryError, match="different grids"):
+        pair_maps(histology(rng), mri(rng, shape=(NY, NX), affine=shifted))
+
+
+def bilinear(data, row, column):
+    """Value and known weight at a fractional position; outside the array nothing is known."""
+    total = weight = 0.0
+    for r in (int(np.floor(row)), int(np.floor(row)) + 1):
+        for c in (int(np.floor(column)), int(np.floor(column)) + 1):
+            w = (1 - abs(row - r)) * (1 - abs(column - c))
+            if 0 <= r < data.shape[0] and 0 <= c < data.shape[1] and np.isfinite(data[r, c]):
+                total, weight = total + w * data[r, c], weight + w
+    return (total / weight if weight else np.nan), weight
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.floats(-np.pi, np.pi), st.floats(-1, 1), st.floats(-1, 1), st.integers(0, 2**31))
+def test_interpolation_among_known_patches_against_brute_force(angle, dx, dy, seed):
+    rng = np.random.default_rng(seed)
+    section = histology(rng)
+    c, s = np.cos(angle), np.sin(angle)
+    shape = (8, 6)
+    affine = np.diag([0.4, 0.33, 2.0, 1.0])
+    matrix = np.array([[c, -s, 0, dx + 3.0], [s, c, 0, dy + 2.0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    fits = mri(rng, shape=shape, affine=affine, models=("diff-in",), strategies=("whole",))
+    fits["diff-in", "whole"]["exit"].data[:] = 1
+    found = pair_maps(section, fits, Transform(matrix)).data.set_index(["i", "j"])
+    back = np.linalg.inv(section["F"].affine) @ np.linalg.inv(matrix) @ affine
+    for i in range(shape[0]):
+        for j in range(shape[1]):
+            row, column = (back @ [i, j, 0, 1])[:2]
+            size, covered = bilinear(section["vCS"].data, row, column)
+            fraction, known = bilinear(section["F"].data, row, column)
+            if min(abs(covered - 0.5), abs(known - 0.5)) < 1e-4:
+                continue  # on the edge, rounding decides
+            assert ((i, j) in found.index) == (covered > 0.5 and known > 0.5)
+            if (i, j) in found.index:
+                one = found.loc[(i, j)]
+                # 1e-6: DIPY interpolates in double precision, the weights come from inverted matrices
+                np.testing.assert_allclose(one["vCS_histo_um"], size, rtol=1e-6)
+                np.testing.assert_allclose(one["F_histo"], fraction, rtol=1e-6)
+                np.testing.assert_allclose(one["coverage_histo"], covered, atol=1e-6)
+
+
+def test_everything_left_out_is_counted(rng):
+    section, fits = histology(rng), mri(rng)
+    mask = Image((rng.random((NX, NY, 3)) > 0.3).astype(float), OBLIQUE)
+    table = pair_maps(section, fits, rotated(), mask=mask)
+    measured = np.isfinite(section["vCS"].data) & np.isfinite(section["F"].data)
+    measured = measured[::-1].T  # to voxel order
+    inside = mask.data[:, :, 1] > 0
+    for _, count in table.counts.iterrows():
+        code = fits[count["model"], count["strategy"]]["exit"].data[:, :, 1]
+        fitted = np.isin(code, (1, 2))
+        mine = table.data.query("model == @count.model and strategy == @count.strategy")
+        assert len(mine) == (fitted & inside & measured).sum()
+        assert count["n_fitted"] == (fitted & inside).sum()
+        assert count["n_without_histology"] == (fitted & inside & ~measured).sum()
+        assert count["n_failed"] == ((code == -1) & inside).sum()
+        assert count["n_without_mri"] == (measured & inside & ~fitted).sum()
+        assert count["n_fitted"] - count["n_without_histology"] == len(mine)
+
+
+def test_per_sample_averages_cell_density_over_voxels_and_votes(rng):
+    table = pair_maps(
+        histology(rng), mri(rng), rotated(), sample="01", common={"ADC": Image(rng.random((NX, NY, 3)), OBLIQUE)}
+    )
+    rows = table.per_sample()
+    assert len(rows) == 4
+    for row in rows.itertuples():
+        mine = table.data[(table.data["model"] == row.model) & (table.data["strategy"] == row.strategy)]
+        assert row.sample == "01" and row.n_voxels == len(mine)
+        for name in ("vCS_mri_um", "F_mri", "CD_mri_mm3", "vCS_histo_um", "F_histo", "CD_histo_mm2", "ADC_um2_ms"):
+            np.testing.assert_allclose(getattr(row, name), np.mean(mine[name].to_numpy()), rtol=1e-12)
+            np.testing.assert_allclose(getattr(row, f"{name}_median"), np.median(mine[name].to_numpy()), rtol=1e-12)
+        np.testing.assert_allclose(row.at_bound_share, (mine["exit"] == 2).mean())
+    for strategy, part in rows.groupby("strategy"):
+        voxels = {}
+        for item in table.data[table.data["strategy"] == strategy].itertuples():
+            voxels.setdefault((item.i, item.j), {})[item.model] = item.BIC
+        voting = [values for values in voxels.values() if len(values) == 2]
+        for row in part.itertuples():
+            share = np.mean([min(values, key=values.get) == row.model for values in voting])
+            np.testing.assert_allclose(row.BIC_vote, share, rtol=1e-12)
+        assert part["BIC_best"].sum() == (part["BIC_vote"].nunique() == 2)
+    assert rows["K"].isna().all()
+
+
+def test_one_model_alone_has_no_vote(rng):
+    rows = pair_maps(histology(rng), mri(rng, models=("diff-in",)), rotated()).per_sample()
+    assert rows["BIC_vote"].isna().all() and not rows["BIC_best"].any()
+
+
+def test_a_case_without_a_paired_voxel_keeps_its_row(rng):
+    fits = mri(rng)
+    fits["diff-in", "whole"]["exit"].data[:] = -1
+    rows = pair_maps(histology(rng), fits, rotated()).per_sample().set_index(["model", "strategy"])
+    assert rows.loc[("diff-in", "whole"), "n_voxels"] == 0
+    assert np.isnan(rows.loc[("diff-in", "whole"), "vCS_mri_um"])
+    assert rows.loc[("diff-in", "whole"), "n_failed"] > 0
+
+
+def test_means_of_whole_samples(rng):
+    section, fits = histology(rng), mri(rng, shape=(4, 5, 3))
+    mask = Image((rng.random((4, 5, 3)) > 0.4).astype(float), OBLIQUE)
+    table = pair_means(section, fits, mask=mask, sample="biopsy")
+    assert table.level == "sample"
+    for row in table.per_sample().itertuples():
+        maps = fits[row.model, row.strategy]
+        use = np.isin(maps["exit"].data, (1, 2)) & (mask.data > 0)
+        assert row.n_voxels == use.sum() and row.n_patches == NY * NX - 1
+        np.testing.assert_allclose(row.CD_mri_mm3, maps["CD"].data[use].mean(), rtol=1e-12)
+        np.testing.assert_allclose(row.F_histo, np.nanmean(section["F"].data), rtol=1e-12)
+        np.testing.assert_allclose(row.vCS_histo_um_median, np.nanmedian(section["vCS"].data), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "pairs.parquet"])
+def test_saved_and_loaded(tmp_path, rng, name):
+    table = pair_maps(histology(rng), mri(rng), rotated(), sample="01", group="NA")
+    files = table.save(tmp_path / name)
+    assert [path.name for path in files] == [name, "pairs.json"]
+    again = PairedTable.load(tmp_path / name)
+    assert (
+        again.data["sample"].eq("01").all()
+        and again.data["group"].eq("NA").all()
+        and again.data["scanner"].isna().all()
+    )
+    assert again.level == "voxel" and again.counts["n_fitted"].tolist() == table.counts["n_fitted"].tolist()
+    # seven digits are written to CSV
+    np.testing.assert_allclose(again.data["CD_mri_mm3"], table.data["CD_mri_mm3"], rtol=1e-6)
+    pd.testing.assert_frame_equal(again.per_sample(), table.per_sample(), rtol=1e-6, check_dtype=False)
+
+
+def test_tables_of_samples_are_joined_by_name(rng):
+    one, two = (
+        pair_maps(histology(rng), mri(rng), rotated(), sample=name, group=group)
+        for name, group in (("a", None), ("b", "x"))
+    )
+    both = PairedTable.join([one, two])
+    assert len(both) == len(one) + len(two)
+    rows = both.per_sample()
+    assert rows["sample"].tolist() == ["a"] * 4 + ["b"] * 4
+    assert both.parameters["mri_slice"] == {"a": 1, "b": 1}
+    with pytest.raises(InputError, match="sample a comes twice"):
+        PairedTable.join([one, one])
+
+
+def test_missing_maps_and_odd_grids_are_named(rng):
+    section, fits = histology(rng), mri(rng)
+    del section["F"]
+    with pytest.raises(InputError, match="histology: the map F is missing"):
+        pair_maps(section, fits, rotated())
+    fits["diff-in", "whole"]["F"] = Image(np.ones((3, 4, 5)), OBLIQUE)
+    with pytest.raises(GeometryError, match="diff-in whole F"):
+        pair_maps(histology(rng), fits, rotated())
+    with pytest.raises(InputError, match="no fitted MRI maps"):
+        pair_maps(histology(rng), {}, rotated())
+
+
+def test_weak_pairs_are_warned_about(rng):
+    fits = mri(rng)
+    for maps in fits.values():
+        maps["exit"].data[:] = 2
+        maps["exit"].data[2:] = 0
+    texts = " ".join(pair_maps(histology(rng), fits, rotated(), sample="a").warnings)
+    assert "a: only" in texts and "voxels are measured on both sides" in texts
