@@ -6,7 +6,19 @@ import typer
 
 from histomri import __version__
 
+from .apply import apply
+from .cells import cells
 from .common import HistomriGroup
+from .demo import demo
+from .dki import dki
+from .fit import fit
+from .pair import pair
+from .patches import patches
+from .register import register
+from .report import report
+from .run import run
+from .score import score
+from .simulate import simulate
 
 app = typer.Typer(
     name="histomri",
@@ -31,6 +43,11 @@ def root(
     ] = False,
 ) -> None:
     """Compare histology with MRI."""
+
+
+# In the order in which a study uses them; the help lists them so.
+for _command in (demo, run, cells, patches, fit, dki, register, apply, pair, score, report, simulate):
+    app.command()(_command)
 
 
 def main() -> None:

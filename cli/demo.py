@@ -31,9 +31,8 @@ def demo(
     with progress_bar("simulate", quiet) as progress:
         study_file = write_study(inputs, seed=seed, progress=progress)
     outcome = run_with_bars(Study.load(study_file), out, jobs=jobs, dask=None, participants=None, quiet=quiet)
-    comparison = compare_with_truth(out)
-    if not quiet:
-        for line in comparison.messages:
+    if len(outcome.failed) < len(outcome.samples):
+        comparison = compare_with_truth(out)
+        for line in () if quiet else (*comparison.messages, f"wrote {comparison.path}"):
             typer.echo(line)
-        typer.echo(f"wrote {comparison.path}")
     finish(outcome, quiet)

@@ -50,6 +50,8 @@ class PatchOptions(_Section):
     section_thickness_um: Positive = 4.0
     shrinkage: Annotated[float, Field(ge=0, lt=1)] | None = None
     min_cells: Annotated[int, Field(ge=1)] = 1
+    min_tissue: Annotated[float, Field(ge=0, le=1)] = 0.25
+    tissue: Literal["cells", "field"] = "cells"
 
     @model_validator(mode="after")
     def _one_size(self) -> "PatchOptions":

@@ -7,11 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from histomri import __version__
 from histomri.errors import HistomriError, StudyError
-from histomri.files import atomic_path, write_json
+from histomri.files import write_json
 from histomri.study.config import Sample, Study
 from histomri.study.sample import STAGES, SampleFolder, SampleOutcome, run_sample
 from histomri.study.scheduler import run_tasks
@@ -118,18 +116,17 @@ def _gather(study: Study, out: Path, done: dict[str, SampleOutcome]) -> list[Sam
 
 
 def _score(out: Path, outcomes: list[SampleOutcome], inform: Progress) -> list[str]:
+    from histomri.pairing import PairedTable
     from histomri.study.stages.score import run_score
 
     inform("", "score", 0.0)
     pairs = out / "pairs.csv"
-    for stale in (pairs, out / "scores.json", out / "scores.csv"):
+    for stale in (pairs, pairs.with_suffix(".json"), out / "scores.json", out / "scores.csv"):
         stale.unlink(missing_ok=True)
     good = [SampleFolder(out / f"sub-{outcome.id}") for outcome in outcomes if outcome.status == "ok"]
-    warnings = []
+    warnings: list[str] = []
     if good:
-        with atomic_path(pairs) as temporary:
-            tables = [pd.read_csv(folder.sample_pairs, dtype={"sample": str}) for folder in good]
-            pd.concat(tables, ignore_index=True).to_csv(temporary, index=False)
+        PairedTable.join(PairedTable.load(folder.sample_pairs) for folder in good).save(pairs)
         try:
             warnings += run_score(pairs, out).warnings
         except HistomriError as error:

@@ -112,7 +112,7 @@ def run_sample(sample: Sample, preset: str, out: Path, progress: Callable[[str, 
         if outcome.status == "failed":
             break
         for result in results:
-            outcome.warnings += result.warnings
+            outcome.warnings += [text for text in result.warnings if text not in outcome.warnings]
             outcome.messages.setdefault(stage, []).extend(result.messages)
             outcome.summary.setdefault(stage, {}).update(result.summary)
     else:
@@ -204,16 +204,19 @@ def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) 
 def _register(
     sample: Sample, preset: str, folder: SampleFolder, progress: Callable[[float], None]
 ) -> list[StageResult]:
+    from histomri.study.stages.patches import tissue_mask_name
     from histomri.study.stages.register import run_register
 
     options = sample.registration
     if options.kind == "none":
         return []
+    mask = folder.histology / tissue_mask_name(sample.id)
     return [
         run_register(
             folder.histology / f"sub-{sample.id}_param-F_histomap.nii.gz",
             sample.dwi,
             folder.transforms,
+            moving_mask=mask if mask.exists() else None,
             fixed_mask=sample.mask,
             landmarks=sample.landmarks,
             kind=options.kind,
@@ -229,13 +232,21 @@ def _register(
 def _pair(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StageResult]:
     from histomri.study.stages.pair import run_pair
 
-    xfm = folder.transform if folder.transform.exists() else None
-    common: dict[str, Any] = {"sample": sample.id, "group": sample.group, "scanner": sample.scanner}
-    common |= {"xfm": xfm, "mask": sample.mask, "slice": sample.mri_slice}
-    results = [run_pair(folder.histology, folder.mri, folder.sample_pairs, per="sample", **common)]
-    if xfm is not None:
-        results.append(run_pair(folder.histology, folder.mri, folder.voxel_pairs, per="voxel", **common))
-    return results
+    return [
+        run_pair(
+            folder.histology,
+            folder.mri,
+            folder.sample_pairs,
+            xfm=folder.transform if folder.transform.exists() else None,
+            per="sample",
+            sample=sample.id,
+            group=sample.group,
+            scanner=sample.scanner,
+            mask=sample.mask,
+            slice=sample.mri_slice,
+            voxel_out=folder.voxel_pairs,
+        )
+    ]
 
 
 Runner = Callable[[Sample, str, SampleFolder, Fraction], list[StageResult]]

@@ -1,0 +1,165 @@
+"""Diffusion images and protocol in, maps of the tissue models out."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histomri.arrays import BoolArray, FloatArray
+from histomri.errors import InputError
+from histomri.fitting import STRATEGIES, FitResult, fit, get_model
+from histomri.maps import map_name, write_map
+from histomri.mri import DwiFile, open_dwi, read_acquisition
+from histomri.study.stages.result import StageResult
+
+_VALUES = ("F", "fI", "vCS", "CD", "D0I", "DEinf", "beta", "cost", "logL", "BIC", "AIC", "exit")
+
+
+def run_fit(
+    dwi: str | Path,
+    protocol: str | Path,
+    out: str | Path,
+    *,
+    models: Sequence[str] = ("diff-in",),
+    strategy: str | None = None,
+    preset: str = "mouse-exvivo",
+    mask: str | Path | None = None,
+    sigma: float | str | Path | None = None,
+    bmin: float | None = None,
+    s0: str | Path | None = None,
+    fv: str | Path | None = None,
+    t2t: str | Path | None = None,
+    noise: Any = None,
+    sub: str | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> StageResult:
+    """Fit tissue models to diffusion images and write their maps.
+
+    Parameters
+    ----------
+    dwi : path-like
+        4D NIfTI.
+    protocol : str or path-like
+        Any form that `read_acquisition` takes.
+    out : path-like
+        Folder for the maps.
+    models : sequence of str
+        Models to fit.
+    strategy : {"whole", "high-b"}, optional
+        Which b threshold of the preset; whole by default.
+    preset : str
+        Bounds and thresholds.
+    mask, s0, fv, t2t : path-like, optional
+        NIfTI maps on the grid of the images.
+    sigma : float or path-like, optional
+        Noise level in the units of the signal, or a map of it.
+    bmin : float, optional
+        Threshold that replaces the preset's, s/mm².
+    noise : {"offset-gaussian", "rician", "none"}, optional
+        Objective; by default offset-Gaussian where sigma is given.
+    sub : str, optional
+        Sample name for the files.
+    progress : callable, optional
+        Called with the fraction done.
+
+    Returns
+    -------
+    StageResult
+        Maps and sidecars written, counts, warnings.
+
+    Raises
+    ------
+    InputError
+        If an input cannot be used; nothing is written then.
+    """
+    if not models:
+        raise InputError("no model was named", way_out="pass --model diff-in")
+    declared = [get_model(name) for name in dict.fromkeys(models)]
+    strategy = strategy or STRATEGIES[0]
+    acquisition = read_acquisition(protocol, dwi)
+    images = open_dwi(dwi)
+    inside = images.read_mask(mask)
+    level = _noise_level(sigma, images, inside)
+    maps = {name: _map(path, images, inside) for name, path in (("s0", s0), ("fv", fv), ("t2t", t2t))}
+    report = progress or (lambda fraction: None)
+    share = 0.2
+    signals = images.read(inside, lambda fraction: report(share * fraction))
+    results = []
+    for k, model in enumerate(declared):
+        results.append(
+            fit(
+                signals, acquisition, model, sigma=level, bmin_smm2=bmin, strategy=strategy, noise=noise,
+                preset=preset, **maps,
+                progress=lambda f, k=k: report(share + (1 - share) * (k + f) / len(declared)),
+            )
+        )  # fmt: skip
+        results[-1].maps.update({name: v.astype(np.float32) for name, v in results[-1].maps.items()})
+    sources = [Path(each) for each in (dwi, protocol, mask, s0, fv, t2t) if each is not None]
+    sources += [Path(sigma)] if isinstance(sigma, str | Path) else []
+    outputs: list[Path] = []
+    for result in results:
+        outputs += _write(result, Path(out), images, inside, sources, sub, fv is not None)
+    return StageResult(
+        tuple(outputs),
+        tuple(_message(result) for result in results),
+        tuple(warning for result in results for warning in result.warnings),
+        {result.model: {**result.counts, **result.parameters} for result in results},
+    )
+
+
+def _write(
+    result: FitResult, out: Path, images: DwiFile, inside: BoolArray, sources: list[Path], sub: str | None, has_fv: bool
+) -> list[Path]:
+    settings = result.parameters
+    sidecar: dict[str, Any] = {
+        "Model": result.model,
+        "ModelName": get_model(result.model).display_name,
+        "Strategy": settings["strategy"],
+        "BMin": settings["bmin_smm2"],
+        "Preset": settings["preset"],
+        "Noise": settings["noise"],
+        "Normalisation": settings["normalisation"],
+        "BICDefinition": settings["bic"],
+    }
+    if not has_fv:
+        sidecar["Note"] = "No vascular fraction was given: fI then stands for F."
+    written: list[Path] = []
+    for name, values in result.maps.items():
+        param, _, stat = name.partition("_")
+        if param not in _VALUES:
+            continue
+        path = out / map_name(param, "dwimap", sub=sub, model=result.model, stat=stat or None)
+        written += write_map(
+            path, on_grid(values, inside, name), images.affine, sources=sources, parameters=settings, **sidecar
+        )
+    return written
+
+
+def on_grid(values: FloatArray, inside: BoolArray, name: str) -> FloatArray:
+    """Put the voxels of a mask back on their grid; NaN outside, exit code 0 for the exit map."""
+    grid = np.full(inside.shape, 0.0 if name == "exit" else np.nan, dtype=np.float32)
+    grid[inside] = values
+    return grid
+
+
+def _message(result: FitResult) -> str:
+    counts, settings = result.counts, result.parameters
+    return (
+        f"{get_model(result.model).display_name} ({settings['strategy']}, b > {settings['bmin_smm2']:g} s/mm², "
+        f"{settings['measurements']} measurements): {counts['fitted'] + counts['at_bound']} voxels fitted, "
+        f"{counts['at_bound']} of them at a bound, {counts['background']} background, {counts['failed']} failed"
+    )
+
+
+def _map(path: str | Path | None, images: DwiFile, inside: BoolArray) -> FloatArray | None:
+    return None if path is None else np.asarray(images.read_map(path)[inside])
+
+
+def _noise_level(sigma: float | str | Path | None, images: DwiFile, inside: BoolArray) -> float | FloatArray | None:
+    if sigma is None or isinstance(sigma, int | float):
+        return sigma
+    try:
+        return float(sigma)  # type: ignore[arg-type]  # "--sigma 12.5" comes as text
+    except (TypeError, ValueError):
+        return _map(sigma, images, inside)

@@ -1,0 +1,104 @@
+"""A study with something wrong in it: what can be done is done, what cannot is told, and the exit code says which."""
+
+import gzip
+import json
+import shutil
+
+import pytest
+from histomri_cli.app import app
+from typer.testing import CliRunner
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, ["run", *map(str, arguments)])
+
+
+@pytest.fixture
+def inputs(demo, tmp_path):
+    """Three samples of the demo, the second with a DWI that is cut short."""
+    for name in ("control1", "infiltrated1", "necrotic1"):
+        for suffix in ("cells.tsv", "dwi.nii.gz", "mask.nii.gz"):
+            shutil.copy(demo.out / "inputs" / f"{name}_{suffix}", tmp_path)
+    shutil.copy(demo.out / "inputs" / "protocol.txt", tmp_path)
+    text = (demo.out / "inputs" / "study.toml").read_text()
+    head, *samples = text.split("[[samples]]")
+    (tmp_path / "study.toml").write_text("[[samples]]".join([head, *samples[:3]]))
+    whole = (tmp_path / "infiltrated1_dwi.nii.gz").read_bytes()
+    (tmp_path / "infiltrated1_dwi.nii.gz").write_bytes(gzip.compress(gzip.decompress(whole)[:500_000], 1))
+    return tmp_path
+
+
+def test_a_failed_sample_is_shown_and_the_others_are_finished(demo, inputs):
+    out = inputs / "results"
+    result = run(inputs / "study.toml", "-o", out)
+    assert result.exit_code == 1
+    assert "2 of 3 samples finished" in result.stdout
+    assert "failed: infiltrated1, at fit" in result.stderr and "infiltrated1_dwi.nii.gz" in result.stderr
+    record = {sample["id"]: sample for sample in json.loads((out / "study.json").read_text())["samples"]}
+    assert {name: sample["status"] for name, sample in record.items()} == {
+        "control1": "ok",
+        "infiltrated1": "failed",
+        "necrotic1": "ok",
+    }
+    page = (out / "report.html").read_text()
+    assert "infiltrated1" in page and "cut short" in page
+    # What was finished is the same as in the study without a mistake.
+    for name in ("control1", "necrotic1"):
+        table = f"sub-{name}/pairs.csv"
+        assert (out / table).read_text() == (demo.out / table).read_text()
+    leftovers = [path.name for path in out.rglob(".writing-*")]
+    assert leftovers == []
+
+
+def test_one_sample_at_a_time_gives_the_same_study(demo, inputs):
+    out = inputs / "results"
+    for label in ("necrotic1", "sub-control1"):
+        assert run(inputs / "study.toml", "-o", out, "--participant-label", label, "--quiet").exit_code == 0
+    rows = (out / "pairs.csv").read_text().splitlines()
+    whole = (demo.out / "pairs.csv").read_text().splitlines()
+    assert sorted(rows[1:]) == sorted(row for row in whole if "control1" in row or "necrotic1" in row)
+
+
+def test_processes_give_what_one_process_gives(demo, inputs):
+    out = inputs / "results"
+    labels = ["--participant-label", "control1", "--participant-label", "necrotic1"]
+    result = run(inputs / "study.toml", "-o", out, "--jobs", 2, *labels)
+    assert result.exit_code == 0, result.stderr
+    for name in ("control1", "necrotic1"):
+        assert (out / f"sub-{name}" / "pairs.csv").read_text() == (demo.out / f"sub-{name}" / "pairs.csv").read_text()
+
+
+def test_a_dry_run_checks_and_writes_nothing(inputs):
+    result = run(inputs / "study.toml", "-o", inputs / "results", "--dry-run")
+    assert result.exit_code == 0
+    assert "sub-control1: cells > patches > fit > register > pair" in result.stdout
+    assert not (inputs / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('dwi = "control1_dwi.nii.gz"', 'dwi = "missing.nii.gz"', "no such file"),
+        ("preset =", "prest =", "did you mean 'preset'"),
+    ],
+)
+def test_a_mistake_in_the_study_file_stops_everything_before_it_starts(inputs, old, new, message):
+    study = inputs / "study.toml"
+    study.write_text(study.read_text().replace(old, new))
+    result = run(study, "-o", inputs / "results")
+    assert result.exit_code == 2
+    assert message in result.stderr and "Traceback" not in result.stderr
+    assert not (inputs / "results").exists()
+
+
+def test_an_unknown_participant_is_told(inputs):
+    result = run(inputs / "study.toml", "-o", inputs / "results", "--participant-label", "nobody")
+    assert result.exit_code == 2 and "no sample nobody; the study has control1" in result.stderr
+    assert not (inputs / "results").exists()
+
+
+def test_the_demo_does_not_write_into_a_folder_of_something_else(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    result = CliRunner().invoke(app, ["demo", str(tmp_path)])
+    assert result.exit_code == 2 and "holds other files" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
