@@ -1,0 +1,46 @@
+"""`histomri apply`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import Quiet, announce
+
+
+def apply(
+    xfm: Annotated[Path, typer.Argument(help="Transform, .json or .tfm.", metavar="XFM")],
+    input: Annotated[
+        Path,
+        typer.Argument(help="NIfTI map, GeoJSON in slide pixels, or CSV with x_mm, y_mm[, z_mm].", metavar="INPUT"),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    like: Annotated[Path | None, typer.Option(help="NIfTI image whose grid a map is drawn on.")] = None,
+    inverse: Annotated[bool, typer.Option("--inverse", help="From the MRI back to the section.")] = False,
+    mpp: Annotated[str | None, typer.Option(help="Pixel size of the slide in µm, X or X,Y, for GeoJSON.")] = None,
+    nearest: Annotated[bool, typer.Option("--nearest", help="Take the nearest voxel: for maps of labels.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Apply a transform to a map, to annotations or to points.
+
+    Example: histomri apply sub-1_from-histo_to-dwi_mode-image_xfm.json sub-1_param-vCS_histomap.nii.gz
+    --like dwi.nii.gz -o sub-1_space-dwi_param-vCS_histomap.nii.gz
+    """
+    from histomri.study.stages.apply import run_apply
+
+    result = run_apply(xfm, input, out, like=like, inverse=inverse, mpp=_pixel_size(mpp), order=0 if nearest else 1)
+    announce(result, quiet)
+
+
+def _pixel_size(text: str | None) -> float | tuple[float, float] | None:
+    from histomri.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        numbers = [float(word) for word in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"--mpp {text} is not a number", way_out="pass X or X,Y in µm") from error
+    if len(numbers) not in (1, 2):
+        raise InputError(f"--mpp {text} has {len(numbers)} numbers", way_out="pass X or X,Y in µm")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])

@@ -1,0 +1,200 @@
+"""A smooth deformation on top of an affine pose: cubic B-splines in the plane of the fixed image."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.errors import GeometryError
+from histomri.registration.refine import NOISE, WIDTHS, Pose, Problem
+
+_KNOTS = 7.0
+_STIFFNESS = 200.0
+_COEFFICIENT_SD = 4.0
+_ITERATIONS = 8
+_STEP_TOLERANCE = 5e-3
+_LEAST_JACOBIAN = 0.3
+_STIFFER = 4.0
+_ATTEMPTS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """Cubic B-splines on a regular lattice of the fixed plane.
+
+    Attributes
+    ----------
+    p, q : (A,), (B,) ndarray
+        Centres of the basis functions, mm.
+    spacing_mm : float
+        Distance between them.
+    """
+
+    p: FloatArray
+    q: FloatArray
+    spacing_mm: float
+
+    @classmethod
+    def covering(cls, points: FloatArray, spacing_mm: float) -> "Lattice":
+        """Return the lattice whose functions all reach `points`, (N, 2)."""
+        low, high = points.min(axis=0) - spacing_mm, points.max(axis=0) + spacing_mm
+        count = np.ceil((high - low) / spacing_mm).astype(int) + 1
+        start = (low + high - (count - 1) * spacing_mm) / 2
+        p, q = (start[axis] + spacing_mm * np.arange(count[axis]) for axis in (0, 1))
+        return cls(p, q, spacing_mm)
+
+    def basis(self, points: FloatArray) -> Any:
+        """Return the value of every function at every point, a sparse matrix (N, A * B) with 16 entries per row."""
+        from scipy.sparse import csr_array
+
+        columns, values = [], []
+        for axis, centres in enumerate((self.p, self.q)):
+            place = (points[:, axis, None] - centres[0]) / self.spacing_mm
+            column = np.floor(place).astype(np.intp) + np.arange(-1, 3)
+            known = (column >= 0) & (column < len(centres))
+            columns.append(np.clip(column, 0, len(centres) - 1))
+            values.append(np.where(known, _cubic(place - column, 0), 0.0))
+        column = columns[0][:, :, None] * len(self.q) + columns[1][:, None, :]
+        value = values[0][:, :, None] * values[1][:, None, :]
+        rows = np.arange(0, 16 * len(points) + 1, 16)
+        shape = (len(points), len(self.p) * len(self.q))
+        return csr_array((value.ravel(), column.ravel(), rows), shape=shape)
+
+    def bending(self) -> Any:
+        """Return K with c' K c the integral of the squared second derivatives of a spline, sparse (A * B, A * B)."""
+        from scipy.sparse import kron
+
+        grams = [[_gram(centres, self.spacing_mm, order) for order in range(3)] for centres in (self.p, self.q)]
+        (p0, p1, p2), (q0, q1, q2) = grams
+        return kron(p2, q0) + 2 * kron(p1, q1) + kron(p0, q2)
+
+
+@dataclass(frozen=True, eq=False)
+class Bent:
+    """A pose after a deformation: x -> pose(x + d(x)).
+
+    Attributes
+    ----------
+    pose : Pose
+        Fixed plane to moving plane.
+    lattice : Lattice
+        Where the splines sit.
+    coefficients : (A * B, 2) ndarray
+        Their heights along p and q, mm.
+    """
+
+    pose: Pose
+    lattice: Lattice
+    coefficients: FloatArray
+
+    def displacement(self, points: FloatArray) -> FloatArray:
+        """Return d at points of the fixed plane, (N, 2) mm."""
+        return np.asarray(self.lattice.basis(points) @ self.coefficients)
+
+    def points(self, points: FloatArray) -> FloatArray:
+        """Map points of the fixed plane to the moving plane, (N, 2)."""
+        return self.pose.points(points + self.displacement(points))
+
+    def jacobian(self) -> FloatArray:
+        """Return the area ratio of x -> x + d(x) on a grid four times finer than the lattice."""
+        step = self.lattice.spacing_mm / 4
+        axes = [np.arange(centres[0], centres[-1] + step / 2, step) for centres in (self.lattice.p, self.lattice.q)]
+        grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+        field = self.displacement(grid.reshape(-1, 2)).reshape(grid.shape)
+        slope = np.stack(np.gradient(field, step, axis=(0, 1)), axis=-1)
+        return np.asarray(np.linalg.det(np.eye(2) + slope))
+
+
+def bend(problem: Problem, pose: Pose) -> Bent:
+    """Add the deformation that matches the outlines better, as stiff as it must be to keep the Jacobian well positive.
+
+    Raises
+    ------
+    GeometryError
+        If even a stiff deformation folds.
+    """
+    from scipy.sparse import eye_array
+
+    near = problem.nearby
+    spacing = _KNOTS * problem.unit_mm
+    lattice = Lattice.covering(near.points, spacing)
+    basis, bending = lattice.basis(near.points), lattice.bending()
+    size = basis.shape[1]
+    stiffness = _STIFFNESS
+    for _ in range(_ATTEMPTS):
+        prior = stiffness * bending + eye_array(size) / (_COEFFICIENT_SD * problem.unit_mm) ** 2
+        bent = Bent(pose, lattice, np.zeros((size, 2)))
+        for width in WIDTHS[1:]:
+            bent = _solve(near, bent, basis, prior, width * problem.unit_mm)
+        if bent.jacobian().min() > _LEAST_JACOBIAN:
+            return bent
+        stiffness *= _STIFFER
+    raise GeometryError("the section cannot be bent onto the slice without folding", way_out="use kind='affine'")
+
+
+def _solve(problem: Problem, bent: Bent, basis: Any, prior: Any, width: float) -> Bent:
+    from scipy.sparse import diags_array, eye_array, kron
+
+    noise = (NOISE * problem.unit_mm) ** -2
+    both = kron(prior, eye_array(2), format="csr")  # unknowns in pairs, p and q of one function together
+    for _ in range(_ITERATIONS):
+        mapped = bent.pose.points(problem.points + basis @ bent.coefficients)
+        near, residual, gradient = problem.differ(mapped, filled=False)
+        if not near.any():
+            return bent
+        rows = _paired(basis[near], bent.pose.linear.T @ gradient / problem.scale)
+        weight = noise / (1 + (residual / width) ** 2) ** 2
+        normal = rows.T @ diags_array(weight) @ rows + both
+        slope = rows.T @ (weight * residual) + both @ bent.coefficients.ravel()
+        step = -_solve_banded(normal, slope).reshape(-1, 2)
+        bent = replace(bent, coefficients=bent.coefficients + step)
+        if np.abs(step).max() < _STEP_TOLERANCE * problem.unit_mm:
+            break
+    return bent
+
+
+def _paired(basis: Any, pull: FloatArray) -> Any:
+    """Return the derivative of the moving distance by the coefficients, sparse (N, 2 A B), from its slope (2, N)."""
+    from scipy.sparse import csr_array
+
+    count, size = basis.shape
+    values = basis.data.reshape(count, 16, 1) * pull.T[:, None, :]
+    columns = 2 * basis.indices.reshape(count, 16, 1) + np.arange(2)
+    rows = np.arange(0, 32 * count + 1, 32)
+    return csr_array((values.ravel(), columns.ravel(), rows), shape=(count, 2 * size))
+
+
+def _solve_banded(normal: Any, slope: FloatArray) -> FloatArray:
+    """Solve the normal equations, whose band is as narrow as the reach of a spline."""
+    from scipy.linalg import solveh_banded
+
+    entries = normal.tocoo()
+    below = entries.row - entries.col
+    lower = below >= 0
+    band = np.zeros((below.max() + 1, normal.shape[0]))
+    np.add.at(band, (below[lower], entries.col[lower]), entries.data[lower])
+    return np.asarray(solveh_banded(band, slope, lower=True))
+
+
+def _gram(centres: FloatArray, spacing: float, order: int) -> Any:
+    """Return the integrals of products of derivatives of the given order over the real line, sparse."""
+    from scipy.sparse import csr_array
+
+    nodes, weights = np.polynomial.legendre.leggauss(4)  # exact: between knots the products have degree 6 at most
+    starts = np.arange(-2, len(centres) + 1)
+    place = (starts[:, None] + (nodes + 1) / 2).ravel()
+    values = _cubic(place[:, None] - np.arange(len(centres)), order) / spacing**order
+    return csr_array((values.T * np.tile(weights * spacing / 2, len(starts))) @ values)
+
+
+def _cubic(t: FloatArray, order: int) -> FloatArray:
+    """Return the cardinal cubic B-spline or its first or second derivative."""
+    size = np.abs(t)
+    inner, outer = size < 1, (size >= 1) & (size < 2)
+    rest = np.where(outer, 2 - size, 0.0)
+    if order == 0:
+        return np.where(inner, 2 / 3 - size**2 + size**3 / 2, rest**3 / 6)
+    if order == 1:
+        return np.where(inner, -2 * t + 1.5 * t * size, -np.sign(t) * rest**2 / 2)
+    return np.where(inner, -2 + 3 * size, rest)

@@ -1,0 +1,80 @@
+"""A displacement field: the part of a transform that no matrix can express."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.errors import GeometryError
+
+TOLERANCE_MM = 1e-6
+_MAX_ITERATIONS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Displacement:
+    """The map y -> y + d(y), or its inverse, with d known on a grid and continued by its edge values.
+
+    Attributes
+    ----------
+    vectors : (I, J, K, 3) ndarray
+        d in world mm (RAS+) at the grid points, interpolated linearly. A field with K = 1 is the same at every depth.
+    affine : (4, 4) ndarray
+        Grid index to world, RAS+ mm.
+    inverted : bool
+        Whether the map stands for the inverse of y -> y + d(y), found by fixed-point iteration to 1e-6 mm.
+    """
+
+    vectors: FloatArray
+    affine: FloatArray
+    inverted: bool = False
+
+    def __post_init__(self) -> None:
+        vectors = np.array(self.vectors, dtype=float)
+        if vectors.ndim != 4 or vectors.shape[3] != 3 or not np.all(np.isfinite(vectors)):
+            raise GeometryError("a displacement field must be a finite array of shape (I, J, K, 3)")
+        affine = np.array(self.affine, dtype=float)
+        for array in (vectors, affine):
+            array.flags.writeable = False
+        object.__setattr__(self, "vectors", vectors)
+        object.__setattr__(self, "affine", affine)
+
+    def __call__(self, points: FloatArray) -> FloatArray:
+        """Map points, (N, 3) world mm."""
+        if not self.inverted:
+            return points + self.at(points)
+        found = points - self.at(points)
+        for _ in range(_MAX_ITERATIONS):
+            update = points - self.at(found)
+            change = np.abs(update - found).max(initial=0.0)
+            found = update
+            if change < TOLERANCE_MM:
+                return np.asarray(found)
+        raise GeometryError("the displacement field folds and has no inverse", way_out="use an affine transform")
+
+    def at(self, points: FloatArray) -> FloatArray:
+        """Return d at points (N, 3) world mm."""
+        from scipy.ndimage import map_coordinates
+
+        index = (np.asarray(points) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
+        flat = self.vectors.shape[2] == 1
+        coordinates, vectors = (index[:, :2].T, self.vectors[:, :, 0]) if flat else (index.T, self.vectors)
+        parts = [map_coordinates(vectors[..., axis], coordinates, order=1, mode="nearest") for axis in range(3)]
+        return np.stack(parts, axis=1)
+
+    def inverse(self) -> "Displacement":
+        """Return the inverse map."""
+        return Displacement(self.vectors, self.affine, not self.inverted)
+
+    def carried_by(self, matrix: FloatArray) -> "Displacement":
+        """Return M o self o M^-1: the same deformation seen in the world that `matrix`, (4, 4), leads to."""
+        return Displacement(self.vectors @ matrix[:3, :3].T, matrix @ self.affine, self.inverted)
+
+    def jacobian(self) -> FloatArray:
+        """Return the determinant of the derivative of y -> y + d(y) at the grid points, (I, J, K)."""
+        axes = [axis for axis in range(3) if self.vectors.shape[axis] > 1]
+        gradient = np.zeros((*self.vectors.shape, 3))
+        for axis in axes:
+            gradient[..., axis] = np.gradient(self.vectors, axis=axis)
+        derivative = np.eye(3) + gradient @ np.linalg.inv(self.affine[:3, :3])
+        return np.asarray(np.linalg.det(derivative))

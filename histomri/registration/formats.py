@@ -1,0 +1,156 @@
+"""Transforms on disk: JSON for everything, ITK text for the affine part, NIfTI for displacements.
+
+The two conventions differ in two ways. Coordinates: JSON holds RAS+ mm, ITK uses LPS+ mm (x and y change sign).
+Direction: JSON holds the matrix that moves points, from the moving to the fixed world. ITK resamples by pulling: its
+transform takes a point of the fixed image to the point of the moving image whose value belongs there. The matrix in
+the .tfm is therefore the inverse of the one in the JSON, with both worlds turned to LPS.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.errors import GeometryError, InputError
+from histomri.files import atomic_path, provenance, read_json, require_file, write_json, write_text
+from histomri.registration.displacement import Displacement
+from histomri.registration.transform import Transform
+
+FORMAT = "histomri-transform"
+_RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_ITK_HEADER = "#Insight Transform File V1.0"
+_ITK_AFFINES = ("AffineTransform", "MatrixOffsetTransformBase")
+
+
+def save_transform(transform: Transform, path: str | Path) -> list[Path]:
+    """Write `transform` as JSON, ITK text and, if it deforms, NIfTI displacement fields; see `Transform.save`."""
+    path = Path(path)
+    stem = path.with_suffix("") if path.suffix in (".json", ".tfm") else path
+    warps = [stem.with_name(f"{stem.name}_warp{number}.nii.gz") for number in range(len(transform.displacements))]
+    for warp, displacement in zip(warps, transform.displacements, strict=True):
+        _write_field(warp, displacement)
+    info = dict(transform.info)
+    content = {
+        "Format": FORMAT,
+        "Version": 1,
+        "Kind": "affine" if transform.is_affine else "deformable",
+        "Description": "Maps points of the moving world to the fixed world: matrix first, then each displacement",
+        "CoordinateSystem": "RAS+",
+        "Units": "mm",
+        "MatrixMovingToFixed": transform.matrix,
+        "Displacements": [
+            {"File": warp.name, "Inverted": displacement.inverted}
+            for warp, displacement in zip(warps, transform.displacements, strict=True)
+        ],
+        "Info": info,
+        **provenance(info.get("Sources", ()), info.get("Parameters")),
+    }
+    itk = write_text(stem.with_name(stem.name + ".tfm"), itk_text(transform.matrix))
+    return [write_json(stem.with_name(stem.name + ".json"), content), itk, *warps]
+
+
+def itk_text(matrix: FloatArray) -> str:
+    """Return the ITK text of an affine transform given as moving-to-fixed RAS+ mm, (4, 4)."""
+    pull = _RAS_LPS @ np.linalg.inv(matrix) @ _RAS_LPS
+    numbers = " ".join(repr(float(value)) for value in (*pull[:3, :3].ravel(), *pull[:3, 3]))
+    return (
+        f"{_ITK_HEADER}\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
+        f"Parameters: {numbers}\nFixedParameters: 0 0 0\n"
+    )
+
+
+def load_transform(path: str | Path) -> Transform:
+    """Read a transform from JSON or ITK text; see `Transform.load`."""
+    path = require_file(path, "transform")
+    if path.suffix.lower() == ".json":
+        return _from_json(path)
+    if path.suffix.lower() in (".tfm", ".txt"):
+        return _from_itk(path)
+    raise InputError(f"'{path.suffix}' is no ending of a transform", path=path, way_out="give a .json or a .tfm file")
+
+
+def _from_json(path: Path) -> Transform:
+    content = read_json(path, "transform")
+    if not isinstance(content, dict) or content.get("Format") != FORMAT:
+        raise InputError("is JSON, but not a transform written by histomri", path=path)
+    try:
+        if content["Units"] != "mm" or content["CoordinateSystem"] != "RAS+":
+            raise InputError("the transform is not in RAS+ mm", path=path)
+        fields = [_read_field(path.parent / item["File"], bool(item["Inverted"])) for item in content["Displacements"]]
+        matrix = np.array(content["MatrixMovingToFixed"], dtype=float)
+        return Transform(matrix, tuple(fields), dict(content.get("Info") or {}))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"the transform is incomplete or damaged ({error})", path=path) from error
+    except GeometryError as error:
+        raise GeometryError(error.problem, path=error.path or path, way_out=error.way_out) from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"the transform is damaged ({error})", path=path) from error
+
+
+def _from_itk(path: Path) -> Transform:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError("is binary, and an ITK text transform was expected", path=path) from error
+    if not lines or not lines[0].startswith("#Insight Transform File"):
+        raise InputError("is not an ITK text transform", path=path)
+    entries = [line.split(":", 1) for line in lines if ":" in line and not line.startswith("#")]
+    if [key.strip() for key, _ in entries].count("Transform") != 1:
+        raise InputError("holds several transforms or none, and one affine was expected", path=path)
+    values = {key.strip(): value.strip() for key, value in entries}
+    name, *rest = values["Transform"].split("_")
+    if name not in _ITK_AFFINES or rest[-2:] != ["3", "3"]:
+        raise InputError(
+            f"holds a {values['Transform']}, and a three-dimensional affine was expected",
+            path=path,
+            way_out="write it as AffineTransform_double_3_3",
+        )
+    parameters = _numbers(values.get("Parameters", ""), 12, path)
+    centre = _numbers(values.get("FixedParameters", "0 0 0"), 3, path)
+    pull = np.eye(4)
+    pull[:3, :3] = parameters[:9].reshape(3, 3)
+    pull[:3, 3] = parameters[9:] + centre - pull[:3, :3] @ centre
+    if abs(np.linalg.det(pull)) < 1e-12:
+        raise GeometryError("the transform cannot be inverted", path=path)
+    matrix = _RAS_LPS @ np.linalg.inv(pull) @ _RAS_LPS
+    matrix[3] = (0, 0, 0, 1)
+    return Transform(matrix, info={"Sources": [path.name]})
+
+
+def _numbers(text: str, count: int, path: Path) -> FloatArray:
+    try:
+        numbers = np.array([float(word) for word in text.split()])
+    except ValueError as error:
+        raise InputError(f"has a parameter that is no number ({error})", path=path) from error
+    if len(numbers) != count or not np.all(np.isfinite(numbers)):
+        raise InputError(f"has {len(numbers)} parameters where {count} finite ones were expected", path=path)
+    return numbers
+
+
+def _write_field(path: Path, displacement: Displacement) -> None:
+    """Write the vectors as ITK and ANTs expect them: (I, J, K, 1, 3), intent vector, LPS components."""
+    import nibabel as nib
+
+    data = (displacement.vectors * (-1.0, -1.0, 1.0))[:, :, :, None, :]
+    image = nib.Nifti1Image(data, displacement.affine, dtype=np.float64)
+    image.header.set_intent("vector")
+    image.header.set_xyzt_units(xyz="mm")
+    image.set_sform(displacement.affine, code="scanner")
+    with atomic_path(path) as temporary:
+        nib.save(image, temporary)
+
+
+def _read_field(path: Path, inverted: bool) -> Displacement:
+    from histomri.maps import open_nifti
+
+    image: Any = open_nifti(path)
+    try:
+        data = np.asarray(image.dataobj, dtype=float)
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"the displacements cannot be read ({error})", path=path, way_out="copy it again") from error
+    if data.ndim != 5 or data.shape[3:] != (1, 3):
+        raise InputError("is not a displacement field of shape (I, J, K, 1, 3)", path=path)
+    return Displacement(data[:, :, :, 0] * (-1.0, -1.0, 1.0), np.asarray(image.affine, dtype=float), inverted)

@@ -1,0 +1,156 @@
+"""Landmarks: pairs of points that a person has seen in both images."""
+
+from pathlib import Path
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.errors import GeometryError, InputError
+from histomri.files import require_file
+from histomri.registration.planes import Plane
+from histomri.registration.search import Start, linear
+
+_COLLINEAR = 0.02
+_LARGEST_MISFIT = 0.25
+
+
+def read_landmarks(path: str | Path) -> FloatArray:
+    """Read a CSV of landmark pairs.
+
+    Parameters
+    ----------
+    path : path-like
+        Columns moving_x_mm, moving_y_mm, fixed_x_mm, fixed_y_mm, and optionally moving_z_mm, fixed_z_mm: world
+        coordinates of the two images (RAS+ mm).
+
+    Returns
+    -------
+    (N, 2, 3) ndarray
+        Moving and fixed point of each pair; z is 0 where it is not given.
+
+    Raises
+    ------
+    InputError
+        If a column is missing or a cell is no number.
+    """
+    import pandas as pd
+
+    path = require_file(path, "landmark file")
+    try:
+        table = pd.read_csv(path, skipinitialspace=True, comment="#")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"is not a readable CSV file ({error})", path=path) from error
+    needed = ["moving_x_mm", "moving_y_mm", "fixed_x_mm", "fixed_y_mm"]
+    absent = [name for name in needed if name not in table]
+    if absent:
+        raise InputError(
+            f"lacks the column {absent[0]}", path=path, way_out="the columns are " + ", ".join(needed) + " and .._z_mm"
+        )
+    for name in ("moving_z_mm", "fixed_z_mm"):
+        if name not in table:
+            table[name] = 0.0
+    columns = [f"{side}_{axis}_mm" for side in ("moving", "fixed") for axis in "xyz"]
+    try:
+        values = table[columns].to_numpy(dtype=float)
+    except ValueError as error:
+        raise InputError(f"has a cell that is no number ({error})", path=path) from error
+    if not np.all(np.isfinite(values)):
+        raise InputError("has an empty or infinite cell", path=path)
+    return np.asarray(values.reshape(-1, 2, 3))
+
+
+def check_landmarks(landmarks: FloatArray) -> FloatArray:
+    """Return landmarks as (N, 2, 3).
+
+    Raises
+    ------
+    InputError
+        If the shape is another, there are fewer than two pairs, or a coordinate is not finite.
+    """
+    pairs = np.asarray(landmarks, dtype=float)
+    if pairs.ndim != 3 or pairs.shape[1] != 2 or pairs.shape[2] not in (2, 3):
+        raise InputError(
+            f"landmarks must have the shape (N, 2, 3), pairs of moving and fixed points, not {pairs.shape}"
+        )
+    if not np.all(np.isfinite(pairs)):
+        raise InputError("landmarks must be finite")
+    if len(pairs) < 2:
+        raise InputError(f"{len(pairs)} landmark pairs are too few", way_out="give two, better three or more")
+    if pairs.shape[2] == 2:
+        pairs = np.concatenate([pairs, np.zeros((*pairs.shape[:2], 1))], axis=2)
+    return pairs
+
+
+def landmark_starts(
+    pairs: FloatArray, planes: tuple[Plane, Plane], centres: tuple[FloatArray, FloatArray], scale: float, *, flips: bool
+) -> list[Start]:
+    """Return the orientations that landmarks allow: one, or both sides if there are only two pairs.
+
+    Parameters
+    ----------
+    pairs : (N, 2, 3) ndarray
+        Moving and fixed points, world mm.
+    planes : (moving, fixed) Plane
+        The two planes.
+    centres : (moving, fixed) (2,) ndarray
+        Centroids of the tissue in their planes.
+    scale : float
+        Expected size of the section relative to the MRI.
+    flips : bool
+        Whether the section may have been turned over.
+
+    Raises
+    ------
+    GeometryError
+        If the points coincide, lie on one line, or cannot be matched at a plausible size.
+    """
+    moving, fixed = (plane.to_plane(pairs[:, side]) for side, plane in enumerate(planes))
+    for points, what in ((moving, "moving"), (fixed, "fixed")):
+        _check_spread(points, what)
+    fits = [_rigid(moving, fixed, scale, flip) for flip in ((False, True) if flips else (False,))]
+    if len(pairs) > 2:
+        fits = [min(fits, key=lambda fit: fit[1])]
+    spread = scale * np.sqrt(np.mean(np.sum((fixed - fixed.mean(axis=0)) ** 2, axis=1)))
+    _check_misfit(moving, fixed, fits[0], spread, scale)
+    starts = []
+    for (angle, flip), _ in fits:
+        matrix = scale * linear(angle, flip)
+        image = moving.mean(axis=0) + matrix @ (centres[1] - fixed.mean(axis=0))
+        starts.append(Start(angle, flip, image - centres[0]))
+    return starts
+
+
+def _check_spread(points: FloatArray, what: str) -> None:
+    singular = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    if singular[0] < 1e-6:
+        raise GeometryError(f"the {what} landmarks all lie at one place")
+    if len(points) > 2 and singular[1] < _COLLINEAR * singular[0]:
+        raise GeometryError(
+            f"the {what} landmarks lie on one line, which does not tell the two sides of the section apart",
+            way_out="add a point away from the line",
+        )
+
+
+def _rigid(moving: FloatArray, fixed: FloatArray, scale: float, flip: bool) -> tuple[tuple[float, bool], float]:
+    """Return the rotation (after a reflection if `flip`) that fits best at the expected size, and its RMS misfit."""
+    centred = moving - moving.mean(axis=0)
+    about = (fixed - fixed.mean(axis=0)) @ np.diag([1.0, -1.0 if flip else 1.0])
+    cross = about[:, 0] * centred[:, 1] - about[:, 1] * centred[:, 0]
+    angle = float(np.arctan2(cross.sum(), (about * centred).sum()))
+    rest = centred - scale * about @ linear(angle, False).T
+    return (angle, flip), float(np.sqrt(np.mean(np.sum(rest**2, axis=1))))
+
+
+def _check_misfit(
+    moving: FloatArray, fixed: FloatArray, fit: tuple[tuple[float, bool], float], spread: float, scale: float
+) -> None:
+    (angle, flip), misfit = fit
+    if misfit <= _LARGEST_MISFIT * spread:
+        return
+    rest = moving - moving.mean(axis=0) - scale * (fixed - fixed.mean(axis=0)) @ linear(angle, flip).T
+    worst = int(np.argmax(np.sum(rest**2, axis=1)))
+    raise GeometryError(
+        f"the landmarks do not fit each other: {misfit:.2g} mm apart on average, pair {worst + 1} worst "
+        f"({np.hypot(*rest[worst]):.2g} mm)",
+        way_out="check that the pairs are in the same order, in mm, and moving and fixed are not swapped",
+    )

@@ -1,0 +1,174 @@
+"""Tissue masks and signed distances to their outline."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from histomri.arrays import BoolArray, FloatArray
+from histomri.errors import InputError
+from histomri.maps import Image
+from histomri.registration.planes import Plane
+
+_LEAST_BACKGROUND = 0.05
+_SMALL_PIECE = 0.05
+_LEAST_PIXELS = 20
+_LARGEST_GRID = 1200
+
+
+def tissue_mask(image: Image, what: str = "image") -> FloatArray:
+    """Return where the tissue is, from the image itself.
+
+    NaN is background. Without NaN, exact zeros are, if there are at least 5 % of them. Without either, Otsu's threshold
+    separates bright tissue from dark noise. Pieces smaller than a twentieth of the largest are dropped.
+
+    Returns
+    -------
+    ndarray of the image's shape
+        1 in tissue, 0 elsewhere.
+
+    Raises
+    ------
+    InputError
+        If there is no background to tell the tissue from.
+    """
+    data = np.asarray(image.data)
+    known = np.isfinite(data)
+    if not known.any():
+        raise InputError(f"the {what} holds no finite value")
+    if not known.all():
+        return _large_pieces(known).astype(float)
+    nonzero = data != 0
+    if np.mean(~nonzero) >= _LEAST_BACKGROUND and nonzero.any():
+        return _large_pieces(nonzero).astype(float)
+    if np.ptp(data) == 0:
+        raise InputError(f"the {what} is constant, so tissue cannot be told from background", way_out="give a mask")
+    from skimage.filters import threshold_otsu
+
+    return _large_pieces(data > threshold_otsu(data)).astype(float)
+
+
+def coverage(mask: Image, what: str = "mask") -> FloatArray:
+    """Return a mask as the covered fraction of each pixel.
+
+    Values between 0 and 1 are taken as fractions (a fraction puts the outline at the right place inside the pixel),
+    everything else as tissue where it is positive.
+
+    Raises
+    ------
+    InputError
+        If the mask is empty, or covers everything.
+    """
+    data = np.nan_to_num(np.asarray(mask.data, dtype=float), nan=0.0, posinf=0.0, neginf=0.0)
+    values = data if data.min() >= 0 and data.max() <= 1 else (data > 0).astype(float)
+    if not (values > 0.5).any():
+        raise InputError(f"the {what} is empty")
+    return np.asarray(values)
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """The signed distance to the outline of the tissue in one plane, on a fine isotropic grid.
+
+    Attributes
+    ----------
+    origin : (2,) ndarray
+        p, q (mm) of the first grid point.
+    step_mm : float
+        Grid spacing.
+    inside : (A, B) ndarray of bool
+        Tissue, holes left open.
+    filled : (A, B) ndarray of bool
+        Tissue, holes filled.
+    distance, distance_filled : (A, B) ndarray
+        Signed distance in mm, negative inside.
+    """
+
+    origin: FloatArray
+    step_mm: float
+    inside: BoolArray
+    filled: BoolArray
+    distance: FloatArray
+    distance_filled: FloatArray
+
+    @classmethod
+    def of(cls, values: FloatArray, plane: Plane, step_mm: float, margin_mm: float, what: str = "mask") -> "Outline":
+        """Compute the outline of a coverage, (I, J) in 0..1, that lies in `plane`.
+
+        Raises
+        ------
+        InputError
+            If fewer than 20 pixels are covered, or all are.
+        """
+        from scipy.ndimage import binary_fill_holes, gaussian_filter, map_coordinates
+
+        covered = int((values > 0.5).sum())
+        if covered < _LEAST_PIXELS:
+            raise InputError(f"the {what} covers {covered} pixels, too few for an outline", way_out="give another mask")
+        if covered == values.size:
+            raise InputError(f"the {what} covers the whole image, so it has no outline", way_out="give another mask")
+        low, high = _box(values > 0.5, plane)
+        step_mm = max(step_mm, float((high - low + 2 * margin_mm).max()) / _LARGEST_GRID)
+        origin = low - margin_mm
+        shape = np.ceil((high - low + 2 * margin_mm) / step_mm).astype(int) + 1
+        p, q = np.meshgrid(*(origin[axis] + step_mm * np.arange(shape[axis]) for axis in (0, 1)), indexing="ij")
+        index = np.linalg.inv(plane.grid) @ np.stack([p.ravel(), q.ravel(), np.ones(p.size)])
+        # A light blur takes the staircase off a coarse mask; a stronger one keeps a fine mask from being undersampled.
+        blur = max(0.5, 0.5 * step_mm / plane.voxel_mm)
+        smooth = gaussian_filter(np.pad(values, 3), blur, mode="constant")
+        inside = map_coordinates(smooth, index[:2] + 3, order=1, mode="constant").reshape(shape) > 0.5
+        if not inside.any():
+            raise InputError(f"the {what} is too thin for an outline", way_out="give another mask")
+        filled = np.asarray(binary_fill_holes(inside))
+        with_holes = _signed_distance(inside, step_mm)
+        without = with_holes if np.array_equal(filled, inside) else _signed_distance(filled, step_mm)
+        return cls(origin, step_mm, inside, filled, with_holes, without)
+
+    @property
+    def area_mm2(self) -> float:
+        """Area with holes filled."""
+        return float(self.filled.sum() * self.step_mm**2)
+
+    @property
+    def centre(self) -> FloatArray:
+        """Centroid with holes filled, (2,) mm."""
+        return np.asarray(self.origin + self.step_mm * np.array([axis.mean() for axis in np.nonzero(self.filled)]))
+
+    def at(self, points: FloatArray, *, filled: bool) -> FloatArray:
+        """Return signed distance and its derivatives at p, q, (N, 2) -> (3, N); edge values go on outside the grid."""
+        field = self.distance_filled if filled else self.distance
+        last = np.array(field.shape) - 1
+        index = np.clip((points - self.origin) / self.step_mm, 0, last - 1e-6)
+        corner = index.astype(np.intp)
+        u, v = (index - corner).T
+        flat = corner[:, 0] * field.shape[1] + corner[:, 1]
+        # The four corners of a cell give the bilinear value and its slope at once; a library call per part is slower.
+        v00, v01, v10, v11 = (field.ravel().take(flat + move) for move in (0, 1, field.shape[1], field.shape[1] + 1))
+        low, high = v00 + (v10 - v00) * u, v01 + (v11 - v01) * u
+        along = (v10 - v00) * (1 - v) + (v11 - v01) * v
+        return np.stack([low + (high - low) * v, along / self.step_mm, (high - low) / self.step_mm])
+
+
+def _box(covered: BoolArray, plane: Plane) -> tuple[FloatArray, FloatArray]:
+    i, j = np.nonzero(covered)
+    points = (plane.grid @ np.stack([i, j, np.ones_like(i)]))[:2]
+    return points.min(axis=1) - plane.voxel_mm, points.max(axis=1) + plane.voxel_mm
+
+
+def _signed_distance(inside: BoolArray, step_mm: float) -> FloatArray:
+    from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+    # Half a pixel: the transform measures between pixel centres, and the outline runs between them.
+    outer = distance_transform_edt(~inside) - 0.5
+    inner = distance_transform_edt(inside) - 0.5
+    return np.asarray(gaussian_filter(np.where(inside, -inner, outer), 1.0) * step_mm)
+
+
+def _large_pieces(mask: BoolArray) -> BoolArray:
+    from scipy.ndimage import label
+
+    labels, count = label(mask)
+    if count < 2:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray((sizes >= _SMALL_PIECE * sizes.max())[labels])

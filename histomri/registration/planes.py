@@ -1,0 +1,122 @@
+"""Flat images in space: a frame of right-angled mm coordinates in the plane of an image."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.errors import GeometryError
+from histomri.maps import Image
+
+_SLANT = 1e-2
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """The plane of a 2D image, with axes that depend on where it lies and not on how its array is stored.
+
+    The normal points to the positive side of the world axis nearest to it, the first axis is the direction in the plane
+    nearest to the world's x (or y), and the second completes a right-handed frame. Angles and flips found between two
+    planes are therefore the same for RAS, LAS, LPS or any other storage of the same picture.
+
+    Attributes
+    ----------
+    frame : (4, 4) ndarray
+        Plane coordinates (p, q, r) mm to world mm; a rigid motion with determinant +1.
+    grid : (3, 3) ndarray
+        Array index (i, j, 1) to (p, q, 1) mm.
+    """
+
+    frame: FloatArray
+    grid: FloatArray
+
+    @classmethod
+    def of(cls, image: Image) -> "Plane":
+        """Return the plane of a 2D image.
+
+        Raises
+        ------
+        GeometryError
+            If the image is not 2D.
+        """
+        if image.data.ndim != 2:
+            raise GeometryError("only a two-dimensional image has a plane", way_out="choose a slice")
+        edges = image.affine[:3, :2]
+        normal = np.cross(edges[:, 0], edges[:, 1])
+        size = np.linalg.norm(normal)
+        if size < _SLANT * np.linalg.norm(edges[:, 0]) * np.linalg.norm(edges[:, 1]):
+            raise GeometryError("the two axes of the image are parallel", way_out="mend the header of the image")
+        normal = normal / size
+        normal = normal * np.sign(normal[np.argmax(np.round(np.abs(normal), 6))])
+        # The world axis furthest from the normal: x, unless the plane stands upright and faces x.
+        along = np.eye(3)[0 if abs(normal[0]) < 0.8 else 1]
+        first = along - normal * (normal @ along)
+        first = first / np.linalg.norm(first)
+        second = np.cross(normal, first)
+        frame = np.eye(4)
+        frame[:3, :3] = np.column_stack([first, second, normal])
+        frame[:3, 3] = image.affine[:3, 3]
+        grid = np.eye(3)
+        grid[:2, :2] = np.stack([first, second]) @ edges
+        return cls(frame, grid)
+
+    def holding(self, image: Image, what: str) -> "Plane":
+        """Return this frame with the pixel grid of another 2D image that lies in the same plane.
+
+        Raises
+        ------
+        GeometryError
+            If it is not 2D, or tilted against this plane.
+        """
+        if image.data.ndim != 2:
+            raise GeometryError(f"the {what} must be two-dimensional")
+        edges = self.frame[:3, :3].T @ image.affine[:3, :2]
+        if np.abs(edges[2]).max() > _SLANT * np.linalg.norm(edges):
+            raise GeometryError(f"the {what} is tilted against its image", way_out="draw the mask on the image")
+        grid = np.eye(3)
+        grid[:2, :2] = edges[:2]
+        grid[:2, 2] = self.to_plane(image.affine[None, :3, 3])[0]
+        return Plane(self.frame, grid)
+
+    @property
+    def voxel_mm(self) -> float:
+        """The smaller edge of a pixel."""
+        return float(np.sqrt((self.grid[:2, :2] ** 2).sum(axis=0)).min())
+
+    def to_plane(self, points: FloatArray) -> FloatArray:
+        """Return p, q of world points, (N, 3) -> (N, 2); what stands off the plane is dropped onto it."""
+        return np.asarray(((points - self.frame[:3, 3]) @ self.frame[:3, :3])[:, :2])
+
+    def to_world(self, points: FloatArray) -> FloatArray:
+        """Return world points of p, q, (N, 2) -> (N, 3)."""
+        return np.asarray(points @ self.frame[:3, :2].T + self.frame[:3, 3])
+
+    def pixels(self, shape: tuple[int, ...]) -> FloatArray:
+        """Return p, q of every pixel centre, (I * J, 2), in the order of ``ravel``."""
+        i, j = np.indices(shape[:2]).reshape(2, -1)
+        return np.asarray(np.column_stack([i, j, np.ones_like(i)]) @ self.grid.T)[:, :2]
+
+
+def lift(pull: FloatArray, moving: Plane, fixed: Plane) -> FloatArray:
+    """Return the 4 x 4 matrix, moving world to fixed world, of a 2D affine found between two planes.
+
+    Parameters
+    ----------
+    pull : (3, 3) ndarray
+        Fixed plane (p, q, 1) to moving plane (p, q, 1).
+    moving, fixed : Plane
+        The two planes.
+
+    Returns
+    -------
+    (4, 4) ndarray
+        Lengths along the normal are kept. Where the section is turned over, its normal is mapped to the opposite of the
+        fixed normal, so that the determinant is positive: a body can be turned in space, it cannot be mirrored.
+    """
+    push = np.linalg.inv(pull)
+    flat = np.eye(4)
+    flat[:2, :2], flat[:2, 3] = push[:2, :2], push[:2, 2]
+    flat[2, 2] = np.sign(np.linalg.det(push[:2, :2]))
+    matrix = fixed.frame @ flat @ np.linalg.inv(moving.frame)
+    matrix[3] = (0, 0, 0, 1)
+    return np.asarray(matrix)

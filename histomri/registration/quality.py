@@ -1,0 +1,111 @@
+"""What a registration reports about itself: candidates, confidence, verdict."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from histomri.registration.formats import save_transform
+from histomri.registration.transform import Transform
+
+Verdict = Literal["good", "check", "failed"]
+
+GOOD_AGREEMENT = 0.50
+LEAST_AGREEMENT = 0.35
+CLEAR_GAP = 0.04
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One orientation that was tried.
+
+    Attributes
+    ----------
+    slice : int or None
+        Slice of the fixed image; None for a 2D image.
+    angle_deg : float
+        Rotation of the section, counter-clockwise as seen from the positive side of the plane's normal.
+    turned_over : bool
+        Whether the section lies on the slide with its other side up.
+    size : float
+        Size of the section relative to the MRI.
+    agreement : float
+        Robust agreement of the outlines, 0 to 1.
+    overlap : float
+        Dice coefficient of the filled masks at the start; no verdict rests on it.
+    """
+
+    slice: int | None
+    angle_deg: float
+    turned_over: bool
+    size: float
+    agreement: float
+    overlap: float
+
+
+@dataclass(frozen=True, eq=False)
+class Registration(Transform):
+    """A Transform that knows how it was found.
+
+    Attributes
+    ----------
+    candidates : tuple of Candidate
+        The orientations tried, best first, slices mixed.
+    confidence : float
+        Agreement of the best minus that of the best orientation distinct from it on the same slice (other side, or
+        turned by 25 degrees or more); 1 if there was none.
+    qc : mapping
+        ``verdict`` ("good", "check" or "failed"), ``reasons`` for it, and the numbers it rests on.
+    slice : int or None
+        The slice of the fixed image that was matched; None for a 2D image.
+    """
+
+    candidates: tuple[Candidate, ...] = ()
+    confidence: float = 0.0
+    qc: Mapping[str, Any] = field(default_factory=dict)
+    slice: int | None = None
+
+    @property
+    def transform(self) -> Transform:
+        """The plain transform, with the record of the registration in its info."""
+        record = {
+            "Slice": self.slice,
+            "Confidence": self.confidence,
+            "QualityControl": dict(self.qc),
+            "Candidates": [asdict(candidate) for candidate in self.candidates],
+        }
+        return Transform(self.matrix, self.displacements, {**self.info, "Registration": record})
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the result can be used as it is, must be looked at, or is wrong."""
+        verdict: Verdict = self.qc["verdict"]
+        return verdict
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write transform and record; see `Transform.save`."""
+        return save_transform(self.transform, path)
+
+
+def judge(agreement: float, gap: float, *, at_bound: bool) -> tuple[Verdict, list[str]]:
+    """Return the verdict and the reasons for anything but "good".
+
+    Parameters
+    ----------
+    agreement : float
+        Robust agreement of the outlines.
+    gap : float
+        Lead over the best distinct orientation.
+    at_bound : bool
+        Whether the size ended at the edge of what shrinkage allows.
+    """
+    reasons = []
+    if agreement < GOOD_AGREEMENT:
+        reasons.append(f"the outlines agree poorly ({agreement:.2f}, good is {GOOD_AGREEMENT:.2f} or more)")
+    if gap < CLEAR_GAP:
+        reasons.append(f"another orientation fits nearly as well (a lead of {gap:.3f}, clear is {CLEAR_GAP:.2f})")
+    if at_bound:
+        reasons.append("the size of the section is at the edge of what the shrinkage allows: check the pixel sizes")
+    if agreement < LEAST_AGREEMENT:
+        return "failed", reasons
+    return ("check", reasons) if reasons else ("good", [])

@@ -1,0 +1,161 @@
+"""Transform: from the world of one image to the world of another."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.errors import GeometryError
+from histomri.maps import Image
+from histomri.registration.displacement import Displacement
+
+_LARGEST_CONDITION = 1e6
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """A map from the moving world to the fixed world, both RAS+ mm (the NIfTI convention).
+
+    A point goes through `matrix` first and then through every displacement in turn, so that any chain of affine and
+    deformable transforms, and its inverse, is a Transform again, without approximation.
+
+    Attributes
+    ----------
+    matrix : (4, 4) ndarray
+        Moving world to fixed world. The determinant is positive for everything `register` finds: a section that lies
+        on the slide the other way up is turned over (half a turn about an axis in its plane), not mirrored.
+    displacements : tuple of Displacement
+        Deformations in the fixed world; empty for an affine transform.
+    info : mapping
+        What the transform is about and where it came from, for people; kept by `save`.
+    """
+
+    matrix: FloatArray
+    displacements: tuple[Displacement, ...] = ()
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        matrix = np.array(self.matrix, dtype=float)
+        if matrix.shape != (4, 4) or not np.all(np.isfinite(matrix)):
+            raise GeometryError("a transform needs a finite 4 x 4 matrix")
+        if not np.allclose(matrix[3], (0, 0, 0, 1), atol=1e-9):
+            raise GeometryError("the last row of a transform must be 0 0 0 1")
+        if np.linalg.cond(matrix[:3, :3]) > _LARGEST_CONDITION:
+            raise GeometryError("the transform cannot be inverted: it flattens the space")
+        matrix.flags.writeable = False
+        object.__setattr__(self, "matrix", matrix)
+        object.__setattr__(self, "displacements", tuple(self.displacements))
+
+    @classmethod
+    def identity(cls) -> "Transform":
+        """Return the transform that changes nothing."""
+        return cls(np.eye(4))
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether the matrix is all there is."""
+        return not self.displacements
+
+    def points(self, points_mm: FloatArray | Sequence[Sequence[float]]) -> FloatArray:
+        """Map points of the moving world to the fixed world.
+
+        Parameters
+        ----------
+        points_mm : (N, 3) or (N, 2) array-like
+            x, y, z in mm; points without z lie at z = 0, where the plane of a slide is.
+
+        Returns
+        -------
+        (N, 3) ndarray
+            Always three coordinates, because the plane of the fixed image need not be at z = 0.
+
+        Raises
+        ------
+        GeometryError
+            If the shape is another, or a coordinate is not finite.
+        """
+        points = np.asarray(points_mm, dtype=float)
+        if points.ndim != 2 or points.shape[1] not in (2, 3):
+            raise GeometryError(f"points must have the shape (N, 2) or (N, 3), not {points.shape}")
+        if not np.all(np.isfinite(points)):
+            raise GeometryError("points must be finite")
+        if points.shape[1] == 2:
+            points = np.column_stack([points, np.zeros(len(points))])
+        points = points @ self.matrix[:3, :3].T + self.matrix[:3, 3]
+        for displacement in self.displacements:
+            points = displacement(points)
+        return np.asarray(points)
+
+    def inverse(self) -> "Transform":
+        """Return the transform from the fixed world to the moving world."""
+        back = np.linalg.inv(self.matrix)
+        turned = tuple(item.inverse().carried_by(back) for item in reversed(self.displacements))
+        return Transform(_affine(back), turned, self.info and {"InverseOf": dict(self.info)})
+
+    def compose(self, other: "Transform") -> "Transform":
+        """Return the transform that applies `other` first and this one after it."""
+        carried = tuple(item.carried_by(self.matrix) for item in other.displacements)
+        return Transform(_affine(self.matrix @ other.matrix), carried + self.displacements)
+
+    def resample(self, image: Image, like: Image, order: int = 1) -> Image:
+        """Draw a moving image on the grid of a fixed one.
+
+        Parameters
+        ----------
+        image : Image
+            In the moving world; NaN where unknown. A 2D image fills the slices of `like` whose centre lies within half
+            a slice of its plane.
+        like : Image
+            In the fixed world; only its shape and affine are used.
+        order : {0, 1}
+            0 takes the nearest voxel (labels); 1 interpolates linearly among the known voxels by normalised
+            convolution, and gives NaN where less than half of the weight is known.
+
+        Returns
+        -------
+        Image
+            Shape and affine of `like`, NaN outside `image`.
+        """
+        from histomri.registration.resampling import resample
+
+        return resample(self, image, like, order)
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write the transform as JSON (complete) and as ITK text (.tfm), and displacements as NIfTI.
+
+        Parameters
+        ----------
+        path : path-like
+            Name with or without the ending .json; the other files get the same stem.
+
+        Returns
+        -------
+        list of Path
+            The files written, the JSON first.
+        """
+        from histomri.registration.formats import save_transform
+
+        return save_transform(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Transform":
+        """Read a transform written by `save` (.json), or an affine in ITK text format (.tfm, .txt).
+
+        Raises
+        ------
+        InputError
+            If the file is missing, damaged, or holds another kind of transform.
+        """
+        from histomri.registration.formats import load_transform
+
+        return load_transform(path)
+
+
+def _affine(matrix: FloatArray) -> FloatArray:
+    """Return the matrix with an exact last row, free of the rounding of products and inverses."""
+    matrix = np.array(matrix)
+    matrix[3] = (0, 0, 0, 1)
+    return matrix

@@ -1,0 +1,136 @@
+"""`histomri register`, in-process."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import typer
+from histomri_cli.common import HistomriGroup
+from histomri_cli.register import register
+from typer.testing import CliRunner
+
+from histomri.registration import Transform
+
+# Section world (RAS): x and y of the slide run against those of the world. A quarter turn and a shift lead to the MRI.
+TRUTH = np.array([[0, -1.148, 0, 12], [1.148, 0, 0, -5], [0, 0, 1, 20], [0, 0, 0, 1.0]])
+
+
+def tissue(x, y):
+    angle = np.arctan2(y, x)
+    inside = np.hypot(x, y) < 8 + 2 * np.cos(2 * angle) + 1.5 * np.cos(3 * angle + 1)
+    return inside & (np.hypot(x - 2, y - 3) > 1.2)
+
+
+def write(path, data, affine):
+    nib.save(nib.Nifti1Image(data.astype(np.float32), affine), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    fixed_affine = np.array([[-0.4, 0, 0, 26], [0, 0.4, 0, -17], [0, 0, 2, 16], [0, 0, 0, 1]])
+    i, j = np.indices((70, 60))
+    x, y = 26 - 0.4 * i - 12, -17 + 0.4 * j + 5  # relative to where the truth puts the section's origin
+    inside = tissue(x, y).astype(float)
+    thin = tissue(1.35 * x, 1.35 * y) & (y > -2)
+    stack = np.stack([thin, inside, inside, thin], axis=2) * np.array([0.9, 0, 1, 0.9])
+    section_affine = np.array([[0, -0.4, 0, 12], [-0.4, 0, 0, 13], [0, 0, 1, 0], [0, 0, 0, 1]])
+    i, j = np.indices((64, 61))
+    points = np.stack([12 - 0.4 * j, 13 - 0.4 * i], axis=-1) @ TRUTH[:2, :2].T
+    section = np.where(tissue(points[..., 0], points[..., 1]), 0.6, np.nan)
+    return {
+        "moving": write(folder / "sub-7_param-F_histomap.nii.gz", section[:, :, None], section_affine),
+        "fixed": write(folder / "dwi.nii.gz", np.stack([stack, 0.2 * stack], axis=3), fixed_affine),
+        "slice": write(
+            folder / "b0.nii.gz",
+            stack[:, :, 2:3],
+            fixed_affine @ [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 2], [0, 0, 0, 1]],
+        ),
+        "nothing": write(folder / "nothing.nii.gz", np.zeros((70, 60, 4)), fixed_affine),
+    }
+
+
+def run(*arguments):
+    app = typer.Typer(cls=HistomriGroup)
+    app.command()(register)
+    app.command(name="other")(lambda: None)
+    return CliRunner().invoke(app, ["register", *map(str, arguments)])
+
+
+def test_writes_what_it_promises(images, tmp_path):
+    result = run(images["moving"], images["fixed"], "-o", tmp_path / "xfm")
+    assert result.exit_code == 0, result.output
+    stem = "sub-7_from-histo_to-dwi_mode-image_xfm"
+    names = [
+        f"{stem}.json",
+        f"{stem}.tfm",
+        "sub-7_space-dwi_param-F_histomap.json",
+        "sub-7_space-dwi_param-F_histomap.nii.gz",
+    ]
+    assert sorted(path.name for path in (tmp_path / "xfm").iterdir()) == sorted(names)
+    assert "slice 2" in result.output
+    assert "good" in result.output
+    found = Transform.load(tmp_path / "xfm" / f"{stem}.json")
+    points = np.array([[0.0, 0, 0], [5, 2, 0], [-3, -4, 0]])
+    error = np.linalg.norm(found.points(points) - Transform(TRUTH).points(points), axis=1)
+    assert error.max() < 0.15  # a third of a voxel
+    record = json.loads((tmp_path / "xfm" / f"{stem}.json").read_text())
+    assert record["Sources"] == ["sub-7_param-F_histomap.nii.gz", "dwi.nii.gz"]
+    assert record["Info"]["Registration"]["QualityControl"]["verdict"] == "good"
+    resampled = nib.load(tmp_path / "xfm" / names[3])
+    values = np.asarray(resampled.dataobj)
+    assert values.shape == (70, 60, 4)
+    assert np.isfinite(values).any(axis=(0, 1)).tolist() == [False, False, True, False]
+    assert np.nanmax(np.abs(values - 0.6)) < 1e-6
+    sidecar = json.loads((tmp_path / "xfm" / names[2]).read_text())
+    assert sidecar["RegistrationVerdict"] == "good"
+    assert sidecar["Transform"] == f"{stem}.json"
+
+
+def test_one_slice_and_quiet(images, tmp_path):
+    result = run(images["moving"], images["slice"], "-o", tmp_path, "--quiet", "--sub", "x-9", "--kind", "similarity")
+    assert result.exit_code == 0, result.output
+    assert result.output == ""
+    assert (tmp_path / "sub-x9_from-histo_to-dwi_mode-image_xfm.tfm").exists()
+
+
+def test_landmarks_file(images, tmp_path):
+    moving = np.array([[0.0, 0, 0], [5, 2, 0], [-3, -4, 0]])
+    fixed = Transform(TRUTH).points(moving)
+    path = tmp_path / "l.csv"
+    rows = [f"{m[0]},{m[1]},{f[0]},{f[1]},{f[2]}" for m, f in zip(moving, fixed)]
+    path.write_text("moving_x_mm,moving_y_mm,fixed_x_mm,fixed_y_mm,fixed_z_mm\n" + "\n".join(rows) + "\n")
+    result = run(images["moving"], images["fixed"], "-o", tmp_path, "--landmarks", path)
+    assert result.exit_code == 0, result.output
+    found = Transform.load(tmp_path / "sub-7_from-histo_to-dwi_mode-image_xfm.json")
+    assert np.linalg.norm(found.points(moving) - fixed, axis=1).max() < 0.15
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["moving", "absent.nii.gz"], "no such NIfTI image"),
+        (["moving", "nothing"], "constant"),
+        (["moving", "fixed", "--slice", "4"], "slices run from 0 to 3"),
+        (["moving", "fixed", "--slice", "1"], "constant|no tissue"),
+        (["moving", "fixed", "--kind", "syn"], "not available"),
+        (["fixed", "fixed"], "two-dimensional"),
+        (["moving", "fixed", "--moving-mask", "nothing"], "empty"),
+    ],
+)
+def test_mistakes_are_told_and_nothing_is_written(images, tmp_path, arguments, message):
+    result = run(*(images.get(word, word) for word in arguments), "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "error:" in result.stderr
+    import re
+
+    assert re.search(message, result.stderr), result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_has_an_example():
+    result = run("--help")
+    assert result.exit_code == 0
+    assert "Example" in result.output
