@@ -4,6 +4,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import TypeVar
 
 from histomri.errors import InputError
@@ -37,16 +38,27 @@ def run_tasks(
 
 
 def _in_processes(work: Callable[[Task], Outcome], tasks: Sequence[Task], jobs: int) -> Iterator[Outcome]:
-    threads = max(1, (os.cpu_count() or 1) // jobs)
     # Forking a process in which numba or arrow has started threads can hang, so new ones are started from scratch.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, _limit_threads, (threads,)) as pool:
+    with _share_cores(jobs), ProcessPoolExecutor(jobs, context) as pool:
         for future in as_completed([pool.submit(work, task) for task in tasks]):
             yield future.result()
 
 
-def _limit_threads(threads: int) -> None:
-    os.environ["NUMBA_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(threads)
+@contextmanager
+def _share_cores(jobs: int) -> Iterator[None]:
+    """Let processes started within use their share of the cores; numpy and numba read it once, when they load."""
+    names = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(max(1, (os.cpu_count() or 1) // jobs))))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _on_dask(work: Callable[[Task], Outcome], tasks: Sequence[Task], address: str) -> Iterator[Outcome]:

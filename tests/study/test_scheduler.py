@@ -1,6 +1,7 @@
 """However the samples are shared out, the outcomes are the same."""
 
 import operator
+import os
 
 import pytest
 
@@ -12,6 +13,14 @@ def test_processes_give_what_one_process_gives():
     tasks = [-3, 5, -8]
     assert list(run_tasks(operator.abs, tasks)) == [3, 5, 8]
     assert sorted(run_tasks(operator.abs, tasks, jobs=2)) == [3, 5, 8]
+
+
+def test_processes_share_the_cores_and_leave_the_environment_as_it_was(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
+    share = str(max(1, (os.cpu_count() or 1) // 2))
+    assert list(run_tasks(os.getenv, ["OMP_NUM_THREADS", "NUMBA_NUM_THREADS"], jobs=2)) == [share, share]
+    assert os.environ["OMP_NUM_THREADS"] == "7" and "NUMBA_NUM_THREADS" not in os.environ
 
 
 def test_dask_is_asked_for_in_words(monkeypatch):
