@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,8 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from histomri.study.stages import StageResult
+
+_FEW = 6  # files that are named in full
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")]
 OutDir = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")]
@@ -43,8 +46,25 @@ def announce(result: "StageResult", quiet: bool) -> None:
         return
     for message in result.messages:
         typer.echo(message)
-    for path in result.outputs:
-        typer.echo(f"wrote {path}")
+    for line in _written(result.outputs):
+        typer.echo(line)
+
+
+def _written(outputs: tuple[Path, ...]) -> list[str]:
+    """Name every file, but a folder of many maps by its maps, as each of them has its sidecar."""
+    lines = []
+    for folder, group in groupby(outputs, key=lambda path: path.parent):
+        files = list(group)
+        names = [path.name for path in files]
+        images = [name for name in names if name.endswith(".nii.gz")]
+        if len(files) <= _FEW:
+            lines += [f"wrote {path}" for path in files]
+        else:
+            stems = [name.removesuffix(".nii.gz") for name in images]
+            others = [name for name in names if name not in images and Path(name).stem not in stems]
+            lines.append(f"wrote {len(images)} maps, each with its .json, into {folder}/")
+            lines += [f"  {name}" for name in (*images, *others)]
+    return lines
 
 
 @contextmanager

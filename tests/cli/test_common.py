@@ -1,0 +1,90 @@
+"""What every command prints, and how it fails."""
+
+from pathlib import Path
+
+import pytest
+import typer
+from histomri_cli.app import app
+from histomri_cli.common import HistomriGroup, announce
+from typer.testing import CliRunner
+
+from histomri.errors import InputError
+from histomri.study.stages import StageResult
+
+
+def test_every_file_is_named_and_sidecars_of_many_maps_only_once(capsys):
+    maps = [Path("mri") / f"param-{name}_dwimap{suffix}" for name in "ABCD" for suffix in (".nii.gz", ".json")]
+    announce(
+        StageResult((*maps, Path("mri/notes.txt"), Path("out/x.csv")), ("12 voxels",), ("look twice",)), quiet=False
+    )
+    printed = capsys.readouterr()
+    assert printed.err == "warning: look twice\n"
+    assert printed.out.splitlines() == [
+        "12 voxels",
+        "wrote 4 maps, each with its .json, into mri/",
+        *[f"  param-{name}_dwimap.nii.gz" for name in "ABCD"],
+        "  notes.txt",
+        "wrote out/x.csv",
+    ]
+
+
+def test_quiet_leaves_the_warnings(capsys):
+    announce(StageResult((Path("x.csv"),), ("done",), ("look twice",)), quiet=True)
+    assert tuple(capsys.readouterr()) == ("", "warning: look twice\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (InputError("is empty", path="a.tsv", way_out="export again"), "error: a.tsv: is empty; export again"),
+        (FileNotFoundError(2, "No such file or directory", "b.nii"), "error: b.nii: No such file or directory"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(error, message):
+    broken = typer.Typer(cls=HistomriGroup)
+
+    @broken.command()
+    def fail() -> None:
+        raise error
+
+    @broken.command()
+    def other() -> None: ...
+
+    result = CliRunner().invoke(broken, ["fail"])
+    assert result.exit_code == 2
+    assert result.stderr.strip() == message
+
+
+def test_a_fault_of_ours_is_not_hidden():
+    broken = typer.Typer(cls=HistomriGroup)
+
+    @broken.command()
+    def fail() -> None:
+        raise KeyError("bug")
+
+    @broken.command()
+    def other() -> None: ...
+
+    assert isinstance(CliRunner().invoke(broken, ["fail"]).exception, KeyError)
+
+
+@pytest.mark.parametrize("command", sorted(info.callback.__name__ for info in app.registered_commands))
+def test_help_of_every_command_has_an_example(command):
+    result = CliRunner().invoke(app, [command.replace("_", "-"), "--help"])
+    assert result.exit_code == 0
+    assert "Example: histomri" in result.stdout
+
+
+def test_help_loads_nothing_heavy():
+    """The help must come at once; numpy alone would take a tenth of a second, scipy and the rest seconds."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\nfrom histomri_cli.app import app\nfrom typer.testing import CliRunner\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "heavy = {'numpy', 'pandas', 'scipy', 'numba', 'pydantic', 'matplotlib', 'nibabel', 'dipy', 'pyarrow'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
