@@ -5,17 +5,15 @@ The first run compiles the fitting kernels if they are not in the cache; the oth
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from machine import describe
 
 
 def main() -> None:
@@ -23,8 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     runs = parser.parse_args().runs
-    packages = " ".join(f"{name} {version(name)}" for name in ("histomri", "numpy", "numba", "scipy", "dipy", "pyarrow"))
-    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, {packages}")
+    print(describe("numba", "scipy", "dipy", "pyarrow"))
     print("data: digital mouse liver, 6 samples, 145,000 to 297,000 cells and 50 DWI volumes each")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "demo"
@@ -32,8 +29,10 @@ def main() -> None:
         # The peak of the largest child; the demo is one process.
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         record = json.loads((out / "study.json").read_text())
-    print(f"\n| run | seconds |\n|---|---|\n{''.join(f'| {k + 1} | {s:.1f} |{chr(10)}' for k, s in enumerate(seconds))}")
-    print("| stage of the last run | seconds, all samples |\n|---|---|")
+    print("\n| run | seconds |\n|---|---|")
+    for number, duration in enumerate(seconds, start=1):
+        print(f"| {number} | {duration:.1f} |")
+    print("\n| stage of the last run | seconds, all samples |\n|---|---|")
     for stage in record["samples"][0]["seconds"]:
         print(f"| {stage} | {sum(sample['seconds'][stage] for sample in record['samples']):.1f} |")
     print(f"\nmedian {np.median(seconds):.1f} s, peak memory {peak:.2f} GiB")
