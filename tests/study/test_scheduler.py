@@ -27,3 +27,15 @@ def test_dask_is_asked_for_in_words(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
     with pytest.raises(InputError, match=r"pip install 'histomri\[dask\]'"):
         list(run_tasks(operator.abs, [1], dask="local"))
+
+
+@pytest.mark.filterwarnings("default")  # distributed has warnings of its own
+def test_dask_gives_what_one_process_gives():
+    pytest.importorskip("distributed", reason="Dask is an optional extra and not installed")
+    assert sorted(run_tasks(operator.abs, [-3, 5, -8], dask="local")) == [3, 5, 8]
+
+
+def test_an_address_without_a_scheduler_is_told():
+    pytest.importorskip("distributed", reason="Dask is an optional extra and not installed")
+    with pytest.raises(InputError, match="no Dask scheduler answers at 'tcp://127.0.0.1:1'"):
+        list(run_tasks(operator.abs, [1], dask="tcp://127.0.0.1:1"))

@@ -87,14 +87,16 @@ def run_fit(
     signals = images.read(inside, lambda fraction: report(share * fraction))
     results = []
     for k, model in enumerate(declared):
-        results.append(
-            fit(
-                signals, acquisition, model, sigma=level, bmin_smm2=bmin, strategy=strategy, noise=noise,
-                preset=preset, **maps,
-                progress=lambda f, k=k: report(share + (1 - share) * (k + f) / len(declared)),
-            )
+
+        def advance(fraction: float, done: int = k) -> None:
+            report(share + (1 - share) * (done + fraction) / len(declared))
+
+        result = fit(
+            signals, acquisition, model, sigma=level, bmin_smm2=bmin, strategy=strategy, noise=noise, preset=preset,
+            s0=maps["s0"], fv=maps["fv"], t2t=maps["t2t"], progress=advance,
         )  # fmt: skip
-        results[-1].maps.update({name: v.astype(np.float32) for name, v in results[-1].maps.items()})
+        result.maps.update({name: values.astype(np.float32) for name, values in result.maps.items()})
+        results.append(result)
     sources = [Path(each) for each in (dwi, protocol, mask, s0, fv, t2t) if each is not None]
     sources += [Path(sigma)] if isinstance(sigma, str | Path) else []
     outputs: list[Path] = []

@@ -1,0 +1,202 @@
+"""Diffusional kurtosis: the model-free ADC and excess kurtosis of each voxel."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from histomri.arrays import BoolArray, FloatArray
+from histomri.errors import InputError, ProtocolError
+from histomri.fitting.results import AT_BOUND, BACKGROUND, FAILED, FITTED, FitResult, bound_warnings
+from histomri.mri import Acquisition
+
+ADC_BOUNDS = (0.0, 5.0)
+K_BOUNDS = (-1.0, 5.0)
+_CHUNK = 20_000
+_STEPS = 60
+# Beyond this b the expansion that defines the kurtosis says nothing any more.
+_BMAX = 3000.0
+
+
+def fit_dki(
+    signals: ArrayLike,
+    acquisition: Acquisition,
+    *,
+    preset: str = "mouse-exvivo",
+    bmin_smm2: float | None = None,
+    bmax_smm2: float = _BMAX,
+    te_ms: float | None = None,
+    Delta_ms: float | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> FitResult:
+    """Fit s = S0 exp(-b ADC + K (b ADC)² / 6) by bounded least squares.
+
+    Parameters
+    ----------
+    signals : (V, M) array-like
+        Raw signals.
+    acquisition : Acquisition
+        Protocol of the M volumes.
+    preset : {"mouse-exvivo", "invivo-3t", "invivo-1.5t"}
+        Which measurements by default: ex vivo TE 45 ms and Δ 30 ms where the protocol has them; in vivo b > 100,
+        so that blood plays no part. Otherwise the shortest echo time that has three b-values, and any Δ.
+    bmin_smm2, bmax_smm2 : float, optional
+        Use b above the one and up to the other, s/mm².
+    te_ms, Delta_ms : float, optional
+        Use this echo time, and this diffusion time, only.
+    progress : callable, optional
+        Called with the fraction done.
+
+    Returns
+    -------
+    FitResult
+        Maps ADC (µm²/ms, 0 to 5), K (-1 to 5), S0, cost (sum of squares) and exit, (V,).
+
+    Raises
+    ------
+    ProtocolError
+        If fewer than three different b-values remain.
+    InputError
+        If the signals have another number of volumes.
+    """
+    values = np.asarray(signals)
+    if values.ndim != 2 or values.shape[1] != len(acquisition):
+        raise InputError(f"signals have shape {values.shape}, and the protocol has {len(acquisition)} volumes")
+    used, settings = _select(acquisition, preset, bmin_smm2, bmax_smm2, te_ms, Delta_ms)
+    b = acquisition.b_smm2[used] / 1000.0
+    voxels = values.shape[0]
+    maps = {name: np.full(voxels, np.nan) for name in ("ADC", "K", "S0", "cost", "exit")}
+    for start in range(0, voxels, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        y = values[part][:, used].astype(np.float64)
+        scale = y.max(axis=1)
+        good = np.all(np.isfinite(y), axis=1) & (scale > 0)
+        codes = np.where(np.all(y == 0, axis=1), BACKGROUND, FAILED).astype(float)
+        theta, cost = _best_of_two(y[good] / scale[good, None], b)
+        codes[good] = np.where(_at_bound(theta), AT_BOUND, FITTED)
+        columns = (theta[:, 1], theta[:, 2], theta[:, 0] * scale[good], cost * scale[good] ** 2)
+        for name, column in zip(("ADC", "K", "S0", "cost"), columns):
+            maps[name][np.arange(voxels)[part][good]] = column
+        maps["exit"][part] = codes
+        if progress is not None:
+            progress(min(1.0, (start + _CHUNK) / voxels))
+    result = FitResult("dki", maps, settings)
+    return FitResult("dki", maps, settings, bound_warnings(result.counts, "DKI"))
+
+
+def _select(
+    acquisition: Acquisition,
+    preset: str,
+    bmin: float | None,
+    bmax: float,
+    te: float | None,
+    separation: float | None,
+) -> tuple[BoolArray, dict[str, Any]]:
+    ex_vivo = preset == "mouse-exvivo"
+    if bmin is None:
+        bmin = -1.0 if ex_vivo else 100.0
+    used = (acquisition.b_smm2 > bmin) & (acquisition.b_smm2 <= bmax)
+    if acquisition.te_ms is not None:
+        times = np.round(acquisition.te_ms, 3)
+        if te is None:
+            te = 45.0 if ex_vivo and _enough(acquisition, used & (times == 45.0)) else None
+        if te is None:
+            te = next((float(t) for t in np.unique(times) if _enough(acquisition, used & (times == t))), None)
+        used &= times == te if te is not None else True
+    gaps = np.round(acquisition.Delta_ms, 3)
+    with_b0 = acquisition.is_b0 | (gaps == (30.0 if separation is None else round(separation, 3)))
+    if separation is not None or (ex_vivo and _enough(acquisition, used & with_b0)):
+        used &= with_b0
+        separation = 30.0 if separation is None else separation
+    if not _enough(acquisition, used):
+        raise ProtocolError(
+            f"fewer than three b-values remain for ADC and K (b from {max(bmin, 0):g} to {bmax:g} s/mm²)",
+            way_out="choose another echo time, diffusion time or range of b",
+        )
+    settings = {"preset": preset, "bmin_smm2": max(bmin, 0.0), "bmax_smm2": bmax, "te_ms": te, "Delta_ms": separation}
+    return np.asarray(used), settings | {"measurements": int(used.sum())}
+
+
+def _enough(acquisition: Acquisition, used: BoolArray) -> bool:
+    return np.unique(np.round(acquisition.b_smm2[used], 1)).size >= 3
+
+
+def _at_bound(theta: FloatArray) -> BoolArray:
+    lower, upper = np.array([ADC_BOUNDS[0], K_BOUNDS[0]]), np.array([ADC_BOUNDS[1], K_BOUNDS[1]])
+    margin = 1e-6 * (upper - lower)
+    return np.asarray(np.any((theta[:, 1:] <= lower + margin) | (theta[:, 1:] >= upper - margin), axis=1))
+
+
+def _best_of_two(y: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Descend from the log-linear fit and from the best point of a grid: noise at high b can mislead the first."""
+    theta, cost = _minimise(y, b, _log_linear(y, b))
+    other, lower_cost = _minimise(y, b, _grid_best(y, b))
+    better = lower_cost < cost
+    theta[better] = other[better]
+    return theta, np.where(better, lower_cost, cost)
+
+
+def _grid_best(y: FloatArray, b: FloatArray) -> FloatArray:
+    adc, kurtosis = (axis.ravel() for axis in np.meshgrid(np.geomspace(0.05, 4.0, 16), np.linspace(-0.8, 4.0, 13)))
+    decay = b * adc[:, None]
+    atoms = np.exp(np.minimum(-decay + kurtosis[:, None] * decay**2 / 6, 20.0))
+    overlap, norm = y @ atoms.T, (atoms**2).sum(axis=1)
+    best = np.argmax(np.where(overlap > 0, overlap**2 / norm, 0.0), axis=1)
+    s0 = np.maximum(overlap[np.arange(y.shape[0]), best] / norm[best], 1e-3)
+    return np.stack([s0, adc[best], kurtosis[best]], axis=1)
+
+
+def _minimise(y: FloatArray, b: FloatArray, start: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Levenberg-Marquardt within bounds, all voxels at once; returns (V, 3) S0, ADC, K and (V,) sums of squares."""
+    lower = np.array([1e-6, ADC_BOUNDS[0], K_BOUNDS[0]])
+    upper = np.array([1e3, ADC_BOUNDS[1], K_BOUNDS[1]])
+    theta = np.clip(start, lower, upper)
+    cost = _residuals(theta, y, b)[2]
+    damping = np.full(y.shape[0], 1e-3)
+    active = np.arange(y.shape[0])
+    for _ in range(_STEPS):
+        if active.size == 0:
+            break
+        here = theta[active]
+        residual, jacobian, _ = _residuals(here, y[active], b)
+        gradient = np.einsum("vmi,vm->vi", jacobian, residual)
+        hessian = np.einsum("vmi,vmj->vij", jacobian, jacobian)
+        held = ((here <= lower) & (gradient > 0)) | ((here >= upper) & (gradient < 0))
+        hessian[held[:, :, None] | held[:, None, :]] = 0.0
+        diagonal = np.einsum("vii->vi", hessian)
+        diagonal *= 1 + damping[active, None]
+        diagonal[diagonal <= 1e-12] = 1.0
+        step = np.linalg.solve(hessian, np.where(held, 0.0, -gradient)[..., None])[..., 0]
+        trial = np.clip(here + step, lower, upper)
+        new = _residuals(trial, y[active], b)[2]
+        better = new < cost[active]
+        theta[active[better]] = trial[better]
+        gain = cost[active] - new
+        cost[active[better]] = new[better]
+        damping[active] = np.where(better, damping[active] / 9, damping[active] * 8)
+        done = (better & (gain <= 1e-12 * new)) | (damping[active] > 1e10)
+        active = active[~done]
+    return theta, cost
+
+
+def _log_linear(y: FloatArray, b: FloatArray) -> FloatArray:
+    """Weighted log-linear fit, in closed form."""
+    design = np.stack([np.ones_like(b), -b, b**2 / 6], axis=1)
+    clean = np.maximum(y, 0.02 * y.max(axis=1, keepdims=True))
+    weight = clean**2
+    normal = np.einsum("mi,vm,mj->vij", design, weight, design) + 1e-10 * np.eye(3)
+    right = np.einsum("mi,vm->vi", design, weight * np.log(clean))
+    log_s0, adc, curvature = np.linalg.solve(normal, right[..., None])[..., 0].T
+    adc = np.clip(adc, 0.05, 4.0)
+    return np.stack([np.exp(np.clip(log_s0, -10, 6)), adc, np.clip(curvature / adc**2, -0.5, 2.5)], axis=1)
+
+
+def _residuals(theta: FloatArray, y: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    s0, adc, kurtosis = theta[:, 0, None], theta[:, 1, None], theta[:, 2, None]
+    decay = b * adc
+    shape = np.exp(np.minimum(-decay + kurtosis * decay**2 / 6, 50.0))
+    signal = s0 * shape
+    jacobian = np.stack([shape, signal * (-b + kurtosis * b * decay / 3), signal * decay**2 / 6], axis=2)
+    residual = signal - y
+    return residual, jacobian, np.asarray((residual**2).sum(axis=1))

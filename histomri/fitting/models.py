@@ -1,0 +1,133 @@
+"""The tissue models, each a short declaration that the one engine reads.
+
+Models and bounds are those of Grussu et al. 2025, doi 10.1038/s43856-025-01246-2.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from histomri.errors import InputError
+
+PARAMETERS: tuple[str, ...] = ("fI", "D0I", "vCS", "DEinf", "beta")
+"""Every parameter a model may have, in the order of the engine: units 1, µm²/ms, µm, µm²/ms, µm²."""
+
+Bounds = Mapping[str, tuple[float, float]]
+
+_EX_VIVO: dict[str, tuple[float, float]] = {
+    "fI": (0.0, 1.0),
+    "D0I": (0.8, 2.6),
+    "vCS": (8.0, 40.0),
+    "DEinf": (0.8, 2.6),
+    "beta": (0.0, 10.0),
+}
+_IN_VIVO: dict[str, tuple[float, float]] = {**_EX_VIVO, "D0I": (0.8, 3.0), "DEinf": (0.8, 3.0)}
+# Faster than any restricted water within the bounds, so the two compartments cannot trade places.
+_FAST_FROM = 1.75
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Bounds and thresholds for one kind of scan.
+
+    Attributes
+    ----------
+    bounds : mapping of str to (float, float)
+        Lower and upper bound by parameter.
+    bmin_smm2 : mapping of str to float
+        By strategy, the b-value that the measurements fitted must exceed.
+    """
+
+    bounds: Bounds
+    bmin_smm2: Mapping[str, float]
+
+
+PRESETS: dict[str, Preset] = {
+    "mouse-exvivo": Preset(_EX_VIVO, {"whole": 1000.0, "high-b": 1800.0}),
+    "invivo-3t": Preset(_IN_VIVO, {"whole": 100.0, "high-b": 900.0}),
+    "invivo-1.5t": Preset(_IN_VIVO, {"whole": 100.0, "high-b": 900.0}),
+}
+STRATEGIES: tuple[str, ...] = ("whole", "high-b")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A tissue model: spheres, with or without a Gaussian extra-cellular compartment.
+
+    Attributes
+    ----------
+    name, display_name : str
+        As typed, and as printed in reports.
+    parameters : tuple of str
+        Those fitted, in the order of `PARAMETERS`.
+    overrides : mapping of str to (float or None, float or None)
+        Bounds that differ from the preset's; None keeps the preset's.
+    fixed : mapping of str to float
+        Values of parameters that the model has but does not fit.
+    """
+
+    name: str
+    display_name: str
+    parameters: tuple[str, ...]
+    overrides: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    fixed: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def extra(self) -> bool:
+        """Whether it has an extra-cellular compartment."""
+        return "DEinf" in self.parameters or "DEinf" in self.fixed
+
+    def bounds(self, preset: str) -> dict[str, tuple[float, float]]:
+        """Return lower and upper bound of each fitted parameter.
+
+        Raises
+        ------
+        InputError
+            If there is no such preset.
+        """
+        common = get_preset(preset).bounds
+        result = {}
+        for name in self.parameters:
+            lower, upper = self.overrides.get(name, (None, None))
+            result[name] = (common[name][0] if lower is None else lower, common[name][1] if upper is None else upper)
+        return result
+
+
+_FAST = {"DEinf": (_FAST_FROM, None)}
+MODELS: dict[str, Model] = {
+    model.name: model
+    for model in (
+        Model("diff-in", "Diff-in", ("fI", "D0I", "vCS")),
+        Model("diff-in-ex", "Diff-in-ex", ("fI", "D0I", "vCS", "DEinf")),
+        Model("diff-in-ex-fast", "Diff-in-exFast", ("fI", "D0I", "vCS", "DEinf"), _FAST),
+        Model("diff-in-extd", "Diff-in-exTD", PARAMETERS),
+        Model("diff-in-extd-fast", "Diff-in-exTDFast", PARAMETERS, _FAST),
+    )
+}
+
+
+def get_model(model: "str | Model") -> Model:
+    """Return a model by name; a `Model` of one's own is passed through.
+
+    Raises
+    ------
+    InputError
+        If there is no model of that name.
+    """
+    if isinstance(model, Model):
+        return model
+    if model not in MODELS:
+        raise InputError(f"there is no model {model!r}", way_out=f"choose among {', '.join(MODELS)}")
+    return MODELS[model]
+
+
+def get_preset(name: str) -> Preset:
+    """Return bounds and thresholds by name.
+
+    Raises
+    ------
+    InputError
+        If there is no preset of that name.
+    """
+    if name not in PRESETS:
+        raise InputError(f"there is no preset {name!r}", way_out=f"choose among {', '.join(PRESETS)}")
+    return PRESETS[name]

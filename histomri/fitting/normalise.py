@@ -1,0 +1,111 @@
+"""From raw signals to the normalised signals that the tissue models describe."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from histomri.arrays import BoolArray, FloatArray, IntArray
+from histomri.errors import InputError, ProtocolError
+from histomri.mri import Acquisition
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How signals are divided: by the mean at b = 0 of the same echo time, or by S0 (1 - fV) exp(-TE/T2T).
+
+    Attributes
+    ----------
+    acquisition : Acquisition
+        Of all M volumes.
+    used : (M,) ndarray of bool
+        Measurements to fit.
+    s0, fv, t2t : (V,) ndarray or None
+        Signal, vascular fraction and tissue T2 (ms), where known.
+    """
+
+    acquisition: Acquisition
+    used: BoolArray
+    s0: FloatArray | None
+    fv: FloatArray | None
+    t2t: FloatArray | None
+
+    @classmethod
+    def choose(
+        cls,
+        acquisition: Acquisition,
+        used: BoolArray,
+        voxels: int,
+        s0: ArrayLike | None,
+        fv: ArrayLike | None,
+        t2t: ArrayLike | None,
+    ) -> "Normalisation":
+        """Check what is given.
+
+        Raises
+        ------
+        InputError
+            If fV or T2 come without S0, or lengths differ.
+        ProtocolError
+            If there is no b = 0 volume to divide by, or no echo times for T2.
+        """
+        if s0 is None and (fv is not None or t2t is not None):
+            raise InputError("fV and T2 can only be used together with S0", way_out="give S0 too")
+        if t2t is not None and acquisition.te_ms is None:
+            raise ProtocolError("T2 is given, and the protocol has no echo times", way_out="add a row of TE (ms)")
+        result = cls(acquisition, used, *(_per_voxel(n, v, voxels) for n, v in (("S0", s0), ("fV", fv), ("T2", t2t))))
+        if s0 is None:
+            result._references()
+        return result
+
+    @property
+    def description(self) -> str:
+        """What signals are divided by, for the sidecar."""
+        if self.s0 is None:
+            return "mean signal at b = 0" + (" and the same echo time" if self.acquisition.te_ms is not None else "")
+        return "S0" + (" (1 - fV)" if self.fv is not None else "") + (" exp(-TE/T2)" if self.t2t is not None else "")
+
+    def divisors(self, signals: FloatArray, part: slice) -> FloatArray:
+        """Return what the used measurements of some voxels are divided by, (V, N)."""
+        if self.s0 is None:
+            divisors = np.empty((signals.shape[0], int(self.used.sum())))
+            for volumes, places in self._references():
+                divisors[:, places] = signals[:, volumes].mean(axis=1, keepdims=True)
+            return divisors
+        factor = self.s0[part, None] * (1 - self.fv[part, None] if self.fv is not None else 1.0)
+        if self.t2t is None or self.acquisition.te_ms is None:
+            return np.asarray(np.broadcast_to(factor, (factor.shape[0], int(self.used.sum()))))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            decay = np.exp(-self.acquisition.te_ms[self.used] / self.t2t[part, None])
+        return np.asarray(factor * np.where(self.t2t[part, None] > 0, decay, np.nan))
+
+    def involved(self) -> BoolArray:
+        """Which volumes matter to the fit, (M,)."""
+        return np.asarray(self.used | (self.acquisition.is_b0 if self.s0 is None else False))
+
+    def _references(self) -> list[tuple[IntArray, IntArray]]:
+        """Return, per echo time, the b = 0 volumes and the places among the used measurements."""
+        acquisition = self.acquisition
+        te = np.zeros(len(acquisition)) if acquisition.te_ms is None else np.round(acquisition.te_ms, 3)
+        result: list[tuple[IntArray, IntArray]] = []
+        for value in np.unique(te[self.used]):
+            volumes = np.flatnonzero(acquisition.is_b0 & (te == value))
+            if volumes.size == 0:
+                where = "" if acquisition.te_ms is None else f" at TE = {value:g} ms"
+                raise ProtocolError(
+                    f"there is no volume at b = 0{where} to normalise by",
+                    way_out="give S0 (and T2, if the echo time varies)",
+                )
+            result.append((volumes, np.flatnonzero(te[self.used] == value)))
+        return result
+
+
+def _per_voxel(name: str, values: ArrayLike | None, voxels: int) -> FloatArray | None:
+    if values is None:
+        return None
+    array = np.asarray(values, dtype=float)
+    if array.ndim == 0:
+        array = np.full(voxels, float(array))
+    if array.shape != (voxels,):
+        raise InputError(f"{name} has shape {array.shape}, and there are {voxels} voxels")
+    return array

@@ -1,0 +1,115 @@
+"""What a fit hands back: maps over voxels, the settings that made them, and what to be wary of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.fitting.models import PARAMETERS, Model
+from histomri.fitting.signals import predict
+from histomri.mri import Acquisition
+
+FITTED, AT_BOUND, BACKGROUND, FAILED = 1, 2, 0, -1
+"""Exit codes."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Maps of a fit.
+
+    Attributes
+    ----------
+    model : str
+        Name of the model.
+    maps : dict of str to (V,) ndarray
+        By name: the parameters, F, CD, standard errors (``vCS_se``), cost, logL, BIC, AIC, exit. NaN where nothing
+        was fitted; exit is 1 fitted, 2 a parameter is at its bound, 0 background, -1 failed.
+    parameters : dict
+        Settings: strategy, b threshold, bounds, noise, normalisation.
+    warnings : tuple of str
+        What makes the result less trustworthy.
+    """
+
+    model: str
+    maps: dict[str, FloatArray]
+    parameters: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many voxels were fitted within bounds, fitted at a bound, background, and failed."""
+        codes = self.maps["exit"]
+        names = {"fitted": FITTED, "at_bound": AT_BOUND, "background": BACKGROUND, "failed": FAILED}
+        return {name: int(np.count_nonzero(codes == code)) for name, code in names.items()}
+
+    def predict(self, acquisition: Acquisition) -> FloatArray:
+        """Return the fitted model's normalised signals on any protocol, (V, M); NaN where nothing was fitted."""
+        good = self.maps["exit"] > 0
+        signals = np.full((good.size, len(acquisition)), np.nan)
+        chosen = {name: self.maps[name][good] for name in PARAMETERS if name in self.maps}
+        signals[good] = predict(self.model, chosen, acquisition)
+        return signals
+
+
+def maps_from(
+    out: FloatArray, model: Model, fv: FloatArray, likelihood: FloatArray, measurements: int, bic: str
+) -> dict[str, FloatArray]:
+    """Turn the engine's columns into named maps.
+
+    Parameters
+    ----------
+    out : (V, 15) ndarray
+        Of `Engine.run`.
+    model : Model
+        The model fitted.
+    fv : (V,) ndarray
+        Vascular fraction, for F = (1 - fV) fI.
+    likelihood : (V,) ndarray
+        Log-likelihood at the optimum.
+    measurements : int
+        Number of measurements fitted, N.
+    bic : {"schwarz", "paper"}
+        P ln N - 2 ln λ, or P ln N - ln λ.
+    """
+    n = len(PARAMETERS)
+    maps: dict[str, FloatArray] = {}
+    for i, name in enumerate(PARAMETERS):
+        if name in model.parameters or name in model.fixed:
+            maps[name] = out[:, i]
+    f, size = out[:, 0], out[:, 2]
+    f_se, size_se, covariance = out[:, n], out[:, n + 2], out[:, 2 * n + 2]
+    maps["F"] = (1 - fv) * f
+    maps["CD"] = 1e9 * maps["F"] / size**3
+    maps |= {f"{name}_se": out[:, n + i] for i, name in enumerate(PARAMETERS) if name in model.parameters}
+    maps["F_se"] = (1 - fv) * f_se
+    with np.errstate(invalid="ignore"):
+        # Of f / L³, by error propagation with the covariance of f and L.
+        variance = f_se**2 + (3 * f / size * size_se) ** 2 - 6 * f / size * covariance
+        maps["CD_se"] = 1e9 * (1 - fv) / size**3 * np.sqrt(np.maximum(variance, 0.0))
+    count = len(model.parameters)
+    weight = {"schwarz": 2.0, "paper": 1.0}[bic]
+    maps["cost"], maps["logL"] = out[:, 2 * n], likelihood
+    maps["BIC"] = count * np.log(measurements) - weight * likelihood
+    maps["AIC"] = 2 * count - 2 * likelihood
+    return maps | {"exit": out[:, 2 * n + 1]}
+
+
+def bound_warnings(counts: Mapping[str, int], title: str) -> tuple[str, ...]:
+    """Say so when many voxels are at a bound, or failed."""
+    warnings = []
+    done = counts["fitted"] + counts["at_bound"]
+    if done and counts["at_bound"] > 0.5 * done:
+        warnings.append(
+            f"{title}: in {100 * counts['at_bound'] / done:.0f} % of the fitted voxels a parameter is at its bound, "
+            "so the data do not determine it there"
+        )
+    if counts["failed"]:
+        warnings.append(
+            f"{title}: {counts['failed']} voxels could not be fitted (signal not finite, no signal to normalise by, "
+            "or a noise level that is not positive); they are NaN, exit -1"
+        )
+    if not done:
+        warnings.append(f"{title}: no voxel was fitted")
+    return tuple(warnings)

@@ -1,0 +1,241 @@
+"""Signals of the tissue models: the physics alone, in closed form.
+
+Restricted diffusion is that of impermeable spheres in the Gaussian phase approximation (Grussu et al. 2025,
+doi 10.1038/s43856-025-01246-2, Eq. 4 for pulse pairs; Murday and Cotts 1968, doi 10.1063/1.1668160). For spheres
+of radius R and diffusivity D, ADC / D depends on the rate D/R² and the gradient's shape alone, so everything here
+is built on that one function of one variable.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq
+
+from histomri.arrays import FloatArray
+from histomri.errors import InputError
+from histomri.fitting.models import get_model
+from histomri.mri import Acquisition, Waveform
+
+# Number of roots, and the largest R²/(Dδ) for which the sum over them plus its tail is exact to 1e-11.
+_ROOT_CLASSES = ((20, 200.0), (100, 5e3), (500, 1e5), (2500, 3e6))
+_TAIL_ROOTS = 12_000
+_CHUNK = 1 << 20
+
+
+def sphere_adc(diameter_um: ArrayLike, d0_um2_ms: ArrayLike, acquisition: Acquisition) -> FloatArray:
+    """Apparent diffusion coefficient inside impermeable spheres.
+
+    Parameters
+    ----------
+    diameter_um : (...) array-like
+        Sphere diameters, µm; 0 and infinity are the limits of no and of free diffusion.
+    d0_um2_ms : (...) array-like
+        Intrinsic diffusivities, µm²/ms; broadcast against the diameters.
+    acquisition : Acquisition
+        Protocol of M volumes: pulse pairs, or any gradient of constant pieces.
+
+    Returns
+    -------
+    (..., M) ndarray
+        ADC, µm²/ms; 0 for volumes that carry no gradient at all. The relative error is below 1e-9.
+
+    Raises
+    ------
+    InputError
+        If a diameter or diffusivity is negative or not a number.
+
+    Notes
+    -----
+    The Gaussian phase approximation itself differs from the exact signal of a sphere by up to 0.04 at b where
+    the signal is low.
+    """
+    diameter, d0 = np.broadcast_arrays(np.asarray(diameter_um, dtype=float), np.asarray(d0_um2_ms, dtype=float))
+    if not (np.all(diameter >= 0) and np.all(d0 >= 0) and np.all(np.isfinite(d0))):
+        raise InputError("diameters (µm) and diffusivities (µm²/ms) must be numbers of at least 0")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = np.where(np.isinf(diameter), 0.0, d0 / (diameter / 2) ** 2)
+    rate[(diameter == 0) | (d0 == 0)] = np.inf
+    encodings, index = acquisition.encodings()
+    adc = np.zeros((*diameter.shape, len(encodings) + 1))
+    for i, encoding in enumerate(encodings):
+        adc[..., i] = d0 * relative_adc(rate, encoding.waveform)
+    return np.asarray(adc[..., index])
+
+
+def predict(model: str, parameters: Mapping[str, ArrayLike], acquisition: Acquisition) -> FloatArray:
+    """Return the noise-free signals of a model, normalised to 1 at b = 0.
+
+    Parameters
+    ----------
+    model : str
+        Such as "diff-in-ex".
+    parameters : mapping of str to (V,) array-like
+        The model's parameters by name: fI, D0I (µm²/ms), vCS (µm), DEinf (µm²/ms), beta (µm²). "L" and "F" are
+        taken for vCS and fI where those are absent.
+    acquisition : Acquisition
+        Protocol of M volumes.
+
+    Returns
+    -------
+    (V, M) ndarray
+        Signals. Models without extra-cellular part are written for b where that part has decayed; at b = 0 they
+        give fI.
+
+    Raises
+    ------
+    InputError
+        If the model is unknown or a parameter missing.
+    """
+    declared = get_model(model)
+    given = dict(parameters)
+    for name, other in (("vCS", "L"), ("fI", "F")):
+        if name not in given and other in given:
+            given[name] = given[other]
+    missing = [name for name in declared.parameters if name not in given]
+    if missing:
+        raise InputError(f"{declared.name} needs {', '.join(missing)}", way_out="pass them in `parameters`")
+    values = np.broadcast_arrays(*(np.atleast_1d(np.asarray(given[n], dtype=float)) for n in declared.parameters))
+    value = dict(zip(declared.parameters, values))
+    b = acquisition.b_smm2 / 1000.0
+    fraction = value["fI"][..., None]
+    signal = fraction * np.exp(-b * sphere_adc(value["vCS"], value["D0I"], acquisition))
+    if declared.extra:
+        beta = value.get("beta", np.zeros_like(value["fI"]))
+        signal += (1 - fraction) * np.exp(-b * extra_adc(value["DEinf"], beta, acquisition))
+    return np.asarray(signal)
+
+
+def extra_adc(de_inf_um2_ms: ArrayLike, beta_um2: ArrayLike, acquisition: Acquisition) -> FloatArray:
+    """Extra-cellular ADC = DEinf + beta / Δ, (..., M) µm²/ms; without the second term where there is no gradient."""
+    inverse = np.divide(
+        1.0, acquisition.Delta_ms, out=np.zeros(len(acquisition)), where=np.asarray(acquisition.Delta_ms > 0)
+    )
+    return np.asarray(np.asarray(de_inf_um2_ms)[..., None] + np.asarray(beta_um2)[..., None] * inverse)
+
+
+def relative_adc(rate_per_ms: ArrayLike, waveform: Waveform) -> FloatArray:
+    """ADC inside a sphere divided by its intrinsic diffusivity.
+
+    Parameters
+    ----------
+    rate_per_ms : (...) array-like
+        D/R², 1/ms, from 0 (free: the result is 1) to infinity (the result is 0).
+    waveform : Waveform
+        Shape of the gradient.
+
+    Returns
+    -------
+    (...) ndarray
+        Between 0 and 1.
+    """
+    rate = np.asarray(rate_per_ms, dtype=float)
+    flat, result = rate.ravel(), np.ones(rate.size)
+    shortest = min(waveform.duration_ms)
+    with np.errstate(divide="ignore"):
+        size = 1.0 / (flat * shortest)  # R²/(Dδ): the number of roots needed grows with it
+    result[np.isinf(flat)] = 0.0
+    lower = 0.0
+    for roots, upper in _ROOT_CLASSES:
+        chosen = np.flatnonzero((size > lower) & (size <= upper) & np.isfinite(flat))
+        step = max(1, _CHUNK // roots)
+        for start in range(0, chosen.size, step):
+            part = chosen[start : start + step]
+            result[part] = _sum_over_roots(flat[part], waveform, roots)
+        lower = upper
+    huge = (size > lower) & np.isfinite(size)
+    if huge.any():
+        result[huge] = _nearly_free(size[huge], waveform, shortest, lower)
+    return np.asarray(result.reshape(rate.shape))
+
+
+def _nearly_free(size: FloatArray, waveform: Waveform, shortest_ms: float, last: float) -> FloatArray:
+    """Continue 1 - ADC/D = c1 size^(-1/2) + c2 size^(-1), the short-time expansion, beyond what roots can do."""
+    known = np.array([last / 4, last])
+    deficit = 1 - relative_adc(1.0 / (known * shortest_ms), waveform)
+    c1, c2 = np.linalg.solve(np.stack([known**-0.5, 1 / known], axis=1), deficit)
+    return np.asarray(1 - c1 * size**-0.5 - c2 / size)
+
+
+def _sum_over_roots(rate: FloatArray, waveform: Waveform, count: int) -> FloatArray:
+    x, tail4, tail6 = _roots_and_tails(count)
+    a = rate[:, None] * x**2
+    if waveform.is_pulse_pair:
+        terms, slope, offset = _pulse_pair_terms(a, waveform)
+    else:
+        terms, slope, offset = _piecewise_terms(a, waveform)
+    total = (terms / (x**6 * (x**2 - 2))).sum(axis=1)
+    # Beyond the last root the exponentials have died: a term is slope * a - offset.
+    total += slope * rate * tail4 - offset * tail6
+    return np.asarray(2 * total / (rate**3 * waveform.weighting))
+
+
+def _pulse_pair_terms(a: FloatArray, waveform: Waveform) -> tuple[FloatArray, float, float]:
+    delta, gap = waveform.duration_ms[0], waveform.gaps_ms[0]
+    u = a * delta
+    # 2u - 3 + 4 exp(-u) - exp(-2u) + (1 - exp(-u))² (1 - exp(-v)): sums of positive parts, so nothing cancels.
+    return _phi(u) + np.expm1(-u) ** 2 * -np.expm1(-a * gap), 2 * delta, 2.0
+
+
+def _phi(u: FloatArray) -> FloatArray:
+    small = u < 0.3
+    direct = 2 * u - 3 + 4 * np.exp(-u) - np.exp(-2 * u)
+    series, power = np.zeros_like(u), np.where(small, u, 0.0)
+    term = -(power**3) / 6
+    for k in range(3, 19):
+        series += term * (4 - 2**k)
+        term = term * -power / (k + 1)
+    return np.asarray(np.where(small, series, direct))
+
+
+def _piecewise_terms(a: FloatArray, waveform: Waveform) -> tuple[FloatArray, float, float]:
+    """Terms for any gradient of constant pieces, in the units of the pulse pair: half of the double integral."""
+    g, tau = waveform.amplitude, waveform.duration_ms
+    terms = np.zeros_like(a)
+    ramps = [np.expm1(-a * duration) for duration in tau]
+    for i, amplitude in enumerate(g):
+        terms += amplitude**2 * _psi(a * tau[i])
+        pause = np.zeros_like(a)
+        for j in range(i + 1, len(g)):
+            pause = pause + (waveform.gaps_ms[j - 1] + (tau[j - 1] if j > i + 1 else 0.0))
+            terms += amplitude * g[j] * ramps[i] * ramps[j] * np.exp(-a * pause)
+    squares = sum(amplitude**2 for amplitude in g)
+    touching = sum(g[i] * g[i + 1] for i, gap in enumerate(waveform.gaps_ms) if gap == 0)
+    slope = sum(amplitude**2 * duration for amplitude, duration in zip(g, tau))
+    return terms, slope, squares - touching
+
+
+def _psi(u: FloatArray) -> FloatArray:
+    """Return u - 1 + exp(-u) without cancellation."""
+    small = u < 0.3
+    power = np.where(small, u, 0.0)
+    series, term = np.zeros_like(u), power**2 / 2
+    for k in range(2, 16):
+        series += term
+        term = term * -power / (k + 1)
+    return np.asarray(np.where(small, series, u + np.expm1(-u)))
+
+
+@lru_cache(maxsize=8)
+def _roots_and_tails(count: int) -> tuple[FloatArray, float, float]:
+    """Return the first roots of j1'(x) = 0, and the sums of 1/(x⁴(x²-2)) and 1/(x⁶(x²-2)) over the others."""
+    x = _all_roots()
+    rest = x[count:][::-1]
+    edge = x[-1] + np.pi / 2  # the sum beyond the last root known, as an integral
+    tail4 = float((1 / (rest**4 * (rest**2 - 2))).sum() + edge**-5 / (5 * np.pi))
+    tail6 = float((1 / (rest**6 * (rest**2 - 2))).sum() + edge**-7 / (7 * np.pi))
+    return x[:count], tail4, tail6
+
+
+@lru_cache(maxsize=1)
+def _all_roots() -> FloatArray:
+    # j1'(x) = 0 is 2x cos x = (2 - x²) sin x, with one root below each multiple of π.
+    n = np.arange(1, _TAIL_ROOTS + 1)
+    x = n * np.pi - 2 / (n * np.pi)
+    for _ in range(6):
+        value = 2 * x * np.cos(x) - (2 - x**2) * np.sin(x)
+        x = x - value / (x**2 * np.cos(x))
+    x[0] = brentq(lambda t: 2 * t * np.cos(t) - (2 - t**2) * np.sin(t), 1.5, 3.0, xtol=1e-15)
+    x.setflags(write=False)
+    return np.asarray(x)

@@ -1,0 +1,223 @@
+"""Fit of a tissue model to the signals of many voxels."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from histomri.arrays import BoolArray, FloatArray
+from histomri.errors import InputError, ProtocolError
+from histomri.fitting.engine import COST, EXIT, N_OUT, NOISES, Engine
+from histomri.fitting.models import STRATEGIES, Model, get_model, get_preset
+from histomri.fitting.normalise import Normalisation
+from histomri.fitting.results import BACKGROUND, FAILED, FitResult, bound_warnings, maps_from
+from histomri.mri import Acquisition
+
+_CHUNK = 50_000
+Noise = Literal["offset-gaussian", "rician", "none"]
+
+
+def fit(
+    signals: ArrayLike,
+    acquisition: Acquisition,
+    model: str | Model = "diff-in",
+    *,
+    sigma: ArrayLike | None = None,
+    bmin_smm2: float | None = None,
+    strategy: str = "whole",
+    s0: ArrayLike | None = None,
+    fv: ArrayLike | None = None,
+    t2t: ArrayLike | None = None,
+    noise: Noise | None = None,
+    preset: str = "mouse-exvivo",
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    bic: Literal["schwarz", "paper"] = "schwarz",
+    progress: Callable[[float], None] | None = None,
+) -> FitResult:
+    """Fit a tissue model to each voxel.
+
+    Parameters
+    ----------
+    signals : (V, M) array-like
+        Raw signals, one row per voxel.
+    acquisition : Acquisition
+        Protocol of the M volumes.
+    model : str or Model
+        Such as "diff-in", or a declaration of one's own.
+    sigma : float or (V,) array-like, optional
+        Noise level, in the units of the signals.
+    bmin_smm2 : float, optional
+        Fit the measurements with b above this; by default the preset's for the strategy.
+    strategy : {"whole", "high-b"}
+        Which of the preset's thresholds.
+    s0, fv, t2t : float or (V,) array-like, optional
+        Signal without diffusion and relaxation, vascular fraction, tissue T2 (ms): signals are then divided by
+        S0 (1 - fV) exp(-TE/T2); otherwise by the mean at b = 0 of the same echo time.
+    noise : {"offset-gaussian", "rician", "none"}, optional
+        The likelihood; by default offset-Gaussian if sigma is given and least squares ("none") if it is not.
+    preset : {"mouse-exvivo", "invivo-3t", "invivo-1.5t"}
+        Bounds and thresholds.
+    bounds : mapping of str to (float, float), optional
+        Bounds that replace the preset's.
+    bic : {"schwarz", "paper"}
+        P ln N - 2 ln λ, or Eq. 15 of the paper, P ln N - ln λ.
+    progress : callable, optional
+        Called with the fraction done.
+
+    Returns
+    -------
+    FitResult
+        Maps of shape (V,). Without fV, F equals fI.
+
+    Raises
+    ------
+    InputError, ProtocolError
+        If what is given does not fit together; voxels that cannot be fitted get exit codes instead.
+
+    Notes
+    -----
+    Objective and models are those of Grussu et al. 2025, doi 10.1038/s43856-025-01246-2: the offset-Gaussian
+    log-likelihood is -½ Σ (m - sqrt(s² + σ²))² / σ² - N/2 ln(2πσ²).
+    """
+    values = np.asarray(signals)
+    declared = get_model(model)
+    noise = _noise(noise, sigma)
+    _check(values, acquisition, strategy)
+    threshold = float(get_preset(preset).bmin_smm2[strategy] if bmin_smm2 is None else bmin_smm2)
+    used = _select(acquisition, threshold, declared)
+    limits = _limits(declared, preset, bounds)
+    normalisation = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t)
+    engine = Engine.build(declared, acquisition.select(used), limits)
+    levels = _sigma(sigma, values.shape[0])
+    parts = []
+    for start in range(0, max(values.shape[0], 1), _CHUNK):
+        part = slice(start, min(start + _CHUNK, values.shape[0]))
+        parts.append(_fit_part(values[part], levels[part], part, normalisation, engine, noise, bic))
+        if progress is not None:
+            progress(part.stop / max(values.shape[0], 1))
+    maps = {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
+    settings: dict[str, Any] = {
+        "preset": preset,
+        "strategy": strategy,
+        "bmin_smm2": threshold,
+        "measurements": int(used.sum()),
+        "bounds": {name: list(pair) for name, pair in limits.items()},
+        "noise": noise,
+        "normalisation": normalisation.description,
+        "bic": bic,
+    }
+    result = FitResult(declared.name, maps, settings)
+    return replace(result, warnings=bound_warnings(result.counts, declared.display_name))
+
+
+def _fit_part(
+    signals: FloatArray, sigma: FloatArray, part: slice, how: Normalisation, engine: Engine, noise: str, bic: str
+) -> dict[str, FloatArray]:
+    raw = signals.astype(np.float64)
+    divisor = how.divisors(raw, part)
+    involved = raw[:, how.involved()]
+    background = np.all(involved == 0, axis=1)
+    if how.s0 is not None:
+        # Maps made elsewhere mark what lies outside their mask with 0 or NaN.
+        background |= ~(how.s0[part] != 0) | np.isnan(how.s0[part])
+    good = _fittable(involved, divisor, sigma, noise) & ~background
+    y = raw[good][:, how.used] / divisor[good]
+    if noise == "rician":
+        positive = np.all(y > 0, axis=1)
+        good[np.flatnonzero(good)[~positive]] = False
+        y = y[positive]
+    levels = sigma[good, None] / divisor[good] if noise != "none" else np.ones_like(y)
+    out = np.full((raw.shape[0], N_OUT), np.nan)
+    out[:, EXIT] = np.where(background, BACKGROUND, FAILED)
+    out[good] = engine.run(y, levels, noise)
+    likelihood = np.full(raw.shape[0], np.nan)
+    likelihood[good] = _log_likelihood(out[good, COST], y, levels, noise)
+    fv = np.zeros(raw.shape[0]) if how.fv is None else how.fv[part]
+    return maps_from(out, engine.model, fv, likelihood, y.shape[1], bic)
+
+
+def _fittable(involved: FloatArray, divisor: FloatArray, sigma: FloatArray, noise: str) -> BoolArray:
+    good = np.all(np.isfinite(involved), axis=1)
+    with np.errstate(invalid="ignore"):
+        good &= np.all(np.isfinite(divisor) & (divisor > 0), axis=1)
+        if noise != "none":
+            good &= np.isfinite(sigma) & (sigma > 0)
+    return np.asarray(good)
+
+
+def _log_likelihood(cost: FloatArray, y: FloatArray, sigma: FloatArray, noise: str) -> FloatArray:
+    n = y.shape[1]
+    if noise == "none":
+        # The noise level that fits best takes the place of the one not given.
+        return np.asarray(-0.5 * n * (np.log(2 * np.pi * np.maximum(cost, 1e-300) / n) + 1))
+    if noise == "rician":
+        return np.asarray(np.log(y / sigma**2).sum(axis=1) - cost)
+    return np.asarray(-cost - np.log(sigma).sum(axis=1) - 0.5 * n * np.log(2 * np.pi))
+
+
+def _noise(noise: Noise | None, sigma: ArrayLike | None) -> Noise:
+    if noise is None:
+        return "none" if sigma is None else "offset-gaussian"
+    if noise not in NOISES:
+        raise InputError(f"there is no noise model {noise!r}", way_out=f"choose among {', '.join(NOISES)}")
+    if noise != "none" and sigma is None:
+        raise InputError(f"the {noise} likelihood needs the noise level", way_out="give sigma, or noise 'none'")
+    return noise
+
+
+def _check(values: Any, acquisition: Acquisition, strategy: str) -> None:
+    if values.ndim != 2 or values.dtype.kind not in "iufb":
+        raise InputError(f"signals must be real numbers of shape (voxels, volumes), not {values.shape}")
+    if values.shape[1] != len(acquisition):
+        raise ProtocolError(f"the signals have {values.shape[1]} volumes, and the protocol has {len(acquisition)}")
+    if strategy not in STRATEGIES:
+        raise InputError(f"there is no strategy {strategy!r}", way_out=f"choose among {', '.join(STRATEGIES)}")
+
+
+def _select(acquisition: Acquisition, threshold: float, model: Model) -> BoolArray:
+    if not np.isfinite(threshold) or threshold < 0:
+        raise InputError(f"the b threshold must be a number of at least 0, not {threshold:g}")
+    used = np.asarray((acquisition.b_smm2 > threshold) & ~acquisition.is_b0)
+    if used.sum() < len(model.parameters):
+        raise ProtocolError(
+            f"only {used.sum()} measurements have b > {threshold:g} s/mm², and {model.display_name} has "
+            f"{len(model.parameters)} parameters",
+            way_out=f"lower the b threshold (the largest b is {acquisition.b_smm2.max():g} s/mm²)",
+        )
+    return used
+
+
+def _limits(
+    model: Model, preset: str, bounds: Mapping[str, tuple[float, float]] | None
+) -> dict[str, tuple[float, float]]:
+    limits = model.bounds(preset)
+    for name, (lower, upper) in (bounds or {}).items():
+        if name not in limits:
+            raise InputError(
+                f"{model.display_name} does not fit {name}", way_out=f"its parameters: {', '.join(limits)}"
+            )
+        least = 0.0 if name in ("fI", "DEinf", "beta") else 1e-3
+        if not (least <= lower < upper < np.inf) or (name == "fI" and upper > 1):
+            raise InputError(
+                f"the bounds of {name} are {lower:g} and {upper:g}, which leaves no room or makes no sense"
+            )
+        limits[name] = (float(lower), float(upper))
+    return limits
+
+
+def _sigma(sigma: ArrayLike | None, voxels: int) -> FloatArray:
+    if sigma is None:
+        return np.ones(voxels)
+    levels = np.asarray(sigma, dtype=float)
+    if levels.ndim == 0:
+        if not (np.isfinite(levels) and levels > 0):
+            raise InputError(
+                f"sigma is {float(levels):g}, and a noise level is above 0",
+                way_out="give sigma in the units of the signal",
+            )
+        return np.full(voxels, float(levels))
+    if levels.shape != (voxels,):
+        raise InputError(f"sigma has shape {levels.shape}, and there are {voxels} voxels")
+    return levels

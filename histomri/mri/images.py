@@ -1,0 +1,173 @@
+"""Diffusion images on disk, read volume by volume, and only the voxels that are wanted."""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel.arrayproxy import ArrayProxy
+
+from histomri.arrays import BoolArray, FloatArray
+from histomri.errors import GeometryError, InputError
+from histomri.maps import open_nifti
+
+_SHIFT = 0.1
+
+
+@dataclass(frozen=True)
+class DwiFile:
+    """A series of diffusion images whose voxels stay on disk until asked for.
+
+    Attributes
+    ----------
+    path : Path
+        The NIfTI file.
+    shape : (4,) tuple of int
+        Voxels along i, j, k, and volumes.
+    affine : (4, 4) ndarray
+        Voxel index to world, RAS+ mm.
+    """
+
+    path: Path
+    shape: tuple[int, int, int, int]
+    affine: FloatArray
+    _image: Any
+
+    def read(self, mask: BoolArray, progress: Callable[[float], None] | None = None) -> FloatArray:
+        """Read the voxels of a mask.
+
+        Parameters
+        ----------
+        mask : (I, J, K) ndarray of bool
+            Voxels wanted.
+        progress : callable, optional
+            Called with the fraction done.
+
+        Returns
+        -------
+        (V, M) float32 ndarray
+            Signals, voxels in the order of ``mask.nonzero()``. Memory is that of the result and of one volume.
+
+        Raises
+        ------
+        InputError
+            If the file is cut short or damaged.
+        """
+        wanted = np.flatnonzero(mask)
+        signals = np.empty((wanted.size, self.shape[3]), dtype=np.float32)
+        try:
+            # Volumes follow each other in the file: with one open handle even a compressed file is read only once.
+            proxy = _sequential(self._image)
+            for volume in range(self.shape[3]):
+                signals[:, volume] = np.asarray(proxy[..., volume], dtype=np.float32).ravel()[wanted]
+                if progress is not None:
+                    progress((volume + 1) / self.shape[3])
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise InputError(
+                f"the voxels cannot be read, the file is cut short or damaged ({error})",
+                path=self.path,
+                way_out="copy it again",
+            ) from error
+        return signals
+
+    def read_mask(self, path: str | Path | None) -> BoolArray:
+        """Read a mask on the same grid, (I, J, K); without a path, every voxel.
+
+        Raises
+        ------
+        InputError
+            If nothing is inside.
+        GeometryError
+            If it lies on another grid.
+        """
+        if path is None:
+            return np.ones(self.shape[:3], dtype=bool)
+        values = self.read_map(path)
+        inside = np.asarray(np.nan_to_num(values, nan=0.0) > 0)
+        if not inside.any():
+            raise InputError("the mask is empty: no voxel is above 0", path=path, way_out="give a mask of the tissue")
+        return inside
+
+    def read_map(self, path: str | Path) -> FloatArray:
+        """Read a map on the same grid, (I, J, K).
+
+        Raises
+        ------
+        GeometryError
+            If its shape or its place in the world differs.
+        """
+        image = open_nifti(path)
+        shape = tuple(image.shape)
+        while len(shape) > 3 and shape[-1] == 1:
+            shape = shape[:-1]
+        shape += (1,) * (3 - len(shape))
+        if shape != self.shape[:3]:
+            raise GeometryError(
+                f"has {_times(image.shape)} voxels, and {self.path.name} has {_times(self.shape[:3])}",
+                path=path,
+                way_out="resample it to the grid of the diffusion images",
+            )
+        off = _farthest_shift(np.asarray(image.affine, dtype=float), self.affine, self.shape[:3])
+        if not off <= _SHIFT * _voxel_mm(self.affine).min():
+            raise GeometryError(
+                f"lies up to {off:.3g} mm from {self.path.name}, though the shapes agree",
+                path=path,
+                way_out="resample it to the grid of the diffusion images, or mend its header",
+            )
+        try:
+            return np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise InputError(
+                f"the voxels cannot be read, the file is cut short or damaged ({error})", path=path
+            ) from error
+
+
+def open_dwi(path: str | Path) -> DwiFile:
+    """Open a series of diffusion images without reading its voxels.
+
+    Raises
+    ------
+    InputError
+        If it is no NIfTI file, or not a series of three-dimensional volumes.
+    GeometryError
+        If its affine cannot be inverted.
+    """
+    image = open_nifti(path)
+    shape = tuple(int(n) for n in image.shape)
+    if len(shape) != 4:
+        raise InputError(
+            f"has {len(shape)} axes ({_times(shape)}), and a 4D series of diffusion images was expected",
+            path=path,
+            way_out="give all volumes in one 4D NIfTI file",
+        )
+    if 0 in shape or image.get_data_dtype().kind not in "iuf":
+        raise InputError("holds no real-valued voxels", path=path, way_out="give magnitude images")
+    affine = np.asarray(image.affine, dtype=float)
+    if not np.all(np.isfinite(affine)) or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        raise GeometryError("the affine cannot be inverted", path=path, way_out="mend the header of the image")
+    return DwiFile(Path(path), (shape[0], shape[1], shape[2], shape[3]), affine, image)
+
+
+def _sequential(image: Any) -> Any:
+    proxy = image.dataobj
+    if not isinstance(proxy, ArrayProxy):
+        return proxy
+    spec = (proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter)
+    return type(proxy)(proxy.file_like, spec, mmap=False, order=proxy.order, keep_file_open=True)
+
+
+def _voxel_mm(affine: FloatArray) -> FloatArray:
+    return np.asarray(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)))
+
+
+def _farthest_shift(one: FloatArray, other: FloatArray, shape: tuple[int, ...]) -> float:
+    """Return the largest distance between the same corner voxel in two worlds, mm."""
+    corners = np.array([[*corner, 1.0] for corner in product(*((0, n - 1) for n in shape))])
+    return float(np.max(np.linalg.norm((corners @ (one - other).T)[:, :3], axis=1)))
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(n) for n in shape)
