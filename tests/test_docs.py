@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from histomri_cli.app import app
 
 from histomri.fitting import predict
 from histomri.mri import Acquisition
+from histomri_cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
 

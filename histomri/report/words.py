@@ -18,7 +18,8 @@ _MODELS = {
     "diff-in-extd": "Diff-in-exTD",
     "diff-in-extd-fast": "Diff-in-exTDFast",
 }
-_NUMBER = re.compile(r"(?<![\w.,-])(?:\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)(?![\w.-]*\w|,\d)")  # numbers, not parts of names
+# Numbers, with their thousands, but not parts of names.
+_NUMBER = re.compile(r"(?<![\w.,-])(?:\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)(?![\w.-]*\w|,\d)")
 STRATEGIES = {"whole": "all measurements", "high-b": "high b only"}
 EXPANSION = (
     "QuPath outlines a cell by widening its nucleus by a fixed distance (5 µm unless changed), stopping at its "

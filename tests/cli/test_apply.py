@@ -6,11 +6,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import typer
-from histomri_cli.apply import apply
-from histomri_cli.common import HistomriGroup
 from typer.testing import CliRunner
 
 from histomri.registration import Transform
+from histomri_cli.apply import apply
+from histomri_cli.common import HistomriGroup
 
 # A quarter turn counter-clockwise, then a shift: (x, y, z) -> (1 - y, 2 + x, 3 + z).
 QUARTER = np.array([[0.0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]])

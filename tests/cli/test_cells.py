@@ -2,11 +2,11 @@
 
 import pytest
 import typer
-from histomri_cli.cells import cells
-from histomri_cli.common import HistomriGroup
 from typer.testing import CliRunner
 
 from histomri.cells import CellTable
+from histomri_cli.cells import cells
+from histomri_cli.common import HistomriGroup
 
 app = typer.Typer(cls=HistomriGroup)
 app.command()(cells)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import typer
-from histomri_cli.app import app
-from histomri_cli.common import HistomriGroup, announce
 from typer.testing import CliRunner
 
 from histomri.errors import InputError
 from histomri.study.stages import StageResult
+from histomri_cli.app import app
+from histomri_cli.common import HistomriGroup, announce
 
 
 def test_every_file_is_named_and_sidecars_of_many_maps_only_once(capsys):

@@ -4,14 +4,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import typer
-from histomri_cli.common import HistomriGroup
-from histomri_cli.dki import dki
-from histomri_cli.fit import fit
 from typer.testing import CliRunner
 
 from histomri.fitting import predict
 from histomri.maps import parse_map_name, read_sidecar
 from histomri.mri import Acquisition
+from histomri_cli.common import HistomriGroup
+from histomri_cli.dki import dki
+from histomri_cli.fit import fit
 
 AFFINE = np.array([[-0.386, 0, 0, 10], [0, 0.386, 0, -20], [0, 0, 2.216, 3], [0, 0, 0, 1.0]])
 SHAPE = (7, 9, 2)

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
-from histomri_cli.common import HistomriGroup
-from histomri_cli.pair import pair
 from typer.testing import CliRunner
 
 from histomri.maps import map_name, write_map
 from histomri.registration import Transform
+from histomri_cli.common import HistomriGroup
+from histomri_cli.pair import pair
 
 SLIDE = np.array([[0, -0.4, 0, 0], [-0.4, 0, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.0]])
 MRI = np.diag([0.4, 0.4, 2.0, 1.0])

@@ -4,12 +4,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import typer
-from histomri_cli.common import HistomriGroup
-from histomri_cli.patches import patches
 from typer.testing import CliRunner
 
 from histomri.cells import CellMetadata, CellTable
 from histomri.patches import PatchMaps
+from histomri_cli.common import HistomriGroup
+from histomri_cli.patches import patches
 
 app = typer.Typer(cls=HistomriGroup)
 app.command()(patches)

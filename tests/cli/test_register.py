@@ -6,11 +6,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import typer
-from histomri_cli.common import HistomriGroup
-from histomri_cli.register import register
 from typer.testing import CliRunner
 
 from histomri.registration import Transform
+from histomri_cli.common import HistomriGroup
+from histomri_cli.register import register
 
 # Section world (RAS): x and y of the slide run against those of the world. A quarter turn and a shift lead to the MRI.
 TRUTH = np.array([[0, -1.148, 0, 12], [1.148, 0, 0, -5], [0, 0, 1, 20], [0, 0, 0, 1.0]])

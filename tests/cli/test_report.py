@@ -2,11 +2,11 @@
 
 import pytest
 import typer
-from histomri_cli.common import HistomriGroup
-from histomri_cli.report import report
 from typer.testing import CliRunner
 
 from histomri.files import write_json
+from histomri_cli.common import HistomriGroup
+from histomri_cli.report import report
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
+from typer.testing import CliRunner
+
 from histomri_cli.common import HistomriGroup
 from histomri_cli.score import score
-from typer.testing import CliRunner
 
 KEYS = ["model", "strategy", "n", "TCS", "TCS_ci", "r_vCS", "r_F", "HFC_mean", "HFC_wins", "BIC_share", "p_best"]
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from histomri_cli.app import app
 from typer.testing import CliRunner
+
+from histomri_cli.app import app
 
 
 @dataclass(frozen=True)

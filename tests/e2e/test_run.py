@@ -5,8 +5,9 @@ import json
 import shutil
 
 import pytest
-from histomri_cli.app import app
 from typer.testing import CliRunner
+
+from histomri_cli.app import app
 
 
 def run(*arguments: object):

@@ -23,7 +23,7 @@ def scatter(rng: np.random.Generator, spacing_um: float) -> tuple[np.ndarray, np
 @pytest.mark.parametrize("spacing_um", [15.0, 22.0, 40.0])
 def test_outline_follows_the_tissue_within_a_pixel(rng, spacing_um):
     outline = tissue_outline(*scatter(rng, spacing_um))
-    truth = shapely.transform(SHAPE, lambda corners: corners + [12_000, 800])
+    truth = shapely.transform(SHAPE, lambda corners: corners + np.array([12_000, 800]))
     pixel = 2.5 * spacing_um
     # A pixel counts as tissue when it holds one cell, so the outline may be a pixel too far out all along the border.
     wrong = outline.symmetric_difference(truth).area

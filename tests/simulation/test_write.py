@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
-from histomri_cli.simulate import simulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -19,6 +18,7 @@ from histomri.maps import Image, read_sidecar
 from histomri.registration import Transform, read_landmarks
 from histomri.simulation import compare_with_truth, default_acquisition, simulate_liver, write_study
 from histomri.simulation.qupath import write_qupath_tsv
+from histomri_cli.simulate import simulate
 
 IDS = ("control1", "infiltrated1", "necrotic1")
 PARAMS = ("F", "vCS", "CD", "D0I", "DEinf", "beta", "tissueFraction")

@@ -37,5 +37,5 @@ def test_dask_gives_what_one_process_gives():
 
 def test_an_address_without_a_scheduler_is_told():
     pytest.importorskip("distributed", reason="Dask is an optional extra and not installed")
-    with pytest.raises(InputError, match="no Dask scheduler answers at 'tcp://127.0.0.1:1'"):
+    with pytest.raises(InputError, match=r"no Dask scheduler answers at 'tcp://127\.0\.0\.1:1'"):
         list(run_tasks(operator.abs, [1], dask="tcp://127.0.0.1:1"))

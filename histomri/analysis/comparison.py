@@ -1,0 +1,315 @@
+"""Does one model agree better with histology than another? Paired tests, as both are measured on the same samples."""
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.special import ndtr, stdtr
+
+from histomri.analysis.bootstrap import bca_interval, resampling_weights, weighted_correlation
+from histomri.analysis.correlation import constant, fisher_interval, pearson
+from histomri.analysis.multiple import Adjustment, adjust_p
+from histomri.analysis.ranking import FEWEST_FOR_BOOTSTRAP, rank_models
+from histomri.analysis.scores import PAIRED, require_columns, require_one_row_each
+from histomri.arrays import FloatArray
+
+COMPARISON_KEYS = (
+    "model_a",
+    "strategy_a",
+    "model_b",
+    "strategy_b",
+    "quantity",
+    "test",
+    "n",
+    "value_a",
+    "value_b",
+    "difference",
+    "ci_low",
+    "ci_high",
+    "statistic",
+    "df",
+    "p",
+    "q",
+    "note",
+)
+
+
+@dataclass(frozen=True)
+class DependentTest:
+    """A test of two correlations of the same samples.
+
+    Attributes
+    ----------
+    difference : float
+        First minus second correlation.
+    statistic, p : float
+        Student's t or normal z, and the two-sided p; NaN if undefined.
+    df : float
+        Degrees of freedom; infinite for z.
+    ci : (float, float) or None
+        Interval of the difference.
+    """
+
+    difference: float
+    statistic: float
+    df: float
+    p: float
+    ci: tuple[float, float] | None
+
+
+def williams_test(x1: ArrayLike, x2: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> DependentTest:
+    """Compare r(x1, y) with r(x2, y) by Williams' t, which Steiger (1980) recommends for correlations that share y.
+
+    Parameters
+    ----------
+    x1, x2, y : (N,) array-like
+        Complete values of the same samples.
+    confidence : float
+        Of the interval (Zou 2007, doi 10.1037/1082-989X.12.4.399).
+
+    Returns
+    -------
+    DependentTest
+        t with N - 3 degrees of freedom (doi 10.1037/0033-2909.87.2.245); undefined for N < 4, a constant, or x1 and x2
+        that are the same up to scale.
+    """
+    first, second, common = (np.asarray(values, dtype=float) for values in (x1, x2, y))
+    n = common.size
+    if n < 4 or any(constant(values) for values in (first, second, common)):
+        return DependentTest(math.nan, math.nan, math.nan, math.nan, None)
+    r1, r2, r12 = pearson(first, common), pearson(second, common), pearson(first, second)
+    determinant = 1.0 - r1**2 - r2**2 - r12**2 + 2.0 * r1 * r2 * r12
+    spread = 2.0 * determinant * (n - 1) / (n - 3) + 0.25 * (r1 + r2) ** 2 * (1.0 - r12) ** 3
+    ci = _zou(first, common, second, common, confidence)
+    if r12 > 1.0 - 1e-12 or not spread > 0:
+        return DependentTest(r1 - r2, math.nan, n - 3, math.nan, ci)
+    t = (r1 - r2) * math.sqrt((n - 1) * (1.0 + r12) / spread)
+    return DependentTest(r1 - r2, t, n - 3, float(2.0 * stdtr(n - 3, -abs(t))), ci)
+
+
+def steiger_test(
+    x1: ArrayLike, y1: ArrayLike, x2: ArrayLike, y2: ArrayLike, *, confidence: float = 0.95
+) -> DependentTest:
+    """Compare r(x1, y1) with r(x2, y2), measured on the same samples, by Steiger's z.
+
+    Fisher's z of both, with their covariance from the average correlation (Steiger 1980, doi
+    10.1037/0033-2909.87.2.245, equations 14 and 15). The pairs may share a variable.
+
+    Parameters
+    ----------
+    x1, y1, x2, y2 : (N,) array-like
+        Complete values of the same samples.
+    confidence : float
+        Of the interval (Zou 2007).
+
+    Returns
+    -------
+    DependentTest
+        Undefined for N < 4, a constant, a perfect correlation, or two pairs that are the same.
+    """
+    a, b, c, d = (np.asarray(values, dtype=float) for values in (x1, y1, x2, y2))
+    n = a.size
+    if n < 4 or any(constant(values) for values in (a, b, c, d)):
+        return DependentTest(math.nan, math.nan, math.nan, math.nan, None)
+    r1, r2 = pearson(a, b), pearson(c, d)
+    ci = _zou(a, b, c, d, confidence)
+    mean = 0.5 * (r1 + r2)
+    if max(abs(r1), abs(r2)) >= 1.0:
+        return DependentTest(r1 - r2, math.nan, math.inf, math.nan, ci)
+    shared = _covariance(mean, mean, pearson(a, c), pearson(a, d), pearson(b, c), pearson(b, d)) / (1.0 - mean**2) ** 2
+    if not shared < 1.0 - 1e-12:
+        return DependentTest(r1 - r2, math.nan, math.inf, math.nan, ci)
+    z = (math.atanh(r1) - math.atanh(r2)) * math.sqrt((n - 3) / (2.0 - 2.0 * shared))
+    return DependentTest(r1 - r2, z, math.inf, float(2.0 * ndtr(-abs(z))), ci)
+
+
+def compare_models(
+    table: pd.DataFrame,
+    *,
+    n_boot: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    adjustment: Adjustment = "holm",
+) -> pd.DataFrame:
+    """Test every model x strategy against every other on the samples that both have.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per sample x model x strategy; columns sample, model, strategy and `PAIRED`.
+    n_boot, seed : int
+        Resamples of the samples, for TCS.
+    confidence : float
+        Of the intervals of the differences.
+    adjustment : {"holm", "bh", "bonferroni"}
+        Of q, over all pairs of one quantity and test.
+
+    Returns
+    -------
+    DataFrame
+        Columns `COMPARISON_KEYS`; per pair the correlations of vCS and F (Williams' t if both share the histology, and
+        Steiger's z), TCS (paired bootstrap; p is the smallest level at which the percentile interval leaves out zero)
+        and HFC (Wilcoxon's signed ranks and paired t; lower HFC is better). NaN, with a note, where one is undefined.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or a sample x model x strategy comes twice.
+    """
+    require_columns(table, ("sample", "model", "strategy", *PAIRED))
+    require_one_row_each(table)
+    parts = {
+        key: part.set_index("sample")[list(PAIRED)].astype(float).dropna()
+        for key, part in table.groupby(["model", "strategy"], sort=False)
+    }
+    rows: list[dict[str, Any]] = []
+    for (name_a, a), (name_b, b) in combinations(parts.items(), 2):
+        common = sorted(set(a.index) & set(b.index), key=str)
+        head = dict(zip(COMPARISON_KEYS, (*name_a, *name_b)))
+        first, second = a.loc[common].to_numpy().T, b.loc[common].to_numpy().T
+        for row in _tests(first, second, n_boot, seed, confidence):
+            rows.append({**head, "n": len(common), **row})
+    result = pd.DataFrame(rows, columns=list(COMPARISON_KEYS))
+    for _, positions in result.groupby(["quantity", "test"]).groups.items():
+        result.loc[positions, "q"] = adjust_p(result.loc[positions, "p"].astype(float), adjustment)
+    return result
+
+
+def rank_by(
+    table: pd.DataFrame, column: str = "scanner", *, n_boot: int = 2000, seed: int = 0
+) -> dict[str, list[dict[str, Any]]]:
+    """Rank the models within each scanner (or group), as `rank_models` does for all samples together.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As for `rank_models`, with the column.
+    column : str
+        What to split by; rows with an empty label are left out.
+    n_boot, seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict
+        Label -> ranking; empty if there are fewer than two labels.
+    """
+    if column not in table:
+        return {}
+    labels = table[column].fillna("").astype(str)
+    names = [name for name in dict.fromkeys(labels) if name]
+    if len(names) < 2:
+        return {}
+    return {name: rank_models(table[labels == name], n_boot=n_boot, seed=seed) for name in names}
+
+
+def _tests(first: FloatArray, second: FloatArray, n_boot: int, seed: int, confidence: float) -> list[dict[str, Any]]:
+    """Return the rows of one pair of models; the arrays hold vCS_mri, vCS_histo, F_mri, F_histo of the samples."""
+    rows = []
+    for name, start in (("vCS", 0), ("F", 2)):
+        x1, y1, x2, y2 = *first[start : start + 2], *second[start : start + 2]
+        values = {"quantity": name, "value_a": _r(x1, y1), "value_b": _r(x2, y2)}
+        if np.array_equal(y1, y2):
+            rows.append({**values, "test": "williams", **_of(williams_test(x1, x2, y1, confidence=confidence))})
+        rows.append({**values, "test": "steiger", **_of(steiger_test(x1, y1, x2, y2, confidence=confidence))})
+    return [*rows, _compare_tcs(first, second, n_boot, seed, confidence), *_compare_hfc(first, second, confidence)]
+
+
+def _of(test: DependentTest) -> dict[str, Any]:
+    low, high = test.ci or (math.nan, math.nan)
+    undefined = math.isnan(test.p)
+    return {
+        "difference": test.difference,
+        "ci_low": low,
+        "ci_high": high,
+        "statistic": test.statistic,
+        "df": test.df,
+        "p": test.p,
+        "note": "too few samples, a constant, or both models give the same values" if undefined else "",
+    }
+
+
+def _compare_tcs(first: FloatArray, second: FloatArray, n_boot: int, seed: int, confidence: float) -> dict[str, Any]:
+    a, b = (_r(*values[:2]) + _r(*values[2:]) for values in (first, second))
+    n = first.shape[1]
+    row = {"quantity": "TCS", "test": "bootstrap", "value_a": a, "value_b": b, "difference": a - b, "note": ""}
+    if n < FEWEST_FOR_BOOTSTRAP or not math.isfinite(a - b):
+        return {**row, "note": "too few samples for a bootstrap, or an undefined TCS"}
+    weights = resampling_weights(n, n_boot, seed)
+    drawn = _tcs(weights, first) - _tcs(weights, second)
+    left_out = 1.0 - np.eye(n)
+    ci = bca_interval(a - b, drawn, _tcs(left_out, first) - _tcs(left_out, second), confidence)
+    if ci is None or np.ptp(drawn[np.isfinite(drawn)]) < 1e-12:
+        return {**row, "note": "both models give the same values, or too few distinct samples"}
+    usable = drawn[np.isfinite(drawn)]
+    # One resample is added on either side, so that p is never below what this many resamples can tell.
+    tail = (1.0 + min(np.sum(usable <= 0), np.sum(usable >= 0))) / (1.0 + usable.size)
+    return {**row, "ci_low": ci[0], "ci_high": ci[1], "p": min(1.0, 2.0 * float(tail))}
+
+
+def _compare_hfc(first: FloatArray, second: FloatArray, confidence: float) -> list[dict[str, Any]]:
+    from scipy.stats import ttest_rel, wilcoxon
+
+    a, b = (_hfc(values) for values in (first, second))
+    known = np.isfinite(a) & np.isfinite(b)
+    a, b = a[known], b[known]
+    row = {"quantity": "HFC", "n": int(known.sum())}
+    if a.size < 3 or constant(a - b):
+        note = "fewer than 3 samples, or the same difference in all of them"
+        return [{**row, "test": test, "note": note} for test in ("wilcoxon", "paired t")]
+    row |= {"value_a": a.mean(), "value_b": b.mean(), "difference": np.mean(a - b), "note": ""}
+    t, ranks = ttest_rel(a, b), wilcoxon(a, b)
+    low, high = t.confidence_interval(confidence)
+    return [
+        {**row, "test": "wilcoxon", "statistic": float(ranks.statistic), "p": float(ranks.pvalue)},
+        {
+            **row,
+            "test": "paired t",
+            "statistic": float(t.statistic),
+            "df": float(t.df),
+            "p": float(t.pvalue),
+            "ci_low": float(low),
+            "ci_high": float(high),
+        },
+    ]
+
+
+def _hfc(values: FloatArray) -> FloatArray:
+    size, size_histo, fraction, fraction_histo = values
+    size_histo, fraction_histo = (np.where(truth > 0, truth, np.nan) for truth in (size_histo, fraction_histo))
+    return np.asarray(np.abs(size - size_histo) / size_histo + np.abs(fraction - fraction_histo) / fraction_histo)
+
+
+def _tcs(weights: FloatArray, values: FloatArray) -> FloatArray:
+    return weighted_correlation(weights, values[0], values[1]) + weighted_correlation(weights, values[2], values[3])
+
+
+def _r(x: FloatArray, y: FloatArray) -> float:
+    return math.nan if x.size < 3 or constant(x) or constant(y) else pearson(x, y)
+
+
+def _covariance(r_ab: float, r_cd: float, r_ac: float, r_ad: float, r_bc: float, r_bd: float) -> float:
+    """Return N times the covariance of r(a, b) and r(c, d) of normal values (Pearson & Filon 1898)."""
+    return 0.5 * (
+        (r_ac - r_ab * r_bc) * (r_bd - r_bc * r_cd)
+        + (r_ad - r_ac * r_cd) * (r_bc - r_ab * r_ac)
+        + (r_ac - r_ad * r_cd) * (r_bd - r_ab * r_ad)
+        + (r_ad - r_ab * r_bd) * (r_bc - r_bd * r_cd)
+    )
+
+
+def _zou(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, confidence: float) -> tuple[float, float] | None:
+    """Return the interval of r(a, b) - r(c, d) from the intervals of both and their correlation."""
+    r1, r2 = pearson(a, b), pearson(c, d)
+    if max(abs(r1), abs(r2)) >= 1.0:
+        return None
+    covariance = _covariance(r1, r2, pearson(a, c), pearson(a, d), pearson(b, c), pearson(b, d))
+    shared = covariance / ((1.0 - r1**2) * (1.0 - r2**2))
+    (low1, high1), (low2, high2) = (fisher_interval(r, a.size, confidence) for r in (r1, r2))
+    below = (r1 - low1) ** 2 + (high2 - r2) ** 2 - 2.0 * shared * (r1 - low1) * (high2 - r2)
+    above = (high1 - r1) ** 2 + (r2 - low2) ** 2 - 2.0 * shared * (high1 - r1) * (r2 - low2)
+    return (r1 - r2 - math.sqrt(max(below, 0.0)), r1 - r2 + math.sqrt(max(above, 0.0)))

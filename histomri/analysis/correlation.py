@@ -1,0 +1,140 @@
+"""Correlation with p-value and confidence interval."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtri, stdtr
+from scipy.stats import rankdata
+
+from histomri.arrays import FloatArray
+from histomri.errors import InputError
+
+Kind = Literal["pearson", "spearman"]
+# Variation below this share of the size of the values is rounding, and a correlation with it is noise.
+_ROUNDING = 1e-13
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A correlation and how sure it is.
+
+    Attributes
+    ----------
+    r, p : float
+        Coefficient and two-sided p-value against no correlation; NaN if undefined.
+    n : int
+        Pairs used: both values finite.
+    ci : (float, float) or None
+        Confidence interval; None where it cannot be had.
+    n_missing : int
+        Pairs left out because a value is missing.
+    note : str
+        Why r or ci is missing, empty otherwise.
+    """
+
+    r: float
+    p: float
+    n: int
+    ci: tuple[float, float] | None
+    n_missing: int = 0
+    note: str = ""
+
+
+def correlate(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    kind: Kind = "pearson",
+    confidence: float = 0.95,
+    interval: Literal["fisher", "bootstrap"] = "fisher",
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> Correlation:
+    """Correlate two series of values, leaving out pairs with a missing value.
+
+    Parameters
+    ----------
+    x, y : (N,) array-like
+        Values; NaN is missing.
+    kind : {"pearson", "spearman"}
+        Linear or rank correlation.
+    confidence : float
+        Of the interval.
+    interval : {"fisher", "bootstrap"}
+        Fisher's z (for Spearman with the variance of Bonett & Wright 2000, doi 10.1007/BF02294183), or the
+        bias-corrected and accelerated bootstrap over pairs. Neither exists for N = 3.
+    n_boot, seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    Correlation
+        r is NaN, with a note, for fewer than 3 pairs or a constant series.
+
+    Raises
+    ------
+    InputError
+        If the series differ in length, or an option is unknown.
+    """
+    first, second = np.asarray(x, dtype=float).ravel(), np.asarray(y, dtype=float).ravel()
+    if first.shape != second.shape:
+        raise InputError(f"two series of {first.size} and {second.size} values cannot be correlated")
+    if kind not in ("pearson", "spearman") or interval not in ("fisher", "bootstrap"):
+        raise InputError(f"unknown correlation: {kind} with a {interval} interval")
+    if not 0 < confidence < 1:
+        raise InputError(f"a confidence of {confidence} lies outside 0 to 1", way_out="use 0.95")
+    both = np.isfinite(first) & np.isfinite(second)
+    n, missing = int(both.sum()), int(both.size - both.sum())
+    first, second = first[both], second[both]
+    if n < 3:
+        return Correlation(math.nan, math.nan, n, None, missing, f"{n} pairs are too few for a correlation")
+    if constant(first) or constant(second):
+        return Correlation(math.nan, math.nan, n, None, missing, "one side is constant")
+    if kind == "spearman":
+        first, second = rankdata(first), rankdata(second)
+    r = pearson(first, second)
+    p = p_value(r, n)
+    if n == 3:
+        return Correlation(r, p, n, None, missing, "three pairs give no confidence interval")
+    if interval == "fisher":
+        return Correlation(r, p, n, fisher_interval(r, n, confidence, kind), missing)
+    from histomri.analysis.bootstrap import bca_interval, resampling_weights, weighted_correlation
+
+    weights = resampling_weights(n, n_boot, seed)
+    drawn = weighted_correlation(weights, first, second)
+    without_one = weighted_correlation(1.0 - np.eye(n), first, second)
+    ci = bca_interval(r, drawn, without_one, confidence)
+    return Correlation(r, p, n, ci, missing, "" if ci else "too few distinct pairs for a bootstrap")
+
+
+def constant(values: FloatArray) -> bool:
+    """Tell whether the values do not vary beyond rounding."""
+    return bool(np.ptp(values) <= _ROUNDING * np.abs(values).max()) if values.size else True
+
+
+def pearson(x: FloatArray, y: FloatArray) -> float:
+    """Return Pearson's r of two finite, varying series."""
+    dx, dy = x - x.mean(), y - y.mean()
+    dx, dy = dx / np.linalg.norm(dx), dy / np.linalg.norm(dy)
+    return float(np.clip(dx @ dy, -1.0, 1.0))
+
+
+def p_value(r: float, n: int) -> float:
+    """Return the two-sided p of r against zero, from Student's t with n - 2 degrees of freedom."""
+    if abs(r) >= 1.0:
+        return 0.0
+    t = abs(r) * math.sqrt((n - 2) / ((1.0 - r) * (1.0 + r)))
+    return float(2.0 * stdtr(n - 2, -t))
+
+
+def fisher_interval(r: float, n: int, confidence: float = 0.95, kind: Kind = "pearson") -> tuple[float, float]:
+    """Return the confidence interval of r by Fisher's z transform, for n > 3."""
+    if abs(r) >= 1.0:
+        return (r, r)
+    spread = math.sqrt((1.0 + (r * r / 2.0 if kind == "spearman" else 0.0)) / (n - 3))
+    half = float(ndtri(0.5 + confidence / 2.0)) * spread
+    z = math.atanh(r)
+    return (math.tanh(z - half), math.tanh(z + half))

@@ -1,0 +1,263 @@
+"""Differences between groups: tests and effect sizes with intervals."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.special import gammaln, ndtri, stdtr, stdtrit
+
+from histomri.analysis.correlation import constant
+from histomri.analysis.multiple import Adjustment, adjust_p
+from histomri.analysis.scores import require_columns
+from histomri.arrays import FloatArray
+from histomri.errors import InputError
+
+
+@dataclass(frozen=True)
+class GroupDifference:
+    """Group a against group b; NaN where a group has fewer than two values or nothing varies, with a note.
+
+    Attributes
+    ----------
+    difference, difference_low, difference_high : float
+        Of means, with Welch's interval.
+    t_welch, df_welch, p_welch, t_student, p_student : float
+        Unequal and equal variances; two-sided.
+    u, p_mann_whitney : float
+        U of group a; exact for small groups without ties.
+    cohen_d, hedges_g : float
+        Difference in pooled standard deviations, and without the bias of few cases; intervals from the noncentral t.
+    cliff_delta : float
+        P(a > b) - P(a < b), with the interval of Feng & Cliff (2004).
+    """
+
+    n_a: int
+    n_b: int
+    mean_a: float = math.nan
+    mean_b: float = math.nan
+    sd_a: float = math.nan
+    sd_b: float = math.nan
+    median_a: float = math.nan
+    median_b: float = math.nan
+    difference: float = math.nan
+    difference_low: float = math.nan
+    difference_high: float = math.nan
+    t_welch: float = math.nan
+    df_welch: float = math.nan
+    p_welch: float = math.nan
+    t_student: float = math.nan
+    df_student: float = math.nan
+    p_student: float = math.nan
+    u: float = math.nan
+    p_mann_whitney: float = math.nan
+    cohen_d: float = math.nan
+    cohen_d_low: float = math.nan
+    cohen_d_high: float = math.nan
+    hedges_g: float = math.nan
+    hedges_g_low: float = math.nan
+    hedges_g_high: float = math.nan
+    cliff_delta: float = math.nan
+    cliff_delta_low: float = math.nan
+    cliff_delta_high: float = math.nan
+    note: str = ""
+
+
+def compare_two(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> GroupDifference:
+    """Compare two independent groups of values; missing values are left out.
+
+    Parameters
+    ----------
+    a, b : array-like
+        Values of the groups.
+    confidence : float
+        Of all intervals.
+    """
+    first, second = (values[np.isfinite(values)] for values in (np.asarray(v, dtype=float).ravel() for v in (a, b)))
+    n_a, n_b = first.size, second.size
+    if min(n_a, n_b) < 2:
+        return GroupDifference(n_a, n_b, note="a group has fewer than two values")
+    if constant(np.concatenate([first, second])):
+        return GroupDifference(n_a, n_b, note="all values are the same")
+    delta, delta_low, delta_high = cliff_delta(first, second, confidence=confidence)
+    u, p_ranks = _mann_whitney(first, second)
+    means, medians = (first.mean(), second.mean()), (np.median(first), np.median(second))
+    sd_a, sd_b = first.std(ddof=1), second.std(ddof=1)
+    ranks = {
+        "mean_a": means[0],
+        "mean_b": means[1],
+        "sd_a": sd_a,
+        "sd_b": sd_b,
+        "median_a": medians[0],
+        "median_b": medians[1],
+        "difference": means[0] - means[1],
+        "u": u,
+        "p_mann_whitney": p_ranks,
+        "cliff_delta": delta,
+        "cliff_delta_low": delta_low,
+        "cliff_delta_high": delta_high,
+    }
+    if constant(first) and constant(second):
+        found: dict[str, Any] = {name: float(value) for name, value in ranks.items()}
+        return GroupDifference(n_a, n_b, **found, note="no variation within either group: only ranks are compared")
+    moments = _by_moments(means[0] - means[1], sd_a**2, sd_b**2, n_a, n_b, confidence)
+    everything: dict[str, Any] = {name: float(value) for name, value in {**ranks, **moments}.items()}
+    return GroupDifference(n_a, n_b, **everything)
+
+
+def _by_moments(
+    difference: float, var_a: float, var_b: float, n_a: int, n_b: int, confidence: float
+) -> dict[str, float]:
+    """Return both t-tests and the standardised differences."""
+    squared_a, squared_b = var_a / n_a, var_b / n_b
+    se = math.sqrt(squared_a + squared_b)
+    df_welch = (squared_a + squared_b) ** 2 / (squared_a**2 / (n_a - 1) + squared_b**2 / (n_b - 1))
+    df = n_a + n_b - 2
+    pooled = math.sqrt(((n_a - 1) * var_a + (n_b - 1) * var_b) / df)
+    size = math.sqrt(1.0 / n_a + 1.0 / n_b)
+    t = difference / (pooled * size)
+    half = float(stdtrit(df_welch, 0.5 + confidence / 2.0)) * se
+    low, high = (limit * size for limit in noncentral_t_limits(t, df, confidence))
+    correction = hedges_correction(df)
+    d = difference / pooled
+    return {
+        "difference_low": difference - half,
+        "difference_high": difference + half,
+        "t_welch": difference / se,
+        "df_welch": df_welch,
+        "p_welch": 2.0 * stdtr(df_welch, -abs(difference / se)),
+        "t_student": t,
+        "df_student": df,
+        "p_student": 2.0 * stdtr(df, -abs(t)),
+        "cohen_d": d,
+        "cohen_d_low": low,
+        "cohen_d_high": high,
+        "hedges_g": d * correction,
+        "hedges_g_low": low * correction,
+        "hedges_g_high": high * correction,
+    }
+
+
+def compare_groups(
+    table: pd.DataFrame,
+    columns: Sequence[str],
+    by: str = "group",
+    *,
+    confidence: float = 0.95,
+    adjustment: Adjustment = "bh",
+) -> pd.DataFrame:
+    """Compare every pair of groups in every column.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per case.
+    columns : sequence of str
+        Columns of numbers.
+    by : str
+        Column with the labels; cases with an empty label are left out.
+    confidence : float
+        Of the intervals.
+    adjustment : {"bh", "holm", "bonferroni"}
+        Of q_welch, q_student and q_mann_whitney, over all rows.
+
+    Returns
+    -------
+    DataFrame
+        column, group_a, group_b, then the fields of `GroupDifference`, each p followed by its q.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two groups, or a group has no value in any of the columns.
+    """
+    require_columns(table, (by, *columns))
+    labels = table[by].fillna("").astype(str).str.strip()
+    names = sorted(set(labels) - {""})
+    if len(names) < 2:
+        there = f"only '{names[0]}'" if names else "none"
+        raise InputError(f"column '{by}' has to name at least two groups; there is {there}")
+    for name in names:
+        if not table.loc[labels == name, list(columns)].notna().any(axis=None):
+            raise InputError(f"group '{name}' has no value in {', '.join(columns)}")
+    rows = [
+        {
+            "column": column,
+            "group_a": one,
+            "group_b": other,
+            **asdict(
+                compare_two(table.loc[labels == one, column], table.loc[labels == other, column], confidence=confidence)
+            ),
+        }
+        for column in columns
+        for one, other in combinations(names, 2)
+    ]
+    result = pd.DataFrame(rows)
+    for test in ("welch", "student", "mann_whitney"):
+        place = int(result.columns.get_loc(f"p_{test}")) + 1
+        result.insert(place, f"q_{test}", adjust_p(result[f"p_{test}"], adjustment))
+    return result
+
+
+def hedges_correction(df: float) -> float:
+    """Return the factor that makes Cohen's d unbiased (Hedges 1981, doi 10.3102/10769986006002107), exactly."""
+    return math.exp(gammaln(df / 2.0) - gammaln((df - 1.0) / 2.0)) / math.sqrt(df / 2.0) if df > 1 else math.nan
+
+
+def noncentral_t_limits(t: float, df: float, confidence: float) -> tuple[float, float]:
+    """Return the noncentralities for which the observed t lies at the upper and the lower tail."""
+    from scipy.optimize import brentq
+    from scipy.stats import nct
+
+    def limit(level: float) -> float:
+        # Standard deviation of t about its noncentrality, generously.
+        reach = 10.0 * math.sqrt(1.0 + t * t / (2.0 * df)) + 5.0
+        return float(brentq(lambda delta: nct.cdf(t, df, delta) - level, t - reach, t + reach, xtol=1e-13, rtol=1e-14))
+
+    return limit(0.5 + confidence / 2.0), limit(0.5 - confidence / 2.0)
+
+
+def cliff_delta(a: FloatArray, b: FloatArray, *, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Return Cliff's delta and its interval (Feng & Cliff 2004, doi 10.22237/jmasm/1099267560).
+
+    Parameters
+    ----------
+    a, b : ndarray
+        Finite values of two groups, at least two each.
+    confidence : float
+        Of the interval, which is asymmetric and stays within -1 to 1.
+    """
+    n_a, n_b = a.size, b.size
+    above_a, ties_a = _dominance(a, b)
+    above_b, _ = _dominance(b, a)
+    delta = float(above_a.mean())
+    z = float(ndtri(0.5 + confidence / 2.0))
+    if abs(delta) >= 1.0:
+        smaller = min(n_a, n_b)
+        bound = (smaller - z * z) / (smaller + z * z)
+        return (delta, max(bound, -1.0), 1.0) if delta > 0 else (delta, -1.0, min(-bound, 1.0))
+    between = n_b**2 * ((above_a - delta) ** 2).sum() + n_a**2 * ((above_b + delta) ** 2).sum()
+    inside = (n_a * n_b - ties_a.sum()) - n_a * n_b * delta**2
+    variance = (between - inside) / (n_a * n_b * (n_a - 1) * (n_b - 1))
+    variance = max(float(variance), (1.0 - delta**2) / (n_a * n_b - 1))
+    half = z * math.sqrt(variance * ((1.0 - delta**2) ** 2 + z * z * variance))
+    scale = 1.0 - delta**2 + z * z * variance
+    return delta, max((delta - delta**3 - half) / scale, -1.0), min((delta - delta**3 + half) / scale, 1.0)
+
+
+def _dominance(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return for each a the mean sign of a - b over all b, and the number of b equal to it."""
+    ordered = np.sort(b)
+    below, up_to = np.searchsorted(ordered, a, "left"), np.searchsorted(ordered, a, "right")
+    return (below - (b.size - up_to)) / b.size, (up_to - below).astype(float)
+
+
+def _mann_whitney(a: FloatArray, b: FloatArray) -> tuple[float, float]:
+    from scipy.stats import mannwhitneyu
+
+    found = mannwhitneyu(a, b, alternative="two-sided", method="auto")
+    return float(found.statistic), float(found.pvalue)

@@ -1,0 +1,303 @@
+"""ComBat: take the effect of the scanner out of the metrics, and keep what the covariates explain."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from histomri.arrays import BoolArray, FloatArray
+from histomri.errors import InputError
+
+_ROUNDING = 1e-10
+_CONVERGED = 1e-13
+_ITERATIONS = 10_000
+
+
+@dataclass(frozen=True)
+class Harmonised:
+    """Metrics without the effect of the batch.
+
+    Attributes
+    ----------
+    values : DataFrame
+        Harmonised metrics, rows and columns as given; missing stays missing.
+    effects : DataFrame
+        One row per batch and metric: n, shift and scale as estimated (gamma_hat, delta_hat) and as applied (gamma_star,
+        delta_star), in units of the residual standard deviation and variance of the metric.
+    warnings : tuple of str
+        Confounding of batch and covariates, small batches.
+    """
+
+    values: pd.DataFrame
+    effects: pd.DataFrame
+    warnings: tuple[str, ...]
+
+
+def combat(
+    values: pd.DataFrame,
+    batch: ArrayLike,
+    *,
+    covariates: pd.DataFrame | None = None,
+    reference: str | None = None,
+    empirical_bayes: bool = True,
+    mean_only: bool = False,
+) -> Harmonised:
+    """Harmonise metrics between batches (scanners, sites).
+
+    Johnson, Li & Rabinovic 2007 (doi 10.1093/biostatistics/kxj037), for imaging Fortin et al. 2017 (doi
+    10.1016/j.neuroimage.2017.08.047): location and scale of each metric in each batch, shrunk towards the batch's mean
+    over metrics by parametric empirical Bayes, after the effects of covariates are set aside.
+
+    Parameters
+    ----------
+    values : DataFrame
+        (cases, metrics); NaN is missing.
+    batch : (cases,) array-like
+        Labels.
+    covariates : DataFrame, optional
+        Effects to keep: columns of numbers, or of text (one level each). None missing.
+    reference : str, optional
+        Batch that stays as it is, and to which the others are brought; without it, to the mean of all.
+    empirical_bayes : bool
+        Shrink the estimates; needs at least two metrics.
+    mean_only : bool
+        Correct the shift and not the scale.
+
+    Raises
+    ------
+    InputError
+        If there is one batch only, a batch has fewer than two values of a metric, a metric does not vary, or batch and
+        covariates cannot be told apart.
+    """
+    data = values.to_numpy(dtype=float)
+    labels = np.asarray(batch).astype(str)
+    names = sorted(set(labels))
+    _check(values, labels, names, reference, empirical_bayes)
+    extra, extra_names = _covariate_columns(covariates, len(labels))
+    member = np.stack([labels == name for name in names], axis=1)
+    design = np.column_stack([member.astype(float), extra])
+    _check_rank(design, extra_names)
+    anchor = names.index(reference) if reference is not None else None
+    standard, mean, spread = _standardise(data, design, member, anchor, list(values.columns))
+    gamma_hat, delta_hat = _batch_moments(standard, member, mean_only, names, list(values.columns))
+    gamma, delta = gamma_hat.copy(), delta_hat.copy()
+    if empirical_bayes:
+        for position in range(len(names)):
+            if position != anchor:
+                inside = standard[member[:, position]]
+                gamma[position], delta[position] = shrink(
+                    inside, gamma_hat[position], delta_hat[position], mean_only=mean_only
+                )
+    if anchor is not None:
+        gamma[anchor], delta[anchor] = 0.0, 1.0
+    which = member.argmax(axis=1)
+    adjusted = (standard - gamma[which]) / np.sqrt(delta[which]) * spread + mean
+    if anchor is not None:
+        adjusted[member[:, anchor]] = data[member[:, anchor]]
+    effects = _effects(names, list(values.columns), data, member, (gamma_hat, delta_hat, gamma, delta))
+    warnings = [*_small(names, member), *_confounding_warnings(labels, covariates)]
+    return Harmonised(pd.DataFrame(adjusted, values.index, values.columns), effects, tuple(warnings))
+
+
+def shrink(
+    standard: FloatArray, gamma_hat: FloatArray, delta_hat: FloatArray, *, mean_only: bool = False
+) -> tuple[FloatArray, FloatArray]:
+    """Return posterior shifts and scales of one batch, from priors fitted to all metrics by their moments.
+
+    Parameters
+    ----------
+    standard : (n, F) ndarray
+        Standardised values of the batch; NaN is missing.
+    gamma_hat, delta_hat : (F,) ndarray
+        Estimated shifts and scales.
+    mean_only : bool
+        Keep the scales at 1.
+
+    Returns
+    -------
+    gamma, delta : (F,) ndarray
+    """
+    n = np.isfinite(standard).sum(axis=0)
+    centre, width = gamma_hat.mean(), gamma_hat.var(ddof=1)
+    if mean_only:
+        return (n * width * gamma_hat + centre) / (n * width + 1.0), np.ones_like(delta_hat)
+    m, s2 = delta_hat.mean(), delta_hat.var(ddof=1)
+    # All scales equal: the prior is a point, and every posterior scale is that point.
+    certain = s2 <= _ROUNDING * m**2
+    shape, rate = (np.inf, np.inf) if certain else ((2.0 * s2 + m**2) / s2, (m * s2 + m**3) / s2)
+    gamma, delta = gamma_hat.copy(), delta_hat.copy()
+    for _ in range(_ITERATIONS):
+        before_gamma, before_delta = gamma, delta
+        gamma = (n * width * gamma_hat + delta * centre) / (n * width + delta)
+        squares = np.nansum((standard - gamma) ** 2, axis=0)
+        delta = np.full_like(delta, m) if certain else (0.5 * squares + rate) / (n / 2.0 + shape - 1.0)
+        change = max(np.abs(gamma - before_gamma).max(), np.abs(delta / before_delta - 1.0).max())
+        if change < _CONVERGED:
+            return gamma, delta
+    raise InputError("the shrinkage of ComBat does not settle", way_out="switch empirical Bayes off")
+
+
+def cramers_v(one: ArrayLike, other: ArrayLike) -> float:
+    """Return Cramér's V of two labels: 0 for independent ones, 1 if one follows from the other; NaN for one level."""
+    counts = pd.crosstab(np.asarray(one), np.asarray(other)).to_numpy(dtype=float)
+    if min(counts.shape) < 2:
+        return float("nan")
+    expected = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0) / counts.sum()
+    chi2 = ((counts - expected) ** 2 / expected).sum()
+    return float(np.sqrt(chi2 / counts.sum() / (min(counts.shape) - 1)))
+
+
+def confounding(batch: ArrayLike, label: ArrayLike, name: str = "group", threshold: float = 0.5) -> str | None:
+    """Say whether a label and the batch can hardly be told apart.
+
+    Parameters
+    ----------
+    batch, label : (N,) array-like
+        Labels of the same cases.
+    name : str
+        What the label is, for the text.
+    threshold : float
+        Of Cramér's V.
+
+    Returns
+    -------
+    str or None
+        A warning if V reaches the threshold, or a label occurs in one batch only.
+    """
+    batches, labels = np.asarray(batch).astype(str), np.asarray(label).astype(str)
+    v = cramers_v(batches, labels)
+    single = [value for value in sorted(set(labels)) if len(set(batches[labels == value])) == 1]
+    if np.isfinite(v) and v >= threshold:
+        return f"batch and {name} are confounded (Cramér's V = {v:.2f}): part of what differs cannot be told apart"
+    if np.isfinite(v) and single:
+        return f"{name} '{single[0]}' occurs in one batch only: its effect rests on the model, not on data"
+    return None
+
+
+def _check(values: pd.DataFrame, labels: np.ndarray, names: list[str], reference: str | None, shrinks: bool) -> None:
+    if len(labels) != len(values):
+        raise InputError(f"{len(labels)} batch labels for {len(values)} cases")
+    if len(names) < 2:
+        raise InputError("there is only one batch; nothing to harmonise")
+    if reference is not None and reference not in names:
+        raise InputError(f"there is no batch '{reference}'", way_out=f"there is {', '.join(names)}")
+    if shrinks and values.shape[1] < 2:
+        raise InputError(
+            "empirical Bayes learns from several metrics, and there is one", way_out="switch it off (--no-eb)"
+        )
+    for column in values:
+        for name in names:
+            n = int(values.loc[labels == name, column].notna().sum())
+            if n < 2:
+                raise InputError(f"batch '{name}' has {n} values of '{column}'; at least 2 are needed")
+
+
+def _covariate_columns(covariates: pd.DataFrame | None, n: int) -> tuple[FloatArray, list[str]]:
+    if covariates is None or not covariates.shape[1]:
+        return np.zeros((n, 0)), []
+    columns, names = [], []
+    for name in covariates:
+        column = covariates[name]
+        if len(column) != n:
+            raise InputError(f"{len(column)} values of covariate '{name}' for {n} cases")
+        missing = column.isna() | column.astype(str).str.strip().eq("")
+        if missing.any():
+            raise InputError(
+                f"covariate '{name}' is missing in {int(missing.sum())} cases", way_out="fill or drop them"
+            )
+        if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+            centred = column.to_numpy(dtype=float) - float(column.mean())
+            columns.append(centred / (centred.std() or 1.0))
+            names.append(str(name))
+        else:
+            levels = sorted(set(column.astype(str)))[1:]
+            columns += [column.astype(str).eq(level).to_numpy(dtype=float) for level in levels]
+            names += [f"{name}={level}" for level in levels]
+    return np.column_stack(columns) if columns else np.zeros((n, 0)), names
+
+
+def _check_rank(design: FloatArray, names: list[str]) -> None:
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        raise InputError(
+            f"batch and covariates ({', '.join(names)}) cannot be told apart: one follows from the others",
+            way_out="leave a covariate out, or do not harmonise these batches",
+        )
+    if len(design) <= design.shape[1]:
+        raise InputError(f"{len(design)} cases are too few for {design.shape[1]} effects of batches and covariates")
+
+
+def _standardise(
+    data: FloatArray, design: FloatArray, member: BoolArray, anchor: int | None, names: list[str]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return residual-standardised values (effects of batch kept), the mean of each case, and the residual spread."""
+    n_batches = member.shape[1]
+    standard, mean, spread = np.full_like(data, np.nan), np.full_like(data, np.nan), np.empty(data.shape[1])
+    for position, column in enumerate(data.T):
+        known = np.isfinite(column)
+        if np.linalg.matrix_rank(design[known]) < design.shape[1]:
+            raise InputError(f"'{names[position]}': the cases with a value cannot tell batches and covariates apart")
+        coefficients = np.linalg.lstsq(design[known], column[known], rcond=None)[0]
+        residual = column - design @ coefficients
+        if anchor is not None:
+            general, judged = coefficients[anchor], known & member[:, anchor]
+        else:
+            shares = member[known].mean(axis=0)
+            general, judged = shares @ coefficients[:n_batches], known
+        variance = float(np.mean(residual[judged] ** 2))
+        if variance <= (_ROUNDING * np.abs(column[known]).max()) ** 2:
+            raise InputError(f"'{names[position]}' does not vary beyond batch and covariates; it cannot be harmonised")
+        spread[position] = np.sqrt(variance)
+        mean[:, position] = general + design[:, n_batches:] @ coefficients[n_batches:]
+        standard[:, position] = (column - mean[:, position]) / spread[position]
+    return standard, mean, spread
+
+
+def _batch_moments(
+    standard: FloatArray, member: BoolArray, mean_only: bool, batches: list[str], names: list[str]
+) -> tuple[FloatArray, FloatArray]:
+    gamma = np.stack([np.nanmean(standard[inside], axis=0) for inside in member.T])
+    delta = np.stack([np.nanvar(standard[inside], axis=0, ddof=1) for inside in member.T])
+    if mean_only:
+        return gamma, np.ones_like(delta)
+    if (delta <= _ROUNDING**2).any():
+        b, f = np.argwhere(delta <= _ROUNDING**2)[0]
+        raise InputError(f"'{names[f]}' has the same value throughout batch '{batches[b]}'; its scale is unknown")
+    return gamma, delta
+
+
+def _effects(
+    batches: list[str], names: list[str], data: FloatArray, member: BoolArray, estimates: tuple[FloatArray, ...]
+) -> pd.DataFrame:
+    rows = []
+    for b, name in enumerate(batches):
+        for f, metric in enumerate(names):
+            n = int(np.isfinite(data[member[:, b], f]).sum())
+            found = dict(zip(("gamma_hat", "delta_hat", "gamma_star", "delta_star"), (e[b, f] for e in estimates)))
+            rows.append({"batch": name, "metric": metric, "n": n, **found})
+    return pd.DataFrame(rows)
+
+
+def _small(names: list[str], member: BoolArray) -> list[str]:
+    sizes = member.sum(axis=0)
+    return [f"batch '{name}' has {size} cases only" for name, size in zip(names, sizes) if size < 5]
+
+
+def _confounding_warnings(labels: np.ndarray, covariates: pd.DataFrame | None) -> list[str]:
+    texts = []
+    for name in covariates if covariates is not None else ():
+        column = covariates[name]  # type: ignore[index]
+        if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+            share = _explained(labels, column.to_numpy(dtype=float))
+            text = f"batch explains {share:.0%} of the variance of covariate '{name}'" if share >= 0.5 else None
+        else:
+            text = confounding(labels, column, f"covariate '{name}'")
+        texts += [text] if text else []
+    return texts
+
+
+def _explained(labels: np.ndarray, values: FloatArray) -> float:
+    """Return the share of variance that lies between the labels."""
+    means = pd.Series(values).groupby(labels).transform("mean").to_numpy()
+    total = float(values.var())
+    return float(means.var() / total) if total > 0 else 0.0

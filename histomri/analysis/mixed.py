@@ -1,0 +1,269 @@
+"""Voxels within samples: repeated-measures correlation and the random-intercept model."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize_scalar
+from scipy.special import stdtr
+
+from histomri.analysis.correlation import constant
+from histomri.analysis.spatial import r_interval, r_test
+from histomri.arrays import FloatArray, IntArray
+from histomri.errors import InputError
+
+
+@dataclass(frozen=True)
+class RepeatedCorrelation:
+    """The correlation within samples, common to all of them.
+
+    Attributes
+    ----------
+    r, p : float
+        Coefficient and two-sided p.
+    df : float
+        Degrees of freedom of p: N - k - 1, or fewer if the voxels of a sample resemble their neighbours.
+    n, n_samples : int
+        Values and samples used.
+    ci : (float, float) or None
+        Confidence interval.
+    note : str
+        Why something is missing.
+    """
+
+    r: float
+    p: float
+    df: float
+    n: int
+    n_samples: int
+    ci: tuple[float, float] | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class MixedModel:
+    """A linear model with a random intercept per sample, fitted by restricted maximum likelihood.
+
+    Attributes
+    ----------
+    coefficients, standard_errors : (P,) ndarray
+        Fixed effects, in the order of the design.
+    variance_within, variance_between : float
+        Of the residual, and of the random intercept.
+    icc : float
+        Share of the variance between samples.
+    log_likelihood : float
+        Restricted log-likelihood.
+    n, n_samples : int
+        Values and samples.
+    """
+
+    coefficients: FloatArray
+    standard_errors: FloatArray
+    variance_within: float
+    variance_between: float
+    icc: float
+    log_likelihood: float
+    n: int
+    n_samples: int
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A slope with its standard error, degrees of freedom, two-sided p and number of samples."""
+
+    slope: float
+    se: float
+    df: float
+    p: float
+
+
+def repeated_correlation(
+    x: ArrayLike,
+    y: ArrayLike,
+    sample: ArrayLike,
+    *,
+    n_eff: ArrayLike | None = None,
+    confidence: float = 0.95,
+) -> RepeatedCorrelation:
+    """Correlate within samples: the repeated-measures correlation (Bakdash & Marusich 2017).
+
+    The analysis of covariance with one slope and an intercept per sample, doi 10.3389/fpsyg.2017.00456.
+
+    Parameters
+    ----------
+    x, y : (N,) array-like
+        Values; pairs with a missing value are left out.
+    sample : (N,) array-like
+        What belongs together.
+    n_eff : (k,) array-like, optional
+        Effective numbers of voxels of the samples, in the sorted order of their labels (`effective_sample_size`). The
+        variance of r is then the one of independent samples with that many values each.
+    confidence : float
+        Of the interval.
+
+    Returns
+    -------
+    RepeatedCorrelation
+    """
+    first, second, labels, names = _complete(x, y, sample)
+    n, k = first.size, len(names)
+    dx, dy = first - _means(first, labels)[labels], second - _means(second, labels)[labels]
+    sxx, syy = np.bincount(labels, dx * dx), np.bincount(labels, dy * dy)
+    if n - k - 1 < 1 or constant(first) or constant(second) or not (sxx.sum() > 0 and syy.sum() > 0):
+        note = "fewer than two values per sample, or no variation within samples"
+        return RepeatedCorrelation(math.nan, math.nan, math.nan, n, k, None, note)
+    r = float(np.clip((dx @ dy) / math.sqrt(sxx.sum() * syy.sum()), -1.0, 1.0))
+    df: float = n - k - 1
+    if n_eff is not None:
+        sizes = np.asarray(n_eff, dtype=float)
+        if sizes.shape != (k,):
+            raise InputError(f"{sizes.size} effective numbers for {k} samples")
+        if not (sizes > 1).all():
+            note = "a sample has no effective number of voxels"
+            return RepeatedCorrelation(r, math.nan, math.nan, n, k, None, note)
+        # r is a weighted mean of the samples' covariances; each has variance sxx syy / (n_eff - 1) without correlation.
+        variance = float((sxx * syy / (sizes - 1.0)).sum() / (sxx.sum() * syy.sum()))
+        df = min(1.0 / variance - 1.0, df)
+    if not df > 0:
+        return RepeatedCorrelation(r, math.nan, df, n, k, None, "no degree of freedom is left")
+    return RepeatedCorrelation(r, r_test(r, df), df, n, k, r_interval(r, df + 2.0, confidence))
+
+
+def random_intercept(design: ArrayLike, y: ArrayLike, sample: ArrayLike) -> MixedModel:
+    """Fit y = design @ b + u[sample] + e by restricted maximum likelihood.
+
+    The likelihood is profiled over the ratio of the two variances, so that a million voxels need only sums per sample.
+
+    Parameters
+    ----------
+    design : (N, P) array-like
+        Fixed effects, the constant included; finite, of full rank.
+    y : (N,) array-like
+        Values, finite.
+    sample : (N,) array-like
+        Labels of the random intercepts.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two samples, not more values than coefficients, or the design is not of full rank.
+    """
+    matrix, values = np.asarray(design, dtype=float), np.asarray(y, dtype=float)
+    names, labels = np.unique(np.asarray(sample), return_inverse=True)
+    n, k, p = values.size, len(names), matrix.shape[1]
+    if k < 2 or n <= p + k - 1:
+        raise InputError(f"{n} values of {k} samples are too few for a random intercept per sample")
+    scale = np.sqrt((matrix**2).mean(axis=0))
+    if not scale.all() or np.linalg.matrix_rank(matrix / scale) < p:
+        raise InputError("a predictor is constant, or a sum of others")
+    profile = _Profile(matrix / scale, values, labels, k)
+
+    def loss(share: float) -> float:
+        return -profile.at(share / (1.0 - share))[0]
+
+    # The share of variance between samples lies in [0, 1); a grid first, because the likelihood may have two maxima.
+    grid = np.r_[0.0, np.geomspace(1e-6, 0.5, 40), 1.0 - np.geomspace(0.45, 1e-8, 40)]
+    best = int(np.argmin([loss(share) for share in grid]))
+    low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-12})
+    share = float(found.x) if found.fun < loss(grid[best]) else float(grid[best])
+    ratio = share / (1.0 - share)
+    likelihood, coefficients, covariance, within = profile.at(ratio)
+    return MixedModel(
+        coefficients / scale,
+        np.sqrt(within * np.diag(covariance)) / scale,
+        within,
+        ratio * within,
+        share,
+        likelihood - float(np.log(scale).sum()),
+        n,
+        k,
+    )
+
+
+class _Profile:
+    """Restricted likelihood as a function of the ratio of variances (between / within)."""
+
+    def __init__(self, design: FloatArray, y: FloatArray, labels: IntArray, k: int) -> None:
+        everything = np.column_stack([design, y])
+        self.n, self.p = design.shape
+        self.sizes = np.bincount(labels, minlength=k).astype(float)
+        self.sums = np.stack([np.bincount(labels, column, minlength=k) for column in everything.T], axis=1)
+        # Within-sample products are centred first: X'X minus sums would cancel for values far from zero.
+        centred = everything - (self.sums / self.sizes[:, None])[labels]
+        self.within = centred.T @ centred
+
+    def at(self, ratio: float) -> tuple[float, FloatArray, FloatArray, float]:
+        """Return restricted log-likelihood, coefficients, their covariance / variance within, variance within."""
+        weights = 1.0 / (self.sizes * (1.0 + self.sizes * ratio))
+        products = self.within + (self.sums * weights[:, None]).T @ self.sums
+        p = self.p
+        covariance = np.linalg.inv(products[:p, :p])
+        coefficients = covariance @ products[:p, p]
+        residual = self.sums[:, p] - self.sums[:, :p] @ coefficients
+        inside = np.r_[-coefficients, 1.0]
+        squares = float(inside @ self.within @ inside + residual @ (weights * residual))
+        within = squares / (self.n - p)
+        logdet = float(np.log1p(self.sizes * ratio).sum()) - float(np.linalg.slogdet(covariance)[1])
+        likelihood = -0.5 * ((self.n - p) * (math.log(2.0 * math.pi * within) + 1.0) + logdet)
+        return likelihood, coefficients, covariance, within
+
+
+def within_between(
+    x: ArrayLike, y: ArrayLike, sample: ArrayLike, *, df_within: float | None = None
+) -> tuple[Effect, Effect, MixedModel]:
+    """Separate the slope of y on x within samples from the one between samples' means.
+
+    The random-intercept model y ~ (x - mean of the sample) + mean of the sample (Mundlak 1978): a voxel-wise relation
+    may differ from the relation between samples, and one slope for both would mix them.
+
+    Parameters
+    ----------
+    x, y : (N,) array-like
+        Values; pairs with a missing value are left out.
+    sample : (N,) array-like
+        What belongs together; at least three samples.
+    df_within : float, optional
+        Degrees of freedom left within samples when neighbours resemble each other (`RepeatedCorrelation.df`); the
+        standard error grows accordingly.
+
+    Returns
+    -------
+    within, between : Effect
+        Slopes; the one between has k - 2 degrees of freedom.
+    model : MixedModel
+        Coefficients in the order constant, within, between.
+    """
+    first, second, labels, names = _complete(x, y, sample)
+    if len(names) < 3:
+        raise InputError(f"{len(names)} samples are too few to tell their means apart", way_out="at least 3 are needed")
+    means = _means(first, labels)[labels]
+    model = random_intercept(np.column_stack([np.ones_like(first), first - means, means]), second, labels)
+    residual = model.n - model.n_samples - 1
+    df = residual if df_within is None else min(df_within, residual)
+    inflation = math.sqrt(residual / df) if df > 0 else math.nan
+    within = _effect(model.coefficients[1], model.standard_errors[1] * inflation, df)
+    between = _effect(model.coefficients[2], model.standard_errors[2], model.n_samples - 2)
+    return within, between, model
+
+
+def _effect(slope: float, se: float, df: float) -> Effect:
+    usable = df > 0 and se > 0
+    p = float(2.0 * stdtr(df, -abs(slope / se))) if usable else math.nan
+    return Effect(float(slope), float(se), float(df), p)
+
+
+def _complete(x: ArrayLike, y: ArrayLike, sample: ArrayLike) -> tuple[FloatArray, FloatArray, IntArray, FloatArray]:
+    first, second = np.asarray(x, dtype=float).ravel(), np.asarray(y, dtype=float).ravel()
+    labels = np.asarray(sample)
+    if not first.size == second.size == labels.size:
+        raise InputError(f"{first.size} and {second.size} values, and {labels.size} labels")
+    both = np.isfinite(first) & np.isfinite(second)
+    names, codes = np.unique(labels[both], return_inverse=True)
+    return first[both], second[both], codes, names
+
+
+def _means(values: FloatArray, labels: IntArray) -> FloatArray:
+    return np.asarray(np.bincount(labels, values) / np.bincount(labels))

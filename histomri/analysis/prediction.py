@@ -1,0 +1,296 @@
+"""Predict a value, such as tumour volume, from a polynomial of two metrics; judged on cases that were not used."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from histomri.analysis.bootstrap import bca_interval, resampling_weights, weighted_correlation
+from histomri.analysis.correlation import constant, correlate
+from histomri.arrays import FloatArray, IntArray
+from histomri.errors import InputError
+
+# Powers of x and y. "printed" is equation 17 of Grussu et al. 2025 (doi 10.1038/s43856-025-01246-2), which lacks x, y
+# and y³; "cubic" is the full polynomial.
+BASES: Mapping[str, tuple[tuple[int, int], ...]] = {
+    "cubic": tuple((i, total - i) for total in range(4) for i in range(total, -1, -1)),
+    "printed": ((0, 0), (0, 2), (1, 2), (1, 1), (2, 1), (2, 0), (3, 0)),
+}
+_GRID = 25
+_LARGEST_CONDITION = 1e12
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A cross-validated prediction.
+
+    Attributes
+    ----------
+    r, p : float
+        Pearson's r of all out-of-fold predictions with the truth, and its p.
+    ci : (float, float) or None
+        Bootstrap interval of r over cases (or groups), with the predictions as they are.
+    fold_r : (K,) ndarray
+        r within each fold; NaN for fewer than three cases.
+    predicted, fold : (N,) ndarray
+        Out-of-fold prediction and fold of every case; NaN and -1 where a value is missing.
+    coefficients : DataFrame
+        power_x, power_y, coefficient of the fit to all cases (in the units of x and y).
+    surface : DataFrame
+        x, y, predicted, low, high, inside: the fit to all cases on a grid, its bootstrap band, and whether the point
+        lies within the convex hull of the cases.
+    n, n_missing, n_groups : int
+        Cases used, cases left out, groups kept together.
+    warnings : tuple of str
+        Few cases, resamples that could not be fitted.
+    """
+
+    r: float
+    p: float
+    ci: tuple[float, float] | None
+    fold_r: FloatArray
+    predicted: FloatArray
+    fold: IntArray
+    coefficients: pd.DataFrame
+    surface: pd.DataFrame
+    n: int
+    n_missing: int
+    n_groups: int
+    warnings: tuple[str, ...]
+
+
+def polynomial(x: ArrayLike, y: ArrayLike, basis: str = "cubic") -> FloatArray:
+    """Return the terms of a polynomial basis.
+
+    Parameters
+    ----------
+    x, y : (N,) array-like
+        Two metrics.
+    basis : {"cubic", "printed"}
+        Ten terms up to the third degree, or the seven printed in equation 17.
+
+    Returns
+    -------
+    (N, P) ndarray
+        In the order of `BASES`.
+    """
+    if basis not in BASES:
+        raise InputError(f"unknown basis '{basis}'", way_out=f"use {' or '.join(BASES)}")
+    first, second = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    return np.stack([first**i * second**j for i, j in BASES[basis]], axis=-1)
+
+
+def assign_folds(groups: ArrayLike, folds: int, seed: int) -> IntArray:
+    """Deal groups to folds at random, the largest first, each to the fold with the fewest cases.
+
+    Parameters
+    ----------
+    groups : (N,) array-like
+        Label of each case; cases with the same label go to the same fold.
+    folds : int
+        How many, at least 2.
+    seed : int
+        Of the order of groups of the same size.
+
+    Returns
+    -------
+    (N,) ndarray of int
+    """
+    names, codes, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    if not 2 <= folds <= len(names):
+        raise InputError(f"{len(names)} groups of cases cannot be split into {folds} folds", way_out="use fewer folds")
+    shuffled = np.random.default_rng(seed).permutation(len(names))
+    order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
+    filled = np.zeros(folds, dtype=int)
+    fold_of = np.empty(len(names), dtype=int)
+    for group in order:
+        fold_of[group] = int(np.argmin(filled))
+        filled[fold_of[group]] += sizes[group]
+    return np.asarray(fold_of[codes])
+
+
+def cross_validated_prediction(
+    x: ArrayLike,
+    y: ArrayLike,
+    target: ArrayLike,
+    *,
+    basis: str = "cubic",
+    folds: int = 5,
+    groups: ArrayLike | None = None,
+    seed: int = 0,
+    n_boot: int = 1000,
+    confidence: float = 0.95,
+) -> Prediction:
+    """Predict a target from a polynomial of two metrics by least squares, with k-fold cross-validation.
+
+    Parameters
+    ----------
+    x, y : (N,) array-like
+        Metrics, such as D0I and vCS.
+    target : (N,) array-like
+        What to predict, such as log10 of the volume. Cases with a missing value are left out.
+    basis : {"cubic", "printed"}
+        As in `polynomial`.
+    folds : int
+        Number of folds.
+    groups : (N,) array-like, optional
+        Cases that stay together, such as tumours of one patient; folds and resamples are then drawn of groups.
+    seed : int
+        Of folds and resamples.
+    n_boot : int
+        Resamples of the bootstrap.
+    confidence : float
+        Of the intervals.
+
+    Raises
+    ------
+    InputError
+        If a series is constant, there are too few cases or groups, or the terms cannot be told apart.
+    """
+    if n_boot < 100:
+        raise InputError(f"{n_boot} resamples are too few for an interval", way_out="use 1000")
+    columns = np.stack([np.asarray(values, dtype=float).ravel() for values in (x, y, target)])
+    used = np.isfinite(columns).all(axis=0)
+    labels = np.arange(used.size) if groups is None else np.asarray(groups)
+    first, second, truth = columns[:, used]
+    names, codes = np.unique(labels[used], return_inverse=True)
+    terms = _checked_terms(first, second, truth, basis)
+    fold = assign_folds(codes, folds, seed)
+    predicted = _out_of_fold(terms, truth, fold)
+    overall = correlate(predicted, truth)
+    fold_r = np.array([correlate(predicted[fold == k], truth[fold == k]).r for k in range(folds)])
+    weights = resampling_weights(len(names), n_boot, seed)[:, codes]
+    without_one = (1.0 - np.eye(len(names)))[:, codes]
+    ci = bca_interval(
+        overall.r,
+        weighted_correlation(weights, predicted, truth),
+        weighted_correlation(without_one, predicted, truth),
+        confidence,
+    )
+    surface, failed = _surface(first, second, truth, basis, weights, confidence)
+    warnings = _warnings(len(truth), terms.shape[1], failed, n_boot)
+    powers = np.array(BASES[basis])
+    coefficients = np.linalg.lstsq(terms / _scale(terms), truth, rcond=None)[0] / _scale(terms)
+    return Prediction(
+        overall.r,
+        overall.p,
+        ci,
+        fold_r,
+        _spread(predicted, used, np.nan),
+        _spread(fold, used, -1),
+        pd.DataFrame({"power_x": powers[:, 0], "power_y": powers[:, 1], "coefficient": coefficients}),
+        surface,
+        len(truth),
+        int((~used).sum()),
+        len(names),
+        warnings,
+    )
+
+
+def _checked_terms(x: FloatArray, y: FloatArray, truth: FloatArray, basis: str) -> FloatArray:
+    terms = polynomial(x, y, basis)
+    n, p = terms.shape
+    if n < p + 3:
+        raise InputError(f"{n} complete cases are too few for a polynomial of {p} terms", way_out="use basis 'printed'")
+    for name, values in (("first metric", x), ("second metric", y), ("target", truth)):
+        if constant(values):
+            raise InputError(f"the {name} is constant; nothing can be predicted")
+    return terms
+
+
+def _scale(terms: FloatArray) -> FloatArray:
+    # Only scaled, never centred: a basis without all lower terms would span other functions after a shift.
+    return np.asarray(np.sqrt((terms**2).mean(axis=0)))
+
+
+def _out_of_fold(terms: FloatArray, truth: FloatArray, fold: IntArray) -> FloatArray:
+    scaled = terms / _scale(terms)
+    predicted = np.empty_like(truth)
+    for k in range(fold.max() + 1):
+        test = fold == k
+        # Orthogonal on the training cases, so that nearly collinear powers lose no digits in the predictions.
+        orthogonal, triangle = np.linalg.qr(scaled[~test])
+        if len(orthogonal) < scaled.shape[1] or np.linalg.cond(triangle) > _LARGEST_CONDITION:
+            raise InputError(
+                f"fold {k + 1}: the other folds cannot determine the {scaled.shape[1]} terms of the polynomial",
+                way_out="use fewer folds, or basis 'printed'",
+            )
+        predicted[test] = scaled[test] @ np.linalg.solve(triangle, orthogonal.T @ truth[~test])
+    return predicted
+
+
+def _surface(
+    x: FloatArray, y: FloatArray, truth: FloatArray, basis: str, weights: FloatArray, confidence: float
+) -> tuple[pd.DataFrame, int]:
+    """Return fit and band on a grid, and how many resamples could not be fitted."""
+    from scipy.spatial import Delaunay, QhullError
+
+    terms = polynomial(x, y, basis)
+    scale = _scale(terms)
+    orthogonal, triangle = np.linalg.qr(terms / scale)
+    across, along = np.meshgrid(*[np.linspace(v.min(), v.max(), _GRID) for v in (x, y)], indexing="ij")
+    points = np.column_stack([across.ravel(), along.ravel()])
+    grid = np.linalg.solve(triangle.T, (polynomial(points[:, 0], points[:, 1], basis) / scale).T).T
+    normal = np.einsum("bn,np,nq->bpq", weights, orthogonal, orthogonal, optimize=True)
+    right = (weights * truth) @ orthogonal
+    usable = np.linalg.cond(normal) < _LARGEST_CONDITION
+    drawn = np.linalg.solve(normal[usable], right[usable][..., None])[..., 0] @ grid.T
+    edges = np.array([0.5 - confidence / 2.0, 0.5 + confidence / 2.0])
+    low, high = np.quantile(drawn, edges, axis=0) if len(drawn) else np.full((2, len(grid)), np.nan)
+    try:
+        hull = Delaunay(np.column_stack([x, y]) / [np.ptp(x), np.ptp(y)])
+        inside = hull.find_simplex(points / [np.ptp(x), np.ptp(y)]) >= 0
+    except QhullError as error:
+        raise InputError("the two metrics lie on one line; a polynomial of both cannot be fitted") from error
+    frame = pd.DataFrame(
+        {
+            "x": points[:, 0],
+            "y": points[:, 1],
+            "predicted": grid @ (orthogonal.T @ truth),
+            "low": low,
+            "high": high,
+            "inside": inside,
+        }
+    )
+    return frame, int((~usable).sum())
+
+
+def _warnings(n: int, terms: int, failed: int, n_boot: int) -> tuple[str, ...]:
+    texts = []
+    if n < 10 * terms:
+        texts.append(f"{n} cases for a polynomial of {terms} terms, fewer than 10 for each")
+    if failed:
+        texts.append(f"{failed} of {n_boot} resamples could not be fitted and are left out of the band")
+    return tuple(texts)
+
+
+def _spread(values: FloatArray | IntArray, used: np.ndarray, fill: float) -> np.ndarray:
+    result = np.full(used.shape, fill, dtype=values.dtype)
+    result[used] = values
+    return result
+
+
+def log10_volume(volume: ArrayLike) -> FloatArray:
+    """Return log10 of volumes, NaN where missing.
+
+    Raises
+    ------
+    InputError
+        If a volume is not positive.
+    """
+    values = np.asarray(volume, dtype=float)
+    wrong = np.isfinite(values) & (values <= 0)
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        raise InputError(f"volume {values[first]:g} of case {first + 1} is not positive and has no logarithm")
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.log10(values))
+
+
+def fold_range(fold_r: FloatArray) -> tuple[float, float]:
+    """Return the smallest and the largest r of the folds, NaN if none is defined."""
+    known = fold_r[np.isfinite(fold_r)]
+    return (float(known.min()), float(known.max())) if known.size else (math.nan, math.nan)

@@ -1,0 +1,169 @@
+"""Rank models and fitting strategies by how well they agree with histology."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from histomri.analysis.bootstrap import bca_interval, resampling_weights, weighted_correlation
+from histomri.analysis.scores import (
+    PAIRED,
+    bic_votes,
+    histology_fidelity,
+    require_columns,
+    require_one_row_each,
+    total_correlation_score,
+)
+from histomri.arrays import FloatArray
+
+RANKING_KEYS = (
+    "model",
+    "strategy",
+    "n",
+    "TCS",
+    "TCS_ci",
+    "r_vCS",
+    "r_F",
+    "HFC_mean",
+    "HFC_wins",
+    "BIC_share",
+    "p_best",
+)
+FEWEST_FOR_BOOTSTRAP = 4
+
+
+def rank_models(
+    table: pd.DataFrame, *, n_boot: int = 2000, seed: int = 0, confidence: float = 0.95
+) -> list[dict[str, Any]]:
+    """Rank every model x strategy of a table, best first.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per sample x model x strategy; columns sample, model, strategy, `PAIRED`, and optionally BIC_vote.
+    n_boot, seed : int
+        Resamples of the cases; the same cases are drawn for all models, so that they are compared like with like.
+    confidence : float
+        Of TCS_ci.
+
+    Returns
+    -------
+    list of dict
+        Keys `RANKING_KEYS`: n complete cases; TCS and its interval (BCa bootstrap); its two correlations; mean HFC and
+        the number of cases with the lowest HFC of all rows; share of cases whose voxels vote for the model by BIC;
+        p_best, the share of resamples in which TCS is the highest. None where it cannot be had: TCS needs three cases,
+        the bootstrap four. Rows without TCS come last.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or a sample x model x strategy comes twice.
+    """
+    require_columns(table, ("sample", "model", "strategy", *PAIRED))
+    require_one_row_each(table)
+    if not len(table):
+        return []
+    scores = total_correlation_score(table).merge(_fidelity(table), on=["model", "strategy"], how="left")
+    votes = bic_votes(table).rename(columns={"share": "BIC_share"}) if "BIC_vote" in table else None
+    if votes is None:
+        scores["BIC_share"] = np.nan
+    else:
+        scores = scores.merge(votes[["model", "strategy", "BIC_share"]], on=["model", "strategy"], how="left")
+    intervals, chances = _bootstrap(table, scores, n_boot, seed, confidence)
+    scores["TCS_ci"], scores["p_best"] = intervals, chances
+    order = scores.sort_values(
+        ["TCS", "HFC_mean"], ascending=[False, True], na_position="last", kind="stable", ignore_index=True
+    )
+    return [{name: _plain(row[name]) for name in RANKING_KEYS} for row in order.to_dict("records")]
+
+
+def ranking_warnings(ranking: list[dict[str, Any]]) -> list[str]:
+    """Say in words how far a ranking can be trusted."""
+    if not ranking:
+        return ["there is nothing to rank"]
+    texts = []
+    n = max(row["n"] for row in ranking)
+    if n < 3:
+        texts.append(f"{n} complete cases: TCS needs at least 3, so no model can be ranked by it")
+    elif n < FEWEST_FOR_BOOTSTRAP:
+        texts.append(f"{n} cases: TCS has neither a confidence interval nor a probability of being best (4 are needed)")
+    elif n < 10:
+        texts.append(f"only {n} cases: the order of the models is uncertain, and the intervals tend to be too narrow")
+    for row in ranking:
+        name = f"{row['model']}, {row['strategy']}"
+        if n >= 3 and row["TCS"] is None:
+            texts.append(f"{name}: TCS is undefined (fewer than 3 complete cases, or a value that never varies)")
+        elif row["n"] < n:
+            texts.append(f"{name}: {row['n']} complete cases, others have {n}")
+    return texts
+
+
+def _fidelity(table: pd.DataFrame) -> pd.DataFrame:
+    cases = histology_fidelity(table)
+    return (
+        cases.groupby(["model", "strategy"], sort=False)
+        .agg(HFC_mean=("HFC", "mean"), HFC_wins=("win", "sum"))
+        .reset_index()
+    )
+
+
+def _bootstrap(
+    table: pd.DataFrame, scores: pd.DataFrame, n_boot: int, seed: int, confidence: float
+) -> tuple[list[tuple[float, float] | None], list[float | None]]:
+    """Return interval and chance of being best of every row of `scores`."""
+    samples = sorted(table["sample"].unique(), key=str)
+    n = len(samples)
+    # scores follows the order of the groups, and so do these.
+    cases = [
+        part.set_index("sample")[list(PAIRED)].reindex(samples).to_numpy(dtype=float)
+        for _, part in table.groupby(["model", "strategy"], sort=False)
+    ]
+    weights = resampling_weights(n, n_boot, seed)
+    drawn = np.stack([_tcs(weights, values) for values in cases], axis=1)
+    intervals: list[tuple[float, float] | None] = []
+    for position, values in enumerate(cases):
+        score = scores.iloc[position]
+        if score["n"] < FEWEST_FOR_BOOTSTRAP or not math.isfinite(score["TCS"]):
+            intervals.append(None)
+            continue
+        complete = values[np.isfinite(values).all(axis=1)]
+        without_one = _tcs(1.0 - np.eye(len(complete)), complete)
+        intervals.append(bca_interval(float(score["TCS"]), drawn[:, position], without_one, confidence))
+    return intervals, _chances(drawn, [interval is not None for interval in intervals])
+
+
+def _tcs(weights: FloatArray, values: FloatArray) -> FloatArray:
+    known = np.asarray(np.isfinite(values).all(axis=1))
+    complete = np.where(known[:, None], values, np.nan)
+    return weighted_correlation(weights, complete[:, 0], complete[:, 1]) + weighted_correlation(
+        weights, complete[:, 2], complete[:, 3]
+    )
+
+
+def _chances(drawn: FloatArray, ranked: list[bool]) -> list[float | None]:
+    """Return in which share of the resamples that all can be scored in each one has the highest TCS."""
+    chosen = np.flatnonzero(ranked)
+    chances: list[float | None] = [None] * len(ranked)
+    if not chosen.size:
+        return chances
+    usable = drawn[:, chosen]
+    usable = usable[np.isfinite(usable).all(axis=1)]
+    if not len(usable):
+        return chances
+    highest = usable == usable.max(axis=1, keepdims=True)
+    shares = (highest / highest.sum(axis=1, keepdims=True)).mean(axis=0)
+    for position, share in zip(chosen, shares):
+        chances[position] = float(share)
+    return chances
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON can hold, None for NaN."""
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, float | np.floating):
+        return None if math.isnan(value) else float(value)
+    if isinstance(value, np.integer):
+        return int(value)
+    return value

@@ -1,0 +1,188 @@
+"""Which histological property explains which MRI metric: linear models of standardised values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from histomri.analysis.correlation import constant
+from histomri.analysis.multiple import adjust_p
+from histomri.analysis.scores import require_columns
+from histomri.arrays import FloatArray
+from histomri.errors import InputError
+
+# Equation 16 of Grussu et al. 2025 (doi 10.1038/s43856-025-01246-2): response -> explanatory variables.
+MODELS: Mapping[str, tuple[str, ...]] = {
+    "vCS_mri_um": ("vCS_histo_um", "F_histo"),
+    "F_mri": ("F_histo", "vCS_histo_um"),
+    "CD_mri_mm3": ("CD_histo_mm2", "F_histo", "vCS_histo_um"),
+}
+_STRONG_COLLINEARITY = 10.0
+_LARGEST_CONDITION = 1e10
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Linear models of standardised values.
+
+    Attributes
+    ----------
+    coefficients : DataFrame
+        response, term, beta (standardised), se, t, p, ci_low, ci_high (ordinary least squares), se_hc3, t_hc3, p_hc3,
+        ci_low_hc3, ci_high_hc3 (robust against unequal variances, MacKinnon & White 1985), q_hc3, VIF.
+    models : DataFrame
+        response, n, n_missing, r2, r2_adjusted, f, p_f, condition_number.
+    warnings : tuple of str
+        Collinearity, few cases, cases left out.
+    """
+
+    coefficients: pd.DataFrame
+    models: pd.DataFrame
+    warnings: tuple[str, ...]
+
+
+def regress(
+    table: pd.DataFrame, models: Mapping[str, Sequence[str]] | None = None, *, confidence: float = 0.95
+) -> Regression:
+    """Regress responses on explanatory variables, all as z-scores.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per case, columns of numbers; NaN is missing.
+    models : mapping, optional
+        Response -> explanatory variables. By default the three models of equation 16 whose columns exist.
+    confidence : float
+        Of the intervals (Student's t).
+
+    Returns
+    -------
+    Regression
+        z-scores use the standard deviation with N - 1, over the complete cases of each model. q_hc3 is p_hc3 adjusted
+        (Benjamini & Hochberg) over all terms.
+
+    Raises
+    ------
+    InputError
+        If a column is missing or constant, an explanatory variable is a combination of others, or there are fewer
+        complete cases than coefficients + 1.
+    """
+    chosen = (
+        models if models is not None else {key: value for key, value in MODELS.items() if {key, *value} <= {*table}}
+    )
+    if not chosen:
+        raise InputError("none of the models of Eq. 16 has all its columns", way_out="name response and predictors")
+    coefficients, summaries, warnings = [], [], []
+    for response, terms in chosen.items():
+        rows, summary, texts = _fit(table, response, list(terms), confidence)
+        coefficients.extend(rows)
+        summaries.append(summary)
+        warnings.extend(texts)
+    frame = pd.DataFrame(coefficients)
+    frame.insert(frame.columns.get_loc("p_hc3") + 1, "q_hc3", adjust_p(frame["p_hc3"]))
+    return Regression(frame, pd.DataFrame(summaries), tuple(warnings))
+
+
+def variance_inflation(design: FloatArray) -> FloatArray:
+    """Return the variance inflation factor of each column: 1 / (1 - R²) of that column on all others.
+
+    Parameters
+    ----------
+    design : (N, P) ndarray
+        Explanatory variables without the constant.
+
+    Returns
+    -------
+    (P,) ndarray
+        Infinite for a column that is a combination of others.
+    """
+    values = np.asarray(design, dtype=float)
+    correlation = np.atleast_2d(np.corrcoef(values, rowvar=False))
+    if np.linalg.cond(correlation) > 1.0 / np.finfo(float).eps:
+        return np.full(values.shape[1], np.inf)
+    return np.asarray(np.diag(np.linalg.inv(correlation)))
+
+
+def z_scores(values: FloatArray) -> FloatArray:
+    """Return columns with mean 0 and standard deviation 1 (N - 1)."""
+    return np.asarray((values - values.mean(axis=0)) / values.std(axis=0, ddof=1))
+
+
+def _fit(
+    table: pd.DataFrame, response: str, terms: list[str], confidence: float
+) -> tuple[list[dict[str, object]], dict[str, object], list[str]]:
+    from statsmodels.regression.linear_model import OLS
+
+    y, x, missing = _complete(table, response, terms)
+    n = len(y)
+    scaled = z_scores(x)
+    condition = float(np.linalg.cond(scaled))
+    if condition > _LARGEST_CONDITION:
+        raise InputError(f"the predictors of {response} are combinations of each other: {', '.join(terms)}")
+    model = OLS(z_scores(y), np.column_stack([np.ones(n), scaled]))
+    plain, robust = model.fit(), model.fit(cov_type="HC3", use_t=True)
+    limits, limits_robust = plain.conf_int(1.0 - confidence), robust.conf_int(1.0 - confidence)
+    factors = variance_inflation(scaled)
+    rows: list[dict[str, object]] = []
+    for position, term in enumerate(terms, start=1):
+        rows.append(
+            {
+                "response": response,
+                "term": term,
+                "n": n,
+                "beta": plain.params[position],
+                "se": plain.bse[position],
+                "t": plain.tvalues[position],
+                "p": plain.pvalues[position],
+                "ci_low": limits[position, 0],
+                "ci_high": limits[position, 1],
+                "se_hc3": robust.bse[position],
+                "t_hc3": robust.tvalues[position],
+                "p_hc3": robust.pvalues[position],
+                "ci_low_hc3": limits_robust[position, 0],
+                "ci_high_hc3": limits_robust[position, 1],
+                "VIF": factors[position - 1],
+            }
+        )
+    summary: dict[str, object] = {
+        "response": response,
+        "n": n,
+        "n_missing": missing,
+        "r2": plain.rsquared,
+        "r2_adjusted": plain.rsquared_adj,
+        "f": plain.fvalue,
+        "p_f": plain.f_pvalue,
+        "condition_number": condition,
+    }
+    return rows, summary, _warnings(response, terms, factors, n, missing)
+
+
+def _complete(table: pd.DataFrame, response: str, terms: list[str]) -> tuple[FloatArray, FloatArray, int]:
+    require_columns(table, (response, *terms))
+    if response in terms or len(set(terms)) < len(terms):
+        raise InputError(f"a column comes twice in the model of {response}: {', '.join(terms)}")
+    values = table[[response, *terms]].to_numpy(dtype=float)
+    complete = values[np.isfinite(values).all(axis=1)]
+    if len(complete) < len(terms) + 3:
+        raise InputError(
+            f"{len(complete)} complete cases are too few to regress {response} on {len(terms)} variables",
+            way_out=f"at least {len(terms) + 3} are needed",
+        )
+    for name, column in zip((response, *terms), complete.T):
+        if constant(column):
+            raise InputError(f"column '{name}' is constant; nothing can be explained by it or explain it")
+    return complete[:, 0], complete[:, 1:], len(values) - len(complete)
+
+
+def _warnings(response: str, terms: list[str], factors: FloatArray, n: int, missing: int) -> list[str]:
+    texts = []
+    collinear = [f"{term} ({factor:.1f})" for term, factor in zip(terms, factors) if factor > _STRONG_COLLINEARITY]
+    if collinear:
+        names = ", ".join(collinear)
+        texts.append(f"{response}: variance inflation above 10 for {names}; their coefficients cannot be told apart")
+    if n < 10 * len(terms):
+        texts.append(f"{response}: {n} cases for {len(terms)} variables, fewer than 10 for each")
+    if missing:
+        texts.append(f"{response}: {missing} cases left out because a value is missing")
+    return texts

@@ -1,0 +1,125 @@
+"""Scores of Grussu et al. 2025 (doi 10.1038/s43856-025-01246-2): TCS, HFC, and the vote of BIC."""
+
+import numpy as np
+import pandas as pd
+
+from histomri.analysis.correlation import correlate
+from histomri.errors import InputError
+
+PAIRED = ("vCS_mri_um", "vCS_histo_um", "F_mri", "F_histo")
+
+
+def require_columns(table: pd.DataFrame, names: tuple[str, ...]) -> None:
+    """Raise an InputError naming the first column that is missing."""
+    for name in names:
+        if name not in table:
+            raise InputError(f"column '{name}' is missing; the table has {', '.join(map(str, table.columns))}")
+
+
+def require_one_row_each(table: pd.DataFrame) -> None:
+    """Raise an InputError if a sample x model x strategy comes twice."""
+    twice = table[table.duplicated(["sample", "model", "strategy"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise InputError(f"sample {row['sample']} comes twice for {row['model']}, {row['strategy']}")
+
+
+def total_correlation_score(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the total correlation score of each model and strategy.
+
+    TCS = r(vCS_mri, vCS_histo) + r(F_mri, F_histo), Pearson over cases, from the cases that have all four values.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per case; columns `PAIRED`, and optionally model and strategy.
+
+    Returns
+    -------
+    DataFrame
+        model, strategy, n, n_missing, TCS, r_vCS, r_F; NaN with fewer than three cases or a constant column.
+    """
+    require_columns(table, PAIRED)
+    rows = []
+    for key, part in _by_model(table):
+        values = part[list(PAIRED)].to_numpy(dtype=float)
+        complete = values[np.isfinite(values).all(axis=1)].T
+        size, fraction = correlate(complete[0], complete[1]).r, correlate(complete[2], complete[3]).r
+        rows.append(
+            {
+                **key,
+                "n": complete.shape[1],
+                "n_missing": len(part) - complete.shape[1],
+                "TCS": size + fraction,
+                "r_vCS": size,
+                "r_F": fraction,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def histology_fidelity(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the histology-fidelity criterion of each case, lower is better.
+
+    HFC = |vCS_mri - vCS_histo| / vCS_histo + |F_mri - F_histo| / F_histo.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns `PAIRED`, and sample, model, strategy.
+
+    Returns
+    -------
+    DataFrame
+        sample, model, strategy, HFC, and win: 1 for the lowest HFC of the sample over all models and strategies, shared
+        by those that are equal. HFC is NaN where a value is missing or the histology is not positive.
+    """
+    require_columns(table, (*PAIRED, "sample", "model", "strategy"))
+    size, fraction = (_relative_error(table, name, unit) for name, unit in (("vCS", "_um"), ("F", "")))
+    result = table[["sample", "model", "strategy"]].assign(HFC=size + fraction)
+    lowest = result["HFC"].eq(result.groupby("sample", sort=False)["HFC"].transform("min"))
+    result["win"] = lowest / lowest.groupby(result["sample"], sort=False).transform("sum").clip(lower=1)
+    return result
+
+
+def bic_votes(table: pd.DataFrame, criterion: str = "BIC") -> pd.DataFrame:
+    """Return in which share of the cases each model wins the vote of the voxels.
+
+    Models are compared within a strategy only: the criterion means nothing between different data.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns sample, model, strategy and `<criterion>_vote`, the share of the case's voxels in which the model is
+        the lowest.
+    criterion : str
+        BIC or AIC.
+
+    Returns
+    -------
+    DataFrame
+        model, strategy, n (cases with a vote), share; equal votes share a case. NaN without a case that voted.
+    """
+    column = f"{criterion}_vote"
+    require_columns(table, (column, "sample", "model", "strategy"))
+    case = ["sample", "strategy"]
+    votes = table[[*case, "model", column]].copy()
+    most = votes[column].eq(votes.groupby(case, sort=False)[column].transform("max")) & votes[column].notna()
+    votes["win"] = most / most.groupby([votes[name] for name in case], sort=False).transform("sum").clip(lower=1)
+    voted = votes.assign(cases=votes[column].notna())
+    totals = voted.groupby(["model", "strategy"], sort=False).agg(n=("cases", "sum"), wins=("win", "sum")).reset_index()
+    totals["share"] = totals["wins"] / totals["n"].where(totals["n"] > 0)
+    return totals.drop(columns="wins")
+
+
+def _relative_error(table: pd.DataFrame, name: str, unit: str) -> pd.Series:
+    mri = table[f"{name}_mri{unit}"].astype(float)
+    truth = table[f"{name}_histo{unit}"].astype(float)
+    return (mri - truth).abs() / truth.where(truth > 0)
+
+
+def _by_model(table: pd.DataFrame) -> list[tuple[dict[str, str], pd.DataFrame]]:
+    keys = [name for name in ("model", "strategy") if name in table]
+    if not keys:
+        return [({}, table)]
+    return [(dict(zip(keys, key)), part) for key, part in table.groupby(keys, sort=False)]

@@ -1,0 +1,262 @@
+"""Correlation of maps: neighbouring voxels resemble each other, and count for less than their number."""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.fft import irfftn, next_fast_len, rfftn
+from scipy.special import ndtri, stdtr
+from scipy.stats import rankdata
+
+from histomri.analysis.correlation import Kind, constant, p_value, pearson
+from histomri.arrays import BoolArray, FloatArray, IntArray
+from histomri.errors import InputError
+
+_LARGEST_GRID = 60_000_000  # cells of the padded grid, 0.5 GB in double precision
+
+
+@dataclass(frozen=True)
+class SpatialCorrelation:
+    """A correlation of two maps.
+
+    Attributes
+    ----------
+    r : float
+        Coefficient over voxels.
+    p, p_naive : float
+        Two-sided p with the effective number of voxels, and as if voxels were independent (too small).
+    n : int
+        Voxels.
+    n_eff : float
+        Effective number of voxels, never more than n; NaN if undefined.
+    ci : (float, float) or None
+        Confidence interval with the effective number.
+    note : str
+        Why something is missing.
+    """
+
+    r: float
+    p: float
+    n: int
+    n_eff: float
+    p_naive: float
+    ci: tuple[float, float] | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class VoxelGrid:
+    """Where voxels lie relative to each other; made once, used for every pair of maps on the same voxels.
+
+    Attributes
+    ----------
+    mask : ndarray of bool
+        Bounding box of the voxels.
+    order : (N,) ndarray
+        Flat place of each voxel in the box.
+    padded : tuple of int
+        Size of the grid on which lags do not wrap.
+    spectrum : ndarray
+        Transform of the padded mask.
+    n_pairs : ndarray
+        Ordered pairs of voxels at each lag.
+    distance_class : ndarray of int
+        Class of each lag: its distance in units of the smallest voxel side, rounded.
+    """
+
+    mask: BoolArray
+    order: IntArray
+    padded: tuple[int, ...]
+    spectrum: np.ndarray
+    n_pairs: FloatArray
+    distance_class: IntArray
+
+    @classmethod
+    def of(cls, index: ArrayLike, spacing: ArrayLike | None = None) -> Self:
+        """Lay out voxels.
+
+        Parameters
+        ----------
+        index : (N, D) array-like of int
+            Voxel indices, D from 1 to 3.
+        spacing : (D,) array-like, optional
+            Sides of a voxel, in any unit; equal if not given.
+
+        Raises
+        ------
+        InputError
+            If a voxel comes twice, or the voxels are spread over a box too large to hold.
+        """
+        places = np.asarray(index)
+        if places.ndim != 2 or not len(places):
+            raise InputError("voxel indices must be a table of i, j, k")
+        low, high = places.min(axis=0), places.max(axis=0)
+        shape = tuple(int(side) for side in high - low + 1)
+        padded = tuple(next_fast_len(2 * side - 1, real=True) for side in shape)
+        if math.prod(padded) > _LARGEST_GRID:
+            raise InputError(f"voxels are spread over a box of {' x '.join(map(str, shape))}, which is too large")
+        order = np.ravel_multi_index(tuple((places - low).T), shape)
+        mask = np.zeros(shape, dtype=bool)
+        mask.flat[order] = True
+        if mask.sum() != len(places):
+            raise InputError("a voxel comes twice", way_out="select one model and strategy")
+        sides = np.ones(len(shape)) if spacing is None else np.asarray(spacing, dtype=float)
+        spectrum = rfftn(mask.astype(float), padded)
+        n_pairs = np.rint(irfftn(np.abs(spectrum) ** 2, padded))
+        lags = np.meshgrid(*[np.fft.fftfreq(n, 1.0 / n) * side for n, side in zip(padded, sides)], indexing="ij")
+        distance = np.sqrt(sum(lag**2 for lag in lags)) / sides.min()
+        return cls(mask, order, padded, spectrum, n_pairs, np.rint(distance).astype(int))
+
+    def autocovariance(self, values: FloatArray) -> FloatArray:
+        """Return the isotropic autocovariance of a map at every lag of the padded grid."""
+        image = np.zeros(self.mask.shape)
+        image.flat[self.order] = values - values.mean()
+        products = irfftn(np.abs(rfftn(image, self.padded)) ** 2, self.padded)
+        classes = self.distance_class.ravel()
+        sums = np.bincount(classes, np.where(self.n_pairs > 0, products, 0.0).ravel())
+        pairs = np.bincount(classes, self.n_pairs.ravel())
+        return np.asarray((sums / np.maximum(pairs, 1.0))[self.distance_class])
+
+    def row_sums(self, covariance: FloatArray) -> FloatArray:
+        """Return the sums of the rows of the covariance matrix between voxels, without building it."""
+        sums = irfftn(rfftn(covariance) * self.spectrum, self.padded)
+        return np.asarray(sums[tuple(slice(side) for side in self.mask.shape)][self.mask])
+
+
+def effective_sample_size(x: ArrayLike, y: ArrayLike, grid: VoxelGrid) -> float:
+    """Return how many independent pairs carry as much evidence about r as the voxels do.
+
+    Dutilleul 1993 (doi 10.2307/2532625), after Clifford, Richardson & Hemon 1989: 1 + tr(BSx) tr(BSy) / tr(BSxBSy),
+    with B the centring matrix and S the covariance matrices of the voxels, from the autocovariance of each map by
+    distance. Traces are taken by Fourier transform; no matrix of voxels x voxels is built.
+
+    Parameters
+    ----------
+    x, y : (N,) array-like
+        Values of the voxels, in the order of the grid; none missing.
+    grid : VoxelGrid
+        Their places.
+
+    Returns
+    -------
+    float
+        At most N. NaN if the autocovariances leave no positive estimate.
+    """
+    first, second = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    n = first.size
+    # Scaled, so that the traces neither overflow nor vanish; the ratio does not depend on it.
+    one = grid.autocovariance(first / np.std(first))
+    other = grid.autocovariance(second / np.std(second))
+    sums_one, sums_other = grid.row_sums(one), grid.row_sums(other)
+    both = (
+        float((grid.n_pairs * one * other).sum())
+        - 2.0 / n * float(sums_one @ sums_other)
+        + float(sums_one.sum() * sums_other.sum()) / n**2
+    )
+    alone = (n * one.flat[0] - sums_one.sum() / n) * (n * other.flat[0] - sums_other.sum() / n)
+    if not (both > 0 and alone > 0):
+        return math.nan
+    return float(min(1.0 + alone / both, n))
+
+
+def spatial_correlation(
+    x: ArrayLike,
+    y: ArrayLike,
+    index: ArrayLike,
+    *,
+    spacing: ArrayLike | None = None,
+    kind: Kind = "pearson",
+    confidence: float = 0.95,
+    grid: VoxelGrid | None = None,
+) -> SpatialCorrelation:
+    """Correlate two maps voxel by voxel, with a p-value and interval that allow for smoothness.
+
+    Parameters
+    ----------
+    x, y : (N,) array-like
+        Values of the voxels; pairs with a missing value are left out.
+    index : (N, D) array-like of int
+        Voxel indices.
+    spacing : (D,) array-like, optional
+        Sides of a voxel.
+    kind : {"pearson", "spearman"}
+        Of values, or of their ranks.
+    confidence : float
+        Of the interval (Fisher's z with the effective number of voxels).
+    grid : VoxelGrid, optional
+        Of `index`, if it is at hand; used when no value is missing.
+
+    Returns
+    -------
+    SpatialCorrelation
+        Undefined (NaN, with a note) for fewer than 3 voxels, a constant map, or maps so smooth that fewer than 3
+        effective voxels are left: then the voxels of one sample cannot tell whether the maps are related.
+    """
+    first, second = np.asarray(x, dtype=float).ravel(), np.asarray(y, dtype=float).ravel()
+    places = np.asarray(index)
+    if not first.size == second.size == len(places):
+        raise InputError(f"maps of {first.size} and {second.size} values on {len(places)} voxels")
+    both = np.isfinite(first) & np.isfinite(second)
+    n = int(both.sum())
+    first, second = first[both], second[both]
+    if n < 3:
+        return SpatialCorrelation(math.nan, math.nan, n, math.nan, math.nan, None, f"{n} voxels are too few")
+    if constant(first) or constant(second):
+        return SpatialCorrelation(math.nan, math.nan, n, math.nan, math.nan, None, "one side is constant")
+    if kind == "spearman":
+        first, second = rankdata(first), rankdata(second)
+    layout = grid if grid is not None and both.all() else VoxelGrid.of(places[both], spacing)
+    r, n_eff = pearson(first, second), effective_sample_size(first, second, layout)
+    naive = p_value(r, n)
+    if not n_eff >= 3:
+        return SpatialCorrelation(r, math.nan, n, n_eff, naive, None, "maps too smooth: fewer than 3 effective voxels")
+    return SpatialCorrelation(r, r_test(r, n_eff - 2), n, n_eff, naive, r_interval(r, n_eff, confidence))
+
+
+def r_test(r: float, df: float) -> float:
+    """Return the two-sided p of r from Student's t with df degrees of freedom, which need not be whole."""
+    if abs(r) >= 1.0:
+        return 0.0
+    return float(2.0 * stdtr(df, -abs(r) * math.sqrt(df / ((1.0 - r) * (1.0 + r)))))
+
+
+def r_interval(r: float, n_eff: float, confidence: float) -> tuple[float, float] | None:
+    """Return Fisher's interval of r for a number of pairs that need not be whole; None up to 3."""
+    if not n_eff > 3:
+        return None
+    if abs(r) >= 1.0:
+        return (r, r)
+    half = float(ndtri(0.5 + confidence / 2.0)) / math.sqrt(n_eff - 3.0)
+    return (math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half))
+
+
+def voxel_spacing(index: ArrayLike, xyz_mm: ArrayLike) -> FloatArray:
+    """Return the sides of a voxel (mm), from the indices and world coordinates of voxels.
+
+    Along an axis on which the voxels do not differ the side is the smallest of the others: it is never used.
+
+    Parameters
+    ----------
+    index : (N, D) array-like
+        Voxel indices.
+    xyz_mm : (N, 3) array-like
+        World coordinates.
+
+    Returns
+    -------
+    (D,) ndarray
+    """
+    places, world = np.asarray(index, dtype=float), np.asarray(xyz_mm, dtype=float)
+    varies = np.ptp(places, axis=0) > 0
+    sides = np.ones(places.shape[1])
+    if varies.any():
+        design = places[:, varies] - places[:, varies].mean(axis=0)
+        axes = np.linalg.lstsq(design, world - world.mean(axis=0), rcond=None)[0]
+        found = np.linalg.norm(axes, axis=1)
+        if not (found > 0).all():
+            raise InputError("voxels with different indices lie at the same place; x_mm, y_mm, z_mm are wrong")
+        sides[:] = found.min()
+        sides[varies] = found
+    return sides

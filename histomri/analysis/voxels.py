@@ -1,0 +1,191 @@
+"""Voxel-wise correlation over many samples: each sample on its own, all together, and between samples."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from histomri.analysis.correlation import Kind, correlate
+from histomri.analysis.mixed import repeated_correlation, within_between
+from histomri.analysis.multiple import adjust_p
+from histomri.analysis.scores import require_columns
+from histomri.analysis.spatial import SpatialCorrelation, VoxelGrid, spatial_correlation, voxel_spacing
+from histomri.errors import InputError
+
+INDEX = ("i", "j", "k")
+WORLD = ("x_mm", "y_mm", "z_mm")
+SAMPLE_COLUMNS = ("x", "y", "kind", "sample", "n", "n_eff", "r", "ci_low", "ci_high", "p", "p_naive", "q", "note")
+POOLED_COLUMNS = (
+    "x", "y", "n_samples", "n", "r_within", "ci_low", "ci_high", "df", "p", "q", "p_naive", "slope_within",
+    "se_within", "p_slope_within", "slope_between", "se_between", "df_between", "p_slope_between", "icc",
+    "r_between", "p_between", "r_mean", "p_mean", "note",
+)  # fmt: skip
+
+
+def correlate_voxels(
+    table: pd.DataFrame,
+    x: Sequence[str],
+    y: Sequence[str],
+    *,
+    kinds: Sequence[Kind] = ("pearson", "spearman"),
+    confidence: float = 0.95,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Correlate maps voxel by voxel, allowing for smoothness within samples and for differences between them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per voxel of one model and strategy: sample, i, j, k, x, y, and optionally x_mm, y_mm, z_mm.
+    x, y : sequence of str
+        Every x against every y.
+    kinds : sequence of {"pearson", "spearman"}
+        For the correlations of single samples.
+    confidence : float
+        Of the intervals.
+
+    Returns
+    -------
+    samples : DataFrame
+        `SAMPLE_COLUMNS`: r of each sample with its effective number of voxels; q over all rows of a kind.
+    pooled : DataFrame
+        `POOLED_COLUMNS`: the repeated-measures correlation within samples, its degrees of freedom and p from the
+        effective numbers (p_naive from the voxels); slopes within and between samples of the random-intercept model;
+        Pearson's r of the samples' means; and the mean of the samples' r (by Fisher's z) with a one-sample t-test, in
+        which the samples and not the voxels are what was observed.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, a voxel comes twice in a sample, or x and y share no pair of different columns.
+    """
+    require_columns(table, ("sample", *INDEX, *x, *y))
+    pairs = [(a, b) for a in x for b in y if a != b]
+    if not pairs:
+        raise InputError("there is no pair of different columns to correlate")
+    samples = _Samples(table)
+    singles: list[dict[str, Any]] = []
+    pooled = []
+    for one, other in pairs:
+        found = {kind: samples.correlations(one, other, kind, confidence) for kind in {*kinds, "pearson"}}
+        for kind in kinds:
+            singles += [
+                {"x": one, "y": other, "kind": kind, "sample": name, **_row(result)}
+                for name, result in found[kind].items()
+            ]
+        pooled.append({"x": one, "y": other, **_pooled(table, one, other, found["pearson"], confidence)})
+    each = pd.DataFrame(singles, columns=list(SAMPLE_COLUMNS))
+    for kind in kinds:
+        mine = each["kind"] == kind
+        each.loc[mine, "q"] = adjust_p(each.loc[mine, "p"])
+    together = pd.DataFrame(pooled, columns=list(POOLED_COLUMNS))
+    together["q"] = adjust_p(together["p"])
+    return each, together
+
+
+class _Samples:
+    """The voxels of each sample and their places, laid out once for all pairs of columns."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        has_world = set(WORLD) <= set(table.columns)
+        self.parts = {str(name): part for name, part in table.groupby("sample", sort=True)}
+        self.places, self.grids, self.spacing = {}, {}, {}
+        for name, part in self.parts.items():
+            index = part[list(INDEX)].to_numpy(dtype=float)
+            if not np.isfinite(index).all():
+                raise InputError(f"sample {name}: a voxel index is missing")
+            places = index.astype(int)
+            spacing = voxel_spacing(places, part[list(WORLD)].to_numpy(dtype=float)) if has_world else None
+            try:
+                self.grids[name] = VoxelGrid.of(places, spacing)
+            except InputError as error:
+                raise InputError(f"sample {name}: {error.problem}", way_out=error.way_out) from error
+            self.places[name], self.spacing[name] = places, spacing
+
+    def correlations(self, x: str, y: str, kind: Kind, confidence: float) -> dict[str, SpatialCorrelation]:
+        return {
+            name: spatial_correlation(
+                part[x],
+                part[y],
+                self.places[name],
+                spacing=self.spacing[name],
+                kind=kind,
+                confidence=confidence,
+                grid=self.grids[name],
+            )
+            for name, part in self.parts.items()
+        }
+
+
+def _row(found: SpatialCorrelation) -> dict[str, Any]:
+    low, high = found.ci or (math.nan, math.nan)
+    return {
+        "n": found.n,
+        "n_eff": found.n_eff,
+        "r": found.r,
+        "ci_low": low,
+        "ci_high": high,
+        "p": found.p,
+        "p_naive": found.p_naive,
+        "note": found.note,
+    }
+
+
+def _pooled(
+    table: pd.DataFrame, x: str, y: str, singles: dict[str, SpatialCorrelation], confidence: float
+) -> dict[str, Any]:
+    usable = [name for name, found in singles.items() if found.n_eff > 1]
+    left_out = [name for name in singles if name not in usable]
+    part = table[table["sample"].astype(str).isin(usable)]
+    part = part[part[x].notna() & part[y].notna()]
+    labels = part["sample"].astype(str)
+    sizes = [singles[name].n_eff for name in usable]
+    common = repeated_correlation(part[x], part[y], labels, n_eff=sizes, confidence=confidence)
+    naive = repeated_correlation(part[x], part[y], labels, confidence=confidence)
+    low, high = common.ci or (math.nan, math.nan)
+    notes = [common.note, f"left out: {', '.join(left_out)}" if left_out else ""]
+    row: dict[str, Any] = {
+        "n_samples": len(usable),
+        "n": common.n,
+        "r_within": common.r,
+        "ci_low": low,
+        "ci_high": high,
+        "df": common.df,
+        "p": common.p,
+        "p_naive": naive.p,
+        "note": "; ".join(note for note in notes if note),
+    }
+    row |= _slopes(part, x, y, labels, common.df)
+    means = part.groupby(labels)[[x, y]].mean()
+    between = correlate(means[x], means[y], confidence=confidence)
+    row |= {"r_between": between.r, "p_between": between.p}
+    return row | _mean_of_samples([singles[name].r for name in usable])
+
+
+def _slopes(part: pd.DataFrame, x: str, y: str, labels: pd.Series, df: float) -> dict[str, float]:
+    if labels.nunique() < 3 or not df > 0:
+        return {}
+    within, between, model = within_between(part[x], part[y], labels, df_within=df)
+    return {
+        "slope_within": within.slope,
+        "se_within": within.se,
+        "p_slope_within": within.p,
+        "slope_between": between.slope,
+        "se_between": between.se,
+        "df_between": between.df,
+        "p_slope_between": between.p,
+        "icc": model.icc,
+    }
+
+
+def _mean_of_samples(correlations: Sequence[float]) -> dict[str, float]:
+    """Return the mean of the samples' r by Fisher's z, and the p of a one-sample t-test."""
+    from scipy.stats import ttest_1samp
+
+    r = np.array([value for value in correlations if abs(value) < 1.0])
+    if r.size < 2:
+        return {}
+    z = np.arctanh(r)
+    p = float(ttest_1samp(z, 0.0).pvalue) if np.ptp(z) > 0 else math.nan
+    return {"r_mean": float(np.tanh(z.mean())), "p_mean": p}

@@ -1,0 +1,149 @@
+"""Correlations against scipy and direct formulas."""
+
+import csv
+import math
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from histomri.analysis import correlate
+from histomri.analysis.bootstrap import resampling_weights, weighted_correlation
+from histomri.analysis.correlation import p_value
+from histomri.errors import InputError
+
+EXACT = {"rtol": 1e-10, "atol": 1e-12}  # the same formula in another order of operations
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(4, 60), st.integers(0, 2**31), st.floats(-1e3, 1e3), st.sampled_from([1e-6, 1.0, 1e9]))
+def test_pearson_against_scipy(n, seed, offset, scale):
+    rng = np.random.default_rng(seed)
+    x = scale * (offset + rng.normal(size=n))
+    y = rng.normal(size=n) + 0.5 * x / scale
+    truth = stats.pearsonr(x, y)
+    found = correlate(x, y)
+    np.testing.assert_allclose([found.r, found.p], [truth.statistic, truth.pvalue], rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(found.ci, truth.confidence_interval(0.95), rtol=1e-8, atol=1e-10)
+
+
+def test_pearson_to_ten_digits(rng):
+    x, y = rng.normal(size=(2, 25))
+    truth = stats.pearsonr(x, y)
+    np.testing.assert_allclose([correlate(x, y).r, correlate(x, y).p], [truth.statistic, truth.pvalue], **EXACT)
+
+
+def test_spearman_against_scipy_with_ties(rng):
+    x = rng.integers(0, 6, 30).astype(float)
+    y = x + rng.integers(0, 5, 30)
+    truth = stats.spearmanr(x, y)
+    found = correlate(x, y, kind="spearman")
+    np.testing.assert_allclose([found.r, found.p], [truth.statistic, truth.pvalue], **EXACT)
+    half = 1.959963984540054 * math.sqrt((1 + found.r**2 / 2) / 27)
+    np.testing.assert_allclose(found.ci, np.tanh(np.arctanh(found.r) + np.array([-half, half])), **EXACT)
+
+
+def test_missing_values_are_left_out_in_pairs(rng):
+    x, y = rng.normal(size=(2, 12))
+    x[3], y[7] = np.nan, np.inf
+    kept = np.isfinite(x) & np.isfinite(y)
+    found = correlate(x, y)
+    assert (found.n, found.n_missing) == (10, 2)
+    np.testing.assert_allclose(found.r, np.corrcoef(x[kept], y[kept])[0, 1], **EXACT)
+
+
+def test_three_pairs_have_a_p_and_no_interval():
+    x, y = [1.0, 2.0, 4.0], [1.0, 3.0, 3.5]
+    found = correlate(x, y)
+    truth = stats.pearsonr(x, y)
+    np.testing.assert_allclose([found.r, found.p], [truth.statistic, truth.pvalue], **EXACT)
+    assert found.ci is None and "three pairs" in found.note
+    assert correlate(x, y, interval="bootstrap").ci is None
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "note"),
+    [
+        ([1, 2], [3, 4], "2 pairs"),
+        ([], [], "0 pairs"),
+        ([5, 5, 5, 5], [1, 2, 3, 4], "constant"),
+        ([1, 2, 3], [0.3, 0.3, 0.3], "constant"),
+    ],
+)
+def test_what_cannot_be_correlated_says_so(x, y, note):
+    found = correlate(x, y)
+    assert math.isnan(found.r) and math.isnan(found.p) and found.ci is None and note in found.note
+
+
+def test_perfect_correlation_stays_within_one():
+    x = np.linspace(0.1, 0.7, 9)
+    found = correlate(x, -3 * x + 1)
+    assert found.r == pytest.approx(-1, abs=1e-12) and found.p < 1e-10 and -1 <= found.ci[0] <= found.ci[1] <= -1 + 1e-6
+
+
+def test_refused():
+    with pytest.raises(InputError, match="3 and 2 values"):
+        correlate([1, 2, 3], [1, 2])
+    with pytest.raises(InputError, match="confidence"):
+        correlate([1, 2, 3], [1, 2, 3], confidence=95)
+    with pytest.raises(InputError, match="kendall"):
+        correlate([1, 2, 3], [1, 2, 3], kind="kendall")
+
+
+def test_resamples_against_a_loop(rng):
+    x, y = rng.normal(size=(2, 8)) + 50
+    weights = resampling_weights(8, 200, seed=3)
+    assert (weights.sum(axis=1) == 8).all()
+    found = weighted_correlation(weights, x, y)
+    for row, r in zip(weights.astype(int), found):
+        index = np.repeat(np.arange(8), row)
+        if (row > 0).sum() < 3:
+            assert math.isnan(r)
+        else:
+            np.testing.assert_allclose(r, np.corrcoef(x[index], y[index])[0, 1], rtol=1e-9, atol=1e-12)
+
+
+def test_bootstrap_interval_against_scipy_bca(rng):
+    x = rng.normal(size=40)
+    y = 0.6 * x + rng.normal(size=40)
+    found = correlate(x, y, interval="bootstrap", n_boot=20000, seed=1).ci
+    truth = stats.bootstrap(
+        (x, y),
+        lambda a, b, axis: stats.pearsonr(a, b, axis=axis).statistic,
+        paired=True,
+        n_resamples=20000,
+        method="BCa",
+        rng=np.random.default_rng(2),
+    ).confidence_interval
+    # two independent sets of 20000 resamples: the Monte Carlo error of a 2.5 % quantile is about 0.004 here
+    np.testing.assert_allclose(found, truth, atol=0.02)
+
+
+def test_bootstrap_is_reproducible(rng):
+    x, y = rng.normal(size=(2, 20))
+    one, two, other = (correlate(x, y, interval="bootstrap", seed=seed).ci for seed in (5, 5, 6))
+    assert one == two != other
+
+
+def test_printed_p_values_follow_from_their_r_and_n(reference):
+    """Each printed r has two digits; its p must lie within the p of r -+ 0.005."""
+    checked = 0
+    with (reference / "paper_numbers.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            match = re.fullmatch(r"(-?0\.\d+) p=([\d.e-]+)(?: N=(\d+))?", row["printed"])
+            n = 25 if row["where"] == "Table 1" else 10 if "Fig6" in row["where"] else None
+            if match is None or n is None:
+                continue
+            r, p = float(match[1]), float(match[2])
+            rounding = 0.5 * 10.0 ** -len(match[2].split(".")[1]) if "e" not in match[2] else 0.05 * p
+            low, high = p_value(abs(r) + 0.005, n), p_value(max(abs(r) - 0.005, 0), n)
+            assert low - rounding <= p <= high + rounding, row
+            checked += 1
+    assert checked >= 10
+
+
+def test_critical_correlation_of_25_cases():
+    assert p_value(0.396, 25) == pytest.approx(0.05, abs=5e-4)
