@@ -12,8 +12,10 @@ from .common import HistomriGroup
 from .demo import demo
 from .dki import dki
 from .fit import fit
+from .ki67 import ki67
 from .pair import pair
 from .patches import patches
+from .qupath_grid import qupath_grid
 from .register import register
 from .report import report
 from .run import run
@@ -46,7 +48,15 @@ def root(
 
 
 # In the order in which a study uses them; the help lists them so.
-for _command in (demo, run, cells, patches, fit, dki, register, apply, pair, score, report, simulate):
+_COMMANDS = (
+    *(demo, run),
+    *(cells, patches, ki67, qupath_grid),
+    *(fit, dki),
+    *(register, apply),
+    *(pair, score, report),
+    simulate,
+)
+for _command in _COMMANDS:
     app.command()(_command)
 
 

@@ -1,0 +1,194 @@
+"""Labelling index: which share of the cells is positive, over all and in the hot spot."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from histomri.arrays import BoolArray, FloatArray, IntArray
+from histomri.errors import InputError
+
+POSITIVE = ("Positive", "1+", "2+", "3+")
+NEGATIVE = "Negative"
+_LARGEST_BINS = 25_000_000
+_STEPS_PER_WINDOW = 10
+_LEAST_WINDOW_UM, _ROUND_UM = 200.0, 50.0
+
+
+@dataclass(frozen=True)
+class LabellingIndex:
+    """Positive cells per positive and negative cell.
+
+    Attributes
+    ----------
+    value : float
+        From 0 to 1; NaN if there is no such cell.
+    ci95 : (low, high)
+        Wilson's interval.
+    n_positive, n_counted : int
+        Positive cells; positive and negative cells.
+    """
+
+    value: float
+    ci95: tuple[float, float]
+    n_positive: int
+    n_counted: int
+
+
+@dataclass(frozen=True)
+class HotSpot:
+    """The window with the highest labelling index.
+
+    Attributes
+    ----------
+    index : LabellingIndex
+        In the window. It is the largest of many, so its interval is too narrow for the true largest.
+    corner_um : (x, y)
+        Top left corner of the window.
+    window_um : float
+        Edge of the window, a square.
+    n_windows : int
+        Windows with enough cells that were compared.
+    """
+
+    index: LabellingIndex
+    corner_um: tuple[float, float]
+    window_um: float
+    n_windows: int
+
+
+def is_positive(classes: Any) -> tuple[BoolArray, BoolArray, dict[str, int]]:
+    """Read QuPath's classifications as positive or negative, as QuPath's "Positive %" does.
+
+    Parameters
+    ----------
+    classes : (N,) array_like or pandas Series of str
+        Such as ``Positive``, ``Tumor: Negative``, ``Tumor: 2+``. The last name decides; classes with another last name
+        and those whose last name ends in ``*`` (ignored in QuPath) are neither.
+
+    Returns
+    -------
+    positive, negative : (N,) bool ndarray
+    counts : dict
+        Cells by class, the unclassified as ``Unclassified``.
+    """
+    import pandas as pd
+
+    codes, names = pd.factorize(pd.Series(classes).astype("str").fillna(""))
+    last = [re.split(r":\s*", str(name).strip())[-1].strip() for name in names]
+    positive = np.array([name in POSITIVE for name in last], dtype=bool)
+    negative = np.array([name == NEGATIVE for name in last], dtype=bool)
+    totals = np.bincount(codes, minlength=len(names))
+    counts: dict[str, int] = {}
+    for name, total in zip(names, totals):
+        label = str(name).strip()
+        label = "Unclassified" if label in ("", "None", "nan", "Unclassified") else label
+        counts[label] = counts.get(label, 0) + int(total)
+    if not len(names):
+        return np.zeros(0, dtype=bool), np.zeros(0, dtype=bool), {}
+    return positive[codes], negative[codes], counts
+
+
+def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's interval of a proportion (Wilson 1927, doi 10.1080/01621459.1927.10502953); NaN if n is 0."""
+    if n == 0:
+        return float("nan"), float("nan")
+    from scipy.special import ndtri
+
+    z = float(ndtri(0.5 + confidence / 2))
+    share = n_positive / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    # The ends are exact where every cell is alike, which rounding would spoil.
+    low = 0.0 if n_positive == 0 else float(middle - half)
+    high = 1.0 if n_positive == n else float(middle + half)
+    return low, high
+
+
+def labelling_index(positive: BoolArray, negative: BoolArray) -> LabellingIndex:
+    """Return the labelling index of cells; the arrays are those of `is_positive`."""
+    return _index(int(np.count_nonzero(positive)), int(np.count_nonzero(positive) + np.count_nonzero(negative)))
+
+
+def hot_spot(
+    x_um: FloatArray,
+    y_um: FloatArray,
+    positive: BoolArray,
+    negative: BoolArray,
+    *,
+    window_um: float | None = None,
+    min_cells: int = 500,
+) -> HotSpot | None:
+    """Find the window with the highest labelling index among those with enough cells.
+
+    A square window slides by a tenth of its edge. Of equal windows the one with more cells is taken, then the upper
+    left one.
+
+    Parameters
+    ----------
+    x_um, y_um : (N,) ndarray
+        Centroids.
+    positive, negative : (N,) bool ndarray
+        Other cells are not counted.
+    window_um : float, optional
+        Edge of the window. If not given it is the one that holds twice `min_cells` where cells lie as densely as
+        they do around the average cell, rounded up to 50 µm.
+    min_cells : int
+        Positive and negative cells that a window must hold.
+
+    Returns
+    -------
+    HotSpot or None
+        None if no window holds enough cells.
+    """
+    counted = positive | negative
+    if min_cells < 1:
+        raise InputError(f"a hot spot of {min_cells} cells is not possible", way_out="pass at least 1; 500 is usual")
+    if np.count_nonzero(counted) < min_cells:
+        return None
+    x, y, stained = x_um[counted], y_um[counted], positive[counted]
+    window = _usual_window(x, y, min_cells) if window_um is None else float(window_um)
+    if not (np.isfinite(window) and window > 0):
+        raise InputError(f"a window of {window_um} µm is not possible", way_out="pass its edge in µm, such as 500")
+    step = window / _STEPS_PER_WINDOW
+    column, row = ((values // step).astype(np.int64) for values in (x, y))
+    corner = int(column.min()), int(row.min())
+    shape = (int(row.max()) - corner[1] + 1, int(column.max()) - corner[0] + 1)
+    if shape[0] * shape[1] > _LARGEST_BINS:
+        raise InputError(
+            f"a window of {window:g} µm slides over {shape[0] * shape[1]:,} places, which are too many",
+            way_out="check the unit of the positions, or take a larger window",
+        )
+    flat = (row - corner[1]) * shape[1] + column - corner[0]
+    totals = _window_sums(np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape))
+    hits = _window_sums(np.bincount(flat[stained], minlength=shape[0] * shape[1]).reshape(shape))
+    enough = totals >= min_cells
+    if not enough.any():
+        return None
+    share = np.where(enough, hits / np.maximum(totals, 1), -1.0)
+    best = int(np.argmax(np.where(share == share.max(), totals, -1)))
+    place = np.unravel_index(best, totals.shape)
+    left = float((place[1] - _STEPS_PER_WINDOW + 1 + corner[0]) * step)
+    top = float((place[0] - _STEPS_PER_WINDOW + 1 + corner[1]) * step)
+    return HotSpot(_index(int(hits[place]), int(totals[place])), (left, top), window, int(np.count_nonzero(enough)))
+
+
+def _window_sums(bins: IntArray) -> IntArray:
+    """Return the sum over every window of 10 x 10 bins, also those that stick out, by the integral image."""
+    n = _STEPS_PER_WINDOW
+    padded = np.pad(bins, ((n, n - 1), (n, n - 1)))
+    total = padded.cumsum(axis=0).cumsum(axis=1)
+    return np.asarray(total[n:, n:] - total[:-n, n:] - total[n:, :-n] + total[:-n, :-n])
+
+
+def _usual_window(x: FloatArray, y: FloatArray, min_cells: int) -> float:
+    """Return an edge whose square holds twice `min_cells` at the density around the average cell."""
+    bins = np.unique(np.stack([x // _LEAST_WINDOW_UM, y // _LEAST_WINDOW_UM]), axis=1, return_counts=True)[1]
+    density = float((bins.astype(float) ** 2).sum() / bins.sum()) / _LEAST_WINDOW_UM**2
+    edge = np.sqrt(2 * min_cells / density)
+    return float(max(np.ceil(edge / _ROUND_UM) * _ROUND_UM, _LEAST_WINDOW_UM))
+
+
+def _index(n_positive: int, n: int) -> LabellingIndex:
+    return LabellingIndex(n_positive / n if n else float("nan"), wilson_interval(n_positive, n), n_positive, n)

@@ -1,0 +1,150 @@
+"""Opening a slide with whichever library can read it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histomri.errors import InputError
+from histomri.files import require_file
+from histomri.slides.calibration import check_pixel_size, record_of, settle_pixel_size
+from histomri.slides.slide import RGB, Slide
+from histomri.slides.tiffs import TiffSlide, positive_pair
+
+_CONVERT = "save it from QuPath as OME-TIFF"
+
+
+class OpenSlideSlide(Slide):
+    """A slide that OpenSlide reads, cut to the scanned part as QuPath does."""
+
+    def __init__(self, path: Path, handle: Any) -> None:
+        self.path, self._handle = path, handle
+        properties = handle.properties
+        bounds = [_whole(properties.get(f"openslide.bounds-{name}")) for name in ("x", "y", "width", "height")]
+        self._corner = (bounds[0] or 0, bounds[1] or 0)
+        self.size_px = (
+            min(bounds[2] or handle.dimensions[0], handle.dimensions[0] - self._corner[0]),
+            min(bounds[3] or handle.dimensions[1], handle.dimensions[1] - self._corner[1]),
+        )
+        whole = [tuple(map(int, size)) for size in handle.level_dimensions]
+        self._scales = [(whole[0][0] / width, whole[0][1] / height) for width, height in whole]
+        self.level_sizes = tuple(
+            (max(round(self.size_px[0] / x), 1), max(round(self.size_px[1] / y), 1)) for x, y in self._scales
+        )
+
+    def stated_pixel_sizes(self) -> list[tuple[str, tuple[float, float] | None]]:
+        """Return what the file says of its pixel size, by source."""
+        properties = self._handle.properties
+        aperio = properties.get("aperio.MPP")
+        return [
+            ("its metadata", positive_pair(properties.get("openslide.mpp-x"), properties.get("openslide.mpp-y"))),
+            ("its field aperio.MPP", positive_pair(aperio, aperio)),
+        ]
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> RGB:
+        """Read a part of a level; see `Slide.read`."""
+        from openslide import OpenSlideError
+
+        # OpenSlide wants the corner in pixels of the full resolution.
+        across, down = self._scales[level]
+        corner = (round(x * across) + self._corner[0], round(y * down) + self._corner[1])
+        try:
+            picture = self._handle.read_region(corner, level, (width, height))
+        except OpenSlideError as error:
+            raise InputError(f"the slide cannot be read ({error})", path=self.path, way_out="copy it again") from error
+        rgba = np.asarray(picture)
+        # Parts that were not scanned are transparent.
+        return np.where(rgba[..., 3:] == 0, np.uint8(255), rgba[..., :3])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
+
+
+def open_slide(
+    path: str | Path,
+    *,
+    mpp: float | tuple[float, float] | None = None,
+    trust_mpp: bool = False,
+    known_um: Mapping[str, tuple[float, float]] | None = None,
+) -> Slide:
+    """Open a slide with OpenSlide, or tifffile where OpenSlide cannot (OME-TIFF, plain TIFF).
+
+    The pixel size is that of `mpp`, else of ``<slide>.histomri.json`` beside the slide, else of `known_um`, else of
+    the slide itself.
+
+    Parameters
+    ----------
+    path : path-like
+        The slide: svs, ndpi, OME-TIFF, TIFF and whatever else OpenSlide reads.
+    mpp : float or (x, y), optional
+        Pixel size in µm.
+    trust_mpp : bool
+        Take `mpp` even if the slide says otherwise.
+    known_um : mapping, optional
+        Pixel sizes (x, y) from elsewhere by the name of the source, such as a QuPath project.
+
+    Returns
+    -------
+    Slide
+        Its `pixel_size_um` is None if nothing tells it.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, damaged, no slide, or of another size than its JSON file says.
+    UnitError
+        If two sources of the pixel size disagree by more than 1 %.
+    """
+    path = require_file(path, "slide")
+    given = check_pixel_size(mpp)
+    slide = _open(path)
+    try:
+        record = record_of(path)
+        sources = [("--mpp", given)]
+        if record is not None:
+            sources.append((record.path.name, record.pixel_size_um))
+            if record.size_px is not None and record.size_px != slide.size_px:
+                raise InputError(
+                    f"is {slide.size_px[0]} x {slide.size_px[1]} px, and {record.path.name} says "
+                    f"{record.size_px[0]} x {record.size_px[1]}",
+                    path=path,
+                    way_out="in QuPath it was cropped or turned, or it is another image",
+                )
+        sources += list((known_um or {}).items())
+        sources += slide.stated_pixel_sizes()
+        overrule = trust_mpp and given is not None
+        slide.pixel_size_um, slide.pixel_size_from = settle_pixel_size(sources, path, overrule=overrule)
+    except InputError:
+        slide.close()
+        raise
+    return slide
+
+
+def _open(path: Path) -> OpenSlideSlide | TiffSlide:
+    import openslide
+    import tifffile
+
+    # Of a plain tiled TIFF OpenSlide reads neither OME's calibration nor its sub-images, and few compressions.
+    if openslide.OpenSlide.detect_format(str(path)) not in (None, "generic-tiff"):
+        try:
+            return OpenSlideSlide(path, openslide.OpenSlide(str(path)))
+        except openslide.OpenSlideError as error:
+            raise InputError(f"the slide is damaged ({error})", path=path, way_out="copy it again") from error
+    try:
+        handle = tifffile.TiffFile(path)
+    except (tifffile.TiffFileError, ValueError, OSError) as error:
+        raise InputError("is no slide that OpenSlide or tifffile can read", path=path, way_out=_CONVERT) from error
+    try:
+        return TiffSlide(path, handle)
+    except InputError:
+        handle.close()
+        raise
+    except (tifffile.TiffFileError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+        handle.close()
+        raise InputError(f"the slide is damaged ({error})", path=path, way_out="copy it again") from error
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdigit() else None

@@ -1,0 +1,161 @@
+"""Pictures of what was counted for Ki-67: PNG, for a person to check."""
+
+import io
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from histomri.arrays import BoolArray, FloatArray
+from histomri.slides.labelling import HotSpot
+from histomri.slides.slide import RGB
+
+_POSITIVE, _NEGATIVE, _OTHER = (0.55, 0.27, 0.07), (0.25, 0.45, 0.75), (0.75, 0.75, 0.75)
+_STAINED, _OUTLINE, _SPOT = (1.0, 0.0, 0.6), (0.0, 0.55, 0.1), (0.85, 0.1, 0.1)
+_MOST_DOTS = 100_000
+_LONG_SIDE = 1000
+
+
+def draw_cells(
+    x_um: FloatArray,
+    y_um: FloatArray,
+    positive: BoolArray,
+    negative: BoolArray,
+    *,
+    title: str,
+    region: BaseGeometry | None = None,
+    spot: HotSpot | None = None,
+) -> bytes:
+    """Draw the cells that were counted, the region and the hot spot; return a PNG file."""
+    figure, axes = _figure(1, (8, 8.4))
+    axis = axes[0]
+    other = ~(positive | negative)
+    layers = ((other, _OTHER, "not counted"), (negative, _NEGATIVE, "negative"), (positive, _POSITIVE, "positive"))
+    many = x_um.size > _MOST_DOTS
+    if many:
+        _draw_binned(axis, x_um, y_um, layers)
+    size = float(np.clip(4e4 / max(x_um.size, 1), 0.5, 14))
+    for which, colour, name in layers:
+        label = f"{name} ({np.count_nonzero(which):,})"
+        # On top of a binned picture the dots are there for the legend only.
+        x, y = ([], []) if many else (x_um[which], y_um[which])
+        axis.scatter(x, y, s=20 if many else size, color=colour, linewidths=0, label=label)
+    if region is not None:
+        _outline(axis, region)
+    if spot is not None:
+        edge, (left, top) = spot.window_um, spot.corner_um
+        axis.plot(
+            [left, left + edge, left + edge, left, left],
+            [top, top, top + edge, top + edge, top],
+            color=_SPOT,
+            linewidth=2,
+            label=f"hot spot ({spot.index.value:.1%} of {spot.index.n_counted:,})",
+        )
+    axis.set(aspect="equal", xlabel="x (µm)", ylabel="y (µm)")
+    axis.invert_yaxis()
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=4, frameon=False, markerscale=2)
+    axis.set_title(title, parse_math=False)
+    return _png(figure)
+
+
+def draw_stain(
+    overview: RGB,
+    overview_share: FloatArray,
+    detail: RGB,
+    detail_stained: BoolArray,
+    detail_counted: BoolArray,
+    *,
+    title: str,
+    field_um: tuple[float, float],
+    share_um: tuple[float, float],
+    detail_um: tuple[float, float, float, float],
+    outlines: tuple[BaseGeometry, ...],
+) -> bytes:
+    """Draw the slide with what was stained, and a part of it pixel by pixel; return a PNG file.
+
+    Parameters
+    ----------
+    overview : (h, w, 3) uint8 ndarray
+        Whole slide.
+    overview_share : (ny, nx) ndarray
+        Share of stained pixels per cell of the grid, NaN where nothing was counted; the grid starts at the corner and
+        may reach a little beyond the slide.
+    detail : (h, w, 3) uint8 ndarray
+        A part of the slide at the resolution of the count.
+    detail_stained, detail_counted : (h, w) bool ndarray
+        What was stained there, and what was counted at all.
+    title : str
+    field_um, share_um : (width, height)
+        Size of the slide, and of the grid of `overview_share`.
+    detail_um : (x low, y low, x high, y high)
+        Where the detail is.
+    outlines : tuple of shapely geometry
+        Tissue and region, µm.
+    """
+    figure, axes = _figure(3, (15, 5.6))
+    axes[0].imshow(_paled(overview), extent=(0, field_um[0], field_um[1], 0))
+    share = np.nan_to_num(overview_share)
+    layer = np.zeros((*share.shape, 4))
+    layer[..., :3] = _STAINED
+    layer[..., 3] = np.clip(share, 0, 1) ** 0.5
+    axes[0].imshow(layer, extent=(0, share_um[0], share_um[1], 0), interpolation="nearest")
+    for outline in outlines:
+        _outline(axes[0], outline)
+    low_x, low_y, high_x, high_y = detail_um
+    axes[0].plot([low_x, high_x, high_x, low_x, low_x], [low_y, low_y, high_y, high_y, low_y], color="black")
+    axes[0].set(xlim=(0, field_um[0]), ylim=(field_um[1], 0))
+    axes[0].set_title("stained share (magenta), counted region (green)")
+    where = (low_x, high_x, high_y, low_y)
+    axes[1].imshow(detail, extent=where, interpolation="nearest")
+    axes[1].set_title("the black frame: as it is")
+    counted = np.where(detail_counted[..., None], detail, _paled(detail))
+    counted[detail_stained & detail_counted] = np.round(np.array(_STAINED) * 255)
+    axes[2].imshow(counted, extent=where, interpolation="nearest")
+    axes[2].set_title("stained pixels (magenta); pale: not counted")
+    for axis in axes:
+        axis.set(aspect="equal", xlabel="x (µm)")
+    axes[0].set_ylabel("y (µm)")
+    figure.suptitle(title, parse_math=False)
+    return _png(figure)
+
+
+def _draw_binned(axis: Any, x: FloatArray, y: FloatArray, layers: tuple[tuple[BoolArray, Any, str], ...]) -> None:
+    """Draw so many cells that dots would hide each other: a pixel has the mean colour of its cells."""
+    low, high = (np.array([fun(x), fun(y)]) for fun in (np.min, np.max))
+    pixel = max(float((high - low).max()) / _LONG_SIDE, 1e-9)
+    column, row = ((values - start) // pixel for values, start in ((x, low[0]), (y, low[1])))
+    shape = int(row.max()) + 1, int(column.max()) + 1
+    flat = (row * shape[1] + column).astype(np.intp)
+    counts = np.stack([np.bincount(flat[which], minlength=shape[0] * shape[1]) for which, _, _ in layers], axis=-1)
+    total = counts.sum(axis=-1, keepdims=True)
+    colours = counts @ np.array([colour for _, colour, _ in layers]) / np.maximum(total, 1)
+    picture = np.where(total > 0, colours, 1.0).reshape(*shape, 3)
+    extent = (low[0], low[0] + shape[1] * pixel, low[1] + shape[0] * pixel, low[1])
+    axis.imshow(picture, extent=extent, interpolation="nearest")
+
+
+def _outline(axis: Any, region: BaseGeometry) -> None:
+    for ring in shapely.get_rings(shapely.get_parts(region)):
+        points = shapely.get_coordinates(ring)
+        axis.plot(points[:, 0], points[:, 1], color=_OUTLINE, linewidth=1)
+
+
+def _paled(picture: RGB) -> NDArray[np.uint8]:
+    return (picture // 2 + 127).astype(np.uint8)
+
+
+def _figure(columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [figure.add_subplot(1, columns, number + 1) for number in range(columns)]
+
+
+def _png(figure: Any) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=130)
+    return stream.getvalue()

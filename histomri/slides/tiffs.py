@@ -1,0 +1,154 @@
+"""Slides that tifffile reads: OME-TIFF and plain TIFF."""
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histomri.errors import InputError
+from histomri.slides.segments import read_segment, segment_shape
+from histomri.slides.slide import RGB, Slide
+
+_CACHE_BYTES = 128_000_000
+_TO_UM = {"µm": 1.0, "um": 1.0, "μm": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0}
+
+
+class TiffSlide(Slide):
+    """A slide in a TIFF file, read tile by tile."""
+
+    def __init__(self, path: Path, handle: Any) -> None:
+        self.path, self._handle = path, handle
+        self._series = handle.series[0]
+        first = self._series.levels[0]
+        axes, sizes = first.axes, dict(zip(first.axes, first.shape))
+        if "Y" not in axes or "X" not in axes or first.dtype != np.uint8:
+            raise InputError(f"is a TIFF of axes {axes}, {first.dtype}: no RGB slide of 8 bits", path=path)
+        if any(length > 1 for axis, length in sizes.items() if axis not in "YXSC"):
+            raise InputError(f"is a TIFF of axes {axes}: a stack, not one slide", path=path)
+        channels = sizes.get("S", 1) * sizes.get("C", 1)
+        if channels not in (1, 3, 4) or int(first.keyframe.photometric) not in (1, 2, 6):
+            kind = getattr(first.keyframe.photometric, "name", first.keyframe.photometric)
+            raise InputError(
+                f"has {channels} channels ({kind}), and an RGB or grey picture was expected",
+                path=path,
+                way_out="save it from QuPath as an RGB image",
+            )
+        self._pages = [[page.aspage() for page in level.pages] for level in self._series.levels]
+        self.level_sizes = tuple((int(pages[0].imagewidth), int(pages[0].imagelength)) for pages in self._pages)
+        self.size_px = self.level_sizes[0]
+        self._cache: OrderedDict[tuple[int, int, int], RGB] = OrderedDict()
+
+    def stated_pixel_sizes(self) -> list[tuple[str, tuple[float, float] | None]]:
+        """Return what the file says of its pixel size, by source."""
+        return [("its OME metadata", _ome_pixel_size(self._handle)), ("its TIFF tags", _tiff_pixel_size(self._series))]
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> RGB:
+        """Read a part of a level; see `Slide.read`."""
+        try:
+            planes = [self._read_page(level, number, x, y, width, height) for number in range(len(self._pages[level]))]
+        except (ValueError, OSError, RuntimeError, IndexError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"the slide cannot be read ({error})", path=self.path, way_out="copy it again") from error
+        data = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
+        return np.repeat(data, 3, axis=-1) if data.shape[-1] == 1 else np.ascontiguousarray(data[..., :3])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._cache.clear()
+        self._handle.close()
+
+    def _read_page(self, level: int, number: int, x: int, y: int, width: int, height: int) -> RGB:
+        page = self._pages[level][number]
+        if page.is_memmappable:
+            return self._mapped(page)[y : y + height, x : x + width]
+        rows, columns = segment_shape(page)
+        down, across = -(-page.imagelength // rows), -(-page.imagewidth // columns)
+        planes = int(page.samplesperpixel) if page.planarconfig == 2 else 1
+        samples = int(page.samplesperpixel)
+        out = np.empty((height, width, samples), np.uint8)
+        for row in range(y // rows, -(-(y + height) // rows)):
+            for column in range(x // columns, -(-(x + width) // columns)):
+                top, left = row * rows, column * columns
+                inside = (
+                    slice(max(top, y) - y, min(top + rows, y + height) - y),
+                    slice(max(left, x) - x, min(left + columns, x + width) - x),
+                )
+                part = (
+                    slice(max(y - top, 0), min(y + height - top, rows)),
+                    slice(max(x - left, 0), min(x + width - left, columns)),
+                )
+                for plane in range(planes):
+                    channels = slice(plane, plane + 1) if planes > 1 else slice(None)
+                    index = plane * down * across + row * across + column
+                    out[(*inside, channels)] = self._segment(level, number, index, row)[part]
+        return out
+
+    def _mapped(self, page: Any) -> RGB:
+        """Return a page that is stored plain and in one piece as an array on disk, (h, w, samples)."""
+        samples, separate = int(page.samplesperpixel), page.planarconfig == 2
+        size = (int(page.imagelength), int(page.imagewidth))
+        shape = (samples, *size) if separate else (*size, samples)
+        data: RGB = np.memmap(self.path, np.uint8, "r", offset=page.dataoffsets[0], shape=shape)
+        return np.moveaxis(data, 0, -1) if separate else data
+
+    def _segment(self, level: int, number: int, index: int, row: int) -> RGB:
+        key = level, number, index
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        page = self._pages[level][number]
+        rows = segment_shape(page)[0]
+        if not page.is_tiled:
+            rows = min(rows, page.imagelength - row * rows)
+        segment = read_segment(page, index, rows, self.path)
+        self._cache[key] = segment
+        while sum(kept.nbytes for kept in self._cache.values()) > _CACHE_BYTES and len(self._cache) > 1:
+            self._cache.popitem(last=False)
+        return segment
+
+
+def positive_pair(x: Any, y: Any) -> tuple[float, float] | None:
+    """Return two positive numbers, None if they are not that."""
+    try:
+        pair = float(x), float(y)
+    except (TypeError, ValueError):
+        return None
+    return pair if all(np.isfinite(pair)) and min(pair) > 0 else None
+
+
+def _ome_pixel_size(handle: Any) -> tuple[float, float] | None:
+    if not handle.is_ome or not handle.ome_metadata:
+        return None
+    from xml.etree import ElementTree
+
+    if "<!ENTITY" in handle.ome_metadata:  # no OME writer makes these, and they can be made to fill the memory
+        return None
+    try:
+        root = ElementTree.fromstring(handle.ome_metadata)
+    except ElementTree.ParseError:
+        return None
+    pixels = next((node for node in root.iter() if node.tag.endswith("}Pixels")), None)
+    if pixels is None:
+        return None
+    pair = positive_pair(pixels.get("PhysicalSizeX"), pixels.get("PhysicalSizeY"))
+    scales = [_TO_UM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XY"]
+    if pair is None or scales[0] is None or scales[1] is None:
+        return None
+    return pair[0] * scales[0], pair[1] * scales[1]
+
+
+def _tiff_pixel_size(series: Any) -> tuple[float, float] | None:
+    """Return the pixel size by the resolution tags, unless they are a printer's dots per inch."""
+    tags = series.levels[0].keyframe.tags
+    unit = {2: 25400.0, 3: 10000.0}.get(int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 0)
+    if unit is None or "XResolution" not in tags or "YResolution" not in tags:
+        return None
+    per_unit = []
+    for axis in "XY":
+        above, below = tags[f"{axis}Resolution"].value
+        per_unit.append(above / below if below else 0.0)
+    sizes = positive_pair(*(unit / value if value > 0 else 0.0 for value in per_unit))
+    # 72 to 600 dots per inch are 42-353 µm: no microscope's pixels. So are those of a placeholder of 1 per cm.
+    return sizes if sizes is not None and max(sizes) < 40 else None

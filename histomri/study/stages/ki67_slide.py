@@ -1,0 +1,193 @@
+"""Ki-67 on a slide: the share of the tissue that is stained with DAB."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from shapely.geometry.base import BaseGeometry
+
+from histomri.cells import read_regions
+from histomri.errors import InputError
+from histomri.files import require_file
+from histomri.patches import PatchGrid
+from histomri.slides import Raster, Slide, StainedArea, Stains, Tissue, estimate_background, find_tissue, open_slide
+from histomri.slides.calibration import record_of
+from histomri.slides.pictures import draw_stain
+from histomri.slides.stained import shares, stained_area, stained_pixels
+from histomri.study.stages.ki67 import Counted, Ki67Options
+
+_CELL_UM, _BLOCK_UM, _DETAIL_UM = 25.0, 250.0, 300.0
+_OVERVIEW_PX = 900
+_FRACTION = (
+    "Pixels stained with DAB / pixels of the tissue that was looked at. NOT to be compared with a labelling index, "
+    "which counts cells."
+)
+
+
+def count_slide(path: Path, options: Ki67Options, progress: Callable[[float], None] | None) -> Counted:
+    """Return the stained area fraction of a slide."""
+    with open_slide(path, mpp=options.mpp, trust_mpp=options.trust_mpp) as slide:
+        field = slide.field_um
+        region = None if options.roi is None else read_regions(options.roi, slide.pixel_size_um)
+        found = find_tissue(slide)
+        tissue = found if options.tissue else None
+        stains, how, warnings = _stains(slide, found, options)
+        per_map = max(round(options.map_um / _CELL_UM), 1) if options.map_um else 1
+        area = stained_area(
+            slide,
+            stains,
+            threshold=options.threshold,
+            um_per_px=options.um_per_px,
+            tissue=tissue,
+            region=region,
+            cell_um=options.map_um / per_map if options.map_um else _CELL_UM,
+            progress=progress,
+        )
+        picture, doubt = _picture(slide, stains, area, tissue, region, f"{path.name}: {_headline(area)}")
+    blocks = max(round(_BLOCK_UM / area.cell_um[0]), 1)
+    error = area.standard_error(blocks)
+    low, high = max(area.fraction - 1.96 * error, 0.0), min(area.fraction + 1.96 * error, 1.0)
+    content = {
+        "Description": _FRACTION,
+        "value": area.fraction,
+        "standard_error": error,
+        "ci95": (low, high),
+        "interval": f"of the ratio, from blocks of {blocks * area.cell_um[0]:.0f} µm: how far the region varies",
+        "n_stained_pixels": int(area.stained.sum()),
+        "n_counted_pixels": int(area.counted.sum()),
+        "counted_area_mm2": area.area_mm2,
+        "region_area_mm2": (region.area if region is not None else field[0] * field[1]) / 1e6,
+        "counted": _where(options),
+        "pixel_um": area.um_per_px,
+        "threshold_od": area.threshold,
+        "stains": {"names": stains.names, "vectors": stains.vectors, "source": stains.source},
+        "background_rgb": stains.background_rgb,
+        "background_from": how,
+    }
+    row = {
+        "quantity": "stained_area_fraction",
+        "region": "whole",
+        "value": area.fraction,
+        "ci95_low": low,
+        "ci95_high": high,
+        "n_positive": int(area.stained.sum()),
+        "n_counted": int(area.counted.sum()),
+        "unit_counted": "pixels",
+        "area_mm2": area.area_mm2,
+    }
+    lines = (
+        f"{_headline(area)} of {area.area_mm2:.3g} mm² ({_where(options)})"
+        + (f"; standard error {error:.2%}" if np.isfinite(error) else ""),
+        f"DAB from an optical density of {area.threshold:g} at {area.um_per_px[0]:.3g} µm per pixel; stains: "
+        f"{stains.source}; background {', '.join(f'{value:.0f}' for value in stains.background_rgb)} ({how})",  # type: ignore[union-attr]
+        f"pixel size {slide.pixel_size_um[0]:.4g} x {slide.pixel_size_um[1]:.4g} µm by {slide.pixel_size_from}",  # type: ignore[index]
+    )
+    settings = {"Threshold": options.threshold, "UmPerPx": options.um_per_px, "Tissue": options.tissue}
+    drawn = _map(area, per_map) if options.map_um else None
+    key = "stained_area_fraction"
+    return Counted(key, content, [row], picture, lines, (*warnings, *doubt), settings, drawn)
+
+
+def _stains(slide: Slide, tissue: Tissue, options: Ki67Options) -> tuple[Stains, str, tuple[str, ...]]:
+    """Return stains with a background, how that was found, and what there is to doubt."""
+    stains = _vectors(slide, options)
+    _ = stains.dab
+    if options.background is not None:
+        return replace(stains, background_rgb=np.array(options.background)), "given", ()
+    if stains.background_rgb is not None:
+        return stains, "given with the stains", ()
+    background, how = estimate_background(slide.thumbnail(tissue.um_per_px[0]), tissue.mask)
+    doubts: tuple[str, ...] = ()
+    if "no glass" in how:
+        doubts = (
+            "the slide shows no glass, so its background was guessed; pass the colour of glass, --background R,G,B",
+        )
+    return replace(stains, background_rgb=background), how, doubts
+
+
+def _vectors(slide: Slide, options: Ki67Options) -> Stains:
+    if options.stains is not None:
+        text, source = options.stains, "--stains"
+        if not text.lstrip().startswith("{"):
+            path = require_file(text, "file of stain vectors")
+            text, source = path.read_text(encoding="utf-8-sig", errors="replace"), path.name
+        return Stains.from_qupath(text, source)
+    record = record_of(slide.path)
+    if record is not None and record.image_type not in (None, "BRIGHTFIELD_H_DAB"):
+        raise InputError(
+            f"is of type {record.image_type} by {record.path.name}, so there is no DAB to measure",
+            path=slide.path,
+            way_out="set the type in QuPath and export again, or pass --stains",
+        )
+    if record is not None and record.stains is not None:
+        return Stains.from_qupath(record.stains, record.path.name)
+    return Stains.h_dab()
+
+
+def _picture(
+    slide: Slide, stains: Stains, area: StainedArea, tissue: Tissue | None, region: BaseGeometry | None, title: str
+) -> tuple[bytes, tuple[str, ...]]:
+    """Return the PNG, and a warning if what counts as stained does not look like DAB."""
+    field, (across, down) = slide.field_um, area.cell_um
+    view = slide.at(float(area.um_per_px[0]))
+    row, column = np.unravel_index(int(np.argmax(area.stained)), area.stained.shape)
+    # A window around the most stained cell of the grid, inside the slide.
+    size = [min(max(round(_DETAIL_UM / pixel), 1), n) for pixel, n in zip(view.um_per_px, view.size_px)]
+    centre = ((column + 0.5) * across / view.um_per_px[0], (row + 0.5) * down / view.um_per_px[1])
+    corner = [int(np.clip(round(c - n / 2), 0, total - n)) for c, n, total in zip(centre, size, view.size_px)]
+    detail = view.read(corner[0], corner[1], size[0], size[1])
+    x, y = ((start + np.arange(n) + 0.5) * pixel for start, n, pixel in zip(corner, size, view.um_per_px))
+    counted = np.ones(detail.shape[:2], dtype=bool)
+    if tissue is not None:
+        counted &= tissue.inside(x, y)
+    if region is not None:
+        counted &= Raster(region).inside(x, y)
+    stained = stained_pixels(detail, stains, area.threshold)
+    low = (corner[0] * view.um_per_px[0], corner[1] * view.um_per_px[1])
+    outlines = tuple(shape for shape in (tissue.region if tissue is not None else None, region) if shape is not None)
+    picture = draw_stain(
+        slide.thumbnail(max(field) / _OVERVIEW_PX),
+        shares(area.stained, area.counted),
+        detail,
+        stained,
+        counted,
+        title=title,
+        field_um=field,
+        share_um=(area.stained.shape[1] * across, area.stained.shape[0] * down),
+        detail_um=(low[0], low[1], low[0] + size[0] * view.um_per_px[0], low[1] + size[1] * view.um_per_px[1]),
+        outlines=outlines,
+    )
+    return picture, _doubt(detail[stained & counted], stains)
+
+
+def _doubt(rgb: Any, stains: Stains) -> tuple[str, ...]:
+    if not len(rgb):
+        return ()
+    amounts = np.delete(stains.amounts(rgb).mean(axis=0), stains.dab)
+    names = [name for number, name in enumerate(stains.names) if number != stains.dab]
+    most = int(np.argmax(amounts))
+    if stains.amount(rgb, stains.dab).mean() >= amounts[most]:
+        return ()
+    return (
+        f"what counts as stained has more {names[most]} than DAB: is it a DAB slide, and are the "
+        "stain vectors its own? Look at ki67.png",
+    )
+
+
+def _map(area: StainedArea, factor: int) -> tuple[str, Any, Any, str]:
+    stained, counted = area.blocks(factor)
+    patch = (factor * area.cell_um[0], factor * area.cell_um[1])
+    grid = PatchGrid((0.0, 0.0), patch, (counted.shape[0], counted.shape[1]), 4.0)
+    return "stainedFraction", shares(stained, counted), grid.affine, _FRACTION
+
+
+def _headline(area: StainedArea) -> str:
+    return f"stained area fraction {area.fraction:.2%}"
+
+
+def _where(options: Ki67Options) -> str:
+    if options.roi is not None:
+        return "tissue in the region of interest" if options.tissue else "all of the region of interest"
+    return "tissue" if options.tissue else "all of the slide"

@@ -1,0 +1,261 @@
+"""`histomri ki67`: the labelling index of a table, the stained area fraction of a slide, and never both."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+import typer
+from PIL import Image as Picture
+from statsmodels.stats.proportion import proportion_confint
+from typer.testing import CliRunner
+
+from histomri.cells import CellTable, read_cells
+from histomri_cli.common import HistomriGroup
+from histomri_cli.ki67 import ki67
+
+GLASS = np.array([236.0, 230.0, 241.0])
+STAINS = {"Stain 1": "Hematoxylin", "Values 1": "0.65 0.704 0.286", "Stain 2": "DAB", "Values 2": "0.268 0.57 0.776"}
+
+
+@pytest.fixture
+def histomri():
+    app = typer.Typer(cls=HistomriGroup)
+    app.command()(ki67)
+    app.command("nothing")(lambda: None)
+    return lambda *arguments: CliRunner().invoke(app, ["ki67", *map(str, arguments)])
+
+
+@pytest.fixture
+def export(tmp_path, rng):
+    """A QuPath table of 4000 cells on 1 x 2 mm; a third of the upper half and a tenth of the lower are positive."""
+    x, y = rng.uniform(0, 1000, 4000), rng.uniform(0, 2000, 4000)
+    positive = rng.random(4000) < np.where(y < 1000, 1 / 3, 0.1)
+    name = np.where(x < 500, "Tumor: ", "")
+    classes = np.char.add(name, np.where(positive, "Positive", "Negative"))
+    classes[:50] = "Stroma"
+    table = pd.DataFrame(
+        {
+            "Image": "A01_Ki67.ndpi",
+            "Object ID": [f"{n:08d}" for n in range(4000)],
+            "Classification": classes,
+            "Centroid X µm": x,
+            "Centroid Y µm": y,
+            "Cell: Area": rng.uniform(60, 90, 4000),
+        }
+    )
+    path = tmp_path / "A01.tsv"
+    table.to_csv(path, sep="\t", index=False)
+    return path, table
+
+
+@pytest.fixture
+def slide(tmp_path):
+    """Tissue of 800 x 400 µm, its lower left quarter brown, glass around; 1 µm pixels."""
+    amounts = np.zeros((550, 1000, 2))
+    amounts[75:475, 100:900] = (0.25, 0.0)
+    amounts[275:475, 100:500] = (0.2, 0.5)
+    vectors = np.array([[0.650, 0.704, 0.286], [0.268, 0.570, 0.776]])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    rgb = np.round(GLASS * 10 ** -(amounts @ vectors)).astype(np.uint8)
+    path = tmp_path / "ki67.ome.tif"
+    size = {"PhysicalSizeX": 1.0, "PhysicalSizeY": 1.0, "axes": "YXS"}
+    tifffile.imwrite(path, rgb, photometric="rgb", tile=(256, 256), compression="zlib", metadata=size)
+    return path
+
+
+def pixels(path):
+    with Picture.open(path) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
+
+
+def region(path, *corners):
+    (left, top), (right, bottom) = corners
+    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+    path.write_text(json.dumps({"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}}))
+    return path
+
+
+def expected(classes):
+    positive, negative = classes.str.endswith("Positive"), classes.str.endswith("Negative")
+    hits, n = int(positive.sum()), int((positive | negative).sum())
+    return hits, n, proportion_confint(hits, n, method="wilson")
+
+
+def test_the_labelling_index_of_a_table(histomri, export, tmp_path):
+    path, table = export
+    done = histomri(path, "-o", tmp_path / "out", "--map-um", 500)
+    assert done.exit_code == 0, done.output
+    content = json.loads((tmp_path / "out" / "ki67.json").read_text())
+    assert "stained_area_fraction" not in content
+    index = content["labelling_index"]
+    hits, n, interval = expected(table["Classification"])
+    assert (index["n_positive"], index["n_negative"], index["n_not_counted"]) == (hits, n - hits, 50)
+    assert index["value"] == pytest.approx(hits / n)
+    np.testing.assert_allclose(index["ci95"], interval)
+    assert "NOT to be compared with a stained area fraction" in index["Description"]
+    spot = index["hot_spot"]
+    (left, top), edge = spot["corner_um"], spot["window_um"]
+    x, y = table["Centroid X µm"], table["Centroid Y µm"]
+    inside = (x >= left) & (x < left + edge) & (y >= top) & (y < top + edge)
+    hits, n, interval = expected(table["Classification"][inside])
+    assert n >= 500 and top < 1000 and spot["value"] == pytest.approx(hits / n)
+    np.testing.assert_allclose(spot["ci95"], interval)
+    flat = pd.read_csv(tmp_path / "out" / "ki67.csv")
+    assert flat["region"].tolist() == ["whole", "hot spot"] and set(flat["quantity"]) == {"labelling_index"}
+    np.testing.assert_allclose(flat["value"], [index["value"], spot["value"]])
+    shown = nib.load(tmp_path / "out" / "param-labellingIndex_histomap.nii.gz").get_fdata()[..., 0]
+    assert shown.shape == (4, 2)
+    for row in range(4):
+        for column in range(2):
+            here = (x // 500 == column) & (y // 500 == row)
+            hits, n, _ = expected(table["Classification"][here])
+            assert shown[row, column] == pytest.approx(hits / n, rel=1e-6)
+    assert pixels(tmp_path / "out" / "ki67.png").shape[1] > 500
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+def test_a_region_and_a_class(histomri, export, tmp_path, parquet):
+    path, table = export
+    if parquet:
+        path = tmp_path / "cells.parquet"
+        read_cells(export[0]).save(path)
+    roi = region(tmp_path / "roi.geojson", (0, 0), (1200, 3000))  # 600 x 1500 µm
+    done = histomri(path, "-o", tmp_path / "out", "--roi", roi, "--mpp", 0.5, "--classes", "Tumor")
+    assert done.exit_code == 0, done.output
+    index = json.loads((tmp_path / "out" / "ki67.json").read_text())["labelling_index"]
+    kept = table[(table["Centroid Y µm"] < 1500) & table["Classification"].str.startswith("Tumor")]
+    hits, n, _ = expected(kept["Classification"])
+    assert (index["n_positive"], index["n_positive"] + index["n_negative"]) == (hits, n)
+    assert index["cells_by_class"].keys() == {"Tumor: Positive", "Tumor: Negative"}
+
+
+def test_few_cells_are_told(histomri, export, tmp_path):
+    path, table = export
+    table[:300].to_csv(path, sep="\t", index=False)
+    done = histomri(path, "-o", tmp_path / "out", "-q")
+    assert done.exit_code == 0 and done.stdout == ""
+    assert "only 250 cells were counted; 500 is the least" in done.stderr
+    content = json.loads((tmp_path / "out" / "ki67.json").read_text())
+    assert content["labelling_index"]["hot_spot"] is None and len(content["warnings"]) >= 1
+
+
+def test_very_many_cells_are_drawn_binned(tmp_path, rng):
+    from histomri.study.stages.ki67 import run_ki67
+
+    x, y = rng.uniform(0, 1000, (2, 120_000))
+    table = CellTable.from_columns(x, y, np.full(x.size, 80.0))
+    table.data["classification"] = np.where(rng.random(x.size) < 0.2, "Positive", "Negative")
+    table.save(tmp_path / "cells.parquet")
+    result = run_ki67(tmp_path / "cells.parquet", tmp_path / "out")
+    assert result.summary["labelling_index"]["value"] == pytest.approx(0.2, abs=0.005)
+    colours = pixels(tmp_path / "out" / "ki67.png").reshape(-1, 3)
+    blue = (colours[:, 2] > colours[:, 0] + 60).mean()
+    brown = (colours[:, 0] > colours[:, 2] + 60).mean()
+    assert blue > 2 * brown > 0
+
+
+def test_the_stained_area_of_a_slide(histomri, slide, tmp_path):
+    roi = region(tmp_path / "roi.geojson", (300, 275), (600, 475))
+    done = histomri(slide, "-o", tmp_path / "out", "--roi", roi, "--map-um", 100, "--sub", "1")
+    assert done.exit_code == 0, done.output
+    content = json.loads((tmp_path / "out" / "ki67.json").read_text())
+    assert "labelling_index" not in content
+    stained = content["stained_area_fraction"]
+    # Of the region of 300 x 200 µm, 200 x 200 are brown.
+    assert stained["value"] == pytest.approx(2 / 3, abs=1e-12)
+    assert stained["counted_area_mm2"] == pytest.approx(0.06) and stained["n_counted_pixels"] == 60_000
+    np.testing.assert_allclose(stained["background_rgb"], GLASS)
+    assert stained["background_from"] == "median of the glass"
+    image = nib.load(tmp_path / "out" / "sub-1_param-stainedFraction_histomap.nii.gz")
+    shown = image.get_fdata()[..., 0]
+    assert shown.shape == (6, 10)
+    np.testing.assert_allclose(shown[3, 3:6], [1, 1, 0])
+    assert np.isnan(shown[:, :3]).all() and np.isnan(shown[:2]).all()
+    # Row 3, column 4 is the patch around x 450, y 350 µm.
+    np.testing.assert_allclose((image.affine @ [3, 4, 0, 1])[:2], [-0.45, -0.35], atol=1e-6)
+    whole = histomri(slide, "-o", tmp_path / "whole", "--no-tissue")
+    assert whole.exit_code == 0
+    stained = json.loads((tmp_path / "whole" / "ki67.json").read_text())["stained_area_fraction"]
+    assert stained["value"] == pytest.approx(400 * 200 / (1000 * 550), abs=1e-12)
+    assert stained["counted"] == "all of the slide"
+    flat = pd.read_csv(tmp_path / "whole" / "ki67.csv")
+    assert flat["quantity"].tolist() == ["stained_area_fraction"] and flat["unit_counted"].tolist() == ["pixels"]
+
+
+def test_the_picture_shows_what_was_counted(histomri, slide, tmp_path):
+    assert histomri(slide, "-o", tmp_path / "out", "--threshold", 0.2).exit_code == 0
+    shown = pixels(tmp_path / "out" / "ki67.png")
+    magenta = (abs(shown - (255, 0, 153)) < 3).all(axis=2)
+    left, right = magenta[:, : shown.shape[1] // 3], magenta[:, 2 * shown.shape[1] // 3 :]
+    assert left.any() and right.any()
+
+
+def test_stains_of_ones_own(histomri, slide, tmp_path):
+    text = json.dumps(STAINS | {"Background": "236 230 241"})
+    (tmp_path / "stains.json").write_text(text)
+    values = []
+    options = (["--stains", text], ["--stains", tmp_path / "stains.json"], ["--background", "236,230,241"])
+    for number, option in enumerate(options):
+        done = histomri(slide, "-o", tmp_path / str(number), *option)
+        assert done.exit_code == 0, done.output
+        content = json.loads((tmp_path / str(number) / "ki67.json").read_text())["stained_area_fraction"]
+        values.append(content["value"])
+        np.testing.assert_allclose(content["background_rgb"], GLASS)
+    assert max(values) == pytest.approx(min(values)) == pytest.approx(0.25, abs=0.01)
+    # QuPath's JSON beside the slide tells the stains, and what kind of slide it is.
+    record = {"schema": "histomri.qupath/1", "image_type": "BRIGHTFIELD_H_DAB", "stains": text}
+    (tmp_path / "ki67.histomri.json").write_text(json.dumps(record))
+    assert "stains: ki67.histomri.json" in histomri(slide, "-o", tmp_path / "a").stdout
+    (tmp_path / "ki67.histomri.json").write_text(json.dumps(record | {"image_type": "BRIGHTFIELD_H_E"}))
+    done = histomri(slide, "-o", tmp_path / "b")
+    assert done.exit_code == 2 and "is of type BRIGHTFIELD_H_E" in done.stderr and not (tmp_path / "b").exists()
+
+
+def test_mistakes_are_told(histomri, export, slide, tmp_path):
+    path, table = export
+    plain = tmp_path / "plain.tsv"
+    table.assign(Classification="Tumor").to_csv(plain, sep="\t", index=False)
+    far = region(tmp_path / "far.geojson", (0, 0), (30, 30))
+    (tmp_path / "file").write_text("x")
+    out = tmp_path / "out"
+    cases = [
+        ((plain,), "no cell is classified Positive or Negative; the classes are Tumor; run QuPath's positive cell"),
+        ((path, "--stains", "{}"), "is a cell table, for which there is no --stains"),
+        ((slide, "--classes", "Tumor"), "is a slide, for which there is no --classes"),
+        ((slide, "--roi", far), "there is no tissue to count in; check the region"),
+        ((slide, "--mpp", 0.25), "0.25 x 0.25 by --mpp, 1 x 1 by its OME metadata"),
+        ((slide, "--threshold", 0), "a threshold of 0.0 is not possible"),
+        ((slide, "--um-per-px", -1), "a resolution of -1.0 µm per pixel is not possible"),
+        ((slide, "--background", "white"), "--background white is no colour"),
+        ((slide, "--background", "0,0,300"), "a background of"),
+        ((slide, "--stains", "nowhere.json"), "no such file of stain vectors"),
+        ((slide, "--stains", "{}"), "the stain vectors lack three numbers at 'Values 1'"),
+        ((slide, "--map-um", 0), "patches of 0.0 µm are not possible"),
+        ((path, "--roi", far), "pass --mpp"),
+        ((path, "--min-cells", 0), "a hot spot of 0 cells is not possible"),
+        ((tmp_path / "no.svs",), "no such slide or cell table"),
+    ]
+    for arguments, message in cases:
+        done = histomri(*arguments, "-o", out)
+        assert done.exit_code == 2 and message in done.stderr, (arguments, done.output)
+        assert not out.exists()
+    assert "is a file, and the results need a folder" in histomri(path, "-o", tmp_path / "file").stderr
+
+
+def test_a_real_ki67_section(histomri, real_data, tmp_path):
+    done = histomri(real_data / "slides" / "OS-2-ndpi.ome.tif", "-o", tmp_path / "out")
+    assert done.exit_code == 0 and done.stderr == ""
+    stained = json.loads((tmp_path / "out" / "ki67.json").read_text())["stained_area_fraction"]
+    # By eye about one cell in seven is brown, and nuclei fill half of the tissue.
+    assert 0.06 < stained["value"] < 0.13
+
+
+def test_a_slide_without_dab_is_doubted(histomri, real_data, tmp_path):
+    done = histomri(real_data / "slides" / "CMU-1-Small-Region.svs", "-o", tmp_path / "out")
+    assert done.exit_code == 0 and "what counts as stained has more Hematoxylin than DAB" in done.stderr
+    fluorescence = histomri(real_data / "slides" / "hamamatsu_dapi.ndpi", "-o", tmp_path / "dark")
+    assert fluorescence.exit_code == 2 and "is dark: a fluorescence image" in fluorescence.stderr
+    assert not (tmp_path / "dark").exists()
