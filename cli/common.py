@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +11,6 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from histomri.study.stages import StageResult
-
-_FEW = 6  # files that are named in full
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")]
 OutDir = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")]
@@ -46,25 +43,16 @@ def announce(result: "StageResult", quiet: bool) -> None:
         return
     for message in result.messages:
         typer.echo(message)
-    for line in _written(result.outputs):
-        typer.echo(line)
+    outputs = set(result.outputs)
+    sidecars = {sidecar: path for path in result.outputs if (sidecar := _sidecar(path)) in outputs}
+    for path in result.outputs:
+        if path not in sidecars:
+            typer.echo(f"wrote {path}" + (" and its .json" if path in sidecars.values() else ""))
 
 
-def _written(outputs: tuple[Path, ...]) -> list[str]:
-    """Name every file, but a folder of many maps by its maps, as each of them has its sidecar."""
-    lines = []
-    for folder, group in groupby(outputs, key=lambda path: path.parent):
-        files = list(group)
-        names = [path.name for path in files]
-        images = [name for name in names if name.endswith(".nii.gz")]
-        if len(files) <= _FEW:
-            lines += [f"wrote {path}" for path in files]
-        else:
-            stems = [name.removesuffix(".nii.gz") for name in images]
-            others = [name for name in names if name not in images and Path(name).stem not in stems]
-            lines.append(f"wrote {len(images)} maps, each with its .json, into {folder}/")
-            lines += [f"  {name}" for name in (*images, *others)]
-    return lines
+def _sidecar(image: Path) -> Path | None:
+    stem = image.name.removesuffix(".nii.gz")
+    return image.with_name(f"{stem}.json") if stem != image.name else None
 
 
 @contextmanager

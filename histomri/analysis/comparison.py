@@ -120,7 +120,9 @@ def steiger_test(
     mean = 0.5 * (r1 + r2)
     if max(abs(r1), abs(r2)) >= 1.0:
         return DependentTest(r1 - r2, math.nan, math.inf, math.nan, ci)
-    shared = _covariance(mean, mean, pearson(a, c), pearson(a, d), pearson(b, c), pearson(b, d)) / (1.0 - mean**2) ** 2
+    # With y1 the same as y2, r(x1, y2) and r(x2, y1) are the compared correlations, and are averaged like them.
+    crossed = (mean, mean) if np.array_equal(b, d) else (pearson(a, d), pearson(b, c))
+    shared = _covariance(mean, mean, pearson(a, c), *crossed, pearson(b, d)) / (1.0 - mean**2) ** 2
     if not shared < 1.0 - 1e-12:
         return DependentTest(r1 - r2, math.nan, math.inf, math.nan, ci)
     z = (math.atanh(r1) - math.atanh(r2)) * math.sqrt((n - 3) / (2.0 - 2.0 * shared))

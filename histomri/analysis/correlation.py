@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -9,12 +10,14 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtr
 from scipy.stats import rankdata
 
-from histomri.arrays import FloatArray
+from histomri.arrays import FloatArray, IntArray
 from histomri.errors import InputError
 
 Kind = Literal["pearson", "spearman"]
 # Variation below this share of the size of the values is rounding, and a correlation with it is noise.
 _ROUNDING = 1e-13
+# Up to so many pairs all orders are counted (9! = 362880): Student's t would call a perfect order of 6 impossible.
+_EXACT = 9
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def correlate(
     if kind == "spearman":
         first, second = rankdata(first), rankdata(second)
     r = pearson(first, second)
-    p = p_value(r, n)
+    p = exact_rank_p(first, second) if kind == "spearman" and n <= _EXACT else p_value(r, n)
     if n == 3:
         return Correlation(r, p, n, None, missing, "three pairs give no confidence interval")
     if interval == "fisher":
@@ -128,6 +131,30 @@ def p_value(r: float, n: int) -> float:
         return 0.0
     t = abs(r) * math.sqrt((n - 2) / ((1.0 - r) * (1.0 + r)))
     return float(2.0 * stdtr(n - 2, -t))
+
+
+def exact_rank_p(x: FloatArray, y: FloatArray) -> float:
+    """Return the two-sided p of a rank correlation: the share of all orders of y that agree as much or more.
+
+    Parameters
+    ----------
+    x, y : (N,) ndarray
+        Ranks, N at most 9; ties may occur.
+    """
+    dx, dy = x - x.mean(), y - y.mean()
+    # Twice a rank is whole, so that N² times the products are compared without rounding.
+    whole_x, whole_y = np.rint(2 * x.size * dx).astype(np.int64), np.rint(2 * x.size * dy).astype(np.int64)
+    agreement = np.abs(whole_y[_orders(x.size)] @ whole_x)
+    return float(np.mean(agreement >= abs(int(whole_x @ whole_y))))
+
+
+@lru_cache(maxsize=4)
+def _orders(n: int) -> IntArray:
+    """Return all orders of n things, (n!, n), built by inserting one thing after another."""
+    orders = np.zeros((1, 1), dtype=np.int8)
+    for size in range(1, n):
+        orders = np.concatenate([np.insert(orders, place, size, axis=1) for place in range(size + 1)])
+    return orders
 
 
 def fisher_interval(r: float, n: int, confidence: float = 0.95, kind: Kind = "pearson") -> tuple[float, float]:

@@ -13,6 +13,7 @@ from scipy.special import gammaln, ndtri, stdtr, stdtrit
 
 from histomri.analysis.correlation import constant
 from histomri.analysis.multiple import Adjustment, adjust_p
+from histomri.analysis.noncentral import noncentral_t_cdf
 from histomri.analysis.scores import require_columns
 from histomri.arrays import FloatArray
 from histomri.errors import InputError
@@ -211,12 +212,19 @@ def hedges_correction(df: float) -> float:
 def noncentral_t_limits(t: float, df: float, confidence: float) -> tuple[float, float]:
     """Return the noncentralities for which the observed t lies at the upper and the lower tail."""
     from scipy.optimize import brentq
-    from scipy.stats import nct
 
     def limit(level: float) -> float:
         # Standard deviation of t about its noncentrality, generously.
         reach = 10.0 * math.sqrt(1.0 + t * t / (2.0 * df)) + 5.0
-        return float(brentq(lambda delta: nct.cdf(t, df, delta) - level, t - reach, t + reach, xtol=1e-13, rtol=1e-14))
+        return float(
+            brentq(
+                lambda delta: float(noncentral_t_cdf(t, df, delta)) - level,
+                t - reach,
+                t + reach,
+                xtol=1e-13,
+                rtol=1e-14,
+            )
+        )
 
     return limit(0.5 + confidence / 2.0), limit(0.5 - confidence / 2.0)
 

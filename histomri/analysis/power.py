@@ -5,11 +5,10 @@ import math
 import numpy as np
 from scipy.special import stdtrit
 
-from histomri.arrays import FloatArray
+from histomri.analysis.noncentral import chi_rule, noncentral_t_cdf
 from histomri.errors import InputError
 
 _LARGEST_N = 10_000_000
-_NODES = 200
 
 
 def correlation_power(r: float, n: int, *, alpha: float = 0.05) -> float:
@@ -27,18 +26,16 @@ def correlation_power(r: float, n: int, *, alpha: float = 0.05) -> float:
     alpha : float
         Level of the test.
     """
-    from scipy.stats import nct
-
     _check(r=r, alpha=alpha)
     if n < 3:
         raise InputError(f"{n} cases are too few for a correlation")
     critical = float(stdtrit(n - 2, 1.0 - alpha / 2.0))
     if abs(r) >= 1.0:
         return 1.0
-    length, weight = _chi_rule(n - 1)
+    length, weight = chi_rule(n - 1)
     shift = abs(r) / math.sqrt(1.0 - r * r) * length
-    power = nct.sf(critical, n - 2, shift) + nct.cdf(-critical, n - 2, shift)
-    return float(np.clip(weight @ np.nan_to_num(power, nan=1.0), 0.0, 1.0))
+    missed = noncentral_t_cdf(critical, n - 2, shift) - noncentral_t_cdf(-critical, n - 2, shift)
+    return float(np.clip(1.0 - weight @ missed, 0.0, 1.0))
 
 
 def sample_size(r: float, *, power: float = 0.8, alpha: float = 0.05) -> int:
@@ -92,19 +89,6 @@ def critical_correlation(n: int, *, alpha: float = 0.05) -> float:
         raise InputError(f"{n} cases are too few for a correlation")
     t = float(stdtrit(n - 2, 1.0 - alpha / 2.0))
     return t / math.sqrt(n - 2 + t * t)
-
-
-def _chi_rule(df: int) -> tuple[FloatArray, FloatArray]:
-    """Return nodes and weights (sum 1) of the chi distribution: Gauss-Legendre within its reach."""
-    from scipy.stats import chi
-
-    centre = math.sqrt(max(df - 0.5, 0.25))
-    # The standard deviation of chi is below 0.75; beyond 12 of them lies less than 1e-30.
-    low, high = max(centre - 9.0, 0.0), centre + 9.0
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-    length = 0.5 * (high - low) * nodes + 0.5 * (high + low)
-    mass = weights * chi.pdf(length, df)
-    return length, np.asarray(mass / mass.sum())
 
 
 def _check(*, alpha: float, r: float = 0.0, power: float | None = None) -> None:

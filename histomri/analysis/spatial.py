@@ -107,7 +107,9 @@ class VoxelGrid:
         n_pairs = np.rint(irfftn(np.abs(spectrum) ** 2, padded))
         lags = np.meshgrid(*[np.fft.fftfreq(n, 1.0 / n) * side for n, side in zip(padded, sides)], indexing="ij")
         distance = np.sqrt(sum(lag**2 for lag in lags)) / sides.min()
-        return cls(mask, order, padded, spectrum, n_pairs, np.rint(distance).astype(int))
+        # Halves go up, also those that rounding has left just below.
+        classes = np.floor(distance + 0.5 + 1e-9).astype(int)
+        return cls(mask, order, padded, spectrum, n_pairs, classes)
 
     def autocovariance(self, values: FloatArray) -> FloatArray:
         """Return the isotropic autocovariance of a map at every lag of the padded grid."""

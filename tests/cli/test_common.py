@@ -12,7 +12,7 @@ from histomri_cli.app import app
 from histomri_cli.common import HistomriGroup, announce
 
 
-def test_every_file_is_named_and_sidecars_of_many_maps_only_once(capsys):
+def test_every_file_is_named_and_sidecars_with_their_maps(capsys):
     maps = [Path("mri") / f"param-{name}_dwimap{suffix}" for name in "ABCD" for suffix in (".nii.gz", ".json")]
     announce(
         StageResult((*maps, Path("mri/notes.txt"), Path("out/x.csv")), ("12 voxels",), ("look twice",)), quiet=False
@@ -21,9 +21,8 @@ def test_every_file_is_named_and_sidecars_of_many_maps_only_once(capsys):
     assert printed.err == "warning: look twice\n"
     assert printed.out.splitlines() == [
         "12 voxels",
-        "wrote 4 maps, each with its .json, into mri/",
-        *[f"  param-{name}_dwimap.nii.gz" for name in "ABCD"],
-        "  notes.txt",
+        *[f"wrote mri/param-{name}_dwimap.nii.gz and its .json" for name in "ABCD"],
+        "wrote mri/notes.txt",
         "wrote out/x.csv",
     ]
 

@@ -33,7 +33,7 @@ def expected_files(sample: str) -> set[str]:
         for model, names in FIT.items():
             maps += [f"mri/{strategy}/{sub}_model-{model}_param-{name}_dwimap" for name in names]
             maps += [f"mri/{strategy}/{sub}_model-{model}_param-{name}_stat-se_dwimap" for name in FIT_ERRORS[model]]
-    maps += [f"mri/{sub}_param-{name}_dwimap" for name in ("ADC", "K")]
+    maps += [f"mri/{sub}_param-{name}_dwimap" for name in ("ADC", "K", "S0", "exit_desc-dki")]
     files = {f"{sub}/{name}{suffix}" for name in maps for suffix in (".nii.gz", ".json")}
     files |= {f"{sub}/xfm/{sub}_from-histo_to-dwi_mode-image_xfm{suffix}" for suffix in (".json", ".tfm")}
     files |= {f"{sub}/{name}{suffix}" for name in ("pairs", "pairs_voxel") for suffix in (".csv", ".json")}
@@ -49,10 +49,11 @@ def test_the_demo_says_what_it_wrote(demo):
 def test_the_list_of_files_is_as_promised(demo):
     found = {str(path.relative_to(demo.out)) for path in demo.out.rglob("*") if path.is_file()}
     results = {name for name in found if not name.startswith("inputs/")}
-    dki = {name for name in results if "_model-dki_" in name}
     names = ("pairs.csv", "pairs.json", "scores.json", "scores.csv", "truth.csv", "report.html", "study.json")
-    expected = {*names, "study_resolved.json"}.union(*(expected_files(sample) for sample in SAMPLES))
-    assert results - dki == expected
+    expected = {*names, "model_comparisons.csv", "study_resolved.json"}.union(
+        *(expected_files(sample) for sample in SAMPLES)
+    )
+    assert results == expected
     for sample in SAMPLES:
         assert {f"inputs/{sample}_cells.tsv", f"inputs/{sample}_dwi.nii.gz", f"inputs/{sample}_mask.nii.gz"} <= found
 

@@ -5,15 +5,18 @@ from typing import Any
 
 import pandas as pd
 
-from histomri.analysis import is_voxel_table, rank_models, ranking_warnings, read_cases
+from histomri.analysis import compare_models, is_voxel_table, rank_by, rank_models, ranking_warnings, read_cases
 from histomri.errors import InputError
-from histomri.files import atomic_path, provenance, write_json
 from histomri.pairing import PairedTable
+from histomri.study.stages.analyses import records, write_tables
 from histomri.study.stages.result import StageResult
 
 
 def run_score(pairs: Path, out: Path, *, columns: Path | None = None, n_boot: int = 2000, seed: int = 0) -> StageResult:
-    """Score and rank the models of a table of pairs; write scores.json and scores.csv.
+    """Score and rank the models of a table of pairs, and test them against each other.
+
+    Writes scores.json and scores.csv; with several models model_comparisons.csv; with several scanners
+    scores_by_scanner.csv.
 
     Parameters
     ----------
@@ -36,12 +39,17 @@ def run_score(pairs: Path, out: Path, *, columns: Path | None = None, n_boot: in
     ranking = rank_models(table, n_boot=n_boot, seed=seed)
     warnings = ranking_warnings(ranking)
     settings = {"n_boot": n_boot, "seed": seed, "confidence": 0.95, "interval": "BCa bootstrap over cases"}
-    content: dict[str, Any] = {"models": ranking, "warnings": warnings, **provenance([pairs], settings)}
-    flat = pd.DataFrame([_flat(row) for row in ranking])
-    with atomic_path(out / "scores.csv") as temporary:
-        flat.to_csv(temporary, index=False, lineterminator="\n")
-    write_json(out / "scores.json", content)
-    outputs = (out / "scores.json", out / "scores.csv")
+    comparisons = compare_models(table, n_boot=n_boot, seed=seed)
+    scanners = rank_by(table, "scanner", n_boot=n_boot, seed=seed)
+    tables = {"scores.csv": pd.DataFrame([_flat(row) for row in ranking])}
+    if len(comparisons):
+        tables["model_comparisons.csv"] = comparisons
+    if scanners:
+        tables["scores_by_scanner.csv"] = pd.DataFrame(
+            [{"scanner": name, **_flat(row)} for name, rows in scanners.items() for row in rows]
+        )
+    content = {"models": ranking, "scanners": scanners, "comparisons": records(comparisons)}
+    outputs = write_tables(out, tables, "scores.json", content, sources=[pairs], settings=settings, warnings=warnings)
     return StageResult(outputs, tuple([*notes, *_lines(ranking)]), tuple(warnings), {"models": ranking})
 
 
