@@ -6,17 +6,24 @@ import typer
 
 from histomri import __version__
 
+from .agree import agree
 from .apply import apply
 from .cells import cells
 from .common import HistomriGroup
+from .compare import compare
+from .correlate import correlate
 from .demo import demo
 from .dki import dki
 from .fit import fit
+from .harmonise import harmonise
 from .ki67 import ki67
 from .pair import pair
 from .patches import patches
+from .power import power
+from .predict import predict
 from .qupath_grid import qupath_grid
 from .register import register
+from .regress import regress
 from .report import report
 from .run import run
 from .score import score
@@ -54,6 +61,7 @@ _COMMANDS = (
     *(fit, dki),
     *(register, apply),
     *(pair, score, report),
+    *(correlate, regress, compare, predict, harmonise, agree, power),
     simulate,
 )
 for _command in _COMMANDS:

@@ -11,7 +11,13 @@ from histomri.analysis.correlation import Kind, correlate
 from histomri.analysis.mixed import repeated_correlation, within_between
 from histomri.analysis.multiple import adjust_p
 from histomri.analysis.scores import require_columns
-from histomri.analysis.spatial import SpatialCorrelation, VoxelGrid, spatial_correlation, voxel_spacing
+from histomri.analysis.spatial import (
+    SpatialCorrelation,
+    VoxelGrid,
+    effective_sample_size,
+    spatial_correlation,
+    voxel_spacing,
+)
 from histomri.errors import InputError
 
 INDEX = ("i", "j", "k")
@@ -74,7 +80,8 @@ def correlate_voxels(
                 {"x": one, "y": other, "kind": kind, "sample": name, **_row(result)}
                 for name, result in found[kind].items()
             ]
-        pooled.append({"x": one, "y": other, **_pooled(table, one, other, found["pearson"], confidence)})
+        sizes = samples.sizes(one, other, found["pearson"])
+        pooled.append({"x": one, "y": other, **_pooled(table, one, other, found["pearson"], sizes, confidence)})
     each = pd.DataFrame(singles, columns=list(SAMPLE_COLUMNS))
     for kind in kinds:
         mine = each["kind"] == kind
@@ -117,6 +124,17 @@ class _Samples:
             for name, part in self.parts.items()
         }
 
+    def sizes(self, x: str, y: str, found: dict[str, SpatialCorrelation]) -> dict[str, float]:
+        """Return the unbiased effective numbers of the samples that have one."""
+        sizes = {}
+        for name, part in self.parts.items():
+            if not found[name].n_eff > 1:
+                continue
+            both = (part[x].notna() & part[y].notna()).to_numpy()
+            grid = self.grids[name] if both.all() else VoxelGrid.of(self.places[name][both], self.spacing[name])
+            sizes[name] = effective_sample_size(part[x][both], part[y][both], grid, unbiased=True)
+        return {name: size for name, size in sizes.items() if size > 1}
+
 
 def _row(found: SpatialCorrelation) -> dict[str, Any]:
     low, high = found.ci or (math.nan, math.nan)
@@ -133,15 +151,19 @@ def _row(found: SpatialCorrelation) -> dict[str, Any]:
 
 
 def _pooled(
-    table: pd.DataFrame, x: str, y: str, singles: dict[str, SpatialCorrelation], confidence: float
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    singles: dict[str, SpatialCorrelation],
+    sizes: dict[str, float],
+    confidence: float,
 ) -> dict[str, Any]:
-    usable = [name for name, found in singles.items() if found.n_eff > 1]
+    usable = list(sizes)
     left_out = [name for name in singles if name not in usable]
     part = table[table["sample"].astype(str).isin(usable)]
     part = part[part[x].notna() & part[y].notna()]
     labels = part["sample"].astype(str)
-    sizes = [singles[name].n_eff for name in usable]
-    common = repeated_correlation(part[x], part[y], labels, n_eff=sizes, confidence=confidence)
+    common = repeated_correlation(part[x], part[y], labels, n_eff=list(sizes.values()), confidence=confidence)
     naive = repeated_correlation(part[x], part[y], labels, confidence=confidence)
     low, high = common.ci or (math.nan, math.nan)
     notes = [common.note, f"left out: {', '.join(left_out)}" if left_out else ""]

@@ -109,7 +109,7 @@ def fit(
         "bic": bic,
     }
     result = FitResult(declared.name, maps, settings)
-    return replace(result, warnings=bound_warnings(result.counts, declared.display_name))
+    return replace(result, warnings=bound_warnings(result.counts, f"{declared.display_name} ({strategy})"))
 
 
 def _fit_part(

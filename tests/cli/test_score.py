@@ -8,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from histomri.analysis import williams_test
 from histomri_cli.common import HistomriGroup
 from histomri_cli.score import score
 
@@ -50,7 +51,8 @@ def pairs(tmp_path, rng):
 def test_scores(histomri, pairs, tmp_path):
     done = histomri(pairs, "-o", tmp_path / "scores")
     assert done.exit_code == 0, done.output
-    assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == ["scores.csv", "scores.json"]
+    names = ["model_comparisons.csv", "scores.csv", "scores.json"]
+    assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == names
     content = json.loads((tmp_path / "scores" / "scores.json").read_text())
     models = content["models"]
     assert [list(row) for row in models] == [KEYS, KEYS]
@@ -66,6 +68,26 @@ def test_scores(histomri, pairs, tmp_path):
     flat = pd.read_csv(tmp_path / "scores" / "scores.csv")
     np.testing.assert_allclose(flat["TCS"], [row["TCS"] for row in models])
     assert flat["TCS_ci_low"].tolist() == pytest.approx([row["TCS_ci"][0] for row in models])
+
+
+def test_models_are_tested_against_each_other_and_per_scanner(histomri, pairs, tmp_path):
+    table = pd.read_csv(pairs, dtype={"sample": str})
+    table["scanner"] = np.where(table["sample"] < "06", "1.5T", "3T")
+    table.to_csv(pairs, index=False)
+    assert histomri(pairs, "-o", tmp_path).exit_code == 0
+    content = json.loads((tmp_path / "scores.json").read_text())
+    wide = table.pivot(index="sample", columns="model")
+    truth = williams_test(
+        wide["vCS_mri_um"]["diff-in-ex"], wide["vCS_mri_um"]["diff-in"], wide["vCS_histo_um"]["diff-in"]
+    )
+    row = next(row for row in content["comparisons"] if (row["quantity"], row["test"]) == ("vCS", "williams"))
+    np.testing.assert_allclose([row["p"], row["difference"]], [truth.p, truth.difference], rtol=1e-9)
+    assert {name: [row["n"] for row in rows] for name, rows in content["scanners"].items()} == {
+        "1.5T": [6, 6],
+        "3T": [6, 6],
+    }
+    split = pd.read_csv(tmp_path / "scores_by_scanner.csv")
+    assert split["scanner"].tolist() == ["1.5T", "1.5T", "3T", "3T"] and (split["n"] == 6).all()
 
 
 def test_a_seed_fixes_the_result(histomri, pairs, tmp_path):

@@ -1,0 +1,84 @@
+"""What the stages of the statistics share: opening a table, and writing tables and JSON together."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from histomri.analysis import Sheet, read_sheet
+from histomri.errors import InputError
+from histomri.files import atomic_path, provenance, write_json
+
+CASE = ("sample", "model", "strategy")
+
+
+def open_sheet(
+    path: Path, columns: Path | None = None, *, model: str | None = None, strategy: str | None = None
+) -> Sheet:
+    """Read a table with one row per sample (x model x strategy), and select.
+
+    Raises
+    ------
+    InputError
+        If it is a table of voxels, or a sample comes twice.
+    """
+    sheet = read_sheet(path, columns)
+    if sheet.is_voxelwise:
+        raise InputError(
+            "has a row per voxel, and rows per sample are needed",
+            path=path,
+            way_out="average it with histomri pair --per sample",
+        )
+    chosen = sheet.only(model=model, strategy=strategy)
+    chosen.require_unique(CASE)
+    return chosen
+
+
+def parts_of(sheet: Sheet, by: str | None) -> list[tuple[dict[str, str], Sheet]]:
+    """Split a table by model and strategy, and by a column of the person's choice."""
+    if by is None:
+        return sheet.parts(("model", "strategy"))
+    sheet.require(by)
+    parts = [(key, part) for key, part in sheet.parts(("model", "strategy", by)) if key[by].strip()]
+    if not parts:
+        raise InputError(f"column '{by}' is empty", path=sheet.path)
+    return parts
+
+
+def write_tables(
+    out: Path,
+    tables: Mapping[str, pd.DataFrame],
+    json_name: str,
+    content: Mapping[str, Any],
+    *,
+    sources: Sequence[Path],
+    settings: Mapping[str, Any],
+    warnings: Sequence[str] = (),
+) -> tuple[Path, ...]:
+    """Write CSV tables, and a JSON file with the results and how they came to be; return the paths, JSON first."""
+    for name, table in tables.items():
+        with atomic_path(out / name) as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n")
+    record = {**content, "warnings": list(warnings), **provenance(sources, settings)}
+    return (write_json(out / json_name, record), *[out / name for name in tables])
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return rows for JSON; a cell that does not exist is None."""
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def labelled(key: Mapping[str, str], table: pd.DataFrame) -> pd.DataFrame:
+    """Put the labels of a part in front of its results."""
+    return pd.DataFrame(dict(key), index=table.index).join(table) if key else table
+
+
+def name_of(key: Mapping[str, str]) -> str:
+    """Return the labels of a part as a heading of a message, empty if there is only one part."""
+    return f"{', '.join(key.values())}: " if key else ""
+
+
+def sources_of(table: Path, columns: Path | None) -> list[Path]:
+    """Return the files a result was made from."""
+    return [table, *([columns] if columns is not None else [])]

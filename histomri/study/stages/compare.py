@@ -1,0 +1,74 @@
+"""The stage `compare`: differences between groups."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from histomri.analysis import compare_groups, confounding
+from histomri.analysis.multiple import Adjustment
+from histomri.study.stages.analyses import labelled, name_of, open_sheet, parts_of, records, sources_of, write_tables
+from histomri.study.stages.result import StageResult
+
+
+def run_compare(
+    table: Path,
+    out: Path,
+    *,
+    columns: Path | None = None,
+    by: str = "group",
+    measures: Sequence[str] = (),
+    model: str | None = None,
+    strategy: str | None = None,
+    adjustment: Adjustment = "bh",
+) -> StageResult:
+    """Compare groups in every measurement; write comparisons.csv and comparisons.json.
+
+    Parameters
+    ----------
+    table : Path
+        One row per sample x model x strategy, with a column of labels.
+    out : Path
+        Folder for the results.
+    columns : Path, optional
+        TOML file mapping the table's own column names.
+    by : str
+        Column with the labels.
+    measures : sequence of str
+        Columns to compare; by default the measurements there are.
+    model, strategy : str, optional
+        Rows to use; by default each model and strategy on its own.
+    adjustment : {"bh", "holm", "bonferroni"}
+        Of the q-values.
+    """
+    sheet = open_sheet(table, columns, model=model, strategy=strategy)
+    labels = sheet.text(by)
+    names = list(measures) or [name for name in sheet.measurements() if name != by]
+    values = sheet.numbers(names).assign(**{by: labels})
+    found, warnings, lines = [], [], []
+    for key, part in parts_of(sheet, None):
+        mine = values.loc[part.raw.index]
+        result = compare_groups(mine, names, by, adjustment=adjustment)
+        found.append(labelled(key, result))
+        for row in result.to_dict("records"):
+            text = f"{name_of(key)}{row['column']}, {row['group_a']} - {row['group_b']}"
+            if row["note"]:
+                warnings.append(f"{text}: {row['note']}")
+            else:
+                size = f"Hedges g = {row['hedges_g']:.2f} [{row['hedges_g_low']:.2f}, {row['hedges_g_high']:.2f}]"
+                lines.append(f"{text}: {row['difference']:.4g}, Welch p = {row['p_welch']:.2g}, {size}")
+    if "scanner" in sheet and by != "scanner" and (labels != "").any():
+        doubt = confounding(sheet.text("scanner")[labels != ""], labels[labels != ""], by)
+        warnings += [doubt.replace("batch", "scanner")] if doubt else []
+    everything = pd.concat(found, ignore_index=True)
+    content = {"comparisons": records(everything)}
+    outputs = write_tables(
+        out,
+        {"comparisons.csv": everything},
+        "comparisons.json",
+        content,
+        sources=sources_of(table, columns),
+        settings={"by": by, "measures": names, "model": model, "strategy": strategy, "adjustment": adjustment},
+        warnings=warnings,
+    )
+    return StageResult(outputs, tuple(lines), tuple(warnings), content)

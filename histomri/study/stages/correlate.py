@@ -1,0 +1,191 @@
+"""The stage `correlate`: a table in, correlations of its columns out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from histomri.analysis import Sheet, as_matrix, correlate_voxels, correlation_table, read_sheet
+from histomri.analysis.correlation import Kind
+from histomri.analysis.multiple import Adjustment
+from histomri.errors import InputError
+from histomri.study.stages.analyses import CASE, labelled, name_of, parts_of, records, sources_of, write_tables
+from histomri.study.stages.result import StageResult
+
+_INDEX = ("i", "j", "k")
+_WORLD = ("x_mm", "y_mm", "z_mm")
+_SHOWN = 8
+
+
+def run_correlate(
+    table: Path,
+    out: Path,
+    *,
+    columns: Path | None = None,
+    x: Sequence[str] = (),
+    y: Sequence[str] = (),
+    by: str | None = None,
+    model: str | None = None,
+    strategy: str | None = None,
+    kinds: Sequence[Kind] = ("pearson", "spearman"),
+    interval: Literal["fisher", "bootstrap"] = "fisher",
+    adjustment: Adjustment = "bh",
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> StageResult:
+    """Correlate the columns of a table with one row per sample, or per voxel.
+
+    Parameters
+    ----------
+    table : Path
+        CSV or Parquet. With columns i, j, k a row is a voxel.
+    out : Path
+        Folder for correlations.csv, correlation_matrix.csv and correlations.json; of voxels correlations_voxel.csv,
+        correlations_pooled.csv and correlations.json.
+    columns : Path, optional
+        TOML file mapping the table's own column names.
+    x, y : sequence of str
+        Columns, every x against every y. By default every measurement against every other; of voxels histology against
+        MRI.
+    by : str, optional
+        Column by which the samples are split, such as scanner.
+    model, strategy : str, optional
+        Rows to use; by default each model and strategy on its own.
+    kinds, interval, adjustment, n_boot, seed
+        As in `histomri.analysis.correlation_table`.
+    """
+    if interval == "bootstrap" and n_boot < 100:
+        raise InputError(f"{n_boot} resamples are too few for an interval", way_out="use --boot 2000")
+    if y and not x:
+        raise InputError("columns y were named and no column x", way_out="name at least one with --x")
+    sheet = read_sheet(table, columns).only(model=model, strategy=strategy)
+    settings: dict[str, Any] = {
+        "x": x,
+        "y": y,
+        "by": by,
+        "model": model,
+        "strategy": strategy,
+        "kinds": kinds,
+        "adjustment": adjustment,
+    }
+    if sheet.is_voxelwise:
+        return _voxels(sheet, out, x, y, by, kinds, sources_of(table, columns), settings)
+    settings |= {"interval": interval, "n_boot": n_boot, "seed": seed}
+    sheet.require_unique(CASE)
+    names = list(dict.fromkeys([*x, *y])) or sheet.measurements()
+    values = sheet.numbers(names)
+    if len(names) < 2:
+        raise InputError("there are fewer than two columns to correlate", path=table, way_out="name more with --x, --y")
+    found, matrices = [], []
+    for key, part in parts_of(sheet, by):
+        result = correlation_table(
+            values.loc[part.raw.index],
+            list(x) or names,
+            list(y) or None,
+            kinds=kinds,
+            interval=interval,
+            adjustment=adjustment,
+            n_boot=n_boot,
+            seed=seed,
+        )
+        found.append(labelled(key, result))
+        matrices += [labelled(key, _stacked(result, kind)) for kind in kinds] if not y else []
+    everything = pd.concat(found, ignore_index=True)
+    tables = {"correlations.csv": everything}
+    if matrices:
+        tables["correlation_matrix.csv"] = pd.concat(matrices, ignore_index=True)
+    warnings = _warnings(everything)
+    content = {"correlations": records(everything)}
+    outputs = write_tables(
+        out,
+        tables,
+        "correlations.json",
+        content,
+        sources=sources_of(table, columns),
+        settings=settings,
+        warnings=warnings,
+    )
+    return StageResult(outputs, tuple(_lines(everything)), tuple(warnings), content)
+
+
+def _voxels(
+    sheet: Sheet,
+    out: Path,
+    x: Sequence[str],
+    y: Sequence[str],
+    by: str | None,
+    kinds: Sequence[Kind],
+    sources: list[Path],
+    settings: dict[str, Any],
+) -> StageResult:
+    if not x:
+        names = sheet.measurements()
+        x = [name for name in names if "_histo" in name]
+    y = list(y) or [name for name in sheet.measurements() if name not in x and "_histo" not in name]
+    if not x or not y:
+        raise InputError("has no columns of histology and MRI", path=sheet.path, way_out="name them with --x and --y")
+    world = [name for name in _WORLD if name in sheet]
+    numbers = sheet.numbers([*_INDEX, *(world if len(world) == 3 else []), *x, *y])
+    labels = sheet.text("sample", complete=True) if "sample" in sheet else "all"
+    values = numbers.assign(sample=labels)
+    each, together = [], []
+    for key, part in parts_of(sheet, by):
+        singles, pooled = correlate_voxels(values.loc[part.raw.index], x, y, kinds=kinds)
+        each.append(labelled(key, singles))
+        together.append(labelled(key, pooled))
+    singles, pooled = pd.concat(each, ignore_index=True), pd.concat(together, ignore_index=True)
+    warnings = _warnings(singles)
+    content = {"samples": records(singles), "pooled": records(pooled)}
+    tables = {"correlations_voxel.csv": singles, "correlations_pooled.csv": pooled}
+    outputs = write_tables(
+        out, tables, "correlations.json", content, sources=sources, settings=settings, warnings=warnings
+    )
+    return StageResult(outputs, tuple(_pooled_lines(pooled)), tuple(warnings), content)
+
+
+def _stacked(result: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+    """Return the matrices of r, p, q and n under each other."""
+    parts = []
+    for value in ("r", "p", "q", "n"):
+        matrix = as_matrix(result, value, kind)
+        matrix.insert(0, "measurement", matrix.index)
+        matrix.insert(0, "value", value)
+        matrix.insert(0, "kind", kind)
+        parts.append(matrix)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _warnings(found: pd.DataFrame) -> list[str]:
+    undefined = found[found["p"].isna() & found["note"].ne("")]
+    texts = [f"{row['x']} with {row['y']}: {row['note']}" for row in undefined.to_dict("records")]
+    texts = list(dict.fromkeys(texts))
+    if len(texts) > _SHOWN:
+        texts = [*texts[:_SHOWN], f"{len(texts) - _SHOWN} more correlations are undefined; see the column note"]
+    return texts
+
+
+def _lines(found: pd.DataFrame) -> list[str]:
+    """Return the strongest correlations of all, for the terminal; undefined ones are never among them."""
+    defined = found[found["r"].notna()]
+    strongest = defined.reindex(defined["r"].abs().sort_values(ascending=False, kind="stable").index).head(_SHOWN)
+    lines = [f"{len(defined)} correlations, {int((defined['q'] < 0.05).sum())} with q < 0.05; the strongest:"]
+    for row in strongest.to_dict("records"):
+        heading = name_of({name: row[name] for name in ("model", "strategy") if name in row})
+        text = f"{row['kind']} r = {row['r']:.3f}, p = {row['p']:.2g}, q = {row['q']:.2g}, N = {row['n']}"
+        lines.append(f"{heading}{row['x']} with {row['y']}: {text}")
+    return lines
+
+
+def _pooled_lines(pooled: pd.DataFrame) -> list[str]:
+    defined = pooled[pooled["p"].notna()]
+    strongest = defined.reindex(defined["r_within"].abs().sort_values(ascending=False, kind="stable").index).head(
+        _SHOWN
+    )
+    lines = [f"{len(defined)} pairs of maps, {int((defined['q'] < 0.05).sum())} with q < 0.05; the strongest:"]
+    for row in strongest.to_dict("records"):
+        heading = name_of({name: row[name] for name in ("model", "strategy") if name in row})
+        size = f"{row['n']} voxels, {row['n_samples']} sample(s), {row['df']:.0f} effective degrees of freedom"
+        found = f"r = {row['r_within']:.3f}, p = {row['p']:.2g} ({size})"
+        lines.append(f"{heading}{row['x']} with {row['y']} within samples: {found}")
+    return lines

@@ -1,0 +1,110 @@
+"""The stage `harmonise`: take the effect of the scanner out of a table's metrics."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from histomri.analysis import Sheet, combat, confounding
+from histomri.errors import InputError
+from histomri.study.stages.analyses import labelled, name_of, open_sheet, parts_of, records, sources_of, write_tables
+from histomri.study.stages.result import StageResult
+
+
+def run_harmonise(
+    table: Path,
+    out: Path,
+    *,
+    columns: Path | None = None,
+    batch: str = "scanner",
+    reference: str | None = None,
+    covariates: Sequence[str] = (),
+    measures: Sequence[str] = (),
+    model: str | None = None,
+    strategy: str | None = None,
+    empirical_bayes: bool = True,
+    mean_only: bool = False,
+) -> StageResult:
+    """Harmonise metrics by ComBat; write harmonised.csv, harmonisation.csv and harmonisation.json.
+
+    Parameters
+    ----------
+    table : Path
+        One row per sample x model x strategy, with a column of batches.
+    out : Path
+        Folder for the results; harmonised.csv is the table with its metrics replaced.
+    columns : Path, optional
+        TOML file mapping the table's own column names.
+    batch, reference : str
+        Column of batches, and the batch that stays as it is.
+    covariates : sequence of str
+        Columns whose effects are kept.
+    measures : sequence of str
+        Metrics; by default the MRI measurements there are.
+    model, strategy : str, optional
+        Rows to use; by default each model and strategy on its own.
+    empirical_bayes, mean_only : bool
+        As in `histomri.analysis.combat`.
+    """
+    sheet = open_sheet(table, columns, model=model, strategy=strategy)
+    labels = sheet.text(batch, complete=True)
+    names = list(measures) or [name for name in sheet.measurements() if "_histo" not in name]
+    if not names:
+        raise InputError("has no MRI measurements", path=table, way_out="name the metrics with --measure")
+    taken = sorted({batch, *covariates} & set(names))
+    if taken:
+        raise InputError(f"column '{taken[0]}' is batch or covariate, and cannot be harmonised", path=table)
+    values, kept = sheet.numbers(names), _covariates(sheet, covariates)
+    result, effects, warnings, lines = sheet.raw.astype(object), [], [], []
+    for key, part in parts_of(sheet, None):
+        rows = part.raw.index
+        found = combat(
+            values.loc[rows],
+            labels.loc[rows].to_numpy(),
+            covariates=kept.loc[rows] if covariates else None,
+            reference=reference,
+            empirical_bayes=empirical_bayes,
+            mean_only=mean_only,
+        )
+        result.loc[rows, names] = found.values.astype(object)
+        effects.append(labelled(key, found.effects))
+        warnings += [name_of(key) + text for text in found.warnings]
+        sizes = ", ".join(f"{name} ({int((labels.loc[rows] == name).sum())})" for name in sorted(set(labels.loc[rows])))
+        lines.append(f"{name_of(key)}{len(names)} metrics harmonised over {sizes}")
+    warnings += _forgotten_group(sheet, labels, (batch, *covariates))
+    every = pd.concat(effects, ignore_index=True)
+    content = {"effects": records(every)}
+    settings: dict[str, Any] = {
+        "batch": batch,
+        "reference": reference,
+        "covariates": list(covariates),
+        "measures": names,
+    }
+    settings |= {"model": model, "strategy": strategy, "empirical_bayes": empirical_bayes, "mean_only": mean_only}
+    outputs = write_tables(
+        out,
+        {"harmonised.csv": result, "harmonisation.csv": every},
+        "harmonisation.json",
+        content,
+        sources=sources_of(table, columns),
+        settings=settings,
+        warnings=warnings,
+    )
+    return StageResult(outputs, tuple(lines), tuple(warnings), content)
+
+
+def _covariates(sheet: Sheet, names: Sequence[str]) -> pd.DataFrame:
+    """Return covariates as numbers where every filled cell is one, as text otherwise."""
+    numeric = set(sheet.numeric_names())
+    kept = {name: sheet.numbers([name])[name] if name in numeric else sheet.text(name) for name in names}
+    return pd.DataFrame(kept, index=sheet.raw.index)
+
+
+def _forgotten_group(sheet: Sheet, labels: pd.Series, used: Sequence[str]) -> list[str]:
+    if "group" in used or "group" not in sheet:
+        return []
+    groups = sheet.text("group")
+    known = groups != ""
+    text = confounding(labels[known], groups[known], "group") if known.any() else None
+    return [f"{text}; without --covariate group harmonising removes what differs between groups"] if text else []

@@ -1,0 +1,106 @@
+"""The stage `predict`: a target such as tumour volume from a polynomial of two metrics."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from histomri.analysis import cross_validated_prediction, fold_range, log10_volume
+from histomri.analysis.prediction import Prediction
+from histomri.errors import InputError
+from histomri.study.stages.analyses import open_sheet, parts_of, records, sources_of, write_tables
+from histomri.study.stages.result import StageResult
+
+
+def run_predict(
+    table: Path,
+    out: Path,
+    *,
+    target: str,
+    x: str = "D0I_mri_um2_ms",
+    y: str = "vCS_mri_um",
+    columns: Path | None = None,
+    log10: bool = True,
+    basis: str = "cubic",
+    folds: int = 5,
+    group_by: str | None = None,
+    model: str | None = None,
+    strategy: str | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> StageResult:
+    """Cross-validate a prediction; write predictions.csv, prediction_surface.csv and prediction.json.
+
+    Parameters
+    ----------
+    table : Path
+        One row per case of one model and strategy.
+    out : Path
+        Folder for the results.
+    target, x, y : str
+        Column to predict, and the two metrics.
+    columns : Path, optional
+        TOML file mapping the table's own column names.
+    log10 : bool
+        Predict the logarithm of the target, which must be positive.
+    basis, folds, n_boot, seed
+        As in `histomri.analysis.cross_validated_prediction`.
+    group_by : str, optional
+        Column whose cases stay together, such as patient.
+    model, strategy : str, optional
+        Rows to use; needed if the table has several.
+    """
+    sheet = open_sheet(table, columns, model=model, strategy=strategy)
+    parts = parts_of(sheet, None)
+    if len(parts) > 1:
+        there = "; ".join(", ".join(key.values()) for key, _ in parts)
+        raise InputError(
+            f"has several models or strategies ({there})", path=table, way_out="choose with --model and --strategy"
+        )
+    values = sheet.numbers([x, y, target])
+    try:
+        truth = log10_volume(values[target]) if log10 else values[target].to_numpy()
+    except InputError as error:
+        raise InputError(f"column '{target}': {error.problem}", path=table, way_out="use --no-log10") from error
+    groups = sheet.text(group_by, complete=True) if group_by is not None else None
+    found = cross_validated_prediction(
+        values[x], values[y], truth, basis=basis, folds=folds, groups=groups, n_boot=n_boot, seed=seed
+    )
+    name = f"log10({target})" if log10 else target
+    cases = pd.DataFrame({name: truth, "predicted": found.predicted, "fold": found.fold + 1})
+    cases["fold"] = cases["fold"].where(found.fold >= 0)
+    for label in (group_by, "sample"):
+        if label is not None and label in sheet and label not in cases:
+            cases.insert(0, label, sheet.text(label).to_numpy())
+    content = _summary(found, name)
+    settings = {"x": x, "y": y, "target": name, "basis": basis, "folds": folds, "group_by": group_by}
+    settings |= {"model": model, "strategy": strategy, "n_boot": n_boot, "seed": seed}
+    outputs = write_tables(
+        out,
+        {"predictions.csv": cases, "prediction_surface.csv": found.surface.rename(columns={"x": x, "y": y})},
+        "prediction.json",
+        content,
+        sources=sources_of(table, columns),
+        settings=settings,
+        warnings=found.warnings,
+    )
+    low, high = fold_range(found.fold_r)
+    size = f"N = {found.n}" + (f" in {found.n_groups} groups" if groups is not None else "")
+    band = f" [{found.ci[0]:.2f}, {found.ci[1]:.2f}]" if found.ci else ""
+    line = f"{name}: r = {found.r:.3f}{band}, p = {found.p:.2g}, folds {low:.3f} to {high:.3f}, {size}"
+    return StageResult(outputs, (line,), found.warnings, content)
+
+
+def _summary(found: Prediction, name: str) -> dict[str, object]:
+    return {
+        "target": name,
+        "r": found.r,
+        "p": found.p,
+        "r_ci": list(found.ci) if found.ci else None,
+        "fold_r": np.where(np.isfinite(found.fold_r), found.fold_r, np.nan),
+        "fold_r_range": list(fold_range(found.fold_r)),
+        "n": found.n,
+        "n_missing": found.n_missing,
+        "n_groups": found.n_groups,
+        "coefficients": records(found.coefficients),
+    }

@@ -1,0 +1,79 @@
+"""The stage `regress`: linear models of standardised values."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from histomri.analysis import regress
+from histomri.analysis.regression import MODELS
+from histomri.errors import InputError
+from histomri.study.stages.analyses import labelled, name_of, open_sheet, parts_of, records, sources_of, write_tables
+from histomri.study.stages.result import StageResult
+
+
+def run_regress(
+    table: Path,
+    out: Path,
+    *,
+    columns: Path | None = None,
+    response: str | None = None,
+    predictors: Sequence[str] = (),
+    by: str | None = None,
+    model: str | None = None,
+    strategy: str | None = None,
+) -> StageResult:
+    """Regress MRI metrics on histology, z-scored; write regression.csv, regression_models.csv and regression.json.
+
+    Parameters
+    ----------
+    table : Path
+        One row per sample x model x strategy.
+    out : Path
+        Folder for the results.
+    columns : Path, optional
+        TOML file mapping the table's own column names.
+    response, predictors : str, sequence of str
+        One model of the person's choice; by default the three of `histomri.analysis.regression.MODELS`.
+    by : str, optional
+        Column by which the samples are split, such as scanner.
+    model, strategy : str, optional
+        Rows to use; by default each model and strategy on its own.
+    """
+    if (response is None) != (not predictors):
+        raise InputError("a model needs a response and predictors", way_out="give --response and --predictor")
+    sheet = open_sheet(table, columns, model=model, strategy=strategy)
+    if response is not None:
+        chosen = {response: tuple(predictors)}
+    else:
+        chosen = {name: terms for name, terms in MODELS.items() if all(column in sheet for column in (name, *terms))}
+        if not chosen:
+            sheet.require("vCS_mri_um")
+            raise InputError(
+                "lacks columns of every model of Eq. 16", path=table, way_out="give --response and --predictor"
+            )
+    values = sheet.numbers([name for key, terms in chosen.items() for name in (key, *terms)])
+    coefficients, models, warnings, lines = [], [], [], []
+    for key, part in parts_of(sheet, by):
+        found = regress(values.loc[part.raw.index], chosen)
+        coefficients.append(labelled(key, found.coefficients))
+        models.append(labelled(key, found.models))
+        warnings += [name_of(key) + text for text in found.warnings]
+        for row in found.coefficients.to_dict("records"):
+            text = (
+                f"beta = {row['beta']:.3f} [{row['ci_low_hc3']:.2f}, {row['ci_high_hc3']:.2f}], p = {row['p_hc3']:.2g}"
+            )
+            lines.append(f"{name_of(key)}{row['response']} on {row['term']}: {text} (HC3), VIF {row['VIF']:.1f}")
+    every, summary = pd.concat(coefficients, ignore_index=True), pd.concat(models, ignore_index=True)
+    content = {"coefficients": records(every), "models": records(summary)}
+    settings = {"models": chosen, "by": by, "model": model, "strategy": strategy, "standard_errors": "OLS and HC3"}
+    outputs = write_tables(
+        out,
+        {"regression.csv": every, "regression_models.csv": summary},
+        "regression.json",
+        content,
+        sources=sources_of(table, columns),
+        settings=settings,
+        warnings=warnings,
+    )
+    return StageResult(outputs, tuple(lines), tuple(warnings), content)

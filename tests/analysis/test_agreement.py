@@ -1,0 +1,139 @@
+"""Agreement against statsmodels' analysis of variance, published values, and direct formulas."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
+
+from histomri.analysis import bias_by_size, bland_altman, concordance, intraclass_correlation
+from histomri.errors import InputError
+
+SHROUT_FLEISS = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+
+
+def test_icc_of_shrout_and_fleiss():
+    """Their table 2 and 4 (1979, doi 10.1037/0033-2909.86.2.420); intervals as other software prints them."""
+    found = intraclass_correlation(SHROUT_FLEISS).set_index("type")
+    np.testing.assert_allclose(found["icc"], [0.17, 0.29, 0.71], atol=0.005)
+    np.testing.assert_allclose(found["ci_low"], [-0.133, 0.019, 0.342], atol=0.0006)
+    np.testing.assert_allclose(found["ci_high"], [0.723, 0.761, 0.946], atol=0.0006)
+
+
+def test_icc_from_mean_squares_of_statsmodels(rng):
+    ratings = rng.normal(size=(9, 1)) * 2 + rng.normal(size=(9, 3)) + [0, 1, 2]
+    ratings = np.vstack([ratings, [1.0, np.nan, 2.0]])
+    long = pd.DataFrame(ratings[:9]).melt(ignore_index=False).reset_index()
+    table = anova_lm(ols("value ~ C(index) + C(variable)", long).fit())
+    msr, msc, mse = table["mean_sq"]
+    n, k = 9, 3
+    msw = (table["sum_sq"].iloc[1] + table["sum_sq"].iloc[2]) / (n * (k - 1))
+    truth = [
+        (msr - msw) / (msr + (k - 1) * msw),
+        (msr - mse) / (msr + (k - 1) * mse + k * (msc - mse) / n),
+        (msr - mse) / (msr + (k - 1) * mse),
+    ]
+    found = intraclass_correlation(ratings)
+    np.testing.assert_allclose(found["icc"], truth, rtol=1e-10)
+    assert (found["n"] == 9).all() and (found["n_missing"] == 1).all()
+    f = msr / mse
+    low, high = f / stats.f.ppf(0.975, 8, 16), f / stats.f.ppf(0.025, 8, 16)
+    row = found.iloc[2]
+    np.testing.assert_allclose(
+        [row["ci_low"], row["ci_high"]], [(low - 1) / (low + 2), (high - 1) / (high + 2)], rtol=1e-10
+    )
+    np.testing.assert_allclose(row["p"], stats.f.sf(f, 8, 16), rtol=1e-10)
+
+
+def test_a_constant_bias_is_consistent_and_does_not_agree(rng):
+    x = rng.normal(size=12)
+    found = intraclass_correlation(np.column_stack([x, x + 5])).set_index("type")["icc"]
+    assert found["ICC(C,1)"] == pytest.approx(1) and found["ICC(A,1)"] < 0.3 and found["ICC(1)"] < 0
+
+
+def test_interval_of_icc_covers():
+    """400 studies of 20 cases, two methods, a true consistency of 0.6: standard error 1.1 %."""
+    rng, covered = np.random.default_rng(6), np.zeros(2)
+    for _ in range(400):
+        ratings = rng.normal(size=(20, 1)) * math.sqrt(0.6) + rng.normal(size=(20, 2)) * math.sqrt(0.4)
+        found = intraclass_correlation(ratings).set_index("type")
+        for position, name in enumerate(("ICC(A,1)", "ICC(C,1)")):
+            covered[position] += found.loc[name, "ci_low"] <= 0.6 <= found.loc[name, "ci_high"]
+    assert (covered / 400 > 0.915).all() and (covered / 400 < 0.985).all()
+
+
+def test_bland_altman_by_hand(rng):
+    b = rng.uniform(14, 28, 25)
+    a = 1.1 * b + rng.normal(size=25)
+    a[3] = np.nan
+    found = bland_altman(a, b)
+    d = (a - b)[np.isfinite(a)]
+    n, z, t = 24, stats.norm.ppf(0.975), stats.t.ppf(0.975, 23)
+    sd = d.std(ddof=1)
+    se_limit = sd * math.sqrt(1 / n + z**2 / (2 * (n - 1)))
+    expected = {
+        "bias": d.mean(),
+        "bias_low": d.mean() - t * sd / math.sqrt(n),
+        "bias_high": d.mean() + t * sd / math.sqrt(n),
+        "p_bias": stats.ttest_1samp(d, 0).pvalue,
+        "lower": d.mean() - z * sd,
+        "upper": d.mean() + z * sd,
+        "lower_low": d.mean() - z * sd - t * se_limit,
+        "upper_high": d.mean() + z * sd + t * se_limit,
+    }
+    for name, value in expected.items():
+        assert getattr(found, name) == pytest.approx(value, rel=1e-10), name
+    line = stats.linregress((a + b)[np.isfinite(a)] / 2, d)
+    np.testing.assert_allclose([found.slope, found.p_slope], [line.slope, line.pvalue], rtol=1e-9)
+    np.testing.assert_allclose(found.slope_high - found.slope, stats.t.ppf(0.975, 22) * line.stderr, rtol=1e-9)
+    assert (found.n, found.n_missing) == (24, 1)
+
+
+def test_relative_differences(rng):
+    b = rng.uniform(1, 2, 10)
+    found = bland_altman(1.2 * b, b, relative=True)
+    assert found.bias == pytest.approx(100 * 0.2 / 1.1) and found.sd == pytest.approx(0, abs=1e-9) and found.relative
+    with pytest.raises(InputError, match="positive"):
+        bland_altman([-1, 2, 3], [-1, 2, 3], relative=True)
+
+
+def test_limits_hold_95_of_a_hundred_differences():
+    rng = np.random.default_rng(1)
+    found = bland_altman(rng.normal(2, 1.5, 20000), np.zeros(20000))
+    assert found.lower == pytest.approx(2 - 1.96 * 1.5, abs=0.05) and found.upper == pytest.approx(
+        2 + 1.96 * 1.5, abs=0.05
+    )
+
+
+def test_bias_by_size_follows_the_reference(rng):
+    b = rng.permutation(np.arange(1.0, 11.0))
+    found = bias_by_size(2 * b, b, bins=3)
+    assert found["n"].tolist() == [4, 3, 3]
+    np.testing.assert_allclose(found["bias"], [2.5, 6.0, 9.0])
+    assert found["size_from"].tolist() == [1, 5, 8] and found["size_to"].tolist() == [4, 7, 10]
+    reach = stats.t.ppf(0.975, 2) * 1 / math.sqrt(3)
+    np.testing.assert_allclose(found["bias_high"][1:] - found["bias"][1:], reach, rtol=1e-10)
+    np.testing.assert_allclose(bias_by_size(2 * b, b, relative=True)["bias"], 100)
+
+
+def test_concordance(rng):
+    x = rng.normal(size=30)
+    y = x + 0.5 + rng.normal(size=30)
+    truth = 2 * np.cov(x, y, ddof=0)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+    assert concordance(x, y) == pytest.approx(truth, rel=1e-10) and concordance(x, x) == pytest.approx(1)
+
+
+def test_refused():
+    with pytest.raises(InputError, match="2 pairs are too few"):
+        bland_altman([1, 2, np.nan], [1, 2, 3])
+    with pytest.raises(InputError, match="two methods with 3 and 2 values"):
+        concordance([1, 2, 3], [1, 2])
+    with pytest.raises(InputError, match="at least two methods"):
+        intraclass_correlation([[1.0], [2.0], [3.0]])
+    with pytest.raises(InputError, match="all values are the same"):
+        intraclass_correlation(np.ones((4, 2)))
+    with pytest.raises(InputError, match="cannot be split into 5"):
+        bias_by_size([1, 2, 3], [1, 2, 3], bins=5)

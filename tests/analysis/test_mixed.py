@@ -1,0 +1,123 @@
+"""Voxels within samples, against the analysis of covariance, dense matrices and statsmodels."""
+
+import math
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from scipy import stats
+
+from histomri.analysis import random_intercept, repeated_correlation, within_between
+from histomri.errors import InputError
+
+
+def grouped(rng, sizes=(5, 9, 4, 12, 7, 3), slope=0.6, between=2.0):
+    sample = np.repeat([f"s{k}" for k in range(len(sizes))], sizes)
+    offsets = np.repeat(rng.normal(scale=between, size=len(sizes)), sizes)
+    x = rng.normal(size=sample.size) + 0.5 * np.repeat(rng.normal(size=len(sizes)), sizes)
+    return x, slope * x + offsets + rng.normal(size=sample.size), sample
+
+
+def test_repeated_correlation_is_the_analysis_of_covariance(rng):
+    x, y, sample = grouped(rng)
+    names = np.unique(sample)
+    dummies = (sample[:, None] == names).astype(float)
+    full = sm.OLS(y, np.column_stack([dummies, x])).fit()
+    without = sm.OLS(y, dummies).fit()
+    r = math.copysign(math.sqrt((without.ssr - full.ssr) / without.ssr), full.params[-1])
+    found = repeated_correlation(x, y, sample)
+    np.testing.assert_allclose([found.r, found.p], [r, full.pvalues[-1]], rtol=1e-10)
+    assert (found.df, found.n, found.n_samples) == (len(x) - len(names) - 1, len(x), len(names))
+    half = stats.norm.ppf(0.975) / math.sqrt(found.df - 1)
+    np.testing.assert_allclose(np.arctanh(found.ci), math.atanh(r) + np.array([-half, half]), rtol=1e-10)
+
+
+def test_effective_numbers_of_equal_samples_replace_their_sizes(rng):
+    """Samples of the same spread with m effective values each leave k (m - 1) - 1 degrees of freedom."""
+    x, y = (np.tile(rng.normal(size=20), 4) for _ in "xy")
+    sample = np.repeat(np.arange(4), 20)
+    found = repeated_correlation(x, y, sample, n_eff=[8.0] * 4)
+    assert found.df == pytest.approx(4 * 7 - 1, rel=1e-12)
+    t = found.r * math.sqrt(found.df / (1 - found.r**2))
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), found.df), rel=1e-10)
+    assert repeated_correlation(x, y, sample, n_eff=[20.0] * 4).df == pytest.approx(4 * 19 - 1)
+
+
+def test_repeated_correlation_without_answer(rng):
+    assert "fewer than two" in repeated_correlation([1, 2, 3], [2, 1, 3], ["a", "b", "c"]).note
+    x, y, sample = grouped(rng)
+    assert "no effective number" in repeated_correlation(x, y, sample, n_eff=[5, 5, math.nan, 5, 5, 5]).note
+    with pytest.raises(InputError, match="2 effective numbers for 6"):
+        repeated_correlation(x, y, sample, n_eff=[1, 2])
+
+
+def restricted_likelihood(design, y, sample, within, between):
+    """The textbook formula with dense matrices."""
+    same = np.asarray(sample)[:, None] == np.asarray(sample)[None]
+    v = within * np.eye(len(y)) + between * same
+    inverse = np.linalg.inv(v)
+    information = design.T @ inverse @ design
+    beta = np.linalg.solve(information, design.T @ inverse @ y)
+    residual = y - design @ beta
+    terms = np.linalg.slogdet(v)[1] + np.linalg.slogdet(information)[1] + residual @ inverse @ residual
+    likelihood = -0.5 * (terms + (len(y) - design.shape[1]) * math.log(2 * math.pi))
+    return likelihood, beta, np.sqrt(np.diag(np.linalg.inv(information)))
+
+
+@pytest.mark.parametrize("between", [0.0, 0.3, 4.0])
+def test_random_intercept_against_dense_matrices(rng, between):
+    x, y, sample = grouped(rng, between=between)
+    design = np.column_stack([np.ones_like(x), x * 40 + 1000])
+    found = random_intercept(design, y, sample)
+    likelihood, beta, se = restricted_likelihood(design, y, sample, found.variance_within, found.variance_between)
+    np.testing.assert_allclose(found.coefficients, beta, rtol=1e-9)
+    np.testing.assert_allclose(found.standard_errors, se, rtol=1e-9)
+    np.testing.assert_allclose(found.log_likelihood, likelihood, rtol=1e-10)
+    for factor_within, factor_between in ((1.01, 1), (0.99, 1), (1, 1.01), (1, 0.99)):
+        other = restricted_likelihood(
+            design, y, sample, found.variance_within * factor_within, found.variance_between * factor_between
+        )
+        assert other[0] <= likelihood + 1e-9
+
+
+def test_random_intercept_against_statsmodels(rng):
+    x, y, sample = grouped(rng, sizes=(20, 30, 25, 15, 40))
+    design = np.column_stack([np.ones_like(x), x])
+    found = random_intercept(design, y, sample)
+    truth = sm.MixedLM(y, design, groups=sample).fit(reml=True)
+    # statsmodels stops its optimiser earlier
+    np.testing.assert_allclose(found.coefficients, truth.fe_params, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.standard_errors, truth.bse_fe, rtol=1e-3)
+    np.testing.assert_allclose(found.variance_within, truth.scale, rtol=1e-3)
+    np.testing.assert_allclose(found.variance_between, float(truth.cov_re[0, 0]), rtol=1e-2)
+    assert found.log_likelihood >= truth.llf - 1e-8
+    assert found.icc == pytest.approx(found.variance_between / (found.variance_between + found.variance_within))
+
+
+def test_within_and_between_are_two_different_slopes(rng):
+    """In equal samples the one within is the slope of ANCOVA, the one between that of the means."""
+    k, m = 8, 15
+    sample = np.repeat(np.arange(k), m)
+    means = np.repeat(rng.normal(size=k) * 3, m)
+    x = means + rng.normal(size=k * m)
+    y = 2.0 * (x - means) - 1.0 * means + np.repeat(rng.normal(size=k), m) + rng.normal(size=k * m)
+    within, between, _ = within_between(x, y, sample)
+    dummies = (sample[:, None] == np.arange(k)).astype(float)
+    ancova = sm.OLS(y, np.column_stack([dummies, x])).fit()
+    of_means = sm.OLS(y.reshape(k, m).mean(axis=1), sm.add_constant(x.reshape(k, m).mean(axis=1))).fit()
+    np.testing.assert_allclose([within.slope, within.se], [ancova.params[-1], ancova.bse[-1]], rtol=1e-7)
+    np.testing.assert_allclose([between.slope, between.se], [of_means.params[1], of_means.bse[1]], rtol=1e-7)
+    np.testing.assert_allclose([within.p, between.p], [ancova.pvalues[-1], of_means.pvalues[1]], rtol=1e-5)
+    assert within.slope > 1.5 and between.slope < -0.5
+    wider, _, _ = within_between(x, y, sample, df_within=20.0)
+    assert wider.df == 20 and wider.se == pytest.approx(within.se * math.sqrt((k * m - k - 1) / 20))
+
+
+def test_refused(rng):
+    x, y, sample = grouped(rng)
+    with pytest.raises(InputError, match="2 samples are too few"):
+        within_between(x, y, np.where(sample == "s0", "a", "b"))
+    with pytest.raises(InputError, match="constant, or a sum"):
+        random_intercept(np.column_stack([np.ones_like(x), np.full_like(x, 2.0)]), y, sample)
+    with pytest.raises(InputError, match="too few for a random intercept"):
+        random_intercept(np.ones((5, 1)), [1, 2, 3, 4, 5], ["a"] * 5)

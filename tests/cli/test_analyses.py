@@ -1,0 +1,303 @@
+"""`histomri correlate, regress, compare, predict, harmonise, agree, power` from a table to CSV and JSON."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+from scipy import stats
+from typer.testing import CliRunner
+
+from histomri.analysis import bland_altman, combat, cross_validated_prediction, detectable_correlation
+from histomri.analysis import regress as regress_table
+from histomri_cli.agree import agree
+from histomri_cli.common import HistomriGroup
+from histomri_cli.compare import compare
+from histomri_cli.correlate import correlate
+from histomri_cli.harmonise import harmonise
+from histomri_cli.power import power
+from histomri_cli.predict import predict
+from histomri_cli.regress import regress
+
+ON_SAMPLES = ("correlate", "regress", "compare", "harmonise", "agree")
+
+
+@pytest.fixture
+def histomri():
+    app = typer.Typer(cls=HistomriGroup)
+    for command in (correlate, regress, compare, predict, harmonise, agree, power):
+        app.command()(command)
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def some_pairs(rng, n=24):
+    size, fraction = rng.uniform(14, 28, n), rng.uniform(0.4, 0.8, n)
+    parts = []
+    for model, noise in (("diff-in", 1.0), ("diff-in-ex", 3.0)):
+        parts.append(
+            pd.DataFrame(
+                {
+                    "sample": [f"{case:02d}" for case in range(n)],
+                    "group": np.where(np.arange(n) % 3 == 0, "crc", "melanoma"),
+                    "scanner": np.where(np.arange(n) % 2 == 0, "1.5T", "3T"),
+                    "model": model,
+                    "strategy": "high-b",
+                    "vCS_mri_um": size + noise * rng.normal(size=n),
+                    "vCS_histo_um": size,
+                    "F_mri": fraction + 0.05 * noise * rng.normal(size=n),
+                    "F_histo": fraction,
+                    "D0I_mri_um2_ms": rng.uniform(0.9, 2.8, n),
+                    "volume_mm3": 10 ** rng.uniform(3, 6, n),
+                    "patient": [f"p{case // 2}" for case in range(n)],
+                    "Ki67": rng.uniform(0, 0.2, n),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture
+def table(rng):
+    return some_pairs(rng)
+
+
+@pytest.fixture
+def pairs(table, tmp_path):
+    path = tmp_path / "pairs.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+def content(folder, name):
+    return json.loads((folder / name).read_text())
+
+
+def test_correlate_samples(histomri, pairs, table, tmp_path):
+    done = histomri("correlate", pairs, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    names = ["correlation_matrix.csv", "correlations.csv", "correlations.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    found = pd.read_csv(tmp_path / "out" / "correlations.csv")
+    assert len(found) == 2 * 2 * 10  # models, kinds, pairs of five measurements
+    row = found.query("model == 'diff-in-ex' and x == 'vCS_histo_um' and y == 'vCS_mri_um' and kind == 'pearson'").iloc[
+        0
+    ]
+    mine = table[table["model"] == "diff-in-ex"]
+    truth = stats.pearsonr(mine["vCS_histo_um"], mine["vCS_mri_um"])
+    np.testing.assert_allclose([row["r"], row["p"]], [truth.statistic, truth.pvalue], rtol=1e-9)
+    assert "diff-in, high-b: vCS_histo_um with vCS_mri_um: pearson r = 0.9" in done.stdout
+    matrix = pd.read_csv(tmp_path / "out" / "correlation_matrix.csv")
+    assert set(matrix["value"]) == {"r", "p", "q", "n"} and len(matrix) == 2 * 2 * 4 * 5
+    record = content(tmp_path / "out", "correlations.json")
+    assert len(record["correlations"]) == len(found) and record["Sources"] == ["pairs.csv"]
+
+
+def test_correlate_chosen_columns_by_scanner(histomri, pairs, table, tmp_path):
+    options = ("--x", "Ki67", "--y", "F_mri", "--y", "F_histo", "--by", "scanner", "--model", "diff-in")
+    done = histomri("correlate", pairs, "-o", tmp_path / "o", *options, "--method", "spearman", "--adjust", "holm")
+    assert done.exit_code == 0, done.output
+    found = pd.read_csv(tmp_path / "o" / "correlations.csv")
+    assert found["scanner"].tolist() == ["1.5T", "1.5T", "3T", "3T"] and set(found["kind"]) == {"spearman"}
+    assert not (tmp_path / "o" / "correlation_matrix.csv").exists()
+
+
+def test_correlate_voxels(histomri, tmp_path, rng):
+    parts = []
+    for sample in "abc":
+        index = np.argwhere(np.ones((7, 9), dtype=bool))
+        x = rng.normal(size=63)
+        place = {"i": index[:, 0], "j": index[:, 1], "k": 3}
+        place |= {"x_mm": 0.4 * index[:, 0], "y_mm": 0.4 * index[:, 1], "z_mm": 0.0}
+        values = {"vCS_histo_um": 20 + x, "vCS_mri_um": 20 + x + rng.normal(size=63)}
+        parts.append(pd.DataFrame({"sample": sample, "model": "diff-in", "strategy": "whole", **place, **values}))
+    path = tmp_path / "voxels.csv"
+    pd.concat(parts).to_csv(path, index=False)
+    done = histomri("correlate", path, "-o", tmp_path / "o")
+    assert done.exit_code == 0, done.output
+    pooled = pd.read_csv(tmp_path / "o" / "correlations_pooled.csv")
+    each = pd.read_csv(tmp_path / "o" / "correlations_voxel.csv")
+    assert pooled.loc[0, "n_samples"] == 3 and pooled.loc[0, "n"] == 189 and pooled.loc[0, "p"] < 1e-6
+    assert each["sample"].tolist() == [*"abc", *"abc"]
+    assert "vCS_histo_um with vCS_mri_um within samples: r = 0." in done.stdout
+
+
+def test_regress(histomri, pairs, table, tmp_path):
+    done = histomri("regress", pairs, "-o", tmp_path / "o", "--model", "diff-in")
+    assert done.exit_code == 0, done.output
+    found = pd.read_csv(tmp_path / "o" / "regression.csv")
+    truth = regress_table(table[table["model"] == "diff-in"]).coefficients
+    np.testing.assert_allclose(found[["beta", "p_hc3", "VIF"]], truth[["beta", "p_hc3", "VIF"]], rtol=1e-9)
+    chosen = ("--response", "Ki67", "--predictor", "F_mri", "--predictor", "vCS_mri_um")
+    assert histomri("regress", pairs, "-o", tmp_path / "own", *chosen).exit_code == 0
+    assert set(pd.read_csv(tmp_path / "own" / "regression_models.csv")["model"]) == {"diff-in", "diff-in-ex"}
+    assert "needs a response and predictors" in histomri("regress", pairs, "-o", tmp_path, "--response", "F_mri").stderr
+
+
+def test_compare(histomri, pairs, table, tmp_path):
+    done = histomri("compare", pairs, "-o", tmp_path / "o", "--measure", "F_mri", "--measure", "Ki67")
+    assert done.exit_code == 0, done.output
+    found = pd.read_csv(tmp_path / "o" / "comparisons.csv")
+    assert found["column"].tolist() == ["F_mri", "Ki67"] * 2
+    mine = table[table["model"] == "diff-in"]
+    a, b = (mine.loc[mine["group"] == name, "F_mri"] for name in ("crc", "melanoma"))
+    assert found.loc[0, "p_welch"] == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue, rel=1e-9)
+    assert found.loc[0, "hedges_g_low"] < found.loc[0, "hedges_g"] < found.loc[0, "hedges_g_high"]
+
+
+def test_compare_says_when_the_scanner_is_the_group(histomri, table, tmp_path):
+    path = tmp_path / "t.csv"
+    table.assign(group=np.where(table["scanner"] == "3T", "b", "a")).to_csv(path, index=False)
+    done = histomri("compare", path, "-o", tmp_path / "o", "--model", "diff-in", "--quiet")
+    assert done.exit_code == 0 and "scanner and group are confounded" in done.stderr and done.stdout == ""
+
+
+def test_predict(histomri, pairs, table, tmp_path):
+    options = ("--target", "volume_mm3", "--model", "diff-in", "--group-by", "patient", "--folds", "4")
+    done = histomri("predict", pairs, "-o", tmp_path / "o", *options, "--basis", "printed", "--seed", "3")
+    assert done.exit_code == 0, done.output
+    mine = table[table["model"] == "diff-in"]
+    truth = cross_validated_prediction(
+        mine["D0I_mri_um2_ms"],
+        mine["vCS_mri_um"],
+        np.log10(mine["volume_mm3"]),
+        basis="printed",
+        folds=4,
+        groups=mine["patient"],
+        seed=3,
+    )
+    record = content(tmp_path / "o", "prediction.json")
+    assert record["r"] == pytest.approx(truth.r, rel=1e-9) and record["n_groups"] == 12
+    assert record["r_ci"] == pytest.approx(truth.ci, rel=1e-9)
+    cases = pd.read_csv(tmp_path / "o" / "predictions.csv", dtype={"sample": str})
+    np.testing.assert_allclose(cases["predicted"], truth.predicted, rtol=1e-9)
+    assert list(cases.columns) == ["sample", "patient", "log10(volume_mm3)", "predicted", "fold"]
+    assert cases.groupby("patient")["fold"].nunique().max() == 1
+    assert {"D0I_mri_um2_ms", "vCS_mri_um"} < set(pd.read_csv(tmp_path / "o" / "prediction_surface.csv").columns)
+
+
+def test_predict_needs_one_model_and_positive_volumes(histomri, pairs, table, tmp_path):
+    done = histomri("predict", pairs, "-o", tmp_path / "o", "--target", "volume_mm3")
+    assert done.exit_code == 2 and "choose with --model and --strategy" in done.stderr
+    path = tmp_path / "t.csv"
+    table.assign(volume_mm3=table["volume_mm3"].where(table.index != 5, -1.0)).to_csv(path, index=False)
+    done = histomri("predict", path, "-o", tmp_path / "o", "--target", "volume_mm3", "--model", "diff-in")
+    assert done.exit_code == 2 and "column 'volume_mm3': volume -1 of case 6" in done.stderr
+    assert not (tmp_path / "o").exists()
+
+
+def test_harmonise(histomri, pairs, table, tmp_path):
+    options = ("--reference", "3T", "--covariate", "group", "--model", "diff-in")
+    done = histomri("harmonise", pairs, "-o", tmp_path / "o", *options)
+    assert done.exit_code == 0, done.output
+    found = pd.read_csv(tmp_path / "o" / "harmonised.csv", dtype={"sample": str})
+    mine = table[table["model"] == "diff-in"]
+    metrics = ["vCS_mri_um", "F_mri", "D0I_mri_um2_ms"]
+    truth = combat(mine[metrics], mine["scanner"], covariates=mine[["group"]], reference="3T").values
+    np.testing.assert_allclose(found[metrics], truth, rtol=1e-9)
+    np.testing.assert_allclose(found["vCS_histo_um"], mine["vCS_histo_um"])
+    assert found["sample"].tolist() == mine["sample"].tolist()
+    assert histomri("correlate", tmp_path / "o" / "harmonised.csv", "-o", tmp_path / "again").exit_code == 0
+
+
+def test_harmonise_warns_of_a_forgotten_group(histomri, table, tmp_path):
+    path = tmp_path / "t.csv"
+    group = np.where((table["scanner"] == "3T") & (table["sample"] != "01"), "b", "a")
+    table.assign(group=group).to_csv(path, index=False)
+    done = histomri("harmonise", path, "-o", tmp_path / "o", "--model", "diff-in")
+    assert done.exit_code == 0 and "without --covariate group" in done.stderr
+
+
+def test_agree(histomri, pairs, table, tmp_path):
+    done = histomri("agree", pairs, "-o", tmp_path / "o", "--relative", "--model", "diff-in")
+    assert done.exit_code == 0, done.output
+    found = pd.read_csv(tmp_path / "o" / "agreement.csv")
+    mine = table[table["model"] == "diff-in"]
+    truth = bland_altman(mine["vCS_mri_um"], mine["vCS_histo_um"], relative=True)
+    np.testing.assert_allclose(found.loc[0, ["bias", "lower"]].astype(float), [truth.bias, truth.lower], rtol=1e-9)
+    sizes = pd.read_csv(tmp_path / "o" / "bias_by_size.csv")
+    assert sizes["n"].tolist() == [8, 8, 8] * 2 and sizes["second"].tolist() == ["vCS_histo_um"] * 3 + ["F_histo"] * 3
+    assert "needs two columns" in histomri("agree", pairs, "-o", tmp_path, "--first", "F_mri").stderr
+
+
+def test_power(histomri, pairs, tmp_path):
+    done = histomri("power", pairs, "-o", tmp_path / "o", "--r", 0.4, "--n", 25)
+    assert done.exit_code == 0, done.output
+    present = pd.read_csv(tmp_path / "o" / "power_n.csv")
+    assert present["n"].tolist() == [24, 25]
+    assert present.loc[1, "detectable_r"] == pytest.approx(detectable_correlation(25), rel=1e-9)
+    assert pd.read_csv(tmp_path / "o" / "power_r.csv")["n"].tolist() == [46]
+    assert "nothing to plan" in histomri("power", "-o", tmp_path / "p").stderr
+    assert histomri("power", "-o", tmp_path / "p", "--n", 2).exit_code == 2
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("command", ON_SAMPLES)
+def test_a_column_map_reads_another_spreadsheet(histomri, table, tmp_path, command):
+    theirs = {"sample": "Case", "vCS_mri_um": "L MRI", "vCS_histo_um": "L HE"}
+    path, mapping = tmp_path / "t.csv", tmp_path / "map.toml"
+    table[table["model"] == "diff-in"].rename(columns=theirs).to_csv(path, index=False, sep=";")
+    mapping.write_text("".join(f'{ours} = "{name}"\n' for ours, name in theirs.items()))
+    done = histomri(command, path, "-o", tmp_path / "o", "--columns", mapping)
+    assert done.exit_code == 0, done.output
+    assert "vCS_mri_um" in done.stdout or command == "harmonise"
+    mapping.write_text('vCS_mri_um = "L MR"\n')
+    done = histomri(command, path, "-o", tmp_path / "o2", "--columns", mapping)
+    assert done.exit_code == 2 and "column 'L MR' is not in t.csv (is it 'L MRI'?)" in done.stderr
+
+
+@pytest.mark.parametrize("command", ON_SAMPLES)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: pd.concat([t, t.iloc[[3]]]), "sample '03' comes twice for diff-in, high-b (lines 5 and 50)"),
+        (lambda t: t.assign(vCS_mri_um=t["vCS_mri_um"].astype(object).where(t.index != 30, "big")), "line 32: 'big'"),
+        (lambda t: t.assign(vCS_mri_um=np.nan), "column 'vCS_mri_um' has no value at all"),
+        (lambda t: t.head(0), "has a header and no rows"),
+        (lambda t: t.assign(i=1, j=2, k=3, sample="01"), "has a row per voxel"),
+    ],
+    ids=["duplicate", "text", "empty", "no rows", "voxels"],
+)
+def test_bad_tables(histomri, table, tmp_path, command, change, message):
+    if command == "correlate" and "voxel" in message:
+        message = "a voxel comes twice"
+    path = tmp_path / "t.csv"
+    change(table).to_csv(path, index=False)
+    options = ("--measure", "vCS_mri_um", "--measure", "F_mri") if command in ("compare", "harmonise") else ()
+    options = ("--x", "vCS_mri_um", "--y", "F_histo") if command == "correlate" else options
+    done = histomri(command, path, "-o", tmp_path / "o", *options)
+    assert done.exit_code == 2 and message in done.stderr, done.output
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("correlate", "--x", "Ki76"), "column 'Ki76' is missing (is it 'Ki67'?)"),
+        (("correlate", "--model", "diff"), "no row has model 'diff'; there is diff-in, diff-in-ex"),
+        (("correlate", "--by", "site"), "column 'site' is missing"),
+        (("correlate", "--y", "Ki67"), "no column x"),
+        (("correlate", "--interval", "bootstrap", "--boot", "10"), "too few for an interval"),
+        (("compare", "--by", "tumour"), "column 'tumour' is missing"),
+        (("regress", "--response", "F_mri", "--predictor", "Ki76"), "column 'Ki76' is missing"),
+        (("harmonise", "--batch", "site"), "column 'site' is missing"),
+        (("harmonise", "--covariate", "F_mri"), "is batch or covariate"),
+        (("agree", "--first", "F_mri", "--second", "K"), "column 'K' is missing"),
+    ],
+)
+def test_wrong_options(histomri, pairs, tmp_path, arguments, message):
+    command, *options = arguments
+    done = histomri(command, pairs, "-o", tmp_path / "o", *options)
+    assert done.exit_code == 2 and message in done.stderr, done.output
+    assert not (tmp_path / "o").exists()
+
+
+def test_undefined_is_said_and_never_shown_as_strongest(histomri, table, tmp_path):
+    path = tmp_path / "t.csv"
+    table.assign(F_mri=0.5, Ki67=table["Ki67"].where(table["sample"] < "02")).to_csv(path, index=False)
+    options = ("--x", "F_mri", "--x", "Ki67", "--x", "vCS_mri_um", "--model", "diff-in")
+    done = histomri("correlate", path, "-o", tmp_path / "o", *options)
+    assert done.exit_code == 0 and "nan" not in done.stdout.lower()
+    assert "F_mri with Ki67: 2 pairs are too few" in done.stderr and "F_mri with vCS_mri_um: one side" in done.stderr
+    record = content(tmp_path / "o", "correlations.json")
+    assert [row["r"] for row in record["correlations"]] == [None] * 6
