@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtr
-from scipy.stats import rankdata
 
 from histomri.arrays import FloatArray, IntArray
 from histomri.errors import InputError
@@ -97,7 +96,7 @@ def correlate(
     if constant(first) or constant(second):
         return Correlation(math.nan, math.nan, n, None, missing, "one side is constant")
     if kind == "spearman":
-        first, second = rankdata(first), rankdata(second)
+        first, second = ranks(first), ranks(second)
     r = pearson(first, second)
     p = exact_rank_p(first, second) if kind == "spearman" and n <= _EXACT else p_value(r, n)
     if n == 3:
@@ -111,6 +110,12 @@ def correlate(
     without_one = weighted_correlation(1.0 - np.eye(n), first, second)
     ci = bca_interval(r, drawn, without_one, confidence)
     return Correlation(r, p, n, ci, missing, "" if ci else "too few distinct pairs for a bootstrap")
+
+
+def ranks(values: FloatArray) -> FloatArray:
+    """Return ranks from 1, the mean rank for equal values."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - 0.5 * (counts - 1))[place])
 
 
 def constant(values: FloatArray) -> bool:

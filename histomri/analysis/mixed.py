@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize_scalar
 from scipy.special import stdtr
 
 from histomri.analysis.correlation import constant
@@ -159,6 +158,8 @@ def random_intercept(design: ArrayLike, y: ArrayLike, sample: ArrayLike) -> Mixe
     if not scale.all() or np.linalg.matrix_rank(matrix / scale) < p:
         raise InputError("a predictor is constant, or a sum of others")
     profile = _Profile(matrix / scale, values, labels, k)
+
+    from scipy.optimize import minimize_scalar
 
     def loss(share: float) -> float:
         return -profile.at(share / (1.0 - share))[0]

@@ -234,9 +234,12 @@ def _surface(
     across, along = np.meshgrid(*[np.linspace(v.min(), v.max(), _GRID) for v in (x, y)], indexing="ij")
     points = np.column_stack([across.ravel(), along.ravel()])
     grid = np.linalg.solve(triangle.T, (polynomial(points[:, 0], points[:, 1], basis) / scale).T).T
-    normal = np.einsum("bn,np,nq->bpq", weights, orthogonal, orthogonal, optimize=True)
+    n, p = terms.shape
+    products = (orthogonal[:, :, None] * orthogonal[:, None, :]).reshape(n, p * p)
+    normal = (weights @ products).reshape(-1, p, p)
     right = (weights * truth) @ orthogonal
-    usable = np.linalg.cond(normal) < _LARGEST_CONDITION
+    spread = np.linalg.eigvalsh(normal)
+    usable = spread[:, 0] * _LARGEST_CONDITION > spread[:, -1]
     drawn = np.linalg.solve(normal[usable], right[usable][..., None])[..., 0] @ grid.T
     edges = np.array([0.5 - confidence / 2.0, 0.5 + confidence / 2.0])
     low, high = np.quantile(drawn, edges, axis=0) if len(drawn) else np.full((2, len(grid)), np.nan)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from histomri.analysis.tables import TEXT, line_of, read_number, read_raw
+from histomri.analysis.units import check_units
 from histomri.errors import InputError
 from histomri.files import require_file
 
@@ -79,7 +80,8 @@ class Sheet:
         Raises
         ------
         InputError
-            If a column is missing, holds no value at all, or a cell is no finite number (with its line).
+            If a column is missing, holds no value at all, or a cell is no finite number (with its line); UnitError if
+            a column of the contract cannot be in its unit.
         """
         table = {}
         for name in dict.fromkeys(names):
@@ -87,7 +89,9 @@ class Sheet:
             table[name] = read_number(self.raw, name, self.path)
             if not table[name].notna().any():
                 raise InputError(f"column '{name}' has no value at all", path=self.path)
-        return pd.DataFrame(table, index=self.raw.index)
+        numbers = pd.DataFrame(table, index=self.raw.index)
+        check_units(numbers, self.text("scanner") if "scanner" in self else None, self.path)
+        return numbers
 
     def text(self, name: str, *, complete: bool = False) -> pd.Series:
         """Return a column as text without blanks around it; with `complete`, an empty cell is an error."""

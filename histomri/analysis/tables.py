@@ -12,6 +12,7 @@ import pyarrow
 from pyarrow import parquet
 
 from histomri.analysis.correlation import constant
+from histomri.analysis.units import check_units
 from histomri.errors import InputError
 from histomri.files import require_file
 
@@ -58,7 +59,7 @@ def read_cases(path: str | Path, columns: str | Path | None = None) -> tuple[pd.
     ------
     InputError
         Naming file, column and line, if a column is missing or misspelt, an identifier is empty or comes twice, a cell
-        that should be a number is none, or the histology never varies.
+        that should be a number is none, or the histology never varies; UnitError if a column cannot be in its unit.
     """
     path = require_file(path, "table")
     raw = read_raw(path)
@@ -70,6 +71,7 @@ def read_cases(path: str | Path, columns: str | Path | None = None) -> tuple[pd.
         {name: _text(raw, name, path) if name in TEXT else read_number(raw, name, path) for name in kept}
     )
     _check_rows(table, path)
+    check_units(table, table.get("scanner"), path)
     derived = {f"{name}_median" for name in (*NEEDED, *OPTIONAL)}
     ignored = [name for name in raw.columns if name not in kept and name not in derived and not _by_pairing(name)]
     return table, [f"{path.name}: columns not used: {', '.join(ignored)}"] if ignored else []

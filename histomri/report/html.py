@@ -238,7 +238,8 @@ def _registration_facts(sample: Sample) -> list[tuple[str, str]]:
 
 
 def _downloads(run: Run) -> list[dict[str, str]]:
-    files = [(run.folder / name, name) for name in ("pairs.csv", "scores.csv", "scores.json")]
+    tables = ("pairs.csv", "scores.csv", "scores.json", "model_comparisons.csv", "scores_by_scanner.csv")
+    files = [(run.folder / name, name) for name in tables]
     files += [(run.folder / f"sub-{s.id}" / "pairs_voxel.csv", f"sub-{s.id}/pairs_voxel.csv") for s in run.samples]
     links = []
     for file, name in files:

@@ -117,12 +117,12 @@ def _gather(study: Study, out: Path, done: dict[str, SampleOutcome]) -> list[Sam
 
 def _score(out: Path, outcomes: list[SampleOutcome], inform: Progress) -> list[str]:
     from histomri.pairing import PairedTable
-    from histomri.study.stages.score import run_score
+    from histomri.study.stages.score import SCORE_FILES, run_score
 
     inform("", "score", 0.0)
     pairs = out / "pairs.csv"
-    for stale in (pairs, pairs.with_suffix(".json"), out / "scores.json", out / "scores.csv"):
-        stale.unlink(missing_ok=True)
+    for stale in ("pairs.csv", "pairs.json", *SCORE_FILES):
+        (out / stale).unlink(missing_ok=True)
     good = [SampleFolder(out / f"sub-{outcome.id}") for outcome in outcomes if outcome.status == "ok"]
     warnings: list[str] = []
     if good:

@@ -23,7 +23,10 @@ def smooth_field(rng, mask, sigma, pad=12):
 
 
 def dutilleul_by_matrices(x, y, index, spacing):
-    """The definition: covariance matrices from autocovariances by rounded distance, traces of dense products."""
+    """The definition: covariance matrices from autocovariances by rounded distance, traces of dense products.
+
+    Distances beyond 0.6 of the largest count as unrelated.
+    """
     points = index * spacing
     distance = np.linalg.norm(points[:, None] - points[None], axis=2) / min(spacing)
     classes = (distance + 0.5 + 1e-9).astype(int)  # rounded, halves up
@@ -33,7 +36,7 @@ def dutilleul_by_matrices(x, y, index, spacing):
         deviation = values - values.mean()
         products = np.outer(deviation, deviation)
         by_class = [products[classes == k].mean() if (classes == k).any() else 0 for k in range(classes.max() + 1)]
-        matrices.append(np.array(by_class)[classes])
+        matrices.append(np.array(by_class)[classes] * (classes <= 0.6 * classes.max()))
     centring = np.eye(n) - 1 / n
     one, other = (centring @ matrix for matrix in matrices)
     return 1 + np.trace(one) * np.trace(other) / np.trace(one @ other)
@@ -165,6 +168,7 @@ def test_unrelated_smooth_maps_are_rarely_significant():
         (ellipse(26, 24), (1.0, 1.0)),
         (ellipse(26, 24), (2.0, 2.0)),
         (ellipse(26, 24), (1.5, 3.0)),
+        (ellipse(18, 18), (3.0, 3.0)),
         (np.ones((12, 20), dtype=bool), (1.5, 1.5)),
         (ellipse(50, 46), (3.0, 3.0)),
     ],

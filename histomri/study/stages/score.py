@@ -11,6 +11,8 @@ from histomri.pairing import PairedTable
 from histomri.study.stages.analyses import records, write_tables
 from histomri.study.stages.result import StageResult
 
+SCORE_FILES = ("scores.json", "scores.csv", "model_comparisons.csv", "scores_by_scanner.csv")
+
 
 def run_score(pairs: Path, out: Path, *, columns: Path | None = None, n_boot: int = 2000, seed: int = 0) -> StageResult:
     """Score and rank the models of a table of pairs, and test them against each other.

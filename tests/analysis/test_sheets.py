@@ -1,0 +1,108 @@
+"""Tables of any columns: what is a number, which rows are meant, and what is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from histomri.analysis import read_sheet
+from histomri.errors import InputError, UnitError
+
+LINES = (
+    "sample,model,age,stage,vCS_mri_um,i_note",
+    "01,a,60,2,20.5,fine",
+    "02,a,,3,21.5,",
+    "01,b,60,2,x,fine",
+    "02,b,71,3,22.5,",
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_text("\n".join(LINES))
+    return file
+
+
+def test_columns_of_numbers(path):
+    sheet = read_sheet(path)
+    assert sheet.numeric_names() == ["age", "stage"] and not sheet.is_voxelwise and len(sheet) == 4
+    np.testing.assert_array_equal(sheet.numbers(["age"])["age"], [60, np.nan, 60, 71])
+    assert read_sheet(path).only(model="a").numeric_names() == ["age", "stage", "vCS_mri_um"]
+
+
+def test_lines_are_those_of_the_file_after_a_selection(path):
+    chosen = read_sheet(path).only(model="b")
+    with pytest.raises(InputError, match="column 'vCS_mri_um', line 4: 'x' is not a finite number"):
+        chosen.numbers(["vCS_mri_um"])
+    with pytest.raises(InputError, match=r"sample '01' comes twice \(lines 2 and 4\)"):
+        read_sheet(path).require_unique(("sample",))
+    read_sheet(path).require_unique(("sample", "model"))
+    with pytest.raises(InputError, match="column 'i_note', line 3 is empty"):
+        read_sheet(path).text("i_note", complete=True)
+
+
+def test_parts_follow_the_columns_there_are(path):
+    parts = read_sheet(path).parts(("model", "strategy"))
+    assert [(key, len(part)) for key, part in parts] == [({"model": "a"}, 2), ({"model": "b"}, 2)]
+    assert [key for key, _ in read_sheet(path).parts(("scanner",))] == [{}]
+
+
+def test_measurements_are_those_of_the_contract_if_there_are_any(tmp_path):
+    table = pd.DataFrame({"sample": ["a"], "F_mri": [0.5], "Ki67": [0.1], "vCS_histo_um": [20.0], "n_voxels": [3]})
+    table.to_parquet(tmp_path / "t.parquet")
+    sheet = read_sheet(tmp_path / "t.parquet")
+    assert sheet.measurements() == ["vCS_histo_um", "F_mri"] and "Ki67" in sheet.numeric_names()
+
+
+def test_a_map_renames_to_any_name_and_adds_constants(path, tmp_path):
+    mapping = tmp_path / "map.toml"
+    mapping.write_text('Ki67 = "stage"\n[constants]\nscanner = "3T"\n')
+    sheet = read_sheet(path, mapping)
+    assert "Ki67" in sheet and "stage" not in sheet and sheet.text("scanner").eq("3T").all()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('Ki67 = "stge"', "is it 'stage'"), ("Ki67 = 3", "in quotes"), ("Ki67 =", "not valid TOML")],
+)
+def test_wrong_maps(path, tmp_path, text, message):
+    mapping = tmp_path / "map.toml"
+    mapping.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_sheet(path, mapping)
+
+
+def test_refused(path, tmp_path):
+    sheet = read_sheet(path)
+    with pytest.raises(InputError, match=r"column 'ages' is missing \(is it 'age'\?\)"):
+        sheet.numbers(["ages"])
+    with pytest.raises(InputError, match="no row has model 'c'; there is a, b"):
+        sheet.only(model="c")
+    empty = tmp_path / "e.csv"
+    empty.write_text("sample,F\n")
+    with pytest.raises(InputError, match="no rows"):
+        read_sheet(empty)
+    empty.write_text("sample,F\na,\nb,NA\n")
+    with pytest.raises(InputError, match="column 'F' has no value at all"):
+        read_sheet(empty).numbers(["F"])
+
+
+@pytest.mark.parametrize(
+    ("column", "factor", "unit"),
+    [
+        ("vCS_mri_um", 1e-3, "µm, and its median for scanner '3T' is 0.02"),
+        ("F_histo", 100, "a fraction from 0 to 1"),
+        ("CD_mri_mm3", 1e9, "cells/mm³"),
+        ("CD_histo_mm2", 1e-6, "cells/mm²"),
+        ("ADC_um2_ms", 1e-3, "µm²/ms"),
+    ],
+)
+def test_a_site_with_other_units_is_found(tmp_path, column, factor, unit):
+    good = {"vCS_mri_um": 20.0, "F_histo": 0.6, "CD_mri_mm3": 1e5, "CD_histo_mm2": 3e3, "ADC_um2_ms": 1.1}
+    table = pd.DataFrame([good] * 6).assign(scanner=["1.5T"] * 3 + ["3T"] * 3)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    read_sheet(tmp_path / "t.csv").numbers(list(good))
+    table.loc[3:, column] *= factor
+    table.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(UnitError, match=unit):
+        read_sheet(tmp_path / "t.csv").numbers(list(good))
