@@ -21,6 +21,7 @@ from .pair import pair
 from .patches import patches
 from .power import power
 from .predict import predict
+from .preprocess import preprocess
 from .qupath_grid import qupath_grid
 from .register import register
 from .regress import regress
@@ -28,6 +29,7 @@ from .report import report
 from .run import run
 from .score import score
 from .simulate import simulate
+from .t2ivim import t2ivim
 
 app = typer.Typer(
     name="histomri",
@@ -58,7 +60,7 @@ def root(
 _COMMANDS = (
     *(demo, run),
     *(cells, patches, ki67, qupath_grid),
-    *(fit, dki),
+    *(preprocess, fit, t2ivim, dki),
     *(register, apply),
     *(pair, score, report),
     *(correlate, regress, compare, predict, harmonise, agree, power),

@@ -28,26 +28,42 @@ def fit(
         str, typer.Option(help="Bounds and thresholds: mouse-exvivo, invivo-3t or invivo-1.5t.")
     ] = "mouse-exvivo",
     mask: Annotated[Path | None, typer.Option(help="NIfTI mask; voxels above 0 are fitted.")] = None,
-    sigma: Annotated[str | None, typer.Option(help="Noise level in units of the signal, or a NIfTI map of it.")] = None,
+    sigma: Annotated[
+        str | None,
+        typer.Option(
+            help="Noise level in units of the signal, a NIfTI map, or from the images: estimate (MP-PCA), piesno."
+        ),
+    ] = None,
     bmin: Annotated[float | None, typer.Option(help="Fit b above this, s/mm²; replaces the preset's.")] = None,
-    s0: Annotated[Path | None, typer.Option(help="NIfTI map of S0; without it, the mean at b = 0 per TE.")] = None,
+    s0: Annotated[Path | None, typer.Option(help="NIfTI map of S0; without it, the see --t2ivim.")] = None,
     fv: Annotated[Path | None, typer.Option(help="NIfTI map of the vascular fraction.")] = None,
     t2t: Annotated[Path | None, typer.Option(help="NIfTI map of the tissue T2, ms.")] = None,
     noise: Annotated[
         str | None, typer.Option(help="offset-gaussian (default with --sigma), rician, or none: least squares.")
     ] = None,
+    t2ivim: Annotated[
+        bool | None,
+        typer.Option(
+            "--t2ivim/--no-t2ivim",
+            help="Fit S0, fV and T2 first, from all volumes; default: in vivo, with several TE, if they are not given.",
+            show_default=False,
+        ),
+    ] = None,
+    kurtosis: Annotated[str, typer.Option(help="Of that step: free, or a number to hold the kurtosis at.")] = "free",
     sub: Annotated[str | None, typer.Option(help="Sample name put into the file names.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Fit tissue models to diffusion images: cell size, intra-cellular fraction, cell density.
 
     Example: histomri fit dwi.nii.gz --protocol mouse-exvivo --mask mask.nii.gz --sigma 12 --model diff-in -o mri
+    Example: histomri fit dwi.nii.gz --protocol invivo-3t --preset invivo-3t --mask mask.nii.gz --sigma estimate -o mri
     """
     from histomri.study.stages.fit import run_fit
 
     with progress_bar("fitting", quiet) as progress:
         result = run_fit(
             dwi, protocol, out, models=model or ["diff-in"], strategy=strategy, preset=preset, mask=mask,
-            sigma=sigma, bmin=bmin, s0=s0, fv=fv, t2t=t2t, noise=noise, sub=sub, progress=progress,
+            sigma=sigma, bmin=bmin, s0=s0, fv=fv, t2t=t2t, noise=noise, t2ivim=t2ivim, kurtosis=kurtosis, sub=sub,
+            progress=progress,
         )  # fmt: skip
     announce(result, quiet)

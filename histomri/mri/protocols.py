@@ -9,16 +9,21 @@ import numpy as np
 from histomri.arrays import FloatArray
 from histomri.errors import InputError, ProtocolError
 from histomri.files import read_json, require_file
-from histomri.mri.acquisition import Acquisition
+from histomri.mri.acquisition import B0_BELOW_SMM2, Acquisition
 from histomri.mri.images import open_dwi
 from histomri.mri.presets import PRESETS, preset_acquisition
+from histomri.mri.waveform_files import has_waveform_header, waveforms_from_json, waveforms_from_table
 
 _PARTS = (".bval", ".gdur", ".gsep", ".te")
 _FORMS = (
     "give a text file with rows b (s/mm²), δ (ms), Δ (ms) and, if there are several echo times, TE (ms); "
+    "or, twice-refocused, rows b, δ1, δ2, δ3, δ4, Δ12, Δ14 and TE; "
     "or .bval, .gdur, .gsep and .te files; or a JSON sidecar with SmallDelta, LargeDelta and EchoTime in seconds "
-    f"beside a .bval; or one of {', '.join(PRESETS)}"
+    "(twice-refocused: SmallDelta1 to SmallDelta4, LargeDelta12, LargeDelta14) beside a .bval; "
+    f"or a file of waveforms; or one of {', '.join(PRESETS)}"
 )
+_TRSE_ROWS = (7, 8)
+_TIMES_BELOW = 200.0
 
 
 def read_acquisition(spec: str | Path, dwi: str | Path | None = None) -> Acquisition:
@@ -27,10 +32,12 @@ def read_acquisition(spec: str | Path, dwi: str | Path | None = None) -> Acquisi
     Parameters
     ----------
     spec : str or path-like
-        A preset name; a text table with 3 or 4 rows (b, δ, Δ, TE) and one column per volume, or the same
-        transposed where that cannot be mistaken; a JSON sidecar with ``SmallDelta``, ``LargeDelta`` or ``BigDelta``
-        and ``EchoTime`` in seconds, with a .bval beside it or beside the DWI; one of .bval, .gdur, .gsep, .te with
-        the others beside it; or the common stem of those.
+        A preset name; a text table with 3 or 4 rows (b, δ, Δ, TE), or 7 or 8 of a twice-refocused echo (b, δ1, δ2,
+        δ3, δ4, Δ12, Δ14, TE), and one column per volume, or the same transposed where that cannot be mistaken; a
+        JSON sidecar with ``SmallDelta``, ``LargeDelta`` or ``BigDelta`` (twice-refocused: ``SmallDelta1`` to
+        ``SmallDelta4``, ``LargeDelta12``, ``LargeDelta14``) and ``EchoTime`` in seconds, with a .bval beside it or
+        beside the DWI; one of .bval, .gdur, .gsep, .te with the others beside it; the common stem of those; or
+        waveforms piece by piece, as JSON with ``waveforms`` or as a table with a header.
     dwi : path-like, optional
         The images, to check the number of volumes, and to find a .bval named after them.
 
@@ -68,6 +75,9 @@ def _read(path: Path, dwi: Path | None) -> Acquisition:
         raise ProtocolError("no such protocol file or preset", path=path, way_out=_FORMS)
     if path.suffix == ".json":
         return _from_json(path, dwi)
+    require_file(path, "protocol file")
+    if has_waveform_header(path):
+        return waveforms_from_table(path)
     return _from_table(path, _volumes(dwi))
 
 
@@ -106,6 +116,9 @@ def _candidates(stem: Path, dwi: Path | None, suffix: str) -> list[Path]:
 
 
 def _from_json(path: Path, dwi: Path | None) -> Acquisition:
+    content = read_json(path, "JSON sidecar")
+    if isinstance(content, dict) and "waveforms" in content:
+        return waveforms_from_json(content, path)
     for bval in _candidates(path.with_suffix(""), dwi, ".bval"):
         return _with_sidecar(_list(bval), path)
     raise ProtocolError(
@@ -119,10 +132,37 @@ def _with_sidecar(b: FloatArray, path: Path) -> Acquisition:
     content = read_json(path, "JSON sidecar")
     if not isinstance(content, dict):
         raise ProtocolError("is not a JSON object", path=path)
+    if "SmallDelta1" in content:
+        return _trse_sidecar(b, content, path)
     delta = _seconds(content, ("SmallDelta",), b.size, path)
     separation = _seconds(content, ("LargeDelta", "BigDelta"), b.size, path)
     te = _seconds(content, ("EchoTime",), b.size, path) if "EchoTime" in content else None
     return Acquisition(b, delta, separation, te)
+
+
+def _trse_sidecar(b: FloatArray, content: dict[str, Any], path: Path) -> Acquisition:
+    names = [f"SmallDelta{i}" for i in (1, 2, 3)] + (["SmallDelta4"] if "SmallDelta4" in content else [])
+    lobes = np.stack([_seconds(content, (name,), b.size, path) for name in names], axis=1)
+    start2, start4 = (
+        _seconds(content, (f"LargeDelta{pair}", f"BigDelta{pair}"), b.size, path) for pair in ("12", "14")
+    )
+    te = _seconds(content, ("EchoTime",), b.size, path) if "EchoTime" in content else None
+    return _trse(b, lobes, start2, start4, te)
+
+
+def _trse(
+    b: FloatArray, lobes: FloatArray, start2: FloatArray, start4: FloatArray, te: FloatArray | None
+) -> Acquisition:
+    """Make a twice-refocused protocol, its units checked first: with wrong ones the lobes may seem to overlap."""
+    weighted = b >= B0_BELOW_SMM2
+    if weighted.any():
+        longest = float(lobes[weighted].max())
+        if not 0.2 <= longest <= 200.0:
+            unit = "seconds" if longest < 0.2 else "µs"
+            raise ProtocolError(
+                f"the lobes last at most {longest:g}, implausible for ms", way_out=f"give ms (it looks like {unit})"
+            )
+    return Acquisition.trse(b, lobes, start2, start4, te)
 
 
 def _seconds(content: dict[str, Any], keys: tuple[str, ...], volumes: int, path: Path) -> FloatArray:
@@ -135,7 +175,7 @@ def _seconds(content: dict[str, Any], keys: tuple[str, ...], volumes: int, path:
         raise ProtocolError(f"{key} is neither a number nor a list of numbers", path=path) from error
     if seconds.ndim > 1 or (seconds.ndim == 1 and seconds.size not in (1, volumes)):
         raise ProtocolError(f"{key} has {seconds.size} values for {volumes} b-values", path=path)
-    if np.any(seconds > 5.0) or (key == "SmallDelta" and np.any(seconds > 0.2)):
+    if np.any(seconds > 5.0) or (key.startswith("SmallDelta") and np.any(seconds > 0.2)):
         raise ProtocolError(
             f"{key} reaches {np.max(seconds):g}, too long for seconds", path=path, way_out=f"give {key} in seconds"
         )
@@ -153,30 +193,39 @@ def _list(path: Path) -> FloatArray:
 
 def _from_table(path: Path, volumes: int | None) -> Acquisition:
     table = _numbers(path)
-    forms = [form for form in (table, table.T) if form.shape[0] in (3, 4)]
+    forms = [form for form in (table, table.T) if form.shape[0] in (3, 4, *_TRSE_ROWS)]
     if not forms:
         raise ProtocolError(
-            f"has {table.shape[0]} rows and {table.shape[1]} columns; 3 or 4 rows were expected",
+            f"has {table.shape[0]} rows and {table.shape[1]} columns; 3 or 4 rows were expected "
+            "(7 or 8 of a twice-refocused echo)",
             path=path,
             way_out=_FORMS,
         )
     if len(forms) == 2:
-        # 3 or 4 volumes: either way round fits the shape, so the units and the images must decide.
+        # As few volumes as rows: either way round fits the shape, so the units and the images must decide.
         forms = [form for form in forms if _sensible(form, volumes)] or forms[:1]
+        # Timings read as b-values stay small; no protocol does.
+        forms = [form for form in forms if form[0].max() > _TIMES_BELOW] or forms
         if len(forms) == 2:
             raise ProtocolError(
                 f"a table of {table.shape[0]} x {table.shape[1]} can be read by rows or by columns",
                 path=path,
                 way_out="give .bval, .gdur, .gsep and .te files instead",
             )
-    return Acquisition(*forms[0])
+    return _of_rows(forms[0])
+
+
+def _of_rows(rows: FloatArray) -> Acquisition:
+    if rows.shape[0] not in _TRSE_ROWS:
+        return Acquisition(*rows)
+    return _trse(rows[0], rows[1:5].T, rows[5], rows[6], rows[7] if rows.shape[0] == 8 else None)
 
 
 def _sensible(form: FloatArray, volumes: int | None) -> bool:
     if volumes is not None and form.shape[1] != volumes:
         return False
     try:
-        Acquisition(*form)
+        _of_rows(form)
     except ProtocolError:
         return False
     return True

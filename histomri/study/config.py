@@ -5,7 +5,7 @@ import os
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -14,6 +14,7 @@ from histomri.files import read_json, require_file, write_json
 
 ModelName = Literal["diff-in", "diff-in-ex", "diff-in-ex-fast", "diff-in-extd", "diff-in-extd-fast"]
 Strategy = Literal["whole", "high-b"]
+SigmaEstimate = Literal["estimate", "mppca", "piesno"]
 Positive = Annotated[float, Field(gt=0)]
 Pair = tuple[Positive, Positive]
 
@@ -67,6 +68,8 @@ class FitOptions(_Section):
     models: Annotated[tuple[ModelName, ...], Field(min_length=1)] = ("diff-in", "diff-in-ex")
     strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = ("whole", "high-b")
     noise: Literal["offset-gaussian", "rician", "none"] | None = None
+    t2ivim: bool | None = None
+    kurtosis: float | Literal["free"] | None = None
     dki: bool = True
 
 
@@ -93,7 +96,7 @@ class Sample(_Section):
     group: str | None = None
     scanner: str | None = None
     mask: Path | None = None
-    sigma: Positive | Path | None = None
+    sigma: Positive | SigmaEstimate | Path | None = None
     roi: Path | None = None
     mri_slice: Annotated[int, Field(ge=0)] | None = None
     s0: Path | None = None
@@ -220,8 +223,9 @@ def _spread_sample(sample: dict[str, Any], common: dict[str, Any], folder: Path)
         return os.path.normpath(folder / value) if isinstance(value, str) and value else value
 
     spread = {key: absolute(value) if key in _PATH_KEYS else value for key, value in sample.items()}
-    if sample.get("protocol") in STUDY_PRESETS:
-        spread["protocol"] = sample["protocol"]
+    for key, words in (("protocol", STUDY_PRESETS), ("sigma", get_args(SigmaEstimate))):
+        if isinstance(sample.get(key), str) and sample[key] in words:  # a word of ours, and no file
+            spread[key] = sample[key]
     for section, options in common.items():
         own = sample.get(section, {})
         if isinstance(options, dict) and isinstance(own, dict):

@@ -192,6 +192,8 @@ def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) 
             fv=sample.fv,
             t2t=sample.t2t,
             noise=options.noise,
+            t2ivim=options.t2ivim,
+            kurtosis=options.kurtosis,
             sub=sample.id,
             progress=part,
         )

@@ -63,6 +63,12 @@ def test_paths_are_taken_from_the_study_files_folder_and_options_are_inherited(f
     assert first.patches.min_cells == second.patches.min_cells == 5
 
 
+def test_noise_may_be_estimated(folder):
+    assert Study.load(write(folder, GOOD.replace("sigma = 0.02", 'sigma = "estimate"'))).samples[0].sigma == "estimate"
+    with pytest.raises(StudyError, match=r"sigma: no such file: .*guess"):
+        Study.load(write(folder, GOOD.replace("sigma = 0.02", 'sigma = "guess"')))
+
+
 def test_a_saved_study_is_the_same_study_elsewhere(folder):
     study = Study.load(write(folder, GOOD))
     saved = study.save(folder / "results" / "study.json")

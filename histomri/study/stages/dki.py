@@ -6,7 +6,7 @@ from pathlib import Path
 from histomri.fitting import fit_dki, get_preset
 from histomri.maps import map_name, write_map
 from histomri.mri import open_dwi, read_acquisition
-from histomri.study.stages.fit import on_grid
+from histomri.study.stages.grid import on_grid
 from histomri.study.stages.result import StageResult
 
 

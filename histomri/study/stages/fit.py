@@ -11,7 +11,16 @@ from histomri.errors import InputError
 from histomri.fitting import STRATEGIES, FitResult, fit, get_model
 from histomri.maps import map_name, write_map
 from histomri.mri import DwiFile, open_dwi, read_acquisition
+from histomri.study.stages.grid import on_grid
 from histomri.study.stages.result import StageResult
+from histomri.study.stages.sigma import read_sigma
+from histomri.study.stages.t2ivim import (
+    describe_t2ivim,
+    normalising_maps,
+    read_kurtosis,
+    vascular_step,
+    write_t2ivim,
+)
 
 _VALUES = ("F", "fI", "vCS", "CD", "D0I", "DEinf", "beta", "cost", "logL", "BIC", "AIC", "exit")
 
@@ -31,6 +40,8 @@ def run_fit(
     fv: str | Path | None = None,
     t2t: str | Path | None = None,
     noise: Any = None,
+    t2ivim: bool | None = None,
+    kurtosis: float | str | None = None,
     sub: str | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> StageResult:
@@ -52,12 +63,17 @@ def run_fit(
         Bounds and thresholds.
     mask, s0, fv, t2t : path-like, optional
         NIfTI maps on the grid of the images.
-    sigma : float or path-like, optional
-        Noise level in the units of the signal, or a map of it.
+    sigma : float, str or path-like, optional
+        Noise level in the units of the signal, or a map of it, or ``estimate``; see `read_sigma`.
     bmin : float, optional
         Threshold that replaces the preset's, s/mm².
     noise : {"offset-gaussian", "rician", "none"}, optional
         Objective; by default offset-Gaussian where sigma is given.
+    t2ivim : bool, optional
+        Whether S0, fV and T2 are fitted first, from all volumes, and written too. By default with an in-vivo preset
+        and several echo times, unless they are given.
+    kurtosis : float or "free", optional
+        Value at which that step holds the kurtosis of the tissue; fitted by default.
     sub : str, optional
         Sample name for the files.
     progress : callable, optional
@@ -80,11 +96,17 @@ def run_fit(
     acquisition = read_acquisition(protocol, dwi)
     images = open_dwi(dwi)
     inside = images.read_mask(mask)
-    level = _noise_level(sigma, images, inside)
+    level = read_sigma(sigma, images, inside)
     maps = {name: _map(path, images, inside) for name, path in (("s0", s0), ("fv", fv), ("t2t", t2t))}
     report = progress or (lambda fraction: None)
     share = 0.2
-    signals = images.read(inside, lambda fraction: report(share * fraction))
+    signals = images.read(inside, lambda fraction: report(0.5 * share * fraction))
+    first = vascular_step(
+        t2ivim, read_kurtosis(kurtosis), preset, acquisition, any(each is not None for each in (s0, fv, t2t)),
+        signals, level.level, lambda fraction: report(share * (0.5 + 0.5 * fraction)),
+    )  # fmt: skip
+    if first is not None:
+        maps.update(normalising_maps(first))
     results = []
     for k, model in enumerate(declared):
 
@@ -92,20 +114,25 @@ def run_fit(
             report(share + (1 - share) * (done + fraction) / len(declared))
 
         result = fit(
-            signals, acquisition, model, sigma=level, bmin_smm2=bmin, strategy=strategy, noise=noise, preset=preset,
-            s0=maps["s0"], fv=maps["fv"], t2t=maps["t2t"], progress=advance,
+            signals, acquisition, model, sigma=level.level, bmin_smm2=bmin, strategy=strategy, noise=noise,
+            preset=preset, s0=maps["s0"], fv=maps["fv"], t2t=maps["t2t"], progress=advance,
         )  # fmt: skip
+        result.parameters["sigma"] = level.record
+        result.parameters["t2ivim"] = None if first is None else {**first.parameters, **first.counts}
         result.maps.update({name: values.astype(np.float32) for name, values in result.maps.items()})
         results.append(result)
     sources = [Path(each) for each in (dwi, protocol, mask, s0, fv, t2t) if each is not None]
-    sources += [Path(sigma)] if isinstance(sigma, str | Path) else []
-    outputs: list[Path] = []
+    sources += [level.source] if level.source is not None else []
+    steps = [] if first is None else [first]
+    outputs = [
+        path for step in steps for path in write_t2ivim(step, Path(out), images, inside, sources, sub, level.record)
+    ]
     for result in results:
-        outputs += _write(result, Path(out), images, inside, sources, sub, fv is not None)
+        outputs += _write(result, Path(out), images, inside, sources, sub, first is not None or fv is not None)
     return StageResult(
         tuple(outputs),
-        tuple(_message(result) for result in results),
-        tuple(warning for result in results for warning in result.warnings),
+        (*map(describe_t2ivim, steps), *map(_message, results)),
+        level.warnings + tuple(warning for result in (*steps, *results) for warning in result.warnings),
         {result.model: {**result.counts, **result.parameters} for result in results},
     )
 
@@ -121,6 +148,8 @@ def _write(
         "BMin": settings["bmin_smm2"],
         "Preset": settings["preset"],
         "Noise": settings["noise"],
+        "NoiseLevel": settings["sigma"],
+        "VascularStep": settings["t2ivim"],
         "Normalisation": settings["normalisation"],
         "BICDefinition": settings["bic"],
     }
@@ -138,13 +167,6 @@ def _write(
     return written
 
 
-def on_grid(values: FloatArray, inside: BoolArray, name: str) -> FloatArray:
-    """Put the voxels of a mask back on their grid; NaN outside, exit code 0 for the exit map."""
-    grid = np.full(inside.shape, 0.0 if name == "exit" else np.nan, dtype=np.float32)
-    grid[inside] = values
-    return grid
-
-
 def _message(result: FitResult) -> str:
     counts, settings = result.counts, result.parameters
     return (
@@ -156,12 +178,3 @@ def _message(result: FitResult) -> str:
 
 def _map(path: str | Path | None, images: DwiFile, inside: BoolArray) -> FloatArray | None:
     return None if path is None else np.asarray(images.read_map(path)[inside])
-
-
-def _noise_level(sigma: float | str | Path | None, images: DwiFile, inside: BoolArray) -> float | FloatArray | None:
-    if sigma is None or isinstance(sigma, int | float):
-        return sigma
-    try:
-        return float(sigma)  # type: ignore[arg-type]  # "--sigma 12.5" comes as text
-    except (TypeError, ValueError):
-        return _map(sigma, images, inside)

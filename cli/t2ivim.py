@@ -1,0 +1,38 @@
+"""`histomri t2ivim`: S0, vascular fraction and tissue T2 from all b-values and echo times."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import OutDir, Quiet, announce, progress_bar
+
+
+def t2ivim(
+    dwi: Annotated[Path, typer.Argument(help="4D NIfTI of diffusion images with several b and TE.")],
+    protocol: Annotated[
+        str, typer.Option(help="Rows b (s/mm²), δ, Δ, TE (ms); or .bval, JSON, a file of waveforms, a preset name.")
+    ],
+    out: OutDir = Path("histomri-t2ivim"),
+    preset: Annotated[str, typer.Option(help="Bounds: invivo-3t, invivo-1.5t or mouse-exvivo.")] = "invivo-3t",
+    mask: Annotated[Path | None, typer.Option(help="NIfTI mask; voxels above 0 are fitted.")] = None,
+    sigma: Annotated[
+        str | None, typer.Option(help="Noise level in units of the signal, a NIfTI map of it, or estimate.")
+    ] = None,
+    kurtosis: Annotated[
+        str, typer.Option(help="free, or a number to hold the tissue's kurtosis at; 0 is the published T2-IVIM.")
+    ] = "free",
+    sub: Annotated[str | None, typer.Option(help="Sample name put into the file names.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fit blood and tissue to all volumes: S0, vascular fraction fV and tissue T2, which `fit` divides by.
+
+    Example: histomri t2ivim dwi.nii.gz --protocol invivo-3t --mask mask.nii.gz -o mri
+    """
+    from histomri.study.stages.t2ivim import run_t2ivim
+
+    with progress_bar("fitting", quiet) as progress:
+        result = run_t2ivim(
+            dwi, protocol, out, preset=preset, mask=mask, sigma=sigma, kurtosis=kurtosis, sub=sub, progress=progress
+        )
+    announce(result, quiet)

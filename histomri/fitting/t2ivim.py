@@ -1,0 +1,277 @@
+"""T2 and vascular fraction of each voxel from all volumes of a series with several b-values and echo times."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from histomri.arrays import FloatArray
+from histomri.errors import InputError, ProtocolError
+from histomri.fitting.results import BACKGROUND, FAILED, FitResult
+from histomri.mri import Acquisition
+
+T2IVIM_PARAMETERS: tuple[str, ...] = ("S0", "fV", "T2T", "DV", "T2V", "DT", "KT")
+"""Parameters, in the order of the engine: signal, 1, ms, µm²/ms, ms, µm²/ms, 1."""
+T2IVIM_UNITS: dict[str, tuple[str, str]] = {
+    "S0": ("signal", "Signal without diffusion weighting and relaxation"),
+    "fV": ("1", "Vascular (or free fluid) signal fraction"),
+    "T2T": ("ms", "Tissue T2"),
+    "DV": ("um^2/ms", "Pseudo-diffusion coefficient of the vascular (or free fluid) pool"),
+    "T2V": ("ms", "T2 of the vascular (or free fluid) pool"),
+    "DT": ("um^2/ms", "Apparent diffusion coefficient of the tissue"),
+    "KT": ("1", "Apparent excess kurtosis of the tissue"),
+}
+_IN_VIVO = {"fV": (0.0, 1.0), "T2T": (20.0, 140.0), "DV": (4.0, 100.0), "T2V": (150.0, 250.0), "DT": (0.2, 3.0)}
+# Ex vivo the second pool is the fluid around the sample, whose diffusivity and T2 are those of saline.
+_EX_VIVO = {"fV": (0.0, 1.0), "T2T": (5.0, 80.0), "DV": (2.2, 2.6), "T2V": (400.0, 600.0), "DT": (0.1, 1.9)}
+T2IVIM_BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
+    "mouse-exvivo": _EX_VIVO | {"KT": (0.0, 5.0)},
+    "invivo-3t": _IN_VIVO | {"KT": (0.0, 5.0)},
+    "invivo-1.5t": _IN_VIVO | {"KT": (0.0, 5.0)},
+}
+_S0_RANGE = (1e-3, 1e4)
+_CHUNK = 50_000
+
+
+def fit_t2ivim(
+    signals: ArrayLike,
+    acquisition: Acquisition,
+    *,
+    preset: str = "invivo-3t",
+    kurtosis: float | None = None,
+    sigma: ArrayLike | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> FitResult:
+    """Fit S = S0 {fV exp(-b DV - TE/T2V) + (1 - fV) exp(-b DT + K (b DT)²/6 - TE/T2T)} to all volumes.
+
+    Parameters
+    ----------
+    signals : (V, M) array-like
+        Raw signals.
+    acquisition : Acquisition
+        Protocol of the M volumes, with at least two echo times and three b-values.
+    preset : {"invivo-3t", "invivo-1.5t", "mouse-exvivo"}
+        Bounds. Ex vivo the second pool is saline.
+    kurtosis : float, optional
+        Hold the kurtosis K of the tissue at this value; 0 is the published T2-IVIM. By default it is fitted, from 0
+        to 5: without it, restricted tissue water passes for blood and fV comes out too large.
+    sigma : float or (V,) array-like, optional
+        Noise level, in the units of the signals: the objective is then the offset-Gaussian likelihood, whose floor
+        is sigma; otherwise least squares.
+    bounds : mapping of str to (float, float), optional
+        Bounds that replace the preset's; equal ones hold a parameter.
+    progress : callable, optional
+        Called with the fraction done.
+
+    Returns
+    -------
+    FitResult
+        Maps S0, fV, T2T (ms), DV (µm²/ms), T2V (ms), DT (µm²/ms), KT, their standard errors (``fV_se``; NaN at a
+        bound and where not fitted), cost (half the sum of squared residuals, over sigma if it is given), its value
+        at the best start (``start``), and exit: 1 fitted, 2 fV or T2T is at its bound, 0 background, -1 failed.
+
+    Raises
+    ------
+    InputError
+        If the signals have another number of volumes, or sigma or bounds make no sense.
+    ProtocolError
+        If T2 or diffusion cannot be told from these volumes.
+
+    Notes
+    -----
+    With K = 0 the model is T2-IVIM as in Grussu et al. 2025, doi 10.1038/s43856-025-01246-2.
+    """
+    from histomri.fitting import t2ivim_kernels as kernels
+
+    values = np.asarray(signals)
+    if values.ndim != 2 or values.shape[1] != len(acquisition):
+        raise InputError(f"signals have shape {values.shape}, and the protocol has {len(acquisition)} volumes")
+    limits = _limits(preset, kurtosis, bounds)
+    te = _echo_times(acquisition, limits)
+    levels = _levels(sigma, values.shape[0])
+    b = acquisition.b_smm2 / 1000.0
+    lattice = _Lattice.build(b, te, limits)
+    lower, upper = np.array([_S0_RANGE, *limits.values()]).T.copy()
+    voxels = values.shape[0]
+    out = np.full((voxels, kernels.N_OUT), np.nan)
+    for start in range(0, voxels, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        y = values[part].astype(np.float64)
+        scale = y.max(axis=1)
+        noise = np.ones(y.shape[0]) if levels is None else levels[part]
+        with np.errstate(invalid="ignore"):
+            good = np.all(np.isfinite(y), axis=1) & (scale > 0) & np.isfinite(noise) & (noise > 0)
+        rows = np.full((y.shape[0], kernels.N_OUT), np.nan)
+        rows[:, 2 * kernels.N + 1] = np.where(np.all(y == 0, axis=1), BACKGROUND, FAILED)
+        fitted, factor = rows[good], scale[good, None]
+        kernels.fit_voxels(
+            y[good] / factor, noise[good] / factor[:, 0], levels is not None, b, te,
+            lattice.grid, lattice.regions, lower, upper, fitted,
+        )  # fmt: skip
+        fitted[:, [0, kernels.N]] *= factor
+        if levels is None:
+            fitted[:, [2 * kernels.N, 2 * kernels.N + 2]] *= factor**2
+        rows[good] = fitted
+        out[part] = rows
+        if progress is not None:
+            progress(min(1.0, (start + _CHUNK) / voxels))
+    settings = {
+        "preset": preset,
+        "measurements": len(acquisition),
+        "kurtosis": "fitted" if kurtosis is None else kurtosis,
+        "bounds": {name: list(pair) for name, pair in limits.items()},
+        "noise": "none" if levels is None else "offset-gaussian",
+    }
+    result = FitResult("t2ivim", _maps(out, limits), settings)
+    return FitResult("t2ivim", result.maps, settings, _warnings(result, limits))
+
+
+def predict_t2ivim(maps: Mapping[str, ArrayLike], acquisition: Acquisition) -> FloatArray:
+    """Return the signals of the two pools.
+
+    Parameters
+    ----------
+    maps : mapping of str to float or (V,) array-like
+        S0, fV, T2T (ms), DV (µm²/ms), T2V (ms), DT (µm²/ms), KT.
+    acquisition : Acquisition
+        Protocol of M volumes, with echo times.
+
+    Returns
+    -------
+    (V, M) ndarray
+
+    Raises
+    ------
+    InputError
+        If a parameter is missing.
+    ProtocolError
+        If the protocol has no echo times.
+    """
+    if missing := [name for name in T2IVIM_PARAMETERS if name not in maps]:
+        raise InputError(f"{', '.join(missing)} missing among the parameters of T2-IVIM")
+    if acquisition.te_ms is None:
+        raise ProtocolError("the protocol has no echo times", way_out="add a row of TE (ms)")
+    columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(maps[name], dtype=float)) for name in T2IVIM_PARAMETERS))
+    s0, fv, t2t, dv, t2v, dt, kurtosis = (column[:, None] for column in columns)
+    b, te = acquisition.b_smm2 / 1000.0, acquisition.te_ms
+    blood = np.exp(-b * dv - te / t2v)
+    tissue = np.exp(-b * dt + kurtosis * (b * dt) ** 2 / 6 - te / t2t)
+    return np.asarray(s0 * (fv * blood + (1 - fv) * tissue))
+
+
+@dataclass(frozen=True)
+class _Lattice:
+    """Decays of either pool to start from: atoms, their products, nodes, and the region of each pair."""
+
+    grid: Any
+    regions: Any
+
+    @classmethod
+    def build(cls, b: FloatArray, te: FloatArray, limits: Mapping[str, tuple[float, float]]) -> "_Lattice":
+        dv, t2v = np.meshgrid(_spread(limits["DV"], 5), _spread(limits["T2V"], 1), indexing="ij")
+        axes = [_spread(limits["T2T"], 7), _spread(limits["DT"], 7), _spread(limits["KT"], 5, geometric=False)]
+        t2t, dt, kurtosis = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
+        blood = np.exp(-b * dv.reshape(-1, 1) - te / t2v.reshape(-1, 1))
+        decay = b * dt[:, None]
+        tissue = np.exp(np.minimum(-decay + kurtosis[:, None] * decay**2 / 6 - te / t2t[:, None], 30.0))
+        grid = (
+            blood, tissue, (blood**2).sum(axis=1), (tissue**2).sum(axis=1), np.ascontiguousarray(blood @ tissue.T),
+            np.stack([dv.ravel(), t2v.ravel()], axis=1), np.stack([t2t, dt, kurtosis], axis=1),
+        )  # fmt: skip
+        pools = np.arange(dv.size)[:, None] // 2
+        bent = (kurtosis > np.mean(limits["KT"]) / 2).astype(np.int64)
+        return cls(grid, np.ascontiguousarray(pools * 2 + bent))
+
+
+def _spread(bounds: tuple[float, float], count: int, geometric: bool = True) -> FloatArray:
+    if bounds[0] == bounds[1]:
+        return np.array([bounds[0]])
+    if count == 1:
+        return np.array([np.mean(bounds)])
+    inset = 0.06 * (bounds[1] - bounds[0])
+    space = np.geomspace if geometric and bounds[0] > 0 else np.linspace
+    return np.asarray(space(bounds[0] if not geometric else bounds[0] + inset / 3, bounds[1] - inset, count))
+
+
+def _limits(
+    preset: str, kurtosis: float | None, bounds: Mapping[str, tuple[float, float]] | None
+) -> dict[str, tuple[float, float]]:
+    if preset not in T2IVIM_BOUNDS:
+        raise InputError(f"there is no preset {preset!r}", way_out=f"choose among {', '.join(T2IVIM_BOUNDS)}")
+    limits = dict(T2IVIM_BOUNDS[preset])
+    if kurtosis is not None:
+        if not 0 <= kurtosis <= 5:
+            raise InputError(f"the kurtosis is {kurtosis:g}", way_out="hold it at a value from 0 to 5, or fit it")
+        limits["KT"] = (float(kurtosis), float(kurtosis))
+    for name, (lower, upper) in (bounds or {}).items():
+        if name not in limits:
+            raise InputError(f"T2-IVIM does not fit {name}", way_out=f"its parameters: {', '.join(limits)}")
+        least = 0.0 if name in ("fV", "KT") else 1e-3
+        if not least <= lower <= upper < np.inf or (name == "fV" and upper > 1):
+            raise InputError(f"the bounds of {name} are {lower:g} and {upper:g}, which makes no sense")
+        limits[name] = (float(lower), float(upper))
+    return limits
+
+
+def _echo_times(acquisition: Acquisition, limits: Mapping[str, tuple[float, float]]) -> FloatArray:
+    way_out = "use a series with several echo times, or give --no-t2ivim and normalise by the signal at b = 0"
+    if acquisition.te_ms is None:
+        raise ProtocolError("T2 and vascular fraction need echo times, and the protocol has none", way_out=way_out)
+    if np.unique(np.round(acquisition.te_ms, 1)).size < 2:
+        raise ProtocolError("T2 cannot be told from a single echo time", way_out=way_out)
+    if np.unique(np.round(acquisition.b_smm2, 1)).size < 3:
+        raise ProtocolError("T2 and vascular fraction need at least three b-values", way_out=way_out)
+    free = 1 + sum(lower < upper for lower, upper in limits.values())
+    if len(acquisition) < free:
+        raise ProtocolError(
+            f"there are {len(acquisition)} volumes for {free} parameters",
+            way_out="hold the kurtosis at 0, or use more volumes",
+        )
+    return np.ascontiguousarray(acquisition.te_ms, dtype=float)
+
+
+def _levels(sigma: ArrayLike | None, voxels: int) -> FloatArray | None:
+    if sigma is None:
+        return None
+    levels = np.asarray(sigma, dtype=float)
+    if levels.ndim == 0:
+        levels = np.full(voxels, float(levels))
+        if voxels and not levels[0] > 0:
+            raise InputError(f"sigma is {levels[0]:g}, and a noise level is above 0")
+    if levels.shape != (voxels,):
+        raise InputError(f"sigma has shape {levels.shape}, and there are {voxels} voxels")
+    return levels
+
+
+def _maps(out: FloatArray, limits: Mapping[str, tuple[float, float]]) -> dict[str, FloatArray]:
+    count = len(T2IVIM_PARAMETERS)
+    maps = {name: out[:, i] for i, name in enumerate(T2IVIM_PARAMETERS)}
+    for i, name in enumerate(T2IVIM_PARAMETERS):
+        if i == 0 or limits[name][0] < limits[name][1]:
+            maps[f"{name}_se"] = out[:, count + i]
+    return maps | {"cost": out[:, 2 * count], "start": out[:, 2 * count + 2], "exit": out[:, 2 * count + 1]}
+
+
+def _warnings(result: FitResult, limits: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
+    """Speak of T2 alone: blood fraction may be 0, and its diffusivity is rarely determined, without any harm."""
+    warnings, counts = [], result.counts
+    done = result.maps["exit"] > 0
+    lower, upper = limits["T2T"]
+    t2t = result.maps["T2T"][done]
+    share = np.mean((t2t < lower + 1e-3) | (t2t > upper - 1e-3)) if done.any() else 0.0
+    if share > 0.5 and lower < upper:
+        warnings.append(
+            f"T2-IVIM: in {100 * share:.0f} % of the fitted voxels the T2 of tissue is at its bound "
+            f"({lower:g} or {upper:g} ms), so the data do not determine it there"
+        )
+    if counts["failed"]:
+        warnings.append(
+            f"T2-IVIM: {counts['failed']} voxels could not be fitted (signal not finite or nowhere positive, or a "
+            "noise level that is not positive); they are NaN, exit -1"
+        )
+    if not done.any():
+        warnings.append("T2-IVIM: no voxel was fitted")
+    return tuple(warnings)

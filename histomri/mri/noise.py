@@ -1,0 +1,167 @@
+"""Noise level and denoising of a diffusion series, by DIPY: Marchenko-Pastur PCA, or the noise of the background."""
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from histomri.arrays import BoolArray, FloatArray, IntArray
+from histomri.errors import InputError
+
+NOISE_METHODS = ("mppca", "piesno")
+# Bigger patches mix tissues and cost time with the square of the number of volumes.
+_LARGEST_RADIUS = 5
+_LEAST_BACKGROUND = 0.02
+_SAME_LAW = 0.03
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """The noise of a series.
+
+    Attributes
+    ----------
+    sigma : (I, J, K) ndarray
+        Standard deviation of the noise of the real and the imaginary channel, in the units of the signal; NaN
+        outside the mask.
+    method : str
+        How it was estimated, with the version that did it.
+    details : dict
+        Settings and the median, for the sidecar.
+    """
+
+    sigma: FloatArray
+    method: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def estimate_noise(signals: FloatArray, mask: BoolArray | None = None, method: str = "mppca") -> NoiseLevel:
+    """Estimate the noise level of each voxel.
+
+    Parameters
+    ----------
+    signals : (I, J, K, M) ndarray
+        Raw signals: neither interpolated nor filtered, or the noise is no longer what it was.
+    mask : (I, J, K) ndarray of bool, optional
+        Where it is wanted.
+    method : {"mppca", "piesno"}
+        From the spectrum of small patches (any field of view; at least about as many voxels per patch as volumes),
+        or slice by slice from the air around the sample (needs a background that was not masked away).
+
+    Raises
+    ------
+    InputError
+        If the image is too small for patches, or has no background.
+
+    Notes
+    -----
+    Veraart et al. 2016, doi 10.1016/j.neuroimage.2016.08.016; Koay et al. 2009, doi 10.1016/j.jmr.2009.03.005.
+    """
+    if method not in NOISE_METHODS:
+        raise InputError(f"there is no noise estimate {method!r}", way_out=f"choose among {', '.join(NOISE_METHODS)}")
+    return _piesno(signals, mask) if method == "piesno" else denoise(signals, mask)[1]
+
+
+def denoise(signals: FloatArray, mask: BoolArray | None = None) -> tuple[FloatArray, NoiseLevel]:
+    """Denoise by Marchenko-Pastur PCA.
+
+    Parameters
+    ----------
+    signals : (I, J, K, M) ndarray
+        Raw signals.
+    mask : (I, J, K) ndarray of bool, optional
+        What to denoise; the rest is handed back as it is.
+
+    Returns
+    -------
+    denoised : (I, J, K, M) float32 ndarray
+        Signals; about five times the memory of the input is used meanwhile.
+    noise : NoiseLevel
+        The noise that was removed.
+
+    Raises
+    ------
+    InputError
+        If the image is too small for patches.
+    """
+    import dipy
+    from dipy.denoise.localpca import mppca
+    from scipy.ndimage import maximum_filter, uniform_filter
+
+    radius = patch_radius(signals.shape)
+    inside = np.ones(signals.shape[:3], dtype=bool) if mask is None else mask
+    # Voxels at the rim are only reached by patches centred within the field of view, some way inside.
+    centres = maximum_filter(inside, size=tuple(2 * radius + 1))
+    values = np.ascontiguousarray(signals, dtype=np.float32)
+    # A background set to zero holds no noise, and patches of it would lower or spoil the estimates around.
+    enough = max(0.3, 1.05 * signals.shape[3] / float(np.prod(2 * radius + 1)))
+    filled = np.any(values > 0, axis=3).astype(np.float32)
+    centres &= uniform_filter(filled, size=tuple(2 * radius + 1), mode="nearest") > enough
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        # Where no patch reaches, or one holds no noise at all: put right below.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        cleaned, sigma = mppca(values, mask=centres, patch_radius=radius, return_sigma=True, suppress_warning=True)
+    reached = inside & np.isfinite(sigma) & np.all(np.isfinite(cleaned), axis=3) & (sigma > 0)
+    cleaned = np.where(reached[..., None], cleaned, values)
+    sigma = np.where(reached, sigma, np.nan).astype(np.float32)
+    details = {
+        "PatchRadius": radius.tolist(),
+        "MedianSigma": float(np.median(sigma[reached])) if reached.any() else None,
+        "VoxelsNotReached": int(np.count_nonzero(inside & ~reached)),
+    }
+    return cleaned, NoiseLevel(sigma, f"MP-PCA (DIPY {dipy.__version__})", details)
+
+
+def patch_radius(shape: tuple[int, ...]) -> IntArray:
+    """Return the radius of the patches along i, j, k: 5 x 5 x 5, wider in plane where that is under two per volume.
+
+    Raises
+    ------
+    InputError
+        If the image is too small.
+    """
+    # With hardly more voxels than volumes the noise comes out a tenth too small.
+    most = np.array([(n - 1) // 2 for n in shape[:3]])
+    radius = np.minimum(most, 2)
+    while np.prod(2 * radius + 1) < 2 * shape[3] and np.any((radius[:2] < most[:2]) & (radius[:2] < _LARGEST_RADIUS)):
+        radius[:2] = np.minimum(np.minimum(radius[:2] + 1, most[:2]), _LARGEST_RADIUS)
+    if shape[3] < 5 or np.prod(2 * radius + 1) < 9:
+        size = " x ".join(str(n) for n in shape)
+        raise InputError(
+            f"an image of {size} is too small to estimate its noise", way_out="give --sigma, or leave this step out"
+        )
+    return np.asarray(radius)
+
+
+def _piesno(signals: FloatArray, mask: BoolArray | None) -> NoiseLevel:
+    import dipy
+    from dipy.denoise.noise_estimate import piesno
+
+    level, background = piesno(np.asarray(signals, dtype=np.float32), 1, return_mask=True)
+    share = background.mean(axis=(0, 1))
+    good = (share >= _LEAST_BACKGROUND) & (np.asarray(level) > 0)
+    # PIESNO compares sums of squares only, and may settle on tissue; noise alone also has the mean of its law.
+    good &= [_is_rayleigh(signals[:, :, k][background[:, :, k]]) for k in range(good.size)]
+    if not good.any():
+        raise InputError(
+            "no background of pure noise was found, so PIESNO has nothing to measure",
+            way_out="use --sigma estimate (MP-PCA), or images whose background was not masked away",
+        )
+    # Slices filled by the sample take the level of the others.
+    levels = np.where(good, level, np.median(np.asarray(level)[good]))
+    sigma = np.broadcast_to(levels, signals.shape[:3]).astype(np.float32)
+    details = {
+        "MedianSigma": float(np.median(levels)),
+        "BackgroundVoxels": int(background[..., good].sum()),
+        "SlicesWithoutBackground": int(np.count_nonzero(~good)),
+    }
+    return NoiseLevel(
+        sigma if mask is None else np.where(mask, sigma, np.nan), f"PIESNO (DIPY {dipy.__version__})", details
+    )
+
+
+def _is_rayleigh(values: FloatArray) -> bool:
+    """Tell whether magnitudes can be pure noise: the square of their mean is π/4 of the mean of their squares."""
+    power = float(np.mean(np.square(values, dtype=np.float64))) if values.size else 0.0
+    return power > 0 and abs(float(np.mean(values, dtype=np.float64)) ** 2 / power / (np.pi / 4) - 1) < _SAME_LAW

@@ -1,0 +1,208 @@
+"""A raw diffusion series made fit for fitting: denoised, unringed, aligned, its drift divided out, and masked."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from histomri.arrays import BoolArray, FloatArray
+from histomri.errors import InputError
+from histomri.mri.acquisition import Acquisition
+from histomri.mri.drift import correct_drift, estimate_drift
+from histomri.mri.motion import Motion, correct_motion, reference_volume
+from histomri.mri.noise import NoiseLevel, denoise
+
+STEPS = ("denoise", "unring", "motion", "drift", "mask")
+"""The steps, in the order in which they are done: noise must be removed before anything mixes neighbours, ringing
+before anything interpolates, and drift can be read in a region only once the volumes are aligned."""
+
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """What preprocessing hands back.
+
+    Attributes
+    ----------
+    signals : (I, J, K, M) float32 ndarray
+        Signals.
+    noise : NoiseLevel or None
+        Noise of the raw signals, if they were denoised.
+    mask : (I, J, K) ndarray of bool or None
+        Tissue, if wanted.
+    motion : Motion or None
+        Where the volumes were.
+    steps : tuple of dict
+        What was done, in order, with its parameters and numbers.
+    warnings : tuple of str
+        What to look at.
+    """
+
+    signals: FloatArray
+    noise: NoiseLevel | None
+    mask: BoolArray | None
+    motion: Motion | None
+    steps: tuple[Mapping[str, Any], ...]
+    warnings: tuple[str, ...]
+
+
+def preprocess(
+    signals: FloatArray,
+    affine: FloatArray,
+    acquisition: Acquisition,
+    *,
+    steps: tuple[str, ...] = ("denoise", "unring", "motion", "mask"),
+    reference: BoolArray | None = None,
+    drift_order: int = 1,
+    progress: Callable[[float], None] | None = None,
+) -> Preprocessed:
+    """Preprocess a series; the order of the steps is that of `STEPS`, whatever the order they are named in.
+
+    Parameters
+    ----------
+    signals : (I, J, K, M) ndarray
+        Raw magnitude signals, volumes in the order of their acquisition.
+    affine : (4, 4) ndarray
+        Voxel index to world, mm.
+    acquisition : Acquisition
+        Protocol of the M volumes.
+    steps : tuple of str
+        Among `STEPS`.
+    reference : (I, J, K) ndarray of bool, optional
+        Region to measure the drift in; drift needs it.
+    drift_order : {1, 2}
+        Linear drift, or with a square.
+    progress : callable, optional
+        Called with the fraction done.
+
+    Raises
+    ------
+    InputError
+        If a step is unknown, signals are negative, or drift has no reference region.
+    """
+    if unknown := sorted(set(steps) - set(STEPS)):
+        raise InputError(f"there is no step {unknown[0]!r}", way_out=f"choose among {', '.join(STEPS)}")
+    if "drift" in steps and reference is None:
+        raise InputError("drift needs a reference region", way_out="pass --drift-reference REGION.nii.gz")
+    values, report, warnings = _checked(signals), progress or (lambda fraction: None), []
+    done: list[dict[str, Any]] = []
+    noise = motion = mask = None
+    if "denoise" in steps:
+        values, noise = denoise(values)
+        done.append({"Step": "denoise", "Method": noise.method, **noise.details})
+        report(0.3)
+    if "unring" in steps:
+        values = unring(values)
+        done.append({"Step": "unring", "Method": f"sub-voxel shifts, in plane (DIPY {_dipy()})", "Points": 3})
+        report(0.5)
+    if "motion" in steps:
+        values, motion = correct_motion(values, affine, acquisition, lambda fraction: report(0.5 + 0.4 * fraction))
+        done.append(_motion_record(motion))
+        warnings += _motion_warnings(motion)
+    if "drift" in steps and reference is not None:
+        drift = estimate_drift(values, reference, acquisition, order=drift_order)
+        values = correct_drift(values, drift)
+        done.append({"Step": "drift", "Method": "log-linear in a reference region, levels by TE", **drift.details})
+        if abs(drift.details["DriftPercent"]) < 2 * drift.details["StandardErrorPercent"]:
+            warnings.append(
+                f"drift: {drift.details['DriftPercent']:.2g} ± {drift.details['StandardErrorPercent']:.2g} % over the "
+                "scan is not distinguishable from none, but was divided out"
+            )
+    if "mask" in steps:
+        mask = tissue_mask(reference_volume(values, acquisition))
+        share = float(mask.mean())
+        done.append({"Step": "mask", "Method": f"median Otsu of the mean b = 0 (DIPY {_dipy()})", "Share": share})
+        if not 0.005 < share < 0.95:
+            warnings.append(f"mask: {100 * share:.2g} % of the voxels are in the mask; look at it before using it")
+    report(1.0)
+    return Preprocessed(values, noise, mask, motion, tuple(done), tuple(warnings))
+
+
+def unring(signals: FloatArray) -> FloatArray:
+    """Remove Gibbs ringing within the slices (first two axes), one volume at a time.
+
+    Parameters
+    ----------
+    signals : (I, J, K, M) ndarray
+        Signals, not interpolated or zero-filled.
+
+    Notes
+    -----
+    Kellner et al. 2016, doi 10.1002/mrm.26054, as DIPY does it.
+    """
+    from dipy.denoise.gibbs import gibbs_removal
+
+    result = np.empty(signals.shape, dtype=np.float32)
+    for volume in range(signals.shape[3]):
+        smooth = gibbs_removal(np.array(signals[..., volume], dtype=np.float64), slice_axis=2, inplace=False)
+        result[..., volume] = np.maximum(smooth, 0.0)
+    return result
+
+
+def tissue_mask(volume: FloatArray) -> BoolArray:
+    """Return the tissue in an image without diffusion weighting: median filter, Otsu's threshold, holes filled.
+
+    Pieces of less than a twentieth of the largest are dropped.
+
+    Raises
+    ------
+    InputError
+        If the image is constant.
+    """
+    from dipy.segment.mask import median_otsu
+    from scipy.ndimage import binary_fill_holes, label
+
+    if not np.ptp(volume) > 0:
+        raise InputError("the image without diffusion weighting is constant, so it shows no tissue to mask")
+    # The background's noise is drowned by the median; one pass keeps thin parts.
+    mask = median_otsu(np.asarray(volume, dtype=np.float64), median_radius=1, numpass=1)[1]
+    mask = np.stack([binary_fill_holes(mask[:, :, k]) for k in range(mask.shape[2])], axis=2)
+    pieces, count = label(mask)
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    return np.asarray((sizes >= sizes.max() / 20)[pieces] & mask)
+
+
+def _checked(signals: FloatArray) -> FloatArray:
+    values = np.asarray(signals)
+    if values.ndim != 4:
+        raise InputError(f"signals have {values.ndim} axes, and (I, J, K, volumes) was expected")
+    missing = int(np.count_nonzero(~np.isfinite(values)))
+    if missing:
+        raise InputError(
+            f"{missing} values are not finite",
+            way_out="give the raw series; steps that look at neighbours would spread the gaps",
+        )
+    negative = float(np.mean(values < 0))
+    if negative > 0.001:
+        raise InputError(
+            f"{100 * negative:.2g} % of the signals are negative, so these are not magnitude images",
+            way_out="give magnitude images",
+        )
+    return np.maximum(values, 0).astype(np.float32)
+
+
+def _motion_record(motion: Motion) -> dict[str, Any]:
+    return {
+        "Step": "motion",
+        "Method": f"rigid, mutual information with the mean b = 0 of the shortest TE (DIPY {_dipy()})",
+        "BySlice": motion.by_slice,
+        "LargestShiftMm": float(motion.shift_mm.max()),
+        "MedianShiftMm": float(np.median(motion.shift_mm)),
+        "LeftAsTheyWere": int(motion.rejected.sum()),
+        "Interpolation": "cubic spline",
+    }
+
+
+def _motion_warnings(motion: Motion) -> list[str]:
+    count = int(motion.rejected.sum())
+    if not count:
+        return []
+    what = "slices of single volumes" if motion.by_slice else "volumes"
+    return [f"motion: {count} {what} could not be aligned better than they were, and were left so"]
+
+
+def _dipy() -> str:
+    import dipy
+
+    return str(dipy.__version__)

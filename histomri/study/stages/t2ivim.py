@@ -1,0 +1,185 @@
+"""Diffusion images of several echo times in, maps of S0, vascular fraction and tissue T2 out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histomri.arrays import BoolArray, FloatArray
+from histomri.errors import InputError
+from histomri.fitting import T2IVIM_PARAMETERS, T2IVIM_UNITS, FitResult, fit_t2ivim
+from histomri.maps import map_name, write_map
+from histomri.mri import Acquisition, DwiFile, open_dwi, read_acquisition
+from histomri.study.stages.grid import on_grid
+from histomri.study.stages.result import StageResult
+from histomri.study.stages.sigma import read_sigma
+
+
+def run_t2ivim(
+    dwi: str | Path,
+    protocol: str | Path,
+    out: str | Path,
+    *,
+    preset: str = "invivo-3t",
+    mask: str | Path | None = None,
+    sigma: float | str | Path | None = None,
+    kurtosis: float | str | None = None,
+    sub: str | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> StageResult:
+    """Fit the two-pool model to all volumes and write its maps.
+
+    Parameters
+    ----------
+    dwi : path-like
+        4D NIfTI.
+    protocol : str or path-like
+        Any form that `read_acquisition` takes, with echo times.
+    out : path-like
+        Folder for the maps.
+    preset : str
+        Bounds; see `fit_t2ivim`.
+    mask : path-like, optional
+        NIfTI on the grid of the images.
+    sigma : float, str or path-like, optional
+        Noise level: a number, a map, or ``estimate``.
+    kurtosis : float or "free", optional
+        Value at which the kurtosis is held; fitted by default.
+    sub : str, optional
+        Sample name for the files.
+    progress : callable, optional
+        Called with the fraction done.
+
+    Returns
+    -------
+    StageResult
+        Maps and sidecars written, counts, warnings.
+
+    Raises
+    ------
+    InputError
+        If an input cannot be used; nothing is written then.
+    """
+    held = read_kurtosis(kurtosis)
+    acquisition = read_acquisition(protocol, dwi)
+    images = open_dwi(dwi)
+    inside = images.read_mask(mask)
+    report = progress or (lambda fraction: None)
+    noise = read_sigma(sigma, images, inside)
+    signals = images.read(inside, lambda fraction: report(0.3 * fraction))
+    result = fit_t2ivim(
+        signals, acquisition, preset=preset, kurtosis=held, sigma=noise.level,
+        progress=lambda fraction: report(0.3 + 0.7 * fraction),
+    )  # fmt: skip
+    sources = [Path(each) for each in (dwi, protocol, mask, noise.source) if each is not None]
+    outputs = write_t2ivim(result, Path(out), images, inside, sources, sub, noise.record)
+    return StageResult(
+        tuple(outputs),
+        (describe_t2ivim(result),),
+        noise.warnings + result.warnings,
+        {**result.counts, **result.parameters, "sigma": noise.record},
+    )
+
+
+def read_kurtosis(kurtosis: float | str | None) -> float | None:
+    """Return the value to hold the kurtosis at, None to fit it ("free").
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if kurtosis is None or kurtosis == "free":
+        return None
+    try:
+        return float(kurtosis)
+    except ValueError as error:
+        raise InputError(f"the kurtosis is {kurtosis!r}", way_out="give free, or a number such as 0") from error
+
+
+def vascular_step(
+    wanted: bool | None,
+    kurtosis: float | None,
+    preset: str,
+    acquisition: Acquisition,
+    given: bool,
+    signals: FloatArray,
+    sigma: float | FloatArray | None,
+    progress: Callable[[float], None] | None = None,
+) -> FitResult | None:
+    """Fit S0, fV and T2T where they are wanted and not given.
+
+    By default they are wanted with an in-vivo preset and several echo times; ex vivo no blood flows, and the signal
+    at b = 0 of each echo time serves.
+
+    Returns
+    -------
+    FitResult or None
+        None where signals are to be divided by the signal at b = 0, or by the maps given.
+
+    Raises
+    ------
+    InputError
+        If they are both wanted and given.
+    """
+    if wanted and given:
+        raise InputError(
+            "S0, fV or T2 are given, and --t2ivim would fit them anew", way_out="leave --t2ivim or the maps out"
+        )
+    several = acquisition.te_ms is not None and np.unique(np.round(acquisition.te_ms, 1)).size > 1
+    if wanted is None:
+        wanted = several and not given and preset.startswith("invivo")
+    if not wanted:
+        return None
+    return fit_t2ivim(signals, acquisition, preset=preset, kurtosis=kurtosis, sigma=sigma, progress=progress)
+
+
+def normalising_maps(result: FitResult) -> dict[str, FloatArray]:
+    """Return the s0, fv and t2t that `fit` divides by; where the step failed, S0 is -1, so that the fit fails too."""
+    codes = result.maps["exit"]
+    s0 = np.where(codes > 0, result.maps["S0"], np.where(codes < 0, -1.0, 0.0))
+    return {
+        "s0": s0,
+        "fv": np.where(codes > 0, result.maps["fV"], 0.0),
+        "t2t": np.where(codes > 0, result.maps["T2T"], 1.0),
+    }
+
+
+def write_t2ivim(
+    result: FitResult,
+    out: Path,
+    images: DwiFile,
+    inside: BoolArray,
+    sources: list[Path],
+    sub: str | None,
+    sigma: dict[str, Any],
+) -> list[Path]:
+    """Write the maps of the two-pool model, marked ``desc-t2ivim``, as DKI has an S0 of its own."""
+    written: list[Path] = []
+    labels = {**T2IVIM_UNITS, "cost": ("1", "Half the sum of squared residuals at the optimum")}
+    labels["exit"] = ("1", "Exit code: 1 fitted, 2 fV or T2T is at its bound, 0 background, -1 failed")
+    for name, values in result.maps.items():
+        param, _, stat = name.partition("_")
+        if param not in (*T2IVIM_PARAMETERS, "cost", "exit"):
+            continue
+        units, description = labels[param]
+        path = out / map_name(param, "dwimap", sub=sub, stat=stat or None, desc="t2ivim")
+        written += write_map(
+            path, on_grid(values, inside, name), images.affine, sources=sources, parameters=result.parameters,
+            Units=units, Description=f"Standard error of: {description}" if stat else description,
+            Model="t2ivim", Preset=result.parameters["preset"], NoiseLevel=sigma,
+        )  # fmt: skip
+    return written
+
+
+def describe_t2ivim(result: FitResult) -> str:
+    """Return a line on what was fitted."""
+    counts, settings = result.counts, result.parameters
+    held = settings["kurtosis"]
+    how = "K fitted" if held == "fitted" else f"K held at {held:g}"
+    return (
+        f"T2-IVIM ({how}, {settings['measurements']} volumes): {counts['fitted'] + counts['at_bound']} voxels "
+        f"fitted, fV or T2 of {counts['at_bound']} at a bound, {counts['background']} background, "
+        f"{counts['failed']} failed"
+    )
