@@ -9,7 +9,13 @@ from .common import Quiet, announce
 
 
 def cells(
-    exports: Annotated[list[Path], typer.Argument(metavar="EXPORT..", help="QuPath tables (or GeoJSON) of one slide.")],
+    exports: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="EXPORT..",
+            help="QuPath tables or GeoJSON of one slide, or a mask of numbered cells (TIFF, PNG), or project.qpproj.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The table to write, such as cells.parquet.")],
     mpp: Annotated[str | None, typer.Option(metavar="X[,Y]", help="Pixel size of the slide in µm.")] = None,
     area_unit: Annotated[
@@ -17,8 +23,21 @@ def cells(
     ] = None,
     roi: Annotated[Path | None, typer.Option(help="GeoJSON polygons (pixels): keep the cells inside.")] = None,
     classes: Annotated[str | None, typer.Option(metavar="A,B", help="Keep these classifications only.")] = None,
+    min_size_um: Annotated[float | None, typer.Option(help="Drop cells of a smaller diameter.")] = None,
     max_size_um: Annotated[float | None, typer.Option(help="Drop cells of a larger diameter, such as 35.")] = None,
+    min_probability: Annotated[
+        float | None, typer.Option(help="Drop cells of a smaller detection probability (StarDist), such as 0.5.")
+    ] = None,
     image: Annotated[str | None, typer.Option(help="Which slide to take from a file that holds several.")] = None,
+    project: Annotated[
+        Path | None, typer.Option(help="QuPath project file: pixel size, slide size and number of cells.")
+    ] = None,
+    detections: Annotated[
+        str, typer.Option(metavar="nuclei|cells", help="What objects with one outline only are (StarDist, masks).")
+    ] = "nuclei",
+    geometries: Annotated[
+        bool, typer.Option("--geometries", help="Keep the outlines of GeoJSON, for `histomri patches --assign clip`.")
+    ] = False,
     measurements: Annotated[
         bool, typer.Option("--measurements/--no-measurements", help="Keep stains, shapes and other measurements.")
     ] = True,
@@ -39,9 +58,14 @@ def cells(
         area_unit=cast(Literal["um2", "px2"] | None, area_unit),
         roi=roi,
         classes=_names(classes),
+        min_size_um=min_size_um,
         max_size_um=max_size_um,
+        min_probability=min_probability,
         image=image,
+        project=project,
+        detections=cast(Literal["nuclei", "cells"], detections),
         measurements=measurements,
+        geometries=geometries,
     )
     announce(result, quiet)
 

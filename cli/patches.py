@@ -36,6 +36,15 @@ def patches(
         ),
     ] = "field",
     whole: Annotated[bool, typer.Option("--whole", help="One patch: a number for the whole slide or region.")] = False,
+    assign: Annotated[
+        str,
+        typer.Option(
+            help="How cells count: centroid (where it lies), clip (shared by area; needs `cells --geometries`)."
+        ),
+    ] = "centroid",
+    step_um: Annotated[
+        str | None, typer.Option(metavar="W[,H]", help="Distance of patches, less than their size if they overlap.")
+    ] = None,
     sub: Annotated[str | None, typer.Option(help="Label of the sample, for the names of the files.")] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -61,6 +70,8 @@ def patches(
         min_tissue=min_tissue,
         tissue=tissue,
         whole=whole,
+        assign_by=assign,
+        step_um=number_pair(step_um, "--step-um", "193"),
         sub=sub,
     )
     announce(result, quiet)

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from histomri.cells.raw import RawExport
-from histomri.cells.sieve import Sieve, categories
+from histomri.cells.sidecar import Calibration
+from histomri.cells.sieve import Sieve, categories, object_types
 from histomri.cells.table import CellTable, Compartment
 
 # The detector keeps nuclei of 10-400 µm²; a median beyond this is most likely a wrong unit.
@@ -24,6 +27,7 @@ def check_table(table: CellTable) -> tuple[str, ...]:
             (
                 _nuclei_only(compartment),
                 _duplicates(data),
+                _duplicate_ids(data["object_id"]),
                 _nucleus_larger(area, nucleus) if compartment == "cell" else None,
                 _nucleus_size(nucleus),
                 _expansion(area, nucleus) if compartment == "cell" else None,
@@ -45,11 +49,26 @@ def check_planes(raw: RawExport, sieve: Sieve) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def check_count(n_rows: int, n_expected: int | None, name: str) -> tuple[str, ...]:
-    """Warn if the export holds another number of objects than its sidecar says."""
-    if n_expected is None or n_expected == n_rows:
-        return ()
-    return (f"{name} has {n_rows:,} rows, and the JSON file beside it says {n_expected:,}: the export is not complete",)
+def check_count(raw: RawExport, calibration: Calibration, compartment: Compartment) -> tuple[str, ...]:
+    """Warn if the export holds another number of objects than its sidecar or its QuPath project says."""
+    warnings, name, n_rows = [], raw.path.name, raw.n_rows
+    if calibration.n_cells not in (None, n_rows):
+        warnings.append(
+            f"{name} has {n_rows:,} rows, and the JSON file beside it says {calibration.n_cells:,}: the export is not "
+            "complete"
+        )
+    if calibration.project is not None:
+        held = calibration.project.n_cells if compartment == "cell" else calibration.project.n_detections
+        types = object_types(raw)
+        names, codes = types if types is not None else (["cell"], np.zeros(n_rows, dtype=np.int32))
+        ours = np.array([kind in ("cell", "detection", "") for kind in names], dtype=bool)
+        found = int(np.count_nonzero(ours[codes]))
+        if held and held != found:
+            warnings.append(
+                f"{name} has {found:,} cells, and the QuPath project holds {held:,}: a part was exported, or the image "
+                "was changed after the export"
+            )
+    return tuple(warnings)
 
 
 def _nuclei_only(compartment: Compartment) -> str | None:
@@ -65,12 +84,44 @@ def _duplicates(data: pd.DataFrame) -> str | None:
     columns = [data[name].to_numpy(dtype=float).view(np.uint64) for name in ("x_um", "y_um", "area_um2")]
     key = columns[0] * np.uint64(0x9E3779B97F4A7C15) ^ columns[1] * np.uint64(0xC2B2AE3D27D4EB4F)
     key = (key ^ (key >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9) ^ columns[2]
-    count = key.size - pd.unique(key).size
+    key.sort()
+    count = int(np.count_nonzero(key[1:] == key[:-1]))
     if count == 0:
         return None
     return (
         f"{count:,} cells have the position and area of another cell: detected or exported twice, so they count twice"
     )
+
+
+def _duplicate_ids(ids: pd.Series) -> str | None:
+    """Tell identifiers that come twice; QuPath's are unique, so a copy of rows, or a merge, made them."""
+    column = pa.chunked_array(pa.array(ids, from_pandas=True))
+    lengths = pc.min_max(pc.binary_length(column)).as_py()
+    if not lengths["max"]:
+        return None
+    if lengths["min"] == lengths["max"]:
+        key = np.concatenate([_hashed(chunk, lengths["max"]) for chunk in column.chunks if len(chunk)])
+        key.sort()
+        count = int(np.count_nonzero(key[1:] == key[:-1]))
+    else:
+        known = column.filter(pc.greater(pc.binary_length(column), 0))
+        count = len(known) - pc.count_distinct(known).as_py()
+    return f"{count:,} cells have the object ID of another cell: some rows are there twice" if count else None
+
+
+def _hashed(chunk: pa.Array, length: int) -> np.ndarray:
+    """Return a number for each of some texts of one length; eight times faster than comparing them as texts."""
+    width = np.int64 if pa.types.is_large_string(chunk.type) else np.int32
+    start = int(np.frombuffer(chunk.buffers()[1], width)[chunk.offset])
+    letters = np.frombuffer(chunk.buffers()[2], np.uint8, len(chunk) * length, start).reshape(len(chunk), length)
+    key = np.zeros(len(chunk), dtype=np.uint64)
+    for at in range(0, length, 8):
+        word = np.zeros((len(chunk), 8), dtype=np.uint8)
+        part = letters[:, at : at + 8]
+        word[:, : part.shape[1]] = part
+        key = (key ^ word.view(np.uint64)[:, 0]) * np.uint64(0x9E3779B97F4A7C15)
+        key ^= key >> np.uint64(29)
+    return key
 
 
 def _nucleus_larger(area: np.ndarray, nucleus: np.ndarray) -> str | None:

@@ -1,6 +1,7 @@
 """Delimited tables of QuPath, all writers and versions, read by Arrow."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class _Attempt:
     warnings: tuple[str, ...] = ()
 
 
-def read_delimited(path: Path, head: bytes, *, measurements: bool = True) -> RawExport:
+def read_delimited(path: Path, head: bytes, *, measurements: bool = True, also: Sequence[str] = ()) -> RawExport:
     """Read a table; only the columns that mean something here are parsed.
 
     Parameters
@@ -38,6 +39,8 @@ def read_delimited(path: Path, head: bytes, *, measurements: bool = True) -> Raw
         Its first bytes, unpacked.
     measurements : bool
         Whether to read the recognised measurements beyond identity, position and areas.
+    also : sequence of str
+        Measurements to read in any case.
 
     Raises
     ------
@@ -45,7 +48,7 @@ def read_delimited(path: Path, head: bytes, *, measurements: bool = True) -> Raw
         If the file is no table, has no positions, only annotations, or rows that are cut short.
     """
     layout = sniff_table(path, head)
-    wanted = [column for name, column in layout.header.columns.items() if measurements or name in _CORE]
+    wanted = [column for name, column in layout.header.columns.items() if measurements or name in _CORE or name in also]
     _require_cells(path, layout)
     table, attempt = _read(path, layout, wanted)
     if table.num_rows == 0:

@@ -1,120 +1,27 @@
 """Cells of GeoJSON files that QuPath wrote, any version, streamed."""
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import shapely
-from shapely.errors import GEOSException
 
 from histomri.arrays import FloatArray
-from histomri.cells.geojson_stream import stream_features
+from histomri.cells.geojson_stream import Batch, stream_batches
 from histomri.cells.headers import AREAS, POSITION, recognise
+from histomri.cells.outlines import Geometries, measure_outlines
 from histomri.cells.raw import RawExport
 from histomri.errors import InputError
 
-# Few enough that the parsed lists stay small, many enough that shapely's calls do not count.
-_BATCH = 1000
 _CELLS = ("cell", "detection")
 _TYPES = {"pathcellobject": "cell", "pathdetectionobject": "detection", "pathtileobject": "tile"}
 _WORDS = ("object_id", "object_type", "classification")
-
-
-@dataclass
-class _Collected:
-    """What was read so far; one array per batch."""
-
-    words: dict[str, list[list[str]]] = field(default_factory=lambda: {name: [] for name in _WORDS})
-    shapes: list[FloatArray] = field(default_factory=list)  # (n, 4): x, y, area, area of the nucleus; pixels
-    measured: dict[str, dict[int, FloatArray]] = field(default_factory=dict)  # raw name -> batch -> values
-    sizes: list[int] = field(default_factory=list)
-    repaired: int = 0
-
-
-def read_geojson(path: Path, *, measurements: bool = True) -> RawExport:
-    """Read the objects of a GeoJSON file; positions and areas are those of the polygons, in pixels.
-
-    A measured area is used in place of the polygon's only if its name states the unit: GeoJSON holds no calibration,
-    so a plain ``Cell: Area`` may be in either.
-
-    Raises
-    ------
-    InputError
-        If the file is no GeoJSON, cut short, or holds no object.
-    """
-    collected = _Collected()
-    features = stream_features(path)
-    while batch := list(islice(features, _BATCH)):
-        _collect(path, batch, collected, measurements)
-    total = sum(collected.sizes)
-    if total == 0 or not any(kind in _CELLS for kinds in collected.words["object_type"] for kind in kinds):
-        raise InputError(
-            f"holds no cells: none of its {total:,} objects is a cell or detection",
-            path=path,
-            way_out="in QuPath select the cells and use File > Export objects as GeoJSON",
-        )
-    x, y, area, nucleus = np.concatenate(collected.shapes).T
-    is_cell = any(kind == "cell" for kinds in collected.words["object_type"] for kind in kinds)
-    numbers: dict[str, FloatArray] = {"x": x, "y": y, "cell_area" if is_cell else "area": area}
-    if is_cell and np.isfinite(nucleus).any():
-        numbers["nucleus_area"] = nucleus
-    units: dict[str, str | None] = {name: "px" if name in POSITION else "px2" for name in numbers}
-    labels = dict.fromkeys(numbers, "geometry")
-    ignored = _add_measurements(collected, numbers, units, labels, total)
-    text = {
-        name: pa.chunked_array([pa.array(part, pa.string()) for part in parts])
-        for name, parts in collected.words.items()
-    }
-    notes = (f"{collected.repaired:,} outlines crossed themselves and were mended",) if collected.repaired else ()
-    return RawExport(path, total, text, numbers, units, labels, ignored, notes)
-
-
-def _collect(path: Path, batch: list[Any], collected: _Collected, measurements: bool) -> None:
-    place = len(collected.sizes)
-    objects = [_parse(feature) for feature in batch]
-    for name in _WORDS:
-        collected.words[name].append([getattr(item, name) for item in objects])
-    outlines = [item.outline if item.object_type in _CELLS else None for item in objects]
-    nuclei = [item.nucleus if item.object_type in _CELLS else None for item in objects]
-    for row, item in enumerate(objects):
-        for name, value in item.values if item.object_type in _CELLS else ():
-            if measurements or "Area" in name:
-                parts = collected.measured.setdefault(name, {})
-                if place not in parts:
-                    parts[place] = np.full(len(batch), np.nan)
-                parts[place][row] = _number(value)
-    x, y, area, mended = _measure(path, outlines)
-    nucleus_area, mended_too = _measure(path, nuclei)[2:]
-    collected.shapes.append(np.stack([x, y, area, nucleus_area], axis=1))
-    collected.repaired += mended + mended_too
-    collected.sizes.append(len(batch))
-
-
-def _add_measurements(
-    collected: _Collected,
-    numbers: dict[str, FloatArray],
-    units: dict[str, str | None],
-    labels: dict[str, str],
-    total: int,
-) -> tuple[str, ...]:
-    header = recognise(list(collected.measured))
-    ignored = list(header.ignored)
-    starts = np.cumsum([0, *collected.sizes])
-    for name, column in header.columns.items():
-        from_name = column.unit in ("um2", "um")
-        if column.kind != "number" or name in POSITION or (name in AREAS and (not from_name or name not in numbers)):
-            ignored.append(column.raw)
-            continue
-        values = np.full(total, np.nan)
-        for place, part in collected.measured[column.raw].items():
-            values[starts[place] : starts[place] + part.size] = part
-        # A length without a unit may be in either, so it must not be converted.
-        numbers[name], units[name], labels[name] = values, column.unit or "unknown", column.raw
-    return tuple(ignored)
+# QuPath measures some hundred things at most; every name costs a column.
+_MOST_NAMES = 5000
 
 
 class _Object(NamedTuple):
@@ -125,26 +32,259 @@ class _Object(NamedTuple):
     classification: str
     outline: Any
     nucleus: Any
-    values: Iterator[tuple[str, Any]]
+    values: Any
+
+
+class _Growing:
+    """A column that grows in place: many small arrays would leave the memory full of holes."""
+
+    def __init__(self) -> None:
+        self.values, self.size = np.empty(1 << 16), 0
+
+    def append(self, values: FloatArray) -> None:
+        stop = self.size + values.size
+        if stop > self.values.size:
+            self.values.resize(2 * stop, refcheck=False)
+        self.values[self.size : stop] = values
+        self.size = stop
+
+    def finished(self) -> FloatArray:
+        self.values.resize(self.size, refcheck=False)
+        return self.values
+
+
+@dataclass
+class _Collected:
+    """What was read so far; one array per batch."""
+
+    measurements: bool
+    geometries: bool
+    also: tuple[str, ...]
+    words: dict[str, list[pa.Array]] = field(default_factory=lambda: {name: [] for name in _WORDS})
+    # x, y, area, area of the nucleus; pixels
+    shapes: tuple["_Growing", ...] = field(default_factory=lambda: tuple(_Growing() for _ in range(4)))
+    outlines: list[Geometries] = field(default_factory=list)
+    measured: dict[str, dict[int, FloatArray]] = field(default_factory=dict)  # raw name -> batch -> values
+    names: dict[str, bool] = field(default_factory=dict)  # raw name -> whether to keep it
+    sizes: list[int] = field(default_factory=list)
+    kinds: set[str] = field(default_factory=set)
+    repaired: int = 0
+
+
+def read_geojson(
+    path: Path,
+    *,
+    measurements: bool = True,
+    geometries: bool = False,
+    also: Sequence[str] = (),
+    text: IO[bytes] | None = None,
+) -> RawExport:
+    """Read the objects of a GeoJSON file; positions and areas are those of the polygons, in pixels.
+
+    A measured area is used in place of the polygon's only if its name states the unit: GeoJSON holds no calibration,
+    so a plain ``Cell: Area`` may be in either.
+
+    Parameters
+    ----------
+    path : Path
+        The file, plain or an archive.
+    measurements : bool
+        Whether to read the recognised measurements beyond identity, position and areas.
+    geometries : bool
+        Whether to keep the outlines.
+    also : sequence of str
+        Measurements to read in any case.
+    text : binary stream, optional
+        Where to read the text from, if not from the file.
+
+    Raises
+    ------
+    InputError
+        If the file is no GeoJSON, cut short, or holds no object.
+    """
+    collected = _Collected(measurements, geometries, tuple(also))
+    with _no_cycles():
+        for batch in stream_batches(path, text):
+            _collect(path, batch, collected)
+    total = sum(collected.sizes)
+    if not collected.kinds.intersection(_CELLS):
+        raise InputError(
+            f"holds no cells: none of its {total:,} objects is a cell or detection",
+            path=path,
+            way_out="in QuPath select the cells and use File > Export objects as GeoJSON",
+        )
+    x, y, area, nucleus = (column.finished() for column in collected.shapes)
+    is_cell = "cell" in collected.kinds
+    numbers: dict[str, FloatArray] = {"x": x, "y": y, "cell_area" if is_cell else "area": area}
+    if is_cell and np.isfinite(nucleus).any():
+        numbers["nucleus_area"] = nucleus
+    units: dict[str, str | None] = {name: "px" if name in POSITION else "px2" for name in numbers}
+    labels = dict.fromkeys(numbers, "geometry")
+    ignored = _add_measurements(collected, numbers, units, labels, total)
+    notes = (f"{collected.repaired:,} outlines crossed themselves and were mended",) if collected.repaired else ()
+    outlines = np.concatenate(collected.outlines) if geometries else None
+    words = {name: pa.chunked_array(parts) for name, parts in collected.words.items()}
+    return RawExport(path, total, words, numbers, units, labels, ignored, notes, outlines)
+
+
+@contextmanager
+def _no_cycles() -> Iterator[None]:
+    """Pause the search for cyclic garbage: parsed JSON has none, and the search takes a quarter of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _collect(path: Path, batch: Batch, collected: _Collected) -> None:
+    objects = [_parse(feature) for feature in batch.features]
+    for name in _WORDS:
+        collected.words[name].append(_words([getattr(item, name) for item in objects], name))
+    collected.kinds.update(item.object_type for item in objects)
+    wanted = [row for row, item in enumerate(objects) if item.object_type in _CELLS]
+    outlines: list[Any] = [None] * len(objects)
+    nuclei: list[Any] = [None] * len(objects)
+    own = batch.own.tolist()
+    for row in wanted:
+        outlines[row] = _own(objects[row].outline, *own[row])
+        nuclei[row] = _own(objects[row].nucleus, *own[row])
+    cells = measure_outlines(path, batch, outlines, geometries=collected.geometries)
+    inner = measure_outlines(path, batch, nuclei)
+    for column, values in zip(collected.shapes, (*cells.values.T, inner.values[:, 2])):
+        column.append(values)
+    collected.repaired += cells.mended + inner.mended
+    if cells.geometries is not None:
+        collected.outlines.append(cells.geometries)
+    _collect_measurements(path, collected, [(row, _measurements(objects[row].values)) for row in wanted], len(objects))
+    collected.sizes.append(len(objects))
+
+
+def _own(outline: Any, first: int, stop: int) -> Any:
+    """Return a geometry whose array is its feature's own; a number written in the file itself is no array."""
+    if not isinstance(outline, dict):
+        return None
+    number = outline.get("coordinates")
+    return None if isinstance(number, int) and not first <= number < stop else outline
+
+
+def _words(texts: list[str], name: str) -> pa.Array:
+    try:
+        words = pa.array(texts, pa.large_string())
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell and UTF-8 cannot
+        words = pa.array([text.encode("utf-8", "replace").decode() for text in texts], pa.large_string())
+    return words if name == "object_id" else words.dictionary_encode()
+
+
+def _collect_measurements(
+    path: Path, collected: _Collected, values: list[tuple[int, dict[Any, Any]]], n_objects: int
+) -> None:
+    """Put the measurements of a batch into columns; objects with the same names, as most have, go together."""
+    place = len(collected.sizes)
+    groups: dict[tuple[Any, ...], list[tuple[int, dict[Any, Any]]]] = {}
+    for row, found in values:
+        if found:
+            groups.setdefault(tuple(found), []).append((row, found))
+    for names, members in groups.items():
+        kept = [at for at, name in enumerate(names) if _is_wanted(path, collected, name)]
+        if not kept:
+            continue
+        table = _table([list(found.values()) for _, found in members], kept)
+        rows = [row for row, _ in members]
+        for at, column in zip(kept, table.T):
+            parts = collected.measured.setdefault(names[at], {})
+            if place not in parts:
+                # Measurements have four decimals at most: single precision holds them and halves the memory.
+                kind = np.float64 if "Area" in names[at] else np.float32
+                parts[place] = np.full(n_objects, np.nan, dtype=kind)
+            parts[place][rows] = column
+
+
+def _is_wanted(path: Path, collected: _Collected, name: str) -> bool:
+    known = collected.names.get(name)
+    if known is None:
+        if len(collected.names) >= _MOST_NAMES:
+            raise InputError(f"holds more than {_MOST_NAMES:,} different measurements", path=path)
+        columns = recognise([name]).columns
+        known = any(
+            column.kind == "number"
+            and column.name not in POSITION
+            and (collected.measurements or column.name in (*AREAS, *collected.also))
+            for column in columns.values()
+        )
+        collected.names[name] = known
+    return known
+
+
+def _table(rows: list[list[Any]], kept: list[int]) -> FloatArray:
+    """Return (rows, kept) numbers; texts such as "NaN" are read as numbers, anything else is NaN."""
+    try:
+        with np.errstate(over="ignore"):
+            return np.array(rows, dtype=float)[:, kept]
+    except (ValueError, TypeError, OverflowError):
+        return np.array([[_number(row[at]) for at in kept] for row in rows])
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return np.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return np.nan
+
+
+def _add_measurements(
+    collected: _Collected,
+    numbers: dict[str, FloatArray],
+    units: dict[str, str | None],
+    labels: dict[str, str],
+    total: int,
+) -> tuple[str, ...]:
+    header = recognise(list(collected.names))
+    ignored = list(header.ignored)
+    starts = np.cumsum([0, *collected.sizes])
+    for name, column in header.columns.items():
+        from_name = column.unit in ("um2", "um")
+        parts = collected.measured.pop(column.raw, None)
+        if parts is None or name in POSITION or (name in AREAS and (not from_name or name not in numbers)):
+            ignored.append(column.raw)
+            continue
+        values = np.full(total, np.nan, dtype=next(iter(parts.values())).dtype)
+        for place, part in parts.items():
+            values[starts[place] : starts[place] + part.size] = part
+        # A length without a unit may be in either, so it must not be converted.
+        numbers[name], units[name], labels[name] = values, column.unit or "unknown", column.raw
+    return tuple(ignored)
 
 
 def _parse(feature: Any) -> _Object:
     if not isinstance(feature, dict):
-        return _Object("", "unknown", "", None, None, iter(()))
+        return _Object("", "unknown", "", None, None, None)
     properties = feature.get("properties")
     properties = properties if isinstance(properties, dict) else {}
-    label = feature.get("id") if isinstance(feature.get("id"), str) else ""
+    label = feature.get("id")
+    label = label if isinstance(label, str) else ""
     kind = properties.get("objectType") or properties.get("object_type") or properties.get("type")
     if not isinstance(kind, str):
-        legacy = str(label).lower()
+        legacy = label.lower()
         kind = _TYPES.get(legacy, "annotation")
         label = "" if legacy.startswith("path") else label
-    extra = properties.get("extra_geometries")
-    nucleus = feature.get("nucleusGeometry") or (extra.get("nucleus") if isinstance(extra, dict) else None)
-    kind = _TYPES.get(kind.lower(), kind.lower())
-    values = _measurements(properties.get("measurements"))
-    class_ = _class(properties.get("classification"))
-    return _Object(str(label), kind, class_, feature.get("geometry"), nucleus, values)
+    nucleus = feature.get("nucleusGeometry")
+    if nucleus is None and isinstance(extra := properties.get("extra_geometries"), dict):
+        nucleus = extra.get("nucleus")
+    kind = kind.lower()
+    class_ = properties.get("classification")
+    return _Object(
+        label,
+        _TYPES.get(kind, kind),
+        _class(class_) if class_ is not None else "",
+        feature.get("geometry"),
+        nucleus,
+        properties.get("measurements"),
+    )
 
 
 def _class(value: Any, depth: int = 0) -> str:
@@ -160,63 +300,14 @@ def _class(value: Any, depth: int = 0) -> str:
     return f"{parent}: {name}" if parent else name
 
 
-def _measurements(values: Any) -> Iterator[tuple[str, Any]]:
+def _measurements(values: Any) -> dict[Any, Any]:
+    """Return measurements by name; until 0.3 they were a list of names and values."""
     if isinstance(values, dict):
-        yield from values.items()
-    elif isinstance(values, list):
-        for item in values:
-            if isinstance(item, dict) and isinstance(item.get("name"), str):
-                yield item["name"], item.get("value")
+        return values
+    return dict(_listed(values)) if isinstance(values, list) else {}
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return np.nan
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return np.nan
-
-
-def _measure(path: Path, geometries: list[Any]) -> tuple[FloatArray, FloatArray, FloatArray, int]:
-    """Return centroid x, y, and area of polygons, NaN where there is none, and how many had to be mended."""
-    rings: list[Any] = []
-    ring_ends, polygon_ends, owner_ends = [0], [0], [0]
-    points = 0
-    for geometry in geometries:
-        for polygon in _polygons(geometry):
-            for ring in polygon:
-                rings.extend(ring)
-                points += len(ring)
-                ring_ends.append(points)
-            polygon_ends.append(len(ring_ends) - 1)
-        owner_ends.append(len(polygon_ends) - 1)
-    x, y, area = (np.full(len(geometries), np.nan) for _ in range(3))
-    if not rings:
-        return x, y, area, 0
-    try:
-        flat = all(len(point) == 2 for point in rings)
-        coordinates = np.array(rings if flat else [point[:2] for point in rings], dtype=float)
-        offsets = tuple(np.array(ends) for ends in (ring_ends, polygon_ends, owner_ends))
-        shapes = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, coordinates, offsets)
-        wrong = ~shapely.is_valid(shapes)
-        shapes[wrong] = shapely.make_valid(shapes[wrong])
-    except (GEOSException, TypeError, ValueError, KeyError, OverflowError) as error:
-        raise InputError(f"holds an outline that cannot be read ({error})", path=path) from error
-    sizes, centres = shapely.area(shapes), shapely.centroid(shapes)
-    there = sizes > 0
-    x[there], y[there], area[there] = shapely.get_x(centres[there]), shapely.get_y(centres[there]), sizes[there]
-    return x, y, area, int(np.count_nonzero(wrong))
-
-
-def _polygons(geometry: Any) -> Iterator[list[list[Any]]]:
-    """Yield the polygons of a geometry as lists of closed rings; a ring of fewer than four points is no ring."""
-    if not isinstance(geometry, dict) or not isinstance(geometry.get("coordinates"), list):
-        return
-    kind, coordinates = geometry.get("type"), geometry["coordinates"]
-    for polygon in {"Polygon": [coordinates], "MultiPolygon": coordinates}.get(str(kind), []):
-        rings = (
-            [ring for ring in polygon if isinstance(ring, list) and len(ring) >= 4] if isinstance(polygon, list) else []
-        )
-        if rings:
-            yield [ring if ring[0] == ring[-1] else [*ring, ring[0]] for ring in rings]
+def _listed(values: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    for item in values:
+        if isinstance(item, dict) and isinstance(item.get("name"), str):
+            yield item["name"], item.get("value")

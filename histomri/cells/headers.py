@@ -138,7 +138,8 @@ def recognise(names: Sequence[str]) -> Header:
     columns: dict[str, Column] = {}
     for column in sorted(filter(None, found), key=_rank):
         first = columns.setdefault(column.name, column)
-        if first is not column and column.name in ("cell_area", "nucleus_area"):
+        own = _OWN.fullmatch(normalise(first.raw)) and _OWN.fullmatch(normalise(column.raw))  # both, on purpose
+        if first is not column and column.name in ("cell_area", "nucleus_area") and not own:
             warnings.append(f"both {first.raw!r} and {column.raw!r} are there; {first.raw!r} was used")
     used = {column.index for column in columns.values()}
     ignored = tuple(name for index, name in enumerate(names) if index not in used)

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from histomri.arrays import FloatArray
 
@@ -30,6 +32,10 @@ class RawExport:
         Columns that were not read.
     warnings : tuple of str
         What the person should know.
+    outlines : (n_rows,) object ndarray or None
+        Outline of each object in pixels (shapely), None where it has none; only if asked for.
+    pixel_size_um, size_px : (x, y) or None
+        What the file itself says of its pixels; only pictures do.
     """
 
     path: Path
@@ -40,3 +46,6 @@ class RawExport:
     raw_names: dict[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    outlines: NDArray[np.object_] | None = None
+    pixel_size_um: tuple[float, float] | None = None
+    size_px: tuple[int, int] | None = None

@@ -3,21 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
+import shapely
+from shapely.geometry.base import BaseGeometry
 
-from histomri.arrays import BoolArray
 from histomri.cells.checks import check_count, check_planes, check_table
 from histomri.cells.delimited import read_delimited
+from histomri.cells.frame import make_frame
 from histomri.cells.geojson import read_geojson
+from histomri.cells.outlines import Geometries
 from histomri.cells.raw import RawExport
 from histomri.cells.regions import read_regions
-from histomri.cells.sidecar import Calibration, find_calibration
-from histomri.cells.sieve import Limits, Sieve, categories, object_types, sift
-from histomri.cells.sniff import read_head
+from histomri.cells.sidecar import Calibration, combined, find_calibration, pixel_size
+from histomri.cells.sieve import Limits, Sieve, categories, sift
+from histomri.cells.sniff import is_picture, read_head
 from histomri.cells.table import COLUMNS, CellMetadata, CellTable
 from histomri.cells.units import AreaUnit, Measures, to_micrometres
 from histomri.errors import InputError
@@ -33,6 +35,8 @@ class _Part:
     calibration: Calibration
     raw: RawExport
     warnings: tuple[str, ...]
+    region: BaseGeometry | None
+    outlines: Geometries | None
 
 
 def read_cells(
@@ -41,34 +45,48 @@ def read_cells(
     area_unit: AreaUnit | None = None,
     roi: str | Path | None = None,
     classes: Sequence[str] | None = None,
+    min_size_um: float | None = None,
     max_size_um: float | None = None,
+    min_probability: float | None = None,
     image: str | None = None,
+    project: str | Path | None = None,
+    detections: Literal["nuclei", "cells"] = "nuclei",
     measurements: bool = True,
+    geometries: bool = False,
 ) -> CellTable:
     """Read QuPath exports of one slide into one table in µm.
 
     Tables of any QuPath version are read: delimiter, encoding, decimal sign and units are told from the content. So
-    is GeoJSON, which is in pixels and needs `mpp`; a table is smaller and faster. A file ``<image>.histomri.json``
-    beside an export gives pixel size and slide size.
+    is GeoJSON, which is in pixels and needs `mpp`; masks of numbered cells (TIFF, PNG; StarDist, Cellpose); and, where
+    QuPath and paquo are installed, a QuPath project itself. A file ``<image>.histomri.json`` beside an export gives
+    pixel size and slide size.
 
     Parameters
     ----------
     *paths : path-like
         One or more exports (plain, .gz, .zip).
     mpp : float or (x, y), optional
-        Pixel size in µm, needed if the export is in pixels or a region is given.
+        Pixel size in µm, needed if the export is in pixels or a region is given. For a mask: of its own pixels.
     area_unit : {"um2", "px2"}, optional
         Unit of area columns whose name states none.
     roi : path-like, optional
         GeoJSON polygons in pixels; cells with their centroid outside are dropped.
     classes : sequence of str, optional
         Classifications to keep; ``Tumor`` keeps `Tumor` and `Tumor: Positive`, ``None`` the unclassified.
-    max_size_um : float, optional
-        Largest diameter to keep.
+    min_size_um, max_size_um : float, optional
+        Smallest and largest diameter to keep.
+    min_probability : float, optional
+        Least detection probability (StarDist) to keep.
     image : str, optional
-        Which slide to take from a file that holds several.
+        Which slide to take from a file or project that holds several.
+    project : path-like, optional
+        QuPath project file (``project.qpproj``) to take pixel size, slide size and number of cells from.
+    detections : {"nuclei", "cells"}
+        What objects with a single outline are: StarDist finds nuclei, Cellpose may find cells.
     measurements : bool
         Whether to keep recognised measurements beyond identity, position and areas; without them reading is faster.
+    geometries : bool
+        Whether to keep the outlines, which only GeoJSON and projects have; they need some 1-2 kB of memory each.
 
     Returns
     -------
@@ -84,65 +102,141 @@ def read_cells(
     """
     if not paths:
         raise InputError("no QuPath export was given")
-    files = [Path(path) for path in paths]
-    if max_size_um is not None and not max_size_um > 0:
-        raise InputError(f"a largest size of {max_size_um} µm keeps nothing", way_out="pass a positive --max-size-um")
-    calibrations = [find_calibration(path, mpp) for path in files]
-    limits = Limits(tuple(classes) if classes is not None else None, max_size_um, _region(roi, calibrations))
-    parts = [
-        _read_part(path, calibration, area_unit, limits, image, measurements)
-        for path, calibration in zip(files, calibrations)
-    ]
-    return _assemble(parts, limits, roi)
+    limits = _limits(classes, min_size_um, max_size_um, min_probability)
+    if detections not in ("nuclei", "cells"):
+        raise InputError(f"detections cannot be {detections!r}", way_out="take nuclei or cells")
+    given = _Given(
+        pixel_size(mpp),
+        area_unit,
+        None if roi is None else Path(roi),
+        image,
+        None if project is None else Path(project),
+        detections,
+        measurements,
+        geometries,
+        limits,
+    )
+    parts = [_read_part(Path(path), given) for path in paths]
+    return _assemble(parts, given)
 
 
-def read_export(path: Path, *, measurements: bool = True) -> RawExport:
-    """Read one export in whatever format it is; one module per format does the work."""
-    head = read_head(path)
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-    if start in (b"{", b"["):
-        return read_geojson(path, measurements=measurements)
-    return read_delimited(path, head, measurements=measurements)
-
-
-def _region(roi: str | Path | None, calibrations: Sequence[Calibration]) -> Any:
-    if roi is None:
-        return None
-    sizes = {calibration.pixel_size_um for calibration in calibrations}
-    if len(sizes) > 1:
-        raise InputError("the exports differ in pixel size, so one region cannot be laid on all of them")
-    return read_regions(roi, sizes.pop())
-
-
-def _read_part(
+def read_export(
     path: Path,
-    calibration: Calibration,
-    area_unit: AreaUnit | None,
-    limits: Limits,
-    image: str | None,
-    measurements: bool,
-) -> _Part:
-    raw = read_export(path, measurements=measurements)
-    measures = to_micrometres(raw, calibration, area_unit)
+    *,
+    measurements: bool = True,
+    geometries: bool = False,
+    also: Sequence[str] = (),
+    image: str | None = None,
+) -> RawExport:
+    """Read one export in whatever format it is; one module per format does the work."""
+    if path.suffix.lower() == ".qpproj":
+        from histomri.cells.java import read_project_cells
+
+        return read_project_cells(path, image, measurements=measurements, geometries=geometries, also=also)
+    head = read_head(path)
+    if is_picture(head):
+        from histomri.cells.labels import read_labels
+
+        return read_labels(path)
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+        return read_geojson(path, measurements=measurements, geometries=geometries, also=also)
+    return read_delimited(path, head, measurements=measurements, also=also)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What the user asked for."""
+
+    mpp: tuple[float, float] | None
+    area_unit: AreaUnit | None
+    roi: Path | None
+    image: str | None
+    project: Path | None
+    detections: Literal["nuclei", "cells"]
+    measurements: bool
+    geometries: bool
+    limits: Limits
+
+
+def _limits(
+    classes: Sequence[str] | None, least: float | None, most: float | None, probability: float | None
+) -> Limits:
+    if most is not None and not most > 0:
+        raise InputError(f"a largest size of {most} µm keeps nothing", way_out="pass a positive --max-size-um")
+    if least is not None and not (0 <= least < (np.inf if most is None else most)):
+        raise InputError(
+            f"a smallest size of {least} µm is not possible", way_out="pass a --min-size-um below the largest"
+        )
+    if probability is not None and not 0 <= probability <= 1:
+        raise InputError(
+            f"a detection probability of {probability} is not possible", way_out="pass a number from 0 to 1"
+        )
+    return Limits(tuple(classes) if classes is not None else None, least, most, probability)
+
+
+def _read_part(path: Path, given: _Given) -> _Part:
+    also = ("detection_probability",) if given.limits.min_probability is not None else ()
+    raw = read_export(path, measurements=given.measurements, geometries=given.geometries, also=also, image=given.image)
+    if given.geometries and raw.outlines is None:
+        raise InputError("holds no outlines of cells", path=path, way_out="export the cells as GeoJSON")
     sieve = Sieve(np.ones(raw.n_rows, dtype=bool))
-    _one_image(raw, sieve, image)
-    sift(raw, measures, sieve, replace(limits, field_um=calibration.field_um))
+    names = _one_image(raw, sieve, given.image)
+    calibration = _calibration(path, raw, given, names)
+    limits = replace(given.limits, field_um=calibration.field_um)
+    notes = calibration.notes
+    if given.roi is not None:
+        pixel_um, notes = _region_pixel(path, raw, given, calibration)
+        limits = replace(limits, region=read_regions(given.roi, pixel_um))
+    measures = to_micrometres(raw, calibration, given.area_unit, given.detections)
+    raw.numbers.clear()  # converted by now, and with millions of cells what is held twice counts
+    sift(raw, measures, sieve, limits)
     if not sieve.keep.any():
         raise InputError(f"no cell is left of {raw.n_rows:,} rows: {sieve.describe()}", path=path)
     warnings = (
-        *(f"{path.name}: {text}" for text in raw.warnings),
-        *check_count(raw.n_rows, calibration.n_cells, path.name),
+        *(f"{path.name}: {text}" for text in (*raw.warnings, *notes)),
+        *check_count(raw, calibration, measures.compartment),
         *check_planes(raw, sieve),
     )
-    return _Part(_frame(raw, measures, sieve.keep, calibration), measures, sieve, calibration, raw, warnings)
+    outlines = None if raw.outlines is None else _outlines(raw.outlines[sieve.keep], calibration)
+    data = make_frame(raw, measures, sieve.keep, calibration.image)
+    return _Part(data, measures, sieve, calibration, raw, warnings, limits.region, outlines)
 
 
-def _one_image(raw: RawExport, sieve: Sieve, image: str | None) -> None:
-    """Take the rows of one slide; slides are never mixed in one map."""
+def _calibration(path: Path, raw: RawExport, given: _Given, names: Sequence[str]) -> Calibration:
+    if raw.size_px is not None:
+        # A mask has pixels of its own, often larger than the slide's, so what is known of those does not apply.
+        own = Calibration(raw.pixel_size_um, raw.size_px, source="the picture itself")
+        return combined(path, [Calibration(given.mpp, source="--mpp"), own])
+    project = path if path.suffix.lower() == ".qpproj" else given.project
+    if given.image is not None:
+        names = [given.image]
+    return find_calibration(path, given.mpp, project, names)
+
+
+def _region_pixel(
+    path: Path, raw: RawExport, given: _Given, calibration: Calibration
+) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
+    """Return the size of the pixels that a region is in, those of the slide, and what the person should know."""
+    if raw.size_px is None:
+        return calibration.pixel_size_um, calibration.notes
+    slide = find_calibration(path, None, given.project, [given.image] if given.image is not None else ())
+    if slide.pixel_size_um is not None:
+        return slide.pixel_size_um, slide.notes
+    note = "the region was taken to be in pixels of the mask; if the mask is smaller than the slide, pass --project"
+    return calibration.pixel_size_um, (note,)
+
+
+def _outlines(outlines: Geometries, calibration: Calibration) -> Geometries:
+    scale = np.asarray(calibration.pixel_size_um)  # known, or the positions would not have been converted
+    return np.asarray(shapely.transform(outlines, lambda points: points * scale), dtype=object)
+
+
+def _one_image(raw: RawExport, sieve: Sieve, image: str | None) -> list[str]:
+    """Take the rows of one slide, as slides are never mixed in one map; return its name, if the export has it."""
     if "image" not in raw.text:
-        if image is not None:
+        if image is not None and raw.path.suffix.lower() != ".qpproj":
             raise InputError(f"has no column 'Image' to find {image!r} in", path=raw.path, way_out="leave out --image")
-        return
+        return []
     names, codes = categories(raw.text["image"])
     listing = ", ".join(repr(name) for name in names[:20]) + (", ..." if len(names) > 20 else "")
     if image is not None:
@@ -155,63 +249,10 @@ def _one_image(raw: RawExport, sieve: Sieve, image: str | None) -> None:
             path=raw.path,
             way_out="choose one with --image, one table for each slide",
         )
+    return names
 
 
-def _frame(raw: RawExport, measures: Measures, keep: BoolArray, calibration: Calibration) -> pd.DataFrame:
-    everything = bool(keep.all())
-    mask = pa.array(keep) if not everything else None
-
-    def rows(values: Any) -> Any:
-        return values if everything else values[keep]
-
-    def text(name: str) -> Any:
-        column = raw.text[name]
-        if mask is not None:
-            column = column.filter(mask)
-        if pa.types.is_dictionary(column.type):
-            column = column.unify_dictionaries()
-        return column.to_pandas()
-
-    n = int(np.count_nonzero(keep))
-    area = rows(measures.area_um2)
-    types = object_types(raw)
-    columns: dict[str, Any] = {
-        "image": text("image") if "image" in raw.text else _constant(calibration.image or _stem(raw.path), n),
-        "object_id": text("object_id") if "object_id" in raw.text else pd.array([""] * n, dtype="str"),
-        "object_type": _constant("cell" if measures.compartment == "cell" else "detection", n)
-        if types is None
-        else pd.Categorical(_lookup(types[0], rows(types[1]), measures)),
-        "classification": text("classification") if "classification" in raw.text else _constant("", n),
-        "x_um": rows(measures.x_um),
-        "y_um": rows(measures.y_um),
-        "area_um2": area,
-        "nucleus_area_um2": rows(measures.nucleus_area_um2),
-        "diameter_um": np.sqrt(area * (4 / np.pi)),
-    }
-    if "parent" in raw.text:
-        columns["parent"] = text("parent")
-    columns.update({name: rows(values) for name, values in measures.others.items()})
-    return pd.DataFrame(columns, copy=False)
-
-
-def _lookup(names: list[str], codes: Any, measures: Measures) -> pd.Categorical:
-    """Return one category per row; a legacy row without a type is what the columns say it is."""
-    default = "cell" if measures.compartment == "cell" else "detection"
-    kinds = [name or default for name in names]
-    distinct = sorted(set(kinds))
-    recode = np.array([distinct.index(kind) for kind in kinds], dtype=np.int32)
-    return pd.Categorical.from_codes(recode[codes], categories=distinct)
-
-
-def _constant(value: str, n: int) -> pd.Categorical:
-    return pd.Categorical.from_codes(np.zeros(n, dtype=np.int8), categories=[value])
-
-
-def _stem(path: Path) -> str:
-    return path.name.split(".")[0]
-
-
-def _assemble(parts: Sequence[_Part], limits: Limits, roi: str | Path | None) -> CellTable:
+def _assemble(parts: Sequence[_Part], given: _Given) -> CellTable:
     first = parts[0]
     for part in parts[1:]:
         if part.measures.compartment != first.measures.compartment:
@@ -227,6 +268,8 @@ def _assemble(parts: Sequence[_Part], limits: Limits, roi: str | Path | None) ->
             f"the files are of {len(images)} images: {', '.join(map(repr, images))}",
             way_out="make one table for each slide, or choose one with --image",
         )
+    if given.roi is not None and len({part.calibration.pixel_size_um for part in parts}) > 1:
+        raise InputError("the exports differ in pixel size, so one region cannot be laid on all of them")
     data = first.data if len(parts) == 1 else _stacked(parts)
     dropped: dict[str, int] = {}
     for part in parts:
@@ -240,14 +283,17 @@ def _assemble(parts: Sequence[_Part], limits: Limits, roi: str | Path | None) ->
         n_read=sum(part.raw.n_rows for part in parts),
         n_kept=len(data),
         dropped=dropped,
-        sources=tuple(part.raw.path.name for part in parts) + ((Path(roi).name,) if roi else ()),
+        sources=tuple(part.raw.path.name for part in parts) + ((given.roi.name,) if given.roi is not None else ()),
         area_unit_from=first.measures.area_unit_from,
-        roi_wkt=limits.region.wkt if limits.region is not None else None,
+        roi_wkt=first.region.wkt if first.region is not None else None,
         ignored_columns=first.raw.ignored,
         warnings=tuple(text for part in parts for text in part.warnings),
     )
+    outlines = None
+    if given.geometries:
+        outlines = np.concatenate([part.outlines for part in parts if part.outlines is not None])
     table = CellTable(data, metadata)
-    return CellTable(data, replace(metadata, warnings=(*metadata.warnings, *check_table(table))))
+    return CellTable(data, replace(metadata, warnings=(*metadata.warnings, *check_table(table))), outlines)
 
 
 def _stacked(parts: Sequence[_Part]) -> pd.DataFrame:

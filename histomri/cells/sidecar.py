@@ -2,10 +2,12 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from histomri.cells.project import ProjectImage, find_image
 from histomri.errors import InputError, UnitError
 from histomri.files import read_json
 
@@ -26,6 +28,10 @@ class Calibration:
         Name of the slide.
     source : str
         Where the pixel size is from.
+    project : ProjectImage or None
+        Its entry in a QuPath project.
+    notes : tuple of str
+        What the person should know.
     """
 
     pixel_size_um: tuple[float, float] | None = None
@@ -33,6 +39,8 @@ class Calibration:
     n_cells: int | None = None
     image: str | None = None
     source: str = ""
+    project: ProjectImage | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def field_um(self) -> tuple[float, float] | None:
@@ -47,31 +55,68 @@ def sidecar_of(export: Path) -> Path:
     return export.with_name(_TABLE_NAME.sub("", export.name) + ".histomri.json")
 
 
-def find_calibration(export: Path, mpp: float | tuple[float, float] | None) -> Calibration:
-    """Return what the user and the JSON beside an export say of the slide.
+def find_calibration(
+    export: Path, mpp: float | tuple[float, float] | None, project: Path | None = None, images: Sequence[str] = ()
+) -> Calibration:
+    """Return what the user, the JSON beside an export, and the QuPath project say of the slide, in this order.
+
+    Parameters
+    ----------
+    export : Path
+        The export.
+    mpp : float or (x, y), optional
+        Pixel size that the user gave.
+    project : Path, optional
+        QuPath project file.
+    images : sequence of str
+        Names under which the slide may be in the project.
 
     Raises
     ------
     UnitError
-        If the pixel size is not positive, or the two disagree by more than 1 %.
+        If the pixel size is not positive, or two of them disagree by more than 1 %.
     InputError
-        If the JSON cannot be read, or says that the export was not finished.
+        If a file cannot be read, says that the export was not finished, or does not hold the image.
     """
-    given = pixel_size(mpp)
-    path = sidecar_of(export)
-    if not path.exists():
-        return Calibration(given, source="--mpp" if given else "")
-    found = _read(path)
-    if given is None or found.pixel_size_um is None:
-        return Calibration(given or found.pixel_size_um, found.size_px, found.n_cells, found.image, found.source)
-    if any(abs(a / b - 1) > 0.01 for a, b in zip(given, found.pixel_size_um)):
-        raise UnitError(
-            f"the pixel size is {found.pixel_size_um[0]:g} x {found.pixel_size_um[1]:g} µm in {path.name}, and "
-            f"{given[0]:g} x {given[1]:g} µm by --mpp",
-            path=export,
-            way_out="leave out --mpp, or remove the JSON file if it is wrong",
+    known = [Calibration(pixel_size(mpp), source="--mpp")]
+    if (path := sidecar_of(export)).exists():
+        known.append(_read(path))
+    if project is not None:
+        image = find_image(project, list(images) or [export.name])
+        notes = (
+            (f"in the project the image is {', '.join(image.changes)}: positions are those of the changed image",)
+            if image.changes
+            else ()
         )
-    return Calibration(given, found.size_px, found.n_cells, found.image, "--mpp")
+        known.append(Calibration(image.pixel_size_um, image.size_px, None, image.name, project.name, image, notes))
+    return combined(export, known)
+
+
+def combined(export: Path, known: Sequence[Calibration]) -> Calibration:
+    """Return the first thing that is known of each kind; pixel sizes must agree within 1 %."""
+    sized = [one for one in known if one.pixel_size_um is not None]
+    sizes = [one.pixel_size_um for one in sized if one.pixel_size_um is not None]
+    if sizes and any(abs(a / b - 1) > 0.01 for size in sizes for a, b in zip(size, sizes[0])):
+        listing = ", and ".join(
+            f"{size[0]:g} x {size[1]:g} µm {'by' if one.source == '--mpp' else 'in'} {one.source}"
+            for one, size in zip(sized[::-1], sizes[::-1])
+        )
+        raise UnitError(
+            f"the pixel size is {listing}", path=export, way_out="leave out --mpp, or remove what is wrong of them"
+        )
+
+    def first(name: str) -> Any:
+        return next((getattr(one, name) for one in known if getattr(one, name) is not None), None)
+
+    return Calibration(
+        sizes[0] if sizes else None,
+        first("size_px"),
+        first("n_cells"),
+        first("image"),
+        sized[0].source if sized else "",
+        first("project"),
+        tuple(note for one in known for note in one.notes),
+    )
 
 
 def pixel_size(mpp: float | tuple[float, float] | None) -> tuple[float, float] | None:

@@ -52,7 +52,9 @@ class Limits:
     """What the user wants to keep."""
 
     classes: tuple[str, ...] | None = None
+    min_size_um: float | None = None
     max_size_um: float | None = None
+    min_probability: float | None = None
     region: BaseGeometry | None = None
     field_um: tuple[float, float] | None = None
 
@@ -96,7 +98,11 @@ def sift(raw: RawExport, measures: Measures, sieve: Sieve, limits: Limits) -> No
         if limits.classes is not None:
             _drop_classes(raw, sieve, limits.classes)
         if limits.region is not None:
-            _drop_outside_region(measures, sieve, limits.region)
+            _drop_outside_region(raw, measures, sieve, limits.region)
+        if limits.min_probability is not None:
+            _drop_improbable(raw, measures, sieve, limits.min_probability)
+        if limits.min_size_um is not None:
+            sieve.drop(f"smaller than {limits.min_size_um:g} µm", np.sqrt(4 * area / np.pi) < limits.min_size_um)
         if limits.max_size_um is not None:
             sieve.drop(f"larger than {limits.max_size_um:g} µm", np.sqrt(4 * area / np.pi) > limits.max_size_um)
 
@@ -156,9 +162,30 @@ def _drop_classes(raw: RawExport, sieve: Sieve, classes: Sequence[str]) -> None:
     sieve.drop("of another class", ~np.array(fits, dtype=bool)[codes])
 
 
-def _drop_outside_region(measures: Measures, sieve: Sieve, region: BaseGeometry) -> None:
+def _drop_improbable(raw: RawExport, measures: Measures, sieve: Sieve, least: float) -> None:
+    probability = measures.others.get("detection_probability")
+    if probability is None:
+        raise InputError(
+            "has no column 'Detection probability', so --min-probability cannot be applied",
+            path=raw.path,
+            way_out="leave it out, or detect with StarDist and includeProbability(true)",
+        )
+    sieve.drop("without a detection probability", np.isnan(probability))
+    sieve.drop(f"of a detection probability below {least:g}", probability < np.float32(least))
+
+
+def _drop_outside_region(raw: RawExport, measures: Measures, sieve: Sieve, region: BaseGeometry) -> None:
     shapely.prepare(region)
     inside = np.zeros(sieve.keep.shape, dtype=bool)
     rows = np.flatnonzero(sieve.keep)
-    inside[rows] = shapely.contains_xy(region, measures.x_um[rows], measures.y_um[rows])
+    x, y = measures.x_um[rows], measures.y_um[rows]
+    inside[rows] = shapely.contains_xy(region, x, y)
+    if rows.size and not inside.any():
+        low_x, low_y, high_x, high_y = region.bounds
+        raise InputError(
+            f"no cell lies in the region of interest: the region spans x {low_x:.0f}-{high_x:.0f}, y {low_y:.0f}-"
+            f"{high_y:.0f} µm, the cells x {x.min():.0f}-{x.max():.0f}, y {y.min():.0f}-{y.max():.0f} µm",
+            path=raw.path,
+            way_out="the region must be of this image and, as QuPath writes it, in pixels of the full-resolution image",
+        )
     sieve.drop("outside the region of interest", ~inside)

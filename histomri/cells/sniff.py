@@ -5,13 +5,14 @@ import csv
 import gzip
 import io
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from histomri.cells.headers import Header, recognise
 from histomri.errors import InputError
@@ -23,6 +24,10 @@ EXPORT_AGAIN = (
     "export again from QuPath with Measure > Export measurements, export type 'Cells' (or 'Detections'), "
     "as .tsv with all columns"
 )
+_UTF16_JSON = (b"\xff\xfe[\0", b"\xff\xfe{\0", b"\xfe\xff\0[", b"\xfe\xff\0{")
+# Text shrinks five- to fiftyfold; a bomb is zeros, which shrink a thousandfold.
+_LARGEST_RATIO = 200
+_LEAST_LIMIT = 1 << 26
 _MAGIC = (
     (b"PAR1", "a Parquet file"),
     (b"\x89PNG", "a PNG picture"),
@@ -34,6 +39,7 @@ _MAGIC = (
     (b"\xd0\xcf\x11\xe0", "an Excel workbook"),
     (b"\xac\xed\x00\x05", "a QuPath data file (.qpdata)"),
     (b"\x89HDF", "an HDF5 file"),
+    (b"PK\x05\x06", "an empty zip archive"),
     (b"BZh", "a bzip2 archive"),
     (b"\xfd7zXZ", "an xz archive"),
     (b"7z\xbc\xaf", "a 7-Zip archive"),
@@ -51,6 +57,35 @@ class Layout:
     header: Header
 
 
+class _Bounded(io.RawIOBase):
+    """A stream of unpacked bytes that refuses to become far larger than its archive."""
+
+    def __init__(self, stream: IO[bytes], path: Path) -> None:
+        super().__init__()
+        self._stream, self._path, self._count = stream, path, 0
+        self._most = max(_LEAST_LIMIT, _LARGEST_RATIO * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to `size` bytes; all of them, up to the limit, if it is negative."""
+        found = self._stream.read(size if size is not None and size >= 0 else self._most + 1 - self._count)
+        self._count += len(found)
+        if self._count > self._most:
+            raise InputError(
+                f"unpacks to more than {_LARGEST_RATIO} times its size, as no table or GeoJSON does",
+                path=self._path,
+                way_out="unpack it and look, or " + EXPORT_AGAIN,
+            )
+        return found
+
+    def readinto(self, buffer: Any) -> int:
+        found = self.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+
 @contextmanager
 def open_export(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a file for reading bytes; gzip and zip are unpacked as they are read.
@@ -66,14 +101,18 @@ def open_export(path: str | Path) -> Iterator[IO[bytes]]:
     try:
         if magic[:2] == b"\x1f\x8b":
             with gzip.open(path, "rb") as unzipped:
-                yield cast(IO[bytes], unzipped)
+                yield cast(IO[bytes], _Bounded(cast(IO[bytes], unzipped), path))
         elif magic == b"PK\x03\x04":
             with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive, path)) as member:
-                yield member
+                yield cast(IO[bytes], _Bounded(member, path))
         else:
             with path.open("rb") as stream:
                 yield stream
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (
+        EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, struct.error
+    ) as error:  # fmt: skip
+        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile) and magic != b"PK\x03\x04":
+            raise  # the disk, not the archive; a damaged zip makes its reader seek to where nothing is
         raise InputError(
             f"the archive is cut short or damaged ({error})", path=path, way_out="copy or export it again"
         ) from error
@@ -99,11 +138,18 @@ def read_head(path: str | Path) -> bytes:
     if not head:
         raise InputError("the file inside the archive is empty", path=path, way_out="export it again")
     for magic, kind in _MAGIC:
-        if head.startswith(magic):
+        if head.startswith(magic) and not is_picture(head):
             raise InputError(f"is {kind}, not a table of cells", path=path, way_out=_remedy(kind))
+    if head[:4] in _UTF16_JSON:
+        raise InputError("is GeoJSON, but not a UTF-8 text file", path=path, way_out="save it as UTF-8")
     if head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] == b"n+2\0":
         raise InputError("is a NIfTI image, not a table of cells", path=path, way_out=EXPORT_AGAIN)
     return head
+
+
+def is_picture(head: bytes) -> bool:
+    """Whether a file that starts like this may be a mask of numbered cells."""
+    return head.startswith((b"\x89PNG", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
 
 
 def sniff_table(path: str | Path, head: bytes) -> Layout:
@@ -145,6 +191,10 @@ def _only_member(archive: zipfile.ZipFile, path: Path) -> str:
             f"is {what} {len(names)} files, and one table was expected",
             path=path,
             way_out="unpack it, or " + EXPORT_AGAIN,
+        )
+    if names[0].startswith(("/", "\\")) or ".." in re.split(r"[/\\]", names[0]) or names[0][1:2] == ":":
+        raise InputError(
+            f"holds a file named {names[0]!r}, a name that points out of its folder", path=path, way_out=EXPORT_AGAIN
         )
     return names[0]
 

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import ArrayLike
+import shapely
+import shapely.errors
+from numpy.typing import ArrayLike, NDArray
 
 from histomri import __version__
 from histomri.errors import InputError
@@ -20,6 +22,7 @@ Compartment = Literal["cell", "nucleus"]
 TEXT_COLUMNS = ("image", "object_id", "object_type", "classification")
 NUMBER_COLUMNS = ("x_um", "y_um", "area_um2", "nucleus_area_um2", "diameter_um")
 COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
+_OUTLINE = "outline_wkb"
 _SCHEMA_KEY = b"histomri.cells"
 _SCHEMA = "histomri.cells/1"
 
@@ -80,6 +83,8 @@ class CellTable:
         the full-resolution image, y down. ``diameter_um`` is that of the disc with the same area, sqrt(4 A / pi).
     metadata : CellMetadata
         Where they come from and what was left out.
+    outlines : (N rows,) object ndarray of shapely geometries, or None
+        Outline of each cell in µm, if it was asked for.
 
     Raises
     ------
@@ -89,8 +94,11 @@ class CellTable:
 
     data: pd.DataFrame
     metadata: CellMetadata = field(default_factory=CellMetadata)
+    outlines: NDArray[np.object_] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.outlines is not None and self.outlines.shape != (len(self.data),):
+            raise InputError(f"{len(self.data):,} cells cannot have {self.outlines.size:,} outlines")
         missing = [name for name in COLUMNS if name not in self.data.columns]
         if missing:
             raise InputError(f"a cell table needs the columns {', '.join(missing)}")
@@ -134,6 +142,8 @@ class CellTable:
         """Write the table as Parquet, atomically; the metadata goes into the schema."""
         table = pa.Table.from_pandas(self.data, preserve_index=False)
         record = {"schema": _SCHEMA, "version": __version__, **asdict(self.metadata)}
+        if self.outlines is not None:
+            table = table.append_column(_OUTLINE, pa.array(shapely.to_wkb(self.outlines), pa.large_binary()))
         table = table.replace_schema_metadata(
             {**(table.schema.metadata or {}), _SCHEMA_KEY: json.dumps(record).encode()}
         )
@@ -142,8 +152,15 @@ class CellTable:
         return [Path(path)]
 
     @classmethod
-    def load(cls, path: str | Path) -> "CellTable":
+    def load(cls, path: str | Path, *, geometries: bool = False) -> "CellTable":
         """Read a table that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The Parquet file.
+        geometries : bool
+            Whether to read the outlines, if the table has them.
 
         Raises
         ------
@@ -152,14 +169,22 @@ class CellTable:
         """
         path = require_file(path, "cell table")
         try:
-            table = pq.read_table(path)
+            names = pq.read_schema(path).names
+            table = pq.read_table(path, columns=[name for name in names if geometries or name != _OUTLINE])
         except (pa.ArrowException, OSError) as error:
             raise InputError(
                 "is not a Parquet file, or it is cut short", path=path, way_out="make it with `histomri cells`"
             ) from error
+        outlines = None
+        if _OUTLINE in table.column_names:
+            try:
+                outlines = shapely.from_wkb(table.column(_OUTLINE).to_numpy())
+            except (shapely.errors.GEOSException, TypeError) as error:
+                raise InputError(f"its outlines cannot be read ({error})", path=path) from error
+            table = table.drop_columns([_OUTLINE])
         metadata = _metadata((table.schema.metadata or {}).get(_SCHEMA_KEY), path)
         try:
-            return cls(table.to_pandas(), metadata)
+            return cls(table.to_pandas(), metadata, outlines)
         except InputError as error:
             raise InputError(error.problem, path=path, way_out="make it again with `histomri cells`") from error
 

@@ -30,8 +30,26 @@ class Measures:
     others: dict[str, FloatArray]
 
 
-def to_micrometres(raw: RawExport, calibration: Calibration, area_unit: AreaUnit | None) -> Measures:
+def to_micrometres(
+    raw: RawExport,
+    calibration: Calibration,
+    area_unit: AreaUnit | None,
+    detections: Literal["nuclei", "cells"] = "nuclei",
+) -> Measures:
     """Convert an export to µm and µm².
+
+    Where the column of cell areas is there and empty, as in histomri's own export of nuclei, those of nuclei are taken.
+
+    Parameters
+    ----------
+    raw : RawExport
+        Positions and areas in it may be converted in place.
+    calibration : Calibration
+        Pixel size, if it is known.
+    area_unit : {"um2", "px2"}, optional
+        Unit of areas whose name states none.
+    detections : {"nuclei", "cells"}
+        What plain detections, which have one outline only, are.
 
     Raises
     ------
@@ -41,8 +59,11 @@ def to_micrometres(raw: RawExport, calibration: Calibration, area_unit: AreaUnit
     if area_unit not in (None, "um2", "px2"):
         raise UnitError(f"{area_unit!r} is no unit of area", way_out="pass --area-unit um2 or --area-unit px2")
     x, y = (_position(raw, axis, index, calibration) for index, axis in enumerate(POSITION))
-    compartment: Compartment = "cell" if "cell_area" in raw.numbers else "nucleus"
-    name = next(name for name in AREAS if name in raw.numbers)
+    areas = [name for name in AREAS if name in raw.numbers]
+    name = next((name for name in areas if np.isfinite(raw.numbers[name]).any()), areas[0])
+    compartment: Compartment = "cell" if name == "cell_area" else "nucleus"
+    if name == "area" and detections == "cells":
+        compartment = "cell"
     area, decided = _area(raw, name, calibration, area_unit)
     nucleus = area if compartment == "nucleus" else np.full(raw.n_rows, np.nan)
     if compartment == "cell" and "nucleus_area" in raw.numbers:
@@ -65,7 +86,7 @@ def _position(raw: RawExport, axis: str, index: int, calibration: Calibration) -
         )
     if calibration.pixel_size_um is None:
         raise UnitError("the positions are in pixels and the pixel size is not known", path=raw.path, way_out=MPP)
-    return values * calibration.pixel_size_um[index]
+    return _scaled(values, calibration.pixel_size_um[index])
 
 
 def _area(raw: RawExport, name: str, calibration: Calibration, area_unit: AreaUnit | None) -> tuple[FloatArray, str]:
@@ -96,7 +117,12 @@ def _area(raw: RawExport, name: str, calibration: Calibration, area_unit: AreaUn
     if calibration.pixel_size_um is None:
         raise UnitError(f"column {label!r} is in pixels and the pixel size is not known", path=raw.path, way_out=MPP)
     scale = calibration.pixel_size_um[0] * calibration.pixel_size_um[1]
-    return raw.numbers[name] * scale, f"px2, by {decided}; pixel size from {calibration.source}"
+    return _scaled(raw.numbers[name], scale), f"px2, by {decided}; pixel size from {calibration.source}"
+
+
+def _scaled(values: FloatArray, scale: float) -> FloatArray:
+    """Multiply in place where the array is ours to change: a column of millions of cells is not held twice."""
+    return np.multiply(values, scale, out=values if values.flags.writeable else None)
 
 
 def _measurement(raw: RawExport, name: str, calibration: Calibration) -> tuple[str, FloatArray]:

@@ -12,6 +12,8 @@ from histomri.errors import GeometryError
 LARGEST_GRID = 25_000_000
 # A field of 10 patches may come out as 10.0000000001: that is no eleventh patch.
 _SLACK = 1e-9
+# Windows overlap this many times along each axis at most.
+MOST_OVERLAP = 20
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,13 @@ class PatchGrid:
     origin_um : (x, y)
         Outer corner of the first patch.
     patch_um : (w, h)
-        Size of a patch.
+        Distance of neighbouring patches, and their size unless they overlap.
     shape : (ny, nx)
         Number of rows and of columns.
     thickness_um : float
         Thickness that the maps state for their single slice.
+    window_um : (w, h)
+        Size of a patch; larger than `patch_um` if patches overlap, around the same centre.
 
     Raises
     ------
@@ -39,8 +43,17 @@ class PatchGrid:
     patch_um: tuple[float, float]
     shape: tuple[int, int]
     thickness_um: float = 4.0
+    window_um: tuple[float, float] = None  # type: ignore[assignment]  # the size of a patch, set below
 
     def __post_init__(self) -> None:
+        if self.window_um is None:
+            object.__setattr__(self, "window_um", self.patch_um)
+        if any(not step <= size <= MOST_OVERLAP * step for size, step in zip(self.window_um, self.patch_um)):
+            raise GeometryError(
+                f"windows of {self.window_um[0]:g} x {self.window_um[1]:g} µm every {self.patch_um[0]:g} x "
+                f"{self.patch_um[1]:g} µm are not possible",
+                way_out=f"take a step of 1/{MOST_OVERLAP} to 1 of the size of a patch",
+            )
         sizes = (*self.patch_um, self.thickness_um)
         if not all(np.isfinite(sizes)) or min(sizes) <= 0 or not all(np.isfinite(self.origin_um)):
             raise GeometryError(
@@ -66,6 +79,7 @@ class PatchGrid:
         field_um: tuple[float, float] | None = None,
         patch_um: float | tuple[float, float],
         thickness_um: float = 4.0,
+        step_um: float | tuple[float, float] | None = None,
     ) -> "PatchGrid":
         """Make the grid that covers a field from its corner, or the bounding box of points if there is no field.
 
@@ -82,6 +96,9 @@ class PatchGrid:
             Size of a patch; one number is a square.
         thickness_um : float
             Thickness of the slice.
+        step_um : float or (w, h), optional
+            Distance of neighbouring patches, if they are to overlap; the first one has its corner where it would have
+            it otherwise.
         """
         size = np.broadcast_to(np.asarray(patch_um, dtype=float), (2,))
         if not (np.isfinite(size).all() and (size > 0).all()):
@@ -93,15 +110,19 @@ class PatchGrid:
                 raise GeometryError("a grid needs a field, or at least one point with finite coordinates")
             low, high = points.min(axis=1), points.max(axis=1)
         first = np.floor(low / size + _SLACK)
-        count = np.maximum(np.ceil(high / size - _SLACK) - first, 1)
+        step = size if step_um is None else np.broadcast_to(np.asarray(step_um, dtype=float), (2,))
+        if not (np.isfinite(step).all() and (step > 0).all()):
+            raise GeometryError(f"a step of {step_um} µm is not possible", way_out="give a positive number of µm")
+        count = np.maximum(np.ceil((high - first * size - size) / step - _SLACK) + 1, 1)
         if not np.isfinite(count).all() or count.prod() > LARGEST_GRID:
             raise GeometryError(
                 f"{count[1]:,.0f} x {count[0]:,.0f} patches of {size[0]:g} x {size[1]:g} µm are too many",
                 way_out="check the unit of the positions, or take larger patches",
             )
-        origin = first * size
+        origin = first * size + (size - step) / 2
         shape = (int(count[1]), int(count[0]))
-        return cls((float(origin[0]), float(origin[1])), (float(size[0]), float(size[1])), shape, float(thickness_um))
+        pairs = [(float(pair[0]), float(pair[1])) for pair in (origin, step, size)]
+        return cls(pairs[0], pairs[1], shape, float(thickness_um), pairs[2])
 
     @classmethod
     def from_affine(cls, affine: FloatArray, shape: tuple[int, int]) -> "PatchGrid":
@@ -135,6 +156,19 @@ class PatchGrid:
         """Outer edges (x low, y low, x high, y high)."""
         (x, y), (w, h), (rows, columns) = self.origin_um, self.patch_um, self.shape
         return x, y, x + w * columns, y + h * rows
+
+    @property
+    def edges_um(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Low and high x of the columns, (nx,), then low and high y of the rows, (ny,)."""
+        edges: list[FloatArray] = []
+        for axis, count in enumerate(self.shape[::-1]):
+            step, size = self.patch_um[axis], self.window_um[axis]
+            low = self.origin_um[axis] + np.arange(count + 1) * step
+            # Neighbours share their edge to the last bit, unless they overlap.
+            edges += (
+                [low[:-1], low[1:]] if size == step else [low[:-1] + (step - size) / 2, low[:-1] + (step + size) / 2]
+            )
+        return edges[0], edges[1], edges[2], edges[3]
 
     def centres_um(self) -> FloatArray:
         """Return the centres of the patches, (ny, nx, 2), x first."""

@@ -42,7 +42,13 @@ class Moments:
     area_squared: FloatArray
 
 
-def gather(patch: IntArray, diameter_um: FloatArray, area_um2: FloatArray, n_patches: int) -> Moments:
+def gather(
+    patch: IntArray,
+    diameter_um: FloatArray,
+    area_um2: FloatArray,
+    n_patches: int,
+    share: FloatArray | None = None,
+) -> Moments:
     """Gather the moments of cells, each assigned to one patch.
 
     Parameters
@@ -53,10 +59,12 @@ def gather(patch: IntArray, diameter_um: FloatArray, area_um2: FloatArray, n_pat
         Size of each cell.
     n_patches : int
         Number of patches, P.
+    share : (N,) ndarray, optional
+        Part of each cell that counts; all of it if not given.
     """
-    count = np.bincount(patch, minlength=n_patches).astype(float)
+    count = np.bincount(patch, share, n_patches).astype(float)
     raw = np.full((ORDERS, n_patches), np.nan)
-    power = np.ones_like(diameter_um, dtype=float)
+    power = np.ones_like(diameter_um, dtype=float) if share is None else share.copy()
     with np.errstate(invalid="ignore", divide="ignore"):
         raw[0] = count / count
         for order in range(1, ORDERS):
@@ -64,8 +72,9 @@ def gather(patch: IntArray, diameter_um: FloatArray, area_um2: FloatArray, n_pat
             raw[order] = np.bincount(patch, power, n_patches) / count
         # From raw moments a small spread would be the difference of two large numbers, hence a second pass.
         deviation = diameter_um - raw[1][patch]
-        second = np.bincount(patch, deviation**2, n_patches) / count
-        third = np.bincount(patch, deviation**3, n_patches) / count
+        once = 1.0 if share is None else share
+        second = np.bincount(patch, once * deviation**2, n_patches) / count
+        third = np.bincount(patch, once * deviation**3, n_patches) / count
         # Below this the spread is rounding, and its shape means nothing.
         second = np.where(second <= (1e-12 * raw[1]) ** 2, 0.0 * second, second)
         skew = np.where(second > 0, third / second**1.5, np.nan)
@@ -74,8 +83,8 @@ def gather(patch: IntArray, diameter_um: FloatArray, area_um2: FloatArray, n_pat
         raw,
         np.sqrt(second),
         skew,
-        np.bincount(patch, area_um2, n_patches).astype(float),
-        np.bincount(patch, area_um2**2, n_patches).astype(float),
+        np.bincount(patch, once * area_um2, n_patches).astype(float),
+        np.bincount(patch, once * area_um2**2, n_patches).astype(float),
     )
 
 

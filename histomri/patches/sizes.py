@@ -7,6 +7,7 @@ import numpy as np
 from histomri.arrays import FloatArray
 from histomri.patches import moments as mo
 from histomri.patches.corrections import Correction
+from histomri.patches.errors import Dispersion
 
 UM2_PER_MM2 = 1e6
 UM_PER_MM = 1e3
@@ -87,15 +88,25 @@ def size_maps(
 
 
 def error_maps(
-    moments: mo.Moments, sizes: Sizes, looked_at_um2: FloatArray, stretch: float, min_cells: int
+    moments: mo.Moments,
+    sizes: Sizes,
+    looked_at_um2: FloatArray,
+    stretch: float,
+    min_cells: int,
+    scatter: Dispersion,
+    relative: FloatArray | None,
 ) -> dict[str, FloatArray]:
-    """Return the standard errors of vCS, F and CD; NaN where they cannot be told (one cell, or none)."""
+    """Return the standard errors of vCS, F and CD; NaN where they cannot be told (one cell, or none).
+
+    Without `relative`, the error of vCS relative to vCS, that of the delta method is taken.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
-        fraction = np.sqrt(moments.area_squared) / looked_at_um2
-        density = UM2_PER_MM2 * np.sqrt(moments.count) / (looked_at_um2 * stretch**2)
+        fraction = np.sqrt(scatter.area * moments.area_squared) / looked_at_um2
+        density = UM2_PER_MM2 * np.sqrt(scatter.count * moments.count) / (looked_at_um2 * stretch**2)
     empty = moments.count == 0
+    vcs_error = sizes.vcs_error if relative is None else relative * sizes.vcs
     return {
-        "vCS": np.where(moments.count < min_cells, np.nan, sizes.vcs_error),
+        "vCS": np.where(moments.count < min_cells, np.nan, vcs_error),
         "F": np.where(empty, np.nan, fraction),
         "CD": np.where(empty, np.nan, density),
     }

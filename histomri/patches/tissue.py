@@ -81,15 +81,13 @@ def extent_of(cells: CellTable, tissue: BaseGeometry | None = None) -> Extent:
 
 def tissue_fraction(grid: PatchGrid, extent: Extent) -> FloatArray:
     """Return the fraction of each patch inside the extent, (ny, nx), from 0 to 1."""
-    x_low, y_low, x_high, y_high = grid.bounds_um
-    x = np.linspace(x_low, x_high, grid.shape[1] + 1)
-    y = np.linspace(y_low, y_high, grid.shape[0] + 1)
+    left, right, top, bottom = grid.edges_um
     low_x, low_y, high_x, high_y = extent.bounds_um
     if extent.region is None:
-        along_x = np.clip(np.minimum(x[1:], high_x) - np.maximum(x[:-1], low_x), 0, None) / np.diff(x)
-        along_y = np.clip(np.minimum(y[1:], high_y) - np.maximum(y[:-1], low_y), 0, None) / np.diff(y)
+        along_x = np.clip(np.minimum(right, high_x) - np.maximum(left, low_x), 0, None) / (right - left)
+        along_y = np.clip(np.minimum(bottom, high_y) - np.maximum(top, low_y), 0, None) / (bottom - top)
         return _tidy(along_y[:, None] * along_x[None, :])
-    boxes = shapely.box(x[None, :-1], y[:-1, None], x[None, 1:], y[1:, None])
+    boxes = shapely.box(left[None, :], top[:, None], right[None, :], bottom[:, None])
     shapely.prepare(extent.region)
     fraction = np.where(shapely.contains_properly(extent.region, boxes), 1.0, 0.0)
     border = (fraction == 0) & shapely.intersects(extent.region, boxes)

@@ -39,7 +39,7 @@ def test_stardist_nuclei(real_data):
         ("qupath/cuisto_mouse1_030_annotations_TABSEP.csv", "holds no cells: its 217 objects are of type annotation"),
         ("qupath/brca_HE_annotation_area.csv", "has no column 'Centroid X µm'"),
         ("qupath/ki67_KI67_3_in_50_run4_head5000.csv", "has no column 'Centroid X µm'.*'DAB: Mean'"),
-        ("qupath/project_andrew_v0.5.1/project.qpproj", "JSON"),
+        ("qupath/project_andrew_v0.5.1/project.qpproj", "is a QuPath project, and reading cells"),
         ("slides/CMU-1-Small-Region.svs", "is a TIFF picture"),
         ("slides/hamamatsu_dapi.ndpi", "is a TIFF picture"),
         ("dmri/derived_genu.nii.gz", "is a NIfTI image"),

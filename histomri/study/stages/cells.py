@@ -19,9 +19,14 @@ def run_cells(
     area_unit: Literal["um2", "px2"] | None = None,
     roi: Path | None = None,
     classes: Sequence[str] | None = None,
+    min_size_um: float | None = None,
     max_size_um: float | None = None,
+    min_probability: float | None = None,
     image: str | None = None,
+    project: Path | None = None,
+    detections: Literal["nuclei", "cells"] = "nuclei",
     measurements: bool = True,
+    geometries: bool = False,
 ) -> StageResult:
     """Read QuPath exports of one slide and write them as one table, Parquet, in µm.
 
@@ -43,9 +48,14 @@ def run_cells(
         area_unit=area_unit,
         roi=roi,
         classes=classes,
+        min_size_um=min_size_um,
         max_size_um=max_size_um,
+        min_probability=min_probability,
         image=image,
+        project=project,
+        detections=detections,
         measurements=measurements,
+        geometries=geometries,
     )
     outputs = table.save(out)
     return StageResult(tuple(outputs), _messages(table), table.metadata.warnings, _summary(table))
@@ -61,6 +71,8 @@ def _messages(table: CellTable) -> tuple[str, ...]:
         f"diameter {middle:.1f} µm (median; 5-95 %: {low:.1f}-{high:.1f})",
         f"area in {metadata.area_unit_from}",
     ]
+    if table.outlines is not None:
+        lines.append("the outlines of the cells are in the table, for `histomri patches --assign clip`")
     if metadata.ignored_columns:
         names = metadata.ignored_columns
         lines.append(

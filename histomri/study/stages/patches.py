@@ -32,6 +32,8 @@ def run_patches(
     min_tissue: float = 0.0,
     tissue: str = "field",
     whole: bool = False,
+    assign_by: str = "centroid",
+    step_um: tuple[float, float] | None = None,
     sub: str | None = None,
 ) -> StageResult:
     """Make the maps of one slide and write them as NIfTI with sidecars.
@@ -48,13 +50,15 @@ def run_patches(
         MRI whose voxel size the patches take, in the plane and in thickness.
     thickness_um : float, optional
         Thickness of the slice, in place of the MRI's or the section's own.
-    preset, section, section_thickness_um, shrinkage, min_cells, min_tissue
+    preset, section, section_thickness_um, shrinkage, min_cells, min_tissue, assign_by
         As in `histomri.patches.summarise_patches`.
     tissue : {"field", "cells"}
         What F and CD are relative to where no region of interest was given: the whole imaged field, or the region
         that cells cover (`histomri.patches.tissue_outline`).
     whole : bool
         One patch for the whole tissue or region of interest.
+    step_um : (w, h), optional
+        Distance of neighbouring patches, if they are to overlap.
     sub : str, optional
         Label of the sample, for the names of the files.
 
@@ -69,9 +73,11 @@ def run_patches(
         raise InputError("is a file, and the maps need a folder", path=out)
     if tissue not in ("field", "cells"):
         raise InputError(f"there is no tissue {tissue!r}", way_out="take field or cells")
-    table, warnings = load_cells(Path(cells))
+    if whole and step_um is not None:
+        raise InputError("one patch for the whole slide cannot overlap others", way_out="leave out --step-um")
+    table, warnings = load_cells(Path(cells), geometries=assign_by == "clip")
     outline = outline_of(table) if tissue == "cells" and table.metadata.roi_wkt is None else None
-    grid, notes = _grid(table, patch_um, like, thickness_um, section_thickness_um, outline)
+    grid, notes = _grid(table, patch_um, like, thickness_um, section_thickness_um, outline, step_um)
     maps = summarise_patches(
         table,
         grid,
@@ -82,6 +88,7 @@ def run_patches(
         min_cells=min_cells,
         min_tissue=min_tissue,
         tissue=outline,
+        assign_by=assign_by,
     )
     outputs = maps.save(out, sub, sources=(cells, like) if like is not None else (cells,))
     outputs += _save_mask(table, outline, Path(out), sub, cells)
@@ -89,14 +96,14 @@ def run_patches(
     return StageResult(tuple(outputs), _messages(maps, summary), (*warnings, *notes, *maps.warnings), summary)
 
 
-def load_cells(path: Path) -> tuple[CellTable, tuple[str, ...]]:
+def load_cells(path: Path, *, geometries: bool = False) -> tuple[CellTable, tuple[str, ...]]:
     """Load a cell table, or read a QuPath export directly; return it and warnings not told before."""
     path = require_file(path, "cell table")
     with path.open("rb") as stream:
         is_table = stream.read(4) == b"PAR1"
     if is_table:
-        return CellTable.load(path), ()
-    table = read_cells(path, measurements=False)
+        return CellTable.load(path, geometries=geometries), ()
+    table = read_cells(path, measurements=False, geometries=geometries)
     return table, table.metadata.warnings
 
 
@@ -125,6 +132,7 @@ def _grid(
     thickness_um: float | None,
     section_thickness_um: float,
     outline: BaseGeometry | None,
+    step_um: tuple[float, float] | None,
 ) -> tuple[PatchGrid, tuple[str, ...]]:
     notes: tuple[str, ...] = ()
     thickness = section_thickness_um or 1.0
@@ -140,7 +148,9 @@ def _grid(
     if patch_um is None:
         return whole_grid(table, thickness_um=thickness, tissue=outline), notes
     x, y = table.data["x_um"].to_numpy(), table.data["y_um"].to_numpy()
-    grid = PatchGrid.covering(x, y, field_um=table.metadata.field_um, patch_um=patch_um, thickness_um=thickness)
+    grid = PatchGrid.covering(
+        x, y, field_um=table.metadata.field_um, patch_um=patch_um, thickness_um=thickness, step_um=step_um
+    )
     return grid, notes
 
 
@@ -179,7 +189,7 @@ def _summary(maps: PatchMaps) -> dict[str, Any]:
 
 
 def _messages(maps: PatchMaps, summary: dict[str, Any]) -> tuple[str, ...]:
-    choice, (rows, columns), (w, h) = maps.parameters, maps.grid.shape, maps.grid.patch_um
+    choice, (rows, columns), (w, h) = maps.parameters, maps.grid.shape, maps.grid.window_um
     factor = choice["SizeFactor"]
     lines = [
         f"{rows} x {columns} patches of {w:.4g} x {h:.4g} µm, {summary['patches_with_cells']:,} with cells, "

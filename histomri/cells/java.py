@@ -1,0 +1,127 @@
+"""Cells of a QuPath project, read by QuPath itself through paquo; slow, and it needs a QuPath installation.
+
+Every object and every measurement is a call into Java, so for many cells histomri's export script is the better way.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+
+from histomri.cells.geojson import read_geojson
+from histomri.cells.raw import RawExport
+from histomri.errors import InputError
+from histomri.files import require_file
+
+_WAY_OUT = (
+    "install QuPath and `pip install 'histomri[qupath]'`, or export the cells with "
+    "qupath_scripts/export_for_histomri.groovy"
+)
+_BATCH = 1000
+
+
+def read_project_cells(
+    path: Path, image: str | None = None, *, measurements: bool = True, geometries: bool = False,
+    also: Sequence[str] = (),
+) -> RawExport:  # fmt: skip
+    """Read the cells and detections of one image of a project.
+
+    Parameters
+    ----------
+    path : Path
+        The ``project.qpproj``.
+    image : str, optional
+        Name of the image, if the project holds several.
+    measurements, geometries, also
+        As in `histomri.cells.geojson.read_geojson`.
+
+    Raises
+    ------
+    InputError
+        If paquo or QuPath is missing, or the project does not hold the image.
+    """
+    require_file(path, "QuPath project")
+    try:
+        from paquo.projects import QuPathProject
+    # Without QuPath, importing paquo.projects raises ValueError.
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"is a QuPath project, and reading cells from it needs paquo and QuPath ({error})",
+            path=path,
+            way_out=_WAY_OUT,
+        ) from error
+    try:
+        with QuPathProject(path, mode="r") as project:
+            entry = _entry(path, list(project.images), image)
+            raw = read_entry(path, entry, measurements=measurements, geometries=geometries, also=also)
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"QuPath cannot open it ({error})", path=path, way_out=_WAY_OUT) from error
+    return raw
+
+
+def read_entry(
+    path: Path, entry: Any, *, measurements: bool = True, geometries: bool = False, also: Sequence[str] = ()
+) -> RawExport:
+    """Read the cells and detections of an image entry of paquo (anything with ``hierarchy.detections``)."""
+    text = io.BytesIO()
+    text.write(b"[")
+    objects = iter(entry.hierarchy.detections)
+    while batch := list(islice(objects, _BATCH)):
+        text.write(b",".join(json.dumps(feature).encode() for feature in _features(batch)) + b",")
+    text.write(b"]")
+    text.seek(0)
+    return read_geojson(path, measurements=measurements, geometries=geometries, also=also, text=text)
+
+
+def _entry(path: Path, entries: list[Any], image: str | None) -> Any:
+    found = [entry for entry in entries if image is None or entry.image_name == image]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(repr(str(entry.image_name)) for entry in entries[:20])
+    what = f"holds no image {image!r}" if image is not None and not found else f"holds {len(found)} images"
+    raise InputError(f"{what}; its images are {names or 'none'}", path=path, way_out="choose one with --image")
+
+
+def _features(objects: list[Any]) -> Iterator[dict[str, Any]]:
+    """Yield what QuPath itself would write as GeoJSON."""
+    outlines = _geojson([item.roi for item in objects])
+    nuclei = _geojson([_nucleus(item) for item in objects])
+    for item, outline, nucleus in zip(objects, outlines, nuclei):
+        is_cell = nucleus is not None or "Cell" in type(item).__name__
+        kind = "cell" if is_cell else "tile" if "Tile" in type(item).__name__ else "detection"
+        yield {
+            "type": "Feature",
+            "geometry": outline,
+            "nucleusGeometry": nucleus,
+            "properties": {
+                "objectType": kind,
+                "classification": {"names": _class_names(item.path_class)},
+                "measurements": {str(name): float(value) for name, value in item.measurements.items()},
+            },
+        }
+
+
+def _nucleus(item: Any) -> Any:
+    try:
+        return getattr(item, "nucleus_roi", None)
+    except (TypeError, RuntimeError):  # paquo asks Java for the shape of a nucleus that is not there
+        return None
+
+
+def _geojson(shapes: list[Any]) -> list[Any]:
+    return [None if text is None else json.loads(text) for text in shapely.to_geojson(np.array(shapes, dtype=object))]
+
+
+def _class_names(path_class: Any) -> list[str]:
+    names: list[str] = []
+    while path_class is not None and len(names) < 20:
+        names.insert(0, str(path_class.name))
+        path_class = getattr(path_class, "parent", None)
+    return names
