@@ -29,9 +29,8 @@ class HistomriGroup(TyperGroup):
             typer.secho(f"error: {error}", err=True, fg="red")
             raise typer.Exit(2) from error
         except OSError as error:
-            if error.filename is None:
-                raise
-            typer.secho(f"error: {error.filename}: {error.strerror}", err=True, fg="red")
+            place = f"{error.filename}: " if error.filename is not None else ""
+            typer.secho(f"error: {place}{error.strerror or error}", err=True, fg="red")
             raise typer.Exit(2) from error
 
 

@@ -33,7 +33,7 @@ def correlate(
         Literal["bh", "holm", "bonferroni"], typer.Option(help="How q allows for the number of tests.")
     ] = "bh",
     boot: Annotated[int, typer.Option(help="Resamples of the bootstrap.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Correlate columns, with intervals, p, N and false discovery rate; voxels with an effective sample size.

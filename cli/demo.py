@@ -11,7 +11,7 @@ from .run import finish, run_with_bars
 
 def demo(
     out: Annotated[Path, typer.Argument(help="Folder for the study and its results.")] = Path("histomri-demo"),
-    seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation.")] = 1,
     jobs: Annotated[int, typer.Option(min=1, help="Samples worked on at the same time.")] = 1,
     quiet: Quiet = False,
 ) -> None:

@@ -27,7 +27,7 @@ def predict(
     model: Annotated[str | None, typer.Option(help="Use the rows of this model only.")] = None,
     strategy: Annotated[str | None, typer.Option(help="Use the rows of this strategy only.")] = None,
     boot: Annotated[int, typer.Option(help="Resamples of the bootstrap.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of folds and bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of folds and bootstrap.")] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Predict tumour volume, or another column, from a polynomial of two metrics, with cross-validation.

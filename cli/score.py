@@ -17,7 +17,7 @@ def score(
         Path | None, typer.Option(help="TOML file that maps histomri's column names to those of the table.")
     ] = None,
     boot: Annotated[int, typer.Option(help="Resamples of the bootstrap over cases.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Rank signal models by their agreement with histology: TCS, HFC and the vote of BIC, with confidence intervals.

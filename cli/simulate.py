@@ -19,7 +19,7 @@ def simulate(
     kind: Annotated[Kind, typer.Argument(help="What to simulate; liver: a study of mouse livers.")],
     out: OutDir,
     samples: Annotated[int, typer.Option(help="Livers: control, infiltrated and necrotic in turn; 3 or more.")] = 6,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 1,
     snr: Annotated[float, typer.Option(help="Signal over noise of tissue at b = 0.")] = 50.0,
     area: Annotated[float, typer.Option("--area-mm2", help="Area of a lobe, mm²; smaller is faster.")] = 75.0,
     quiet: Quiet = False,

@@ -30,26 +30,70 @@ def require_file(path: str | Path, what: str = "file") -> Path:
     return path
 
 
+def refuse_overwrite(out: str | Path, inputs: Iterable[str | Path | None]) -> None:
+    """Raise InputError if the output would replace one of the inputs, or lie in a place that is no folder."""
+    out = Path(out)
+    for given in inputs:
+        if given is not None and Path(given).exists() and out.exists() and os.path.samefile(out, given):
+            raise InputError("is an input, and would be overwritten", path=out, way_out="choose another --out")
+
+
+def require_folder(path: str | Path) -> Path:
+    """Return `path`, which is or may become a folder for results.
+
+    Raises
+    ------
+    InputError
+        If it, or a folder it would lie in, is a file.
+    """
+    path = Path(path)
+    for place in (path, *path.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise InputError("is a file, and a folder is needed for the results", path=place)
+            break
+    return path
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path next to `path`; it takes the name `path` only if the block succeeds.
 
     The temporary name ends like the final one, because many writers choose the format by suffix.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written: no permission, disk full, a file where a folder is needed.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".writing-", suffix=f"-{path.name}", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        require_folder(path.parent).mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=f"-{path.name}", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         # mkstemp makes the file private; a result is as readable as any other file the user writes.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot be written ({error.strerror or error})", path=path, way_out="check the disk and the permissions"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """Return the process's umask; it can only be read by setting it, so it is read once, before threads start."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _umask()
 
 
 def write_text(path: str | Path, text: str) -> Path:

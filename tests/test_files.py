@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from histomri.errors import InputError
-from histomri.files import atomic_path, read_json, require_file, write_json, write_text
+from histomri.files import (
+    atomic_path,
+    read_json,
+    refuse_overwrite,
+    require_file,
+    require_folder,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
@@ -63,3 +71,27 @@ def test_missing_file_and_folder(tmp_path):
         require_file(tmp_path / "none.toml", "study file")
     with pytest.raises(InputError, match="is a folder"):
         require_file(tmp_path)
+
+
+def test_an_input_is_never_overwritten(tmp_path):
+    table = write_text(tmp_path / "cells.tsv", "x")
+    (tmp_path / "link.tsv").symlink_to(table)
+    refuse_overwrite(tmp_path / "new.parquet", [table, None])
+    for out in (table, tmp_path / "link.tsv", tmp_path / "." / "cells.tsv"):
+        with pytest.raises(InputError, match="is an input"):
+            refuse_overwrite(out, [table])
+
+
+def test_what_cannot_be_written_is_told(tmp_path):
+    file = write_text(tmp_path / "file", "x")
+    with pytest.raises(InputError, match="is a file, and a folder is needed"):
+        write_text(file / "below.txt", "x")
+    with pytest.raises(InputError, match="is a file, and a folder is needed"):
+        require_folder(file / "deeper" / "still")
+    assert require_folder(tmp_path / "new" / "folder") == tmp_path / "new" / "folder"
+    with (
+        pytest.raises(InputError, match=r"big\.txt: cannot be written \(No space left"),
+        atomic_path(tmp_path / "big.txt"),
+    ):
+        raise OSError(28, "No space left on device")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

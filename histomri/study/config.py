@@ -1,6 +1,7 @@
 """The study file: what a user writes in TOML, checked in full before anything runs."""
 
 import difflib
+import itertools
 import os
 import tomllib
 from collections.abc import Callable, Iterator
@@ -58,6 +59,8 @@ class PatchOptions(_Section):
     def _one_size(self) -> "PatchOptions":
         if not self.like_mri and self.patch_um is None:
             raise ValueError("with like_mri = false the patch size must be given: patch_um = 386")
+        if self.like_mri and self.patch_um is not None:
+            raise ValueError("patches are either like the MRI or of size patch_um; add like_mri = false")
         return self
 
 
@@ -90,7 +93,7 @@ class Sample(_Section):
     """One section of histology and its MRI, with the options that differ from the rest of the study."""
 
     id: str
-    cells: tuple[Path, ...]
+    cells: Annotated[tuple[Path, ...], Field(min_length=1)]
     dwi: Path
     protocol: str
     group: str | None = None
@@ -166,7 +169,7 @@ class Study(_Section):
         try:
             study = cls.model_validate(_spread(content, path.resolve().parent))
         except ValidationError as error:
-            raise _told([_tell(item) for item in error.errors()], path) from error
+            raise _told(list(_tell_all(error, content)), path) from error
         except _Mistakes as error:
             raise _told(error.args[0], path) from error
         if mistakes := list(_missing(study)):
@@ -243,14 +246,41 @@ def _missing(study: Study) -> Iterator[str]:
                 yield f"sample {sample.id}: {key}: no such file: {path}"
 
 
-def _tell(item: Any) -> str:
-    location = [str(part) for part in item["loc"]]
-    place = ".".join(location)
+def _tell_all(error: ValidationError, content: Any) -> Iterator[str]:
+    """Yield one line per mistake, with the sample's id; what only follows from another mistake is left out."""
+    samples = content["samples"]
+    told: dict[tuple[Any, ...], list[str]] = {}
+    for item in error.errors():
+        loc = _without_branches(item)
+        told.setdefault(loc, []).append(_tell(item, loc, samples))
+    for loc, texts in told.items():
+        if not any(len(other) > len(loc) and other[: len(loc)] == loc for other in told):
+            yield texts[-1]
+
+
+def _without_branches(item: Any) -> tuple[Any, ...]:
+    """Return the place of a mistake, less the kinds of value that a key could have had and that were tried in turn."""
     if item["type"] == "extra_forbidden":
-        return _unknown(".".join(location[:-1]), location[-1], _keys_at(location[:-1]))
+        return tuple(item["loc"])
+    models = (Study, Sample, CellOptions, PatchOptions, FitOptions, RegistrationOptions)
+    keys = {key for model in models for key in model.model_fields}
+    return tuple(itertools.takewhile(lambda part: isinstance(part, int) or part in keys, item["loc"]))
+
+
+def _tell(item: Any, loc: tuple[Any, ...], samples: Any) -> str:
+    about, where = "", loc
+    if len(loc) > 1 and loc[0] == "samples":
+        where, sample = loc[2:], samples[loc[1]]
+        inherited = where and where[0] in _SECTIONS and where[0] not in sample
+        about = "" if inherited else f"sample {sample.get('id', loc[1] + 1)}: "
+    place = ".".join(map(str, where))
+    if item["type"] == "extra_forbidden":
+        return about + _unknown(
+            ".".join(map(str, where[:-1])), str(where[-1]), _keys_at([str(part) for part in loc[:-1]])
+        )
     if item["type"] == "missing":
-        return f"{place}: is missing"
-    return f"{place}: {item['msg'].removeprefix('Value error, ')}"
+        return f"{about}{place}: is missing"
+    return f"{about}{place}: {item['msg'].removeprefix('Value error, ')}"
 
 
 def _keys_at(location: list[str]) -> tuple[str, ...]:

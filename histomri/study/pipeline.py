@@ -9,7 +9,7 @@ from typing import Any
 
 from histomri import __version__
 from histomri.errors import HistomriError, StudyError
-from histomri.files import write_json
+from histomri.files import require_folder, write_json
 from histomri.study.config import Sample, Study
 from histomri.study.sample import STAGES, SampleFolder, SampleOutcome, run_sample
 from histomri.study.scheduler import run_tasks
@@ -64,6 +64,8 @@ def run_study(
     """
     started = datetime.now(UTC)
     chosen = select_samples(study, participants)
+    require_folder(out)
+    _protect(study, chosen, out)
     out.mkdir(parents=True, exist_ok=True)
     inform = progress or (lambda sample, stage, fraction: None)
     study.save(out / "study_resolved.json")
@@ -84,6 +86,22 @@ def run_study(
     report = run_report(out).outputs[0]
     inform("", "report", 1.0)
     return StudyOutcome(tuple(outcomes), report, tuple(warnings))
+
+
+def _protect(study: Study, chosen: list[Sample], out: Path) -> None:
+    """Raise StudyError, before anything is touched, if results would replace what the user has."""
+    folders = [SampleFolder(out / f"sub-{sample.id}") for sample in chosen]
+    for folder in folders:
+        folder.require_ours()
+    inputs = [path for sample in study.samples for _, path in sample.files()]
+    for path in inputs:
+        for folder in folders:
+            if path.resolve().is_relative_to(folder.root.resolve()):
+                raise StudyError(
+                    f"is an input, and {folder.root.name} is cleared for the results",
+                    path=path,
+                    way_out="give another folder with -o",
+                )
 
 
 def select_samples(study: Study, participants: Sequence[str] | None) -> list[Sample]:

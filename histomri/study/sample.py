@@ -4,12 +4,12 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from histomri.errors import HistomriError
+from histomri.errors import HistomriError, StudyError
 from histomri.files import read_json, write_json, write_text
 from histomri.study.config import STUDY_PRESETS, Sample, protocol_source
 from histomri.study.stages.result import StageResult
@@ -63,6 +63,15 @@ class SampleFolder:
         """What happened."""
         return self.root / "sample.json"
 
+    def require_ours(self) -> None:
+        """Raise StudyError if there are files here that no earlier run has made."""
+        if self.root.exists() and not self.outcome.exists() and any(self.root.iterdir()):
+            raise StudyError(
+                "holds files of something else, and results would go there",
+                path=self.root,
+                way_out="give another folder with -o",
+            )
+
 
 @dataclass
 class SampleOutcome:
@@ -101,8 +110,11 @@ def run_sample(sample: Sample, preset: str, out: Path, progress: Callable[[str, 
         Called with the stage's name and the fraction of it that is done.
     """
     folder = SampleFolder(out / f"sub-{sample.id}")
-    _clear(folder)
     outcome = SampleOutcome(sample.id, sample.group, sample.scanner, sample.mri_slice)
+    _clear(folder)
+    # If the run is killed, this is what remains; it also marks the folder as one that may be cleared next time.
+    interrupted = replace(outcome, status="failed", reason="the run was interrupted")
+    write_json(folder.outcome, asdict(interrupted))
     for stage, run in _RUNNERS.items():
         started = time.perf_counter()
         outcome.stage = stage

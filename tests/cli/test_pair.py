@@ -147,3 +147,15 @@ def test_wrong_use(histomri, folders, tmp_path):
         done = histomri(*arguments)
         assert done.exit_code == 2 and message in done.stderr, done.output
     assert not (tmp_path / "p.csv").exists()
+
+
+def test_two_samples_are_not_paired_by_mistake(tmp_path):
+    from histomri.errors import InputError
+    from histomri.study.stages.pair import _label
+
+    one, other = {"sub": "m1", "param": "F"}, {"sub": "m2", "param": "F"}
+    assert _label([one, one], None) == "m1"
+    assert _label([{"param": "F"}], tmp_path / "from-histo_to-dwi_mode-image_xfm.json") is None
+    for names, xfm in ([[one, other], None], [[one], tmp_path / "sub-m2_from-histo_to-dwi_mode-image_xfm.json"]):
+        with pytest.raises(InputError, match=r"different samples: m1, m2; .*--sample"):
+            _label(names, xfm)

@@ -103,3 +103,53 @@ def test_the_demo_does_not_write_into_a_folder_of_something_else(tmp_path):
     result = CliRunner().invoke(app, ["demo", str(tmp_path)])
     assert result.exit_code == 2 and "holds other files" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_inputs_that_lie_where_results_would_go_are_left_alone(inputs):
+    """A BIDS-like layout: running into the folder of the data must not clear the data."""
+    place = inputs / "sub-control1" / "mri"
+    place.mkdir(parents=True)
+    shutil.move(inputs / "control1_dwi.nii.gz", place / "dwi.nii.gz")
+    study = inputs / "study.toml"
+    study.write_text(study.read_text().replace("control1_dwi.nii.gz", "sub-control1/mri/dwi.nii.gz"))
+    before = sorted(path for path in inputs.rglob("*"))
+    result = run(study, "-o", inputs)
+    assert result.exit_code == 2
+    assert "sub-control1" in result.stderr and "another folder" in result.stderr
+    assert sorted(path for path in inputs.rglob("*")) == before
+
+
+def test_a_folder_of_something_else_is_not_cleared(inputs):
+    out = inputs / "results"
+    (out / "sub-necrotic1" / "histo").mkdir(parents=True)
+    (out / "sub-necrotic1" / "histo" / "mine.txt").write_text("x")
+    result = run(inputs / "study.toml", "-o", out)
+    assert result.exit_code == 2 and "holds files of something else" in result.stderr
+    assert [path.name for path in out.rglob("*") if path.is_file()] == ["mine.txt"]
+
+
+def test_results_cannot_go_where_a_file_is(inputs):
+    result = run(inputs / "study.toml", "-o", inputs / "protocol.txt")
+    assert result.exit_code == 2 and "is a file, and a folder is needed" in result.stderr
+
+
+def test_a_killed_run_is_told_and_can_be_repeated(demo, inputs, monkeypatch):
+    from histomri.study import sample as module
+
+    out = inputs / "results"
+    monkeypatch.setitem(module._RUNNERS, "fit", _killed)
+    with pytest.raises(KeyboardInterrupt):
+        CliRunner().invoke(
+            app,
+            ["run", str(inputs / "study.toml"), "-o", str(out), "--participant-label", "control1"],
+            catch_exceptions=False,
+            standalone_mode=False,
+        )
+    monkeypatch.undo()
+    assert json.loads((out / "sub-control1" / "sample.json").read_text())["reason"] == "the run was interrupted"
+    assert run(inputs / "study.toml", "-o", out, "--participant-label", "control1").exit_code == 0
+    assert (out / "sub-control1/pairs.csv").read_text() == (demo.out / "sub-control1/pairs.csv").read_text()
+
+
+def _killed(*arguments: object) -> None:
+    raise KeyboardInterrupt

@@ -82,12 +82,12 @@ def test_a_saved_study_is_the_same_study_elsewhere(folder):
         (
             'protocol = "protocol.txt"',
             'protcol = "protocol.txt"',
-            r"samples\.0\.protcol: unknown key; did you mean 'protocol'",
+            r"sample m1: protcol: unknown key; did you mean 'protocol'",
         ),
         ("min_cells = 5", "min_cell = 5", r"patches\.min_cell: unknown key; did you mean 'min_cells'"),
         ("[fit]", "[fitt]", r"fitt: unknown key; did you mean 'fit'"),
         ('name = "Livers"', "", "name: is missing"),
-        ('dwi = "m1.nii.gz"', "", r"samples\.0\.dwi: is missing"),
+        ('dwi = "m1.nii.gz"', "", "sample m1: dwi: is missing"),
         ('"diff-in",', '"diff-out",', r"fit\.models\.0: Input should be 'diff-in'"),
         ('id = "m2"', 'id = "m1"', "the id 'm1' stands 2 times"),
         ('id = "m2"', 'id = "Müller 2"', "only letters and digits"),
@@ -95,7 +95,9 @@ def test_a_saved_study_is_the_same_study_elsewhere(folder):
         ("min_cells = 5", "min_cells = 0", r"patches\.min_cells: .*greater than or equal to 1"),
         ("min_cells = 5", "like_mri = false", "patch_um = 386"),
         ("[study]", "[study", "not valid TOML.*line 2"),
-        ("sigma = 0.02", "sigma = -0.02", r"sigma"),
+        ("sigma = 0.02", "sigma = -0.02", r"sample m1: sigma: Input"),
+        ('cells = "m1.tsv"', "cells = []", "sample m1: cells: .*at least 1 item"),
+        ("min_cells = 5", "patch_um = 300", "add like_mri = false"),
     ],
 )
 def test_mistakes_are_told_with_their_place(folder, old, new, message):
@@ -104,6 +106,18 @@ def test_mistakes_are_told_with_their_place(folder, old, new, message):
     with pytest.raises(StudyError, match=message) as caught:
         Study.load(write(folder, text))
     assert "study.toml" in str(caught.value)
+    assert "[" not in str(caught.value).split("study.toml")[1].split("Input should")[0], "no innards of the validator"
+
+
+def test_a_mistake_that_every_sample_inherits_is_told_once(folder):
+    text = (
+        GOOD.replace("[samples.patches]\n", "")
+        .replace('section = "wicksell"\n', "")
+        .replace("min_cells = 5", "min_cell = 5")
+    )
+    with pytest.raises(StudyError) as caught:
+        Study.load(write(folder, text))
+    assert str(caught.value).endswith("study.toml: patches.min_cell: unknown key; did you mean 'min_cells'?")
 
 
 def test_all_mistakes_are_told_at_once(folder):

@@ -8,7 +8,7 @@ import numpy as np
 
 from histomri.arrays import FloatArray
 from histomri.errors import InputError
-from histomri.files import atomic_path, provenance, read_json, require_file, write_text
+from histomri.files import atomic_path, provenance, read_json, refuse_overwrite, require_file, write_text
 from histomri.maps import Image, parse_map_name, read_sidecar, write_map
 from histomri.registration import Transform
 from histomri.study.stages.result import StageResult
@@ -49,6 +49,7 @@ def run_apply(
     transform = Transform.load(xfm)
     transform = transform.inverse() if inverse else transform
     require_file(input)
+    refuse_overwrite(out, [input, xfm, like])
     name = input.name.lower()
     if name.endswith((".nii", ".nii.gz")):
         return _apply_to_map(transform, xfm, input, out, like, order, inverse)

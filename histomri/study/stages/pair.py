@@ -1,5 +1,6 @@
 """The stage `pair`: folders of histology and MRI maps in, a table of pairs out."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,7 +63,7 @@ def run_pair(
     fits, common, mri_names = read_mri(mri_dir)
     transform = Transform.load(xfm) if xfm is not None else None
     mask_image = Image.load(mask) if mask is not None else None
-    label = sample or names[0].get("sub") or mri_names[0].get("sub") or histo_dir.resolve().name
+    label = sample or _label([*names, *mri_names], xfm) or histo_dir.resolve().name
     alone = per == "sample" and transform is None and not _share_grid(histology, fits, slice)
     if alone:
         table = pair_means(histology, fits, mask=mask_image, common=common, sample=label, group=group, scanner=scanner)
@@ -84,6 +85,19 @@ def run_pair(
     if voxel_out is not None and not alone:
         outputs += table.save(voxel_out, sources)
     return StageResult(tuple(outputs), (message,), table.warnings, summary)
+
+
+def _label(names: list[dict[str, str]], xfm: Path | None) -> str | None:
+    """Return the one sample that all file names speak of; several are an error, as pairs of two samples say nothing."""
+    labels = {name["sub"] for name in names if "sub" in name}
+    if xfm is not None and (match := re.match(r"sub-([0-9A-Za-z]+)_", xfm.name)):
+        labels.add(match[1])
+    if len(labels) > 1:
+        raise InputError(
+            f"histology, MRI and transform are of different samples: {', '.join(sorted(labels))}",
+            way_out="give folders of one sample, or --sample NAME if they are one",
+        )
+    return labels.pop() if labels else None
 
 
 def _share_grid(histology: dict[str, Image], fits: Fits, k: int | None) -> bool:
