@@ -16,7 +16,7 @@ def dki(
             help="Rows b (s/mm²), δ, Δ[, TE] (ms); or .bval (+ .gdur, .gsep, .te); or JSON; or a preset name."
         ),
     ],
-    out: OutDir = Path("histomri-dki"),
+    out: OutDir,
     preset: Annotated[
         str, typer.Option(help="mouse-exvivo (TE 45, Δ 30 ms where present), invivo-3t or invivo-1.5t (b > 100).")
     ] = "mouse-exvivo",

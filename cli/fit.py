@@ -16,7 +16,7 @@ def fit(
             help="Rows b (s/mm²), δ, Δ[, TE] (ms); or .bval (+ .gdur, .gsep, .te); or JSON; or a preset name."
         ),
     ],
-    out: OutDir = Path("histomri-fit"),
+    out: OutDir,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -34,8 +34,8 @@ def fit(
             help="Noise level in units of the signal, a NIfTI map, or from the images: estimate (MP-PCA), piesno."
         ),
     ] = None,
-    bmin: Annotated[float | None, typer.Option(help="Fit b above this, s/mm²; replaces the preset's.")] = None,
-    s0: Annotated[Path | None, typer.Option(help="NIfTI map of S0; without it, the see --t2ivim.")] = None,
+    bmin: Annotated[float | None, typer.Option(help="Fit b above this, s/mm², in place of --strategy.")] = None,
+    s0: Annotated[Path | None, typer.Option(help="NIfTI map of S0; without it, see --t2ivim.")] = None,
     fv: Annotated[Path | None, typer.Option(help="NIfTI map of the vascular fraction.")] = None,
     t2t: Annotated[Path | None, typer.Option(help="NIfTI map of the tissue T2, ms.")] = None,
     noise: Annotated[

@@ -13,7 +13,7 @@ def t2ivim(
     protocol: Annotated[
         str, typer.Option(help="Rows b (s/mm²), δ, Δ, TE (ms); or .bval, JSON, a file of waveforms, a preset name.")
     ],
-    out: OutDir = Path("histomri-t2ivim"),
+    out: OutDir,
     preset: Annotated[str, typer.Option(help="Bounds: invivo-3t, invivo-1.5t or mouse-exvivo.")] = "invivo-3t",
     mask: Annotated[Path | None, typer.Option(help="NIfTI mask; voxels above 0 are fitted.")] = None,
     sigma: Annotated[

@@ -32,7 +32,7 @@ OPTIONAL = (
     "AIC_best",
     "at_bound_share",
 )
-STRATEGIES = ("whole", "high-b")
+STRATEGIES = ("whole", "high-b", "custom")
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "-"}
 _TRUTH = {"true": 1.0, "false": 0.0}
 
@@ -153,7 +153,7 @@ def _text(raw: pd.DataFrame, name: str, path: Path) -> pd.Series:
         odd = ~values.isin(STRATEGIES)
         if odd.any():
             raise InputError(
-                f"column 'strategy', line {line_of(odd)}: '{values[odd].iloc[0]}' is neither whole nor high-b",
+                f"column 'strategy', line {line_of(odd)}: '{values[odd].iloc[0]}' is neither whole, high-b nor custom",
                 path=path,
             )
     return values

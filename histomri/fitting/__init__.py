@@ -1,7 +1,16 @@
 """Tissue models and their fit to diffusion signals."""
 
 from histomri.fitting.dki import fit_dki
-from histomri.fitting.models import MODELS, PARAMETERS, PRESETS, STRATEGIES, Model, get_model, get_preset
+from histomri.fitting.models import (
+    MODELS,
+    PARAMETERS,
+    PRESETS,
+    STRATEGIES,
+    Model,
+    choose_threshold,
+    get_model,
+    get_preset,
+)
 from histomri.fitting.results import FitResult
 from histomri.fitting.signals import predict, sphere_adc
 from histomri.fitting.t2ivim import (
@@ -23,6 +32,7 @@ __all__ = [
     "T2IVIM_UNITS",
     "FitResult",
     "Model",
+    "choose_threshold",
     "fit",
     "fit_dki",
     "fit_t2ivim",

@@ -3,6 +3,7 @@
 Models and bounds are those of Grussu et al. 2025, doi 10.1038/s43856-025-01246-2.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -47,6 +48,8 @@ PRESETS: dict[str, Preset] = {
     "invivo-1.5t": Preset(_IN_VIVO, {"whole": 100.0, "high-b": 900.0}),
 }
 STRATEGIES: tuple[str, ...] = ("whole", "high-b")
+CUSTOM = "custom"
+"""Strategy of a fit whose b threshold is none of the preset's."""
 
 
 @dataclass(frozen=True)
@@ -131,3 +134,32 @@ def get_preset(name: str) -> Preset:
     if name not in PRESETS:
         raise InputError(f"there is no preset {name!r}", way_out=f"choose among {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def choose_threshold(preset: str, strategy: str | None = None, bmin_smm2: float | None = None) -> tuple[str, float]:
+    """Return strategy and b threshold, s/mm², of a fit, of which one, both or neither is given.
+
+    Without either the whole set is fitted. A threshold alone has the strategy of the preset that has exactly this
+    threshold, and is "custom" otherwise.
+
+    Raises
+    ------
+    InputError
+        If there is no such preset or strategy, or the threshold is not that of the strategy.
+    """
+    thresholds = get_preset(preset).bmin_smm2
+    if strategy is not None and strategy not in STRATEGIES:
+        raise InputError(f"there is no strategy {strategy!r}", way_out=f"choose among {', '.join(STRATEGIES)}")
+    if bmin_smm2 is None:
+        chosen = strategy or STRATEGIES[0]
+        return chosen, float(thresholds[chosen])
+    if not 0 <= bmin_smm2 < math.inf:
+        raise InputError(f"the b threshold must be a number of at least 0, not {bmin_smm2:g}", way_out="check --bmin")
+    named = next((name for name, threshold in thresholds.items() if threshold == bmin_smm2), CUSTOM)
+    if strategy is not None and named != strategy:
+        raise InputError(
+            f"--strategy {strategy} of {preset} means b > {thresholds[strategy]:g} s/mm², and --bmin {bmin_smm2:g} "
+            "is given too",
+            way_out="give --strategy or --bmin, not both",
+        )
+    return named, float(bmin_smm2)

@@ -50,7 +50,7 @@ class Normalisation:
             If there is no b = 0 volume to divide by, or no echo times for T2.
         """
         if s0 is None and (fv is not None or t2t is not None):
-            raise InputError("fV and T2 can only be used together with S0", way_out="give S0 too")
+            raise InputError("fV and T2 can only be used together with S0", way_out="give S0 too (--s0)")
         if t2t is not None and acquisition.te_ms is None:
             raise ProtocolError("T2 is given, and the protocol has no echo times", way_out="add a row of TE (ms)")
         result = cls(acquisition, used, *(_per_voxel(n, v, voxels) for n, v in (("S0", s0), ("fV", fv), ("T2", t2t))))
@@ -94,7 +94,7 @@ class Normalisation:
                 where = "" if acquisition.te_ms is None else f" at TE = {value:g} ms"
                 raise ProtocolError(
                     f"there is no volume at b = 0{where} to normalise by",
-                    way_out="give S0 (and T2, if the echo time varies)",
+                    way_out="give S0 (--s0), and T2 (--t2t) if the echo time varies",
                 )
             result.append((volumes, np.flatnonzero(te[self.used] == value)))
         return result

@@ -1,12 +1,18 @@
 """What a fit hands back: maps over voxels, the settings that made them, and what to be wary of."""
 
+import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from histomri.arrays import FloatArray
+from histomri.errors import InputError
+from histomri.files import atomic_path, provenance, require_file
 from histomri.fitting.models import PARAMETERS, Model
 from histomri.fitting.signals import predict
 from histomri.mri import Acquisition
@@ -44,6 +50,42 @@ class FitResult:
         names = {"fitted": FITTED, "at_bound": AT_BOUND, "background": BACKGROUND, "failed": FAILED}
         return {name: int(np.count_nonzero(codes == code)) for name, code in names.items()}
 
+    def save(self, path: str | Path) -> Path:
+        """Write maps, settings and warnings to one .npz file, without pickle.
+
+        Raises
+        ------
+        InputError
+            If the name does not end in .npz, or the file cannot be written.
+        """
+        path = Path(path)
+        if path.suffix != ".npz":
+            raise InputError("a result of a fit is saved as .npz", path=path, way_out="give a name ending in .npz")
+        record = {"model": self.model, "parameters": self.parameters, "warnings": list(self.warnings)}
+        record["GeneratedBy"] = provenance()["GeneratedBy"]
+        arrays = {f"map_{name}": values for name, values in self.maps.items()}
+        with atomic_path(path) as temporary:
+            np.savez_compressed(temporary, record=np.array(json.dumps(record, default=_plain)), **arrays)  # type: ignore[arg-type]
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "FitResult":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, damaged, or no result of a fit.
+        """
+        path = require_file(path, "result of a fit")
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                record = json.loads(str(stored["record"]))
+                maps = {name.removeprefix("map_"): stored[name] for name in stored.files if name != "record"}
+            return cls(record["model"], maps, record["parameters"], tuple(record["warnings"]))
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
+            raise InputError("is no saved result of a fit, or is damaged", path=path) from error
+
     def predict(self, acquisition: Acquisition) -> FloatArray:
         """Return the fitted model's normalised signals on any protocol, (V, M); NaN where nothing was fitted."""
         good = self.maps["exit"] > 0
@@ -53,6 +95,14 @@ class FitResult:
         return signals
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no place in JSON")
+
+
 def maps_from(
     out: FloatArray, model: Model, fv: FloatArray, likelihood: FloatArray, measurements: int, bic: str
 ) -> dict[str, FloatArray]:
@@ -60,7 +110,7 @@ def maps_from(
 
     Parameters
     ----------
-    out : (V, 15) ndarray
+    out : (V, 14) ndarray
         Of `Engine.run`.
     model : Model
         The model fitted.

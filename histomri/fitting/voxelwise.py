@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from histomri.arrays import BoolArray, FloatArray
 from histomri.errors import InputError, ProtocolError
 from histomri.fitting.engine import COST, EXIT, N_OUT, NOISES, Engine
-from histomri.fitting.models import STRATEGIES, Model, get_model, get_preset
+from histomri.fitting.models import Model, choose_threshold, get_model
 from histomri.fitting.normalise import Normalisation
 from histomri.fitting.results import BACKGROUND, FAILED, FitResult, bound_warnings, maps_from
 from histomri.mri import Acquisition
@@ -26,7 +26,7 @@ def fit(
     *,
     sigma: ArrayLike | None = None,
     bmin_smm2: float | None = None,
-    strategy: str = "whole",
+    strategy: str | None = None,
     s0: ArrayLike | None = None,
     fv: ArrayLike | None = None,
     t2t: ArrayLike | None = None,
@@ -50,8 +50,9 @@ def fit(
         Noise level, in the units of the signals.
     bmin_smm2 : float, optional
         Fit the measurements with b above this; by default the preset's for the strategy.
-    strategy : {"whole", "high-b"}
-        Which of the preset's thresholds.
+    strategy : {"whole", "high-b"}, optional
+        Which of the preset's thresholds; "whole" by default. A threshold given by `bmin_smm2` alone is recorded as the
+        strategy that has it, or else as "custom".
     s0, fv, t2t : float or (V,) array-like, optional
         Signal without diffusion and relaxation, vascular fraction, tissue T2 (ms): signals are then divided by
         S0 (1 - fV) exp(-TE/T2); otherwise by the mean at b = 0 of the same echo time.
@@ -84,8 +85,8 @@ def fit(
     values = np.asarray(signals)
     declared = get_model(model)
     noise = _noise(noise, sigma)
-    _check(values, acquisition, strategy)
-    threshold = float(get_preset(preset).bmin_smm2[strategy] if bmin_smm2 is None else bmin_smm2)
+    _check(values, acquisition)
+    strategy, threshold = choose_threshold(preset, strategy, bmin_smm2)
     used = _select(acquisition, threshold, declared)
     limits = _limits(declared, preset, bounds)
     normalisation = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t)
@@ -167,18 +168,14 @@ def _noise(noise: Noise | None, sigma: ArrayLike | None) -> Noise:
     return noise
 
 
-def _check(values: Any, acquisition: Acquisition, strategy: str) -> None:
+def _check(values: Any, acquisition: Acquisition) -> None:
     if values.ndim != 2 or values.dtype.kind not in "iufb":
         raise InputError(f"signals must be real numbers of shape (voxels, volumes), not {values.shape}")
     if values.shape[1] != len(acquisition):
         raise ProtocolError(f"the signals have {values.shape[1]} volumes, and the protocol has {len(acquisition)}")
-    if strategy not in STRATEGIES:
-        raise InputError(f"there is no strategy {strategy!r}", way_out=f"choose among {', '.join(STRATEGIES)}")
 
 
 def _select(acquisition: Acquisition, threshold: float, model: Model) -> BoolArray:
-    if not np.isfinite(threshold) or threshold < 0:
-        raise InputError(f"the b threshold must be a number of at least 0, not {threshold:g}")
     used = np.asarray((acquisition.b_smm2 > threshold) & ~acquisition.is_b0)
     if used.sum() < len(model.parameters):
         raise ProtocolError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from histomri.arrays import BoolArray, FloatArray, IntArray
 from histomri.errors import ProtocolError
+from histomri.files import read_json
 from histomri.mri.waveforms import Waveform, pulse_pair, twice_refocused
 
 B0_BELOW_SMM2 = 10.0
@@ -124,6 +126,28 @@ class Acquisition:
         from histomri.mri.presets import preset_acquisition
 
         return preset_acquisition(name)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the protocol as JSON, waveforms included; `load` and `read_acquisition` read it."""
+        from histomri.mri.acquisition_files import write_acquisition
+
+        return write_acquisition(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Acquisition":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError, ProtocolError
+            If the file is missing, or no saved protocol.
+        """
+        from histomri.mri.acquisition_files import acquisition_from_json
+
+        content = read_json(path, "protocol file")
+        if not isinstance(content, dict):
+            raise ProtocolError("is not a JSON object", path=path)
+        return acquisition_from_json(content, path)
 
     def __len__(self) -> int:
         return int(self.b_smm2.size)

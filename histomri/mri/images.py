@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
+from nibabel.nifti1 import Nifti1Pair
 
 from histomri.arrays import BoolArray, FloatArray
 from histomri.errors import GeometryError, InputError
@@ -35,6 +36,17 @@ class DwiFile:
     shape: tuple[int, int, int, int]
     affine: FloatArray
     _image: Any
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to be wary of in the header."""
+        header = self._image.header
+        if isinstance(self._image, Nifti1Pair) and not (header["sform_code"] or header["qform_code"]):
+            return (
+                f"{self.path.name}: the header has neither sform nor qform, so where the images lie in the world and "
+                "which way they face is unknown; maps keep the place that readers assume",
+            )
+        return ()
 
     def read(self, mask: BoolArray, progress: Callable[[float], None] | None = None) -> FloatArray:
         """Read the voxels of a mask.

@@ -10,6 +10,7 @@ from histomri.arrays import FloatArray
 from histomri.errors import InputError, ProtocolError
 from histomri.files import read_json, require_file
 from histomri.mri.acquisition import B0_BELOW_SMM2, Acquisition
+from histomri.mri.acquisition_files import acquisition_from_json
 from histomri.mri.images import open_dwi
 from histomri.mri.presets import PRESETS, preset_acquisition
 from histomri.mri.waveform_files import has_waveform_header, waveforms_from_json, waveforms_from_table
@@ -33,11 +34,11 @@ def read_acquisition(spec: str | Path, dwi: str | Path | None = None) -> Acquisi
     ----------
     spec : str or path-like
         A preset name; a text table with 3 or 4 rows (b, δ, Δ, TE), or 7 or 8 of a twice-refocused echo (b, δ1, δ2,
-        δ3, δ4, Δ12, Δ14, TE), and one column per volume, or the same transposed where that cannot be mistaken; a
-        JSON sidecar with ``SmallDelta``, ``LargeDelta`` or ``BigDelta`` (twice-refocused: ``SmallDelta1`` to
-        ``SmallDelta4``, ``LargeDelta12``, ``LargeDelta14``) and ``EchoTime`` in seconds, with a .bval beside it or
-        beside the DWI; one of .bval, .gdur, .gsep, .te with the others beside it; the common stem of those; or
-        waveforms piece by piece, as JSON with ``waveforms`` or as a table with a header.
+        δ3, δ4, Δ12, Δ14, TE), and one column per volume, or the same transposed where that cannot be mistaken; what
+        `Acquisition.save` wrote; a JSON sidecar with ``SmallDelta``, ``LargeDelta`` or ``BigDelta`` (twice-refocused:
+        ``SmallDelta1`` to ``SmallDelta4``, ``LargeDelta12``, ``LargeDelta14``) and ``EchoTime`` in seconds, with a
+        .bval beside it or beside the DWI; one of .bval, .gdur, .gsep, .te with the others beside it; the common stem
+        of those; or waveforms piece by piece, as JSON with ``waveforms`` or as a table with a header.
     dwi : path-like, optional
         The images, to check the number of volumes, and to find a .bval named after them.
 
@@ -53,6 +54,8 @@ def read_acquisition(spec: str | Path, dwi: str | Path | None = None) -> Acquisi
     ProtocolError
         If it is malformed, its units are implausible, or it has another number of volumes than the images.
     """
+    if not str(spec).strip():
+        raise ProtocolError("no protocol is named: --protocol is empty", way_out=_FORMS)
     if str(spec) in PRESETS and not Path(spec).exists():
         acquisition = preset_acquisition(str(spec))
         return _match(acquisition, dwi, spec)
@@ -119,6 +122,8 @@ def _from_json(path: Path, dwi: Path | None) -> Acquisition:
     content = read_json(path, "JSON sidecar")
     if isinstance(content, dict) and "waveforms" in content:
         return waveforms_from_json(content, path)
+    if isinstance(content, dict) and "delta_ms" in content:
+        return acquisition_from_json(content, path)
     for bval in _candidates(path.with_suffix(""), dwi, ".bval"):
         return _with_sidecar(_list(bval), path)
     raise ProtocolError(

@@ -40,7 +40,7 @@ def describe_columns() -> dict[str, dict[str, str]]:
         "group": {"Description": "Experimental group"},
         "scanner": {"Description": "MRI scanner or protocol"},
         "model": {"Description": "Signal model"},
-        "strategy": {"Description": "Measurements fitted: whole or high-b"},
+        "strategy": {"Description": "Measurements fitted: whole, high-b or custom (another b threshold)"},
         "coverage_histo": {"Units": "1", "Description": "Share of the interpolated histology that was measured"},
         "at_bound": {"Description": "Whether a fitted parameter lies at a bound (exit code 2)"},
         "n_voxels": {"Units": "1", "Description": "Voxels measured on both sides"},

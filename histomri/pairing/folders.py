@@ -6,7 +6,7 @@ from pathlib import Path
 from histomri.errors import InputError
 from histomri.maps import Image, parse_map_name, read_sidecar
 
-STRATEGIES = ("whole", "high-b")
+STRATEGIES = ("whole", "high-b", "custom")
 MODELS = ("diff-in", "diff-in-ex", "diff-in-ex-fast", "diff-in-extd", "diff-in-extd-fast")
 
 Fits = dict[tuple[str, str], dict[str, Image]]
@@ -85,6 +85,6 @@ def _model_of(path: Path, entities: Entities) -> tuple[str, str]:
         raise InputError(
             "its sidecar does not say which measurements were fitted",
             path=path,
-            way_out='add "Strategy": "whole" or "high-b" to the sidecar, or put it in a folder of that name',
+            way_out='add "Strategy": "whole", "high-b" or "custom" to the sidecar, or put it in a folder of that name',
         )
     return str(model), str(strategy)

@@ -20,7 +20,7 @@ _MODELS = {
 }
 # Numbers, with their thousands, but not parts of names.
 _NUMBER = re.compile(r"(?<![\w.,-])(?:\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)(?![\w.-]*\w|,\d)")
-STRATEGIES = {"whole": "all measurements", "high-b": "high b only"}
+STRATEGIES = {"whole": "all measurements", "high-b": "high b only", "custom": "a custom range of b"}
 EXPANSION = (
     "QuPath outlines a cell by widening its nucleus by a fixed distance (5 µm unless changed), stopping at its "
     "neighbours; it does not see the membrane. Histological cell size and fraction inherit this convention, and cells "

@@ -9,9 +9,11 @@ from typer.testing import CliRunner
 from histomri.fitting import predict
 from histomri.maps import parse_map_name, read_sidecar
 from histomri.mri import Acquisition
+from histomri.pairing.folders import read_mri
 from histomri_cli.common import HistomriGroup
 from histomri_cli.dki import dki
 from histomri_cli.fit import fit
+from histomri_cli.t2ivim import t2ivim
 
 AFFINE = np.array([[-0.386, 0, 0, 10], [0, 0.386, 0, -20], [0, 0, 2.216, 3], [0, 0, 0, 1.0]])
 SHAPE = (7, 9, 2)
@@ -22,6 +24,7 @@ def run():
     app = typer.Typer(cls=HistomriGroup)
     app.command()(fit)
     app.command()(dki)
+    app.command()(t2ivim)
 
     def call(*arguments):
         result = CliRunner().invoke(app, [str(each) for each in arguments])
@@ -149,3 +152,116 @@ def test_real_scan_with_a_protocol_of_another_stem(run, real_data, tmp_path):
     adc = nib.load(tmp_path / "param-ADC_dwimap.nii.gz").get_fdata()
     # Averages over directions in white matter of the living brain.
     assert np.all((adc > 0.2) & (adc < 2.0))
+
+
+def _save(path, values):
+    nib.save(nib.Nifti1Image(np.asarray(values, np.float32), AFFINE), path)
+    return path
+
+
+@pytest.mark.parametrize("command", ["fit", "dki", "t2ivim"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("value", "message"), [(0, "no value is above 0"), (np.nan, "every value is NaN")])
+def test_images_without_signal_are_an_error(run, scan, command, masked, value, message):
+    folder, _, _ = scan
+    dwi = _save(folder / "blank.nii.gz", np.full((*SHAPE, 50), value))
+    mask = ("--mask", folder / "mask.nii.gz") if masked else ()
+    result = run(command, dwi, "--protocol", "mouse-exvivo", "-o", folder / "out", *mask)
+    text = " ".join(result.output.split())
+    assert result.exit_code == 2 and message in text and "check the images" in text, text
+    assert ("inside the mask mask.nii.gz" in text) == masked and "blank.nii.gz" in text.replace(" ", "")
+    assert not (folder / "out").exists()
+
+
+def test_maps_without_values_are_an_error_that_names_them(run, scan):
+    folder, mask, _ = scan
+    outside = np.where(mask, 0.0, 5.0)  # what lies outside the mask must not save it
+    for option, values, message in (
+        ("--sigma", outside, "the map of sigma has no value above 0 inside the mask"),
+        ("--sigma", np.full(SHAPE, -1.0), "the map of sigma has no value above 0"),
+        ("--sigma", np.full(SHAPE, np.nan), "the map of sigma has no value above 0"),
+        ("--s0", outside, "the map of S0 has no value above 0 inside the mask"),
+        ("--t2t", np.full(SHAPE, 0.04), "it looks like seconds"),
+    ):
+        path = _save(folder / "odd.nii.gz", values)
+        more = ("--s0", folder / "sigma.nii.gz") if option == "--t2t" else ()
+        result = run("fit", folder / "dwi.nii.gz", "--protocol", "mouse-exvivo", "--mask", folder / "mask.nii.gz",
+                     "-o", folder / "out", option, path, *more)  # fmt: skip
+        text = " ".join(result.output.split())
+        assert result.exit_code == 2 and message in text and "odd.nii.gz" in text, text
+        assert not (folder / "out").exists()
+
+
+def test_a_fit_in_which_no_voxel_succeeds_is_an_error(run, scan):
+    folder, _, _ = scan
+    values = np.full((*SHAPE, 50), 100.0)
+    values[..., Acquisition.preset("mouse-exvivo").is_b0] = 0  # signal, but none to divide by
+    dwi = _save(folder / "undivided.nii.gz", values)
+    result = run("fit", dwi, "--protocol", "mouse-exvivo", "-o", folder / "out")
+    text = " ".join(result.output.split())
+    assert result.exit_code == 2 and "could not be fitted in a single voxel (0 background, 126 failed" in text
+    assert not (folder / "out").exists()
+
+
+def test_a_fit_does_not_replace_that_of_another_strategy(run, scan):
+    folder, _, _ = scan
+    out = folder / "out"
+    base = ("fit", folder / "dwi.nii.gz", "--protocol", "mouse-exvivo", "--mask", folder / "mask.nii.gz", "-o", out)
+    assert run(*base).exit_code == 0
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    for option in (("--strategy", "high-b"), ("--bmin", "1500")):
+        result = run(*base, *option)
+        text = " ".join(result.output.split())
+        assert result.exit_code == 2 and "give another --out" in text and "strategy whole, b > 1000" in text, text
+        assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert run(*base).exit_code == 0
+    assert run(*base, "--strategy", "high-b", "--sub", "other").exit_code == 0
+
+
+def test_a_threshold_of_ones_own_is_recorded_as_custom(run, scan):
+    folder, _, _ = scan
+    base = ("fit", folder / "dwi.nii.gz", "--protocol", "mouse-exvivo", "--mask", folder / "mask.nii.gz")
+    for place, options, strategy, bmin in (
+        ("a", ("--bmin", "2000"), "custom", 2000),
+        ("b", ("--bmin", "1800"), "high-b", 1800),
+        ("c", ("--bmin", "1000", "--strategy", "whole"), "whole", 1000),
+    ):
+        result = run(*base, "-o", folder / "mri" / place, *options)
+        assert result.exit_code == 0, result.output
+        sidecar = read_sidecar(folder / "mri" / place / "model-diffin_param-F_dwimap.nii.gz")
+        assert (sidecar["Strategy"], sidecar["BMin"]) == (strategy, bmin)
+    fits, _, _ = read_mri(folder / "mri")
+    assert set(fits) == {("diff-in", "custom"), ("diff-in", "high-b"), ("diff-in", "whole")}
+    result = run(*base, "-o", folder / "no", "--bmin", "2000", "--strategy", "whole")
+    assert result.exit_code == 2 and "give --strategy or --bmin" in " ".join(result.output.split())
+    assert not (folder / "no").exists()
+
+
+def test_a_header_without_a_place_in_the_world_is_warned_of(run, scan):
+    folder, _, _ = scan
+    image = nib.load(folder / "dwi.nii.gz")
+    image.header.set_sform(None, code=0)
+    bare = nib.Nifti1Image(image.get_fdata(dtype=np.float32), None, image.header)
+    bare.set_qform(None, code=0)
+    nib.save(bare, folder / "bare.nii.gz")
+    for name, warned in (("bare", True), ("dwi", False)):
+        result = run("fit", folder / f"{name}.nii.gz", "--protocol", "mouse-exvivo", "-o", folder / name)
+        assert result.exit_code == 0 and ("neither sform nor qform" in result.output) == warned, result.output
+
+
+def test_messages_name_the_file_or_the_option(run, scan):
+    folder, _, _ = scan
+    dwi = folder / "dwi.nii.gz"
+    no_b0 = folder / "no_b0.txt"
+    rows = ["1500 " * 25 + "3000 " * 25, "8 " * 50, "30 " * 50]
+    no_b0.write_text("\n".join(rows))
+    for arguments, message in (
+        (("fit", dwi, "--protocol", no_b0), "no_b0.txt: there is no volume at b = 0"),
+        (("fit", dwi, "--protocol", "mouse-exvivo", "--fv", folder / "sigma.nii.gz"), "give S0 too (--s0)"),
+        (("fit", dwi, "--protocol", ""), "--protocol is empty"),
+        (("dki", dwi, "--protocol", "mouse-exvivo", "--bmin", "2500"), "mouse-exvivo: fewer than three"),
+    ):
+        result = run(*arguments, "-o", folder / "out")
+        assert result.exit_code == 2 and message in " ".join(result.output.split()), result.output
+    for command in ("fit", "dki", "t2ivim"):
+        assert run(command, dwi, "--protocol", "mouse-exvivo").exit_code == 2  # --out is never guessed

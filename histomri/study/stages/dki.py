@@ -6,6 +6,7 @@ from pathlib import Path
 from histomri.fitting import fit_dki, get_preset
 from histomri.maps import map_name, write_map
 from histomri.mri import open_dwi, read_acquisition
+from histomri.study.stages.checks import blame, read_signals, require_fitted
 from histomri.study.stages.grid import on_grid
 from histomri.study.stages.result import StageResult
 
@@ -55,18 +56,20 @@ def run_dki(
     Raises
     ------
     InputError
-        If an input cannot be used; nothing is written then.
+        If an input cannot be used, or no voxel was fitted; nothing is written then.
     """
     get_preset(preset)
     acquisition = read_acquisition(protocol, dwi)
     images = open_dwi(dwi)
     inside = images.read_mask(mask)
     report = progress or (lambda fraction: None)
-    signals = images.read(inside, lambda fraction: report(0.5 * fraction))
-    result = fit_dki(
-        signals, acquisition, preset=preset, bmin_smm2=bmin, bmax_smm2=bmax, te_ms=te, Delta_ms=big_delta,
-        progress=lambda fraction: report(0.5 + 0.5 * fraction),
-    )  # fmt: skip
+    signals = read_signals(images, inside, mask, lambda fraction: report(0.5 * fraction))
+    with blame(protocol):
+        result = fit_dki(
+            signals, acquisition, preset=preset, bmin_smm2=bmin, bmax_smm2=bmax, te_ms=te, Delta_ms=big_delta,
+            progress=lambda fraction: report(0.5 + 0.5 * fraction),
+        )  # fmt: skip
+    require_fitted(result, "DKI", images, mask)
     sources = [Path(each) for each in (dwi, protocol, mask) if each is not None]
     outputs: list[Path] = []
     for name in ("ADC", "K", "S0"):
@@ -90,4 +93,4 @@ def run_dki(
         f"{counts['fitted'] + counts['at_bound']} voxels fitted, {counts['at_bound']} of them at a bound, "
         f"{counts['background']} background, {counts['failed']} failed"
     )
-    return StageResult(tuple(outputs), (message,), result.warnings, {**counts, **settings})
+    return StageResult(tuple(outputs), (message,), images.warnings + result.warnings, {**counts, **settings})

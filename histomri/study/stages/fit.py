@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray
+from histomri.arrays import BoolArray
 from histomri.errors import InputError
-from histomri.fitting import STRATEGIES, FitResult, fit, get_model
-from histomri.maps import map_name, write_map
+from histomri.fitting import FitResult, Model, choose_threshold, fit, get_model
+from histomri.maps import map_name, read_sidecar, write_map
 from histomri.mri import DwiFile, open_dwi, read_acquisition
+from histomri.study.stages.checks import blame, read_positive, read_signals, require_fitted
 from histomri.study.stages.grid import on_grid
 from histomri.study.stages.result import StageResult
 from histomri.study.stages.sigma import read_sigma
@@ -66,7 +67,7 @@ def run_fit(
     sigma : float, str or path-like, optional
         Noise level in the units of the signal, or a map of it, or ``estimate``; see `read_sigma`.
     bmin : float, optional
-        Threshold that replaces the preset's, s/mm².
+        Threshold in place of a strategy's, s/mm²; see `choose_threshold`.
     noise : {"offset-gaussian", "rician", "none"}, optional
         Objective; by default offset-Gaussian where sigma is given.
     t2ivim : bool, optional
@@ -87,25 +88,33 @@ def run_fit(
     Raises
     ------
     InputError
-        If an input cannot be used; nothing is written then.
+        If an input cannot be used, the folder holds the maps of a fit to other measurements, or no voxel was
+        fitted; nothing is written then.
     """
     if not models:
         raise InputError("no model was named", way_out="pass --model diff-in")
     declared = [get_model(name) for name in dict.fromkeys(models)]
-    strategy = strategy or STRATEGIES[0]
+    strategy, bmin = choose_threshold(preset, strategy, bmin)
+    _refuse_other_fit(Path(out), sub, declared, strategy, bmin)
     acquisition = read_acquisition(protocol, dwi)
     images = open_dwi(dwi)
     inside = images.read_mask(mask)
     level = read_sigma(sigma, images, inside)
-    maps = {name: _map(path, images, inside) for name, path in (("s0", s0), ("fv", fv), ("t2t", t2t))}
+    maps = {
+        "s0": read_positive(s0, "S0", images, inside),
+        "fv": None if fv is None else np.asarray(images.read_map(fv)[inside]),
+        "t2t": read_positive(t2t, "T2", images, inside),
+    }
     report = progress or (lambda fraction: None)
     share = 0.2
-    signals = images.read(inside, lambda fraction: report(0.5 * share * fraction))
-    first = vascular_step(
-        t2ivim, read_kurtosis(kurtosis), preset, acquisition, any(each is not None for each in (s0, fv, t2t)),
-        signals, level.level, lambda fraction: report(share * (0.5 + 0.5 * fraction)),
-    )  # fmt: skip
+    signals = read_signals(images, inside, mask, lambda fraction: report(0.5 * share * fraction))
+    with blame(protocol):
+        first = vascular_step(
+            t2ivim, read_kurtosis(kurtosis), preset, acquisition, any(each is not None for each in (s0, fv, t2t)),
+            signals, level.level, lambda fraction: report(share * (0.5 + 0.5 * fraction)),
+        )  # fmt: skip
     if first is not None:
+        require_fitted(first, "T2-IVIM", images, mask)
         maps.update(normalising_maps(first))
     results = []
     for k, model in enumerate(declared):
@@ -113,10 +122,12 @@ def run_fit(
         def advance(fraction: float, done: int = k) -> None:
             report(share + (1 - share) * (done + fraction) / len(declared))
 
-        result = fit(
-            signals, acquisition, model, sigma=level.level, bmin_smm2=bmin, strategy=strategy, noise=noise,
-            preset=preset, s0=maps["s0"], fv=maps["fv"], t2t=maps["t2t"], progress=advance,
-        )  # fmt: skip
+        with blame(protocol):
+            result = fit(
+                signals, acquisition, model, sigma=level.level, bmin_smm2=bmin, strategy=None, noise=noise,
+                preset=preset, s0=maps["s0"], fv=maps["fv"], t2t=maps["t2t"], progress=advance,
+            )  # fmt: skip
+        require_fitted(result, model.display_name, images, mask)
         result.parameters["sigma"] = level.record
         result.parameters["t2ivim"] = None if first is None else {**first.parameters, **first.counts}
         result.maps.update({name: values.astype(np.float32) for name, values in result.maps.items()})
@@ -132,7 +143,9 @@ def run_fit(
     return StageResult(
         tuple(outputs),
         (*map(describe_t2ivim, steps), *map(_message, results)),
-        level.warnings + tuple(warning for result in (*steps, *results) for warning in result.warnings),
+        images.warnings
+        + level.warnings
+        + tuple(warning for result in (*steps, *results) for warning in result.warnings),
         {result.model: {**result.counts, **result.parameters} for result in results},
     )
 
@@ -176,5 +189,16 @@ def _message(result: FitResult) -> str:
     )
 
 
-def _map(path: str | Path | None, images: DwiFile, inside: BoolArray) -> FloatArray | None:
-    return None if path is None else np.asarray(images.read_map(path)[inside])
+def _refuse_other_fit(out: Path, sub: str | None, models: Sequence[Model], strategy: str, bmin: float) -> None:
+    """Refuse to replace the maps of a fit to other measurements: file names do not carry the strategy."""
+    for model in models:
+        for param in _VALUES:
+            path = out / map_name(param, "dwimap", sub=sub, model=model.name)
+            found = read_sidecar(path) if path.exists() else {}
+            if found.get("Strategy", strategy) != strategy or found.get("BMin", bmin) != bmin:
+                raise InputError(
+                    f"already holds {path.name} of another fit (strategy {found.get('Strategy')}, "
+                    f"b > {found.get('BMin')} s/mm²)",
+                    path=out,
+                    way_out=f"give another --out, such as {out / strategy}",
+                )

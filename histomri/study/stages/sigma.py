@@ -9,6 +9,7 @@ import numpy as np
 from histomri.arrays import BoolArray, FloatArray
 from histomri.errors import InputError
 from histomri.mri import DwiFile, estimate_noise
+from histomri.study.stages.checks import read_positive
 
 _METHODS = {"estimate": "mppca", "mppca": "mppca", "piesno": "piesno"}
 # The widest patch of MP-PCA: what is read beyond the mask, so that voxels at its rim have neighbours.
@@ -54,7 +55,7 @@ def read_sigma(sigma: float | str | Path | None, images: DwiFile, inside: BoolAr
     Raises
     ------
     InputError
-        If it cannot be read or estimated.
+        If it cannot be read or estimated, or is nowhere above 0 inside the mask.
     """
     if sigma is None:
         return Sigma(None, {"Method": "none"})
@@ -64,7 +65,7 @@ def read_sigma(sigma: float | str | Path | None, images: DwiFile, inside: BoolAr
         number = float(sigma)  # type: ignore[arg-type]  # "--sigma 12.5" comes as text
     except (TypeError, ValueError):
         path = Path(sigma)  # type: ignore[arg-type]
-        return Sigma(np.asarray(images.read_map(path)[inside]), {"Method": "map", "File": path.name}, path)
+        return Sigma(read_positive(path, "sigma", images, inside), {"Method": "map", "File": path.name}, path)
     return Sigma(number, {"Method": "number", "Sigma": number})
 
 

@@ -11,6 +11,7 @@ from histomri.errors import InputError
 from histomri.fitting import T2IVIM_PARAMETERS, T2IVIM_UNITS, FitResult, fit_t2ivim
 from histomri.maps import map_name, write_map
 from histomri.mri import Acquisition, DwiFile, open_dwi, read_acquisition
+from histomri.study.stages.checks import blame, read_signals, require_fitted
 from histomri.study.stages.grid import on_grid
 from histomri.study.stages.result import StageResult
 from histomri.study.stages.sigma import read_sigma
@@ -59,7 +60,7 @@ def run_t2ivim(
     Raises
     ------
     InputError
-        If an input cannot be used; nothing is written then.
+        If an input cannot be used, or no voxel was fitted; nothing is written then.
     """
     held = read_kurtosis(kurtosis)
     acquisition = read_acquisition(protocol, dwi)
@@ -67,17 +68,19 @@ def run_t2ivim(
     inside = images.read_mask(mask)
     report = progress or (lambda fraction: None)
     noise = read_sigma(sigma, images, inside)
-    signals = images.read(inside, lambda fraction: report(0.3 * fraction))
-    result = fit_t2ivim(
-        signals, acquisition, preset=preset, kurtosis=held, sigma=noise.level,
-        progress=lambda fraction: report(0.3 + 0.7 * fraction),
-    )  # fmt: skip
+    signals = read_signals(images, inside, mask, lambda fraction: report(0.3 * fraction))
+    with blame(protocol):
+        result = fit_t2ivim(
+            signals, acquisition, preset=preset, kurtosis=held, sigma=noise.level,
+            progress=lambda fraction: report(0.3 + 0.7 * fraction),
+        )  # fmt: skip
+    require_fitted(result, "T2-IVIM", images, mask)
     sources = [Path(each) for each in (dwi, protocol, mask, noise.source) if each is not None]
     outputs = write_t2ivim(result, Path(out), images, inside, sources, sub, noise.record)
     return StageResult(
         tuple(outputs),
         (describe_t2ivim(result),),
-        noise.warnings + result.warnings,
+        images.warnings + noise.warnings + result.warnings,
         {**result.counts, **result.parameters, "sigma": noise.record},
     )
 
