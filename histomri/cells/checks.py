@@ -5,6 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from histomri.arrays import BoolArray
 from histomri.cells.raw import RawExport
 from histomri.cells.sidecar import Calibration
 from histomri.cells.sieve import Sieve, categories, object_types
@@ -93,20 +94,37 @@ def _duplicates(data: pd.DataFrame) -> str | None:
     )
 
 
+def repeated_ids(ids: pd.Series) -> BoolArray | None:
+    """Return which rows have the identifier of an earlier one, None if none has.
+
+    QuPath's identifiers are unique, so a copy of rows made such a row. Plain numbers are passed over: masks, and tables
+    of other programs, count from 1 in each file, so one number does not mean one cell.
+    """
+    if not _count_repeats(ids):
+        return None
+    texts = ids.fillna("").astype(str)
+    named = (texts != "") & ~texts.str.fullmatch(r"\d+(?:\.0*)?").astype(bool)
+    repeats = np.asarray(texts.duplicated() & named, dtype=bool)
+    return repeats if repeats.any() else None
+
+
 def _duplicate_ids(ids: pd.Series) -> str | None:
-    """Tell identifiers that come twice; QuPath's are unique, so a copy of rows, or a merge, made them."""
+    count = _count_repeats(ids)
+    return f"{count:,} cells have the object ID of another cell: some rows may be there twice" if count else None
+
+
+def _count_repeats(ids: pd.Series) -> int:
+    """Return how many rows have the identifier of another; fast, as nearly every table has none."""
     column = pa.chunked_array(pa.array(ids, from_pandas=True))
     lengths = pc.min_max(pc.binary_length(column)).as_py()
     if not lengths["max"]:
-        return None
+        return 0
     if lengths["min"] == lengths["max"]:
         key = np.concatenate([_hashed(chunk, lengths["max"]) for chunk in column.chunks if len(chunk)])
         key.sort()
-        count = int(np.count_nonzero(key[1:] == key[:-1]))
-    else:
-        known = column.filter(pc.greater(pc.binary_length(column), 0))
-        count = len(known) - pc.count_distinct(known).as_py()
-    return f"{count:,} cells have the object ID of another cell: some rows are there twice" if count else None
+        return int(np.count_nonzero(key[1:] == key[:-1]))
+    known = column.filter(pc.greater(pc.binary_length(column), 0))
+    return len(known) - int(pc.count_distinct(known).as_py())
 
 
 def _hashed(chunk: pa.Array, length: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Delimited tables of QuPath, all writers and versions, read by Arrow."""
 
+import codecs
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pyarrow.csv as pc
 
 from histomri.cells.headers import AREAS, POSITION, Column
 from histomri.cells.raw import RawExport
-from histomri.cells.sniff import ENCODINGS, EXPORT_AGAIN, Layout, is_plain, open_export, sniff_table
+from histomri.cells.sniff import ENCODINGS, EXPORT_AGAIN, HEAD_BYTES, Layout, is_plain, open_export, sniff_table
 from histomri.errors import InputError
 
 # Java writes infinity as a sign of its own, and older Java writes NaN as the replacement character.
@@ -26,6 +27,7 @@ class _Attempt:
     decimal: str
     columns: tuple[Column, ...]
     warnings: tuple[str, ...] = ()
+    cut: str | None = None  # the last line, if it has no end: one row that may be left out
 
 
 def read_delimited(path: Path, head: bytes, *, measurements: bool = True, also: Sequence[str] = ()) -> RawExport:
@@ -52,6 +54,8 @@ def read_delimited(path: Path, head: bytes, *, measurements: bool = True, also: 
     _require_cells(path, layout)
     table, attempt = _read(path, layout, wanted)
     if table.num_rows == 0:
+        if attempt.cut is not None:
+            raise InputError("its only row is cut short", path=path, way_out=EXPORT_AGAIN)
         raise _no_rows(path)
     text, numbers = {}, {}
     for column in attempt.columns:
@@ -70,7 +74,8 @@ def read_delimited(path: Path, head: bytes, *, measurements: bool = True, also: 
         {column.name: column.unit for column in attempt.columns if column.kind == "number"},
         {column.name: column.raw for column in attempt.columns},
         tuple(name for name in ignored if name),
-        (*layout.header.warnings, *attempt.warnings, *_unfinished(path)),
+        (*layout.header.warnings, *attempt.warnings, *_unfinished(path, attempt)),
+        n_cut=0 if attempt.cut is None else 1,
     )
 
 
@@ -131,7 +136,7 @@ def _read_once(path: Path, layout: Layout, attempt: _Attempt) -> pa.Table:
             skip_rows=layout.skip_rows,
             encoding="utf8" if attempt.encoding == "utf-8" else attempt.encoding,
         ),
-        "parse_options": pc.ParseOptions(delimiter=layout.delimiter),
+        "parse_options": pc.ParseOptions(delimiter=layout.delimiter, invalid_row_handler=_leave_out(attempt.cut)),
         "convert_options": pc.ConvertOptions(
             include_columns=list(kinds),
             column_types=kinds,
@@ -145,6 +150,21 @@ def _read_once(path: Path, layout: Layout, attempt: _Attempt) -> pa.Table:
         return pc.read_csv(stream, **options)
 
 
+def _leave_out(cut: str | None) -> Callable[[pc.InvalidRow], str] | None:
+    """Return what leaves out one row of this text that has too few values; any other such row stays an error."""
+    if cut is None:
+        return None
+    left = [cut]
+
+    def handle(row: pc.InvalidRow) -> str:
+        if row.actual_columns < row.expected_columns and row.text in left:
+            left.clear()
+            return "skip"
+        return "error"
+
+    return handle
+
+
 def _amended(path: Path, layout: Layout, attempt: _Attempt, message: str, error: Exception) -> _Attempt:
     """Return what to try next, or raise what there is to say."""
     if isinstance(error, UnicodeError) or "invalid UTF8" in message:
@@ -152,6 +172,8 @@ def _amended(path: Path, layout: Layout, attempt: _Attempt, message: str, error:
     if "Could not skip initial" in message:
         raise _no_rows(path) from error
     if (match := re.search(r"Expected (\d+) columns, got (\d+)", message)) is not None:
+        if attempt.cut is None and int(match[2]) < int(match[1]) and (last := _last_line(path, attempt.encoding)):
+            return replace(attempt, cut=last)
         row = re.search(r"Row #(\d+)", message)
         where = f"row {row[1]}" if row else "a row"
         raise InputError(
@@ -185,13 +207,27 @@ def _other_number(path: Path, layout: Layout, attempt: _Attempt, index: int, val
     return replace(attempt, columns=rest, warnings=(*attempt.warnings, note))
 
 
-def _unfinished(path: Path) -> tuple[str, ...]:
+def _last_line(path: Path, encoding: str) -> str:
+    """Return the last line of a file if nothing ends it, else nothing."""
+    tail = start = b""
+    with open_export(path) as stream:
+        while chunk := stream.read(HEAD_BYTES):
+            start = start or chunk[:2]
+            tail = (tail + chunk)[-HEAD_BYTES:]
+    if encoding == "utf-16":  # the mark that tells the order of its bytes is at the start of the file only
+        encoding += "-le" if start == codecs.BOM_UTF16_LE else "-be"
+    return re.split(r"\r\n|\r|\n", tail.decode(encoding, errors="replace"))[-1]
+
+
+def _unfinished(path: Path, attempt: _Attempt) -> tuple[str, ...]:
     """Warn of a file whose last line has no end: a copy that stopped in the last number looks like that."""
+    if attempt.cut is not None:
+        return ("the file is cut short in its last row, which was left out",)
     if not is_plain(path):
         return ()
     with path.open("rb") as stream:
-        stream.seek(-min(4, path.stat().st_size), 2)
+        stream.seek(-min(2, path.stat().st_size), 2)
         tail = stream.read()
-    if b"\n" in tail or b"\r" in tail:
+    if tail.endswith((b"\n", b"\r", b"\n\0", b"\r\0")):
         return ()
-    return ("the last line of the file has no end; if it was cut short there, the last row is not complete",)
+    return ("the last line of the file has no line end, so its last value may be cut",)

@@ -36,6 +36,8 @@ class RawExport:
         Outline of each object in pixels (shapely), None where it has none; only if asked for.
     pixel_size_um, size_px : (x, y) or None
         What the file itself says of its pixels; only pictures do.
+    n_cut : int
+        Rows cut short in the last line of the file; they are not among the n_rows.
     """
 
     path: Path
@@ -49,3 +51,4 @@ class RawExport:
     outlines: NDArray[np.object_] | None = None
     pixel_size_um: tuple[float, float] | None = None
     size_px: tuple[int, int] | None = None
+    n_cut: int = 0

@@ -10,7 +10,7 @@ import pandas as pd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from histomri.cells.checks import check_count, check_planes, check_table
+from histomri.cells.checks import check_count, check_planes, check_table, repeated_ids
 from histomri.cells.delimited import read_delimited
 from histomri.cells.frame import make_frame
 from histomri.cells.geojson import read_geojson
@@ -91,14 +91,15 @@ def read_cells(
     Returns
     -------
     CellTable
-        At least one cell; ``metadata.dropped`` counts every row that was left out.
+        At least one cell; ``metadata.dropped`` counts every row that was left out. Of rows with one object ID (but for
+        plain numbers, which every table may count anew) the first is kept.
 
     Raises
     ------
     UnitError
         If a unit or the pixel size is not known.
     InputError
-        If a file cannot be used, holds several slides, or no cell is left.
+        If a file cannot be used, is given twice, holds several slides, or no cell is left.
     """
     if not paths:
         raise InputError("no QuPath export was given")
@@ -116,8 +117,17 @@ def read_cells(
         geometries,
         limits,
     )
+    _require_distinct(paths)
     parts = [_read_part(Path(path), given) for path in paths]
     return _assemble(parts, given)
+
+
+def _require_distinct(paths: Sequence[str | Path]) -> None:
+    seen: set[Path] = set()
+    for path in paths:
+        if (real := Path(path).resolve()) in seen:
+            raise InputError("is given twice, and its cells would count twice", path=path, way_out="name it once")
+        seen.add(real)
 
 
 def read_export(
@@ -179,7 +189,7 @@ def _read_part(path: Path, given: _Given) -> _Part:
     raw = read_export(path, measurements=given.measurements, geometries=given.geometries, also=also, image=given.image)
     if given.geometries and raw.outlines is None:
         raise InputError("holds no outlines of cells", path=path, way_out="export the cells as GeoJSON")
-    sieve = Sieve(np.ones(raw.n_rows, dtype=bool))
+    sieve = Sieve(np.ones(raw.n_rows, dtype=bool), {"last row cut short": raw.n_cut} if raw.n_cut else {})
     names = _one_image(raw, sieve, given.image)
     calibration = _calibration(path, raw, given, names)
     limits = replace(given.limits, field_um=calibration.field_um)
@@ -193,13 +203,21 @@ def _read_part(path: Path, given: _Given) -> _Part:
     if not sieve.keep.any():
         raise InputError(f"no cell is left of {raw.n_rows:,} rows: {sieve.describe()}", path=path)
     warnings = (
-        *(f"{path.name}: {text}" for text in (*raw.warnings, *notes)),
+        *(f"{path.name}: {text}" for text in (*raw.warnings, *notes, *_pixel_size_in_vain(raw, measures, given))),
         *check_count(raw, calibration, measures.compartment),
         *check_planes(raw, sieve),
     )
     outlines = None if raw.outlines is None else _outlines(raw.outlines[sieve.keep], calibration)
     data = make_frame(raw, measures, sieve.keep, calibration.image)
     return _Part(data, measures, sieve, calibration, raw, warnings, limits.region, outlines)
+
+
+def _pixel_size_in_vain(raw: RawExport, measures: Measures, given: _Given) -> tuple[str, ...]:
+    """Tell a pixel size that nothing was converted with: the person may take the table to be in pixels."""
+    in_pixels = "px" in raw.units.values() or "px2" in raw.units.values() or measures.area_unit_from.startswith("px2")
+    if given.mpp is None or given.roi is not None or in_pixels:
+        return ()
+    return ("the pixel size (--mpp) was not used: positions and areas are in µm already",)
 
 
 def _calibration(path: Path, raw: RawExport, given: _Given, names: Sequence[str]) -> Calibration:
@@ -271,27 +289,33 @@ def _assemble(parts: Sequence[_Part], given: _Given) -> CellTable:
     if given.roi is not None and len({part.calibration.pixel_size_um for part in parts}) > 1:
         raise InputError("the exports differ in pixel size, so one region cannot be laid on all of them")
     data = first.data if len(parts) == 1 else _stacked(parts)
+    outlines = None
+    if given.geometries:
+        outlines = np.concatenate([part.outlines for part in parts if part.outlines is not None])
     dropped: dict[str, int] = {}
     for part in parts:
         for reason, count in part.sieve.dropped.items():
             dropped[reason] = dropped.get(reason, 0) + count
+    notes: tuple[str, ...] = ()
+    if (repeats := repeated_ids(data["object_id"])) is not None:
+        data = data[~repeats].reset_index(drop=True)
+        outlines = None if outlines is None else outlines[~repeats]
+        dropped["repeated object id"] = count = int(np.count_nonzero(repeats))
+        notes = (f"{count:,} cells have the object ID of another cell, of which they are a copy, and were dropped",)
     metadata = CellMetadata(
         image=images[0],
         pixel_size_um=first.calibration.pixel_size_um,
         field_um=first.calibration.field_um,
         compartment=first.measures.compartment,
-        n_read=sum(part.raw.n_rows for part in parts),
+        n_read=sum(part.raw.n_rows + part.raw.n_cut for part in parts),
         n_kept=len(data),
         dropped=dropped,
         sources=tuple(part.raw.path.name for part in parts) + ((given.roi.name,) if given.roi is not None else ()),
         area_unit_from=first.measures.area_unit_from,
         roi_wkt=first.region.wkt if first.region is not None else None,
         ignored_columns=first.raw.ignored,
-        warnings=tuple(text for part in parts for text in part.warnings),
+        warnings=(*(text for part in parts for text in part.warnings), *notes),
     )
-    outlines = None
-    if given.geometries:
-        outlines = np.concatenate([part.outlines for part in parts if part.outlines is not None])
     table = CellTable(data, metadata)
     return CellTable(data, replace(metadata, warnings=(*metadata.warnings, *check_table(table))), outlines)
 

@@ -11,6 +11,7 @@ from shapely.geometry.base import BaseGeometry
 
 from histomri.cells.sniff import open_export
 from histomri.errors import InputError, UnitError
+from histomri.files import require_file
 
 _AREAL = ("Polygon", "MultiPolygon")
 _WAY_OUT = "in QuPath select the annotations and use File > Export objects as GeoJSON"
@@ -59,7 +60,7 @@ def read_regions(path: str | Path, pixel_size_um: tuple[float, float] | None) ->
 
 
 def _features(path: Path) -> list[Any]:
-    with open_export(path) as stream:
+    with open_export(require_file(path, "region of interest file")) as stream:
         content = stream.read()
     try:
         document = json.loads(content.decode("utf-8-sig"))

@@ -1,12 +1,14 @@
 """The grid of patches on a slide, and where it lies in the world."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from histomri.arrays import BoolArray, FloatArray, IntArray
-from histomri.errors import GeometryError
+from histomri.errors import GeometryError, InputError
+from histomri.files import provenance, read_json, write_json
 
 # Far more than a slide has at any sensible patch size: beyond it a unit is wrong, and memory would run out.
 LARGEST_GRID = 25_000_000
@@ -14,6 +16,7 @@ LARGEST_GRID = 25_000_000
 _SLACK = 1e-9
 # Windows overlap this many times along each axis at most.
 MOST_OVERLAP = 20
+_SCHEMA = "histomri.grid/1"
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,36 @@ class PatchGrid:
         grid = cls(origin, (float(w), float(h)), shape, float(t))
         if not np.allclose(grid.affine, affine, atol=1e-6 * np.abs(affine).max()):
             raise GeometryError("the affine is not that of a patch map")
+        return grid
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write the grid as JSON, atomically."""
+        return [write_json(path, {"schema": _SCHEMA, **asdict(self), **provenance()})]
+
+    @classmethod
+    def load(cls, path: str | Path) -> "PatchGrid":
+        """Read a grid that `save` wrote.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, no JSON, or holds no grid.
+        GeometryError
+            If the grid in it is not possible.
+        """
+        content = read_json(path, "grid of patches")
+        if not isinstance(content, dict) or content.get("schema") != _SCHEMA:
+            raise InputError("holds no grid of patches", path=path)
+        try:
+            pairs = [
+                (float(x), float(y)) for x, y in (content[name] for name in ("origin_um", "patch_um", "window_um"))
+            ]
+            rows, columns = content["shape"]
+            grid = cls(pairs[0], pairs[1], (int(rows), int(columns)), float(content["thickness_um"]), pairs[2])
+        except GeometryError as error:
+            raise GeometryError(error.problem, path=path) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError("holds no grid of patches that can be read", path=path) from error
         return grid
 
     @property

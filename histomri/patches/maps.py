@@ -1,6 +1,6 @@
 """The maps of one slide, in memory and as files."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,25 @@ class PatchMaps:
 
     def save(self, folder: str | Path, sub: str | None = None, *, sources: Iterable[str | Path] = ()) -> list[Path]:
         """Write a NIfTI and a sidecar per map, ``sub-X_param-vCS_histomap.nii.gz`` and so on; return their paths."""
-        folder, sources, written = Path(folder), tuple(sources), []
+        sources, written = tuple(sources), []
+        for path, values, corrected in self._files(Path(folder), sub):
+            written += write_map(
+                path,
+                values,
+                self.grid.affine,
+                sources=sources,
+                parameters=self.parameters,
+                Corrected=corrected,
+                Warnings=list(self.warnings),
+            )
+        return written
+
+    def paths(self, folder: str | Path, sub: str | None = None) -> list[Path]:
+        """Return the paths of the NIfTI files that `save` would write."""
+        return [path for path, _, _ in self._files(Path(folder), sub)]
+
+    def _files(self, folder: Path, sub: str | None) -> Iterator[tuple[Path, FloatArray, bool]]:
+        """Yield the path of each map, its values, and whether it is corrected."""
         groups: tuple[tuple[Mapping[str, FloatArray], dict[str, str], bool], ...] = (
             (self.maps, {}, True),
             (self.uncorrected, {"desc": "uncorrected"}, False),
@@ -62,17 +80,7 @@ class PatchMaps:
         )
         for maps, entities, corrected in groups:
             for name, values in maps.items():
-                path = folder / map_name(name, "histomap", sub=sub, **entities)
-                written += write_map(
-                    path,
-                    values,
-                    self.grid.affine,
-                    sources=sources,
-                    parameters=self.parameters,
-                    Corrected=corrected,
-                    Warnings=list(self.warnings),
-                )
-        return written
+                yield folder / map_name(name, "histomap", sub=sub, **entities), values, corrected
 
     @classmethod
     def load(cls, folder: str | Path, sub: str | None = None) -> "PatchMaps":

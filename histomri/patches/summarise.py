@@ -117,7 +117,8 @@ def summarise_patches(
         values[~valid] = np.nan
     maps["tissueFraction"] = fraction
     groups = [{name: map_.reshape(grid.shape) for name, map_ in group.items()} for group in (maps, uncorrected, errors)]
-    used = _count_used(len(cells), assigned.cell[valid[patch]])
+    on_grid, used = (_distinct(len(cells), cell) for cell in (assigned.cell, assigned.cell[valid[patch]]))
+    outside, sparse = len(cells) - on_grid, on_grid - used
     parameters = {
         **correction.record(),
         "MinCells": min_cells,
@@ -134,10 +135,11 @@ def summarise_patches(
         "Image": cells.metadata.image,
         "Compartment": cells.metadata.compartment,
         "CellsUsed": used,
-        "CellsOutsideGrid": len(cells) - used,
+        "CellsOutsideGrid": outside,
+        "CellsInSparsePatches": sparse,
         "Cell": _CELL_NOTES[cells.metadata.compartment],
     }
-    warnings = _warnings(cells, maps, correction, used)
+    warnings = (*_not_used(len(cells), outside, sparse, min_tissue), *_warnings(cells, maps, correction))
     return PatchMaps(groups[0], groups[1], grid, parameters, warnings, groups[2])
 
 
@@ -154,10 +156,26 @@ def _check(min_cells: int, min_tissue: float) -> None:
         raise InputError(f"a tissue fraction of {min_tissue:g} is not possible", way_out="give a number from 0 to 1")
 
 
-def _count_used(n_cells: int, cell: IntArray) -> int:
-    used = np.zeros(n_cells, dtype=bool)
-    used[cell] = True
-    return int(np.count_nonzero(used))
+def _distinct(n_cells: int, cell: IntArray) -> int:
+    """Return how many cells there are in pairs of cell and patch."""
+    found = np.zeros(n_cells, dtype=bool)
+    found[cell] = True
+    return int(np.count_nonzero(found))
+
+
+def _not_used(n_cells: int, outside: int, sparse: int, min_tissue: float) -> tuple[str, ...]:
+    """Tell cells that count nowhere; the rim of the tissue always loses a few, and the record has their number."""
+    texts = []
+    if outside > 0.02 * n_cells:
+        texts.append(
+            f"{outside:,} of {n_cells:,} cells lie off the grid of patches or outside the extent, and were not used"
+        )
+    if sparse > 0.02 * n_cells:
+        texts.append(
+            f"{sparse:,} of {n_cells:,} cells lie in patches of which less than {min_tissue:g} is tissue "
+            "(--min-tissue), and were not used"
+        )
+    return tuple(texts)
 
 
 def _estimate(correction: Correction) -> Callable[[FloatArray], FloatArray]:
@@ -167,13 +185,10 @@ def _estimate(correction: Correction) -> Callable[[FloatArray], FloatArray]:
     return volume_weighted
 
 
-def _warnings(cells: CellTable, maps: dict[str, FloatArray], correction: Correction, used: int) -> tuple[str, ...]:
+def _warnings(cells: CellTable, maps: dict[str, FloatArray], correction: Correction) -> tuple[str, ...]:
     texts = []
     if cells.metadata.compartment == "nucleus":
         texts.append("sizes and fractions are of nuclei, not of cells")
-    # The rim of the tissue always loses a few to patches that hold too little of it; the number is in the record.
-    if len(cells) - used > 0.02 * len(cells):
-        texts.append(f"{len(cells) - used:,} of {len(cells):,} cells lie outside the patches and were not used")
     crowded = int(np.count_nonzero(maps["F"] > 1))
     if crowded:
         texts.append(

@@ -20,7 +20,7 @@ BAD = {
     "blank": (b"\n \n\n", "holds nothing but blank lines"),
     "header only": (GOOD.encode(), "has a header and no rows; run the cell detection"),
     "header without end": (GOOD.strip().encode(), "has a header and no rows"),
-    "cut in a row": ((GOOD + ROW + "A\t1\t2\t3").encode(), "has 4 values where the header has 5: the file is cut"),
+    "cut in a row": ((GOOD + ROW + "A\t1\t2\t3\n").encode(), "has 4 values where the header has 5: the file is cut"),
     "row too long": ((GOOD + "A\t1\t2\t3\t4\t5\n").encode(), "has 6 values where the header has 5"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(50), "is a PNG picture, not a table of cells"),
     "jpeg": (b"\xff\xd8\xff\xe0" + bytes(50), "is a JPEG picture"),
@@ -116,7 +116,39 @@ def test_filters_that_keep_nothing_say_what_there_is(tmp_path):
 def test_a_last_line_without_end_is_told(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text(GOOD + ROW.strip(), encoding="utf-8")
-    assert "the last line of the file has no end" in read_cells(path).metadata.warnings[0]
+    table = read_cells(path)
+    assert (len(table), table.metadata.dropped) == (1, {})
+    assert "the last line of the file has no line end, so its last value may be cut" in table.metadata.warnings[0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_row_cut_short_at_the_end_is_dropped_and_counted(tmp_path, encoding, end):
+    path = tmp_path / "a.tsv"
+    whole = (GOOD + ROW * 3).replace("\n", end)
+    tabs = [place for place, letter in enumerate(whole) if letter == "\t" and place > whole.rstrip().rindex("\n")]
+    for place in (tabs[0], tabs[-1]):
+        path.write_bytes(whole[:place].encode(encoding))
+        metadata = read_cells(path).metadata
+        assert metadata.dropped == {"last row cut short": 1}
+        assert (metadata.n_read, metadata.n_kept) == (3, 2)
+        assert "cut short in its last row, which was left out" in metadata.warnings[0]
+
+
+def test_short_rows_anywhere_else_are_an_error(tmp_path):
+    path = tmp_path / "a.tsv"
+    short = ROW[: ROW.rindex("\t")]
+    for content in (
+        ROW + short + "\n",
+        short + "\n" + ROW + short,
+        short + "\n" + ROW.rstrip(),
+        ROW + ROW.strip() + "\t1",
+    ):
+        path.write_text(GOOD + content, encoding="utf-8")
+        with pytest.raises(InputError, match="values where the header has"):
+            read_cells(path)
+    path.write_bytes(gzip.compress((GOOD + ROW + short).encode()))
+    assert read_cells(path).metadata.dropped == {"last row cut short": 1}
 
 
 def attempt(path):

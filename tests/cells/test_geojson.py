@@ -74,8 +74,8 @@ def test_polygons_of_every_shape_are_measured(tmp_path):
     open_ring = {"type": "Polygon", "coordinates": [square(0, 0, 10)[0][:-1]]}
     point = {"type": "Point", "coordinates": [1, 2]}
     features = [
-        {**version("0.7"), "geometry": shape, "nucleusGeometry": None}
-        for shape in (hole, two, bow, open_ring, point, None, {})
+        {**version("0.7"), "id": f"cell {number}", "geometry": shape, "nucleusGeometry": None}
+        for number, shape in enumerate((hole, two, bow, open_ring, point, None, {}))
     ]
     path = tmp_path / "cells.geojson.gz"
     path.write_bytes(gzip.compress(json.dumps(features).encode()))

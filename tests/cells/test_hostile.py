@@ -70,7 +70,7 @@ REFUSED = {
     "one long line": (b"A" * 3_000_000, "is not a table"),
     "tabs only": (b"\t\t\t\t\n\t\t\t\t\n", "holds nothing but blank lines"),
     # tables
-    "cut in a row": (HEADER + "A\tid1\tTu", "has 3 values where the header has 6: the file is cut short"),
+    "cut in a row": (HEADER + "A\tid1\tTu", "its only row is cut short"),
     "a quote without end": (HEADER + 'A\t"id1\tTumor\t1\t2\t3\n', "has . values? where|cannot be read as a table"),
     "words for areas": (HEADER + "A\ti\t\t1\t2\tbig\n", "column 'Cell: Area' holds 'big', which is not a number"),
     "formula": (HEADER + "A\ti\t\t=1+1\t2\t3\n", "column 'Centroid X µm' holds '=1.1', which is not a number"),
@@ -149,23 +149,68 @@ def counted(tmp_path, name, content, **options):
     return table, " | ".join(table.metadata.warnings)
 
 
-def test_duplicate_identifiers_are_told(tmp_path):
+def test_rows_with_an_identifier_met_before_are_dropped(tmp_path):
     rows = "A\tsame\tT\t1\t2\t100\nA\tsame\tT\t50\t60\t90\nA\tother\tT\t5\t6\t120\nA\t\tT\t7\t6\t12\nA\t\tT\t9\t6\t12\n"
-    _, warnings = counted(tmp_path, "a.tsv", HEADER + rows)
-    assert "1 cells have the object ID of another cell" in warnings
+    table, warnings = counted(tmp_path, "a.tsv", HEADER + rows)
+    assert table.data["area_um2"].tolist() == [100, 120, 12, 12]
+    assert table.metadata.dropped == {"repeated object id": 1}
+    assert (table.metadata.n_read, table.metadata.n_kept) == (5, 4)
+    assert "1 cells have the object ID of another cell, of which they are a copy, and were dropped" in warnings
     _, warnings = counted(tmp_path, "a.tsv", HEADER + ROWS)
     assert "object ID" not in warnings
 
 
+def test_plain_numbers_are_no_identity(tmp_path):
+    rows = "A\t1\tT\t1\t2\t100\nA\t2\tT\t50\t60\t90\nA\t1\tT\t5\t6\t120\n"
+    table, warnings = counted(tmp_path, "a.tsv", HEADER + rows)
+    assert (len(table), table.metadata.dropped) == (3, {})
+    assert "1 cells have the object ID of another cell: some rows may be there twice" in warnings
+
+
+def test_repeats_are_dropped_across_files_with_their_outlines(tmp_path):
+    def named(name, x):
+        return {**cell([ring(x)]), "id": name}
+
+    paths = [tmp_path / "s.a.json", tmp_path / "s.b.json"]
+    paths[0].write_text(json.dumps([named("p", 0), named("q", 50)]))
+    paths[1].write_text(json.dumps([named("q", 50), named("r", 90)]))
+    table = read_cells(*paths, mpp=1, geometries=True)
+    assert table.data["object_id"].tolist() == ["p", "q", "r"]
+    assert [outline.bounds[0] for outline in table.outlines] == [0, 50, 90]
+    assert table.metadata.dropped == {"repeated object id": 1}
+    assert (table.metadata.n_read, table.metadata.n_kept) == (4, 3)
+
+
+def test_a_file_given_twice_is_refused(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text(HEADER + ROWS, encoding="utf-8")
+    (tmp_path / "link.tsv").symlink_to(path)
+    for again in (path, tmp_path / "x" / ".." / "a.tsv", tmp_path / "link.tsv"):
+        with pytest.raises(InputError, match="is given twice, and its cells would count twice"):
+            read_cells(path, again)
+
+
+def test_a_pixel_size_that_nothing_needs_is_told(tmp_path):
+    _, warnings = counted(tmp_path, "a.tsv", HEADER + ROWS)
+    assert "a.tsv: the pixel size (--mpp) was not used: positions and areas are in µm already" in warnings
+    _, warnings = counted(tmp_path, "b.tsv", (HEADER + ROWS).replace("µm", "px"))
+    assert "--mpp" not in warnings
+    path = tmp_path / "a.tsv"
+    assert not any("--mpp" in text for text in read_cells(path).metadata.warnings)
+
+
 def test_cells_exported_twice_are_told(tmp_path):
-    _, warnings = counted(tmp_path, "a.json", json.dumps([cell(), cell([ring(50)]), cell([ring(50)])]))
+    twice = [{**cell([ring(x)]), "id": name} for name, x in (("a", 0), ("b", 50), ("c", 50))]
+    table, warnings = counted(tmp_path, "a.json", json.dumps(twice))
+    assert (len(table), table.metadata.dropped) == (3, {})
     assert "1 cells have the position and area of another cell" in warnings
 
 
 def test_bow_ties_are_mended_and_counted(tmp_path):
     bow = [[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]
     wound_twice = [*ring()[:-1], *ring()]
-    table, warnings = counted(tmp_path, "a.json", json.dumps([cell([bow]), cell([wound_twice]), cell([ring()])]))
+    crossed = [{**cell([points]), "id": name} for name, points in zip("abc", (bow, wound_twice, ring()))]
+    table, warnings = counted(tmp_path, "a.json", json.dumps(crossed))
     assert table.data["area_um2"].tolist() == pytest.approx([12.5, 25, 25])
     assert "2 outlines crossed themselves and were mended" in warnings
 
@@ -194,7 +239,8 @@ def test_a_number_in_the_place_of_an_array_takes_no_other_cells_outline(tmp_path
 
 def test_what_looks_like_coordinates_in_a_text_is_text(tmp_path):
     trap = '"coordinates":[[[0,0],[99,0],[99,99],[0,0]]], NaN, }, ], Infinity'
-    features = [cell(name=trap, metadata={trap: trap, "coordinates": [[1, 2], [3, 4]]}), cell([ring(50)])]
+    first = cell(name=trap, metadata={trap: trap, "coordinates": [[1, 2], [3, 4]]})
+    features = [first, {**cell([ring(50)]), "id": "b"}]
     table, _ = counted(tmp_path, "a.json", json.dumps(features))
     assert table.data["x_um"].tolist() == [2.5, 27.5]
 

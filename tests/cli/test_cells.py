@@ -56,7 +56,7 @@ def test_quiet_prints_warnings_only(tmp_path):
         (("--mpp", "1,2,3"), "--mpp 1,2,3 is not a number"),
         (("--mpp", "-1"), "is not possible"),
         (("--mpp", "0.5", "--area-unit", "mm2"), "is no unit of area"),
-        (("--mpp", "0.5", "--roi", "gone.geojson"), "gone.geojson: no such"),
+        (("--mpp", "0.5", "--roi", "gone.geojson"), "gone.geojson: no such region of interest file"),
         (("--mpp", "0.5", "--max-size-um", "1"), "no cell is left of 3 rows"),
         (("--mpp", "0.5", "--image", "B"), "holds no image 'B'"),
     ],
@@ -74,6 +74,23 @@ def test_a_folder_as_output_is_refused(export, tmp_path):
     result = invoke(export, "-o", tmp_path, "--mpp", "0.5")
     assert result.exit_code == 2
     assert "is a folder, and the cell table is a file; pass -o" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["cells.csv", "cells", "cells.parquet.tsv", "a.tsv"])
+def test_only_parquet_names_are_taken(export, tmp_path, name):
+    before = export.read_bytes()
+    result = invoke(export, "-o", tmp_path / name, "--mpp", "0.5")
+    assert result.exit_code == 2
+    assert "is no name for a Parquet file, which the cell table is; pass -o" in result.stderr
+    assert ([path.name for path in tmp_path.iterdir()], export.read_bytes()) == (["a.tsv"], before)
+
+
+def test_an_input_is_never_overwritten(export, tmp_path):
+    disguised = export.rename(tmp_path / "a.parquet")
+    before = disguised.read_bytes()
+    result = invoke(disguised, "-o", disguised, "--mpp", "0.5")
+    assert (result.exit_code, "is an input, and would be overwritten" in result.stderr) == (2, True)
+    assert disguised.read_bytes() == before
 
 
 def test_help_has_an_example():

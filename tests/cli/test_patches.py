@@ -88,6 +88,10 @@ def test_oblong_voxels_are_told(table, tmp_path):
         (("--patch-um", "386", "--preset", "rat"), "choose one of mouse-exvivo, human-biopsy, none"),
         (("--patch-um", "386", "--shrinkage", "13"), "give a fraction, such as 0.129"),
         (("--patch-um", "386", "--min-cells", "0"), "--min-cells 1 or more"),
+        (("--patch-um", "386", "--sub", "a/b"), "'a/b' cannot be the label of a sample; a label may hold only letters"),
+        (("--patch-um", "386", "--sub", "a-b"), "a label may hold only letters and digits"),
+        (("--patch-um", "386", "--sub", ""), "a label may hold only letters and digits"),
+        (("--patch-um", "386", "--sub", "a\n"), "a label may hold only letters and digits"),
     ],
 )
 def test_mistakes_are_told_and_nothing_is_written(table, tmp_path, words, message):
@@ -96,6 +100,29 @@ def test_mistakes_are_told_and_nothing_is_written(table, tmp_path, words, messag
     assert message in result.stderr
     assert "Traceback" not in result.output
     assert not (tmp_path / "h").exists()
+
+
+def test_cells_that_count_nowhere_are_told_apart(rng, tmp_path):
+    # Patches of 1000 µm on a field of 1500: 20 cells in the rim, half a patch wide, and 5 beyond the last patch.
+    x = np.concatenate([rng.uniform(0, 1000, 75), rng.uniform(1000, 1500, 20), np.full(5, 2800.0)])
+    metadata = CellMetadata(field_um=(1500, 1000))
+    cells = CellTable.from_columns(x, rng.uniform(0, 1000, 100), rng.uniform(50, 300, 100), metadata=metadata)
+    cells.save(tmp_path / "cells.parquet")
+    words = ("--patch-um", "1000", "--min-tissue", "0.6")
+    result = invoke(tmp_path / "cells.parquet", "-o", tmp_path / "h", *words)
+    assert "20 of 100 cells lie in patches of which less than 0.6 is tissue (--min-tissue)" in result.stderr
+    assert "5 of 100 cells lie off the grid of patches or outside the extent" in result.stderr
+    left = "(5 off the grid or outside the extent, 20 in patches with too little tissue)"
+    assert f"75 of 100 cells used {left}; extent: imaged field" in result.stdout
+
+
+def test_an_mri_among_the_maps_is_not_overwritten(table, tmp_path):
+    assert invoke(table, "-o", tmp_path / "h", "--patch-um", "400", "--thickness-um", "1000").exit_code == 0
+    like = tmp_path / "h" / "param-F_histomap.nii.gz"
+    before = like.read_bytes()
+    result = invoke(table, "-o", tmp_path / "h", "--like", like, "--preset", "none")
+    assert (result.exit_code, "is an input, and would be overwritten" in result.stderr) == (2, True)
+    assert like.read_bytes() == before
 
 
 def test_wrong_files_are_refused(table, tmp_path):

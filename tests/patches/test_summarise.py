@@ -150,6 +150,22 @@ def test_few_cells_give_no_size_and_little_tissue_nothing(rng):
     np.testing.assert_array_equal(strict.maps["vCS"][~few & ~little], free.maps["vCS"][~few & ~little])
 
 
+@pytest.mark.parametrize("assign_by", ["centroid", "clip"])
+def test_cells_off_the_grid_and_cells_in_sparse_patches_are_counted_apart(assign_by):
+    # The field ends at 125: the second patch holds a quarter of tissue, the third none.
+    x, y = np.array([10.0, 40.0, 70.0, 110.0, 115.0, 250.0]), np.full(6, 10.0)
+    outlines = shapely.box(x - 1, y - 1, x + 1, y + 1)
+    cells = CellTable.from_columns(x, y, shapely.area(outlines), metadata=CellMetadata(field_um=(125, 100)))
+    cells = CellTable(cells.data, cells.metadata, outlines)
+    result = summarise_patches(cells, PatchGrid((0, 0), (100, 100), (1, 3)), min_tissue=0.5, assign_by=assign_by)
+    names = ("CellsUsed", "CellsOutsideGrid", "CellsInSparsePatches")
+    assert [result.parameters[name] for name in names] == [3, 1, 2]
+    assert result.warnings == (
+        "1 of 6 cells lie off the grid of patches or outside the extent, and were not used",
+        "2 of 6 cells lie in patches of which less than 0.5 is tissue (--min-tissue), and were not used",
+    )
+
+
 def test_crowded_patches_and_lost_cells_are_told():
     cells = CellTable.from_columns(
         [50, 60, 250], [50, 60, 50], [6000, 7000, 50], metadata=CellMetadata(compartment="nucleus")
@@ -158,7 +174,8 @@ def test_crowded_patches_and_lost_cells_are_told():
     warnings = " | ".join(result.warnings)
     assert result.maps["F"][0, 0] > 1
     assert "F is above 1 in 1 patches" in warnings and "was not clipped" in warnings
-    assert "1 of 3 cells lie outside the patches" in warnings
+    assert "1 of 3 cells lie off the grid of patches or outside the extent" in warnings
+    assert "--min-tissue" not in warnings
     assert "are of nuclei" in warnings
 
 

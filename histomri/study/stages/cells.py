@@ -8,6 +8,7 @@ import numpy as np
 
 from histomri.cells import CellTable, read_cells
 from histomri.errors import InputError
+from histomri.files import refuse_overwrite
 from histomri.study.stages.result import StageResult
 
 
@@ -42,6 +43,13 @@ def run_cells(
         raise InputError(
             "is a folder, and the cell table is a file", path=out, way_out=f"pass -o {out / 'cells.parquet'}"
         )
+    if out.suffix.lower() != ".parquet":
+        raise InputError(
+            "is no name for a Parquet file, which the cell table is",
+            path=out,
+            way_out=f"pass -o {_as_parquet(out)}",
+        )
+    refuse_overwrite(out, (*exports, roi, project))
     table = read_cells(
         *exports,
         mpp=mpp,
@@ -59,6 +67,11 @@ def run_cells(
     )
     outputs = table.save(out)
     return StageResult(tuple(outputs), _messages(table), table.metadata.warnings, _summary(table))
+
+
+def _as_parquet(out: Path) -> Path:
+    """Return the nearest name that a cell table may have."""
+    return out.with_suffix(".parquet") if out.name.strip(".") else out / "cells.parquet"
 
 
 def _messages(table: CellTable) -> tuple[str, ...]:

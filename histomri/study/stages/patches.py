@@ -1,5 +1,6 @@
 """The stage `patches`: a cell table in, maps out."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from shapely.geometry.base import BaseGeometry
 
 from histomri.cells import CellTable, read_cells
 from histomri.errors import GeometryError, InputError
-from histomri.files import require_file
+from histomri.files import refuse_overwrite, require_file
 from histomri.maps import open_nifti, write_map
 from histomri.patches import PatchGrid, PatchMaps, extent_of, outline_of, summarise_patches, tissue_mask, whole_grid
 from histomri.study.stages.result import StageResult
@@ -60,7 +61,7 @@ def run_patches(
     step_um : (w, h), optional
         Distance of neighbouring patches, if they are to overlap.
     sub : str, optional
-        Label of the sample, for the names of the files.
+        Label of the sample, for the names of the files: letters and digits.
 
     Raises
     ------
@@ -69,6 +70,8 @@ def run_patches(
     """
     if sum((patch_um is not None, like is not None, whole)) != 1:
         raise InputError("the size of the patches is not settled", way_out="pass one of --patch-um, --like and --whole")
+    if sub is not None and re.fullmatch("[0-9A-Za-z]+", sub) is None:
+        raise InputError(f"{sub!r} cannot be the label of a sample", way_out="a label may hold only letters and digits")
     if Path(out).is_file():
         raise InputError("is a file, and the maps need a folder", path=out)
     if tissue not in ("field", "cells"):
@@ -90,6 +93,8 @@ def run_patches(
         tissue=outline,
         assign_by=assign_by,
     )
+    for path in (*maps.paths(out, sub), Path(out) / tissue_mask_name(sub)):
+        refuse_overwrite(path, (cells, like))
     outputs = maps.save(out, sub, sources=(cells, like) if like is not None else (cells,))
     outputs += _save_mask(table, outline, Path(out), sub, cells)
     summary = _summary(maps)
@@ -188,13 +193,20 @@ def _summary(maps: PatchMaps) -> dict[str, Any]:
     }
 
 
+def _cells_used(choice: dict[str, Any]) -> str:
+    outside, sparse = choice["CellsOutsideGrid"], choice["CellsInSparsePatches"]
+    places = ((outside, "off the grid or outside the extent"), (sparse, "in patches with too little tissue"))
+    left = ", ".join(f"{count:,} {where}" for count, where in places if count)
+    total = choice["CellsUsed"] + outside + sparse
+    return f"{choice['CellsUsed']:,} of {total:,} cells used" + (f" ({left})" if left else "")
+
+
 def _messages(maps: PatchMaps, summary: dict[str, Any]) -> tuple[str, ...]:
     choice, (rows, columns), (w, h) = maps.parameters, maps.grid.shape, maps.grid.window_um
     factor = choice["SizeFactor"]
     lines = [
         f"{rows} x {columns} patches of {w:.4g} x {h:.4g} µm, {summary['patches_with_cells']:,} with cells, "
-        f"{summary['cells_used']:,} of {summary['cells_used'] + choice['CellsOutsideGrid']:,} cells used; "
-        f"extent: {choice['Extent']}",
+        f"{_cells_used(choice)}; extent: {choice['Extent']}",
         f"corrections: shrinkage {choice['Shrinkage']:.1%}, section {choice['Section']}"
         + (f" (sizes x {factor:.4g})" if factor is not None else f" ({choice['SectionThickness_um']:g} µm thick)"),
     ]
