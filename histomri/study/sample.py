@@ -161,6 +161,7 @@ def _cells(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction
     from histomri.study.stages.cells import run_cells
 
     options = sample.cell_options.model_dump()
+    options["geometries"] |= sample.patches.assign == "clip"  # cells cannot be cut without their outlines
     return [run_cells(list(sample.cells), folder.cells, roi=sample.roi, **options)]
 
 
@@ -170,11 +171,15 @@ def _patches(sample: Sample, preset: str, folder: SampleFolder, progress: Fracti
     options = sample.patches.model_dump()
     options["preset"] = options["preset"] or STUDY_PRESETS[preset][0]
     like = sample.dwi if options.pop("like_mri") else None
-    if isinstance(options["patch_um"], float):
-        options["patch_um"] = (options["patch_um"], options["patch_um"])
+    for key in ("patch_um", "step_um"):
+        if isinstance(options[key], float):
+            options[key] = (options[key], options[key])
     if like is not None:
         options["patch_um"] = None
-    return [run_patches(folder.cells, folder.histology, like=like, whole=False, sub=sample.id, **options)]
+    if sample.slide is not None:
+        options["tissue"] = "field"  # inside which the tissue of the slide is what counts
+    options["assign_by"] = options.pop("assign")
+    return [run_patches(folder.cells, folder.histology, like=like, slide=sample.slide, sub=sample.id, **options)]
 
 
 def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StageResult]:
