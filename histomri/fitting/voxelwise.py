@@ -84,14 +84,14 @@ def fit(
     """
     values = np.asarray(signals)
     declared = get_model(model)
-    noise = _noise(noise, sigma)
-    _check(values, acquisition)
+    noise = noise_model(noise, sigma)
+    check_signals(values, acquisition)
     strategy, threshold = choose_threshold(preset, strategy, bmin_smm2)
     used = _select(acquisition, threshold, declared)
     limits = _limits(declared, preset, bounds)
     normalisation = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t)
     engine = Engine.build(declared, acquisition.select(used), limits)
-    levels = _sigma(sigma, values.shape[0])
+    levels = noise_level(sigma, values.shape[0])
     parts = []
     for start in range(0, max(values.shape[0], 1), _CHUNK):
         part = slice(start, min(start + _CHUNK, values.shape[0]))
@@ -123,7 +123,7 @@ def _fit_part(
     if how.s0 is not None:
         # Maps made elsewhere mark what lies outside their mask with 0 or NaN.
         background |= ~(how.s0[part] != 0) | np.isnan(how.s0[part])
-    good = _fittable(involved, divisor, sigma, noise) & ~background
+    good = fittable(involved, divisor, sigma, noise) & ~background
     y = raw[good][:, how.used] / divisor[good]
     if noise == "rician":
         positive = np.all(y > 0, axis=1)
@@ -134,12 +134,13 @@ def _fit_part(
     out[:, EXIT] = np.where(background, BACKGROUND, FAILED)
     out[good] = engine.run(y, levels, noise)
     likelihood = np.full(raw.shape[0], np.nan)
-    likelihood[good] = _log_likelihood(out[good, COST], y, levels, noise)
+    likelihood[good] = log_likelihood(out[good, COST], y, levels, noise)
     fv = np.zeros(raw.shape[0]) if how.fv is None else how.fv[part]
     return maps_from(out, engine.model, fv, likelihood, y.shape[1], bic)
 
 
-def _fittable(involved: FloatArray, divisor: FloatArray, sigma: FloatArray, noise: str) -> BoolArray:
+def fittable(involved: FloatArray, divisor: FloatArray, sigma: FloatArray, noise: str) -> BoolArray:
+    """Tell which voxels have finite signals, something to normalise by and a noise level, (V,)."""
     good = np.all(np.isfinite(involved), axis=1)
     with np.errstate(invalid="ignore"):
         good &= np.all(np.isfinite(divisor) & (divisor > 0), axis=1)
@@ -148,7 +149,8 @@ def _fittable(involved: FloatArray, divisor: FloatArray, sigma: FloatArray, nois
     return np.asarray(good)
 
 
-def _log_likelihood(cost: FloatArray, y: FloatArray, sigma: FloatArray, noise: str) -> FloatArray:
+def log_likelihood(cost: FloatArray, y: FloatArray, sigma: FloatArray, noise: str) -> FloatArray:
+    """Return the log-likelihood at an objective, (V,)."""
     n = y.shape[1]
     if noise == "none":
         # The noise level that fits best takes the place of the one not given.
@@ -158,7 +160,8 @@ def _log_likelihood(cost: FloatArray, y: FloatArray, sigma: FloatArray, noise: s
     return np.asarray(-cost - np.log(sigma).sum(axis=1) - 0.5 * n * np.log(2 * np.pi))
 
 
-def _noise(noise: Noise | None, sigma: ArrayLike | None) -> Noise:
+def noise_model(noise: Noise | None, sigma: ArrayLike | None) -> Noise:
+    """Choose the objective by what is known; refuse one that lacks a noise level."""
     if noise is None:
         return "none" if sigma is None else "offset-gaussian"
     if noise not in NOISES:
@@ -168,7 +171,8 @@ def _noise(noise: Noise | None, sigma: ArrayLike | None) -> Noise:
     return noise
 
 
-def _check(values: Any, acquisition: Acquisition) -> None:
+def check_signals(values: Any, acquisition: Acquisition) -> None:
+    """Refuse signals that are not a table of voxels and the protocol's volumes."""
     if values.ndim != 2 or values.dtype.kind not in "iufb":
         raise InputError(f"signals must be real numbers of shape (voxels, volumes), not {values.shape}")
     if values.shape[1] != len(acquisition):
@@ -204,7 +208,8 @@ def _limits(
     return limits
 
 
-def _sigma(sigma: ArrayLike | None, voxels: int) -> FloatArray:
+def noise_level(sigma: ArrayLike | None, voxels: int) -> FloatArray:
+    """Return the noise level of each voxel, (V,); ones where it is not known."""
     if sigma is None:
         return np.ones(voxels)
     levels = np.asarray(sigma, dtype=float)
