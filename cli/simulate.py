@@ -1,22 +1,19 @@
-"""`histomri simulate`: digital livers with known truth."""
+"""`histomri simulate`: data with known truth."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .common import OutDir, Quiet, announce, progress_bar
+from .common import OutDir, Quiet, announce, numbers, progress_bar
+
+simulate = typer.Typer(
+    help="Simulate data with known truth: livers, or spheres whose walls let water through.", no_args_is_help=True
+)
 
 
-class Kind(StrEnum):
-    """What can be simulated."""
-
-    LIVER = "liver"
-
-
-def simulate(
-    kind: Annotated[Kind, typer.Argument(help="What to simulate; liver: a study of mouse livers.")],
+@simulate.command()
+def liver(
     out: OutDir,
     samples: Annotated[int, typer.Option(help="Livers: control, infiltrated and necrotic in turn; 3 or more.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 1,
@@ -24,14 +21,46 @@ def simulate(
     area: Annotated[float, typer.Option("--area-mm2", help="Area of a lobe, mm²; smaller is faster.")] = 75.0,
     quiet: Quiet = False,
 ) -> None:
-    """Write a digital study with known truth: QuPath tables, DWI, masks, protocol, study.toml, and truth/.
+    """Write a digital study of mouse livers: QuPath tables, DWI, masks, protocol, study.toml, and truth/.
 
     Example: histomri simulate liver -o livers --samples 3 && histomri run livers/study.toml -o results
     """
     from histomri.simulation import write_study
     from histomri.study.stages import StageResult
 
-    with progress_bar(f"simulating {kind.value}s", quiet) as progress:
+    with progress_bar("simulating livers", quiet) as progress:
         study = write_study(out, samples=samples, seed=seed, snr=snr, area_mm2=area, progress=progress)
     message = f"simulated {samples} livers; the truth lies in {Path(out) / 'truth'}"
     announce(StageResult(outputs=(study,), messages=(message,)), quiet)
+
+
+@simulate.command()
+def spheres(
+    protocol: Annotated[
+        str, typer.Option(help="Rows b (s/mm²), δ, Δ[, TE] (ms); or .bval + .gdur + .gsep; or JSON; or a preset name.")
+    ],
+    out: OutDir,
+    diameter: Annotated[str, typer.Option("--diameter-um", help="Diameters, µm, with commas between them.")],
+    fraction: Annotated[str, typer.Option(help="Volume fractions of the spheres, up to 0.52, where they touch.")],
+    d0i: Annotated[str, typer.Option("--d0i", help="Diffusivities in the spheres, µm²/ms.")] = "2",
+    d0e: Annotated[str, typer.Option("--d0e", help="Diffusivities between the spheres, µm²/ms.")] = "2",
+    permeability: Annotated[str, typer.Option("--permeability-um-s", help="Permeabilities of the wall, µm/s.")] = "0",
+    walkers: Annotated[int, typer.Option(help="Random walkers for each combination.")] = 20_000,
+    dt: Annotated[float, typer.Option("--dt-ms", help="Time step, ms.")] = 0.02,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same signals.")] = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Simulate water that walks in and around permeable spheres, for every combination of the given numbers.
+
+    Example: histomri simulate spheres --protocol mouse-exvivo --diameter-um 8,16,24 --fraction 0.3,0.5 -o spheres
+    """
+    from histomri.study.stages.spheres import run_spheres
+
+    with progress_bar("random walks", quiet) as progress:
+        result = run_spheres(
+            protocol, out, diameters_um=numbers(diameter, "--diameter-um"), fractions=numbers(fraction, "--fraction"),
+            d0i_um2_ms=numbers(d0i, "--d0i"), d0e_um2_ms=numbers(d0e, "--d0e"),
+            permeabilities_um_s=numbers(permeability, "--permeability-um-s"), walkers=walkers, dt_ms=dt, seed=seed,
+            progress=progress,
+        )  # fmt: skip
+    announce(result, quiet)
