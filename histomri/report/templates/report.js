@@ -36,7 +36,7 @@
       divider.style.left = `calc(${value}% - 1px)`;
       divider.hidden = !swipe;
       box.querySelector("svg").style.display = box.querySelector("input[type=checkbox]").checked ? "" : "none";
-      said.textContent = `${value} % histology`;
+      said.textContent = `${value} % ${box.dataset.name}`;
       slider.setAttribute("aria-valuetext", said.textContent);
     };
     for (const input of all("input, select", box)) input.addEventListener("input", draw);
@@ -68,43 +68,50 @@
     const mark = level === 255 ? "≥ " : level === 1 && low !== 0 ? "≤ " : "";
     return mark + format(low + (level - 1) / 254 * (high - low), map.dataset.unit);
   };
-  const point = (map, row, column) => {
-    const rows = Number(map.dataset.rows), columns = Number(map.dataset.columns);
-    row = Math.min(Math.max(row, 0), rows - 1);
-    column = Math.min(Math.max(column, 0), columns - 1);
-    for (const other of all(`.pixels[data-grid="${map.dataset.grid}"]`)) {
-      const cross = other.querySelector(".cross");
-      Object.assign(cross.style, {
+  // The same place in all pictures of a grid: `down` and `across` are parts of the picture, 0 to 1.
+  const cell = (map, down, across) => [
+    Math.min(Math.max(Math.floor(down * Number(map.dataset.rows)), 0), Number(map.dataset.rows) - 1),
+    Math.min(Math.max(Math.floor(across * Number(map.dataset.columns)), 0), Number(map.dataset.columns) - 1),
+  ];
+  const says = (map, down, across) => read(map, ...cell(map, down, across));
+  const laidOver = (stage, down, across) => all("img:not([hidden])", stage).reverse().map(
+    (layer) => `${layer.dataset.above ? "above" : "below"}, ${layer.dataset.label}: ${says(layer, down, across)}`,
+  ).join(" · ");
+  const outputOf = (map) => map.closest("figure, .split > div").querySelector("output");
+  const onGrid = (map) => all("[data-grid]").filter((other) => other.dataset.grid === map.dataset.grid);
+  const point = (map, down, across) => {
+    for (const other of onGrid(map)) {
+      const [row, column] = cell(other, down, across);
+      const rows = Number(other.dataset.rows), columns = Number(other.dataset.columns);
+      Object.assign(other.querySelector(".cross").style, {
         display: "block", left: `${100 * column / columns}%`, top: `${100 * row / rows}%`,
         width: `${100 / columns}%`, height: `${100 / rows}%`,
       });
-      other.closest("figure").querySelector("output").textContent = read(other, row, column);
+      const words = other.matches(".stage") ? laidOver : says;
+      outputOf(other).textContent = words(other, down, across);
     }
-    map.dataset.at = `${row},${column}`;
+    map.dataset.at = cell(map, down, across).join();
   };
   const clear = (map) => {
-    for (const other of all(`.pixels[data-grid="${map.dataset.grid}"]`)) {
+    for (const other of onGrid(map)) {
       other.querySelector(".cross").style.display = "none";
-      other.closest("figure").querySelector("output").textContent = "";
+      outputOf(other).textContent = "";
     }
   };
   const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-  for (const map of all(".pixels[data-levels]")) {
+  for (const map of all("[data-grid]")) {
     map.addEventListener("pointermove", (event) => {
       const frame = map.getBoundingClientRect();
-      point(
-        map, Math.floor((event.clientY - frame.top) / frame.height * Number(map.dataset.rows)),
-        Math.floor((event.clientX - frame.left) / frame.width * Number(map.dataset.columns)),
-      );
+      point(map, (event.clientY - frame.top) / frame.height, (event.clientX - frame.left) / frame.width);
     });
     map.addEventListener("pointerleave", () => clear(map));
     map.addEventListener("blur", () => clear(map));
     map.addEventListener("keydown", (event) => {
       if (!(event.key in steps)) return;
       event.preventDefault();
-      const middle = `${map.dataset.rows >> 1},${map.dataset.columns >> 1}`;
-      const [row, column] = (map.dataset.at || middle).split(",").map(Number);
-      point(map, row + steps[event.key][0], column + steps[event.key][1]);
+      const [row, column] = map.dataset.at ? map.dataset.at.split(",").map(Number) : cell(map, 0.5, 0.5);
+      const [down, across] = steps[event.key];
+      point(map, (row + down + 0.5) / map.dataset.rows, (column + across + 0.5) / map.dataset.columns);
     });
   }
 })();
