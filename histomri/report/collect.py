@@ -42,12 +42,16 @@ class Sample:
         MRI maps of no model (ADC, K), as pictures.
     voxels : DataFrame or None
         The voxel table.
+    residuals : DataFrame or None
+        What the fits leave unexplained, by model, strategy and measurement.
     section_view, mri_view : View or None
         How the pictures lie.
     sidecars : dict
         Settings of the histology and the MRI maps.
     missing : list of str
         What could not be shown, and why.
+    by_means : bool
+        Whether nothing was registered, and only means are compared.
     """
 
     record: dict[str, Any]
@@ -56,11 +60,13 @@ class Sample:
     fits: dict[Key, dict[str, FloatArray]] = field(default_factory=dict)
     common: dict[str, FloatArray] = field(default_factory=dict)
     voxels: pd.DataFrame | None = None
+    residuals: pd.DataFrame | None = None
     section_view: View | None = None
     mri_view: View | None = None
     mri_slice: int | None = None
     sidecars: dict[str, dict[str, Any]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    by_means: bool = False
 
     @property
     def id(self) -> str:
@@ -90,6 +96,15 @@ class Run:
     samples: list[Sample]
     missing: list[str] = field(default_factory=list)
     scoring: dict[str, Any] = field(default_factory=dict)  # settings of the ranking
+    scanners: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # the ranking of each, if several
+
+    @property
+    def measures(self) -> list[str]:
+        """Names of the measurements that the study file gives by hand."""
+        parameters = self.study.get("parameters")
+        samples = parameters.get("samples") if isinstance(parameters, dict) else None
+        given = [sample.get("measures") for sample in samples or [] if isinstance(sample, dict)]
+        return list(dict.fromkeys(str(name) for each in given if isinstance(each, dict) for name in each))
 
 
 def collect(folder: Path) -> Run:
@@ -112,7 +127,8 @@ def collect(folder: Path) -> Run:
     scores: dict[str, Any] = _try(lambda: _scores(folder / "scores.json"), {}, missing, "No ranking of models")
     pairs = _try(lambda: PairedTable.load(folder / "pairs.csv").data, None, missing, "No table of samples")
     samples = [_sample(folder, entry) for entry in study["samples"]]
-    return Run(folder, study, scores.get("models", []), pairs, samples, missing, scores.get("Parameters", {}))
+    models, scanners = scores.get("models", []), scores.get("scanners") or {}
+    return Run(folder, study, models, pairs, samples, missing, scores.get("Parameters", {}), scanners)
 
 
 def _scores(path: Path) -> dict[str, Any]:
@@ -152,8 +168,11 @@ def _sample(folder: Path, record: dict[str, Any]) -> Sample:
     if mri:
         _try(lambda: _place(sample, home, histology, *mri), None, sample.missing, "No maps on the MRI grid")
         sample.sidecars["fit"] = _settings(home / "mri", "dwimap")
+        tables = [pd.read_csv(path) for path in sorted((home / "mri").rglob("*_residuals.csv"))]
+        sample.residuals = pd.concat(tables, ignore_index=True) if tables else None
     if mri and not sample.failed and not sample.on_mri and not (home / "xfm").exists():
         sample.missing = ["The section was not registered: there are no maps on the MRI grid and no pairs of voxels."]
+        sample.by_means = True
     elif not sample.failed or (home / "pairs_voxel.csv").exists():
         table = _try(
             lambda: PairedTable.load(home / "pairs_voxel.csv").data, None, sample.missing, "No pairs of voxels"

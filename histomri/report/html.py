@@ -79,6 +79,7 @@ def render(run: Run) -> str:
             trust=words.trust(run),
             expansion=words.EXPANSION,
             ranking=words.ranking_rows(run.ranking),
+            scanners=[(name, words.ranking_rows(rows)) for name, rows in run.scanners.items()],
             ranking_figure=ranking_figure(run.ranking) if run.ranking else None,
             best=fit_label(key) if (key := words.best_fit(run)) else None,
             study_plots=study_plots,
@@ -160,7 +161,7 @@ def _warnings(run: Run) -> list[dict[str, str]]:
     told = []
     for sample in run.samples:
         # What a failed sample lacks follows from its failure, and is told in its own section.
-        missing = [] if sample.failed else sample.missing
+        missing = [] if sample.failed or sample.by_means else sample.missing
         told += [(sample.id, text) for text in [*map(str, sample.record.get("warnings") or []), *missing]]
     return found + words.merge_warnings(told)
 

@@ -132,14 +132,16 @@ def _trust_registration(samples: list[Sample]) -> str:
         return "No sample was finished."
     if set(verdicts) == {"none"}:
         return "Histology and MRI were not registered; only means of whole samples are compared."
+    alone = verdicts.pop("none", 0)
+    rest = f" Of the other {alone} samples only means are compared." if alone else ""
     if set(verdicts) == {"good"}:
-        return "Every registration is judged good."
+        return f"Every registration is judged good.{rest}"
     parts = []
-    for verdict, wording in (("check", "should be checked by eye"), ("failed", "failed"), ("none", "had none")):
-        names = [sample.id for sample in samples if str(sample.registration.get("verdict", "none")) == verdict]
+    for verdict, wording in (("check", "should be checked by eye"), ("failed", "failed")):
+        names = [sample.id for sample in samples if sample.registration.get("verdict") == verdict]
         if names:
             parts.append(f"{', '.join(names)} {wording}")
-    return f"Registration: {verdicts.get('good', 0)} of {len(samples)} good; {'; '.join(parts)}."
+    return f"Registration: {verdicts.get('good', 0)} of {sum(verdicts.values())} good; {'; '.join(parts)}.{rest}"
 
 
 def _trust_number(run: Run, samples: list[Sample]) -> str:

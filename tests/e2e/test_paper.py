@@ -56,7 +56,7 @@ def test_scores_are_split_by_scanner(study):
     assert split.groupby("scanner")["n"].first().to_dict() == {"9.4T": 3, "3T": 5, "1.5T": 1}
     page = (study / "report.html").read_text(encoding="utf-8")
     for name in ("9.4T", "3T"):
-        assert f"<h3>{name}" in page
+        assert f"<h3>{name}</h3>" in page
 
 
 def test_volumes_are_predicted_from_the_tumours(study):
