@@ -83,6 +83,7 @@ def render(run: Run) -> str:
             ranking_figure=ranking_figure(run.ranking) if run.ranking else None,
             best=fit_label(key) if (key := words.best_fit(run)) else None,
             study_plots=study_plots,
+            within=words.within_samples(run),
             samples=samples,
             methods=methods.methods_text(run),
             citation=methods.CITATION,
@@ -192,7 +193,7 @@ def _sample(
             if rows[[x, y]].notna().all(axis=1).any():
                 key = f"voxel-{place}-{name}"
                 figures[key] = scatter.voxel_scatter(rows, x, y, label, unit)
-                text = words.correlation_text(rows[x], rows[y])["line"]
+                text = f"{words.voxel_text(rows, x, y)['line']}."
                 drawn = (
                     f" {scatter.MOST_POINTS} of {len(rows)} voxels drawn." if len(rows) > scatter.MOST_POINTS else ""
                 )
