@@ -17,6 +17,7 @@ from histomri.pairing.folders import Fits, read_histology, read_mri
 from histomri.pairing.grids import find_slice, onto_slice, require_same_grid, slice_of
 from histomri.registration import Transform
 from histomri.report.orientation import View
+from histomri.report.sizes import PatchSizes, count_sizes, patches_of_section, patches_under
 
 SHOWN = ("vCS", "F", "CD")
 _RIM = 2  # empty voxels kept around the tissue
@@ -48,6 +49,8 @@ class Sample:
         How the pictures lie.
     sidecars : dict
         Settings of the histology and the MRI maps.
+    sizes : PatchSizes or None
+        Histograms of cell diameters by patch.
     missing : list of str
         What could not be shown, and why.
     by_means : bool
@@ -65,6 +68,7 @@ class Sample:
     mri_view: View | None = None
     mri_slice: int | None = None
     sidecars: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sizes: PatchSizes | None = None
     missing: list[str] = field(default_factory=list)
     by_means: bool = False
 
@@ -163,8 +167,16 @@ def _sample(folder: Path, record: dict[str, Any]) -> Sample:
         sample.section_view = View.of(first)
         section = {name: sample.section_view.show(histology[name].data) for name in SHOWN if name in histology}
         sample.section = _with_cells(section)
-        _crop([sample.section])
         sample.sidecars["histology"] = _settings(home / "histo", "histomap")
+        settings = sample.sidecars["histology"]
+        cells = home / "cells.parquet"
+        sample.sizes = _try(
+            lambda: count_sizes(cells, first, settings), None, sample.missing, "No histograms of cell size"
+        )
+        numbered = {"section": sample.section_view.show(patches_of_section(first))}
+        _crop([sample.section, numbered])
+        if sample.sizes is not None:
+            sample.sizes.patches |= numbered
     if mri:
         _try(lambda: _place(sample, home, histology, *mri), None, sample.missing, "No maps on the MRI grid")
         sample.sidecars["fit"] = _settings(home / "mri", "dwimap")
@@ -202,7 +214,12 @@ def _place(
         shown = {name: histology[name] for name in SHOWN if name in histology}
         laid = {name: view.show(onto_slice(image, like, transform)[0]) for name, image in shown.items()}
         sample.on_mri = _with_cells(laid)
-    _crop([sample.on_mri, *sample.fits.values(), sample.common])
+    numbered = {}
+    if sample.sizes is not None and histology and problem is None:
+        numbered = {"mri": view.show(patches_under(like, next(iter(histology.values())), transform))}
+    _crop([sample.on_mri, *sample.fits.values(), sample.common, numbered])
+    if sample.sizes is not None:
+        sample.sizes.patches |= numbered
     if problem is not None:
         raise problem
 

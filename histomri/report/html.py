@@ -214,6 +214,7 @@ def _sample(
         "cards": map_cards(sample, scales, best),
         "edges": sample.mri_view.edges if sample.mri_view else None,
         "overlay": sample_overlay(sample, scales, best),
+        "sizes": sample.sizes.embed() if sample.sizes is not None and sample.sizes.counts.any() else None,
         "plots": plots,
         "voxel_rows": words.voxel_rows(sample),
         "messages": {str(stage): list(map(str, texts)) for stage, texts in (record.get("messages") or {}).items()},
