@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .common import OutDir, Quiet
+from .report import Figures
 
 if TYPE_CHECKING:
+    from histomri.report import FigureFormat
     from histomri.study import Study, StudyOutcome
 
 
@@ -25,6 +27,7 @@ def run(
         bool, typer.Option("--dry-run", help="Check the study, say what would be run, and stop.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Repeat stages that are finished.")] = False,
+    figures: Figures = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a study: cells, patch maps, fits, registration, pairs, scores, report.
@@ -40,7 +43,16 @@ def run(
     if dry_run:
         _plan(study, out, participant_label)
         return
-    outcome = run_with_bars(study, out, jobs=jobs, dask=dask, participants=participant_label, force=force, quiet=quiet)
+    outcome = run_with_bars(
+        study,
+        out,
+        jobs=jobs,
+        dask=dask,
+        participants=participant_label,
+        force=force,
+        figures=None if figures is None else figures.value,
+        quiet=quiet,
+    )
     finish(outcome, quiet)
 
 
@@ -52,6 +64,7 @@ def run_with_bars(
     dask: str | None = None,
     participants: list[str] | None = None,
     force: bool = False,
+    figures: "FigureFormat | None" = None,
     quiet: bool = False,
 ) -> "StudyOutcome":
     """Run a study with a progress bar per stage."""
@@ -59,7 +72,16 @@ def run_with_bars(
 
     labels = [sample.id for sample in select_samples(study, participants)]
     with _stage_bars(labels, quiet) as progress:
-        return run_study(study, out, jobs=jobs, dask=dask, participants=participants, force=force, progress=progress)
+        return run_study(
+            study,
+            out,
+            jobs=jobs,
+            dask=dask,
+            participants=participants,
+            force=force,
+            figures=figures,
+            progress=progress,
+        )
 
 
 def finish(outcome: "StudyOutcome", quiet: bool) -> None:

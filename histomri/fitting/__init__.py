@@ -24,7 +24,7 @@ from histomri.fitting.t2ivim import (
     fit_t2ivim,
     predict_t2ivim,
 )
-from histomri.fitting.voxelwise import fit
+from histomri.fitting.voxelwise import choose_noise, fit
 
 __all__ = [
     "MODELS",
@@ -40,6 +40,7 @@ __all__ = [
     "Model",
     "Residuals",
     "bootstrap",
+    "choose_noise",
     "choose_threshold",
     "crlb",
     "fit",

@@ -8,11 +8,10 @@ from numpy.typing import ArrayLike
 
 from histomri.arrays import FloatArray
 from histomri.errors import InputError
-from histomri.fitting.models import PARAMETERS, get_model
+from histomri.fitting.dictionary import Dictionary, fit_dictionary
 from histomri.fitting.normalise import Normalisation
-from histomri.fitting.residuals import residuals
+from histomri.fitting.residuals import fitted_signals, residuals
 from histomri.fitting.results import FitResult
-from histomri.fitting.signals import predict
 from histomri.fitting.voxelwise import fit
 from histomri.mri import Acquisition
 
@@ -31,6 +30,7 @@ def bootstrap(
     s0: ArrayLike | None = None,
     fv: ArrayLike | None = None,
     t2t: ArrayLike | None = None,
+    dictionary: Dictionary | None = None,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> dict[str, FloatArray]:
@@ -40,8 +40,8 @@ def bootstrap(
     ----------
     result : FitResult
         Of `fit`.
-    signals, acquisition, sigma, s0, fv, t2t
-        Those given to `fit`.
+    signals, acquisition, sigma, s0, fv, t2t, dictionary
+        Those given to `fit` or `fit_dictionary`.
     count : int
         Repeats; intervals need at least about 100.
     kind : {"parametric", "residual"}
@@ -72,7 +72,7 @@ def bootstrap(
         raise InputError("the parametric bootstrap needs the noise level", way_out="give sigma, or kind 'residual'")
     raw = np.asarray(signals)
     voxels = np.flatnonzero(result.maps["exit"] > 0)
-    names = [*get_model(result.model).parameters, "F", "CD"]
+    names = [*result.parameters["bounds"], *(name for name in ("F", "CD") if name in result.maps)]
     out = {f"{name}_{what}": np.full(raw.shape[0], np.nan) for name in names for what in ("bootse", "low", "high")}
     given = {"sigma": sigma, "s0": s0, "fv": fv, "t2t": t2t}
     step = max(1, _CHUNK_VALUES // (count * len(names)))
@@ -82,7 +82,9 @@ def bootstrap(
         one = FitResult(result.model, {name: values[part] for name, values in result.maps.items()}, result.parameters)
         share = part.size / voxels.size
         report = None if progress is None else _scaled(progress, start / voxels.size, share)
-        draws = _repeat(one, raw[part].astype(float), acquisition, count, kind, chosen, [seed, start], names, report)
+        draws = _repeat(
+            one, names, raw[part].astype(float), acquisition, count, kind, chosen, dictionary, [seed, start], report
+        )
         for k, name in enumerate(names):
             out[f"{name}_bootse"][part] = draws[k].std(axis=0, ddof=1)
             out[f"{name}_low"][part], out[f"{name}_high"][part] = np.quantile(draws[k], _INTERVAL, axis=0)
@@ -90,19 +92,19 @@ def bootstrap(
 
 
 def _repeat(
-    result: FitResult, raw: FloatArray, acquisition: Acquisition, count: int, kind: str, given: dict[str, Any],
-    seed: list[int], names: list[str], progress: Callable[[float], None] | None,
+    result: FitResult, names: list[str], raw: FloatArray, acquisition: Acquisition, count: int, kind: str,
+    given: dict[str, Any], dictionary: Dictionary | None, seed: list[int], progress: Callable[[float], None] | None,
 ) -> FloatArray:  # fmt: skip
     """Return the estimates of all repeats, (names, count, V)."""
-    settings = result.parameters
-    used = np.asarray((acquisition.b_smm2 > settings["bmin_smm2"]) & ~acquisition.is_b0)
+    used = np.asarray((acquisition.b_smm2 > result.parameters["bmin_smm2"]) & ~acquisition.is_b0)
     how = Normalisation.choose(acquisition, used, raw.shape[0], given["s0"], given["fv"], given["t2t"])
     divisor = how.divisors(raw, slice(None))
-    parameters = {name: result.maps[name] for name in PARAMETERS if name in result.maps}
-    clean = predict(result.model, parameters, acquisition.select(used)) * divisor
+    clean = fitted_signals(result, acquisition.select(used), used, dictionary) * divisor
+    left, inflated = None, 1.0
+    if kind == "residual":
+        left = residuals(result, raw, acquisition, dictionary=dictionary, **given).values * divisor
+        inflated = np.sqrt(left.shape[1] / max(left.shape[1] - len(result.parameters["bounds"]), 1))
     rng = np.random.default_rng(seed)
-    left = residuals(result, raw, acquisition, **given).values * divisor if kind == "residual" else None
-    limits = {name: (pair[0], pair[1]) for name, pair in settings["bounds"].items()}
     draws = np.empty((len(names), count, raw.shape[0]), dtype=np.float32)
     for n in range(count):
         again = raw.copy()
@@ -111,18 +113,28 @@ def _repeat(
             noise = level * rng.standard_normal((2, *clean.shape))
             again[:, used] = np.hypot(clean + noise[0], noise[1])
         else:
-            expected = raw[:, used] - left
             pick = rng.integers(0, left.shape[1], size=left.shape)
-            free = max(left.shape[1] - len(limits), 1)
-            again[:, used] = expected + np.sqrt(left.shape[1] / free) * np.take_along_axis(left, pick, axis=1)
-        fitted = fit(
-            again, acquisition, result.model, noise=settings["noise"], bmin_smm2=settings["bmin_smm2"],
-            preset=settings["preset"], bounds=limits, **given,
-        )  # fmt: skip
-        draws[:, n] = [fitted.maps[name] for name in names]
+            again[:, used] += inflated * np.take_along_axis(left, pick, axis=1) - left
+        maps = _refit(result, again, acquisition, given, dictionary).maps
+        draws[:, n] = [maps[name] for name in names]
         if progress is not None:
             progress((n + 1) / count)
     return draws
+
+
+def _refit(
+    result: FitResult, raw: FloatArray, acquisition: Acquisition, given: dict[str, Any], dictionary: Dictionary | None
+) -> FitResult:
+    settings = result.parameters
+    same: dict[str, Any] = {
+        "noise": settings["noise"],
+        "bmin_smm2": settings["bmin_smm2"],
+        "preset": settings["preset"],
+    }
+    if dictionary is not None:
+        return fit_dictionary(raw, acquisition, dictionary, **same, **given)
+    limits = {name: (pair[0], pair[1]) for name, pair in settings["bounds"].items()}
+    return fit(raw, acquisition, result.model, bounds=limits, **same, **given)
 
 
 def _take(value: ArrayLike | None, part: Any, voxels: int) -> FloatArray | None:

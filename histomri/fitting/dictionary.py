@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,16 @@ from histomri.files import require_file
 from histomri.fitting.batched import descend, standard_errors
 from histomri.fitting.models import choose_threshold
 from histomri.fitting.normalise import Normalisation
-from histomri.fitting.results import AT_BOUND, BACKGROUND, FAILED, FITTED, FitResult, bound_warnings
-from histomri.fitting.voxelwise import check_signals, fittable, log_likelihood, noise_level, noise_model
+from histomri.fitting.results import AT_BOUND, FITTED, FitResult, Vascular, bound_warnings, criteria, derived
+from histomri.fitting.voxelwise import (
+    Noise,
+    Voxels,
+    check_signals,
+    choose_noise,
+    log_likelihood,
+    noise_level,
+    normalised,
+)
 from histomri.mri import Acquisition
 
 _CHUNK = 4096
@@ -147,7 +155,8 @@ def fit_dictionary(
     s0: ArrayLike | None = None,
     fv: ArrayLike | None = None,
     t2t: ArrayLike | None = None,
-    noise: Literal["offset-gaussian", "rician", "none"] | None = None,
+    fv_se: ArrayLike | None = None,
+    noise: Noise | None = None,
     preset: str = "mouse-exvivo",
     name: str = "dictionary",
     progress: Callable[[float], None] | None = None,
@@ -162,7 +171,7 @@ def fit_dictionary(
         Protocol of the M volumes, the same as the dictionary's.
     dictionary : Dictionary
         The examples.
-    sigma, bmin_smm2, strategy, s0, fv, t2t, noise, preset, progress
+    sigma, bmin_smm2, strategy, s0, fv, t2t, fv_se, noise, preset, progress
         As in `fit`; of the preset only the b thresholds are used.
     name : str
         What the model is called.
@@ -179,7 +188,7 @@ def fit_dictionary(
         If what is given does not fit together.
     """
     values = np.asarray(signals)
-    noise = noise_model(noise, sigma)
+    noise = choose_noise(noise, sigma)
     check_signals(values, acquisition)
     if dictionary.signals.shape[1] != len(acquisition):
         raise InputError(f"the dictionary has {dictionary.signals.shape[1]} volumes, the protocol {len(acquisition)}")
@@ -189,11 +198,13 @@ def fit_dictionary(
         raise InputError(f"only {used.sum()} measurements have b > {threshold:g} s/mm²", way_out="lower the threshold")
     how = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t)
     levels = noise_level(sigma, values.shape[0])
+    vascular = how.vascular(fv_se)
     part_of = dictionary.select(used)
     parts = []
     for start in range(0, max(values.shape[0], 1), _CHUNK):
         part = slice(start, min(start + _CHUNK, values.shape[0]))
-        parts.append(_fit_part(values[part].astype(float), levels[part], part, how, part_of, noise))
+        blood = Vascular(vascular.fraction[part], vascular.error[part])
+        parts.append(_fit_part(values[part].astype(float), levels[part], part, how, blood, part_of, noise))
         if progress is not None:
             progress(part.stop / max(values.shape[0], 1))
     maps = {key: np.concatenate([each[key] for each in parts]) for key in parts[0]}
@@ -207,47 +218,43 @@ def fit_dictionary(
 
 
 def _fit_part(
-    raw: FloatArray, sigma: FloatArray, part: slice, how: Normalisation, dictionary: Dictionary, noise: str
-) -> dict[str, FloatArray]:
-    divisor = how.divisors(raw, part)
-    involved = raw[:, how.involved()]
-    background = np.all(involved == 0, axis=1)
-    good = fittable(involved, divisor, sigma, noise) & ~background
-    y = raw[good][:, how.used] / divisor[good]
-    levels = sigma[good, None] / divisor[good] if noise != "none" else np.ones_like(y)
-    count = len(dictionary.names)
-    table = np.full((raw.shape[0], 2 * count + 3), np.nan)
-    table[:, -1] = np.where(background, BACKGROUND, FAILED)
-    if good.any():
-        table[good] = _fit_voxels(y, levels, dictionary, noise)
-    fv = np.zeros(raw.shape[0]) if how.fv is None else how.fv[part]
-    maps = {name: table[:, i] for i, name in enumerate(dictionary.names)}
-    maps |= {f"{name}_se": table[:, count + i] for i, name in enumerate(dictionary.names)}
-    if "fI" in maps:
-        maps["F"], maps["F_se"] = (1 - fv) * maps["fI"], (1 - fv) * maps["fI_se"]
-        if "vCS" in maps:
-            maps["CD"] = 1e9 * maps["F"] / maps["vCS"] ** 3
-    maps["cost"], likelihood = table[:, -3], table[:, -2]
-    maps["logL"], n = likelihood, int(how.used.sum())
-    maps["BIC"], maps["AIC"] = count * np.log(n) - 2 * likelihood, 2 * count - 2 * likelihood
-    return maps | {"exit": table[:, -1]}
+    raw: FloatArray, sigma: FloatArray, part: slice, how: Normalisation, blood: Vascular, dictionary: Dictionary,
+    noise: str,
+) -> dict[str, FloatArray]:  # fmt: skip
+    voxels = normalised(raw, sigma, part, how, noise)
+    names, count = dictionary.names, len(dictionary.names)
+    values, errors = np.full((2, raw.shape[0], count), np.nan)
+    covariance = np.full((raw.shape[0], count, count), np.nan)
+    cost, likelihood, codes = np.full(raw.shape[0], np.nan), np.full(raw.shape[0], np.nan), voxels.codes.copy()
+    if voxels.good.any():
+        good = voxels.good
+        values[good], errors[good], covariance[good], cost[good], codes[good] = _fit_voxels(voxels, dictionary, noise)
+        likelihood[good] = log_likelihood(cost[good], voxels.y, voxels.sigma, noise)
+    maps = {name: values[:, i] for i, name in enumerate(names)}
+    maps |= {f"{name}_se": errors[:, i] for i, name in enumerate(names)}
+    if "fI" in names:
+        f = names.index("fI")
+        inside: tuple[FloatArray, ...] = ()
+        if "vCS" in names:
+            size = names.index("vCS")
+            inside = (values[:, size], errors[:, size], covariance[:, f, size])
+        maps |= derived(values[:, f], errors[:, f], blood, *inside)
+    return maps | criteria(cost, likelihood, count, int(how.used.sum()), "schwarz") | {"exit": codes}
 
 
-def _fit_voxels(y: FloatArray, sigma: FloatArray, dictionary: Dictionary, noise: str) -> FloatArray:
-    """Return values, standard errors, cost, log-likelihood and exit code, (V, 2P + 3)."""
-    count = len(dictionary.names)
-    places = dictionary.scaled(dictionary.parameters)
-    best, cost = np.zeros((y.shape[0], count)), np.full(y.shape[0], np.inf)
-    for start in _starts(y, sigma, dictionary, places, noise):
-        theta, reached = descend(dictionary._forward, y, sigma, noise, start)
+def _fit_voxels(voxels: Voxels, dictionary: Dictionary, noise: str) -> tuple[FloatArray, ...]:
+    """Return values and standard errors (V, P), covariances (V, P, P), objective and exit code (V,)."""
+    y, sigma, forward = voxels.y, voxels.sigma, dictionary._forward
+    best, cost = np.zeros((y.shape[0], len(dictionary.names))), np.full(y.shape[0], np.inf)
+    for start in _starts(y, sigma, dictionary, dictionary.scaled(dictionary.parameters), noise):
+        theta, reached = descend(forward, y, sigma, noise, start)
         better = reached < cost
         best[better], cost[better] = theta[better], reached[better]
-    errors, _, at_bound = standard_errors(dictionary._forward, best, y, sigma, noise)
-    low, high = dictionary.parameters.min(axis=0), dictionary.parameters.max(axis=0)
-    code = np.where(at_bound.any(axis=1), AT_BOUND, FITTED)
-    likelihood = log_likelihood(cost, y, sigma, noise)
-    columns = (low + best * (high - low), errors * (high - low), cost, likelihood, code)
-    return np.column_stack(columns)
+    errors, covariance, at_bound = standard_errors(forward, best, y, sigma, noise)
+    low, high = np.array(list(dictionary.bounds.values())).T
+    width = high - low
+    codes = np.where(at_bound.any(axis=1), AT_BOUND, FITTED).astype(float)
+    return low + best * width, errors * width, covariance * np.outer(width, width), cost, codes
 
 
 def _starts(

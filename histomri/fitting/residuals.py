@@ -7,12 +7,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import i0e, i1e
 
-from histomri.arrays import FloatArray
+from histomri.arrays import BoolArray, FloatArray
 from histomri.errors import InputError
-from histomri.fitting.models import PARAMETERS
+from histomri.fitting.dictionary import Dictionary
 from histomri.fitting.normalise import Normalisation
 from histomri.fitting.results import FitResult
-from histomri.fitting.signals import predict
 from histomri.mri import Acquisition
 
 
@@ -77,6 +76,7 @@ def residuals(
     s0: ArrayLike | None = None,
     fv: ArrayLike | None = None,
     t2t: ArrayLike | None = None,
+    dictionary: Dictionary | None = None,
 ) -> Residuals:
     """Compare a fit with the signals it was made from.
 
@@ -86,6 +86,8 @@ def residuals(
         Of `fit`.
     signals, acquisition, sigma, s0, fv, t2t
         Those given to `fit`.
+    dictionary : Dictionary, optional
+        The one fitted, where the result is that of `fit_dictionary`.
 
     Returns
     -------
@@ -110,8 +112,7 @@ def residuals(
     good = result.maps["exit"] > 0
     values = np.full((raw.shape[0], int(used.sum())), np.nan)
     divisor = how.divisors(raw, slice(None))[good]
-    parameters = {name: result.maps[name][good] for name in PARAMETERS if name in result.maps}
-    expected = predict(result.model, parameters, chosen)
+    expected = fitted_signals(result, chosen, used, dictionary)[good]
     levels = None
     if sigma is not None:
         levels = np.full_like(values, np.nan)
@@ -119,6 +120,20 @@ def residuals(
         expected = mean_signal(expected, levels[good], noise)
     values[good] = raw[good][:, used] / divisor - expected
     return Residuals(values, levels, chosen)
+
+
+def fitted_signals(
+    result: FitResult, chosen: Acquisition, used: BoolArray, dictionary: Dictionary | None
+) -> FloatArray:
+    """Return the noise-free normalised signals of the measurements fitted, (V, N); NaN where nothing was fitted."""
+    if dictionary is None:
+        return result.predict(chosen)
+    good = result.maps["exit"] > 0
+    signals = np.full((good.size, int(used.sum())), np.nan)
+    if good.any():
+        values = np.stack([result.maps[name][good] for name in dictionary.names], axis=1)
+        signals[good] = dictionary.select(used).predict(values)
+    return signals
 
 
 def mean_signal(signal: FloatArray, sigma: FloatArray, noise: str) -> FloatArray:

@@ -79,9 +79,11 @@ def render(run: Run) -> str:
             trust=words.trust(run),
             expansion=words.EXPANSION,
             ranking=words.ranking_rows(run.ranking),
+            scanners=[(name, words.ranking_rows(rows)) for name, rows in run.scanners.items()],
             ranking_figure=ranking_figure(run.ranking) if run.ranking else None,
             best=fit_label(key) if (key := words.best_fit(run)) else None,
             study_plots=study_plots,
+            within=words.within_samples(run),
             samples=samples,
             methods=methods.methods_text(run),
             citation=methods.CITATION,
@@ -160,7 +162,7 @@ def _warnings(run: Run) -> list[dict[str, str]]:
     told = []
     for sample in run.samples:
         # What a failed sample lacks follows from its failure, and is told in its own section.
-        missing = [] if sample.failed else sample.missing
+        missing = [] if sample.failed or sample.by_means else sample.missing
         told += [(sample.id, text) for text in [*map(str, sample.record.get("warnings") or []), *missing]]
     return found + words.merge_warnings(told)
 
@@ -191,7 +193,7 @@ def _sample(
             if rows[[x, y]].notna().all(axis=1).any():
                 key = f"voxel-{place}-{name}"
                 figures[key] = scatter.voxel_scatter(rows, x, y, label, unit)
-                text = words.correlation_text(rows[x], rows[y])["line"]
+                text = f"{words.voxel_text(rows, x, y)['line']}."
                 drawn = (
                     f" {scatter.MOST_POINTS} of {len(rows)} voxels drawn." if len(rows) > scatter.MOST_POINTS else ""
                 )
@@ -212,6 +214,7 @@ def _sample(
         "cards": map_cards(sample, scales, best),
         "edges": sample.mri_view.edges if sample.mri_view else None,
         "overlay": sample_overlay(sample, scales, best),
+        "sizes": sample.sizes.embed() if sample.sizes is not None and sample.sizes.counts.any() else None,
         "plots": plots,
         "voxel_rows": words.voxel_rows(sample),
         "messages": {str(stage): list(map(str, texts)) for stage, texts in (record.get("messages") or {}).items()},

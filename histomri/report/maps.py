@@ -52,7 +52,8 @@ def choose_scales(run: Run) -> dict[str, Quantity]:
             "CD",
             "Cell density CD",
             fit_scale(histology("CD"), "cividis", "cells/mm²", "Cell density CD, histology", floor=0.0),
-            fit_scale(mri("CD"), "cividis", "cells/mm³", "Cell density CD, MRI", floor=0.0),
+            # The few voxels with tiny cells have densities far beyond all others, and would leave these in the dark.
+            fit_scale(mri("CD"), "cividis", "cells/mm³", "Cell density CD, MRI", floor=0.0, top=85.0),
         ),
     }
 

@@ -16,6 +16,7 @@ from histomri.study.scheduler import run_tasks
 
 if TYPE_CHECKING:
     from histomri.pairing import PairedTable
+    from histomri.report import FigureFormat
 
 GROUP_STAGES = ("score", "report")
 # Called with sample id, stage, and the fraction of the stage that is done for that sample.
@@ -44,6 +45,7 @@ def run_study(
     dask: str | None = None,
     participants: Sequence[str] | None = None,
     force: bool = False,
+    figures: "FigureFormat | None" = None,
     progress: Progress | None = None,
 ) -> StudyOutcome:
     """Run a study and write its results below `out`.
@@ -61,6 +63,8 @@ def run_study(
         Ids of the samples to run now; the tables and the report take in all that have been run so far.
     force : bool
         Whether to repeat stages that are finished.
+    figures : {"svg", "pdf", "png"}, optional
+        Format of figures to write beside the report.
     progress : callable, optional
         Called with (sample id, stage, fraction done); per sample only, when several processes work.
 
@@ -90,7 +94,7 @@ def run_study(
     inform("", "report", 0.0)
     from histomri.study.stages.report import run_report
 
-    report = run_report(out).outputs[0]
+    report = run_report(out, figures=figures).outputs[0]
     inform("", "report", 1.0)
     return StudyOutcome(tuple(outcomes), report, tuple(warnings))
 

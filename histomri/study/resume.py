@@ -115,9 +115,11 @@ class Ledger:
         return value
 
     def _input(self, path: Path) -> str:
-        known = self._stamps.get(str(path))
+        # Relative, so that no folder of this machine is named in results that are passed on.
+        name = Path(os.path.relpath(path, self.folder)).as_posix()
+        known = self._stamps.get(name)
         if known is None or not _unchanged(path, known):
-            self._stamps[str(path)] = known = self._stamp(path)
+            self._stamps[name] = known = self._stamp(path)
         return known[2]
 
     def _is_intact(self, path: Path, stamp: Stamp) -> bool:

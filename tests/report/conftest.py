@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from histomri.files import write_json
@@ -117,7 +118,13 @@ def make_sample(home: Path, sub: str, kind: int, rng, n=(40, 50), group=None) ->
     matrix = np.eye(4)
     matrix[:2, :2] = scale * turn
     matrix[:3, 3] = centre[:3] - matrix[:3, :3] @ middle[:3]
-    settings = {"preset": "mouse-exvivo", "section": "sphere-mean", "shrinkage": 0.129, "patch_um": [386.0, 386.0]}
+    settings = {
+        "SizeFactor": 1.46,
+        "preset": "mouse-exvivo",
+        "section": "sphere-mean",
+        "shrinkage": 0.129,
+        "patch_um": [386.0, 386.0],
+    }
     histology = {
         "vCS": size + rng.normal(size=size.shape),
         "F": fraction,
@@ -131,6 +138,14 @@ def make_sample(home: Path, sub: str, kind: int, rng, n=(40, 50), group=None) ->
             affine,
             parameters=settings,
         )
+    # A few cells in every patch that has tissue, larger ones to the right.
+    row, column = (np.repeat(index, 8) for index in np.nonzero(inside))
+    x, y = (
+        1000 * (step * (index + rng.uniform(-0.45, 0.45, index.size)) + offset)
+        for index, offset in ((column, 3.0), (row, 2.0))
+    )
+    cells = {"x_um": x, "y_um": y, "diameter_um": 8 + 0.2 * column + rng.uniform(0, 1, column.size)}
+    pd.DataFrame(cells).to_parquet(home / "cells.parquet")
     files = Transform(matrix).save(home / "xfm" / f"sub-{sub}_from-histo_to-dwi_mode-image_xfm.json")
     run_pair(home / "histo", home / "mri", home / "pairs_voxel.csv", xfm=files[0], sample=sub, group=group)
 

@@ -2,6 +2,7 @@
 
 import re
 
+import pandas as pd
 import pytest
 
 EXERCISE = r"""
@@ -34,6 +35,15 @@ EXERCISE = r"""
   found.values = maps.map((m) => m.closest("figure").querySelector("output").textContent);
   maps[0].dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
   found.at = maps[0].dataset.at;
+  const card = section.querySelector(".sizes"), what = () => card.querySelector(".what").textContent;
+  found.sizes = [what()];
+  maps[0].dispatchEvent(new MouseEvent("click", { clientX, clientY }));
+  found.sizes.push(what());
+  found.marks = [...card.querySelectorAll("text.label")].map((each) => each.textContent);
+  maps[0].dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
+  found.sizes.push(what());
+  maps[0].dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" }));
+  found.sizes.push(what());
   found.overlay = section.querySelector(".overlay output").textContent;
   found.scatters = window.Bokeh.documents.flatMap((d) => d.roots()).length;
   found.canvases = document.querySelectorAll(".plots figure > div").length;
@@ -103,3 +113,11 @@ def test_the_hover_shows_the_values_of_a_sample(browsed):
     sample, x, y = found["hovered"]
     assert sample in found["hover"]
     assert f"{x:.3f}" in found["hover"] and f"{y:.3f}" in found["hover"], found["hover"]
+
+
+def test_a_click_or_the_keyboard_shows_the_cells_of_a_patch(browsed, finished_run):
+    found, _ = browsed
+    total = len(pd.read_parquet(finished_run / "sub-control" / "cells.parquet"))
+    everything = f"All patches. {total} cells."
+    assert found["sizes"] == [everything, "The patch under this voxel. 8 cells.", everything, found["sizes"][1]]
+    assert [re.sub(r"[\d.]+$", "#", text) for text in found["marks"]] == ["vCS histology #", "vCS MRI #"]
