@@ -248,18 +248,13 @@ def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) 
     options = sample.fit
     mri_preset = options.preset or STUDY_PRESETS[preset][1]
     protocol = protocol_source(sample.protocol)
-    results = []
-    for position, strategy in enumerate(options.strategies):
-
-        def part(fraction: float, position: int = position) -> None:
-            progress((position + fraction) / len(options.strategies))
-
-        result = run_fit(
+    results = [
+        run_fit(
             sample.dwi,
             protocol,
-            folder.mri / strategy,
+            folder.mri,
             models=options.models,
-            strategy=strategy,
+            strategy=options.strategies,
             preset=mri_preset,
             mask=sample.mask,
             sigma=sample.sigma,
@@ -271,9 +266,9 @@ def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) 
             t2ivim=options.t2ivim,
             kurtosis=options.kurtosis,
             sub=sample.id,
-            progress=part,
+            progress=progress,
         )
-        results.append(StageResult(result.outputs, result.messages, result.warnings, {strategy: result.summary}))
+    ]
     if options.dki:
         results.append(run_dki(sample.dwi, protocol, folder.mri, preset=mri_preset, mask=sample.mask, sub=sample.id))
     return results
