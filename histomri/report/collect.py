@@ -1,5 +1,6 @@
 """Gather what a run has left in its folder; whatever is missing is said, not raised."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,10 @@ import pandas as pd
 
 from histomri.arrays import FloatArray
 from histomri.errors import HistomriError, InputError
-from histomri.files import read_json
+from histomri.files import read_json, require_file
 from histomri.maps import Image, read_sidecar
 from histomri.pairing import PairedTable
-from histomri.pairing.folders import Fits, read_histology, read_mri
+from histomri.pairing.folders import Fits, model_of, read_histology, read_mri
 from histomri.pairing.grids import find_slice, onto_slice, require_same_grid, slice_of
 from histomri.registration import Transform
 from histomri.report.orientation import View
@@ -180,8 +181,7 @@ def _sample(folder: Path, record: dict[str, Any]) -> Sample:
     if mri:
         _try(lambda: _place(sample, home, histology, *mri), None, sample.missing, "No maps on the MRI grid")
         sample.sidecars["fit"] = _settings(home / "mri", "dwimap")
-        tables = [pd.read_csv(path) for path in sorted((home / "mri").rglob("*_residuals.csv"))]
-        sample.residuals = pd.concat(tables, ignore_index=True) if tables else None
+        sample.residuals = _try(lambda: _residuals(home / "mri"), None, sample.missing, "No residuals")
     if mri and not sample.failed and not sample.on_mri and not (home / "xfm").exists():
         sample.missing = ["The section was not registered: there are no maps on the MRI grid and no pairs of voxels."]
         sample.by_means = True
@@ -270,6 +270,18 @@ def _crop(layers: list[dict[str, FloatArray]]) -> None:
 def _fullest(image: Image) -> int:
     """Return the slice with the most measured voxels."""
     return int(np.isfinite(image.data).sum(axis=(0, 1)).argmax()) if image.data.ndim == 3 else 0
+
+
+def _residuals(folder: Path) -> pd.DataFrame | None:
+    """Return the statistics of what the fits leave over, with the model and strategy that the places of files tell."""
+    tables = []
+    for path in sorted(folder.glob("*/*_residuals.csv")):
+        known = re.search(r"model-([0-9A-Za-z]+)_", path.name)
+        table = pd.read_csv(require_file(path, "table of residuals"))
+        if known is None or not {"b_smm2", "Delta_ms", "q25", "median", "q75"} <= set(table.columns):
+            raise InputError("is no table of residuals", path=path)
+        tables.append(table.assign(model=model_of(known[1]), strategy=path.parent.name))
+    return pd.concat(tables, ignore_index=True) if tables else None
 
 
 def _settings(folder: Path, suffix: str) -> dict[str, Any]:

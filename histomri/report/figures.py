@@ -47,6 +47,7 @@ MATRIX = (
     ("CD_mri_mm3", "CD MRI"),
     ("D0I_mri_um2_ms", "D0I"),
     ("ADC_um2_ms", "ADC"),
+    ("ADC_per_water", "ADC / free water"),
     ("K", "K"),
 )
 
@@ -101,7 +102,7 @@ def _figures(run: Run) -> Iterator[tuple[str, Any]]:
         rows = run.pairs[(run.pairs["model"] == key[0]) & (run.pairs["strategy"] == key[1])]
         if len(rows) >= 3:
             yield "samples", samples_plot(rows, fit_label(key))
-            yield "correlations", matrix_plot(rows, fit_label(key), [name for name in run.measures if name in rows])
+            yield "correlations", matrix_plot(rows, fit_label(key), run.measures)
     for scanner, table in residuals_by_scanner(run).items():
         yield f"residuals_{_plain(scanner)}", residuals_plot(table, scanner)
     scales = choose_scales(run)
@@ -157,7 +158,11 @@ def _keys(groups: pd.Series, scanners: pd.Series) -> list[Any]:
 def matrix_plot(rows: pd.DataFrame, title: str, by_hand: Sequence[str] = ()) -> Any:
     """Plot the correlations of all measurements over samples; stars mark p < 0.05 as they stand."""
     known = [(name, label) for name, label in MATRIX if name in rows and rows[name].nunique() > 2]
-    known += [(name, name.replace("_", " ")) for name in by_hand if rows[name].nunique() > 2]
+    known += [(name, name.replace("_", " ")) for name in by_hand if name in rows and rows[name].nunique() > 2]
+    if "ADC_per_water" in dict(
+        known
+    ):  # scans at different temperatures: ADC as it is says more of these than of tissue
+        known = [(name, label) for name, label in known if name != "ADC_um2_ms"]
     names, labels = [name for name, _ in known], [label for _, label in known]
     found = correlation_table(rows[names], names, kinds=("pearson",)).set_index(["x", "y"])
     r, p = np.eye(len(names)), np.zeros((len(names),) * 2)
@@ -212,9 +217,10 @@ def residuals_plot(table: pd.DataFrame, title: str) -> Any:
                 line = middle[middle["when"] == when]
                 # Side by side, or the bars of two diffusion times at one b would hide each other.
                 x = line["b_smm2"] + 18.0 * (place - 0.5 * (len(times) - 1))
-                ends = np.abs(np.stack([line["median"] - line["q25"], line["q75"] - line["median"]]))
+                # Tables hold measured minus fitted, the figures of the paper fitted minus measured.
+                ends = np.abs(np.stack([line["q75"] - line["median"], line["median"] - line["q25"]]))
                 axes.errorbar(
-                    x, line["median"], ends, fmt="o-", markersize=3, linewidth=0.8, elinewidth=0.8,
+                    x, -line["median"], ends, fmt="o-", markersize=3, linewidth=0.8, elinewidth=0.8,
                     color=COLOURS[place % len(COLOURS)], label=f"Δ {when} ms",
                 )  # fmt: skip
             axes.axhline(0, color="#777777", linewidth=0.6)

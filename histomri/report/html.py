@@ -10,12 +10,14 @@ from histomri import __version__
 from histomri.files import write_text
 from histomri.report import methods, scatter, words
 from histomri.report.collect import Run, Sample, collect
+from histomri.report.figures import matrix_plot
 from histomri.report.maps import Quantity, choose_scales, fit_id, fit_label, map_cards
 from histomri.report.overlay import environment, page_parts, sample_overlay
 from histomri.report.pictures import data_uri
-from histomri.report.ranking import ranking_figure
+from histomri.report.ranking import ranking_plot, svg_uri
 
 _LARGEST_INLINE = 400_000  # bytes of a table that is carried inside the report; larger ones are linked beside it
+_FEWEST_CORRELATED = 4  # with three points every r is near 1
 _VERDICTS = {
     "good": ("good", "✓ good"),
     "check": ("check", "▲ check by eye"),
@@ -80,9 +82,10 @@ def render(run: Run) -> str:
             expansion=words.EXPANSION,
             ranking=words.ranking_rows(run.ranking),
             scanners=[(name, words.ranking_rows(rows)) for name, rows in run.scanners.items()],
-            ranking_figure=ranking_figure(run.ranking) if run.ranking else None,
+            ranking_figure=svg_uri(lambda: ranking_plot(run.ranking)) if run.ranking else None,
             best=fit_label(key) if (key := words.best_fit(run)) else None,
             study_plots=study_plots,
+            matrix=_matrix(run),
             within=words.within_samples(run),
             samples=samples,
             methods=methods.methods_text(run),
@@ -182,6 +185,15 @@ def _study_plots(run: Run, figures: dict[str, Any]) -> list[dict[str, Any]]:
     return plots
 
 
+def _matrix(run: Run) -> str | None:
+    """Return the correlations over samples as a picture, if there are enough samples."""
+    key = words.best_fit(run)
+    if run.pairs is None or key is None:
+        return None
+    rows = run.pairs[(run.pairs["model"] == key[0]) & (run.pairs["strategy"] == key[1])]
+    return svg_uri(lambda: matrix_plot(rows, fit_label(key), run.measures)) if len(rows) >= _FEWEST_CORRELATED else None
+
+
 def _sample(
     run: Run, sample: Sample, place: int, scales: dict[str, Quantity], figures: dict[str, Any]
 ) -> dict[str, Any]:
@@ -238,6 +250,7 @@ def _registration_facts(sample: Sample) -> list[tuple[str, str]]:
 def _downloads(run: Run) -> list[dict[str, str]]:
     tables = ("pairs.csv", "scores.csv", "scores.json", "model_comparisons.csv", "scores_by_scanner.csv")
     files = [(run.folder / name, name) for name in tables]
+    files += [(path, f"statistics/{path.name}") for path in sorted((run.folder / "statistics").glob("*.csv"))]
     files += [(run.folder / f"sub-{s.id}" / "pairs_voxel.csv", f"sub-{s.id}/pairs_voxel.csv") for s in run.samples]
     links = []
     for file, name in files:

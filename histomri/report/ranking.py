@@ -1,6 +1,7 @@
 """The ranking of models as a figure."""
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 from histomri.report.pictures import data_uri
@@ -11,14 +12,14 @@ _COLOUR = {"whole": "#0072b2", "high-b": "#d55e00"}
 _MARK = {"whole": "o", "high-b": "s"}
 
 
-def ranking_figure(ranking: list[dict[str, Any]]) -> str:
-    """Return TCS with its interval, HFC, and the BIC vote of every model and strategy, as an SVG data URI."""
+def svg_uri(draw: Callable[[], Any]) -> str:
+    """Draw a figure and return it as an SVG data URI."""
     from matplotlib import rc_context
 
     style = {"svg.fonttype": "path", "font.size": 9.5, "svg.hashsalt": "histomri"}
     file = io.BytesIO()
     with rc_context(style):
-        ranking_plot(ranking).savefig(file, format="svg", metadata={"Date": None})
+        draw().savefig(file, format="svg", metadata={"Date": None})
     return data_uri("image/svg+xml", file.getvalue())
 
 

@@ -11,15 +11,9 @@ import pandas as pd
 from histomri.analysis import correlate, correlate_voxels, spatial_correlation
 from histomri.analysis.spatial import voxel_spacing
 from histomri.analysis.voxels import INDEX, WORLD
+from histomri.fitting.models import MODELS
 from histomri.report.collect import Run, Sample
 
-_MODELS = {
-    "diff-in": "Diff-in",
-    "diff-in-ex": "Diff-in-ex",
-    "diff-in-ex-fast": "Diff-in-exFast",
-    "diff-in-extd": "Diff-in-exTD",
-    "diff-in-extd-fast": "Diff-in-exTDFast",
-}
 # Numbers, with their thousands, but not parts of names.
 _NUMBER = re.compile(r"(?<![\w.,-])(?:\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)(?![\w.-]*\w|,\d)")
 STRATEGIES = {"whole": "all measurements", "high-b": "high b only", "custom": "a custom range of b"}
@@ -32,7 +26,7 @@ EXPANSION = (
 
 def model_name(model: str) -> str:
     """Return a model's name as it is printed."""
-    return _MODELS.get(model, model)
+    return MODELS[model].display_name if model in MODELS else model
 
 
 def decimals(value: Any, digits: int = 2) -> str:

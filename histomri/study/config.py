@@ -26,6 +26,8 @@ STUDY_PRESETS: dict[str, tuple[str, str]] = {
     "invivo-3t": ("human-biopsy", "invivo-3t"),
     "invivo-1.5t": ("human-biopsy", "invivo-1.5t"),
 }
+# Diffusivity of free water where the tissue was scanned: saline at room temperature, and 37 °C, µm²/ms.
+FREE_WATER_UM2_MS = {"mouse-exvivo": 2.4, "invivo-3t": 3.0, "invivo-1.5t": 3.0}
 
 
 class _Section(BaseModel):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from histomri import __version__
 from histomri.errors import HistomriError, StudyError
 from histomri.files import require_folder, write_json
-from histomri.study.config import Sample, Study
+from histomri.study.config import FREE_WATER_UM2_MS, Sample, Study
 from histomri.study.sample import STAGES, SampleFolder, SampleOutcome, run_sample
 from histomri.study.scheduler import run_tasks
 
@@ -147,6 +147,7 @@ def _gather(study: Study, out: Path, done: dict[str, SampleOutcome]) -> list[Sam
 def _score(study: Study, out: Path, outcomes: list[SampleOutcome], inform: Progress) -> list[str]:
     from histomri.pairing import PairedTable
     from histomri.study.stages.score import SCORE_FILES, run_score
+    from histomri.study.statistics import run_statistics
 
     inform("", "score", 0.0)
     pairs = out / "pairs.csv"
@@ -158,6 +159,8 @@ def _score(study: Study, out: Path, outcomes: list[SampleOutcome], inform: Progr
         _with_measures(PairedTable.join(PairedTable.load(folder.sample_pairs) for folder in good), study).save(pairs)
         try:
             warnings += run_score(pairs, out).warnings
+            by_hand = dict.fromkeys(name for sample in study.samples for name in sample.measures)
+            warnings += run_statistics(pairs, out / "statistics", [*by_hand, "ADC_per_water"])
         except HistomriError as error:
             warnings.append(f"the models were not scored: {error}")
     else:
@@ -167,10 +170,15 @@ def _score(study: Study, out: Path, outcomes: list[SampleOutcome], inform: Progr
 
 
 def _with_measures(table: "PairedTable", study: Study) -> "PairedTable":
-    """Add the measurements that the study file gives by hand, such as Ki-67 and tumour volume."""
-    names = dict.fromkeys(name for sample in study.samples for name in sample.measures)
-    values = {name: {sample.id: sample.measures.get(name) for sample in study.samples} for name in names}
-    columns = {name: table.data["sample"].map(by_sample).astype(float) for name, by_sample in values.items()}
+    """Add the measurements that the study file gives by hand, and ADC over free water where scans differ in that."""
+    by_id = {sample.id: sample for sample in study.samples}
+    columns = {
+        name: table.data["sample"].map({key: sample.measures.get(name) for key, sample in by_id.items()}).astype(float)
+        for name in dict.fromkeys(name for sample in study.samples for name in sample.measures)
+    }
+    water = {key: FREE_WATER_UM2_MS[sample.preset or study.preset] for key, sample in by_id.items()}
+    if len(set(water.values())) > 1 and "ADC_um2_ms" in table.data:
+        columns["ADC_per_water"] = table.data["ADC_um2_ms"] / table.data["sample"].map(water)
     return replace(table, data=table.data.assign(**columns))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from histomri.maps import Image
 from histomri.registration import Transform, read_landmarks
+from histomri.study.statistics import FILES
 
 SAMPLES = [f"{group}{number}" for number in (1, 2) for group in ("control", "infiltrated", "necrotic")]
 VOXEL_MM = 0.386
@@ -50,7 +51,8 @@ def test_the_list_of_files_is_as_promised(demo):
     found = {str(path.relative_to(demo.out)) for path in demo.out.rglob("*") if path.is_file()}
     results = {name for name in found if not name.startswith("inputs/")}
     names = ("pairs.csv", "pairs.json", "scores.json", "scores.csv", "truth.csv", "report.html", "study.json")
-    expected = {*names, "model_comparisons.csv", "study_resolved.json"}.union(
+    statistics = [f"statistics/{name}" for name in FILES]
+    expected = {*names, "model_comparisons.csv", "study_resolved.json", *statistics}.union(
         *(expected_files(sample) for sample in SAMPLES)
     )
     assert results == expected

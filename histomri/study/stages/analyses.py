@@ -8,7 +8,7 @@ import pandas as pd
 
 from histomri.analysis import Sheet, read_sheet
 from histomri.errors import InputError
-from histomri.files import atomic_path, provenance, write_json
+from histomri.files import atomic_path, provenance, refuse_overwrite, require_folder, write_json
 
 CASE = ("sample", "model", "strategy")
 
@@ -56,7 +56,16 @@ def write_tables(
     settings: Mapping[str, Any],
     warnings: Sequence[str] = (),
 ) -> tuple[Path, ...]:
-    """Write CSV tables, and a JSON file with the results and how they came to be; return the paths, JSON first."""
+    """Write CSV tables, and a JSON file with the results and how they came to be; return the paths, JSON first.
+
+    Raises
+    ------
+    InputError
+        If `out` is a file, or a result would replace one of the sources; nothing is written then.
+    """
+    require_folder(out)
+    for name in (*tables, json_name):
+        refuse_overwrite(out / name, sources)
     for name, table in tables.items():
         with atomic_path(out / name) as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
