@@ -13,6 +13,7 @@ Verdict = Literal["good", "check", "failed"]
 GOOD_AGREEMENT = 0.50
 LEAST_AGREEMENT = 0.35
 CLEAR_GAP = 0.04
+LARGEST_STRETCH = 0.12
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class Candidate:
         Robust agreement of the outlines, 0 to 1.
     overlap : float
         Dice coefficient of the filled masks at the start; no verdict rests on it.
+    explained : float or None
+        Share of the MRI that the maps explain beyond a smooth trend; None where content was not matched.
+    tilt_deg : tuple of float
+        Tilt out of the slice about its two axes.
     """
 
     slice: int | None
@@ -41,6 +46,8 @@ class Candidate:
     size: float
     agreement: float
     overlap: float
+    explained: float | None = None
+    tilt_deg: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +94,7 @@ class Registration(Transform):
         return save_transform(self.transform, path)
 
 
-def judge(agreement: float, gap: float, *, at_bound: bool) -> tuple[Verdict, list[str]]:
+def judge(agreement: float, gap: float, *, at_bound: bool, stretch: float = 0.0) -> tuple[Verdict, list[str]]:
     """Return the verdict and the reasons for anything but "good".
 
     Parameters
@@ -98,6 +105,8 @@ def judge(agreement: float, gap: float, *, at_bound: bool) -> tuple[Verdict, lis
         Lead over the best distinct orientation.
     at_bound : bool
         Whether the size ended at the edge of what shrinkage allows.
+    stretch : float
+        How much longer the section became along one direction than on average, as a logarithm.
     """
     reasons = []
     if agreement < GOOD_AGREEMENT:
@@ -106,6 +115,8 @@ def judge(agreement: float, gap: float, *, at_bound: bool) -> tuple[Verdict, lis
         reasons.append(f"another orientation fits nearly as well (a lead of {gap:.3f}, clear is {CLEAR_GAP:.2f})")
     if at_bound:
         reasons.append("the size of the section is at the edge of what the shrinkage allows: check the pixel sizes")
+    if stretch > LARGEST_STRETCH:
+        reasons.append(f"the section had to be stretched by {100 * stretch:.0f} % in one direction to fit")
     if agreement < LEAST_AGREEMENT:
         return "failed", reasons
     return ("check", reasons) if reasons else ("good", [])
