@@ -28,11 +28,12 @@ def apply(
     """
     from histomri.study.stages.apply import run_apply
 
-    result = run_apply(xfm, input, out, like=like, inverse=inverse, mpp=_pixel_size(mpp), order=0 if nearest else 1)
+    result = run_apply(xfm, input, out, like=like, inverse=inverse, mpp=pixel_size(mpp), order=0 if nearest else 1)
     announce(result, quiet)
 
 
-def _pixel_size(text: str | None) -> float | tuple[float, float] | None:
+def pixel_size(text: str | None) -> float | tuple[float, float] | None:
+    """Return --mpp as a number or a pair."""
     from histomri.errors import InputError
 
     if text is None:

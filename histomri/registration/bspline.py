@@ -7,7 +7,7 @@ import numpy as np
 
 from histomri.arrays import FloatArray
 from histomri.errors import GeometryError
-from histomri.registration.refine import NOISE, WIDTHS, Pose, Problem
+from histomri.registration.refine import WIDTHS, Pose, Problem
 
 _KNOTS = 7.0
 _STIFFNESS = 200.0
@@ -136,17 +136,15 @@ def bend(problem: Problem, pose: Pose) -> Bent:
 def _solve(problem: Problem, bent: Bent, basis: Any, prior: Any, width: float) -> Bent:
     from scipy.sparse import diags_array, eye_array, kron
 
-    noise = (NOISE * problem.unit_mm) ** -2
     both = kron(prior, eye_array(2), format="csr")  # unknowns in pairs, p and q of one function together
     for _ in range(_ITERATIONS):
         mapped = bent.pose.points(problem.points + basis @ bent.coefficients)
-        near, residual, gradient = problem.differ(mapped, filled=False)
-        if not near.any():
+        pull = problem.pull(mapped, width, filled=False)
+        if not len(pull.rows):
             return bent
-        rows = _paired(basis[near], bent.pose.linear.T @ gradient / problem.scale)
-        weight = noise / (1 + (residual / width) ** 2) ** 2
-        normal = rows.T @ diags_array(weight) @ rows + both
-        slope = rows.T @ (weight * residual) + both @ bent.coefficients.ravel()
+        rows = _paired(basis[pull.rows], bent.pose.linear.T @ pull.slope)
+        normal = rows.T @ diags_array(pull.weight) @ rows + both
+        slope = rows.T @ (pull.weight * pull.residual) + both @ bent.coefficients.ravel()
         step = -_solve_banded(normal, slope).reshape(-1, 2)
         bent = replace(bent, coefficients=bent.coefficients + step)
         if np.abs(step).max() < _STEP_TOLERANCE * problem.unit_mm:

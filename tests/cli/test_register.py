@@ -134,3 +134,84 @@ def test_help_has_an_example():
     result = run("--help")
     assert result.exit_code == 0
     assert "Example" in result.output
+
+
+def slicer(path, points):
+    """Write points, RAS mm, as 3D Slicer does: in LPS."""
+    controls = [{"label": f"F-{n}", "position": [-x, -y, z]} for n, (x, y, z) in enumerate(points.tolist())]
+    path.write_text(json.dumps({"markups": [{"coordinateSystem": "LPS", "controlPoints": controls}]}))
+    return path
+
+
+@pytest.fixture
+def points(tmp_path):
+    moving = np.array([[0.0, 0, 0], [5, 2, 0], [-3, -4, 0], [2, -5, 0]])
+    features = [
+        # In pixels of a slide of 0.5 µm per pixel; world x and y run against them.
+        {"type": "Feature", "geometry": {"type": "Point", "coordinates": [-2000 * x, -2000 * y]}, "properties": {}}
+        for x, y, _ in moving
+    ]
+    qupath = tmp_path / "points.geojson"
+    qupath.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return moving, qupath, slicer(tmp_path / "points.mrk.json", Transform(TRUTH).points(moving))
+
+
+@pytest.mark.parametrize("kind", ["similarity", "affine", "tps"])
+def test_landmarks_alone(images, tmp_path, points, kind):
+    moving, qupath, markups = points
+    options = ["--landmarks", qupath, "--fixed-landmarks", markups, "--mpp", "0.5", "--landmarks-only", "--kind", kind]
+    result = run(images["moving"], images["fixed"], "-o", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert "slice 2" in result.output
+    assert "4 landmarks (only): median error" in result.output
+    found = Transform.load(tmp_path / "out" / "sub-7_from-histo_to-dwi_mode-image_xfm.json")
+    np.testing.assert_allclose(found.points(moving), Transform(TRUTH).points(moving), atol=1e-4)
+    record = found.info["Registration"]["QualityControl"]
+    assert max(record["landmark_error_mm"]) < 1e-4
+    assert record["dice"] > 0.9
+
+
+def test_landmarks_as_a_check_change_nothing(images, tmp_path, points):
+    _, qupath, markups = points
+    check = ["--landmarks", qupath, "--fixed-landmarks", markups, "--mpp", "0.5", "--landmarks-check"]
+    options = ["--slice", "2", "--angle", "90", "--as-it-lies", "--figures"]
+    result = run(images["moving"], images["fixed"], "-o", tmp_path / "a", *check, *options)
+    assert result.exit_code == 0, result.output
+    assert run(images["moving"], images["fixed"], "-o", tmp_path / "b", *options[:-1]).exit_code == 0
+    first, second = (
+        Transform.load(tmp_path / name / "sub-7_from-histo_to-dwi_mode-image_xfm.json") for name in ("a", "b")
+    )
+    np.testing.assert_array_equal(first.matrix, second.matrix)
+    assert max(first.info["Registration"]["QualityControl"]["landmark_error_mm"]) < 0.15
+    assert (tmp_path / "a" / "sub-7_from-histo_to-dwi_mode-image_xfm_contours.png").exists()
+
+
+def test_content_is_recorded_and_warned_of(images, tmp_path, rng):
+    varied = nib.load(images["moving"])
+    data = np.asarray(varied.dataobj) * rng.uniform(0.5, 1.5, varied.shape)
+    for name in ("F", "vCS"):
+        write(tmp_path / f"sub-7_param-{name}_histomap.nii.gz", data**2 if name == "vCS" else data, varied.affine)
+    moving = tmp_path / "sub-7_param-F_histomap.nii.gz"
+    options = ["--slice", "2", "--angle", "90", "--use-content"]
+    result = run(moving, images["fixed"], "-o", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert "content was matched" in result.stderr
+    found = Transform.load(tmp_path / "out" / "sub-7_from-histo_to-dwi_mode-image_xfm.json")
+    assert found.info["Parameters"]["Drive"] == "both"
+    assert found.info["Parameters"]["ContentMaps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--landmarks-only"], "no landmarks"),
+        (["--landmarks-only", "--landmarks-check"], "exclude each other"),
+        (["--tilts", "a,b"], "not a list of numbers"),
+        (["--engine", "ants"], "engine='robust' or 'dipy'"),
+    ],
+)
+def test_options_that_contradict(images, tmp_path, arguments, message):
+    result = run(images["moving"], images["fixed"], "-o", tmp_path / "out", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "out").exists()
