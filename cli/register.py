@@ -30,21 +30,32 @@ def register(
         bool, typer.Option("--landmarks-check", help="Use the landmarks only to measure the error.")
     ] = False,
     mpp: Annotated[str | None, typer.Option(help="Pixel size of the slide in µm, X or X,Y, for points in px.")] = None,
-    use_content: Annotated[
-        bool,
-        typer.Option("--use-content", help="Match what the maps show, too. Raises their correlation with this MRI."),
-    ] = False,
+    drive: Annotated[
+        str,
+        typer.Option(
+            help="What is matched: outline; or both: what the maps show, too, which raises their correlation with "
+            "this MRI."
+        ),
+    ] = "outline",
     map: Annotated[
-        list[Path] | None, typer.Option(help="Map whose content is matched; F, vCS and CD beside MOVING if not given.")
+        list[Path] | None,
+        typer.Option(help="Map whose content is matched with --drive both; else F, vCS, CD beside MOVING."),
     ] = None,
-    kind: Annotated[str, typer.Option(help="similarity, affine or bspline; tps with --landmarks-only.")] = "affine",
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="similarity, affine, bspline (affine, then bent where that clearly helps) or syn (by DIPY); with "
+            "--landmarks-only similarity, affine or tps.",
+            show_default="bspline; affine with --landmarks-only",
+        ),
+    ] = None,
     engine: Annotated[str, typer.Option(help="robust or dipy.")] = "robust",
     angle: Annotated[float | None, typer.Option(help="Rotation of the section, degrees, if it is known.")] = None,
     turned_over: Annotated[
         bool | None, typer.Option("--turned-over/--as-it-lies", help="Which side of the section is up, if it is known.")
     ] = None,
     tilts: Annotated[str | None, typer.Option(help="Tilts of the best slices to try, degrees, such as -4,4.")] = None,
-    figures: Annotated[bool, typer.Option("--figures", help="Draw pictures to look at.")] = False,
+    figures: Annotated[bool, typer.Option(help="Draw pictures, and a page with a slider, to look at.")] = True,
     flip: Annotated[bool, typer.Option(help="Whether the section may lie with its other side up.")] = True,
     slice: Annotated[int | None, typer.Option(help="Slice of the MRI, from 0; all are tried if not given.")] = None,
     shrinkage: Annotated[float, typer.Option(help="Expected linear shrinkage of the section.")] = 0.129,
@@ -53,7 +64,8 @@ def register(
 ) -> None:
     """Find where a histology section lies in the MRI.
 
-    Writes the transform as JSON and for ITK (.tfm), and the map on the grid of the MRI, and says how sure it is.
+    Writes the transform as JSON and for ITK (.tfm), the map on the grid of the MRI, and pictures to check it by, and
+    says how sure it is: good, check or failed.
 
     Example: histomri register sub-1_param-F_histomap.nii.gz dwi.nii.gz -o xfm --slice 4
     """
@@ -73,7 +85,7 @@ def register(
             fixed_landmarks=fixed_landmarks,
             landmarks_for="only" if landmarks_only else "check" if landmarks_check else "start",
             mpp=pixel_size(mpp),
-            use_content=use_content,
+            drive=drive,
             maps=tuple(map or ()),
             kind=kind,
             engine=engine,

@@ -10,7 +10,7 @@ from histomri.maps import Image
 from histomri.registration.prepare import values
 from histomri.registration.transform import Transform
 
-_BINS = 24
+_BINS = 12
 _LEAST_SHARED = 50
 
 

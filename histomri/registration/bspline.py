@@ -7,10 +7,11 @@ import numpy as np
 
 from histomri.arrays import FloatArray
 from histomri.errors import GeometryError
-from histomri.registration.refine import WIDTHS, Pose, Problem
+from histomri.registration.refine import Pose, Problem
 
 _KNOTS = 7.0
-_STIFFNESS = 200.0
+_WIDTHS = (1.0, 0.6)
+_STIFFNESS = 160.0
 _COEFFICIENT_SD = 4.0
 _ITERATIONS = 8
 _STEP_TOLERANCE = 5e-3
@@ -125,7 +126,7 @@ def bend(problem: Problem, pose: Pose) -> Bent:
     for _ in range(_ATTEMPTS):
         prior = stiffness * bending + eye_array(size) / (_COEFFICIENT_SD * problem.unit_mm) ** 2
         bent = Bent(pose, lattice, np.zeros((size, 2)))
-        for width in WIDTHS[1:]:
+        for width in _WIDTHS:
             bent = _solve(near, bent, basis, prior, width * problem.unit_mm)
         if bent.jacobian().min() > _LEAST_JACOBIAN:
             return bent

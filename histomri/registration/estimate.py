@@ -16,7 +16,7 @@ from histomri.registration.prepare import targets, values
 from histomri.registration.quality import Registration, judge
 from histomri.registration.refine import at_size_bound
 
-KINDS = ("similarity", "affine", "bspline")
+KINDS = ("similarity", "affine", "bspline", "syn")
 DRIVES = ("outline", "both")
 ENGINES = ("robust", "dipy")
 SHRINKAGE = 0.129
@@ -35,7 +35,7 @@ def register(
     angle_deg: float | None = None,
     turned_over: bool | None = None,
     landmarks: FloatArray | None = None,
-    kind: str = "affine",
+    kind: str = "bspline",
     slices: int | Sequence[int] | None = None,
     tilts_deg: Sequence[float] | None = None,
     drive: str = "outline",
@@ -71,8 +71,9 @@ def register(
         Whether the section lies with its other side up, if it is known; overrules `flips`.
     landmarks : (N, 2, 3) array-like, optional
         Pairs of moving and fixed points (world mm) to start from, in place of the search.
-    kind : {"affine", "similarity", "bspline"}
-        Whether stretch and shear are allowed, and a smooth deformation on top of them.
+    kind : {"bspline", "affine", "similarity", "syn"}
+        Whether stretch and shear are allowed, and a smooth deformation on top of them where it earns its freedom.
+        "syn" is ``kind="bspline", engine="dipy"`` by its usual name.
     slices : int or sequence of int, optional
         Slices of a 3D fixed image to try; all if not given, or the one nearest to the landmarks.
     tilts_deg : sequence of float, optional
@@ -101,6 +102,8 @@ def register(
         If the sizes differ by more than a factor of two, a slice does not exist, or landmarks contradict each other.
     """
     _check_options(kind, drive, engine, shrinkage)
+    if kind == "syn":
+        kind, engine = "bspline", "dipy"
     pairs = None if landmarks is None else check_landmarks(landmarks)
     if moving.data.ndim != 2:
         raise GeometryError("the moving image must be a two-dimensional section", way_out="choose one slice of it")
@@ -122,10 +125,11 @@ def register(
         raise next(iter(refused.values()))
     if tilts_deg is not None:
         matches += matcher.tilted(matches, fixed, fixed_mask, tilts_deg)
+    ruled_out = matcher.ruled_out(max(matches, key=lambda match: match.score))
     settings = {"Kind": kind, "Shrinkage": shrinkage, "Flips": flips, "Drive": drive, "Engine": engine}
     settings |= {"AngleDeg": angle_deg, "TurnedOver": turned_over, "TiltsDeg": list(tilts_deg or ())}
     settings |= {"ContentMaps": len(content), "Landmarks": 0 if pairs is None else len(pairs)}
-    return _result(matches, moving, fixed, refused, settings)
+    return _result(matches, moving, fixed, refused, ruled_out, settings)
 
 
 def _check_options(kind: str, drive: str, engine: str, shrinkage: float) -> None:
@@ -145,6 +149,7 @@ def _result(
     moving: Image,
     fixed: Image,
     refused: dict[int | None, InputError],
+    ruled_out: float,
     parameters: dict[str, Any],
 ) -> Registration:
     """Return the best match, judged against its rivals."""
@@ -154,11 +159,16 @@ def _result(
     gap = best.score - rivals[0].score if rivals else 1.0
     candidates = tuple(match.candidate() for match in ranked)
     told = candidates[0]
-    at_bound, stretch = (
-        at_size_bound(best.pose, best.problem.scale),
-        float(np.hypot(best.pose.stretch, best.pose.shear)),
+    stretch = float(np.hypot(best.pose.stretch, best.pose.shear))
+    bending = _bending(best)
+    verdict, reasons = judge(
+        told.agreement,
+        gap,
+        at_bound=at_size_bound(best.pose, best.problem.scale),
+        stretch=stretch,
+        area=float(np.abs(np.log(bending.get("jacobian", 1.0))).max()),
+        ruled_out=ruled_out,
     )
-    verdict, reasons = judge(told.agreement, gap, at_bound=at_bound, stretch=stretch)
     by_slice = {match.slice: match.score for match in reversed(ranked)}
     qc: dict[str, Any] = {
         "verdict": verdict,
@@ -166,12 +176,13 @@ def _result(
         "agreement": told.agreement,
         "explained": told.explained,
         "gap": gap,
+        "ruled_out": ruled_out,
         "angle_deg": told.angle_deg,
         "turned_over": told.turned_over,
         "size": told.size,
         "stretch": stretch,
         "tilt_deg": list(told.tilt_deg),
-        **_bending(best),
+        **bending,
         "slice_agreement": [{"slice": k, "agreement": by_slice[k]} for k in sorted(by_slice, key=lambda k: k or 0)],
         "slices_refused": [{"slice": k, "reason": str(error)} for k, error in refused.items()],
     }

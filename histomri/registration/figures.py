@@ -19,6 +19,7 @@ from histomri.registration.quality import Registration
 
 _LINE = 1.0
 _SQUARES = 8
+_MARGIN_MM = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +67,9 @@ def write_figures(
     Returns
     -------
     list of Path
-        ``<stem>_contours.png``, ``_checkerboard``, ``_missing``, ``_residual``, ``_grid``, ``_jacobian``,
-        ``_candidates`` and ``_landmarks``; the last two only if there are any.
+        ``<stem>_flipbook.gif``, in which MRI and section take turns; ``_contours.png``, ``_checkerboard``,
+        ``_missing``, ``_residual``, ``_grid``, ``_jacobian``, ``_candidates`` and ``_landmarks``; the last two only if
+        there are any.
     """
     scene = _scene(found, moving, fixed, moving_mask, fixed_mask)
     drawn = {
@@ -78,7 +80,7 @@ def write_figures(
         "grid": _grid,
         "jacobian": _jacobian,
     }
-    outputs = []
+    outputs = [_flip_book(scene, folder / f"{stem}_flipbook.gif")]
     for name, draw in drawn.items():
         figure, axes = _figure()
         draw(axes, scene, found)
@@ -126,9 +128,11 @@ def _save(figure: Any, path: Path) -> Path:
     return path
 
 
-def _frame(axes: Any, title: str) -> None:
+def _frame(axes: Any, scene: _Scene, title: str) -> None:
+    shown = (scene.tissue > 0.5) | (scene.section > 0.5)
     axes.set_aspect("equal")
-    axes.invert_xaxis()
+    axes.set_xlim(scene.p[shown].max() + _MARGIN_MM, scene.p[shown].min() - _MARGIN_MM)
+    axes.set_ylim(scene.q[shown].min() - _MARGIN_MM, scene.q[shown].max() + _MARGIN_MM)
     axes.set_xlabel("in the plane, mm")
     axes.set_title(title, fontsize=10)
 
@@ -148,7 +152,7 @@ def _contours(axes: Any, scene: _Scene, found: Registration) -> None:
     _draw(axes, scene, scene.fixed)
     _outline(axes, scene, scene.tissue, "deepskyblue")
     _outline(axes, scene, scene.section, "orangered")
-    _frame(axes, f"outlines of MRI (blue) and section (red): {found.verdict}")
+    _frame(axes, scene, f"outlines of MRI (blue) and section (red): {found.verdict}")
 
 
 def _checkerboard(axes: Any, scene: _Scene, found: Registration) -> None:
@@ -157,7 +161,32 @@ def _checkerboard(axes: Any, scene: _Scene, found: Registration) -> None:
     odd = (i // size + j // size) % 2 == 1
     board = np.where(odd, _ranked(scene.moved), _ranked(np.where(scene.tissue > 0.5, scene.fixed, np.nan)))
     _draw(axes, scene, board, vmin=0, vmax=1)
-    _frame(axes, "MRI and section in turn, each in ranks of its values")
+    _frame(axes, scene, "MRI and section in turn, each in ranks of its values")
+
+
+def _flip_book(scene: _Scene, path: Path) -> Path:
+    """Write MRI and section in turn, as grey pictures of the same frame."""
+    from PIL import Image as Picture
+
+    known = np.where(scene.tissue > 0.5, scene.fixed, np.nan)
+    frames = []
+    for picture, title in ((known, "MRI"), (scene.moved, "section, with the outline of the MRI")):
+        figure, axes = _figure()
+        _draw(axes, scene, np.nan_to_num(_ranked(picture)), vmin=0, vmax=1)
+        _outline(axes, scene, scene.tissue, "deepskyblue")
+        _frame(axes, scene, title)
+        frames.append(Picture.fromarray(_pixels(figure)).convert("P", palette=Picture.Palette.ADAPTIVE))
+    with atomic_path(path) as temporary:
+        frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=900, loop=0)
+    return path
+
+
+def _pixels(figure: Any) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _ranked(picture: FloatArray) -> FloatArray:
@@ -175,7 +204,7 @@ def _missing(axes: Any, scene: _Scene, found: Registration) -> None:
     colours = ListedColormap(["white", "lightgrey", "royalblue", "orangered"])
     _draw(axes, scene, code, cmap=colours, vmin=-0.5, vmax=3.5)
     share = float((own & ~there).sum() / max(own.sum(), 1))
-    _frame(axes, f"tissue missing in the section (blue, {100 * share:.0f} %), beyond the MRI's (red)")
+    _frame(axes, scene, f"tissue missing in the section (blue, {100 * share:.0f} %), beyond the MRI's (red)")
 
 
 def _residual(axes: Any, scene: _Scene, found: Registration) -> None:
@@ -207,8 +236,8 @@ def _grid(axes: Any, scene: _Scene, found: Registration) -> None:
         u, v = ((back - back.mean(axis=0)) @ frame.T).T.reshape(2, *shape)
         for part in (u, v):
             levels = np.arange(np.floor(part.min()), np.ceil(part.max()) + 1)
-            axes.contour(scene.p, scene.q, part, levels=levels, colors="gold", linewidths=0.6)
-    _frame(axes, "a grid of 1 mm on the section, as it lies on the MRI")
+            axes.contour(scene.p, scene.q, part, levels=levels, colors="gold", linewidths=0.6, linestyles="solid")
+    _frame(axes, scene, "a grid of 1 mm on the section, as it lies on the MRI")
 
 
 def _jacobian(axes: Any, scene: _Scene, found: Registration) -> None:
@@ -219,7 +248,7 @@ def _jacobian(axes: Any, scene: _Scene, found: Registration) -> None:
     drawn = _draw(axes, scene, np.log(np.maximum(area, 1e-3)), cmap="RdBu", vmin=-0.5, vmax=0.5)
     axes.figure.colorbar(drawn, ax=axes, label="log of the area ratio")
     _outline(axes, scene, scene.tissue, "black")
-    _frame(axes, f"local change of area, {area.min():.2f} to {area.max():.2f}")
+    _frame(axes, scene, f"local change of area, {area.min():.2f} to {area.max():.2f}")
 
 
 def _candidates(axes: Any, found: Registration) -> None:
@@ -239,4 +268,4 @@ def _landmarks(axes: Any, scene: _Scene, found: Registration, pairs: FloatArray)
     goal, there = scene.plane.to_plane(pairs[:, 1]), scene.plane.to_plane(found.points(pairs[:, 0]))
     axes.quiver(*goal.T, *(there - goal).T, color="orangered", angles="xy", scale_units="xy", scale=1, width=0.004)
     axes.plot(*goal.T, "o", color="deepskyblue", markersize=4)
-    _frame(axes, f"errors of {len(pairs)} landmarks, median {1000 * np.median(tre(found, pairs)):.0f} µm")
+    _frame(axes, scene, f"errors of {len(pairs)} landmarks, median {1000 * np.median(tre(found, pairs)):.0f} µm")

@@ -20,6 +20,7 @@ from histomri.registration.tilts import tilted_targets
 
 _REFINED = 10
 _BENT = 6
+_HOPELESS = 0.25
 _LEAST_GAIN = 0.03
 _TILTED = 2
 _TILTED_STARTS = 3
@@ -133,6 +134,13 @@ class Matcher:
                 found += [match for match in tilted if match.score >= upright.score + _LEAST_TILT_GAIN]
         return found
 
+    def ruled_out(self, best: Match) -> float:
+        """Return by how much an orientation that was not to be tried fits better than the best; 0 if none does."""
+        if self.pairs is not None or (self.angle_deg is None and len(self.sides) == 2):
+            return 0.0
+        free = replace(self, sides=(False, True), angle_deg=None, engine="robust")
+        return max([0.0, *(match.score - best.score for match in free.search(best.target))])
+
     def _matches(
         self, problem: Problem, planes: tuple[Plane, Plane], target: Target, starts: Sequence[Start]
     ) -> list[Match]:
@@ -148,7 +156,8 @@ class Matcher:
             rivals = [match for match in matches if match.differs(matches[0])]
             return [self._by_dipy(match) for match in matches[:1] + rivals[:1]]
         if self.kind == "bspline":
-            matches = [_bent(match) for match in matches[:_BENT]] + matches[_BENT:]
+            hopeful = [match for match in matches[:_BENT] if match.score > matches[0].score - _HOPELESS]
+            matches = [_bent(match) for match in hopeful] + matches[len(hopeful) :]
         return matches
 
     def _by_dipy(self, match: Match) -> Match:

@@ -37,6 +37,7 @@ _SPILL_FROM = 1.5
 _REACH = 10.0
 _SPARSE = 3
 _SHARE_WEIGHT = 0.5
+_QUARTER_TURN = np.array([[0.0, -1.0], [1.0, 0.0]])
 SIZE_RANGE = (0.75 / 0.871, 1.0 / 0.871)
 """Allowed size relative to the expected one: 0.75 to 1.0 of the MRI where the section shrinks by 12.9 %."""
 
@@ -62,11 +63,7 @@ class Pose:
     @property
     def linear(self) -> FloatArray:
         """The linear part, (2, 2)."""
-        rho = np.hypot(self.stretch, self.shear)
-        ratio = np.sinh(rho) / rho if rho > 1e-12 else 1.0
-        odd = np.array([[self.stretch, self.shear], [self.shear, -self.stretch]])
-        even = np.cosh(rho) * np.eye(2) + ratio * odd
-        return np.asarray(np.exp(self.size) * linear(self.angle, self.flip) @ even)
+        return np.asarray(np.exp(self.size) * linear(self.angle, self.flip) @ _distortion(self.stretch, self.shear))
 
     @property
     def matrix(self) -> FloatArray:
@@ -110,18 +107,26 @@ class Pose:
 
     def derivative(self, points: FloatArray, slope: FloatArray) -> FloatArray:
         """Return the derivative by the parameters, (M, 6), of what has the `slope` (2, M) at the images of `points`."""
-        changes = []
-        for parameter in (0, 3, 4, 5):
-            step = np.zeros(6)
-            step[parameter] = 1e-6
-            ahead, behind = self.moved(self.parameters + step), self.moved(self.parameters - step)
-            changes.append((ahead.linear - behind.linear).ravel() / 2e-6)
+        here, turned = self.linear, np.exp(self.size) * linear(self.angle, self.flip)
+        step = 1e-6
+        distorted = [
+            _distortion(self.stretch + p, self.shear + q) - _distortion(self.stretch - p, self.shear - q)
+            for p, q in ((step, 0.0), (0.0, step))
+        ]
+        changes = [_QUARTER_TURN @ here, here, *(turned @ change / (2 * step) for change in distorted)]
         about = points - self.fixed_centre
         products = (slope.T[:, :, None] * about[:, None, :]).reshape(len(points), 4)
         result = np.empty((len(points), 6))
         result[:, 1:3] = slope.T
-        result[:, [0, 3, 4, 5]] = products @ np.array(changes).T
+        result[:, [0, 3, 4, 5]] = products @ np.array(changes).reshape(4, 4).T
         return result
+
+
+def _distortion(stretch: float, shear: float) -> FloatArray:
+    """Return the exponential of ``[[stretch, shear], [shear, -stretch]]``."""
+    rho = np.hypot(stretch, shear)
+    ratio = np.sinh(rho) / rho if rho > 1e-12 else 1.0
+    return np.asarray(np.cosh(rho) * np.eye(2) + ratio * np.array([[stretch, shear], [shear, -stretch]]))
 
 
 class HasPoints(Protocol):

@@ -108,13 +108,11 @@ def share_of(maps, image):
 def test_unrelated_images_are_not_made_related_by_the_outline(make_pair):
     # The true alignment of unrelated smooth images shows some R² by chance; the found one must not show more.
     gains = {"outline": [], "both": []}
-    for seed in range(3):
+    for seed in range(2):
         pair = make_pair(40.0 + 70 * seed, seed % 2 == 0)
         maps, fixed = filled(pair, seed, related=False)
         for drive, gain in gains.items():
-            found = register(
-                pair.moving, fixed, moving_mask=pair.mask, maps=maps, drive=drive, angle_deg=40 + 70 * seed
-            )
+            found = register(pair.moving, fixed, moving_mask=pair.mask, maps=maps, drive=drive)
             shares = [
                 share_of(np.stack([way.resample(each, fixed).data for each in maps]), fixed.data)
                 for way in (pair.truth, found)

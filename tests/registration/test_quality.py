@@ -25,7 +25,7 @@ def test_mutual_information_against_its_limits(rng):
     values = rng.normal(size=(70, 90))
     assert normalised_mutual_information(values, np.exp(values)) == pytest.approx(2.0)
     unrelated = normalised_mutual_information(values, rng.normal(size=values.shape))
-    assert 1.0 < unrelated < 1.02  # the bias of 24 x 24 bins filled by 6300 pixels
+    assert 1.0 < unrelated < 1.005  # the bias of 12 x 12 bins filled by 6300 pixels
     assert normalised_mutual_information(values, np.ones_like(values)) is None
 
 
@@ -57,12 +57,10 @@ def test_pose_of_a_matrix(rng):
         assert again.flip is flip
 
 
-@pytest.mark.parametrize("kind", ["affine", "bspline"])
-def test_dipy_as_engine(make_pair, kind):
+@pytest.mark.parametrize("options", [{"kind": "affine", "engine": "dipy"}, {"kind": "syn"}])
+def test_dipy_as_engine(make_pair, options):
     pair = make_pair(50, True)
-    found = register(
-        pair.moving, pair.fixed, moving_mask=pair.mask, engine="dipy", kind=kind, angle_deg=50, turned_over=True
-    )
+    found = register(pair.moving, pair.fixed, moving_mask=pair.mask, angle_deg=50, turned_over=True, **options)
     assert pair.error_um(found) < 386  # it is the coarser engine: one pixel
     assert found.info["Parameters"]["Engine"] == "dipy"
     assert assess(found, pair.moving, pair.fixed, moving_mask=pair.mask)["inverse_um"] < 1
@@ -115,11 +113,13 @@ def test_pictures(make_pair, tmp_path):
     marks[:, 1] = found.points(marks[:, 0])
     paths = write_figures(found, pair.moving, pair.fixed, tmp_path, moving_mask=pair.mask, landmarks=marks)
     names = ["contours", "checkerboard", "missing", "residual", "grid", "jacobian", "candidates", "landmarks"]
-    assert [path.name for path in paths] == [f"registration_{name}.png" for name in names]
+    assert [path.name for path in paths] == ["registration_flipbook.gif", *(f"registration_{n}.png" for n in names)]
     from PIL import Image as Picture
 
     for path in paths:
-        picture = np.array(Picture.open(path).convert("RGB"))
+        with Picture.open(path) as opened:
+            assert getattr(opened, "n_frames", 1) == (2 if path.suffix == ".gif" else 1)
+            picture = np.array(opened.convert("RGB"))
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
     again = write_figures(found, pair.moving, pair.fixed, tmp_path / "again", moving_mask=pair.mask, landmarks=marks)
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]

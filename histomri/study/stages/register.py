@@ -4,11 +4,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from histomri.arrays import FloatArray
 from histomri.errors import GeometryError, InputError
+from histomri.files import refuse_overwrite, require_folder
 from histomri.maps import Image, open_nifti, parse_map_name, read_sidecar, write_map
 from histomri.registration import (
     SHRINKAGE,
@@ -22,6 +24,8 @@ from histomri.registration import (
 )
 from histomri.study.stages.result import StageResult
 
+_LEAST_TO_LEAVE_ONE_OUT = 4
+
 
 def run_register(
     moving: Path,
@@ -34,9 +38,9 @@ def run_register(
     fixed_landmarks: Path | None = None,
     landmarks_for: str = "start",
     mpp: float | tuple[float, float] | None = None,
-    use_content: bool = False,
+    drive: str = "outline",
     maps: Sequence[Path] = (),
-    kind: str = "affine",
+    kind: str | None = None,
     engine: str = "robust",
     flips: bool = True,
     angle_deg: float | None = None,
@@ -66,69 +70,93 @@ def run_register(
         Whether landmarks give the start, settle everything, or only measure the error.
     mpp : float or (x, y), optional
         Pixel size of the slide in µm, for landmarks in pixels.
-    use_content : bool
-        Match the content of the maps too; see `drive` of `histomri.registration.register`.
     maps : sequence of Path
         Maps whose content is matched; by default F, vCS and CD beside `moving`.
-    kind, engine, flips, angle_deg, turned_over, tilts_deg, shrinkage
-        See `histomri.registration.register`; its default shrinkage if None. With ``landmarks_for="only"``, `kind` may
-        be "tps", and "bspline" means the same.
+    drive, kind, engine, flips, angle_deg, turned_over, tilts_deg, shrinkage
+        See `histomri.registration.register`; its defaults if None. With ``landmarks_for="only"``, `kind` is "affine" if
+        None, and may be "tps", which "bspline" also means there.
     slice : int, optional
         Slice of the MRI; all are tried if not given.
     figures : bool
-        Draw pictures to look at.
+        Draw pictures to look at in ``figures``.
     sub : str, optional
         Subject label of the output; taken from the name of `moving` if that has one.
     progress : callable, optional
         Called with the fraction done.
     """
-    section, target = load_first_volume(moving), load_first_volume(fixed)
-    masks = tuple(load_first_volume(path) if path else None for path in (moving_mask, fixed_mask))
-    pairs = _landmarks(landmarks, fixed_landmarks, landmarks_for, mpp)
-    content = _content(moving, maps) if use_content else []
-    if pairs is not None and landmarks_for == "only":
-        found = _blaming(moving, fixed, lambda: _by_landmarks(section, target, pairs, kind, slice))
-    else:
-        found = _blaming(
-            moving,
-            fixed,
-            lambda: register(
-                section,
-                target,
-                moving_mask=masks[0],
-                fixed_mask=masks[1],
-                maps=[load_first_volume(path) for path in content] or None,
-                drive="both" if use_content else "outline",
-                landmarks=pairs if landmarks_for == "start" else None,
-                kind=kind,
-                engine=engine,
-                flips=flips,
-                angle_deg=angle_deg,
-                turned_over=turned_over,
-                slices=slice,
-                tilts_deg=tilts_deg,
-                shrinkage=SHRINKAGE if shrinkage is None else shrinkage,
-                progress=progress,
-            ),
-        )
-    quality = assess(found, section, target, moving_mask=masks[0], fixed_mask=masks[1], slice=found.slice)
-    if pairs is not None:
-        quality |= {"landmarks": len(pairs), "landmark_error_mm": tre(found, pairs).tolist()}
-        quality |= {"landmarks_for": landmarks_for}
-    found = replace(found, qc={**quality, **found.qc})
-    given = [path for path in (moving, fixed, moving_mask, fixed_mask, landmarks, fixed_landmarks, *content) if path]
-    found = _with_sources(found, [path.name for path in given])
+    require_folder(out)
     label = re.sub(r"[^0-9A-Za-z]", "", sub) if sub else parse_map_name(moving.name).get("sub")
     stem = (f"sub-{label}_" if label else "") + "from-histo_to-dwi_mode-image_xfm"
+    drawn = out / _resampled_name(moving.name, label)
+    content = _content(moving, maps) if drive == "both" else []
+    given = [path for path in (moving, fixed, moving_mask, fixed_mask, landmarks, fixed_landmarks, *content) if path]
+    for path in (drawn, out / f"{stem}.json", out / f"{stem}.tfm"):
+        refuse_overwrite(path, given)
+    section, target = load_first_volume(moving), load_first_volume(fixed)
+    masks = {"moving_mask": moving_mask, "fixed_mask": fixed_mask}
+    tissue = {name: load_first_volume(path) if path else None for name, path in masks.items()}
+    pairs = _landmarks(landmarks, fixed_landmarks, landmarks_for, mpp)
+
+    def by_image(start: FloatArray | None, told: Callable[[float], None] | None = None) -> Registration:
+        return register(
+            section,
+            target,
+            **tissue,
+            maps=[load_first_volume(path) for path in content] or None,
+            drive=drive,
+            landmarks=start,
+            kind=kind or "bspline",
+            engine=engine,
+            flips=flips,
+            angle_deg=angle_deg,
+            turned_over=turned_over,
+            slices=slice,
+            tilts_deg=tilts_deg,
+            shrinkage=SHRINKAGE if shrinkage is None else shrinkage,
+            progress=told,
+        )
+
+    def find() -> Registration:
+        if pairs is None or landmarks_for == "check":
+            return by_image(None, progress)
+        if landmarks_for == "only":
+            return _by_landmarks(section, target, pairs, kind or "affine", slice)
+        found = by_image(pairs, progress)
+        return replace(found, qc={**found.qc, "landmark_left_out_mm": _left_out(pairs, by_image)})
+
+    found = _blaming(moving, fixed, find)
+    quality = assess(found, section, target, **tissue, slice=found.slice)
+    found = replace(found, qc={**quality, **_landmark_errors(found, pairs, landmarks_for), **found.qc})
+    found = _with_sources(found, [path.name for path in given])
     resampled = None if found.verdict == "failed" else found.resample(section, target)
     outputs = found.save(out / f"{stem}.json")
+    warnings = _warnings(found, resampled)
     if resampled is not None:
-        outputs += _write_resampled(out, moving, fixed, resampled, outputs[0].name, found.verdict)
+        outputs += _write_resampled(drawn, moving, fixed, resampled, outputs[0].name, found.verdict)
+    elif drawn.exists():
+        warnings += (f"{drawn.name} is left from an earlier run and does not belong to this result",)
     if figures:
-        outputs += write_figures(
-            found, section, target, out, stem=stem, moving_mask=masks[0], fixed_mask=masks[1], landmarks=pairs
-        )
-    return StageResult(tuple(outputs), _messages(found), _warnings(found, resampled), _summary(found))
+        outputs += write_figures(found, section, target, out / "figures", stem=stem, **tissue, landmarks=pairs)
+    return StageResult(tuple(outputs), _messages(found), warnings, _summary(found))
+
+
+def _landmark_errors(found: Registration, pairs: FloatArray | None, used_for: str) -> dict[str, Any]:
+    if pairs is None:
+        return {}
+    return {"landmarks": len(pairs), "landmark_error_mm": tre(found, pairs).tolist(), "landmarks_for": used_for}
+
+
+def _left_out(pairs: FloatArray, fit: Callable[[FloatArray], Registration]) -> list[float] | None:
+    """Return how far each landmark ends when it is left out, None where that leaves too few or too bad ones."""
+    if len(pairs) < _LEAST_TO_LEAVE_ONE_OUT:
+        return None
+    errors = []
+    for n in range(len(pairs)):
+        try:
+            errors.append(float(tre(fit(np.delete(pairs, n, axis=0)), pairs[n : n + 1])[0]))
+        except GeometryError:  # the others lie on one line
+            return None
+    return errors
 
 
 def _landmarks(
@@ -192,14 +220,18 @@ def _with_sources(found: Registration, names: list[str]) -> Registration:
     return replace(found, info={**found.info, "Sources": names})
 
 
-def _write_resampled(out: Path, moving: Path, fixed: Path, image: Image, xfm: str, verdict: str) -> list[Path]:
-    name = re.sub(r"^(sub-[0-9A-Za-z]+_)?", r"\1space-dwi_", re.sub(r"\.nii(\.gz)?$", "", moving.name)) + ".nii.gz"
+def _resampled_name(name: str, label: str | None) -> str:
+    rest = re.sub(r"^sub-[0-9A-Za-z]+_", "", re.sub(r"\.nii(\.gz)?$", "", name))
+    return (f"sub-{label}_" if label else "") + f"space-dwi_{rest}.nii.gz"
+
+
+def _write_resampled(path: Path, moving: Path, fixed: Path, image: Image, xfm: str, verdict: str) -> list[Path]:
     sidecar = read_sidecar(moving)
     words = {key: sidecar[key] for key in ("Units", "Description") if sidecar.get(key)}
-    if not parse_map_name(name):
+    if not parse_map_name(path.name):
         words = {"Units": "arbitrary", "Description": f"{moving.name} on the grid of {fixed.name}", **words}
     return write_map(
-        out / name,
+        path,
         image.data,
         image.affine,
         sources=[moving, fixed],
