@@ -64,10 +64,10 @@ _COMMANDS = (
     *(register, apply),
     *(pair, score, report),
     *(correlate, regress, compare, predict, harmonise, agree, power),
-    simulate,
 )
 for _command in _COMMANDS:
     app.command()(_command)
+app.add_typer(simulate, name="simulate")
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ def expected_files(sample: str) -> set[str]:
     files = {f"{sub}/{name}{suffix}" for name in maps for suffix in (".nii.gz", ".json")}
     files |= {f"{sub}/xfm/{sub}_from-histo_to-dwi_mode-image_xfm{suffix}" for suffix in (".json", ".tfm")}
     files |= {f"{sub}/{name}{suffix}" for name in ("pairs", "pairs_voxel") for suffix in (".csv", ".json")}
-    return files | {f"{sub}/cells.parquet", f"{sub}/sample.json"}
+    return files | {f"{sub}/cells.parquet", f"{sub}/sample.json", f"{sub}/stages.json"}
 
 
 def test_the_demo_says_what_it_wrote(demo):
