@@ -94,7 +94,7 @@ class FitOptions(_Section):
 class RegistrationOptions(_Section):
     """How the section is laid on its MRI slice; the options of `histomri register`. `none` pairs ROI means only."""
 
-    kind: Literal["similarity", "affine", "bspline", "none"] = "affine"
+    kind: Literal["similarity", "affine", "bspline", "syn", "none"] = "bspline"
     flips: bool = True
     shrinkage: Annotated[float, Field(ge=0, lt=1)] | None = None
 
