@@ -137,6 +137,7 @@ def run_fit(
 
         done.append(_fit_one(task, series, signals, level, given, first, noise, preset, extras, advance))
     sources = [Path(each) for each in (s0, fv, t2t, level.source) if each is not None]
+    sources += dictionary.sources if dictionary is not None else ()
     outputs = [] if first is None else write_t2ivim(first, series, out, sources, sub, level.record)
     for each in done:
         outputs += each.write(series, sources, sub, given["fv"] is not None)
