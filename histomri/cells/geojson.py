@@ -10,7 +10,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from histomri.arrays import FloatArray
-from histomri.cells.geojson_stream import Batch, stream_batches
+from histomri.cells.geojson_stream import stream_batches
 from histomri.cells.growing import GrowingColumn, GrowingTexts, GrowingWords
 from histomri.cells.headers import AREAS, POSITION, recognise
 from histomri.cells.outlines import Geometries, measure_outlines
@@ -88,8 +88,9 @@ def read_geojson(
     """
     collected = _Collected(measurements, geometries, tuple(also))
     with _no_cycles():
-        for batch in stream_batches(path, text):
-            _collect(path, batch, collected)
+        for features in stream_batches(path, text):
+            _collect(path, features, collected)
+            del features  # before the next are made: they then take the same place, and stay in the cache
     total = collected.total
     if not collected.kinds.intersection(_CELLS):
         raise InputError(
@@ -123,35 +124,28 @@ def _no_cycles() -> Iterator[None]:
             gc.enable()
 
 
-def _collect(path: Path, batch: Batch, collected: _Collected) -> None:
-    objects = [_parse(feature) for feature in batch.features]
+def _collect(path: Path, features: list[Any], collected: _Collected) -> None:
+    objects = [_parse(feature) for feature in features]
     for name in _WORDS:
         getattr(collected, name).extend([getattr(item, name) for item in objects])
     collected.kinds.update(item.object_type for item in objects)
+    n = len(objects)
     wanted = [row for row, item in enumerate(objects) if item.object_type in _CELLS]
-    outlines: list[Any] = [None] * len(objects)
-    nuclei: list[Any] = [None] * len(objects)
-    own = batch.own.tolist()
+    outlines: list[Any] = [None] * (2 * n)
     for row in wanted:
-        outlines[row] = _own(objects[row].outline, *own[row])
-        nuclei[row] = _own(objects[row].nucleus, *own[row])
-    cells = measure_outlines(path, batch, outlines, geometries=collected.geometries)
-    inner = measure_outlines(path, batch, nuclei)
-    for column, values in zip(collected.shapes, (*cells.values.T, inner.values[:, 2])):
+        outlines[row], outlines[n + row] = _geometry(objects[row].outline), _geometry(objects[row].nucleus)
+    measured = measure_outlines(path, outlines, keep=n if collected.geometries else 0)
+    for column, values in zip(collected.shapes, (*measured.values[:n].T, measured.values[n:, 2])):
         column.append(values)
-    collected.repaired += cells.mended + inner.mended
-    if cells.geometries is not None:
-        collected.outlines.append(cells.geometries)
+    collected.repaired += measured.mended
+    if collected.geometries:
+        collected.outlines.append(measured.geometries)
     _collect_measurements(path, collected, [(row, _measurements(objects[row].values)) for row in wanted])
-    collected.total += len(objects)
+    collected.total += n
 
 
-def _own(outline: Any, first: int, stop: int) -> Any:
-    """Return a geometry whose array is its feature's own; a number written in the file itself is no array."""
-    if not isinstance(outline, dict):
-        return None
-    number = outline.get("coordinates")
-    return None if isinstance(number, int) and not first <= number < stop else outline
+def _geometry(outline: Any) -> Any:
+    return outline if isinstance(outline, dict) else None
 
 
 def _collect_measurements(path: Path, collected: _Collected, values: list[tuple[int, dict[Any, Any]]]) -> None:

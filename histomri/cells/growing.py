@@ -22,7 +22,7 @@ class GrowingColumn:
 
     def __init__(self, kind: DTypeLike = np.float64) -> None:
         self.kind, self.size = np.dtype(kind), 0
-        self._pages = mmap.mmap(-1, _FIRST_BYTES)
+        self._pages = mmap.mmap(-1, _FIRST_BYTES, access=mmap.ACCESS_COPY)
 
     def append(self, values: NDArray[Any]) -> None:
         """Add numbers at the end."""
@@ -53,7 +53,7 @@ class GrowingColumn:
     def _lengthen(self, size: int) -> None:
         needed = size * self.kind.itemsize
         if needed > len(self._pages):
-            larger = mmap.mmap(-1, max(2 * len(self._pages), needed))
+            larger = mmap.mmap(-1, max(2 * len(self._pages), needed), access=mmap.ACCESS_COPY)
             np.frombuffer(larger, self.kind, self.size)[:] = self._view(0)
             self._pages = larger  # the old ones go with the last view of them
         self.size = size
@@ -78,10 +78,11 @@ class GrowingTexts:
         return pa.chunked_array(self._chunks, pa.large_string())
 
     def _pack(self) -> None:
-        try:
-            self._chunks.append(pa.array(self._waiting, pa.large_string()))
-        except UnicodeEncodeError:
-            self._chunks.append(pa.array([_spelled(text) for text in self._waiting], pa.large_string()))
+        # Arrow's own builder asks for up to twice the memory, and does not give all of it back.
+        spelled = [text.encode("utf-8", "replace") for text in self._waiting]
+        ends = np.cumsum([0, *map(len, spelled)], dtype=np.int64)
+        buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(spelled))]
+        self._chunks.append(pa.Array.from_buffers(pa.large_string(), len(spelled), buffers))
         self._waiting = []
 
 

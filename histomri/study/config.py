@@ -40,8 +40,13 @@ class CellOptions(_Section):
     mpp: Positive | Pair | None = None
     area_unit: Literal["um2", "px2"] | None = None
     classes: tuple[str, ...] | None = None
+    min_size_um: Positive | None = None
     max_size_um: Positive | None = None
+    min_probability: Annotated[float, Field(ge=0, le=1)] | None = None
     image: str | None = None
+    project: Path | None = None
+    detections: Literal["nuclei", "cells"] = "nuclei"
+    geometries: bool = False
 
 
 class PatchOptions(_Section):
@@ -58,6 +63,8 @@ class PatchOptions(_Section):
     min_cells: Annotated[int, Field(ge=1)] = 1
     min_tissue: Annotated[float, Field(ge=0, le=1)] = 0.25
     tissue: Literal["cells", "field"] = "cells"
+    assign: Literal["centroid", "clip"] = "centroid"
+    step_um: Positive | Pair | None = None
 
     @model_validator(mode="after")
     def _one_size(self) -> "PatchOptions":
@@ -67,6 +74,8 @@ class PatchOptions(_Section):
             raise ValueError("with like_mri = false the patch size must be given: patch_um = 386")
         if self.like_mri and self.patch_um is not None:
             raise ValueError("patches are either like the MRI or of size patch_um; add like_mri = false")
+        if self.assign == "clip" and self.step_um is not None:
+            raise ValueError("overlapping patches (step_um) cannot share cells by area; leave out assign or step_um")
         return self
 
 
@@ -85,13 +94,13 @@ class FitOptions(_Section):
 class RegistrationOptions(_Section):
     """How the section is laid on its MRI slice; the options of `histomri register`. `none` pairs ROI means only."""
 
-    kind: Literal["similarity", "affine", "bspline", "none"] = "affine"
+    kind: Literal["similarity", "affine", "bspline", "syn", "none"] = "bspline"
     flips: bool = True
     shrinkage: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
 _SECTIONS = ("cell_options", "patches", "fit", "registration")
-_FILE_KEYS = ("dwi", "mask", "sigma", "roi", "s0", "fv", "t2t", "landmarks")
+_FILE_KEYS = ("dwi", "mask", "sigma", "roi", "slide", "s0", "fv", "t2t", "landmarks")
 _PATH_KEYS = ("cells", "protocol", *_FILE_KEYS)
 
 
@@ -109,6 +118,7 @@ class Sample(_Section):
     mask: Path | None = None
     sigma: Positive | SigmaEstimate | Path | None = None
     roi: Path | None = None
+    slide: Path | None = None
     mri_slice: Annotated[int, Field(ge=0)] | None = None
     s0: Path | None = None
     fv: Path | None = None
@@ -139,6 +149,8 @@ class Sample(_Section):
             value = getattr(self, key)
             if isinstance(value, Path):
                 yield key, value
+        if self.cell_options.project is not None:
+            yield "cell_options.project", self.cell_options.project
         if isinstance(protocol := protocol_source(self.protocol), Path):
             yield "protocol", protocol
 
@@ -153,6 +165,8 @@ class Sample(_Section):
 def _shown(value: Any, show: Callable[[Path], str]) -> Any:
     if isinstance(value, tuple):
         return [_shown(item, show) for item in value]
+    if isinstance(value, dict):
+        return {key: _shown(item, show) for key, item in value.items()}
     return show(value) if isinstance(value, Path) else value
 
 
@@ -241,6 +255,8 @@ def _spread_sample(sample: dict[str, Any], common: dict[str, Any], folder: Path)
         own = sample.get(section, {})
         if isinstance(options, dict) and isinstance(own, dict):
             spread[section] = {**options, **own}
+            if "project" in spread[section]:
+                spread[section]["project"] = absolute(spread[section]["project"])
     return spread
 
 

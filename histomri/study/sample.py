@@ -185,6 +185,7 @@ def _read_by(stage: "Stage", sample: Sample) -> dict[str, Any]:
     if "cells" in given:  # a QuPath project names files in the folder beside it
         beside = [path.parent / "data" for path in sample.cells if path.suffix == ".qpproj"]
         given["project"] = [path for place in beside for path in sorted(place.rglob("*")) if path.is_file()]
+        given["outlines"] = _needs_outlines(sample)
     return given
 
 
@@ -211,10 +212,15 @@ def _attempt(
     return []
 
 
+def _needs_outlines(sample: Sample) -> bool:
+    return sample.cell_options.geometries or sample.patches.assign == "clip"  # cells are cut along their outlines
+
+
 def _cells(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StageResult]:
     from histomri.study.stages.cells import run_cells
 
     options = sample.cell_options.model_dump()
+    options["geometries"] = _needs_outlines(sample)
     return [run_cells(list(sample.cells), folder.cells, roi=sample.roi, **options)]
 
 
@@ -224,9 +230,15 @@ def _patches(sample: Sample, preset: str, folder: SampleFolder, progress: Fracti
     options = sample.patches.model_dump()
     options["preset"] = options["preset"] or STUDY_PRESETS[preset][0]
     like = sample.dwi if options.pop("like_mri") and not options["whole"] else None
-    if isinstance(options["patch_um"], float):
-        options["patch_um"] = (options["patch_um"], options["patch_um"])
-    return [run_patches(folder.cells, folder.histology, like=like, sub=sample.id, **options)]
+    for key in ("patch_um", "step_um"):
+        if isinstance(options[key], float):
+            options[key] = (options[key], options[key])
+    if like is not None:
+        options["patch_um"] = None
+    if sample.slide is not None:
+        options["tissue"] = "field"  # inside which the tissue of the slide is what counts
+    options["assign_by"] = options.pop("assign")
+    return [run_patches(folder.cells, folder.histology, like=like, slide=sample.slide, sub=sample.id, **options)]
 
 
 def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StageResult]:
@@ -236,18 +248,13 @@ def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) 
     options = sample.fit
     mri_preset = options.preset or STUDY_PRESETS[preset][1]
     protocol = protocol_source(sample.protocol)
-    results = []
-    for position, strategy in enumerate(options.strategies):
-
-        def part(fraction: float, position: int = position) -> None:
-            progress((position + fraction) / len(options.strategies))
-
-        result = run_fit(
+    results = [
+        run_fit(
             sample.dwi,
             protocol,
-            folder.mri / strategy,
+            folder.mri,
             models=options.models,
-            strategy=strategy,
+            strategy=options.strategies,
             preset=mri_preset,
             mask=sample.mask,
             sigma=sample.sigma,
@@ -259,9 +266,9 @@ def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) 
             t2ivim=options.t2ivim,
             kurtosis=options.kurtosis,
             sub=sample.id,
-            progress=part,
+            progress=progress,
         )
-        results.append(StageResult(result.outputs, result.messages, result.warnings, {strategy: result.summary}))
+    ]
     if options.dki:
         results.append(run_dki(sample.dwi, protocol, folder.mri, preset=mri_preset, mask=sample.mask, sub=sample.id))
     return results
@@ -341,7 +348,7 @@ class Stage:
 
 _STAGES = {
     "cells": Stage(_cells, ("id", "cells", "roi", "cell_options"), (), ("cells.*",)),
-    "patches": Stage(_patches, ("id", "dwi", "patches"), ("cells",), ("histo",)),
+    "patches": Stage(_patches, ("id", "dwi", "slide", "patches"), ("cells",), ("histo",)),
     "fit": Stage(_fit, ("id", "dwi", "protocol", "mask", "sigma", "s0", "fv", "t2t", "fit"), (), ("mri",)),
     "register": Stage(
         _register, ("id", "dwi", "mask", "landmarks", "mri_slice", "registration"), ("patches",), ("xfm",)

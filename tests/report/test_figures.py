@@ -75,8 +75,7 @@ def test_residuals_show_medians_and_quartiles():
     panel = figure.axes[0]
     assert len(figure.axes) == 2 and panel.get_title(loc="left") == "Diff-in, whole"
     first = panel.containers[0]
-    np.testing.assert_allclose(
-        np.asarray(first.lines[0].get_ydata(), float), [-0.1, -0.2]
-    )  # fitted minus measured, as in the paper
+    # Fitted minus measured, as in the paper.
+    np.testing.assert_allclose(np.asarray(first.lines[0].get_ydata(), float), [-0.1, -0.2])
     ends = np.array([segment[:, 1] for segment in first.lines[2][0].get_segments()])
     np.testing.assert_allclose(ends, [[-0.3, 0.02], [-0.3, 0.02]])

@@ -135,6 +135,7 @@ def test_the_content_of_a_file_decides_not_its_date(toy, sample, tmp_path):
         ({"group": "treated"}, ["pair"]),
         ({"registration": {"flips": False}}, ["register"]),  # and it comes to the same result
         ({"patches": {"min_cells": 3}}, ["patches"]),
+        ({"patches": {"assign": "clip"}}, ["cells", "patches"]),  # which needs the outlines of the cells
         ({"mri_slice": 1}, ["register", "pair"]),
     ],
 )
@@ -143,6 +144,16 @@ def test_an_option_repeats_the_stages_that_read_it_or_their_results(toy, sample,
     toy.ran = []
     run(Sample.model_validate({**sample.model_dump(), **change}), tmp_path / "out")
     assert toy.ran == repeated
+
+
+def test_another_slide_repeats_the_patches(toy, sample, tmp_path):
+    slide = tmp_path / "slide.svs"
+    slide.write_text("one")
+    sample = sample.model_copy(update={"slide": slide})
+    run(sample, tmp_path / "out")
+    toy.ran = []
+    slide.write_text("another")
+    assert run(sample, tmp_path / "out").kept == ["cells", "fit", "register", "pair"]  # the toy's maps do not change
 
 
 def test_files_beside_the_protocol_count(toy, sample, tmp_path):

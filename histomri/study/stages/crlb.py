@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from histomri.errors import InputError
 from histomri.files import atomic_path, provenance, write_json
-from histomri.fitting import STRATEGIES, CramerRao, crlb, get_model
+from histomri.fitting import STRATEGIES, CramerRao, choose_threshold, crlb, get_model
 from histomri.mri import Acquisition, read_acquisition
 from histomri.study.stages.result import StageResult
 
@@ -51,15 +50,32 @@ def run_crlb(
     StageResult
         The three files; one message per model and strategy, and a warning where a parameter is left open.
     """
+    acquisition = read_acquisition(protocol)
+    both = strategy is None and bmin is None
+    thresholds = [choose_threshold(preset, each, bmin) for each in (STRATEGIES if both else (strategy,))]
+    return write_crlb(
+        acquisition, out, [Path(protocol)], snr=snr, models=models, preset=preset, thresholds=thresholds, t2t_ms=t2t_ms
+    )
+
+
+def write_crlb(
+    acquisition: Acquisition,
+    out: str | Path,
+    sources: Sequence[Path],
+    *,
+    snr: float,
+    models: Sequence[str],
+    preset: str,
+    thresholds: Sequence[tuple[str, float]],
+    t2t_ms: float | None = None,
+) -> StageResult:
+    """Write table, figure and JSON of the bound for some models and (strategy, b threshold) pairs."""
     if not models:
         raise InputError("no model was named", way_out="pass --model diff-in")
-    acquisition = read_acquisition(protocol)
-    settings: dict[str, Any] = {"preset": preset, "bmin_smm2": bmin, "t2t_ms": t2t_ms}
-    both = strategy is None and bmin is None
     results = [
-        crlb(model, acquisition, snr, {"vCS": _SIZES}, strategy=each, **settings)
+        crlb(model, acquisition, snr, {"vCS": _SIZES}, preset=preset, strategy=None, bmin_smm2=bmin, t2t_ms=t2t_ms)
         for model in dict.fromkeys(models)
-        for each in (STRATEGIES if both else (strategy,))
+        for _, bmin in thresholds
     ]
     table = pd.concat([_table(each, snr) for each in results], ignore_index=True)
     out = Path(out)
@@ -67,7 +83,8 @@ def run_crlb(
     with atomic_path(csv) as temporary:
         table.to_csv(temporary, index=False)
     _draw(results, acquisition, snr, figure)
-    content = {"rows": table.to_dict("records"), "snr": snr, **provenance(_files(protocol), {**settings, "snr": snr})}
+    settings = {"preset": preset, "snr": snr, "t2t_ms": t2t_ms}
+    content = {"rows": table.to_dict("records"), **provenance(sources, settings)}
     outputs = (csv, write_json(out / "crlb.json", content), figure)
     return StageResult(
         outputs,
@@ -114,10 +131,6 @@ def _warnings(result: CramerRao) -> list[str]:
     if held:
         warnings.append(f"{title}: at vCS 18 µm the bounds say more than the data about {', '.join(held)}")
     return warnings
-
-
-def _files(protocol: str | Path) -> list[Path]:
-    return [Path(protocol)] if Path(protocol).is_file() else []
 
 
 def _draw(results: Sequence[CramerRao], acquisition: Acquisition, snr: float, path: Path) -> None:
