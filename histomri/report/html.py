@@ -167,7 +167,7 @@ def _warnings(run: Run) -> list[dict[str, str]]:
         # What a failed sample lacks follows from its failure, and is told in its own section.
         missing = [] if sample.failed or sample.by_means else sample.missing
         told += [(sample.id, text) for text in [*map(str, sample.record.get("warnings") or []), *missing]]
-    return found + words.merge_warnings(told)
+    return found + words.merge_warnings(told, len(run.samples))
 
 
 def _study_plots(run: Run, figures: dict[str, Any]) -> list[dict[str, Any]]:

@@ -140,7 +140,9 @@ def _finish(plot: Any, points: list[Any], tips: list[tuple[str, str]]) -> None:
     plot.add_tools(HoverTool(renderers=points, tooltips=tips))
     if plot.legend:
         legend = plot.legend[0]
-        legend.location, legend.click_policy = "top_left", "hide"
+        # Below the plot: inside it would lie on points.
+        plot.add_layout(legend, "below")
+        legend.orientation, legend.ncols, legend.click_policy = "horizontal", 3, "hide"
         legend.background_fill_alpha, legend.border_line_color = 0.8, None
         legend.label_text_font = FONT
         legend.label_text_font_size, legend.padding, legend.spacing = "12px", 4, 0

@@ -14,6 +14,7 @@ from histomri.analysis.voxels import INDEX, WORLD
 from histomri.fitting.models import MODELS
 from histomri.report.collect import Run, Sample
 
+_FEW_NAMES = 6
 # Numbers, with their thousands, but not parts of names.
 _NUMBER = re.compile(r"(?<![\w.,-])(?:\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)(?![\w.-]*\w|,\d)")
 STRATEGIES = {"whole": "all measurements", "high-b": "high b only", "custom": "a custom range of b"}
@@ -113,13 +114,15 @@ def at_bound_share(sample: Sample, key: tuple[str, str] | None) -> float | None:
     return float(rows["at_bound"].astype(bool).mean()) if len(rows) else None
 
 
-def merge_warnings(told: list[tuple[str, str]]) -> list[dict[str, str]]:
+def merge_warnings(told: list[tuple[str, str]], samples: int | None = None) -> list[dict[str, str]]:
     """Say once what several samples say alike; numbers that differ become ranges.
 
     Parameters
     ----------
     told : list of (sample, warning)
         In order.
+    samples : int, optional
+        How many there are: what all of them say needs no list of names.
 
     Returns
     -------
@@ -135,7 +138,9 @@ def merge_warnings(told: list[tuple[str, str]]) -> list[dict[str, str]]:
         numbers = zip(*(_NUMBER.findall(text) for _, text in alike))
         ranges = iter([_range_text(values) for values in numbers])
         text = _NUMBER.sub(lambda _, ranges=ranges: next(ranges), alike[0][1])  # type: ignore[misc]
-        merged.append({"text": text, "about": ", ".join(dict.fromkeys(sample for sample, _ in alike))})
+        names = list(dict.fromkeys(sample for sample, _ in alike))
+        everyone = len(names) == samples and len(names) > _FEW_NAMES
+        merged.append({"text": text, "about": f"all {samples} samples" if everyone else ", ".join(names)})
     return merged
 
 

@@ -243,7 +243,7 @@ def _patches(sample: Sample, preset: str, folder: SampleFolder, progress: Fracti
 
 def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StageResult]:
     from histomri.study.stages.dki import run_dki
-    from histomri.study.stages.fit import run_fit
+    from histomri.study.stages.fit import Extras, run_fit
 
     options = sample.fit
     mri_preset = options.preset or STUDY_PRESETS[preset][1]
@@ -265,6 +265,7 @@ def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) 
             noise=options.noise,
             t2ivim=options.t2ivim,
             kurtosis=options.kurtosis,
+            extras=Extras(residuals="table"),
             sub=sample.id,
             progress=progress,
         )

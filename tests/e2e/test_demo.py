@@ -35,7 +35,8 @@ def expected_files(sample: str) -> set[str]:
             maps += [f"mri/{strategy}/{sub}_model-{model}_param-{name}_dwimap" for name in names]
             maps += [f"mri/{strategy}/{sub}_model-{model}_param-{name}_stat-se_dwimap" for name in FIT_ERRORS[model]]
     maps += [f"mri/{sub}_param-{name}_dwimap" for name in ("ADC", "K", "S0", "exit_desc-dki")]
-    files = {f"{sub}/{name}{suffix}" for name in maps for suffix in (".nii.gz", ".json")}
+    left_over = {f"{sub}/mri/{way}/{sub}_model-{model}_residuals.csv" for way in ("whole", "high-b") for model in FIT}
+    files = left_over | {f"{sub}/{name}{suffix}" for name in maps for suffix in (".nii.gz", ".json")}
     files |= {f"{sub}/xfm/{sub}_from-histo_to-dwi_mode-image_xfm{suffix}" for suffix in (".json", ".tfm")}
     files |= {f"{sub}/{name}{suffix}" for name in ("pairs", "pairs_voxel") for suffix in (".csv", ".json")}
     return files | {f"{sub}/cells.parquet", f"{sub}/sample.json", f"{sub}/stages.json"}
