@@ -12,6 +12,7 @@ from .cells import cells
 from .common import HistomriGroup
 from .compare import compare
 from .correlate import correlate
+from .crlb import crlb
 from .demo import demo
 from .dki import dki
 from .fit import fit
@@ -60,14 +61,14 @@ def root(
 _COMMANDS = (
     *(demo, run),
     *(cells, patches, ki67, qupath_grid),
-    *(preprocess, fit, t2ivim, dki),
+    *(crlb, preprocess, fit, t2ivim, dki),
     *(register, apply),
     *(pair, score, report),
     *(correlate, regress, compare, predict, harmonise, agree, power),
-    simulate,
 )
 for _command in _COMMANDS:
     app.command()(_command)
+app.add_typer(simulate, name="simulate")
 
 
 def main() -> None:

@@ -54,6 +54,24 @@ def _sidecar(image: Path) -> Path | None:
     return image.with_name(f"{stem}.json") if stem != image.name else None
 
 
+def numbers(text: str, option: str) -> list[float]:
+    """Read numbers with commas between them, as the option was given.
+
+    Raises
+    ------
+    InputError
+        If one of them is no number.
+    """
+    from histomri.errors import InputError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(
+            f"{option} {text} is no list of numbers", way_out=f"write {option} 1 or {option} 1,2,3"
+        ) from error
+
+
 @contextmanager
 def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[float], None]]:
     """Give a function that takes the fraction done; it draws on a terminal and is silent when piped."""

@@ -23,7 +23,10 @@ def fit(
             help="diff-in (default), diff-in-ex, diff-in-ex-fast, diff-in-extd, diff-in-extd-fast; may be repeated."
         ),
     ] = None,
-    strategy: Annotated[str | None, typer.Option(help="whole (default) or high-b: the preset's b threshold.")] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(help="whole (default) or high-b: the preset's b threshold; repeated, each has a folder in --out."),
+    ] = None,
     preset: Annotated[
         str, typer.Option(help="Bounds and thresholds: mouse-exvivo, invivo-3t or invivo-1.5t.")
     ] = "mouse-exvivo",
@@ -50,6 +53,28 @@ def fit(
         ),
     ] = None,
     kurtosis: Annotated[str, typer.Option(help="Of that step: free, or a number to hold the kurtosis at.")] = "free",
+    dictionary: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="SIGNALS PARAMS",
+            help="Simulated signals (.npy, a row each) and their parameters (.npy, .csv), to interpolate and fit.",
+        ),
+    ] = None,
+    dictionary_table: Annotated[
+        Path | None, typer.Option(help="The same as one table: columns of parameters, then of signals s0, s1, ...")
+    ] = None,
+    names: Annotated[str | None, typer.Option(help="Names of the columns of PARAMS.npy, such as fI,vCS.")] = None,
+    residuals: Annotated[
+        bool, typer.Option("--residuals", help="Write what is left over: per measurement, per voxel, and by b and Δ.")
+    ] = False,
+    bootstrap: Annotated[int, typer.Option(help="Repeats of a bootstrap, for spread and 95 % intervals; try 100.")] = 0,
+    bootstrap_kind: Annotated[
+        str, typer.Option(help="parametric: new noise of level --sigma; residual: the voxel's own residuals.")
+    ] = "parametric",
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    crlb: Annotated[
+        bool, typer.Option("--crlb", help="Write what this protocol can tell at this noise; see histomri crlb.")
+    ] = False,
     sub: Annotated[str | None, typer.Option(help="Sample name put into the file names.")] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -58,12 +83,15 @@ def fit(
     Example: histomri fit dwi.nii.gz --protocol mouse-exvivo --mask mask.nii.gz --sigma 12 --model diff-in -o mri
     Example: histomri fit dwi.nii.gz --protocol invivo-3t --preset invivo-3t --mask mask.nii.gz --sigma estimate -o mri
     """
-    from histomri.study.stages.fit import run_fit
+    from histomri.study.stages.fit import Extras, read_dictionary, run_fit
 
+    examples = read_dictionary(dictionary, dictionary_table, names)
+    several = strategy if strategy and len(strategy) > 1 else None
     with progress_bar("fitting", quiet) as progress:
         result = run_fit(
-            dwi, protocol, out, models=model or ["diff-in"], strategy=strategy, preset=preset, mask=mask,
-            sigma=sigma, bmin=bmin, s0=s0, fv=fv, t2t=t2t, noise=noise, t2ivim=t2ivim, kurtosis=kurtosis, sub=sub,
-            progress=progress,
+            dwi, protocol, out, models=model or ([] if examples else ["diff-in"]), dictionary=examples,
+            strategy=several or (strategy[0] if strategy else None), preset=preset, mask=mask, sigma=sigma, bmin=bmin,
+            s0=s0, fv=fv, t2t=t2t, noise=noise, t2ivim=t2ivim, kurtosis=kurtosis,
+            extras=Extras(residuals, bootstrap, bootstrap_kind, seed, crlb), sub=sub, progress=progress,
         )  # fmt: skip
     announce(result, quiet)

@@ -1,5 +1,8 @@
 """Tissue models and their fit to diffusion signals."""
 
+from histomri.fitting.bootstrap import bootstrap
+from histomri.fitting.crlb import CramerRao, crlb
+from histomri.fitting.dictionary import Dictionary, fit_dictionary
 from histomri.fitting.dki import fit_dki
 from histomri.fitting.models import (
     MODELS,
@@ -11,6 +14,7 @@ from histomri.fitting.models import (
     get_model,
     get_preset,
 )
+from histomri.fitting.residuals import Residuals, residuals
 from histomri.fitting.results import FitResult
 from histomri.fitting.signals import predict, sphere_adc
 from histomri.fitting.t2ivim import (
@@ -20,7 +24,7 @@ from histomri.fitting.t2ivim import (
     fit_t2ivim,
     predict_t2ivim,
 )
-from histomri.fitting.voxelwise import fit
+from histomri.fitting.voxelwise import choose_noise, fit
 
 __all__ = [
     "MODELS",
@@ -30,15 +34,23 @@ __all__ = [
     "T2IVIM_BOUNDS",
     "T2IVIM_PARAMETERS",
     "T2IVIM_UNITS",
+    "CramerRao",
+    "Dictionary",
     "FitResult",
     "Model",
+    "Residuals",
+    "bootstrap",
+    "choose_noise",
     "choose_threshold",
+    "crlb",
     "fit",
+    "fit_dictionary",
     "fit_dki",
     "fit_t2ivim",
     "get_model",
     "get_preset",
     "predict",
     "predict_t2ivim",
+    "residuals",
     "sphere_adc",
 ]

@@ -5,11 +5,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from histomri.fitting.objective import FAST
+
 N_PARAMETERS = 5
 _SWEEPS = 40
 
 
-@njit
+@njit(**FAST)
 def cholesky(matrix: Any, free: Any, count: int, factor: Any) -> bool:
     """Factor the part of `matrix` named by the first `count` of `free`; False if it is not positive."""
     for a in range(count):
@@ -26,7 +28,7 @@ def cholesky(matrix: Any, free: Any, count: int, factor: Any) -> bool:
     return True
 
 
-@njit
+@njit(**FAST)
 def substitute(factor: Any, count: int, right: Any) -> None:
     """Solve in place with a Cholesky factor."""
     for a in range(count):
@@ -39,67 +41,87 @@ def substitute(factor: Any, count: int, right: Any) -> None:
         right[a] /= factor[a, a]
 
 
-@njit
-def _free_set(theta: Any, lower: Any, upper: Any, gradient: Any, free: Any) -> int:
-    """List the parameters that may move: not fixed, and not pushed against a bound."""
-    count = 0
+@njit(**FAST)
+def _solve(matrix: Any, held: Any, right: Any, factor: Any) -> bool:
+    """Solve in place for the parameters not held; False if their part of the matrix is not positive.
+
+    The size is fixed, with ones for those held, so that the compiler can unroll everything.
+    """
+    for a in range(N_PARAMETERS):
+        for c in range(a):
+            total = 0.0 if held[a] + held[c] > 0 else matrix[a, c]
+            for k in range(c):
+                total -= factor[a, k] * factor[c, k] * factor[k, k]
+            factor[a, c] = total / factor[c, c]
+        pivot = matrix[a, a] if held[a] == 0 else 1.0
+        least = 1e-14 * pivot
+        for k in range(a):
+            pivot -= factor[a, k] * factor[a, k] * factor[k, k]
+        if not pivot > least:
+            return False
+        factor[a, a] = pivot
+    for a in range(N_PARAMETERS):
+        for k in range(a):
+            right[a] -= factor[a, k] * right[k]
+    for a in range(N_PARAMETERS - 1, -1, -1):
+        right[a] /= factor[a, a]
+        for k in range(a + 1, N_PARAMETERS):
+            right[a] -= factor[k, a] * right[k]
+    return True
+
+
+@njit(**FAST)
+def _hold(theta: Any, limits: Any, gradient: Any, held: Any) -> None:
+    """Mark the parameters that may not move: fixed, or pushed against a bound."""
     for i in range(N_PARAMETERS):
-        if lower[i] == upper[i]:
-            continue
-        if (theta[i] <= lower[i] and gradient[i] > 0.0) or (theta[i] >= upper[i] and gradient[i] < 0.0):
-            continue
-        free[count] = i
-        count += 1
-    return count
+        low, high = theta[i] <= limits[0, i], theta[i] >= limits[1, i]
+        held[i] = (low and gradient[i] > 0.0) or (high and gradient[i] < 0.0) or (low and high)
 
 
-@njit
-def _worst(theta: Any, lower: Any, upper: Any, free: Any, count: int, right: Any) -> int:
-    """Return which free parameter would leave its bounds by most, -1 if none."""
+@njit(**FAST)
+def _worst(theta: Any, limits: Any, held: Any, right: Any) -> int:
+    """Return which parameter would leave its bounds by most, -1 if none."""
     worst, excess = -1, 0.0
-    for a in range(count):
-        i = free[a]
-        moved = theta[i] + right[a]
-        over = max(lower[i] - moved, moved - upper[i]) / (upper[i] - lower[i])
-        if over > excess:
-            worst, excess = a, over
+    for i in range(N_PARAMETERS):
+        moved = theta[i] + right[i]
+        over = max(limits[0, i] - moved, moved - limits[1, i]) * limits[2, i]
+        if held[i] == 0 and over > excess:
+            worst, excess = i, over
     return worst
 
 
-@njit
-def bounded_step(
-    theta: Any, lower: Any, upper: Any, gradient: Any, damped: Any, free: Any, step: Any, work: Any
-) -> None:
-    """Minimise the damped quadratic within the bounds: parameters that would leave are set to the bound in turn."""
-    factor, right = work
+@njit(**FAST)
+def bounded_step(theta: Any, limits: Any, gradient: Any, damped: Any, step: Any, work: Any, anyhow: bool) -> int:
+    """Minimise the damped quadratic within the bounds: parameters that would leave are set to the bound in turn.
+
+    Returns 1 if that is exact, 2 if not surely so, and 0, unless told to step `anyhow`, if there is no minimum.
+    """
+    factor, right, held = work
+    _hold(theta, limits, gradient, held)
     step[:] = 0.0
-    count = _free_set(theta, lower, upper, gradient, free)
     clipped = False
-    while count > 0:
-        if not cholesky(damped, free, count, factor):
-            clipped = True
-            break
-        for a in range(count):
-            right[a] = -gradient[free[a]]
+    for _ in range(N_PARAMETERS):
+        for a in range(N_PARAMETERS):
+            right[a] = -gradient[a]
             for j in range(N_PARAMETERS):
-                right[a] -= damped[free[a], j] * step[j]
-        substitute(factor, count, right)
-        worst = _worst(theta, lower, upper, free, count, right)
+                right[a] -= damped[a, j] * step[j]
+            if held[a] > 0:
+                right[a] = 0.0
+        if not _solve(damped, held, right, factor):
+            return 2 if clipped or anyhow else 0
+        worst = _worst(theta, limits, held, right)
         if worst < 0:
-            for a in range(count):
-                step[free[a]] = right[a]
-            break
+            for i in range(N_PARAMETERS):
+                if held[i] == 0:
+                    step[i] = right[i]
+            return 2 if clipped else 1
         clipped = True
-        i = free[worst]
-        step[i] = (lower[i] if right[worst] < 0.0 else upper[i]) - theta[i]
-        count -= 1
-        for a in range(worst, count):
-            free[a] = free[a + 1]
-    if clipped:
-        _polish(theta, lower, upper, gradient, damped, step)
+        step[worst] = (limits[0, worst] if right[worst] < 0.0 else limits[1, worst]) - theta[worst]
+        held[worst] = 1
+    return 2
 
 
-@njit
+@njit(**FAST)
 def gain_of(gradient: Any, hessian: Any, step: Any) -> float:
     """Return how much a step lowers the quadratic."""
     total = 0.0
@@ -111,34 +133,34 @@ def gain_of(gradient: Any, hessian: Any, step: Any) -> float:
     return total
 
 
-@njit
-def _polish(theta: Any, lower: Any, upper: Any, gradient: Any, damped: Any, step: Any) -> None:
+@njit(**FAST)
+def polish(theta: Any, limits: Any, gradient: Any, damped: Any, step: Any) -> None:
     """Improve a clipped step coordinate by coordinate: clipping alone may settle on a point that is no better."""
     if not gain_of(gradient, damped, step) > 0.0:
         step[:] = 0.0
     for _ in range(_SWEEPS):
         largest = 0.0
         for i in range(N_PARAMETERS):
-            if lower[i] == upper[i] or not damped[i, i] > 1e-290:
+            if limits[0, i] == limits[1, i] or not damped[i, i] > 1e-290:
                 continue
             slope = gradient[i]
             for j in range(N_PARAMETERS):
                 slope += damped[i, j] * step[j]
             moved = theta[i] + step[i] - slope / damped[i, i]
-            change = min(max(moved, lower[i]), upper[i]) - theta[i] - step[i]
+            change = min(max(moved, limits[0, i]), limits[1, i]) - theta[i] - step[i]
             step[i] += change
-            largest = max(largest, abs(change) / (upper[i] - lower[i]))
+            largest = max(largest, abs(change) * limits[2, i])
         if largest < 1e-6:
             break
 
 
-@njit
-def is_stationary(theta: Any, lower: Any, upper: Any, gradient: Any, hessian: Any, least: float) -> bool:
+@njit(**FAST)
+def is_stationary(theta: Any, limits: Any, gradient: Any, hessian: Any, least: float) -> bool:
     """Tell whether no parameter alone can lower the quadratic by more than `least` within its bounds."""
     for i in range(N_PARAMETERS):
-        if lower[i] == upper[i] or not hessian[i, i] > 1e-290:
+        if limits[0, i] == limits[1, i] or not hessian[i, i] > 1e-290:
             continue
-        move = min(max(-gradient[i] / hessian[i, i], lower[i] - theta[i]), upper[i] - theta[i])
+        move = min(max(-gradient[i] / hessian[i, i], limits[0, i] - theta[i]), limits[1, i] - theta[i])
         if -move * (gradient[i] + 0.5 * hessian[i, i] * move) > least:
             return False
     return True

@@ -1,27 +1,30 @@
-"""Prepares the compiled fit: tables of the restricted diffusion, the grid of atoms, and the bounds of a model."""
+"""Prepares the compiled fit: tables of the restricted diffusion, the grid of starts, and the bounds of a model."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from histomri.arrays import FloatArray
+from histomri.arrays import FloatArray, IntArray
 from histomri.errors import ProtocolError
 from histomri.fitting.models import PARAMETERS, Model
 from histomri.fitting.signals import relative_adc
 from histomri.mri import Acquisition
 
-NOISES: dict[str, int] = {"none": 0, "offset-gaussian": 1, "rician": 2}
-# Columns of the engine's output: values, standard errors, cost, exit, covariance of fI and L, cost of the best start,
-# steps taken.
-N_OUT, COST, EXIT = 15, 10, 11
+NOISES: tuple[str, ...] = ("none", "offset-gaussian", "rician")
+# Columns of the engine's output: values, standard errors, cost, exit, covariance of fI and L, steps taken.
+N_OUT, COST, EXIT, COVARIANCE = 14, 10, 11, 12
 _KNOT_STEP = 0.02
-_NODES = {"D0I": 6, "vCS": 14, "DEinf": 6, "beta": 3}
-# Regions that each send one start: thirds of the size, halves of the others.
-_REGIONS = {"vCS": 3, "D0I": 2, "DEinf": 2, "beta": 2}
-_CHUNK = 50_000
+_AXES = {"vCS": 20, "D0I": 5, "DEinf": 6, "beta": 2}
+"""Nodes of the grid of starts, in the order of its axes."""
+_BLOCK = 1024
+# Relative and absolute gain at which the best descent ends, and at which the others do; difference of scores that is
+# none; objective that is as good as 0.
+_TOLERANCE = ((1e-10, 1e-8), (1e-6, 1e-5), 1e-9, 1e-4)
+_TOLERANCE_SQUARES = ((1e-9, 1e-14), (1e-3, 1e-10), 1e-12, 1e-10)
 
 
 @dataclass(frozen=True)
@@ -32,19 +35,17 @@ class Engine:
     ----------
     model : Model
         The model.
-    lower, upper : (5,) ndarray
-        Bounds of `PARAMETERS`; equal where a parameter is not fitted.
+    limits : (3, 5) ndarray
+        Lower and upper bounds of `PARAMETERS`, equal where a parameter is not fitted, and one over their distance.
     row : (M,) ndarray of int
         Distinct (encoding, b) pair of each measurement.
     """
 
     model: Model
-    lower: FloatArray
-    upper: FloatArray
-    row: Any
-    _setup: Any
+    limits: FloatArray
+    row: IntArray
+    _rows: Any
     _grid: Any
-    _cells: int
 
     @classmethod
     def build(cls, model: Model, acquisition: Acquisition, bounds: Mapping[str, tuple[float, float]]) -> "Engine":
@@ -65,23 +66,22 @@ class Engine:
         if np.any(index < 0):
             raise ProtocolError("volumes without gradients cannot be fitted", way_out="raise the b threshold")
         pairs = np.stack([index.astype(float), acquisition.b_smm2], axis=1)
-        rows, row, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
-        inverse_delta = np.array([1 / encodings[int(e)].Delta_ms for e in rows[:, 0]])
+        rows, row = np.unique(pairs, axis=0, return_inverse=True)
+        encoding_of, b = rows[:, 0].astype(np.int64), rows[:, 1] / 1000.0
+        inverse_delta = np.array([1 / encodings[e].Delta_ms for e in encoding_of])
         tables, log0 = _tabulate([encoding.waveform for encoding in encodings], full["D0I"], full["vCS"])
-        b, encoding_of = rows[:, 1] / 1000.0, rows[:, 0].astype(np.int64)
-        setup = (tables, log0, _KNOT_STEP, encoding_of, b, inverse_delta, model.extra)
-        d0, size = _lattice(_spread(full["D0I"], "D0I"), _spread(full["vCS"], "vCS", geometric=True))
-        de, beta = _lattice(_spread(full["beta"], "beta"), _spread(full["DEinf"], "DEinf"))[::-1]
+        axes = tuple(_spread(full[name], name) for name in _AXES)
+        size, d0 = (each.ravel() for each in np.meshgrid(*axes[:2], indexing="ij"))
+        de, beta = (each.ravel() for each in np.meshgrid(*axes[2:], indexing="ij"))
         inside = np.stack([relative_adc(4 * d0 / size**2, encoding.waveform) for encoding in encodings], axis=1)
         inside = np.exp(-b * (d0[:, None] * inside)[:, encoding_of])
         outside = np.exp(-b * (de[:, None] + beta[:, None] * inverse_delta)) * float(model.extra)
-        atoms = _gram(inside, outside, counts.astype(float))
-        nodes = (np.stack([d0, size], axis=1), np.stack([de, beta], axis=1))
-        part = {n: _region(v, full[n], n) for n, v in (("vCS", size), ("D0I", d0), ("DEinf", de), ("beta", beta))}
-        cells = (2 * part["vCS"] + part["D0I"], 6 * part["DEinf"] + 12 * part["beta"])
-        grid = (atoms, nodes, cells)
         return cls(
-            model, lower, upper, np.ravel(row).astype(np.int64), setup, grid, int(sum(c.max() for c in cells)) + 1
+            model,
+            np.stack([lower, upper, 1 / np.maximum(upper - lower, 1e-300)]),
+            np.ravel(row).astype(np.int64),
+            (np.moveaxis(tables[encoding_of] * b[:, None, None], 0, -1), log0, b, b * inverse_delta),
+            (inside, outside, axes),
         )
 
     def run(
@@ -100,24 +100,74 @@ class Engine:
 
         Returns
         -------
-        (V, 15) ndarray
-            Values, standard errors, cost, exit, covariance of fI and L, cost of the best start, steps taken.
+        (V, 14) ndarray
+            Values, standard errors, cost, exit, covariance of fI and L, steps taken.
         """
-        from histomri.fitting import kernels
+        from numba import config
 
         out = np.full((y.shape[0], N_OUT), np.nan)
-        tolerance = (1e-9, 1e-14) if noise == "none" else (1e-10, 1e-8)
-        for start in range(0, y.shape[0], _CHUNK):
-            part = slice(start, start + _CHUNK)
-            kernels.fit_voxels(
-                np.ascontiguousarray(y[part], dtype=np.float64),
-                np.ascontiguousarray(sigma[part], dtype=np.float64),
-                self.row, self._setup, *self._grid, self._cells, self.lower, self.upper,
-                NOISES[noise], tolerance, out[part],
-            )  # fmt: skip
-            if progress is not None:
-                progress(min(1.0, (start + _CHUNK) / y.shape[0]))
-        return out
+        # The exact Rician likelihood of several measurements is not that of their mean.
+        together = np.full(y.shape[0], noise != "rician")
+        if noise == "offset-gaussian":
+            together = np.all(sigma == sigma[:, np.unique(self.row, return_index=True)[1][self.row]], axis=1)
+        parts = [
+            (flag, voxels[start : start + _BLOCK])
+            for flag in (True, False)
+            for voxels in (np.flatnonzero(together == flag),)
+            for start in range(0, voxels.size, _BLOCK)
+        ]
+        fits = {flag: self._kernel(flag, noise) for flag in {flag for flag, _ in parts}}
+
+        def work(part: tuple[bool, IntArray]) -> None:
+            flag, voxels = part
+            found = np.empty((voxels.size, N_OUT))
+            fits[flag](np.ascontiguousarray(y[voxels]), np.ascontiguousarray(sigma[voxels]), found)
+            out[voxels] = found
+
+        with ThreadPoolExecutor(config.NUMBA_NUM_THREADS) as pool:
+            for done, _ in enumerate(pool.map(work, parts), 1):
+                if progress is not None:
+                    progress(done / len(parts))
+        return _with_noise_level(out, y.shape[1]) if noise == "none" else out
+
+    def _kernel(self, together: bool, noise: str) -> Callable[[FloatArray, FloatArray, FloatArray], None]:
+        """Return the compiled fit, with measurements that share encoding, b and noise level counted as one, or not."""
+        from histomri.fitting import kernels
+
+        table, log0, b, over_delta = self._rows
+        inside, outside, axes = self._grid
+        group = self.row if together else np.arange(self.row.size)
+        row = np.arange(b.size) if together else self.row
+        # Groups of weight zero fill vector registers up.
+        pad = -row.size % 8
+
+        def wide(values: FloatArray) -> FloatArray:
+            chosen = values[..., row]
+            return np.ascontiguousarray(np.concatenate([chosen, np.zeros((*chosen.shape[:-1], pad))], axis=-1))
+
+        counts = np.concatenate([np.bincount(group).astype(float), np.zeros(pad)])
+        setup = (wide(table), log0, 1 / _KNOT_STEP, wide(b), wide(over_delta), float(self.model.extra))
+        grid = ((wide(inside), np.ascontiguousarray(wide(outside).T)), axes)
+        kernel = kernels.FIT_VOXELS[2 if noise == "rician" else int(self.model.extra)]
+        finest, fine, slack, zero = _TOLERANCE_SQUARES if noise == "none" else _TOLERANCE
+        # The Rician objective is not bounded by 0.
+        tolerance = (finest, fine, slack, -np.inf if noise == "rician" else zero)
+
+        def fit(y: FloatArray, sigma: FloatArray, out: FloatArray) -> None:
+            kernel(y, sigma, noise != "none", (group, counts), setup, grid, self.limits, tolerance, out)
+
+        return fit
+
+
+def _with_noise_level(out: FloatArray, measurements: int) -> FloatArray:
+    """Turn half sums of squares into whole ones, and take the noise level of the errors from them."""
+    out[:, COST] *= 2
+    errors = out[:, len(PARAMETERS) : COST]
+    freedom = measurements - np.isfinite(errors).sum(axis=1)
+    scale = np.divide(out[:, COST], freedom, out=np.full(freedom.shape, np.nan), where=freedom > 0)
+    errors *= np.sqrt(scale)[:, None]
+    out[:, COVARIANCE] *= scale
+    return out
 
 
 def _tabulate(waveforms: list[Any], d0: tuple[float, float], size: tuple[float, float]) -> tuple[FloatArray, float]:
@@ -135,31 +185,8 @@ def _tabulate(waveforms: list[Any], d0: tuple[float, float], size: tuple[float, 
     return np.ascontiguousarray(tables), log0
 
 
-def _spread(bounds: tuple[float, float], name: str, geometric: bool = False) -> FloatArray:
+def _spread(bounds: tuple[float, float], name: str) -> FloatArray:
     if bounds[0] == bounds[1]:
         return np.array([bounds[0]])
-    space = np.geomspace if geometric else np.linspace
-    return np.asarray(space(bounds[0], bounds[1], _NODES[name]))
-
-
-def _region(values: FloatArray, bounds: tuple[float, float], name: str) -> Any:
-    """Return which part of the bounds each value lies in."""
-    share = (values - bounds[0]) / max(bounds[1] - bounds[0], 1e-300)
-    if name == "vCS" and bounds[1] > bounds[0]:
-        share = np.log(values / bounds[0]) / np.log(bounds[1] / bounds[0])
-    return np.clip((share * _REGIONS[name]).astype(np.int64), 0, _REGIONS[name] - 1)
-
-
-def _lattice(fast: FloatArray, slow: FloatArray) -> tuple[FloatArray, FloatArray]:
-    slow_grid, fast_grid = np.meshgrid(slow, fast, indexing="ij")
-    return fast_grid.ravel(), slow_grid.ravel()
-
-
-def _gram(inside: FloatArray, outside: FloatArray, counts: FloatArray) -> Any:
-    return (
-        np.ascontiguousarray(inside),
-        np.ascontiguousarray(outside),
-        (inside**2 * counts).sum(axis=1),
-        np.ascontiguousarray((inside * counts) @ outside.T),
-        (outside**2 * counts).sum(axis=1),
-    )
+    space = np.geomspace if name == "vCS" else np.linspace
+    return np.asarray(space(bounds[0], bounds[1], _AXES[name]))

@@ -1,8 +1,7 @@
-"""The compiled fit: a grid of atoms for the start, then bounded Levenberg-Marquardt, one voxel at a time in parallel.
+"""The compiled fit: bounded Newton descents from the starts of a grid, one voxel at a time.
 
 One set of kernels serves every model: the parameter vector always is (fI, D0I, L, DEinf, beta), and a model says
-which of them are free. Rows are the distinct pairs of encoding and b; measurements that share a row (several echo
-times) share its exponentials.
+which of them are free. What comes out for a voxel depends on nothing but that voxel.
 """
 
 import zlib
@@ -10,332 +9,316 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from histomri.fitting.boxed import N_PARAMETERS, bounded_step, cholesky, gain_of, is_stationary, substitute
-from histomri.fitting.special import i1_over_i0, log_i0e
+from histomri.fitting.boxed import N_PARAMETERS, bounded_step, cholesky, gain_of, is_stationary, polish, substitute
+from histomri.fitting.objective import FAST, evaluate_both, evaluate_inside, evaluate_rician
+from histomri.fitting.starts import (
+    EXCHANGES,
+    FACES,
+    MOST_VALLEYS,
+    add_faces,
+    exchange,
+    list_valleys,
+    put,
+    score_grid,
+)
 
-N_OUT = 2 * N_PARAMETERS + 5
-"""Columns of the output: values, standard errors, cost, exit, covariance of fI and L, cost of the best start, steps."""
-LEAST_SQUARES, OFFSET_GAUSSIAN, RICIAN = 0, 1, 2
-_BLOCK = 64
+N_OUT = 2 * N_PARAMETERS + 4
+"""Columns of the output: values, standard errors, cost, exit, covariance of fI and L, steps."""
+_COST, _EXIT, _COVARIANCE, _STEPS = range(2 * N_PARAMETERS, N_OUT)
 _ITERATIONS = 200
-_BRIEF = 3
-_HOPELESS = 100.0
+_BRIEF = 3  # steps that every start may take
+_HOPELESS = 7.0  # how many steps of the last size are granted to catch up with the best
 _SAME = 1e-3
 _LOOSE = 1e-6
+_BOWL = 0.1
 _AT_BOUND = 1e-6
 
 
-@njit
-def _signals(theta: Any, setup: Any, signal: Any, jacobian: Any) -> None:
-    """Fill the signal and its derivatives, (U,) and (U, 5), for one parameter vector."""
-    tables, log0, step, encoding, b, inverse_delta, has_extra = setup
-    fraction, d0, size, de, beta = theta[0], theta[1], theta[2], theta[3], theta[4]
-    position = (np.log(4.0 * d0 / (size * size)) - log0) / step
-    knot = min(max(int(position), 0), tables.shape[1] - 1)
-    z = position - knot
-    last, adc, adc_d0, adc_size = -1, 0.0, 0.0, 0.0
-    for u in range(b.size):
-        e = encoding[u]
-        if e != last:
-            c = tables[e, knot]
-            value = c[0] + z * (c[1] + z * (c[2] + z * c[3]))
-            slope = (c[1] + z * (2.0 * c[2] + 3.0 * z * c[3])) / step
-            adc = d0 * value
-            adc_d0 = value + slope
-            adc_size = -2.0 * d0 * slope / size
-            last = e
-        inside = np.exp(-b[u] * adc)
-        lost = -fraction * b[u] * inside
-        if has_extra:
-            outside = np.exp(-b[u] * (de + beta * inverse_delta[u]))
-            gone = -(1.0 - fraction) * b[u] * outside
-            jacobian[u, 3] = gone
-            jacobian[u, 4] = gone * inverse_delta[u]
-        else:
-            outside = 0.0
-        signal[u] = fraction * inside + (1.0 - fraction) * outside
-        jacobian[u, 0] = inside - outside
-        jacobian[u, 1] = lost * adc_d0
-        jacobian[u, 2] = lost * adc_size
-
-
-@njit
-def _objective(signal: Any, y: Any, sigma: Any, row: Any, noise: int, force: Any, weight: Any) -> float:
-    """Return the objective; fill its derivative and curvature with respect to the signal of each row."""
-    cost = 0.0
-    force[:] = 0.0
-    weight[:] = 0.0
-    for m in range(y.size):
-        u = row[m]
-        s = signal[u]
-        if noise == LEAST_SQUARES:
-            residual = s - y[m]
-            cost += residual * residual
-            force[u] += 2.0 * residual
-            weight[u] += 2.0
-            continue
-        precision = 1.0 / (sigma[m] * sigma[m])
-        root = np.sqrt(s * s + sigma[m] * sigma[m])
-        slope = s / root
-        weight[u] += slope * slope * precision
-        if noise == OFFSET_GAUSSIAN:
-            residual = root - y[m]
-            cost += 0.5 * residual * residual * precision
-            force[u] += residual * slope * precision
-        else:
-            z = y[m] * s * precision
-            residual = s - y[m]
-            cost += 0.5 * residual * residual * precision - log_i0e(z)
-            force[u] += (s - y[m] * i1_over_i0(z)) * precision
-    return cost
-
-
-@njit
-def _normal_equations(jacobian: Any, force: Any, weight: Any, gradient: Any, hessian: Any) -> None:
-    gradient[:] = 0.0
-    hessian[:] = 0.0
-    for u in range(force.size):
+@njit(**FAST)
+def _step(theta: Any, limits: Any, local: Any, damping: float, least: float, scratch: Any) -> tuple[float, Any]:
+    """Find a step and what it promises; from the curvature without second derivatives if the exact one is bad."""
+    damped, step, work = scratch
+    gradient, hessian = local[0], local[6:11]
+    for attempt in range(2):
+        if attempt == 1:
+            hessian = local[1:6]
         for i in range(N_PARAMETERS):
-            ji = jacobian[u, i]
-            gradient[i] += force[u] * ji
-            wji = weight[u] * ji
-            for j in range(i + 1):
-                hessian[i, j] += wji * jacobian[u, j]
-    for i in range(N_PARAMETERS):
-        for j in range(i):
-            hessian[j, i] = hessian[i, j]
-
-
-@njit
-def _descend(theta: Any, lower: Any, upper: Any, setup: Any, y: Any, sigma: Any, row: Any, noise: int, tol: Any,
-             limit: int, rival: float, scratch: Any) -> tuple[float, float, int]:  # fmt: skip
-    """Levenberg-Marquardt within bounds, in place; only steps that lower the objective are taken.
-
-    It gives up when, at the pace of the last step, a hundred more would not reach the objective of a `rival`.
-    Returns the objective, by how much the last step lowered it, and the number of steps.
-    """
-    signal, jacobian, force, weight, gradient, hessian, damped, step, trial, free, work = scratch
-    _signals(theta, setup, signal, jacobian)
-    cost = _objective(signal, y, sigma, row, noise, force, weight)
-    _normal_equations(jacobian, force, weight, gradient, hessian)
-    damping, growth, drop = 1e-3, 2.0, 0.0
-    for iteration in range(limit):
-        damped[:] = hessian
-        for i in range(N_PARAMETERS):
-            damped[i, i] += damping * hessian[i, i] + 1e-300
-        bounded_step(theta, lower, upper, gradient, damped, free, step, work)
+            for j in range(N_PARAMETERS):
+                damped[i, j] = hessian[i, j]
+            damped[i, i] += damping * local[1 + i, i] + 1e-300
+        kind = bounded_step(theta, limits, gradient, damped, step, work, attempt == 1)
+        if kind > 0:
+            break
+    promised = gain_of(gradient, hessian, step)
+    if kind == 2 and not promised > least:
+        polish(theta, limits, gradient, damped, step)
         promised = gain_of(gradient, hessian, step)
-        least = tol[0] * abs(cost) + tol[1]
-        if promised <= least:
-            if damping <= _LOOSE and is_stationary(theta, lower, upper, gradient, hessian, least):
-                return cost, drop, iteration
-            # A strong damping also makes small promises: loosen it before believing; and the other way round.
-            damping = damping * 100.0 if damping <= _LOOSE else _LOOSE
-            if damping > 1e12:
-                return cost, drop, iteration
-            continue
+    return promised, hessian
+
+
+@njit(**FAST)
+def _leads(theta: Any, cost: float, minima: Any, count: int) -> bool:
+    """Tell whether a point lies in the bowl of a minimum already found: where its quadratic still holds."""
+    places, costs, locals_ = minima
+    for k in range(count):
+        rise = 0.0
         for i in range(N_PARAMETERS):
-            trial[i] = min(max(theta[i] + step[i], lower[i]), upper[i])
-        _signals(trial, setup, signal, jacobian)
-        new = _objective(signal, y, sigma, row, noise, force, weight)
-        if new < cost:
-            drop = cost - new
-            gain = drop / promised
-            cost = new
-            theta[:] = trial
-            if iteration > 1 and cost - rival > _HOPELESS * drop:
-                return cost, drop, iteration
-            _normal_equations(jacobian, force, weight, gradient, hessian)
-            damping = max(damping * max(1.0 / 9.0, 1.0 - (2.0 * gain - 1.0) ** 3), 1e-12)
-            growth = 2.0
-        else:
-            damping *= growth
-            growth *= 2.0
-            if damping > 1e12:
-                return cost, drop, iteration
-    return cost, drop, limit
+            bent = 0.0
+            for j in range(N_PARAMETERS):
+                bent += locals_[k, 6 + i, j] * (theta[j] - places[k, j])
+            rise += (theta[i] - places[k, i]) * (locals_[k, 0, i] + 0.5 * bent)
+        if rise >= 0.0 and abs(cost - costs[k] - rise) <= _BOWL * rise:
+            return True
+    return False
 
 
-@njit
-def _grid(y: Any, sigma: Any, row: Any, noise: int, atoms: Any, low: float, high: float, buffers: Any) -> None:
-    """Score every pair of atoms with the best fraction in closed form (unweighted least squares)."""
-    inside, outside, ii, io, oo = atoms
-    sums, yi, yo, score, fraction = buffers
-    sums[:] = 0.0
-    yy = 0.0
-    for m in range(y.size):
-        value = y[m]
-        if noise != LEAST_SQUARES:
-            value = np.sqrt(max(value * value - sigma[m] * sigma[m], 0.0))
-        sums[row[m]] += value
-        yy += value * value
-    _project(inside, sums, yi)
-    _project(outside, sums, yo)
-    for p in range(inside.shape[0]):
-        for q in range(outside.shape[0]):
-            span = ii[p] - 2.0 * io[p, q] + oo[q]
-            overlap = yi[p] - yo[q] - io[p, q] + oo[q]
-            best = min(max(overlap / max(span, 1e-30), low), high)
-            fraction[p, q] = best
-            score[p, q] = yy - 2.0 * yo[q] + oo[q] - 2.0 * best * overlap + best * best * span
+@njit(**FAST)
+def _propose(theta: Any, limits: Any, local: Any, damping: float, least: float, scratch: Any) -> Any:
+    """Find the damping at which a step promises something; the last result tells that there is none, a minimum."""
+    while damping <= 1e12:
+        promised, hessian = _step(theta, limits, local, damping, least, scratch)
+        if promised > least:
+            return promised, damping, False
+        if damping <= _LOOSE and is_stationary(theta, limits, local[0], hessian, least):
+            break
+        # A strong damping also makes small promises: loosen it before believing; and the other way round.
+        damping = damping * 100.0 if damping <= _LOOSE else _LOOSE
+    return 0.0, damping, True
 
 
-@njit
-def _project(atoms: Any, sums: Any, result: Any) -> None:
-    for p in range(atoms.shape[0]):
-        total = 0.0
-        for u in range(sums.size):
-            total += atoms[p, u] * sums[u]
-        result[p] = total
+@njit(**FAST)
+def _accept(theta: Any, trial: Any, local: Any, new_local: Any) -> None:
+    for i in range(N_PARAMETERS):
+        theta[i] = trial[i]
+    for i in range(2 * N_PARAMETERS + 1):
+        for j in range(N_PARAMETERS):
+            local[i, j] = new_local[i, j]
 
 
-@njit
-def _choose(score: Any, cells: Any, starts: Any, lowest: Any) -> None:
-    """List the best pair of atoms of each region of the parameter space, (cells, 2); -1 for regions without any."""
-    inside, outside = cells
-    lowest[:] = np.inf
-    starts[:] = -1
-    for p in range(score.shape[0]):
-        for q in range(score.shape[1]):
-            k = inside[p] + outside[q]
-            if score[p, q] < lowest[k]:
-                lowest[k] = score[p, q]
-                starts[k, 0], starts[k, 1] = p, q
+@njit(**FAST)
+def _move(theta: Any, step: Any, limits: Any, trial: Any) -> None:
+    for i in range(N_PARAMETERS):
+        trial[i] = min(max(theta[i] + step[i], limits[0, i]), limits[1, i])
 
 
-@njit
-def _errors(theta: Any, lower: Any, upper: Any, setup: Any, y: Any, sigma: Any, row: Any, noise: int, scratch: Any,
-            out: Any) -> None:  # fmt: skip
+def _descent(evaluate: Any) -> Any:
+    @njit(**FAST)
+    def descend(theta: Any, limits: Any, setup: Any, data: Any, tol: Any, limit: int, rival: float, minima: Any,
+                known: int, scratch: Any) -> tuple[float, float, int, bool]:  # fmt: skip
+        """Damped Newton within bounds, in place; only steps that lower the objective are taken.
+
+        It gives up in the bowl of a minimum known, or when at the pace of the last steps it will not catch up with the
+        objective of a `rival`. Returns the objective, by how much the last step lowered it, the number of steps, and
+        whether this is a minimum.
+        """
+        local, new_local, trial, small = scratch
+        step = small[1]
+        cost, drop, last = np.inf, 0.0, 0.0
+        damping, growth, promised = 1e-3, 2.0, 1.0
+        trial[:] = theta
+        done = False
+        for iteration in range(limit + 1):
+            new = evaluate(trial, setup, data, new_local)
+            if new < cost:
+                if iteration > 0:
+                    last, drop = drop, cost - new
+                    gain = drop / promised
+                    damping = max(damping * max(1.0 / 9.0, 1.0 - (2.0 * gain - 1.0) ** 3), 1e-12)
+                    growth = 2.0
+                cost = new
+                _accept(theta, trial, local, new_local)
+                if known > 0 and (
+                    (iteration > 2 and cost - rival > _HOPELESS * max(drop, last)) or _leads(theta, cost, minima, known)
+                ):
+                    break
+            else:
+                damping *= growth
+                growth *= 2.0
+            if not cost < np.inf or iteration == limit:
+                break
+            least = tol[0] * abs(cost) + tol[1]
+            promised, damping, done = _propose(theta, limits, local, damping, least, small)
+            if done:
+                break
+            _move(theta, step, limits, trial)
+        return cost, drop, iteration, done
+
+    return descend
+
+
+@njit(**FAST)
+def _errors(theta: Any, limits: Any, plain: Any, work: Any, out: Any) -> None:
     """Fill in standard errors, from the Fisher information of the parameters between their bounds; flag the others."""
-    signal, jacobian, force, weight, gradient, hessian = scratch[:6]
-    free, (factor, right) = scratch[9], scratch[10]
-    _signals(theta, setup, signal, jacobian)
-    cost = _objective(signal, y, sigma, row, noise, force, weight)
-    _normal_equations(jacobian, force, weight, gradient, hessian)
+    factor, right, free = work
     count, bound = 0, False
     for i in range(N_PARAMETERS):
         out[N_PARAMETERS + i] = np.nan
-        margin = _AT_BOUND * (upper[i] - lower[i])
-        if lower[i] == upper[i]:
+        low, high = limits[0, i], limits[1, i]
+        margin = _AT_BOUND * (high - low)
+        if low == high:
             continue
-        if theta[i] - lower[i] <= margin or upper[i] - theta[i] <= margin:
+        if theta[i] - low <= margin or high - theta[i] <= margin:
             bound = True
             continue
         free[count] = i
         count += 1
-    out[2 * N_PARAMETERS + 1] = 2.0 if bound else 1.0
-    out[2 * N_PARAMETERS + 2] = np.nan
-    scale = 1.0
-    if noise == LEAST_SQUARES:
-        # The curvature is 2 JᵀJ, and the noise has to be taken from the residuals.
-        scale = 2.0 * cost / (y.size - count) if y.size > count else np.nan
-    if not cholesky(hessian, free, count, factor):
+    out[_EXIT] = 2.0 if bound else 1.0
+    out[_COVARIANCE] = np.nan
+    if not cholesky(plain, free, count, factor):
         return
     for a in range(count):
         right[:] = 0.0
         right[a] = 1.0
         substitute(factor, count, right)
-        out[N_PARAMETERS + free[a]] = np.sqrt(scale * right[a])
+        out[N_PARAMETERS + free[a]] = np.sqrt(right[a])
         if free[a] == 0:
-            out[2 * N_PARAMETERS + 2] = 0.0
+            out[_COVARIANCE] = 0.0
             for c in range(count):
                 if free[c] == 2:
-                    out[2 * N_PARAMETERS + 2] = scale * right[c]
+                    out[_COVARIANCE] = right[c]
 
 
-@njit
-def _known(thetas: Any, order: Any, count: int, lower: Any, upper: Any) -> bool:
+@njit(**FAST)
+def _known(thetas: Any, order: Any, count: int, limits: Any) -> bool:
     """Tell whether the start `order[count]` has come to where one of those before it went."""
     for k in range(count):
         far = 0.0
         for i in range(N_PARAMETERS):
-            if lower[i] < upper[i]:
-                far = max(far, abs(thetas[order[k], i] - thetas[order[count], i]) / (upper[i] - lower[i]))
+            if limits[0, i] < limits[1, i]:
+                far = max(far, abs(thetas[order[k], i] - thetas[order[count], i]) / (limits[1, i] - limits[0, i]))
         if far < _SAME:
             return True
     return False
 
 
+@njit(**FAST)
+def _hopeless(n: int, order: Any, thetas: Any, costs: Any, drops: Any, limits: Any, zero: float) -> bool:
+    """Tell whether the start `order[n]` need not be followed, after its first steps."""
+    k, rival = order[n], costs.min()
+    if costs[k] == np.inf or (n > 0 and rival <= zero):
+        return True
+    if n > 2 and drops[k] > 0.0 and costs[k] - rival > _HOPELESS * drops[k]:
+        return True
+    return bool(_known(thetas, order, n, limits))
+
+
+def _voxel(evaluate: Any) -> Any:
+    descend = _descent(evaluate)
+
+    @njit(**FAST)
+    def fit_voxel(data: Any, setup: Any, grid: Any, limits: Any, tolerance: Any, room: Any, scratch: Any,
+                  out: Any) -> None:  # fmt: skip
+        """Descend briefly from every start, follow the promising ones, and the best to the end."""
+        atoms, axes = grid
+        scoring, scores, fractions, places, lowest, thetas, costs, drops, minima = room
+        finest, fine, slack, zero = tolerance
+        pairs = (atoms[0].shape[0], atoms[1].shape[1])
+        score_grid(data, atoms, limits[0, 0], limits[1, 0], scoring, scores.reshape(pairs), fractions.reshape(pairs))
+        count = list_valleys(scores, slack, places, lowest)
+        if axes[2].size > 1:
+            count = add_faces(scores, places, count)
+        costs[:] = np.inf
+        steps, known = 0, 0
+        for k in range(count):
+            put(places[k], scores, fractions, axes, thetas[k])
+            costs[k], drops[k], taken, _ = descend(
+                thetas[k], limits, setup, data, fine, _BRIEF, np.inf, minima, 0, scratch
+            )
+            steps += taken + 1
+        order = np.argsort(costs[:count])
+        for n in range(count + EXCHANGES):
+            k, rival = n, costs.min()
+            if n < count:
+                k = order[n]
+                useful = not _hopeless(n, order, thetas, costs, drops, limits, zero)
+            else:
+                useful = rival > zero and exchange(n - count, thetas[np.argmin(costs)], limits, thetas[k])
+            if not useful:
+                continue
+            costs[k], drops[k], taken, done = descend(
+                thetas[k], limits, setup, data, fine, _ITERATIONS, rival, minima, known, scratch
+            )
+            steps += taken + 1
+            if done:
+                minima[0][known], minima[1][known], minima[2][known] = thetas[k], costs[k], scratch[0]
+                known += 1
+        best = np.argmin(costs)
+        costs[best], _, taken, _ = descend(
+            thetas[best], limits, setup, data, finest, _ITERATIONS, np.inf, minima, 0, scratch
+        )
+        out[:N_PARAMETERS] = thetas[best]
+        out[_COST], out[_EXIT], out[_STEPS] = costs[best], -1.0, steps + taken + 1
+        if costs[best] < np.inf:
+            _errors(thetas[best], limits, scratch[0][1:6], scratch[3][2], out)
+
+    return fit_voxel
+
+
+_INSIDE, _BOTH, _RICIAN = (_voxel(each) for each in (evaluate_inside, evaluate_both, evaluate_rician))
+
+
+@njit(error_model="numpy")
+def _average(y: Any, sigma: Any, group: Any, counts: Any, noisy: bool, data: Any) -> float:
+    """Fill in mean, variance and weight of each group, (3, U); return the objective of the scatter within."""
+    data[0] = 0.0
+    data[1] = 1.0 if noisy else 0.0
+    for m in range(group.size):
+        u = group[m]
+        data[0, u] += y[m] / counts[u]
+        if noisy:
+            data[1, u] = sigma[m] * sigma[m]
+    for u in range(counts.size):
+        data[2, u] = counts[u] / data[1, u] if noisy else counts[u]
+    left = 0.0
+    for m in range(group.size):
+        u = group[m]
+        left += 0.5 * (y[m] - data[0, u]) ** 2 * data[2, u] / counts[u]
+    return left
+
+
 @njit
-def _fit_voxel(y: Any, sigma: Any, row: Any, setup: Any, grid: Any, lower: Any, upper: Any, noise: int, tol: Any,
-               buffers: Any, starts: Any, scratch: Any, out: Any) -> None:  # fmt: skip
-    """Try the best atom of every region briefly, then follow the most promising to the end."""
-    atoms, nodes, cells = grid
-    chosen, lowest, thetas, costs, drops = starts
-    signal, jacobian, force, weight = scratch[0], scratch[1], scratch[2], scratch[3]
-    _grid(y, sigma, row, noise, atoms, lower[0], upper[0], buffers)
-    _choose(buffers[3], cells, chosen, lowest)
-    first, steps = np.inf, 0
-    for k in range(lowest.size):
-        costs[k] = np.inf
-        p, q = chosen[k, 0], chosen[k, 1]
-        if p < 0:
-            continue
-        thetas[k, 0] = buffers[4][p, q]
-        thetas[k, 1], thetas[k, 2] = nodes[0][p, 0], nodes[0][p, 1]
-        thetas[k, 3], thetas[k, 4] = nodes[1][q, 0], nodes[1][q, 1]
-        _signals(thetas[k], setup, signal, jacobian)
-        first = min(first, _objective(signal, y, sigma, row, noise, force, weight))
-        costs[k], drops[k], iterations = _descend(
-            thetas[k], lower, upper, setup, y, sigma, row, noise, tol, _BRIEF, np.inf, scratch
-        )
-        steps += iterations
-    order = np.argsort(costs)
-    for n in range(order.size):
-        k = order[n]
-        rival = costs.min()
-        if (
-            costs[k] == np.inf
-            or (n > 2 and drops[k] > 0.0 and costs[k] - rival > _HOPELESS * drops[k])
-            or _known(thetas, order, n, lower, upper)
-        ):
-            continue
-        costs[k], drops[k], iterations = _descend(
-            thetas[k], lower, upper, setup, y, sigma, row, noise, tol, _ITERATIONS, rival, scratch
-        )
-        steps += iterations
-    best = np.argmin(costs)
-    out[:N_PARAMETERS] = thetas[best]
-    out[2 * N_PARAMETERS] = costs[best]
-    out[2 * N_PARAMETERS + 3] = first
-    out[2 * N_PARAMETERS + 4] = steps
-    if not costs[best] < np.inf:
-        out[2 * N_PARAMETERS + 1] = -1.0
-        return
-    _errors(thetas[best], lower, upper, setup, y, sigma, row, noise, scratch, out)
+def _allocate(axes: Any, width: int) -> Any:
+    """Make what `fit_voxel` writes on: room for its starts, and scratch for its descents."""
+    size, starts = N_PARAMETERS, MOST_VALLEYS + FACES + EXCHANGES
+    shape = (axes[0].size, axes[1].size, axes[2].size, axes[3].size)
+    outer = shape[2] * shape[3]
+    room = (
+        (np.empty(width), np.empty(outer), np.empty(outer), np.empty(outer)), np.empty(shape), np.empty(shape),
+        np.empty(starts, np.int64), np.empty(MOST_VALLEYS), np.empty((starts, size)), np.empty(starts),
+        np.zeros(starts), (np.empty((starts, size)), np.empty(starts), np.empty((starts, 2 * size + 1, size))),
+    )  # fmt: skip
+    work = (np.zeros((size, size)), np.empty(size), np.empty(size, np.int64))
+    small = (np.empty((size, size)), np.empty(size), work)
+    return room, (np.zeros((2 * size + 1, size)), np.zeros((2 * size + 1, size)), np.empty(size), small)
 
 
-def _compile(mark: int) -> Any:
-    @njit(parallel=True, cache=True)
-    def fit_voxels(y: Any, sigma: Any, row: Any, setup: Any, atoms: Any, nodes: Any, cells: Any, n_cells: int,
-                   lower: Any, upper: Any, noise: int, tol: Any, out: Any) -> None:  # fmt: skip
-        """Fit every voxel: y and sigma (V, M), out (V, 15)."""
+def _compile(mark: int, kind: int) -> Any:
+    @njit(cache=True, nogil=True, **FAST)
+    def fit_voxels(y: Any, sigma: Any, noisy: bool, groups: Any, setup: Any, grid: Any, limits: Any, tolerance: Any,
+                   out: Any) -> None:  # fmt: skip
+        """Fit every voxel: y and sigma (V, M), out (V, N_OUT)."""
         _ = mark  # part of the key of the cache
-        blocks = (y.shape[0] + _BLOCK - 1) // _BLOCK
-        n_rows, n_in, n_out = setup[4].size, atoms[0].shape[0], atoms[1].shape[0]
-        for block in prange(blocks):
-            grid = (atoms, nodes, cells)
-            work = (np.empty((N_PARAMETERS, N_PARAMETERS)), np.empty(N_PARAMETERS))
-            scratch = (
-                np.empty(n_rows), np.zeros((n_rows, N_PARAMETERS)), np.empty(n_rows), np.empty(n_rows),
-                np.empty(N_PARAMETERS), np.empty((N_PARAMETERS, N_PARAMETERS)), np.empty((N_PARAMETERS, N_PARAMETERS)),
-                np.empty(N_PARAMETERS), np.empty(N_PARAMETERS), np.empty(N_PARAMETERS, np.int64), work,
-            )  # fmt: skip
-            buffers = (
-                np.empty(n_rows), np.empty(n_in), np.empty(n_out), np.empty((n_in, n_out)), np.empty((n_in, n_out)),
-            )  # fmt: skip
-            starts = (
-                np.empty((n_cells, 2), np.int64), np.empty(n_cells), np.empty((n_cells, N_PARAMETERS)),
-                np.empty(n_cells), np.empty(n_cells),
-            )  # fmt: skip
-            for v in range(block * _BLOCK, min((block + 1) * _BLOCK, y.shape[0])):
-                _fit_voxel(y[v], sigma[v], row, setup, grid, lower, upper, noise, tol, buffers, starts, scratch, out[v])
+        group, counts = groups
+        data = np.zeros((3, counts.size))
+        room, scratch = _allocate(grid[1], counts.size)
+        for v in range(y.shape[0]):
+            scatter = _average(y[v], sigma[v], group, counts, noisy, data)
+            # Only the branch of this kind is compiled. A kernel among the closed-over variables would defeat the cache.
+            if kind == 0:
+                _INSIDE(data, setup, grid, limits, tolerance, room, scratch, out[v])
+            elif kind == 1:
+                _BOTH(data, setup, grid, limits, tolerance, room, scratch, out[v])
+            else:
+                _RICIAN(data, setup, grid, limits, tolerance, room, scratch, out[v])
+            out[v, _COST] += scatter
 
     return fit_voxels
 
 
 # The cache notices changes of this file only; the mark makes it notice those of the others.
-_MARK = zlib.crc32(b"".join(Path(__file__).with_name(name).read_bytes() for name in ("boxed.py", "special.py")))
-fit_voxels = _compile(_MARK)
+_OTHERS = ("boxed.py", "objective.py", "special.py", "starts.py")
+_MARK = zlib.crc32(b"".join(Path(__file__).with_name(name).read_bytes() for name in _OTHERS))
+FIT_VOXELS = tuple(_compile(_MARK, kind) for kind in range(3))
+"""For models of spheres alone, for those with an extra-cellular part, and for the exact Rician likelihood of any."""

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from histomri.arrays import BoolArray, FloatArray, IntArray
 from histomri.errors import InputError, ProtocolError
+from histomri.fitting.results import Vascular
 from histomri.mri import Acquisition
 
 
@@ -20,12 +21,15 @@ class Normalisation:
         Of all M volumes.
     used : (M,) ndarray of bool
         Measurements to fit.
+    voxels : int
+        Their number, V.
     s0, fv, t2t : (V,) ndarray or None
         Signal, vascular fraction and tissue T2 (ms), where known.
     """
 
     acquisition: Acquisition
     used: BoolArray
+    voxels: int
     s0: FloatArray | None
     fv: FloatArray | None
     t2t: FloatArray | None
@@ -53,7 +57,9 @@ class Normalisation:
             raise InputError("fV and T2 can only be used together with S0", way_out="give S0 too (--s0)")
         if t2t is not None and acquisition.te_ms is None:
             raise ProtocolError("T2 is given, and the protocol has no echo times", way_out="add a row of TE (ms)")
-        result = cls(acquisition, used, *(_per_voxel(n, v, voxels) for n, v in (("S0", s0), ("fV", fv), ("T2", t2t))))
+        result = cls(
+            acquisition, used, voxels, *(_per_voxel(n, v, voxels) for n, v in (("S0", s0), ("fV", fv), ("T2", t2t)))
+        )
         if s0 is None:
             result._references()
         return result
@@ -78,6 +84,22 @@ class Normalisation:
         with np.errstate(divide="ignore", invalid="ignore"):
             decay = np.exp(-self.acquisition.te_ms[self.used] / self.t2t[part, None])
         return np.asarray(factor * np.where(self.t2t[part, None] > 0, decay, np.nan))
+
+    def vascular(self, error: ArrayLike | None) -> Vascular:
+        """Return the vascular fraction of each voxel with its standard error, 0 where it is not known.
+
+        Raises
+        ------
+        InputError
+            If there is an error and no fraction, or the length differs.
+        """
+        if error is not None and self.fv is None:
+            raise InputError("the error of fV is given, and fV is not", way_out="give both")
+        none = np.zeros(self.voxels)
+        spread = _per_voxel("the error of fV", error, self.voxels)
+        return Vascular(
+            none if self.fv is None else self.fv, none if spread is None else np.nan_to_num(spread, nan=0.0)
+        )
 
     def involved(self) -> BoolArray:
         """Which volumes matter to the fit, (M,)."""

@@ -104,7 +104,7 @@ def _plain(value: Any) -> Any:
 
 
 def maps_from(
-    out: FloatArray, model: Model, fv: FloatArray, likelihood: FloatArray, measurements: int, bic: str
+    out: FloatArray, model: Model, vascular: "Vascular", likelihood: FloatArray, measurements: int, bic: str
 ) -> dict[str, FloatArray]:
     """Turn the engine's columns into named maps.
 
@@ -114,7 +114,7 @@ def maps_from(
         Of `Engine.run`.
     model : Model
         The model fitted.
-    fv : (V,) ndarray
+    vascular : Vascular
         Vascular fraction, for F = (1 - fV) fI.
     likelihood : (V,) ndarray
         Log-likelihood at the optimum.
@@ -128,22 +128,54 @@ def maps_from(
     for i, name in enumerate(PARAMETERS):
         if name in model.parameters or name in model.fixed:
             maps[name] = out[:, i]
-    f, size = out[:, 0], out[:, 2]
-    f_se, size_se, covariance = out[:, n], out[:, n + 2], out[:, 2 * n + 2]
-    maps["F"] = (1 - fv) * f
-    maps["CD"] = 1e9 * maps["F"] / size**3
     maps |= {f"{name}_se": out[:, n + i] for i, name in enumerate(PARAMETERS) if name in model.parameters}
-    maps["F_se"] = (1 - fv) * f_se
-    with np.errstate(invalid="ignore"):
-        # Of f / L³, by error propagation with the covariance of f and L.
-        variance = f_se**2 + (3 * f / size * size_se) ** 2 - 6 * f / size * covariance
-        maps["CD_se"] = 1e9 * (1 - fv) / size**3 * np.sqrt(np.maximum(variance, 0.0))
-    count = len(model.parameters)
-    weight = {"schwarz": 2.0, "paper": 1.0}[bic]
-    maps["cost"], maps["logL"] = out[:, 2 * n], likelihood
-    maps["BIC"] = count * np.log(measurements) - weight * likelihood
-    maps["AIC"] = 2 * count - 2 * likelihood
+    maps |= derived(out[:, 0], out[:, n], vascular, out[:, 2], out[:, n + 2], out[:, 2 * n + 2])
+    maps |= criteria(out[:, 2 * n], likelihood, len(model.parameters), measurements, bic)
     return maps | {"exit": out[:, 2 * n + 1]}
+
+
+@dataclass(frozen=True)
+class Vascular:
+    """Vascular fraction of each voxel and its standard error, (V,); 0 where there is none."""
+
+    fraction: FloatArray
+    error: FloatArray
+
+
+def derived(
+    f: FloatArray,
+    f_se: FloatArray,
+    vascular: Vascular,
+    size: FloatArray | None = None,
+    size_se: FloatArray | None = None,
+    covariance: FloatArray | None = None,
+) -> dict[str, FloatArray]:
+    """Return F and, of spheres of a size, CD, with standard errors.
+
+    Errors are propagated to first order, with the covariance of fI and size. That of fV is taken as independent of
+    both: repeated scans scatter within 20 % of the result, where leaving it out falls short by a quarter.
+    """
+    kept, lost = 1 - vascular.fraction, f * vascular.error
+    maps = {"F": kept * f, "F_se": np.hypot(kept * f_se, lost)}
+    if size is None or size_se is None or covariance is None:
+        return maps
+    with np.errstate(invalid="ignore"):
+        variance = f_se**2 + (3 * f / size * size_se) ** 2 - 6 * f / size * covariance
+        spread = np.sqrt(kept**2 * np.maximum(variance, 0.0) + lost**2)
+    return maps | {"CD": 1e9 * maps["F"] / size**3, "CD_se": 1e9 / size**3 * spread}
+
+
+def criteria(
+    cost: FloatArray, likelihood: FloatArray, parameters: int, measurements: int, bic: str
+) -> dict[str, FloatArray]:
+    """Return objective, log-likelihood and information criteria."""
+    weight = {"schwarz": 2.0, "paper": 1.0}[bic]
+    return {
+        "cost": cost,
+        "logL": likelihood,
+        "BIC": parameters * np.log(measurements) - weight * likelihood,
+        "AIC": 2 * parameters - 2 * likelihood,
+    }
 
 
 def bound_warnings(counts: Mapping[str, int], title: str) -> tuple[str, ...]:

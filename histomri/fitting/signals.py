@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 
 from histomri.arrays import FloatArray
 from histomri.errors import InputError
-from histomri.fitting.models import get_model
+from histomri.fitting.models import Model, get_model
 from histomri.mri import Acquisition, Waveform
 
 # Number of roots, and the largest R²/(Dδ) for which the sum over them plus its tail is exact to 1e-11.
@@ -64,12 +64,12 @@ def sphere_adc(diameter_um: ArrayLike, d0_um2_ms: ArrayLike, acquisition: Acquis
     return np.asarray(adc[..., index])
 
 
-def predict(model: str, parameters: Mapping[str, ArrayLike], acquisition: Acquisition) -> FloatArray:
+def predict(model: str | Model, parameters: Mapping[str, ArrayLike], acquisition: Acquisition) -> FloatArray:
     """Return the noise-free signals of a model, normalised to 1 at b = 0.
 
     Parameters
     ----------
-    model : str
+    model : str or Model
         Such as "diff-in-ex".
     parameters : mapping of str to (V,) array-like
         The model's parameters by name: fI, D0I (µm²/ms), vCS (µm), DEinf (µm²/ms), beta (µm²). "L" and "F" are
@@ -89,15 +89,15 @@ def predict(model: str, parameters: Mapping[str, ArrayLike], acquisition: Acquis
         If the model is unknown or a parameter missing.
     """
     declared = get_model(model)
-    given = dict(parameters)
+    given = {**declared.fixed, **parameters}
     for name, other in (("vCS", "L"), ("fI", "F")):
         if name not in given and other in given:
             given[name] = given[other]
     missing = [name for name in declared.parameters if name not in given]
     if missing:
         raise InputError(f"{declared.name} needs {', '.join(missing)}", way_out="pass them in `parameters`")
-    values = np.broadcast_arrays(*(np.atleast_1d(np.asarray(given[n], dtype=float)) for n in declared.parameters))
-    value = dict(zip(declared.parameters, values))
+    names = (*declared.parameters, *declared.fixed)
+    value = dict(zip(names, np.broadcast_arrays(*(np.atleast_1d(np.asarray(given[n], dtype=float)) for n in names))))
     b = acquisition.b_smm2 / 1000.0
     fraction = value["fI"][..., None]
     signal = fraction * np.exp(-b * sphere_adc(value["vCS"], value["D0I"], acquisition))

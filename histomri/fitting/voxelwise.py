@@ -1,7 +1,7 @@
 """Fit of a tissue model to the signals of many voxels."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from histomri.errors import InputError, ProtocolError
 from histomri.fitting.engine import COST, EXIT, N_OUT, NOISES, Engine
 from histomri.fitting.models import Model, choose_threshold, get_model
 from histomri.fitting.normalise import Normalisation
-from histomri.fitting.results import BACKGROUND, FAILED, FitResult, bound_warnings, maps_from
+from histomri.fitting.results import BACKGROUND, FAILED, FitResult, Vascular, bound_warnings, maps_from
 from histomri.mri import Acquisition
 
 _CHUNK = 50_000
@@ -30,6 +30,7 @@ def fit(
     s0: ArrayLike | None = None,
     fv: ArrayLike | None = None,
     t2t: ArrayLike | None = None,
+    fv_se: ArrayLike | None = None,
     noise: Noise | None = None,
     preset: str = "mouse-exvivo",
     bounds: Mapping[str, tuple[float, float]] | None = None,
@@ -56,6 +57,8 @@ def fit(
     s0, fv, t2t : float or (V,) array-like, optional
         Signal without diffusion and relaxation, vascular fraction, tissue T2 (ms): signals are then divided by
         S0 (1 - fV) exp(-TE/T2); otherwise by the mean at b = 0 of the same echo time.
+    fv_se : float or (V,) array-like, optional
+        Standard error of fV, which then is part of those of F and CD.
     noise : {"offset-gaussian", "rician", "none"}, optional
         The likelihood; by default offset-Gaussian if sigma is given and least squares ("none") if it is not.
     preset : {"mouse-exvivo", "invivo-3t", "invivo-1.5t"}
@@ -84,18 +87,20 @@ def fit(
     """
     values = np.asarray(signals)
     declared = get_model(model)
-    noise = _noise(noise, sigma)
-    _check(values, acquisition)
+    noise = choose_noise(noise, sigma)
+    check_signals(values, acquisition)
     strategy, threshold = choose_threshold(preset, strategy, bmin_smm2)
     used = _select(acquisition, threshold, declared)
     limits = _limits(declared, preset, bounds)
     normalisation = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t)
     engine = Engine.build(declared, acquisition.select(used), limits)
-    levels = _sigma(sigma, values.shape[0])
+    levels = noise_level(sigma, values.shape[0])
+    vascular = normalisation.vascular(fv_se)
     parts = []
     for start in range(0, max(values.shape[0], 1), _CHUNK):
         part = slice(start, min(start + _CHUNK, values.shape[0]))
-        parts.append(_fit_part(values[part], levels[part], part, normalisation, engine, noise, bic))
+        blood = Vascular(vascular.fraction[part], vascular.error[part])
+        parts.append(_fit_part(values[part], levels[part], part, normalisation, blood, engine, noise, bic))
         if progress is not None:
             progress(part.stop / max(values.shape[0], 1))
     maps = {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
@@ -114,9 +119,40 @@ def fit(
 
 
 def _fit_part(
-    signals: FloatArray, sigma: FloatArray, part: slice, how: Normalisation, engine: Engine, noise: str, bic: str
-) -> dict[str, FloatArray]:
-    raw = signals.astype(np.float64)
+    raw: FloatArray, sigma: FloatArray, part: slice, how: Normalisation, blood: Vascular, engine: Engine, noise: str,
+    bic: str,
+) -> dict[str, FloatArray]:  # fmt: skip
+    voxels = normalised(raw.astype(np.float64), sigma, part, how, noise)
+    out = np.full((raw.shape[0], N_OUT), np.nan)
+    out[:, EXIT] = voxels.codes
+    out[voxels.good] = engine.run(voxels.y, voxels.sigma, noise)
+    likelihood = np.full(raw.shape[0], np.nan)
+    likelihood[voxels.good] = log_likelihood(out[voxels.good, COST], voxels.y, voxels.sigma, noise)
+    return maps_from(out, engine.model, blood, likelihood, voxels.y.shape[1], bic)
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """Those of some voxels that can be fitted.
+
+    Attributes
+    ----------
+    y, sigma : (G, N) ndarray
+        Normalised signals of the measurements to fit, and their noise levels (ones for least squares).
+    good : (V,) ndarray of bool
+        Which voxels these are.
+    codes : (V,) ndarray
+        Exit codes of the others.
+    """
+
+    y: FloatArray
+    sigma: FloatArray
+    good: BoolArray
+    codes: FloatArray
+
+
+def normalised(raw: FloatArray, sigma: FloatArray, part: slice, how: Normalisation, noise: str) -> Voxels:
+    """Divide the signals of a part of the voxels, (V, M), and sort out those that cannot be fitted."""
     divisor = how.divisors(raw, part)
     involved = raw[:, how.involved()]
     background = np.all(involved == 0, axis=1)
@@ -130,16 +166,11 @@ def _fit_part(
         good[np.flatnonzero(good)[~positive]] = False
         y = y[positive]
     levels = sigma[good, None] / divisor[good] if noise != "none" else np.ones_like(y)
-    out = np.full((raw.shape[0], N_OUT), np.nan)
-    out[:, EXIT] = np.where(background, BACKGROUND, FAILED)
-    out[good] = engine.run(y, levels, noise)
-    likelihood = np.full(raw.shape[0], np.nan)
-    likelihood[good] = _log_likelihood(out[good, COST], y, levels, noise)
-    fv = np.zeros(raw.shape[0]) if how.fv is None else how.fv[part]
-    return maps_from(out, engine.model, fv, likelihood, y.shape[1], bic)
+    return Voxels(y, levels, good, np.where(background, BACKGROUND, FAILED).astype(float))
 
 
 def _fittable(involved: FloatArray, divisor: FloatArray, sigma: FloatArray, noise: str) -> BoolArray:
+    """Tell which voxels have finite signals, something to normalise by and a noise level, (V,)."""
     good = np.all(np.isfinite(involved), axis=1)
     with np.errstate(invalid="ignore"):
         good &= np.all(np.isfinite(divisor) & (divisor > 0), axis=1)
@@ -148,7 +179,8 @@ def _fittable(involved: FloatArray, divisor: FloatArray, sigma: FloatArray, nois
     return np.asarray(good)
 
 
-def _log_likelihood(cost: FloatArray, y: FloatArray, sigma: FloatArray, noise: str) -> FloatArray:
+def log_likelihood(cost: FloatArray, y: FloatArray, sigma: FloatArray, noise: str) -> FloatArray:
+    """Return the log-likelihood at an objective, (V,)."""
     n = y.shape[1]
     if noise == "none":
         # The noise level that fits best takes the place of the one not given.
@@ -158,7 +190,8 @@ def _log_likelihood(cost: FloatArray, y: FloatArray, sigma: FloatArray, noise: s
     return np.asarray(-cost - np.log(sigma).sum(axis=1) - 0.5 * n * np.log(2 * np.pi))
 
 
-def _noise(noise: Noise | None, sigma: ArrayLike | None) -> Noise:
+def choose_noise(noise: Noise | None, sigma: ArrayLike | None) -> Noise:
+    """Choose the objective by what is known; refuse one that lacks a noise level."""
     if noise is None:
         return "none" if sigma is None else "offset-gaussian"
     if noise not in NOISES:
@@ -168,7 +201,8 @@ def _noise(noise: Noise | None, sigma: ArrayLike | None) -> Noise:
     return noise
 
 
-def _check(values: Any, acquisition: Acquisition) -> None:
+def check_signals(values: Any, acquisition: Acquisition) -> None:
+    """Refuse signals that are not a table of voxels and the protocol's volumes."""
     if values.ndim != 2 or values.dtype.kind not in "iufb":
         raise InputError(f"signals must be real numbers of shape (voxels, volumes), not {values.shape}")
     if values.shape[1] != len(acquisition):
@@ -204,7 +238,8 @@ def _limits(
     return limits
 
 
-def _sigma(sigma: ArrayLike | None, voxels: int) -> FloatArray:
+def noise_level(sigma: ArrayLike | None, voxels: int) -> FloatArray:
+    """Return the noise level of each voxel, (V,); ones where it is not known."""
     if sigma is None:
         return np.ones(voxels)
     levels = np.asarray(sigma, dtype=float)

@@ -16,6 +16,7 @@ from histomri.files import read_json, require_file, write_json
 ModelName = Literal["diff-in", "diff-in-ex", "diff-in-ex-fast", "diff-in-extd", "diff-in-extd-fast"]
 Strategy = Literal["whole", "high-b"]
 SigmaEstimate = Literal["estimate", "mppca", "piesno"]
+PresetName = Literal["mouse-exvivo", "invivo-3t", "invivo-1.5t"]
 Positive = Annotated[float, Field(gt=0)]
 Pair = tuple[Positive, Positive]
 
@@ -25,6 +26,8 @@ STUDY_PRESETS: dict[str, tuple[str, str]] = {
     "invivo-3t": ("human-biopsy", "invivo-3t"),
     "invivo-1.5t": ("human-biopsy", "invivo-1.5t"),
 }
+# Diffusivity of free water where the tissue was scanned: saline at room temperature, and 37 °C, µm²/ms.
+FREE_WATER_UM2_MS = {"mouse-exvivo": 2.4, "invivo-3t": 3.0, "invivo-1.5t": 3.0}
 
 
 class _Section(BaseModel):
@@ -50,6 +53,7 @@ class PatchOptions(_Section):
     """How patch maps are made; the options of `histomri patches`."""
 
     preset: Literal["mouse-exvivo", "human-biopsy", "none"] | None = None
+    whole: bool = False
     like_mri: bool = True
     patch_um: Positive | Pair | None = None
     thickness_um: Positive | None = None
@@ -64,7 +68,9 @@ class PatchOptions(_Section):
 
     @model_validator(mode="after")
     def _one_size(self) -> "PatchOptions":
-        if not self.like_mri and self.patch_um is None:
+        if self.whole and self.patch_um is not None:
+            raise ValueError("one patch for the whole tissue has no patch_um; leave out one of the two")
+        if not self.whole and not self.like_mri and self.patch_um is None:
             raise ValueError("with like_mri = false the patch size must be given: patch_um = 386")
         if self.like_mri and self.patch_um is not None:
             raise ValueError("patches are either like the MRI or of size patch_um; add like_mri = false")
@@ -76,7 +82,7 @@ class PatchOptions(_Section):
 class FitOptions(_Section):
     """Which models are fitted, and how; the options of `histomri fit`."""
 
-    preset: Literal["mouse-exvivo", "invivo-3t", "invivo-1.5t"] | None = None
+    preset: PresetName | None = None
     models: Annotated[tuple[ModelName, ...], Field(min_length=1)] = ("diff-in", "diff-in-ex")
     strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = ("whole", "high-b")
     noise: Literal["offset-gaussian", "rician", "none"] | None = None
@@ -88,7 +94,7 @@ class FitOptions(_Section):
 class RegistrationOptions(_Section):
     """How the section is laid on its MRI slice; the options of `histomri register`. `none` pairs ROI means only."""
 
-    kind: Literal["similarity", "affine", "bspline", "none"] = "affine"
+    kind: Literal["similarity", "affine", "bspline", "syn", "none"] = "bspline"
     flips: bool = True
     shrinkage: Annotated[float, Field(ge=0, lt=1)] | None = None
 
@@ -107,6 +113,8 @@ class Sample(_Section):
     protocol: str
     group: str | None = None
     scanner: str | None = None
+    preset: PresetName | None = None
+    measures: dict[Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")], float] = {}
     mask: Path | None = None
     sigma: Positive | SigmaEstimate | Path | None = None
     roi: Path | None = None
@@ -166,7 +174,7 @@ class Study(_Section):
     """A validated study; paths are absolute, and each sample holds the options that apply to it."""
 
     name: str
-    preset: Literal["mouse-exvivo", "invivo-3t", "invivo-1.5t"]
+    preset: PresetName
     samples: Annotated[tuple[Sample, ...], Field(min_length=1)]
 
     @classmethod

@@ -169,11 +169,26 @@ def test_voxels_that_cannot_be_fitted_get_codes_and_do_not_disturb_the_others():
     assert fit(np.zeros((3, 50)), MOUSE).counts["background"] == 3
 
 
-def test_results_do_not_depend_on_the_company_of_a_voxel(rng):
-    signals = _noisy(predict("diff-in", _parameters("diff-in", rng, 130), MOUSE), rng)
-    together = fit(signals, MOUSE, s0=1.0).maps["vCS"]
-    apart = np.concatenate([fit(part, MOUSE, s0=1.0).maps["vCS"] for part in np.array_split(signals, 9)])
-    np.testing.assert_array_equal(together, apart)
+@pytest.mark.parametrize("model", ["diff-in", "diff-in-extd"])
+@pytest.mark.parametrize("noise", ["none", "offset-gaussian"])
+def test_results_do_not_depend_on_the_company_of_a_voxel(model, noise, rng, monkeypatch):
+    """To the last bit, whatever the chunks and threads, also among voxels whose echoes differ in noise level."""
+    signals = 80 * _noisy(predict(model, _parameters(model, rng, 1500), MOUSE), rng)
+    sigma = None if noise == "none" else rng.uniform(1, 4, 1500)
+    t2t = np.where(np.arange(1500) % 3 == 0, 1e300, rng.uniform(20, 60, 1500))  # 1e300: equal noise levels
+
+    def values(part):
+        level = None if sigma is None else sigma[part]
+        result = fit(signals[part], MOUSE, model, sigma=level, s0=80.0, t2t=t2t[part])
+        return np.stack(list(result.maps.values()))
+
+    together = values(np.arange(1500))
+    monkeypatch.setattr("histomri.fitting.engine._BLOCK", 200)
+    for pieces, threads in ((7, 1), (300, 3)):
+        monkeypatch.setattr("numba.config.NUMBA_NUM_THREADS", threads)
+        order = rng.permutation(1500)
+        apart = np.concatenate([values(part) for part in np.array_split(order, pieces)], axis=1)
+        np.testing.assert_array_equal(together[:, order], apart)
 
 
 def test_a_sixth_model_is_a_declaration():

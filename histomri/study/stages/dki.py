@@ -4,11 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from histomri.fitting import fit_dki, get_preset
-from histomri.maps import map_name, write_map
-from histomri.mri import open_dwi, read_acquisition
-from histomri.study.stages.checks import blame, read_signals, require_fitted
-from histomri.study.stages.grid import on_grid
+from histomri.maps import map_name
 from histomri.study.stages.result import StageResult
+from histomri.study.stages.series import Series, counted
 
 
 def run_dki(
@@ -59,38 +57,24 @@ def run_dki(
         If an input cannot be used, or no voxel was fitted; nothing is written then.
     """
     get_preset(preset)
-    acquisition = read_acquisition(protocol, dwi)
-    images = open_dwi(dwi)
-    inside = images.read_mask(mask)
+    series = Series.open(dwi, protocol, mask)
     report = progress or (lambda fraction: None)
-    signals = read_signals(images, inside, mask, lambda fraction: report(0.5 * fraction))
-    with blame(protocol):
+    signals = series.read(lambda fraction: report(0.5 * fraction))
+    with series.blame_protocol():
         result = fit_dki(
-            signals, acquisition, preset=preset, bmin_smm2=bmin, bmax_smm2=bmax, te_ms=te, Delta_ms=big_delta,
+            signals, series.acquisition, preset=preset, bmin_smm2=bmin, bmax_smm2=bmax, te_ms=te, Delta_ms=big_delta,
             progress=lambda fraction: report(0.5 + 0.5 * fraction),
         )  # fmt: skip
-    require_fitted(result, "DKI", images, mask)
-    sources = [Path(each) for each in (dwi, protocol, mask) if each is not None]
+    series.require_fitted(result, "DKI")
+    settings = result.parameters
     outputs: list[Path] = []
-    for name in ("ADC", "K", "S0"):
-        path = Path(out) / map_name(name, "dwimap", sub=sub)
-        outputs += write_map(
-            path, on_grid(result.maps[name], inside, name), images.affine, sources=sources,
-            parameters=result.parameters, Model="dki", BMin=result.parameters["bmin_smm2"],
-        )  # fmt: skip
-    # Marked, as it would else be taken for the exit codes of a tissue model.
-    path = Path(out) / map_name("exit", "dwimap", sub=sub, desc="dki")
-    outputs += write_map(
-        path, on_grid(result.maps["exit"], inside, "exit"), images.affine, sources=sources,
-        parameters=result.parameters, Model="dki", BMin=result.parameters["bmin_smm2"],
-    )  # fmt: skip
-    counts, settings = result.counts, result.parameters
+    # The codes are marked, as they would else be taken for those of a tissue model.
+    for name, desc in (("ADC", None), ("K", None), ("S0", None), ("exit", "dki")):
+        path = Path(out) / map_name(name, "dwimap", sub=sub, desc=desc)
+        outputs += series.write(path, result.maps[name], parameters=settings, Model="dki", BMin=settings["bmin_smm2"])
     used = ", ".join(
         f"{label} {settings[key]:g} ms" for label, key in (("TE", "te_ms"), ("Δ", "Delta_ms")) if settings[key]
     )
-    message = (
-        f"DKI ({settings['measurements']} measurements{', ' + used if used else ''}): "
-        f"{counts['fitted'] + counts['at_bound']} voxels fitted, {counts['at_bound']} of them at a bound, "
-        f"{counts['background']} background, {counts['failed']} failed"
-    )
-    return StageResult(tuple(outputs), (message,), images.warnings + result.warnings, {**counts, **settings})
+    message = f"DKI ({settings['measurements']} measurements{', ' + used if used else ''}): {counted(result)}"
+    warnings = series.images.warnings + result.warnings
+    return StageResult(tuple(outputs), (message,), warnings, {**result.counts, **settings})

@@ -1,20 +1,33 @@
 """Diffusion images and protocol in, maps of the tissue models out."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from histomri.arrays import BoolArray
+from histomri.arrays import FloatArray
 from histomri.errors import InputError
-from histomri.fitting import FitResult, Model, choose_threshold, fit, get_model
-from histomri.maps import map_name, read_sidecar, write_map
-from histomri.mri import DwiFile, open_dwi, read_acquisition
-from histomri.study.stages.checks import blame, read_positive, read_signals, require_fitted
-from histomri.study.stages.grid import on_grid
+from histomri.fitting import (
+    Dictionary,
+    FitResult,
+    Model,
+    Residuals,
+    bootstrap,
+    choose_noise,
+    choose_threshold,
+    fit,
+    fit_dictionary,
+    get_model,
+    residuals,
+)
+from histomri.maps import map_name, read_sidecar
+from histomri.study.stages.crlb import write_crlb
+from histomri.study.stages.fit_maps import PARAMS, describe_fit, write_bootstrap, write_fit, write_residuals
 from histomri.study.stages.result import StageResult
-from histomri.study.stages.sigma import read_sigma
+from histomri.study.stages.series import Series
+from histomri.study.stages.sigma import Sigma, read_sigma
 from histomri.study.stages.t2ivim import (
     describe_t2ivim,
     normalising_maps,
@@ -23,8 +36,6 @@ from histomri.study.stages.t2ivim import (
     write_t2ivim,
 )
 
-_VALUES = ("F", "fI", "vCS", "CD", "D0I", "DEinf", "beta", "cost", "logL", "BIC", "AIC", "exit")
-
 
 def run_fit(
     dwi: str | Path,
@@ -32,7 +43,8 @@ def run_fit(
     out: str | Path,
     *,
     models: Sequence[str] = ("diff-in",),
-    strategy: str | None = None,
+    dictionary: Dictionary | None = None,
+    strategy: str | Sequence[str] | None = None,
     preset: str = "mouse-exvivo",
     mask: str | Path | None = None,
     sigma: float | str | Path | None = None,
@@ -43,6 +55,7 @@ def run_fit(
     noise: Any = None,
     t2ivim: bool | None = None,
     kurtosis: float | str | None = None,
+    extras: "Extras | None" = None,
     sub: str | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> StageResult:
@@ -57,9 +70,12 @@ def run_fit(
     out : path-like
         Folder for the maps.
     models : sequence of str
-        Models to fit.
-    strategy : {"whole", "high-b"}, optional
-        Which b threshold of the preset; whole by default.
+        Models to fit; may be empty if there is a dictionary.
+    dictionary : Dictionary, optional
+        Simulated signals to fit too, on the same protocol.
+    strategy : {"whole", "high-b"} or sequence of them, optional
+        Which b threshold of the preset; whole by default. With a sequence, the maps of each go to a folder of its name
+        in `out`, and the images are read and normalised once for all.
     preset : str
         Bounds and thresholds.
     mask, s0, fv, t2t : path-like, optional
@@ -75,6 +91,8 @@ def run_fit(
         and several echo times, unless they are given.
     kurtosis : float or "free", optional
         Value at which that step holds the kurtosis of the tissue; fitted by default.
+    extras : Extras, optional
+        Residuals, bootstrap, Cramér-Rao bound.
     sub : str, optional
         Sample name for the files.
     progress : callable, optional
@@ -83,7 +101,8 @@ def run_fit(
     Returns
     -------
     StageResult
-        Maps and sidecars written, counts, warnings.
+        Maps and sidecars written, counts, warnings. The summary is by model, or by strategy and model if `strategy` is
+        a sequence.
 
     Raises
     ------
@@ -91,114 +110,223 @@ def run_fit(
         If an input cannot be used, the folder holds the maps of a fit to other measurements, or no voxel was
         fitted; nothing is written then.
     """
-    if not models:
-        raise InputError("no model was named", way_out="pass --model diff-in")
-    declared = [get_model(name) for name in dict.fromkeys(models)]
-    strategy, bmin = choose_threshold(preset, strategy, bmin)
-    _refuse_other_fit(Path(out), sub, declared, strategy, bmin)
-    acquisition = read_acquisition(protocol, dwi)
-    images = open_dwi(dwi)
-    inside = images.read_mask(mask)
-    level = read_sigma(sigma, images, inside)
-    maps = {
-        "s0": read_positive(s0, "S0", images, inside),
-        "fv": None if fv is None else np.asarray(images.read_map(fv)[inside]),
-        "t2t": read_positive(t2t, "T2", images, inside),
-    }
+    out, extras = Path(out), extras or Extras()
+    tasks = _plan(models, dictionary, strategy, preset, bmin, out, sub)
+    noise = choose_noise(noise, sigma)  # type: ignore[arg-type]  # whether there is one is all that matters here
+    extras.check(sigma is not None, models)
+    held = read_kurtosis(kurtosis)
+    series = Series.open(dwi, protocol, mask)
+    level = read_sigma(sigma, series)
+    given: dict[str, Any] = {
+        "s0": series.read_positive(s0, "S0"), "fv": series.read_values(fv), "t2t": series.read_positive(t2t, "T2"),
+    }  # fmt: skip
     report = progress or (lambda fraction: None)
-    share = 0.2
-    signals = read_signals(images, inside, mask, lambda fraction: report(0.5 * share * fraction))
-    with blame(protocol):
+    signals = series.read(lambda fraction: report(0.1 * fraction))
+    with series.blame_protocol():
         first = vascular_step(
-            t2ivim, read_kurtosis(kurtosis), preset, acquisition, any(each is not None for each in (s0, fv, t2t)),
-            signals, level.level, lambda fraction: report(share * (0.5 + 0.5 * fraction)),
+            t2ivim, held, preset, series.acquisition, any(each is not None for each in given.values()), signals,
+            level.level, lambda fraction: report(0.1 + 0.1 * fraction),
         )  # fmt: skip
     if first is not None:
-        require_fitted(first, "T2-IVIM", images, mask)
-        maps.update(normalising_maps(first))
-    results = []
-    for k, model in enumerate(declared):
+        series.require_fitted(first, "T2-IVIM")
+        given = normalising_maps(first)
+    done = []
+    for k, task in enumerate(tasks):
 
-        def advance(fraction: float, done: int = k) -> None:
-            report(share + (1 - share) * (done + fraction) / len(declared))
+        def advance(fraction: float, k: int = k) -> None:
+            report(0.2 + 0.8 * (k + fraction) / len(tasks))
 
-        with blame(protocol):
-            result = fit(
-                signals, acquisition, model, sigma=level.level, bmin_smm2=bmin, strategy=None, noise=noise,
-                preset=preset, s0=maps["s0"], fv=maps["fv"], t2t=maps["t2t"], progress=advance,
-            )  # fmt: skip
-        require_fitted(result, model.display_name, images, mask)
-        result.parameters["sigma"] = level.record
-        result.parameters["t2ivim"] = None if first is None else {**first.parameters, **first.counts}
-        result.maps.update({name: values.astype(np.float32) for name, values in result.maps.items()})
-        results.append(result)
-    sources = [Path(each) for each in (dwi, protocol, mask, s0, fv, t2t) if each is not None]
-    sources += [level.source] if level.source is not None else []
-    steps = [] if first is None else [first]
-    outputs = [
-        path for step in steps for path in write_t2ivim(step, Path(out), images, inside, sources, sub, level.record)
-    ]
-    for result in results:
-        outputs += _write(result, Path(out), images, inside, sources, sub, first is not None or fv is not None)
-    return StageResult(
-        tuple(outputs),
-        (*map(describe_t2ivim, steps), *map(_message, results)),
-        images.warnings
-        + level.warnings
-        + tuple(warning for result in (*steps, *results) for warning in result.warnings),
-        {result.model: {**result.counts, **result.parameters} for result in results},
-    )
+        done.append(_fit_one(task, series, signals, level, given, first, noise, preset, extras, advance))
+    sources = [Path(each) for each in (s0, fv, t2t, level.source) if each is not None]
+    sources += dictionary.sources if dictionary is not None else ()
+    outputs = [] if first is None else write_t2ivim(first, series, out, sources, sub, level.record)
+    for each in done:
+        outputs += each.write(series, sources, sub, given["fv"] is not None)
+    messages = [describe_t2ivim(first)] if first is not None else []
+    messages += [describe_fit(each.task.title, each.result) for each in done]
+    warnings = [*series.images.warnings, *level.warnings, *(first.warnings if first is not None else ())]
+    warnings += [text for each in done for text in each.result.warnings]
+    if extras.crlb:
+        snr = _signal_to_noise(signals, series, level)
+        chosen = [(task.strategy, task.bmin) for task in tasks]
+        outputs += write_crlb(series.acquisition, out, series.sources, snr=snr, models=models, preset=preset,
+                              thresholds=list(dict.fromkeys(chosen))).outputs  # fmt: skip
+    summary: dict[str, Any] = {}
+    for each in done:
+        place = summary if isinstance(strategy, str | None) else summary.setdefault(each.task.strategy, {})
+        place[each.result.model] = {**each.result.counts, **each.result.parameters}
+    return StageResult(tuple(outputs), tuple(messages), tuple(warnings), summary)
 
 
-def _write(
-    result: FitResult, out: Path, images: DwiFile, inside: BoolArray, sources: list[Path], sub: str | None, has_fv: bool
-) -> list[Path]:
-    settings = result.parameters
-    sidecar: dict[str, Any] = {
-        "Model": result.model,
-        "ModelName": get_model(result.model).display_name,
-        "Strategy": settings["strategy"],
-        "BMin": settings["bmin_smm2"],
-        "Preset": settings["preset"],
-        "Noise": settings["noise"],
-        "NoiseLevel": settings["sigma"],
-        "VascularStep": settings["t2ivim"],
-        "Normalisation": settings["normalisation"],
-        "BICDefinition": settings["bic"],
-    }
-    if not has_fv:
-        sidecar["Note"] = "No vascular fraction was given: fI then stands for F."
-    written: list[Path] = []
-    for name, values in result.maps.items():
-        param, _, stat = name.partition("_")
-        if param not in _VALUES:
-            continue
-        path = out / map_name(param, "dwimap", sub=sub, model=result.model, stat=stat or None)
-        written += write_map(
-            path, on_grid(values, inside, name), images.affine, sources=sources, parameters=settings, **sidecar
-        )
-    return written
+@dataclass(frozen=True)
+class Extras:
+    """What a fit writes besides its maps.
+
+    Attributes
+    ----------
+    residuals : bool or "table"
+        What is left of each measurement, its root mean square, and statistics by b and diffusion time; or these alone.
+    bootstrap : int
+        Repeats of a bootstrap; 0 for none.
+    bootstrap_kind : {"parametric", "residual"}
+        New noise of the given level, or the voxel's own residuals.
+    seed : int
+        Of the bootstrap.
+    crlb : bool
+        The Cramér-Rao bound of the protocol at the signal-to-noise ratio found.
+    """
+
+    residuals: bool | Literal["table"] = False
+    bootstrap: int = 0
+    bootstrap_kind: str = "parametric"
+    seed: int = 0
+    crlb: bool = False
+
+    def check(self, noise_known: bool, models: Sequence[str]) -> None:
+        """Refuse, before anything is read, what cannot be done.
+
+        Raises
+        ------
+        InputError
+            If a noise level is needed and not given, or a number or name makes no sense.
+        """
+        if self.bootstrap < 0 or self.bootstrap == 1:
+            raise InputError(f"{self.bootstrap} repeats have no spread", way_out="give --bootstrap 100")
+        if self.bootstrap_kind not in ("parametric", "residual"):
+            raise InputError(f"there is no bootstrap {self.bootstrap_kind!r}", way_out="choose parametric or residual")
+        if self.bootstrap and self.bootstrap_kind == "parametric" and not noise_known:
+            raise InputError(
+                "the parametric bootstrap needs the noise level",
+                way_out="give --sigma, or --bootstrap-kind residual",
+            )
+        if self.crlb and not (noise_known and models):
+            raise InputError("--crlb needs the noise level and a model", way_out="give --sigma and --model")
 
 
-def _message(result: FitResult) -> str:
-    counts, settings = result.counts, result.parameters
-    return (
-        f"{get_model(result.model).display_name} ({settings['strategy']}, b > {settings['bmin_smm2']:g} s/mm², "
-        f"{settings['measurements']} measurements): {counts['fitted'] + counts['at_bound']} voxels fitted, "
-        f"{counts['at_bound']} of them at a bound, {counts['background']} background, {counts['failed']} failed"
-    )
+def read_dictionary(pair: tuple[Path, Path] | None, table: Path | None, names: str | None) -> Dictionary | None:
+    """Read a dictionary from signals and parameters, or from one table; None if neither is given.
+
+    Raises
+    ------
+    InputError
+        If both are given, a file cannot be read, or the two do not fit together.
+    """
+    if pair is not None and table is not None:
+        raise InputError("two dictionaries are given", way_out="give --dictionary or --dictionary-table")
+    if pair is None and table is None:
+        return None
+    signals, parameters = pair if pair is not None else (table, None)
+    chosen = [name.strip() for name in names.split(",")] if names else None
+    return Dictionary.load(signals, parameters, chosen)  # type: ignore[arg-type]  # one of the two is there
 
 
-def _refuse_other_fit(out: Path, sub: str | None, models: Sequence[Model], strategy: str, bmin: float) -> None:
-    """Refuse to replace the maps of a fit to other measurements: file names do not carry the strategy."""
-    for model in models:
-        for param in _VALUES:
-            path = out / map_name(param, "dwimap", sub=sub, model=model.name)
+@dataclass(frozen=True)
+class _Task:
+    """One model on one choice of measurements."""
+
+    model: Model | Dictionary
+    strategy: str
+    bmin: float
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.model.name if isinstance(self.model, Model) else "dictionary"
+
+    @property
+    def title(self) -> str:
+        return self.model.display_name if isinstance(self.model, Model) else "Dictionary"
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What came of a task."""
+
+    task: _Task
+    result: FitResult
+    left: Residuals | None
+    left_maps: bool
+    spread: dict[str, FloatArray]
+
+    def write(self, series: Series, sources: list[Path], sub: str | None, has_fv: bool) -> list[Path]:
+        out = self.task.folder
+        written = write_fit(self.result, self.task.title, series, out, sources, sub, has_fv)
+        if self.left is not None:
+            written += write_residuals(self.left, self.result, series, out, sources, sub, maps=self.left_maps)
+        if self.spread:
+            written += write_bootstrap(self.spread, self.result, series, out, sources, sub)
+        return written
+
+
+def _plan(
+    models: Sequence[str], dictionary: Dictionary | None, strategy: str | Sequence[str] | None, preset: str,
+    bmin: float | None, out: Path, sub: str | None,
+) -> list[_Task]:  # fmt: skip
+    """List what is to be fitted, and refuse to replace maps of other measurements: names do not carry the strategy."""
+    every: list[Model | Dictionary] = [get_model(name) for name in dict.fromkeys(models)]
+    every += [dictionary] if dictionary is not None else []
+    if not every:
+        raise InputError("no model was named", way_out="pass --model diff-in")
+    single = isinstance(strategy, str | None)
+    tasks = []
+    for each in (strategy,) if single else dict.fromkeys(strategy or ()):
+        name, threshold = choose_threshold(preset, each, bmin)  # type: ignore[arg-type]
+        tasks += [_Task(model, name, threshold, out if single else out / name) for model in every]
+    for task in tasks:
+        for param in PARAMS:
+            path = task.folder / map_name(param, "dwimap", sub=sub, model=task.name)
             found = read_sidecar(path) if path.exists() else {}
-            if found.get("Strategy", strategy) != strategy or found.get("BMin", bmin) != bmin:
+            if found.get("Strategy", task.strategy) != task.strategy or found.get("BMin", task.bmin) != task.bmin:
                 raise InputError(
                     f"already holds {path.name} of another fit (strategy {found.get('Strategy')}, "
                     f"b > {found.get('BMin')} s/mm²)",
-                    path=out,
-                    way_out=f"give another --out, such as {out / strategy}",
+                    path=task.folder,
+                    way_out=f"give another --out, such as {task.folder / task.strategy}",
                 )
+    return tasks
+
+
+def _fit_one(
+    task: _Task, series: Series, signals: FloatArray, level: Sigma, given: dict[str, Any], first: FitResult | None,
+    noise: str, preset: str, extras: Extras, advance: Callable[[float], None],
+) -> _Done:  # fmt: skip
+    share = 1 / (1 + extras.bootstrap)
+    settings: dict[str, Any] = {
+        "sigma": level.level, "bmin_smm2": task.bmin, "noise": noise, "preset": preset, **given,
+        "progress": lambda fraction: advance(share * fraction),
+    }  # fmt: skip
+    dictionary = task.model if isinstance(task.model, Dictionary) else None
+    with series.blame_protocol():
+        if isinstance(task.model, Dictionary):
+            result = fit_dictionary(signals, series.acquisition, task.model, **settings)
+        else:
+            result = fit(signals, series.acquisition, task.model, **settings)
+    series.require_fitted(result, task.title)
+    result.parameters["sigma"] = level.record
+    result.parameters["t2ivim"] = None if first is None else {**first.parameters, **first.counts}
+    same = {name: given[name] for name in ("s0", "fv", "t2t")}
+    left, spread = None, {}
+    if extras.residuals:
+        left = residuals(result, signals, series.acquisition, sigma=level.level, dictionary=dictionary, **same)
+    if extras.bootstrap:
+        spread = bootstrap(
+            result, signals, series.acquisition, count=extras.bootstrap, kind=extras.bootstrap_kind,  # type: ignore[arg-type]
+            sigma=level.level, dictionary=dictionary, seed=extras.seed,
+            progress=lambda fraction: advance(share + (1 - share) * fraction), **same,
+        )  # fmt: skip
+    # Maps are written as float32, and those of all models wait until the last is fitted.
+    result.maps.update({name: values.astype(np.float32) for name, values in result.maps.items()})
+    return _Done(task, result, left, extras.residuals is True, spread)
+
+
+def _signal_to_noise(signals: FloatArray, series: Series, level: Sigma) -> float:
+    """Return the median over voxels of the signal at b = 0 and the shortest echo time, over the noise level."""
+    acquisition = series.acquisition
+    te = np.zeros(len(acquisition)) if acquisition.te_ms is None else acquisition.te_ms
+    lowest = acquisition.b_smm2 == acquisition.b_smm2.min()
+    chosen = lowest & (te == te[lowest].min())
+    ratio = signals[:, chosen].mean(axis=1) / np.asarray(level.level, dtype=float)
+    found = float(np.median(ratio[np.isfinite(ratio)])) if np.isfinite(ratio).any() else 0.0
+    if not found > 0:
+        raise InputError("no signal is above 0 where it is highest, so there is no signal-to-noise ratio")
+    return found

@@ -9,7 +9,7 @@ import numpy as np
 from histomri.arrays import BoolArray, FloatArray
 from histomri.errors import InputError
 from histomri.mri import DwiFile, estimate_noise
-from histomri.study.stages.checks import read_positive
+from histomri.study.stages.series import Series
 
 _METHODS = {"estimate": "mppca", "mppca": "mppca", "piesno": "piesno"}
 # The widest patch of MP-PCA: what is read beyond the mask, so that voxels at its rim have neighbours.
@@ -38,7 +38,7 @@ class Sigma:
     warnings: tuple[str, ...] = ()
 
 
-def read_sigma(sigma: float | str | Path | None, images: DwiFile, inside: BoolArray) -> Sigma:
+def read_sigma(sigma: float | str | Path | None, series: Series) -> Sigma:
     """Read or estimate the noise level.
 
     Parameters
@@ -47,10 +47,8 @@ def read_sigma(sigma: float | str | Path | None, images: DwiFile, inside: BoolAr
         A number in the units of the signal; a NIfTI map of it; ``estimate`` (or ``mppca``) for MP-PCA, ``piesno``
         for the noise of the background. The estimates need the images as the scanner made them, and the memory of
         the part of the series that holds the mask, five times.
-    images : DwiFile
-        The series.
-    inside : (I, J, K) ndarray of bool
-        The mask.
+    series : Series
+        Images and mask.
 
     Raises
     ------
@@ -60,12 +58,12 @@ def read_sigma(sigma: float | str | Path | None, images: DwiFile, inside: BoolAr
     if sigma is None:
         return Sigma(None, {"Method": "none"})
     if isinstance(sigma, str) and sigma.lower() in _METHODS:
-        return _estimated(_METHODS[sigma.lower()], images, inside)
+        return _estimated(_METHODS[sigma.lower()], series.images, series.inside)
     try:
         number = float(sigma)  # type: ignore[arg-type]  # "--sigma 12.5" comes as text
     except (TypeError, ValueError):
         path = Path(sigma)  # type: ignore[arg-type]
-        return Sigma(read_positive(path, "sigma", images, inside), {"Method": "map", "File": path.name}, path)
+        return Sigma(series.read_positive(path, "sigma"), {"Method": "map", "File": path.name}, path)
     return Sigma(number, {"Method": "number", "Sigma": number})
 
 

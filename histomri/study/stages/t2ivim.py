@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray
+from histomri.arrays import FloatArray
 from histomri.errors import InputError
 from histomri.fitting import T2IVIM_PARAMETERS, T2IVIM_UNITS, FitResult, fit_t2ivim
-from histomri.maps import map_name, write_map
-from histomri.mri import Acquisition, DwiFile, open_dwi, read_acquisition
-from histomri.study.stages.checks import blame, read_signals, require_fitted
-from histomri.study.stages.grid import on_grid
+from histomri.maps import map_name
+from histomri.mri import Acquisition
 from histomri.study.stages.result import StageResult
+from histomri.study.stages.series import Series
 from histomri.study.stages.sigma import read_sigma
 
 
@@ -63,24 +62,22 @@ def run_t2ivim(
         If an input cannot be used, or no voxel was fitted; nothing is written then.
     """
     held = read_kurtosis(kurtosis)
-    acquisition = read_acquisition(protocol, dwi)
-    images = open_dwi(dwi)
-    inside = images.read_mask(mask)
+    series = Series.open(dwi, protocol, mask)
     report = progress or (lambda fraction: None)
-    noise = read_sigma(sigma, images, inside)
-    signals = read_signals(images, inside, mask, lambda fraction: report(0.3 * fraction))
-    with blame(protocol):
+    noise = read_sigma(sigma, series)
+    signals = series.read(lambda fraction: report(0.3 * fraction))
+    with series.blame_protocol():
         result = fit_t2ivim(
-            signals, acquisition, preset=preset, kurtosis=held, sigma=noise.level,
+            signals, series.acquisition, preset=preset, kurtosis=held, sigma=noise.level,
             progress=lambda fraction: report(0.3 + 0.7 * fraction),
         )  # fmt: skip
-    require_fitted(result, "T2-IVIM", images, mask)
-    sources = [Path(each) for each in (dwi, protocol, mask, noise.source) if each is not None]
-    outputs = write_t2ivim(result, Path(out), images, inside, sources, sub, noise.record)
+    series.require_fitted(result, "T2-IVIM")
+    sources = [noise.source] if noise.source is not None else []
+    outputs = write_t2ivim(result, series, Path(out), sources, sub, noise.record)
     return StageResult(
         tuple(outputs),
         (describe_t2ivim(result),),
-        images.warnings + noise.warnings + result.warnings,
+        series.images.warnings + noise.warnings + result.warnings,
         {**result.counts, **result.parameters, "sigma": noise.record},
     )
 
@@ -139,24 +136,19 @@ def vascular_step(
 
 
 def normalising_maps(result: FitResult) -> dict[str, FloatArray]:
-    """Return the s0, fv and t2t that `fit` divides by; where the step failed, S0 is -1, so that the fit fails too."""
+    """Return s0, fv and t2t, by which `fit` divides, and fv_se; where the step failed, S0 is -1: the fit fails too."""
     codes = result.maps["exit"]
     s0 = np.where(codes > 0, result.maps["S0"], np.where(codes < 0, -1.0, 0.0))
     return {
         "s0": s0,
         "fv": np.where(codes > 0, result.maps["fV"], 0.0),
         "t2t": np.where(codes > 0, result.maps["T2T"], 1.0),
+        "fv_se": result.maps["fV_se"],
     }
 
 
 def write_t2ivim(
-    result: FitResult,
-    out: Path,
-    images: DwiFile,
-    inside: BoolArray,
-    sources: list[Path],
-    sub: str | None,
-    sigma: dict[str, Any],
+    result: FitResult, series: Series, out: Path, sources: list[Path], sub: str | None, sigma: dict[str, Any]
 ) -> list[Path]:
     """Write the maps of the two-pool model, marked ``desc-t2ivim``, as DKI has an S0 of its own."""
     written: list[Path] = []
@@ -168,9 +160,9 @@ def write_t2ivim(
             continue
         units, description = labels[param]
         path = out / map_name(param, "dwimap", sub=sub, stat=stat or None, desc="t2ivim")
-        written += write_map(
-            path, on_grid(values, inside, name), images.affine, sources=sources, parameters=result.parameters,
-            Units=units, Description=f"Standard error of: {description}" if stat else description,
+        written += series.write(
+            path, values, parameters=result.parameters, sources=sources, Units=units,
+            Description=f"Standard error of: {description}" if stat else description,
             Model="t2ivim", Preset=result.parameters["preset"], NoiseLevel=sigma,
         )  # fmt: skip
     return written

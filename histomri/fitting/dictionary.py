@@ -1,0 +1,287 @@
+"""Tissue models known only by examples: signals simulated for many parameters, interpolated between, and fitted."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.interpolate import RBFInterpolator
+from scipy.spatial import cKDTree
+
+from histomri.arrays import FloatArray
+from histomri.errors import InputError
+from histomri.files import require_file
+from histomri.fitting.batched import descend, standard_errors
+from histomri.fitting.models import choose_threshold
+from histomri.fitting.normalise import Normalisation
+from histomri.fitting.results import AT_BOUND, FITTED, FitResult, Vascular, bound_warnings, criteria, derived
+from histomri.fitting.voxelwise import (
+    Noise,
+    Voxels,
+    check_signals,
+    choose_noise,
+    log_likelihood,
+    noise_level,
+    normalised,
+)
+from histomri.mri import Acquisition
+
+_CHUNK = 4096
+_STARTS = 4
+_NEIGHBOURS = 80
+_ALL_BELOW = 500
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """Signals of known parameters, and all between them by radial basis functions.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Parameters; fI, vCS, D0I... mean what they mean elsewhere, others are free.
+    parameters : (K, P) ndarray
+        Of the K examples.
+    signals : (K, M) ndarray
+        Normalised to 1 at b = 0, one column per volume of the protocol.
+    sources : tuple of Path
+        The files it was read from.
+
+    Raises
+    ------
+    InputError
+        If shapes differ, a number is missing, examples repeat, or there are too few for the parameters.
+
+    Notes
+    -----
+    Cubic radial basis functions with a linear trend (scipy's `RBFInterpolator`), of all examples or, beyond 500, of the
+    80 nearest, on parameters scaled to their range. The range of the examples is that of the fit.
+    """
+
+    names: tuple[str, ...]
+    parameters: FloatArray
+    signals: FloatArray
+    sources: tuple[Path, ...] = ()
+    _forward: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        parameters, signals = np.asarray(self.parameters, dtype=float), np.asarray(self.signals, dtype=float)
+        parameters = parameters[:, None] if parameters.ndim == 1 else parameters
+        if parameters.ndim != 2 or signals.ndim != 2 or parameters.shape[0] != signals.shape[0]:
+            raise InputError(
+                f"a dictionary of {parameters.shape} parameters and {signals.shape} signals does not fit together",
+                way_out="give one row per example in both",
+            )
+        if len(self.names) != parameters.shape[1] or len(set(self.names)) != len(self.names):
+            raise InputError(f"there are {parameters.shape[1]} parameters, and the names are {', '.join(self.names)}")
+        if not (np.all(np.isfinite(parameters)) and np.all(np.isfinite(signals))):
+            raise InputError("the dictionary holds values that are not numbers")
+        if parameters.shape[0] < 2 * (parameters.shape[1] + 1):
+            raise InputError(f"{parameters.shape[0]} examples are too few for {parameters.shape[1]} parameters")
+        span = parameters.max(axis=0) - parameters.min(axis=0)
+        if np.any(span <= 0):
+            raise InputError(f"all examples have the same {self.names[int(np.argmin(span))]}", way_out="leave it out")
+        object.__setattr__(self, "parameters", parameters)
+        object.__setattr__(self, "signals", signals)
+        places = self.scaled(parameters)
+        if cKDTree(places).query(places, k=2)[0][:, 1].min() < 1e-9:
+            raise InputError("two examples have the same parameters", way_out="average them")
+        near = None if places.shape[0] <= _ALL_BELOW else _NEIGHBOURS
+        object.__setattr__(self, "_forward", RBFInterpolator(places, signals, kernel="cubic", degree=1, neighbors=near))
+
+    @property
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """Range of each parameter among the examples."""
+        low, high = self.parameters.min(axis=0), self.parameters.max(axis=0)
+        return {name: (float(low[i]), float(high[i])) for i, name in enumerate(self.names)}
+
+    def scaled(self, parameters: FloatArray) -> FloatArray:
+        """Return parameters as shares of their range, (V, P)."""
+        low = self.parameters.min(axis=0)
+        return np.asarray((parameters - low) / (self.parameters.max(axis=0) - low))
+
+    def predict(self, parameters: ArrayLike) -> FloatArray:
+        """Return interpolated signals (V, M) of parameters (V, P) within the range of the examples."""
+        return np.asarray(self._forward(self.scaled(np.atleast_2d(np.asarray(parameters, dtype=float)))))
+
+    def select(self, used: Any) -> "Dictionary":
+        """Return the dictionary of some volumes."""
+        return replace(self, signals=self.signals[:, used])
+
+    @classmethod
+    def load(
+        cls, signals: str | Path, parameters: str | Path | None = None, names: Sequence[str] | None = None
+    ) -> "Dictionary":
+        """Read a dictionary.
+
+        Parameters
+        ----------
+        signals : path-like
+            .npy of shape (K, M); or a table (.csv, .tsv) with columns of parameters and then signals named s0, s1...
+        parameters : path-like, optional
+            .npy of shape (K, P), or a table with named columns; not for a single table.
+        names : sequence of str, optional
+            Of the columns of an .npy of parameters; by default p1, p2...
+
+        Raises
+        ------
+        InputError
+            If a file is missing or cannot be read.
+        """
+        values = _read(signals)
+        if parameters is None:
+            if not isinstance(values, pd.DataFrame):
+                raise InputError("signals come without parameters", path=signals, way_out="give both files, or a table")
+            columns = [name for name in values.columns if name[:1] == "s" and name[1:].isdigit()]
+            columns.sort(key=lambda name: int(name[1:]))
+            others = [name for name in values.columns if name not in columns]
+            return cls(tuple(others), values[others].to_numpy(float), values[columns].to_numpy(float), (Path(signals),))
+        known = _read(parameters)
+        if isinstance(known, pd.DataFrame):
+            names, known = tuple(known.columns), known.to_numpy(float)
+        known = known[:, None] if known.ndim == 1 else known
+        matrix = values.to_numpy(float) if isinstance(values, pd.DataFrame) else values
+        chosen = tuple(names or (f"p{i + 1}" for i in range(known.shape[-1])))
+        return cls(chosen, known, matrix, (Path(signals), Path(parameters)))
+
+
+def fit_dictionary(
+    signals: ArrayLike,
+    acquisition: Acquisition,
+    dictionary: Dictionary,
+    *,
+    sigma: ArrayLike | None = None,
+    bmin_smm2: float | None = None,
+    strategy: str | None = None,
+    s0: ArrayLike | None = None,
+    fv: ArrayLike | None = None,
+    t2t: ArrayLike | None = None,
+    fv_se: ArrayLike | None = None,
+    noise: Noise | None = None,
+    preset: str = "mouse-exvivo",
+    name: str = "dictionary",
+    progress: Callable[[float], None] | None = None,
+) -> FitResult:
+    """Fit a dictionary of simulated signals to each voxel.
+
+    Parameters
+    ----------
+    signals : (V, M) array-like
+        Raw signals.
+    acquisition : Acquisition
+        Protocol of the M volumes, the same as the dictionary's.
+    dictionary : Dictionary
+        The examples.
+    sigma, bmin_smm2, strategy, s0, fv, t2t, fv_se, noise, preset, progress
+        As in `fit`; of the preset only the b thresholds are used.
+    name : str
+        What the model is called.
+
+    Returns
+    -------
+    FitResult
+        Maps of the dictionary's parameters with standard errors, F and CD where it has fI (and vCS), cost, logL, BIC,
+        AIC, exit.
+
+    Raises
+    ------
+    InputError, ProtocolError
+        If what is given does not fit together.
+    """
+    values = np.asarray(signals)
+    noise = choose_noise(noise, sigma)
+    check_signals(values, acquisition)
+    if dictionary.signals.shape[1] != len(acquisition):
+        raise InputError(f"the dictionary has {dictionary.signals.shape[1]} volumes, the protocol {len(acquisition)}")
+    strategy, threshold = choose_threshold(preset, strategy, bmin_smm2)
+    used = np.asarray((acquisition.b_smm2 > threshold) & ~acquisition.is_b0)
+    if used.sum() < len(dictionary.names):
+        raise InputError(f"only {used.sum()} measurements have b > {threshold:g} s/mm²", way_out="lower the threshold")
+    how = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t)
+    levels = noise_level(sigma, values.shape[0])
+    vascular = how.vascular(fv_se)
+    part_of = dictionary.select(used)
+    parts = []
+    for start in range(0, max(values.shape[0], 1), _CHUNK):
+        part = slice(start, min(start + _CHUNK, values.shape[0]))
+        blood = Vascular(vascular.fraction[part], vascular.error[part])
+        parts.append(_fit_part(values[part].astype(float), levels[part], part, how, blood, part_of, noise))
+        if progress is not None:
+            progress(part.stop / max(values.shape[0], 1))
+    maps = {key: np.concatenate([each[key] for each in parts]) for key in parts[0]}
+    settings = {
+        "preset": preset, "strategy": strategy, "bmin_smm2": threshold, "measurements": int(used.sum()),
+        "bounds": {key: list(pair) for key, pair in dictionary.bounds.items()}, "noise": noise,
+        "normalisation": how.description, "bic": "schwarz", "examples": dictionary.parameters.shape[0],
+    }  # fmt: skip
+    result = FitResult(name, maps, settings)
+    return replace(result, warnings=bound_warnings(result.counts, f"{name} ({strategy})"))
+
+
+def _fit_part(
+    raw: FloatArray, sigma: FloatArray, part: slice, how: Normalisation, blood: Vascular, dictionary: Dictionary,
+    noise: str,
+) -> dict[str, FloatArray]:  # fmt: skip
+    voxels = normalised(raw, sigma, part, how, noise)
+    names, count = dictionary.names, len(dictionary.names)
+    values, errors = np.full((2, raw.shape[0], count), np.nan)
+    covariance = np.full((raw.shape[0], count, count), np.nan)
+    cost, likelihood, codes = np.full(raw.shape[0], np.nan), np.full(raw.shape[0], np.nan), voxels.codes.copy()
+    if voxels.good.any():
+        good = voxels.good
+        values[good], errors[good], covariance[good], cost[good], codes[good] = _fit_voxels(voxels, dictionary, noise)
+        likelihood[good] = log_likelihood(cost[good], voxels.y, voxels.sigma, noise)
+    maps = {name: values[:, i] for i, name in enumerate(names)}
+    maps |= {f"{name}_se": errors[:, i] for i, name in enumerate(names)}
+    if "fI" in names:
+        f = names.index("fI")
+        inside: tuple[FloatArray, ...] = ()
+        if "vCS" in names:
+            size = names.index("vCS")
+            inside = (values[:, size], errors[:, size], covariance[:, f, size])
+        maps |= derived(values[:, f], errors[:, f], blood, *inside)
+    return maps | criteria(cost, likelihood, count, int(how.used.sum()), "schwarz") | {"exit": codes}
+
+
+def _fit_voxels(voxels: Voxels, dictionary: Dictionary, noise: str) -> tuple[FloatArray, ...]:
+    """Return values and standard errors (V, P), covariances (V, P, P), objective and exit code (V,)."""
+    y, sigma, forward = voxels.y, voxels.sigma, dictionary._forward
+    best, cost = np.zeros((y.shape[0], len(dictionary.names))), np.full(y.shape[0], np.inf)
+    for start in _starts(y, sigma, dictionary, dictionary.scaled(dictionary.parameters), noise):
+        theta, reached = descend(forward, y, sigma, noise, start)
+        better = reached < cost
+        best[better], cost[better] = theta[better], reached[better]
+    errors, covariance, at_bound = standard_errors(forward, best, y, sigma, noise)
+    low, high = np.array(list(dictionary.bounds.values())).T
+    width = high - low
+    codes = np.where(at_bound.any(axis=1), AT_BOUND, FITTED).astype(float)
+    return low + best * width, errors * width, covariance * np.outer(width, width), cost, codes
+
+
+def _starts(
+    y: FloatArray, sigma: FloatArray, dictionary: Dictionary, places: FloatArray, noise: str
+) -> list[FloatArray]:
+    """Return the examples that fit best, each far from those before it."""
+    target = y if noise == "none" else np.sqrt(np.maximum(y**2 - sigma**2, 0.0))
+    weight = np.ones_like(y) if noise == "none" else sigma**-2.0
+    score = weight @ (dictionary.signals**2).T - 2 * (weight * target) @ dictionary.signals.T
+    starts = []
+    for _ in range(_STARTS):
+        chosen = places[np.argmin(score, axis=1)]
+        starts.append(chosen)
+        near = np.abs(chosen[:, None, :] - places[None]).max(axis=-1) < 0.34
+        score[near] = np.inf
+    return starts
+
+
+def _read(path: str | Path) -> Any:
+    path = require_file(path, "dictionary")
+    try:
+        if path.suffix == ".npy":
+            return np.asarray(np.load(path, allow_pickle=False), dtype=float)
+        return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
+    except (OSError, EOFError, ValueError, TypeError) as error:
+        raise InputError(f"cannot be read as a dictionary ({error})", path=path, way_out="give .npy or .csv") from error
