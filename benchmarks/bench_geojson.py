@@ -67,7 +67,7 @@ def job(name: str, path: Path) -> None:
         source = path.with_name(path.name + ".gz") if "gz" in name else path
         warm = path.with_name("warm.geojson")
         write_cells(warm, 2, 3)
-        read_cells(warm, mpp=0.25)  # the scanner is compiled once per machine
+        read_cells(warm, mpp=0.25)  # imports done, memory counts from here
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start = time.process_time()
         read_cells(source, mpp=0.25, measurements="all" in name)

@@ -9,30 +9,49 @@ from .common import Quiet, announce
 
 
 def apply(
-    xfm: Annotated[Path, typer.Argument(help="Transform, .json or .tfm.", metavar="XFM")],
+    xfm: Annotated[Path, typer.Argument(help="Transform: .json, or an affine of ITK, ANTs or FSL.", metavar="XFM")],
     input: Annotated[
         Path,
-        typer.Argument(help="NIfTI map, GeoJSON in slide pixels, or CSV with x_mm, y_mm[, z_mm].", metavar="INPUT"),
+        typer.Argument(
+            help="NIfTI map, slide, GeoJSON in slide pixels, or CSV with x_mm, y_mm[, z_mm].", metavar="INPUT"
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
-    like: Annotated[Path | None, typer.Option(help="NIfTI image whose grid a map is drawn on.")] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="NIfTI image whose grid a map is drawn on, or whose field a slide.")
+    ] = None,
     inverse: Annotated[bool, typer.Option("--inverse", help="From the MRI back to the section.")] = False,
-    mpp: Annotated[str | None, typer.Option(help="Pixel size of the slide in µm, X or X,Y, for GeoJSON.")] = None,
+    mpp: Annotated[
+        str | None, typer.Option(help="Pixel size of the slide in µm, X or X,Y, for GeoJSON and slides.")
+    ] = None,
+    um_per_px: Annotated[float, typer.Option(help="Pixel size of a warped slide (.ome.tif) in µm.")] = 10.0,
+    slice: Annotated[int | None, typer.Option(help="Slice that a slide is drawn on; the registered one.")] = None,
     nearest: Annotated[bool, typer.Option("--nearest", help="Take the nearest voxel: for maps of labels.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Apply a transform to a map, to annotations or to points.
+    """Apply a transform to a map, to a slide, to annotations or to points.
 
     Example: histomri apply sub-1_from-histo_to-dwi_mode-image_xfm.json sub-1_param-vCS_histomap.nii.gz
     --like dwi.nii.gz -o sub-1_space-dwi_param-vCS_histomap.nii.gz
     """
     from histomri.study.stages.apply import run_apply
 
-    result = run_apply(xfm, input, out, like=like, inverse=inverse, mpp=_pixel_size(mpp), order=0 if nearest else 1)
+    result = run_apply(
+        xfm,
+        input,
+        out,
+        like=like,
+        inverse=inverse,
+        mpp=pixel_size(mpp),
+        order=0 if nearest else 1,
+        um_per_px=um_per_px,
+        slice=slice,
+    )
     announce(result, quiet)
 
 
-def _pixel_size(text: str | None) -> float | tuple[float, float] | None:
+def pixel_size(text: str | None) -> float | tuple[float, float] | None:
+    """Return --mpp as a number or a pair."""
     from histomri.errors import InputError
 
     if text is None:

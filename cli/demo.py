@@ -1,38 +1,69 @@
 """`histomri demo`: the whole method on a digital liver study whose truth is known."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import Quiet, progress_bar
+from .common import Quiet, announce, progress_bar
 from .run import finish, run_with_bars
+
+if TYPE_CHECKING:
+    from histomri.simulation import TruthComparison
+
+
+class Example(StrEnum):
+    """Which study is simulated and run."""
+
+    LIVERS = "livers"
+    PAPER = "paper"
 
 
 def demo(
     out: Annotated[Path, typer.Argument(help="Folder for the study and its results.")] = Path("histomri-demo"),
+    example: Annotated[
+        Example,
+        typer.Option(help="livers: six mice. paper: 7 mice and 18 biopsies, two scanners, Ki-67 and volumes."),
+    ] = Example.LIVERS,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation.")] = 1,
     jobs: Annotated[int, typer.Option(min=1, help="Samples worked on at the same time.")] = 1,
     quiet: Quiet = False,
 ) -> None:
-    """Simulate a mouse-liver study, run it like any study, and compare the results with the truth.
+    """Simulate a study, run it like any study, and compare the results with the truth.
 
     Writes OUT/inputs/ (cell tables, diffusion MRI, study.toml, truth/) and beside it what `histomri run` writes.
 
     Example: histomri demo my-demo
     """
     from histomri.errors import InputError
-    from histomri.simulation import compare_with_truth, write_study
+    from histomri.simulation import write_paper_study, write_study
     from histomri.study import Study
 
     inputs = out / "inputs"
     if out.exists() and any(out.iterdir()) and not (inputs / "study.toml").exists():
         raise InputError("holds other files", path=out, way_out="name a new folder: histomri demo OUT")
+    write = write_study if example is Example.LIVERS else write_paper_study
     with progress_bar("simulate", quiet) as progress:
-        study_file = write_study(inputs, seed=seed, progress=progress)
-    outcome = run_with_bars(Study.load(study_file), out, jobs=jobs, dask=None, participants=None, quiet=quiet)
+        study_file = write(inputs, seed=seed, progress=progress)
+    outcome = run_with_bars(Study.load(study_file), out, jobs=jobs, quiet=quiet)
     if len(outcome.failed) < len(outcome.samples):
-        comparison = compare_with_truth(out)
-        for line in () if quiet else (*comparison.messages, f"wrote {comparison.path}"):
-            typer.echo(line)
+        for comparison in _with_truth(out, example):
+            for line in () if quiet else (*comparison.messages, f"wrote {comparison.path}"):
+                typer.echo(line)
+    if example is Example.PAPER:
+        _predict_volumes(inputs / "tumours.csv", out / "prediction", quiet)
     finish(outcome, quiet)
+
+
+def _with_truth(out: Path, example: Example) -> list["TruthComparison"]:
+    from histomri.simulation import compare_cases, compare_with_truth
+
+    return [compare_with_truth(out), *([compare_cases(out)] if example is Example.PAPER else [])]
+
+
+def _predict_volumes(tumours: Path, out: Path, quiet: bool) -> None:
+    """Predict the volumes of tumours from cell size and diffusivity, tumours of a patient kept together."""
+    from histomri.study.stages.predict import run_predict
+
+    announce(run_predict(tumours, out, target="volume_mm3", group_by="patient"), quiet)

@@ -35,6 +35,9 @@ def patches(
             help="Without a region of interest, F and CD are per: field (all of it), cells (where cells are)."
         ),
     ] = "field",
+    slide: Annotated[
+        Path | None, typer.Option(help="The slide the cells were found on: F and CD are per area of tissue on it.")
+    ] = None,
     whole: Annotated[bool, typer.Option("--whole", help="One patch: a number for the whole slide or region.")] = False,
     assign: Annotated[
         str,
@@ -69,6 +72,7 @@ def patches(
         min_cells=min_cells,
         min_tissue=min_tissue,
         tissue=tissue,
+        slide=slide,
         whole=whole,
         assign_by=assign,
         step_um=number_pair(step_um, "--step-um", "193"),

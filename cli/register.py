@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .apply import pixel_size
 from .common import OutDir, Quiet, announce, progress_bar
 
 
@@ -16,9 +17,45 @@ def register(
     fixed_mask: Annotated[Path | None, typer.Option(help="Tissue mask of the MRI.")] = None,
     landmarks: Annotated[
         Path | None,
-        typer.Option(help="CSV of matching points to start from: moving_x_mm, moving_y_mm, fixed_x_mm, fixed_y_mm."),
+        typer.Option(
+            help="Matching points: a CSV with moving_x_mm, moving_y_mm, fixed_x_mm, fixed_y_mm; or, with "
+            "--fixed-landmarks, points of the section (CSV, QuPath GeoJSON, Slicer .fcsv or .mrk.json)."
+        ),
     ] = None,
-    kind: Annotated[str, typer.Option(help="similarity, affine or bspline.")] = "affine",
+    fixed_landmarks: Annotated[Path | None, typer.Option(help="The same points in the MRI.")] = None,
+    landmarks_only: Annotated[
+        bool, typer.Option("--landmarks-only", help="Let the landmarks settle everything.")
+    ] = False,
+    landmarks_check: Annotated[
+        bool, typer.Option("--landmarks-check", help="Use the landmarks only to measure the error.")
+    ] = False,
+    mpp: Annotated[str | None, typer.Option(help="Pixel size of the slide in µm, X or X,Y, for points in px.")] = None,
+    drive: Annotated[
+        str,
+        typer.Option(
+            help="What is matched: outline; or both: what the maps show, too, which raises their correlation with "
+            "this MRI."
+        ),
+    ] = "outline",
+    map: Annotated[
+        list[Path] | None,
+        typer.Option(help="Map whose content is matched with --drive both; else F, vCS, CD beside MOVING."),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="similarity, affine, bspline (affine, then bent where that clearly helps) or syn (by DIPY); with "
+            "--landmarks-only similarity, affine or tps.",
+            show_default="bspline; affine with --landmarks-only",
+        ),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="robust or dipy.")] = "robust",
+    angle: Annotated[float | None, typer.Option(help="Rotation of the section, degrees, if it is known.")] = None,
+    turned_over: Annotated[
+        bool | None, typer.Option("--turned-over/--as-it-lies", help="Which side of the section is up, if it is known.")
+    ] = None,
+    tilts: Annotated[str | None, typer.Option(help="Tilts of the best slices to try, degrees, such as -4,4.")] = None,
+    figures: Annotated[bool, typer.Option(help="Draw pictures, and a page with a slider, to look at.")] = True,
     flip: Annotated[bool, typer.Option(help="Whether the section may lie with its other side up.")] = True,
     slice: Annotated[int | None, typer.Option(help="Slice of the MRI, from 0; all are tried if not given.")] = None,
     shrinkage: Annotated[float, typer.Option(help="Expected linear shrinkage of the section.")] = 0.129,
@@ -27,12 +64,16 @@ def register(
 ) -> None:
     """Find where a histology section lies in the MRI.
 
-    Writes the transform as JSON and for ITK (.tfm), and the map on the grid of the MRI, and says how sure it is.
+    Writes the transform as JSON and for ITK (.tfm), the map on the grid of the MRI, and pictures to check it by, and
+    says how sure it is: good, check or failed.
 
     Example: histomri register sub-1_param-F_histomap.nii.gz dwi.nii.gz -o xfm --slice 4
     """
+    from histomri.errors import InputError
     from histomri.study.stages.register import run_register
 
+    if landmarks_only and landmarks_check:
+        raise InputError("--landmarks-only and --landmarks-check exclude each other")
     with progress_bar("register", quiet) as progress:
         result = run_register(
             moving,
@@ -41,11 +82,32 @@ def register(
             moving_mask=moving_mask,
             fixed_mask=fixed_mask,
             landmarks=landmarks,
+            fixed_landmarks=fixed_landmarks,
+            landmarks_for="only" if landmarks_only else "check" if landmarks_check else "start",
+            mpp=pixel_size(mpp),
+            drive=drive,
+            maps=tuple(map or ()),
             kind=kind,
+            engine=engine,
             flips=flip,
+            angle_deg=angle,
+            turned_over=turned_over,
+            tilts_deg=_numbers(tilts),
+            figures=figures,
             slice=slice,
             shrinkage=shrinkage,
             sub=sub,
             progress=progress,
         )
     announce(result, quiet)
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    from histomri.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"--tilts {text} is not a list of numbers", way_out="pass degrees, such as -4,4") from error

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .common import OutDir, Quiet
+from .report import Figures
 
 if TYPE_CHECKING:
+    from histomri.report import FigureFormat
     from histomri.study import Study, StudyOutcome
 
 
@@ -24,10 +26,13 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the study, say what would be run, and stop.")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Repeat stages that are finished.")] = False,
+    figures: Figures = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a study: cells, patch maps, fits, registration, pairs, scores, report.
 
+    Stages that an earlier run has finished in the same folder are kept, if their options and files are the same.
     Exit code 0 if every sample was finished, 1 if one failed (the report says why), 2 if nothing could be run.
 
     Example: histomri run study.toml -o results --jobs 2
@@ -38,19 +43,45 @@ def run(
     if dry_run:
         _plan(study, out, participant_label)
         return
-    outcome = run_with_bars(study, out, jobs=jobs, dask=dask, participants=participant_label, quiet=quiet)
+    outcome = run_with_bars(
+        study,
+        out,
+        jobs=jobs,
+        dask=dask,
+        participants=participant_label,
+        force=force,
+        figures=None if figures is None else figures.value,
+        quiet=quiet,
+    )
     finish(outcome, quiet)
 
 
 def run_with_bars(
-    study: "Study", out: Path, *, jobs: int, dask: str | None, participants: list[str] | None, quiet: bool
+    study: "Study",
+    out: Path,
+    *,
+    jobs: int,
+    dask: str | None = None,
+    participants: list[str] | None = None,
+    force: bool = False,
+    figures: "FigureFormat | None" = None,
+    quiet: bool = False,
 ) -> "StudyOutcome":
     """Run a study with a progress bar per stage."""
     from histomri.study.pipeline import run_study, select_samples
 
     labels = [sample.id for sample in select_samples(study, participants)]
     with _stage_bars(labels, quiet) as progress:
-        return run_study(study, out, jobs=jobs, dask=dask, participants=participants, progress=progress)
+        return run_study(
+            study,
+            out,
+            jobs=jobs,
+            dask=dask,
+            participants=participants,
+            force=force,
+            figures=figures,
+            progress=progress,
+        )
 
 
 def finish(outcome: "StudyOutcome", quiet: bool) -> None:
@@ -61,7 +92,9 @@ def finish(outcome: "StudyOutcome", quiet: bool) -> None:
         typer.secho(f"failed: {sample.id}, at {sample.stage}: {sample.reason}", err=True, fg="red")
     if not quiet:
         total = len(outcome.samples)
-        typer.echo(f"{total - len(outcome.failed)} of {total} samples finished")
+        kept = sum(len(sample.kept) for sample in outcome.samples)
+        note = f" ({kept} stages kept from an earlier run; --force repeats them)" if kept else ""
+        typer.echo(f"{total - len(outcome.failed)} of {total} samples finished{note}")
         typer.echo(f"wrote {outcome.report}")
     if outcome.failed:
         raise typer.Exit(1)

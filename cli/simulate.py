@@ -7,8 +7,12 @@ import typer
 
 from .common import OutDir, Quiet, announce, numbers, progress_bar
 
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")]
+Snr = Annotated[float, typer.Option(help="Signal over noise of liver tissue at b = 0.")]
+
 simulate = typer.Typer(
-    help="Simulate data with known truth: livers, or spheres whose walls let water through.", no_args_is_help=True
+    help="Simulate data with known truth: studies, or signals of spheres whose walls let water through.",
+    no_args_is_help=True,
 )
 
 
@@ -16,8 +20,8 @@ simulate = typer.Typer(
 def liver(
     out: OutDir,
     samples: Annotated[int, typer.Option(help="Livers: control, infiltrated and necrotic in turn; 3 or more.")] = 6,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 1,
-    snr: Annotated[float, typer.Option(help="Signal over noise of tissue at b = 0.")] = 50.0,
+    seed: Seed = 1,
+    snr: Snr = 50.0,
     area: Annotated[float, typer.Option("--area-mm2", help="Area of a lobe, mm²; smaller is faster.")] = 75.0,
     quiet: Quiet = False,
 ) -> None:
@@ -35,6 +39,31 @@ def liver(
 
 
 @simulate.command()
+def paper(
+    out: OutDir,
+    mice: Annotated[int, typer.Option(help="Livers: control, infiltrated and necrotic in turn.")] = 7,
+    biopsies: Annotated[int, typer.Option(help="Biopsies of patients, from two scanners.")] = 18,
+    seed: Seed = 1,
+    snr: Snr = 50.0,
+    area: Annotated[float, typer.Option("--area-mm2", help="Area of a lobe, mm²; smaller is faster.")] = 20.0,
+    quiet: Quiet = False,
+) -> None:
+    """Write a digital study built like the paper's: mice, and biopsies of patients, with Ki-67 and volumes.
+
+    Example: histomri simulate paper -o paper && histomri run paper/study.toml -o results
+    """
+    from histomri.simulation import write_paper_study
+    from histomri.study.stages import StageResult
+
+    with progress_bar("simulating mice and biopsies", quiet) as progress:
+        study = write_paper_study(
+            out, mice=mice, biopsies=biopsies, seed=seed, snr=snr, area_mm2=area, progress=progress
+        )  # fmt: skip
+    message = f"simulated {mice} livers and {biopsies} biopsies; the truth lies in {Path(out) / 'truth'}"
+    announce(StageResult(outputs=(study,), messages=(message,)), quiet)
+
+
+@simulate.command()
 def spheres(
     protocol: Annotated[
         str, typer.Option(help="Rows b (s/mm²), δ, Δ[, TE] (ms); or .bval + .gdur + .gsep; or JSON; or a preset name.")
@@ -47,7 +76,7 @@ def spheres(
     permeability: Annotated[str, typer.Option("--permeability-um-s", help="Permeabilities of the wall, µm/s.")] = "0",
     walkers: Annotated[int, typer.Option(help="Random walkers for each combination.")] = 20_000,
     dt: Annotated[float, typer.Option("--dt-ms", help="Time step, ms.")] = 0.02,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same signals.")] = 1,
+    seed: Seed = 1,
     quiet: Quiet = False,
 ) -> None:
     """Simulate water that walks in and around permeable spheres, for every combination of the given numbers.

@@ -11,6 +11,8 @@ from typing import Any
 from histomri import __version__
 from histomri.errors import InputError
 
+TEMPORARY = ".writing-"  # how the names of files begin that are not complete yet
+
 
 def require_file(path: str | Path, what: str = "file") -> Path:
     """Return `path` as a Path, or say what is wrong with it.
@@ -70,7 +72,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         require_folder(path.parent).mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=f"-{path.name}", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=f"-{path.name}", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary

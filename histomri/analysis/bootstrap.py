@@ -1,7 +1,7 @@
-"""The bootstrap over cases, all resamples at once."""
+"""Resampling of cases: the bootstrap, all resamples at once, and the jackknife."""
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 from histomri.arrays import FloatArray
 
@@ -80,6 +80,40 @@ def bca_interval(
     levels = ndtr(bias + z / (1.0 - acceleration * z))
     low, high = np.quantile(usable, levels)
     return float(low), float(high)
+
+
+def jackknife_z_interval(
+    estimate: float, without_one: FloatArray, confidence: float = 0.95
+) -> tuple[float, float] | None:
+    """Return an interval of a correlation, or a mean of correlations, from the jackknife of its Fisher z.
+
+    Fisher's z makes the scatter nearly the same whatever the correlation, and the jackknife finds how large it is
+    without taking the values for normal (Hinkley 1978, doi 10.1093/biomet/65.1.13). With few cases it covers far
+    better than the bootstrap, whose resamples repeat cases and so vary too little.
+
+    Parameters
+    ----------
+    estimate : float
+        Of all cases, between -1 and 1.
+    without_one : (N,) ndarray
+        With each case left out; NaN is skipped.
+    confidence : float
+        Of the interval.
+
+    Returns
+    -------
+    (float, float) or None
+        None if fewer than three of `without_one` are known.
+    """
+    known = without_one[np.isfinite(without_one)]
+    if known.size < _LEAST_DISTINCT or not np.isfinite(estimate):
+        return None
+    if abs(estimate) >= 1.0 - _ROUNDING:
+        return float(np.sign(estimate)), float(np.sign(estimate))
+    z = float(np.arctanh(estimate))
+    pseudo = known.size * z - (known.size - 1) * np.arctanh(np.clip(known, _ROUNDING - 1.0, 1.0 - _ROUNDING))
+    half = float(stdtrit(known.size - 1, 0.5 + confidence / 2.0) * np.std(pseudo, ddof=1) / np.sqrt(known.size))
+    return float(np.tanh(z - half)), float(np.tanh(z + half))
 
 
 def _standard(values: FloatArray) -> FloatArray:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from histomri.arrays import FloatArray
-from histomri.cells.geojson_stream import Batch, stream_batches
+from histomri.cells.geojson_stream import stream_batches
+from histomri.cells.growing import GrowingColumn, GrowingTexts, GrowingWords
 from histomri.cells.headers import AREAS, POSITION, recognise
 from histomri.cells.outlines import Geometries, measure_outlines
 from histomri.cells.raw import RawExport
@@ -35,38 +35,22 @@ class _Object(NamedTuple):
     values: Any
 
 
-class _Growing:
-    """A column that grows in place: many small arrays would leave the memory full of holes."""
-
-    def __init__(self) -> None:
-        self.values, self.size = np.empty(1 << 16), 0
-
-    def append(self, values: FloatArray) -> None:
-        stop = self.size + values.size
-        if stop > self.values.size:
-            self.values.resize(2 * stop, refcheck=False)
-        self.values[self.size : stop] = values
-        self.size = stop
-
-    def finished(self) -> FloatArray:
-        self.values.resize(self.size, refcheck=False)
-        return self.values
-
-
 @dataclass
 class _Collected:
-    """What was read so far; one array per batch."""
+    """What was read so far."""
 
     measurements: bool
     geometries: bool
     also: tuple[str, ...]
-    words: dict[str, list[pa.Array]] = field(default_factory=lambda: {name: [] for name in _WORDS})
+    object_id: GrowingTexts = field(default_factory=GrowingTexts)
+    object_type: GrowingWords = field(default_factory=GrowingWords)
+    classification: GrowingWords = field(default_factory=GrowingWords)
     # x, y, area, area of the nucleus; pixels
-    shapes: tuple["_Growing", ...] = field(default_factory=lambda: tuple(_Growing() for _ in range(4)))
+    shapes: tuple[GrowingColumn, ...] = field(default_factory=lambda: tuple(GrowingColumn() for _ in range(4)))
     outlines: list[Geometries] = field(default_factory=list)
-    measured: dict[str, dict[int, FloatArray]] = field(default_factory=dict)  # raw name -> batch -> values
+    measured: dict[str, GrowingColumn] = field(default_factory=dict)  # raw name -> values
     names: dict[str, bool] = field(default_factory=dict)  # raw name -> whether to keep it
-    sizes: list[int] = field(default_factory=list)
+    total: int = 0
     kinds: set[str] = field(default_factory=set)
     repaired: int = 0
 
@@ -104,9 +88,10 @@ def read_geojson(
     """
     collected = _Collected(measurements, geometries, tuple(also))
     with _no_cycles():
-        for batch in stream_batches(path, text):
-            _collect(path, batch, collected)
-    total = sum(collected.sizes)
+        for features in stream_batches(path, text):
+            _collect(path, features, collected)
+            del features  # before the next are made: they then take the same place, and stay in the cache
+    total = collected.total
     if not collected.kinds.intersection(_CELLS):
         raise InputError(
             f"holds no cells: none of its {total:,} objects is a cell or detection",
@@ -123,7 +108,7 @@ def read_geojson(
     ignored = _add_measurements(collected, numbers, units, labels, total)
     notes = (f"{collected.repaired:,} outlines crossed themselves and were mended",) if collected.repaired else ()
     outlines = np.concatenate(collected.outlines) if geometries else None
-    words = {name: pa.chunked_array(parts) for name, parts in collected.words.items()}
+    words = {name: getattr(collected, name).finished() for name in _WORDS}
     return RawExport(path, total, words, numbers, units, labels, ignored, notes, outlines)
 
 
@@ -139,50 +124,32 @@ def _no_cycles() -> Iterator[None]:
             gc.enable()
 
 
-def _collect(path: Path, batch: Batch, collected: _Collected) -> None:
-    objects = [_parse(feature) for feature in batch.features]
+def _collect(path: Path, features: list[Any], collected: _Collected) -> None:
+    objects = [_parse(feature) for feature in features]
     for name in _WORDS:
-        collected.words[name].append(_words([getattr(item, name) for item in objects], name))
+        getattr(collected, name).extend([getattr(item, name) for item in objects])
     collected.kinds.update(item.object_type for item in objects)
+    n = len(objects)
     wanted = [row for row, item in enumerate(objects) if item.object_type in _CELLS]
-    outlines: list[Any] = [None] * len(objects)
-    nuclei: list[Any] = [None] * len(objects)
-    own = batch.own.tolist()
+    outlines: list[Any] = [None] * (2 * n)
     for row in wanted:
-        outlines[row] = _own(objects[row].outline, *own[row])
-        nuclei[row] = _own(objects[row].nucleus, *own[row])
-    cells = measure_outlines(path, batch, outlines, geometries=collected.geometries)
-    inner = measure_outlines(path, batch, nuclei)
-    for column, values in zip(collected.shapes, (*cells.values.T, inner.values[:, 2])):
+        outlines[row], outlines[n + row] = _geometry(objects[row].outline), _geometry(objects[row].nucleus)
+    measured = measure_outlines(path, outlines, keep=n if collected.geometries else 0)
+    for column, values in zip(collected.shapes, (*measured.values[:n].T, measured.values[n:, 2])):
         column.append(values)
-    collected.repaired += cells.mended + inner.mended
-    if cells.geometries is not None:
-        collected.outlines.append(cells.geometries)
-    _collect_measurements(path, collected, [(row, _measurements(objects[row].values)) for row in wanted], len(objects))
-    collected.sizes.append(len(objects))
+    collected.repaired += measured.mended
+    if collected.geometries:
+        collected.outlines.append(measured.geometries)
+    _collect_measurements(path, collected, [(row, _measurements(objects[row].values)) for row in wanted])
+    collected.total += n
 
 
-def _own(outline: Any, first: int, stop: int) -> Any:
-    """Return a geometry whose array is its feature's own; a number written in the file itself is no array."""
-    if not isinstance(outline, dict):
-        return None
-    number = outline.get("coordinates")
-    return None if isinstance(number, int) and not first <= number < stop else outline
+def _geometry(outline: Any) -> Any:
+    return outline if isinstance(outline, dict) else None
 
 
-def _words(texts: list[str], name: str) -> pa.Array:
-    try:
-        words = pa.array(texts, pa.large_string())
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell and UTF-8 cannot
-        words = pa.array([text.encode("utf-8", "replace").decode() for text in texts], pa.large_string())
-    return words if name == "object_id" else words.dictionary_encode()
-
-
-def _collect_measurements(
-    path: Path, collected: _Collected, values: list[tuple[int, dict[Any, Any]]], n_objects: int
-) -> None:
+def _collect_measurements(path: Path, collected: _Collected, values: list[tuple[int, dict[Any, Any]]]) -> None:
     """Put the measurements of a batch into columns; objects with the same names, as most have, go together."""
-    place = len(collected.sizes)
     groups: dict[tuple[Any, ...], list[tuple[int, dict[Any, Any]]]] = {}
     for row, found in values:
         if found:
@@ -192,14 +159,13 @@ def _collect_measurements(
         if not kept:
             continue
         table = _table([list(found.values()) for _, found in members], kept)
-        rows = [row for row, _ in members]
+        rows = collected.total + np.array([row for row, _ in members], dtype=np.intp)
         for at, column in zip(kept, table.T):
-            parts = collected.measured.setdefault(names[at], {})
-            if place not in parts:
+            name = names[at]
+            if name not in collected.measured:
                 # Measurements have four decimals at most: single precision holds them and halves the memory.
-                kind = np.float64 if "Area" in names[at] else np.float32
-                parts[place] = np.full(n_objects, np.nan, dtype=kind)
-            parts[place][rows] = column
+                collected.measured[name] = GrowingColumn(np.float64 if "Area" in name else np.float32)
+            collected.measured[name].put(rows, column)
 
 
 def _is_wanted(path: Path, collected: _Collected, name: str) -> bool:
@@ -245,18 +211,15 @@ def _add_measurements(
 ) -> tuple[str, ...]:
     header = recognise(list(collected.names))
     ignored = list(header.ignored)
-    starts = np.cumsum([0, *collected.sizes])
     for name, column in header.columns.items():
         from_name = column.unit in ("um2", "um")
-        parts = collected.measured.pop(column.raw, None)
-        if parts is None or name in POSITION or (name in AREAS and (not from_name or name not in numbers)):
+        measured = collected.measured.pop(column.raw, None)
+        if measured is None or name in POSITION or (name in AREAS and (not from_name or name not in numbers)):
             ignored.append(column.raw)
             continue
-        values = np.full(total, np.nan, dtype=next(iter(parts.values())).dtype)
-        for place, part in parts.items():
-            values[starts[place] : starts[place] + part.size] = part
+        measured.pad(total)
         # A length without a unit may be in either, so it must not be converted.
-        numbers[name], units[name], labels[name] = values, column.unit or "unknown", column.raw
+        numbers[name], units[name], labels[name] = measured.finished(), column.unit or "unknown", column.raw
     return tuple(ignored)
 
 

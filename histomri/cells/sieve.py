@@ -87,9 +87,10 @@ def sift(raw: RawExport, measures: Measures, sieve: Sieve, limits: Limits) -> No
     """Drop the rows that are no cells, have no usable numbers, or are not wanted."""
     _drop_other_objects(raw, sieve)
     with np.errstate(invalid="ignore"):
-        positions = np.stack([measures.x_um, measures.y_um])
-        sieve.drop("without a position", np.isnan(positions).any(axis=0))
-        sieve.drop("more than a metre off the slide", (np.abs(positions) > LARGEST_UM).any(axis=0))
+        x, y = measures.x_um, measures.y_um
+        sieve.drop("without a position", np.isnan(x) | np.isnan(y))
+        far = (x > LARGEST_UM) | (x < -LARGEST_UM) | (y > LARGEST_UM) | (y < -LARGEST_UM)
+        sieve.drop("more than a metre off the slide", far)
         area = measures.area_um2
         sieve.drop("without an area", np.isnan(area))
         sieve.drop("with an infinite area", np.isinf(area))

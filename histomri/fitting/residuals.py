@@ -45,8 +45,8 @@ class Residuals:
         -------
         DataFrame
             b_smm2, delta_ms, Delta_ms, te_ms, n (voxels x repeats), mean, sd, rms, t (mean over its standard error, of
-            which beyond ±4 tells of a misfit rather than noise), and z_mean, z_sd in units of the noise level where
-            that is known: about 0 and a little below 1 for a model that fits.
+            which beyond ±4 tells of a misfit rather than noise), q25, median, q75, and z_mean, z_sd in units of the
+            noise level where that is known: about 0 and a little below 1 for a model that fits.
         """
         used = self.acquisition
         te = np.full(len(used), np.nan) if used.te_ms is None else used.te_ms
@@ -152,7 +152,8 @@ def mean_signal(signal: FloatArray, sigma: FloatArray, noise: str) -> FloatArray
 
 def _statistics(values: FloatArray) -> dict[str, float]:
     if values.size == 0:
-        return dict.fromkeys(("mean", "sd", "rms", "t"), np.nan)
+        return dict.fromkeys(("mean", "sd", "rms", "t", "q25", "median", "q75"), np.nan)
     mean, sd = float(values.mean()), float(values.std(ddof=1)) if values.size > 1 else np.nan
     t = mean / (sd / np.sqrt(values.size)) if sd > 0 else np.nan
-    return {"mean": mean, "sd": sd, "rms": float(np.sqrt((values**2).mean())), "t": t}
+    quartiles = dict(zip(("q25", "median", "q75"), np.quantile(values, (0.25, 0.5, 0.75)).tolist()))
+    return {"mean": mean, "sd": sd, "rms": float(np.sqrt((values**2).mean())), "t": t, **quartiles}

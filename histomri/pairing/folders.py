@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from histomri.errors import InputError
+from histomri.fitting.models import MODELS
+from histomri.fitting.models import STRATEGIES as FITTED_STRATEGIES
 from histomri.maps import Image, parse_map_name, read_sidecar
 
-STRATEGIES = ("whole", "high-b", "custom")
-MODELS = ("diff-in", "diff-in-ex", "diff-in-ex-fast", "diff-in-extd", "diff-in-extd-fast")
+# Those of a preset, and a threshold of one's own.
+STRATEGIES = (*FITTED_STRATEGIES, "custom")
 
 Fits = dict[tuple[str, str], dict[str, Image]]
 Entities = dict[str, str]
@@ -66,6 +68,11 @@ def read_mri(folder: Path) -> tuple[Fits, dict[str, Image], list[Entities]]:
     return fits, common, names
 
 
+def model_of(entity: str) -> str:
+    """Return the name of a model from its entity in a file name, which carries no hyphens."""
+    return {name.replace("-", ""): name for name in MODELS}.get(entity, entity)
+
+
 def _maps(folder: Path, suffix: str) -> Iterator[tuple[Path, Entities]]:
     """Yield the maps of a folder, less the uncorrected ones and the standard errors."""
     if not folder.is_dir():
@@ -78,8 +85,7 @@ def _maps(folder: Path, suffix: str) -> Iterator[tuple[Path, Entities]]:
 
 def _model_of(path: Path, entities: Entities) -> tuple[str, str]:
     sidecar = read_sidecar(path)
-    known = {name.replace("-", ""): name for name in MODELS}
-    model = sidecar.get("Model") or known.get(entities["model"], entities["model"])
+    model = sidecar.get("Model") or model_of(entities["model"])
     strategy = sidecar.get("Strategy") or path.parent.name
     if strategy not in STRATEGIES:
         raise InputError(

@@ -1,7 +1,7 @@
 """The maps of one slide, in memory and as files."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,22 @@ class PatchMaps:
         first = read_sidecar(next(iter(names)))
         parameters, warnings = first.get("Parameters", {}), tuple(first.get("Warnings", ()))
         assert grid is not None  # names is not empty
+        grid = _with_windows(grid, parameters, next(iter(names)))
         return cls(groups[""], groups["uncorrected"], grid, parameters, warnings, groups["se"])
+
+
+def _with_windows(grid: PatchGrid, parameters: Mapping[str, Any], path: Path) -> PatchGrid:
+    """Return the grid with the size of its windows, which only the sidecar tells: the affine has their distance."""
+    given = parameters.get("Window_um")
+    if given is None:
+        return grid
+    try:
+        width, height = (float(size) for size in given)
+        # The affine holds the distance as millimetres in single precision.
+        whole = np.allclose((width, height), grid.patch_um, rtol=1e-5)
+        return grid if whole else replace(grid, window_um=(width, height))
+    except (TypeError, ValueError) as error:
+        raise GeometryError(f"its sidecar gives windows of {given!r} µm", path=path) from error
 
 
 def _load_one(path: Path) -> tuple[FloatArray, PatchGrid]:

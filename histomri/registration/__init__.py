@@ -1,9 +1,33 @@
 """From the world of a histology section to the world of an MRI slice, and back."""
 
+from histomri.registration.assess import assess
 from histomri.registration.displacement import Displacement
 from histomri.registration.estimate import SHRINKAGE, register
-from histomri.registration.landmarks import read_landmarks
+from histomri.registration.figures import write_figures
+from histomri.registration.landmark_files import read_landmarks, read_points
+from histomri.registration.landmark_fits import fit_landmarks, leave_one_out, tre
 from histomri.registration.quality import Candidate, Registration
+from histomri.registration.sections import dense_mask, density_image, slide_image
 from histomri.registration.transform import Transform
+from histomri.registration.warping import warp_region, warp_tiles
 
-__all__ = ["SHRINKAGE", "Candidate", "Displacement", "Registration", "Transform", "read_landmarks", "register"]
+__all__ = [
+    "SHRINKAGE",
+    "Candidate",
+    "Displacement",
+    "Registration",
+    "Transform",
+    "assess",
+    "dense_mask",
+    "density_image",
+    "fit_landmarks",
+    "leave_one_out",
+    "read_landmarks",
+    "read_points",
+    "register",
+    "slide_image",
+    "tre",
+    "warp_region",
+    "warp_tiles",
+    "write_figures",
+]

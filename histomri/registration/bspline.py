@@ -7,10 +7,11 @@ import numpy as np
 
 from histomri.arrays import FloatArray
 from histomri.errors import GeometryError
-from histomri.registration.refine import NOISE, WIDTHS, Pose, Problem
+from histomri.registration.refine import Pose, Problem
 
 _KNOTS = 7.0
-_STIFFNESS = 200.0
+_WIDTHS = (1.0, 0.6)
+_STIFFNESS = 160.0
 _COEFFICIENT_SD = 4.0
 _ITERATIONS = 8
 _STEP_TOLERANCE = 5e-3
@@ -125,7 +126,7 @@ def bend(problem: Problem, pose: Pose) -> Bent:
     for _ in range(_ATTEMPTS):
         prior = stiffness * bending + eye_array(size) / (_COEFFICIENT_SD * problem.unit_mm) ** 2
         bent = Bent(pose, lattice, np.zeros((size, 2)))
-        for width in WIDTHS[1:]:
+        for width in _WIDTHS:
             bent = _solve(near, bent, basis, prior, width * problem.unit_mm)
         if bent.jacobian().min() > _LEAST_JACOBIAN:
             return bent
@@ -136,17 +137,15 @@ def bend(problem: Problem, pose: Pose) -> Bent:
 def _solve(problem: Problem, bent: Bent, basis: Any, prior: Any, width: float) -> Bent:
     from scipy.sparse import diags_array, eye_array, kron
 
-    noise = (NOISE * problem.unit_mm) ** -2
     both = kron(prior, eye_array(2), format="csr")  # unknowns in pairs, p and q of one function together
     for _ in range(_ITERATIONS):
         mapped = bent.pose.points(problem.points + basis @ bent.coefficients)
-        near, residual, gradient = problem.differ(mapped, filled=False)
-        if not near.any():
+        pull = problem.pull(mapped, width, filled=False)
+        if not len(pull.rows):
             return bent
-        rows = _paired(basis[near], bent.pose.linear.T @ gradient / problem.scale)
-        weight = noise / (1 + (residual / width) ** 2) ** 2
-        normal = rows.T @ diags_array(weight) @ rows + both
-        slope = rows.T @ (weight * residual) + both @ bent.coefficients.ravel()
+        rows = _paired(basis[pull.rows], bent.pose.linear.T @ pull.slope)
+        normal = rows.T @ diags_array(pull.weight) @ rows + both
+        slope = rows.T @ (pull.weight * pull.residual) + both @ bent.coefficients.ravel()
         step = -_solve_banded(normal, slope).reshape(-1, 2)
         bent = replace(bent, coefficients=bent.coefficients + step)
         if np.abs(step).max() < _STEP_TOLERANCE * problem.unit_mm:

@@ -8,7 +8,8 @@ from histomri.arrays import FloatArray
 from histomri.errors import GeometryError
 
 TOLERANCE_MM = 1e-6
-_MAX_ITERATIONS = 200
+_MAX_ITERATIONS = 100
+_HALVINGS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +47,37 @@ class Displacement:
         found = points - self.at(points)
         for _ in range(_MAX_ITERATIONS):
             update = points - self.at(found)
-            change = np.abs(update - found).max(initial=0.0)
+            change = np.abs(update - found).max(axis=1, initial=0.0)
             found = update
-            if change < TOLERANCE_MM:
+            if not np.any(change >= TOLERANCE_MM):
                 return np.asarray(found)
+        if self.jacobian().min() <= 0:
+            raise GeometryError("the displacement field folds and has no inverse", way_out="use an affine transform")
+        # Where the field is steep the iteration circles without meeting, though the map is one to one.
+        lost = change >= TOLERANCE_MM
+        found[lost] = self._by_newton(points[lost])
+        return np.asarray(found)
+
+    def _by_newton(self, points: FloatArray) -> FloatArray:
+        found = points - self.at(points)
+        step = 1e-3 * float(np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)).min())
+        shifts = step * np.eye(3)
+        rest = found + self.at(found) - points
+        for _ in range(_MAX_ITERATIONS):
+            off = np.linalg.norm(rest, axis=1)
+            if np.all(off < TOLERANCE_MM):
+                return found
+            slope = np.stack([self.at(found + way) - self.at(found - way) for way in shifts], axis=2) / (2 * step)
+            change = np.linalg.solve(np.eye(3) + slope, rest[..., None])[..., 0]
+            length = np.ones(len(points))
+            for _ in range(_HALVINGS):  # a full step may overshoot a kink of the field
+                tried = found - length[:, None] * change
+                left = tried + self.at(tried) - points
+                worse = np.linalg.norm(left, axis=1) > off
+                if not worse.any():
+                    break
+                length = np.where(worse, length / 2, length)
+            found, rest = tried, left
         raise GeometryError("the displacement field folds and has no inverse", way_out="use an affine transform")
 
     def at(self, points: FloatArray) -> FloatArray:

@@ -14,13 +14,13 @@ import numpy as np
 from histomri.arrays import FloatArray
 from histomri.errors import GeometryError, InputError
 from histomri.files import atomic_path, provenance, read_json, require_file, write_json, write_text
+from histomri.maps import Image
 from histomri.registration.displacement import Displacement
+from histomri.registration.foreign import RAS_LPS, read_itk_text, read_mat
 from histomri.registration.transform import Transform
 
 FORMAT = "histomri-transform"
-_RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _ITK_HEADER = "#Insight Transform File V1.0"
-_ITK_AFFINES = ("AffineTransform", "MatrixOffsetTransformBase")
 
 
 def save_transform(transform: Transform, path: str | Path) -> list[Path]:
@@ -52,7 +52,7 @@ def save_transform(transform: Transform, path: str | Path) -> list[Path]:
 
 def itk_text(matrix: FloatArray) -> str:
     """Return the ITK text of an affine transform given as moving-to-fixed RAS+ mm, (4, 4)."""
-    pull = _RAS_LPS @ np.linalg.inv(matrix) @ _RAS_LPS
+    pull = RAS_LPS @ np.linalg.inv(matrix) @ RAS_LPS
     numbers = " ".join(repr(float(value)) for value in (*pull[:3, :3].ravel(), *pull[:3, 3]))
     return (
         f"{_ITK_HEADER}\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
@@ -60,14 +60,18 @@ def itk_text(matrix: FloatArray) -> str:
     )
 
 
-def load_transform(path: str | Path) -> Transform:
-    """Read a transform from JSON or ITK text; see `Transform.load`."""
+def load_transform(path: str | Path, moving: Image | None = None, fixed: Image | None = None) -> Transform:
+    """Read a transform of ours or of another program; see `Transform.load`."""
     path = require_file(path, "transform")
     if path.suffix.lower() == ".json":
         return _from_json(path)
     if path.suffix.lower() in (".tfm", ".txt"):
-        return _from_itk(path)
-    raise InputError(f"'{path.suffix}' is no ending of a transform", path=path, way_out="give a .json or a .tfm file")
+        return read_itk_text(path)
+    if path.suffix.lower() == ".mat":
+        return read_mat(path, moving, fixed)
+    raise InputError(
+        f"'{path.suffix}' is no ending of a transform", path=path, way_out="give a .json, .tfm, .txt or .mat file"
+    )
 
 
 def _from_json(path: Path) -> Transform:
@@ -88,46 +92,6 @@ def _from_json(path: Path) -> Transform:
         if isinstance(error, InputError):
             raise
         raise InputError(f"the transform is damaged ({error})", path=path) from error
-
-
-def _from_itk(path: Path) -> Transform:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError("is binary, and an ITK text transform was expected", path=path) from error
-    if not lines or not lines[0].startswith("#Insight Transform File"):
-        raise InputError("is not an ITK text transform", path=path)
-    entries = [line.split(":", 1) for line in lines if ":" in line and not line.startswith("#")]
-    if [key.strip() for key, _ in entries].count("Transform") != 1:
-        raise InputError("holds several transforms or none, and one affine was expected", path=path)
-    values = {key.strip(): value.strip() for key, value in entries}
-    name, *rest = values["Transform"].split("_")
-    if name not in _ITK_AFFINES or rest[-2:] != ["3", "3"]:
-        raise InputError(
-            f"holds a {values['Transform']}, and a three-dimensional affine was expected",
-            path=path,
-            way_out="write it as AffineTransform_double_3_3",
-        )
-    parameters = _numbers(values.get("Parameters", ""), 12, path)
-    centre = _numbers(values.get("FixedParameters", "0 0 0"), 3, path)
-    pull = np.eye(4)
-    pull[:3, :3] = parameters[:9].reshape(3, 3)
-    pull[:3, 3] = parameters[9:] + centre - pull[:3, :3] @ centre
-    if abs(np.linalg.det(pull)) < 1e-12:
-        raise GeometryError("the transform cannot be inverted", path=path)
-    matrix = _RAS_LPS @ np.linalg.inv(pull) @ _RAS_LPS
-    matrix[3] = (0, 0, 0, 1)
-    return Transform(matrix, info={"Sources": [path.name]})
-
-
-def _numbers(text: str, count: int, path: Path) -> FloatArray:
-    try:
-        numbers = np.array([float(word) for word in text.split()])
-    except ValueError as error:
-        raise InputError(f"has a parameter that is no number ({error})", path=path) from error
-    if len(numbers) != count or not np.all(np.isfinite(numbers)):
-        raise InputError(f"has {len(numbers)} parameters where {count} finite ones were expected", path=path)
-    return numbers
 
 
 def _write_field(path: Path, displacement: Displacement) -> None:

@@ -1,62 +1,16 @@
 """Landmarks: pairs of points that a person has seen in both images."""
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
 from histomri.arrays import FloatArray
 from histomri.errors import GeometryError, InputError
-from histomri.files import require_file
 from histomri.registration.planes import Plane
 from histomri.registration.search import Start, linear
 
 _COLLINEAR = 0.02
 _LARGEST_MISFIT = 0.25
-
-
-def read_landmarks(path: str | Path) -> FloatArray:
-    """Read a CSV of landmark pairs.
-
-    Parameters
-    ----------
-    path : path-like
-        Columns moving_x_mm, moving_y_mm, fixed_x_mm, fixed_y_mm, and optionally moving_z_mm, fixed_z_mm: world
-        coordinates of the two images (RAS+ mm).
-
-    Returns
-    -------
-    (N, 2, 3) ndarray
-        Moving and fixed point of each pair; z is 0 where it is not given.
-
-    Raises
-    ------
-    InputError
-        If a column is missing or a cell is no number.
-    """
-    import pandas as pd
-
-    path = require_file(path, "landmark file")
-    try:
-        table = pd.read_csv(path, skipinitialspace=True, comment="#")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"is not a readable CSV file ({error})", path=path) from error
-    needed = ["moving_x_mm", "moving_y_mm", "fixed_x_mm", "fixed_y_mm"]
-    absent = [name for name in needed if name not in table]
-    if absent:
-        raise InputError(
-            f"lacks the column {absent[0]}", path=path, way_out="the columns are " + ", ".join(needed) + " and .._z_mm"
-        )
-    for name in ("moving_z_mm", "fixed_z_mm"):
-        if name not in table:
-            table[name] = 0.0
-    columns = [f"{side}_{axis}_mm" for side in ("moving", "fixed") for axis in "xyz"]
-    try:
-        values = table[columns].to_numpy(dtype=float)
-    except ValueError as error:
-        raise InputError(f"has a cell that is no number ({error})", path=path) from error
-    if not np.all(np.isfinite(values)):
-        raise InputError("has an empty or infinite cell", path=path)
-    return np.asarray(values.reshape(-1, 2, 3))
 
 
 def check_landmarks(landmarks: FloatArray) -> FloatArray:
@@ -82,7 +36,12 @@ def check_landmarks(landmarks: FloatArray) -> FloatArray:
 
 
 def landmark_starts(
-    pairs: FloatArray, planes: tuple[Plane, Plane], centres: tuple[FloatArray, FloatArray], scale: float, *, flips: bool
+    pairs: FloatArray,
+    planes: tuple[Plane, Plane],
+    centres: tuple[FloatArray, FloatArray],
+    scale: float,
+    *,
+    sides: Sequence[bool] = (False, True),
 ) -> list[Start]:
     """Return the orientations that landmarks allow: one, or both sides if there are only two pairs.
 
@@ -96,8 +55,8 @@ def landmark_starts(
         Centroids of the tissue in their planes.
     scale : float
         Expected size of the section relative to the MRI.
-    flips : bool
-        Whether the section may have been turned over.
+    sides : sequence of bool
+        Whether to try the section turned over (True), as it lies (False), or both.
 
     Raises
     ------
@@ -106,8 +65,8 @@ def landmark_starts(
     """
     moving, fixed = (plane.to_plane(pairs[:, side]) for side, plane in enumerate(planes))
     for points, what in ((moving, "moving"), (fixed, "fixed")):
-        _check_spread(points, what)
-    fits = [_rigid(moving, fixed, scale, flip) for flip in ((False, True) if flips else (False,))]
+        check_spread(points, what)
+    fits = [_rigid(moving, fixed, scale, flip) for flip in sides]
     if len(pairs) > 2:
         fits = [min(fits, key=lambda fit: fit[1])]
     spread = scale * np.sqrt(np.mean(np.sum((fixed - fixed.mean(axis=0)) ** 2, axis=1)))
@@ -120,7 +79,8 @@ def landmark_starts(
     return starts
 
 
-def _check_spread(points: FloatArray, what: str) -> None:
+def check_spread(points: FloatArray, what: str) -> None:
+    """Raise a GeometryError if points of a plane coincide, or more than two lie on one line."""
     singular = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
     if singular[0] < 1e-6:
         raise GeometryError(f"the {what} landmarks all lie at one place")

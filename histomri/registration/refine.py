@@ -12,13 +12,15 @@ from typing import Protocol
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray
+from histomri.arrays import BoolArray, FloatArray, IntArray
+from histomri.registration.content import Content, robust_weight
 from histomri.registration.outlines import Outline
 from histomri.registration.search import Start, linear
 
 NOISE = 0.4
 WIDTHS = (4.0, 1.5, 0.8)
 # A section that is bent cannot agree everywhere under an affine: too narrow a loss would serve one part of it alone.
+_HOLES_WIDTH = 2.5
 _AFFINE_WIDTHS = (2.5, 1.5)
 _BAND = 2.6
 _ITERATIONS = 15
@@ -27,6 +29,15 @@ _STEP_TOLERANCE = 1e-4
 _SIZE_SD = 0.06
 _SHEAR_SD = 0.05
 _EARLY_SHEAR_SD = 2e-3
+_CONTENT_WEIGHT = 0.5
+_ANCHOR_MM = 0.2
+_MISSING_FROM, _MISSING = 1.5, 0.5
+_SPILL = 0.1
+_SPILL_FROM = 1.5
+_REACH = 10.0
+_SPARSE = 3
+_SHARE_WEIGHT = 0.5
+_QUARTER_TURN = np.array([[0.0, -1.0], [1.0, 0.0]])
 SIZE_RANGE = (0.75 / 0.871, 1.0 / 0.871)
 """Allowed size relative to the expected one: 0.75 to 1.0 of the MRI where the section shrinks by 12.9 %."""
 
@@ -52,11 +63,7 @@ class Pose:
     @property
     def linear(self) -> FloatArray:
         """The linear part, (2, 2)."""
-        rho = np.hypot(self.stretch, self.shear)
-        ratio = np.sinh(rho) / rho if rho > 1e-12 else 1.0
-        odd = np.array([[self.stretch, self.shear], [self.shear, -self.stretch]])
-        even = np.cosh(rho) * np.eye(2) + ratio * odd
-        return np.asarray(np.exp(self.size) * linear(self.angle, self.flip) @ even)
+        return np.asarray(np.exp(self.size) * linear(self.angle, self.flip) @ _distortion(self.stretch, self.shear))
 
     @property
     def matrix(self) -> FloatArray:
@@ -65,6 +72,24 @@ class Pose:
         matrix[:2, :2] = self.linear
         matrix[:2, 2] = self.moving_centre + self.shift - self.linear @ self.fixed_centre
         return matrix
+
+    def with_matrix(self, matrix: FloatArray) -> "Pose":
+        """Return the pose of another map, (3, 3), about the same centres."""
+        part = matrix[:2, :2]
+        flip = bool(np.linalg.det(part) < 0)
+        u, strength, vt = np.linalg.svd(part)
+        turn = u @ vt @ np.diag([1.0, -1.0 if flip else 1.0])
+        shape = vt.T @ np.diag(np.log(strength)) @ vt  # the symmetric factor's logarithm
+        shift = matrix[:2, 2] + part @ self.fixed_centre - self.moving_centre
+        return replace(
+            self,
+            angle=float(np.arctan2(turn[1, 0], turn[0, 0])),
+            flip=flip,
+            shift=shift,
+            size=float(np.trace(shape) / 2),
+            stretch=float((shape[0, 0] - shape[1, 1]) / 2),
+            shear=float(shape[0, 1]),
+        )
 
     @property
     def parameters(self) -> FloatArray:
@@ -80,17 +105,28 @@ class Pose:
         """Map points of the fixed plane to the moving plane, (N, 2)."""
         return np.asarray(self.moving_centre + self.shift + (points - self.fixed_centre) @ self.linear.T)
 
-    def derivative(self, points: FloatArray) -> FloatArray:
-        """Return the derivative of `points` by the parameters, (N, 2, 6)."""
-        result = np.zeros((len(points), 2, 6))
-        result[:, 0, 1] = result[:, 1, 2] = 1.0
+    def derivative(self, points: FloatArray, slope: FloatArray) -> FloatArray:
+        """Return the derivative by the parameters, (M, 6), of what has the `slope` (2, M) at the images of `points`."""
+        here, turned = self.linear, np.exp(self.size) * linear(self.angle, self.flip)
+        step = 1e-6
+        distorted = [
+            _distortion(self.stretch + p, self.shear + q) - _distortion(self.stretch - p, self.shear - q)
+            for p, q in ((step, 0.0), (0.0, step))
+        ]
+        changes = [_QUARTER_TURN @ here, here, *(turned @ change / (2 * step) for change in distorted)]
         about = points - self.fixed_centre
-        for parameter in (0, 3, 4, 5):
-            step = np.zeros(6)
-            step[parameter] = 1e-6
-            change = (self.moved(self.parameters + step).linear - self.moved(self.parameters - step).linear) / 2e-6
-            result[:, :, parameter] = about @ change.T
+        products = (slope.T[:, :, None] * about[:, None, :]).reshape(len(points), 4)
+        result = np.empty((len(points), 6))
+        result[:, 1:3] = slope.T
+        result[:, [0, 3, 4, 5]] = products @ np.array(changes).reshape(4, 4).T
         return result
+
+
+def _distortion(stretch: float, shear: float) -> FloatArray:
+    """Return the exponential of ``[[stretch, shear], [shear, -stretch]]``."""
+    rho = np.hypot(stretch, shear)
+    ratio = np.sinh(rho) / rho if rho > 1e-12 else 1.0
+    return np.asarray(np.cosh(rho) * np.eye(2) + ratio * np.array([[stretch, shear], [shear, -stretch]]))
 
 
 class HasPoints(Protocol):
@@ -100,9 +136,41 @@ class HasPoints(Protocol):
         """Map points, (N, 2)."""
 
 
+class Deformed(HasPoints, Protocol):
+    """A pose after a deformation of the fixed plane: x -> pose(x + d(x))."""
+
+    def displacement(self, points: FloatArray) -> FloatArray:
+        """Return d, (N, 2) mm."""
+
+    def jacobian(self) -> FloatArray:
+        """Return the area ratio of x -> x + d(x) where it is known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pull:
+    """What one alignment leaves to be matched, point by point, with the noise as unit.
+
+    Attributes
+    ----------
+    rows : (M,) ndarray of int
+        The points that pull; those with outline and content come twice.
+    residual : (M,) ndarray
+        Disagreement.
+    slope : (2, M) ndarray
+        Its derivative by the position in the moving plane, per mm.
+    weight : (M,) ndarray
+        How much each is believed.
+    """
+
+    rows: IntArray
+    residual: FloatArray
+    slope: FloatArray
+    weight: FloatArray
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Two outlines to be matched.
+    """Two outlines to be matched, and the content within them if that is wanted.
 
     Attributes
     ----------
@@ -114,6 +182,10 @@ class Problem:
         The length that counts as one pixel; all widths are multiples of it.
     scale : float
         Expected size of the section relative to the MRI.
+    content : Content or None
+        Maps of the section and the MRI at `points`.
+    anchors : (K, 2) ndarray or None
+        Where the last K of `points`, landmarks, belong in the moving plane.
     """
 
     moving: Outline
@@ -121,6 +193,8 @@ class Problem:
     points: FloatArray
     unit_mm: float
     scale: float
+    content: Content | None = None
+    anchors: FloatArray | None = None
 
     def pose(self, start: Start) -> Pose:
         """Return the pose of a start, at the expected size."""
@@ -153,6 +227,60 @@ class Problem:
         near = np.minimum(np.abs(own), np.abs(distance)) < _BAND * self.unit_mm
         return near, distance[near] - own[near], there[1:, near]
 
+    def pull(self, mapped: FloatArray, width_mm: float, *, filled: bool, content: bool = True) -> Pull:
+        """Return the residuals of the outlines, and of the content if there is any, at the images of `points`."""
+        near, residual, gradient = self.differ(mapped, filled=filled)
+        noise = NOISE * self.unit_mm
+        # Tissue of the section may be missing; it cannot lie where the MRI shows none, and that keeps its voice longer.
+        weight = 1 / (1 + (residual / width_mm) ** 2) ** 2
+        spilt = (residual < 0) & (self.own_filled[near] > _SPILL_FROM * self.unit_mm)
+        weight = np.where(spilt, np.maximum(weight, _SPILL), weight)
+        pulls = [Pull(np.flatnonzero(near), residual / noise, gradient / (self.scale * noise), weight)]
+        fit = self.content.fit(mapped) if self.content is not None and content else None
+        if fit is not None:
+            pulls.append(Pull(fit.rows, fit.residual, fit.slope, _CONTENT_WEIGHT * robust_weight(fit.residual)))
+        if self.anchors is not None:
+            pulls.append(self._anchored(mapped, self.anchors))
+        return Pull(
+            np.concatenate([pull.rows for pull in pulls]),
+            np.concatenate([pull.residual for pull in pulls]),
+            np.concatenate([pull.slope for pull in pulls], axis=1),
+            np.concatenate([pull.weight for pull in pulls]),
+        )
+
+    def _anchored(self, mapped: FloatArray, anchors: FloatArray) -> Pull:
+        """Hold the landmarks, each along both axes, so that an outline that leaves something open cannot drift."""
+        count = len(anchors)
+        rows = np.arange(len(self.points) - count, len(self.points))
+        noise = _ANCHOR_MM * self.scale
+        residual = ((mapped[rows] - anchors) / noise).T.ravel()
+        slope = np.kron(np.eye(2), np.ones(count)) / noise
+        return Pull(np.tile(rows, 2), residual, slope, robust_weight(residual))
+
+    def anchored(self, moving: FloatArray, fixed: FloatArray) -> "Problem":
+        """Return the problem with landmarks, (K, 2) in each plane, that hold it."""
+        content = self.content.padded(fixed) if self.content is not None else None
+        return replace(self, points=np.concatenate([self.points, fixed]), content=content, anchors=moving)
+
+    def score(self, pose: "HasPoints") -> float:
+        """Return what candidates are ranked by: the agreement, and half the share that the content explains."""
+        return self.agreement(pose) + _SHARE_WEIGHT * (self.share(pose) or 0.0)
+
+    def share(self, pose: "HasPoints") -> float | None:
+        """Return the share of the MRI that the maps explain, None where content is not matched."""
+        if self.content is None:
+            return None
+        fit = self.content.fit(pose.points(self.points))
+        return fit.share if fit else 0.0
+
+    @cached_property
+    def sparse(self) -> "Problem":
+        """The nearby problem on one in three of its pixels, enough to come near."""
+        near = self.nearby
+        last = len(near.points) - (0 if self.anchors is None else len(self.anchors))
+        chosen = np.concatenate([np.arange(0, last, _SPARSE), np.arange(last, len(near.points))])
+        return replace(near, points=near.points[chosen], content=None)
+
     @cached_property
     def own(self) -> FloatArray:
         """Signed distance of every point to the fixed outline, mm."""
@@ -166,23 +294,32 @@ class Problem:
     @cached_property
     def nearby(self) -> "Problem":
         """The same problem on the pixels that can pull: those further from the fixed outline have no weight."""
-        reach = (_BAND + WIDTHS[0]) * self.unit_mm
+        reach = _REACH * self.unit_mm
         near = np.minimum(np.abs(self.own), np.abs(self.own_filled)) < reach
-        return replace(self, points=self.points[near])
+        if self.anchors is not None:
+            near[len(near) - len(self.anchors) :] = True
+        if self.content is None:
+            return replace(self, points=self.points[near])
+        near = near | self.content.present
+        return replace(self, points=self.points[near], content=self.content[near])
 
     def agreement(self, pose: "HasPoints") -> float:
-        """Return the robust agreement of the outlines, holes included: 1 perfect, 0 none."""
+        """Return the robust agreement of the outlines, holes included: 1 perfect, 0 none.
+
+        Where the section lacks tissue that the MRI shows, the disagreement counts half: that happens to every section.
+        """
         _, residual, _ = self.differ(pose.points(self.points), filled=False)
         width = WIDTHS[-1] * self.unit_mm
-        return float(np.mean(1 / (1 + (residual / width) ** 2))) if len(residual) else 0.0
+        share = np.where(residual > _MISSING_FROM * self.unit_mm, _MISSING, 1.0)
+        return float(np.average(1 / (1 + (residual / width) ** 2), weights=share)) if len(residual) else 0.0
 
 
 def approach(problem: Problem, start: Start) -> Pose:
     """Bring a start near: almost a similarity, on the outer outline alone."""
     pose = problem.pose(start)
     for width in WIDTHS[:2]:
-        pose = _solve(problem.nearby, pose, width, _EARLY_SHEAR_SD, filled=True)
-    return pose
+        pose = _solve(problem.sparse, pose, width, _EARLY_SHEAR_SD, filled=True)
+    return _solve(problem.sparse, pose, _HOLES_WIDTH, _EARLY_SHEAR_SD, filled=False) if _HOLES_WIDTH else pose
 
 
 def refine(problem: Problem, pose: Pose, kind: str) -> Pose:
@@ -199,16 +336,14 @@ def _solve(problem: Problem, pose: Pose, width: float, shear_sd: float | None, *
     free = slice(0, 6 if shear_sd else 4)
     prior = np.array([0.0, 0.0, 0.0, _SIZE_SD**-2, *2 * [(shear_sd or _SHEAR_SD) ** -2]])
     expected = np.array([0.0, 0.0, 0.0, np.log(problem.scale), 0.0, 0.0])
-    noise = (NOISE * problem.unit_mm) ** -2
     width = width * problem.unit_mm
     for _ in range(_ITERATIONS):
-        near, residual, gradient = problem.differ(pose.points(problem.points), filled=filled)
-        if not near.any():
+        pull = problem.pull(pose.points(problem.points), width, filled=filled, content=not filled)
+        if not len(pull.rows):
             return pose
-        rows = np.einsum("dn,ndk->nk", gradient / problem.scale, pose.derivative(problem.points[near]))
-        weight = noise / (1 + (residual / width) ** 2) ** 2
-        normal = (rows * weight[:, None]).T @ rows + np.diag(prior)
-        slope = rows.T @ (weight * residual) + prior * (pose.parameters - expected)
+        rows = pose.derivative(problem.points[pull.rows], pull.slope)
+        normal = (rows * pull.weight[:, None]).T @ rows + np.diag(prior)
+        slope = rows.T @ (pull.weight * pull.residual) + prior * (pose.parameters - expected)
         normal += 1e-9 * np.trace(normal) * np.eye(6)
         step = np.zeros(6)
         step[free] = -np.linalg.solve(normal[free, free], slope[free])

@@ -1,5 +1,6 @@
 """The search that needs no start: every rotation and both sides, the best shift of each by Fourier correlation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,8 @@ from histomri.arrays import FloatArray
 from histomri.registration.outlines import Outline
 
 _ANGLES = 36
-_KEPT = 12
+_KEPT = 24
+_KNOWN_DEG = 15.0
 _DISTINCT_DEG = 25.0
 _PIXELS_ACROSS = 48
 
@@ -51,7 +53,14 @@ def distinct(one: "Start", other: "Start") -> bool:
     return one.flip != other.flip or apart_deg(one.angle, other.angle) >= _DISTINCT_DEG
 
 
-def search(moving: Outline, fixed: Outline, scale: float, *, flips: bool = True) -> list[Start]:
+def search(
+    moving: Outline,
+    fixed: Outline,
+    scale: float,
+    *,
+    sides: Sequence[bool] = (False, True),
+    angle_deg: float | None = None,
+) -> list[Start]:
     """Return the most promising distinct starts, best overlap first.
 
     Parameters
@@ -60,8 +69,10 @@ def search(moving: Outline, fixed: Outline, scale: float, *, flips: bool = True)
         The two outlines.
     scale : float
         Expected size of the section relative to the MRI.
-    flips : bool
-        Whether the section may have been turned over.
+    sides : sequence of bool
+        Whether to try the section turned over (True), as it lies (False), or both.
+    angle_deg : float, optional
+        Rotation of the section if it is known; all are tried if not given.
     """
     from scipy import fft
     from scipy.ndimage import map_coordinates
@@ -72,7 +83,7 @@ def search(moving: Outline, fixed: Outline, scale: float, *, flips: bool = True)
     reach = int(np.ceil(0.5 * np.hypot(*moving.filled.shape) * moving.step_mm / scale / step)) + 1
     size = [fft.next_fast_len(length + 2 * reach + 1, real=True) for length in still.shape]
     offsets = step * np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1).T
-    turns = [(2 * np.pi * n / _ANGLES, flip) for flip in ((False, True) if flips else (False,)) for n in range(_ANGLES)]
+    turns = [(angle, flip) for flip in sides for angle in _angles(angle_deg, flip)]
     spectrum = fft.rfft2(still, s=size)
     filled = moving.filled.astype(float)
     starts = []
@@ -90,8 +101,15 @@ def search(moving: Outline, fixed: Outline, scale: float, *, flips: bool = True)
     return thin_out(sorted(starts, key=lambda start: -start.overlap))
 
 
+def _angles(angle_deg: float | None, flip: bool) -> FloatArray:
+    """Return the rotations to try, of the pull: the section itself turns the other way, unless it is turned over."""
+    if angle_deg is None:
+        return 2 * np.pi * np.arange(_ANGLES) / _ANGLES
+    return np.radians((angle_deg if flip else -angle_deg) + np.linspace(-_KNOWN_DEG, _KNOWN_DEG, 7))
+
+
 def thin_out(starts: list[Start]) -> list[Start]:
-    """Return at most 12 starts, each distinct from every better one; `starts` come best first."""
+    """Return at most 24 starts, each distinct from every better one; `starts` come best first."""
     kept: list[Start] = []
     for start in starts:
         if all(distinct(start, other) for other in kept):

@@ -141,8 +141,15 @@ class Transform:
         return save_transform(self, path)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Transform":
-        """Read a transform written by `save` (.json), or an affine in ITK text format (.tfm, .txt).
+    def load(cls, path: str | Path, *, moving: Image | None = None, fixed: Image | None = None) -> "Transform":
+        """Read a transform written by `save` (.json), or an affine of ITK or ANTs (.tfm, .txt, .mat) or FSL (.mat).
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        moving, fixed : Image, optional
+            The two images; only FSL's matrices need them.
 
         Raises
         ------
@@ -151,7 +158,7 @@ class Transform:
         """
         from histomri.registration.formats import load_transform
 
-        return load_transform(path)
+        return load_transform(path, moving, fixed)
 
 
 def _affine(matrix: FloatArray) -> FloatArray:

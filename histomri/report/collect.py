@@ -1,5 +1,6 @@
 """Gather what a run has left in its folder; whatever is missing is said, not raised."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,14 @@ import pandas as pd
 
 from histomri.arrays import FloatArray
 from histomri.errors import HistomriError, InputError
-from histomri.files import read_json
+from histomri.files import read_json, require_file
 from histomri.maps import Image, read_sidecar
 from histomri.pairing import PairedTable
-from histomri.pairing.folders import Fits, read_histology, read_mri
+from histomri.pairing.folders import Fits, model_of, read_histology, read_mri
 from histomri.pairing.grids import find_slice, onto_slice, require_same_grid, slice_of
 from histomri.registration import Transform
 from histomri.report.orientation import View
+from histomri.report.sizes import PatchSizes, count_sizes, patches_of_section, patches_under
 
 SHOWN = ("vCS", "F", "CD")
 _RIM = 2  # empty voxels kept around the tissue
@@ -42,12 +44,18 @@ class Sample:
         MRI maps of no model (ADC, K), as pictures.
     voxels : DataFrame or None
         The voxel table.
+    residuals : DataFrame or None
+        What the fits leave unexplained, by model, strategy and measurement.
     section_view, mri_view : View or None
         How the pictures lie.
     sidecars : dict
         Settings of the histology and the MRI maps.
+    sizes : PatchSizes or None
+        Histograms of cell diameters by patch.
     missing : list of str
         What could not be shown, and why.
+    by_means : bool
+        Whether nothing was registered, and only means are compared.
     """
 
     record: dict[str, Any]
@@ -56,11 +64,14 @@ class Sample:
     fits: dict[Key, dict[str, FloatArray]] = field(default_factory=dict)
     common: dict[str, FloatArray] = field(default_factory=dict)
     voxels: pd.DataFrame | None = None
+    residuals: pd.DataFrame | None = None
     section_view: View | None = None
     mri_view: View | None = None
     mri_slice: int | None = None
     sidecars: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sizes: PatchSizes | None = None
     missing: list[str] = field(default_factory=list)
+    by_means: bool = False
 
     @property
     def id(self) -> str:
@@ -90,6 +101,15 @@ class Run:
     samples: list[Sample]
     missing: list[str] = field(default_factory=list)
     scoring: dict[str, Any] = field(default_factory=dict)  # settings of the ranking
+    scanners: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # the ranking of each, if several
+
+    @property
+    def measures(self) -> list[str]:
+        """Names of the measurements that the study file gives by hand."""
+        parameters = self.study.get("parameters")
+        samples = parameters.get("samples") if isinstance(parameters, dict) else None
+        given = [sample.get("measures") for sample in samples or [] if isinstance(sample, dict)]
+        return list(dict.fromkeys(str(name) for each in given if isinstance(each, dict) for name in each))
 
 
 def collect(folder: Path) -> Run:
@@ -112,7 +132,8 @@ def collect(folder: Path) -> Run:
     scores: dict[str, Any] = _try(lambda: _scores(folder / "scores.json"), {}, missing, "No ranking of models")
     pairs = _try(lambda: PairedTable.load(folder / "pairs.csv").data, None, missing, "No table of samples")
     samples = [_sample(folder, entry) for entry in study["samples"]]
-    return Run(folder, study, scores.get("models", []), pairs, samples, missing, scores.get("Parameters", {}))
+    models, scanners = scores.get("models", []), scores.get("scanners") or {}
+    return Run(folder, study, models, pairs, samples, missing, scores.get("Parameters", {}), scanners)
 
 
 def _scores(path: Path) -> dict[str, Any]:
@@ -147,13 +168,23 @@ def _sample(folder: Path, record: dict[str, Any]) -> Sample:
         sample.section_view = View.of(first)
         section = {name: sample.section_view.show(histology[name].data) for name in SHOWN if name in histology}
         sample.section = _with_cells(section)
-        _crop([sample.section])
         sample.sidecars["histology"] = _settings(home / "histo", "histomap")
+        settings = sample.sidecars["histology"]
+        cells = home / "cells.parquet"
+        sample.sizes = _try(
+            lambda: count_sizes(cells, first, settings), None, sample.missing, "No histograms of cell size"
+        )
+        numbered = {"section": sample.section_view.show(patches_of_section(first))}
+        _crop([sample.section, numbered])
+        if sample.sizes is not None:
+            sample.sizes.patches |= numbered
     if mri:
         _try(lambda: _place(sample, home, histology, *mri), None, sample.missing, "No maps on the MRI grid")
         sample.sidecars["fit"] = _settings(home / "mri", "dwimap")
+        sample.residuals = _try(lambda: _residuals(home / "mri"), None, sample.missing, "No residuals")
     if mri and not sample.failed and not sample.on_mri and not (home / "xfm").exists():
         sample.missing = ["The section was not registered: there are no maps on the MRI grid and no pairs of voxels."]
+        sample.by_means = True
     elif not sample.failed or (home / "pairs_voxel.csv").exists():
         table = _try(
             lambda: PairedTable.load(home / "pairs_voxel.csv").data, None, sample.missing, "No pairs of voxels"
@@ -183,7 +214,12 @@ def _place(
         shown = {name: histology[name] for name in SHOWN if name in histology}
         laid = {name: view.show(onto_slice(image, like, transform)[0]) for name, image in shown.items()}
         sample.on_mri = _with_cells(laid)
-    _crop([sample.on_mri, *sample.fits.values(), sample.common])
+    numbered = {}
+    if sample.sizes is not None and histology and problem is None:
+        numbered = {"mri": view.show(patches_under(like, next(iter(histology.values())), transform))}
+    _crop([sample.on_mri, *sample.fits.values(), sample.common, numbered])
+    if sample.sizes is not None:
+        sample.sizes.patches |= numbered
     if problem is not None:
         raise problem
 
@@ -234,6 +270,18 @@ def _crop(layers: list[dict[str, FloatArray]]) -> None:
 def _fullest(image: Image) -> int:
     """Return the slice with the most measured voxels."""
     return int(np.isfinite(image.data).sum(axis=(0, 1)).argmax()) if image.data.ndim == 3 else 0
+
+
+def _residuals(folder: Path) -> pd.DataFrame | None:
+    """Return the statistics of what the fits leave over, with the model and strategy that the places of files tell."""
+    tables = []
+    for path in sorted(folder.glob("*/*_residuals.csv")):
+        known = re.search(r"model-([0-9A-Za-z]+)_", path.name)
+        table = pd.read_csv(require_file(path, "table of residuals"))
+        if known is None or not {"b_smm2", "Delta_ms", "q25", "median", "q75"} <= set(table.columns):
+            raise InputError("is no table of residuals", path=path)
+        tables.append(table.assign(model=model_of(known[1]), strategy=path.parent.name))
+    return pd.concat(tables, ignore_index=True) if tables else None
 
 
 def _settings(folder: Path, suffix: str) -> dict[str, Any]:

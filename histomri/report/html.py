@@ -4,18 +4,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from histomri import __version__
 from histomri.files import write_text
 from histomri.report import methods, scatter, words
 from histomri.report.collect import Run, Sample, collect
-from histomri.report.maps import Quantity, choose_scales, fit_id, fit_label, map_cards, overlay
+from histomri.report.figures import matrix_plot
+from histomri.report.maps import Quantity, choose_scales, fit_id, fit_label, map_cards
+from histomri.report.overlay import environment, page_parts, sample_overlay
 from histomri.report.pictures import data_uri
-from histomri.report.ranking import ranking_figure
+from histomri.report.ranking import ranking_plot, svg_uri
 
 _LARGEST_INLINE = 400_000  # bytes of a table that is carried inside the report; larger ones are linked beside it
+_FEWEST_CORRELATED = 4  # with three points every r is near 1
 _VERDICTS = {
     "good": ("good", "✓ good"),
     "check": ("check", "▲ check by eye"),
@@ -57,43 +59,41 @@ def write_report(folder: str | Path, path: str | Path | None = None) -> Path:
 
 def render(run: Run) -> str:
     """Return the report of a run as HTML."""
-    environment = Environment(
-        loader=PackageLoader("histomri.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    templates = Path(__file__).parent / "templates"
     scales = choose_scales(run)
     figures: dict[str, Any] = {}
     samples = [_sample(run, sample, place, scales, figures) for place, sample in enumerate(run.samples)]
     study_plots = _study_plots(run, figures)
     script, elements = scatter.embed(figures)
-    return environment.get_template("report.html.j2").render(
-        run=run,
-        name=str(run.study.get("name") or "Study"),
-        style=Markup((templates / "style.css").read_text(encoding="utf-8")),
-        behaviour=Markup((templates / "report.js").read_text(encoding="utf-8")),
-        library=Markup(scatter.library() if figures else ""),
-        script=Markup(script),
-        plots={key: Markup(value) for key, value in elements.items()},
-        facts=_facts(run),
-        tiles=_tiles(run),
-        warnings=_warnings(run),
-        failed=[sample for sample in samples if sample["failed"]],
-        trust=words.trust(run),
-        expansion=words.EXPANSION,
-        ranking=words.ranking_rows(run.ranking),
-        ranking_figure=ranking_figure(run.ranking) if run.ranking else None,
-        best=fit_label(key) if (key := words.best_fit(run)) else None,
-        study_plots=study_plots,
-        samples=samples,
-        methods=methods.methods_text(run),
-        citation=methods.CITATION,
-        settings=methods.settings_table(run),
-        downloads=_downloads(run),
-        version=__version__,
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            run=run,
+            name=str(run.study.get("name") or "Study"),
+            **page_parts(),
+            library=Markup(scatter.library() if figures else ""),
+            script=Markup(script),
+            plots={key: Markup(value) for key, value in elements.items()},
+            facts=_facts(run),
+            tiles=_tiles(run),
+            warnings=_warnings(run),
+            failed=[sample for sample in samples if sample["failed"]],
+            trust=words.trust(run),
+            expansion=words.EXPANSION,
+            ranking=words.ranking_rows(run.ranking),
+            scanners=[(name, words.ranking_rows(rows)) for name, rows in run.scanners.items()],
+            ranking_figure=svg_uri(lambda: ranking_plot(run.ranking)) if run.ranking else None,
+            best=fit_label(key) if (key := words.best_fit(run)) else None,
+            study_plots=study_plots,
+            matrix=_matrix(run),
+            within=words.within_samples(run),
+            samples=samples,
+            methods=methods.methods_text(run),
+            citation=methods.CITATION,
+            settings=methods.settings_table(run),
+            downloads=_downloads(run),
+            version=__version__,
+        )
     )
 
 
@@ -165,9 +165,9 @@ def _warnings(run: Run) -> list[dict[str, str]]:
     told = []
     for sample in run.samples:
         # What a failed sample lacks follows from its failure, and is told in its own section.
-        missing = [] if sample.failed else sample.missing
+        missing = [] if sample.failed or sample.by_means else sample.missing
         told += [(sample.id, text) for text in [*map(str, sample.record.get("warnings") or []), *missing]]
-    return found + words.merge_warnings(told)
+    return found + words.merge_warnings(told, len(run.samples))
 
 
 def _study_plots(run: Run, figures: dict[str, Any]) -> list[dict[str, Any]]:
@@ -185,6 +185,15 @@ def _study_plots(run: Run, figures: dict[str, Any]) -> list[dict[str, Any]]:
     return plots
 
 
+def _matrix(run: Run) -> str | None:
+    """Return the correlations over samples as a picture, if there are enough samples."""
+    key = words.best_fit(run)
+    if run.pairs is None or key is None:
+        return None
+    rows = run.pairs[(run.pairs["model"] == key[0]) & (run.pairs["strategy"] == key[1])]
+    return svg_uri(lambda: matrix_plot(rows, fit_label(key), run.measures)) if len(rows) >= _FEWEST_CORRELATED else None
+
+
 def _sample(
     run: Run, sample: Sample, place: int, scales: dict[str, Quantity], figures: dict[str, Any]
 ) -> dict[str, Any]:
@@ -196,7 +205,7 @@ def _sample(
             if rows[[x, y]].notna().all(axis=1).any():
                 key = f"voxel-{place}-{name}"
                 figures[key] = scatter.voxel_scatter(rows, x, y, label, unit)
-                text = words.correlation_text(rows[x], rows[y])["line"]
+                text = f"{words.voxel_text(rows, x, y)['line']}."
                 drawn = (
                     f" {scatter.MOST_POINTS} of {len(rows)} voxels drawn." if len(rows) > scatter.MOST_POINTS else ""
                 )
@@ -216,7 +225,8 @@ def _sample(
         "best": fit_label(best) if best else None,
         "cards": map_cards(sample, scales, best),
         "edges": sample.mri_view.edges if sample.mri_view else None,
-        "overlay": overlay(sample, scales, best),
+        "overlay": sample_overlay(sample, scales, best),
+        "sizes": sample.sizes.embed() if sample.sizes is not None and sample.sizes.counts.any() else None,
         "plots": plots,
         "voxel_rows": words.voxel_rows(sample),
         "messages": {str(stage): list(map(str, texts)) for stage, texts in (record.get("messages") or {}).items()},
@@ -240,6 +250,7 @@ def _registration_facts(sample: Sample) -> list[tuple[str, str]]:
 def _downloads(run: Run) -> list[dict[str, str]]:
     tables = ("pairs.csv", "scores.csv", "scores.json", "model_comparisons.csv", "scores_by_scanner.csv")
     files = [(run.folder / name, name) for name in tables]
+    files += [(path, f"statistics/{path.name}") for path in sorted((run.folder / "statistics").glob("*.csv"))]
     files += [(run.folder / f"sub-{s.id}" / "pairs_voxel.csv", f"sub-{s.id}/pairs_voxel.csv") for s in run.samples]
     links = []
     for file, name in files:

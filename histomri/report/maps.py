@@ -8,10 +8,8 @@ import numpy as np
 from histomri.arrays import FloatArray
 from histomri.report.collect import Run, Sample
 from histomri.report.orientation import View
-from histomri.report.pictures import Scale, fit_scale, levels, number, outline, png
+from histomri.report.pictures import Scale, fit_scale, levels, number, png
 from histomri.report.words import STRATEGIES, best_fit, model_name
-
-_GREY = "gray"
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,8 @@ def choose_scales(run: Run) -> dict[str, Quantity]:
             "CD",
             "Cell density CD",
             fit_scale(histology("CD"), "cividis", "cells/mm²", "Cell density CD, histology", floor=0.0),
-            fit_scale(mri("CD"), "cividis", "cells/mm³", "Cell density CD, MRI", floor=0.0),
+            # The few voxels with tiny cells have densities far beyond all others, and would leave these in the dark.
+            fit_scale(mri("CD"), "cividis", "cells/mm³", "Cell density CD, MRI", floor=0.0, top=85.0),
         ),
     }
 
@@ -73,11 +72,11 @@ def map_cards(sample: Sample, scales: dict[str, Quantity], best: tuple[str, str]
     """Return, for each quantity, the section, the section on the MRI grid, and the fitted maps."""
     cards = []
     for name, quantity in scales.items():
-        section = _picture(sample.section.get(name), quantity.histology, sample.section_view, "histology section")
-        on_mri = _picture(sample.on_mri.get(name), quantity.histology, sample.mri_view, "histology on the MRI grid")
+        section = draw(sample.section.get(name), quantity.histology, sample.section_view, "histology section")
+        on_mri = draw(sample.on_mri.get(name), quantity.histology, sample.mri_view, "histology on the MRI grid")
         fits = []
         for key, maps in sample.fits.items():
-            one = _picture(maps.get(name), quantity.mri, sample.mri_view, f"MRI, {fit_label(key)}")
+            one = draw(maps.get(name), quantity.mri, sample.mri_view, f"MRI, {fit_label(key)}")
             if one:
                 fits.append({"fit": fit_id(key), "shown": key == best, "label": fit_label(key), "map": one})
         if section or on_mri or fits:
@@ -94,55 +93,24 @@ def map_cards(sample: Sample, scales: dict[str, Quantity], best: tuple[str, str]
     return cards
 
 
-def overlay(sample: Sample, scales: dict[str, Quantity], best: tuple[str, str] | None) -> dict[str, Any] | None:
-    """Return the layers of the overlay: histology on top, MRI below, and the histology's outline."""
-    if not sample.on_mri or sample.mri_view is None or best is None:
-        return None
-    below = []
-    if "ADC" in sample.common:
-        inside = np.isfinite(sample.common["ADC"])
-        scale = fit_scale([sample.common["ADC"][inside]], _GREY, "µm²/ms", "ADC")
-        picture = _picture(sample.common["ADC"], scale, sample.mri_view, "MRI")
-        below.append({"id": "ADC", "label": "ADC", "map": picture, "bar": _bar(scale)})
-    above = []
-    for name in ("vCS", "F"):
-        quantity = scales[name]
-        if name in sample.fits[best]:
-            picture = _picture(sample.fits[best][name], quantity.mri, sample.mri_view, f"MRI, {fit_label(best)}")
-            below.append({"id": name, "label": quantity.title, "map": picture, "bar": _bar(quantity.mri)})
-        if name in sample.on_mri:
-            picture = _picture(sample.on_mri[name], quantity.histology, sample.mri_view, "histology on the MRI grid")
-            above.append({"id": name, "label": quantity.title, "map": picture, "bar": _bar(quantity.histology)})
-    if not (above and below):
-        return None
-    shape = next(iter(sample.on_mri.values())).shape
-    known = np.any([np.isfinite(picture) for picture in sample.on_mri.values()], axis=0)
-    return {
-        "above": above,
-        "below": below,
-        "outline": outline(known),
-        "rows": shape[0],
-        "columns": shape[1],
-        "aspect": _aspect(shape, sample.mri_view),
-        "edges": sample.mri_view.edges,
-    }
-
-
 def _bars(quantity: Quantity) -> list[dict[str, Any]]:
     scales = [quantity.histology] if quantity.histology is quantity.mri else [quantity.histology, quantity.mri]
-    return [_bar(scale) for scale in scales]
+    return [colour_bar(scale) for scale in scales]
 
 
-def _bar(scale: Scale) -> dict[str, Any]:
+def colour_bar(scale: Scale) -> dict[str, Any]:
+    """Return the colour bar of a scale: gradient, ticks, title."""
     title = f"{scale.title} ({scale.unit})" if scale.unit else scale.title
     return {"gradient": scale.gradient(), "ticks": scale.ticks(), "title": title}
 
 
-def _aspect(shape: tuple[int, ...], view: View) -> str:
+def aspect(shape: tuple[int, ...], view: View) -> str:
+    """Return width over height of a picture, as CSS."""
     return f"{shape[1] * view.pixel_mm[0]:.4f} / {shape[0] * view.pixel_mm[1]:.4f}"
 
 
-def _picture(data: FloatArray | None, scale: Scale, view: View | None, what: str) -> dict[str, Any] | None:
+def draw(data: FloatArray | None, scale: Scale, view: View | None, what: str) -> dict[str, Any] | None:
+    """Return a picture for the page, with the values under the cursor and what it shows in words."""
     if data is None or view is None:
         return None
     values = data[np.isfinite(data)]
@@ -157,7 +125,7 @@ def _picture(data: FloatArray | None, scale: Scale, view: View | None, what: str
         "levels": levels(data, scale),
         "rows": data.shape[0],
         "columns": data.shape[1],
-        "aspect": _aspect(data.shape, view),
+        "aspect": aspect(data.shape, view),
         "low": scale.low,
         "high": scale.high,
         "unit": scale.unit,

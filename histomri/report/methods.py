@@ -86,8 +86,9 @@ def _scores(run: Run) -> str:
         "Models are ranked by the total correlation score TCS = r(vCS_MRI, vCS_histology) + r(F_MRI, F_histology), "
         "Pearson over samples. The histology-fidelity criterion of a sample is HFC = |ΔvCS|/vCS_histology + "
         "|ΔF|/F_histology; the lowest over all rows wins the sample. BIC is compared voxel by voxel within a "
-        "strategy, and the majority of voxels decides for the sample. Intervals of TCS and the probability of ranking "
-        f"first come from a bootstrap over samples{boot}."
+        "strategy, and the majority of voxels decides for the sample. Intervals of TCS come from the jackknife over "
+        "samples of Fisher's z of TCS/2, the probability of ranking first from a bootstrap over samples"
+        f"{boot}."
     )
 
 

@@ -62,10 +62,12 @@ def number(value: float) -> str:
     return text.replace("-", "\u2212")
 
 
-def fit_scale(arrays: list[FloatArray], cmap: str, unit: str, title: str, floor: float | None = None) -> Scale:
-    """Choose a scale from the 2nd to the 98th percentile of all arrays, widened to round numbers."""
+def fit_scale(
+    arrays: list[FloatArray], cmap: str, unit: str, title: str, floor: float | None = None, top: float = 98.0
+) -> Scale:
+    """Choose a scale from the 2nd to the 98th (or `top`) percentile of all arrays, widened to round numbers."""
     values = np.concatenate([array[np.isfinite(array)].ravel() for array in arrays] or [np.zeros(0)])
-    low, high = np.percentile(values, [2, 98]) if values.size else (0.0, 1.0)
+    low, high = np.percentile(values, [2, top]) if values.size else (0.0, 1.0)
     if not high > low:
         low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
     step = 10.0 ** np.floor(np.log10(high - low)) / 4

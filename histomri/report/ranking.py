@@ -1,6 +1,7 @@
 """The ranking of models as a figure."""
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 from histomri.report.pictures import data_uri
@@ -11,33 +12,39 @@ _COLOUR = {"whole": "#0072b2", "high-b": "#d55e00"}
 _MARK = {"whole": "o", "high-b": "s"}
 
 
-def ranking_figure(ranking: list[dict[str, Any]]) -> str:
-    """Return TCS with its interval, HFC, and the BIC vote of every model and strategy, as an SVG data URI."""
+def svg_uri(draw: Callable[[], Any]) -> str:
+    """Draw a figure and return it as an SVG data URI."""
     from matplotlib import rc_context
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
 
     style = {"svg.fonttype": "path", "font.size": 9.5, "svg.hashsalt": "histomri"}
+    file = io.BytesIO()
     with rc_context(style):
-        figure = Figure(figsize=(10.6, 1.15 + 0.36 * len(ranking)), layout="constrained")
-        FigureCanvasSVG(figure)
-        tcs, hfc, bic = figure.subplots(1, 3, sharey=True, width_ratios=(1.5, 1, 1))
-        for place, row in enumerate(ranking):
-            _draw_row(tcs, hfc, bic, place, row)
-        names = [f"{model_name(row['model'])}  ·  {row['strategy']}" for row in ranking]
-        tcs.set_yticks(range(len(ranking)), names)
-        tcs.set_ylim(len(ranking) - 0.4, -0.6)
-        _titles(tcs, "TCS and its 95 % interval  (higher is better)")
-        _titles(hfc, "HFC, mean  (lower is better)")
-        _titles(bic, "samples won by BIC  (%)")
-        tcs.margins(x=0.06)
-        if tcs.get_xlim()[0] < 0:
-            tcs.axvline(0, color=_MUTED, linewidth=0.8)
-        hfc.set_xlim(left=0)
-        bic.set_xlim(0, 105)
-        file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata={"Date": None})
+        draw().savefig(file, format="svg", metadata={"Date": None})
     return data_uri("image/svg+xml", file.getvalue())
+
+
+def ranking_plot(ranking: list[dict[str, Any]]) -> Any:
+    """Return the ranking as a figure of matplotlib."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.6, 1.15 + 0.36 * len(ranking)), layout="constrained")
+    FigureCanvasAgg(figure)
+    tcs, hfc, bic = figure.subplots(1, 3, sharey=True, width_ratios=(1.5, 1, 1))
+    for place, row in enumerate(ranking):
+        _draw_row(tcs, hfc, bic, place, row)
+    names = [f"{model_name(row['model'])}  ·  {row['strategy']}" for row in ranking]
+    tcs.set_yticks(range(len(ranking)), names)
+    tcs.set_ylim(len(ranking) - 0.4, -0.6)
+    _titles(tcs, "TCS and its 95 % interval  (higher is better)")
+    _titles(hfc, "HFC, mean  (lower is better)")
+    _titles(bic, "samples won by BIC  (%)")
+    tcs.margins(x=0.06)
+    if tcs.get_xlim()[0] < 0:
+        tcs.axvline(0, color=_MUTED, linewidth=0.8)
+    hfc.set_xlim(left=0)
+    bic.set_xlim(0, 105)
+    return figure
 
 
 def _draw_row(tcs: Any, hfc: Any, bic: Any, place: int, row: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """Scatter plots with hover, by Bokeh, without anything from the network."""
 
+import re
+import uuid
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#0
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")
 FONT = "system-ui, sans-serif"
 MOST_POINTS = 3000
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def library() -> str:
@@ -27,7 +30,13 @@ def embed(figures: dict[str, Any]) -> tuple[str, dict[str, str]]:
     if not figures:
         return "", {}
     script, elements = components(figures)
-    return str(script), dict(elements)
+    # Bokeh draws the names of its elements by chance; the same results should give the same file.
+    names = {old: str(uuid.UUID(int=place)) for place, old in enumerate(dict.fromkeys(_UUID.findall(script)))}
+
+    def named(text: str) -> str:
+        return _UUID.sub(lambda found: names.setdefault(found[0], str(uuid.UUID(int=len(names)))), text)
+
+    return named(str(script)), {key: named(str(element)) for key, element in elements.items()}
 
 
 def voxel_scatter(voxels: pd.DataFrame, x: str, y: str, label: str, unit: str, seed: int = 0) -> Any:
@@ -131,7 +140,9 @@ def _finish(plot: Any, points: list[Any], tips: list[tuple[str, str]]) -> None:
     plot.add_tools(HoverTool(renderers=points, tooltips=tips))
     if plot.legend:
         legend = plot.legend[0]
-        legend.location, legend.click_policy = "top_left", "hide"
+        # Below the plot: inside it would lie on points.
+        plot.add_layout(legend, "below")
+        legend.orientation, legend.ncols, legend.click_policy = "horizontal", 3, "hide"
         legend.background_fill_alpha, legend.border_line_color = 0.8, None
         legend.label_text_font = FONT
         legend.label_text_font_size, legend.padding, legend.spacing = "12px", 4, 0

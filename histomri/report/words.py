@@ -8,16 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histomri.analysis import correlate
+from histomri.analysis import correlate, correlate_voxels, spatial_correlation
+from histomri.analysis.spatial import voxel_spacing
+from histomri.analysis.voxels import INDEX, WORLD
+from histomri.fitting.models import MODELS
 from histomri.report.collect import Run, Sample
 
-_MODELS = {
-    "diff-in": "Diff-in",
-    "diff-in-ex": "Diff-in-ex",
-    "diff-in-ex-fast": "Diff-in-exFast",
-    "diff-in-extd": "Diff-in-exTD",
-    "diff-in-extd-fast": "Diff-in-exTDFast",
-}
+_FEW_NAMES = 6
 # Numbers, with their thousands, but not parts of names.
 _NUMBER = re.compile(r"(?<![\w.,-])(?:\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)(?![\w.-]*\w|,\d)")
 STRATEGIES = {"whole": "all measurements", "high-b": "high b only", "custom": "a custom range of b"}
@@ -30,7 +27,7 @@ EXPANSION = (
 
 def model_name(model: str) -> str:
     """Return a model's name as it is printed."""
-    return _MODELS.get(model, model)
+    return MODELS[model].display_name if model in MODELS else model
 
 
 def decimals(value: Any, digits: int = 2) -> str:
@@ -64,6 +61,42 @@ def correlation_text(x: Any, y: Any) -> dict[str, Any]:
     return {"r": decimals(found.r), "p": p_text(found.p).removeprefix("p "), "n": found.n, "ci": interval, "line": line}
 
 
+def voxel_text(voxels: pd.DataFrame, x: str, y: str) -> dict[str, Any]:
+    """Return r of two maps with p and interval that count independent voxels, ready to print."""
+    places = voxels[list(INDEX)].to_numpy()
+    found = spatial_correlation(voxels[x], voxels[y], places, spacing=voxel_spacing(places, voxels[list(WORLD)]))
+    if not math.isfinite(found.r):
+        return {"r": "–", "p": "–", "n": found.n, "n_eff": "–", "ci": "–", "line": f"No correlation: {found.note}."}
+    worth = decimals(found.n_eff, 0)
+    interval = f"[{decimals(found.ci[0])}, {decimals(found.ci[1])}]" if found.ci else "none"
+    line = f"r = {decimals(found.r)} over {found.n} voxels, which tell as much as {worth} independent ones: "
+    line += found.note if found.note else f"{p_text(found.p)}, 95\u202f% interval {interval}"
+    p = p_text(found.p).removeprefix("p ") if math.isfinite(found.p) else "–"
+    return {"r": decimals(found.r), "p": p, "n": found.n, "n_eff": worth, "ci": interval, "line": line}
+
+
+def within_samples(run: Run) -> list[str]:
+    """Say how MRI and histology go together within the samples that were registered, all of them pooled."""
+    key = best_fit(run)
+    parts = [sample.voxels for sample in run.samples if sample.voxels is not None and not sample.failed]
+    if key is None or len(parts) < 2:
+        return []
+    voxels = pd.concat(parts, ignore_index=True)
+    voxels = voxels[(voxels["model"] == key[0]) & (voxels["strategy"] == key[1])]
+    texts = []
+    for label, x, y in (("Cell size", "vCS_histo_um", "vCS_mri_um"), ("Fraction", "F_histo", "F_mri")):
+        if not voxels[[x, y]].notna().all(axis=1).any():
+            continue
+        row = correlate_voxels(voxels, [x], [y], kinds=("pearson",))[1].to_dict("records")[0]
+        if math.isfinite(row["r_within"]):
+            texts.append(
+                f"{label}, voxel by voxel within {row['n_samples']} samples: r = {decimals(row['r_within'])}, "
+                f"{p_text(row['p'])}, 95\u202f% interval [{decimals(row['ci_low'])}, {decimals(row['ci_high'])}], "
+                f"{row['n']} voxels, {decimals(row['df'], 0)} degrees of freedom."
+            )
+    return texts
+
+
 def best_fit(run: Run, sample: Sample | None = None) -> tuple[str, str] | None:
     """Return model and strategy that rank first (among those a sample has)."""
     keys = [(row["model"], row["strategy"]) for row in run.ranking]
@@ -81,13 +114,15 @@ def at_bound_share(sample: Sample, key: tuple[str, str] | None) -> float | None:
     return float(rows["at_bound"].astype(bool).mean()) if len(rows) else None
 
 
-def merge_warnings(told: list[tuple[str, str]]) -> list[dict[str, str]]:
+def merge_warnings(told: list[tuple[str, str]], samples: int | None = None) -> list[dict[str, str]]:
     """Say once what several samples say alike; numbers that differ become ranges.
 
     Parameters
     ----------
     told : list of (sample, warning)
         In order.
+    samples : int, optional
+        How many there are: what all of them say needs no list of names.
 
     Returns
     -------
@@ -103,7 +138,9 @@ def merge_warnings(told: list[tuple[str, str]]) -> list[dict[str, str]]:
         numbers = zip(*(_NUMBER.findall(text) for _, text in alike))
         ranges = iter([_range_text(values) for values in numbers])
         text = _NUMBER.sub(lambda _, ranges=ranges: next(ranges), alike[0][1])  # type: ignore[misc]
-        merged.append({"text": text, "about": ", ".join(dict.fromkeys(sample for sample, _ in alike))})
+        names = list(dict.fromkeys(sample for sample, _ in alike))
+        everyone = len(names) == samples and len(names) > _FEW_NAMES
+        merged.append({"text": text, "about": f"all {samples} samples" if everyone else ", ".join(names)})
     return merged
 
 
@@ -121,7 +158,8 @@ def trust(run: Run) -> list[str]:
     texts = [_trust_registration(good), _trust_number(run, good), _trust_bounds(run, good)]
     texts.append(
         "Voxels of one section are neighbours, not independent measurements: p-values and intervals of voxel-wise "
-        "correlations are too optimistic. Judge by the samples."
+        "correlations count only as many voxels as would tell as much if they were independent (Dutilleul 1993). They "
+        "speak of one section; judge by the samples."
     )
     return [text for text in texts if text]
 
@@ -132,14 +170,16 @@ def _trust_registration(samples: list[Sample]) -> str:
         return "No sample was finished."
     if set(verdicts) == {"none"}:
         return "Histology and MRI were not registered; only means of whole samples are compared."
+    alone = verdicts.pop("none", 0)
+    rest = f" Of the other {alone} samples only means are compared." if alone else ""
     if set(verdicts) == {"good"}:
-        return "Every registration is judged good."
+        return f"Every registration is judged good.{rest}"
     parts = []
-    for verdict, wording in (("check", "should be checked by eye"), ("failed", "failed"), ("none", "had none")):
-        names = [sample.id for sample in samples if str(sample.registration.get("verdict", "none")) == verdict]
+    for verdict, wording in (("check", "should be checked by eye"), ("failed", "failed")):
+        names = [sample.id for sample in samples if sample.registration.get("verdict") == verdict]
         if names:
             parts.append(f"{', '.join(names)} {wording}")
-    return f"Registration: {verdicts.get('good', 0)} of {len(samples)} good; {'; '.join(parts)}."
+    return f"Registration: {verdicts.get('good', 0)} of {sum(verdicts.values())} good; {'; '.join(parts)}.{rest}"
 
 
 def _trust_number(run: Run, samples: list[Sample]) -> str:
@@ -183,8 +223,8 @@ def voxel_rows(sample: Sample) -> list[dict[str, Any]]:
                 "model": model_name(model),
                 "strategy": strategy,
                 "key": (model, strategy),
-                "vCS": correlation_text(part["vCS_histo_um"], part["vCS_mri_um"]),
-                "F": correlation_text(part["F_histo"], part["F_mri"]),
+                "vCS": voxel_text(part, "vCS_histo_um", "vCS_mri_um"),
+                "F": voxel_text(part, "F_histo", "F_mri"),
                 "at_bound": percent(float(part["at_bound"].astype(bool).mean())),
                 "n": len(part),
             }

@@ -8,7 +8,7 @@ import pandas as pd
 
 from histomri.arrays import FloatArray
 from histomri.errors import InputError
-from histomri.files import atomic_path
+from histomri.files import atomic_path, require_file
 from histomri.maps import Image, map_name
 from histomri.registration import Transform, read_landmarks
 
@@ -73,6 +73,52 @@ def compare_with_truth(out: str | Path, inputs: str | Path | None = None) -> Tru
         table.to_csv(temporary, index=False, float_format="%.6g")
     left_out = [name.removeprefix("sub-") for name in names if name not in ready]
     return TruthComparison(table, path, _in_words(table, voxels, left_out))
+
+
+def compare_cases(out: str | Path, inputs: str | Path | None = None) -> TruthComparison:
+    """Compare the means of every case of a study by `write_paper_study` with its truth, and write truth_cases.csv.
+
+    Parameters
+    ----------
+    out : path-like
+        Folder of the results; truth_cases.csv goes there.
+    inputs : path-like, optional
+        Folder of the study; `out`/inputs if not given.
+
+    Raises
+    ------
+    InputError
+        If there is no truth, or there are no results.
+    """
+    out = Path(out)
+    truth = require_file((Path(inputs) if inputs is not None else out / "inputs") / "truth" / "cases.csv", "truth")
+    pairs = pd.read_csv(require_file(out / "pairs.csv", "table of samples"), dtype={"sample": str})
+    known = pd.read_csv(truth, dtype={"sample": str}).rename(columns={"vCS_um": "vCS_true_um", "F": "F_true"})
+    joined = pairs.merge(known[["sample", "vCS_true_um", "F_true"]], on="sample", validate="many_to_one")
+    joined["cohort"] = np.where(joined["scanner"].eq("9.4T"), "mice", "biopsies")
+    rows, lines = [], []
+    for (model, strategy), part in joined.groupby(["model", "strategy"], sort=False):
+        for cohort, some in (("all", part), *part.groupby("cohort")):
+            row: dict[str, object] = {"model": model, "strategy": strategy, "cohort": cohort, "n": len(some)}
+            for param, columns in _ESTIMATES.items():
+                true = some["vCS_true_um" if param == "vCS" else "F_true"].to_numpy()
+                for column in columns:
+                    value = some[column].to_numpy(dtype=float)
+                    row |= {f"r_{column}": pearson(value, true), f"bias_{column}": _mean(value - true)}
+            rows.append(row)
+    table = pd.DataFrame(rows)
+    path = out / "truth_cases.csv"
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")
+    every = table[table["cohort"] == "all"]
+    first = every.iloc[0]
+    lines.append(f"histology against the truth: vCS r = {first['r_vCS_histo_um']:.2f}, F r = {first['r_F_histo']:.2f}")
+    lines += [
+        f"{row['model']} ({row['strategy']}) against the truth: vCS r = {row['r_vCS_mri_um']:.2f}, "
+        f"F r = {row['r_F_mri']:.2f}"
+        for row in every.to_dict("records")
+    ]
+    return TruthComparison(table, path, tuple(lines))
 
 
 def _with_truth(folder: Path, truth: Path, name: str) -> pd.DataFrame:

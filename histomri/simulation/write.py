@@ -109,13 +109,18 @@ def write_study(
         done += 1
         if progress is not None:
             progress(done / samples)
-        return _SAMPLE.format(id=name, group=group, sigma=liver.sigma, slice=LOBE_SLICE)
+        return mouse_entry(name, group, liver)
 
     # Two at a time: the work is mostly in compiled code, and two livers still fit in little memory.
     with ThreadPoolExecutor(2) as pool:
         tables = list(pool.map(one, range(samples)))
     write_protocol(folder / "protocol.txt", default_acquisition())
     return write_text(folder / "study.toml", _HEADER + "".join(tables))
+
+
+def mouse_entry(name: str, group: str, liver: LiverPhantom) -> str:
+    """Return the entry of a liver in a study file."""
+    return _SAMPLE.format(id=name, group=group, sigma=liver.sigma, slice=LOBE_SLICE)
 
 
 def write_sample(folder: str | Path, name: str, liver: LiverPhantom, *, seed: int = 0) -> list[Path]:
@@ -140,8 +145,8 @@ def write_sample(folder: str | Path, name: str, liver: LiverPhantom, *, seed: in
     cells = [column.to_numpy() for column in (liver.cells["x_um"], liver.cells["y_um"], liver.cells["area_um2"])]
     return [
         write_qupath_tsv(folder / f"{name}_cells.tsv", f"{name}_HE.ndpi", cells[0], cells[1], cells[2], rng),
-        _write_image(folder / f"{name}_dwi.nii.gz", liver.dwi, liver.affine),
-        _write_image(folder / f"{name}_mask.nii.gz", liver.mask.astype(np.uint8), liver.affine),
+        write_image(folder / f"{name}_dwi.nii.gz", liver.dwi, liver.affine),
+        write_image(folder / f"{name}_mask.nii.gz", liver.mask.astype(np.uint8), liver.affine),
         *_write_truth(folder / "truth", name, liver),
     ]
 
@@ -154,7 +159,8 @@ def write_protocol(path: str | Path, acquisition: Acquisition) -> Path:
     return write_text(path, "".join(" ".join(f"{value:.10g}" for value in row) + "\n" for row in rows))
 
 
-def _write_image(path: Path, data: FloatArray, affine: FloatArray) -> Path:
+def write_image(path: Path, data: FloatArray, affine: FloatArray) -> Path:
+    """Write an image with both its forms set."""
     image = nib.Nifti1Image(data, affine)
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")

@@ -16,6 +16,7 @@ from histomri.files import read_json, require_file, write_json
 ModelName = Literal["diff-in", "diff-in-ex", "diff-in-ex-fast", "diff-in-extd", "diff-in-extd-fast"]
 Strategy = Literal["whole", "high-b"]
 SigmaEstimate = Literal["estimate", "mppca", "piesno"]
+PresetName = Literal["mouse-exvivo", "invivo-3t", "invivo-1.5t"]
 Positive = Annotated[float, Field(gt=0)]
 Pair = tuple[Positive, Positive]
 
@@ -25,6 +26,8 @@ STUDY_PRESETS: dict[str, tuple[str, str]] = {
     "invivo-3t": ("human-biopsy", "invivo-3t"),
     "invivo-1.5t": ("human-biopsy", "invivo-1.5t"),
 }
+# Diffusivity of free water where the tissue was scanned: saline at room temperature, and 37 °C, µm²/ms.
+FREE_WATER_UM2_MS = {"mouse-exvivo": 2.4, "invivo-3t": 3.0, "invivo-1.5t": 3.0}
 
 
 class _Section(BaseModel):
@@ -37,14 +40,20 @@ class CellOptions(_Section):
     mpp: Positive | Pair | None = None
     area_unit: Literal["um2", "px2"] | None = None
     classes: tuple[str, ...] | None = None
+    min_size_um: Positive | None = None
     max_size_um: Positive | None = None
+    min_probability: Annotated[float, Field(ge=0, le=1)] | None = None
     image: str | None = None
+    project: Path | None = None
+    detections: Literal["nuclei", "cells"] = "nuclei"
+    geometries: bool = False
 
 
 class PatchOptions(_Section):
     """How patch maps are made; the options of `histomri patches`."""
 
     preset: Literal["mouse-exvivo", "human-biopsy", "none"] | None = None
+    whole: bool = False
     like_mri: bool = True
     patch_um: Positive | Pair | None = None
     thickness_um: Positive | None = None
@@ -54,20 +63,26 @@ class PatchOptions(_Section):
     min_cells: Annotated[int, Field(ge=1)] = 1
     min_tissue: Annotated[float, Field(ge=0, le=1)] = 0.25
     tissue: Literal["cells", "field"] = "cells"
+    assign: Literal["centroid", "clip"] = "centroid"
+    step_um: Positive | Pair | None = None
 
     @model_validator(mode="after")
     def _one_size(self) -> "PatchOptions":
-        if not self.like_mri and self.patch_um is None:
+        if self.whole and self.patch_um is not None:
+            raise ValueError("one patch for the whole tissue has no patch_um; leave out one of the two")
+        if not self.whole and not self.like_mri and self.patch_um is None:
             raise ValueError("with like_mri = false the patch size must be given: patch_um = 386")
         if self.like_mri and self.patch_um is not None:
             raise ValueError("patches are either like the MRI or of size patch_um; add like_mri = false")
+        if self.assign == "clip" and self.step_um is not None:
+            raise ValueError("overlapping patches (step_um) cannot share cells by area; leave out assign or step_um")
         return self
 
 
 class FitOptions(_Section):
     """Which models are fitted, and how; the options of `histomri fit`."""
 
-    preset: Literal["mouse-exvivo", "invivo-3t", "invivo-1.5t"] | None = None
+    preset: PresetName | None = None
     models: Annotated[tuple[ModelName, ...], Field(min_length=1)] = ("diff-in", "diff-in-ex")
     strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = ("whole", "high-b")
     noise: Literal["offset-gaussian", "rician", "none"] | None = None
@@ -79,13 +94,13 @@ class FitOptions(_Section):
 class RegistrationOptions(_Section):
     """How the section is laid on its MRI slice; the options of `histomri register`. `none` pairs ROI means only."""
 
-    kind: Literal["similarity", "affine", "bspline", "none"] = "affine"
+    kind: Literal["similarity", "affine", "bspline", "syn", "none"] = "bspline"
     flips: bool = True
     shrinkage: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
 _SECTIONS = ("cell_options", "patches", "fit", "registration")
-_FILE_KEYS = ("dwi", "mask", "sigma", "roi", "s0", "fv", "t2t", "landmarks")
+_FILE_KEYS = ("dwi", "mask", "sigma", "roi", "slide", "s0", "fv", "t2t", "landmarks")
 _PATH_KEYS = ("cells", "protocol", *_FILE_KEYS)
 
 
@@ -98,9 +113,12 @@ class Sample(_Section):
     protocol: str
     group: str | None = None
     scanner: str | None = None
+    preset: PresetName | None = None
+    measures: dict[Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")], float] = {}
     mask: Path | None = None
     sigma: Positive | SigmaEstimate | Path | None = None
     roi: Path | None = None
+    slide: Path | None = None
     mri_slice: Annotated[int, Field(ge=0)] | None = None
     s0: Path | None = None
     fv: Path | None = None
@@ -131,6 +149,8 @@ class Sample(_Section):
             value = getattr(self, key)
             if isinstance(value, Path):
                 yield key, value
+        if self.cell_options.project is not None:
+            yield "cell_options.project", self.cell_options.project
         if isinstance(protocol := protocol_source(self.protocol), Path):
             yield "protocol", protocol
 
@@ -145,6 +165,8 @@ class Sample(_Section):
 def _shown(value: Any, show: Callable[[Path], str]) -> Any:
     if isinstance(value, tuple):
         return [_shown(item, show) for item in value]
+    if isinstance(value, dict):
+        return {key: _shown(item, show) for key, item in value.items()}
     return show(value) if isinstance(value, Path) else value
 
 
@@ -152,7 +174,7 @@ class Study(_Section):
     """A validated study; paths are absolute, and each sample holds the options that apply to it."""
 
     name: str
-    preset: Literal["mouse-exvivo", "invivo-3t", "invivo-1.5t"]
+    preset: PresetName
     samples: Annotated[tuple[Sample, ...], Field(min_length=1)]
 
     @classmethod
@@ -233,6 +255,8 @@ def _spread_sample(sample: dict[str, Any], common: dict[str, Any], folder: Path)
         own = sample.get(section, {})
         if isinstance(options, dict) and isinstance(own, dict):
             spread[section] = {**options, **own}
+            if "project" in spread[section]:
+                spread[section]["project"] = absolute(spread[section]["project"])
     return spread
 
 

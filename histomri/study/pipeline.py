@@ -1,18 +1,22 @@
 """A study from its file to its report: every sample, then the tables, scores and report over all of them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from histomri import __version__
 from histomri.errors import HistomriError, StudyError
 from histomri.files import require_folder, write_json
-from histomri.study.config import Sample, Study
+from histomri.study.config import FREE_WATER_UM2_MS, Sample, Study
 from histomri.study.sample import STAGES, SampleFolder, SampleOutcome, run_sample
 from histomri.study.scheduler import run_tasks
+
+if TYPE_CHECKING:
+    from histomri.pairing import PairedTable
+    from histomri.report import FigureFormat
 
 GROUP_STAGES = ("score", "report")
 # Called with sample id, stage, and the fraction of the stage that is done for that sample.
@@ -40,6 +44,8 @@ def run_study(
     jobs: int = 1,
     dask: str | None = None,
     participants: Sequence[str] | None = None,
+    force: bool = False,
+    figures: "FigureFormat | None" = None,
     progress: Progress | None = None,
 ) -> StudyOutcome:
     """Run a study and write its results below `out`.
@@ -49,11 +55,16 @@ def run_study(
     study : Study
         From `Study.load`.
     out : Path
-        Results folder; made if missing. Results of an earlier run of the same samples are replaced.
+        Results folder; made if missing. Stages that an earlier run has finished there are kept, if neither their
+        options nor the files they read have changed.
     jobs, dask
         See `run_tasks`.
     participants : sequence of str, optional
         Ids of the samples to run now; the tables and the report take in all that have been run so far.
+    force : bool
+        Whether to repeat stages that are finished.
+    figures : {"svg", "pdf", "png"}, optional
+        Format of figures to write beside the report.
     progress : callable, optional
         Called with (sample id, stage, fraction done); per sample only, when several processes work.
 
@@ -70,20 +81,20 @@ def run_study(
     inform = progress or (lambda sample, stage, fraction: None)
     study.save(out / "study_resolved.json")
     alone = dask is None and (jobs == 1 or len(chosen) == 1)
-    work = partial(_run_one, preset=study.preset, out=out, progress=inform if alone else None)
+    work = partial(_run_one, preset=study.preset, out=out, force=force, progress=inform if alone else None)
     done = {}
     for outcome in run_tasks(work, chosen, jobs=jobs, dask=dask):
         done[outcome.id] = outcome
         for stage in STAGES:
             inform(outcome.id, stage, 1.0)
     outcomes = _gather(study, out, done)
-    warnings = _score(out, outcomes, inform)
+    warnings = _score(study, out, outcomes, inform)
     record = _record(study, outcomes, warnings, started)
     write_json(out / "study.json", record)
     inform("", "report", 0.0)
     from histomri.study.stages.report import run_report
 
-    report = run_report(out).outputs[0]
+    report = run_report(out, figures=figures).outputs[0]
     inform("", "report", 1.0)
     return StudyOutcome(tuple(outcomes), report, tuple(warnings))
 
@@ -113,12 +124,12 @@ def select_samples(study: Study, participants: Sequence[str] | None) -> list[Sam
     return [known[label] for label in wanted]
 
 
-def _run_one(sample: Sample, preset: str, out: Path, progress: Progress | None) -> SampleOutcome:
+def _run_one(sample: Sample, preset: str, out: Path, force: bool, progress: Progress | None) -> SampleOutcome:
     def inform(stage: str, fraction: float) -> None:
         if progress is not None:
             progress(sample.id, stage, fraction)
 
-    return run_sample(sample, preset, out, inform)
+    return run_sample(sample, sample.preset or preset, out, inform, force=force)
 
 
 def _gather(study: Study, out: Path, done: dict[str, SampleOutcome]) -> list[SampleOutcome]:
@@ -133,9 +144,10 @@ def _gather(study: Study, out: Path, done: dict[str, SampleOutcome]) -> list[Sam
     return outcomes
 
 
-def _score(out: Path, outcomes: list[SampleOutcome], inform: Progress) -> list[str]:
+def _score(study: Study, out: Path, outcomes: list[SampleOutcome], inform: Progress) -> list[str]:
     from histomri.pairing import PairedTable
     from histomri.study.stages.score import SCORE_FILES, run_score
+    from histomri.study.statistics import run_statistics
 
     inform("", "score", 0.0)
     pairs = out / "pairs.csv"
@@ -144,15 +156,30 @@ def _score(out: Path, outcomes: list[SampleOutcome], inform: Progress) -> list[s
     good = [SampleFolder(out / f"sub-{outcome.id}") for outcome in outcomes if outcome.status == "ok"]
     warnings: list[str] = []
     if good:
-        PairedTable.join(PairedTable.load(folder.sample_pairs) for folder in good).save(pairs)
+        _with_measures(PairedTable.join(PairedTable.load(folder.sample_pairs) for folder in good), study).save(pairs)
         try:
             warnings += run_score(pairs, out).warnings
+            by_hand = dict.fromkeys(name for sample in study.samples for name in sample.measures)
+            warnings += run_statistics(pairs, out / "statistics", [*by_hand, "ADC_per_water"])
         except HistomriError as error:
             warnings.append(f"the models were not scored: {error}")
     else:
         warnings.append("no sample was finished, so there is nothing to score")
     inform("", "score", 1.0)
     return warnings
+
+
+def _with_measures(table: "PairedTable", study: Study) -> "PairedTable":
+    """Add the measurements that the study file gives by hand, and ADC over free water where scans differ in that."""
+    by_id = {sample.id: sample for sample in study.samples}
+    columns = {
+        name: table.data["sample"].map({key: sample.measures.get(name) for key, sample in by_id.items()}).astype(float)
+        for name in dict.fromkeys(name for sample in study.samples for name in sample.measures)
+    }
+    water = {key: FREE_WATER_UM2_MS[sample.preset or study.preset] for key, sample in by_id.items()}
+    if len(set(water.values())) > 1 and "ADC_um2_ms" in table.data:
+        columns["ADC_per_water"] = table.data["ADC_um2_ms"] / table.data["sample"].map(water)
+    return replace(table, data=table.data.assign(**columns))
 
 
 def _record(study: Study, outcomes: list[SampleOutcome], warnings: list[str], started: datetime) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """One sample from its files to its paired table: the stages in order, and where each puts its results."""
 
-import shutil
 import time
 import traceback
 from collections.abc import Callable
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from histomri.errors import HistomriError, StudyError
-from histomri.files import read_json, write_json, write_text
+from histomri.files import TEMPORARY, read_json, write_json, write_text
 from histomri.study.config import STUDY_PRESETS, Sample, protocol_source
+from histomri.study.resume import Ledger, clear_unfinished
 from histomri.study.stages.result import StageResult
 
 Fraction = Callable[[float], None]  # called with the fraction of a stage that is done
@@ -65,7 +65,9 @@ class SampleFolder:
 
     def require_ours(self) -> None:
         """Raise StudyError if there are files here that no earlier run has made."""
-        if self.root.exists() and not self.outcome.exists() and any(self.root.iterdir()):
+        if not self.root.exists() or self.outcome.exists():
+            return
+        if any(not path.name.startswith(TEMPORARY) for path in self.root.iterdir()):
             raise StudyError(
                 "holds files of something else, and results would go there",
                 path=self.root,
@@ -88,6 +90,7 @@ class SampleOutcome:
     messages: dict[str, list[str]] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    kept: list[str] = field(default_factory=list)  # stages whose results of an earlier run were kept
 
     @classmethod
     def load(cls, path: Path) -> "SampleOutcome":
@@ -95,8 +98,10 @@ class SampleOutcome:
         return cls(**read_json(path, "sample record"))
 
 
-def run_sample(sample: Sample, preset: str, out: Path, progress: Callable[[str, float], None]) -> SampleOutcome:
-    """Run every stage of one sample; a failure is recorded, not raised, so that the others can go on.
+def run_sample(
+    sample: Sample, preset: str, out: Path, progress: Callable[[str, float], None], *, force: bool = False
+) -> SampleOutcome:
+    """Run every stage of one sample that is not finished; a failure is recorded, not raised, so that others can go on.
 
     Parameters
     ----------
@@ -108,29 +113,88 @@ def run_sample(sample: Sample, preset: str, out: Path, progress: Callable[[str, 
         The results folder of the study.
     progress : callable
         Called with the stage's name and the fraction of it that is done.
+    force : bool
+        Whether to repeat what is finished.
     """
     folder = SampleFolder(out / f"sub-{sample.id}")
     outcome = SampleOutcome(sample.id, sample.group, sample.scanner, sample.mri_slice)
-    _clear(folder)
-    # If the run is killed, this is what remains; it also marks the folder as one that may be cleared next time.
-    interrupted = replace(outcome, status="failed", reason="the run was interrupted")
-    write_json(folder.outcome, asdict(interrupted))
-    for stage, run in _RUNNERS.items():
-        started = time.perf_counter()
-        outcome.stage = stage
-        results = _attempt(run, sample, preset, folder, partial(progress, stage), outcome)
-        outcome.seconds[stage] = round(time.perf_counter() - started, 3)
-        progress(stage, 1.0)
+    # If the run is killed, this is what remains; it also marks the folder as ours.
+    write_json(folder.outcome, asdict(replace(outcome, status="failed", reason="the run was interrupted")))
+    clear_unfinished(folder.root)
+    (folder.root / "error.log").unlink(missing_ok=True)
+    ledger = Ledger(folder.root)
+    for name in STAGES:
+        outcome.stage = name
+        _finish(name, sample, preset, folder, ledger, partial(progress, name), outcome, force)
+        progress(name, 1.0)
         if outcome.status == "failed":
             break
-        for result in results:
-            outcome.warnings += [text for text in result.warnings if text not in outcome.warnings]
-            outcome.messages.setdefault(stage, []).extend(result.messages)
-            outcome.summary.setdefault(stage, {}).update(result.summary)
+        done = ledger[name]
+        outcome.warnings += [text for text in done.warnings if text not in outcome.warnings]
+        outcome.seconds[name] = done.seconds
+        if done.messages or done.summary:
+            outcome.messages[name], outcome.summary[name] = done.messages, done.summary
     else:
         outcome.stage = None
+    _clear_behind(outcome, ledger)
     write_json(folder.outcome, asdict(outcome))
     return outcome
+
+
+def _finish(
+    name: str,
+    sample: Sample,
+    preset: str,
+    folder: SampleFolder,
+    ledger: Ledger,
+    progress: Fraction,
+    outcome: SampleOutcome,
+    force: bool,
+) -> None:
+    """Run a stage, unless it is finished."""
+    stage = _STAGES[name]
+    try:
+        key = ledger.key(name, {"preset": preset, **_read_by(stage, sample)}, stage.after)
+    except HistomriError as error:
+        outcome.status, outcome.reason = "failed", str(error)
+        return
+    if not force and ledger.find(name, key) is not None:
+        outcome.kept.append(name)
+        return
+    started = time.perf_counter()
+    ledger.start(name, stage.places)
+    results = _attempt(stage.run, sample, preset, folder, progress, outcome)
+    if outcome.status == "ok":
+        ledger.finish(name, key, results, stage.places, round(time.perf_counter() - started, 3))
+
+
+def _clear_behind(outcome: SampleOutcome, ledger: Ledger) -> None:
+    """Clear what an earlier run has left of the stages behind one that failed: it belongs to other results."""
+    if outcome.stage is not None:
+        for name in STAGES[STAGES.index(outcome.stage) :]:
+            ledger.start(name, _STAGES[name].places)
+
+
+def _read_by(stage: "Stage", sample: Sample) -> dict[str, Any]:
+    """Return the options and files of a sample that a stage reads."""
+    given: dict[str, Any] = sample.model_dump(include=set(stage.reads))
+    if "protocol" in given:
+        given["protocol"] = protocol_source(sample.protocol)
+        if isinstance(given["protocol"], Path):
+            given["protocol"] = _companions(given["protocol"], sample.dwi)
+    if "cells" in given:  # a QuPath project names files in the folder beside it
+        beside = [path.parent / "data" for path in sample.cells if path.suffix == ".qpproj"]
+        given["project"] = [path for place in beside for path in sorted(place.rglob("*")) if path.is_file()]
+        given["outlines"] = _needs_outlines(sample)
+    return given
+
+
+def _companions(protocol: Path, dwi: Path) -> list[Path]:
+    """Return the files a protocol can consist of: those named like it or like the images, less images."""
+    stems = {path.name.split(".")[0] for path in (protocol, dwi)}
+    found = {path for place in (protocol.parent, dwi.parent) for path in place.glob("*") if path.is_file()}
+    named = {path for path in found if path.name.split(".")[0] in stems}
+    return sorted(path for path in named if not path.name.endswith((".nii", ".nii.gz")))
 
 
 def _attempt(
@@ -148,19 +212,15 @@ def _attempt(
     return []
 
 
-def _clear(folder: SampleFolder) -> None:
-    # Maps of a model that is no longer asked for would be paired and scored as if it were.
-    for old in (folder.histology, folder.mri, folder.transforms):
-        shutil.rmtree(old, ignore_errors=True)
-    for old in (folder.cells, folder.voxel_pairs, folder.sample_pairs, folder.outcome, folder.root / "error.log"):
-        old.unlink(missing_ok=True)
-    folder.root.mkdir(parents=True, exist_ok=True)
+def _needs_outlines(sample: Sample) -> bool:
+    return sample.cell_options.geometries or sample.patches.assign == "clip"  # cells are cut along their outlines
 
 
 def _cells(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StageResult]:
     from histomri.study.stages.cells import run_cells
 
     options = sample.cell_options.model_dump()
+    options["geometries"] = _needs_outlines(sample)
     return [run_cells(list(sample.cells), folder.cells, roi=sample.roi, **options)]
 
 
@@ -169,17 +229,21 @@ def _patches(sample: Sample, preset: str, folder: SampleFolder, progress: Fracti
 
     options = sample.patches.model_dump()
     options["preset"] = options["preset"] or STUDY_PRESETS[preset][0]
-    like = sample.dwi if options.pop("like_mri") else None
-    if isinstance(options["patch_um"], float):
-        options["patch_um"] = (options["patch_um"], options["patch_um"])
+    like = sample.dwi if options.pop("like_mri") and not options["whole"] else None
+    for key in ("patch_um", "step_um"):
+        if isinstance(options[key], float):
+            options[key] = (options[key], options[key])
     if like is not None:
         options["patch_um"] = None
-    return [run_patches(folder.cells, folder.histology, like=like, whole=False, sub=sample.id, **options)]
+    if sample.slide is not None:
+        options["tissue"] = "field"  # inside which the tissue of the slide is what counts
+    options["assign_by"] = options.pop("assign")
+    return [run_patches(folder.cells, folder.histology, like=like, slide=sample.slide, sub=sample.id, **options)]
 
 
 def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StageResult]:
     from histomri.study.stages.dki import run_dki
-    from histomri.study.stages.fit import run_fit
+    from histomri.study.stages.fit import Extras, run_fit
 
     options = sample.fit
     mri_preset = options.preset or STUDY_PRESETS[preset][1]
@@ -201,6 +265,7 @@ def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) 
             noise=options.noise,
             t2ivim=options.t2ivim,
             kurtosis=options.kurtosis,
+            extras=Extras(residuals="table"),
             sub=sample.id,
             progress=progress,
         )
@@ -259,11 +324,36 @@ def _pair(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction)
 
 
 Runner = Callable[[Sample, str, SampleFolder, Fraction], list[StageResult]]
-_RUNNERS: dict[str, Runner] = {
-    "cells": _cells,
-    "patches": _patches,
-    "fit": _fit,
-    "register": _register,
-    "pair": _pair,
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a sample, and what has to be known to tell whether it must be run again.
+
+    Attributes
+    ----------
+    run : callable
+    reads : tuple of str
+        Keys of the sample: options and files.
+    after : tuple of str
+        Stages whose results it reads.
+    places : tuple of str
+        What it writes, as patterns below the sample's folder.
+    """
+
+    run: Runner
+    reads: tuple[str, ...]
+    after: tuple[str, ...]
+    places: tuple[str, ...]
+
+
+_STAGES = {
+    "cells": Stage(_cells, ("id", "cells", "roi", "cell_options"), (), ("cells.*",)),
+    "patches": Stage(_patches, ("id", "dwi", "slide", "patches"), ("cells",), ("histo",)),
+    "fit": Stage(_fit, ("id", "dwi", "protocol", "mask", "sigma", "s0", "fv", "t2t", "fit"), (), ("mri",)),
+    "register": Stage(
+        _register, ("id", "dwi", "mask", "landmarks", "mri_slice", "registration"), ("patches",), ("xfm",)
+    ),
+    "pair": Stage(_pair, ("id", "group", "scanner", "mask", "mri_slice"), ("patches", "fit", "register"), ("pairs*",)),
 }
-STAGES = tuple(_RUNNERS)
+STAGES = tuple(_STAGES)

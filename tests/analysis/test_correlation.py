@@ -129,20 +129,19 @@ def test_bootstrap_is_reproducible(rng):
 
 
 def test_printed_p_values_follow_from_their_r_and_n(reference):
-    """Each printed r has two digits; its p must lie within the p of r -+ 0.005."""
-    checked = 0
+    """Each printed r is rounded; its p must lie between those of the ends of the rounding."""
+    sizes = {"r ": 25, "Ki67": 10, "TV": 140}  # samples behind the rows of Table 1, Fig. 6 and Fig. 7
+    checked = dict.fromkeys(sizes, 0)
     with (reference / "paper_numbers.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            match = re.fullmatch(r"(-?0\.\d+) p=([\d.e-]+)(?: N=(\d+))?", row["printed"])
-            n = 25 if row["where"] == "Table 1" else 10 if "Fig6" in row["where"] else None
-            if match is None or n is None:
-                continue
-            r, p = float(match[1]), float(match[2])
-            rounding = 0.5 * 10.0 ** -len(match[2].split(".")[1]) if "e" not in match[2] else 0.05 * p
-            low, high = p_value(abs(r) + 0.005, n), p_value(max(abs(r) - 0.005, 0), n)
-            assert low - rounding <= p <= high + rounding, row
-            checked += 1
-    assert checked >= 10
+            kind = next((kind for kind in sizes if row["quantity"].startswith(kind)), None)
+            for r, p in re.findall(r"(-?0\.\d+) p=([\d.e-]+)", row["printed"]) if kind else ():
+                half = 0.5 * 10.0 ** -len(r.split(".")[1])
+                rounding = 0.5 * 10.0 ** -len(p.split(".")[1]) if "e" not in p else 0.005 * float(p)
+                low, high = (p_value(max(abs(float(r)) + step, 0), sizes[kind]) for step in (half, -half))
+                assert low - rounding <= float(p) <= high + rounding, row
+                checked[kind] += 1
+    assert checked == {"r ": 9, "Ki67": 8, "TV": 6}
 
 
 def test_critical_correlation_of_25_cases():

@@ -37,14 +37,14 @@ def test_predictions_against_a_loop(rng, basis):
         test = found.fold == k
         assert test.sum() == 28
         predicted[test] = terms[test] @ np.linalg.lstsq(terms[~test], target[~test], rcond=None)[0]
-    np.testing.assert_allclose(found.predicted, predicted, rtol=1e-8)
+    np.testing.assert_allclose(found.predicted, predicted, rtol=1e-10)
     truth = stats.pearsonr(predicted, target)
-    np.testing.assert_allclose([found.r, found.p], [truth.statistic, truth.pvalue], rtol=1e-6)
+    np.testing.assert_allclose([found.r, found.p], [truth.statistic, truth.pvalue], rtol=1e-9)
     by_fold = [stats.pearsonr(predicted[found.fold == k], target[found.fold == k]).statistic for k in range(5)]
-    np.testing.assert_allclose(found.fold_r, by_fold, rtol=1e-7)
+    np.testing.assert_allclose(found.fold_r, by_fold, rtol=1e-10)
     assert fold_range(found.fold_r) == pytest.approx((min(by_fold), max(by_fold)))
     coefficients = np.linalg.lstsq(terms, target, rcond=None)[0]
-    np.testing.assert_allclose(terms @ found.coefficients["coefficient"], terms @ coefficients, rtol=1e-8)
+    np.testing.assert_allclose(terms @ found.coefficients["coefficient"], terms @ coefficients, rtol=1e-10)
 
 
 def test_interval_of_r_is_the_bootstrap_of_the_pairs(rng):
@@ -64,10 +64,10 @@ def test_band_against_a_loop(rng):
         drawn.append(grid @ np.linalg.lstsq(polynomial(x[some], y[some], "printed"), target[some], rcond=None)[0])
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     inside = found.surface["inside"].to_numpy()
-    np.testing.assert_allclose(found.surface["low"][inside], low[inside], rtol=1e-6)
-    np.testing.assert_allclose(found.surface["high"][inside], high[inside], rtol=1e-6)
+    np.testing.assert_allclose(found.surface["low"][inside], low[inside], rtol=1e-10)
+    np.testing.assert_allclose(found.surface["high"][inside], high[inside], rtol=1e-10)
     best = np.linalg.lstsq(polynomial(x, y, "printed"), target, rcond=None)[0]
-    np.testing.assert_allclose(found.surface["predicted"], grid @ best, rtol=1e-7)
+    np.testing.assert_allclose(found.surface["predicted"], grid @ best, rtol=1e-10)
     assert 0.3 < inside.mean() < 1 and np.ptp(found.surface["x"]) == pytest.approx(np.ptp(x))
 
 
@@ -75,7 +75,7 @@ def test_the_printed_basis_does_not_depend_on_units(rng):
     x, y, target = tumours(rng)
     one = cross_validated_prediction(x, y, target, basis="printed", n_boot=100)
     other = cross_validated_prediction(x * 1e-9, y * 1e3, target, basis="printed", n_boot=100)
-    np.testing.assert_allclose(one.predicted, other.predicted, rtol=1e-7)
+    np.testing.assert_allclose(one.predicted, other.predicted, rtol=1e-10)
 
 
 @settings(deadline=None, max_examples=40)

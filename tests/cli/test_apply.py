@@ -128,3 +128,61 @@ def test_help_has_an_example():
     result = run("--help")
     assert result.exit_code == 0
     assert "Example" in result.output
+
+
+def test_slide_on_the_mri(tmp_path, xfm):
+    import tifffile
+
+    # A slide of 600 x 400 pixels of 5 µm; red grows to the right, green downwards, blue marks one corner.
+    rgb = np.zeros((400, 600, 3), np.uint8)
+    rgb[..., 0] = np.linspace(0, 240, 600)
+    rgb[..., 1] = np.linspace(0, 240, 400)[:, None]
+    rgb[:40, :60, 2] = 250
+    slide = tmp_path / "slide.tif"
+    tifffile.imwrite(slide, rgb, photometric="rgb", resolution=(2000, 2000), resolutionunit="CENTIMETER")
+    # The world of the slide: x from 0 to -3, y from 0 to -2. Turned: x = 1 - y from 1 to 3, y = 2 + x from 2 to -1.
+    like = np.diag([0.5, 0.5, 1.0, 1.0])
+    like[:3, 3] = (0.25, -1.75, 3)
+    mri = tmp_path / "mri.nii.gz"
+    nib.save(nib.Nifti1Image(np.ones((7, 9, 1), np.float32), like), mri)
+    out = tmp_path / "out.ome.tif"
+    result = run(xfm, slide, "--like", mri, "--um-per-px", "20", "-o", out)
+    assert result.exit_code == 0, result.output
+    picture = tifffile.imread(out)
+    assert picture.shape == (225, 175, 3)  # 4.5 x 3.5 mm, y upright
+    record = json.loads((tmp_path / "out.json").read_text())
+    affine = np.array(record["AffineRowColumnToWorld"])
+    for row, column in ((70, 60), (100, 100), (150, 30)):
+        x, y, _ = (affine @ [row, column, 0, 1])[:3]
+        at_x, at_y = -(y - 2), -(1 - x)  # the slide's own mm, by hand from QUARTER
+        expected = rgb[int(at_y * 200), int(at_x * 200)] if 0 <= at_x < 3 and 0 <= at_y < 2 else (255, 255, 255)
+        np.testing.assert_allclose(picture[row, column].astype(int), expected, atol=4)
+    assert affine[0, 1] < 0 > affine[1, 0]  # as a radiologist sees it
+    with tifffile.TiffFile(out) as file:
+        assert 'PhysicalSizeX="20.0"' in file.ome_metadata
+        assert file.pages[0].is_tiled
+    for words, message in (
+        ((xfm, slide, "-o", out), "--like"),
+        ((xfm, slide, "--like", mri, "-o", tmp_path / "x.png"), ".ome.tif"),
+        ((xfm, slide, "--like", mri, "--um-per-px", "0", "-o", out), "above 0"),
+        ((xfm, slide, "--like", mri, "--inverse", "-o", out), "leave --inverse out"),
+    ):
+        result = run(*words)
+        assert result.exit_code == 2
+        assert message in result.stderr
+
+
+def test_matrix_of_fsl(tmp_path):
+    for name, shape in (("moving", (8, 9, 2)), ("fixed", (6, 7, 2))):
+        data = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        nib.save(nib.Nifti1Image(data, np.diag([-1, 1, 1, 1.0])), tmp_path / f"{name}.nii.gz")
+    matrix = (
+        tmp_path / "flirt.mat"
+    )  # with left-handed voxel axes FSL counts from the first voxel: two voxels to the right
+    matrix.write_text("1 0 0 2\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
+    moving, fixed = tmp_path / "moving.nii.gz", tmp_path / "fixed.nii.gz"
+    result = run(matrix, moving, "--like", fixed, "-o", tmp_path / "out.nii.gz")
+    assert result.exit_code == 0, result.output
+    found = np.asarray(nib.load(tmp_path / "out.nii.gz").dataobj)
+    np.testing.assert_allclose(found[2:], np.asarray(nib.load(moving).dataobj)[:4, :7], atol=1e-4)
+    assert np.isnan(found[:1]).all()

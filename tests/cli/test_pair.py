@@ -159,3 +159,12 @@ def test_two_samples_are_not_paired_by_mistake(tmp_path):
     for names, xfm in ([[one, other], None], [[one], tmp_path / "sub-m2_from-histo_to-dwi_mode-image_xfm.json"]):
         with pytest.raises(InputError, match=r"different samples: m1, m2; .*--sample"):
             _label(names, xfm)
+
+
+def test_a_table_does_not_replace_the_transform_or_lie_in_a_file(histomri, folders):
+    histo, mri, xfm, _ = folders
+    before = xfm.read_bytes()
+    for out, message in ((xfm.with_suffix(".csv"), "is an input"), (xfm / "p.csv", "a folder is needed")):
+        done = histomri(histo, mri, "--xfm", xfm, "-o", out)  # the table's sidecar would be xfm.json
+        assert done.exit_code == 2 and message in done.stderr, done.output
+    assert xfm.read_bytes() == before

@@ -3,7 +3,9 @@
 import nibabel as nib
 import numpy as np
 import pytest
+import tifffile
 import typer
+from PIL import Image as Picture
 from typer.testing import CliRunner
 
 from histomri.cells import CellMetadata, CellTable
@@ -135,3 +137,73 @@ def test_wrong_files_are_refused(table, tmp_path):
     table.write_bytes(table.read_bytes()[:-200])
     result = invoke(table, "-o", tmp_path / "h", "--patch-um", "386")
     assert (result.exit_code, "is not a Parquet file, or it is cut short" in result.stderr) == (2, True)
+
+
+@pytest.fixture
+def slide(tmp_path):
+    """A slide of 3000 x 2000 µm with tissue from x = 400 to 2400 and y = 300 to 1700 µm, and a hole in it."""
+    rgb = np.full((1000, 1500, 3), 243, np.uint8)
+    rgb[150:850, 200:1200] = (180, 100, 180)
+    rgb[350:550, 500:700] = 243
+    path = tmp_path / "slide.ome.tif"
+    size = {"axes": "YXS", "PhysicalSizeX": 2.0, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 2.0}
+    tifffile.imwrite(path, rgb, ome=True, photometric="rgb", metadata={**size, "PhysicalSizeYUnit": "µm"})
+    return path
+
+
+def on_tissue(rng, path, n=3000, **metadata):
+    x, y = rng.uniform(400, 2400, n), rng.uniform(300, 1700, n)
+    hole = (x > 1000) & (x < 1400) & (y > 700) & (y < 1100)
+    x, y = x[~hole], y[~hole]
+    CellTable.from_columns(x, y, np.full(x.size, 100.0), metadata=CellMetadata(**metadata)).save(path)
+    return path, x.size
+
+
+def test_fractions_are_of_the_tissue_on_the_slide(rng, slide, tmp_path):
+    cells, n = on_tissue(rng, tmp_path / "cells.parquet")
+    words = ("--patch-um", "500", "--slide", slide, "--preset", "none", "--min-tissue", "0.3")
+    result = invoke(cells, "-o", tmp_path / "h", *words)
+    assert result.exit_code == 0, result.output
+    assert "extent: tissue outline and imaged field" in result.stdout
+    maps = PatchMaps.load(tmp_path / "h")
+    x, y = (np.arange(count) * 500.0 for count in (6, 4))
+    wide, high = (np.clip(np.minimum(low + 500, most) - np.maximum(low, least), 0, None)
+                  for low, least, most in ((x, 400, 2400), (y, 300, 1700)))  # fmt: skip
+    hole = [np.clip(np.minimum(low + 500, most) - np.maximum(low, least), 0, None)
+            for low, least, most in ((x, 1000, 1400), (y, 700, 1100))]  # fmt: skip
+    tissue = (high[:, None] * wide - hole[1][:, None] * hole[0]) / 500**2
+    # The mask has pixels of 8 µm and a soft edge.
+    np.testing.assert_allclose(maps.maps["tissueFraction"], tissue, atol=0.04)
+    known = tissue > 0.4
+    # So many cells per area of tissue everywhere, rim or not; 100 to 400 cells in a patch scatter by 5 to 10 %.
+    assert np.nanmean(maps.maps["CD"][known]) == pytest.approx(n / (2.8 - 0.16), rel=0.03)
+    assert (np.isnan(maps.maps["F"]) == (tissue < 0.3)).all()
+    mask = nib.load(tmp_path / "h" / "desc-tissue_mask.nii.gz")
+    area = mask.get_fdata().sum() * np.prod(mask.header.get_zooms()[:2])
+    assert area == pytest.approx(2.64, rel=0.05)  # mm²
+
+
+@pytest.mark.parametrize(
+    ("metadata", "shift", "words", "message"),
+    [
+        ({"field_um": (5000, 2000)}, 0, (), "slide.ome.tif: is of 3000 x 2000 µm, and the slide of the cells of 5000"),
+        ({"pixel_size_um": (0.5, 0.5)}, 0, (), "slide.ome.tif: "),
+        ({}, 2100, (), "of the cells of cells.parquet lie on its tissue"),
+        ({}, 0, ("--tissue", "cells"), "leave out --tissue or --slide"),
+    ],
+)
+def test_another_slide_is_refused(rng, slide, tmp_path, metadata, shift, words, message):
+    cells, _ = on_tissue(rng, tmp_path / "cells.parquet", **metadata)
+    table = CellTable.load(cells)
+    CellTable(table.data.assign(x_um=table.data["x_um"] + shift), table.metadata).save(cells)
+    result = invoke(cells, "-o", tmp_path / "h", "--patch-um", "500", "--slide", slide, *words)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "h").exists()
+
+
+def test_a_slide_of_glass_is_refused(rng, tmp_path):
+    cells, _ = on_tissue(rng, tmp_path / "cells.parquet", pixel_size_um=(2.0, 2.0))
+    Picture.fromarray(np.full((1000, 1500, 3), 243, np.uint8)).save(tmp_path / "glass.tif")
+    result = invoke(cells, "-o", tmp_path / "h", "--patch-um", "500", "--slide", tmp_path / "glass.tif")
+    assert (result.exit_code, "glass.tif: shows no tissue" in result.stderr) == (2, True)

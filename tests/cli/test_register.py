@@ -13,6 +13,7 @@ from histomri_cli.common import HistomriGroup
 from histomri_cli.register import register
 
 # Section world (RAS): x and y of the slide run against those of the world. A quarter turn and a shift lead to the MRI.
+QUICK = ("--kind", "similarity", "--no-figures")
 TRUTH = np.array([[0, -1.148, 0, 12], [1.148, 0, 0, -5], [0, 0, 1, 20], [0, 0, 0, 1.0]])
 
 
@@ -69,7 +70,8 @@ def test_writes_what_it_promises(images, tmp_path):
         "sub-7_space-dwi_param-F_histomap.json",
         "sub-7_space-dwi_param-F_histomap.nii.gz",
     ]
-    assert sorted(path.name for path in (tmp_path / "xfm").iterdir()) == sorted(names)
+    assert sorted(path.name for path in (tmp_path / "xfm").iterdir() if path.is_file()) == sorted(names)
+    assert len(list((tmp_path / "xfm" / "figures").iterdir())) == 8
     assert "slice 2" in result.output
     assert "good" in result.output
     found = Transform.load(tmp_path / "xfm" / f"{stem}.json")
@@ -90,10 +92,12 @@ def test_writes_what_it_promises(images, tmp_path):
 
 
 def test_one_slice_and_quiet(images, tmp_path):
-    result = run(images["moving"], images["slice"], "-o", tmp_path, "--quiet", "--sub", "x-9", "--kind", "similarity")
+    result = run(images["moving"], images["slice"], "-o", tmp_path, "--quiet", "--sub", "x-9", *QUICK)
     assert result.exit_code == 0, result.output
     assert result.output == ""
-    assert (tmp_path / "sub-x9_from-histo_to-dwi_mode-image_xfm.tfm").exists()
+    names = [f"sub-x9_from-histo_to-dwi_mode-image_xfm.{end}" for end in ("json", "tfm")]
+    names += [f"sub-x9_space-dwi_param-F_histomap.{end}" for end in ("json", "nii.gz")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 
 
 def test_landmarks_file(images, tmp_path):
@@ -102,7 +106,7 @@ def test_landmarks_file(images, tmp_path):
     path = tmp_path / "l.csv"
     rows = [f"{m[0]},{m[1]},{f[0]},{f[1]},{f[2]}" for m, f in zip(moving, fixed)]
     path.write_text("moving_x_mm,moving_y_mm,fixed_x_mm,fixed_y_mm,fixed_z_mm\n" + "\n".join(rows) + "\n")
-    result = run(images["moving"], images["fixed"], "-o", tmp_path, "--landmarks", path)
+    result = run(images["moving"], images["fixed"], "-o", tmp_path, "--landmarks", path, *QUICK)
     assert result.exit_code == 0, result.output
     found = Transform.load(tmp_path / "sub-7_from-histo_to-dwi_mode-image_xfm.json")
     assert np.linalg.norm(found.points(moving) - fixed, axis=1).max() < 0.15
@@ -115,7 +119,7 @@ def test_landmarks_file(images, tmp_path):
         (["moving", "nothing"], "constant"),
         (["moving", "fixed", "--slice", "4"], "slices run from 0 to 3"),
         (["moving", "fixed", "--slice", "1"], "constant|no tissue"),
-        (["moving", "fixed", "--kind", "syn"], "not available"),
+        (["moving", "fixed", "--kind", "rigid"], "not available"),
         (["fixed", "fixed"], "two-dimensional"),
         (["moving", "fixed", "--moving-mask", "nothing"], "empty"),
     ],
@@ -134,3 +138,138 @@ def test_help_has_an_example():
     result = run("--help")
     assert result.exit_code == 0
     assert "Example" in result.output
+
+
+def slicer(path, points):
+    """Write points, RAS mm, as 3D Slicer does: in LPS."""
+    controls = [{"label": f"F-{n}", "position": [-x, -y, z]} for n, (x, y, z) in enumerate(points.tolist())]
+    path.write_text(json.dumps({"markups": [{"coordinateSystem": "LPS", "controlPoints": controls}]}))
+    return path
+
+
+@pytest.fixture
+def points(tmp_path):
+    moving = np.array([[0.0, 0, 0], [5, 2, 0], [-3, -4, 0], [2, -5, 0]])
+    features = [
+        # In pixels of a slide of 0.5 µm per pixel; world x and y run against them.
+        {"type": "Feature", "geometry": {"type": "Point", "coordinates": [-2000 * x, -2000 * y]}, "properties": {}}
+        for x, y, _ in moving
+    ]
+    qupath = tmp_path / "points.geojson"
+    qupath.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return moving, qupath, slicer(tmp_path / "points.mrk.json", Transform(TRUTH).points(moving))
+
+
+@pytest.mark.parametrize("kind", ["similarity", "affine", "tps"])
+def test_landmarks_alone(images, tmp_path, points, kind):
+    moving, qupath, markups = points
+    options = [
+        "--landmarks",
+        qupath,
+        "--fixed-landmarks",
+        markups,
+        "--mpp",
+        "0.5",
+        "--landmarks-only",
+        "--kind",
+        kind,
+        "--no-figures",
+    ]
+    result = run(images["moving"], images["fixed"], "-o", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert "slice 2" in result.output
+    assert "4 landmarks (only): median error" in result.output
+    found = Transform.load(tmp_path / "out" / "sub-7_from-histo_to-dwi_mode-image_xfm.json")
+    np.testing.assert_allclose(found.points(moving), Transform(TRUTH).points(moving), atol=1e-4)
+    record = found.info["Registration"]["QualityControl"]
+    assert max(record["landmark_error_mm"]) < 1e-4
+    assert record["dice"] > 0.9
+
+
+def test_landmarks_as_a_check_change_nothing(images, tmp_path, points):
+    _, qupath, markups = points
+    check = ["--landmarks", qupath, "--fixed-landmarks", markups, "--mpp", "0.5", "--landmarks-check"]
+    options = ["--slice", "2", "--angle", "90", "--as-it-lies"]
+    result = run(images["moving"], images["fixed"], "-o", tmp_path / "a", *check, *options)
+    assert result.exit_code == 0, result.output
+    assert run(images["moving"], images["fixed"], "-o", tmp_path / "b", *options, "--no-figures").exit_code == 0
+    first, second = (
+        Transform.load(tmp_path / name / "sub-7_from-histo_to-dwi_mode-image_xfm.json") for name in ("a", "b")
+    )
+    np.testing.assert_array_equal(first.matrix, second.matrix)
+    assert max(first.info["Registration"]["QualityControl"]["landmark_error_mm"]) < 0.15
+    assert (tmp_path / "a" / "figures" / "sub-7_from-histo_to-dwi_mode-image_xfm_landmarks.png").exists()
+    assert not (tmp_path / "b" / "figures").exists()
+
+
+def test_content_is_recorded_and_warned_of(images, tmp_path, rng):
+    varied = nib.load(images["moving"])
+    data = np.asarray(varied.dataobj) * rng.uniform(0.5, 1.5, varied.shape)
+    for name in ("F", "vCS"):
+        write(tmp_path / f"sub-7_param-{name}_histomap.nii.gz", data**2 if name == "vCS" else data, varied.affine)
+    moving = tmp_path / "sub-7_param-F_histomap.nii.gz"
+    options = ["--slice", "2", "--angle", "90", "--drive", "both", "--no-figures"]
+    result = run(moving, images["fixed"], "-o", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert "content was matched" in result.stderr
+    found = Transform.load(tmp_path / "out" / "sub-7_from-histo_to-dwi_mode-image_xfm.json")
+    assert found.info["Parameters"]["Drive"] == "both"
+    assert found.info["Parameters"]["ContentMaps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--landmarks-only"], "no landmarks"),
+        (["--landmarks-only", "--landmarks-check"], "exclude each other"),
+        (["--tilts", "a,b"], "not a list of numbers"),
+        (["--engine", "ants"], "engine='robust' or 'dipy'"),
+        (["--drive", "content"], "drive='outline' or 'both'"),
+    ],
+)
+def test_options_that_contradict(images, tmp_path, arguments, message):
+    result = run(images["moving"], images["fixed"], "-o", tmp_path / "out", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_each_landmark_is_left_out_in_turn(images, tmp_path, points):
+    _, qupath, markups = points
+    options = ["--landmarks", qupath, "--fixed-landmarks", markups, "--mpp", "0.5", *QUICK]
+    result = run(images["moving"], images["fixed"], "-o", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert "each left out in turn" in result.output
+    record = Transform.load(tmp_path / "out" / "sub-7_from-histo_to-dwi_mode-image_xfm.json").info["Registration"]
+    errors = record["QualityControl"]["landmark_left_out_mm"]
+    assert len(errors) == 4
+    assert max(errors) < 0.2  # half a voxel
+
+
+def test_nothing_of_the_users_is_overwritten(images, tmp_path):
+    from shutil import copy
+
+    taken = tmp_path / "taken"
+    taken.write_text("a note")
+    result = run(images["moving"], images["fixed"], "-o", taken, *QUICK)
+    assert result.exit_code == 2
+    assert "a folder is needed" in result.stderr
+    assert taken.read_text() == "a note"
+    own = copy(images["fixed"], tmp_path / "sub-7_space-dwi_param-F_histomap.nii.gz")
+    before = own.read_bytes()
+    result = run(images["moving"], own, "-o", tmp_path, *QUICK)
+    assert result.exit_code == 2
+    assert "would be overwritten" in result.stderr
+    assert own.read_bytes() == before
+
+
+def test_a_map_of_an_earlier_run_is_told(images, tmp_path):
+    bar = np.zeros((70, 60, 1))
+    bar[5:65, 27:33] = 1
+    other = write(tmp_path / "bar.nii.gz", bar, nib.load(images["slice"]).affine)
+    options = ["-o", tmp_path / "out", *QUICK]
+    assert run(images["moving"], images["slice"], *options).exit_code == 0
+    result = run(images["moving"], other, *options)
+    assert result.exit_code == 0, result.output
+    assert "registration failed" in result.stderr
+    assert "left from an earlier run" in result.stderr

@@ -124,3 +124,12 @@ def test_wrong_use(histomri, pairs, tmp_path):
     assert "too few" in histomri(pairs, "-o", tmp_path / "o", "--boot", 5).stderr
     assert histomri(tmp_path / "no.csv", "-o", tmp_path / "o").exit_code == 2
     assert not (tmp_path / "o").exists()
+
+
+def test_a_table_is_never_replaced_by_its_results(histomri, pairs, tmp_path):
+    mine = pairs.rename(tmp_path / "scores.csv")
+    before = mine.read_bytes()
+    result = histomri(mine, "-o", tmp_path)
+    assert result.exit_code == 2 and "is an input, and would be overwritten" in result.stderr
+    assert mine.read_bytes() == before and not (tmp_path / "scores.json").exists()
+    assert "is a file, and a folder is needed" in histomri(mine, "-o", mine).stderr

@@ -8,6 +8,7 @@ import pytest
 
 from histomri.maps import Image
 from histomri.registration import Transform, read_landmarks
+from histomri.study.statistics import FILES
 
 SAMPLES = [f"{group}{number}" for number in (1, 2) for group in ("control", "infiltrated", "necrotic")]
 VOXEL_MM = 0.386
@@ -34,10 +35,11 @@ def expected_files(sample: str) -> set[str]:
             maps += [f"mri/{strategy}/{sub}_model-{model}_param-{name}_dwimap" for name in names]
             maps += [f"mri/{strategy}/{sub}_model-{model}_param-{name}_stat-se_dwimap" for name in FIT_ERRORS[model]]
     maps += [f"mri/{sub}_param-{name}_dwimap" for name in ("ADC", "K", "S0", "exit_desc-dki")]
-    files = {f"{sub}/{name}{suffix}" for name in maps for suffix in (".nii.gz", ".json")}
+    left_over = {f"{sub}/mri/{way}/{sub}_model-{model}_residuals.csv" for way in ("whole", "high-b") for model in FIT}
+    files = left_over | {f"{sub}/{name}{suffix}" for name in maps for suffix in (".nii.gz", ".json")}
     files |= {f"{sub}/xfm/{sub}_from-histo_to-dwi_mode-image_xfm{suffix}" for suffix in (".json", ".tfm")}
     files |= {f"{sub}/{name}{suffix}" for name in ("pairs", "pairs_voxel") for suffix in (".csv", ".json")}
-    return files | {f"{sub}/cells.parquet", f"{sub}/sample.json"}
+    return files | {f"{sub}/cells.parquet", f"{sub}/sample.json", f"{sub}/stages.json"}
 
 
 def test_the_demo_says_what_it_wrote(demo):
@@ -50,7 +52,8 @@ def test_the_list_of_files_is_as_promised(demo):
     found = {str(path.relative_to(demo.out)) for path in demo.out.rglob("*") if path.is_file()}
     results = {name for name in found if not name.startswith("inputs/")}
     names = ("pairs.csv", "pairs.json", "scores.json", "scores.csv", "truth.csv", "report.html", "study.json")
-    expected = {*names, "model_comparisons.csv", "study_resolved.json"}.union(
+    statistics = [f"statistics/{name}" for name in FILES]
+    expected = {*names, "model_comparisons.csv", "study_resolved.json", *statistics}.union(
         *(expected_files(sample) for sample in SAMPLES)
     )
     assert results == expected

@@ -2,7 +2,13 @@
 
 import gzip
 import json
+import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -137,7 +143,7 @@ def test_a_killed_run_is_told_and_can_be_repeated(demo, inputs, monkeypatch):
     from histomri.study import sample as module
 
     out = inputs / "results"
-    monkeypatch.setitem(module._RUNNERS, "fit", _killed)
+    monkeypatch.setitem(module._STAGES, "fit", replace(module._STAGES["fit"], run=_killed))
     assert run(inputs / "study.toml", "-o", out, "--participant-label", "control1").exit_code != 0
     monkeypatch.undo()
     assert json.loads((out / "sub-control1" / "sample.json").read_text())["reason"] == "the run was interrupted"
@@ -147,3 +153,55 @@ def test_a_killed_run_is_told_and_can_be_repeated(demo, inputs, monkeypatch):
 
 def _killed(*arguments: object) -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_a_run_killed_from_outside_ends_with_identical_files(tmp_path):
+    """SIGKILL at moments spread over the run; then the same command again until it ends by itself."""
+    study = tmp_path / "inputs"
+    made = ["simulate", "liver", "-o", study, "--samples", 3, "--area-mm2", 6, "--quiet"]
+    assert CliRunner().invoke(app, [str(each) for each in made]).exit_code == 0
+    began = time.monotonic()
+    _command(study, tmp_path / "whole").wait()
+    whole, length = _content(tmp_path / "whole"), time.monotonic() - began
+    kept = []
+    for share in (0.35, 0.5, 0.65, 0.8, 0.95):
+        out = tmp_path / f"killed{share}"
+        started = _command(study, out)
+        try:
+            started.wait(share * length)
+        except subprocess.TimeoutExpired:
+            started.send_signal(signal.SIGKILL)
+            started.wait()
+        assert _command(study, out).wait() == 0
+        assert _content(out) == whole
+        samples = json.loads((out / "study.json").read_text())["samples"]
+        kept.append(sum(len(sample["kept"]) for sample in samples))
+    assert kept == sorted(kept) and kept[-1] > 0
+
+
+def _command(study, out):
+    program = "from histomri_cli.app import main; main()"
+    command = [sys.executable, "-c", program, "run", study / "study.toml", "-o", out, "--quiet"]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
+def _content(out):
+    """Every file, less times and what an interruption may leave: temporary files and the record of what was kept."""
+    times = re.compile(r'"(started|finished|seconds|kept)":|<dl class="facts">')
+    found = {}
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
+        if path.name == "stages.json" or path.name.startswith(".writing-"):
+            continue
+        content = path.read_bytes()
+        if path.name in ("study.json", "sample.json"):
+            record = json.loads(content)
+            for entry in (record, *record.get("samples", [])):
+                for name in ("started", "finished", "seconds", "kept"):
+                    entry.pop(name, None)
+            content = record
+        elif path.name == "report.html":
+            lines = content.decode().splitlines()
+            content = [line for line in lines if not times.search(line)]
+        found[str(path.relative_to(out))] = content
+    return found

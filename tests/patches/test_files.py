@@ -69,6 +69,20 @@ def test_maps_come_back(maps, tmp_path):
     np.testing.assert_allclose(back.image("F").affine, GRID.affine, atol=1e-6)
 
 
+def test_the_size_of_overlapping_windows_comes_back(maps, tmp_path):
+    grid = PatchGrid((500.0, 250.0), (125.0, 100.0), (7, 9), 4.0, (250.0, 300.0))
+    parameters = {"Patch_um": [125.0, 100.0], "Window_um": [250.0, 300.0]}
+    PatchMaps({"F": maps.maps["F"]}, {}, grid, parameters).save(tmp_path)
+    back = PatchMaps.load(tmp_path).grid
+    assert back.window_um == (250.0, 300.0)
+    np.testing.assert_allclose(back.patch_um, (125, 100), rtol=1e-6)
+    np.testing.assert_allclose(np.concatenate(back.edges_um), np.concatenate(grid.edges_um), rtol=1e-5)
+    for wrong in ([10.0, 10.0], "wide", [1.0]):
+        PatchMaps({"F": maps.maps["F"]}, {}, grid, {"Window_um": wrong}).save(tmp_path)
+        with pytest.raises(GeometryError, match="windows of"):
+            PatchMaps.load(tmp_path)
+
+
 def test_loading_what_is_not_one_set_of_maps_is_refused(maps, tmp_path):
     with pytest.raises(InputError, match="holds no histology maps; make them with"):
         PatchMaps.load(tmp_path)

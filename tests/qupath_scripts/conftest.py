@@ -13,7 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from histomri.maps import write_map
+from histomri.patches import PatchGrid
+from histomri.study.stages.qupath_grid import run_qupath_grid
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = HERE.parents[1] / "qupath_scripts"
@@ -67,6 +72,17 @@ def run(command: Sequence[str], folder: Path, seconds: float) -> "subprocess.Com
     )
 
 
+def write_own_tiles(folder: Path) -> None:
+    """Let histomri itself write tiles: 2 x 3 patches of 100 x 60 µm, on a slide of 0.5 x 0.25 µm per pixel."""
+    grid = PatchGrid((50.0, 20.0), (100.0, 60.0), (2, 3), 4.0)
+    values = np.arange(6.0).reshape(2, 3) + 10
+    values[1, 2] = np.nan
+    paths = [folder / f"param-{name}_histomap.nii.gz" for name in ("vCS", "CD", "F")]
+    for path, factor in zip(paths, (1, 100, 0.01)):
+        write_map(path, factor * values, grid.affine)
+    run_qupath_grid(paths, folder / "A01 HE.geojson", mpp=(0.5, 0.25))
+
+
 @pytest.fixture(scope="session")
 def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     """What happened in every scenario, by its name."""
@@ -81,6 +97,7 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     sources = sorted(str(source) for source in (HERE / "stubs").glob("*.groovy"))
     compiled = run([java, *JVM, *compiler, "-d", str(stubs), *sources], work, seconds=120)
     assert compiled.returncode == 0, compiled.stderr
+    write_own_tiles(work / "own")
     main = ["-cp", os.pathsep.join([*path, str(stubs)]), "groovy.ui.GroovyMain", str(HERE / "scenarios.groovy")]
     ran = run([java, *JVM, *main, str(SCRIPTS), str(work)], work, seconds=300)
     assert ran.returncode == 0, ran.stderr

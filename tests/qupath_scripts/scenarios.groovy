@@ -305,6 +305,10 @@ scenario('show-args', { folder ->
     open(folder, [project: false])
     tilesFile(folder.resolve('mine.geojson'), maps, 'detection')
 }, show, ['skipEmptyTiles: true': 'skipEmptyTiles: false'], [work.resolve('show-args/mine.geojson').toString()])
+// What `histomri qupath-grid` wrote; conftest.py puts it there.
+scenario('show-own', { folder ->
+    open(folder)
+}, show, [:], [work.resolve('own/A01 HE.geojson').toString()])
 scenario('show-asked', { folder ->
     open(folder)
     QP.window = 'QuPath'

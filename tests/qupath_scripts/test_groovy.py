@@ -1,6 +1,7 @@
 """What the scripts for QuPath do to an open image, run as conftest.py says."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,18 @@ def test_show_turns_everything_into_tiles(outcomes: dict[str, Outcome]) -> None:
     assert all(thing["kind"] == "tile" for thing in outcomes["show-asked"]["objects"])
 
 
+def test_show_takes_what_qupath_grid_writes(outcomes: dict[str, Outcome]) -> None:
+    shown = tiles(outcomes["show-own"])
+    assert len(shown) == 5  # the sixth patch has no value
+    assert {tile["name"] for tile in shown} == {"histomri: A01 HE"}
+    by_corner = {tuple(tile["bounds"][:2]): tile for tile in shown}
+    assert set(by_corner) == {(x, y) for x in (100, 300, 500) for y in (80, 320)} - {(500, 320)}
+    assert all(tile["bounds"][2:] == [200, 240] for tile in shown)  # 100 x 60 µm, in pixels
+    assert by_corner[300, 80]["measurements"] == pytest.approx(
+        {"Histology vCS \u00b5m": 11, "Histology CD 1/mm^2": 1100, "Histology F": 0.11}, rel=1e-6
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -203,6 +216,21 @@ def test_show_refuses_and_changes_nothing(outcomes: dict[str, Outcome], name: st
 
 def test_show_warns_of_tiles_outside(outcomes: dict[str, Outcome]) -> None:
     assert "WARNING: only 1 of 3 tiles lie in this image" in outcomes["show-mostly-outside"]["printed"]
+
+
+# ---------------------------------------------------------------- what the scripts share
+
+
+def functions(script: Path) -> dict[str, str]:
+    text = script.read_text(encoding="utf-8")
+    return {found[1]: found[0] for found in re.finditer(r"^[\w<>]+ (\w+)\(.*?\) \{\n.*?^\}\n", text, re.M | re.S)}
+
+
+def test_functions_of_one_name_are_one_function() -> None:
+    # Each script must run by itself in QuPath's editor, so they cannot share a file; nor may their copies differ.
+    he, ki67 = (functions(SCRIPTS / f"detect_cells_{stain}.groovy") for stain in ("he", "ki67"))
+    assert set(ki67) - set(he) == {"tellLabellingIndex"}
+    assert {name for name in he if he[name] != ki67[name]} == {"detectCells"}
 
 
 # ---------------------------------------------------------------- the test itself

@@ -209,9 +209,9 @@ def scaled(image, factor):
         (lambda p: {"moving": Image(p.moving.data[:, :, None], p.moving.affine)}, "two-dimensional"),
         (lambda p: {"fixed_mask": Image(p.fixed.data[:, :, None], p.fixed.affine)}, "three-dimensional"),
         (lambda p: {"fixed_mask": Image(p.fixed.data, p.fixed.affine[[0, 2, 1, 3]])}, "tilted"),
-        (lambda p: {"kind": "syn"}, "kind='similarity'"),
-        (lambda p: {"drive": "both"}, "drive='outline'"),
-        (lambda p: {"engine": "dipy"}, "engine='robust'"),
+        (lambda p: {"kind": "rigid"}, "kind='similarity'"),
+        (lambda p: {"drive": "maps"}, "drive='outline'"),
+        (lambda p: {"engine": "ants"}, "engine='robust'"),
         (lambda p: {"shrinkage": 12.9}, "implausible"),
         (lambda p: {"slices": 3}, "only one"),
     ],
@@ -285,7 +285,7 @@ def test_a_bent_section_is_straightened(make_pair, tmp_path):
     def error(found):
         return 1000 * np.median(np.linalg.norm(found.points(tissue) - truth(tissue), axis=1))
 
-    affine = register(section, pair.fixed)
+    affine = register(section, pair.fixed, kind="affine")
     spline = register(section, pair.fixed, kind="bspline")
     assert spline.qc["deformed"]
     assert error(spline) < 0.6 * error(affine)

@@ -166,7 +166,7 @@ def test_itk_centre_of_rotation(tmp_path):
             "#Insight Transform File V1.0\nTransform: AffineTransform_double_3_3\nParameters: " + "0 " * 12,
             "inverted",
         ),
-        ("a.mat", "x", "no ending"),
+        ("a.xfm", "x", "no ending"),
         ("a.json", "", "empty"),
     ],
 )

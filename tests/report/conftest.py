@@ -1,10 +1,14 @@
 """A results folder as a run leaves it, small and made up, with every kind of trouble on request."""
 
 import json
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from histomri.files import write_json
@@ -14,6 +18,30 @@ from histomri.registration import Transform
 from histomri.study.stages.pair import run_pair
 from histomri.study.stages.report import run_report
 from histomri.study.stages.score import run_score
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None
+)
+# Runs before the page's own scripts and notes what goes wrong.
+PROBE = """
+<script>
+window.faults = [];
+window.addEventListener("error", (event) => window.faults.push(String(event.message)));
+window.addEventListener("unhandledrejection", (event) => window.faults.push(String(event.reason)));
+document.addEventListener("securitypolicyviolation", (event) => window.faults.push("blocked " + event.blockedURI));
+</script>
+"""
+AFTERWARDS = """
+<script>
+window.addEventListener("load", () => setTimeout(async () => {
+  const found = {};
+  %s
+  found.requests = performance.getEntriesByType("resource").map((e) => e.name).filter((n) => !n.startsWith("data:"));
+  found.faults = window.faults;
+  document.body.setAttribute("data-found", JSON.stringify(found));
+}, 1500));
+</script>
+"""
 
 MODELS = (
     ("diff-in", "whole", 0.5),
@@ -90,7 +118,13 @@ def make_sample(home: Path, sub: str, kind: int, rng, n=(40, 50), group=None) ->
     matrix = np.eye(4)
     matrix[:2, :2] = scale * turn
     matrix[:3, 3] = centre[:3] - matrix[:3, :3] @ middle[:3]
-    settings = {"preset": "mouse-exvivo", "section": "sphere-mean", "shrinkage": 0.129, "patch_um": [386.0, 386.0]}
+    settings = {
+        "SizeFactor": 1.46,
+        "preset": "mouse-exvivo",
+        "section": "sphere-mean",
+        "shrinkage": 0.129,
+        "patch_um": [386.0, 386.0],
+    }
     histology = {
         "vCS": size + rng.normal(size=size.shape),
         "F": fraction,
@@ -104,6 +138,14 @@ def make_sample(home: Path, sub: str, kind: int, rng, n=(40, 50), group=None) ->
             affine,
             parameters=settings,
         )
+    # A few cells in every patch that has tissue, larger ones to the right.
+    row, column = (np.repeat(index, 8) for index in np.nonzero(inside))
+    x, y = (
+        1000 * (step * (index + rng.uniform(-0.45, 0.45, index.size)) + offset)
+        for index, offset in ((column, 3.0), (row, 2.0))
+    )
+    cells = {"x_um": x, "y_um": y, "diameter_um": 8 + 0.2 * column + rng.uniform(0, 1, column.size)}
+    pd.DataFrame(cells).to_parquet(home / "cells.parquet")
     files = Transform(matrix).save(home / "xfm" / f"sub-{sub}_from-histo_to-dwi_mode-image_xfm.json")
     run_pair(home / "histo", home / "mri", home / "pairs_voxel.csv", xfm=files[0], sample=sub, group=group)
 
@@ -194,3 +236,31 @@ def change_study() -> Callable[[Path, Callable[[dict], None]], None]:
         write_json(folder / "study.json", study)
 
     return change
+
+
+@pytest.fixture(scope="session")
+def browse(tmp_path_factory) -> Callable[[Path, str], tuple[dict, list[str]]]:
+    """Open a page in headless Chromium, run a script that fills `found`, return `found` and the console's lines."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium, which is not installed")
+
+    def look(page: Path, exercise: str) -> tuple[dict, list[str]]:
+        folder = tmp_path_factory.mktemp("browser")
+        html = page.read_text(encoding="utf-8")
+        probed = folder / "probed.html"
+        html = html.replace("<style>", PROBE + "<style>", 1)
+        probed.write_text(html.replace("</body>", AFTERWARDS % exercise + "</body>"), encoding="utf-8")
+        done = subprocess.run(
+            [
+                CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+                f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=15000", "--enable-logging=stderr",
+                "--v=0", "--window-size=1400,1200", "--dump-dom", probed.as_uri(),
+            ],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        match = re.search(r'data-found="([^"]*)"', done.stdout)
+        assert match is not None, done.stderr[-2000:]
+        console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        return json.loads(match[1].replace("&quot;", '"').replace("&lt;", "<").replace("&amp;", "&")), console
+
+    return look

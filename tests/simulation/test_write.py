@@ -8,7 +8,6 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -164,9 +163,7 @@ def test_nothing_to_compare_is_told(study, tmp_path):
 
 
 def test_command_writes_a_study(tmp_path):
-    app = typer.Typer()
-    app.command()(simulate)
-    result = CliRunner().invoke(app, ["liver", "-o", str(tmp_path / "out"), "--samples", "3", "--area-mm2", "4"])
+    result = CliRunner().invoke(simulate, ["liver", "-o", str(tmp_path / "out"), "--samples", "3", "--area-mm2", "4"])
     assert result.exit_code == 0, result.output
     assert "study.toml" in result.output and (tmp_path / "out" / "study.toml").is_file()
-    assert CliRunner().invoke(app, ["lung", "-o", str(tmp_path)]).exit_code == 2
+    assert CliRunner().invoke(simulate, ["lung", "-o", str(tmp_path)]).exit_code == 2

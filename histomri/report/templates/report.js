@@ -36,7 +36,7 @@
       divider.style.left = `calc(${value}% - 1px)`;
       divider.hidden = !swipe;
       box.querySelector("svg").style.display = box.querySelector("input[type=checkbox]").checked ? "" : "none";
-      said.textContent = `${value} % histology`;
+      said.textContent = `${value} % ${box.dataset.name}`;
       slider.setAttribute("aria-valuetext", said.textContent);
     };
     for (const input of all("input, select", box)) input.addEventListener("input", draw);
@@ -68,43 +68,113 @@
     const mark = level === 255 ? "≥ " : level === 1 && low !== 0 ? "≤ " : "";
     return mark + format(low + (level - 1) / 254 * (high - low), map.dataset.unit);
   };
-  const point = (map, row, column) => {
-    const rows = Number(map.dataset.rows), columns = Number(map.dataset.columns);
-    row = Math.min(Math.max(row, 0), rows - 1);
-    column = Math.min(Math.max(column, 0), columns - 1);
-    for (const other of all(`.pixels[data-grid="${map.dataset.grid}"]`)) {
-      const cross = other.querySelector(".cross");
-      Object.assign(cross.style, {
+  // The histogram of cell sizes of the whole section, or of one patch.
+  const unpack = (text) => new Uint16Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+  const histograms = new Map();
+  for (const card of all(".sizes")) {
+    const data = JSON.parse(card.dataset.sizes), bins = data.edges.length - 1, counts = unpack(data.counts);
+    const under = Object.fromEntries(Object.entries(data.pixels).map(([name, text]) => [name, unpack(text)]));
+    const total = new Array(bins).fill(0);
+    counts.forEach((count, place) => { total[place % bins] += count; });
+    const draw = (values, what, marks) => {
+      const high = Math.max(...values, 1), top = data.edges[bins];
+      const bars = values.map((count, bin) => `<rect x="${40 + 720 * bin / bins}" width="${720 / bins - 1}" ` +
+        `y="${150 - 130 * count / high}" height="${130 * count / high}"><title>${data.edges[bin].toFixed(1)} to ` +
+        `${data.edges[bin + 1].toFixed(1)} µm: ${count} cells</title></rect>`);
+      const ticks = [];
+      for (let size = 0; size <= top; size += top > 60 ? 20 : top > 30 ? 10 : 5) {
+        ticks.push(`<text x="${40 + 720 * size / top}" y="168">${size}</text>`);
+      }
+      const lines = marks.filter(([, size]) => size > 0 && size <= top).map(([label, size], nth) =>
+        `<line x1="${40 + 720 * size / top}" x2="${40 + 720 * size / top}" y1="14" y2="150" class="mark${nth}"/>` +
+        `<text x="${44 + 720 * size / top}" y="${24 + 14 * nth}" class="mark${nth} label">${label} ${size.toFixed(1)}</text>`);
+      card.querySelector(".histogram").innerHTML = '<svg viewBox="0 0 800 190" role="img">' +
+        `<text x="34" y="24" class="end">${high}</text><text x="34" y="153" class="end">0</text>` +
+        `${bars.join("")}${ticks.join("")}${lines.join("")}<text x="400" y="186">diameter of the cells (µm)</text></svg>`;
+      const svg = card.querySelector("svg"), cells = values.reduce((sum, count) => sum + count, 0);
+      svg.setAttribute("aria-label", `Histogram of ${cells} cell diameters. ${what}`);
+      card.querySelector(".what").textContent = `${what} ${cells} cells.`;
+    };
+    const everything = () => draw(total, "All patches.", []);
+    histograms.set(card.dataset.of, {
+      everything,
+      show: (grid, row, column, columns, marks) => {
+        const patch = under[grid] ? under[grid][row * columns + column] : 0;
+        if (!patch) return everything();
+        const values = Array.from(counts.subarray((patch - 1) * bins, patch * bins));
+        const where = grid === "mri" ? "The patch under this voxel." : "This patch.";
+        draw(values, where, marks);
+      },
+    });
+    everything();
+  }
+
+  // The same place in all pictures of a grid: `down` and `across` are parts of the picture, 0 to 1.
+  const cell = (map, down, across) => [
+    Math.min(Math.max(Math.floor(down * Number(map.dataset.rows)), 0), Number(map.dataset.rows) - 1),
+    Math.min(Math.max(Math.floor(across * Number(map.dataset.columns)), 0), Number(map.dataset.columns) - 1),
+  ];
+  const says = (map, down, across) => read(map, ...cell(map, down, across));
+  const laidOver = (stage, down, across) => all("img:not([hidden])", stage).reverse().map(
+    (layer) => `${layer.dataset.above ? "above" : "below"}, ${layer.dataset.label}: ${says(layer, down, across)}`,
+  ).join(" · ");
+  const outputOf = (map) => map.closest("figure, .split > div").querySelector("output");
+  const onGrid = (map) => all("[data-grid]").filter((other) => other.dataset.grid === map.dataset.grid);
+  const point = (map, down, across) => {
+    for (const other of onGrid(map)) {
+      const [row, column] = cell(other, down, across);
+      const rows = Number(other.dataset.rows), columns = Number(other.dataset.columns);
+      Object.assign(other.querySelector(".cross").style, {
         display: "block", left: `${100 * column / columns}%`, top: `${100 * row / rows}%`,
         width: `${100 / columns}%`, height: `${100 / rows}%`,
       });
-      other.closest("figure").querySelector("output").textContent = read(other, row, column);
+      const words = other.matches(".stage") ? laidOver : says;
+      outputOf(other).textContent = words(other, down, across);
     }
-    map.dataset.at = `${row},${column}`;
+    map.dataset.at = cell(map, down, across).join();
+  };
+  const number = (map, row, column) => {
+    const level = values(map)[row * Number(map.dataset.columns) + column];
+    const low = Number(map.dataset.low), high = Number(map.dataset.high);
+    return level ? low + (level - 1) / 254 * (high - low) : NaN;
+  };
+  const open = (map, down, across) => {
+    const [anchor, grid] = map.dataset.grid.split(/-(?=[a-z]+$)/), histogram = histograms.get(anchor);
+    if (!histogram) return;
+    const [row, column] = cell(map, down, across);
+    const sized = onGrid(map).filter((other) => other.dataset.quantity === "vCS" && other.offsetParent);
+    const marks = sized.map((other) => [
+      `vCS ${other.dataset.side}`, number(other, row, column),
+    ]);
+    histogram.show(grid, row, column, Number(map.dataset.columns), marks);
   };
   const clear = (map) => {
-    for (const other of all(`.pixels[data-grid="${map.dataset.grid}"]`)) {
+    for (const other of onGrid(map)) {
       other.querySelector(".cross").style.display = "none";
-      other.closest("figure").querySelector("output").textContent = "";
+      outputOf(other).textContent = "";
     }
   };
   const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-  for (const map of all(".pixels[data-levels]")) {
+  for (const map of all("[data-grid]")) {
     map.addEventListener("pointermove", (event) => {
       const frame = map.getBoundingClientRect();
-      point(
-        map, Math.floor((event.clientY - frame.top) / frame.height * Number(map.dataset.rows)),
-        Math.floor((event.clientX - frame.left) / frame.width * Number(map.dataset.columns)),
-      );
+      point(map, (event.clientY - frame.top) / frame.height, (event.clientX - frame.left) / frame.width);
+    });
+    map.addEventListener("click", (event) => {
+      const frame = map.getBoundingClientRect();
+      open(map, (event.clientY - frame.top) / frame.height, (event.clientX - frame.left) / frame.width);
     });
     map.addEventListener("pointerleave", () => clear(map));
     map.addEventListener("blur", () => clear(map));
     map.addEventListener("keydown", (event) => {
+      const [row, column] = map.dataset.at ? map.dataset.at.split(",").map(Number) : cell(map, 0.5, 0.5);
+      if (event.key === "Enter") open(map, (row + 0.5) / map.dataset.rows, (column + 0.5) / map.dataset.columns);
+      const histogram = histograms.get(map.dataset.grid.replace(/-[a-z]+$/, ""));
+      if (event.key === "Escape" && histogram) histogram.everything();
       if (!(event.key in steps)) return;
       event.preventDefault();
-      const middle = `${map.dataset.rows >> 1},${map.dataset.columns >> 1}`;
-      const [row, column] = (map.dataset.at || middle).split(",").map(Number);
-      point(map, row + steps[event.key][0], column + steps[event.key][1]);
+      const [down, across] = steps[event.key];
+      point(map, (row + down + 0.5) / map.dataset.rows, (column + across + 0.5) / map.dataset.columns);
     });
   }
 })();

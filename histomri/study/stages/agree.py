@@ -9,7 +9,7 @@ import pandas as pd
 
 from histomri.analysis import bias_by_size, bland_altman, concordance, intraclass_correlation
 from histomri.errors import InputError
-from histomri.study.stages.analyses import labelled, name_of, open_sheet, parts_of, records, sources_of, write_tables
+from histomri.study.stages.analyses import finish, labelled, name_of, open_sheet, parts_of, sources_of
 from histomri.study.stages.result import StageResult
 
 PAIRS = (("vCS_mri_um", "vCS_histo_um"), ("F_mri", "F_histo"))
@@ -72,18 +72,15 @@ def run_agree(
                 warnings.append(
                     f"{name_of(key)}{one} - {other}: the bias changes with size; limits hold on average only"
                 )
-    every, by_size = pd.DataFrame(found), pd.concat(sizes, ignore_index=True)
-    content = {"agreement": records(every), "bias_by_size": records(by_size)}
-    outputs = write_tables(
+    return finish(
         out,
-        {"agreement.csv": every, "bias_by_size.csv": by_size},
         "agreement.json",
-        content,
+        {"agreement.csv": ("agreement", [pd.DataFrame(found)]), "bias_by_size.csv": ("bias_by_size", sizes)},
+        lines=lines,
         sources=sources_of(table, columns),
         settings={"relative": relative, "bins": bins, "by": by, "model": model, "strategy": strategy},
         warnings=warnings,
     )
-    return StageResult(outputs, tuple(lines), tuple(warnings), content)
 
 
 def _agreement(first: pd.Series, second: pd.Series, relative: bool) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import pandas as pd
 
 from histomri.analysis import Sheet, read_sheet
 from histomri.errors import InputError
-from histomri.files import atomic_path, provenance, write_json
+from histomri.files import atomic_path, provenance, refuse_overwrite, require_folder, write_json
+from histomri.study.stages.result import StageResult
 
 CASE = ("sample", "model", "strategy")
 
@@ -56,12 +57,52 @@ def write_tables(
     settings: Mapping[str, Any],
     warnings: Sequence[str] = (),
 ) -> tuple[Path, ...]:
-    """Write CSV tables, and a JSON file with the results and how they came to be; return the paths, JSON first."""
+    """Write CSV tables, and a JSON file with the results and how they came to be; return the paths, JSON first.
+
+    Raises
+    ------
+    InputError
+        If `out` is a file, or a result would replace one of the sources; nothing is written then.
+    """
+    require_folder(out)
+    for name in (*tables, json_name):
+        refuse_overwrite(out / name, sources)
     for name, table in tables.items():
         with atomic_path(out / name) as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
     record = {**content, "warnings": list(warnings), **provenance(sources, settings)}
     return (write_json(out / json_name, record), *[out / name for name in tables])
+
+
+def finish(
+    out: Path,
+    json_name: str,
+    tables: Mapping[str, tuple[str, Sequence[pd.DataFrame]]],
+    *,
+    lines: Sequence[str],
+    sources: Sequence[Path],
+    settings: Mapping[str, Any],
+    warnings: Sequence[str],
+) -> StageResult:
+    """Write what was found in the parts of a table, each kind of result under its own name.
+
+    Parameters
+    ----------
+    out : Path
+        Folder for the results.
+    json_name : str
+        File that holds all results once more.
+    tables : mapping of file name to (key, frames)
+        The key is that of the JSON file, the frames are put under each other.
+    lines, warnings : sequence of str
+        For the person who ran it.
+    sources, settings
+        For the record.
+    """
+    whole = {name: pd.concat(list(frames), ignore_index=True) for name, (_, frames) in tables.items()}
+    content = {key: records(whole[name]) for name, (key, _) in tables.items()}
+    outputs = write_tables(out, whole, json_name, content, sources=sources, settings=settings, warnings=warnings)
+    return StageResult(outputs, tuple(lines), tuple(warnings), content)
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

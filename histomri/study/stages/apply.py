@@ -11,6 +11,7 @@ from histomri.errors import InputError
 from histomri.files import atomic_path, provenance, read_json, refuse_overwrite, require_file, write_text
 from histomri.maps import Image, parse_map_name, read_sidecar, write_map
 from histomri.registration import Transform
+from histomri.study.stages.apply_slide import SLIDES, apply_to_slide
 from histomri.study.stages.result import StageResult
 
 _GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
@@ -25,16 +26,19 @@ def run_apply(
     inverse: bool = False,
     mpp: float | tuple[float, float] | None = None,
     order: int = 1,
+    um_per_px: float = 10.0,
+    slice: int | None = None,
 ) -> StageResult:
     """Apply a transform to a file.
 
     Parameters
     ----------
     xfm : Path
-        Transform, .json or .tfm.
+        Transform, .json or an affine of ITK, ANTs or FSL.
     input : Path
-        A NIfTI map (drawn on the grid of `like`); a GeoJSON file in pixels of the slide (becomes mm of the fixed
-        world); or a CSV with the columns x_mm, y_mm[, z_mm] (other columns are kept).
+        A NIfTI map (drawn on the grid of `like`); a slide (drawn over the field of view of `like`); a GeoJSON file in
+        pixels of the slide (becomes mm of the fixed world); or a CSV with the columns x_mm, y_mm[, z_mm] (other columns
+        are kept).
     out : Path
         File to write.
     like : Path, optional
@@ -42,24 +46,48 @@ def run_apply(
     inverse : bool
         Go from the fixed world to the moving world. A GeoJSON file is then expected in mm and becomes pixels.
     mpp : float or (float, float), optional
-        Pixel size of the slide in µm, for GeoJSON.
+        Pixel size of the slide in µm, for GeoJSON, and for slides that do not tell it.
     order : {0, 1}
-        Interpolation of maps: 1 linear, 0 nearest (labels).
+        Interpolation of maps and slides: 1 linear, 0 nearest (labels).
+    um_per_px : float
+        Pixel size of a warped slide in µm.
+    slice : int, optional
+        Slice of `like` that a slide is drawn over; the one that was registered if not given.
     """
-    transform = Transform.load(xfm)
-    transform = transform.inverse() if inverse else transform
     require_file(input)
     refuse_overwrite(out, [input, xfm, like])
     name = input.name.lower()
-    if name.endswith((".nii", ".nii.gz")):
+    is_map = name.endswith((".nii", ".nii.gz"))
+    transform = _load(xfm, input if is_map else None, like, inverse)
+    if name.endswith(SLIDES):
+        if inverse:
+            raise InputError(
+                "a slide lies in the world of the section", path=input, way_out="leave --inverse out, or give a map"
+            )
+        return apply_to_slide(transform, xfm, input, out, like, um_per_px=um_per_px, mpp=mpp, slice=slice, order=order)
+    if is_map:
         return _apply_to_map(transform, xfm, input, out, like, order, inverse)
     if name.endswith((".geojson", ".json")):
         return _apply_to_geojson(transform, xfm, input, out, mpp, inverse)
     if name.endswith((".csv", ".tsv")):
         return _apply_to_table(transform, input, out)
     raise InputError(
-        "a transform cannot be applied to this kind of file", path=input, way_out="give .nii.gz, .geojson or .csv"
+        "a transform cannot be applied to this kind of file",
+        path=input,
+        way_out="give .nii.gz, .geojson, .csv or a slide",
     )
+
+
+def _load(xfm: Path, image: Path | None, like: Path | None, inverse: bool) -> Transform:
+    """Read a transform, with the two images that a matrix of FSL needs."""
+    images: dict[str, Image] = {}
+    if xfm.suffix.lower() == ".mat" and image is not None and like is not None:
+        from histomri.study.stages.register import load_first_volume
+
+        moving, fixed = (like, image) if inverse else (image, like)
+        images = {"moving": load_first_volume(moving), "fixed": load_first_volume(fixed)}
+    transform = Transform.load(xfm, **images)
+    return transform.inverse() if inverse else transform
 
 
 def _apply_to_map(

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from histomri.analysis import compare_groups, confounding
 from histomri.analysis.multiple import Adjustment
-from histomri.study.stages.analyses import labelled, name_of, open_sheet, parts_of, records, sources_of, write_tables
+from histomri.study.stages.analyses import finish, labelled, name_of, open_sheet, parts_of, sources_of
 from histomri.study.stages.result import StageResult
 
 
@@ -60,15 +58,12 @@ def run_compare(
     if "scanner" in sheet and by != "scanner" and (labels != "").any():
         doubt = confounding(sheet.text("scanner")[labels != ""], labels[labels != ""], by)
         warnings += [doubt.replace("batch", "scanner")] if doubt else []
-    everything = pd.concat(found, ignore_index=True)
-    content = {"comparisons": records(everything)}
-    outputs = write_tables(
+    return finish(
         out,
-        {"comparisons.csv": everything},
         "comparisons.json",
-        content,
+        {"comparisons.csv": ("comparisons", found)},
+        lines=lines,
         sources=sources_of(table, columns),
         settings={"by": by, "measures": names, "model": model, "strategy": strategy, "adjustment": adjustment},
         warnings=warnings,
     )
-    return StageResult(outputs, tuple(lines), tuple(warnings), content)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from histomri.fitting import (
     Dictionary,
     FitResult,
     Model,
+    Residuals,
     bootstrap,
     choose_noise,
     choose_threshold,
@@ -163,8 +164,8 @@ class Extras:
 
     Attributes
     ----------
-    residuals : bool
-        What is left of each measurement, its root mean square, and statistics by b and diffusion time.
+    residuals : bool or "table"
+        What is left of each measurement, its root mean square, and statistics by b and diffusion time; or these alone.
     bootstrap : int
         Repeats of a bootstrap; 0 for none.
     bootstrap_kind : {"parametric", "residual"}
@@ -175,7 +176,7 @@ class Extras:
         The Cramér-Rao bound of the protocol at the signal-to-noise ratio found.
     """
 
-    residuals: bool = False
+    residuals: bool | Literal["table"] = False
     bootstrap: int = 0
     bootstrap_kind: str = "parametric"
     seed: int = 0
@@ -243,14 +244,15 @@ class _Done:
 
     task: _Task
     result: FitResult
-    left: Any
+    left: Residuals | None
+    left_maps: bool
     spread: dict[str, FloatArray]
 
     def write(self, series: Series, sources: list[Path], sub: str | None, has_fv: bool) -> list[Path]:
         out = self.task.folder
         written = write_fit(self.result, self.task.title, series, out, sources, sub, has_fv)
         if self.left is not None:
-            written += write_residuals(self.left, self.result, series, out, sources, sub)
+            written += write_residuals(self.left, self.result, series, out, sources, sub, maps=self.left_maps)
         if self.spread:
             written += write_bootstrap(self.spread, self.result, series, out, sources, sub)
         return written
@@ -314,7 +316,7 @@ def _fit_one(
         )  # fmt: skip
     # Maps are written as float32, and those of all models wait until the last is fitted.
     result.maps.update({name: values.astype(np.float32) for name, values in result.maps.items()})
-    return _Done(task, result, left, spread)
+    return _Done(task, result, left, extras.residuals is True, spread)
 
 
 def _signal_to_noise(signals: FloatArray, series: Series, level: Sigma) -> float:

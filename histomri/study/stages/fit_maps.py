@@ -48,9 +48,18 @@ def write_bootstrap(
 
 
 def write_residuals(
-    left: Residuals, result: FitResult, series: Series, out: Path, sources: list[Path], sub: str | None
+    left: Residuals, result: FitResult, series: Series, out: Path, sources: list[Path], sub: str | None, *, maps: bool
 ) -> list[Path]:
-    """Write measured minus expected signals as a series, their root mean square as a map, and their statistics."""
+    """Write measured minus expected signals as a series, their root mean square as a map, and their statistics.
+
+    Without `maps` the statistics alone.
+    """
+    rms = map_name("residual", "dwimap", sub=sub, model=result.model, stat="rms")
+    table = out / rms.replace("_param-residual_stat-rms_dwimap.nii.gz", "_residuals.csv")
+    with atomic_path(table) as temporary:
+        left.table().to_csv(temporary, index=False, float_format="%.6g")
+    if not maps:
+        return [table]
     used = left.acquisition
     common: dict[str, Any] = {**_sidecar(result), "Units": "1", "parameters": result.parameters, "sources": sources}
     name = map_name("residual", "dwimap", sub=sub, model=result.model, desc="volumes")
@@ -61,14 +70,10 @@ def write_residuals(
         out / name, left.values, Description="Measured minus expected signal, over that at b = 0; a volume per "
         "measurement fitted, whose b (s/mm²) and times (ms) are listed", **order, **common,
     )  # fmt: skip
-    name = map_name("residual", "dwimap", sub=sub, model=result.model, stat="rms")
     written += series.write(
-        out / name, left.rms, Description="Root mean square of measured minus expected signals, over that at b = 0",
+        out / rms, left.rms, Description="Root mean square of measured minus expected signals, over that at b = 0",
         **common,
     )  # fmt: skip
-    table = out / name.replace("_param-residual_stat-rms_dwimap.nii.gz", "_residuals.csv")
-    with atomic_path(table) as temporary:
-        left.table().to_csv(temporary, index=False, float_format="%.6g")
     return [*written, table]
 
 

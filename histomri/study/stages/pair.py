@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from histomri.errors import InputError
+from histomri.files import refuse_overwrite, require_folder
 from histomri.maps import Image
 from histomri.pairing import PairedTable, pair_maps, pair_means
 from histomri.pairing.folders import Fits, read_histology, read_mri
@@ -59,6 +60,9 @@ def run_pair(
         raise InputError("a table is written as .csv or .parquet", path=out, way_out="change the ending of --out")
     if per not in ("voxel", "sample"):
         raise InputError(f"--per {per} is neither voxel nor sample")
+    require_folder(out.parent)
+    for path in (out, out.with_suffix(".json"), *([voxel_out] if voxel_out is not None else [])):
+        refuse_overwrite(path, (xfm, mask))
     histology, names = read_histology(histo_dir)
     fits, common, mri_names = read_mri(mri_dir)
     transform = Transform.load(xfm) if xfm is not None else None

@@ -13,6 +13,7 @@ from histomri.files import refuse_overwrite, require_file
 from histomri.maps import open_nifti, write_map
 from histomri.patches import PatchGrid, PatchMaps, extent_of, outline_of, summarise_patches, tissue_mask, whole_grid
 from histomri.study.stages.result import StageResult
+from histomri.study.stages.slide_tissue import tissue_of_slide
 
 # Voxels of MRI and of MR microscopy; anything else is a header in another unit.
 _VOXEL_MM = (0.005, 50.0)
@@ -32,6 +33,7 @@ def run_patches(
     min_cells: int = 1,
     min_tissue: float = 0.0,
     tissue: str = "field",
+    slide: Path | None = None,
     whole: bool = False,
     assign_by: str = "centroid",
     step_um: tuple[float, float] | None = None,
@@ -56,6 +58,9 @@ def run_patches(
     tissue : {"field", "cells"}
         What F and CD are relative to where no region of interest was given: the whole imaged field, or the region
         that cells cover (`histomri.patches.tissue_outline`).
+    slide : Path, optional
+        Slide the cells were found on: F and CD are relative to the tissue on it, inside the region of interest if one
+        was given.
     whole : bool
         One patch for the whole tissue or region of interest.
     step_um : (w, h), optional
@@ -78,8 +83,15 @@ def run_patches(
         raise InputError(f"there is no tissue {tissue!r}", way_out="take field or cells")
     if whole and step_um is not None:
         raise InputError("one patch for the whole slide cannot overlap others", way_out="leave out --step-um")
+    if slide is not None and tissue == "cells":
+        raise InputError("the tissue is that of --slide or of the cells", way_out="leave out --tissue or --slide")
     table, warnings = load_cells(Path(cells), geometries=assign_by == "clip")
-    outline = outline_of(table) if tissue == "cells" and table.metadata.roi_wkt is None else None
+    outline = None
+    if slide is not None:
+        table, outline, doubts = tissue_of_slide(table, Path(cells), Path(slide))
+        warnings = (*warnings, *doubts)
+    elif tissue == "cells" and table.metadata.roi_wkt is None:
+        outline = outline_of(table)
     grid, notes = _grid(table, patch_um, like, thickness_um, section_thickness_um, outline, step_um)
     maps = summarise_patches(
         table,
@@ -95,7 +107,7 @@ def run_patches(
     )
     for path in (*maps.paths(out, sub), Path(out) / tissue_mask_name(sub)):
         refuse_overwrite(path, (cells, like))
-    outputs = maps.save(out, sub, sources=(cells, like) if like is not None else (cells,))
+    outputs = maps.save(out, sub, sources=[path for path in (cells, like, slide) if path is not None])
     outputs += _save_mask(table, outline, Path(out), sub, cells)
     summary = _summary(maps)
     return StageResult(tuple(outputs), _messages(maps, summary), (*warnings, *notes, *maps.warnings), summary)

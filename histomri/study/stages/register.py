@@ -1,15 +1,30 @@
 """Stage: the transform from a histology section to the MRI it came from."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from histomri.arrays import FloatArray
 from histomri.errors import GeometryError, InputError
+from histomri.files import refuse_overwrite, require_folder
 from histomri.maps import Image, open_nifti, parse_map_name, read_sidecar, write_map
-from histomri.registration import SHRINKAGE, Registration, read_landmarks, register
+from histomri.registration import (
+    SHRINKAGE,
+    Registration,
+    assess,
+    fit_landmarks,
+    read_landmarks,
+    register,
+    tre,
+    write_figures,
+)
 from histomri.study.stages.result import StageResult
+
+_LEAST_TO_LEAVE_ONE_OUT = 4
 
 
 def run_register(
@@ -20,10 +35,20 @@ def run_register(
     moving_mask: Path | None = None,
     fixed_mask: Path | None = None,
     landmarks: Path | None = None,
-    kind: str = "affine",
+    fixed_landmarks: Path | None = None,
+    landmarks_for: str = "start",
+    mpp: float | tuple[float, float] | None = None,
+    drive: str = "outline",
+    maps: Sequence[Path] = (),
+    kind: str | None = None,
+    engine: str = "robust",
     flips: bool = True,
+    angle_deg: float | None = None,
+    turned_over: bool | None = None,
     slice: int | None = None,
+    tilts_deg: Sequence[float] | None = None,
     shrinkage: float | None = None,
+    figures: bool = False,
     sub: str | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> StageResult:
@@ -37,43 +62,133 @@ def run_register(
         MRI; of a 4D file the first volume is used.
     out : Path
         Folder for ``[sub-X_]from-histo_to-dwi_mode-image_xfm.json`` and ``.tfm``.
-    moving_mask, fixed_mask, landmarks : Path, optional
-        Tissue masks (NIfTI) and landmark pairs (CSV).
-    kind, flips, shrinkage
-        See `histomri.registration.register`; its default shrinkage if None.
+    moving_mask, fixed_mask : Path, optional
+        Tissue masks (NIfTI).
+    landmarks, fixed_landmarks : Path, optional
+        Landmark pairs: one CSV, or a file of points for each image (CSV, QuPath's GeoJSON, 3D Slicer's markups).
+    landmarks_for : {"start", "only", "check"}
+        Whether landmarks give the start, settle everything, or only measure the error.
+    mpp : float or (x, y), optional
+        Pixel size of the slide in µm, for landmarks in pixels.
+    maps : sequence of Path
+        Maps whose content is matched; by default F, vCS and CD beside `moving`.
+    drive, kind, engine, flips, angle_deg, turned_over, tilts_deg, shrinkage
+        See `histomri.registration.register`; its defaults if None. With ``landmarks_for="only"``, `kind` is "affine" if
+        None, and may be "tps", which "bspline" also means there.
     slice : int, optional
         Slice of the MRI; all are tried if not given.
+    figures : bool
+        Draw pictures to look at in ``figures``.
     sub : str, optional
         Subject label of the output; taken from the name of `moving` if that has one.
     progress : callable, optional
         Called with the fraction done.
     """
-    section, target = load_first_volume(moving), load_first_volume(fixed)
-    found = _blaming(
-        moving,
-        fixed,
-        lambda: register(
-            section,
-            target,
-            moving_mask=load_first_volume(moving_mask) if moving_mask else None,
-            fixed_mask=load_first_volume(fixed_mask) if fixed_mask else None,
-            landmarks=read_landmarks(landmarks) if landmarks else None,
-            kind=kind,
-            flips=flips,
-            slices=slice,
-            shrinkage=SHRINKAGE if shrinkage is None else shrinkage,
-            progress=progress,
-        ),
-    )
-    given = [path for path in (moving, fixed, moving_mask, fixed_mask, landmarks) if path]
-    found = _with_sources(found, [path.name for path in given])
+    require_folder(out)
     label = re.sub(r"[^0-9A-Za-z]", "", sub) if sub else parse_map_name(moving.name).get("sub")
     stem = (f"sub-{label}_" if label else "") + "from-histo_to-dwi_mode-image_xfm"
+    drawn = out / _resampled_name(moving.name, label)
+    content = _content(moving, maps) if drive == "both" else []
+    given = [path for path in (moving, fixed, moving_mask, fixed_mask, landmarks, fixed_landmarks, *content) if path]
+    for path in (drawn, out / f"{stem}.json", out / f"{stem}.tfm"):
+        refuse_overwrite(path, given)
+    section, target = load_first_volume(moving), load_first_volume(fixed)
+    masks = {"moving_mask": moving_mask, "fixed_mask": fixed_mask}
+    tissue = {name: load_first_volume(path) if path else None for name, path in masks.items()}
+    pairs = _landmarks(landmarks, fixed_landmarks, landmarks_for, mpp)
+
+    def by_image(start: FloatArray | None, told: Callable[[float], None] | None = None) -> Registration:
+        return register(
+            section,
+            target,
+            **tissue,
+            maps=[load_first_volume(path) for path in content] or None,
+            drive=drive,
+            landmarks=start,
+            kind=kind or "bspline",
+            engine=engine,
+            flips=flips,
+            angle_deg=angle_deg,
+            turned_over=turned_over,
+            slices=slice,
+            tilts_deg=tilts_deg,
+            shrinkage=SHRINKAGE if shrinkage is None else shrinkage,
+            progress=told,
+        )
+
+    def find() -> Registration:
+        if pairs is None or landmarks_for == "check":
+            return by_image(None, progress)
+        if landmarks_for == "only":
+            return _by_landmarks(section, target, pairs, kind or "affine", slice)
+        found = by_image(pairs, progress)
+        return replace(found, qc={**found.qc, "landmark_left_out_mm": _left_out(pairs, by_image)})
+
+    found = _blaming(moving, fixed, find)
+    quality = assess(found, section, target, **tissue, slice=found.slice)
+    found = replace(found, qc={**quality, **_landmark_errors(found, pairs, landmarks_for), **found.qc})
+    found = _with_sources(found, [path.name for path in given])
     resampled = None if found.verdict == "failed" else found.resample(section, target)
     outputs = found.save(out / f"{stem}.json")
+    warnings = _warnings(found, resampled)
     if resampled is not None:
-        outputs += _write_resampled(out, moving, fixed, resampled, outputs[0].name, found.verdict)
-    return StageResult(tuple(outputs), _messages(found), _warnings(found, resampled), _summary(found))
+        outputs += _write_resampled(drawn, moving, fixed, resampled, outputs[0].name, found.verdict)
+    elif drawn.exists():
+        warnings += (f"{drawn.name} is left from an earlier run and does not belong to this result",)
+    if figures:
+        outputs += write_figures(found, section, target, out / "figures", stem=stem, **tissue, landmarks=pairs)
+    return StageResult(tuple(outputs), _messages(found), warnings, _summary(found))
+
+
+def _landmark_errors(found: Registration, pairs: FloatArray | None, used_for: str) -> dict[str, Any]:
+    if pairs is None:
+        return {}
+    return {"landmarks": len(pairs), "landmark_error_mm": tre(found, pairs).tolist(), "landmarks_for": used_for}
+
+
+def _left_out(pairs: FloatArray, fit: Callable[[FloatArray], Registration]) -> list[float] | None:
+    """Return how far each landmark ends when it is left out, None where that leaves too few or too bad ones."""
+    if len(pairs) < _LEAST_TO_LEAVE_ONE_OUT:
+        return None
+    errors = []
+    for n in range(len(pairs)):
+        try:
+            errors.append(float(tre(fit(np.delete(pairs, n, axis=0)), pairs[n : n + 1])[0]))
+        except GeometryError:  # the others lie on one line
+            return None
+    return errors
+
+
+def _landmarks(
+    path: Path | None, fixed: Path | None, used_for: str, mpp: float | tuple[float, float] | None
+) -> FloatArray | None:
+    if used_for not in ("start", "only", "check"):
+        raise InputError(f"landmarks cannot be used for {used_for!r}", way_out="use start, only or check")
+    if path is None:
+        if fixed is not None or used_for != "start":
+            raise InputError("there are no landmarks of the section", way_out="give --landmarks")
+        return None
+    return read_landmarks(path, fixed, mpp=mpp)
+
+
+def _content(moving: Path, maps: Sequence[Path]) -> list[Path]:
+    """Return the maps whose content is matched: those given, else F, vCS and CD of the same section."""
+    if maps:
+        return list(maps)
+    names = [re.sub(r"(?<=param-)[0-9A-Za-z]+", name, moving.name) for name in ("F", "vCS", "CD")]
+    beside = [path for path in dict.fromkeys(moving.with_name(name) for name in names) if path.exists()]
+    return beside or [moving]
+
+
+def _by_landmarks(section: Image, target: Image, pairs: FloatArray, kind: str, k: int | None) -> Registration:
+    if target.data.ndim == 3 and k is None:
+        depths = np.linalg.inv(target.affine) @ np.column_stack([pairs[:, 1], np.ones(len(pairs))]).T
+        k = int(np.rint(np.median(depths[2])))
+        if not 0 <= k < target.data.shape[2]:
+            raise GeometryError("the fixed landmarks lie outside the fixed image", way_out="give x, y and z in mm")
+    flat = target if target.data.ndim == 2 else target.slice(k or 0)
+    k = None if target.data.ndim == 2 else k
+    return fit_landmarks(pairs, "tps" if kind == "bspline" else kind, moving=section, fixed=flat, slice=k)
 
 
 def load_first_volume(path: Path) -> Image:
@@ -102,19 +217,21 @@ def _blaming(moving: Path, fixed: Path, run: Callable[[], Registration]) -> Regi
 
 
 def _with_sources(found: Registration, names: list[str]) -> Registration:
-    from dataclasses import replace
-
     return replace(found, info={**found.info, "Sources": names})
 
 
-def _write_resampled(out: Path, moving: Path, fixed: Path, image: Image, xfm: str, verdict: str) -> list[Path]:
-    name = re.sub(r"^(sub-[0-9A-Za-z]+_)?", r"\1space-dwi_", re.sub(r"\.nii(\.gz)?$", "", moving.name)) + ".nii.gz"
+def _resampled_name(name: str, label: str | None) -> str:
+    rest = re.sub(r"^sub-[0-9A-Za-z]+_", "", re.sub(r"\.nii(\.gz)?$", "", name))
+    return (f"sub-{label}_" if label else "") + f"space-dwi_{rest}.nii.gz"
+
+
+def _write_resampled(path: Path, moving: Path, fixed: Path, image: Image, xfm: str, verdict: str) -> list[Path]:
     sidecar = read_sidecar(moving)
     words = {key: sidecar[key] for key in ("Units", "Description") if sidecar.get(key)}
-    if not parse_map_name(name):
+    if not parse_map_name(path.name):
         words = {"Units": "arbitrary", "Description": f"{moving.name} on the grid of {fixed.name}", **words}
     return write_map(
-        out / name,
+        path,
         image.data,
         image.affine,
         sources=[moving, fixed],
@@ -129,10 +246,19 @@ def _messages(found: Registration) -> tuple[str, ...]:
     size = f"{100 * qc['size']:.1f} % of the MRI's size"
     where = "" if found.slice is None else f"slice {found.slice}, "
     side = "turned over, " if qc["turned_over"] else ""
-    return (
-        f"registered: {where}{side}rotated by {qc['angle_deg']:.1f} degrees, {size}",
-        f"outline agreement {qc['agreement']:.2f}, lead over others {found.confidence:.2f}: {found.verdict}",
-    )
+    lines = [f"registered: {where}{side}rotated by {qc['angle_deg']:.1f} degrees, {size}"]
+    if "agreement" in qc:
+        lines.append(
+            f"outline agreement {qc['agreement']:.2f}, lead over others {found.confidence:.2f}: {found.verdict}"
+        )
+    if qc.get("explained") is not None:
+        lines.append(f"content was matched as well: the maps explain {100 * qc['explained']:.0f} % of the MRI")
+    if "landmark_error_mm" in qc:
+        middle = 1000 * float(np.median(qc["landmark_error_mm"]))
+        lines.append(f"{qc['landmarks']} landmarks ({qc['landmarks_for']}): median error {middle:.0f} µm")
+    if qc.get("landmark_left_out_mm"):
+        lines.append(f"each left out in turn: {1000 * float(np.median(qc['landmark_left_out_mm'])):.0f} µm")
+    return tuple(lines)
 
 
 def _warnings(found: Registration, resampled: Image | None) -> tuple[str, ...]:
@@ -141,6 +267,11 @@ def _warnings(found: Registration, resampled: Image | None) -> tuple[str, ...]:
         warnings.append("registration failed: the map was not resampled; give --landmarks, masks, or --slice")
     elif found.verdict == "check":
         warnings.append("registration: look at the overlay before using the result; --landmarks can correct it")
+    if found.qc.get("explained") is not None:
+        warnings.append(
+            "registration: content was matched, so correlations between these maps and this MRI are higher than they "
+            "should be; compare them with those of unrelated pairs"
+        )
     if resampled is not None and not np.isfinite(resampled.data).any():
         warnings.append("registration: no voxel of the resampled map is known")
     return tuple(warnings)

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from histomri.analysis import regress
 from histomri.analysis.regression import MODELS
 from histomri.errors import InputError
-from histomri.study.stages.analyses import labelled, name_of, open_sheet, parts_of, records, sources_of, write_tables
+from histomri.study.stages.analyses import finish, labelled, name_of, open_sheet, parts_of, sources_of
 from histomri.study.stages.result import StageResult
 
 
@@ -64,16 +62,18 @@ def run_regress(
                 f"beta = {row['beta']:.3f} [{row['ci_low_hc3']:.2f}, {row['ci_high_hc3']:.2f}], p = {row['p_hc3']:.2g}"
             )
             lines.append(f"{name_of(key)}{row['response']} on {row['term']}: {text} (HC3), VIF {row['VIF']:.1f}")
-    every, summary = pd.concat(coefficients, ignore_index=True), pd.concat(models, ignore_index=True)
-    content = {"coefficients": records(every), "models": records(summary)}
-    settings = {"models": chosen, "by": by, "model": model, "strategy": strategy, "standard_errors": "OLS and HC3"}
-    outputs = write_tables(
+    return finish(
         out,
-        {"regression.csv": every, "regression_models.csv": summary},
         "regression.json",
-        content,
+        {"regression.csv": ("coefficients", coefficients), "regression_models.csv": ("models", models)},
+        lines=lines,
         sources=sources_of(table, columns),
-        settings=settings,
+        settings={
+            "models": chosen,
+            "by": by,
+            "model": model,
+            "strategy": strategy,
+            "standard_errors": "OLS and HC3",
+        },
         warnings=warnings,
     )
-    return StageResult(outputs, tuple(lines), tuple(warnings), content)

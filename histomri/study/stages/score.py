@@ -40,7 +40,12 @@ def run_score(pairs: Path, out: Path, *, columns: Path | None = None, n_boot: in
         table, notes = read_cases(pairs, columns)
     ranking = rank_models(table, n_boot=n_boot, seed=seed)
     warnings = ranking_warnings(ranking)
-    settings = {"n_boot": n_boot, "seed": seed, "confidence": 0.95, "interval": "BCa bootstrap over cases"}
+    settings = {
+        "n_boot": n_boot,
+        "seed": seed,
+        "confidence": 0.95,
+        "interval": "jackknife over cases of Fisher's z of TCS/2",
+    }
     comparisons = compare_models(table, n_boot=n_boot, seed=seed)
     scanners = rank_by(table, "scanner", n_boot=n_boot, seed=seed)
     tables = {"scores.csv": pd.DataFrame([_flat(row) for row in ranking])}

@@ -1,0 +1,122 @@
+"""The second engine: DIPY's mutual information and SyN, started where the outlines agree best.
+
+Mutual information is given no masks: with masks it drifts. SyN runs on the masks, not on the maps: on the maps it folds
+at the edge of the tissue, and makes the correlation that is tested afterwards.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.errors import GeometryError
+from histomri.maps import Image
+from histomri.registration.planes import Plane
+from histomri.registration.refine import Pose, Problem
+
+_BINS = 32
+_BLUR = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Warped:
+    """A pose after a deformation that is known on the pixel grid of the fixed image: x -> pose(x + d(x)).
+
+    Attributes
+    ----------
+    pose : Pose
+        Fixed plane to moving plane.
+    plane : Plane
+        Pixel grid of the fixed image.
+    field : (I, J, 2) ndarray
+        d at the pixels, mm.
+    """
+
+    pose: Pose
+    plane: Plane
+    field: FloatArray
+
+    def displacement(self, points: FloatArray) -> FloatArray:
+        """Return d at points of the fixed plane, (N, 2) mm."""
+        from scipy.ndimage import map_coordinates
+
+        index = np.linalg.inv(self.plane.grid[:2, :2]) @ (points - self.plane.grid[:2, 2]).T
+        p, q = (map_coordinates(self.field[..., axis], index, order=1, mode="nearest") for axis in (0, 1))
+        return np.column_stack([p, q])
+
+    def points(self, points: FloatArray) -> FloatArray:
+        """Map points of the fixed plane to the moving plane, (N, 2)."""
+        return self.pose.points(points + self.displacement(points))
+
+    def jacobian(self) -> FloatArray:
+        """Return the area ratio of x -> x + d(x) at the pixels."""
+        along, across = (np.gradient(self.field, axis=axis) for axis in (0, 1))
+        slope = np.stack([along, across], axis=-1) @ np.linalg.inv(self.plane.grid[:2, :2])
+        return np.asarray(np.linalg.det(np.eye(2) + slope))
+
+
+def mutual_information(moving: Image, fixed: Image, planes: tuple[Plane, Plane], pose: Pose, kind: str) -> Pose:
+    """Refine a pose by DIPY's mutual information of the two images, as a rotation with size and shift, or an affine."""
+    from dipy.align.imaffine import AffineRegistration, MutualInformationMetric
+    from dipy.align.transforms import AffineTransform2D, RotationTransform2D, ScalingTransform2D
+
+    steps = (AffineTransform2D(),) if kind != "similarity" else (RotationTransform2D(), ScalingTransform2D())
+    matrix = pose.matrix
+    static, other = (np.nan_to_num(np.asarray(image.data, dtype=float)) for image in (fixed, moving))
+    for step in steps:
+        engine = AffineRegistration(
+            metric=MutualInformationMetric(nbins=_BINS),
+            level_iters=[100, 50],
+            sigmas=[2.0, 1.0],
+            factors=[2, 1],
+            verbosity=0,
+        )
+        found = engine.optimize(
+            static,
+            other,
+            step,
+            None,
+            static_grid2world=planes[1].grid,
+            moving_grid2world=planes[0].grid,
+            starting_affine=matrix,
+        )
+        matrix = np.asarray(found.affine)
+    if not np.all(np.isfinite(matrix)) or abs(np.linalg.det(matrix)) < 1e-3:
+        raise GeometryError("mutual information lost the section", way_out="use the engine 'robust'")
+    return pose.with_matrix(matrix)
+
+
+def warp(problem: Problem, planes: tuple[Plane, Plane], shape: tuple[int, ...], pose: Pose) -> Warped:
+    """Return the deformation that DIPY's SyN finds between the filled masks, starting from a pose.
+
+    Raises
+    ------
+    GeometryError
+        If it folds.
+    """
+    from dipy.align.imwarp import SymmetricDiffeomorphicRegistration
+    from dipy.align.metrics import SSDMetric
+
+    points = problem.points
+    static = _soft(problem.fixed.at(points, filled=True)[0], problem.unit_mm).reshape(shape)
+    drawn = _soft(problem.moving.at(pose.points(points), filled=True)[0] / problem.scale, problem.unit_mm).reshape(
+        shape
+    )
+    engine = SymmetricDiffeomorphicRegistration(SSDMetric(2, smooth=4), level_iters=[50, 25], inv_iter=20)
+    engine.verbosity = 0
+    mapping: Any = engine.optimize(static, drawn)  # both on the fixed grid, in pixels
+    # Where the mapping sends each pixel is read from warped pictures of the coordinates, whatever its conventions are.
+    indices = np.indices(shape).astype(float)
+    moved = np.array([mapping.transform(index, interpolation="linear") for index in indices]) - indices
+    inside = mapping.transform(np.ones(shape), interpolation="linear") > 1 - 1e-6
+    moved = np.where(inside, moved, 0.0)
+    field = np.moveaxis(moved, 0, -1) @ planes[1].grid[:2, :2].T
+    found = Warped(pose, planes[1], field)
+    if found.jacobian().min() <= 0:
+        raise GeometryError("SyN folds the section", way_out="use the engine 'robust', or kind='affine'")
+    return found
+
+
+def _soft(distance: FloatArray, unit: float) -> FloatArray:
+    return np.asarray(0.5 - 0.5 * np.tanh(distance / (_BLUR * unit)))

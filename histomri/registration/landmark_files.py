@@ -1,0 +1,245 @@
+"""Points that people set in other programs: tables, QuPath's GeoJSON, and the markups of 3D Slicer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.errors import InputError, UnitError
+from histomri.files import read_json, require_file
+
+_PAIR_COLUMNS = ["moving_x_mm", "moving_y_mm", "fixed_x_mm", "fixed_y_mm"]
+_SLICER_SYSTEMS = {"0": "RAS", "1": "LPS", "RAS": "RAS", "LPS": "LPS"}
+Mpp = float | tuple[float, float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Named points in the world of one image.
+
+    Attributes
+    ----------
+    names : tuple of str
+        What they are called; empty strings where they have no name.
+    xyz_mm : (N, 3) ndarray
+        World coordinates, RAS+ mm.
+    """
+
+    names: tuple[str, ...]
+    xyz_mm: FloatArray
+
+
+def read_landmarks(path: str | Path, fixed: str | Path | None = None, *, mpp: Mpp = None) -> FloatArray:
+    """Read landmark pairs from one table, or from one file of points per image.
+
+    Parameters
+    ----------
+    path : path-like
+        CSV with the columns moving_x_mm, moving_y_mm, fixed_x_mm, fixed_y_mm, and optionally moving_z_mm, fixed_z_mm
+        (world coordinates of the two images, RAS+ mm); or, if `fixed` is given, the points of the moving image in any
+        form that `read_points` takes.
+    fixed : path-like, optional
+        The points of the fixed image. Points are paired by name if all names are unique and shared, else by order.
+    mpp : float or (x, y), optional
+        Pixel size in µm of the slide, for points in pixels.
+
+    Returns
+    -------
+    (N, 2, 3) ndarray
+        Moving and fixed point of each pair; z is 0 where it is not given.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, a cell is no number, or the two files do not pair.
+    """
+    if fixed is not None:
+        return _paired(read_points(path, mpp=mpp), read_points(fixed), Path(path), Path(fixed))
+    path = require_file(path, "landmark file")
+    if path.suffix.lower() in (".json", ".geojson", ".fcsv"):
+        raise InputError(
+            "holds the points of one image",
+            path=path,
+            way_out="give the file of the other image with --fixed-landmarks",
+        )
+    table = _table(path)
+    absent = [name for name in _PAIR_COLUMNS if name not in table]
+    if absent:
+        listing = ", ".join(_PAIR_COLUMNS)
+        raise InputError(f"lacks the column {absent[0]}", path=path, way_out=f"the columns are {listing} and .._z_mm")
+    columns = [f"{side}_{axis}_mm" for side in ("moving", "fixed") for axis in "xyz"]
+    return np.asarray(_numbers(table, columns, path).reshape(-1, 2, 3))
+
+
+def read_points(path: str | Path, *, mpp: Mpp = None) -> Points:
+    """Read points of one image.
+
+    Parameters
+    ----------
+    path : path-like
+        CSV with x_mm, y_mm[, z_mm][, name]; or with x, y in pixels of the slide; GeoJSON of QuPath (points and
+        multipoints, pixels of the slide); 3D Slicer's .fcsv or .mrk.json, whose coordinate system is taken from the
+        file.
+    mpp : float or (x, y), optional
+        Pixel size in µm of the slide. World x and y of a slide run against its pixels.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged or holds no points.
+    UnitError
+        If the points are in pixels and `mpp` is not given, or in a unit other than mm.
+    """
+    path = require_file(path, "point file")
+    name = path.name.lower()
+    if name.endswith(".fcsv"):
+        found = _from_fcsv(path)
+    elif name.endswith(".csv"):
+        found = _from_csv(path, mpp)
+    elif name.endswith((".json", ".geojson")):
+        content = read_json(path, "point file")
+        markups = isinstance(content, dict) and "markups" in content
+        found = _from_markups(content["markups"], path) if markups else _from_geojson(content, path, mpp)
+    else:
+        raise InputError("is no file of points", path=path, way_out="give .csv, .geojson, .fcsv or .mrk.json")
+    if not len(found.xyz_mm):
+        raise InputError("holds no points", path=path)
+    if not np.all(np.isfinite(found.xyz_mm)):
+        raise InputError("has an empty or infinite coordinate", path=path)
+    return found
+
+
+def _paired(moving: Points, fixed: Points, path: Path, other: Path) -> FloatArray:
+    names = set(moving.names)
+    named = "" not in names and len(names) == len(moving.names) and len(set(fixed.names)) == len(fixed.names)
+    shared = [name for name in moving.names if name in set(fixed.names)]
+    if named and len(shared) >= 2:
+        left, right = ({n: p for n, p in zip(side.names, side.xyz_mm, strict=True)} for side in (moving, fixed))
+        return np.array([[left[name], right[name]] for name in shared])
+    if len(moving.names) != len(fixed.names):
+        raise InputError(
+            f"has {len(moving.names)} points and {other.name} has {len(fixed.names)}",
+            path=path,
+            way_out="give the pairs the same names, or both files the same number of points in the same order",
+        )
+    return np.stack([moving.xyz_mm, fixed.xyz_mm], axis=1)
+
+
+def _table(path: Path) -> Any:
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path, skipinitialspace=True, comment="#")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"is not a readable CSV file ({error})", path=path) from error
+
+
+def _numbers(table: Any, columns: list[str], path: Path) -> FloatArray:
+    for name in columns:
+        if name not in table and name.endswith("z_mm"):
+            table[name] = 0.0
+    try:
+        values = table[columns].to_numpy(dtype=float)
+    except ValueError as error:
+        raise InputError(f"has a cell that is no number ({error})", path=path) from error
+    if not np.all(np.isfinite(values)):
+        raise InputError("has an empty or infinite cell", path=path)
+    return np.asarray(values)
+
+
+def _from_csv(path: Path, mpp: Mpp) -> Points:
+    table = _table(path)
+    table.columns = [str(name).strip() for name in table.columns]
+    lower = {name.lower(): name for name in table.columns}
+    label = next((lower[name] for name in ("name", "label") if name in lower), None)
+    names = ("",) * len(table) if label is None else tuple(str(value) for value in table[label])
+    if {"x_mm", "y_mm"} <= set(table.columns):
+        return Points(names, _numbers(table, ["x_mm", "y_mm", "z_mm"], path))
+    if {"x", "y"} <= set(lower):
+        return Points(names, _from_pixels(_numbers(table, [lower["x"], lower["y"]], path), mpp, path))
+    raise InputError("lacks the columns x_mm and y_mm (or x and y in pixels)", path=path)
+
+
+def _from_pixels(pixels: FloatArray, mpp: Mpp, path: Path) -> FloatArray:
+    if mpp is None:
+        raise UnitError("the points are in pixels of the slide", path=path, way_out="pass --mpp with its pixel size")
+    size = np.broadcast_to(np.asarray(mpp, dtype=float), 2)
+    if not np.all(np.isfinite(size)) or np.any(size <= 0):
+        raise UnitError(f"a pixel size of {mpp} µm is impossible", path=path, way_out="pass --mpp X or X,Y in µm")
+    return np.column_stack([-pixels * size / 1000, np.zeros(len(pixels))])
+
+
+def _from_geojson(content: Any, path: Path, mpp: Mpp) -> Points:
+    features = content.get("features", [content]) if isinstance(content, dict) else content
+    names: list[str] = []
+    pixels: list[Any] = []
+    for feature in features if isinstance(features, list) else []:
+        geometry = feature.get("geometry", feature) if isinstance(feature, dict) else None
+        if not isinstance(geometry, dict) or geometry.get("type") not in ("Point", "MultiPoint"):
+            continue
+        several = geometry["type"] == "MultiPoint"
+        points = geometry.get("coordinates") or []
+        points = points if several else [points]
+        name = _geojson_name(feature)
+        pixels += [point[:2] for point in points]
+        names += [f"{name} {n + 1}" if name and several else name for n in range(len(points))]
+    try:
+        array = np.array(pixels, dtype=float).reshape(-1, 2)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"has a position that is not two numbers ({error})", path=path) from error
+    return Points(tuple(names), _from_pixels(array, mpp, path))
+
+
+def _geojson_name(feature: dict[str, Any]) -> str:
+    properties = feature.get("properties") or {}
+    kind = properties.get("classification") or {}
+    return str(properties.get("name") or (kind.get("name") if isinstance(kind, dict) else kind) or "")
+
+
+def _from_markups(markups: Any, path: Path) -> Points:
+    names, places = [], []
+    try:
+        for markup in markups:
+            units = markup.get("coordinateUnits", "mm")
+            if (units[0] if isinstance(units, list) else units) != "mm":
+                raise UnitError(f"the points are in {units}", path=path, way_out="save them in mm")
+            sign = _sign(str(markup.get("coordinateSystem", "LPS")), path)
+            for point in markup["controlPoints"]:
+                if point.get("positionStatus", "defined") == "defined":
+                    names.append(str(point.get("label", "")))
+                    places.append(np.array(point["position"], dtype=float).reshape(3) * sign)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"is no markups file of 3D Slicer ({error})", path=path) from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"has a position that is not three numbers ({error})", path=path) from error
+    return Points(tuple(names), np.array(places).reshape(-1, 3))
+
+
+def _from_fcsv(path: Path) -> Points:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    words = {
+        key.strip().lower(): value.strip()
+        for key, value in (line[1:].split("=", 1) for line in lines if line.startswith("#") and "=" in line)
+    }
+    if "coordinatesystem" not in words or "columns" not in words:
+        raise InputError("lacks the header of a .fcsv file of 3D Slicer", path=path)
+    sign = _sign(words["coordinatesystem"], path)
+    columns = [name.strip() for name in words["columns"].split(",")]
+    rows = [dict(zip(columns, line.split(","), strict=False)) for line in lines if line.strip() and line[0] != "#"]
+    try:
+        places = np.array([[float(row[axis]) for axis in "xyz"] for row in rows]).reshape(-1, 3)
+    except (KeyError, ValueError) as error:
+        raise InputError(f"has a row without three coordinates ({error})", path=path) from error
+    return Points(tuple(row.get("label", "").strip('"') for row in rows), places * sign)
+
+
+def _sign(system: str, path: Path) -> FloatArray:
+    """Return what turns a coordinate system of 3D Slicer into RAS."""
+    known = _SLICER_SYSTEMS.get(system.upper())
+    if known is None:
+        raise InputError(f"the points are in the system {system}", path=path, way_out="save them in RAS or LPS")
+    return np.array([1.0, 1.0, 1.0]) if known == "RAS" else np.array([-1.0, -1.0, 1.0])

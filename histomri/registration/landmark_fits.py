@@ -1,0 +1,210 @@
+"""Transforms from landmarks alone, and how far landmarks end from where they belong."""
+
+from typing import Any
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.errors import GeometryError, InputError
+from histomri.maps import Image
+from histomri.registration.displacement import Displacement
+from histomri.registration.landmarks import check_landmarks, check_spread
+from histomri.registration.planes import Plane, lift
+from histomri.registration.quality import Registration
+from histomri.registration.transform import Transform
+
+KINDS = {"similarity": 2, "affine": 3, "tps": 4}
+"""Kinds of transform, and the least number of pairs that settles each."""
+
+_GRID = 80
+_LARGEST_MISFIT = 0.25
+
+
+def tre(transform: Transform, pairs: FloatArray) -> FloatArray:
+    """Return the target registration error of landmark pairs.
+
+    Parameters
+    ----------
+    transform : Transform
+        Moving world to fixed world.
+    pairs : (N, 2, 3) ndarray
+        Moving and fixed points, world mm.
+
+    Returns
+    -------
+    (N,) ndarray
+        Distances in the fixed world, mm.
+    """
+    pairs = np.asarray(pairs, dtype=float)
+    return np.asarray(np.linalg.norm(transform.points(pairs[:, 0]) - pairs[:, 1], axis=1))
+
+
+def leave_one_out(
+    pairs: FloatArray, kind: str = "affine", *, moving: Image | None = None, fixed: Image | None = None
+) -> FloatArray:
+    """Return the error of each landmark under the transform fitted to all others, (N,) mm.
+
+    Raises
+    ------
+    GeometryError
+        If leaving one out leaves too few.
+    """
+    pairs = check_landmarks(pairs)
+    errors = []
+    for left_out in range(len(pairs)):
+        others = np.delete(pairs, left_out, axis=0)
+        errors.append(tre(_fitted(others, kind, moving, fixed)[0], pairs[left_out : left_out + 1])[0])
+    return np.array(errors)
+
+
+def fit_landmarks(
+    pairs: FloatArray,
+    kind: str = "affine",
+    *,
+    moving: Image | None = None,
+    fixed: Image | None = None,
+    slice: int | None = None,
+) -> Registration:
+    """Return the transform that landmark pairs alone settle.
+
+    Parameters
+    ----------
+    pairs : (N, 2, 3) ndarray
+        Moving and fixed points, world mm; at least 2, 3 or 4 for the three kinds.
+    kind : {"similarity", "affine", "tps"}
+        Rotation, side, size and shift; also stretch and shear; or a thin-plate spline through every pair.
+    moving, fixed : Image, optional
+        The 2D images, for the planes they lie in; planes of constant z if not given.
+    slice : int, optional
+        Number of the slice that `fixed` is, for the record.
+
+    Returns
+    -------
+    Registration
+        ``qc`` holds the residuals and the errors of each pair under the fit to all others. The verdict is "check"
+        unless these errors are known and their median is below two pixels of `fixed`.
+
+    Raises
+    ------
+    GeometryError
+        If there are too few pairs, they lie on one line, contradict each other, or a spline through them folds.
+    """
+    pairs = check_landmarks(pairs)
+    transform, told = _fitted(pairs, kind, moving, fixed)
+    residuals = tre(transform, pairs)
+    spread = float(np.sqrt(np.mean(np.sum((pairs[:, 1] - pairs[:, 1].mean(axis=0)) ** 2, axis=1))))
+    if float(np.sqrt(np.mean(residuals**2))) > _LARGEST_MISFIT * spread:
+        raise GeometryError(
+            f"the landmarks do not fit each other: pair {np.argmax(residuals) + 1} is {residuals.max():.2g} mm off",
+            way_out="check that the pairs are in the same order, in mm, and moving and fixed are not swapped",
+        )
+    left_out = leave_one_out(pairs, kind, moving=moving, fixed=fixed) if len(pairs) > KINDS[kind] else None
+    qc: dict[str, Any] = {
+        **told,
+        "landmarks": len(pairs),
+        "landmark_residual_mm": residuals.tolist(),
+        "landmark_left_out_mm": None if left_out is None else left_out.tolist(),
+    }
+    qc["verdict"], qc["reasons"] = _judged(left_out, fixed)
+    info = {"Parameters": {"Kind": kind, "Drive": "landmarks", "Landmarks": len(pairs)}}
+    return Registration(transform.matrix, transform.displacements, info, (), 1.0, qc, slice)
+
+
+def _judged(left_out: FloatArray | None, fixed: Image | None) -> tuple[str, list[str]]:
+    if left_out is None:
+        return "check", ["there are just enough landmarks to settle the transform, and none to test it"]
+    if fixed is None:
+        return "check", ["the pixel size is not known, so the errors of the landmarks cannot be judged"]
+    typical, limit = float(np.median(left_out)), 2 * float(fixed.voxel_mm[:2].min())
+    if typical > limit:
+        return "check", [f"landmarks left out end {typical:.2g} mm off, more than two pixels ({limit:.2g} mm)"]
+    return "good", []
+
+
+def _fitted(
+    pairs: FloatArray, kind: str, moving: Image | None, fixed: Image | None
+) -> tuple[Transform, dict[str, Any]]:
+    if kind not in KINDS:
+        raise InputError(f"kind={kind!r} is not available", way_out="use kind=" + " or ".join(map(repr, KINDS)))
+    if len(pairs) < KINDS[kind]:
+        raise GeometryError(f"{len(pairs)} landmarks are too few for kind={kind!r}", way_out=f"give {KINDS[kind]}")
+    planes = _plane(moving, pairs[:, 0]), _plane(fixed, pairs[:, 1])
+    there, here = planes[0].to_plane(pairs[:, 0]), planes[1].to_plane(pairs[:, 1])
+    for points, what in ((there, "moving"), (here, "fixed")):
+        check_spread(points, what)
+    pull = _similarity(here, there) if kind == "similarity" else _affine(here, there)
+    linear = pull[:2, :2]
+    turned = bool(np.linalg.det(linear) < 0)
+    u, size, vt = np.linalg.svd(np.linalg.inv(linear) @ np.diag([1.0, -1.0 if turned else 1.0]))
+    rotation = u @ vt
+    told: dict[str, Any] = {
+        "angle_deg": float(np.degrees(np.arctan2(rotation[1, 0], rotation[0, 0]))),
+        "turned_over": turned,
+        "size": float(1 / np.sqrt(size.prod())),
+        "deformed": kind == "tps",
+    }
+    matrix = lift(pull, *planes)
+    if kind != "tps":
+        return Transform(matrix), told
+    field = _thin_plate(here, there, pull, planes[1], fixed)
+    jacobian = field.jacobian()
+    told["jacobian"] = [float(jacobian.min()), float(jacobian.max())]
+    if jacobian.min() <= 0:
+        raise GeometryError(
+            "a thin plate through these landmarks folds", way_out="check the pairs, or use kind='affine'"
+        )
+    return Transform(matrix, (field,)), told
+
+
+def _plane(image: Image | None, points: FloatArray) -> Plane:
+    if image is not None:
+        return Plane.of(image)
+    affine = np.eye(4)
+    affine[:3, 3] = points.mean(axis=0)
+    return Plane.of(Image(np.zeros((2, 2)), affine))
+
+
+def _affine(here: FloatArray, there: FloatArray) -> FloatArray:
+    design = np.column_stack([here, np.ones(len(here))])
+    pull = np.eye(3)
+    pull[:2] = np.linalg.lstsq(design, there, rcond=None)[0].T
+    if abs(np.linalg.det(pull)) < 1e-9:
+        raise GeometryError("the landmarks flatten the plane", way_out="check the pairs")
+    return pull
+
+
+def _similarity(here: FloatArray, there: FloatArray) -> FloatArray:
+    """Return the best rotation, side, size and shift; Umeyama 1991, doi 10.1109/34.88573, for either side."""
+    middle, goal = here.mean(axis=0), there.mean(axis=0)
+    about, target = here - middle, there - goal
+    u, strength, vt = np.linalg.svd(target.T @ about)
+    linear = u @ vt
+    if len(here) == 2 and np.linalg.det(linear) < 0:  # two points do not tell the sides apart: the section as it lies
+        strength[1] *= -1
+        linear = u @ np.diag([1.0, -1.0]) @ vt
+    linear = linear * strength.sum() / np.sum(about**2)
+    pull = np.eye(3)
+    pull[:2, :2], pull[:2, 2] = linear, goal - linear @ middle
+    return pull
+
+
+def _thin_plate(
+    here: FloatArray, there: FloatArray, pull: FloatArray, plane: Plane, fixed: Image | None
+) -> Displacement:
+    from scipy.interpolate import RBFInterpolator
+
+    if fixed is None:
+        low, high = here.min(axis=0), here.max(axis=0)
+        step = float((high - low).max()) * 2 / _GRID
+        corner = (low + high) / 2 - step * _GRID / 2
+        affine = plane.frame @ np.diag([step, step, 1.0, 1.0])
+        affine[:3, 3] = plane.to_world(corner[None])[0]
+        grid, shape = Plane.of(Image(np.zeros((2, 2)), affine)), (_GRID + 1, _GRID + 1)
+        points = plane.to_plane(grid.to_world(grid.pixels(shape)))
+    else:
+        affine, shape, points = fixed.affine, fixed.data.shape[:2], plane.pixels(fixed.data.shape)
+    spline = RBFInterpolator(here, there, kernel="thin_plate_spline", degree=1)
+    back = np.linalg.inv(pull)
+    moved = spline(points) @ back[:2, :2].T + back[:2, 2] - points
+    world = moved @ plane.frame[:3, :2].T
+    return Displacement(world.reshape(*shape, 1, 3), affine, inverted=True)

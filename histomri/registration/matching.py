@@ -1,0 +1,181 @@
+"""From the starts on one slice to refined matches, ranked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.errors import GeometryError
+from histomri.maps import Image
+from histomri.registration.bspline import bend
+from histomri.registration.dipy_engine import mutual_information, warp
+from histomri.registration.landmarks import landmark_starts
+from histomri.registration.planes import Plane
+from histomri.registration.prepare import Target, build_problem
+from histomri.registration.quality import Candidate
+from histomri.registration.refine import Deformed, Pose, Problem, approach, refine
+from histomri.registration.search import Start, distinct, search
+from histomri.registration.tilts import tilted_targets
+
+_REFINED = 10
+_BENT = 6
+_HOPELESS = 0.25
+_LEAST_GAIN = 0.03
+_TILTED = 2
+_TILTED_STARTS = 3
+_LEAST_TILT_GAIN = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """A refined orientation on one slice."""
+
+    target: Target
+    start: Start
+    pose: Pose
+    bent: Deformed | None
+    score: float
+    problem: Problem
+    planes: tuple[Plane, Plane]
+
+    @property
+    def slice(self) -> int | None:
+        """Number of the slice."""
+        return self.target.slice
+
+    @property
+    def mapping(self) -> Deformed | Pose:
+        """The map from the fixed to the moving plane."""
+        return self.pose if self.bent is None else self.bent
+
+    @property
+    def agreement(self) -> float:
+        """Robust agreement of the outlines."""
+        return self.problem.agreement(self.mapping)
+
+    def candidate(self) -> Candidate:
+        """Return what is told about it."""
+        # The pose pulls, fixed to moving; the section itself turns the other way, unless it is turned over.
+        angle = self.pose.angle if self.pose.flip else -self.pose.angle
+        size = float(np.exp(self.pose.size))
+        overlap = self.start.overlap
+        share = self.problem.share(self.mapping)
+        return Candidate(
+            self.slice, _degrees(angle), self.pose.flip, size, self.agreement, overlap, share, self.target.tilt_deg
+        )
+
+    def differs(self, other: "Match") -> bool:
+        """Whether the two ended in different orientations."""
+        return distinct(self.as_start(), other.as_start())
+
+    def as_start(self) -> Start:
+        """Return where the refinement ended, as a start."""
+        return Start(self.pose.angle, self.pose.flip, self.pose.shift)
+
+
+@dataclass(frozen=True, eq=False)
+class Matcher:
+    """What is the same for every slice.
+
+    Attributes
+    ----------
+    moving, section : Image
+        The map, and its tissue.
+    maps : tuple of Image
+        Maps whose content is matched; empty if none is.
+    scale : float
+        Expected size of the section relative to the MRI.
+    kind : str
+        similarity, affine or bspline.
+    sides : tuple of bool
+        Whether the section is tried turned over, or not, or both.
+    angle_deg : float or None
+        Rotation of the section if it is known.
+    pairs : (N, 2, 3) ndarray or None
+        Landmarks to start from.
+    engine : str
+        robust or dipy.
+    """
+
+    moving: Image
+    section: Image
+    maps: tuple[Image, ...]
+    scale: float
+    kind: str
+    sides: tuple[bool, ...]
+    angle_deg: float | None
+    pairs: FloatArray | None
+    engine: str = "robust"
+
+    def search(self, target: Target) -> list[Match]:
+        """Return the refined matches on one slice."""
+        problem, planes = build_problem(self.moving, self.section, target, self.scale, self.maps)
+        if self.pairs is None:
+            starts = search(problem.moving, problem.fixed, problem.scale, sides=self.sides, angle_deg=self.angle_deg)
+        else:
+            centres = (problem.moving.centre, problem.fixed.centre)
+            starts = landmark_starts(self.pairs, planes, centres, problem.scale, sides=self.sides)
+            problem = problem.anchored(*(plane.to_plane(self.pairs[:, side]) for side, plane in enumerate(planes)))
+        return self._matches(problem, planes, target, starts)
+
+    def tilted(
+        self, matches: Sequence[Match], fixed: Image, mask: Image | None, tilts_deg: Sequence[float]
+    ) -> list[Match]:
+        """Return matches on tilted versions of the two best slices, those that are clearly better for it."""
+        ranked = sorted(matches, key=lambda match: -match.score)
+        best = {match.slice: match for match in reversed(ranked)}
+        found = []
+        for upright in sorted(best.values(), key=lambda match: -match.score)[:_TILTED]:
+            near = [match.as_start() for match in ranked if match.slice == upright.slice][:_TILTED_STARTS]
+            for target in tilted_targets(fixed, mask, upright.target, tilts_deg):
+                problem, planes = build_problem(self.moving, self.section, target, self.scale, self.maps)
+                tilted = self._matches(problem, planes, target, near)
+                found += [match for match in tilted if match.score >= upright.score + _LEAST_TILT_GAIN]
+        return found
+
+    def ruled_out(self, best: Match) -> float:
+        """Return by how much an orientation that was not to be tried fits better than the best; 0 if none does."""
+        if self.pairs is not None or (self.angle_deg is None and len(self.sides) == 2):
+            return 0.0
+        free = replace(self, sides=(False, True), angle_deg=None, engine="robust")
+        return max([0.0, *(match.score - best.score for match in free.search(best.target))])
+
+    def _matches(
+        self, problem: Problem, planes: tuple[Plane, Plane], target: Target, starts: Sequence[Start]
+    ) -> list[Match]:
+        """Bring every start near, and refine the few best to the end."""
+        poses = [(start, approach(problem, start)) for start in starts]
+        poses.sort(key=lambda item: -problem.score(item[1]))
+        matches = []
+        for start, near in poses[:_REFINED]:
+            pose = refine(problem, near, self.kind)
+            matches.append(Match(target, start, pose, None, problem.score(pose), problem, planes))
+        matches.sort(key=lambda match: -match.score)
+        if self.engine == "dipy":
+            rivals = [match for match in matches if match.differs(matches[0])]
+            return [self._by_dipy(match) for match in matches[:1] + rivals[:1]]
+        if self.kind == "bspline":
+            hopeful = [match for match in matches[:_BENT] if match.score > matches[0].score - _HOPELESS]
+            matches = [_bent(match) for match in hopeful] + matches[len(hopeful) :]
+        return matches
+
+    def _by_dipy(self, match: Match) -> Match:
+        problem = match.problem
+        pose = mutual_information(self.moving, match.target.fixed, match.planes, match.pose, self.kind)
+        bent = warp(problem, match.planes, match.target.fixed.data.shape, pose) if self.kind == "bspline" else None
+        return replace(match, pose=pose, bent=bent, score=problem.score(pose if bent is None else bent))
+
+
+def _bent(match: Match) -> Match:
+    """Deform a match if that earns its freedom: where nothing is deformed, it only costs accuracy."""
+    try:
+        bent = bend(match.problem, match.pose)
+    except GeometryError:
+        return match
+    score = match.problem.score(bent)
+    return replace(match, bent=bent, score=score) if score >= match.score + _LEAST_GAIN else match
+
+
+def _degrees(angle: float) -> float:
+    return float(np.degrees((angle + np.pi) % (2 * np.pi) - np.pi))

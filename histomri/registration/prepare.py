@@ -1,0 +1,132 @@
+"""What a registration starts from: which slices to try, and the outlines of both tissues in their planes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.errors import GeometryError, InputError
+from histomri.maps import Image
+from histomri.registration.content import Content
+from histomri.registration.outlines import Outline, coverage, tissue_mask
+from histomri.registration.planes import Plane
+from histomri.registration.refine import Problem
+
+_FINE = 4
+_MARGIN = 12
+_PIXELS_ACROSS = 50
+_LARGEST_RATIO = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A slice to try.
+
+    Attributes
+    ----------
+    slice : int or None
+        Number of the slice; None for a 2D fixed image.
+    fixed, tissue : Image
+        The slice and its tissue, 2D.
+    tilt_deg : (2,) tuple of float
+        How far it is tilted out of the stored slice, about its first and its second axis.
+    """
+
+    slice: int | None
+    fixed: Image
+    tissue: Image
+    tilt_deg: tuple[float, float] = (0.0, 0.0)
+
+
+def targets(
+    fixed: Image, fixed_mask: Image | None, slices: int | Sequence[int] | None, pairs: FloatArray | None
+) -> list[Target]:
+    """Return the slices to try, as they are stored."""
+    chosen = _slices(fixed, slices, pairs)
+    tissue = Image(values(fixed, fixed_mask, "fixed"), (fixed_mask or fixed).affine)
+    return [Target(k, *_at_slice(fixed, tissue, k)) for k in chosen]
+
+
+def _slices(fixed: Image, slices: int | Sequence[int] | None, pairs: FloatArray | None) -> list[int | None]:
+    """Return the slices to try; None stands for a fixed image that has no third axis."""
+    if fixed.data.ndim == 2:
+        if slices not in (None, 0, [0], (0,)):
+            raise GeometryError(f"slice {slices} was asked for, and the fixed image has only one")
+        return [None]
+    count = fixed.data.shape[2]
+    if slices is not None:
+        chosen = [int(slices)] if isinstance(slices, int | np.integer) else [int(k) for k in slices]
+        for k in chosen:
+            if not 0 <= k < count:
+                raise GeometryError(f"there is no slice {k}: slices run from 0 to {count - 1}")
+        if not chosen:
+            raise InputError("the list of slices is empty")
+        return list(dict.fromkeys(chosen))
+    if pairs is not None:
+        to_index = np.linalg.inv(fixed.affine)
+        depth = float(np.median(pairs[:, 1] @ to_index[2, :3] + to_index[2, 3]))
+        if not -0.5 <= depth <= count - 0.5:
+            raise GeometryError(
+                "the fixed landmarks lie outside the fixed image", way_out="give x, y and z in world mm"
+            )
+        return [int(np.clip(np.rint(depth), 0, count - 1))]
+    return list(range(count))
+
+
+def values(image: Image, mask: Image | None, what: str) -> FloatArray:
+    """Return where the tissue is: the mask's word if there is one."""
+    return tissue_mask(image, f"{what} image") if mask is None else coverage(mask, f"{what} mask")
+
+
+def _at_slice(fixed: Image, tissue: Image, k: int | None) -> tuple[Image, Image]:
+    """Return slice `k` of the fixed image and of its mask."""
+    if k is None:
+        if tissue.data.ndim == 3:
+            raise GeometryError("the fixed mask is three-dimensional, and the fixed image is not")
+        return fixed, tissue
+    if tissue.data.ndim == 2:
+        return fixed.slice(k), tissue
+    if tissue.data.shape[2] != fixed.data.shape[2]:
+        raise GeometryError(
+            f"the fixed mask has {tissue.data.shape[2]} slices and the fixed image {fixed.data.shape[2]}",
+            way_out="draw the mask on the fixed image",
+        )
+    return fixed.slice(k), tissue.slice(k)
+
+
+def build_problem(
+    moving: Image, section: Image, target: Target, scale: float, maps: Sequence[Image] = ()
+) -> tuple[Problem, tuple[Plane, Plane]]:
+    """Return the outlines of both tissues in the planes of their images, once they have been found comparable."""
+    fixed, tissue = target.fixed, target.tissue
+    planes = Plane.of(moving), Plane.of(fixed)
+    own, other = planes[0].holding(section, "moving mask"), planes[1].holding(tissue, "fixed mask")
+    _check_sizes(_area(section, own), _area(tissue, other), scale)
+    unit = max(planes[1].voxel_mm, np.sqrt(_area(tissue, other)) / _PIXELS_ACROSS)
+    goal = Outline.of(tissue.data, other, unit / _FINE, _MARGIN * unit, "fixed mask")
+    source = Outline.of(section.data, own, scale * unit / _FINE, _MARGIN * unit, "moving mask")
+    points = planes[1].pixels(fixed.data.shape)
+    content = None
+    if maps:
+        inside = (goal.at(points, filled=False)[0] < 0).reshape(fixed.data.shape)
+        content = Content.of(maps, planes, fixed, inside, points)
+    return Problem(source, goal, points, unit, scale, content), planes
+
+
+def _area(mask: Image, plane: Plane) -> float:
+    return float((mask.data > 0.5).sum() * abs(np.linalg.det(plane.grid)))
+
+
+def _check_sizes(moving_mm2: float, fixed_mm2: float, scale: float) -> None:
+    if not moving_mm2 or not fixed_mm2:
+        raise InputError(f"there is no tissue in the {'fixed' if moving_mm2 else 'moving'} image")
+    ratio = float(np.sqrt(moving_mm2 / fixed_mm2) / scale)
+    if 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
+        return
+    across = f"the section is about {np.sqrt(moving_mm2):.3g} mm across and the MRI tissue {np.sqrt(fixed_mm2):.3g} mm"
+    if not 0.01 < ratio < 100:
+        raise GeometryError(across, way_out="one of the two is probably in µm: set its pixel size in mm")
+    raise GeometryError(
+        f"{across}, more than twice the difference that shrinkage explains", way_out="check pixel sizes and masks"
+    )

@@ -1,0 +1,95 @@
+"""Planes tilted out of the slices of a volume: a section is seldom cut exactly along a slice."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.errors import GeometryError
+from histomri.maps import Image
+from histomri.registration.planes import Plane
+from histomri.registration.prepare import Target, values
+
+_LARGEST_DEG = 15.0
+
+
+def tilted_targets(fixed: Image, mask: Image | None, target: Target, tilts_deg: Sequence[float]) -> Iterator[Target]:
+    """Give the planes that a slice becomes by tilting it about the middle of its tissue.
+
+    Parameters
+    ----------
+    fixed : Image
+        The volume.
+    mask : Image, optional
+        Its tissue; on the same grid.
+    target : Target
+        The slice as it is stored.
+    tilts_deg : sequence of float
+        Tilts to try about each of the two axes of the slice, in every combination but (0, 0).
+
+    Raises
+    ------
+    GeometryError
+        If the image has no slices to tilt between, or a tilt is more than 15 degrees.
+    """
+    if fixed.data.ndim != 3 or fixed.data.shape[2] < 2 or (mask is not None and mask.data.ndim != 3):
+        raise GeometryError("a single slice cannot be tilted", way_out="give an MRI and a mask of several slices")
+    if any(not abs(tilt) <= _LARGEST_DEG for tilt in tilts_deg):
+        raise GeometryError(f"tilts of {list(tilts_deg)} degrees are too large", way_out="give up to 15 degrees")
+    tissue = Image(values(fixed, mask, "fixed"), (mask or fixed).affine)
+    distance = _distances(tissue)
+    axes = sorted({0.0, *(float(tilt) for tilt in tilts_deg)})
+    for first in axes:
+        for second in axes:
+            if first or second:
+                yield _tilted(fixed, distance, target, (first, second))
+
+
+def _tilted(fixed: Image, distance: Image, target: Target, tilt: tuple[float, float]) -> Target:
+    plane = Plane.of(target.fixed)
+    inside = np.argwhere(target.tissue.data > 0.5).mean(axis=0)
+    pivot = (target.tissue.affine @ np.array([*inside, 0, 1]))[:3]
+    turn = np.eye(4)
+    turn[:3, :3] = _about(plane.frame[:3, 0], tilt[0]) @ _about(plane.frame[:3, 1], tilt[1])
+    turn[:3, 3] = pivot - turn[:3, :3] @ pivot
+    affine = turn @ target.fixed.affine
+    shape = target.fixed.data.shape
+    drawn = Image(_sampled(fixed, affine, shape, outside=0.0), affine)
+    away = _sampled(distance, affine, shape, outside=10.0)
+    return Target(target.slice, drawn, Image(np.clip(0.5 - away, 0, 1), affine), tilt)
+
+
+def _about(axis: FloatArray, degrees: float) -> FloatArray:
+    angle = np.radians(degrees)
+    x, y, z = axis
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
+
+
+def _distances(tissue: Image) -> Image:
+    """Return the signed distance in pixels within each slice: between slices it goes over smoothly, a mask does not."""
+    from scipy.ndimage import distance_transform_edt
+
+    result = np.full(tissue.data.shape, 10.0)
+    for k in range(tissue.data.shape[2]):
+        inside = tissue.data[:, :, k] > 0.5
+        if inside.any() and not inside.all():
+            outer, inner = distance_transform_edt(~inside) - 0.5, distance_transform_edt(inside) - 0.5
+            result[:, :, k] = np.where(inside, -inner, outer)
+    return Image(result, tissue.affine)
+
+
+def _sampled(volume: Image, affine: FloatArray, shape: tuple[int, ...], outside: float) -> FloatArray:
+    from scipy.ndimage import map_coordinates
+
+    i, j = np.indices(shape).reshape(2, -1)
+    world = affine @ np.stack([i, j, np.zeros_like(i), np.ones_like(i)])
+    index = (np.linalg.inv(volume.affine) @ world)[:3]
+    data = np.nan_to_num(np.asarray(volume.data, dtype=float), nan=outside)
+    # Half a slice beyond the outermost centres is still measured.
+    index[2] = np.where(
+        np.abs(index[2] - np.clip(index[2], 0, data.shape[2] - 1)) <= 0.5,
+        np.clip(index[2], 0, data.shape[2] - 1),
+        index[2],
+    )
+    return np.asarray(map_coordinates(data, index, order=1, cval=outside).reshape(shape))

@@ -1,0 +1,294 @@
+"""The figures of a run for a paper: as files, by matplotlib."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from histomri.analysis import correlation_table
+from histomri.arrays import FloatArray
+from histomri.errors import InputError
+from histomri.files import atomic_path
+from histomri.report.collect import Run, Sample, collect
+from histomri.report.maps import Quantity, choose_scales, fit_label
+from histomri.report.orientation import View
+from histomri.report.pictures import Scale, fit_scale, number
+from histomri.report.ranking import ranking_plot
+from histomri.report.scatter import COLOURS
+from histomri.report.words import best_fit, correlation_text, model_name
+
+FigureFormat = Literal["svg", "pdf", "png"]
+_STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "histomri",
+    "pdf.fonttype": 42,
+    "figure.dpi": 100,
+    "savefig.dpi": 300,
+}
+_MARKERS = ("o", "s", "^", "D", "v", "h", "*")
+PANELS = (
+    ("vCS_histo_um", "vCS_mri_um", "cell size vCS", "µm", "µm"),
+    ("F_histo", "F_mri", "intra-cellular fraction F", "", ""),
+    ("CD_histo_mm2", "CD_mri_mm3", "cell density CD", "cells/mm²", "cells/mm³"),
+)
+MATRIX = (
+    ("vCS_histo_um", "vCS histology"),
+    ("F_histo", "F histology"),
+    ("CD_histo_mm2", "CD histology"),
+    ("vCS_mri_um", "vCS MRI"),
+    ("F_mri", "F MRI"),
+    ("CD_mri_mm3", "CD MRI"),
+    ("D0I_mri_um2_ms", "D0I"),
+    ("ADC_um2_ms", "ADC"),
+    ("ADC_per_water", "ADC / free water"),
+    ("K", "K"),
+)
+
+
+def write_figures(folder: str | Path, kind: FigureFormat, out: str | Path | None = None) -> list[Path]:
+    """Write every figure of a run as a file of its own.
+
+    Parameters
+    ----------
+    folder : path-like
+        Results folder of a run.
+    kind : {"svg", "pdf", "png"}
+        File format; png has 300 dots per inch.
+    out : path-like, optional
+        Folder for the figures; ``figures`` in the results folder by default.
+
+    Returns
+    -------
+    list of Path
+        ranking, ranking_<scanner>, samples, correlations, residuals_<scanner>, maps_sub-<id>: those there are data for.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no study.json, or the format is unknown.
+    """
+    if kind not in get_args(FigureFormat):
+        raise InputError(f"there is no format {kind!r}", way_out=f"choose {', '.join(get_args(FigureFormat))}")
+    from matplotlib import rc_context
+
+    run = collect(Path(folder))
+    target = Path(out) if out is not None else Path(folder) / "figures"
+    written = []
+    with rc_context(_STYLE):
+        for name, figure in _figures(run):
+            path = target / f"{name}.{kind}"
+            # Times in the files would make every run of the same study differ.
+            stamp = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
+            with atomic_path(path) as temporary:
+                figure.savefig(temporary, format=kind, metadata=stamp)
+            written.append(path)
+    return written
+
+
+def _figures(run: Run) -> Iterator[tuple[str, Any]]:
+    if run.ranking:
+        yield "ranking", ranking_plot(run.ranking)
+    for scanner, ranking in run.scanners.items():
+        yield f"ranking_{_plain(scanner)}", ranking_plot(ranking)
+    key = best_fit(run)
+    if run.pairs is not None and key is not None:
+        rows = run.pairs[(run.pairs["model"] == key[0]) & (run.pairs["strategy"] == key[1])]
+        if len(rows) >= 3:
+            yield "samples", samples_plot(rows, fit_label(key))
+            yield "correlations", matrix_plot(rows, fit_label(key), run.measures)
+    for scanner, table in residuals_by_scanner(run).items():
+        yield f"residuals_{_plain(scanner)}", residuals_plot(table, scanner)
+    scales = choose_scales(run)
+    for sample in run.samples:
+        if sample.section or sample.fits:
+            yield f"maps_sub-{sample.id}", maps_plot(sample, scales, best_fit(run, sample))
+
+
+def _plain(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in name)
+
+
+def samples_plot(rows: pd.DataFrame, title: str) -> Any:
+    """Plot MRI against histology, a point per sample: colour by group, marker by scanner."""
+    figure = _figure(7.2, 2.7)
+    panels = figure.subplots(1, len(PANELS))
+    groups = rows["group"].fillna("none").astype(str)
+    scanners = rows["scanner"].fillna("none").astype(str)
+    for axes, (x, y, label, x_unit, y_unit) in zip(panels, PANELS):
+        for g, group in enumerate(sorted(groups.unique())):
+            for s, scanner in enumerate(sorted(scanners.unique())):
+                part = rows[(groups == group) & (scanners == scanner)]
+                axes.plot(
+                    part[x], part[y], _MARKERS[s % len(_MARKERS)], color=COLOURS[g % len(COLOURS)], markersize=4.5,
+                    markeredgecolor="white", markeredgewidth=0.4,
+                )  # fmt: skip
+        found = correlation_text(rows[x], rows[y])
+        axes.set_title(f"r = {found['r']}, p {found['p']}, N = {found['n']}", loc="left")
+        axes.set_xlabel(f"{label}, histology" + (f" ({x_unit})" if x_unit else ""))
+        axes.set_ylabel(f"{label}, MRI" + (f" ({y_unit})" if y_unit else ""))
+        if x_unit == y_unit:
+            both = [*rows[x].dropna(), *rows[y].dropna()]
+            axes.plot([min(both), max(both)], [min(both), max(both)], "--", color="#999999", linewidth=0.7, zorder=0)
+        axes.ticklabel_format(style="sci", scilimits=(-3, 4), useMathText=True)
+    figure.legend(handles=_keys(groups, scanners), loc="outside lower center", ncols=8, handletextpad=0.2)
+    figure.suptitle(title, fontsize=9, x=0.01, ha="left")
+    return figure
+
+
+def _keys(groups: pd.Series, scanners: pd.Series) -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    def key(label: str, mark: str, colour: str) -> Any:
+        return Line2D([], [], marker=mark, color=colour, linestyle="", markersize=5, label=label)
+
+    keys = [key(name, "o", COLOURS[g % len(COLOURS)]) for g, name in enumerate(sorted(groups.unique()))]
+    if scanners.nunique() > 1:
+        marks = enumerate(sorted(scanners.unique()))
+        keys += [key(name, _MARKERS[s % len(_MARKERS)], "#888888") for s, name in marks]
+    return keys
+
+
+def matrix_plot(rows: pd.DataFrame, title: str, by_hand: Sequence[str] = ()) -> Any:
+    """Plot the correlations of all measurements over samples; stars mark p < 0.05 as they stand."""
+    known = [(name, label) for name, label in MATRIX if name in rows and rows[name].nunique() > 2]
+    known += [(name, name.replace("_", " ")) for name in by_hand if name in rows and rows[name].nunique() > 2]
+    if "ADC_per_water" in dict(
+        known
+    ):  # scans at different temperatures: ADC as it is says more of these than of tissue
+        known = [(name, label) for name, label in known if name != "ADC_um2_ms"]
+    names, labels = [name for name, _ in known], [label for _, label in known]
+    found = correlation_table(rows[names], names, kinds=("pearson",)).set_index(["x", "y"])
+    r, p = np.eye(len(names)), np.zeros((len(names),) * 2)
+    for (x, y), row in found.iterrows():
+        i, j = names.index(x), names.index(y)
+        r[i, j] = r[j, i] = row["r"]
+        p[i, j] = p[j, i] = row["p"]
+    figure = _figure(1.6 + 0.42 * len(names), 1.2 + 0.42 * len(names))
+    axes = figure.subplots()
+    picture = axes.imshow(r, cmap="RdBu_r", vmin=-1, vmax=1)
+    for i in range(len(names)):
+        for j in range(len(names)):
+            if i != j and np.isfinite(r[i, j]):
+                text = f"{r[i, j]:.2f}{'*' if p[i, j] < 0.05 else ''}".replace("-", "\u2212")
+                axes.text(
+                    j, i, text, ha="center", va="center", fontsize=6.5, color="white" if abs(r[i, j]) > 0.6 else "k"
+                )
+    axes.set_xticks(range(len(names)), labels, rotation=50, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), labels)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(f"Pearson's r over {len(rows)} samples, * p < 0.05\n{title}", loc="left")
+    figure.colorbar(picture, ax=axes, shrink=0.7, label="r")
+    return figure
+
+
+def residuals_by_scanner(run: Run) -> dict[str, pd.DataFrame]:
+    """Return the residuals of the samples of each scanner, under each other."""
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for sample in run.samples:
+        if sample.residuals is not None and not sample.failed:
+            parts.setdefault(str(sample.record.get("scanner") or "all"), []).append(sample.residuals)
+    return {scanner: pd.concat(tables, ignore_index=True) for scanner, tables in parts.items()}
+
+
+def residuals_plot(table: pd.DataFrame, title: str) -> Any:
+    """Plot what the fits leave unexplained by b and diffusion time: medians over voxels, and bars between quartiles.
+
+    Of several samples the median of each statistic is shown.
+    """
+    fits = list(dict.fromkeys(zip(table["model"], table["strategy"])))
+    strategies, models = (list(dict.fromkeys(values)) for values in zip(*[(s, m) for m, s in fits]))
+    figure = _figure(0.7 + 2.3 * len(models), 0.8 + 1.6 * len(strategies))
+    panels = figure.subplots(len(strategies), len(models), sharey=True, squeeze=False)
+    table = table.assign(when=table["Delta_ms"].round(0).astype(int))
+    times = sorted(table["when"].unique())
+    for row, strategy in zip(panels, strategies):
+        for axes, model in zip(row, models):
+            part = table[(table["model"] == model) & (table["strategy"] == strategy)]
+            middle = part.groupby(["when", "b_smm2"])[["median", "q25", "q75"]].median().reset_index()
+            for place, when in enumerate(times):
+                line = middle[middle["when"] == when]
+                # Side by side, or the bars of two diffusion times at one b would hide each other.
+                x = line["b_smm2"] + 18.0 * (place - 0.5 * (len(times) - 1))
+                # Tables hold measured minus fitted, the figures of the paper fitted minus measured.
+                ends = np.abs(np.stack([line["q75"] - line["median"], line["median"] - line["q25"]]))
+                axes.errorbar(
+                    x, -line["median"], ends, fmt="o-", markersize=3, linewidth=0.8, elinewidth=0.8,
+                    color=COLOURS[place % len(COLOURS)], label=f"Δ {when} ms",
+                )  # fmt: skip
+            axes.axhline(0, color="#777777", linewidth=0.6)
+            axes.set_title(f"{model_name(model)}, {strategy}", loc="left")
+        row[0].set_ylabel("fit − measured")
+    for axes in panels[-1]:
+        axes.set_xlabel("b (s/mm²)")
+    handles = {text: line for axes in panels.flat for line, text in zip(*axes.get_legend_handles_labels())}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=8)
+    figure.suptitle(f"Residuals, {title}", fontsize=9, x=0.01, ha="left")
+    return figure
+
+
+def maps_plot(sample: Sample, scales: dict[str, Quantity], best: tuple[str, str] | None) -> Any:
+    """Plot the maps of a sample: histology on its own grid and on that of the MRI, the fit, and their difference."""
+    fitted = sample.fits.get(best, {}) if best is not None else {}
+    quantities = [quantity for name, quantity in scales.items() if name in sample.section or name in fitted]
+    figure = _figure(7.2, 0.4 + 2.1 * len(quantities))
+    panels = figure.subplots(len(quantities), 4, squeeze=False)
+    for row, quantity in zip(panels, quantities):
+        fit = fitted.get(quantity.name)
+        section, on_mri = sample.section.get(quantity.name), sample.on_mri.get(quantity.name)
+        same = quantity.histology is quantity.mri
+        difference = fit - on_mri if same and fit is not None and on_mri is not None else None
+        _show(figure, row[0], "section", section, quantity.histology, sample.section_view)
+        _show(figure, row[1], "section on the MRI grid", on_mri, quantity.histology, sample.mri_view)
+        _show(figure, row[2], "MRI", fit, quantity.mri, sample.mri_view)
+        scale = _symmetric(difference, quantity.mri) if difference is not None else quantity.mri
+        _show(figure, row[3], "MRI − histology", difference, scale, sample.mri_view)
+        row[0].set_ylabel(quantity.title)
+    name = f"{sample.id}: {fit_label(best)}" if best is not None else sample.id
+    figure.suptitle(name, fontsize=9, x=0.01, ha="left")
+    return figure
+
+
+def _symmetric(difference: FloatArray, scale: Scale) -> Scale:
+    size = fit_scale([np.abs(difference)], "RdBu_r", scale.unit, "difference").high
+    return Scale(-size, size, "RdBu_r", scale.unit, "difference")
+
+
+def _show(figure: Any, axes: Any, title: str, picture: FloatArray | None, scale: Scale, view: View | None) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    if picture is None or view is None:
+        return
+    if picture.size == 1:  # one patch for the whole section is no picture
+        text = f"{number(float(picture.ravel()[0]))} {scale.unit}"
+        axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
+        return
+    axes.set_title(title, fontsize=7.5)
+    drawn = axes.imshow(
+        picture, cmap=scale.cmap, vmin=scale.low, vmax=scale.high, interpolation="nearest",
+        aspect=view.pixel_mm[1] / view.pixel_mm[0],
+    )  # fmt: skip
+    bar = figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.85, aspect=18, pad=0.03, label=scale.unit)
+    bar.locator = MaxNLocator(3)
+    bar.formatter.set_powerlimits((-3, 4))
+    bar.outline.set_visible(False)
+    bar.update_ticks()
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure

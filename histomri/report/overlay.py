@@ -1,0 +1,178 @@
+"""One picture laid over another, with a slider between them and a cursor that reads both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from histomri import __version__
+from histomri.arrays import BoolArray, FloatArray
+from histomri.errors import GeometryError, InputError
+from histomri.files import write_text
+from histomri.maps import Image
+from histomri.report.collect import Sample
+from histomri.report.maps import Quantity, aspect, colour_bar, draw, fit_label
+from histomri.report.orientation import View
+from histomri.report.pictures import Scale, fit_scale, outline
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An image to lay over or under others.
+
+    Attributes
+    ----------
+    label : str
+        What it is, for people.
+    image : Image
+        (I, J), NaN where nothing was measured.
+    unit : str
+        Of its values.
+    cmap : str
+        Matplotlib colour map, perceptually uniform.
+    """
+
+    label: str
+    image: Image
+    unit: str = ""
+    cmap: str = "gray"
+
+
+def write_overlay(
+    path: str | Path,
+    above: Sequence[Layer],
+    below: Sequence[Layer],
+    *,
+    title: str,
+    facts: Sequence[tuple[str, str]] = (),
+    warnings: Sequence[str] = (),
+) -> Path:
+    """Write a page on which images are laid over others, to judge by eye whether they fit.
+
+    Parameters
+    ----------
+    path : path-like
+        The HTML file; it asks nothing of the network.
+    above, below : sequence of Layer
+        At least one each, to choose from; their grids may differ in step but must cover the same rectangle. The outline
+        is that of the measured pixels of the first layer above.
+    title : str
+    facts : sequence of (label, value)
+        Shown beside the pictures.
+    warnings : sequence of str
+        Shown first.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to lay over or under.
+    GeometryError
+        If the images do not cover the same rectangle.
+    """
+    if not above or not below:
+        raise InputError("an overlay needs an image above and one below")
+    for layer in (*above, *below):
+        _require_same_place(layer, above[0])
+    view = View.of(above[0].image)
+    box = _box(
+        [_from_image(layer) for layer in above],
+        [_from_image(layer) for layer in below],
+        view,
+        np.isfinite(view.show(above[0].image.data)),
+    )
+    page = environment().get_template("overlay.html.j2")
+    html = page.render(
+        title=title, box=box, facts=list(facts), warnings=list(warnings), version=__version__, **page_parts()
+    )
+    return write_text(path, html)
+
+
+def sample_overlay(sample: Sample, scales: dict[str, Quantity], best: tuple[str, str] | None) -> dict[str, Any] | None:
+    """Return the overlay of a sample: histology on top, MRI below, and the histology's outline."""
+    if not sample.on_mri or sample.mri_view is None or best is None:
+        return None
+    view = sample.mri_view
+    below = []
+    if "ADC" in sample.common:
+        adc = sample.common["ADC"]
+        scale = fit_scale([adc[np.isfinite(adc)]], "gray", "µm²/ms", "ADC")
+        below.append(_layer("ADC", "ADC", draw(adc, scale, view, "MRI"), scale))
+    above = []
+    for name in ("vCS", "F"):
+        quantity = scales[name]
+        if name in sample.fits[best]:
+            picture = draw(sample.fits[best][name], quantity.mri, view, f"MRI, {fit_label(best)}")
+            below.append(_layer(name, quantity.title, picture, quantity.mri))
+        if name in sample.on_mri:
+            picture = draw(sample.on_mri[name], quantity.histology, view, "histology on the MRI grid")
+            above.append(_layer(name, quantity.title, picture, quantity.histology))
+    if not (above and below):
+        return None
+    known: BoolArray = np.any([np.isfinite(picture) for picture in sample.on_mri.values()], axis=0)
+    return _box(above, below, view, known)
+
+
+def environment() -> Environment:
+    """Return the templates of the report; every text put into them is escaped."""
+    return Environment(
+        loader=PackageLoader("histomri.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+
+
+def page_parts() -> dict[str, Markup]:
+    """Return the style and the behaviour that every page carries."""
+    files = {"style": "style.css", "behaviour": "report.js"}
+    return {name: Markup((_TEMPLATES / file).read_text(encoding="utf-8")) for name, file in files.items()}
+
+
+def _box(above: list[dict[str, Any]], below: list[dict[str, Any]], view: View, known: BoolArray) -> dict[str, Any]:
+    for place, layer in enumerate((*above, *below)):
+        layer.setdefault("id", f"layer{place}")
+    return {
+        "above": above,
+        "below": below,
+        "outline": outline(known),
+        "rows": known.shape[0],
+        "columns": known.shape[1],
+        "aspect": aspect(known.shape, view),
+        "edges": view.edges,
+    }
+
+
+def _layer(name: str, label: str, picture: dict[str, Any] | None, scale: Scale) -> dict[str, Any]:
+    return {"id": name, "label": label, "map": picture, "bar": colour_bar(scale)}
+
+
+def _from_image(layer: Layer) -> dict[str, Any]:
+    view = View.of(layer.image)
+    picture = view.show(layer.image.data)
+    scale = fit_scale([picture], layer.cmap, layer.unit, layer.label)
+    return {"label": layer.label, "map": draw(picture, scale, view, layer.label), "bar": colour_bar(scale)}
+
+
+def _require_same_place(layer: Layer, first: Layer) -> None:
+    def corners(image: Image) -> FloatArray:
+        rows, columns = image.data.shape[:2]
+        ends = [(i - 0.5, j - 0.5, 0.0, 1.0) for i in (0, rows) for j in (0, columns)]
+        return np.asarray(np.array(ends) @ image.affine.T)[:, :3]
+
+    if layer.image.data.ndim != 2:
+        raise GeometryError(f"{layer.label}: a picture has two axes", way_out="cut a slice out of it")
+    away = np.linalg.norm(corners(layer.image) - corners(first.image), axis=1).max()
+    if away > 0.5 * float(first.image.voxel_mm[:2].min()):
+        raise GeometryError(f"{layer.label} and {first.label} do not cover the same rectangle ({away:.2g} mm apart)")

@@ -1,0 +1,161 @@
+"""One digital biopsy: a tumour in an in-vivo scan, and a needle core of it on a slide, with known truth.
+
+Nothing is registered here, as in patients: the mean over the tumour stands beside the mean over the core.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from histomri.arrays import BoolArray, FloatArray
+from histomri.mri import Acquisition
+
+from .packing import separate
+from .signals import add_rician, tissue_signal
+from .tissue import Fields, Waves
+
+SHRINKAGE = 0.153
+SMALLEST_AREA_UM2 = 10.0
+VOXEL_MM = (1.9, 1.9, 6.0)
+SHAPE = (11, 13, 4)
+CORE_MM = (1.0, 9.0)
+_WATER_UM2_MS = 3.0  # at 37 °C
+_T2_TISSUE_MS, _T2_BLOOD_MS = 60.0, 180.0
+_BLOOD_UM2_MS = 25.0  # pseudo-diffusion
+_SCALE = 1000.0
+
+
+@dataclass(frozen=True)
+class Tumour:
+    """What a tumour is made of, on average.
+
+    Attributes
+    ----------
+    mean_um, cv : float
+        Mean and coefficient of variation of the cell diameters.
+    fraction : float
+        Intra-cellular part of the tissue between the vessels.
+    vascular : float
+        Part of the vessels.
+    d0i_um2_ms : float
+        Intrinsic intra-cellular diffusivity.
+    """
+
+    mean_um: float
+    cv: float
+    fraction: float
+    vascular: float
+    d0i_um2_ms: float
+
+
+@dataclass(frozen=True)
+class Biopsy:
+    """A digital biopsy with known truth.
+
+    Attributes
+    ----------
+    cells : DataFrame
+        What QuPath would find on the slide: x_um, y_um, area_um2.
+    dwi : (I, J, K, M) ndarray
+        Noisy magnitude images, float32.
+    mask : (I, J, K) ndarray of bool
+        The tumour.
+    sigma : float
+        Noise per channel.
+    affine : (4, 4) ndarray
+        Voxel index to world, RAS+ mm.
+    truth : dict of str to float
+        vCS_um, F, CD_mm3, D0I_um2_ms, fV: means over the tumour.
+    """
+
+    cells: pd.DataFrame
+    dwi: FloatArray
+    mask: BoolArray
+    sigma: float
+    affine: FloatArray
+    truth: dict[str, float]
+
+
+def simulate_biopsy(
+    tumour: Tumour, acquisition: Acquisition, *, snr: float = 40.0, seed: int | list[int] = 0
+) -> Biopsy:
+    """Make the scan of a tumour and a core of it.
+
+    Parameters
+    ----------
+    tumour : Tumour
+    acquisition : Acquisition
+        With echo times.
+    snr : float
+        Signal over noise of the tumour at b = 0 and the shortest echo time.
+    seed : int or list of int
+        The same seed gives the same biopsy.
+    """
+    shape, cut, noise = (np.random.default_rng([*np.atleast_1d(seed), part]) for part in range(3))
+    waves = tuple(Waves.random(shape) for _ in range(3))
+    points = np.indices(SHAPE).reshape(3, -1).T * VOXEL_MM - 0.5 * (np.array(SHAPE) - 1) * VOXEL_MM
+    radius = np.array([8.5, 10.0, 11.0]) * shape.uniform(0.9, 1.1, 3)
+    inside = ((points / radius) ** 2).sum(axis=1) < 1.0
+    fields = _fields(tumour, waves, points)
+    signals = _SCALE * _signal(fields, tumour.vascular, acquisition)
+    first = acquisition.is_b0
+    sigma = float(f"{signals[np.ix_(inside, first)].max(axis=1).mean() / snr:.4g}")
+    dwi = add_rician(signals, sigma, noise).astype(np.float32).reshape(*SHAPE, -1)
+    affine = np.diag([-VOXEL_MM[0], VOXEL_MM[1], VOXEL_MM[2], 1.0])
+    affine[:3, 3] = [60.0, -20.0, 15.0]
+    return Biopsy(_core(tumour, waves, cut), dwi, inside.reshape(SHAPE), sigma, affine, _truth(fields, tumour, inside))
+
+
+def _fields(tumour: Tumour, waves: tuple[Waves, ...], points: FloatArray) -> Fields:
+    size, packing, diffusion = (np.tanh(wave(points)) for wave in waves)
+    mean = tumour.mean_um * (1.0 + 0.05 * size)
+    fraction = np.clip(tumour.fraction + 0.04 * packing, 0.05, 0.9)
+    return Fields(
+        fraction,
+        mean,
+        np.full_like(mean, tumour.cv),
+        tumour.d0i_um2_ms * (1.0 + 0.05 * diffusion),
+        _WATER_UM2_MS / (1.0 + 0.5 * fraction),  # Maxwell's obstruction by spheres
+        0.05 * mean,
+    )
+
+
+def _signal(fields: Fields, vascular: float, acquisition: Acquisition) -> FloatArray:
+    te = np.zeros(len(acquisition)) if acquisition.te_ms is None else acquisition.te_ms
+    blood = np.exp(-1e-3 * acquisition.b_smm2 * _BLOOD_UM2_MS - te / _T2_BLOOD_MS)
+    tissue = tissue_signal(fields, acquisition) * np.exp(-te / _T2_TISSUE_MS)
+    return np.asarray(vascular * blood + (1.0 - vascular) * tissue)
+
+
+def _core(tumour: Tumour, waves: tuple[Waves, ...], rng: np.random.Generator) -> pd.DataFrame:
+    """Cut the cells of a needle core; see `histomri.simulation.section` for how a plane meets spheres."""
+    wide, long = CORE_MM
+    along = np.arange(-0.5 * long, 0.5 * long, 0.05) + 0.025
+    fields = _fields(tumour, waves, np.column_stack([np.zeros_like(along), along, np.zeros_like(along)]))
+    # Vessels take their part of the core, and there are no cells in them.
+    per_mm2 = 1e6 * fields.density_um3 * fields.mean_um * (1.0 - tumour.vascular)
+    band = np.repeat(np.arange(along.size), rng.poisson(per_mm2 * wide * 0.05))
+    spread = np.sqrt(np.log1p(fields.cv[band] ** 2))
+    sphere = np.exp(np.log(fields.mean_um[band]) + 0.5 * spread**2 + spread * rng.standard_normal(band.size))
+    height = sphere * (rng.random(band.size) - 0.5)
+    profile = np.sqrt(sphere**2 - 4.0 * height**2)
+    across, down = wide * rng.random(band.size), along[band] + 0.05 * (rng.random(band.size) - 0.5)
+    x, y = separate(across, down, 1e-3 * profile)
+    small = 1.0 - SHRINKAGE
+    area = 0.25 * np.pi * (small * profile) ** 2
+    seen = area >= SMALLEST_AREA_UM2
+    place = 1000.0 * small * np.column_stack([x, y - y.min()]) + 500.0
+    return pd.DataFrame({"x_um": place[seen, 0], "y_um": place[seen, 1], "area_um2": area[seen]})
+
+
+def _truth(fields: Fields, tumour: Tumour, inside: BoolArray) -> dict[str, float]:
+    some = replace(fields, **{name: value[inside] for name, value in vars(fields).items()})
+    cells = 1.0 - tumour.vascular
+    return {
+        "vCS_um": float(some.vcs_um.mean()),
+        "F": float(cells * some.fraction.mean()),
+        "CD_mm3": float(1e9 * cells * some.density_um3.mean()),
+        "D0I_um2_ms": float(some.d0i_um2_ms.mean()),
+        "fV": tumour.vascular,
+    }

@@ -1,0 +1,199 @@
+"""A study with the structure of Grussu et al. 2025, doi 10.1038/s43856-025-01246-2, and with known truth.
+
+Mouse livers ex vivo, biopsies of patients from two clinical scanners, groups, Ki-67 and tumour volumes.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from histomri.errors import InputError
+from histomri.files import atomic_path, write_json, write_text
+from histomri.mri import Acquisition
+
+from .biopsy import Biopsy, Tumour, simulate_biopsy
+from .liver import default_acquisition, simulate_liver
+from .qupath import write_qupath_tsv
+from .tissue import GROUPS
+from .write import mouse_entry, write_image, write_protocol, write_sample
+
+TUMOURS = 140
+_HEADER = """\
+# Mouse livers and biopsies of patients: made by histomri, nobody in it was ever alive. The truth lies in truth/.
+
+[study]
+name = "Mice and biopsies"
+preset = "mouse-exvivo"        # of the mice; the biopsies name their own
+
+[fit]
+models = ["diff-in", "diff-in-ex"]
+strategies = ["whole", "high-b"]
+"""
+_BIOPSY = """
+[[samples]]
+id = "{id}"
+group = "{group}"
+scanner = "{scanner}"
+preset = "invivo-{field}"
+cells = "{id}_cells.tsv"
+dwi = "{id}_dwi.nii.gz"
+protocol = "invivo-{field}"
+mask = "{id}_mask.nii.gz"
+sigma = {sigma:g}
+measures = {{ volume_mm3 = {volume:.4g}{ki67} }}
+
+[samples.patches]
+whole = true                   # one number per core: it cannot be laid on the MRI
+
+[samples.registration]
+kind = "none"
+"""
+# Mean diameter and intra-cellular fraction by group; share of the patients.
+_GROUPS = {"CRC": (13.5, 0.55, 8), "melanoma": (15.5, 0.67, 5), "other": (17.5, 0.6, 5)}
+_KI67_CASES = 10
+
+
+def write_paper_study(
+    folder: str | Path,
+    *,
+    mice: int = 7,
+    biopsies: int = 18,
+    seed: int = 1,
+    snr: float = 50.0,
+    area_mm2: float = 20.0,
+    progress: Callable[[float], None] | None = None,
+) -> Path:
+    """Write a study of mouse livers and biopsies: tables, DWI, masks, study.toml, tumours.csv, and truth/.
+
+    Parameters
+    ----------
+    folder : path-like
+        Made if missing.
+    mice, biopsies : int
+        Numbers of samples, at least 2 each. A sample does not depend on how many others there are.
+    seed : int
+        The same seed gives the same files.
+    snr : float
+        Signal over noise of liver tissue at b = 0; a tumour of a patient has four fifths of it.
+    area_mm2 : float
+        Area of a mouse's lobe; smaller is faster.
+    progress : callable, optional
+        Called with the fraction done.
+
+    Returns
+    -------
+    Path
+        The study file.
+
+    Raises
+    ------
+    InputError
+        If there are too few samples of either kind, or a number is out of range.
+    """
+    if mice < 2 or biopsies < 2:
+        raise InputError("the study needs two mice and two biopsies or more")
+    folder = Path(folder)
+    report = progress or (lambda fraction: None)
+    entries, cases = [_HEADER], []
+    for index in range(mice):
+        entry, case = _mouse(folder, index, seed, snr, area_mm2)
+        entries.append(entry)
+        cases.append(case)
+        report((index + 1) / (mice + biopsies))
+    for index in range(biopsies):
+        entry, case = _patient(folder, index, seed, snr)
+        entries.append(entry)
+        cases.append(case)
+        report((mice + index + 1) / (mice + biopsies))
+    write_protocol(folder / "protocol.txt", default_acquisition())
+    _write_table(folder / "truth" / "cases.csv", pd.DataFrame(cases))
+    tumours, truth = _tumours(np.random.default_rng([seed, 3]))
+    _write_table(folder / "tumours.csv", tumours)
+    write_json(folder / "truth" / "tumours.json", truth)
+    return write_text(folder / "study.toml", "".join(entries))
+
+
+def _mouse(folder: Path, index: int, seed: int, snr: float, area_mm2: float) -> tuple[str, dict[str, object]]:
+    group, name = GROUPS[index % len(GROUPS)], f"mouse{index + 1}"
+    liver = simulate_liver(
+        group,
+        seed=np.random.SeedSequence(seed, spawn_key=(0, index)),
+        area_mm2=area_mm2,
+        snr=snr,
+        flipped=index % 2 == 1,
+        orientation=index,
+    )
+    write_sample(folder, name, liver, seed=seed)
+    inside = liver.mask & (liver.truth["tissueFraction"] >= 0.99)
+    mean = {param: float(liver.truth[param][inside].mean()) for param in ("vCS", "F", "CD", "D0I")}
+    truth = {"vCS_um": mean["vCS"], "F": mean["F"], "CD_mm3": mean["CD"], "D0I_um2_ms": mean["D0I"]}
+    return mouse_entry(name, group, liver), {"sample": name, "group": group, "scanner": "9.4T", **truth}
+
+
+def _patient(folder: Path, index: int, seed: int, snr: float) -> tuple[str, dict[str, object]]:
+    rng = np.random.default_rng([seed, 1, index])
+    order = [name for name, (_, _, number) in _GROUPS.items() for _ in range(number)]
+    group = order[(index * 7) % len(order)]  # every group early on, for small studies
+    size, fraction, _ = _GROUPS[group]
+    tumour = Tumour(
+        mean_um=float(rng.uniform(size - 3.5, size + 3.5)),
+        cv=0.17,
+        fraction=float(np.clip(rng.normal(fraction, 0.07), 0.35, 0.8)),
+        vascular=float(rng.uniform(0.05, 0.15)),
+        d0i_um2_ms=float(rng.uniform(1.1, 1.9)),
+    )
+    field = "1.5t" if index % 18 in (2, 5, 9, 13, 16) else "3t"
+    biopsy = simulate_biopsy(tumour, Acquisition.preset(f"invivo-{field}"), snr=0.8 * snr, seed=[seed, 2, index])
+    name = f"biopsy{index + 1:02d}"
+    _write_biopsy(folder, name, biopsy, rng)
+    truth = biopsy.truth
+    noise = rng.normal(size=2)
+    crowded = (np.log10(truth["CD_mm3"]) - 5.3) / 0.25
+    case: dict[str, object] = {"sample": name, "group": group, "scanner": field.upper(), **truth}
+    case["Ki67_fraction"] = float(1 / (1 + np.exp(1.6 - 0.9 * crowded - 0.45 * noise[0]))) if _has_ki67(index) else None
+    case["volume_mm3"] = volume = float(10 ** (4.2 + 0.08 * (truth["vCS_um"] - 20) + 0.4 * noise[1]))
+    ki67 = f", Ki67_fraction = {case['Ki67_fraction']:.4f}" if _has_ki67(index) else ""
+    entry = _BIOPSY.format(
+        id=name, group=group, scanner=field.upper(), field=field, sigma=biopsy.sigma, volume=volume, ki67=ki67
+    )
+    return entry, case
+
+
+def _has_ki67(index: int) -> bool:
+    return index % 18 < _KI67_CASES
+
+
+def _write_biopsy(folder: Path, name: str, biopsy: Biopsy, rng: np.random.Generator) -> None:
+    columns = [biopsy.cells[column].to_numpy() for column in ("x_um", "y_um", "area_um2")]
+    write_qupath_tsv(folder / f"{name}_cells.tsv", f"{name}_HE.svs", columns[0], columns[1], columns[2], rng)
+    write_image(folder / f"{name}_dwi.nii.gz", biopsy.dwi, biopsy.affine)
+    write_image(folder / f"{name}_mask.nii.gz", biopsy.mask.astype(np.uint8), biopsy.affine)
+
+
+def _tumours(rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, object]]:
+    """Draw tumours whose volume peaks at a size and a diffusivity, as in the paper's Fig. 7, with noise around it."""
+    patient = np.sort(rng.integers(1, 39, TUMOURS))
+    d0i, vcs = rng.uniform(1.0, 2.8, TUMOURS), np.clip(rng.normal(22.0, 4.0, TUMOURS), 10.0, 36.0)
+    expected = 4.6 - 0.9 * (d0i - 1.8) ** 2 - 0.006 * (vcs - 28.0) ** 2
+    log_volume = expected + rng.normal(0.0, 0.7, TUMOURS)
+    table = pd.DataFrame(
+        {
+            "sample": [f"tumour{index + 1:03d}" for index in range(TUMOURS)],
+            "patient": [f"patient{index:02d}" for index in patient],
+            "scanner": np.where(patient <= 11, "1.5T", "3T"),
+            "volume_mm3": np.round(10.0**log_volume, 1),
+            "D0I_mri_um2_ms": d0i,
+            "vCS_mri_um": vcs,
+            "ADC_um2_ms": 0.3 + 0.5 * d0i + rng.normal(0.0, 0.1, TUMOURS),
+            "K": np.clip(rng.normal(0.8, 0.2, TUMOURS), 0.1, 2.0),
+        }
+    )
+    truth = {"r_expected_log10_volume": float(np.corrcoef(expected, log_volume)[0, 1]), "peak": [1.8, 28.0]}
+    return table, truth
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")

@@ -1,0 +1,156 @@
+"""Stage: a slide drawn where its MRI is, tile by tile."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histomri.arrays import FloatArray
+from histomri.errors import GeometryError, InputError
+from histomri.files import atomic_path, provenance, write_json
+from histomri.maps import Image
+from histomri.registration import Transform, warp_tiles
+from histomri.study.stages.result import StageResult
+
+SLIDES = (".svs", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".tif", ".tiff")
+_TILE = 256
+_MOST_PIXELS = 4_000_000_000
+
+
+def apply_to_slide(
+    transform: Transform,
+    xfm: Path,
+    slide: Path,
+    out: Path,
+    like: Path | None,
+    *,
+    um_per_px: float,
+    mpp: float | tuple[float, float] | None = None,
+    slice: int | None = None,
+    order: int = 1,
+) -> StageResult:
+    """Draw a slide over the field of view of an MRI slice, as a tiled OME-TIFF with a JSON file that says where it is.
+
+    Parameters
+    ----------
+    transform : Transform
+        From the world of the slide to that of the MRI.
+    xfm, slide, out, like : Path
+        The transform's file, the slide, the TIFF to write, and the MRI.
+    um_per_px : float
+        Pixel size of the result in µm of the MRI's world.
+    mpp : float or (x, y), optional
+        Pixel size of the slide in µm, if the slide does not tell it.
+    slice : int, optional
+        Slice of the MRI; the one that was registered if not given.
+    order : {0, 1}
+        Nearest pixel or linear interpolation.
+
+    Raises
+    ------
+    InputError
+        If something is missing, or the result would have more than 4 thousand million pixels.
+    """
+    if like is None:
+        raise InputError("a slide needs an MRI to be drawn on", path=slide, way_out="pass --like IMAGE")
+    if not out.name.endswith((".tif", ".tiff")):
+        raise InputError("a warped slide is a TIFF file", path=out, way_out="let --out end in .ome.tif")
+    from histomri.slides import open_slide
+    from histomri.study.stages.register import load_first_volume
+
+    affine, shape = _grid(_flat(load_first_volume(like), like, transform, slice), um_per_px)
+    if shape[0] * shape[1] > _MOST_PIXELS:
+        raise InputError(f"the result would have {shape[0]} x {shape[1]} pixels", way_out="pass a larger --um-per-px")
+    with open_slide(slide, mpp=mpp) as opened:
+        # A section that has shrunk must be read finer than it is drawn.
+        picture = opened.at(um_per_px / float(np.linalg.svd(transform.matrix[:3, :3], compute_uv=False)[0]))
+        drawn = _write(out, _tiles(transform, picture, affine, shape, order), shape, um_per_px)
+    note = {"Units": "mm", "CoordinateSystem": "fixed world, RAS+", "AffineRowColumnToWorld": affine}
+    told = provenance([slide, like, xfm], {"UmPerPx": um_per_px, "Order": order})
+    sidecar = write_json(out.with_name(f"{out.name.split('.')[0]}.json"), {**note, **told})
+    warnings = () if drawn else ("nothing of the slide lies in the field of view of the MRI",)
+    message = f"{shape[1]} x {shape[0]} pixels of {um_per_px:g} µm, {100 * drawn:.0f} % not white"
+    return StageResult((out, sidecar), (message,), warnings, {"drawn": drawn})
+
+
+def _flat(like: Image, path: Path, transform: Transform, k: int | None) -> Image:
+    if like.data.ndim == 2:
+        return like
+    if k is None:
+        k = (transform.info.get("Registration") or {}).get("Slice")
+    if k is None:
+        raise InputError("has several slices, and the transform does not tell which", path=path, way_out="pass --slice")
+    if not 0 <= k < like.data.shape[2]:
+        raise GeometryError(f"there is no slice {k}", path=path)
+    return like.slice(k)
+
+
+def _grid(like: Image, um_per_px: float) -> tuple[FloatArray, tuple[int, int]]:
+    """Return affine and shape of a picture that covers a slice, the way up in which radiologists look at it."""
+    from histomri.report.orientation import View
+
+    if not (np.isfinite(um_per_px) and um_per_px > 0):
+        raise InputError(f"a pixel size of {um_per_px} µm is not possible", way_out="pass --um-per-px above 0")
+    view, step = View.of(like), um_per_px / 1000
+    order = (1, 0) if view.transpose else (0, 1)
+    size = np.array([like.data.shape[axis] for axis in order])
+    voxel = np.array([like.voxel_mm[axis] for axis in order])
+    edges = np.stack([like.affine[:3, axis] for axis in order])
+    corner = like.affine[:3, 3] - edges.sum(axis=0) / 2
+    for n, flipped in enumerate((view.flip_rows, view.flip_columns)):
+        if flipped:
+            corner = corner + size[n] * edges[n]
+            edges[n] *= -1
+    shape = np.maximum(np.rint(size * voxel / step), 1).astype(int)
+    affine = np.eye(4)
+    affine[:3, :2] = (edges / voxel[:, None] * step).T
+    affine[:3, 2] = like.affine[:3, 2]
+    affine[:3, 3] = corner + affine[:3, :2].sum(axis=1) / 2
+    return affine, (int(shape[0]), int(shape[1]))
+
+
+def _tiles(
+    transform: Transform, picture: Any, affine: FloatArray, shape: tuple[int, int], order: int
+) -> Iterator[NDArray[np.uint8]]:
+    for _, _, piece in warp_tiles(transform, picture, affine, shape, size=_TILE, order=order):
+        tile = np.full((_TILE, _TILE, 3), 255, np.uint8)
+        tile[: piece.shape[0], : piece.shape[1]] = piece
+        yield tile
+
+
+def _write(path: Path, tiles: Iterator[NDArray[np.uint8]], shape: tuple[int, int], um_per_px: float) -> float:
+    """Write tiles as they come, and return the share of pixels that are not white."""
+    import tifffile
+
+    coloured = 0
+
+    def counted() -> Iterator[NDArray[np.uint8]]:
+        nonlocal coloured
+        for tile in tiles:
+            coloured += int((tile < 255).any(axis=2).sum())
+            yield tile
+
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            counted(),
+            shape=(*shape, 3),
+            dtype=np.uint8,
+            tile=(_TILE, _TILE),
+            photometric="rgb",
+            compression="zlib",
+            bigtiff=shape[0] * shape[1] > 1_000_000_000,
+            ome=True,
+            resolution=(1e4 / um_per_px, 1e4 / um_per_px),
+            resolutionunit="CENTIMETER",
+            metadata={
+                "axes": "YXS",
+                "PhysicalSizeX": um_per_px,
+                "PhysicalSizeY": um_per_px,
+                "PhysicalSizeXUnit": "µm",
+                "PhysicalSizeYUnit": "µm",
+            },
+        )
+    return coloured / (shape[0] * shape[1])

@@ -1,0 +1,123 @@
+"""Point files of other programs, written by hand after their definitions."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from histomri.errors import InputError, UnitError
+from histomri.registration import read_landmarks, read_points
+
+
+def write(path, content):
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def markups(system, positions, **extra):
+    points = [{"label": f"F-{n + 1}", "position": place, **extra} for n, place in enumerate(positions)]
+    return {"markups": [{"type": "Fiducial", "coordinateSystem": system, "controlPoints": points}]}
+
+
+@pytest.mark.parametrize(("system", "sign"), [("LPS", -1), ("RAS", 1)])
+def test_slicer_markups(tmp_path, system, sign):
+    found = read_points(write(tmp_path / "a.mrk.json", markups(system, [[1, 2, 3], [4, 5, 6]])))
+    np.testing.assert_array_equal(found.xyz_mm, [[sign * 1, sign * 2, 3], [sign * 4, sign * 5, 6]])
+    assert found.names == ("F-1", "F-2")
+
+
+@pytest.mark.parametrize(("system", "sign"), [("LPS", -1), ("1", -1), ("RAS", 1), ("0", 1)])
+def test_slicer_fcsv(tmp_path, system, sign):
+    text = (
+        f"# Markups fiducial file version = 4.11\n# CoordinateSystem = {system}\n"
+        "# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID\n"
+        "1,1.5,-2,3,0,0,0,1,1,1,0,F-1,,\n2,4,5,6,0,0,0,1,1,1,0,F-2,,\n"
+    )
+    found = read_points(write(tmp_path / "a.fcsv", text))
+    np.testing.assert_array_equal(found.xyz_mm, [[sign * 1.5, sign * -2, 3], [sign * 4, sign * 5, 6]])
+    assert found.names == ("F-1", "F-2")
+
+
+def test_undefined_points_of_slicer_are_left_out(tmp_path):
+    content = markups("RAS", [[1, 2, 3], [4, 5, 6]])
+    content["markups"][0]["controlPoints"][0]["positionStatus"] = "undefined"
+    assert read_points(write(tmp_path / "a.json", content)).names == ("F-2",)
+
+
+def test_qupath_points(tmp_path):
+    def feature(kind, coordinates, **properties):
+        return {
+            "type": "Feature",
+            "geometry": {"type": kind, "coordinates": coordinates},
+            "properties": {"objectType": "annotation", **properties},
+        }
+
+    content = {
+        "type": "FeatureCollection",
+        "features": [
+            feature("Point", [1000, 400], name="notch"),
+            feature("MultiPoint", [[10, 20], [30, 40]], classification={"name": "vessel"}),
+            feature("Polygon", [[[0, 0], [1, 0], [1, 1], [0, 0]]]),
+        ],
+    }
+    path = write(tmp_path / "p.geojson", content)
+    found = read_points(path, mpp=(0.5, 0.25))
+    # World x and y of a slide run against its pixels.
+    np.testing.assert_allclose(found.xyz_mm, [[-0.5, -0.1, 0], [-0.005, -0.005, 0], [-0.015, -0.01, 0]])
+    assert found.names == ("notch", "vessel 1", "vessel 2")
+    with pytest.raises(UnitError, match="mpp"):
+        read_points(path)
+    np.testing.assert_allclose(read_points(write(tmp_path / "l.geojson", content["features"]), mpp=1).xyz_mm[0, 0], -1)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.tuples(*[st.floats(-1e4, 1e4)] * 3), min_size=1, max_size=6))
+def test_slicer_keeps_every_number(tmp_path_factory, places):
+    path = write(tmp_path_factory.mktemp("m") / "a.mrk.json", markups("LPS", places))
+    np.testing.assert_array_equal(read_points(path).xyz_mm * (-1, -1, 1), places)
+
+
+def test_pairs_by_name_and_by_order(tmp_path):
+    moving = write(tmp_path / "m.csv", "name,x_mm,y_mm\nb,1,2\na,3,4\nextra,5,6\n")
+    fixed = write(tmp_path / "f.mrk.json", markups("RAS", [[7, 8, 9], [10, 11, 12]]))
+    named = json.loads(fixed.read_text())
+    for point, label in zip(named["markups"][0]["controlPoints"], "ab", strict=True):
+        point["label"] = label
+    pairs = read_landmarks(moving, write(tmp_path / "g.mrk.json", named))
+    np.testing.assert_array_equal(pairs, [[[1, 2, 0], [10, 11, 12]], [[3, 4, 0], [7, 8, 9]]])
+    with pytest.raises(InputError, match=r"3 points and f\.mrk\.json has 2"):
+        read_landmarks(moving, fixed)
+    pairs = read_landmarks(write(tmp_path / "n.csv", "X,Y\n10,20\n30,40\n"), fixed, mpp=100)
+    np.testing.assert_allclose(pairs[:, 0], [[-1, -2, 0], [-3, -4, 0]])
+    np.testing.assert_array_equal(pairs[:, 1], [[7, 8, 9], [10, 11, 12]])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.mrk.json", markups("IJK", [[1, 2, 3]]), "system IJK"),
+        ("a.mrk.json", markups("RAS", [[1, 2]]), "three numbers"),
+        ("a.mrk.json", markups("RAS", []), "no points"),
+        ("a.mrk.json", {"markups": [{"coordinateUnits": "um"}]}, "in um"),
+        ("a.mrk.json", {"markups": [3]}, "no markups file"),
+        ("a.fcsv", "1,2,3\n", "lacks the header"),
+        ("a.fcsv", "# CoordinateSystem = LPS\n# columns = id,x,y,z\n1,2,3\n", "without three coordinates"),
+        ("a.geojson", {"type": "FeatureCollection", "features": []}, "no points"),
+        ("a.geojson", {"type": "Point", "coordinates": ["a", 2]}, "two numbers"),
+        ("a.csv", "a,b\n1,2\n", "x_mm"),
+        ("a.csv", "x_mm,y_mm\n1,\n", "empty or infinite"),
+        ("a.txt", "1 2\n", "no file of points"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, name, content, message):
+    path = write(tmp_path / name, content)
+    with pytest.raises(InputError, match=message) as caught:
+        read_points(path, mpp=1.0)
+    assert str(path) in str(caught.value)
+
+
+def test_one_file_of_points_is_not_enough(tmp_path):
+    with pytest.raises(InputError, match="one image"):
+        read_landmarks(write(tmp_path / "a.mrk.json", markups("RAS", [[1, 2, 3]])))
