@@ -207,11 +207,11 @@ def one_model(rng, n, r_vcs=0.5, r_f=0.3):
 @pytest.mark.parametrize("n", [5, 12, 25, 60])
 @pytest.mark.parametrize(("r_vcs", "r_f"), [(0.5, 0.3), (0.9, 0.6), (0.0, 0.0)])
 def test_interval_of_tcs_covers_the_truth(n, r_vcs, r_f):
-    """1500 studies with known correlations; the binomial standard error is 0.6 %."""
+    """500 studies with known correlations; the binomial standard error is 1 %."""
     rng = np.random.default_rng(n)
     covered = 0
-    for _ in range(1500):
+    for _ in range(500):
         low, high = rank_models(one_model(rng, n, r_vcs, r_f), n_boot=100)[0]["TCS_ci"]
         covered += low <= r_vcs + r_f <= high
     # With five cases the interval is a little wider than it must be.
-    assert 0.93 <= covered / 1500 <= (0.99 if n == 5 else 0.97)
+    assert 0.92 <= covered / 500 <= (0.995 if n == 5 else 0.98)
