@@ -59,13 +59,6 @@ def test_affine_takes_up_shear_and_similarity_does_not(make_pair):
     assert rigid.qc["stretch"] < 0.005 < affine.qc["stretch"]
 
 
-def test_without_flips_the_other_side_is_not_tried(make_pair):
-    pair = make_pair(10, True)
-    found = register(pair.moving, pair.fixed, moving_mask=pair.mask, flips=False)
-    assert not any(candidate.turned_over for candidate in found.candidates)
-    assert found.verdict != "good"
-
-
 def test_the_same_input_gives_the_same_result(make_pair):
     pair = make_pair(64, True, missing=True)
     first, second = (register(pair.moving, pair.fixed, kind="bspline") for _ in range(2))
@@ -126,11 +119,11 @@ def test_the_right_slice_is_found(make_pair):
     stack = np.stack([empty, shrinking[0].data, shrinking[1].data, pair.fixed.data, shrinking[1].data], axis=2)
     affine = pair.fixed.affine.copy()
     affine[2] = (0, 0, 2.2, -4)
-    found = register(pair.moving, Image(stack, affine), moving_mask=pair.mask)
+    found = register(pair.moving, Image(stack, affine), moving_mask=pair.mask, kind="similarity")
     assert found.slice == 3
     assert found.qc["slices_refused"][0]["slice"] == 0
     np.testing.assert_allclose(found.points([[0, 0]])[0, 2], 3 * 2.2 - 4, atol=1e-9)
-    pinned = register(pair.moving, Image(stack, affine), moving_mask=pair.mask, slices=2)
+    pinned = register(pair.moving, Image(stack, affine), moving_mask=pair.mask, slices=2, kind="similarity")
     assert pinned.slice == 2
     with pytest.raises(GeometryError, match="no slice 9"):
         register(pair.moving, Image(stack, affine), slices=[1, 9])
@@ -154,13 +147,6 @@ def test_a_round_section_is_not_called_good(make_pair):
     assert any("orientation" in reason for reason in found.qc["reasons"])
 
 
-def test_another_organ_is_not_called_good(make_pair):
-    pair = make_pair()
-    i, j = np.indices(pair.fixed.data.shape)
-    bar = Image(np.where((np.abs(i - 40) < 30) & (np.abs(j - 37) < 9), 1.0, 0.0), pair.fixed.affine)
-    assert register(pair.moving, bar, moving_mask=pair.mask).verdict != "good"
-
-
 def test_size_at_its_bound_is_told(make_pair):
     pair = make_pair(scale=0.66)
     found = register(pair.moving, pair.fixed, moving_mask=pair.mask)
@@ -172,8 +158,9 @@ def test_no_correlation_is_made(make_pair, rng):
     # The outline alone decides: other values inside the tissue change nothing.
     pair = make_pair(15)
     other = np.where(np.isfinite(pair.moving.data), rng.random(pair.moving.data.shape), np.nan)
+    changed = np.where(pair.fixed.data > 0, 1 + rng.random(pair.fixed.data.shape), 0.0)
     first = register(pair.moving, pair.fixed)
-    second = register(Image(other, pair.moving.affine), pair.fixed)
+    second = register(Image(other, pair.moving.affine), Image(changed, pair.fixed.affine))
     np.testing.assert_array_equal(first.matrix, second.matrix)
 
 
