@@ -29,7 +29,8 @@ def ki67(
     ] = None,
     min_cells: Annotated[int, typer.Option(help="Cells: least number in a hot spot.")] = 500,
     stains: Annotated[
-        str | None, typer.Option(help="Slide: QuPath's stain vectors (JSON text), or a file that holds them.")
+        str | None,
+        typer.Option(help="Slide: QuPath's stain vectors (JSON text), a file of them, or: estimate."),
     ] = None,
     background: Annotated[
         str | None, typer.Option(metavar="R,G,B", help="Slide: colour of the glass; if left out, estimated.")

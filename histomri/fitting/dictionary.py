@@ -47,6 +47,8 @@ class Dictionary:
         Of the K examples.
     signals : (K, M) ndarray
         Normalised to 1 at b = 0, one column per volume of the protocol.
+    sources : tuple of Path
+        The files it was read from.
 
     Raises
     ------
@@ -62,6 +64,7 @@ class Dictionary:
     names: tuple[str, ...]
     parameters: FloatArray
     signals: FloatArray
+    sources: tuple[Path, ...] = ()
     _forward: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -135,13 +138,14 @@ class Dictionary:
             columns = [name for name in values.columns if name[:1] == "s" and name[1:].isdigit()]
             columns.sort(key=lambda name: int(name[1:]))
             others = [name for name in values.columns if name not in columns]
-            return cls(tuple(others), values[others].to_numpy(float), values[columns].to_numpy(float))
+            return cls(tuple(others), values[others].to_numpy(float), values[columns].to_numpy(float), (Path(signals),))
         known = _read(parameters)
         if isinstance(known, pd.DataFrame):
             names, known = tuple(known.columns), known.to_numpy(float)
         known = known[:, None] if known.ndim == 1 else known
         matrix = values.to_numpy(float) if isinstance(values, pd.DataFrame) else values
-        return cls(tuple(names or (f"p{i + 1}" for i in range(known.shape[-1]))), known, matrix)
+        chosen = tuple(names or (f"p{i + 1}" for i in range(known.shape[-1])))
+        return cls(chosen, known, matrix, (Path(signals), Path(parameters)))
 
 
 def fit_dictionary(

@@ -109,7 +109,7 @@ def test_ranking_has_the_keys_of_the_contract_best_first(rng):
 
 
 def test_ranking_is_reproducible_and_ignores_the_order_of_rows(rng):
-    table = cases(rng)
+    table = cases(rng, n=6)  # so few that the best model is not certain
     one, two = rank_models(table, seed=4), rank_models(table.sample(frac=1, random_state=9), seed=4)
     for first, second in zip(one, two):
         assert [*first["TCS_ci"], first["p_best"]] == pytest.approx([*second["TCS_ci"], second["p_best"]])

@@ -214,6 +214,14 @@ def test_stains_of_ones_own(histomri, slide, tmp_path):
     assert done.exit_code == 2 and "is of type BRIGHTFIELD_H_E" in done.stderr and not (tmp_path / "b").exists()
 
 
+def test_stains_are_estimated_on_request(histomri, slide, tmp_path):
+    done = histomri(slide, "-o", tmp_path / "out", "--stains", "estimate")
+    assert done.exit_code == 0, done.output
+    assert "stains: estimated from the slide (Macenko)" in done.stdout
+    content = json.loads((tmp_path / "out" / "ki67.json").read_text())["stained_area_fraction"]
+    assert content["value"] == pytest.approx(0.25, abs=0.01)
+
+
 def test_mistakes_are_told(histomri, export, slide, tmp_path):
     path, table = export
     plain = tmp_path / "plain.tsv"

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import least_squares
 
 from histomri.errors import InputError, ProtocolError
-from histomri.fitting import T2IVIM_PARAMETERS, fit_t2ivim, predict, predict_t2ivim
+from histomri.fitting import T2IVIM_PARAMETERS, fit, fit_t2ivim, predict, predict_t2ivim
 from histomri.mri import Acquisition
 
 BODY = Acquisition.preset("invivo-3t")
@@ -128,3 +128,30 @@ def test_codes_bounds_and_refusals(truth):
             fit_t2ivim(np.ones((5, len(acquisition))), acquisition, **options)
     with pytest.raises(InputError, match="21 volumes"):
         fit_t2ivim(np.ones((5, 20)), BODY)
+
+
+def test_errors_of_f_and_density_include_those_of_the_vascular_fraction(rng):
+    """With 30 % blood at SNR 50 they are a third of the whole; the two are not quite independent, hence 25 %."""
+    count, fv, sigma = 600, 0.3, 1000 * np.exp(-75 / 45) / 50
+    truth = {"fI": np.full(count, 0.6), "D0I": 1.5, "vCS": 14.0, "DEinf": 2.2}
+    tissue = predict("diff-in-ex", truth, BODY) * np.exp(-BODY.te_ms / 45)
+    blood = np.exp(-BODY.b_smm2 / 1000 * 30 - BODY.te_ms / 200)
+    signals = _noisy(1000 * (fv * blood + (1 - fv) * tissue), sigma, rng)
+    first = fit_t2ivim(signals, BODY, sigma=sigma).maps
+    given = {"sigma": sigma, "s0": first["S0"], "fv": first["fV"], "t2t": first["T2T"], "preset": "invivo-3t"}
+    without = fit(signals, BODY, **given).maps
+    together = fit(signals, BODY, fv_se=first["fV_se"], **given).maps
+    np.testing.assert_array_equal(together["F"], without["F"])
+    known = np.isfinite(together["F_se"])
+    low, high = np.quantile(together["F"][known], [0.16, 0.84])
+    scatter = (high - low) / 2
+    assert scatter > 1.15 * np.median(without["F_se"][known])
+    assert np.median(together["F_se"][known]) == pytest.approx(scatter, rel=0.25)
+    some = known & np.isfinite(without["CD_se"])
+    np.testing.assert_allclose(
+        together["CD_se"][some] ** 2 - without["CD_se"][some] ** 2,
+        (1e9 * first["fV_se"] * together["fI"] / together["vCS"] ** 3)[some] ** 2,
+        rtol=1e-6,
+    )
+    with pytest.raises(InputError, match="fV is not"):
+        fit(signals, BODY, fv_se=0.1, preset="invivo-3t", s0=1000.0)

@@ -12,7 +12,7 @@ from histomri.fitting import STRATEGIES, CramerRao, choose_threshold, crlb, get_
 from histomri.mri import Acquisition, read_acquisition
 from histomri.study.stages.result import StageResult
 
-_SIZES = np.arange(8.0, 40.5, 2.0)
+_SIZES = np.arange(8.0, 40.5, 1.0)
 _SHOWN = (10.0, 14.0, 18.0, 24.0, 30.0)
 _LABELS = {"fI": "fI", "D0I": "D0I, µm²/ms", "vCS": "vCS, µm", "DEinf": "DEinf, µm²/ms", "beta": "beta, µm²"}
 

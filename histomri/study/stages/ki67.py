@@ -45,7 +45,7 @@ class Ki67Options:
         Of the hot spot.
     classes, image : as in `histomri.cells.read_cells`
     stains : str or None
-        QuPath's stain vectors, or the name of a file that holds them.
+        QuPath's stain vectors, the name of a file that holds them, or "estimate".
     background : (r, g, b) or None
         Colour of the glass.
     threshold : float

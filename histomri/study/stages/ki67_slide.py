@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from shapely.geometry.base import BaseGeometry
 
+from histomri.arrays import FloatArray
 from histomri.cells import read_regions
 from histomri.errors import InputError
 from histomri.files import require_file
@@ -15,11 +16,15 @@ from histomri.patches import PatchGrid
 from histomri.slides import Raster, Slide, StainedArea, Stains, Tissue, estimate_background, find_tissue, open_slide
 from histomri.slides.calibration import record_of
 from histomri.slides.pictures import draw_stain
+from histomri.slides.stain_estimate import estimate_stains, tissue_pixels, usual_angles
 from histomri.slides.stained import shares, stained_area, stained_pixels
 from histomri.study.stages.ki67 import Counted, Ki67Options
 
 _CELL_UM, _BLOCK_UM, _DETAIL_UM = 25.0, 250.0, 300.0
 _OVERVIEW_PX = 900
+ESTIMATE = "estimate"
+# Scanners and antibodies shift the colours by some 10 degrees.
+_UNUSUAL_DEGREES = 20.0
 _FRACTION = (
     "Pixels stained with DAB / pixels of the tissue that was looked at. NOT to be compared with a labelling index, "
     "which counts cells."
@@ -33,7 +38,7 @@ def count_slide(path: Path, options: Ki67Options, progress: Callable[[float], No
         region = None if options.roi is None else read_regions(options.roi, slide.pixel_size_um)
         found = find_tissue(slide)
         tissue = found if options.tissue else None
-        stains, how, warnings = _stains(slide, found, options)
+        stains, how, warnings = _stains(slide, found, options, region)
         per_map = max(round(options.map_um / _CELL_UM), 1) if options.map_um else 1
         area = stained_area(
             slide,
@@ -90,21 +95,51 @@ def count_slide(path: Path, options: Ki67Options, progress: Callable[[float], No
     return Counted(key, content, [row], picture, lines, (*warnings, *doubt), settings, drawn)
 
 
-def _stains(slide: Slide, tissue: Tissue, options: Ki67Options) -> tuple[Stains, str, tuple[str, ...]]:
+def _stains(
+    slide: Slide, tissue: Tissue, options: Ki67Options, region: BaseGeometry | None
+) -> tuple[Stains, str, tuple[str, ...]]:
     """Return stains with a background, how that was found, and what there is to doubt."""
+    if options.stains == ESTIMATE:
+        return _estimated(slide, tissue, options, region)
     stains = _vectors(slide, options)
     _ = stains.dab
     if options.background is not None:
         return replace(stains, background_rgb=np.array(options.background)), "given", ()
     if stains.background_rgb is not None:
         return stains, "given with the stains", ()
+    background, how, doubts = _background(slide, tissue)
+    return replace(stains, background_rgb=background), how, doubts
+
+
+def _background(slide: Slide, tissue: Tissue) -> tuple[FloatArray, str, tuple[str, ...]]:
     background, how = estimate_background(slide.thumbnail(tissue.um_per_px[0]), tissue.mask)
     doubts: tuple[str, ...] = ()
     if "no glass" in how:
         doubts = (
             "the slide shows no glass, so its background was guessed; pass the colour of glass, --background R,G,B",
         )
-    return replace(stains, background_rgb=background), how, doubts
+    return background, how, doubts
+
+
+def _estimated(
+    slide: Slide, tissue: Tissue, options: Ki67Options, region: BaseGeometry | None
+) -> tuple[Stains, str, tuple[str, ...]]:
+    """Return the stains as the pixels of the tissue show them."""
+    background, how, doubts = np.array(options.background), "given", tuple[str, ...]()
+    if options.background is None:
+        background, how, doubts = _background(slide, tissue)
+    try:
+        stains = estimate_stains(tissue_pixels(slide, tissue, options.um_per_px, region), background)
+    except InputError as error:
+        raise InputError(error.problem, path=slide.path, way_out=error.way_out) from error
+    angles = usual_angles(stains)
+    if max(angles) > _UNUSUAL_DEGREES:
+        doubts = (
+            *doubts,
+            f"the estimated hematoxylin is {angles[0]:.0f} and the DAB {angles[1]:.0f} degrees from the usual colours: "
+            "is much of the tissue stained with both, and is it a DAB slide? Look at ki67.png",
+        )
+    return stains, how, doubts
 
 
 def _vectors(slide: Slide, options: Ki67Options) -> Stains:

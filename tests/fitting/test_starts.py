@@ -1,0 +1,59 @@
+"""The starts of the descents, against the same by brute force."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+
+from histomri.fitting.starts import FACES, MOST_VALLEYS, add_faces, list_valleys, score_grid
+
+
+def _valleys(scores):
+    found = []
+    for place in itertools.product(*map(range, scores.shape)):
+        neighbours = [tuple(np.add(place, step * np.eye(4, dtype=int)[axis])) for axis in range(4) for step in (-1, 1)]
+        inside = [n for n in neighbours if all(0 <= i < size for i, size in zip(n, scores.shape))]
+        if all(scores[n] > scores[place] for n in inside):
+            found.append(place)
+    return sorted(found, key=lambda place: scores[place])
+
+
+@pytest.mark.parametrize("shape", [(7, 3, 4, 2), (5, 6, 1, 1), (4, 3, 5, 1)])
+def test_valleys_and_faces(shape, rng):
+    scores = rng.uniform(size=shape)
+    places, lowest = np.empty(MOST_VALLEYS + FACES, np.int64), np.empty(MOST_VALLEYS)
+    count = list_valleys(scores, 0.0, places, lowest)
+    expected = [np.ravel_multi_index(place, shape) for place in _valleys(scores)][:MOST_VALLEYS]
+    assert places[:count].tolist() == expected
+    total = add_faces(scores, places, count)
+    faces = []
+    for axis, side in itertools.product(range(4), (0, -1)):
+        if shape[axis] > 1:
+            flat = np.arange(scores.size).reshape(shape).take(side, axis=axis).ravel()
+            faces.append(flat[np.argmin(scores.ravel()[flat])])
+    assert set(places[:total]) == {*expected, *faces} and len(set(places[:total])) == total
+
+
+def test_a_plateau_is_one_valley():
+    """A fraction of 0 makes all sizes alike, up to rounding."""
+    scores = np.ones((6, 5, 2, 1)) + 1e-14 * np.random.default_rng(0).uniform(size=(6, 5, 2, 1))
+    places, lowest = np.empty(MOST_VALLEYS, np.int64), np.empty(MOST_VALLEYS)
+    assert list_valleys(scores, 1e-12, places, lowest) == 1
+
+
+def test_the_fraction_of_every_pair_is_the_best(rng):
+    inside, outside = rng.uniform(0.3, 1, (4, 8)), rng.uniform(0, 0.5, (8, 3))
+    data = np.stack([rng.uniform(0.2, 0.9, 8), np.full(8, 0.01), rng.uniform(1, 3, 8)])
+    aim = np.sqrt(data[0] ** 2 - 0.01)
+    scores, fractions = np.empty((2, 4, 3))
+    room = (np.empty(8), np.empty(3), np.empty(3), np.empty(3))
+    score_grid(data, (inside, outside), 0.1, 0.9, room, scores, fractions)
+    for p, q in itertools.product(range(4), range(3)):
+
+        def cost(f, p=p, q=q):
+            return (data[2] * (f * inside[p] + (1 - f) * outside[:, q] - aim) ** 2).sum()
+
+        best = minimize_scalar(cost, bounds=(0.1, 0.9), method="bounded", options={"xatol": 1e-10})
+        assert fractions[p, q] == pytest.approx(best.x, abs=1e-6)
+        assert scores[p, q] + (data[2] * aim**2).sum() == pytest.approx(best.fun, abs=1e-9)
