@@ -1,5 +1,7 @@
 """The fit as a plain script would do it, to compare with: the objective in numpy, and scipy's optimisers on it."""
 
+import warnings
+
 import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.optimize import minimize
@@ -58,4 +60,6 @@ class Straight:
     def trust_constr(self, y: np.ndarray) -> float:
         """Objective after one run of trust-constr from the middle of the bounds, without derivatives."""
         middle, limits = np.full(self.lower.size, 0.5), [(0, 1)] * self.lower.size
-        return float(minimize(self.objective, middle, args=(y,), method="trust-constr", bounds=limits).fun)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its quasi-Newton updates
+            return float(minimize(self.objective, middle, args=(y,), method="trust-constr", bounds=limits).fun)

@@ -83,7 +83,8 @@ def fit(
     Example: histomri fit dwi.nii.gz --protocol mouse-exvivo --mask mask.nii.gz --sigma 12 --model diff-in -o mri
     Example: histomri fit dwi.nii.gz --protocol invivo-3t --preset invivo-3t --mask mask.nii.gz --sigma estimate -o mri
     """
-    from histomri.study.stages.fit import Extras, read_dictionary, run_fit
+    from histomri.study.stages.fit import read_dictionary, run_fit
+    from histomri.study.stages.fit_tasks import Extras
 
     examples = read_dictionary(dictionary, dictionary_table, names)
     several = strategy if strategy and len(strategy) > 1 else None

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import ive
 
 from histomri.arrays import BoolArray, FloatArray
+from histomri.fitting.crlb import invert_information
 
 Forward = Callable[[FloatArray], FloatArray]
 _ITERATIONS = 60
@@ -79,17 +80,20 @@ def descend(
 def standard_errors(
     forward: Forward, theta: FloatArray, y: FloatArray, sigma: FloatArray, noise: str
 ) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """Return standard errors (V, P), covariances (V, P, P) and which parameters are at a bound (V, P)."""
+    """Return standard errors (V, P), covariances (V, P, P) and which parameters are at a bound (V, P).
+
+    Parameters at a bound, and those that the measurements leave open, have no error.
+    """
     signal, jacobian = _jacobian(forward, theta)
     cost, _, weight = objective(signal, y, sigma, noise)
     information = np.einsum("vmp,vm,vmq->vpq", jacobian, weight, jacobian)
     at_bound = (theta < 1e-6) | (theta > 1 - 1e-6)
-    covariance = np.linalg.pinv(_hold(information, at_bound), hermitian=True)
+    covariance, open_ = invert_information(_hold(information, at_bound))
     if noise == "none":
         free = y.shape[1] - (~at_bound).sum(axis=1)
         covariance *= (2 * cost / np.where(free > 0, free, np.nan))[:, None, None]
     variance = np.diagonal(covariance, axis1=1, axis2=2)
-    return np.where(at_bound, np.nan, np.sqrt(np.maximum(variance, 0.0))), covariance, at_bound
+    return np.where(at_bound | open_, np.nan, np.sqrt(np.maximum(variance, 0.0))), covariance, at_bound
 
 
 def _jacobian(forward: Forward, theta: FloatArray) -> tuple[FloatArray, FloatArray]:

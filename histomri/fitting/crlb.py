@@ -110,7 +110,7 @@ def crlb(
     values = _tissue(declared, bounds, parameters)
     jacobian = _jacobian(declared, values, bounds, used)
     information = snr**2 * np.einsum("vmi,m,vmj->vij", jacobian, _relaxation(used, acquisition, t2t_ms) ** 2, jacobian)
-    covariance, open_ = _invert(information)
+    covariance, open_ = invert_information(information)
     width = np.array([upper - lower for lower, upper in bounds.values()])
     variance = np.where(open_, np.inf, np.diagonal(covariance, axis1=1, axis2=2)) * width**2
     sd = {name: np.sqrt(variance[:, i]) for i, name in enumerate(declared.parameters)}
@@ -163,7 +163,7 @@ def _relaxation(used: Acquisition, whole: Acquisition, t2t_ms: float | None) -> 
     return np.asarray(np.exp(-(used.te_ms - whole.te_ms.min()) / t2t_ms))
 
 
-def _invert(information: FloatArray) -> tuple[FloatArray, BoolArray]:
+def invert_information(information: FloatArray) -> tuple[FloatArray, BoolArray]:
     """Return the pseudo-inverse (V, P, P), and which parameters take part in what is not seen, (V, P)."""
     value, vector = np.linalg.eigh(information)
     lost = value <= _SINGULAR * np.maximum(value[:, -1:], 1e-300)

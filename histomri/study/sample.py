@@ -243,7 +243,8 @@ def _patches(sample: Sample, preset: str, folder: SampleFolder, progress: Fracti
 
 def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StageResult]:
     from histomri.study.stages.dki import run_dki
-    from histomri.study.stages.fit import Extras, run_fit
+    from histomri.study.stages.fit import run_fit
+    from histomri.study.stages.fit_tasks import Extras
 
     options = sample.fit
     mri_preset = options.preset or STUDY_PRESETS[preset][1]
