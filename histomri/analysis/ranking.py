@@ -29,6 +29,7 @@ RANKING_KEYS = (
     "HFC_wins",
     "BIC_share",
     "p_best",
+    "AIC_share",
 )
 FEWEST_FOR_BOOTSTRAP = 4
 
@@ -41,7 +42,8 @@ def rank_models(
     Parameters
     ----------
     table : DataFrame
-        One row per sample x model x strategy; columns sample, model, strategy, `PAIRED`, and optionally BIC_vote.
+        One row per sample x model x strategy; columns sample, model, strategy, `PAIRED`, and if there are any BIC_vote
+        and AIC_vote.
     n_boot, seed : int
         Resamples of the cases; the same cases are drawn for all models, so that they are compared like with like.
     confidence : float
@@ -51,9 +53,9 @@ def rank_models(
     -------
     list of dict
         Keys `RANKING_KEYS`: n complete cases; TCS and its interval (jackknife of Fisher's z of TCS/2); its two
-        correlations; mean HFC and the number of cases with the lowest HFC of all rows; share of cases whose voxels vote
-        for the model by BIC; p_best, the share of bootstrap resamples in which TCS is the highest. None where it cannot
-        be had: TCS needs three cases, interval and bootstrap four. Rows without TCS come last.
+        correlations; mean HFC and the number of cases with the lowest HFC of all rows; shares of cases whose voxels
+        vote for the model by BIC and by AIC; p_best, the share of bootstrap resamples in which TCS is the highest. None
+        where it cannot be had: TCS needs three cases, interval and bootstrap four. Rows without TCS come last.
 
     Raises
     ------
@@ -65,11 +67,13 @@ def rank_models(
     if not len(table):
         return []
     scores = total_correlation_score(table).merge(_fidelity(table), on=["model", "strategy"], how="left")
-    votes = bic_votes(table).rename(columns={"share": "BIC_share"}) if "BIC_vote" in table else None
-    if votes is None:
-        scores["BIC_share"] = np.nan
-    else:
-        scores = scores.merge(votes[["model", "strategy", "BIC_share"]], on=["model", "strategy"], how="left")
+    for criterion in ("BIC", "AIC"):
+        share = f"{criterion}_share"
+        if f"{criterion}_vote" not in table:
+            scores[share] = np.nan
+            continue
+        votes = bic_votes(table, criterion).rename(columns={"share": share})
+        scores = scores.merge(votes[["model", "strategy", share]], on=["model", "strategy"], how="left")
     intervals, chances = _bootstrap(table, scores, n_boot, seed, confidence)
     scores["TCS_ci"], scores["p_best"] = intervals, chances
     order = scores.sort_values(

@@ -16,6 +16,7 @@ from histomri.analysis.units import check_units
 from histomri.errors import InputError
 from histomri.files import require_file
 
+_DERIVED = ("_median", "_trimmed")  # columns that pairing writes beside each mean
 TEXT = ("sample", "group", "scanner", "model", "strategy")
 NEEDED = ("sample", "model", "strategy", "vCS_mri_um", "vCS_histo_um", "F_mri", "F_histo")
 OPTIONAL = (
@@ -72,7 +73,7 @@ def read_cases(path: str | Path, columns: str | Path | None = None) -> tuple[pd.
     )
     _check_rows(table, path)
     check_units(table, table.get("scanner"), path)
-    derived = {f"{name}_median" for name in (*NEEDED, *OPTIONAL)}
+    derived = {f"{name}{end}" for name in (*NEEDED, *OPTIONAL) for end in _DERIVED}
     ignored = [name for name in raw.columns if name not in kept and name not in derived and not _by_pairing(name)]
     return table, [f"{path.name}: columns not used: {', '.join(ignored)}"] if ignored else []
 
@@ -141,7 +142,7 @@ def _check_names(raw: pd.DataFrame, path: Path) -> None:
     absent = [name for name in OPTIONAL if name not in names]
     for name in names:
         close = difflib.get_close_matches(name, absent, n=1, cutoff=0.85)
-        if close and name not in (*NEEDED, *OPTIONAL) and not name.endswith("_median"):
+        if close and name not in (*NEEDED, *OPTIONAL) and not name.endswith(_DERIVED):
             raise InputError(f"unknown column '{name}'; did you mean '{close[0]}'?", path=path)
 
 

@@ -125,7 +125,7 @@ def _no_cycles() -> Iterator[None]:
 
 
 def _collect(path: Path, features: list[Any], collected: _Collected) -> None:
-    objects = [_parse(feature) for feature in features]
+    objects = [_parse(feature) for feature in _with_children(features)]
     for name in _WORDS:
         getattr(collected, name).extend([getattr(item, name) for item in objects])
     collected.kinds.update(item.object_type for item in objects)
@@ -142,6 +142,20 @@ def _collect(path: Path, features: list[Any], collected: _Collected) -> None:
         collected.outlines.append(measured.geometries)
     _collect_measurements(path, collected, [(row, _measurements(objects[row].values)) for row in wanted])
     collected.total += n
+
+
+def _with_children(features: list[Any]) -> list[Any]:
+    """Return features and the objects inside them, which QuPath may write as a list within the feature."""
+    found = features
+    children = features
+    while children := [
+        child
+        for feature in children
+        if isinstance(feature, dict) and isinstance(feature.get("childObjects"), list)
+        for child in feature["childObjects"]
+    ]:
+        found = [*found, *children]
+    return found
 
 
 def _geometry(outline: Any) -> Any:

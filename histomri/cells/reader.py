@@ -143,6 +143,8 @@ def read_export(
         from histomri.cells.java import read_project_cells
 
         return read_project_cells(path, image, measurements=measurements, geometries=geometries, also=also)
+    if (path / "project.qpproj").exists():
+        raise InputError("is the folder of a QuPath project", path=path, way_out=f"name {path / 'project.qpproj'}")
     head = read_head(path)
     if is_picture(head):
         from histomri.cells.labels import read_labels

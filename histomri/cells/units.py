@@ -99,7 +99,7 @@ def _area(raw: RawExport, name: str, calibration: Calibration, area_unit: AreaUn
                 path=raw.path,
                 way_out="leave out --area-unit",
             )
-        decided = f"the name of column {label!r}"
+        decided = "the outlines themselves" if label == "geometry" else f"the name of column {label!r}"
     elif area_unit is not None:
         unit, decided = area_unit, "--area-unit"
     elif raw.units["x"] in ("um", "px"):

@@ -11,7 +11,7 @@ from histomri.errors import InputError
 from histomri.maps import Image
 from histomri.pairing.columns import FIT_QUALITY, KEYS, MEASURES, POSITION, column_of
 from histomri.pairing.grids import CanResample, find_slice, onto_slice, require_same_grid, slice_of
-from histomri.pairing.summary import order_columns, summarise_voxels
+from histomri.pairing.summary import order_columns, summarise_voxels, trimmed_mean
 from histomri.pairing.table import COUNTS, PairedTable
 
 Fits = Mapping[tuple[str, str], Mapping[str, Image]]
@@ -137,6 +137,8 @@ def pair_means(
         values_1d = image.data[np.isfinite(image.data)]
         table[column_of(name, "histo")] = values_1d.mean() if values_1d.size else np.nan
         table[f"{column_of(name, 'histo')}_median"] = np.median(values_1d) if values_1d.size else np.nan
+        if column_of(name, "histo") in MEASURES:
+            table[f"{column_of(name, 'histo')}_trimmed"] = trimmed_mean(values_1d)
     table["n_patches"] = int(np.isfinite(histology["vCS"].data).sum())
     return PairedTable(order_columns(table), "sample", tally, {"pairing": "means"}, _warn(case, table))
 

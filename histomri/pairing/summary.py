@@ -7,6 +7,7 @@ from histomri.arrays import FloatArray
 from histomri.pairing.columns import FIT_QUALITY, KEYS, MEASURES, POSITION
 
 _CASE = ["sample", "model", "strategy"]
+TRIMMED = 0.1  # share of the values cut off at either end for the robust mean
 
 
 def vote(criterion: FloatArray) -> tuple[FloatArray, int]:
@@ -66,6 +67,13 @@ def votes_per_sample(voxels: pd.DataFrame, criterion: str = "BIC") -> pd.DataFra
     return pd.DataFrame(rows, columns=[*_CASE, f"{criterion}_vote", f"{criterion}_best"])
 
 
+def trimmed_mean(values: FloatArray) -> float:
+    """Return the mean of the finite values without the lowest and the highest tenth of them; NaN if there is none."""
+    ordered = np.sort(values[np.isfinite(values)])
+    cut = int(TRIMMED * ordered.size)
+    return float(ordered[cut : ordered.size - cut].mean()) if ordered.size else float("nan")
+
+
 def measured_columns(table: pd.DataFrame) -> list[str]:
     """Return the columns that can be averaged: measurements, not keys, positions or qualities of a fit."""
     others = {*KEYS, *POSITION, *FIT_QUALITY}
@@ -87,14 +95,19 @@ def summarise_voxels(voxels: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame
     -------
     DataFrame
         `KEYS`, n_voxels, means (cell density is averaged over voxels, never computed from mean size and fraction),
-        BIC_vote, BIC_best, at_bound_share, medians as `.._median`, and the counts.
+        BIC_vote, BIC_best, at_bound_share, medians as `.._median`, of `MEASURES` means without the extreme tenths as
+        `.._trimmed`, and the counts.
     """
     values = measured_columns(voxels)
     groups = voxels.groupby(_CASE, sort=False)
     means = groups[values].mean()
     medians = groups[values].median().add_suffix("_median")
+    robust = [name for name in MEASURES if name in values]
+    trimmed = groups[robust].agg(lambda column: trimmed_mean(column.to_numpy(dtype=float))).add_suffix("_trimmed")
     extra = pd.DataFrame({"n_voxels": groups.size(), "at_bound_share": groups["at_bound"].mean()})
-    table = counts.merge(extra.join(means).join(medians).reset_index(), on=_CASE, how="left", validate="one_to_one")
+    table = counts.merge(
+        extra.join(means).join(medians).join(trimmed).reset_index(), on=_CASE, how="left", validate="one_to_one"
+    )
     for criterion in ("BIC", "AIC"):
         if criterion in voxels:
             table = table.merge(votes_per_sample(voxels, criterion), on=_CASE, how="left", validate="one_to_one")

@@ -149,9 +149,10 @@ def _write_csv(data: pd.DataFrame, path: Path, *, short: bool) -> None:
 
 
 def _describe(name: str, known: dict[str, dict[str, str]]) -> dict[str, str]:
-    if name.endswith("_median") and name.removesuffix("_median") in known:
-        entry = known[name.removesuffix("_median")]
-        return {**entry, "Description": f"Median over voxels of: {entry['Description']}"}
+    ways = {"_median": "Median over voxels of", "_trimmed": "Mean over voxels, less the extreme tenths, of"}
+    for ending, how in ways.items():
+        if name.endswith(ending) and (entry := known.get(name.removesuffix(ending))):
+            return {**entry, "Description": f"{how}: {entry['Description']}"}
     return known.get(name, {})
 
 

@@ -12,6 +12,8 @@ from histomri.cells import CellTable
 from histomri.errors import GeometryError, InputError
 from histomri.patches.grid import PatchGrid
 
+BOUNDING_BOX = "bounding box of the cells"  # the source of an extent where nothing better is known
+
 
 @dataclass(frozen=True)
 class Extent:
@@ -76,7 +78,7 @@ def extent_of(cells: CellTable, tissue: BaseGeometry | None = None) -> Extent:
     box = (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
     if not (box[2] > box[0] and box[3] > box[1]):
         raise InputError("the cells lie on a line, so they span no area", way_out="give a region of interest, --roi")
-    return Extent(box, None, "bounding box of the cells")
+    return Extent(box, None, BOUNDING_BOX)
 
 
 def tissue_fraction(grid: PatchGrid, extent: Extent) -> FloatArray:

@@ -146,7 +146,7 @@ def _solve(problem: Problem, bent: Bent, basis: Any, prior: Any, width: float) -
         rows = _paired(basis[pull.rows], bent.pose.linear.T @ pull.slope)
         normal = rows.T @ diags_array(pull.weight) @ rows + both
         slope = rows.T @ (pull.weight * pull.residual) + both @ bent.coefficients.ravel()
-        step = -_solve_banded(normal, slope).reshape(-1, 2)
+        step = -_solve_sparse(normal, slope).reshape(-1, 2)
         bent = replace(bent, coefficients=bent.coefficients + step)
         if np.abs(step).max() < _STEP_TOLERANCE * problem.unit_mm:
             break
@@ -164,16 +164,14 @@ def _paired(basis: Any, pull: FloatArray) -> Any:
     return csr_array((values.ravel(), columns.ravel(), rows), shape=(count, 2 * size))
 
 
-def _solve_banded(normal: Any, slope: FloatArray) -> FloatArray:
-    """Solve the normal equations, whose band is as narrow as the reach of a spline."""
-    from scipy.linalg import solveh_banded
+def _solve_sparse(normal: Any, slope: FloatArray) -> FloatArray:
+    """Solve the normal equations, which are symmetric and positive definite."""
+    from scipy.sparse.linalg import splu
 
-    entries = normal.tocoo()
-    below = entries.row - entries.col
-    lower = below >= 0
-    band = np.zeros((below.max() + 1, normal.shape[0]))
-    np.add.at(band, (below[lower], entries.col[lower]), entries.data[lower])
-    return np.asarray(solveh_banded(band, slope, lower=True))
+    # Not LAPACK's banded or dense solvers: on a matrix this small their threads wait for each other.
+    options = {"SymmetricMode": True}
+    factors = splu(normal.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
+    return np.asarray(factors.solve(slope))
 
 
 def _gram(centres: FloatArray, spacing: float, order: int) -> Any:

@@ -253,7 +253,7 @@ def _jacobian(axes: Any, scene: _Scene, found: Registration) -> None:
 
 def _candidates(axes: Any, found: Registration) -> None:
     for turned, colour, word in ((False, "tab:blue", "as it lies"), (True, "tab:red", "turned over")):
-        chosen = [item for item in found.candidates if item.turned_over is turned]
+        chosen = [item for item in found.candidates if item.turned_over is turned and item.slice == found.slice]
         axes.scatter([item.angle_deg for item in chosen], [item.agreement for item in chosen], color=colour, label=word)
     best = found.candidates[0]
     axes.scatter([best.angle_deg], [best.agreement], s=160, facecolors="none", edgecolors="black", label="taken")

@@ -15,12 +15,13 @@ from histomri.registration.planes import Plane
 from histomri.registration.prepare import Target, build_problem
 from histomri.registration.quality import Candidate
 from histomri.registration.refine import Deformed, Pose, Problem, approach, refine
-from histomri.registration.search import Start, distinct, search
+from histomri.registration.search import Start, apart_deg, distinct, search
 from histomri.registration.tilts import tilted_targets
 
 _REFINED = 10
 _BENT = 6
 _HOPELESS = 0.25
+_SAME_DEG = 2.0
 _LEAST_GAIN = 0.03
 _TILTED = 2
 _TILTED_STARTS = 3
@@ -146,9 +147,10 @@ class Matcher:
     ) -> list[Match]:
         """Bring every start near, and refine the few best to the end."""
         poses = [(start, approach(problem, start)) for start in starts]
-        poses.sort(key=lambda item: -problem.score(item[1]))
+        scores = [problem.score(near) for _, near in poses]
+        order = [n for n in np.argsort(scores)[::-1] if scores[n] > max(scores) - _HOPELESS]
         matches = []
-        for start, near in poses[:_REFINED]:
+        for start, near in _unlike([poses[n] for n in order], problem.unit_mm)[:_REFINED]:
             pose = refine(problem, near, self.kind)
             matches.append(Match(target, start, pose, None, problem.score(pose), problem, planes))
         matches.sort(key=lambda match: -match.score)
@@ -165,6 +167,16 @@ class Matcher:
         pose = mutual_information(self.moving, match.target.fixed, match.planes, match.pose, self.kind)
         bent = warp(problem, match.planes, match.target.fixed.data.shape, pose) if self.kind == "bspline" else None
         return replace(match, pose=pose, bent=bent, score=problem.score(pose if bent is None else bent))
+
+
+def _unlike(poses: list[tuple[Start, Pose]], unit_mm: float) -> list[tuple[Start, Pose]]:
+    """Leave out poses that have arrived where a better one is, which comes before them."""
+    kept: list[tuple[Start, Pose]] = []
+    for start, pose in poses:
+        here = [near for _, near in kept if near.flip == pose.flip and apart_deg(near.angle, pose.angle) < _SAME_DEG]
+        if all(np.linalg.norm(near.shift - pose.shift) > unit_mm for near in here):
+            kept.append((start, pose))
+    return kept
 
 
 def _bent(match: Match) -> Match:

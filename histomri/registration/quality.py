@@ -14,7 +14,7 @@ GOOD_AGREEMENT = 0.58
 LEAST_AGREEMENT = 0.40
 STRAIN_COST = 0.3
 """What stretching and bending take off the agreement, per unit of the logarithm: a wrong match has to be forced."""
-CLEAR_GAP = 0.03
+CLEAR_GAP = 0.04
 LARGEST_STRETCH = 0.12
 
 

@@ -24,7 +24,7 @@ _HOLES_WIDTH = 2.5
 _AFFINE_WIDTHS = (2.5, 1.5)
 _BAND = 2.6
 _ITERATIONS = 15
-_STEP_TOLERANCE = 1e-4
+_STEP_TOLERANCE, _NEAR = 1e-4, 5e-3
 # Standard deviations of what is known beforehand, as logarithms: size, and stretch or shear in a section.
 _SIZE_SD = 0.06
 _SHEAR_SD = 0.05
@@ -318,8 +318,8 @@ def approach(problem: Problem, start: Start) -> Pose:
     """Bring a start near: almost a similarity, on the outer outline alone."""
     pose = problem.pose(start)
     for width in WIDTHS[:2]:
-        pose = _solve(problem.sparse, pose, width, _EARLY_SHEAR_SD, filled=True)
-    return _solve(problem.sparse, pose, _HOLES_WIDTH, _EARLY_SHEAR_SD, filled=False) if _HOLES_WIDTH else pose
+        pose = _solve(problem.sparse, pose, width, _EARLY_SHEAR_SD, filled=True, until=_NEAR)
+    return _solve(problem.sparse, pose, _HOLES_WIDTH, _EARLY_SHEAR_SD, filled=False, until=_NEAR)
 
 
 def refine(problem: Problem, pose: Pose, kind: str) -> Pose:
@@ -331,7 +331,9 @@ def refine(problem: Problem, pose: Pose, kind: str) -> Pose:
     return pose
 
 
-def _solve(problem: Problem, pose: Pose, width: float, shear_sd: float | None, *, filled: bool) -> Pose:
+def _solve(
+    problem: Problem, pose: Pose, width: float, shear_sd: float | None, *, filled: bool, until: float = _STEP_TOLERANCE
+) -> Pose:
     """Return the pose that iterated weighted least squares settles on; without `shear_sd` its shape is kept."""
     free = slice(0, 6 if shear_sd else 4)
     prior = np.array([0.0, 0.0, 0.0, _SIZE_SD**-2, *2 * [(shear_sd or _SHEAR_SD) ** -2]])
@@ -349,7 +351,7 @@ def _solve(problem: Problem, pose: Pose, width: float, shear_sd: float | None, *
         step[free] = -np.linalg.solve(normal[free, free], slope[free])
         step = step * min(1.0, _largest_step(step, problem))
         pose = pose.moved(_within(pose.parameters + step, problem.scale))
-        if np.abs(step).max() < _STEP_TOLERANCE:
+        if np.abs(step).max() < until:
             break
     return pose
 

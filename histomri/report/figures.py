@@ -213,14 +213,16 @@ def residuals_plot(table: pd.DataFrame, title: str) -> Any:
         for axes, model in zip(row, models):
             part = table[(table["model"] == model) & (table["strategy"] == strategy)]
             middle = part.groupby(["when", "b_smm2"])[["median", "q25", "q75"]].median().reset_index()
+            # Side by side, or the bars of several diffusion times at one b would hide each other.
+            nth = middle.groupby("b_smm2")["when"].rank() - 1
+            beside = nth - (middle.groupby("b_smm2")["when"].transform("size") - 1) / 2
+            middle["x"] = middle["b_smm2"] + 18.0 * beside
             for place, when in enumerate(times):
                 line = middle[middle["when"] == when]
-                # Side by side, or the bars of two diffusion times at one b would hide each other.
-                x = line["b_smm2"] + 18.0 * (place - 0.5 * (len(times) - 1))
                 # Tables hold measured minus fitted, the figures of the paper fitted minus measured.
                 ends = np.abs(np.stack([line["q75"] - line["median"], line["median"] - line["q25"]]))
                 axes.errorbar(
-                    x, -line["median"], ends, fmt="o-", markersize=3, linewidth=0.8, elinewidth=0.8,
+                    line["x"], -line["median"], ends, fmt="o-", markersize=3, linewidth=0.8, elinewidth=0.8,
                     color=COLOURS[place % len(COLOURS)], label=f"Δ {when} ms",
                 )  # fmt: skip
             axes.axhline(0, color="#777777", linewidth=0.6)
@@ -229,7 +231,7 @@ def residuals_plot(table: pd.DataFrame, title: str) -> Any:
     for axes in panels[-1]:
         axes.set_xlabel("b (s/mm²)")
     handles = {text: line for axes in panels.flat for line, text in zip(*axes.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=8)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, 2 * len(models)))
     figure.suptitle(f"Residuals, {title}", fontsize=9, x=0.01, ha="left")
     return figure
 

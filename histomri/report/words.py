@@ -250,6 +250,7 @@ def ranking_rows(ranking: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "HFC_mean": decimals(row["HFC_mean"]),
                 "HFC_wins": "–" if wins is None or pd.isna(wins) else f"{wins:g}",
                 "BIC_share": percent(row["BIC_share"]),
+                "AIC_share": percent(row.get("AIC_share")),
                 "p_best": percent(row["p_best"]),
                 "ranked": row["TCS"] is not None,
             }

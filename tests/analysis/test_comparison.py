@@ -167,6 +167,7 @@ def test_the_bootstrap_of_tcs_against_a_loop(rng):
             )
         drawn.append(scores[0] - scores[1])
     drawn = np.array(drawn)
+    np.testing.assert_allclose([row["ci_low"], row["ci_high"]], np.quantile(drawn, [0.025, 0.975]), rtol=1e-10)
     assert row["p"] == pytest.approx(min(1, 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / 301))
 
 

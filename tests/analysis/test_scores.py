@@ -109,12 +109,24 @@ def test_ranking_has_the_keys_of_the_contract_best_first(rng):
 
 
 def test_ranking_is_reproducible_and_ignores_the_order_of_rows(rng):
-    table = cases(rng)
+    table = cases(rng, n=6)  # so few that the best model is not certain
     one, two = rank_models(table, seed=4), rank_models(table.sample(frac=1, random_state=9), seed=4)
     for first, second in zip(one, two):
         assert [*first["TCS_ci"], first["p_best"]] == pytest.approx([*second["TCS_ci"], second["p_best"]])
-    same, other = ([row["p_best"] for row in rank_models(table, seed=seed)] for seed in (4, 5))
-    assert [row["p_best"] for row in one] == same != other
+    few = cases(rng, 5)  # so that chances are neither 0 nor 1
+    first, same, other = ([row["p_best"] for row in rank_models(few, seed=seed)] for seed in (4, 4, 5))
+    assert first == same != other
+
+
+def test_aic_votes_as_bic_does(rng):
+    table = cases(rng, 9)
+    for criterion in ("AIC", "BIC"):
+        table[f"{criterion}_vote"] = rng.random(len(table))
+    swapped = table.rename(columns={"AIC_vote": "BIC_vote", "BIC_vote": "AIC_vote"})
+    one, other = rank_models(table, n_boot=100), rank_models(swapped, n_boot=100)
+    assert [row["AIC_share"] for row in one] == [row["BIC_share"] for row in other]
+    assert [row["AIC_share"] for row in one] != [row["BIC_share"] for row in one]
+    assert rank_models(table.drop(columns="AIC_vote"), n_boot=100)[0]["AIC_share"] is None
 
 
 def test_p_best_compares_models_on_the_same_resamples(rng):
@@ -207,11 +219,11 @@ def one_model(rng, n, r_vcs=0.5, r_f=0.3):
 @pytest.mark.parametrize("n", [5, 12, 25, 60])
 @pytest.mark.parametrize(("r_vcs", "r_f"), [(0.5, 0.3), (0.9, 0.6), (0.0, 0.0)])
 def test_interval_of_tcs_covers_the_truth(n, r_vcs, r_f):
-    """1500 studies with known correlations; the binomial standard error is 0.6 %."""
+    """500 studies with known correlations; the binomial standard error is 1 %."""
     rng = np.random.default_rng(n)
     covered = 0
-    for _ in range(1500):
+    for _ in range(500):
         low, high = rank_models(one_model(rng, n, r_vcs, r_f), n_boot=100)[0]["TCS_ci"]
         covered += low <= r_vcs + r_f <= high
     # With five cases the interval is a little wider than it must be.
-    assert 0.93 <= covered / 1500 <= (0.99 if n == 5 else 0.97)
+    assert 0.92 <= covered / 500 <= (0.995 if n == 5 else 0.98)

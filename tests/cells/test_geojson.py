@@ -100,6 +100,18 @@ def test_many_cells_are_streamed_across_chunks(tmp_path, monkeypatch):
     assert data["object_id"].tolist() == [str(i) for i in range(300)]
 
 
+def test_cells_within_an_annotation_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(geojson_stream, "_CHUNK", 4000)  # the borders of the nested cells are no borders of the list
+    inner = [{**version("0.7"), "id": f"inner {i}"} for i in range(5)]
+    nested = {**ANNOTATION, "childObjects": [{**ANNOTATION, "id": "b", "childObjects": inner}]}
+    outer = [{**version("0.7"), "id": f"outer {i}"} for i in range(30)]
+    path = tmp_path / "cells.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [*outer[:15], nested, *outer[15:]]}))
+    table = read_cells(path, mpp=0.5)
+    assert sorted(table.data["object_id"]) == sorted(item["id"] for item in inner + outer)
+    assert table.metadata.dropped == {"not a cell or detection": 2}
+
+
 def test_detections_are_nuclei_and_a_stated_unit_wins(tmp_path):
     feature = {
         "type": "Feature",

@@ -139,6 +139,14 @@ def test_wrong_files_are_refused(table, tmp_path):
     assert (result.exit_code, "is not a Parquet file, or it is cut short" in result.stderr) == (2, True)
 
 
+def test_an_unknown_extent_is_told(rng, tmp_path):
+    CellTable.from_columns(*rng.uniform(0, 900, (2, 500)), np.full(500, 90.0)).save(tmp_path / "cells.parquet")
+    doubt = "F and CD are per bounding box of the cells"
+    for words, told in (((), True), (("--tissue", "cells"), False)):
+        done = invoke(tmp_path / "cells.parquet", "-o", tmp_path / "h", "--patch-um", "300", *words)
+        assert (done.exit_code, doubt in done.stderr) == (0, told)
+
+
 @pytest.fixture
 def slide(tmp_path):
     """A slide of 3000 x 2000 µm with tissue from x = 400 to 2400 and y = 300 to 1700 µm, and a hole in it."""

@@ -67,6 +67,7 @@ def test_writes_what_it_promises(images, tmp_path):
     names = [
         f"{stem}.json",
         f"{stem}.tfm",
+        f"{stem}.html",
         "sub-7_space-dwi_param-F_histomap.json",
         "sub-7_space-dwi_param-F_histomap.nii.gz",
     ]
@@ -81,12 +82,12 @@ def test_writes_what_it_promises(images, tmp_path):
     record = json.loads((tmp_path / "xfm" / f"{stem}.json").read_text())
     assert record["Sources"] == ["sub-7_param-F_histomap.nii.gz", "dwi.nii.gz"]
     assert record["Info"]["Registration"]["QualityControl"]["verdict"] == "good"
-    resampled = nib.load(tmp_path / "xfm" / names[3])
+    resampled = nib.load(tmp_path / "xfm" / names[-1])
     values = np.asarray(resampled.dataobj)
     assert values.shape == (70, 60, 4)
     assert np.isfinite(values).any(axis=(0, 1)).tolist() == [False, False, True, False]
     assert np.nanmax(np.abs(values - 0.6)) < 1e-6
-    sidecar = json.loads((tmp_path / "xfm" / names[2]).read_text())
+    sidecar = json.loads((tmp_path / "xfm" / names[-2]).read_text())
     assert sidecar["RegistrationVerdict"] == "good"
     assert sidecar["Transform"] == f"{stem}.json"
 

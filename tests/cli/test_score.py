@@ -12,7 +12,20 @@ from histomri.analysis import williams_test
 from histomri_cli.common import HistomriGroup
 from histomri_cli.score import score
 
-KEYS = ["model", "strategy", "n", "TCS", "TCS_ci", "r_vCS", "r_F", "HFC_mean", "HFC_wins", "BIC_share", "p_best"]
+KEYS = [
+    "model",
+    "strategy",
+    "n",
+    "TCS",
+    "TCS_ci",
+    "r_vCS",
+    "r_F",
+    "HFC_mean",
+    "HFC_wins",
+    "BIC_share",
+    "p_best",
+    "AIC_share",
+]
 
 
 @pytest.fixture

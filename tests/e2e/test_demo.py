@@ -51,12 +51,18 @@ def test_the_demo_says_what_it_wrote(demo):
 def test_the_list_of_files_is_as_promised(demo):
     found = {str(path.relative_to(demo.out)) for path in demo.out.rglob("*") if path.is_file()}
     results = {name for name in found if not name.startswith("inputs/")}
+    # A section that needed no bending has no displacement field.
+    bent = {name for name in results if name.endswith("_xfm_warp0.nii.gz")}
+    for sample in SAMPLES:
+        stem = f"sub-{sample}/xfm/sub-{sample}_from-histo_to-dwi_mode-image_xfm"
+        steps = json.loads((demo.out / f"{stem}.json").read_text())["Displacements"]
+        assert {f"sub-{sample}/xfm/{step['File']}" for step in steps} == bent & {f"{stem}_warp0.nii.gz"}
     names = ("pairs.csv", "pairs.json", "scores.json", "scores.csv", "truth.csv", "report.html", "study.json")
     statistics = [f"statistics/{name}" for name in FILES]
     expected = {*names, "model_comparisons.csv", "study_resolved.json", *statistics}.union(
         *(expected_files(sample) for sample in SAMPLES)
     )
-    assert results == expected
+    assert results == expected | bent
     for sample in SAMPLES:
         assert {f"inputs/{sample}_cells.tsv", f"inputs/{sample}_dwi.nii.gz", f"inputs/{sample}_mask.nii.gz"} <= found
 

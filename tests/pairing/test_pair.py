@@ -277,3 +277,14 @@ def test_weak_pairs_are_warned_about(rng):
         maps["exit"].data[2:] = 0
     texts = " ".join(pair_maps(histology(rng), fits, rotated(), sample="a").warnings)
     assert "a: only" in texts and "voxels are measured on both sides" in texts
+
+
+def test_the_trimmed_mean_is_that_of_scipy(rng):
+    from scipy.stats import trim_mean
+
+    from histomri.pairing.summary import trimmed_mean
+
+    for size in (1, 9, 10, 57):
+        values = rng.standard_cauchy(size)
+        assert trimmed_mean(np.append(values, np.nan)) == pytest.approx(trim_mean(values, 0.1), rel=1e-12)
+    assert np.isnan(trimmed_mean(np.full(3, np.nan)))

@@ -12,6 +12,7 @@ from histomri.errors import GeometryError, InputError
 from histomri.files import refuse_overwrite, require_file
 from histomri.maps import open_nifti, write_map
 from histomri.patches import PatchGrid, PatchMaps, extent_of, outline_of, summarise_patches, tissue_mask, whole_grid
+from histomri.patches.tissue import BOUNDING_BOX
 from histomri.study.stages.result import StageResult
 from histomri.study.stages.slide_tissue import tissue_of_slide
 
@@ -83,15 +84,8 @@ def run_patches(
         raise InputError(f"there is no tissue {tissue!r}", way_out="take field or cells")
     if whole and step_um is not None:
         raise InputError("one patch for the whole slide cannot overlap others", way_out="leave out --step-um")
-    if slide is not None and tissue == "cells":
-        raise InputError("the tissue is that of --slide or of the cells", way_out="leave out --tissue or --slide")
     table, warnings = load_cells(Path(cells), geometries=assign_by == "clip")
-    outline = None
-    if slide is not None:
-        table, outline, doubts = tissue_of_slide(table, Path(cells), Path(slide))
-        warnings = (*warnings, *doubts)
-    elif tissue == "cells" and table.metadata.roi_wkt is None:
-        outline = outline_of(table)
+    table, outline, doubts = _where(table, Path(cells), tissue, slide)
     grid, notes = _grid(table, patch_um, like, thickness_um, section_thickness_um, outline, step_um)
     maps = summarise_patches(
         table,
@@ -110,7 +104,24 @@ def run_patches(
     outputs = maps.save(out, sub, sources=[path for path in (cells, like, slide) if path is not None])
     outputs += _save_mask(table, outline, Path(out), sub, cells)
     summary = _summary(maps)
-    return StageResult(tuple(outputs), _messages(maps, summary), (*warnings, *notes, *maps.warnings), summary)
+    return StageResult(tuple(outputs), _messages(maps, summary), (*warnings, *doubts, *notes, *maps.warnings), summary)
+
+
+def _where(
+    table: CellTable, cells: Path, tissue: str, slide: Path | None
+) -> tuple[CellTable, BaseGeometry | None, tuple[str, ...]]:
+    """Return the table, now with what the slide tells, the outline of the tissue if it is known, and warnings."""
+    if slide is not None:
+        if tissue == "cells":
+            raise InputError("the tissue is that of --slide or of the cells", way_out="leave out --tissue or --slide")
+        return tissue_of_slide(table, cells, Path(slide))
+    outline = outline_of(table) if tissue == "cells" and table.metadata.roi_wkt is None else None
+    if extent_of(table, outline).source != BOUNDING_BOX:
+        return table, outline, ()
+    doubt = (
+        "what was looked at is not known, so F and CD are per bounding box of the cells; to tell where the tissue is, "
+    )
+    return table, outline, (doubt + "pass --slide or --tissue cells, or --roi to `histomri cells`",)
 
 
 def load_cells(path: Path, *, geometries: bool = False) -> tuple[CellTable, tuple[str, ...]]:

@@ -78,7 +78,7 @@ def run_register(
     slice : int, optional
         Slice of the MRI; all are tried if not given.
     figures : bool
-        Draw pictures to look at in ``figures``.
+        Draw pictures to look at in ``figures``, and a page with a slider between section and MRI.
     sub : str, optional
         Subject label of the output; taken from the name of `moving` if that has one.
     progress : callable, optional
@@ -137,7 +137,31 @@ def run_register(
         warnings += (f"{drawn.name} is left from an earlier run and does not belong to this result",)
     if figures:
         outputs += write_figures(found, section, target, out / "figures", stem=stem, **tissue, landmarks=pairs)
+        if resampled is not None:
+            outputs.append(_write_page(out / f"{stem}.html", found, (moving, resampled), (fixed, target), warnings))
     return StageResult(tuple(outputs), _messages(found), warnings, _summary(found))
+
+
+def _write_page(
+    path: Path, found: Registration, section: tuple[Path, Image], mri: tuple[Path, Image], warnings: tuple[str, ...]
+) -> Path:
+    """Write the page on which a slider goes from the MRI to the section."""
+    from histomri.report import Layer, write_overlay
+
+    name, above = section
+    other, below = mri
+    if found.slice is not None:
+        above, below = above.slice(found.slice), below.slice(found.slice)
+    words = parse_map_name(name.name)
+    layers = Layer(words.get("param", name.name), above, cmap="viridis"), Layer(other.name, below)
+    qc = found.qc
+    facts = [("Verdict", found.verdict), ("Lead over other orientations", f"{found.confidence:.2f}")]
+    facts += [("Overlap (Dice)", f"{qc['dice']:.2f}"), ("Rotation", f"{qc['angle_deg']:.1f}°")]
+    facts += [("Turned over", "yes" if qc["turned_over"] else "no"), ("Size", f"{100 * qc['size']:.1f} % of the MRI's")]
+    facts += [("Slice", str(found.slice))] if found.slice is not None else []
+    return write_overlay(
+        path, layers[:1], layers[1:], title=f"{name.name} on {other.name}", facts=facts, warnings=warnings
+    )
 
 
 def _landmark_errors(found: Registration, pairs: FloatArray | None, used_for: str) -> dict[str, Any]:

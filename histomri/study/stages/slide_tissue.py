@@ -8,7 +8,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from histomri.cells import CellTable
-from histomri.errors import GeometryError, InputError
+from histomri.errors import GeometryError, InputError, UnitError
 from histomri.slides import find_tissue, open_slide
 
 # Below the first share it is another slide, or another image of it; below the second, much of the tissue was missed.
@@ -42,9 +42,16 @@ def tissue_of_slide(table: CellTable, cells: Path, slide: Path) -> tuple[CellTab
         If no tissue is found, the pixel sizes differ, or the cells do not lie on the tissue.
     """
     known = {} if table.metadata.pixel_size_um is None else {cells.name: table.metadata.pixel_size_um}
-    with open_slide(slide, known_um=known) as opened:
-        field = opened.field_um
-        tissue = find_tissue(opened).region
+    try:
+        with open_slide(slide, known_um=known) as opened:
+            field = opened.field_um
+            tissue = find_tissue(opened).region
+    except UnitError as error:
+        raise UnitError(
+            error.problem,
+            path=slide,
+            way_out="give the slide that the cells were found on, and its pixel size to `histomri cells`, --mpp",
+        ) from error
     if tissue.is_empty:
         raise InputError("shows no tissue", path=slide, way_out="give its outline to `histomri cells`, --roi")
     of_cells = table.metadata.field_um

@@ -1,0 +1,103 @@
+"""What must never be a silent wrong map: an error, a verdict other than good, or the right place."""
+
+import numpy as np
+import pytest
+
+from histomri.errors import GeometryError
+from histomri.maps import Image
+from histomri.registration import register
+
+TWO_PIXELS_UM = 772
+
+
+def never_silently_wrong(pair, found, error_um=None):
+    """A match is called good only if it lies within two pixels."""
+    error = pair.error_um(found) if error_um is None else error_um
+    assert found.verdict != "good" or error < TWO_PIXELS_UM, (found.verdict, error)
+
+
+def without(pair, lost):
+    """Return the section, and its mask, without the part where `lost` of world x, y is true."""
+    parts = []
+    for image, nothing in ((pair.moving, np.nan), (pair.mask, 0.0)):
+        i, j = np.indices(image.data.shape)
+        x, y = (np.stack([i, j, 0 * i, 0 * i + 1], axis=-1) @ image.affine.T)[..., :2].transpose(2, 0, 1)
+        parts.append(Image(np.where(lost(x, y), nothing, image.data), image.affine))
+    return parts
+
+
+@pytest.mark.parametrize("angle", [0, 120])
+def test_half_of_the_section_is_missing(make_pair, angle):
+    pair = make_pair(angle)
+    moving, mask = without(pair, lambda x, y: x > 0.5)
+    found = register(moving, pair.fixed, moving_mask=mask)
+    never_silently_wrong(pair, found)
+
+
+def test_mask_that_includes_the_tube(make_pair):
+    pair = make_pair(40)
+    i, j = np.indices(pair.fixed.data.shape)
+    tube = Image((np.hypot(i - 39.5, j - 36.5) < 33).astype(float), pair.fixed.affine)
+    found = register(pair.moving, pair.fixed, moving_mask=pair.mask, fixed_mask=tube)
+    assert found.verdict != "good"
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.4])
+def test_wrong_pixel_size(make_pair, factor):
+    pair = make_pair(-70)
+    scaled = [Image(image.data, np.diag([factor, factor, 1, 1]) @ image.affine) for image in (pair.moving, pair.mask)]
+    found = register(scaled[0], pair.fixed, moving_mask=scaled[1])
+    assert found.verdict != "good"
+    if factor < 1:  # a section that is too large may fit better elsewhere than at the edge of what shrinkage allows
+        assert any("pixel sizes" in reason for reason in found.qc["reasons"])
+
+
+def test_a_side_that_is_ruled_out_and_fits_better_is_told(make_pair):
+    pair = make_pair(10, True)
+    found = register(pair.moving, pair.fixed, moving_mask=pair.mask, flips=False)
+    assert not any(candidate.turned_over for candidate in found.candidates)
+    assert found.verdict != "good"
+    assert any("ruled out" in reason for reason in found.qc["reasons"])
+    assert found.qc["ruled_out"] > 0.1
+
+
+def test_mirrored_header(make_pair):
+    # The header says that the picture is mirrored: its content is then found turned over, and every pixel still lands
+    # on the right pixel of the MRI; what cannot be told from an outline is which of the two headers is wrong.
+    pair = make_pair(25)
+    mirror = np.diag([-1.0, 1, 1, 1])
+    moving, mask = (Image(image.data, mirror @ image.affine) for image in (pair.moving, pair.mask))
+    found = register(moving, pair.fixed, moving_mask=mask)
+    assert found.qc["turned_over"] is True
+    points = np.array([[1.0, 2, 0], [-3, 4, 0], [5, -1, 0]])
+    error = np.linalg.norm(found.points(points @ mirror[:3, :3]) - pair.truth.points(points), axis=1)
+    assert error.max() < 0.1
+    assert np.linalg.det(found.matrix[:3, :3]) > 0
+    told = register(moving, pair.fixed, moving_mask=mask, flips=False)
+    assert told.verdict != "good"
+
+
+def test_landmarks_with_moving_and_fixed_swapped(make_pair):
+    pair = make_pair(65, shift=(3.0, -2.0))
+    moving = np.array([[1.0, 5, 0], [-5, 4, 0], [5, -3, 0], [-2, -5, 0]])
+    pairs = np.stack([pair.truth.points(moving), moving], axis=1)
+    try:
+        found = register(pair.moving, pair.fixed, moving_mask=pair.mask, landmarks=pairs)
+    except GeometryError:
+        return
+    never_silently_wrong(pair, found)
+
+
+def test_landmarks_in_the_wrong_order(make_pair):
+    pair = make_pair(65)
+    moving = np.array([[1.0, 5, 0], [-5, 4, 0], [5, -3, 0], [-2, -5, 0]])
+    pairs = np.stack([moving, pair.truth.points(moving)[[1, 3, 0, 2]]], axis=1)
+    with pytest.raises(GeometryError, match="same order"):
+        register(pair.moving, pair.fixed, moving_mask=pair.mask, landmarks=pairs)
+
+
+def test_another_organ_is_not_called_good(make_pair):
+    pair = make_pair()
+    i, j = np.indices(pair.fixed.data.shape)
+    bar = Image(np.where((np.abs(i - 40) < 30) & (np.abs(j - 37) < 9), 1.0, 0.0), pair.fixed.affine)
+    assert register(pair.moving, bar, moving_mask=pair.mask).verdict != "good"
