@@ -102,7 +102,9 @@ def _figures(run: Run) -> Iterator[tuple[str, Any]]:
         rows = run.pairs[(run.pairs["model"] == key[0]) & (run.pairs["strategy"] == key[1])]
         if len(rows) >= 3:
             yield "samples", samples_plot(rows, fit_label(key))
-            yield "correlations", matrix_plot(rows, fit_label(key), run.measures)
+            matrix = matrix_plot(rows, fit_label(key), run.measures)
+            if matrix is not None:
+                yield "correlations", matrix
     for scanner, table in residuals_by_scanner(run).items():
         yield f"residuals_{_plain(scanner)}", residuals_plot(table, scanner)
     scales = choose_scales(run)
@@ -156,13 +158,18 @@ def _keys(groups: pd.Series, scanners: pd.Series) -> list[Any]:
 
 
 def matrix_plot(rows: pd.DataFrame, title: str, by_hand: Sequence[str] = ()) -> Any:
-    """Plot the correlations of all measurements over samples; stars mark p < 0.05 as they stand."""
+    """Plot the correlations of all measurements over samples; stars mark p < 0.05 as they stand.
+
+    None if fewer than two measurements vary.
+    """
     known = [(name, label) for name, label in MATRIX if name in rows and rows[name].nunique() > 2]
     known += [(name, name.replace("_", " ")) for name in by_hand if name in rows and rows[name].nunique() > 2]
     if "ADC_per_water" in dict(
         known
     ):  # scans at different temperatures: ADC as it is says more of these than of tissue
         known = [(name, label) for name, label in known if name != "ADC_um2_ms"]
+    if len(known) < 2:
+        return None
     names, labels = [name for name, _ in known], [label for _, label in known]
     found = correlation_table(rows[names], names, kinds=("pearson",)).set_index(["x", "y"])
     r, p = np.eye(len(names)), np.zeros((len(names),) * 2)

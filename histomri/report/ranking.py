@@ -12,14 +12,17 @@ _COLOUR = {"whole": "#0072b2", "high-b": "#d55e00"}
 _MARK = {"whole": "o", "high-b": "s"}
 
 
-def svg_uri(draw: Callable[[], Any]) -> str:
-    """Draw a figure and return it as an SVG data URI."""
+def svg_uri(draw: Callable[[], Any]) -> str | None:
+    """Draw a figure and return it as an SVG data URI; None if there is nothing to draw."""
     from matplotlib import rc_context
 
     style = {"svg.fonttype": "path", "font.size": 9.5, "svg.hashsalt": "histomri"}
     file = io.BytesIO()
     with rc_context(style):
-        draw().savefig(file, format="svg", metadata={"Date": None})
+        figure = draw()
+        if figure is None:
+            return None
+        figure.savefig(file, format="svg", metadata={"Date": None})
     return data_uri("image/svg+xml", file.getvalue())
 
 

@@ -79,3 +79,7 @@ def test_residuals_show_medians_and_quartiles():
     np.testing.assert_allclose(np.asarray(first.lines[0].get_ydata(), float), [-0.1, -0.2])
     ends = np.array([segment[:, 1] for segment in first.lines[2][0].get_segments()])
     np.testing.assert_allclose(ends, [[-0.3, 0.02], [-0.3, 0.02]])
+
+
+def test_constants_have_no_matrix(cases):
+    assert matrix_plot(cases.assign(**dict.fromkeys(cases.columns[:6], 1.0)), "x") is None
