@@ -3,7 +3,7 @@
 The reference is the lowest of many Levenberg-Marquardt descents from random starts, in numpy with derivatives by
 differences, on tables of its own: it shares neither starts, nor derivatives, nor stopping with the engine.
 
-Usage: python benchmarks/bench_fit_optimum.py [--voxels 5000] [--starts 16]
+Usage: python benchmarks/bench_fit_optimum.py [--voxels 5000] [--starts 6]
 """
 
 import argparse
@@ -41,7 +41,7 @@ def row(model: Model, voxels: int, starts: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--voxels", type=int, default=5000)
-    parser.add_argument("--starts", type=int, default=16)
+    parser.add_argument("--starts", type=int, default=6)
     options = parser.parse_args()
     print(describe("numba", "scipy"))
     print(
