@@ -24,7 +24,8 @@ def run(
         list[str] | None, typer.Option(help="Run only this sample (repeatable); the report takes in all run so far.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the study, say what would be run, and stop.")
+        bool,
+        typer.Option("--dry-run", help="Check the study and its images' headers, say what would be run, stop."),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Repeat stages that are finished.")] = False,
     figures: Figures = None,
@@ -103,7 +104,9 @@ def finish(outcome: "StudyOutcome", quiet: bool) -> None:
 def _plan(study: "Study", out: Path, participants: list[str] | None) -> None:
     from histomri.study.pipeline import GROUP_STAGES, select_samples
     from histomri.study.sample import STAGES
+    from histomri.study.validation import require_matching_inputs
 
+    require_matching_inputs(select_samples(study, participants))
     typer.echo(f"study {study.name!r}, preset {study.preset}: the study file and all its input files are in order")
     for sample in select_samples(study, participants):
         fits = f"{', '.join(sample.fit.models)} ({', '.join(sample.fit.strategies)})"

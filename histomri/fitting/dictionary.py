@@ -29,7 +29,7 @@ from histomri.fitting.voxelwise import (
 )
 from histomri.mri import Acquisition
 
-_CHUNK = 4096
+_CHUNK, _CHUNK_VALUES = 4096, 20_000_000
 _STARTS = 4
 _NEIGHBOURS = 80
 _ALL_BELOW = 500
@@ -205,8 +205,10 @@ def fit_dictionary(
     vascular = how.vascular(fv_se)
     part_of = dictionary.select(used)
     parts = []
-    for start in range(0, max(values.shape[0], 1), _CHUNK):
-        part = slice(start, min(start + _CHUNK, values.shape[0]))
+    # The distances of all examples to the starts are held for a chunk of voxels.
+    step = int(np.clip(_CHUNK_VALUES // dictionary.parameters.size, 1, _CHUNK))
+    for start in range(0, max(values.shape[0], 1), step):
+        part = slice(start, min(start + step, values.shape[0]))
         blood = Vascular(vascular.fraction[part], vascular.error[part])
         parts.append(_fit_part(values[part].astype(float), levels[part], part, how, blood, part_of, noise))
         if progress is not None:

@@ -27,7 +27,8 @@ def score_grid(data: Any, atoms: Any, low: float, high: float, room: Any, scores
     yo[:] = 0.0
     oo[:] = 0.0
     for u in range(aim.size):
-        aim[u] = np.sqrt(max(data[0, u] * data[0, u] - data[1, u], 0.0))
+        value = data[0, u]
+        aim[u] = np.sqrt(max(value * abs(value) - data[1, u], 0.0)) if data[1, u] > 0.0 else value
         for q in range(yo.size):
             weighted = data[2, u] * outside[u, q]
             yo[q] += weighted * aim[u]

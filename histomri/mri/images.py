@@ -111,6 +111,22 @@ class DwiFile:
         GeometryError
             If its shape or its place in the world differs.
         """
+        image = self.open_map(path)
+        try:
+            return np.asarray(image.dataobj, dtype=np.float32).reshape(self.shape[:3])
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise InputError(
+                f"the voxels cannot be read, the file is cut short or damaged ({error})", path=path
+            ) from error
+
+    def open_map(self, path: str | Path) -> Any:
+        """Open a map without reading its voxels.
+
+        Raises
+        ------
+        GeometryError
+            If its shape or its place in the world differs.
+        """
         image = open_nifti(path)
         shape = tuple(image.shape)
         while len(shape) > 3 and shape[-1] == 1:
@@ -129,12 +145,7 @@ class DwiFile:
                 path=path,
                 way_out="resample it to the grid of the diffusion images, or mend its header",
             )
-        try:
-            return np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
-        except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise InputError(
-                f"the voxels cannot be read, the file is cut short or damaged ({error})", path=path
-            ) from error
+        return image
 
 
 def open_dwi(path: str | Path) -> DwiFile:

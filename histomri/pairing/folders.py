@@ -15,31 +15,35 @@ Fits = dict[tuple[str, str], dict[str, Image]]
 Entities = dict[str, str]
 
 
-def read_histology(folder: Path) -> tuple[dict[str, Image], list[Entities]]:
+def read_histology(folder: Path, *, errors: bool = False) -> tuple[dict[str, Image], list[Entities]]:
     """Return the corrected histology maps of a folder by name, and the entities of their file names.
+
+    With `errors` also their standard errors, that of vCS as vCS_se.
 
     Raises
     ------
     InputError
         If there are none, or several of one kind.
     """
-    found = list(_maps(folder, "histomap"))
+    found = list(_maps(folder, "histomap", errors))
     if not found:
         raise InputError(
             "holds no histology maps (*_histomap.nii.gz)", path=folder, way_out="run histomri patches first"
         )
     maps: dict[str, Image] = {}
     for path, entities in found:
-        if entities["param"] in maps:
-            raise InputError(f"holds several maps of {entities['param']}", path=folder, way_out="one folder per sample")
-        maps[entities["param"]] = Image.load(path)
+        name = _name(entities)
+        if name in maps:
+            raise InputError(f"holds several maps of {name}", path=folder, way_out="one folder per sample")
+        maps[name] = Image.load(path)
     return maps, [entities for _, entities in found]
 
 
-def read_mri(folder: Path) -> tuple[Fits, dict[str, Image], list[Entities]]:
+def read_mri(folder: Path, *, errors: bool = False) -> tuple[Fits, dict[str, Image], list[Entities]]:
     """Return the fitted maps by (model, strategy) and name, those of no model, and the entities of the file names.
 
-    Maps lie in the folder or in its direct subfolders; model and strategy come from the sidecars.
+    Maps lie in the folder or in its direct subfolders; model and strategy come from the sidecars. With `errors` also
+    the standard errors, that of vCS as vCS_se.
 
     Raises
     ------
@@ -51,17 +55,18 @@ def read_mri(folder: Path) -> tuple[Fits, dict[str, Image], list[Entities]]:
     names = []
     subfolders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     for place in (folder, *subfolders):
-        for path, entities in _maps(place, "dwimap"):
+        for path, entities in _maps(place, "dwimap", errors):
             if entities.get("model") == "dki":  # how well ADC and K were fitted, while these two carry no model
                 continue
             maps = fits.setdefault(_model_of(path, entities), {}) if "model" in entities else common
-            if entities["param"] in maps:
+            name = _name(entities)
+            if name in maps:
                 raise InputError(
-                    f"a second map of {entities['param']} for the same model and strategy",
+                    f"a second map of {name} for the same model and strategy",
                     path=path,
                     way_out="one folder per sample",
                 )
-            maps[entities["param"]] = Image.load(path)
+            maps[name] = Image.load(path)
             names.append(entities)
     if not fits:
         raise InputError("holds no fitted maps (*_dwimap.nii.gz)", path=folder, way_out="run histomri fit first")
@@ -73,13 +78,19 @@ def model_of(entity: str) -> str:
     return {name.replace("-", ""): name for name in MODELS}.get(entity, entity)
 
 
-def _maps(folder: Path, suffix: str) -> Iterator[tuple[Path, Entities]]:
-    """Yield the maps of a folder, less the uncorrected ones and the standard errors."""
+def _name(entities: Entities) -> str:
+    return f"{entities['param']}_{entities['stat']}" if "stat" in entities else entities["param"]
+
+
+def _maps(folder: Path, suffix: str, errors: bool) -> Iterator[tuple[Path, Entities]]:
+    """Yield the maps of a folder, less the uncorrected ones and, unless asked for, the standard errors."""
     if not folder.is_dir():
         raise InputError("no such folder", path=folder, way_out="check the spelling")
     for path in sorted(folder.glob(f"*_{suffix}.nii*")):
         entities = parse_map_name(path.name)
-        if entities.get("suffix") == suffix and not {"stat", "desc"} & entities.keys():
+        if entities.get("suffix") != suffix or "desc" in entities:
+            continue
+        if "stat" not in entities or (errors and entities["stat"] == "se"):
             yield path, entities
 
 

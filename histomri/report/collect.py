@@ -21,6 +21,7 @@ from histomri.report.orientation import View
 from histomri.report.sizes import PatchSizes, count_sizes, patches_of_section, patches_under
 
 SHOWN = ("vCS", "F", "CD")
+_READ = (*SHOWN, *(f"{name}_se" for name in SHOWN))  # with their standard errors
 _RIM = 2  # empty voxels kept around the tissue
 Key = tuple[str, str]  # model, strategy
 _T = TypeVar("_T")
@@ -35,7 +36,7 @@ class Sample:
     record : dict
         Its entry in study.json.
     section : dict of str to ndarray
-        Histology maps on their own grid, as pictures.
+        Histology maps on their own grid, as pictures; standard errors as vCS_se and so on, here and below.
     on_mri : dict of str to ndarray
         The same on the MRI grid, as pictures.
     fits : dict of (model, strategy) to dict of str to ndarray
@@ -161,12 +162,12 @@ def _sample(folder: Path, record: dict[str, Any]) -> Sample:
     if not home.is_dir():
         sample.missing.append(f"The folder sub-{sample.id} is not there.")
         return sample
-    histology = _try(lambda: read_histology(home / "histo")[0], None, sample.missing, "No histology maps")
-    mri = _try(lambda: read_mri(home / "mri")[:2], None, sample.missing, "No MRI maps")
+    histology = _try(lambda: read_histology(home / "histo", errors=True)[0], None, sample.missing, "No histology maps")
+    mri = _try(lambda: read_mri(home / "mri", errors=True)[:2], None, sample.missing, "No MRI maps")
     if histology:
         first = require_same_grid(histology, "histology")
         sample.section_view = View.of(first)
-        section = {name: sample.section_view.show(histology[name].data) for name in SHOWN if name in histology}
+        section = {name: sample.section_view.show(histology[name].data) for name in _READ if name in histology}
         sample.section = _with_cells(section)
         sample.sidecars["histology"] = _settings(home / "histo", "histomap")
         settings = sample.sidecars["histology"]
@@ -211,7 +212,7 @@ def _place(
     sample.fits = {key: _tissue({name: picture(image) for name, image in maps.items()}) for key, maps in fits.items()}
     sample.common = {name: picture(image) for name, image in common.items()}
     if histology and problem is None:
-        shown = {name: histology[name] for name in SHOWN if name in histology}
+        shown = {name: histology[name] for name in _READ if name in histology}
         laid = {name: view.show(onto_slice(image, like, transform)[0]) for name, image in shown.items()}
         sample.on_mri = _with_cells(laid)
     numbered = {}
@@ -229,7 +230,7 @@ def _tissue(maps: dict[str, FloatArray]) -> dict[str, FloatArray]:
     if "exit" not in maps:
         return maps
     fitted = np.isin(maps["exit"], (1, 2))
-    return {name: np.where(fitted, data, np.nan) if name in SHOWN else data for name, data in maps.items()}
+    return {name: np.where(fitted, data, np.nan) if name in _READ else data for name, data in maps.items()}
 
 
 def _slice_for(

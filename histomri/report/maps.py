@@ -11,6 +11,8 @@ from histomri.report.orientation import View
 from histomri.report.pictures import Scale, fit_scale, levels, number, png
 from histomri.report.words import STRATEGIES, best_fit, model_name
 
+_HIGHEST_ERROR = 98.0  # percentile
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -72,11 +74,24 @@ def map_cards(sample: Sample, scales: dict[str, Quantity], best: tuple[str, str]
     """Return, for each quantity, the section, the section on the MRI grid, and the fitted maps."""
     cards = []
     for name, quantity in scales.items():
-        section = draw(sample.section.get(name), quantity.histology, sample.section_view, "histology section")
-        on_mri = draw(sample.on_mri.get(name), quantity.histology, sample.mri_view, "histology on the MRI grid")
+        error = f"{name}_se"
+        section = draw(
+            sample.section.get(name),
+            quantity.histology,
+            sample.section_view,
+            "histology section",
+            sample.section.get(error),
+        )
+        on_mri = draw(
+            sample.on_mri.get(name),
+            quantity.histology,
+            sample.mri_view,
+            "histology on the MRI grid",
+            sample.on_mri.get(error),
+        )
         fits = []
         for key, maps in sample.fits.items():
-            one = draw(maps.get(name), quantity.mri, sample.mri_view, f"MRI, {fit_label(key)}")
+            one = draw(maps.get(name), quantity.mri, sample.mri_view, f"MRI, {fit_label(key)}", maps.get(error))
             if one:
                 fits.append({"fit": fit_id(key), "shown": key == best, "label": fit_label(key), "map": one})
         if section or on_mri or fits:
@@ -109,8 +124,10 @@ def aspect(shape: tuple[int, ...], view: View) -> str:
     return f"{shape[1] * view.pixel_mm[0]:.4f} / {shape[0] * view.pixel_mm[1]:.4f}"
 
 
-def draw(data: FloatArray | None, scale: Scale, view: View | None, what: str) -> dict[str, Any] | None:
-    """Return a picture for the page, with the values under the cursor and what it shows in words."""
+def draw(
+    data: FloatArray | None, scale: Scale, view: View | None, what: str, error: FloatArray | None = None
+) -> dict[str, Any] | None:
+    """Return a picture for the page, with values and standard errors under the cursor, and what it shows in words."""
     if data is None or view is None:
         return None
     values = data[np.isfinite(data)]
@@ -120,8 +137,17 @@ def draw(data: FloatArray | None, scale: Scale, view: View | None, what: str) ->
         spread = f"median {middle}, most from {low} to {high}"
     else:
         spread = "nothing measured"
+    known = error[np.isfinite(error)] if error is not None else np.zeros(0)
+    # A few huge errors, where the data tell nothing, must not leave one level for all others.
+    highest = 1.01 * float(np.percentile(known, _HIGHEST_ERROR)) if known.size else 0.0
+    if highest > 0:
+        spread += f", standard error {number(float(np.median(known)))}"
     return {
         "src": png(data, scale),
+        "errors": levels(error, Scale(0.0, highest, scale.cmap, scale.unit, ""))
+        if error is not None and highest
+        else "",
+        "highest_error": highest,
         "levels": levels(data, scale),
         "rows": data.shape[0],
         "columns": data.shape[1],

@@ -87,6 +87,10 @@ def make_sample(home: Path, sub: str, kind: int, rng, n=(40, 50), group=None) ->
         vcs = np.clip(size + noise * 2.5 * rng.normal(size=size.shape) + noise, 8, 40)
         share = np.clip(fraction + noise * 0.08 * rng.normal(size=size.shape), 0, 1)
         code = np.where(rng.random(size.shape) < 0.08, 2.0, 1.0)
+        errors = volume.copy()
+        errors[:, :, k] = np.where(inside, 1.25, np.nan)
+        name = map_name("vCS", "dwimap", sub=sub, model=model, stat="se")
+        write_map(home / "mri" / strategy / name, errors, MRI, Model=model, Strategy=strategy)
         maps = {"vCS": vcs, "F": share, "CD": 1e9 * share / vcs**3, "BIC": noise * 10 + rng.normal(size=size.shape) * 6}
         for name, data in {**maps, "exit": code}.items():
             whole = volume.copy() if name != "exit" else np.zeros(shape)
@@ -138,6 +142,7 @@ def make_sample(home: Path, sub: str, kind: int, rng, n=(40, 50), group=None) ->
             affine,
             parameters=settings,
         )
+    write_map(home / "histo" / map_name("vCS", "histomap", sub=sub, stat="se"), np.where(inside, 0.5, np.nan), affine)
     # A few cells in every patch that has tissue, larger ones to the right.
     row, column = (np.repeat(index, 8) for index in np.nonzero(inside))
     x, y = (

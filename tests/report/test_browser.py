@@ -98,7 +98,11 @@ def test_the_cursor_reads_all_maps_of_a_grid(browsed):
     found, _ = browsed
     assert len(found["values"]) == 6  # three quantities, histology and MRI
     assert all(re.match(r"[≥≤]? ?\d", value) for value in found["values"]), found["values"]
-    assert sum("µm" in value for value in found["values"]) == 2
+    assert [value.split(" ± ")[1:] for value in found["values"] if "µm" in value] == [
+        ["0.5 µm"],
+        ["1.2 µm"],
+    ]  # of 0.5 and 1.25
+    assert sum("±" in value for value in found["values"]) == 2  # the others came without errors
     assert re.fullmatch(r"\d+,\d+", found["at"])
     assert re.fullmatch(r"above, Cell size vCS: .* µm · below, Cell size vCS: .* µm", found["overlay"])
 

@@ -52,24 +52,29 @@
   }
 
   // One cursor for all maps of a sample that lie on the same grid, with the value under it.
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const decoded = new WeakMap();
   const values = (map) => {
-    if (!decoded.has(map)) decoded.set(map, Uint8Array.from(atob(map.dataset.levels), (c) => c.charCodeAt(0)));
-    return decoded.get(map);
+    if (!decoded.has(map)) decoded.set(map, { levels: bytes(map.dataset.levels), errors: bytes(map.dataset.errors || "") });
+    return decoded.get(map).levels;
   };
-  const format = (value, unit) => {
-    const text = Math.abs(value) < 1000 ? String(Number(value.toPrecision(3))) : Math.round(value / 10) * 10 + "";
-    return unit ? `${text} ${unit}` : text;
+  const format = (value, digits = 3) =>
+    Math.abs(value) < 1000 ? String(Number(value.toPrecision(digits))) : Math.round(value / 10) * 10 + "";
+  const error = (map, place) => {
+    const level = decoded.get(map).errors[place];
+    if (!level) return "";
+    return ` ± ${level === 255 ? "≥ " : ""}${format((level - 1) / 254 * Number(map.dataset.highestError), 2)}`;
   };
   const read = (map, row, column) => {
-    const level = values(map)[row * Number(map.dataset.columns) + column];
+    const place = row * Number(map.dataset.columns) + column, level = values(map)[place];
     if (!level) return "not measured";
     const low = Number(map.dataset.low), high = Number(map.dataset.high);
     const mark = level === 255 ? "≥ " : level === 1 && low !== 0 ? "≤ " : "";
-    return mark + format(low + (level - 1) / 254 * (high - low), map.dataset.unit);
+    const unit = map.dataset.unit ? ` ${map.dataset.unit}` : "";
+    return mark + format(low + (level - 1) / 254 * (high - low)) + error(map, place) + unit;
   };
   // The histogram of cell sizes of the whole section, or of one patch.
-  const unpack = (text) => new Uint16Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+  const unpack = (text) => new Uint16Array(bytes(text).buffer);
   const histograms = new Map();
   for (const card of all(".sizes")) {
     const data = JSON.parse(card.dataset.sizes), bins = data.edges.length - 1, counts = unpack(data.counts);
