@@ -153,9 +153,8 @@ def test_the_example_in_the_documentation_is_valid(tmp_path):
 
 
 def test_a_sample_may_have_its_own_preset_and_measurements(folder):
-    more = 'preset = "invivo-3t"
-measures = { Ki67_fraction = 0.12, volume_mm3 = 3 }'
-    text = GOOD.replace("sigma = 0.02", more)
+    more = ('preset = "invivo-3t"', "measures = { Ki67_fraction = 0.12, volume_mm3 = 3 }")
+    text = GOOD.replace("sigma = 0.02", "\n".join(more))
     study = Study.load(write(folder, text))
     assert study.samples[0].preset == "invivo-3t" and study.samples[1].preset is None
     assert study.samples[0].measures == {"Ki67_fraction": 0.12, "volume_mm3": 3.0} and study.samples[1].measures == {}
