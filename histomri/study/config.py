@@ -141,6 +141,17 @@ class Sample(_Section):
             raise ValueError(f"{value!r} names files, so it may hold only letters and digits without accents")
         return value
 
+    @field_validator("measures")
+    @classmethod
+    def _new(cls, value: dict[str, float]) -> dict[str, float]:
+        if not value:
+            return value
+        from histomri.pairing.columns import describe_columns
+
+        if taken := [name for name in value if name in describe_columns()]:
+            raise ValueError(f"{taken[0]} is a column of histomri; give yours another name")
+        return value
+
     def files(self) -> Iterator[tuple[str, Path]]:
         """Yield (key, path) of every file the sample names."""
         for path in self.cells:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from histomri import __version__
-from histomri.errors import HistomriError, StudyError
+from histomri.errors import InputError, StudyError
 from histomri.files import require_folder, write_json
 from histomri.study.config import FREE_WATER_UM2_MS, Sample, Study
 from histomri.study.sample import STAGES, SampleFolder, SampleOutcome, run_sample
@@ -147,11 +147,11 @@ def _gather(study: Study, out: Path, done: dict[str, SampleOutcome]) -> list[Sam
 def _score(study: Study, out: Path, outcomes: list[SampleOutcome], inform: Progress) -> list[str]:
     from histomri.pairing import PairedTable
     from histomri.study.stages.score import SCORE_FILES, run_score
-    from histomri.study.statistics import run_statistics
+    from histomri.study.statistics import FILES, run_statistics
 
     inform("", "score", 0.0)
     pairs = out / "pairs.csv"
-    for stale in ("pairs.csv", "pairs.json", *SCORE_FILES):
+    for stale in ("pairs.csv", "pairs.json", *SCORE_FILES, *(f"statistics/{name}" for name in FILES)):
         (out / stale).unlink(missing_ok=True)
     good = [SampleFolder(out / f"sub-{outcome.id}") for outcome in outcomes if outcome.status == "ok"]
     warnings: list[str] = []
@@ -161,8 +161,8 @@ def _score(study: Study, out: Path, outcomes: list[SampleOutcome], inform: Progr
             warnings += run_score(pairs, out).warnings
             by_hand = dict.fromkeys(name for sample in study.samples for name in sample.measures)
             warnings += run_statistics(pairs, out / "statistics", [*by_hand, "ADC_per_water"])
-        except HistomriError as error:
-            warnings.append(f"the models were not scored: {error}")
+        except InputError as error:
+            warnings.append(f"the models were not scored: {error.problem}")
     else:
         warnings.append("no sample was finished, so there is nothing to score")
     inform("", "score", 1.0)
@@ -176,7 +176,9 @@ def _with_measures(table: "PairedTable", study: Study) -> "PairedTable":
         name: table.data["sample"].map({key: sample.measures.get(name) for key, sample in by_id.items()}).astype(float)
         for name in dict.fromkeys(name for sample in study.samples for name in sample.measures)
     }
-    water = {key: FREE_WATER_UM2_MS[sample.preset or study.preset] for key, sample in by_id.items()}
+    water = {
+        key: FREE_WATER_UM2_MS[sample.fit.preset or sample.preset or study.preset] for key, sample in by_id.items()
+    }
     if len(set(water.values())) > 1 and "ADC_um2_ms" in table.data:
         columns["ADC_per_water"] = table.data["ADC_um2_ms"] / table.data["sample"].map(water)
     return replace(table, data=table.data.assign(**columns))

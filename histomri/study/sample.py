@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from histomri.errors import HistomriError, StudyError
+from histomri.errors import HistomriError, InputError, StudyError
 from histomri.files import TEMPORARY, read_json, write_json, write_text
 from histomri.study.config import STUDY_PRESETS, Sample, protocol_source
 from histomri.study.resume import Ledger, clear_unfinished
@@ -156,7 +156,7 @@ def _finish(
     try:
         key = ledger.key(name, {"preset": preset, **_read_by(stage, sample)}, stage.after)
     except HistomriError as error:
-        outcome.status, outcome.reason = "failed", str(error)
+        outcome.status, outcome.reason = "failed", _told(error)
         return
     if not force and ledger.find(name, key) is not None:
         outcome.kept.append(name)
@@ -203,13 +203,20 @@ def _attempt(
     try:
         return run(sample, preset, folder, progress)
     except HistomriError as error:
-        outcome.status, outcome.reason = "failed", str(error)
+        outcome.status, outcome.reason = "failed", _told(error)
     # A fault in one sample must not take the finished work of the others with it; it is kept in full beside it.
     except Exception as error:  # noqa: BLE001
         log = write_text(folder.root / "error.log", traceback.format_exc())
         outcome.status = "failed"
         outcome.reason = f"unexpected {type(error).__name__}: {error}; {folder.root.name}/{log.name} has the details"
     return []
+
+
+def _told(error: HistomriError) -> str:
+    """Return a message with the name of the file and not its folder: the report is passed on."""
+    if isinstance(error, InputError) and error.path is not None:
+        return str(InputError(error.problem, path=Path(error.path).name, way_out=error.way_out))
+    return str(error)
 
 
 def _needs_outlines(sample: Sample) -> bool:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from histomri.analysis import Sheet, read_sheet
 from histomri.analysis.sheets import MEASUREMENTS
-from histomri.errors import HistomriError
+from histomri.errors import InputError
 from histomri.study.stages.agree import run_agree
 from histomri.study.stages.compare import run_compare
 from histomri.study.stages.correlate import run_correlate
@@ -29,7 +29,7 @@ def run_statistics(pairs: Path, out: Path, measures: Sequence[str] = ()) -> list
     pairs : Path
         One row per sample, model and strategy.
     out : Path
-        Folder for the tables; those of an earlier run are removed.
+        Folder for the tables.
     measures : sequence of str
         Columns to correlate and compare beside those of histomri, such as Ki-67.
 
@@ -38,8 +38,6 @@ def run_statistics(pairs: Path, out: Path, measures: Sequence[str] = ()) -> list
     list of str
         What could not be computed, and why.
     """
-    for name in FILES:
-        (out / name).unlink(missing_ok=True)
     sheet = read_sheet(pairs)
     samples = sheet.text("sample").nunique()
     if samples < FEWEST:
@@ -57,8 +55,8 @@ def run_statistics(pairs: Path, out: Path, measures: Sequence[str] = ()) -> list
     for name, run in stages.items():
         try:
             run()
-        except HistomriError as error:
-            problems.append(f"{name}: {error}")
+        except InputError as error:  # told without its file: that is the run's own, and folders are nobody's concern
+            problems.append(f"{name}: {error.problem}")
     return problems
 
 

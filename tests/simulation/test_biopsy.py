@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from histomri.errors import InputError
 from histomri.mri import Acquisition
-from histomri.simulation import Tumour, simulate_biopsy
+from histomri.simulation import Tumour, simulate_biopsy, write_paper_study
 from histomri.simulation.biopsy import CORE_MM, SHRINKAGE
 
 TUMOUR = Tumour(mean_um=16.0, cv=0.17, fraction=0.6, vascular=0.1, d0i_um2_ms=1.5)
@@ -52,3 +53,10 @@ def test_the_same_seed_gives_the_same_biopsy():
     np.testing.assert_array_equal(one.dwi, other.dwi)
     assert one.cells.equals(other.cells)
     assert not one.cells.equals(simulate_biopsy(TUMOUR, Acquisition.preset("invivo-1.5t"), seed=8).cells)
+
+
+def test_too_few_samples_are_refused(tmp_path):
+    for wrong in ({"mice": 1}, {"biopsies": 0}):
+        with pytest.raises(InputError, match="two mice and two biopsies"):
+            write_paper_study(tmp_path / "study", **wrong)
+    assert not (tmp_path / "study").exists()

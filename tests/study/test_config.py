@@ -150,3 +150,27 @@ def test_the_example_in_the_documentation_is_valid(tmp_path):
     every_key = re.sub(r"(?m)^# (\w+ =)", r"\1", example)
     keys = set(tomllib.loads(every_key))
     assert keys == {"study", "cell_options", "patches", "fit", "registration", "samples"}
+
+
+def test_a_sample_may_have_its_own_preset_and_measurements(folder):
+    more = ('preset = "invivo-3t"', "measures = { Ki67_fraction = 0.12, volume_mm3 = 3 }")
+    text = GOOD.replace("sigma = 0.02", "\n".join(more))
+    study = Study.load(write(folder, text))
+    assert study.samples[0].preset == "invivo-3t" and study.samples[1].preset is None
+    assert study.samples[0].measures == {"Ki67_fraction": 0.12, "volume_mm3": 3.0} and study.samples[1].measures == {}
+    assert Study.load(study.save(folder / "resolved.json")) == study
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('measures = { "Ki 67" = 0.1 }', "measures"),
+        ('measures = { Ki67 = "high" }', "measures: Input should be a valid number"),
+        ("measures = { vCS_mri_um = 20 }", "vCS_mri_um is a column of histomri"),
+        ('preset = "7T"', "preset"),
+        ("patches = { whole = true, patch_um = 300 }", "one patch for the whole tissue has no patch_um"),
+    ],
+)
+def test_wrong_measurements_and_patches_are_told(folder, line, message):
+    with pytest.raises(StudyError, match=re.escape(message)):
+        Study.load(write(folder, GOOD.replace("sigma = 0.02", line)))

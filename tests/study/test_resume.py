@@ -200,7 +200,7 @@ def test_a_failed_stage_clears_what_lies_behind_it(toy, sample, tmp_path, monkey
     run(sample, out)
 
     def fails(*arguments):
-        raise InputError("is damaged", path="dwi.nii.gz")
+        raise InputError("is damaged", path="/home/somebody/dwi.nii.gz")
 
     monkeypatch.setitem(module._STAGES, "fit", replace(module._STAGES["fit"], run=fails))
     outcome = run(Sample.model_validate({**sample.model_dump(), "fit": {"models": ["diff-in-ex"]}}), out)
