@@ -44,6 +44,7 @@ def run(
     if dry_run:
         _plan(study, out, participant_label)
         return
+    _warn_early(study, participant_label)
     outcome = run_with_bars(
         study,
         out,
@@ -101,13 +102,25 @@ def finish(outcome: "StudyOutcome", quiet: bool) -> None:
         raise typer.Exit(1)
 
 
+def _warn_early(study: "Study", participants: list[str] | None) -> None:
+    """Say at once which samples cannot be finished; the others are worth their time."""
+    from histomri.study.pipeline import select_samples
+    from histomri.study.validation import input_mistakes
+
+    for sample in select_samples(study, participants):
+        for mistake in input_mistakes(sample):
+            typer.secho(f"warning: {sample.id} will fail, {mistake}", err=True, fg="yellow")
+
+
 def _plan(study: "Study", out: Path, participants: list[str] | None) -> None:
     from histomri.study.pipeline import GROUP_STAGES, select_samples
     from histomri.study.sample import STAGES
     from histomri.study.validation import require_matching_inputs
 
     require_matching_inputs(select_samples(study, participants))
-    typer.echo(f"study {study.name!r}, preset {study.preset}: the study file and all its input files are in order")
+    typer.echo(
+        f"study {study.name!r}, preset {study.preset}: the file is in order, and the headers of its images agree"
+    )
     for sample in select_samples(study, participants):
         fits = f"{', '.join(sample.fit.models)} ({', '.join(sample.fit.strategies)})"
         typer.echo(f"sub-{sample.id}: {' > '.join(STAGES)}; models {fits}")

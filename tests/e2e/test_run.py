@@ -98,6 +98,15 @@ def test_a_mistake_in_the_study_file_stops_everything_before_it_starts(inputs, o
     assert not (inputs / "results").exists()
 
 
+def test_what_will_fail_is_told_before_the_work(inputs):
+    study = inputs / "study.toml"
+    study.write_text(study.read_text().replace("mri_slice = 2", "mri_slice = 99", 1))
+    result = run(study, "-o", inputs / "results", "--participant-label", "control1")
+    assert result.exit_code == 1
+    warning = "warning: control1 will fail, mri_slice: control1_dwi.nii.gz has no slice 99: its slices run from 0 to 4"
+    assert result.stderr.splitlines()[0] == warning
+
+
 def test_an_unknown_participant_is_told(inputs):
     result = run(inputs / "study.toml", "-o", inputs / "results", "--participant-label", "nobody")
     assert result.exit_code == 2 and "no sample nobody; the study has control1" in result.stderr
