@@ -3,7 +3,7 @@
 Run ``python benchmarks/bench_registration.py [N] [--kind affine|bspline|similarity] [--level easy|standard|hard]
 [--drive outline|both] [--landmarks N] [--slices] [--null] [--wrong]``; registration_pairs.py says what the pairs are.
 Success: the median error of the mapped tissue points is below one MRI pixel. The seeds begin at 7000: development and
-calibration used smaller ones.
+calibration used smaller ones, but for one limit of the verdict (docs/registration.md).
 """
 
 import argparse
