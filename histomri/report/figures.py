@@ -35,7 +35,7 @@ _STYLE = {
 _MARKERS = ("o", "s", "^", "D", "v", "h", "*")
 PANELS = (
     ("vCS_histo_um", "vCS_mri_um", "cell size vCS", "µm", "µm"),
-    ("F_histo", "F_mri", "intra-cellular fraction F", "", ""),
+    ("F_histo", "F_mri", "cell fraction F", "", ""),
     ("CD_histo_mm2", "CD_mri_mm3", "cell density CD", "cells/mm²", "cells/mm³"),
 )
 MATRIX = (
@@ -119,7 +119,7 @@ def _plain(name: str) -> str:
 
 def samples_plot(rows: pd.DataFrame, title: str) -> Any:
     """Plot MRI against histology, a point per sample: colour by group, marker by scanner."""
-    figure = _figure(7.2, 2.7)
+    figure = _figure(7.2, 3.0)
     panels = figure.subplots(1, len(PANELS))
     groups = rows["group"].fillna("none").astype(str)
     scanners = rows["scanner"].fillna("none").astype(str)
@@ -133,8 +133,9 @@ def samples_plot(rows: pd.DataFrame, title: str) -> Any:
                 )  # fmt: skip
         found = correlation_text(rows[x], rows[y])
         axes.set_title(f"r = {found['r']}, p {found['p']}, N = {found['n']}", loc="left")
-        axes.set_xlabel(f"{label}, histology" + (f" ({x_unit})" if x_unit else ""))
-        axes.set_ylabel(f"{label}, MRI" + (f" ({y_unit})" if y_unit else ""))
+        # Two lines each: in one they run out of the panel.
+        axes.set_xlabel(f"{label},\nhistology" + (f" ({x_unit})" if x_unit else ""))
+        axes.set_ylabel(f"{label},\nMRI" + (f" ({y_unit})" if y_unit else ""))
         if x_unit == y_unit:
             both = [*rows[x].dropna(), *rows[y].dropna()]
             axes.plot([min(both), max(both)], [min(both), max(both)], "--", color="#999999", linewidth=0.7, zorder=0)
@@ -239,7 +240,7 @@ def residuals_plot(table: pd.DataFrame, title: str) -> Any:
         axes.set_xlabel("b (s/mm²)")
     handles = {text: line for axes in panels.flat for line, text in zip(*axes.get_legend_handles_labels())}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, 2 * len(models)))
-    figure.suptitle(f"Residuals, {title}", fontsize=9, x=0.01, ha="left")
+    figure.suptitle(f"Residuals, {title}\nmedians over voxels, bars between quartiles", fontsize=9, x=0.01, ha="left")
     return figure
 
 

@@ -1,6 +1,7 @@
 """Put the report together: one HTML file that needs nothing else."""
 
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from histomri import __version__
 from histomri.files import write_text
 from histomri.report import methods, scatter, words
 from histomri.report.collect import Run, Sample, collect
-from histomri.report.figures import matrix_plot
+from histomri.report.figures import matrix_plot, residuals_by_scanner, residuals_plot
 from histomri.report.maps import Quantity, choose_scales, fit_id, fit_label, map_cards
 from histomri.report.overlay import environment, page_parts, sample_overlay
 from histomri.report.pictures import data_uri
@@ -86,6 +87,7 @@ def render(run: Run) -> str:
             best=fit_label(key) if (key := words.best_fit(run)) else None,
             study_plots=study_plots,
             matrix=_matrix(run),
+            residuals=_residuals(run),
             within=words.within_samples(run),
             samples=samples,
             methods=methods.methods_text(run),
@@ -194,6 +196,20 @@ def _matrix(run: Run) -> str | None:
     return svg_uri(lambda: matrix_plot(rows, fit_label(key), run.measures)) if len(rows) >= _FEWEST_CORRELATED else None
 
 
+def _residuals(run: Run) -> dict[str, str]:
+    """Return what the best model leaves unexplained, a picture for each scanner."""
+    key = words.best_fit(run)
+    if key is None:
+        return {}
+    pictures = {}
+    for scanner, table in residuals_by_scanner(run).items():
+        mine = table[(table["model"] == key[0]) & (table["strategy"] == key[1])]
+        picture = svg_uri(partial(residuals_plot, mine, scanner)) if len(mine) else None
+        if picture is not None:
+            pictures[scanner] = picture
+    return pictures
+
+
 def _sample(
     run: Run, sample: Sample, place: int, scales: dict[str, Quantity], figures: dict[str, Any]
 ) -> dict[str, Any]:
@@ -251,6 +267,7 @@ def _downloads(run: Run) -> list[dict[str, str]]:
     tables = ("pairs.csv", "scores.csv", "scores.json", "model_comparisons.csv", "scores_by_scanner.csv")
     files = [(run.folder / name, name) for name in tables]
     files += [(path, f"statistics/{path.name}") for path in sorted((run.folder / "statistics").glob("*.csv"))]
+    files += [(path, f"prediction/{path.name}") for path in sorted((run.folder / "prediction").glob("*.*"))]
     files += [(run.folder / f"sub-{s.id}" / "pairs_voxel.csv", f"sub-{s.id}/pairs_voxel.csv") for s in run.samples]
     links = []
     for file, name in files:

@@ -22,7 +22,7 @@ def svg_uri(draw: Callable[[], Any]) -> str | None:
         figure = draw()
         if figure is None:
             return None
-        figure.savefig(file, format="svg", metadata={"Date": None})
+        figure.savefig(file, format="svg", metadata={"Date": None}, bbox_inches="tight")
     return data_uri("image/svg+xml", file.getvalue())
 
 
@@ -41,7 +41,7 @@ def ranking_plot(ranking: list[dict[str, Any]]) -> Any:
     tcs.set_ylim(len(ranking) - 0.4, -0.6)
     _titles(tcs, "TCS and its 95 % interval  (higher is better)")
     _titles(hfc, "HFC, mean  (lower is better)")
-    _titles(bic, "samples won by BIC  (%)")
+    _titles(bic, "won by BIC  (%, within a strategy)")
     tcs.margins(x=0.06)
     if tcs.get_xlim()[0] < 0:
         tcs.axvline(0, color=_MUTED, linewidth=0.8)

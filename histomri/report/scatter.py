@@ -122,7 +122,8 @@ def _plot(label: str, x_unit: str, x: Any, y: Any, y_unit: str | None = None) ->
         if same:
             plot.line(list(ranges[0]), list(ranges[0]), color=MUTED, line_dash="4 4", line_width=1)
     suffix = [f" ({unit})" if unit else "" for unit in (x_unit, x_unit if y_unit is None else y_unit)]
-    plot.xaxis.axis_label, plot.yaxis.axis_label = f"{label}, histology{suffix[0]}", f"{label}, MRI{suffix[1]}"
+    # The title names the measurement; named again here it would run out of a narrow plot.
+    plot.xaxis.axis_label, plot.yaxis.axis_label = f"Histology{suffix[0]}", f"MRI{suffix[1]}"
     plot.add_layout(Title(text=label, text_font_size="14px", text_color=INK, text_font=FONT), "above")
     for axis in (plot.xaxis, plot.yaxis):
         axis.axis_label_text_font_style, axis.axis_label_text_color = "normal", INK

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import rc_context
 
 from histomri.errors import InputError
 from histomri.report import figures, write_figures
@@ -73,12 +74,26 @@ def test_residuals_show_medians_and_quartiles():
     ]
     figure = residuals_plot(pd.DataFrame(rows), "9.4T")
     panel = figure.axes[0]
+    assert figure.get_suptitle() == "Residuals, 9.4T\nmedians over voxels, bars between quartiles"
     assert len(figure.axes) == 2 and panel.get_title(loc="left") == "Diff-in, whole"
     first = panel.containers[0]
     # Fitted minus measured, as in the paper.
     np.testing.assert_allclose(np.asarray(first.lines[0].get_ydata(), float), [-0.1, -0.2])
     ends = np.array([segment[:, 1] for segment in first.lines[2][0].get_segments()])
     np.testing.assert_allclose(ends, [[-0.3, 0.02], [-0.3, 0.02]])
+
+
+def test_the_labels_of_the_samples_stay_inside_the_figure_and_apart(cases):
+    with rc_context(figures._STYLE):
+        figure = samples_plot(cases, "x")
+        figure.canvas.draw()
+        for axes in figure.axes:
+            title = axes._left_title.get_window_extent()
+            for label in (axes.xaxis.label, axes.yaxis.label):
+                box = label.get_window_extent()
+                assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+                assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1
+                assert not box.overlaps(title)
 
 
 def test_constants_have_no_matrix(cases):

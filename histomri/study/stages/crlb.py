@@ -151,7 +151,7 @@ def _draw(results: Sequence[CramerRao], acquisition: Acquisition, snr: float, pa
         axis.set_ylim(width * 1e-3, width * 10)
         axis.set_xlabel("vCS, µm")
         axis.set_title(_LABELS[name], fontsize=10)
-    axes[0].set_ylabel(f"smallest standard deviation, SNR {snr:g}")
+    axes[0].set_ylabel(f"smallest standard deviation, SNR {snr:.3g}")
     axes[0].legend(fontsize=7)
     figure.suptitle(f"{len(acquisition)} volumes; grey: the bounds say more than the data", fontsize=9)
     with atomic_path(path) as temporary:
