@@ -268,3 +268,9 @@ def test_a_slide_of_glass_is_refused(rng, tmp_path):
     Picture.fromarray(np.full((1000, 1500, 3), 243, np.uint8)).save(tmp_path / "glass.tif")
     result = invoke(cells, "-o", tmp_path / "h", "--patch-um", "500", "--slide", tmp_path / "glass.tif")
     assert (result.exit_code, "glass.tif: shows no tissue" in result.stderr) == (2, True)
+
+
+def test_a_thickness_that_corrects_nothing_is_told(table, tmp_path):
+    words = (table, "-o", tmp_path / "h", "--patch-um", "500", "--section-thickness-um", "8")
+    assert "--section-thickness-um changes sizes with --section wicksell only" in invoke(*words).stderr
+    assert "--section-thickness-um" not in invoke(*words, "--section", "wicksell").stderr

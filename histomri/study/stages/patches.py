@@ -29,6 +29,7 @@ from histomri.study.stages.slide_tissue import tissue_of_slide
 
 # Voxels of MRI and of MR microscopy; anything else is a header in another unit.
 _VOXEL_MM = (0.005, 50.0)
+_USUAL_SECTION_UM = 4.0
 
 
 def run_patches(
@@ -40,7 +41,7 @@ def run_patches(
     thickness_um: float | None = None,
     preset: str = "mouse-exvivo",
     section: str | None = None,
-    section_thickness_um: float = 4.0,
+    section_thickness_um: float = _USUAL_SECTION_UM,
     shrinkage: float | None = None,
     min_cells: int = 1,
     min_tissue: float = 0.0,
@@ -114,6 +115,8 @@ def run_patches(
     outputs += _save_mask(table, outline, Path(out), sub, cells)
     outputs += _save_regions(rows, Path(out) / _regions_name(sub))
     summary = {**_summary(maps), **({"regions": rows} if rows else {})}
+    if section_thickness_um != _USUAL_SECTION_UM and maps.parameters["Section"] != "wicksell":
+        notes = (*notes, "--section-thickness-um changes sizes with --section wicksell only; here it did not")
     told = (*warnings, *doubts, *notes, *pooled, *maps.warnings)
     return StageResult(tuple(outputs), _messages(maps, summary), told, summary)
 
