@@ -88,7 +88,9 @@ def test_each_of_two_biopsies_has_its_own_numbers(rng, tmp_path, assign):
     both = write("both.parquet", (right, left), shapely.union_all([left, right]))
     result = invoke(both, "-o", tmp_path / "h", "--whole", "--assign", assign, "--sub", "b1")
     assert result.exit_code == 0, result.output
-    assert "the maps pool 2 separate regions, 2 with cells, in one patch; rois.csv has the numbers" in result.stderr
+    assert (
+        "the maps pool 2 separate regions, 2 with cells, in one patch; sub-b1_rois.csv has the numbers" in result.stderr
+    )
     rows = pd.read_csv(tmp_path / "h" / "sub-b1_rois.csv")
     assert rows["roi"].tolist() == [1, 2] and rows["nCells"].tolist() == [400, 300]
     np.testing.assert_allclose(rows[["centre_x_um", "centre_y_um"]], [[500, 1050], [3300, 1450]])

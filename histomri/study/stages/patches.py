@@ -108,7 +108,7 @@ def run_patches(
         "assign_by": assign_by,
     }
     maps = summarise_patches(table, grid, min_tissue=min_tissue, tissue=outline, **choice)
-    rows, pooled = _regions(table, outline, grid.thickness_um, choice) if whole else ([], ())
+    rows, pooled = _regions(table, outline, grid.thickness_um, choice, sub) if whole else ([], ())
     for path in (*maps.paths(out, sub), Path(out) / tissue_mask_name(sub), Path(out) / _regions_name(sub)):
         refuse_overwrite(path, (cells, like))
     outputs = maps.save(out, sub, sources=[path for path in (cells, like, slide) if path is not None])
@@ -197,7 +197,7 @@ def _grid(
 
 
 def _regions(
-    table: CellTable, outline: BaseGeometry | None, thickness_um: float, choice: dict[str, Any]
+    table: CellTable, outline: BaseGeometry | None, thickness_um: float, choice: dict[str, Any], sub: str | None
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Return a row per region if there are several, as one number for two biopsies is of neither, and a warning."""
     if len(separate_regions(table, outline)) < 2:
@@ -205,7 +205,7 @@ def _regions(
     rows = summarise_regions(table, outline, thickness_um=thickness_um, **choice)
     filled = sum(row["nCells"] > 0 for row in rows)
     return rows, (
-        f"the maps pool {len(rows)} separate regions, {filled} with cells, in one patch; {_regions_name(None)} has the "
+        f"the maps pool {len(rows)} separate regions, {filled} with cells, in one patch; {_regions_name(sub)} has the "
         "numbers of each",
     )
 
