@@ -220,6 +220,8 @@ def test_mistakes_are_told(histomri, section, tmp_path, rng):
         done = histomri(*arguments)
         assert done.exit_code == 2 and message in done.stderr, (arguments, done.output)
         assert not out.parent.exists()
+    small = histomri(*paths, "-o", out, "--mpp", 30)
+    assert small.exit_code == 0 and "the tiles are 3.3 px wide" in small.stderr
 
 
 def test_many_tiles_come_in_pieces(histomri, tmp_path, rng):
