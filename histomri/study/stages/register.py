@@ -11,12 +11,13 @@ import numpy as np
 from histomri.arrays import FloatArray
 from histomri.errors import GeometryError, InputError
 from histomri.files import refuse_overwrite, require_folder
-from histomri.maps import Image, open_nifti, parse_map_name, read_sidecar, write_map
+from histomri.maps import Image, open_nifti, parse_map_name, read_sidecar, sidecar_path, write_map
 from histomri.registration import (
     SHRINKAGE,
     Registration,
     assess,
     fit_landmarks,
+    own_warps,
     read_landmarks,
     register,
     tre,
@@ -90,7 +91,7 @@ def run_register(
     drawn = out / _resampled_name(moving.name, label)
     content = _content(moving, maps) if drive == "both" else []
     given = [path for path in (moving, fixed, moving_mask, fixed_mask, landmarks, fixed_landmarks, *content) if path]
-    for path in (drawn, out / f"{stem}.json", out / f"{stem}.tfm"):
+    for path in (drawn, sidecar_path(drawn), out / f"{stem}.json", out / f"{stem}.tfm", *own_warps(out / stem)):
         refuse_overwrite(path, given)
     section, target = load_first_volume(moving), load_first_volume(fixed)
     masks = {"moving_mask": moving_mask, "fixed_mask": fixed_mask}
