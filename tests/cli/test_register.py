@@ -252,6 +252,8 @@ def test_content_is_recorded_and_warned_of(images, tmp_path, rng):
         (["--tilts", "a,b"], "not a list of numbers"),
         (["--engine", "ants"], "engine='robust' or 'dipy'"),
         (["--drive", "content"], "drive='outline' or 'both'"),
+        (["--map", "F.nii.gz"], "add --drive both"),
+        (["--turned-over", "--no-flip"], "contradict each other"),
     ],
 )
 def test_options_that_contradict(images, tmp_path, arguments, message):
@@ -288,6 +290,20 @@ def test_nothing_of_the_users_is_overwritten(images, tmp_path):
     assert result.exit_code == 2
     assert "would be overwritten" in result.stderr
     assert own.read_bytes() == before
+
+
+def test_an_image_without_orientation_is_warned_of(images, tmp_path):
+    image = nib.load(images["slice"])
+    image.set_sform(image.affine, code=0)
+    image.set_qform(image.affine, code=0)
+    bare = tmp_path / "bare.nii.gz"
+    nib.save(image, bare)
+    options = ["--angle", "90", *QUICK]
+    result = run(images["moving"], bare, "-o", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert "bare.nii.gz tells no orientation" in result.stderr
+    result = run(images["moving"], images["slice"], "-o", tmp_path / "out", *options)
+    assert "tells no orientation" not in result.stderr
 
 
 def test_a_map_of_an_earlier_run_is_told(images, tmp_path):

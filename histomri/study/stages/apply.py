@@ -106,7 +106,7 @@ def _apply_to_map(
 ) -> StageResult:
     if like is None:
         raise InputError("a map needs a grid to be drawn on", path=input, way_out="pass --like IMAGE")
-    from histomri.study.stages.register import load_first_volume
+    from histomri.study.stages.register import handedness_warnings, load_first_volume
 
     result = transform.resample(Image.load(input), load_first_volume(like), order=order)
     known = int(np.isfinite(result.data).sum())
@@ -122,7 +122,9 @@ def _apply_to_map(
         parameters={"Inverse": inverse, "Order": order},
         **words,
     )
-    warnings = () if known else ("no voxel of the result is known: the image and the grid do not overlap",)
+    warnings = handedness_warnings([input, like])
+    if not known:
+        warnings += ("no voxel of the result is known: the image and the grid do not overlap",)
     return StageResult(tuple(outputs), (f"{known} voxels known",), warnings, {"n_known": known})
 
 

@@ -86,6 +86,7 @@ def run_register(
         Called with the fraction done.
     """
     require_folder(out)
+    _check_options(drive, maps, flips, turned_over)
     label = re.sub(r"[^0-9A-Za-z]", "", sub) if sub else parse_map_name(moving.name).get("sub")
     stem = (f"sub-{label}_" if label else "") + "from-histo_to-dwi_mode-image_xfm"
     drawn = out / _resampled_name(moving.name, label)
@@ -133,7 +134,7 @@ def run_register(
     found = _with_sources(found, [path.name for path in given])
     resampled = None if found.verdict == "failed" else found.resample(section, target)
     outputs = found.save(out / f"{stem}.json")
-    warnings = _warnings(found, resampled)
+    warnings = (*handedness_warnings([moving, fixed]), *_warnings(found, resampled))
     if resampled is not None:
         outputs += _write_resampled(drawn, moving, fixed, resampled, outputs[0].name, found.verdict)
     elif drawn.exists():
@@ -171,6 +172,14 @@ def _landmark_errors(found: Registration, pairs: FloatArray | None, used_for: st
     if pairs is None:
         return {}
     return {"landmarks": len(pairs), "landmark_error_mm": tre(found, pairs).tolist(), "landmarks_for": used_for}
+
+
+def _check_options(drive: str, maps: Sequence[Path], flips: bool, turned_over: bool | None) -> None:
+    """Refuse options that would be passed over, or that contradict each other."""
+    if maps and drive == "outline":
+        raise InputError("--map does nothing where only the outline is matched", way_out="add --drive both")
+    if turned_over and not flips:
+        raise InputError("--turned-over and --no-flip contradict each other", way_out="leave one of them out")
 
 
 def _doubted_by_landmarks(found: Registration, target: Image) -> Registration:
@@ -231,6 +240,20 @@ def _by_landmarks(
     k = None if target.data.ndim == 2 else k
     kind = "tps" if kind == "bspline" else kind
     return fit_landmarks(pairs, kind, moving=section, fixed=flat, slice=k, **judged_by)
+
+
+def handedness_warnings(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Warn of images whose header tells no orientation: left and right are then a guess."""
+    names = []
+    for path in paths:
+        header = open_nifti(path).header
+        if "sform_code" in header and int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
+            names.append(path.name)
+    return tuple(
+        f"{name} tells no orientation (sform and qform code 0): which side is left is a guess, so a mirrored result "
+        "and landmarks of another program may not fit"
+        for name in names
+    )
 
 
 def load_first_volume(path: Path) -> Image:
