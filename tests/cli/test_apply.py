@@ -243,6 +243,17 @@ def test_slide_on_the_mri(tmp_path, xfm):
     with tifffile.TiffFile(out) as file:
         assert 'PhysicalSizeX="20.0"' in file.ome_metadata
         assert file.pages[0].is_tiled
+    assert "white:" not in result.stderr
+    for shift, message in (
+        (-3.46, "% of the picture is not white: check that far.nii.gz"),
+        (-50, "nothing of the slide"),
+    ):
+        far = like.copy()
+        far[1, 3] += shift  # what is drawn of the slide shrinks to a strip of 0.04 mm, then to nothing
+        nib.save(nib.Nifti1Image(np.ones((7, 9, 1), np.float32), far), tmp_path / "far.nii.gz")
+        result = run(xfm, slide, "--like", tmp_path / "far.nii.gz", "--um-per-px", "20", "-o", tmp_path / "f.ome.tif")
+        assert result.exit_code == 0, result.output
+        assert message in result.stderr.replace("\n", " ")
     for words, message in (
         ((xfm, slide, "-o", out), "--like"),
         ((xfm, slide, "--like", mri, "-o", tmp_path / "x.png"), ".ome.tif"),

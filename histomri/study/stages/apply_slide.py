@@ -16,6 +16,7 @@ from histomri.study.stages.apply_guards import slide_sidecar
 from histomri.study.stages.result import StageResult
 
 _TILE = 256
+_LITTLE = 0.01
 _MOST_PIXELS = 4_000_000_000
 
 
@@ -68,9 +69,19 @@ def apply_to_slide(
     note = {"Units": "mm", "CoordinateSystem": "fixed world, RAS+", "AffineRowColumnToWorld": affine}
     told = provenance([slide, like, xfm], {"UmPerPx": um_per_px, "Order": order})
     sidecar = write_json(slide_sidecar(out), {**note, **told})
-    warnings = () if drawn else ("nothing of the slide lies in the field of view of the MRI",)
-    message = f"{shape[1]} x {shape[0]} pixels of {um_per_px:g} µm, {100 * drawn:.0f} % not white"
-    return StageResult((out, sidecar), (message,), warnings, {"drawn": drawn})
+    message = f"{shape[1]} x {shape[0]} pixels of {um_per_px:g} µm, {100 * drawn:.2g} % not white"
+    return StageResult((out, sidecar), (message,), _warnings(drawn, like), {"drawn": drawn})
+
+
+def _warnings(drawn: float, like: Path) -> tuple[str, ...]:
+    if not drawn:
+        return ("nothing of the slide lies in the field of view of the MRI",)
+    if drawn < _LITTLE:
+        return (
+            f"only {100 * drawn:.2g} % of the picture is not white: check that {like.name} is in the world of the MRI "
+            "that was registered, and that the slide is the section's",
+        )
+    return ()
 
 
 def _flat(like: Image, path: Path, transform: Transform, k: int | None) -> Image:
