@@ -10,7 +10,7 @@ from histomri.analysis.mixed import random_intercept, repeated_correlation, with
 from histomri.analysis.multiple import adjust_p
 from histomri.analysis.power import correlation_power, critical_correlation, detectable_correlation, sample_size
 from histomri.analysis.prediction import cross_validated_prediction, fold_range, log10_volume, polynomial
-from histomri.analysis.ranking import rank_models, ranking_warnings
+from histomri.analysis.ranking import missing_cases, rank_models, ranking_warnings
 from histomri.analysis.regression import regress, variance_inflation
 from histomri.analysis.scores import bic_votes, histology_fidelity, total_correlation_score
 from histomri.analysis.sheets import Sheet, read_sheet
@@ -47,6 +47,7 @@ __all__ = [
     "intraclass_correlation",
     "is_voxel_table",
     "log10_volume",
+    "missing_cases",
     "polynomial",
     "random_intercept",
     "rank_by",

@@ -10,6 +10,7 @@ from histomri.analysis.bootstrap import jackknife_z_interval, resampling_weights
 from histomri.analysis.scores import (
     PAIRED,
     bic_votes,
+    complete_cases,
     histology_fidelity,
     require_columns,
     require_one_row_each,
@@ -30,8 +31,10 @@ RANKING_KEYS = (
     "BIC_share",
     "p_best",
     "AIC_share",
+    "n_missing",
 )
 FEWEST_FOR_BOOTSTRAP = 4
+_MOST_NAMED = 8
 
 
 def rank_models(
@@ -53,9 +56,10 @@ def rank_models(
     -------
     list of dict
         Keys `RANKING_KEYS`: n complete cases; TCS and its interval (jackknife of Fisher's z of TCS/2); its two
-        correlations; mean HFC and the number of cases with the lowest HFC of all rows; shares of cases whose voxels
-        vote for the model by BIC and by AIC; p_best, the share of bootstrap resamples in which TCS is the highest. None
-        where it cannot be had: TCS needs three cases, interval and bootstrap four. Rows without TCS come last.
+        correlations; mean HFC and the number of cases with the lowest HFC of all rows; shares of the complete
+        cases whose voxels vote for the model by BIC and by AIC; n_missing, cases of the table that are not
+        complete; p_best, the share of bootstrap resamples in which TCS is the highest. None where it cannot be
+        had: TCS needs three cases, interval and bootstrap four. Rows without TCS come last.
 
     Raises
     ------
@@ -67,12 +71,14 @@ def rank_models(
     if not len(table):
         return []
     scores = total_correlation_score(table).merge(_fidelity(table), on=["model", "strategy"], how="left")
+    scores["n_missing"] = table["sample"].nunique() - scores["n"]
+    counted = complete_cases(table)
     for criterion in ("BIC", "AIC"):
         share = f"{criterion}_share"
         if f"{criterion}_vote" not in table:
             scores[share] = np.nan
             continue
-        votes = bic_votes(table, criterion).rename(columns={"share": share})
+        votes = bic_votes(table, criterion, counted).rename(columns={"share": share})
         scores = scores.merge(votes[["model", "strategy", share]], on=["model", "strategy"], how="left")
     intervals, chances = _bootstrap(table, scores, n_boot, seed, confidence)
     scores["TCS_ci"], scores["p_best"] = intervals, chances
@@ -98,8 +104,35 @@ def ranking_warnings(ranking: list[dict[str, Any]]) -> list[str]:
         name = f"{row['model']}, {row['strategy']}"
         if n >= 3 and row["TCS"] is None:
             texts.append(f"{name}: TCS is undefined (fewer than 3 complete cases, or a value that never varies)")
-        elif row["n"] < n:
-            texts.append(f"{name}: {row['n']} complete cases, others have {n}")
+    return texts
+
+
+def missing_cases(table: pd.DataFrame) -> list[str]:
+    """Say which cases each row of a ranking leaves out because a value is missing; alike rows are told together.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As for `rank_models`; with a column group, groups of which nothing is left are named.
+    """
+    samples = list(dict.fromkeys(table["sample"]))
+    rows: dict[tuple[Any, ...], list[str]] = {}
+    models = table[complete_cases(table)].groupby(["model", "strategy"])["sample"].agg(set)
+    for model, strategy in table[["model", "strategy"]].drop_duplicates().itertuples(index=False):
+        left = models.get((model, strategy), set())
+        lost = tuple(sample for sample in samples if sample not in left)
+        rows.setdefault(lost, []).append(f"{model}, {strategy}")
+    groups = table.groupby("sample")["group"].first().fillna("").astype(str) if "group" in table else None
+    texts = []
+    for lost, names in rows.items():
+        if not lost:
+            continue
+        named = ", ".join(map(str, lost[:_MOST_NAMED])) + (" and others" if len(lost) > _MOST_NAMED else "")
+        text = f"{len(lost)} of {len(samples)} cases left out because a value is missing: {named}"
+        if groups is not None:
+            gone = sorted(set(groups[list(lost)]) - set(groups.drop(list(lost))) - {""})
+            text += f"; nothing is left of group {', '.join(gone)}" if gone else ""
+        texts.append(text if len(rows) == 1 else f"{'; '.join(names)}: {text}")
     return texts
 
 

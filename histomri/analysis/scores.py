@@ -82,7 +82,12 @@ def histology_fidelity(table: pd.DataFrame) -> pd.DataFrame:
     return result
 
 
-def bic_votes(table: pd.DataFrame, criterion: str = "BIC") -> pd.DataFrame:
+def complete_cases(table: pd.DataFrame) -> pd.Series:
+    """Return which rows have all four values that are scored."""
+    return pd.Series(np.isfinite(table[list(PAIRED)].to_numpy(dtype=float)).all(axis=1), index=table.index)
+
+
+def bic_votes(table: pd.DataFrame, criterion: str = "BIC", counted: pd.Series | None = None) -> pd.DataFrame:
     """Return in which share of the cases each model wins the vote of the voxels.
 
     Models are compared within a strategy only: the criterion means nothing between different data.
@@ -94,11 +99,13 @@ def bic_votes(table: pd.DataFrame, criterion: str = "BIC") -> pd.DataFrame:
         the lowest.
     criterion : str
         BIC or AIC.
+    counted : Series of bool, optional
+        Rows that count, such as `complete_cases`; the others vote as rivals do and are not counted. By default all.
 
     Returns
     -------
     DataFrame
-        model, strategy, n (cases with a vote), share; equal votes share a case. NaN without a case that voted.
+        model, strategy, n (counted cases with a vote), share; equal votes share a case. NaN without a case that voted.
     """
     column = f"{criterion}_vote"
     require_columns(table, (column, "sample", "model", "strategy"))
@@ -106,7 +113,8 @@ def bic_votes(table: pd.DataFrame, criterion: str = "BIC") -> pd.DataFrame:
     votes = table[[*case, "model", column]].copy()
     most = votes[column].eq(votes.groupby(case, sort=False)[column].transform("max")) & votes[column].notna()
     votes["win"] = most / most.groupby([votes[name] for name in case], sort=False).transform("sum").clip(lower=1)
-    voted = votes.assign(cases=votes[column].notna())
+    cases = votes[column].notna() & (True if counted is None else counted)
+    voted = votes.assign(cases=cases, win=votes["win"].where(cases, 0.0))
     totals = voted.groupby(["model", "strategy"], sort=False).agg(n=("cases", "sum"), wins=("win", "sum")).reset_index()
     totals["share"] = totals["wins"] / totals["n"].where(totals["n"] > 0)
     return totals.drop(columns="wins")

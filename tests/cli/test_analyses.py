@@ -301,3 +301,23 @@ def test_undefined_is_said_and_never_shown_as_strongest(histomri, table, tmp_pat
     assert "F_mri with Ki67: 2 pairs are too few" in done.stderr and "F_mri with vCS_mri_um: one side" in done.stderr
     record = content(tmp_path / "o", "correlations.json")
     assert [row["r"] for row in record["correlations"]] == [None] * 6
+
+
+def test_correlate_says_how_many_cases_are_missing(histomri, table, tmp_path):
+    path = tmp_path / "holes.csv"
+    table.assign(F_mri=table["F_mri"].where(table["sample"] >= "05")).to_csv(path, index=False)
+    done = histomri("correlate", path, "-o", tmp_path / "out", "--x", "F_mri", "--x", "F_histo", "--x", "vCS_histo_um")
+    assert done.exit_code == 0, done.output
+    found = pd.read_csv(tmp_path / "out" / "correlations.csv")
+    short = found[found["n_missing"] > 0]
+    assert set(short["n_missing"]) == {5}
+    text = f"{len(short)} of {len(found)} correlations leave out 5 cases because a value is missing"
+    assert f"{text} (column n_missing): F_mri" in done.stderr
+
+
+def test_two_samples_have_no_strongest_correlation(histomri, table, tmp_path):
+    path = tmp_path / "two.csv"
+    table[table["sample"].isin(sorted(table["sample"].unique())[:2])].to_csv(path, index=False)
+    done = histomri("correlate", path, "-o", tmp_path / "out", "--x", "F_mri", "--x", "F_histo")
+    assert done.exit_code == 0, done.output
+    assert "no correlations can be computed" in done.stdout and "strongest" not in done.stdout

@@ -25,6 +25,7 @@ KEYS = [
     "BIC_share",
     "p_best",
     "AIC_share",
+    "n_missing",
 ]
 
 
@@ -146,3 +147,30 @@ def test_a_table_is_never_replaced_by_its_results(histomri, pairs, tmp_path):
     assert result.exit_code == 2 and "is an input, and would be overwritten" in result.stderr
     assert mine.read_bytes() == before and not (tmp_path / "scores.json").exists()
     assert "is a file, and a folder is needed" in histomri(mine, "-o", mine).stderr
+
+
+def test_missing_cases_are_counted_named_and_do_not_vote(histomri, pairs, tmp_path):
+    table = pd.read_csv(pairs, dtype={"sample": str})
+    table["group"] = np.where(table["sample"] < "03", "sham", "tumour")
+    lost = table["sample"] < "04"
+    table.loc[lost, ["vCS_mri_um", "F_mri"]] = np.nan
+    table.loc[lost, "BIC_vote"] = 1.0 - table.loc[lost, "BIC_vote"]  # would turn the vote in a third of the cases
+    table.to_csv(pairs, index=False)
+    done = histomri(pairs, "-o", tmp_path)
+    assert done.exit_code == 0, done.output
+    text = "4 of 12 cases left out because a value is missing: 00, 01, 02, 03; nothing is left of group sham"
+    assert text in done.stderr
+    content = json.loads((tmp_path / "scores.json").read_text())
+    assert text in content["warnings"]
+    assert [(row["n"], row["n_missing"], row["BIC_share"]) for row in content["models"]] == [(8, 4, 1), (8, 4, 0)]
+    assert pd.read_csv(tmp_path / "scores.csv")["n_missing"].tolist() == [4, 4]
+
+
+def test_one_models_missing_cases_are_told_with_its_name(histomri, pairs, tmp_path):
+    table = pd.read_csv(pairs, dtype={"sample": str})
+    table = table[(table["model"] != "diff-in") | (table["sample"] != "07")]  # a row that is not there at all
+    table.to_csv(pairs, index=False)
+    done = histomri(pairs, "-o", tmp_path)
+    assert "diff-in, whole: 1 of 12 cases left out because a value is missing: 07" in done.stderr
+    models = json.loads((tmp_path / "scores.json").read_text())["models"]
+    assert {row["model"]: row["n_missing"] for row in models} == {"diff-in": 1, "diff-in-ex": 0}

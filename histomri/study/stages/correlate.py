@@ -95,7 +95,7 @@ def run_correlate(
     tables = {"correlations.csv": everything}
     if matrices:
         tables["correlation_matrix.csv"] = pd.concat(matrices, ignore_index=True)
-    warnings = _warnings(everything)
+    warnings = [*_missing(everything), *_warnings(everything)]
     content = {"correlations": records(everything)}
     outputs = write_tables(
         out,
@@ -156,6 +156,19 @@ def _stacked(result: pd.DataFrame, kind: Kind) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def _missing(found: pd.DataFrame) -> list[str]:
+    """Say how many correlations leave cases out, and how many cases."""
+    short = found[found["n_missing"] > 0]
+    if short.empty:
+        return []
+    least, most = int(short["n_missing"].min()), int(short["n_missing"].max())
+    cases = f"{least} cases" if least == most else f"{least} to {most} cases"
+    text = f"{len(short)} of {len(found)} correlations leave out {cases} because a value is missing"
+    every = set(zip(found["x"], found["y"])) - set(zip(short["x"], short["y"]))
+    columns = [name for name in dict.fromkeys([*short["x"], *short["y"]]) if not any(name in pair for pair in every)]
+    return [f"{text} (column n_missing)" + (f": {', '.join(columns)}" if columns else "")]
+
+
 def _warnings(found: pd.DataFrame) -> list[str]:
     undefined = found[found["p"].isna() & found["note"].ne("")]
     texts = [f"{row['x']} with {row['y']}: {row['note']}" for row in undefined.to_dict("records")]
@@ -169,7 +182,7 @@ def _lines(found: pd.DataFrame) -> list[str]:
     """Return the strongest correlations of all, for the terminal; undefined ones are never among them."""
     defined = found[found["r"].notna()]
     strongest = defined.reindex(defined["r"].abs().sort_values(ascending=False, kind="stable").index).head(_SHOWN)
-    lines = [f"{len(defined)} correlations, {int((defined['q'] < 0.05).sum())} with q < 0.05; the strongest:"]
+    lines = [_heading(len(defined), "correlations", defined["q"])]
     for row in strongest.to_dict("records"):
         heading = name_of({name: row[name] for name in ("model", "strategy") if name in row})
         text = f"{row['kind']} r = {row['r']:.3f}, p = {row['p']:.2g}, q = {row['q']:.2g}, N = {row['n']}"
@@ -177,12 +190,16 @@ def _lines(found: pd.DataFrame) -> list[str]:
     return lines
 
 
+def _heading(n: int, what: str, q: pd.Series) -> str:
+    return f"{n} {what}, {int((q < 0.05).sum())} with q < 0.05; the strongest:" if n else f"no {what} can be computed"
+
+
 def _pooled_lines(pooled: pd.DataFrame) -> list[str]:
     defined = pooled[pooled["p"].notna()]
     strongest = defined.reindex(defined["r_within"].abs().sort_values(ascending=False, kind="stable").index).head(
         _SHOWN
     )
-    lines = [f"{len(defined)} pairs of maps, {int((defined['q'] < 0.05).sum())} with q < 0.05; the strongest:"]
+    lines = [_heading(len(defined), "pairs of maps", defined["q"])]
     for row in strongest.to_dict("records"):
         heading = name_of({name: row[name] for name in ("model", "strategy") if name in row})
         size = f"{row['n']} voxels, {row['n_samples']} sample(s), {row['df']:.0f} effective degrees of freedom"

@@ -5,7 +5,15 @@ from typing import Any
 
 import pandas as pd
 
-from histomri.analysis import compare_models, is_voxel_table, rank_by, rank_models, ranking_warnings, read_cases
+from histomri.analysis import (
+    compare_models,
+    is_voxel_table,
+    missing_cases,
+    rank_by,
+    rank_models,
+    ranking_warnings,
+    read_cases,
+)
 from histomri.errors import InputError
 from histomri.pairing import PairedTable
 from histomri.study.stages.analyses import records, write_tables
@@ -39,7 +47,7 @@ def run_score(pairs: Path, out: Path, *, columns: Path | None = None, n_boot: in
     else:
         table, notes = read_cases(pairs, columns)
     ranking = rank_models(table, n_boot=n_boot, seed=seed)
-    warnings = ranking_warnings(ranking)
+    warnings = [*ranking_warnings(ranking), *missing_cases(table)]
     settings = {
         "n_boot": n_boot,
         "seed": seed,
