@@ -28,8 +28,12 @@ def fit(
         typer.Option(help="whole (default) or high-b: the preset's b threshold; repeated, each has a folder in --out."),
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="Bounds and thresholds: mouse-exvivo, invivo-3t or invivo-1.5t.")
-    ] = "mouse-exvivo",
+        str | None,
+        typer.Option(
+            help="Bounds and thresholds: mouse-exvivo, invivo-3t or invivo-1.5t. "
+            "Default: that of a protocol of the same name, else mouse-exvivo."
+        ),
+    ] = None,
     mask: Annotated[Path | None, typer.Option(help="NIfTI mask; voxels above 0 are fitted.")] = None,
     sigma: Annotated[
         str | None,
@@ -81,7 +85,7 @@ def fit(
     """Fit tissue models to diffusion images: cell size, intra-cellular fraction, cell density.
 
     Example: histomri fit dwi.nii.gz --protocol mouse-exvivo --mask mask.nii.gz --sigma 12 --model diff-in -o mri
-    Example: histomri fit dwi.nii.gz --protocol invivo-3t --preset invivo-3t --mask mask.nii.gz --sigma estimate -o mri
+    Example: histomri fit dwi.nii.gz --protocol invivo-3t --mask mask.nii.gz --sigma estimate -o mri
     """
     from histomri.study.stages.fit import read_dictionary, run_fit
     from histomri.study.stages.fit_tasks import Extras

@@ -10,9 +10,11 @@ from histomri.fitting.models import (
     PRESETS,
     STRATEGIES,
     Model,
+    choose_preset,
     choose_threshold,
     get_model,
     get_preset,
+    preset_warnings,
 )
 from histomri.fitting.residuals import Residuals, residuals
 from histomri.fitting.results import FitResult
@@ -41,6 +43,7 @@ __all__ = [
     "Residuals",
     "bootstrap",
     "choose_noise",
+    "choose_preset",
     "choose_threshold",
     "crlb",
     "fit",
@@ -51,6 +54,7 @@ __all__ = [
     "get_preset",
     "predict",
     "predict_t2ivim",
+    "preset_warnings",
     "residuals",
     "sphere_adc",
 ]

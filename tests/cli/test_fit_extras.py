@@ -128,7 +128,7 @@ def test_the_report_before_a_scan(run, tmp_path):
         (("--bootstrap", 50), "give --sigma, or --bootstrap-kind residual"),
         (("--bootstrap", 1, "--sigma", 4), "no spread"),
         (("--bootstrap", 50, "--bootstrap-kind", "jackknife"), "choose parametric or residual"),
-        (("--crlb",), "needs the noise level"),
+        (("--crlb",), "--crlb needs the noise level; give --sigma"),
         (("--noise", "poisson", "--t2ivim"), "choose among none, offset-gaussian, rician"),
         (("--noise", "rician"), "needs the noise level"),
         (("--dictionary", "s.npy", "p.npy", "--dictionary-table", "t.csv"), "two dictionaries"),

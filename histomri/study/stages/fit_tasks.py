@@ -69,8 +69,10 @@ class Extras:
                 "the parametric bootstrap needs the noise level",
                 way_out="give --sigma, or --bootstrap-kind residual",
             )
-        if self.crlb and not (noise_known and models):
-            raise InputError("--crlb needs the noise level and a model", way_out="give --sigma and --model")
+        if self.crlb and not noise_known:
+            raise InputError("--crlb needs the noise level", way_out="give --sigma")
+        if self.crlb and not models:
+            raise InputError("--crlb needs a model, and a dictionary is none", way_out="add --model diff-in")
 
 
 @dataclass(frozen=True)
