@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .common import OutDir, Quiet, announce, progress_bar
+from .common import OutDir, Quiet, announce, compiling_told, progress_bar
 
 
 def fit(
@@ -48,6 +48,9 @@ def fit(
     noise: Annotated[
         str | None, typer.Option(help="offset-gaussian (default with --sigma), rician, or none: least squares.")
     ] = None,
+    bic: Annotated[
+        str, typer.Option(help="schwarz: P ln N - 2 ln λ; or paper: P ln N - ln λ, as in its Eq. 15.")
+    ] = "schwarz",
     t2ivim: Annotated[
         bool | None,
         typer.Option(
@@ -92,11 +95,11 @@ def fit(
 
     examples = read_dictionary(dictionary, dictionary_table, names)
     several = strategy if strategy and len(strategy) > 1 else None
-    with progress_bar("fitting", quiet) as progress:
+    with progress_bar("fitting", quiet) as progress, compiling_told(quiet):
         result = run_fit(
             dwi, protocol, out, models=model or ([] if examples else ["diff-in"]), dictionary=examples,
             strategy=several or (strategy[0] if strategy else None), preset=preset, mask=mask, sigma=sigma, bmin=bmin,
-            s0=s0, fv=fv, t2t=t2t, noise=noise, t2ivim=t2ivim, kurtosis=kurtosis,
+            s0=s0, fv=fv, t2t=t2t, noise=noise, bic=bic, t2ivim=t2ivim, kurtosis=kurtosis,
             extras=Extras(residuals, bootstrap, bootstrap_kind, seed, crlb), sub=sub, progress=progress,
         )  # fmt: skip
     announce(result, quiet)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .common import OutDir, Quiet, announce, progress_bar
+from .common import OutDir, Quiet, announce, compiling_told, progress_bar
 
 
 def t2ivim(
@@ -37,7 +37,7 @@ def t2ivim(
     """
     from histomri.study.stages.t2ivim import run_t2ivim
 
-    with progress_bar("fitting", quiet) as progress:
+    with progress_bar("fitting", quiet) as progress, compiling_told(quiet):
         result = run_t2ivim(
             dwi, protocol, out, preset=preset, mask=mask, sigma=sigma, kurtosis=kurtosis, sub=sub, progress=progress
         )

@@ -17,7 +17,7 @@ from histomri.fitting.models import (
     preset_warnings,
 )
 from histomri.fitting.residuals import Residuals, residuals
-from histomri.fitting.results import FitResult
+from histomri.fitting.results import FitResult, check_bic
 from histomri.fitting.signals import predict, sphere_adc
 from histomri.fitting.t2ivim import (
     T2IVIM_BOUNDS,
@@ -42,6 +42,7 @@ __all__ = [
     "Model",
     "Residuals",
     "bootstrap",
+    "check_bic",
     "choose_noise",
     "choose_preset",
     "choose_threshold",

@@ -12,7 +12,7 @@ from histomri.errors import InputError, ProtocolError
 from histomri.fitting.engine import COST, EXIT, N_OUT, NOISES, Engine
 from histomri.fitting.models import Model, choose_threshold, get_model, other_preset
 from histomri.fitting.normalise import Normalisation
-from histomri.fitting.results import BACKGROUND, FAILED, FitResult, Vascular, bound_warnings, maps_from
+from histomri.fitting.results import BACKGROUND, FAILED, FitResult, Vascular, bound_warnings, check_bic, maps_from
 from histomri.mri import Acquisition
 
 _CHUNK = 50_000
@@ -88,6 +88,7 @@ def fit(
     values = np.asarray(signals)
     declared = get_model(model)
     noise = choose_noise(noise, sigma)
+    check_bic(bic)
     check_signals(values, acquisition)
     strategy, threshold = choose_threshold(preset, strategy, bmin_smm2)
     used = _select(acquisition, threshold, declared)

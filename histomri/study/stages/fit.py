@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from histomri.errors import InputError
-from histomri.fitting import Dictionary, choose_noise, choose_preset, preset_warnings
+from histomri.fitting import Dictionary, check_bic, choose_noise, choose_preset, preset_warnings
 from histomri.study.stages.crlb import write_crlb
 from histomri.study.stages.fit_maps import describe_fit
 from histomri.study.stages.fit_tasks import Extras, Scan, plan
@@ -29,6 +29,7 @@ def run_fit(
     fv: str | Path | None = None,
     t2t: str | Path | None = None,
     noise: Any = None,
+    bic: str = "schwarz",
     t2ivim: bool | None = None,
     kurtosis: float | str | None = None,
     extras: Extras | None = None,
@@ -62,6 +63,8 @@ def run_fit(
         Threshold in place of a strategy's, s/mm²; see `choose_threshold`.
     noise : {"offset-gaussian", "rician", "none"}, optional
         Objective; by default offset-Gaussian where sigma is given.
+    bic : {"schwarz", "paper"}
+        Definition of the BIC; see `fit`.
     t2ivim : bool, optional
         Whether S0, fV and T2 are fitted first, from all volumes, and written too. By default with an in-vivo preset
         and several echo times, unless they are given.
@@ -89,6 +92,7 @@ def run_fit(
     out, extras, chosen = Path(out), extras or Extras(), choose_preset(preset, protocol)
     tasks = plan(models, dictionary, strategy, chosen, bmin, out, sub)
     noise = choose_noise(noise, sigma)  # type: ignore[arg-type]  # whether there is one is all that matters here
+    check_bic(bic)
     extras.check(sigma is not None, models)
     report = progress or (lambda fraction: None)
     scan = Scan.read(
@@ -101,7 +105,7 @@ def run_fit(
         def advance(fraction: float, k: int = k) -> None:
             report(0.2 + 0.8 * (k + fraction) / len(tasks))
 
-        done.append(task.fit(scan, noise, chosen, extras, advance))
+        done.append(task.fit(scan, noise, bic, chosen, extras, advance))
     snr = scan.signal_to_noise() if extras.crlb else 0.0
 
     first, sources = scan.first, [*scan.sources, *(dictionary.sources if dictionary is not None else ())]
