@@ -8,7 +8,7 @@ import numpy as np
 
 from histomri.arrays import FloatArray
 from histomri.errors import InputError
-from histomri.fitting import T2IVIM_PARAMETERS, T2IVIM_UNITS, FitResult, fit_t2ivim
+from histomri.fitting import T2IVIM_PARAMETERS, T2IVIM_UNITS, FitResult, choose_preset, fit_t2ivim
 from histomri.maps import map_name
 from histomri.mri import Acquisition
 from histomri.study.stages.result import StageResult
@@ -21,7 +21,7 @@ def run_t2ivim(
     protocol: str | Path,
     out: str | Path,
     *,
-    preset: str = "invivo-3t",
+    preset: str | None = None,
     mask: str | Path | None = None,
     sigma: float | str | Path | None = None,
     kurtosis: float | str | None = None,
@@ -38,8 +38,8 @@ def run_t2ivim(
         Any form that `read_acquisition` takes, with echo times.
     out : path-like
         Folder for the maps.
-    preset : str
-        Bounds; see `fit_t2ivim`.
+    preset : str, optional
+        Bounds; see `fit_t2ivim`. Without it, those of a protocol named after a preset, or else invivo-3t.
     mask : path-like, optional
         NIfTI on the grid of the images.
     sigma : float, str or path-like, optional
@@ -61,7 +61,7 @@ def run_t2ivim(
     InputError
         If an input cannot be used, or no voxel was fitted; nothing is written then.
     """
-    held = read_kurtosis(kurtosis)
+    held, preset = read_kurtosis(kurtosis), choose_preset(preset, protocol, "invivo-3t")
     series = Series.open(dwi, protocol, mask)
     report = progress or (lambda fraction: None)
     noise = read_sigma(sigma, series)
