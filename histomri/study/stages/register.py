@@ -331,7 +331,8 @@ def _messages(found: Registration) -> tuple[str, ...]:
 def _warnings(found: Registration, resampled: Image | None) -> tuple[str, ...]:
     warnings = [f"registration: {reason}" for reason in found.qc["reasons"]]
     if found.verdict == "failed":
-        warnings.append("registration failed: the map was not resampled; give --landmarks, masks, or --slice")
+        way_out = "give --landmarks, masks, or --slice" if "agreement" in found.qc else "correct the landmarks"
+        warnings.append(f"registration failed: the map was not resampled; {way_out}")
     elif found.verdict == "check":
         warnings.append("registration: look at the overlay before using the result; --landmarks can correct it")
     if found.qc.get("explained") is not None:
