@@ -74,6 +74,8 @@ def test_t2ivim_writes_its_maps_and_they_are_right(run, scan):
     assert abs(np.median((_read(out, "sub-p1_param-fV_desc-t2ivim") - fv)[mask])) < 0.04
     sidecar = read_sidecar(out / "sub-p1_param-fV_desc-t2ivim_dwimap.nii.gz")
     assert sidecar["Parameters"]["kurtosis"] == "fitted" and sidecar["NoiseLevel"] == {"Method": "number", "Sigma": 4}
+    told = read_sidecar(out / "sub-p1_param-DT_stat-se_desc-t2ivim_dwimap.nii.gz")["Description"]
+    assert "held there as if known" in told and "79 % of true values at SNR 30" in told
     held = run("t2ivim", folder / "dwi.nii.gz", "--protocol", "invivo-3t", "-o", folder / "held", "--kurtosis", "0")
     assert "K held at 0" in held.output
     larger = _read(folder / "held", "param-fV_desc-t2ivim") - _read(out, "sub-p1_param-fV_desc-t2ivim")
