@@ -84,6 +84,9 @@ def number_pair(text: str | None, option: str, example: str) -> tuple[float, flo
         raise InputError(
             f"{option} {text} is not a number", way_out=f"write {option} {example} or {option} {example},{example}"
         )
+    if len(numbers) == 2 and numbers[0] == 0 and numbers[1] > 0:
+        point = text.replace(",", ".")
+        raise InputError(f"{option} {text} looks like a decimal comma", way_out=f"write {option} {point}")
     return numbers[0], numbers[-1]
 
 

@@ -73,6 +73,30 @@ def numbers(text: str, option: str) -> list[float]:
 
 
 @contextmanager
+def compiling_told(quiet: bool) -> Iterator[None]:
+    """Say so on standard error, once, if kernels must be compiled: half a minute without progress otherwise."""
+    if quiet:
+        yield
+        return
+    from numba.core import event
+
+    class Teller(event.Listener):  # type: ignore[misc]  # numba has no types
+        told = False
+
+        def on_start(self, event: Any) -> None:
+            # Parts of a kernel are compiled with it; what is in its cache makes no event.
+            if not self.told and event.data["dispatcher"].py_func.__name__ == "fit_voxels":
+                self.told = True
+                typer.echo("compiling the fitting kernels (once after installation)", err=True)
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    with event.install_listener("numba:compile", Teller()):
+        yield
+
+
+@contextmanager
 def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[float], None]]:
     """Give a function that takes the fraction done; it draws on a terminal and is silent when piped."""
     if quiet or not sys.stderr.isatty():

@@ -23,8 +23,12 @@ def crlb(
         ),
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="Bounds and thresholds: mouse-exvivo, invivo-3t or invivo-1.5t.")
-    ] = "mouse-exvivo",
+        str | None,
+        typer.Option(
+            help="Bounds and thresholds: mouse-exvivo, invivo-3t or invivo-1.5t. "
+            "Default: that of a protocol of the same name, else mouse-exvivo."
+        ),
+    ] = None,
     strategy: Annotated[
         str | None, typer.Option(help="whole or high-b: the preset's b threshold; by default, both.")
     ] = None,
@@ -34,7 +38,7 @@ def crlb(
 ) -> None:
     """Tell what a protocol can identify: the smallest standard deviations that any fit can have (Cramér-Rao).
 
-    Example: histomri crlb invivo-3t --preset invivo-3t --snr 30 --model diff-in --model diff-in-ex -o crlb
+    Example: histomri crlb invivo-3t --snr 30 --model diff-in --model diff-in-ex -o crlb
     """
     from histomri.study.stages.crlb import run_crlb
 

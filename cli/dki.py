@@ -18,8 +18,12 @@ def dki(
     ],
     out: OutDir,
     preset: Annotated[
-        str, typer.Option(help="mouse-exvivo (TE 45, Δ 30 ms where present), invivo-3t or invivo-1.5t (b > 100).")
-    ] = "mouse-exvivo",
+        str | None,
+        typer.Option(
+            help="mouse-exvivo (TE 45, Δ 30 ms where present), invivo-3t or invivo-1.5t (b > 100). "
+            "Default: that of a protocol of the same name, else mouse-exvivo."
+        ),
+    ] = None,
     mask: Annotated[Path | None, typer.Option(help="NIfTI mask; voxels above 0 are fitted.")] = None,
     bmin: Annotated[float | None, typer.Option(help="Use b above this, s/mm².")] = None,
     bmax: Annotated[float, typer.Option(help="Use b up to this, s/mm².")] = 3000.0,

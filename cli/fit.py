@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .common import OutDir, Quiet, announce, progress_bar
+from .common import OutDir, Quiet, announce, compiling_told, progress_bar
 
 
 def fit(
@@ -28,8 +28,12 @@ def fit(
         typer.Option(help="whole (default) or high-b: the preset's b threshold; repeated, each has a folder in --out."),
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="Bounds and thresholds: mouse-exvivo, invivo-3t or invivo-1.5t.")
-    ] = "mouse-exvivo",
+        str | None,
+        typer.Option(
+            help="Bounds and thresholds: mouse-exvivo, invivo-3t or invivo-1.5t. "
+            "Default: that of a protocol of the same name, else mouse-exvivo."
+        ),
+    ] = None,
     mask: Annotated[Path | None, typer.Option(help="NIfTI mask; voxels above 0 are fitted.")] = None,
     sigma: Annotated[
         str | None,
@@ -44,6 +48,9 @@ def fit(
     noise: Annotated[
         str | None, typer.Option(help="offset-gaussian (default with --sigma), rician, or none: least squares.")
     ] = None,
+    bic: Annotated[
+        str, typer.Option(help="schwarz: P ln N - 2 ln λ; or paper: P ln N - ln λ, as in its Eq. 15.")
+    ] = "schwarz",
     t2ivim: Annotated[
         bool | None,
         typer.Option(
@@ -81,18 +88,18 @@ def fit(
     """Fit tissue models to diffusion images: cell size, intra-cellular fraction, cell density.
 
     Example: histomri fit dwi.nii.gz --protocol mouse-exvivo --mask mask.nii.gz --sigma 12 --model diff-in -o mri
-    Example: histomri fit dwi.nii.gz --protocol invivo-3t --preset invivo-3t --mask mask.nii.gz --sigma estimate -o mri
+    Example: histomri fit dwi.nii.gz --protocol invivo-3t --mask mask.nii.gz --sigma estimate -o mri
     """
     from histomri.study.stages.fit import read_dictionary, run_fit
     from histomri.study.stages.fit_tasks import Extras
 
     examples = read_dictionary(dictionary, dictionary_table, names)
     several = strategy if strategy and len(strategy) > 1 else None
-    with progress_bar("fitting", quiet) as progress:
+    with progress_bar("fitting", quiet) as progress, compiling_told(quiet):
         result = run_fit(
             dwi, protocol, out, models=model or ([] if examples else ["diff-in"]), dictionary=examples,
             strategy=several or (strategy[0] if strategy else None), preset=preset, mask=mask, sigma=sigma, bmin=bmin,
-            s0=s0, fv=fv, t2t=t2t, noise=noise, t2ivim=t2ivim, kurtosis=kurtosis,
+            s0=s0, fv=fv, t2t=t2t, noise=noise, bic=bic, t2ivim=t2ivim, kurtosis=kurtosis,
             extras=Extras(residuals, bootstrap, bootstrap_kind, seed, crlb), sub=sub, progress=progress,
         )  # fmt: skip
     announce(result, quiet)

@@ -38,7 +38,7 @@ def patches(
     slide: Annotated[
         Path | None, typer.Option(help="The slide the cells were found on: F and CD are per area of tissue on it.")
     ] = None,
-    whole: Annotated[bool, typer.Option("--whole", help="One patch: a number for the whole slide or region.")] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="One patch, and rois.csv if regions are several.")] = False,
     assign: Annotated[
         str,
         typer.Option(

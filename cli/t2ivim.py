@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .common import OutDir, Quiet, announce, progress_bar
+from .common import OutDir, Quiet, announce, compiling_told, progress_bar
 
 
 def t2ivim(
@@ -14,7 +14,13 @@ def t2ivim(
         str, typer.Option(help="Rows b (s/mm²), δ, Δ, TE (ms); or .bval, JSON, a file of waveforms, a preset name.")
     ],
     out: OutDir,
-    preset: Annotated[str, typer.Option(help="Bounds: invivo-3t, invivo-1.5t or mouse-exvivo.")] = "invivo-3t",
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Bounds: invivo-3t, invivo-1.5t or mouse-exvivo. "
+            "Default: that of a protocol of the same name, else invivo-3t."
+        ),
+    ] = None,
     mask: Annotated[Path | None, typer.Option(help="NIfTI mask; voxels above 0 are fitted.")] = None,
     sigma: Annotated[
         str | None, typer.Option(help="Noise level in units of the signal, a NIfTI map of it, or estimate.")
@@ -31,7 +37,7 @@ def t2ivim(
     """
     from histomri.study.stages.t2ivim import run_t2ivim
 
-    with progress_bar("fitting", quiet) as progress:
+    with progress_bar("fitting", quiet) as progress, compiling_told(quiet):
         result = run_t2ivim(
             dwi, protocol, out, preset=preset, mask=mask, sigma=sigma, kurtosis=kurtosis, sub=sub, progress=progress
         )

@@ -9,10 +9,12 @@ from histomri.arrays import BoolArray
 from histomri.cells.raw import RawExport
 from histomri.cells.sidecar import Calibration
 from histomri.cells.sieve import Sieve, categories, object_types
-from histomri.cells.table import CellTable, Compartment
+from histomri.cells.table import CellMetadata, CellTable, Compartment
 
 # The detector keeps nuclei of 10-400 µm²; a median beyond this is most likely a wrong unit.
 NUCLEUS_UM2 = (10.0, 200.0)
+# Cells of mammals are some 5-60 µm wide, in section too; a median beyond this is a wrong unit.
+DIAMETER_UM = (3.0, 100.0)
 # Areas are measured on the detector's outline, the ratio on the simplified polygon: they differ by a few per cent.
 TOLERANCE = 1.05
 _HASHED_AT_ONCE = 1 << 16
@@ -32,6 +34,7 @@ def check_table(table: CellTable) -> tuple[str, ...]:
                 _duplicate_ids(data["object_id"]),
                 _nucleus_larger(area, nucleus) if compartment == "cell" else None,
                 _nucleus_size(nucleus),
+                _cell_size(data["diameter_um"].to_numpy(), table.metadata),
                 _expansion(area, nucleus) if compartment == "cell" else None,
             ),
         )
@@ -165,6 +168,19 @@ def _nucleus_size(nucleus: np.ndarray) -> str | None:
     if NUCLEUS_UM2[0] <= median <= NUCLEUS_UM2[1]:
         return None
     return f"the median nucleus has {median:.3g} µm², where 10-200 is usual: the unit or the pixel size may be wrong"
+
+
+def _cell_size(diameter: np.ndarray, metadata: CellMetadata) -> str | None:
+    median = float(np.median(diameter)) if diameter.size else float("nan")
+    if not np.isfinite(median) or DIAMETER_UM[0] <= median <= DIAMETER_UM[1]:
+        return None
+    size, told = metadata.pixel_size_um, ""
+    if size is not None and metadata.area_unit_from.startswith("px2"):
+        told = f", and the pixel size of {size[0]:g} x {size[1]:g} µm (--mpp)"
+    return (
+        f"the median diameter is {median:.3g} µm, where {DIAMETER_UM[0]:g}-{DIAMETER_UM[1]:g} is usual: check the unit "
+        f"of the areas ({metadata.area_unit_from}){told}"
+    )
 
 
 def _expansion(area: np.ndarray, nucleus: np.ndarray) -> str | None:

@@ -57,9 +57,10 @@ def read_delimited(path: Path, head: bytes, *, measurements: bool = True, also: 
         if attempt.cut is not None:
             raise InputError("its only row is cut short", path=path, way_out=EXPORT_AGAIN)
         raise _no_rows(path)
-    text, numbers = {}, {}
+    n_rows, text, numbers = table.num_rows, {}, {}
     for column in attempt.columns:
         values = table.column(f"c{column.index}")
+        table = table.drop_columns([f"c{column.index}"])  # or millions of cells would be held twice
         if column.kind == "number":
             numbers[column.name] = values.to_numpy()
         else:
@@ -68,7 +69,7 @@ def read_delimited(path: Path, head: bytes, *, measurements: bool = True, also: 
     ignored = [*layout.header.ignored, *(c.raw for n, c in layout.header.columns.items() if n not in read)]
     return RawExport(
         path,
-        table.num_rows,
+        n_rows,
         text,
         numbers,
         {column.name: column.unit for column in attempt.columns if column.kind == "number"},

@@ -18,7 +18,7 @@ from histomri.cells.outlines import Geometries
 from histomri.cells.raw import RawExport
 from histomri.cells.regions import read_regions
 from histomri.cells.sidecar import Calibration, combined, find_calibration, pixel_size
-from histomri.cells.sieve import Limits, Sieve, categories, sift
+from histomri.cells.sieve import Limits, Sieve, categories, region_in_other_unit, sift
 from histomri.cells.sniff import is_picture, read_head
 from histomri.cells.table import COLUMNS, CellMetadata, CellTable
 from histomri.cells.units import AreaUnit, Measures, to_micrometres
@@ -204,6 +204,8 @@ def _read_part(path: Path, given: _Given) -> _Part:
     sift(raw, measures, sieve, limits)
     if not sieve.keep.any():
         raise InputError(f"no cell is left of {raw.n_rows:,} rows: {sieve.describe()}", path=path)
+    if limits.region is not None:
+        notes = (*notes, *region_in_other_unit(measures, sieve, limits.region, calibration.pixel_size_um))
     warnings = (
         *(f"{path.name}: {text}" for text in (*raw.warnings, *notes, *_pixel_size_in_vain(raw, measures, given))),
         *check_count(raw, calibration, measures.compartment),

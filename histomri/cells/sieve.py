@@ -15,6 +15,8 @@ from histomri.errors import InputError
 
 # No section is a metre wide: a position beyond that is a wrong unit or a damaged number.
 LARGEST_UM = 1e6
+_OUTSIDE_REGION = "outside the region of interest"
+_FEW_INSIDE, _NEARLY_ALL = 0.5, 0.9
 _LEGACY_TYPES = {
     "pathcellobject": "cell",
     "pathdetectionobject": "detection",
@@ -189,4 +191,25 @@ def _drop_outside_region(raw: RawExport, measures: Measures, sieve: Sieve, regio
             path=raw.path,
             way_out="the region must be of this image and, as QuPath writes it, in pixels of the full-resolution image",
         )
-    sieve.drop("outside the region of interest", ~inside)
+    sieve.drop(_OUTSIDE_REGION, ~inside)
+
+
+def region_in_other_unit(
+    measures: Measures, sieve: Sieve, region: BaseGeometry, pixel_size_um: tuple[float, float] | None
+) -> tuple[str, ...]:
+    """Tell a region that holds few cells, and would hold nearly all in another unit."""
+    kept, lost = int(np.count_nonzero(sieve.keep)), sieve.dropped.get(_OUTSIDE_REGION, 0)
+    if pixel_size_um is None or kept >= _FEW_INSIDE * (kept + lost):
+        return ()
+    x, y = measures.x_um, measures.y_um
+    known = np.isfinite(x) & np.isfinite(y)
+    for words, factors in (("divided", 1 / np.array(pixel_size_um)), ("multiplied", np.array(pixel_size_um))):
+        scaled = shapely.transform(region, lambda points, by=factors: points * by)
+        share = float(np.mean(shapely.contains_xy(scaled, x[known], y[known])))
+        if share > _NEARLY_ALL:
+            return (
+                f"the region of interest holds {kept:,} of {kept + lost:,} cells, and would hold {share:.0%} "
+                f"{words} by the pixel size: is it in µm, where pixels of the full-resolution image are expected, and "
+                "are the positions of the cells in the unit that their column states?",
+            )
+    return ()

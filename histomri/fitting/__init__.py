@@ -10,12 +10,14 @@ from histomri.fitting.models import (
     PRESETS,
     STRATEGIES,
     Model,
+    choose_preset,
     choose_threshold,
     get_model,
     get_preset,
+    preset_warnings,
 )
 from histomri.fitting.residuals import Residuals, residuals
-from histomri.fitting.results import FitResult
+from histomri.fitting.results import FitResult, check_bic
 from histomri.fitting.signals import predict, sphere_adc
 from histomri.fitting.t2ivim import (
     T2IVIM_BOUNDS,
@@ -40,7 +42,9 @@ __all__ = [
     "Model",
     "Residuals",
     "bootstrap",
+    "check_bic",
     "choose_noise",
+    "choose_preset",
     "choose_threshold",
     "crlb",
     "fit",
@@ -51,6 +55,7 @@ __all__ = [
     "get_preset",
     "predict",
     "predict_t2ivim",
+    "preset_warnings",
     "residuals",
     "sphere_adc",
 ]

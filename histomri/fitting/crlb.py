@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from histomri.arrays import BoolArray, FloatArray
 from histomri.errors import InputError, ProtocolError
-from histomri.fitting.models import PARAMETERS, Model, choose_threshold, get_model
+from histomri.fitting.models import PARAMETERS, Model, choose_threshold, get_model, other_preset
 from histomri.fitting.signals import predict
 from histomri.mri import Acquisition
 
@@ -105,7 +105,7 @@ def crlb(
     strategy, threshold = choose_threshold(preset, strategy, bmin_smm2)
     used = acquisition.select((acquisition.b_smm2 > threshold) & ~acquisition.is_b0)
     if len(used) == 0:
-        raise ProtocolError(f"no measurement has b > {threshold:g} s/mm²", way_out="lower the b threshold")
+        raise ProtocolError(f"no measurement has b > {threshold:g} s/mm²", way_out=other_preset(acquisition))
     bounds = declared.bounds(preset)
     values = _tissue(declared, bounds, parameters)
     jacobian = _jacobian(declared, values, bounds, used)

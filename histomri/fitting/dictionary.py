@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from histomri.files import require_file
 from histomri.fitting.batched import descend, standard_errors
 from histomri.fitting.models import choose_threshold
 from histomri.fitting.normalise import Normalisation
-from histomri.fitting.results import AT_BOUND, FITTED, FitResult, Vascular, bound_warnings, criteria, derived
+from histomri.fitting.results import AT_BOUND, FITTED, FitResult, Vascular, bound_warnings, check_bic, criteria, derived
 from histomri.fitting.voxelwise import (
     Noise,
     Voxels,
@@ -162,6 +162,7 @@ def fit_dictionary(
     fv_se: ArrayLike | None = None,
     noise: Noise | None = None,
     preset: str = "mouse-exvivo",
+    bic: Literal["schwarz", "paper"] = "schwarz",
     name: str = "dictionary",
     progress: Callable[[float], None] | None = None,
 ) -> FitResult:
@@ -175,7 +176,7 @@ def fit_dictionary(
         Protocol of the M volumes, the same as the dictionary's.
     dictionary : Dictionary
         The examples.
-    sigma, bmin_smm2, strategy, s0, fv, t2t, fv_se, noise, preset, progress
+    sigma, bmin_smm2, strategy, s0, fv, t2t, fv_se, noise, preset, bic, progress
         As in `fit`; of the preset only the b thresholds are used.
     name : str
         What the model is called.
@@ -193,6 +194,7 @@ def fit_dictionary(
     """
     values = np.asarray(signals)
     noise = choose_noise(noise, sigma)
+    check_bic(bic)
     check_signals(values, acquisition)
     if dictionary.signals.shape[1] != len(acquisition):
         raise InputError(f"the dictionary has {dictionary.signals.shape[1]} volumes, the protocol {len(acquisition)}")
@@ -210,14 +212,14 @@ def fit_dictionary(
     for start in range(0, max(values.shape[0], 1), step):
         part = slice(start, min(start + step, values.shape[0]))
         blood = Vascular(vascular.fraction[part], vascular.error[part])
-        parts.append(_fit_part(values[part].astype(float), levels[part], part, how, blood, part_of, noise))
+        parts.append(_fit_part(values[part].astype(float), levels[part], part, how, blood, part_of, noise, bic))
         if progress is not None:
             progress(part.stop / max(values.shape[0], 1))
     maps = {key: np.concatenate([each[key] for each in parts]) for key in parts[0]}
     settings = {
         "preset": preset, "strategy": strategy, "bmin_smm2": threshold, "measurements": int(used.sum()),
         "bounds": {key: list(pair) for key, pair in dictionary.bounds.items()}, "noise": noise,
-        "normalisation": how.description, "bic": "schwarz", "examples": dictionary.parameters.shape[0],
+        "normalisation": how.description, "bic": bic, "examples": dictionary.parameters.shape[0],
     }  # fmt: skip
     result = FitResult(name, maps, settings)
     return replace(result, warnings=bound_warnings(result.counts, f"{name} ({strategy})"))
@@ -225,7 +227,7 @@ def fit_dictionary(
 
 def _fit_part(
     raw: FloatArray, sigma: FloatArray, part: slice, how: Normalisation, blood: Vascular, dictionary: Dictionary,
-    noise: str,
+    noise: str, bic: str,
 ) -> dict[str, FloatArray]:  # fmt: skip
     voxels = normalised(raw, sigma, part, how, noise)
     names, count = dictionary.names, len(dictionary.names)
@@ -245,7 +247,7 @@ def _fit_part(
             size = names.index("vCS")
             inside = (values[:, size], errors[:, size], covariance[:, f, size])
         maps |= derived(values[:, f], errors[:, f], blood, *inside)
-    return maps | criteria(cost, likelihood, count, int(how.used.sum()), "schwarz") | {"exit": codes}
+    return maps | criteria(cost, likelihood, count, int(how.used.sum()), bic) | {"exit": codes}
 
 
 def _fit_voxels(voxels: Voxels, dictionary: Dictionary, noise: str) -> tuple[FloatArray, ...]:

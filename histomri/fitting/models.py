@@ -6,8 +6,10 @@ Models and bounds are those of Grussu et al. 2025, doi 10.1038/s43856-025-01246-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from histomri.errors import InputError
+from histomri.mri import Acquisition
 
 PARAMETERS: tuple[str, ...] = ("fI", "D0I", "vCS", "DEinf", "beta")
 """Every parameter a model may have, in the order of the engine: units 1, µm²/ms, µm, µm²/ms, µm²."""
@@ -47,6 +49,7 @@ PRESETS: dict[str, Preset] = {
     "invivo-3t": Preset(_IN_VIVO, {"whole": 100.0, "high-b": 900.0}),
     "invivo-1.5t": Preset(_IN_VIVO, {"whole": 100.0, "high-b": 900.0}),
 }
+_IN_VIVO_NAMES = " or ".join(name for name in PRESETS if name.startswith("invivo"))
 STRATEGIES: tuple[str, ...] = ("whole", "high-b")
 CUSTOM = "custom"
 """Strategy of a fit whose b threshold is none of the preset's."""
@@ -134,6 +137,40 @@ def get_preset(name: str) -> Preset:
     if name not in PRESETS:
         raise InputError(f"there is no preset {name!r}", way_out=f"choose among {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def choose_preset(preset: str | None, protocol: str | Path, otherwise: str = "mouse-exvivo") -> str:
+    """Return the preset given; or else that of a protocol named after it; or else the one otherwise.
+
+    Raises
+    ------
+    InputError
+        If there is no preset of the name given.
+    """
+    if preset is not None:
+        get_preset(preset)
+        return preset
+    return str(protocol) if str(protocol) in PRESETS and not Path(protocol).exists() else otherwise
+
+
+def preset_warnings(preset: str, acquisition: Acquisition) -> tuple[str, ...]:
+    """Tell of a preset that nobody chose and that does not fit the protocol, which has no b above its thresholds."""
+    threshold, largest = get_preset(preset).bmin_smm2["high-b"], float(acquisition.b_smm2.max())
+    if largest > threshold:
+        return ()
+    return (
+        f"no --preset was given, so {preset} sets bounds and b thresholds; its high b is above {threshold:g} s/mm², "
+        f"but the largest of this protocol is {largest:g}: in vivo, give --preset {_IN_VIVO_NAMES}",
+    )
+
+
+def other_preset(acquisition: Acquisition) -> str:
+    """Return a way out where too few measurements have b above a threshold."""
+    largest = acquisition.b_smm2.max()
+    return (
+        f"lower the b threshold (--bmin; the largest b is {largest:g} s/mm²), or choose the preset of the scan "
+        f"(--preset; in vivo {_IN_VIVO_NAMES})"
+    )
 
 
 def choose_threshold(preset: str, strategy: str | None = None, bmin_smm2: float | None = None) -> tuple[str, float]:

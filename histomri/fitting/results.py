@@ -18,6 +18,8 @@ from histomri.fitting.signals import predict
 from histomri.mri import Acquisition
 
 FITTED, AT_BOUND, BACKGROUND, FAILED = 1, 2, 0, -1
+# What ln λ is multiplied by.
+BIC_WEIGHTS = {"schwarz": 2.0, "paper": 1.0}
 """Exit codes."""
 
 
@@ -169,13 +171,18 @@ def criteria(
     cost: FloatArray, likelihood: FloatArray, parameters: int, measurements: int, bic: str
 ) -> dict[str, FloatArray]:
     """Return objective, log-likelihood and information criteria."""
-    weight = {"schwarz": 2.0, "paper": 1.0}[bic]
     return {
         "cost": cost,
         "logL": likelihood,
-        "BIC": parameters * np.log(measurements) - weight * likelihood,
+        "BIC": parameters * np.log(measurements) - BIC_WEIGHTS[bic] * likelihood,
         "AIC": 2 * parameters - 2 * likelihood,
     }
+
+
+def check_bic(bic: str) -> None:
+    """Refuse a definition of the BIC that there is not."""
+    if bic not in BIC_WEIGHTS:
+        raise InputError(f"there is no definition {bic!r} of the BIC", way_out=f"choose among {', '.join(BIC_WEIGHTS)}")
 
 
 def bound_warnings(counts: Mapping[str, int], title: str) -> tuple[str, ...]:

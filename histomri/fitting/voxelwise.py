@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 from histomri.arrays import BoolArray, FloatArray
 from histomri.errors import InputError, ProtocolError
 from histomri.fitting.engine import COST, EXIT, N_OUT, NOISES, Engine
-from histomri.fitting.models import Model, choose_threshold, get_model
+from histomri.fitting.models import Model, choose_threshold, get_model, other_preset
 from histomri.fitting.normalise import Normalisation
-from histomri.fitting.results import BACKGROUND, FAILED, FitResult, Vascular, bound_warnings, maps_from
+from histomri.fitting.results import BACKGROUND, FAILED, FitResult, Vascular, bound_warnings, check_bic, maps_from
 from histomri.mri import Acquisition
 
 _CHUNK = 50_000
@@ -88,6 +88,7 @@ def fit(
     values = np.asarray(signals)
     declared = get_model(model)
     noise = choose_noise(noise, sigma)
+    check_bic(bic)
     check_signals(values, acquisition)
     strategy, threshold = choose_threshold(preset, strategy, bmin_smm2)
     used = _select(acquisition, threshold, declared)
@@ -215,7 +216,7 @@ def _select(acquisition: Acquisition, threshold: float, model: Model) -> BoolArr
         raise ProtocolError(
             f"only {used.sum()} measurements have b > {threshold:g} s/mm², and {model.display_name} has "
             f"{len(model.parameters)} parameters",
-            way_out=f"lower the b threshold (the largest b is {acquisition.b_smm2.max():g} s/mm²)",
+            way_out=other_preset(acquisition),
         )
     return used
 

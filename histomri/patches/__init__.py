@@ -4,6 +4,7 @@ from histomri.patches.corrections import PRESETS, SECTIONS
 from histomri.patches.grid import PatchGrid
 from histomri.patches.maps import PatchMaps
 from histomri.patches.outline import outline_of, tissue_mask, tissue_outline
+from histomri.patches.regions import separate_regions, summarise_regions
 from histomri.patches.summarise import summarise_patches, whole_grid
 from histomri.patches.tissue import extent_of
 
@@ -14,7 +15,9 @@ __all__ = [
     "PatchMaps",
     "extent_of",
     "outline_of",
+    "separate_regions",
     "summarise_patches",
+    "summarise_regions",
     "tissue_mask",
     "tissue_outline",
     "whole_grid",

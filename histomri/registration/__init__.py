@@ -4,6 +4,7 @@ from histomri.registration.assess import assess
 from histomri.registration.displacement import Displacement
 from histomri.registration.estimate import SHRINKAGE, register
 from histomri.registration.figures import write_figures
+from histomri.registration.formats import own_warps
 from histomri.registration.landmark_files import read_landmarks, read_points
 from histomri.registration.landmark_fits import fit_landmarks, leave_one_out, tre
 from histomri.registration.quality import Candidate, Registration
@@ -22,6 +23,7 @@ __all__ = [
     "density_image",
     "fit_landmarks",
     "leave_one_out",
+    "own_warps",
     "read_landmarks",
     "read_points",
     "register",

@@ -19,6 +19,8 @@ from histomri.registration.refine import at_size_bound
 KINDS = ("similarity", "affine", "bspline", "syn")
 DRIVES = ("outline", "both")
 ENGINES = ("robust", "dipy")
+SMOOTH_AREA = (0.6, 1.67)
+"""Change of area that SyN may make and still be called good; its outlines agree well wherever it drags the tissue."""
 SHRINKAGE = 0.129
 """Linear shrinkage of paraffin sections against the MRI, Grussu et al. 2025, doi 10.1038/s43856-025-01246-2."""
 
@@ -169,6 +171,13 @@ def _result(
         area=float(np.abs(np.log(bending.get("jacobian", 1.0))).max()),
         ruled_out=ruled_out,
     )
+    if parameters["Engine"] == "dipy" and not _smooth(bending):
+        verdict = "check" if verdict == "good" else verdict
+        low, high = bending["jacobian"]
+        reasons.append(
+            f"SyN changes areas by factors of {low:.2f} to {high:.2f}, as where it pulls tissue into missing pieces; "
+            f"trusted are {SMOOTH_AREA[0]} to {SMOOTH_AREA[1]}"
+        )
     by_slice = {match.slice: match.score for match in reversed(ranked)}
     qc: dict[str, Any] = {
         "verdict": verdict,
@@ -206,6 +215,11 @@ def _bending(best: Match) -> dict[str, Any]:
     jacobian = best.bent.jacobian()
     moved = np.hypot(*best.bent.displacement(best.problem.nearby.points).T)
     return {"deformed": True, "jacobian": [float(jacobian.min()), float(jacobian.max())], "bent_mm": float(moved.max())}
+
+
+def _smooth(bending: dict[str, Any]) -> bool:
+    low, high = bending.get("jacobian", (1.0, 1.0))
+    return bool(SMOOTH_AREA[0] <= low and high <= SMOOTH_AREA[1])
 
 
 def _described(image: Image) -> dict[str, Any]:

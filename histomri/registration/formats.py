@@ -6,6 +6,7 @@ transform takes a point of the fixed image to the point of the moving image whos
 the .tfm is therefore the inverse of the one in the JSON, with both worlds turned to LPS.
 """
 
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ def save_transform(transform: Transform, path: str | Path) -> list[Path]:
     warps = [stem.with_name(f"{stem.name}_warp{number}.nii.gz") for number in range(len(transform.displacements))]
     for warp, displacement in zip(warps, transform.displacements, strict=True):
         _write_field(warp, displacement)
+    for stale in set(own_warps(stem)) - set(warps):  # of an earlier run that bent: it does not belong to this one
+        stale.unlink()
     info = dict(transform.info)
     content = {
         "Format": FORMAT,
@@ -48,6 +51,11 @@ def save_transform(transform: Transform, path: str | Path) -> list[Path]:
     }
     itk = write_text(stem.with_name(stem.name + ".tfm"), itk_text(transform.matrix))
     return [write_json(stem.with_name(stem.name + ".json"), content), itk, *warps]
+
+
+def own_warps(stem: Path) -> list[Path]:
+    """Return the displacement files that lie beside a transform, given without its ending."""
+    return sorted(stem.parent.glob(f"{escape(stem.name)}_warp[0-9]*.nii.gz"))
 
 
 def itk_text(matrix: FloatArray) -> str:

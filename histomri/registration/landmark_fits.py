@@ -8,6 +8,8 @@ from histomri.arrays import FloatArray
 from histomri.errors import GeometryError, InputError
 from histomri.maps import Image
 from histomri.registration.displacement import Displacement
+from histomri.registration.estimate import SHRINKAGE
+from histomri.registration.landmark_verdict import question_landmarks
 from histomri.registration.landmarks import check_landmarks, check_spread
 from histomri.registration.planes import Plane, lift
 from histomri.registration.quality import Registration
@@ -63,6 +65,9 @@ def fit_landmarks(
     *,
     moving: Image | None = None,
     fixed: Image | None = None,
+    moving_mask: Image | None = None,
+    fixed_mask: Image | None = None,
+    shrinkage: float = SHRINKAGE,
     slice: int | None = None,
 ) -> Registration:
     """Return the transform that landmark pairs alone settle.
@@ -75,6 +80,10 @@ def fit_landmarks(
         Rotation, side, size and shift; also stretch and shear; or a thin-plate spline through every pair.
     moving, fixed : Image, optional
         The 2D images, for the planes they lie in; planes of constant z if not given.
+    moving_mask, fixed_mask : Image, optional
+        Their tissue; found in the images if not given.
+    shrinkage : float
+        Expected linear shrinkage of the section, which the size is held against.
     slice : int, optional
         Number of the slice that `fixed` is, for the record.
 
@@ -82,7 +91,8 @@ def fit_landmarks(
     -------
     Registration
         ``qc`` holds the residuals and the errors of each pair under the fit to all others. The verdict is "check"
-        unless these errors are known and their median is below two pixels of `fixed`.
+        unless these errors are known and their median is below two pixels of `fixed`, the size is one that shrinkage
+        allows, the points lie in the images, and the tissues overlap; "failed" if these contradict the landmarks.
 
     Raises
     ------
@@ -106,6 +116,13 @@ def fit_landmarks(
         "landmark_left_out_mm": None if left_out is None else left_out.tolist(),
     }
     qc["verdict"], qc["reasons"] = _judged(left_out, fixed)
+    if moving is not None and fixed is not None:
+        masks = (moving_mask, fixed_mask)
+        verdict, reasons = question_landmarks(
+            transform, pairs, told["size"], (moving, fixed), masks=masks, shrinkage=shrinkage
+        )
+        qc["verdict"] = verdict if verdict != "good" else qc["verdict"]
+        qc["reasons"] += reasons
     info = {"Parameters": {"Kind": kind, "Drive": "landmarks", "Landmarks": len(pairs)}}
     return Registration(transform.matrix, transform.displacements, info, (), 1.0, qc, slice)
 

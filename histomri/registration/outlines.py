@@ -47,7 +47,7 @@ def tissue_mask(image: Image, what: str = "image") -> FloatArray:
         raise InputError(f"the {what} is constant, so tissue cannot be told from background", way_out="give a mask")
     from skimage.filters import threshold_otsu
 
-    level = float(threshold_otsu(data))
+    level = float(threshold_otsu(data.ravel()))  # a last axis of 3 or 4 is no colour
     empty, tissue = data[data <= level], data[data > level]
     # Otsu's level takes dark tissue, far from the coil, for background: go lower, but stay clear of the noise.
     ground = float(np.median(empty))

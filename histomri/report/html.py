@@ -91,7 +91,7 @@ def render(run: Run) -> str:
             within=words.within_samples(run),
             samples=samples,
             methods=methods.methods_text(run),
-            citation=methods.CITATION,
+            citations=methods.CITATIONS,
             settings=methods.settings_table(run),
             downloads=_downloads(run),
             version=__version__,
@@ -102,7 +102,7 @@ def render(run: Run) -> str:
 def _facts(run: Run) -> list[tuple[str, str]]:
     study = run.study
     facts = [
-        ("Preset", str(study.get("preset") or "–")),
+        ("Preset", methods.presets(run) or "–"),
         ("histomri", str(study.get("histomri_version") or "–")),
         ("Finished", _when(study.get("finished"))),
         ("Took", _duration(study)),

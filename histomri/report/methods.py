@@ -1,15 +1,27 @@
 """What was done, in words and as a table of settings."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from histomri.report.collect import Run
+from histomri.report.collect import Run, Sample
 from histomri.report.words import STRATEGIES, model_name
 
-CITATION = (
+CITATIONS = (
     "Grussu F, et al. Clinically feasible liver tumour cell size measurement through histology-informed in vivo "
-    "diffusion MRI. Communications Medicine, 2025. doi:10.1038/s43856-025-01246-2"
+    "diffusion MRI. Communications Medicine, 2025. doi:10.1038/s43856-025-01246-2",
+    "Bankhead P, et al. QuPath: open source software for digital pathology image analysis. Scientific Reports 7:16878, "
+    "2017. doi:10.1038/s41598-017-17204-5",
+    "Dutilleul P. Modifying the t test for assessing the correlation between two spatial processes. Biometrics "
+    "49:305, 1993. doi:10.2307/2532625",
 )
+
+
+def presets(run: Run) -> str:
+    """Return the presets of the fits, that of the study first."""
+    fitted = [str(sample.sidecars["fit"].get("preset", "")) for sample in run.samples if "fit" in sample.sidecars]
+    own = str(run.study.get("preset") or "")
+    return ", ".join(dict.fromkeys(name for name in ([own] if own in fitted or not fitted else []) + fitted if name))
 
 
 def settings_table(run: Run) -> list[dict[str, str]]:
@@ -33,24 +45,44 @@ def settings_table(run: Run) -> list[dict[str, str]]:
 
 def methods_text(run: Run) -> list[str]:
     """Return the paragraphs of a methods section, filled in as far as the run's records go."""
-    histology = next((s.sidecars["histology"] for s in run.samples if s.sidecars.get("histology")), {})
     fits = list(dict.fromkeys(key for sample in run.samples for key in sample.fits))
-    return [text for text in (_histology(histology), _mri(run, fits), _registration(run), _scores(run)) if text]
+    return [text for text in (_histology(run), _mri(run, fits), _registration(run), _scores(run)) if text]
 
 
-def _histology(settings: Mapping[str, Any]) -> str:
-    plain = {str(key).lower(): value for key, value in _flat(settings)}
+def _each(run: Run, describe: Callable[[Sample], str]) -> str:
+    """Say in sentences what was done to the samples; where it differs, to how many of them what."""
+    alike = Counter(text for sample in run.samples if (text := describe(sample)))
+    if len(alike) == 1:
+        (text,) = alike
+        return f" {text[0].upper()}{text[1:]}."
+    return "".join(f" {number} sample{'s' if number > 1 else ''}: {text}." for text, number in alike.items())
+
+
+def _histology(run: Run) -> str:
     text = (
-        "Cells detected in QuPath were given the diameter l of the circle of equal area. In patches of one MRI voxel, "
+        "Cells detected in QuPath were given the diameter l of the circle of equal area. In each patch "
         "volume-weighted cell size is vCS = (⟨l⁷⟩/⟨l³⟩)^¼, the intra-cellular fraction F the summed cell area over "
-        "the area of the patch, and cell density CD the number of cells per area."
+        "the area looked at, and cell density CD the number of cells per area."
     )
-    shrinkage = plain.get("shrinkage")
-    if shrinkage not in (None, "", "0", "none"):
-        text += f" Lengths were corrected for {100 * float(shrinkage):g}\u202f% shrinkage of the tissue" + (
-            f" and for sectioning ({plain['section']})." if plain.get("section", "none") != "none" else "."
-        )
-    return text
+    return text + _each(run, _patches)
+
+
+def _patches(sample: Sample) -> str:
+    settings = {key.lower(): value for key, value in sample.sidecars.get("histology", {}).items()}
+    if not settings:
+        return ""
+    size = settings.get("patch_um") or []
+    parts = ["patches of one MRI voxel"]
+    if sample.by_means:
+        parts = ["the whole tissue as one patch"]
+    elif len(size) == 2:
+        parts = [f"patches of {size[0]:.0f} by {size[1]:.0f} µm"]
+    shrinkage = settings.get("shrinkage")
+    if shrinkage not in (None, "", 0, "0", "none"):
+        parts.append(f"lengths corrected for {100 * float(shrinkage):g}\u202f% shrinkage of the tissue")
+    if settings.get("section") not in (None, "none"):
+        parts.append(f"sizes corrected for sectioning ({settings['section']})")
+    return ", ".join(parts)
 
 
 def _mri(run: Run, fits: list[tuple[str, str]]) -> str:
@@ -58,23 +90,54 @@ def _mri(run: Run, fits: list[tuple[str, str]]) -> str:
         return ""
     models = ", ".join(dict.fromkeys(model_name(model) for model, _ in fits))
     ways = " and ".join(dict.fromkeys(STRATEGIES.get(strategy, strategy) for _, strategy in fits))
-    return (
+    text = (
         f"Two-compartment signal models of restricted diffusion in spheres ({models}) were fitted voxel by voxel to "
-        f"{ways} (preset {run.study.get('preset', 'unknown')}). From the fit, vCS is the sphere diameter L, F the "
-        "intra-cellular signal fraction, and CD = F/L³, computed per voxel before averaging."
+        f"{ways}. From the fit, vCS is the sphere diameter L, F the intra-cellular signal fraction, less that of blood "
+        "where it is known, and CD = F/L³, computed per voxel before averaging."
     )
+    text += _each(run, _fitted)
+    if any("ADC" in sample.common for sample in run.samples):
+        text += " ADC and excess kurtosis come from a kurtosis fit to the signals themselves."
+    return text
+
+
+def _fitted(sample: Sample) -> str:
+    settings = {key.lower(): value for key, value in sample.sidecars.get("fit", {}).items()}
+    if not settings:
+        return ""
+    parts = [f"bounds and b thresholds of preset {settings['preset']}"] if settings.get("preset") else []
+    if settings.get("strategy") == "high-b" and settings.get("bmin"):
+        parts.append(f"high b above {float(settings['bmin']):g} s/mm²")
+    noise = {"none": "least squares", "rician": "Rician likelihood"}
+    if settings.get("noise"):
+        parts.append(noise.get(str(settings["noise"]), f"{settings['noise']} likelihood"))
+    if isinstance(settings.get("sigma"), Mapping):
+        method = {"number": "noise level given", "map": "noise map given"}
+        known = str(settings["sigma"].get("Method", ""))
+        parts.append(method.get(known, f"noise level by {known}"))
+    if settings.get("normalisation"):
+        parts.append(f"signals divided by {settings['normalisation'].replace('mean', 'the mean')}")
+    if settings.get("t2ivim"):
+        kurtosis = settings["t2ivim"].get("kurtosis") if isinstance(settings["t2ivim"], Mapping) else None
+        parts.append("S0, fV and T2 from a fit of tissue and blood" + (f" (kurtosis {kurtosis})" if kurtosis else ""))
+    return ", ".join(parts)
 
 
 def _registration(run: Run) -> str:
-    found = [sample.registration for sample in run.samples if sample.registration]
+    placed = sum(bool(sample.registration) for sample in run.samples)
+    apart = sum(sample.by_means for sample in run.samples)
     text = (
         "Histology was resampled linearly onto the grid of the MRI slice among measured patches; a voxel counts if at "
         "least half of the interpolation weights fell on measured patches, both sides are finite, and the fit "
         "converged (parameters at a bound are kept and flagged)."
     )
-    if found:
-        text = "Each section was registered to its MRI slice, driven by the outline of the tissue. " + text
-    return text
+    if placed:
+        who = "Each section" if not apart else f"Each of {placed} sections" if placed > 1 else "One section"
+        text = f"{who} was registered to its MRI slice, driven by the outline of the tissue. {text}"
+    means = "the mean over the MRI region is compared with the one number of the histology, without registration."
+    if apart and placed:
+        text += f" For the other {apart} samples {means}"
+    return text if placed or not apart else f"{means[0].upper()}{means[1:]}"
 
 
 def _scores(run: Run) -> str:
@@ -86,9 +149,9 @@ def _scores(run: Run) -> str:
         "Models are ranked by the total correlation score TCS = r(vCS_MRI, vCS_histology) + r(F_MRI, F_histology), "
         "Pearson over samples. The histology-fidelity criterion of a sample is HFC = |ΔvCS|/vCS_histology + "
         "|ΔF|/F_histology; the lowest over all rows wins the sample. BIC is compared voxel by voxel within a "
-        "strategy, and the majority of voxels decides for the sample. Intervals of TCS come from the jackknife over "
-        "samples of Fisher's z of TCS/2, the probability of ranking first from a bootstrap over samples"
-        f"{boot}."
+        "strategy, and the majority of voxels decides for the sample. Intervals of TCS: "
+        f"{settings.get('interval', 'not recorded')}. The probability of ranking first comes from a bootstrap over "
+        f"samples{boot}."
     )
 
 

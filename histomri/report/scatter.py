@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from bokeh.document import Document
 from bokeh.embed import components
 from bokeh.models import ColumnDataSource, HoverTool, Range1d, Title
 from bokeh.plotting import figure
@@ -29,6 +30,10 @@ def embed(figures: dict[str, Any]) -> tuple[str, dict[str, str]]:
     """Return one script for all figures and the element of each."""
     if not figures:
         return "", {}
+    document = Document()
+    with document.models.freeze():  # or each figure that is added would be searched together with all before it
+        for each in figures.values():
+            document.add_root(each)
     script, elements = components(figures)
     # Bokeh draws the names of its elements by chance; the same results should give the same file.
     names = {old: str(uuid.UUID(int=place)) for place, old in enumerate(dict.fromkeys(_UUID.findall(script)))}

@@ -152,6 +152,9 @@ def _range_text(values: tuple[str, ...]) -> str:
     return low if value(low) == value(high) else f"{low}–{high}"
 
 
+_ALIKE = 0.1
+
+
 def trust(run: Run) -> list[str]:
     """Say how far to trust the results: registration, number of samples, fits at their bounds."""
     good = [sample for sample in run.samples if not sample.failed]
@@ -203,13 +206,20 @@ def _critical(n: int) -> float:
 
 def _trust_bounds(run: Run, samples: list[Sample]) -> str:
     key = best_fit(run)
-    shares = [share for sample in samples if (share := at_bound_share(sample, key)) is not None]
-    if not shares or key is None:
+    if key is None:
         return ""
-    share = float(np.mean(shares))
+    found = {sample.id: share for sample in samples if (share := at_bound_share(sample, key)) is not None}
+    if run.pairs is not None and "at_bound_share" in run.pairs:  # which also knows samples without pairs of voxels
+        rows = run.pairs[(run.pairs["model"] == key[0]) & (run.pairs["strategy"] == key[1])]
+        found = {**dict(zip(rows["sample"].astype(str), rows["at_bound_share"])), **found}
+    shares = [share for share in found.values() if np.isfinite(share)]
+    if not shares:
+        return ""
+    low, share, high = min(shares), float(np.mean(shares)), max(shares)
     name = f"{model_name(key[0])} ({STRATEGIES.get(key[1], key[1])})"
+    spread = "" if high - low < _ALIKE else f" (from {percent(low)} to {percent(high)} by sample)"
     effect = "the data barely constrain them" if share > 0.25 else "those voxels carry less information"
-    return f"{percent(share)} of the paired voxels have a parameter of {name} at its bound; {effect}."
+    return f"{percent(share)} of the compared voxels have a parameter of {name} at its bound{spread}; {effect}."
 
 
 def voxel_rows(sample: Sample) -> list[dict[str, Any]]:

@@ -123,7 +123,7 @@ def settle_pixel_size(
         raise UnitError(
             f"the pixel size is not settled; in µm it is {listing}",
             path=path,
-            way_out="correct the wrong one, or pass the right one with --mpp and --trust-mpp",
+            way_out="correct the wrong one; only `histomri ki67` of a slide can overrule it (--mpp, --trust-mpp)",
         )
     return chosen, name
 

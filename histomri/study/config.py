@@ -86,6 +86,7 @@ class FitOptions(_Section):
     models: Annotated[tuple[ModelName, ...], Field(min_length=1)] = ("diff-in", "diff-in-ex")
     strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = ("whole", "high-b")
     noise: Literal["offset-gaussian", "rician", "none"] | None = None
+    bic: Literal["schwarz", "paper"] = "schwarz"
     t2ivim: bool | None = None
     kurtosis: float | Literal["free"] | None = None
     dki: bool = True

@@ -271,6 +271,7 @@ def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) 
             fv=sample.fv,
             t2t=sample.t2t,
             noise=options.noise,
+            bic=options.bic,
             t2ivim=options.t2ivim,
             kurtosis=options.kurtosis,
             extras=Extras(residuals="table"),

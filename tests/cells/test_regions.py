@@ -98,3 +98,27 @@ def test_real_regions(real_data):
         region = read_regions(folder / name, (0.5, 0.5))
         assert region.is_valid
         assert region.area > 1000
+
+
+@pytest.mark.parametrize(("scale", "told"), [(1.0, False), (0.5, True), (2.0, True)])
+def test_a_region_in_another_unit_is_told(tmp_path, rng, scale, told):
+    # Two biopsies in pixels of 0.5 µm; their region as it should be, in µm, and multiplied the wrong way.
+    at = np.array([[1000, 1000], [3000, 1500]])
+    cells = (at[:, None] + rng.uniform(0, 400, (2, 300, 2))).reshape(-1, 2)
+    rows = "".join(f"{x}\t{y}\t400\n" for x, y in cells)
+    (tmp_path / "a.tsv").write_text("Centroid X px\tCentroid Y px\tCell: Area px^2\n" + rows)
+    rings = [np.array(box(x, y, x + 400, y + 400).exterior.coords) * scale for x, y in at]
+    # A corner of the slide, so that some cells lie in every one of the regions.
+    rings.append(np.array(box(1000, 1000, 1100, 1400).exterior.coords))
+    roi = save(tmp_path / "r.geojson", [feature({"type": "Polygon", "coordinates": [ring.tolist()]}) for ring in rings])
+    warnings = read_cells(tmp_path / "a.tsv", mpp=0.5, roi=roi).metadata.warnings
+    assert any("of 600 cells, and would hold 100%" in text for text in warnings) is told
+
+
+@pytest.mark.parametrize(("mpp", "told"), [(0.5, False), (500, True), (0.0005, True)])
+def test_cells_of_an_impossible_size_are_told(tmp_path, rng, mpp, told):
+    rows = "".join(f"{x}\t{y}\t400\n" for x, y in rng.uniform(0, 1000, (60, 2)))
+    (tmp_path / "a.tsv").write_text("Centroid X px\tCentroid Y px\tCell: Area px^2\n" + rows)
+    warnings = read_cells(tmp_path / "a.tsv", mpp=mpp).metadata.warnings
+    words = "where 3-100 is usual: check the unit of the areas (px2, by the name of column"
+    assert any(words in text and f"pixel size of {mpp:g} x {mpp:g} µm (--mpp)" in text for text in warnings) is told

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from histomri.registration import Transform
+from histomri.registration import Displacement, Transform
 from histomri_cli.apply import apply
 from histomri_cli.common import HistomriGroup
 
@@ -118,10 +118,92 @@ def test_map(tmp_path, xfm, rng):
 def test_mistakes_are_told_and_nothing_is_written(tmp_path, xfm, name, text, options, message):
     source = tmp_path / name
     source.write_text(text)
-    result = run(xfm, source, *options, "-o", tmp_path / "out.nii.gz")
+    out = tmp_path / f"out{name[1:]}"
+    result = run(xfm, source, *options, "-o", out)
     assert result.exit_code == 2, result.output
     assert message in result.stderr
-    assert not (tmp_path / "out.nii.gz").exists()
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("p.csv", ["--like", "p.csv"], "--like does nothing to a table"),
+        ("p.csv", ["--mpp", "0.5"], "--mpp does nothing"),
+        ("p.csv", ["--nearest"], "--nearest does nothing"),
+        ("r.geojson", ["--mpp", "1", "--like", "p.csv"], "--like does nothing"),
+        ("m.nii.gz", ["--mpp", "1", "--like", "m.nii.gz"], "--mpp does nothing"),
+        ("p.csv", ["-o", "foo.nii.gz"], "end in .csv"),
+        ("r.geojson", ["--mpp", "1", "-o", "foo.csv"], "end in .geojson"),
+        ("m.nii.gz", ["--like", "m.nii.gz", "-o", "foo.csv"], "end in .nii.gz"),
+    ],
+)
+def test_options_and_endings_that_do_not_fit_the_input(tmp_path, monkeypatch, xfm, name, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text("x_mm,y_mm\n1,2\n")
+    if "-o" not in options:
+        options = [*options, "-o", f"out{name[1:]}"]
+    before = sorted(tmp_path.iterdir())
+    result = run(xfm, name, *options)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def bent(path):
+    field = Displacement(np.full((4, 4, 1, 3), 0.1), np.eye(4))
+    return Transform(QUARTER, (field,)).save(path)
+
+
+def test_the_files_of_the_transform_and_the_sidecar_of_the_input_are_kept(tmp_path):
+    xfm, _, warp = bent(tmp_path / "t")
+    image = tmp_path / "m.nii.gz"
+    nib.save(nib.Nifti1Image(np.ones((7, 9, 1), np.float32), np.eye(4)), image)
+    (tmp_path / "m.json").write_text("{}")
+    slide = tmp_path / "s.tif"
+    slide.write_bytes(b"not read")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for source, out in ((image, "t.nii.gz"), (image, warp.name), (image, "m.nii"), (slide, "t.ome.tif")):
+        result = run(xfm, source, "--like", image, "-o", tmp_path / out)
+        assert result.exit_code == 2, (out, result.output)
+        assert "would be overwritten" in result.stderr
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_itk_text_of_a_bent_transform_is_warned_of(tmp_path):
+    xfm, itk, warp = bent(tmp_path / "t")
+    table = tmp_path / "p.csv"
+    table.write_text("x_mm,y_mm\n1,2\n")
+    result = run(itk, table, "-o", tmp_path / "out.csv")
+    assert result.exit_code == 0, result.output
+    assert "pass t.json" in result.stderr
+    assert "t_warp0" not in run(xfm, table, "-o", tmp_path / "out.csv").stderr
+    Transform(QUARTER).save(xfm)
+    assert not warp.exists()
+    assert "t_warp0" not in run(itk, table, "-o", tmp_path / "out.csv").stderr
+
+
+def test_units_of_geojson_and_nuclei_of_qubalab(tmp_path, xfm):
+    source = tmp_path / "cells.geojson"
+    nucleus = polygon([[10, 20], [30, 20], [30, 40], [10, 20]])
+    cell = {
+        "type": "Feature",
+        "geometry": polygon([[0, 0], [4000, 0], [4000, 2000], [0, 0]]),
+        "properties": {"object_type": "cell", "extra_geometries": {"nucleus": nucleus}},
+    }
+    source.write_text(json.dumps([cell]))
+    refused = run(xfm, source, "--mpp", "0.5", "--inverse", "-o", tmp_path / "no.geojson")
+    assert refused.exit_code == 2
+    assert "leave --inverse out" in refused.stderr
+    out = tmp_path / "mm.geojson"
+    assert run(xfm, source, "--mpp", "0.5", "-o", out).exit_code == 0
+    moved = json.loads(out.read_text())["features"][0]["properties"]["extra_geometries"]["nucleus"]
+    # Pixel (10, 20) is world (-0.005, -0.01, 0), and goes to (1 + 0.01, 2 - 0.005, 3).
+    np.testing.assert_allclose(moved["coordinates"][0][0], [1.01, 1.995, 3], atol=1e-12)
+    twice = run(xfm, out, "--mpp", "0.5", "-o", tmp_path / "no.geojson")
+    assert twice.exit_code == 2
+    assert "in mm already" in twice.stderr
+    assert not (tmp_path / "no.geojson").exists()
 
 
 def test_help_has_an_example():
@@ -161,6 +243,17 @@ def test_slide_on_the_mri(tmp_path, xfm):
     with tifffile.TiffFile(out) as file:
         assert 'PhysicalSizeX="20.0"' in file.ome_metadata
         assert file.pages[0].is_tiled
+    assert "white:" not in result.stderr
+    for shift, message in (
+        (-3.46, "% of the picture is not white: check that far.nii.gz"),
+        (-50, "nothing of the slide"),
+    ):
+        far = like.copy()
+        far[1, 3] += shift  # what is drawn of the slide shrinks to a strip of 0.04 mm, then to nothing
+        nib.save(nib.Nifti1Image(np.ones((7, 9, 1), np.float32), far), tmp_path / "far.nii.gz")
+        result = run(xfm, slide, "--like", tmp_path / "far.nii.gz", "--um-per-px", "20", "-o", tmp_path / "f.ome.tif")
+        assert result.exit_code == 0, result.output
+        assert message in result.stderr.replace("\n", " ")
     for words, message in (
         ((xfm, slide, "-o", out), "--like"),
         ((xfm, slide, "--like", mri, "-o", tmp_path / "x.png"), ".ome.tif"),

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from histomri.errors import InputError
 from histomri.study.stages import StageResult
 from histomri_cli.app import app
-from histomri_cli.common import HistomriGroup, announce
+from histomri_cli.common import HistomriGroup, announce, compiling_told
 
 
 def test_every_file_is_named_and_sidecars_with_their_maps(capsys):
@@ -87,3 +87,26 @@ def test_help_loads_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_compiling_is_told_once_and_what_is_cached_is_not(capsys):
+    from numba import njit
+    from numba.core import event
+
+    def fit_voxels(x):
+        return x + 1
+
+    def other(x):
+        return x + 2
+
+    with compiling_told(quiet=False):
+        assert njit(other)(1) == 3
+        kernel = njit(fit_voxels)
+        assert capsys.readouterr().err == ""
+        assert kernel(1) == 2 and kernel(1.0) == 2  # compiled for either type
+        assert capsys.readouterr().err == "compiling the fitting kernels (once after installation)\n"
+    with compiling_told(quiet=False):
+        assert kernel(2) == 3
+    with compiling_told(quiet=True):
+        assert kernel(2j) == 1 + 2j
+    assert capsys.readouterr().err == "" and not event._registered["numba:compile"]

@@ -64,6 +64,17 @@ def test_two_strategies_in_one_run_are_those_of_two_runs(run, scan):
             path.with_name(path.name.replace(".nii.gz", ".json")).unlink()
 
 
+def test_the_bic_of_the_paper_has_the_likelihood_once(run, scan):
+    folder, _ = scan
+    base = ("fit", folder / "dwi.nii.gz", "--protocol", "mouse-exvivo", "--sigma", SIGMA)
+    for bic in ("schwarz", "paper"):
+        assert run(*base, "--bic", bic, "-o", folder / bic).exit_code == 0
+        assert read_sidecar(folder / bic / "model-diffin_param-BIC_dwimap.nii.gz")["BICDefinition"] == bic
+    one, two = (_read(folder / bic / "model-diffin_param-BIC_dwimap.nii.gz") for bic in ("schwarz", "paper"))
+    likelihood = _read(folder / "paper" / "model-diffin_param-logL_dwimap.nii.gz")
+    np.testing.assert_allclose(two - one, likelihood, rtol=1e-5, atol=1e-4)  # maps are of single precision
+
+
 def test_residuals_are_the_noise_and_the_bootstrap_its_effect(run, scan):
     folder, _ = scan
     out = folder / "out"
@@ -128,8 +139,9 @@ def test_the_report_before_a_scan(run, tmp_path):
         (("--bootstrap", 50), "give --sigma, or --bootstrap-kind residual"),
         (("--bootstrap", 1, "--sigma", 4), "no spread"),
         (("--bootstrap", 50, "--bootstrap-kind", "jackknife"), "choose parametric or residual"),
-        (("--crlb",), "needs the noise level"),
+        (("--crlb",), "--crlb needs the noise level; give --sigma"),
         (("--noise", "poisson", "--t2ivim"), "choose among none, offset-gaussian, rician"),
+        (("--bic", "akaike"), "choose among schwarz, paper"),
         (("--noise", "rician"), "needs the noise level"),
         (("--dictionary", "s.npy", "p.npy", "--dictionary-table", "t.csv"), "two dictionaries"),
         (("--dictionary", "s.npy", "p.npy"), "no such dictionary"),

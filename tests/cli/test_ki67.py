@@ -229,8 +229,23 @@ def test_mistakes_are_told(histomri, export, slide, tmp_path):
     far = region(tmp_path / "far.geojson", (0, 0), (30, 30))
     (tmp_path / "file").write_text("x")
     out = tmp_path / "out"
+    beside = region(tmp_path / "beside.geojson", (5000, 0), (6000, 100))
+    picture = tmp_path / "ki67.jpg"
+    Picture.new("RGB", (8, 8)).save(picture)
     cases = [
         ((plain,), "no cell is classified Positive or Negative; the classes are Tumor; run QuPath's positive cell"),
+        ((path, "--threshold", 0.1), "is a cell table, for which there is no --threshold"),
+        ((path, "--um-per-px", 2), "is a cell table, for which there is no --um-per-px"),
+        ((path, "--no-tissue"), "is a cell table, for which there is no --no-tissue"),
+        ((slide, "--window-um", 300), "is a slide, for which there is no --window-um"),
+        ((slide, "--min-cells", 100), "is a slide, for which there is no --min-cells"),
+        ((slide, "--um-per-px", 50), "are larger than half a nucleus"),
+        (
+            (slide, "--roi", beside),
+            "lies beside the slide: it spans x 5000 to 6000 and y 0 to 100 µm, and the slide is",
+        ),
+        ((slide, "--mpp", "0,5"), "--mpp 0,5 looks like a decimal comma; write --mpp 0.5"),
+        ((picture, "--roi", beside), "not read as a slide; pass the slide as the scanner wrote it (svs"),
         ((path, "--stains", "{}"), "is a cell table, for which there is no --stains"),
         ((slide, "--classes", "Tumor"), "is a slide, for which there is no --classes"),
         ((slide, "--roi", far), "there is no tissue to count in; check the region"),
@@ -267,3 +282,34 @@ def test_a_slide_without_dab_is_doubted(histomri, real_data, tmp_path):
     fluorescence = histomri(real_data / "slides" / "hamamatsu_dapi.ndpi", "-o", tmp_path / "dark")
     assert fluorescence.exit_code == 2 and "is dark: a fluorescence image" in fluorescence.stderr
     assert not (tmp_path / "dark").exists()
+
+
+def test_one_folder_never_holds_both_quantities(histomri, export, slide, tmp_path):
+    for first, second in ((export[0], slide), (slide, export[0])):
+        out = tmp_path / first.stem
+        assert histomri(first, "-o", out, "--map-um", 200).exit_code == 0
+        before = {path.name: path.read_bytes() for path in out.iterdir()}
+        done = histomri(second, "-o", out)
+        assert done.exit_code == 2 and "they are different quantities; pass another folder, --out" in done.stderr
+        # Nor beside a map that is all that is left of a run.
+        for name in ("ki67.json", "ki67.csv", "ki67.png"):
+            (out / name).unlink()
+        assert histomri(second, "-o", out).exit_code == 2
+        assert {path.name: path.read_bytes() for path in out.iterdir()}.items() <= before.items()
+        assert histomri(first, "-o", out).exit_code == 0
+
+
+def test_a_hot_spot_that_sticks_out_tells_how_much_of_it_is_tissue(histomri, tmp_path, rng):
+    # A strip 200 µm wide, so a window of 600 µm holds at most a third of itself, 0.12 mm².
+    x, y = rng.uniform(0, 200, 6000), rng.uniform(0, 3000, 6000)
+    cells = CellTable.from_columns(x, y, np.full(6000, 60.0))
+    cells.data["classification"] = np.where(rng.random(6000) < 0.3, "Positive", "Negative")
+    cells.save(tmp_path / "cells.parquet")
+    done = histomri(tmp_path / "cells.parquet", "-o", tmp_path / "out", "--window-um", 600)
+    assert done.exit_code == 0, done.output
+    assert "of its 0.36 mm² covered by cells" in done.stdout
+    spot = json.loads((tmp_path / "out" / "ki67.json").read_text())["labelling_index"]["hot_spot"]
+    wide = min(200, spot["corner_um"][0] + 600) - max(0, spot["corner_um"][0])
+    high = min(3000, spot["corner_um"][1] + 600) - max(0, spot["corner_um"][1])
+    # To a square of 600 / 15 µm along the edge of the strip.
+    assert spot["covered_mm2"] == pytest.approx(wide * high / 1e6, abs=2 * 0.04 * 0.6)

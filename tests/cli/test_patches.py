@@ -2,10 +2,13 @@
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
+import shapely
 import tifffile
 import typer
 from PIL import Image as Picture
+from shapely.geometry import box
 from typer.testing import CliRunner
 
 from histomri.cells import CellMetadata, CellTable
@@ -62,6 +65,58 @@ def test_one_number_for_the_whole_slide(table, tmp_path):
     maps = PatchMaps.load(tmp_path / "h")
     assert maps.maps["nCells"].tolist() == [[800]]
     assert maps.maps["tissueFraction"].tolist() == [[1]]
+
+
+@pytest.mark.parametrize("assign", ["centroid", "clip"])
+def test_each_of_two_biopsies_has_its_own_numbers(rng, tmp_path, assign):
+    # The biopsies differ in everything; each must get what a table and region of its own gets.
+    left, right = box(100, 100, 900, 2000), box(3000, 500, 3600, 2400)
+    sizes = {left: (400, 60.0), right: (300, 240.0)}
+    tables = {}
+    for part, (n, area) in sizes.items():
+        low_x, low_y, high_x, high_y = part.bounds
+        x, y = rng.uniform(low_x + 20, high_x - 20, n), rng.uniform(low_y + 20, high_y - 20, n)
+        tables[part] = x, y, area * rng.uniform(0.8, 1.2, n)
+    outlines = lambda x, y, a: shapely.buffer(shapely.points(x, y), np.sqrt(a / np.pi))  # noqa: E731
+
+    def write(name, parts, region):
+        x, y, area = (np.concatenate([tables[part][k] for part in parts]) for k in range(3))
+        made = CellTable.from_columns(x, y, area, metadata=CellMetadata(roi_wkt=region.wkt))
+        CellTable(made.data, made.metadata, outlines(x, y, area)).save(tmp_path / name)
+        return tmp_path / name
+
+    both = write("both.parquet", (right, left), shapely.union_all([left, right]))
+    result = invoke(both, "-o", tmp_path / "h", "--whole", "--assign", assign, "--sub", "b1")
+    assert result.exit_code == 0, result.output
+    assert (
+        "the maps pool 2 separate regions, 2 with cells, in one patch; sub-b1_rois.csv has the numbers" in result.stderr
+    )
+    rows = pd.read_csv(tmp_path / "h" / "sub-b1_rois.csv")
+    assert rows["roi"].tolist() == [1, 2] and rows["nCells"].tolist() == [400, 300]
+    np.testing.assert_allclose(rows[["centre_x_um", "centre_y_um"]], [[500, 1050], [3300, 1450]])
+    np.testing.assert_allclose(rows["area_mm2"], [0.8 * 1.9, 0.6 * 1.9])
+    for row, part in zip(rows.itertuples(), (left, right)):
+        alone = invoke(write("one.parquet", (part,), part), "-o", tmp_path / "one", "--whole", "--assign", assign)
+        assert alone.exit_code == 0 and "pool" not in alone.stderr
+        assert not (tmp_path / "one" / "rois.csv").exists()
+        maps = PatchMaps.load(tmp_path / "one")
+        for name, column in (("vCS", "vCS_um"), ("F", "F"), ("CD", "CD_mm2")):
+            np.testing.assert_allclose(getattr(row, column), maps.maps[name][0, 0], rtol=1e-6)
+            np.testing.assert_allclose(getattr(row, f"{column}_se"), maps.errors[name][0, 0], rtol=1e-6)
+
+
+def test_a_region_without_a_cell_has_a_row(rng, tmp_path):
+    x, y = rng.uniform(10, 990, (2, 200))
+    region = shapely.union_all([box(0, 0, 1000, 1000), box(5000, 0, 6000, 1000)])
+    table = CellTable.from_columns(x, y, np.full(200, 80.0), metadata=CellMetadata(roi_wkt=region.wkt))
+    table.save(tmp_path / "c.parquet")
+    result = invoke(tmp_path / "c.parquet", "-o", tmp_path / "h", "--whole")
+    assert "2 separate regions, 1 with cells" in result.stderr
+    rows = pd.read_csv(tmp_path / "h" / "rois.csv")
+    assert rows[["nCells", "F", "CD_mm2"]].iloc[1].tolist() == [0, 0, 0] and np.isnan(rows["vCS_um"][1])
+    # The next maps here have nothing to do with that table.
+    assert invoke(tmp_path / "c.parquet", "-o", tmp_path / "h", "--patch-um", "500").exit_code == 0
+    assert not (tmp_path / "h" / "rois.csv").exists()
 
 
 def test_a_qupath_table_is_taken_directly(tmp_path):
@@ -215,3 +270,9 @@ def test_a_slide_of_glass_is_refused(rng, tmp_path):
     Picture.fromarray(np.full((1000, 1500, 3), 243, np.uint8)).save(tmp_path / "glass.tif")
     result = invoke(cells, "-o", tmp_path / "h", "--patch-um", "500", "--slide", tmp_path / "glass.tif")
     assert (result.exit_code, "glass.tif: shows no tissue" in result.stderr) == (2, True)
+
+
+def test_a_thickness_that_corrects_nothing_is_told(table, tmp_path):
+    words = (table, "-o", tmp_path / "h", "--patch-um", "500", "--section-thickness-um", "8")
+    assert "--section-thickness-um changes sizes with --section wicksell only" in invoke(*words).stderr
+    assert "--section-thickness-um" not in invoke(*words, "--section", "wicksell").stderr

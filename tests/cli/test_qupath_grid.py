@@ -197,7 +197,11 @@ def test_mistakes_are_told(histomri, section, tmp_path, rng):
     steep[:2, 3] = 5.3
     Transform(steep).save(tmp_path / "steep.json")
     out, xfm = tmp_path / "out" / "A.geojson", tmp_path / "xfm.json"
+    moved = tmp_path / "sub-1_space-dwi_param-F_histomap.nii.gz"
+    write_map(moved, rng.uniform(1, 2, (4, 3, 1)), MRI)
     cases = [
+        ((moved, "-o", out, "--mpp", 1), "lies in the space dwi, and where the section lies in it is not known; pass"),
+        ((*paths, "-o", out, "--mpp", 345), "would be 0.29 px wide with pixels of 345 x 345 µm; pass the pixel size"),
         ((*paths, "-o", out), "the pixel size of the slide is not known; pass --mpp"),
         ((*paths, "-o", out, "--mpp", "0"), "a pixel size of (0.0, 0.0) µm is not possible"),
         ((*paths, "-o", out, "--mpp", "x"), "--mpp x is not a number"),
@@ -216,6 +220,8 @@ def test_mistakes_are_told(histomri, section, tmp_path, rng):
         done = histomri(*arguments)
         assert done.exit_code == 2 and message in done.stderr, (arguments, done.output)
         assert not out.parent.exists()
+    small = histomri(*paths, "-o", out, "--mpp", 30)
+    assert small.exit_code == 0 and "the tiles are 3.3 px wide" in small.stderr
 
 
 def test_many_tiles_come_in_pieces(histomri, tmp_path, rng):

@@ -180,6 +180,7 @@ def test_landmarks_alone(images, tmp_path, points, kind):
     assert result.exit_code == 0, result.output
     assert "slice 2" in result.output
     assert "4 landmarks (only): median error" in result.output
+    assert "from the landmarks alone" in result.output
     found = Transform.load(tmp_path / "out" / "sub-7_from-histo_to-dwi_mode-image_xfm.json")
     np.testing.assert_allclose(found.points(moving), Transform(TRUTH).points(moving), atol=1e-4)
     record = found.info["Registration"]["QualityControl"]
@@ -201,6 +202,31 @@ def test_landmarks_as_a_check_change_nothing(images, tmp_path, points):
     assert max(first.info["Registration"]["QualityControl"]["landmark_error_mm"]) < 0.15
     assert (tmp_path / "a" / "figures" / "sub-7_from-histo_to-dwi_mode-image_xfm_landmarks.png").exists()
     assert not (tmp_path / "b" / "figures").exists()
+
+
+def test_landmarks_that_disagree_lower_the_verdict(images, tmp_path, points):
+    moving, qupath, _ = points
+    wrong = slicer(tmp_path / "wrong.mrk.json", Transform(TRUTH).points(np.add(moving, (0, -1.5, 0))))  # four pixels
+    check = ["--landmarks", qupath, "--fixed-landmarks", wrong, "--mpp", "0.5", "--landmarks-check"]
+    options = ["--slice", "2", "--angle", "90", "--as-it-lies", *QUICK]
+    result = run(images["moving"], images["fixed"], "-o", tmp_path / "a", *check, *options)
+    assert result.exit_code == 0, result.output
+    assert "more than two pixels" in result.stderr
+    found = Transform.load(tmp_path / "a" / "sub-7_from-histo_to-dwi_mode-image_xfm.json")
+    assert found.info["Registration"]["QualityControl"]["verdict"] == "check"
+
+
+def test_swapped_landmarks_write_no_map(images, tmp_path, points):
+    moving, _, _ = points
+    fixed = Transform(TRUTH).points(moving)
+    path = tmp_path / "l.csv"
+    rows = [f"{f[0]},{f[1]},{m[0]},{m[1]},20" for m, f in zip(moving, fixed)]
+    path.write_text("moving_x_mm,moving_y_mm,fixed_x_mm,fixed_y_mm,fixed_z_mm\n" + "\n".join(rows) + "\n")
+    options = ["--landmarks", path, "--landmarks-only", "--no-figures"]
+    result = run(images["moving"], images["fixed"], "-o", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert "correct the landmarks" in result.stderr
+    assert not list((tmp_path / "out").glob("*histomap.nii.gz"))
 
 
 def test_content_is_recorded_and_warned_of(images, tmp_path, rng):
@@ -226,6 +252,8 @@ def test_content_is_recorded_and_warned_of(images, tmp_path, rng):
         (["--tilts", "a,b"], "not a list of numbers"),
         (["--engine", "ants"], "engine='robust' or 'dipy'"),
         (["--drive", "content"], "drive='outline' or 'both'"),
+        (["--map", "F.nii.gz"], "add --drive both"),
+        (["--turned-over", "--no-flip"], "contradict each other"),
     ],
 )
 def test_options_that_contradict(images, tmp_path, arguments, message):
@@ -262,6 +290,20 @@ def test_nothing_of_the_users_is_overwritten(images, tmp_path):
     assert result.exit_code == 2
     assert "would be overwritten" in result.stderr
     assert own.read_bytes() == before
+
+
+def test_an_image_without_orientation_is_warned_of(images, tmp_path):
+    image = nib.load(images["slice"])
+    image.set_sform(image.affine, code=0)
+    image.set_qform(image.affine, code=0)
+    bare = tmp_path / "bare.nii.gz"
+    nib.save(image, bare)
+    options = ["--angle", "90", *QUICK]
+    result = run(images["moving"], bare, "-o", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert "bare.nii.gz tells no orientation" in result.stderr
+    result = run(images["moving"], images["slice"], "-o", tmp_path / "out", *options)
+    assert "tells no orientation" not in result.stderr
 
 
 def test_a_map_of_an_earlier_run_is_told(images, tmp_path):

@@ -74,6 +74,8 @@ def test_t2ivim_writes_its_maps_and_they_are_right(run, scan):
     assert abs(np.median((_read(out, "sub-p1_param-fV_desc-t2ivim") - fv)[mask])) < 0.04
     sidecar = read_sidecar(out / "sub-p1_param-fV_desc-t2ivim_dwimap.nii.gz")
     assert sidecar["Parameters"]["kurtosis"] == "fitted" and sidecar["NoiseLevel"] == {"Method": "number", "Sigma": 4}
+    told = read_sidecar(out / "sub-p1_param-DT_stat-se_desc-t2ivim_dwimap.nii.gz")["Description"]
+    assert "held there as if known" in told and "79 % of true values at SNR 30" in told
     held = run("t2ivim", folder / "dwi.nii.gz", "--protocol", "invivo-3t", "-o", folder / "held", "--kurtosis", "0")
     assert "K held at 0" in held.output
     larger = _read(folder / "held", "param-fV_desc-t2ivim") - _read(out, "sub-p1_param-fV_desc-t2ivim")
@@ -83,7 +85,7 @@ def test_t2ivim_writes_its_maps_and_they_are_right(run, scan):
 def test_one_command_does_all_steps_and_equals_them_one_by_one(run, scan):
     folder, mask, fv, _ = scan
     base = ("--protocol", "invivo-3t", "--mask", folder / "mask.nii.gz", "--sigma", SIGMA)
-    body = (folder / "dwi.nii.gz", *base, "--preset", "invivo-3t")
+    body = (folder / "dwi.nii.gz", *base)
     one, two, without = (folder / name for name in ("one", "two", "without"))
     result = run("fit", *body, "-o", one)
     assert result.exit_code == 0, result.output
@@ -98,6 +100,7 @@ def test_one_command_does_all_steps_and_equals_them_one_by_one(run, scan):
     assert np.median((f / fi)[mask]) == pytest.approx(1 - np.median(fv[mask]), abs=0.05)
     sidecar = read_sidecar(one / "model-diffin_param-F_dwimap.nii.gz")
     assert sidecar["VascularStep"]["kurtosis"] == "fitted" and "Note" not in sidecar
+    assert sidecar["Preset"] == "invivo-3t"  # that of the protocol, as none was given
     assert sidecar["Normalisation"] == "S0 (1 - fV) exp(-TE/T2)"
     result = run("fit", *body, "-o", without, "--no-t2ivim")
     assert "T2-IVIM" not in result.output

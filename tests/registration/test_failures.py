@@ -6,6 +6,7 @@ import pytest
 from histomri.errors import GeometryError
 from histomri.maps import Image
 from histomri.registration import register
+from histomri.registration.outlines import tissue_mask
 
 TWO_PIXELS_UM = 772
 
@@ -101,3 +102,12 @@ def test_another_organ_is_not_called_good(make_pair):
     i, j = np.indices(pair.fixed.data.shape)
     bar = Image(np.where((np.abs(i - 40) < 30) & (np.abs(j - 37) < 9), 1.0, 0.0), pair.fixed.affine)
     assert register(pair.moving, bar, moving_mask=pair.mask).verdict != "good"
+
+
+@pytest.mark.parametrize("last", [3, 4])
+def test_few_slices_are_not_taken_for_colours(rng, last):
+    data = np.abs(rng.normal(0, 1, (40, 30, last)))
+    data[10:30, 8:22] += 100
+    mask = tissue_mask(Image(data, np.eye(4)))  # a warning of skimage would be an error here
+    assert mask[12:28, 10:20].all()
+    assert mask.sum() == 20 * 14 * last

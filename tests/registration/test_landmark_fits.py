@@ -69,6 +69,39 @@ def test_verdict_rests_on_landmarks_left_out(make_pair, rng):
     assert fit_landmarks(pairs, **images).verdict == "check"
 
 
+@pytest.mark.parametrize(
+    ("slip", "verdict", "reason"),
+    [
+        (lambda p: p[:, ::-1], "failed", "not swapped"),
+        (lambda p: p * [[[2.0], [1.0]]], "failed", "pixel size"),
+        (lambda p: p * [[[0.5], [1.0]]], "failed", "pixel size"),
+        (lambda p: p * 1000, "failed", "check the units"),
+        (lambda p: p * [[[1.0, 1, 1], [-1, 1, 1]]], "check", "another sign"),
+        (lambda p: np.add(p, [[[0.0, 0, 0], [13, 0, 0]]]), "failed", "Dice"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["affine", "tps"])
+def test_images_contradict_landmarks_that_fit_each_other(make_pair, slip, verdict, reason, kind):
+    pair = make_pair()
+    found = fit_landmarks(slip(pairs_of(pair.truth)), kind, moving=pair.moving, fixed=pair.fixed)
+    assert found.verdict == verdict, found.qc["reasons"]
+    assert any(reason in line for line in found.qc["reasons"])
+
+
+def test_shrinkage_and_masks_of_the_user_count(make_pair):
+    pair = make_pair(scale=1.0)
+    images = {"moving": pair.moving, "fixed": pair.fixed}
+    pairs = pairs_of(pair.truth)
+    assert fit_landmarks(pairs, **images, shrinkage=0.0).verdict == "good"
+    assert fit_landmarks(pairs, **images, shrinkage=0.3).verdict == "check"
+    small = Image(np.where(np.indices(pair.fixed.data.shape)[0] < 40, pair.fixed.data, 0), pair.fixed.affine)
+    assert fit_landmarks(pairs, **images, shrinkage=0.0, fixed_mask=small).verdict == "check"
+    constant = Image(np.ones(pair.fixed.data.shape), pair.fixed.affine)
+    unknown = fit_landmarks(pairs, moving=pair.moving, fixed=constant, shrinkage=0.0)
+    assert unknown.verdict == "check"
+    assert "overlap of the tissues is not known" in unknown.qc["reasons"][0]
+
+
 def test_tre_by_hand():
     pairs = np.array([[[0, 0, 0], [3, 4, 0]], [[1, 1, 0], [1, 1, 2.0]]])
     np.testing.assert_allclose(tre(Transform.identity(), pairs), [5, 2])

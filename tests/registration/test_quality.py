@@ -71,6 +71,16 @@ def test_dipy_as_engine(make_pair, options):
     assert assess(found, pair.moving, pair.fixed, moving_mask=pair.mask)["inverse_um"] < 1
 
 
+def test_syn_that_fills_a_missing_piece_is_not_good(make_pair):
+    pair = make_pair(50, missing=True)
+    options = {"moving_mask": pair.mask, "angle_deg": 50, "turned_over": False}
+    found = register(pair.moving, pair.fixed, **options, kind="syn")
+    low, high = found.qc["jacobian"]
+    assert low < 0.6 or high > 1.67  # or this pair tests nothing
+    assert found.verdict != "good"
+    assert any("SyN changes areas" in reason for reason in found.qc["reasons"])
+
+
 def test_known_orientation_is_kept_to(make_pair):
     pair = make_pair(75, True, round_=True)
     found = register(pair.moving, pair.fixed, moving_mask=pair.mask, angle_deg=70, turned_over=True)

@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,9 @@ from histomri.analysis import spatial_correlation
 from histomri.errors import InputError
 from histomri.files import write_json
 from histomri.report import write_report
+from histomri.report.collect import Run, Sample
+from histomri.report.methods import methods_text, presets
+from histomri.report.words import trust
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>&\"'"
 
@@ -229,3 +234,41 @@ def test_predictions_and_residuals_are_shown_if_there_are_any(copy):
     (folder / name).write_text("b_smm2,Delta_ms,median,q25,q75\n1000,15,0.01,-0.02,0.03\n2000,15,0.0,-0.02,0.03\n")
     page = read(copy)
     assert "What the best model leaves unexplained" in page and "prediction/predictions.csv" in page
+
+
+def test_methods_tell_samples_apart_that_were_treated_differently():
+    """Mice and biopsies in one study: each clause says how many samples it speaks of."""
+    mouse = Sample(
+        {"id": "m1", "summary": {"register": {"verdict": "good"}}},
+        sidecars={
+            "histology": {"Shrinkage": 0.129, "Section": "sphere-mean", "Patch_um": [386.0, 386.0]},
+            "fit": {"preset": "mouse-exvivo", "noise": "offset-gaussian", "sigma": {"Method": "number"}},
+        },
+        fits={("diff-in", "whole"): {}},
+    )
+    biopsy = Sample(
+        {"id": "b1"},
+        sidecars={
+            "histology": {"Shrinkage": 0.153, "Section": "none", "Patch_um": [900.0, 7000.0]},
+            "fit": {"preset": "invivo-3t", "noise": "none", "t2ivim": {"kurtosis": "fitted"}},
+        },
+        by_means=True,
+    )
+    run = Run(Path("."), {"preset": "mouse-exvivo"}, [], None, [mouse, biopsy, replace(biopsy)])
+    histology, mri, registration = methods_text(run)
+    assert "1 sample: patches of 386 by 386 µm, lengths corrected for 12.9\u202f% shrinkage" in histology
+    assert "2 samples: the whole tissue as one patch, lengths corrected for 15.3\u202f% shrinkage" in histology
+    assert "1 sample: bounds and b thresholds of preset mouse-exvivo, offset-gaussian likelihood, noise level" in mri
+    assert "preset invivo-3t, least squares, S0, fV and T2 from a fit of tissue and blood (kurtosis fitted)." in mri
+    assert registration.startswith("One section was registered") and "For the other 2 samples the mean" in registration
+    assert presets(run) == "mouse-exvivo, invivo-3t"
+    alone = methods_text(Run(Path("."), {}, [], None, [biopsy]))
+    assert "The whole tissue as one patch" in alone[0] and alone[-1].startswith("The mean over the MRI region")
+
+
+def test_bounds_are_told_of_samples_without_pairs_of_voxels():
+    pairs = pd.DataFrame({"sample": ["a", "b"], "model": "diff-in", "strategy": "whole", "at_bound_share": [0.1, 0.9]})
+    ranking = [{"model": "diff-in", "strategy": "whole", "n": 12}]
+    run = Run(Path("."), {}, ranking, pairs, [Sample({"id": "a"}), Sample({"id": "b"})])
+    told = next(text for text in trust(run) if "bound" in text)
+    assert re.match(r"50\s%.*\(from 10\s% to 90\s% by sample\); the data barely constrain them", told), told

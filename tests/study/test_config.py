@@ -8,6 +8,7 @@ import pytest
 
 from histomri.errors import InputError, StudyError
 from histomri.study.config import Study
+from histomri.study.sample import SampleFolder, _fit
 
 GOOD = """
 [study]
@@ -67,6 +68,17 @@ def test_noise_may_be_estimated(folder):
     assert Study.load(write(folder, GOOD.replace("sigma = 0.02", 'sigma = "estimate"'))).samples[0].sigma == "estimate"
     with pytest.raises(StudyError, match=r"sigma: no such file: .*guess"):
         Study.load(write(folder, GOOD.replace("sigma = 0.02", 'sigma = "guess"')))
+
+
+def test_the_definition_of_the_bic_reaches_the_fit(folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr("histomri.study.stages.fit.run_fit", lambda *_, **options: seen.append(options["bic"]))
+    for line in ('bic = "paper"', ""):
+        sample = Study.load(write(folder, GOOD.replace("[fit]", f"[fit]\ndki = false\n{line}"))).samples[0]
+        _fit(sample, "mouse-exvivo", SampleFolder(folder / "out"), lambda fraction: None)
+    assert seen == ["paper", "schwarz"]
+    with pytest.raises(StudyError, match=r"fit\.bic: Input should be 'schwarz' or 'paper'"):
+        Study.load(write(folder, GOOD.replace("[fit]", '[fit]\nbic = "akaike"')))
 
 
 def test_a_saved_study_is_the_same_study_elsewhere(folder):

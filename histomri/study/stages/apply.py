@@ -1,6 +1,7 @@
 """Stage: a transform applied to a map, to annotations or to points."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import numpy as np
 
 from histomri.arrays import FloatArray
 from histomri.errors import InputError
-from histomri.files import atomic_path, provenance, read_json, refuse_overwrite, require_file, write_text
+from histomri.files import atomic_path, provenance, read_json, require_file, write_text
 from histomri.maps import Image, parse_map_name, read_sidecar, write_map
 from histomri.registration import Transform
-from histomri.study.stages.apply_slide import SLIDES, apply_to_slide
+from histomri.study.stages.apply_guards import family, kind_of, refuse_options, refuse_outputs
+from histomri.study.stages.apply_slide import apply_to_slide
 from histomri.study.stages.result import StageResult
 
 _GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
@@ -55,27 +57,36 @@ def run_apply(
         Slice of `like` that a slide is drawn over; the one that was registered if not given.
     """
     require_file(input)
-    refuse_overwrite(out, [input, xfm, like])
-    name = input.name.lower()
-    is_map = name.endswith((".nii", ".nii.gz"))
-    transform = _load(xfm, input if is_map else None, like, inverse)
-    if name.endswith(SLIDES):
+    kind = kind_of(input)
+    options = {"--like": like is not None, "--mpp": mpp is not None, "--nearest": order == 0}
+    refuse_options(kind, {**options, "--slice": slice is not None})
+    refuse_outputs(kind, xfm, input, out, like)
+    transform = _load(xfm, input if kind == "map" else None, like, inverse)
+
+    def applied() -> StageResult:
+        if kind == "map":
+            return _apply_to_map(transform, xfm, input, out, like, order, inverse)
+        if kind == "GeoJSON file":
+            return _apply_to_geojson(transform, xfm, input, out, mpp, inverse)
+        if kind == "table":
+            return _apply_to_table(transform, input, out)
         if inverse:
             raise InputError(
                 "a slide lies in the world of the section", path=input, way_out="leave --inverse out, or give a map"
             )
         return apply_to_slide(transform, xfm, input, out, like, um_per_px=um_per_px, mpp=mpp, slice=slice, order=order)
-    if is_map:
-        return _apply_to_map(transform, xfm, input, out, like, order, inverse)
-    if name.endswith((".geojson", ".json")):
-        return _apply_to_geojson(transform, xfm, input, out, mpp, inverse)
-    if name.endswith((".csv", ".tsv")):
-        return _apply_to_table(transform, input, out)
-    raise InputError(
-        "a transform cannot be applied to this kind of file",
-        path=input,
-        way_out="give .nii.gz, .geojson, .csv or a slide",
-    )
+
+    result = applied()
+    return replace(result, warnings=(*_lost_bending(xfm), *result.warnings))
+
+
+def _lost_bending(xfm: Path) -> tuple[str, ...]:
+    """Warn of an ITK text file whose transform was bent: the bending lies in other files."""
+    warps = [path for path in family(xfm) if path.name.endswith(".nii.gz")]
+    if xfm.suffix.lower() != ".tfm" or not warps:
+        return ()
+    json_file = xfm.with_suffix(".json").name
+    return (f"{xfm.name} is the affine part alone, without the bending in {warps[0].name}: pass {json_file}",)
 
 
 def _load(xfm: Path, image: Path | None, like: Path | None, inverse: bool) -> Transform:
@@ -95,9 +106,7 @@ def _apply_to_map(
 ) -> StageResult:
     if like is None:
         raise InputError("a map needs a grid to be drawn on", path=input, way_out="pass --like IMAGE")
-    if not out.name.endswith((".nii", ".nii.gz")):
-        raise InputError("the resampled map must be a NIfTI file", path=out, way_out="let --out end in .nii.gz")
-    from histomri.study.stages.register import load_first_volume
+    from histomri.study.stages.register import handedness_warnings, load_first_volume
 
     result = transform.resample(Image.load(input), load_first_volume(like), order=order)
     known = int(np.isfinite(result.data).sum())
@@ -113,7 +122,9 @@ def _apply_to_map(
         parameters={"Inverse": inverse, "Order": order},
         **words,
     )
-    warnings = () if known else ("no voxel of the result is known: the image and the grid do not overlap",)
+    warnings = handedness_warnings([input, like])
+    if not known:
+        warnings += ("no voxel of the result is known: the image and the grid do not overlap",)
     return StageResult(tuple(outputs), (f"{known} voxels known",), warnings, {"n_known": known})
 
 
@@ -159,8 +170,7 @@ def _apply_to_geojson(
     size = np.broadcast_to(np.asarray(mpp, dtype=float), 2)
     if not np.all(np.isfinite(size)) or np.any(size <= 0):
         raise InputError(f"a pixel size of {mpp} µm is impossible", way_out="pass --mpp X or X,Y in µm")
-    if inverse and _declared_units(content) == "px":
-        raise InputError("is in pixels, and the way back starts from mm", path=input)
+    _check_units(_declared_units(content), inverse, input)
     geometries = _geometries(content, input)
     positions = [position for geometry in geometries for position in _positions(geometry["coordinates"], input)]
     if not positions:
@@ -177,6 +187,18 @@ def _apply_to_geojson(
     write_text(out, json.dumps(content, ensure_ascii=False, default=lambda array: array.tolist()) + "\n")
     message = f"{len(geometries)} geometries with {len(positions)} points, now in {units['Units']}"
     return StageResult((out,), (message,), (), {"n_geometries": len(geometries), "n_points": len(positions)})
+
+
+def _check_units(declared: str | None, inverse: bool, path: Path) -> None:
+    """Refuse coordinates that are not, or not known to be, in the units of where they start."""
+    if declared == "mm" and not inverse:
+        raise InputError("is in mm already, and pixels are expected", path=path, way_out="pass --inverse to go back")
+    if inverse and declared != "mm":
+        raise InputError(
+            "is in pixels, as far as is known, and the way back starts from mm",
+            path=path,
+            way_out='leave --inverse out, or, if it is in mm of the MRI, add "histomri": {"Units": "mm"} to it',
+        )
 
 
 def _slide_to_world(transform: Transform, positions: list[Any], size: FloatArray) -> FloatArray:
@@ -207,6 +229,9 @@ def _geometries(content: Any, path: Path) -> list[dict[str, Any]]:
                 found.append(item)
             else:
                 waiting += [entry for key, entry in item.items() if key != "properties"]
+                properties = item.get("properties")
+                if isinstance(properties, dict):  # QuBaLab keeps the nucleus of a cell here
+                    waiting.append(properties.get("extra_geometries"))
     if not found:
         raise InputError("holds no GeoJSON geometry", path=path)
     return found

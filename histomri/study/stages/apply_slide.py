@@ -12,10 +12,11 @@ from histomri.errors import GeometryError, InputError
 from histomri.files import atomic_path, provenance, write_json
 from histomri.maps import Image
 from histomri.registration import Transform, warp_tiles
+from histomri.study.stages.apply_guards import slide_sidecar
 from histomri.study.stages.result import StageResult
 
-SLIDES = (".svs", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".tif", ".tiff")
 _TILE = 256
+_LITTLE = 0.01
 _MOST_PIXELS = 4_000_000_000
 
 
@@ -55,8 +56,6 @@ def apply_to_slide(
     """
     if like is None:
         raise InputError("a slide needs an MRI to be drawn on", path=slide, way_out="pass --like IMAGE")
-    if not out.name.endswith((".tif", ".tiff")):
-        raise InputError("a warped slide is a TIFF file", path=out, way_out="let --out end in .ome.tif")
     from histomri.slides import open_slide
     from histomri.study.stages.register import load_first_volume
 
@@ -69,10 +68,20 @@ def apply_to_slide(
         drawn = _write(out, _tiles(transform, picture, affine, shape, order), shape, um_per_px)
     note = {"Units": "mm", "CoordinateSystem": "fixed world, RAS+", "AffineRowColumnToWorld": affine}
     told = provenance([slide, like, xfm], {"UmPerPx": um_per_px, "Order": order})
-    sidecar = write_json(out.with_name(f"{out.name.split('.')[0]}.json"), {**note, **told})
-    warnings = () if drawn else ("nothing of the slide lies in the field of view of the MRI",)
-    message = f"{shape[1]} x {shape[0]} pixels of {um_per_px:g} µm, {100 * drawn:.0f} % not white"
-    return StageResult((out, sidecar), (message,), warnings, {"drawn": drawn})
+    sidecar = write_json(slide_sidecar(out), {**note, **told})
+    message = f"{shape[1]} x {shape[0]} pixels of {um_per_px:g} µm, {100 * drawn:.2g} % not white"
+    return StageResult((out, sidecar), (message,), _warnings(drawn, like), {"drawn": drawn})
+
+
+def _warnings(drawn: float, like: Path) -> tuple[str, ...]:
+    if not drawn:
+        return ("nothing of the slide lies in the field of view of the MRI",)
+    if drawn < _LITTLE:
+        return (
+            f"only {100 * drawn:.2g} % of the picture is not white: check that {like.name} is in the world of the MRI "
+            "that was registered, and that the slide is the section's",
+        )
+    return ()
 
 
 def _flat(like: Image, path: Path, transform: Transform, k: int | None) -> Image:

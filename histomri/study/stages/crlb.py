@@ -8,7 +8,7 @@ import pandas as pd
 
 from histomri.errors import InputError
 from histomri.files import atomic_path, provenance, write_json
-from histomri.fitting import STRATEGIES, CramerRao, choose_threshold, crlb, get_model
+from histomri.fitting import STRATEGIES, CramerRao, choose_preset, choose_threshold, crlb, get_model
 from histomri.mri import Acquisition, read_acquisition
 from histomri.study.stages.result import StageResult
 
@@ -23,7 +23,7 @@ def run_crlb(
     *,
     snr: float,
     models: Sequence[str] = ("diff-in",),
-    preset: str = "mouse-exvivo",
+    preset: str | None = None,
     strategy: str | None = None,
     bmin: float | None = None,
     t2t_ms: float | None = None,
@@ -42,6 +42,7 @@ def run_crlb(
         Models to judge.
     preset, strategy, bmin
         Bounds and choice of measurements, as in `run_fit`; without strategy and threshold, both strategies.
+        The preset by default is that of a protocol named after it, or else mouse-exvivo.
     t2t_ms : float, optional
         Tissue T2, ms, by which later echoes are noisier.
 
@@ -50,7 +51,7 @@ def run_crlb(
     StageResult
         The three files; one message per model and strategy, and a warning where a parameter is left open.
     """
-    acquisition = read_acquisition(protocol)
+    acquisition, preset = read_acquisition(protocol), choose_preset(preset, protocol)
     both = strategy is None and bmin is None
     thresholds = [choose_threshold(preset, each, bmin) for each in (STRATEGIES if both else (strategy,))]
     return write_crlb(

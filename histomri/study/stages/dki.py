@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from histomri.fitting import fit_dki, get_preset
+from histomri.fitting import choose_preset, fit_dki, preset_warnings
 from histomri.maps import map_name
 from histomri.study.stages.result import StageResult
 from histomri.study.stages.series import Series, counted
@@ -14,7 +14,7 @@ def run_dki(
     protocol: str | Path,
     out: str | Path,
     *,
-    preset: str = "mouse-exvivo",
+    preset: str | None = None,
     mask: str | Path | None = None,
     bmin: float | None = None,
     bmax: float = 3000.0,
@@ -33,8 +33,9 @@ def run_dki(
         Any form that `read_acquisition` takes.
     out : path-like
         Folder for the maps.
-    preset : str
-        Which measurements are used by default; see `fit_dki`.
+    preset : str, optional
+        Which measurements are used by default; see `fit_dki`. Without it, that of a protocol named after a preset, or
+        else mouse-exvivo.
     mask : path-like, optional
         NIfTI on the grid of the images.
     bmin, bmax : float, optional
@@ -56,13 +57,13 @@ def run_dki(
     InputError
         If an input cannot be used, or no voxel was fitted; nothing is written then.
     """
-    get_preset(preset)
+    chosen = choose_preset(preset, protocol)
     series = Series.open(dwi, protocol, mask)
     report = progress or (lambda fraction: None)
     signals = series.read(lambda fraction: report(0.5 * fraction))
     with series.blame_protocol():
         result = fit_dki(
-            signals, series.acquisition, preset=preset, bmin_smm2=bmin, bmax_smm2=bmax, te_ms=te, Delta_ms=big_delta,
+            signals, series.acquisition, preset=chosen, bmin_smm2=bmin, bmax_smm2=bmax, te_ms=te, Delta_ms=big_delta,
             progress=lambda fraction: report(0.5 + 0.5 * fraction),
         )  # fmt: skip
     series.require_fitted(result, "DKI")
@@ -76,5 +77,6 @@ def run_dki(
         f"{label} {settings[key]:g} ms" for label, key in (("TE", "te_ms"), ("Δ", "Delta_ms")) if settings[key]
     )
     message = f"DKI ({settings['measurements']} measurements{', ' + used if used else ''}): {counted(result)}"
-    warnings = series.images.warnings + result.warnings
+    assumed = preset_warnings(chosen, series.acquisition) if preset is None else ()
+    warnings = series.images.warnings + assumed + result.warnings
     return StageResult(tuple(outputs), (message,), warnings, {**result.counts, **settings})

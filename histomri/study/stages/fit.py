@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from histomri.errors import InputError
-from histomri.fitting import Dictionary, choose_noise
+from histomri.fitting import Dictionary, check_bic, choose_noise, choose_preset, preset_warnings
 from histomri.study.stages.crlb import write_crlb
 from histomri.study.stages.fit_maps import describe_fit
 from histomri.study.stages.fit_tasks import Extras, Scan, plan
@@ -21,7 +21,7 @@ def run_fit(
     models: Sequence[str] = ("diff-in",),
     dictionary: Dictionary | None = None,
     strategy: str | Sequence[str] | None = None,
-    preset: str = "mouse-exvivo",
+    preset: str | None = None,
     mask: str | Path | None = None,
     sigma: float | str | Path | None = None,
     bmin: float | None = None,
@@ -29,6 +29,7 @@ def run_fit(
     fv: str | Path | None = None,
     t2t: str | Path | None = None,
     noise: Any = None,
+    bic: str = "schwarz",
     t2ivim: bool | None = None,
     kurtosis: float | str | None = None,
     extras: Extras | None = None,
@@ -52,8 +53,8 @@ def run_fit(
     strategy : {"whole", "high-b"} or sequence of them, optional
         Which b threshold of the preset; whole by default. With a sequence, the maps of each go to a folder of its name
         in `out`, and the images are read and normalised once for all.
-    preset : str
-        Bounds and thresholds.
+    preset : str, optional
+        Bounds and thresholds; by default those of the protocol, if it is named after a preset, or else mouse-exvivo.
     mask, s0, fv, t2t : path-like, optional
         NIfTI maps on the grid of the images.
     sigma : float, str or path-like, optional
@@ -62,6 +63,8 @@ def run_fit(
         Threshold in place of a strategy's, s/mm²; see `choose_threshold`.
     noise : {"offset-gaussian", "rician", "none"}, optional
         Objective; by default offset-Gaussian where sigma is given.
+    bic : {"schwarz", "paper"}
+        Definition of the BIC; see `fit`.
     t2ivim : bool, optional
         Whether S0, fV and T2 are fitted first, from all volumes, and written too. By default with an in-vivo preset
         and several echo times, unless they are given.
@@ -86,13 +89,14 @@ def run_fit(
         If an input cannot be used, the folder holds the maps of a fit to other measurements, or no voxel was
         fitted; nothing is written then.
     """
-    out, extras = Path(out), extras or Extras()
-    tasks = plan(models, dictionary, strategy, preset, bmin, out, sub)
+    out, extras, chosen = Path(out), extras or Extras(), choose_preset(preset, protocol)
+    tasks = plan(models, dictionary, strategy, chosen, bmin, out, sub)
     noise = choose_noise(noise, sigma)  # type: ignore[arg-type]  # whether there is one is all that matters here
+    check_bic(bic)
     extras.check(sigma is not None, models)
     report = progress or (lambda fraction: None)
     scan = Scan.read(
-        dwi, protocol, mask, sigma, {"s0": s0, "fv": fv, "t2t": t2t}, t2ivim, read_kurtosis(kurtosis), preset,
+        dwi, protocol, mask, sigma, {"s0": s0, "fv": fv, "t2t": t2t}, t2ivim, read_kurtosis(kurtosis), chosen,
         lambda fraction: report(0.2 * fraction),
     )  # fmt: skip
     done = []
@@ -101,7 +105,7 @@ def run_fit(
         def advance(fraction: float, k: int = k) -> None:
             report(0.2 + 0.8 * (k + fraction) / len(tasks))
 
-        done.append(task.fit(scan, noise, preset, extras, advance))
+        done.append(task.fit(scan, noise, bic, chosen, extras, advance))
     snr = scan.signal_to_noise() if extras.crlb else 0.0
 
     first, sources = scan.first, [*scan.sources, *(dictionary.sources if dictionary is not None else ())]
@@ -111,12 +115,13 @@ def run_fit(
     if extras.crlb:
         thresholds = list(dict.fromkeys((task.strategy, task.bmin) for task in tasks))
         outputs += write_crlb(
-            scan.series.acquisition, out, scan.series.sources, snr=snr, models=models, preset=preset,
+            scan.series.acquisition, out, scan.series.sources, snr=snr, models=models, preset=chosen,
             thresholds=thresholds,
         ).outputs  # fmt: skip
     messages = [describe_t2ivim(first)] if first is not None else []
     messages += [describe_fit(each.task.title, each.result) for each in done]
-    warnings = [*scan.warnings, *(text for each in done for text in each.result.warnings)]
+    assumed = preset_warnings(chosen, scan.series.acquisition) if preset is None else ()
+    warnings = [*scan.warnings, *assumed, *(text for each in done for text in each.result.warnings)]
     summary: dict[str, Any] = {}
     for each in done:
         place = summary if isinstance(strategy, str | None) else summary.setdefault(each.task.strategy, {})

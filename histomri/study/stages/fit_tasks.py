@@ -69,8 +69,10 @@ class Extras:
                 "the parametric bootstrap needs the noise level",
                 way_out="give --sigma, or --bootstrap-kind residual",
             )
-        if self.crlb and not (noise_known and models):
-            raise InputError("--crlb needs the noise level and a model", way_out="give --sigma and --model")
+        if self.crlb and not noise_known:
+            raise InputError("--crlb needs the noise level", way_out="give --sigma")
+        if self.crlb and not models:
+            raise InputError("--crlb needs a model, and a dictionary is none", way_out="add --model diff-in")
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,9 @@ class Task:
         """As printed."""
         return self.model.display_name if isinstance(self.model, Model) else "Dictionary"
 
-    def fit(self, scan: "Scan", noise: str, preset: str, extras: Extras, advance: Callable[[float], None]) -> "Done":
+    def fit(
+        self, scan: "Scan", noise: str, bic: str, preset: str, extras: Extras, advance: Callable[[float], None]
+    ) -> "Done":
         """Fit, and do what else is wanted.
 
         Raises
@@ -178,7 +182,8 @@ class Task:
         """
         share, series = 1 / (1 + extras.bootstrap), scan.series
         settings: dict[str, Any] = {
-            "sigma": scan.level.level, "bmin_smm2": self.bmin, "noise": noise, "preset": preset, **scan.divided_by,
+            "sigma": scan.level.level, "bmin_smm2": self.bmin, "noise": noise, "bic": bic, "preset": preset,
+            **scan.divided_by,
             "progress": lambda fraction: advance(share * fraction),
         }  # fmt: skip
         with series.blame_protocol():

@@ -11,10 +11,10 @@ import shapely
 
 from histomri.cells import CellTable, read_cells, read_regions
 from histomri.errors import InputError
-from histomri.files import atomic_path, provenance, require_file, write_json
+from histomri.files import atomic_path, provenance, read_json, require_file, write_json
 from histomri.maps import write_map
 from histomri.patches import PatchGrid
-from histomri.slides import hot_spot, is_positive, labelling_index, settle_pixel_size
+from histomri.slides import HotSpot, hot_spot, is_positive, labelling_index, settle_pixel_size
 from histomri.slides.calibration import check_pixel_size
 from histomri.slides.stained import shares
 from histomri.study.stages.result import StageResult
@@ -22,6 +22,17 @@ from histomri.study.stages.result import StageResult
 Row = dict[str, Any]
 _SLIDE_ENDINGS = (".svs", ".ndpi", ".tif", ".tiff", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi")
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+_MAP_OF = {"labelling_index": "labellingIndex", "stained_area_fraction": "stainedFraction"}
+_FOR_CELLS = {name: f"--{name.replace('_', '-')}" for name in ("classes", "image", "window_um", "min_cells")}
+_FOR_SLIDES = {
+    "stains": "--stains",
+    "background": "--background",
+    "trust_mpp": "--trust-mpp",
+    "threshold": "--threshold",
+    "um_per_px": "--um-per-px",
+    "tissue": "--no-tissue",
+}
 RECOMMENDED_CELLS = 500
 _INDEX = (
     "Positive cells / (positive + negative cells), as QuPath's Positive % (Positive, 1+, 2+, 3+). NOT to be compared "
@@ -137,11 +148,13 @@ def run_ki67(
     if is_slide(require_file(source, "slide or cell table")):
         from histomri.study.stages.ki67_slide import count_slide
 
-        _refuse(source, "a slide", {"--classes": options.classes, "--image": options.image})
+        _refuse(source, "a slide", options, _FOR_CELLS)
+        _refuse_other_kind(out, "stained_area_fraction")
         counted = count_slide(source, options, progress)
     else:
-        given = {"--stains": options.stains, "--background": options.background, "--trust-mpp": options.trust_mpp}
-        _refuse(source, "a cell table", given)
+        _refuse_picture(source)
+        _refuse(source, "a cell table", options, _FOR_SLIDES)
+        _refuse_other_kind(out, "labelling_index")
         counted = count_cells(source, options)
     return _write(counted, source, out, options, sub)
 
@@ -188,7 +201,7 @@ def count_cells(path: Path, options: Ki67Options) -> Counted:
         f"{whole.n_positive:,} of {whole.n_counted:,} cells are positive; {len(table) - whole.n_counted:,} not counted"
     ]
     if spot is not None:
-        index = spot.index
+        index, covered = spot.index, _covered(x, y, spot)
         content["hot_spot"] = {
             "Description": "The window with the highest index; the largest of many, so the interval is too narrow",
             "value": index.value,
@@ -197,12 +210,14 @@ def count_cells(path: Path, options: Ki67Options) -> Counted:
             "n_negative": index.n_counted - index.n_positive,
             "corner_um": spot.corner_um,
             "window_um": spot.window_um,
+            "covered_mm2": covered,
             "n_windows_compared": spot.n_windows,
         }
         rows.append(_row("labelling_index", "hot spot", index.value, index.ci95, index.n_positive, index.n_counted))
         lines.append(
             f"hot spot {index.value:.1%} of {index.n_counted:,} cells, a square of {spot.window_um:g} µm at "
-            f"x {spot.corner_um[0]:.0f}, y {spot.corner_um[1]:.0f} µm"
+            f"x {spot.corner_um[0]:.0f}, y {spot.corner_um[1]:.0f} µm, {covered:.3g} of its "
+            f"{spot.window_um**2 / 1e6:.3g} mm² covered by cells"
         )
     picture = draw_cells(
         x, y, positive, negative, title=f"{path.name}: labelling index {whole.value:.1%}", region=region, spot=spot
@@ -214,6 +229,19 @@ def count_cells(path: Path, options: Ki67Options) -> Counted:
     }
     drawn = _index_map(table, positive, negative, options.map_um)
     return Counted("labelling_index", content, rows, picture, tuple(lines), warnings, settings, drawn)
+
+
+def _covered(x_um: Any, y_um: Any, spot: HotSpot) -> float:
+    """Return the area of the window that cells cover, mm²: it may stick out of the tissue.
+
+    The window is cut into squares so large that cells at random would leave fewer than 1 % of them empty.
+    """
+    inside = [np.floor((values - low) / spot.window_um) == 0 for values, low in zip((x_um, y_um), spot.corner_um)]
+    inside = inside[0] & inside[1]
+    n = int(np.clip(np.sqrt(np.count_nonzero(inside) / 5), 1, 20))
+    at = [(values[inside] - low) / spot.window_um * n for values, low in zip((x_um, y_um), spot.corner_um)]
+    squares = np.unique(at[0].astype(int) * n + at[1].astype(int)).size
+    return float(squares / n**2 * spot.window_um**2 / 1e6)
 
 
 def _load(path: Path, options: Ki67Options) -> tuple[CellTable, Any, tuple[str, ...]]:
@@ -302,11 +330,35 @@ def _row(
     }
 
 
-def _refuse(path: Path, what: str, given: dict[str, Any]) -> None:
+def _refuse(path: Path, what: str, options: Ki67Options, others: dict[str, str]) -> None:
     """Options that would silently do nothing are a mistake of the user."""
-    for name, value in given.items():
-        if value not in (None, False):
-            raise InputError(f"is {what}, for which there is no {name}", path=path, way_out=f"leave out {name}")
+    usual = Ki67Options()
+    for name, option in others.items():
+        if getattr(options, name) != getattr(usual, name):
+            raise InputError(f"is {what}, for which there is no {option}", path=path, way_out=f"leave out {option}")
+
+
+def _refuse_other_kind(out: Path, key: str) -> None:
+    """One folder holds one of the two quantities: their files have the same names, and they must not be mixed."""
+    (other,) = set(_MAP_OF) - {key}
+    record = out / "ki67.json"
+    content = read_json(record) if record.is_file() else {}
+    if (isinstance(content, dict) and other in content) or any(out.glob(f"*param-{_MAP_OF[other]}_histomap.nii.gz")):
+        words = [name.replace("_", " ") for name in (other, key)]
+        raise InputError(
+            f"holds a {words[0]}, and this would be a {words[1]}: they are different quantities",
+            path=out,
+            way_out="pass another folder, --out",
+        )
+
+
+def _refuse_picture(path: Path) -> None:
+    if path.suffix.lower() in _PICTURE_ENDINGS:
+        raise InputError(
+            "is a picture of a kind that is not read as a slide",
+            path=path,
+            way_out="pass the slide as the scanner wrote it (svs, ndpi, ...) or as TIFF or OME-TIFF",
+        )
 
 
 def _write(counted: Counted, source: Path, out: Path, options: Ki67Options, sub: str | None) -> StageResult:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 from shapely.geometry.base import BaseGeometry
 
 from histomri.arrays import FloatArray
@@ -22,6 +23,7 @@ from histomri.study.stages.ki67 import Counted, Ki67Options
 
 _CELL_UM, _BLOCK_UM, _DETAIL_UM = 25.0, 250.0, 300.0
 _OVERVIEW_PX = 900
+_COARSEST_UM = 4.0
 ESTIMATE = "estimate"
 # Scanners and antibodies shift the colours by some 10 degrees.
 _UNUSUAL_DEGREES = 20.0
@@ -33,9 +35,15 @@ _FRACTION = (
 
 def count_slide(path: Path, options: Ki67Options, progress: Callable[[float], None] | None) -> Counted:
     """Return the stained area fraction of a slide."""
+    if options.um_per_px > _COARSEST_UM:
+        raise InputError(
+            f"pixels of {options.um_per_px:g} µm are larger than half a nucleus, so stained nuclei fade into their "
+            "surroundings",
+            way_out=f"pass --um-per-px of {_COARSEST_UM:g} or less; 1 is usual",
+        )
     with open_slide(path, mpp=options.mpp, trust_mpp=options.trust_mpp) as slide:
         field = slide.field_um
-        region = None if options.roi is None else read_regions(options.roi, slide.pixel_size_um)
+        region = None if options.roi is None else _region(options.roi, slide)
         found = find_tissue(slide)
         tissue = found if options.tissue else None
         stains, how, warnings = _stains(slide, found, options, region)
@@ -93,6 +101,20 @@ def count_slide(path: Path, options: Ki67Options, progress: Callable[[float], No
     drawn = _map(area, per_map) if options.map_um else None
     key = "stained_area_fraction"
     return Counted(key, content, [row], picture, lines, (*warnings, *doubt), settings, drawn)
+
+
+def _region(roi: Path, slide: Slide) -> BaseGeometry:
+    region = read_regions(roi, slide.pixel_size_um)
+    wide, high = slide.field_um
+    if not region.intersects(shapely.box(0, 0, wide, high)):
+        low_x, low_y, high_x, high_y = region.bounds
+        raise InputError(
+            f"lies beside the slide: it spans x {low_x:.0f} to {high_x:.0f} and y {low_y:.0f} to {high_y:.0f} µm, and "
+            f"the slide is {wide:.0f} x {high:.0f} µm",
+            path=roi,
+            way_out="the region must be of this slide and in pixels of its full resolution, as QuPath writes it",
+        )
+    return region
 
 
 def _stains(

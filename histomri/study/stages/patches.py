@@ -5,19 +5,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from shapely.geometry.base import BaseGeometry
 
 from histomri.cells import CellTable, read_cells
 from histomri.errors import GeometryError, InputError
-from histomri.files import refuse_overwrite, require_file
+from histomri.files import atomic_path, refuse_overwrite, require_file
 from histomri.maps import open_nifti, write_map
-from histomri.patches import PatchGrid, PatchMaps, extent_of, outline_of, summarise_patches, tissue_mask, whole_grid
+from histomri.patches import (
+    PatchGrid,
+    PatchMaps,
+    extent_of,
+    outline_of,
+    separate_regions,
+    summarise_patches,
+    summarise_regions,
+    tissue_mask,
+    whole_grid,
+)
 from histomri.patches.tissue import BOUNDING_BOX
 from histomri.study.stages.result import StageResult
 from histomri.study.stages.slide_tissue import tissue_of_slide
 
 # Voxels of MRI and of MR microscopy; anything else is a header in another unit.
 _VOXEL_MM = (0.005, 50.0)
+_USUAL_SECTION_UM = 4.0
 
 
 def run_patches(
@@ -29,7 +41,7 @@ def run_patches(
     thickness_um: float | None = None,
     preset: str = "mouse-exvivo",
     section: str | None = None,
-    section_thickness_um: float = 4.0,
+    section_thickness_um: float = _USUAL_SECTION_UM,
     shrinkage: float | None = None,
     min_cells: int = 1,
     min_tissue: float = 0.0,
@@ -63,7 +75,7 @@ def run_patches(
         Slide the cells were found on: F and CD are relative to the tissue on it, inside the region of interest if one
         was given.
     whole : bool
-        One patch for the whole tissue or region of interest.
+        One patch for the whole tissue or region of interest; if that is several polygons, rois.csv has a row for each.
     step_um : (w, h), optional
         Distance of neighbouring patches, if they are to overlap.
     sub : str, optional
@@ -87,24 +99,26 @@ def run_patches(
     table, warnings = load_cells(Path(cells), geometries=assign_by == "clip")
     table, outline, doubts = _where(table, Path(cells), tissue, slide)
     grid, notes = _grid(table, patch_um, like, thickness_um, section_thickness_um, outline, step_um)
-    maps = summarise_patches(
-        table,
-        grid,
-        preset=preset,
-        section=section,
-        shrinkage=shrinkage,
-        section_thickness_um=section_thickness_um,
-        min_cells=min_cells,
-        min_tissue=min_tissue,
-        tissue=outline,
-        assign_by=assign_by,
-    )
-    for path in (*maps.paths(out, sub), Path(out) / tissue_mask_name(sub)):
+    choice: dict[str, Any] = {
+        "preset": preset,
+        "section": section,
+        "shrinkage": shrinkage,
+        "section_thickness_um": section_thickness_um,
+        "min_cells": min_cells,
+        "assign_by": assign_by,
+    }
+    maps = summarise_patches(table, grid, min_tissue=min_tissue, tissue=outline, **choice)
+    rows, pooled = _regions(table, outline, grid.thickness_um, choice, sub) if whole else ([], ())
+    for path in (*maps.paths(out, sub), Path(out) / tissue_mask_name(sub), Path(out) / _regions_name(sub)):
         refuse_overwrite(path, (cells, like))
     outputs = maps.save(out, sub, sources=[path for path in (cells, like, slide) if path is not None])
     outputs += _save_mask(table, outline, Path(out), sub, cells)
-    summary = _summary(maps)
-    return StageResult(tuple(outputs), _messages(maps, summary), (*warnings, *doubts, *notes, *maps.warnings), summary)
+    outputs += _save_regions(rows, Path(out) / _regions_name(sub))
+    summary = {**_summary(maps), **({"regions": rows} if rows else {})}
+    if section_thickness_um != _USUAL_SECTION_UM and maps.parameters["Section"] != "wicksell":
+        notes = (*notes, "--section-thickness-um changes sizes with --section wicksell only; here it did not")
+    told = (*warnings, *doubts, *notes, *pooled, *maps.warnings)
+    return StageResult(tuple(outputs), _messages(maps, summary), told, summary)
 
 
 def _where(
@@ -180,6 +194,35 @@ def _grid(
         x, y, field_um=table.metadata.field_um, patch_um=patch_um, thickness_um=thickness, step_um=step_um
     )
     return grid, notes
+
+
+def _regions(
+    table: CellTable, outline: BaseGeometry | None, thickness_um: float, choice: dict[str, Any], sub: str | None
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Return a row per region if there are several, as one number for two biopsies is of neither, and a warning."""
+    if len(separate_regions(table, outline)) < 2:
+        return [], ()
+    rows = summarise_regions(table, outline, thickness_um=thickness_um, **choice)
+    filled = sum(row["nCells"] > 0 for row in rows)
+    return rows, (
+        f"the maps pool {len(rows)} separate regions, {filled} with cells, in one patch; {_regions_name(sub)} has the "
+        "numbers of each",
+    )
+
+
+def _regions_name(sub: str | None) -> str:
+    return (f"sub-{sub}_" if sub else "") + "rois.csv"
+
+
+def _save_regions(rows: list[dict[str, Any]], path: Path) -> list[Path]:
+    """Write the table of regions; that of an earlier run, which would belong to other maps, goes."""
+    if not rows:
+        if path.is_file() and path.read_bytes().startswith(b"roi,centre_x_um,"):
+            path.unlink()
+        return []
+    with atomic_path(path) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
+    return [path]
 
 
 def _save_mask(table: CellTable, outline: BaseGeometry | None, out: Path, sub: str | None, cells: Path) -> list[Path]:

@@ -31,6 +31,7 @@ _KNOWN = ("vCS", "aCS", "sdCS", "skewCS", "F", "fI", "CD", "CDvol", "D0I", "DEin
 _SIDES = {"histo": "Histology", "mri": "MRI"}
 _IN_QUPATH = {"um": "µm", "um2": "µm^2", "um2_ms": "µm^2/ms", "mm2": "1/mm^2", "mm3": "1/mm^3", "ms": "ms"}
 _SAME_GRID_MM = 1e-4
+_SMALL_TILE_PX = 4.0
 _ROUNDED_PX = 0.01  # coordinates are written so exactly; tiles that overlap the slide by less only touch it
 # Cosine of 60 degrees: a section that stands steeper on the slices is a wrong transform.
 _LEAST_COSINE = 0.5
@@ -101,6 +102,7 @@ def run_qupath_grid(
     names = _measurement_names(loaded)
     values = np.stack([_volume(item.image)[tuple(tiles.index.T)] for item in loaded], axis=1).astype(float)
     corners = tiles.corners_um / np.asarray(size)
+    notes = _check_tiles(corners, size, loaded[0].path)
     inside = _on_slide(corners, extent)
     if not inside.any():
         span = corners.reshape(-1, 2)
@@ -128,7 +130,7 @@ def run_qupath_grid(
     few = beside > len(corners)
     doubts = (f"{beside:,} of {len(inside):,} tiles lie beside the slide: is it the right one?",) if few else ()
     summary = {"n_tiles": len(corners), "n_empty": tiles.n_empty, "n_beside": beside, "measurements": names}
-    return StageResult((out,), lines, doubts, summary)
+    return StageResult((out,), lines, (*notes, *doubts), summary)
 
 
 def _load(paths: Sequence[Path]) -> list[_Map]:
@@ -159,12 +161,25 @@ def _check_world(maps: Sequence[_Map], xfm: Path | None) -> None:
             raise InputError(
                 "is a map of the section itself, which needs no transform", path=item.path, way_out="leave out --xfm"
             )
-        if xfm is None and item.entities.get("suffix") == "dwimap":
+        elsewhere = item.entities.get("space") not in (None, "histo")
+        if xfm is None and (elsewhere or item.entities.get("suffix") == "dwimap"):
             raise InputError(
-                "is an MRI map, and where the section lies in it is not known",
+                f"lies in the space {item.entities['space']}, and where the section lies in it is not known"
+                if elsewhere
+                else "is an MRI map, and where the section lies in it is not known",
                 path=item.path,
                 way_out="pass the transform of `histomri register`, --xfm",
             )
+
+
+def _check_tiles(corners: FloatArray, size: tuple[float, float], path: Path) -> tuple[str, ...]:
+    """Refuse tiles within a pixel; tell small ones, which a photograph of the section may have."""
+    edge = float(np.median(np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1)))
+    words = f"px wide with pixels of {size[0]:g} x {size[1]:g} µm"
+    if edge < 1:
+        way_out = "pass the pixel size of the full-resolution slide in µm, such as --mpp 0.25"
+        raise UnitError(f"its tiles would be {edge:.2g} {words}", path=path, way_out=way_out)
+    return (f"the tiles are {edge:.2g} {words}: is the pixel size in µm?",) if edge < _SMALL_TILE_PX else ()
 
 
 def _calibration(

@@ -11,12 +11,13 @@ import numpy as np
 from histomri.arrays import FloatArray
 from histomri.errors import GeometryError, InputError
 from histomri.files import refuse_overwrite, require_folder
-from histomri.maps import Image, open_nifti, parse_map_name, read_sidecar, write_map
+from histomri.maps import Image, open_nifti, parse_map_name, read_sidecar, sidecar_path, write_map
 from histomri.registration import (
     SHRINKAGE,
     Registration,
     assess,
     fit_landmarks,
+    own_warps,
     read_landmarks,
     register,
     tre,
@@ -85,17 +86,19 @@ def run_register(
         Called with the fraction done.
     """
     require_folder(out)
+    _check_options(drive, maps, flips, turned_over)
     label = re.sub(r"[^0-9A-Za-z]", "", sub) if sub else parse_map_name(moving.name).get("sub")
     stem = (f"sub-{label}_" if label else "") + "from-histo_to-dwi_mode-image_xfm"
     drawn = out / _resampled_name(moving.name, label)
     content = _content(moving, maps) if drive == "both" else []
     given = [path for path in (moving, fixed, moving_mask, fixed_mask, landmarks, fixed_landmarks, *content) if path]
-    for path in (drawn, out / f"{stem}.json", out / f"{stem}.tfm"):
+    for path in (drawn, sidecar_path(drawn), out / f"{stem}.json", out / f"{stem}.tfm", *own_warps(out / stem)):
         refuse_overwrite(path, given)
     section, target = load_first_volume(moving), load_first_volume(fixed)
     masks = {"moving_mask": moving_mask, "fixed_mask": fixed_mask}
     tissue = {name: load_first_volume(path) if path else None for name, path in masks.items()}
     pairs = _landmarks(landmarks, fixed_landmarks, landmarks_for, mpp)
+    window = SHRINKAGE if shrinkage is None else shrinkage
 
     def by_image(start: FloatArray | None, told: Callable[[float], None] | None = None) -> Registration:
         return register(
@@ -112,7 +115,7 @@ def run_register(
             turned_over=turned_over,
             slices=slice,
             tilts_deg=tilts_deg,
-            shrinkage=SHRINKAGE if shrinkage is None else shrinkage,
+            shrinkage=window,
             progress=told,
         )
 
@@ -120,17 +123,18 @@ def run_register(
         if pairs is None or landmarks_for == "check":
             return by_image(None, progress)
         if landmarks_for == "only":
-            return _by_landmarks(section, target, pairs, kind or "affine", slice)
+            return _by_landmarks(section, target, pairs, kind or "affine", slice, shrinkage=window, **tissue)
         found = by_image(pairs, progress)
         return replace(found, qc={**found.qc, "landmark_left_out_mm": _left_out(pairs, by_image)})
 
     found = _blaming(moving, fixed, find)
     quality = assess(found, section, target, **tissue, slice=found.slice)
     found = replace(found, qc={**quality, **_landmark_errors(found, pairs, landmarks_for), **found.qc})
+    found = _doubted_by_landmarks(found, target)
     found = _with_sources(found, [path.name for path in given])
     resampled = None if found.verdict == "failed" else found.resample(section, target)
     outputs = found.save(out / f"{stem}.json")
-    warnings = _warnings(found, resampled)
+    warnings = (*handedness_warnings([moving, fixed]), *_warnings(found, resampled))
     if resampled is not None:
         outputs += _write_resampled(drawn, moving, fixed, resampled, outputs[0].name, found.verdict)
     elif drawn.exists():
@@ -170,6 +174,26 @@ def _landmark_errors(found: Registration, pairs: FloatArray | None, used_for: st
     return {"landmarks": len(pairs), "landmark_error_mm": tre(found, pairs).tolist(), "landmarks_for": used_for}
 
 
+def _check_options(drive: str, maps: Sequence[Path], flips: bool, turned_over: bool | None) -> None:
+    """Refuse options that would be passed over, or that contradict each other."""
+    if maps and drive == "outline":
+        raise InputError("--map does nothing where only the outline is matched", way_out="add --drive both")
+    if turned_over and not flips:
+        raise InputError("--turned-over and --no-flip contradict each other", way_out="leave one of them out")
+
+
+def _doubted_by_landmarks(found: Registration, target: Image) -> Registration:
+    """Lower a good verdict where landmarks that had no part in the result end more than two pixels off."""
+    if found.qc.get("landmarks_for") != "check":
+        return found
+    typical, limit = float(np.median(found.qc["landmark_error_mm"])), 2 * float(target.voxel_mm[:2].min())
+    if typical <= limit:
+        return found
+    reason = f"the landmarks end {typical:.2g} mm off (median), more than two pixels ({limit:.2g} mm)"
+    verdict = "check" if found.verdict == "good" else found.verdict
+    return replace(found, qc={**found.qc, "verdict": verdict, "reasons": [*found.qc["reasons"], reason]})
+
+
 def _left_out(pairs: FloatArray, fit: Callable[[FloatArray], Registration]) -> list[float] | None:
     """Return how far each landmark ends when it is left out, None where that leaves too few or too bad ones."""
     if len(pairs) < _LEAST_TO_LEAVE_ONE_OUT:
@@ -204,7 +228,9 @@ def _content(moving: Path, maps: Sequence[Path]) -> list[Path]:
     return beside or [moving]
 
 
-def _by_landmarks(section: Image, target: Image, pairs: FloatArray, kind: str, k: int | None) -> Registration:
+def _by_landmarks(
+    section: Image, target: Image, pairs: FloatArray, kind: str, k: int | None, **judged_by: Any
+) -> Registration:
     if target.data.ndim == 3 and k is None:
         depths = np.linalg.inv(target.affine) @ np.column_stack([pairs[:, 1], np.ones(len(pairs))]).T
         k = int(np.rint(np.median(depths[2])))
@@ -212,7 +238,22 @@ def _by_landmarks(section: Image, target: Image, pairs: FloatArray, kind: str, k
             raise GeometryError("the fixed landmarks lie outside the fixed image", way_out="give x, y and z in mm")
     flat = target if target.data.ndim == 2 else target.slice(k or 0)
     k = None if target.data.ndim == 2 else k
-    return fit_landmarks(pairs, "tps" if kind == "bspline" else kind, moving=section, fixed=flat, slice=k)
+    kind = "tps" if kind == "bspline" else kind
+    return fit_landmarks(pairs, kind, moving=section, fixed=flat, slice=k, **judged_by)
+
+
+def handedness_warnings(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Warn of images whose header tells no orientation: left and right are then a guess."""
+    names = []
+    for path in paths:
+        header = open_nifti(path).header
+        if "sform_code" in header and int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
+            names.append(path.name)
+    return tuple(
+        f"{name} tells no orientation (sform and qform code 0): which side is left is a guess, so a mirrored result "
+        "and landmarks of another program may not fit"
+        for name in names
+    )
 
 
 def load_first_volume(path: Path) -> Image:
@@ -275,6 +316,8 @@ def _messages(found: Registration) -> tuple[str, ...]:
         lines.append(
             f"outline agreement {qc['agreement']:.2f}, lead over others {found.confidence:.2f}: {found.verdict}"
         )
+    else:
+        lines.append(f"from the landmarks alone, overlap of the tissues (Dice) {qc['dice']:.2f}: {found.verdict}")
     if qc.get("explained") is not None:
         lines.append(f"content was matched as well: the maps explain {100 * qc['explained']:.0f} % of the MRI")
     if "landmark_error_mm" in qc:
@@ -288,7 +331,8 @@ def _messages(found: Registration) -> tuple[str, ...]:
 def _warnings(found: Registration, resampled: Image | None) -> tuple[str, ...]:
     warnings = [f"registration: {reason}" for reason in found.qc["reasons"]]
     if found.verdict == "failed":
-        warnings.append("registration failed: the map was not resampled; give --landmarks, masks, or --slice")
+        way_out = "give --landmarks, masks, or --slice" if "agreement" in found.qc else "correct the landmarks"
+        warnings.append(f"registration failed: the map was not resampled; {way_out}")
     elif found.verdict == "check":
         warnings.append("registration: look at the overlay before using the result; --landmarks can correct it")
     if found.qc.get("explained") is not None:

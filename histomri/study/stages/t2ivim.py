@@ -8,7 +8,7 @@ import numpy as np
 
 from histomri.arrays import FloatArray
 from histomri.errors import InputError
-from histomri.fitting import T2IVIM_PARAMETERS, T2IVIM_UNITS, FitResult, fit_t2ivim
+from histomri.fitting import T2IVIM_PARAMETERS, T2IVIM_UNITS, FitResult, choose_preset, fit_t2ivim
 from histomri.maps import map_name
 from histomri.mri import Acquisition
 from histomri.study.stages.result import StageResult
@@ -21,7 +21,7 @@ def run_t2ivim(
     protocol: str | Path,
     out: str | Path,
     *,
-    preset: str = "invivo-3t",
+    preset: str | None = None,
     mask: str | Path | None = None,
     sigma: float | str | Path | None = None,
     kurtosis: float | str | None = None,
@@ -38,8 +38,8 @@ def run_t2ivim(
         Any form that `read_acquisition` takes, with echo times.
     out : path-like
         Folder for the maps.
-    preset : str
-        Bounds; see `fit_t2ivim`.
+    preset : str, optional
+        Bounds; see `fit_t2ivim`. Without it, those of a protocol named after a preset, or else invivo-3t.
     mask : path-like, optional
         NIfTI on the grid of the images.
     sigma : float, str or path-like, optional
@@ -61,7 +61,7 @@ def run_t2ivim(
     InputError
         If an input cannot be used, or no voxel was fitted; nothing is written then.
     """
-    held = read_kurtosis(kurtosis)
+    held, preset = read_kurtosis(kurtosis), choose_preset(preset, protocol, "invivo-3t")
     series = Series.open(dwi, protocol, mask)
     report = progress or (lambda fraction: None)
     noise = read_sigma(sigma, series)
@@ -147,6 +147,15 @@ def normalising_maps(result: FitResult) -> dict[str, FloatArray]:
     }
 
 
+# Measured at 3 T for tissue whose T2V of 200 ms the data hardly tell; the table is in docs/fitting.md.
+_ERRORS_HOLD = "; a parameter at its bound is held there as if known, by which the error may be too small"
+_CAVEATS = {
+    "fV": _ERRORS_HOLD + " (T2V at a bound; ±1.96 errors held 93 % of true values at SNR 30, 79 % at SNR 100)",
+    "DT": _ERRORS_HOLD + " (K at 0; ±1.96 errors held 79 % of true values at SNR 30, 89 % at SNR 100)",
+    "KT": "; too small where K comes out too large (±1.96 errors held 84 % of true values at SNR 30, 92 % at SNR 100)",
+}
+
+
 def write_t2ivim(
     result: FitResult, series: Series, out: Path, sources: list[Path], sub: str | None, sigma: dict[str, Any]
 ) -> list[Path]:
@@ -162,7 +171,7 @@ def write_t2ivim(
         path = out / map_name(param, "dwimap", sub=sub, stat=stat or None, desc="t2ivim")
         written += series.write(
             path, values, parameters=result.parameters, sources=sources, Units=units,
-            Description=f"Standard error of: {description}" if stat else description,
+            Description=f"Standard error of: {description}{_CAVEATS.get(param, '')}" if stat else description,
             Model="t2ivim", Preset=result.parameters["preset"], NoiseLevel=sigma,
         )  # fmt: skip
     return written
