@@ -72,6 +72,32 @@ def numbers(text: str, option: str) -> list[float]:
         ) from error
 
 
+def number_pair(text: str | None, option: str, example: str) -> tuple[float, float] | None:
+    """Read one number, or two with a comma between them; one stands for both.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or seems to be written with a decimal comma.
+    """
+    from histomri.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2):
+        raise InputError(
+            f"{option} {text} is not a number", way_out=f"write {option} {example} or {option} {example},{example}"
+        )
+    if len(values) == 2 and values[0] == 0 and values[1] > 0:
+        point = text.replace(",", ".")
+        raise InputError(f"{option} {text} looks like a decimal comma", way_out=f"write {option} {point}")
+    return values[0], values[-1]
+
+
 @contextmanager
 def compiling_told(quiet: bool) -> Iterator[None]:
     """Say so on standard error, once, if kernels must be compiled: half a minute without progress otherwise."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .common import OutDir, Quiet, announce, progress_bar
+from .common import OutDir, Quiet, announce, number_pair, progress_bar
 
 
 def ki67(
@@ -51,8 +51,6 @@ def ki67(
     Example: histomri ki67 slide_ki67.ndpi -o ki67/ --roi tumour.geojson
     """
     from histomri.study.stages.ki67 import Ki67Options, run_ki67
-
-    from .cells import number_pair
 
     options = Ki67Options(
         roi=roi,

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .cells import number_pair
-from .common import OutDir, Quiet, announce
+from .common import OutDir, Quiet, announce, number_pair
 
 
 def patches(

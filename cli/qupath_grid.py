@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Quiet, announce
+from .common import Quiet, announce, number_pair
 
 
 def qupath_grid(
@@ -29,7 +29,5 @@ def qupath_grid(
     --xfm xfm/sub-1_from-histo_to-dwi_mode-image_xfm.json
     """
     from histomri.study.stages.qupath_grid import run_qupath_grid
-
-    from .cells import number_pair
 
     announce(run_qupath_grid(maps, out, mpp=number_pair(mpp, "--mpp", "0.2268"), slide=slide, xfm=xfm), quiet)
