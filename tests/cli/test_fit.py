@@ -3,35 +3,14 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from histomri.fitting import predict
 from histomri.maps import parse_map_name, read_sidecar
 from histomri.mri import Acquisition
 from histomri.pairing.folders import read_mri
-from histomri_cli.common import HistomriGroup
-from histomri_cli.dki import dki
-from histomri_cli.fit import fit
-from histomri_cli.t2ivim import t2ivim
 
 AFFINE = np.array([[-0.386, 0, 0, 10], [0, 0.386, 0, -20], [0, 0, 2.216, 3], [0, 0, 0, 1.0]])
 SHAPE = (7, 9, 2)
-
-
-@pytest.fixture
-def run():
-    app = typer.Typer(cls=HistomriGroup)
-    app.command()(fit)
-    app.command()(dki)
-    app.command()(t2ivim)
-
-    def call(*arguments):
-        result = CliRunner().invoke(app, [str(each) for each in arguments])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return call
 
 
 @pytest.fixture

@@ -3,24 +3,11 @@
 import nibabel as nib
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from histomri.errors import ProtocolError
 from histomri.fitting import choose_preset, fit, preset_warnings
 from histomri.maps import read_sidecar
 from histomri.mri import Acquisition
-from histomri_cli import crlb as crlb_command
-from histomri_cli import dki as dki_command
-from histomri_cli.common import HistomriGroup
-
-
-@pytest.fixture
-def run():
-    app = typer.Typer(cls=HistomriGroup)
-    app.command()(crlb_command.crlb)
-    app.command()(dki_command.dki)
-    return lambda *arguments: CliRunner().invoke(app, [str(each) for each in arguments])
 
 
 def test_a_protocol_named_after_a_preset_brings_it(tmp_path, monkeypatch):
