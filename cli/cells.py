@@ -5,7 +5,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from .common import Quiet, announce, number_pair
+from .common import Mpp, Quiet, announce, number_pair
 
 
 def cells(
@@ -17,7 +17,7 @@ def cells(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The table to write, such as cells.parquet.")],
-    mpp: Annotated[str | None, typer.Option(metavar="X[,Y]", help="Pixel size of the slide in µm.")] = None,
+    mpp: Mpp = None,
     area_unit: Annotated[
         str | None, typer.Option(metavar="um2|px2", help="Unit of area columns whose name states none.")
     ] = None,

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from .common import Quiet, announce, number_pair
+from .common import Mpp, Quiet, announce, number_pair
 
 
 def qupath_grid(
     maps: Annotated[list[Path], typer.Argument(metavar="MAP..", help="NIfTI maps of one grid.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write, .geojson or .geojson.gz.")],
-    mpp: Annotated[str | None, typer.Option(metavar="X[,Y]", help="Pixel size of the slide in µm.")] = None,
+    mpp: Mpp = None,
     slide: Annotated[
         Path | None,
         typer.Option(help="The slide, or the .histomri.json of its export: pixel size, and where the slide ends."),
