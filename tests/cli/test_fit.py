@@ -108,6 +108,8 @@ def test_mistakes_end_with_two_and_leave_nothing(run, scan):
         ([dwi, "--protocol", "mouse-exvivo", "--mask", folder / "empty.nii.gz"], "mask is empty"),
         ([dwi, "--protocol", "mouse-exvivo", "--sigma", "0"], "a noise level is above 0"),
         ([dwi, "--protocol", "mouse-exvivo", "--sigma", "nowhere.nii"], "no such NIfTI image"),
+        ([dwi, "--protocol", "mouse-exvivo", "--sigma", "auto"], "neither a number, estimate nor piesno"),
+        ([dwi, "--protocol", "mouse-exvivo", "--names", "fI,vCS"], "no --dictionary"),
         ([dwi, "--protocol", "mouse-exvivo", "--model", "diff-out"], "choose among diff-in"),
         ([dwi, "--protocol", "mouse-exvivo", "--noise", "rician"], "needs the noise level"),
         ([dwi, "--protocol", "mouse-exvivo", "--preset", "rat"], "choose among mouse-exvivo"),

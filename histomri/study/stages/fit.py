@@ -136,6 +136,8 @@ def read_dictionary(pair: tuple[Path, Path] | None, table: Path | None, names: s
     """
     if pair is not None and table is not None:
         raise InputError("two dictionaries are given", way_out="give --dictionary or --dictionary-table")
+    if names and pair is None:
+        raise InputError("--names is given, and no --dictionary whose columns have none", way_out="leave it out")
     if pair is None and table is None:
         return None
     signals, parameters = pair if pair is not None else (table, None)

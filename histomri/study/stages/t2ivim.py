@@ -7,7 +7,7 @@ import numpy as np
 
 from histomri.arrays import FloatArray
 from histomri.errors import InputError
-from histomri.fitting import T2IVIM_PARAMETERS, T2IVIM_UNITS, FitResult, choose_preset, fit_t2ivim
+from histomri.fitting import T2IVIM_PARAMETERS, T2IVIM_UNITS, FitResult, bounds_warnings, choose_preset, fit_t2ivim
 from histomri.maps import map_name
 from histomri.mri import Acquisition
 from histomri.progress import Progress, share_of
@@ -47,22 +47,23 @@ def run_t2ivim(
     InputError
         If an input cannot be used, or no voxel was fitted; nothing is written then.
     """
-    held, preset = read_kurtosis(kurtosis), choose_preset(preset, protocol, "invivo-3t")
+    held, chosen = read_kurtosis(kurtosis), choose_preset(preset, protocol, "invivo-3t")
     series = Series.open(dwi, protocol, mask)
     noise = read_sigma(sigma, series)
     signals = series.read(share_of(progress, 0.0, 0.3))
     with series.blame_protocol():
         result = fit_t2ivim(
-            signals, series.acquisition, preset=preset, kurtosis=held, sigma=noise.level,
+            signals, series.acquisition, preset=chosen, kurtosis=held, sigma=noise.level,
             progress=share_of(progress, 0.3, 1.0),
         )  # fmt: skip
     series.require_fitted(result, "T2-IVIM")
     sources = [noise.source] if noise.source is not None else []
     outputs = write_t2ivim(result, series, Path(out), sources, sub, noise.record)
+    assumed = bounds_warnings(chosen, series.acquisition) if preset is None else ()
     return StageResult(
         tuple(outputs),
         (describe_t2ivim(result),),
-        series.images.warnings + noise.warnings + result.warnings,
+        series.images.warnings + noise.warnings + assumed + result.warnings,
         {**result.counts, **result.parameters, "sigma": noise.record},
     )
 
