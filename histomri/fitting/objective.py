@@ -7,31 +7,13 @@ registers and only sums leave the loop: arrays written in between would keep the
 from typing import Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
 from histomri.fitting.special import i1_over_i0, log_i0e
 
 FAST = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "arcp", "nsz", "afn"}}
 """Compiler options: no checks of division, sums in any order; infinities and NaN keep their meaning."""
 _SHIFT = 6755399441055744.0  # 1.5 * 2^52: adding it leaves the nearest integer in the lowest bits
-
-
-@intrinsic
-def _bits(context: Any, value: Any) -> Any:
-    def generate(_c: Any, builder: Any, _s: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.IntType(64))
-
-    return types.int64(types.float64), generate
-
-
-@intrinsic
-def _float(context: Any, value: Any) -> Any:
-    def generate(_c: Any, builder: Any, _s: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.DoubleType())
-
-    return types.float64(types.int64), generate
 
 
 @njit(error_model="numpy", fastmath={"contract"})
@@ -53,8 +35,8 @@ def exp(x: float) -> float:
     p = 1.0 + r * p * (1.0 / 3.0)
     p = 1.0 + r * p * (1.0 / 2.0)
     p = 1.0 + r * p
-    scale: float = _float((_bits(shifted) + 1023) << 52)
-    return p * scale
+    power = (np.float64(shifted).view(np.int64) + 1023) << 52  # 2^k, written as its exponent
+    return p * np.int64(power).view(np.float64)
 
 
 def _make(extra: bool, rician: bool) -> Any:
