@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit, prange
 
 from histomri.fitting.boxed import cholesky, substitute
+from histomri.fitting.cached import mark_of
 
 N = 7
 N_OUT = 2 * N + 3
@@ -289,11 +290,18 @@ def _fit_block(
             _errors(starts[best], limits, data, costs[best], scratch, out[v])
 
 
-@njit(parallel=True, cache=True)
-def fit_voxels(
-    y: Any, sigma: Any, floor: bool, b: Any, te: Any, grid: Any, regions: Any, lower: Any, upper: Any, out: Any
-) -> None:
-    """Fit every voxel: y (V, M), sigma (V,), out (V, 17); b in ms/µm², te in ms."""
-    for block in prange((y.shape[0] + _BLOCK - 1) // _BLOCK):
-        stop = min((block + 1) * _BLOCK, y.shape[0])
-        _fit_block(block * _BLOCK, stop, y, sigma, floor, b, te, grid, regions, (lower, upper), out)
+def _compile(mark: int) -> Any:
+    @njit(parallel=True, cache=True)
+    def fit_voxels(
+        y: Any, sigma: Any, floor: bool, b: Any, te: Any, grid: Any, regions: Any, lower: Any, upper: Any, out: Any
+    ) -> None:
+        """Fit every voxel: y (V, M), sigma (V,), out (V, 17); b in ms/µm², te in ms."""
+        _ = mark  # part of the key of the cache
+        for block in prange((y.shape[0] + _BLOCK - 1) // _BLOCK):
+            stop = min((block + 1) * _BLOCK, y.shape[0])
+            _fit_block(block * _BLOCK, stop, y, sigma, floor, b, te, grid, regions, (lower, upper), out)
+
+    return fit_voxels
+
+
+fit_voxels = _compile(mark_of("boxed", "objective"))
