@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Quiet, announce
+from .common import Quiet, announce, number_pair
 
 
 def apply(
@@ -42,24 +42,9 @@ def apply(
         out,
         like=like,
         inverse=inverse,
-        mpp=pixel_size(mpp),
+        mpp=number_pair(mpp, "--mpp", "0.2268"),
         order=0 if nearest else 1,
         um_per_px=um_per_px,
         slice=slice,
     )
     announce(result, quiet)
-
-
-def pixel_size(text: str | None) -> float | tuple[float, float] | None:
-    """Return --mpp as a number or a pair."""
-    from histomri.errors import InputError
-
-    if text is None:
-        return None
-    try:
-        numbers = [float(word) for word in text.split(",")]
-    except ValueError as error:
-        raise InputError(f"--mpp {text} is not a number", way_out="pass X or X,Y in µm") from error
-    if len(numbers) not in (1, 2):
-        raise InputError(f"--mpp {text} has {len(numbers)} numbers", way_out="pass X or X,Y in µm")
-    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])

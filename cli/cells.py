@@ -5,7 +5,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from .common import Quiet, announce
+from .common import Mpp, Quiet, announce, number_pair
 
 
 def cells(
@@ -17,7 +17,7 @@ def cells(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The table to write, such as cells.parquet.")],
-    mpp: Annotated[str | None, typer.Option(metavar="X[,Y]", help="Pixel size of the slide in µm.")] = None,
+    mpp: Mpp = None,
     area_unit: Annotated[
         str | None, typer.Option(metavar="um2|px2", help="Unit of area columns whose name states none.")
     ] = None,
@@ -68,26 +68,6 @@ def cells(
         geometries=geometries,
     )
     announce(result, quiet)
-
-
-def number_pair(text: str | None, option: str, example: str) -> tuple[float, float] | None:
-    """Read one number, or two with a comma between them; one stands for both."""
-    from histomri.errors import InputError
-
-    if text is None:
-        return None
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (1, 2):
-        raise InputError(
-            f"{option} {text} is not a number", way_out=f"write {option} {example} or {option} {example},{example}"
-        )
-    if len(numbers) == 2 and numbers[0] == 0 and numbers[1] > 0:
-        point = text.replace(",", ".")
-        raise InputError(f"{option} {text} looks like a decimal comma", way_out=f"write {option} {point}")
-    return numbers[0], numbers[-1]
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -14,6 +14,37 @@ if TYPE_CHECKING:
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")]
 OutDir = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")]
+Sub = Annotated[str | None, typer.Option(help="Label of the sample, for the names of the files.")]
+Mpp = Annotated[str | None, typer.Option(metavar="X[,Y]", help="Pixel size of the slide in µm.")]
+
+# What the commands of diffusion images share.
+PROTOCOL = (
+    "Rows b (s/mm²), δ, Δ[, TE] (ms); or .bval (+ .gdur, .gsep, .te); or JSON, a file of waveforms, a preset name."
+)
+Protocol = Annotated[str, typer.Option(help=PROTOCOL)]
+Mask = Annotated[Path | None, typer.Option(help="NIfTI mask; voxels above 0 are fitted.")]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="diff-in (default), diff-in-ex, diff-in-ex-fast, diff-in-extd, diff-in-extd-fast; may be repeated."
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="Bounds and thresholds: mouse-exvivo, invivo-3t or invivo-1.5t. "
+        "Default: that of a protocol of the same name, else mouse-exvivo."
+    ),
+]
+Sigma = Annotated[
+    str | None,
+    typer.Option(
+        help="Noise level in units of the signal, a NIfTI map, or from the images: estimate (MP-PCA), piesno."
+    ),
+]
+Kurtosis = Annotated[
+    str, typer.Option(help="Of the tissue in T2-IVIM: free, or a number to hold it at; 0 is the published model.")
+]
 
 
 class HistomriGroup(TyperGroup):
@@ -70,6 +101,32 @@ def numbers(text: str, option: str) -> list[float]:
         raise InputError(
             f"{option} {text} is no list of numbers", way_out=f"write {option} 1 or {option} 1,2,3"
         ) from error
+
+
+def number_pair(text: str | None, option: str, example: str) -> tuple[float, float] | None:
+    """Read one number, or two with a comma between them; one stands for both.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or seems to be written with a decimal comma.
+    """
+    from histomri.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2):
+        raise InputError(
+            f"{option} {text} is not a number", way_out=f"write {option} {example} or {option} {example},{example}"
+        )
+    if len(values) == 2 and values[0] == 0 and values[1] > 0:
+        point = text.replace(",", ".")
+        raise InputError(f"{option} {text} looks like a decimal comma", way_out=f"write {option} {point}")
+    return values[0], values[-1]
 
 
 @contextmanager

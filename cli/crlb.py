@@ -4,31 +4,15 @@ from typing import Annotated
 
 import typer
 
-from .common import OutDir, Quiet, announce
+from .common import PROTOCOL, Models, OutDir, Preset, Quiet, announce
 
 
 def crlb(
-    protocol: Annotated[
-        str,
-        typer.Argument(
-            help="Rows b (s/mm²), δ, Δ[, TE] (ms); or .bval (+ .gdur, .gsep, .te); or JSON; or a preset name."
-        ),
-    ],
+    protocol: Annotated[str, typer.Argument(help=PROTOCOL)],
     out: OutDir,
     snr: Annotated[float, typer.Option(help="Signal at b = 0 and the shortest echo time over the noise level.")] = 30.0,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="diff-in (default), diff-in-ex, diff-in-ex-fast, diff-in-extd, diff-in-extd-fast; may be repeated."
-        ),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="Bounds and thresholds: mouse-exvivo, invivo-3t or invivo-1.5t. "
-            "Default: that of a protocol of the same name, else mouse-exvivo."
-        ),
-    ] = None,
+    model: Models = None,
+    preset: Preset = None,
     strategy: Annotated[
         str | None, typer.Option(help="whole or high-b: the preset's b threshold; by default, both.")
     ] = None,

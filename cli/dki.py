@@ -5,17 +5,12 @@ from typing import Annotated
 
 import typer
 
-from .common import OutDir, Quiet, announce, progress_bar
+from .common import Mask, OutDir, Protocol, Quiet, Sub, announce, progress_bar
 
 
 def dki(
     dwi: Annotated[Path, typer.Argument(help="4D NIfTI of diffusion images.")],
-    protocol: Annotated[
-        str,
-        typer.Option(
-            help="Rows b (s/mm²), δ, Δ[, TE] (ms); or .bval (+ .gdur, .gsep, .te); or JSON; or a preset name."
-        ),
-    ],
+    protocol: Protocol,
     out: OutDir,
     preset: Annotated[
         str | None,
@@ -24,12 +19,12 @@ def dki(
             "Default: that of a protocol of the same name, else mouse-exvivo."
         ),
     ] = None,
-    mask: Annotated[Path | None, typer.Option(help="NIfTI mask; voxels above 0 are fitted.")] = None,
+    mask: Mask = None,
     bmin: Annotated[float | None, typer.Option(help="Use b above this, s/mm².")] = None,
     bmax: Annotated[float, typer.Option(help="Use b up to this, s/mm².")] = 3000.0,
     te: Annotated[float | None, typer.Option(help="Use this echo time only, ms.")] = None,
     big_delta: Annotated[float | None, typer.Option(help="Use this diffusion time Δ only, ms.")] = None,
-    sub: Annotated[str | None, typer.Option(help="Sample name put into the file names.")] = None,
+    sub: Sub = None,
     quiet: Quiet = False,
 ) -> None:
     """Fit the apparent diffusion coefficient and the excess kurtosis.

@@ -5,42 +5,34 @@ from typing import Annotated
 
 import typer
 
-from .common import OutDir, Quiet, announce, compiling_told, progress_bar
+from .common import (
+    Kurtosis,
+    Mask,
+    Models,
+    OutDir,
+    Preset,
+    Protocol,
+    Quiet,
+    Sigma,
+    Sub,
+    announce,
+    compiling_told,
+    progress_bar,
+)
 
 
 def fit(
     dwi: Annotated[Path, typer.Argument(help="4D NIfTI of diffusion images.")],
-    protocol: Annotated[
-        str,
-        typer.Option(
-            help="Rows b (s/mm²), δ, Δ[, TE] (ms); or .bval (+ .gdur, .gsep, .te); or JSON; or a preset name."
-        ),
-    ],
+    protocol: Protocol,
     out: OutDir,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="diff-in (default), diff-in-ex, diff-in-ex-fast, diff-in-extd, diff-in-extd-fast; may be repeated."
-        ),
-    ] = None,
+    model: Models = None,
     strategy: Annotated[
         list[str] | None,
         typer.Option(help="whole (default) or high-b: the preset's b threshold; repeated, each has a folder in --out."),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="Bounds and thresholds: mouse-exvivo, invivo-3t or invivo-1.5t. "
-            "Default: that of a protocol of the same name, else mouse-exvivo."
-        ),
-    ] = None,
-    mask: Annotated[Path | None, typer.Option(help="NIfTI mask; voxels above 0 are fitted.")] = None,
-    sigma: Annotated[
-        str | None,
-        typer.Option(
-            help="Noise level in units of the signal, a NIfTI map, or from the images: estimate (MP-PCA), piesno."
-        ),
-    ] = None,
+    preset: Preset = None,
+    mask: Mask = None,
+    sigma: Sigma = None,
     bmin: Annotated[float | None, typer.Option(help="Fit b above this, s/mm², in place of --strategy.")] = None,
     s0: Annotated[Path | None, typer.Option(help="NIfTI map of S0; without it, see --t2ivim.")] = None,
     fv: Annotated[Path | None, typer.Option(help="NIfTI map of the vascular fraction.")] = None,
@@ -59,7 +51,7 @@ def fit(
             show_default=False,
         ),
     ] = None,
-    kurtosis: Annotated[str, typer.Option(help="Of that step: free, or a number to hold the kurtosis at.")] = "free",
+    kurtosis: Kurtosis = "free",
     dictionary: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
@@ -78,11 +70,11 @@ def fit(
     bootstrap_kind: Annotated[
         str, typer.Option(help="parametric: new noise of level --sigma; residual: the voxel's own residuals.")
     ] = "parametric",
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     crlb: Annotated[
         bool, typer.Option("--crlb", help="Write what this protocol can tell at this noise; see histomri crlb.")
     ] = False,
-    sub: Annotated[str | None, typer.Option(help="Sample name put into the file names.")] = None,
+    sub: Sub = None,
     quiet: Quiet = False,
 ) -> None:
     """Fit tissue models to diffusion images: cell size, intra-cellular fraction, cell density.

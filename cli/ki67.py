@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .common import OutDir, Quiet, announce, progress_bar
+from .common import Mpp, OutDir, Quiet, Sub, announce, number_pair, progress_bar
 
 
 def ki67(
@@ -18,7 +18,7 @@ def ki67(
     ],
     out: OutDir,
     roi: Annotated[Path | None, typer.Option(help="GeoJSON polygons (pixels) to count in.")] = None,
-    mpp: Annotated[str | None, typer.Option(metavar="X[,Y]", help="Pixel size of the slide in µm.")] = None,
+    mpp: Mpp = None,
     trust_mpp: Annotated[
         bool, typer.Option("--trust-mpp", help="Slide: take --mpp even if the slide says otherwise.")
     ] = False,
@@ -41,7 +41,7 @@ def ki67(
         bool, typer.Option("--tissue/--no-tissue", help="Slide: count tissue only, or all of the region.")
     ] = True,
     map_um: Annotated[float | None, typer.Option(help="Write a map too, of patches of this size.")] = None,
-    sub: Annotated[str | None, typer.Option(help="Label of the sample, for the name of the map.")] = None,
+    sub: Sub = None,
     quiet: Quiet = False,
 ) -> None:
     """Measure Ki-67: the labelling index from classified cells, or the stained area fraction from a slide.
@@ -51,8 +51,6 @@ def ki67(
     Example: histomri ki67 slide_ki67.ndpi -o ki67/ --roi tumour.geojson
     """
     from histomri.study.stages.ki67 import Ki67Options, run_ki67
-
-    from .cells import number_pair
 
     options = Ki67Options(
         roi=roi,

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .cells import number_pair
-from .common import OutDir, Quiet, announce
+from .common import OutDir, Quiet, Sub, announce, number_pair
 
 
 def patches(
@@ -48,7 +47,7 @@ def patches(
     step_um: Annotated[
         str | None, typer.Option(metavar="W[,H]", help="Distance of patches, less than their size if they overlap.")
     ] = None,
-    sub: Annotated[str | None, typer.Option(help="Label of the sample, for the names of the files.")] = None,
+    sub: Sub = None,
     quiet: Quiet = False,
 ) -> None:
     """Make maps of cell size (vCS), area fraction (F), density (CD) and more from a cell table.

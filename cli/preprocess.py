@@ -5,14 +5,12 @@ from typing import Annotated
 
 import typer
 
-from .common import OutDir, Quiet, announce, progress_bar
+from .common import OutDir, Protocol, Quiet, Sub, announce, progress_bar
 
 
 def preprocess(
     dwi: Annotated[Path, typer.Argument(help="4D NIfTI of raw magnitude images, in the order of acquisition.")],
-    protocol: Annotated[
-        str, typer.Option(help="Rows b (s/mm²), δ, Δ[, TE] (ms); or .bval, JSON, a file of waveforms, a preset name.")
-    ],
+    protocol: Protocol,
     out: OutDir = Path("histomri-preprocess"),
     denoise: Annotated[bool, typer.Option(help="MP-PCA denoising, which also gives the noise map.")] = True,
     unring: Annotated[bool, typer.Option(help="Gibbs unringing within slices.")] = True,
@@ -22,7 +20,7 @@ def preprocess(
     ] = None,
     drift_order: Annotated[int, typer.Option(min=1, max=2, help="1: linear drift; 2: with a square.")] = 1,
     mask: Annotated[bool, typer.Option(help="Make a tissue mask from the volumes at b = 0.")] = True,
-    sub: Annotated[str | None, typer.Option(help="Sample name put into the file names.")] = None,
+    sub: Sub = None,
     quiet: Quiet = False,
 ) -> None:
     """Prepare raw diffusion images for fitting: denoise, unring, align, correct drift, mask, in this order.

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from .common import Quiet, announce
+from .common import Mpp, Quiet, announce, number_pair
 
 
 def qupath_grid(
     maps: Annotated[list[Path], typer.Argument(metavar="MAP..", help="NIfTI maps of one grid.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write, .geojson or .geojson.gz.")],
-    mpp: Annotated[str | None, typer.Option(metavar="X[,Y]", help="Pixel size of the slide in µm.")] = None,
+    mpp: Mpp = None,
     slide: Annotated[
         Path | None,
         typer.Option(help="The slide, or the .histomri.json of its export: pixel size, and where the slide ends."),
@@ -29,7 +29,5 @@ def qupath_grid(
     --xfm xfm/sub-1_from-histo_to-dwi_mode-image_xfm.json
     """
     from histomri.study.stages.qupath_grid import run_qupath_grid
-
-    from .cells import number_pair
 
     announce(run_qupath_grid(maps, out, mpp=number_pair(mpp, "--mpp", "0.2268"), slide=slide, xfm=xfm), quiet)

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .apply import pixel_size
-from .common import OutDir, Quiet, announce, progress_bar
+from .common import OutDir, Quiet, announce, number_pair, numbers, progress_bar
 
 
 def register(
@@ -84,7 +83,7 @@ def register(
             landmarks=landmarks,
             fixed_landmarks=fixed_landmarks,
             landmarks_for="only" if landmarks_only else "check" if landmarks_check else "start",
-            mpp=pixel_size(mpp),
+            mpp=number_pair(mpp, "--mpp", "0.2268"),
             drive=drive,
             maps=tuple(map or ()),
             kind=kind,
@@ -92,7 +91,7 @@ def register(
             flips=flip,
             angle_deg=angle,
             turned_over=turned_over,
-            tilts_deg=_numbers(tilts),
+            tilts_deg=None if tilts is None else numbers(tilts, "--tilts"),
             figures=figures,
             slice=slice,
             shrinkage=shrinkage,
@@ -100,14 +99,3 @@ def register(
             progress=progress,
         )
     announce(result, quiet)
-
-
-def _numbers(text: str | None) -> list[float] | None:
-    from histomri.errors import InputError
-
-    if text is None:
-        return None
-    try:
-        return [float(word) for word in text.split(",")]
-    except ValueError as error:
-        raise InputError(f"--tilts {text} is not a list of numbers", way_out="pass degrees, such as -4,4") from error

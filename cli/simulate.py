@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .common import OutDir, Quiet, announce, numbers, progress_bar
+from .common import OutDir, Protocol, Quiet, announce, numbers, progress_bar
 
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")]
 Snr = Annotated[float, typer.Option(help="Signal over noise of liver tissue at b = 0.")]
@@ -65,9 +65,7 @@ def paper(
 
 @simulate.command()
 def spheres(
-    protocol: Annotated[
-        str, typer.Option(help="Rows b (s/mm²), δ, Δ[, TE] (ms); or .bval + .gdur + .gsep; or JSON; or a preset name.")
-    ],
+    protocol: Protocol,
     out: OutDir,
     diameter: Annotated[str, typer.Option("--diameter-um", help="Diameters, µm, with commas between them.")],
     fraction: Annotated[str, typer.Option(help="Volume fractions of the spheres, up to 0.52, where they touch.")],

@@ -5,14 +5,12 @@ from typing import Annotated
 
 import typer
 
-from .common import OutDir, Quiet, announce, compiling_told, progress_bar
+from .common import Kurtosis, Mask, OutDir, Protocol, Quiet, Sigma, Sub, announce, compiling_told, progress_bar
 
 
 def t2ivim(
     dwi: Annotated[Path, typer.Argument(help="4D NIfTI of diffusion images with several b and TE.")],
-    protocol: Annotated[
-        str, typer.Option(help="Rows b (s/mm²), δ, Δ, TE (ms); or .bval, JSON, a file of waveforms, a preset name.")
-    ],
+    protocol: Protocol,
     out: OutDir,
     preset: Annotated[
         str | None,
@@ -21,14 +19,10 @@ def t2ivim(
             "Default: that of a protocol of the same name, else invivo-3t."
         ),
     ] = None,
-    mask: Annotated[Path | None, typer.Option(help="NIfTI mask; voxels above 0 are fitted.")] = None,
-    sigma: Annotated[
-        str | None, typer.Option(help="Noise level in units of the signal, a NIfTI map of it, or estimate.")
-    ] = None,
-    kurtosis: Annotated[
-        str, typer.Option(help="free, or a number to hold the tissue's kurtosis at; 0 is the published T2-IVIM.")
-    ] = "free",
-    sub: Annotated[str | None, typer.Option(help="Sample name put into the file names.")] = None,
+    mask: Mask = None,
+    sigma: Sigma = None,
+    kurtosis: Kurtosis = "free",
+    sub: Sub = None,
     quiet: Quiet = False,
 ) -> None:
     """Fit blood and tissue to all volumes: S0, vascular fraction fV and tissue T2, which `fit` divides by.

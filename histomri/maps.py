@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
 
 from histomri.arrays import FloatArray
 from histomri.errors import GeometryError, InputError
@@ -215,16 +216,22 @@ def write_map(
     if entities.get("stat") == "se" and description:
         description = f"Standard error of: {description}"
     array = np.asarray(data, dtype=np.float32)
-    image = nib.Nifti1Image(array[..., None] if array.ndim == 2 else array, affine)
-    image.set_sform(affine, code="scanner")
-    image.set_qform(affine, code="scanner")
-    image.header.set_xyzt_units(xyz="mm")
     content = {"Units": units, "Description": description, **sidecar, **provenance(sources, parameters)}
     if content["Units"] is None or content["Description"] is None:
         raise ValueError(f"{path.name}: the name implies no unit or description; pass Units= and Description=")
+    write_image(path, array[..., None] if array.ndim == 2 else array, affine)
+    return [path, write_json(sidecar_path(path), content)]
+
+
+def write_image(path: Path, data: NDArray[Any], affine: FloatArray) -> Path:
+    """Write an array (I, J, K) or (I, J, K, M) as NIfTI of its own type, sform and qform set, mm; atomic."""
+    image = nib.Nifti1Image(data, affine)
+    image.set_sform(affine, code="scanner")
+    image.set_qform(affine, code="scanner")
+    image.header.set_xyzt_units(xyz="mm")
     with atomic_path(path) as temporary:
         nib.save(image, temporary)
-    return [path, write_json(sidecar_path(path), content)]
+    return path
 
 
 def sidecar_path(path: str | Path) -> Path:

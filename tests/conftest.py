@@ -1,4 +1,4 @@
-"""Fixtures for every test: one seeded generator, and the real data where it is present."""
+"""Fixtures for every test: one seeded generator, noise of magnitude images, and the real data where it is present."""
 
 from pathlib import Path
 
@@ -27,3 +27,14 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real files lie in ../shared, which is not here")
     return folder
+
+
+@pytest.fixture
+def magnitude():
+    """Signals as a scanner gives them: the magnitude of complex numbers with noise of level sigma in both parts."""
+
+    def draw(signals, sigma, rng):
+        real, imaginary = rng.standard_normal(signals.shape), rng.standard_normal(signals.shape)
+        return np.hypot(signals + sigma * real, sigma * imaginary)
+
+    return draw

@@ -1,6 +1,5 @@
 """Spread of a fit under repeated noise: parametric and residual bootstrap, through the same engine."""
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ from histomri.fitting.residuals import fitted_signals, residuals
 from histomri.fitting.results import FitResult
 from histomri.fitting.voxelwise import fit
 from histomri.mri import Acquisition
+from histomri.progress import Progress, share_of
 
 _CHUNK_VALUES = 20_000_000
 _INTERVAL = (0.025, 0.975)
@@ -32,7 +32,7 @@ def bootstrap(
     t2t: ArrayLike | None = None,
     dictionary: Dictionary | None = None,
     seed: int = 0,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, FloatArray]:
     """Fit again and again with new noise on the fitted signals.
 
@@ -80,8 +80,7 @@ def bootstrap(
         part = voxels[start : start + step]
         chosen = {name: _take(value, part, raw.shape[0]) for name, value in given.items()}
         one = FitResult(result.model, {name: values[part] for name, values in result.maps.items()}, result.parameters)
-        share = part.size / voxels.size
-        report = None if progress is None else _scaled(progress, start / voxels.size, share)
+        report = share_of(progress, start / voxels.size, (start + part.size) / voxels.size)
         draws = _repeat(
             one, names, raw[part].astype(float), acquisition, count, kind, chosen, dictionary, [seed, start], report
         )
@@ -93,7 +92,7 @@ def bootstrap(
 
 def _repeat(
     result: FitResult, names: list[str], raw: FloatArray, acquisition: Acquisition, count: int, kind: str,
-    given: dict[str, Any], dictionary: Dictionary | None, seed: list[int], progress: Callable[[float], None] | None,
+    given: dict[str, Any], dictionary: Dictionary | None, seed: list[int], progress: Progress,
 ) -> FloatArray:  # fmt: skip
     """Return the estimates of all repeats, (names, count, V)."""
     used = np.asarray((acquisition.b_smm2 > result.parameters["bmin_smm2"]) & ~acquisition.is_b0)
@@ -117,8 +116,7 @@ def _repeat(
             again[:, used] += inflated * np.take_along_axis(left, pick, axis=1) - left
         maps = _refit(result, again, acquisition, given, dictionary).maps
         draws[:, n] = [maps[name] for name in names]
-        if progress is not None:
-            progress((n + 1) / count)
+        progress((n + 1) / count)
     return draws
 
 
@@ -139,7 +137,3 @@ def _refit(
 
 def _take(value: ArrayLike | None, part: Any, voxels: int) -> FloatArray | None:
     return None if value is None else np.broadcast_to(np.asarray(value, dtype=float), (voxels,))[part]
-
-
-def _scaled(progress: Callable[[float], None], start: float, share: float) -> Callable[[float], None]:
-    return lambda fraction: progress(start + share * fraction)

@@ -23,9 +23,10 @@ from histomri.fitting.voxelwise import (
     Voxels,
     check_signals,
     choose_noise,
+    fit_in_parts,
     log_likelihood,
     noise_level,
-    normalised,
+    settings_of,
 )
 from histomri.mri import Acquisition
 
@@ -204,36 +205,23 @@ def fit_dictionary(
         raise InputError(f"only {used.sum()} measurements have b > {threshold:g} s/mm²", way_out="lower the threshold")
     how = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t)
     levels = noise_level(sigma, values.shape[0])
-    vascular = how.vascular(fv_se)
-    part_of = dictionary.select(used)
-    parts = []
+    vascular, part_of = how.vascular(fv_se), dictionary.select(used)
     # The distances of all examples to the starts are held for a chunk of voxels.
     step = int(np.clip(_CHUNK_VALUES // dictionary.parameters.size, 1, _CHUNK))
-    for start in range(0, max(values.shape[0], 1), step):
-        part = slice(start, min(start + step, values.shape[0]))
-        blood = Vascular(vascular.fraction[part], vascular.error[part])
-        parts.append(_fit_part(values[part].astype(float), levels[part], part, how, blood, part_of, noise, bic))
-        if progress is not None:
-            progress(part.stop / max(values.shape[0], 1))
-    maps = {key: np.concatenate([each[key] for each in parts]) for key in parts[0]}
-    settings = {
-        "preset": preset, "strategy": strategy, "bmin_smm2": threshold, "measurements": int(used.sum()),
-        "bounds": {key: list(pair) for key, pair in dictionary.bounds.items()}, "noise": noise,
-        "normalisation": how.description, "bic": bic, "examples": dictionary.parameters.shape[0],
-    }  # fmt: skip
-    result = FitResult(name, maps, settings)
+    maps = fit_in_parts(
+        lambda voxels, blood: _fit_part(voxels, blood, part_of, noise, bic),
+        step, values, levels, how, vascular, noise, progress,
+    )  # fmt: skip
+    settings = settings_of(preset, strategy, threshold, how, dictionary.bounds, noise, bic)
+    result = FitResult(name, maps, settings | {"examples": dictionary.parameters.shape[0]})
     return replace(result, warnings=bound_warnings(result.counts, f"{name} ({strategy})"))
 
 
-def _fit_part(
-    raw: FloatArray, sigma: FloatArray, part: slice, how: Normalisation, blood: Vascular, dictionary: Dictionary,
-    noise: str, bic: str,
-) -> dict[str, FloatArray]:  # fmt: skip
-    voxels = normalised(raw, sigma, part, how, noise)
-    names, count = dictionary.names, len(dictionary.names)
-    values, errors = np.full((2, raw.shape[0], count), np.nan)
-    covariance = np.full((raw.shape[0], count, count), np.nan)
-    cost, likelihood, codes = np.full(raw.shape[0], np.nan), np.full(raw.shape[0], np.nan), voxels.codes.copy()
+def _fit_part(voxels: Voxels, blood: Vascular, dictionary: Dictionary, noise: str, bic: str) -> dict[str, FloatArray]:
+    names, count, size = dictionary.names, len(dictionary.names), voxels.good.size
+    values, errors = np.full((2, size, count), np.nan)
+    covariance = np.full((size, count, count), np.nan)
+    cost, likelihood, codes = np.full(size, np.nan), np.full(size, np.nan), voxels.codes.copy()
     if voxels.good.any():
         good = voxels.good
         values[good], errors[good], covariance[good], cost[good], codes[good] = _fit_voxels(voxels, dictionary, noise)
@@ -244,10 +232,10 @@ def _fit_part(
         f = names.index("fI")
         inside: tuple[FloatArray, ...] = ()
         if "vCS" in names:
-            size = names.index("vCS")
-            inside = (values[:, size], errors[:, size], covariance[:, f, size])
+            v = names.index("vCS")
+            inside = (values[:, v], errors[:, v], covariance[:, f, v])
         maps |= derived(values[:, f], errors[:, f], blood, *inside)
-    return maps | criteria(cost, likelihood, count, int(how.used.sum()), bic) | {"exit": codes}
+    return maps | criteria(cost, likelihood, count, dictionary.signals.shape[1], bic) | {"exit": codes}
 
 
 def _fit_voxels(voxels: Voxels, dictionary: Dictionary, noise: str) -> tuple[FloatArray, ...]:

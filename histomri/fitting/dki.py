@@ -56,7 +56,7 @@ def fit_dki(
     Raises
     ------
     ProtocolError
-        If fewer than three different b-values remain.
+        If fewer than three different b-values remain, or an echo time is chosen and the protocol has none.
     InputError
         If the signals have another number of volumes.
     """
@@ -93,6 +93,8 @@ def _select(
     te: float | None,
     separation: float | None,
 ) -> tuple[BoolArray, dict[str, Any]]:
+    if te is not None and acquisition.te_ms is None:
+        raise ProtocolError(f"TE {te:g} ms is chosen, and the protocol has no echo times", way_out="leave --te out")
     ex_vivo = preset == "mouse-exvivo"
     if bmin is None:
         bmin = -1.0 if ex_vivo else 100.0
@@ -112,10 +114,18 @@ def _select(
     if not _enough(acquisition, used):
         raise ProtocolError(
             f"fewer than three b-values remain for ADC and K (b from {max(bmin, 0):g} to {bmax:g} s/mm²)",
-            way_out="choose another echo time, diffusion time or range of b",
+            way_out="choose another range of b"
+            + _others("echo", acquisition, acquisition.te_ms)
+            + _others("diffusion", acquisition, acquisition.Delta_ms),
         )
     settings = {"preset": preset, "bmin_smm2": max(bmin, 0.0), "bmax_smm2": bmax, "te_ms": te, "Delta_ms": separation}
     return np.asarray(used), settings | {"measurements": int(used.sum())}
+
+
+def _others(name: str, acquisition: Acquisition, times: FloatArray | None) -> str:
+    """Return which echo or diffusion times there are to choose from, as the end of a sentence."""
+    there = np.array([]) if times is None else np.unique(np.round(times[~acquisition.is_b0], 3))
+    return f", or {name} time ({', '.join(f'{time:g}' for time in there)} ms)" if len(there) > 1 else ""
 
 
 def _enough(acquisition: Acquisition, used: BoolArray) -> bool:

@@ -4,14 +4,13 @@ One set of kernels serves every model: the parameter vector always is (fI, D0I, 
 which of them are free. What comes out for a voxel depends on nothing but that voxel.
 """
 
-import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
 
 from histomri.fitting.boxed import N_PARAMETERS, bounded_step, cholesky, gain_of, is_stationary, polish, substitute
+from histomri.fitting.cached import mark_of
 from histomri.fitting.objective import FAST, evaluate_both, evaluate_inside, evaluate_rician
 from histomri.fitting.starts import (
     EXCHANGES,
@@ -317,8 +316,6 @@ def _compile(mark: int, kind: int) -> Any:
     return fit_voxels
 
 
-# The cache notices changes of this file only; the mark makes it notice those of the others.
-_OTHERS = ("boxed.py", "objective.py", "special.py", "starts.py")
-_MARK = zlib.crc32(b"".join(Path(__file__).with_name(name).read_bytes() for name in _OTHERS))
+_MARK = mark_of("boxed", "objective", "special", "starts")
 FIT_VOXELS = tuple(_compile(_MARK, kind) for kind in range(3))
 """For models of spheres alone, for those with an extra-cellular part, and for the exact Rician likelihood of any."""

@@ -50,6 +50,8 @@ PRESETS: dict[str, Preset] = {
     "invivo-1.5t": Preset(_IN_VIVO, {"whole": 100.0, "high-b": 900.0}),
 }
 _IN_VIVO_NAMES = " or ".join(name for name in PRESETS if name.startswith("invivo"))
+# Above it the signal of living tissue in the body drowns in the noise, s/mm².
+_LARGEST_IN_VIVO = 2000.0
 STRATEGIES: tuple[str, ...] = ("whole", "high-b")
 CUSTOM = "custom"
 """Strategy of a fit whose b threshold is none of the preset's."""
@@ -161,6 +163,17 @@ def preset_warnings(preset: str, acquisition: Acquisition) -> tuple[str, ...]:
     return (
         f"no --preset was given, so {preset} sets bounds and b thresholds; its high b is above {threshold:g} s/mm², "
         f"but the largest of this protocol is {largest:g}: in vivo, give --preset {_IN_VIVO_NAMES}",
+    )
+
+
+def bounds_warnings(preset: str, acquisition: Acquisition) -> tuple[str, ...]:
+    """Tell of in-vivo bounds that nobody chose, where the protocol has a b at which mostly fixed tissue is scanned."""
+    largest = float(acquisition.b_smm2.max())
+    if largest <= _LARGEST_IN_VIVO or not preset.startswith("invivo"):
+        return ()
+    return (
+        f"no --preset was given, so {preset} sets the bounds of T2 and diffusivity; a b of {largest:g} s/mm² is high "
+        "for living tissue: ex vivo, give --preset mouse-exvivo",
     )
 
 

@@ -7,31 +7,13 @@ registers and only sums leave the loop: arrays written in between would keep the
 from typing import Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
 from histomri.fitting.special import i1_over_i0, log_i0e
 
 FAST = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "arcp", "nsz", "afn"}}
 """Compiler options: no checks of division, sums in any order; infinities and NaN keep their meaning."""
 _SHIFT = 6755399441055744.0  # 1.5 * 2^52: adding it leaves the nearest integer in the lowest bits
-
-
-@intrinsic
-def _bits(context: Any, value: Any) -> Any:
-    def generate(_c: Any, builder: Any, _s: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.IntType(64))
-
-    return types.int64(types.float64), generate
-
-
-@intrinsic
-def _float(context: Any, value: Any) -> Any:
-    def generate(_c: Any, builder: Any, _s: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.DoubleType())
-
-    return types.float64(types.int64), generate
 
 
 @njit(error_model="numpy", fastmath={"contract"})
@@ -53,12 +35,44 @@ def exp(x: float) -> float:
     p = 1.0 + r * p * (1.0 / 3.0)
     p = 1.0 + r * p * (1.0 / 2.0)
     p = 1.0 + r * p
-    scale: float = _float((_bits(shifted) + 1023) << 52)
-    return p * scale
+    power = (np.float64(shifted).view(np.int64) + 1023) << 52  # 2^k, written as its exponent
+    return p * np.int64(power).view(np.float64)
 
 
-def _make(extra: bool, rician: bool) -> Any:
-    """Compile the objective for models with or without extra-cellular part; the exact Rician needs slow functions."""
+@njit(**FAST)
+def _offset_gaussian(signal: float, y: float, variance: float, precision: float) -> tuple[float, float, float]:
+    """Return a row's part of the objective, its slope over the signal, and the weight of squared slopes."""
+    root = max(np.sqrt(signal * signal + variance), 1e-150)
+    residual = root - y
+    share = signal / root if variance > 0.0 else 1.0
+    return 0.5 * precision * residual * residual, precision * residual * share, precision * share * share
+
+
+# Inlined before it is compiled: other products and sums would else be fused, and results change in the last bit.
+@njit(inline="always", **FAST)
+def _rician(signal: float, y: float, variance: float, precision: float) -> tuple[float, float, float]:
+    """Return the same for the exact likelihood of magnitudes, whose Bessel functions are slow."""
+    argument = y * signal / variance
+    residual = signal - y
+    cost = precision * (0.5 * residual * residual - variance * log_i0e(argument))
+    square = signal * signal
+    return cost, precision * (signal - y * i1_over_i0(argument)), precision * square / (square + variance)
+
+
+@njit(**FAST)
+def _write(local: Any, gradient: Any, hessian: Any, second: Any) -> None:
+    """Fill gradient (5,), curvature without and with second derivatives (5, 5) from lower triangles, row by row."""
+    n = 0
+    for i in range(5):
+        local[0, i] = gradient[i]
+        for j in range(i + 1):
+            local[1 + i, j] = local[1 + j, i] = hessian[n]
+            local[6 + i, j] = local[6 + j, i] = hessian[n] + second[n]
+            n += 1
+
+
+def _make(extra: bool, likelihood: Any) -> Any:
+    """Compile the objective for models with or without extra-cellular part."""
 
     @njit(**FAST)
     def evaluate(theta: Any, setup: Any, data: Any, local: Any) -> float:
@@ -90,21 +104,8 @@ def _make(extra: bool, rician: bool) -> Any:
                 gone = -rest * outside
                 x3, x4 = gone * b[u], gone * bq[u]
             x1, x2 = -fraction * inside * by_d, -fraction * inside * by_l
-            if rician:
-                argument = y[u] * signal / variance[u]
-                residual = signal - y[u]
-                ratio = i1_over_i0(argument)
-                cost += precision[u] * (0.5 * residual * residual - variance[u] * log_i0e(argument))
-                force = precision[u] * (signal - y[u] * ratio)
-                square = signal * signal
-                weight = precision[u] * square / (square + variance[u])
-            else:
-                root = max(np.sqrt(signal * signal + variance[u]), 1e-150)
-                residual = root - y[u]
-                share = signal / root if variance[u] > 0.0 else 1.0
-                cost += 0.5 * precision[u] * residual * residual
-                force = precision[u] * residual * share
-                weight = precision[u] * share * share
+            term, force, weight = likelihood(signal, y[u], variance[u], precision[u])
+            cost += term
             g0 += force * x0
             g1 += force * x1
             g2 += force * x2
@@ -141,26 +142,14 @@ def _make(extra: bool, rician: bool) -> Any:
                 k33 += push * b[u] * b[u]
                 k34 += push * b[u] * bq[u]
                 k44 += push * bq[u] * bq[u]
-        gradient, plain, curved = local[0], local[1:6], local[6:11]
-        gradient[0], gradient[1], gradient[2], gradient[3], gradient[4] = g0, g1, g2, g3, g4
-        plain[0, 0], plain[1, 0], plain[2, 0], plain[3, 0], plain[4, 0] = h00, h01, h02, h03, h04
-        plain[1, 1], plain[2, 1], plain[3, 1], plain[4, 1] = h11, h12, h13, h14
-        plain[2, 2], plain[3, 2], plain[4, 2] = h22, h23, h24
-        plain[3, 3], plain[4, 3], plain[4, 4] = h33, h34, h44
-        curved[0, 0], curved[1, 0], curved[2, 0], curved[3, 0], curved[4, 0] = 0.0, k01, k02, k03, k04
-        curved[1, 1], curved[2, 1], curved[3, 1], curved[4, 1] = k11, k12, 0.0, 0.0
-        curved[2, 2], curved[3, 2], curved[4, 2] = k22, 0.0, 0.0
-        curved[3, 3], curved[4, 3], curved[4, 4] = k33, k34, k44
-        for i in range(5):
-            for j in range(i + 1):
-                curved[i, j] += plain[i, j]
-                plain[j, i] = plain[i, j]
-                curved[j, i] = curved[i, j]
+        hessian = (h00, h01, h11, h02, h12, h22, h03, h13, h23, h33, h04, h14, h24, h34, h44)
+        second = (0.0, k01, k11, k02, k12, k22, k03, 0.0, 0.0, k33, k04, 0.0, 0.0, k34, k44)
+        _write(local, (g0, g1, g2, g3, g4), hessian, second)
         return cost
 
     return evaluate
 
 
-evaluate_inside = _make(False, False)
-evaluate_both = _make(True, False)
-evaluate_rician = _make(True, True)
+evaluate_inside = _make(False, _offset_gaussian)
+evaluate_both = _make(True, _offset_gaussian)
+evaluate_rician = _make(True, _rician)

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
+from histomri.fitting.boxed import cholesky, substitute
+from histomri.fitting.cached import mark_of
+
 N = 7
 N_OUT = 2 * N + 3
 """Columns of the output: values, standard errors, cost, exit, cost of the best start."""
@@ -62,25 +65,9 @@ def _evaluate(theta: Any, b: Any, te: Any, y: Any, sigma: Any, floor: bool, grad
 @njit
 def _solve(matrix: Any, free: Any, count: int, factor: Any, right: Any) -> bool:
     """Solve in place for the parameters listed by the first `count` of `free`; False if not positive definite."""
-    for a in range(count):
-        for c in range(a + 1):
-            total = matrix[free[a], free[c]]
-            for k in range(c):
-                total -= factor[a, k] * factor[c, k]
-            if a == c:
-                if not total > 1e-14 * matrix[free[a], free[a]]:
-                    return False
-                factor[a, a] = np.sqrt(total)
-            else:
-                factor[a, c] = total / factor[c, c]
-    for a in range(count):
-        for k in range(a):
-            right[a] -= factor[a, k] * right[k]
-        right[a] /= factor[a, a]
-    for a in range(count - 1, -1, -1):
-        for k in range(a + 1, count):
-            right[a] -= factor[k, a] * right[k]
-        right[a] /= factor[a, a]
+    if not cholesky(matrix, free, count, factor):
+        return False
+    substitute(factor, count, right)
     return True
 
 
@@ -303,11 +290,18 @@ def _fit_block(
             _errors(starts[best], limits, data, costs[best], scratch, out[v])
 
 
-@njit(parallel=True, cache=True)
-def fit_voxels(
-    y: Any, sigma: Any, floor: bool, b: Any, te: Any, grid: Any, regions: Any, lower: Any, upper: Any, out: Any
-) -> None:
-    """Fit every voxel: y (V, M), sigma (V,), out (V, 17); b in ms/µm², te in ms."""
-    for block in prange((y.shape[0] + _BLOCK - 1) // _BLOCK):
-        stop = min((block + 1) * _BLOCK, y.shape[0])
-        _fit_block(block * _BLOCK, stop, y, sigma, floor, b, te, grid, regions, (lower, upper), out)
+def _compile(mark: int) -> Any:
+    @njit(parallel=True, cache=True)
+    def fit_voxels(
+        y: Any, sigma: Any, floor: bool, b: Any, te: Any, grid: Any, regions: Any, lower: Any, upper: Any, out: Any
+    ) -> None:
+        """Fit every voxel: y (V, M), sigma (V,), out (V, 17); b in ms/µm², te in ms."""
+        _ = mark  # part of the key of the cache
+        for block in prange((y.shape[0] + _BLOCK - 1) // _BLOCK):
+            stop = min((block + 1) * _BLOCK, y.shape[0])
+            _fit_block(block * _BLOCK, stop, y, sigma, floor, b, te, grid, regions, (lower, upper), out)
+
+    return fit_voxels
+
+
+fit_voxels = _compile(mark_of("boxed", "objective"))

@@ -97,37 +97,20 @@ def fit(
     engine = Engine.build(declared, acquisition.select(used), limits)
     levels = noise_level(sigma, values.shape[0])
     vascular = normalisation.vascular(fv_se)
-    parts = []
-    for start in range(0, max(values.shape[0], 1), _CHUNK):
-        part = slice(start, min(start + _CHUNK, values.shape[0]))
-        blood = Vascular(vascular.fraction[part], vascular.error[part])
-        parts.append(_fit_part(values[part], levels[part], part, normalisation, blood, engine, noise, bic))
-        if progress is not None:
-            progress(part.stop / max(values.shape[0], 1))
-    maps = {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
-    settings: dict[str, Any] = {
-        "preset": preset,
-        "strategy": strategy,
-        "bmin_smm2": threshold,
-        "measurements": int(used.sum()),
-        "bounds": {name: list(pair) for name, pair in limits.items()},
-        "noise": noise,
-        "normalisation": normalisation.description,
-        "bic": bic,
-    }
+    maps = fit_in_parts(
+        lambda voxels, blood: _fit_part(voxels, blood, engine, noise, bic),
+        _CHUNK, values, levels, normalisation, vascular, noise, progress,
+    )  # fmt: skip
+    settings = settings_of(preset, strategy, threshold, normalisation, limits, noise, bic)
     result = FitResult(declared.name, maps, settings)
     return replace(result, warnings=bound_warnings(result.counts, f"{declared.display_name} ({strategy})"))
 
 
-def _fit_part(
-    raw: FloatArray, sigma: FloatArray, part: slice, how: Normalisation, blood: Vascular, engine: Engine, noise: str,
-    bic: str,
-) -> dict[str, FloatArray]:  # fmt: skip
-    voxels = normalised(raw.astype(np.float64), sigma, part, how, noise)
-    out = np.full((raw.shape[0], N_OUT), np.nan)
+def _fit_part(voxels: "Voxels", blood: Vascular, engine: Engine, noise: str, bic: str) -> dict[str, FloatArray]:
+    out = np.full((voxels.good.size, N_OUT), np.nan)
     out[:, EXIT] = voxels.codes
     out[voxels.good] = engine.run(voxels.y, voxels.sigma, noise)
-    likelihood = np.full(raw.shape[0], np.nan)
+    likelihood = np.full(voxels.good.size, np.nan)
     likelihood[voxels.good] = log_likelihood(out[voxels.good, COST], voxels.y, voxels.sigma, noise)
     return maps_from(out, engine.model, blood, likelihood, voxels.y.shape[1], bic)
 
@@ -152,7 +135,40 @@ class Voxels:
     codes: FloatArray
 
 
-def normalised(raw: FloatArray, sigma: FloatArray, part: slice, how: Normalisation, noise: str) -> Voxels:
+def fit_in_parts(
+    fit_part: Callable[[Voxels, Vascular], dict[str, FloatArray]], size: int, signals: Any, sigma: FloatArray,
+    how: Normalisation, vascular: Vascular, noise: str, progress: Callable[[float], None] | None,
+) -> dict[str, FloatArray]:  # fmt: skip
+    """Fit `size` voxels at a time, so that the memory is bounded, and return the maps of all, (V,) each."""
+    count = signals.shape[0]
+    parts = []
+    for start in range(0, max(count, 1), size):
+        part = slice(start, min(start + size, count))
+        voxels = _normalised(signals[part].astype(np.float64), sigma[part], part, how, noise)
+        parts.append(fit_part(voxels, Vascular(vascular.fraction[part], vascular.error[part])))
+        if progress is not None:
+            progress(part.stop / max(count, 1))
+    return {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
+
+
+def settings_of(
+    preset: str, strategy: str, bmin_smm2: float, how: Normalisation, bounds: Mapping[str, tuple[float, float]],
+    noise: str, bic: str,
+) -> dict[str, Any]:  # fmt: skip
+    """Return what every result of a fit records of how it was made."""
+    return {
+        "preset": preset,
+        "strategy": strategy,
+        "bmin_smm2": bmin_smm2,
+        "measurements": int(how.used.sum()),
+        "bounds": {name: list(pair) for name, pair in bounds.items()},
+        "noise": noise,
+        "normalisation": how.description,
+        "bic": bic,
+    }
+
+
+def _normalised(raw: FloatArray, sigma: FloatArray, part: slice, how: Normalisation, noise: str) -> Voxels:
     """Divide the signals of a part of the voxels, (V, M), and sort out those that cannot be fitted."""
     divisor = how.divisors(raw, part)
     involved = raw[:, how.involved()]

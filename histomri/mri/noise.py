@@ -129,7 +129,8 @@ def patch_radius(shape: tuple[int, ...]) -> IntArray:
     if shape[3] < 5 or np.prod(2 * radius + 1) < 9:
         size = " x ".join(str(n) for n in shape)
         raise InputError(
-            f"an image of {size} is too small to estimate its noise", way_out="give --sigma, or leave this step out"
+            f"an image of {size} is too small to estimate its noise",
+            way_out="give --sigma a number, or preprocess with --no-denoise",
         )
     return np.asarray(radius)
 

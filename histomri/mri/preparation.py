@@ -1,6 +1,6 @@
 """A raw diffusion series made fit for fitting: denoised, unringed, aligned, its drift divided out, and masked."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from histomri.mri.acquisition import Acquisition
 from histomri.mri.drift import correct_drift, estimate_drift
 from histomri.mri.motion import Motion, correct_motion, reference_volume
 from histomri.mri.noise import NoiseLevel, denoise
+from histomri.progress import Progress, share_of
 
 STEPS = ("denoise", "unring", "motion", "drift", "mask")
 """The steps, in the order in which they are done: noise must be removed before anything mixes neighbours, ringing
@@ -54,7 +55,7 @@ def preprocess(
     steps: tuple[str, ...] = ("denoise", "unring", "motion", "mask"),
     reference: BoolArray | None = None,
     drift_order: int = 1,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Preprocessed:
     """Preprocess a series; the order of the steps is that of `STEPS`, whatever the order they are named in.
 
@@ -84,7 +85,8 @@ def preprocess(
         raise InputError(f"there is no step {unknown[0]!r}", way_out=f"choose among {', '.join(STEPS)}")
     if "drift" in steps and reference is None:
         raise InputError("drift needs a reference region", way_out="pass --drift-reference REGION.nii.gz")
-    values, report, warnings = _checked(signals), progress or (lambda fraction: None), []
+    values, warnings = _checked(signals), []
+    report = share_of(progress)
     done: list[dict[str, Any]] = []
     noise = motion = mask = None
     if "denoise" in steps:
@@ -96,7 +98,7 @@ def preprocess(
         done.append({"Step": "unring", "Method": f"sub-voxel shifts, in plane (DIPY {_dipy()})", "Points": 3})
         report(0.5)
     if "motion" in steps:
-        values, motion = correct_motion(values, affine, acquisition, lambda fraction: report(0.5 + 0.4 * fraction))
+        values, motion = correct_motion(values, affine, acquisition, share_of(progress, 0.5, 0.9))
         done.append(_motion_record(motion))
         warnings += _motion_warnings(motion)
     if "drift" in steps and reference is not None:

@@ -75,7 +75,8 @@ def _read(path: Path, dwi: Path | None) -> Acquisition:
     if not path.exists() and path.with_name(path.name + ".bval").exists():
         return _from_parts(path, dwi)
     if not path.exists():
-        raise ProtocolError("no such protocol file or preset", path=path, way_out=_FORMS)
+        way_out = f"check the spelling and the folder; the presets are {', '.join(PRESETS)}"
+        raise ProtocolError("no such protocol file or preset", path=path, way_out=way_out)
     if path.suffix == ".json":
         return _from_json(path, dwi)
     require_file(path, "protocol file")

@@ -3,7 +3,6 @@
 Mouse livers ex vivo, biopsies of patients from two clinical scanners, groups, Ki-67 and tumour volumes.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,15 @@ import pandas as pd
 
 from histomri.errors import InputError
 from histomri.files import atomic_path, write_json, write_text
+from histomri.maps import write_image
 from histomri.mri import Acquisition
+from histomri.progress import Progress, share_of
 
 from .biopsy import Biopsy, Tumour, simulate_biopsy
-from .liver import default_acquisition, simulate_liver
+from .liver import default_acquisition
 from .qupath import write_qupath_tsv
 from .tissue import GROUPS
-from .write import mouse_entry, write_image, write_protocol, write_sample
+from .write import write_mouse, write_protocol
 
 TUMOURS = 140
 _HEADER = """\
@@ -63,7 +64,7 @@ def write_paper_study(
     seed: int = 1,
     snr: float = 50.0,
     area_mm2: float = 20.0,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write a study of mouse livers and biopsies: tables, DWI, masks, study.toml, tumours.csv, and truth/.
 
@@ -95,7 +96,7 @@ def write_paper_study(
     if mice < 2 or biopsies < 2:
         raise InputError("the study needs two mice and two biopsies or more")
     folder = Path(folder)
-    report = progress or (lambda fraction: None)
+    report = share_of(progress)
     entries, cases = [_HEADER], []
     for index in range(mice):
         entry, case = _mouse(folder, index, seed, snr, area_mm2)
@@ -117,19 +118,11 @@ def write_paper_study(
 
 def _mouse(folder: Path, index: int, seed: int, snr: float, area_mm2: float) -> tuple[str, dict[str, object]]:
     group, name = GROUPS[index % len(GROUPS)], f"mouse{index + 1}"
-    liver = simulate_liver(
-        group,
-        seed=np.random.SeedSequence(seed, spawn_key=(0, index)),
-        area_mm2=area_mm2,
-        snr=snr,
-        flipped=index % 2 == 1,
-        orientation=index,
-    )
-    write_sample(folder, name, liver, seed=seed)
+    entry, liver = write_mouse(folder, name, index, seed=seed, key=(0, index), snr=snr, area_mm2=area_mm2)
     inside = liver.mask & (liver.truth["tissueFraction"] >= 0.99)
     mean = {param: float(liver.truth[param][inside].mean()) for param in ("vCS", "F", "CD", "D0I")}
     truth = {"vCS_um": mean["vCS"], "F": mean["F"], "CD_mm3": mean["CD"], "D0I_um2_ms": mean["D0I"]}
-    return mouse_entry(name, group, liver), {"sample": name, "group": group, "scanner": "9.4T", **truth}
+    return entry, {"sample": name, "group": group, "scanner": "9.4T", **truth}
 
 
 def _patient(folder: Path, index: int, seed: int, snr: float) -> tuple[str, dict[str, object]]:

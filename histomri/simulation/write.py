@@ -6,14 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from histomri.arrays import FloatArray
 from histomri.errors import InputError
 from histomri.files import atomic_path, write_json, write_text
-from histomri.maps import map_name, write_map
+from histomri.maps import map_name, write_image, write_map
 from histomri.mri import Acquisition
 from histomri.registration import Transform
 
@@ -95,21 +93,12 @@ def write_study(
 
     def one(index: int) -> str:
         nonlocal done
-        group = GROUPS[index % len(GROUPS)]
-        name = f"{group}{index // len(GROUPS) + 1}"
-        liver = simulate_liver(
-            group,
-            seed=np.random.SeedSequence(seed, spawn_key=(index,)),
-            area_mm2=area_mm2,
-            snr=snr,
-            flipped=index % 2 == 1,
-            orientation=index,
-        )
-        write_sample(folder, name, liver, seed=seed)
+        name = f"{GROUPS[index % len(GROUPS)]}{index // len(GROUPS) + 1}"
+        entry, _ = write_mouse(folder, name, index, seed=seed, key=(index,), snr=snr, area_mm2=area_mm2)
         done += 1
         if progress is not None:
             progress(done / samples)
-        return mouse_entry(name, group, liver)
+        return entry
 
     # Two at a time: the work is mostly in compiled code, and two livers still fit in little memory.
     with ThreadPoolExecutor(2) as pool:
@@ -118,9 +107,24 @@ def write_study(
     return write_text(folder / "study.toml", _HEADER + "".join(tables))
 
 
-def mouse_entry(name: str, group: str, liver: LiverPhantom) -> str:
-    """Return the entry of a liver in a study file."""
-    return _SAMPLE.format(id=name, group=group, sigma=liver.sigma, slice=LOBE_SLICE)
+def write_mouse(
+    folder: Path, name: str, index: int, *, seed: int, key: tuple[int, ...], snr: float, area_mm2: float
+) -> tuple[str, LiverPhantom]:
+    """Simulate the liver of a mouse, write its files, and return its entry in a study file, and the phantom.
+
+    Groups, sides and orientations take turns with `index`; `key` keeps the random numbers apart from other samples'.
+    """
+    group = GROUPS[index % len(GROUPS)]
+    liver = simulate_liver(
+        group,
+        seed=np.random.SeedSequence(seed, spawn_key=key),
+        area_mm2=area_mm2,
+        snr=snr,
+        flipped=index % 2 == 1,
+        orientation=index,
+    )
+    write_sample(folder, name, liver, seed=seed)
+    return _SAMPLE.format(id=name, group=group, sigma=liver.sigma, slice=LOBE_SLICE), liver
 
 
 def write_sample(folder: str | Path, name: str, liver: LiverPhantom, *, seed: int = 0) -> list[Path]:
@@ -157,17 +161,6 @@ def write_protocol(path: str | Path, acquisition: Acquisition) -> Path:
     if acquisition.te_ms is not None:
         rows.append(acquisition.te_ms)
     return write_text(path, "".join(" ".join(f"{value:.10g}" for value in row) + "\n" for row in rows))
-
-
-def write_image(path: Path, data: FloatArray, affine: FloatArray) -> Path:
-    """Write an image with both its forms set."""
-    image = nib.Nifti1Image(data, affine)
-    image.set_sform(affine, code="scanner")
-    image.set_qform(affine, code="scanner")
-    image.header.set_xyzt_units(xyz="mm")
-    with atomic_path(path) as temporary:
-        nib.save(image, temporary)
-    return path
 
 
 def _write_truth(folder: Path, name: str, liver: LiverPhantom) -> list[Path]:

@@ -90,6 +90,11 @@ class FitOptions(_Section):
     t2ivim: bool | None = None
     kurtosis: float | Literal["free"] | None = None
     dki: bool = True
+    residuals: bool = False
+    bootstrap: Literal[0] | Annotated[int, Field(ge=2)] = 0
+    bootstrap_kind: Literal["parametric", "residual"] = "parametric"
+    seed: Annotated[int, Field(ge=0)] = 0
+    crlb: bool = False
 
 
 class RegistrationOptions(_Section):
@@ -280,6 +285,9 @@ def _missing(study: Study) -> Iterator[str]:
         for key, path in sample.files():
             if not path.is_file() and not (key == "protocol" and path.with_name(path.name + ".bval").is_file()):
                 yield f"sample {sample.id}: {key}: no such file: {path}"
+        new_noise = sample.fit.bootstrap and sample.fit.bootstrap_kind == "parametric"
+        if sample.sigma is None and (new_noise or sample.fit.crlb):
+            yield f"sample {sample.id}: fit.{'bootstrap' if new_noise else 'crlb'} needs the noise level; give sigma"
 
 
 def _tell_all(error: ValidationError, content: Any) -> Iterator[str]:

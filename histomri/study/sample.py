@@ -274,7 +274,9 @@ def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) 
             bic=options.bic,
             t2ivim=options.t2ivim,
             kurtosis=options.kurtosis,
-            extras=Extras(residuals="table"),
+            extras=Extras(
+                options.residuals or "table", options.bootstrap, options.bootstrap_kind, options.seed, options.crlb
+            ),
             sub=sample.id,
             progress=progress,
         )

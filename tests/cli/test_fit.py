@@ -3,35 +3,14 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from histomri.fitting import predict
 from histomri.maps import parse_map_name, read_sidecar
 from histomri.mri import Acquisition
 from histomri.pairing.folders import read_mri
-from histomri_cli.common import HistomriGroup
-from histomri_cli.dki import dki
-from histomri_cli.fit import fit
-from histomri_cli.t2ivim import t2ivim
 
 AFFINE = np.array([[-0.386, 0, 0, 10], [0, 0.386, 0, -20], [0, 0, 2.216, 3], [0, 0, 0, 1.0]])
 SHAPE = (7, 9, 2)
-
-
-@pytest.fixture
-def run():
-    app = typer.Typer(cls=HistomriGroup)
-    app.command()(fit)
-    app.command()(dki)
-    app.command()(t2ivim)
-
-    def call(*arguments):
-        result = CliRunner().invoke(app, [str(each) for each in arguments])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return call
 
 
 @pytest.fixture
@@ -129,6 +108,8 @@ def test_mistakes_end_with_two_and_leave_nothing(run, scan):
         ([dwi, "--protocol", "mouse-exvivo", "--mask", folder / "empty.nii.gz"], "mask is empty"),
         ([dwi, "--protocol", "mouse-exvivo", "--sigma", "0"], "a noise level is above 0"),
         ([dwi, "--protocol", "mouse-exvivo", "--sigma", "nowhere.nii"], "no such NIfTI image"),
+        ([dwi, "--protocol", "mouse-exvivo", "--sigma", "auto"], "neither a number, estimate nor piesno"),
+        ([dwi, "--protocol", "mouse-exvivo", "--names", "fI,vCS"], "no --dictionary"),
         ([dwi, "--protocol", "mouse-exvivo", "--model", "diff-out"], "choose among diff-in"),
         ([dwi, "--protocol", "mouse-exvivo", "--noise", "rician"], "needs the noise level"),
         ([dwi, "--protocol", "mouse-exvivo", "--preset", "rat"], "choose among mouse-exvivo"),

@@ -4,34 +4,15 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from histomri.fitting import predict
 from histomri.maps import read_sidecar
 from histomri.mri import Acquisition
-from histomri_cli.common import HistomriGroup
-from histomri_cli.crlb import crlb
-from histomri_cli.fit import fit
 
 AFFINE = np.diag([0.4, 0.4, 2.0, 1.0])
 SHAPE = (7, 9, 1)
 MOUSE = Acquisition.preset("mouse-exvivo")
 SIGMA = 4.0
-
-
-@pytest.fixture
-def run():
-    app = typer.Typer(cls=HistomriGroup)
-    app.command()(fit)
-    app.command()(crlb)
-
-    def call(*arguments):
-        result = CliRunner().invoke(app, [str(each) for each in arguments])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return call
 
 
 @pytest.fixture

@@ -1,31 +1,25 @@
 """`histomri ki67`: the labelling index of a table, the stained area fraction of a slide, and never both."""
 
 import json
+from functools import partial
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
-import typer
 from PIL import Image as Picture
 from statsmodels.stats.proportion import proportion_confint
-from typer.testing import CliRunner
 
 from histomri.cells import CellTable, read_cells
-from histomri_cli.common import HistomriGroup
-from histomri_cli.ki67 import ki67
 
 GLASS = np.array([236.0, 230.0, 241.0])
 STAINS = {"Stain 1": "Hematoxylin", "Values 1": "0.65 0.704 0.286", "Stain 2": "DAB", "Values 2": "0.268 0.57 0.776"}
 
 
 @pytest.fixture
-def histomri():
-    app = typer.Typer(cls=HistomriGroup)
-    app.command()(ki67)
-    app.command("nothing")(lambda: None)
-    return lambda *arguments: CliRunner().invoke(app, ["ki67", *map(str, arguments)])
+def histomri(run):
+    return partial(run, "ki67")
 
 
 @pytest.fixture

@@ -1,17 +1,14 @@
 """`histomri pair` from files to files."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from histomri.maps import map_name, write_map
 from histomri.registration import Transform
-from histomri_cli.common import HistomriGroup
-from histomri_cli.pair import pair
 
 SLIDE = np.array([[0, -0.4, 0, 0], [-0.4, 0, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.0]])
 MRI = np.diag([0.4, 0.4, 2.0, 1.0])
@@ -19,11 +16,8 @@ SHAPE = (7, 9)
 
 
 @pytest.fixture
-def histomri():
-    app = typer.Typer(cls=HistomriGroup)
-    app.command()(pair)
-    app.command("nothing")(lambda: None)
-    return lambda *arguments: CliRunner().invoke(app, ["pair", *map(str, arguments)])
+def histomri(run):
+    return partial(run, "pair")
 
 
 @pytest.fixture

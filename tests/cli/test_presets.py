@@ -3,24 +3,12 @@
 import nibabel as nib
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from histomri.errors import ProtocolError
-from histomri.fitting import choose_preset, fit, preset_warnings
+from histomri.fitting import bounds_warnings, choose_preset, fit, preset_warnings
 from histomri.maps import read_sidecar
 from histomri.mri import Acquisition
-from histomri_cli import crlb as crlb_command
-from histomri_cli import dki as dki_command
-from histomri_cli.common import HistomriGroup
-
-
-@pytest.fixture
-def run():
-    app = typer.Typer(cls=HistomriGroup)
-    app.command()(crlb_command.crlb)
-    app.command()(dki_command.dki)
-    return lambda *arguments: CliRunner().invoke(app, [str(each) for each in arguments])
+from histomri.simulation import write_protocol
 
 
 def test_a_protocol_named_after_a_preset_brings_it(tmp_path, monkeypatch):
@@ -59,3 +47,23 @@ def test_a_preset_that_does_not_fit_is_told(run, tmp_path):
         fit(np.ones((1, len(acquisition))), acquisition, strategy="high-b")
     assert "give --preset invivo-3t" in preset_warnings("mouse-exvivo", acquisition)[0]
     assert not preset_warnings("mouse-exvivo", Acquisition.preset("mouse-exvivo"))
+
+
+def test_a_preset_that_nobody_chose_is_told_by_every_command(run, tmp_path):
+    body, mouse = tmp_path / "body.txt", tmp_path / "mouse.txt"
+    for path, preset in ((body, "invivo-3t"), (mouse, "mouse-exvivo")):
+        write_protocol(path, Acquisition.preset(preset))
+    result = run("crlb", body, "--strategy", "whole", "-o", tmp_path / "crlb")
+    assert result.exit_code == 0 and "no --preset was given, so mouse-exvivo" in result.stderr
+    given = run("crlb", body, "--strategy", "whole", "--preset", "mouse-exvivo", "-o", tmp_path / "crlb")
+    assert given.exit_code == 0 and "no --preset" not in given.stderr
+    acquisition = Acquisition.preset("mouse-exvivo")
+    signals = 1000 * np.exp(-acquisition.b_smm2 / 1000 * 0.8 - acquisition.te_ms / 30)
+    image = np.broadcast_to(signals, (2, 3, 1, signals.size)).astype(np.float32)
+    nib.save(nib.Nifti1Image(image, np.diag([2.0, 2, 6, 1])), tmp_path / "dwi.nii.gz")
+    base = ("t2ivim", tmp_path / "dwi.nii.gz", "--protocol", mouse, "-o", tmp_path / "t2ivim")
+    result = run(*base)
+    assert result.exit_code == 0 and "so invivo-3t sets the bounds of T2" in result.stderr
+    assert "ex vivo, give --preset mouse-exvivo" in result.stderr
+    assert "no --preset" not in run(*base, "--preset", "mouse-exvivo").stderr
+    assert not bounds_warnings("invivo-3t", Acquisition.preset("invivo-1.5t"))

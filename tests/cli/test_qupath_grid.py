@@ -2,28 +2,22 @@
 
 import gzip
 import json
+from functools import partial
 
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from histomri.maps import write_map
 from histomri.patches import PatchGrid
 from histomri.registration import Transform
-from histomri_cli.common import HistomriGroup
-from histomri_cli.qupath_grid import qupath_grid
 
 MPP = (0.25, 0.5)
 MRI = np.array([[0.2, 0, 0, 5], [0, 0.2, 0, 5], [0, 0, 1, 0], [0, 0, 0, 1.0]])
 
 
 @pytest.fixture
-def histomri():
-    app = typer.Typer(cls=HistomriGroup)
-    app.command("qupath-grid")(qupath_grid)
-    app.command("nothing")(lambda: None)
-    return lambda *arguments: CliRunner().invoke(app, ["qupath-grid", *map(str, arguments)])
+def histomri(run):
+    return partial(run, "qupath-grid")
 
 
 @pytest.fixture

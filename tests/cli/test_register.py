@@ -249,7 +249,7 @@ def test_content_is_recorded_and_warned_of(images, tmp_path, rng):
     [
         (["--landmarks-only"], "no landmarks"),
         (["--landmarks-only", "--landmarks-check"], "exclude each other"),
-        (["--tilts", "a,b"], "not a list of numbers"),
+        (["--tilts", "a,b"], "--tilts a,b is no list of numbers"),
         (["--engine", "ants"], "engine='robust' or 'dipy'"),
         (["--drive", "content"], "drive='outline' or 'both'"),
         (["--map", "F.nii.gz"], "add --drive both"),

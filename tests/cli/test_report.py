@@ -1,20 +1,15 @@
 """`histomri report` on a folder that a run has left, and on one it has not."""
 
+from functools import partial
+
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from histomri.files import write_json
-from histomri_cli.common import HistomriGroup
-from histomri_cli.report import report
 
 
 @pytest.fixture
-def histomri():
-    app = typer.Typer(cls=HistomriGroup)
-    app.command()(report)
-    app.command("nothing")(lambda: None)
-    return lambda *arguments: CliRunner().invoke(app, ["report", *map(str, arguments)])
+def histomri(run):
+    return partial(run, "report")
 
 
 def test_a_run_without_results_still_has_a_report(histomri, tmp_path):

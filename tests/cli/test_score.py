@@ -1,16 +1,13 @@
 """`histomri score` from a table to scores.json and scores.csv."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from histomri.analysis import williams_test
-from histomri_cli.common import HistomriGroup
-from histomri_cli.score import score
 
 KEYS = [
     "model",
@@ -30,11 +27,8 @@ KEYS = [
 
 
 @pytest.fixture
-def histomri():
-    app = typer.Typer(cls=HistomriGroup)
-    app.command()(score)
-    app.command("nothing")(lambda: None)
-    return lambda *arguments: CliRunner().invoke(app, ["score", *map(str, arguments)])
+def histomri(run):
+    return partial(run, "score")
 
 
 @pytest.fixture

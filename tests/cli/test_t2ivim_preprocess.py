@@ -3,35 +3,15 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from histomri.fitting import predict
 from histomri.maps import read_sidecar
 from histomri.mri import Acquisition
-from histomri_cli.common import HistomriGroup
-from histomri_cli.fit import fit
-from histomri_cli.preprocess import preprocess
-from histomri_cli.t2ivim import t2ivim
 
 AFFINE = np.array([[-1.9, 0, 0, 10], [0, 1.9, 0, -20], [0, 0, 6.0, 3], [0, 0, 0, 1.0]])
 SHAPE = (13, 11, 2)
 BODY = Acquisition.preset("invivo-3t")
 SIGMA = 4.0
-
-
-@pytest.fixture
-def run():
-    app = typer.Typer(cls=HistomriGroup)
-    for command in (fit, t2ivim, preprocess):
-        app.command()(command)
-
-    def call(*arguments):
-        result = CliRunner().invoke(app, [str(each) for each in arguments])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return call
 
 
 @pytest.fixture

@@ -62,7 +62,10 @@ def test_codes_and_refusals():
     np.testing.assert_array_equal(fit_dki(signals, MOUSE).maps["exit"], [1, 0, -1, 1])
     with pytest.raises(ProtocolError, match="fewer than three b-values"):
         fit_dki(signals, MOUSE, bmin_smm2=2500)
-    with pytest.raises(ProtocolError, match="fewer than three"):
+    with pytest.raises(ProtocolError, match=r"fewer than three .* or echo time \(31, 45, 65 ms\)"):
         fit_dki(signals, MOUSE, te_ms=50)
+    no_te = Acquisition(MOUSE.b_smm2, MOUSE.delta_ms, MOUSE.Delta_ms)
+    with pytest.raises(ProtocolError, match="the protocol has no echo times"):
+        fit_dki(signals, no_te, te_ms=45)
     with pytest.raises(InputError, match="50 volumes"):
         fit_dki(signals[:, :9], MOUSE)

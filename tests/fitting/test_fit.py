@@ -17,19 +17,15 @@ def _parameters(model, rng, count, margin=0.0):
     return {k: rng.uniform(a + margin * (b - a), b - margin * (b - a), count) for k, (a, b) in bounds.items()}
 
 
-def _noisy(signals, rng, sigma=SIGMA):
-    return np.hypot(signals + sigma * rng.standard_normal(signals.shape), sigma * rng.standard_normal(signals.shape))
-
-
 def _values(result):
     return np.stack([result.maps[name] for name in MODELS[result.model].parameters], axis=1)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_objective_is_not_worse_than_scipy_from_many_starts(model, rng, reference_fit):
+def test_the_objective_is_not_worse_than_scipy_from_many_starts(model, rng, reference_fit, magnitude):
     """The tolerance, 1e-3 of half chi², is far below what noise does; other minima differ by far more."""
     acquisition = MOUSE.select(MOUSE.b_smm2 > (1500 if model == "diff-in" else 1000))
-    signals = _noisy(predict(model, _parameters(model, rng, 60), acquisition), rng)
+    signals = magnitude(predict(model, _parameters(model, rng, 60), acquisition), SIGMA, rng)
     result = fit(signals, acquisition, model, sigma=SIGMA, s0=1.0, bmin_smm2=0)
     reference = reference_fit(model, acquisition)
     ours = np.array([reference.value(theta, y, SIGMA) for theta, y in zip(_values(result), signals)])
@@ -94,10 +90,10 @@ def test_strategies_choose_measurements_strictly_above_the_threshold():
     assert fit(signals, body, preset="invivo-3t", bmin_smm2=1200).parameters["measurements"] == 3
 
 
-def test_a_given_noise_floor_does_not_look_like_cells(rng):
+def test_a_given_noise_floor_does_not_look_like_cells(rng, magnitude):
     """At the floor, least squares sees a plateau; the offset-Gaussian objective knows it for what it is."""
     truth = {"fI": np.full(300, 0.25), "D0I": 1.2, "vCS": 26.0, "DEinf": 2.2}
-    signals = _noisy(predict("diff-in-ex", truth, MOUSE), rng, 1 / 12)
+    signals = magnitude(predict("diff-in-ex", truth, MOUSE), 1 / 12, rng)
     kind = {"s0": 1.0, "model": "diff-in", "strategy": "high-b"}
     plain = np.median(fit(signals, MOUSE, **kind).maps["F"])
     offset = np.median(fit(signals, MOUSE, sigma=1 / 12, **kind).maps["F"])
@@ -106,10 +102,10 @@ def test_a_given_noise_floor_does_not_look_like_cells(rng):
     assert abs(rician - 0.25) < abs(plain - 0.25)
 
 
-def test_log_likelihoods_and_criteria_against_scipy(rng):
+def test_log_likelihoods_and_criteria_against_scipy(rng, magnitude):
     acquisition = MOUSE.select(MOUSE.b_smm2 > 1000)
     truth = {"fI": [0.6, 0.5], "D0I": [1.5, 1.2], "vCS": [14.0, 18.0], "DEinf": [2.0, 2.1]}
-    signals = _noisy(predict("diff-in-ex", truth, acquisition), rng)
+    signals = magnitude(predict("diff-in-ex", truth, acquisition), SIGMA, rng)
     result = fit(signals, acquisition, "diff-in-ex", sigma=SIGMA, s0=1.0)
     model = result.predict(acquisition)
     expected = (-0.5 * ((signals - np.hypot(model, SIGMA)) / SIGMA) ** 2 - np.log(SIGMA * np.sqrt(2 * np.pi))).sum(1)
@@ -171,9 +167,9 @@ def test_voxels_that_cannot_be_fitted_get_codes_and_do_not_disturb_the_others():
 
 @pytest.mark.parametrize("model", ["diff-in", "diff-in-extd"])
 @pytest.mark.parametrize("noise", ["none", "offset-gaussian"])
-def test_results_do_not_depend_on_the_company_of_a_voxel(model, noise, rng, monkeypatch):
+def test_results_do_not_depend_on_the_company_of_a_voxel(model, noise, rng, monkeypatch, magnitude):
     """To the last bit, whatever the chunks and threads, also among voxels whose echoes differ in noise level."""
-    signals = 80 * _noisy(predict(model, _parameters(model, rng, 1500), MOUSE), rng)
+    signals = 80 * magnitude(predict(model, _parameters(model, rng, 1500), MOUSE), SIGMA, rng)
     sigma = None if noise == "none" else rng.uniform(1, 4, 1500)
     t2t = np.where(np.arange(1500) % 3 == 0, 1e300, rng.uniform(20, 60, 1500))  # 1e300: equal noise levels
 

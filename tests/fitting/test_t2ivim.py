@@ -22,10 +22,6 @@ def truth(rng):
     return {name: rng.uniform(*pair, n) for name, pair in ranges.items()}
 
 
-def _noisy(signals, sigma, rng):
-    return np.hypot(signals + sigma * rng.standard_normal(signals.shape), sigma * rng.standard_normal(signals.shape))
-
-
 def test_predicted_signals_follow_the_formula():
     acquisition = Acquisition([0, 400, 1000], [0, 10, 10], [0, 30, 30], [60, 60, 90])
     maps = {"S0": 100.0, "fV": 0.2, "T2T": 40.0, "DV": 20.0, "T2V": 200.0, "DT": 1.0, "KT": 0.6}
@@ -58,10 +54,10 @@ def _residuals(p, y, acquisition, sigma):
 
 
 @pytest.mark.parametrize("floor", [False, True])
-def test_noisy_signals_reach_the_minimum_that_scipy_finds(truth, rng, floor):
+def test_noisy_signals_reach_the_minimum_that_scipy_finds(truth, rng, floor, magnitude):
     signals = predict_t2ivim(truth, BODY)[:15]
     sigma = signals[:, 0] / 25
-    noisy = _noisy(signals, sigma[:, None], rng)
+    noisy = magnitude(signals, sigma[:, None], rng)
     result = fit_t2ivim(noisy, BODY, sigma=sigma if floor else None)
     assert np.all(result.maps["cost"] <= result.maps["start"] * (1 + 1e-12))
     lower, upper = np.array([(0.1, 1e5), (0, 1), (20, 140), (4, 100), (150, 250), (0.2, 3), (0, 5)]).T
@@ -77,12 +73,12 @@ def test_noisy_signals_reach_the_minimum_that_scipy_finds(truth, rng, floor):
         assert result.maps["cost"][v] <= best * (1 + 1e-5)
 
 
-def test_estimates_scatter_as_their_standard_errors_say(rng):
+def test_estimates_scatter_as_their_standard_errors_say(rng, magnitude):
     maps = {"S0": 500.0, "fV": 0.2, "T2T": 50.0, "DV": 25.0, "T2V": 200.0, "DT": 1.1, "KT": 0.8}
     signals = np.repeat(predict_t2ivim(maps, BODY), 600, axis=0)
     sigma = signals[0, 0] / 200
     # T2V, which three echo times hardly see, is held, and the noise is low: away from bounds the theory is linear.
-    result = fit_t2ivim(_noisy(signals, sigma, rng), BODY, sigma=sigma, bounds={"T2V": (200, 200)})
+    result = fit_t2ivim(magnitude(signals, sigma, rng), BODY, sigma=sigma, bounds={"T2V": (200, 200)})
     for name in ("S0", "fV", "T2T", "DT", "KT"):
         score = (result.maps[name] - maps[name]) / result.maps[f"{name}_se"]
         # 600 scores: their spread is known to 3 %, and curvature adds some.
@@ -90,7 +86,7 @@ def test_estimates_scatter_as_their_standard_errors_say(rng):
         assert abs(np.nanmean(score)) < 0.2, name
 
 
-def test_errors_of_fraction_and_t2_cover_the_truth_and_those_of_dt_where_k_is_inside(rng):
+def test_errors_of_fraction_and_t2_cover_the_truth_and_those_of_dt_where_k_is_inside(rng, magnitude):
     """At SNR 30 with all bounds: 95 % is nominal; bounds that are met and held take some of it."""
     count = 800
     maps = {"S0": 1000.0, "fV": rng.uniform(0.08, 0.22, count), "T2T": rng.uniform(50, 80, count), "DV": 30.0}
@@ -98,7 +94,7 @@ def test_errors_of_fraction_and_t2_cover_the_truth_and_those_of_dt_where_k_is_in
     signals = predict_t2ivim(maps, BODY)
     shortest = BODY.is_b0 & (BODY.te_ms == BODY.te_ms.min())
     sigma = signals[:, shortest].mean() / 30
-    found = fit_t2ivim(_noisy(signals, sigma, rng), BODY, sigma=sigma).maps
+    found = fit_t2ivim(magnitude(signals, sigma, rng), BODY, sigma=sigma).maps
 
     def coverage(name, among=True):
         score = np.abs(found[name] - maps[name]) / found[f"{name}_se"]
@@ -152,13 +148,13 @@ def test_codes_bounds_and_refusals(truth):
         fit_t2ivim(np.ones((5, 20)), BODY)
 
 
-def test_errors_of_f_and_density_include_those_of_the_vascular_fraction(rng):
+def test_errors_of_f_and_density_include_those_of_the_vascular_fraction(rng, magnitude):
     """With 30 % blood at SNR 50 they are a third of the whole; the two are not quite independent, hence 25 %."""
     count, fv, sigma = 600, 0.3, 1000 * np.exp(-75 / 45) / 50
     truth = {"fI": np.full(count, 0.6), "D0I": 1.5, "vCS": 14.0, "DEinf": 2.2}
     tissue = predict("diff-in-ex", truth, BODY) * np.exp(-BODY.te_ms / 45)
     blood = np.exp(-BODY.b_smm2 / 1000 * 30 - BODY.te_ms / 200)
-    signals = _noisy(1000 * (fv * blood + (1 - fv) * tissue), sigma, rng)
+    signals = magnitude(1000 * (fv * blood + (1 - fv) * tissue), sigma, rng)
     first = fit_t2ivim(signals, BODY, sigma=sigma).maps
     given = {"sigma": sigma, "s0": first["S0"], "fv": first["fV"], "t2t": first["T2T"], "preset": "invivo-3t"}
     without = fit(signals, BODY, **given).maps

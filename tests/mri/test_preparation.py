@@ -22,10 +22,6 @@ MOUSE = Acquisition.preset("mouse-exvivo")
 AFFINE = np.array([[-1.9, 0.3, 0, 10], [0.3, 1.9, 0, -20], [0, 0, 5, 3], [0, 0, 0, 1.0]])
 
 
-def _noisy(signals, sigma, rng):
-    return np.hypot(signals + sigma * rng.standard_normal(signals.shape), sigma * rng.standard_normal(signals.shape))
-
-
 def _smooth_series(shape, acquisition):
     """Decays whose rate and T2 change smoothly over the field of view."""
     x, y, z = (grid / max(n - 1, 1) for grid, n in zip(np.indices(shape), shape))
@@ -35,9 +31,9 @@ def _smooth_series(shape, acquisition):
 
 
 @pytest.mark.parametrize("shape", [(13, 11, 5), (16, 14, 1)])
-def test_denoising_lowers_the_error_and_finds_the_noise(shape, rng):
+def test_denoising_lowers_the_error_and_finds_the_noise(shape, rng, magnitude):
     clean = _smooth_series(shape, MOUSE)
-    noisy = _noisy(clean, 10.0, rng)
+    noisy = magnitude(clean, 10.0, rng)
     cleaned, noise = denoise(noisy)
     # What magnitudes tend to is the floor, not zero: denoising cannot know of that.
     target = np.sqrt(clean**2 + 10.0**2)
@@ -48,8 +44,8 @@ def test_denoising_lowers_the_error_and_finds_the_noise(shape, rng):
     assert np.all(np.isfinite(noise.sigma)) and noise.sigma.shape == shape
 
 
-def test_noise_is_estimated_within_a_mask_that_touches_the_corner(rng):
-    noisy = _noisy(_smooth_series((13, 11, 5), MOUSE), 10.0, rng)
+def test_noise_is_estimated_within_a_mask_that_touches_the_corner(rng, magnitude):
+    noisy = magnitude(_smooth_series((13, 11, 5), MOUSE), 10.0, rng)
     mask = np.zeros((13, 11, 5), dtype=bool)
     mask[:3, :2, 0] = True
     noise = estimate_noise(noisy, mask)
@@ -59,8 +55,8 @@ def test_noise_is_estimated_within_a_mask_that_touches_the_corner(rng):
     np.testing.assert_allclose(cleaned[~mask], noisy[~mask].astype(np.float32))
 
 
-def test_a_background_of_zeros_does_not_spoil_the_noise_beside_it(rng):
-    noisy = _noisy(_smooth_series((16, 11, 5), MOUSE), 10.0, rng)
+def test_a_background_of_zeros_does_not_spoil_the_noise_beside_it(rng, magnitude):
+    noisy = magnitude(_smooth_series((16, 11, 5), MOUSE), 10.0, rng)
     noisy[:7] = 0
     cleaned, noise = denoise(noisy)
     # Patches that are partly filled lose some of the noise.
@@ -69,14 +65,14 @@ def test_a_background_of_zeros_does_not_spoil_the_noise_beside_it(rng):
     assert np.all(cleaned[:4] == 0) and noise.details["VoxelsNotReached"] >= 4 * 55
 
 
-def test_background_tells_the_noise_and_its_absence_is_noticed(rng):
+def test_background_tells_the_noise_and_its_absence_is_noticed(rng, magnitude):
     clean = _smooth_series((26, 21, 3), MOUSE)
     clean[:8] = 0
-    noise = estimate_noise(_noisy(clean, 10.0, rng), method="piesno")
+    noise = estimate_noise(magnitude(clean, 10.0, rng), method="piesno")
     # 8 x 21 voxels x 50 volumes of background per slice: known to better than 1 %.
     np.testing.assert_allclose(noise.sigma, 10.0, rtol=0.02)
     with pytest.raises(InputError, match="no background"):
-        estimate_noise(_noisy(clean[8:], 10.0, rng), method="piesno")
+        estimate_noise(magnitude(clean[8:], 10.0, rng), method="piesno")
     with pytest.raises(InputError, match="too small"):
         estimate_noise(np.ones((2, 2, 1, 50)))
     with pytest.raises(InputError, match="choose among mppca, piesno"):
@@ -97,11 +93,11 @@ def test_ringing_of_an_edge_is_reduced():
 
 
 @pytest.mark.parametrize("drift", [-0.06, 0.0, 0.1])
-def test_drift_is_recovered_though_the_echo_time_varies(drift, rng):
+def test_drift_is_recovered_though_the_echo_time_varies(drift, rng, magnitude):
     b, te = MOUSE.b_smm2 / 1000, MOUSE.te_ms
     time = np.arange(len(MOUSE)) / (len(MOUSE) - 1)
     clean = np.broadcast_to(1000 * np.exp(-2.4 * b - te / 300), (6, 5, 2, len(MOUSE)))
-    drifting = _noisy(clean * (1 + drift) ** time, 5.0, rng)
+    drifting = magnitude(clean * (1 + drift) ** time, 5.0, rng)
     found = estimate_drift(drifting, np.ones((6, 5, 2), bool), MOUSE)
     assert found.details["LevelsFrom"] == "volumes of equal weighting"
     # 60 voxels, noise 0.5 to 1 %: the mean of a volume is known to 0.1 %, the drift to some tenths.
@@ -112,19 +108,19 @@ def test_drift_is_recovered_though_the_echo_time_varies(drift, rng):
         assert second / first == pytest.approx(1, abs=0.01)
 
 
-def test_drift_without_repeated_volumes_comes_from_the_decay_or_not_at_all(rng):
+def test_drift_without_repeated_volumes_comes_from_the_decay_or_not_at_all(rng, magnitude):
     order = rng.permutation(np.flatnonzero(MOUSE.te_ms == 45)[:10])
     order = np.r_[order, rng.permutation(np.flatnonzero(MOUSE.te_ms == 31))]
     order = rng.permutation(order)
     scan = MOUSE.select(order)
     b, time = scan.b_smm2 / 1000, np.arange(20) / 19
     clean = np.broadcast_to(1000 * np.exp(-0.7 * b - scan.te_ms / 60), (6, 5, 2, 20))
-    found = estimate_drift(_noisy(clean * 1.08**time, 2.0, rng), np.ones((6, 5, 2), bool), scan)
+    found = estimate_drift(magnitude(clean * 1.08**time, 2.0, rng), np.ones((6, 5, 2), bool), scan)
     assert found.details["LevelsFrom"] == "decay with TE and b"
     assert found.details["DriftPercent"] == pytest.approx(8, abs=1)
     body = np.broadcast_to(1000 * np.exp(-BODY.b_smm2 / 1000 - BODY.te_ms / 60), (6, 5, 2, 21))
     with pytest.raises(ProtocolError, match="cannot be told from T2 and diffusion"):
-        estimate_drift(_noisy(body, 5.0, rng), np.ones((6, 5, 2), bool), BODY)
+        estimate_drift(magnitude(body, 5.0, rng), np.ones((6, 5, 2), bool), BODY)
     with pytest.raises(InputError, match="empty"):
         estimate_drift(clean, np.zeros((6, 5, 2), bool), scan)
     with pytest.raises(InputError, match="no signal"):
@@ -142,7 +138,7 @@ def _organ(shape, rng):
 
 
 @pytest.mark.parametrize("slices", [3, 9])
-def test_motion_is_recovered_and_undone(slices, rng):
+def test_motion_is_recovered_and_undone(slices, rng, magnitude):
     shape, scan = (30, 27, slices), BODY.select([0, 3, 4])
     image, inside = _organ(shape, rng)
     centre = (np.array(shape) - 1) / 2
@@ -158,7 +154,7 @@ def test_motion_is_recovered_and_undone(slices, rng):
     affine = np.diag([2.0, 2.0, 5.0, 1.0])
     turned = AFFINE[:3, :3] / np.sqrt((AFFINE[:3, :3] ** 2).sum(axis=0))
     affine[:3, :3] = turned @ affine[:3, :3]
-    aligned, motion = correct_motion(_noisy(moved, 4.0, rng), affine, scan)
+    aligned, motion = correct_motion(magnitude(moved, 4.0, rng), affine, scan)
     assert motion.by_slice == (slices == 3) and not motion.rejected.any()
     # In mm along the axes of the world; a fifth of a voxel in plane, a fifth of the thick slices across.
     expected = shifts * [2, 2, 5] @ turned.T
@@ -177,24 +173,24 @@ def test_an_image_without_structure_is_left_alone(rng):
     assert np.all(motion.matrices == np.eye(4))
 
 
-def test_mask_finds_the_organ_and_fills_its_holes(rng):
+def test_mask_finds_the_organ_and_fills_its_holes(rng, magnitude):
     image, _ = _organ((38, 32, 9), rng)
     truth = image > 60
     holed = image.copy()
     holed[18:21, 15:18, 4] = 0
-    found = tissue_mask(_noisy(holed, 5.0, rng))
+    found = tissue_mask(magnitude(holed, 5.0, rng))
     overlap = 2 * np.count_nonzero(found & truth) / (found.sum() + truth.sum())
     assert overlap > 0.85 and found[19, 16, 4]
     with pytest.raises(InputError, match="constant"):
         tissue_mask(np.ones((9, 7, 2)))
 
 
-def test_steps_are_done_in_order_and_recorded(rng):
+def test_steps_are_done_in_order_and_recorded(rng, magnitude):
     scan = MOUSE.select(np.r_[10:14, 20:24, 30:34, 40:44])
     clean = _smooth_series((13, 11, 5), scan)
     clean[:3] = 0
     result = preprocess(
-        _noisy(clean, 10.0, rng), AFFINE, scan, steps=("mask", "drift", "unring", "denoise"),
+        magnitude(clean, 10.0, rng), AFFINE, scan, steps=("mask", "drift", "unring", "denoise"),
         reference=clean[..., 0] > 0,
     )  # fmt: skip
     assert [step["Step"] for step in result.steps] == ["denoise", "unring", "drift", "mask"]

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from histomri.errors import InputError, ProtocolError, UnitError
 from histomri.mri import Acquisition, pulse_pair, read_acquisition, twice_refocused
 
-TRSE = Acquisition.preset("invivo-1.5t")
 LOBES = {93: (8.9, 17.6, 20.4, 6.0, 17.4, 63.9), 105: (13.2, 19.3, 24.8, 7.7, 21.7, 74.2)}
 B, TE = [0, 50, 400, 1200, 400, 1600], [93, 93, 93, 93, 105, 105]
 ROWS = np.array([[b, *LOBES[te], te] for b, te in zip(B, TE)]).T

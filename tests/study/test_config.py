@@ -9,6 +9,7 @@ import pytest
 from histomri.errors import InputError, StudyError
 from histomri.study.config import Study
 from histomri.study.sample import SampleFolder, _fit
+from histomri.study.stages.fit_tasks import Extras
 
 GOOD = """
 [study]
@@ -79,6 +80,26 @@ def test_the_definition_of_the_bic_reaches_the_fit(folder, monkeypatch):
     assert seen == ["paper", "schwarz"]
     with pytest.raises(StudyError, match=r"fit\.bic: Input should be 'schwarz' or 'paper'"):
         Study.load(write(folder, GOOD.replace("[fit]", '[fit]\nbic = "akaike"')))
+
+
+def test_what_else_the_fit_shall_write_reaches_it(folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr("histomri.study.stages.fit.run_fit", lambda *_, **options: seen.append(options["extras"]))
+    wanted = 'residuals = true\nbootstrap = 100\nbootstrap_kind = "residual"\nseed = 4\n'
+    for lines in (wanted, ""):
+        sample = Study.load(write(folder, GOOD.replace("[fit]", f"[fit]\ndki = false\n{lines}"))).samples[0]
+        _fit(sample, "mouse-exvivo", SampleFolder(folder / "out"), lambda fraction: None)
+    assert seen == [Extras(True, 100, "residual", 4), Extras("table")]
+    with pytest.raises(StudyError, match=r"fit\.bootstrap: Input should be greater than or equal to 2"):
+        Study.load(write(folder, GOOD.replace("[fit]", "[fit]\nbootstrap = 1")))
+
+
+@pytest.mark.parametrize("line", ["bootstrap = 100", "crlb = true"])
+def test_what_needs_the_noise_level_is_refused_without_it(folder, line):
+    asked = GOOD.replace("[fit]", f"[fit]\n{line}")
+    with pytest.raises(StudyError, match=rf"sample m2: fit\.{line.split()[0]} needs the noise level") as caught:
+        Study.load(write(folder, asked))
+    assert "m1" not in str(caught.value)  # which has its sigma
 
 
 def test_a_saved_study_is_the_same_study_elsewhere(folder):

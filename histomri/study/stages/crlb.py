@@ -1,6 +1,7 @@
 """A protocol in, and what it can tell out: table and figure of the Cramér-Rao bound."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 
 from histomri.errors import InputError
 from histomri.files import atomic_path, provenance, write_json
-from histomri.fitting import STRATEGIES, CramerRao, choose_preset, choose_threshold, crlb, get_model
+from histomri.fitting import STRATEGIES, CramerRao, choose_preset, choose_threshold, crlb, get_model, preset_warnings
 from histomri.mri import Acquisition, read_acquisition
 from histomri.study.stages.result import StageResult
 
@@ -51,12 +52,14 @@ def run_crlb(
     StageResult
         The three files; one message per model and strategy, and a warning where a parameter is left open.
     """
-    acquisition, preset = read_acquisition(protocol), choose_preset(preset, protocol)
+    acquisition, chosen = read_acquisition(protocol), choose_preset(preset, protocol)
     both = strategy is None and bmin is None
-    thresholds = [choose_threshold(preset, each, bmin) for each in (STRATEGIES if both else (strategy,))]
-    return write_crlb(
-        acquisition, out, [Path(protocol)], snr=snr, models=models, preset=preset, thresholds=thresholds, t2t_ms=t2t_ms
+    thresholds = [choose_threshold(chosen, each, bmin) for each in (STRATEGIES if both else (strategy,))]
+    result = write_crlb(
+        acquisition, out, [Path(protocol)], snr=snr, models=models, preset=chosen, thresholds=thresholds, t2t_ms=t2t_ms
     )
+    assumed = preset_warnings(chosen, acquisition) if preset is None else ()
+    return replace(result, warnings=assumed + result.warnings)
 
 
 def write_crlb(

@@ -1,10 +1,10 @@
 """Diffusion images and protocol in, maps of ADC and kurtosis out."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from histomri.fitting import choose_preset, fit_dki, preset_warnings
 from histomri.maps import map_name
+from histomri.progress import Progress, share_of
 from histomri.study.stages.result import StageResult
 from histomri.study.stages.series import Series, counted
 
@@ -21,31 +21,21 @@ def run_dki(
     te: float | None = None,
     big_delta: float | None = None,
     sub: str | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> StageResult:
     """Fit ADC and excess kurtosis and write their maps.
 
     Parameters
     ----------
-    dwi : path-like
-        4D NIfTI.
-    protocol : str or path-like
-        Any form that `read_acquisition` takes.
-    out : path-like
-        Folder for the maps.
+    dwi, protocol, out, mask, sub, progress
+        As in `run_fit`.
     preset : str, optional
         Which measurements are used by default; see `fit_dki`. Without it, that of a protocol named after a preset, or
         else mouse-exvivo.
-    mask : path-like, optional
-        NIfTI on the grid of the images.
     bmin, bmax : float, optional
         Use b above the one and up to the other, s/mm².
     te, big_delta : float, optional
         Use this echo time and this diffusion time only, ms.
-    sub : str, optional
-        Sample name for the files.
-    progress : callable, optional
-        Called with the fraction done.
 
     Returns
     -------
@@ -59,12 +49,11 @@ def run_dki(
     """
     chosen = choose_preset(preset, protocol)
     series = Series.open(dwi, protocol, mask)
-    report = progress or (lambda fraction: None)
-    signals = series.read(lambda fraction: report(0.5 * fraction))
+    signals = series.read(share_of(progress, 0.0, 0.5))
     with series.blame_protocol():
         result = fit_dki(
             signals, series.acquisition, preset=chosen, bmin_smm2=bmin, bmax_smm2=bmax, te_ms=te, Delta_ms=big_delta,
-            progress=lambda fraction: report(0.5 + 0.5 * fraction),
+            progress=share_of(progress, 0.5, 1.0),
         )  # fmt: skip
     series.require_fitted(result, "DKI")
     settings = result.parameters

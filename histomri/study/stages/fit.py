@@ -1,11 +1,12 @@
 """Diffusion images and protocol in, maps of the tissue models out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from histomri.errors import InputError
 from histomri.fitting import Dictionary, check_bic, choose_noise, choose_preset, preset_warnings
+from histomri.progress import Progress, share_of
 from histomri.study.stages.crlb import write_crlb
 from histomri.study.stages.fit_maps import describe_fit
 from histomri.study.stages.fit_tasks import Extras, Scan, plan
@@ -34,7 +35,7 @@ def run_fit(
     kurtosis: float | str | None = None,
     extras: Extras | None = None,
     sub: str | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> StageResult:
     """Fit tissue models to diffusion images and write their maps.
 
@@ -94,17 +95,13 @@ def run_fit(
     noise = choose_noise(noise, sigma)  # type: ignore[arg-type]  # whether there is one is all that matters here
     check_bic(bic)
     extras.check(sigma is not None, models)
-    report = progress or (lambda fraction: None)
     scan = Scan.read(
         dwi, protocol, mask, sigma, {"s0": s0, "fv": fv, "t2t": t2t}, t2ivim, read_kurtosis(kurtosis), chosen,
-        lambda fraction: report(0.2 * fraction),
+        share_of(progress, 0.0, 0.2),
     )  # fmt: skip
-    done = []
+    done, step = [], 0.8 / len(tasks)
     for k, task in enumerate(tasks):
-
-        def advance(fraction: float, k: int = k) -> None:
-            report(0.2 + 0.8 * (k + fraction) / len(tasks))
-
+        advance = share_of(progress, 0.2 + k * step, 0.2 + (k + 1) * step)
         done.append(task.fit(scan, noise, bic, chosen, extras, advance))
     snr = scan.signal_to_noise() if extras.crlb else 0.0
 
@@ -139,6 +136,8 @@ def read_dictionary(pair: tuple[Path, Path] | None, table: Path | None, names: s
     """
     if pair is not None and table is not None:
         raise InputError("two dictionaries are given", way_out="give --dictionary or --dictionary-table")
+    if names and pair is None:
+        raise InputError("--names is given, and no --dictionary whose columns have none", way_out="leave it out")
     if pair is None and table is None:
         return None
     signals, parameters = pair if pair is not None else (table, None)

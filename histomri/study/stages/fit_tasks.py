@@ -1,6 +1,6 @@
 """What a run of fits consists of: the scan that is read once, a task per model and strategy, and what came of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from histomri.fitting import (
     residuals,
 )
 from histomri.maps import map_name, read_sidecar
+from histomri.progress import Progress, share_of
 from histomri.study.stages.fit_maps import PARAMS, write_bootstrap, write_fit, write_residuals
 from histomri.study.stages.series import Series
 from histomri.study.stages.sigma import Sigma, read_sigma
@@ -106,7 +107,7 @@ class Scan:
     def read(
         cls, dwi: str | Path, protocol: str | Path, mask: str | Path | None, sigma: float | str | Path | None,
         maps: dict[str, str | Path | None], t2ivim: bool | None, kurtosis: float | None, preset: str,
-        report: Callable[[float], None],
+        progress: Progress,
     ) -> "Scan":  # fmt: skip
         """Read everything, and fit S0, fV and T2 where they are wanted and not given."""
         series = Series.open(dwi, protocol, mask)
@@ -116,12 +117,12 @@ class Scan:
             "fv": series.read_values(maps["fv"]),
             "t2t": series.read_positive(maps["t2t"], "T2"),
         }
-        signals = series.read(lambda fraction: report(0.5 * fraction))
+        signals = series.read(share_of(progress, 0.0, 0.5))
         given = any(each is not None for each in divided_by.values())
         with series.blame_protocol():
             first = vascular_step(
                 t2ivim, kurtosis, preset, series.acquisition, given, signals, level.level,
-                lambda fraction: report(0.5 + 0.5 * fraction),
+                share_of(progress, 0.5, 1.0),
             )  # fmt: skip
         if first is not None:
             series.require_fitted(first, "T2-IVIM")
@@ -170,9 +171,7 @@ class Task:
         """As printed."""
         return self.model.display_name if isinstance(self.model, Model) else "Dictionary"
 
-    def fit(
-        self, scan: "Scan", noise: str, bic: str, preset: str, extras: Extras, advance: Callable[[float], None]
-    ) -> "Done":
+    def fit(self, scan: "Scan", noise: str, bic: str, preset: str, extras: Extras, advance: Progress) -> "Done":
         """Fit, and do what else is wanted.
 
         Raises
@@ -184,7 +183,7 @@ class Task:
         settings: dict[str, Any] = {
             "sigma": scan.level.level, "bmin_smm2": self.bmin, "noise": noise, "bic": bic, "preset": preset,
             **scan.divided_by,
-            "progress": lambda fraction: advance(share * fraction),
+            "progress": share_of(advance, 0.0, share),
         }  # fmt: skip
         with series.blame_protocol():
             if isinstance(self.model, Dictionary):
@@ -203,7 +202,7 @@ class Task:
             spread = bootstrap(
                 result, scan.signals, series.acquisition, count=extras.bootstrap, seed=extras.seed,
                 kind=extras.bootstrap_kind,  # type: ignore[arg-type]
-                progress=lambda fraction: advance(share + (1 - share) * fraction), **same,
+                progress=share_of(advance, share, 1.0), **same,
             )  # fmt: skip
         # Maps are written as float32, and those of all models wait until the last is fitted.
         result.maps.update({name: values.astype(np.float32) for name, values in result.maps.items()})

@@ -195,30 +195,15 @@ def count_cells(path: Path, options: Ki67Options) -> Counted:
         "cells_by_class": counts,
         "hot_spot": None,
     }
-    rows = [_row("labelling_index", "whole", whole.value, whole.ci95, whole.n_positive, whole.n_counted)]
+    rows = [row_of("labelling_index", "whole", whole.value, whole.ci95, whole.n_positive, whole.n_counted)]
     lines = [
         f"labelling index {whole.value:.1%} (95 % interval {whole.ci95[0]:.1%} to {whole.ci95[1]:.1%}): "
         f"{whole.n_positive:,} of {whole.n_counted:,} cells are positive; {len(table) - whole.n_counted:,} not counted"
     ]
     if spot is not None:
-        index, covered = spot.index, _covered(x, y, spot)
-        content["hot_spot"] = {
-            "Description": "The window with the highest index; the largest of many, so the interval is too narrow",
-            "value": index.value,
-            "ci95": index.ci95,
-            "n_positive": index.n_positive,
-            "n_negative": index.n_counted - index.n_positive,
-            "corner_um": spot.corner_um,
-            "window_um": spot.window_um,
-            "covered_mm2": covered,
-            "n_windows_compared": spot.n_windows,
-        }
-        rows.append(_row("labelling_index", "hot spot", index.value, index.ci95, index.n_positive, index.n_counted))
-        lines.append(
-            f"hot spot {index.value:.1%} of {index.n_counted:,} cells, a square of {spot.window_um:g} µm at "
-            f"x {spot.corner_um[0]:.0f}, y {spot.corner_um[1]:.0f} µm, {covered:.3g} of its "
-            f"{spot.window_um**2 / 1e6:.3g} mm² covered by cells"
-        )
+        content["hot_spot"], row, line = _hot_spot(spot, _covered(x, y, spot))
+        rows.append(row)
+        lines.append(line)
     picture = draw_cells(
         x, y, positive, negative, title=f"{path.name}: labelling index {whole.value:.1%}", region=region, spot=spot
     )
@@ -229,6 +214,29 @@ def count_cells(path: Path, options: Ki67Options) -> Counted:
     }
     drawn = _index_map(table, positive, negative, options.map_um)
     return Counted("labelling_index", content, rows, picture, tuple(lines), warnings, settings, drawn)
+
+
+def _hot_spot(spot: HotSpot, covered_mm2: float) -> tuple[dict[str, Any], Row, str]:
+    """Return what is told of a hot spot in the JSON file, in the table, and to the person."""
+    index = spot.index
+    content = {
+        "Description": "The window with the highest index; the largest of many, so the interval is too narrow",
+        "value": index.value,
+        "ci95": index.ci95,
+        "n_positive": index.n_positive,
+        "n_negative": index.n_counted - index.n_positive,
+        "corner_um": spot.corner_um,
+        "window_um": spot.window_um,
+        "covered_mm2": covered_mm2,
+        "n_windows_compared": spot.n_windows,
+    }
+    row = row_of("labelling_index", "hot spot", index.value, index.ci95, index.n_positive, index.n_counted)
+    line = (
+        f"hot spot {index.value:.1%} of {index.n_counted:,} cells, a square of {spot.window_um:g} µm at "
+        f"x {spot.corner_um[0]:.0f}, y {spot.corner_um[1]:.0f} µm, {covered_mm2:.3g} of its "
+        f"{spot.window_um**2 / 1e6:.3g} mm² covered by cells"
+    )
+    return content, row, line
 
 
 def _covered(x_um: Any, y_um: Any, spot: HotSpot) -> float:
@@ -314,9 +322,10 @@ def _index_map(
     return "labellingIndex", shares(hits, total), grid.affine, _INDEX
 
 
-def _row(
+def row_of(
     quantity: str, region: str, value: float, ci95: tuple[float, float], n_positive: int, n_counted: int, **more: Any
 ) -> Row:
+    """Return a row of the table, whose columns are the same for cells and for slides."""
     return {
         "quantity": quantity,
         "region": region,

@@ -19,7 +19,7 @@ from histomri.slides.calibration import record_of
 from histomri.slides.pictures import draw_stain
 from histomri.slides.stain_estimate import estimate_stains, tissue_pixels, usual_angles
 from histomri.slides.stained import shares, stained_area, stained_pixels
-from histomri.study.stages.ki67 import Counted, Ki67Options
+from histomri.study.stages.ki67 import Counted, Ki67Options, row_of
 
 _CELL_UM, _BLOCK_UM, _DETAIL_UM = 25.0, 250.0, 300.0
 _OVERVIEW_PX = 900
@@ -61,15 +61,16 @@ def count_slide(path: Path, options: Ki67Options, progress: Callable[[float], No
         picture, doubt = _picture(slide, stains, area, tissue, region, f"{path.name}: {_headline(area)}")
     blocks = max(round(_BLOCK_UM / area.cell_um[0]), 1)
     error = area.standard_error(blocks)
-    low, high = max(area.fraction - 1.96 * error, 0.0), min(area.fraction + 1.96 * error, 1.0)
+    ci95 = (max(area.fraction - 1.96 * error, 0.0), min(area.fraction + 1.96 * error, 1.0))
+    n_stained, n_counted = int(area.stained.sum()), int(area.counted.sum())
     content = {
         "Description": _FRACTION,
         "value": area.fraction,
         "standard_error": error,
-        "ci95": (low, high),
+        "ci95": ci95,
         "interval": f"of the ratio, from blocks of {blocks * area.cell_um[0]:.0f} µm: how far the region varies",
-        "n_stained_pixels": int(area.stained.sum()),
-        "n_counted_pixels": int(area.counted.sum()),
+        "n_stained_pixels": n_stained,
+        "n_counted_pixels": n_counted,
         "counted_area_mm2": area.area_mm2,
         "region_area_mm2": (region.area if region is not None else field[0] * field[1]) / 1e6,
         "counted": _where(options),
@@ -79,28 +80,25 @@ def count_slide(path: Path, options: Ki67Options, progress: Callable[[float], No
         "background_rgb": stains.background_rgb,
         "background_from": how,
     }
-    row = {
-        "quantity": "stained_area_fraction",
-        "region": "whole",
-        "value": area.fraction,
-        "ci95_low": low,
-        "ci95_high": high,
-        "n_positive": int(area.stained.sum()),
-        "n_counted": int(area.counted.sum()),
-        "unit_counted": "pixels",
-        "area_mm2": area.area_mm2,
-    }
-    lines = (
+    key = "stained_area_fraction"
+    row = row_of(key, "whole", area.fraction, ci95, n_stained, n_counted, area_mm2=area.area_mm2)
+    settings = {"Threshold": options.threshold, "UmPerPx": options.um_per_px, "Tissue": options.tissue}
+    drawn = _map(area, per_map) if options.map_um else None
+    lines = _lines(area, error, slide, stains, how, options)
+    return Counted(key, content, [row], picture, lines, (*warnings, *doubt), settings, drawn)
+
+
+def _lines(
+    area: StainedArea, error: float, slide: Slide, stains: Stains, background_from: str, options: Ki67Options
+) -> tuple[str, ...]:
+    background = ", ".join(f"{value:.0f}" for value in stains.background_rgb)  # type: ignore[union-attr]
+    return (
         f"{_headline(area)} of {area.area_mm2:.3g} mm² ({_where(options)})"
         + (f"; standard error {error:.2%}" if np.isfinite(error) else ""),
         f"DAB from an optical density of {area.threshold:g} at {area.um_per_px[0]:.3g} µm per pixel; stains: "
-        f"{stains.source}; background {', '.join(f'{value:.0f}' for value in stains.background_rgb)} ({how})",  # type: ignore[union-attr]
+        f"{stains.source}; background {background} ({background_from})",
         f"pixel size {slide.pixel_size_um[0]:.4g} x {slide.pixel_size_um[1]:.4g} µm by {slide.pixel_size_from}",  # type: ignore[index]
     )
-    settings = {"Threshold": options.threshold, "UmPerPx": options.um_per_px, "Tissue": options.tissue}
-    drawn = _map(area, per_map) if options.map_um else None
-    key = "stained_area_fraction"
-    return Counted(key, content, [row], picture, lines, (*warnings, *doubt), settings, drawn)
 
 
 def _region(roi: Path, slide: Slide) -> BaseGeometry:

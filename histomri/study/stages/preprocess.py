@@ -1,17 +1,16 @@
 """Raw diffusion images in, images fit for fitting out, with their noise, mask and the record of what was done."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from histomri.arrays import FloatArray
 from histomri.errors import InputError
-from histomri.files import atomic_path, provenance, write_json, write_text
-from histomri.maps import map_name, sidecar_path, write_map
+from histomri.files import provenance, write_json, write_text
+from histomri.maps import map_name, sidecar_path, write_image, write_map
 from histomri.mri import Motion, Preprocessed, open_dwi, preprocess, read_acquisition
+from histomri.progress import Progress, share_of
 from histomri.study.stages.result import StageResult
 
 
@@ -27,7 +26,7 @@ def run_preprocess(
     drift_reference: str | Path | None = None,
     drift_order: int = 1,
     sub: str | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> StageResult:
     """Preprocess diffusion images and write them.
 
@@ -35,20 +34,14 @@ def run_preprocess(
     ----------
     dwi : path-like
         4D NIfTI of magnitude images, volumes in the order of their acquisition.
-    protocol : str or path-like
-        Any form that `read_acquisition` takes.
-    out : path-like
-        Folder for the results.
+    protocol, out, sub, progress
+        As in `run_fit`.
     denoise, unring, motion, mask : bool
         Which steps are done.
     drift_reference : path-like, optional
         NIfTI mask of a region that does not change; the drift of its signal is divided out.
     drift_order : {1, 2}
         Linear drift, or with a square.
-    sub : str, optional
-        Sample name for the files.
-    progress : callable, optional
-        Called with the fraction done.
 
     Returns
     -------
@@ -67,13 +60,12 @@ def run_preprocess(
     acquisition = read_acquisition(protocol, dwi)
     images = open_dwi(dwi)
     reference = None if drift_reference is None else images.read_mask(drift_reference)
-    report = progress or (lambda fraction: None)
     everywhere = np.ones(images.shape[:3], dtype=bool)
-    signals = images.read(everywhere, lambda fraction: report(0.1 * fraction)).reshape(images.shape)
+    signals = images.read(everywhere, share_of(progress, 0.0, 0.1)).reshape(images.shape)
     try:
         result = preprocess(
             signals, images.affine, acquisition, steps=steps, reference=reference, drift_order=drift_order,
-            progress=lambda fraction: report(0.1 + 0.9 * fraction),
+            progress=share_of(progress, 0.1, 1.0),
         )  # fmt: skip
     except InputError as error:
         raise type(error)(error.problem, path=error.path or dwi, way_out=error.way_out) from error
@@ -87,7 +79,7 @@ def _write(result: Preprocessed, out: Path, affine: FloatArray, sources: list[Pa
     record: dict[str, Any] = {"Steps": list(result.steps)}
     stem = map_name("x", "dwimap", sub=sub).split("param-x")[0]
     series = out / f"{stem}desc-preproc_dwi.nii.gz"
-    _save(series, result.signals, affine)
+    write_image(series, result.signals, affine)
     content = {"Units": "signal", "Description": "Preprocessed diffusion images", **record, **provenance(sources)}
     outputs = [series, write_json(sidecar_path(series), content)]
     if result.noise is not None:
@@ -98,20 +90,11 @@ def _write(result: Preprocessed, out: Path, affine: FloatArray, sources: list[Pa
         )  # fmt: skip
     if result.mask is not None:
         path = out / f"{stem}desc-tissue_mask.nii.gz"
-        _save(path, result.mask.astype(np.uint8), affine)
+        write_image(path, result.mask.astype(np.uint8), affine)
         outputs += [path, write_json(sidecar_path(path), {"Type": "ROI", **record, **provenance(sources)})]
     if result.motion is not None:
         outputs.append(write_text(out / f"{stem}desc-motion_timeseries.tsv", _motion_table(result.motion)))
     return outputs
-
-
-def _save(path: Path, data: Any, affine: FloatArray) -> None:
-    image = nib.Nifti1Image(data, affine)
-    image.set_sform(affine, code="scanner")
-    image.set_qform(affine, code="scanner")
-    image.header.set_xyzt_units(xyz="mm")
-    with atomic_path(path) as temporary:
-        nib.save(image, temporary)
 
 
 def _motion_table(motion: Motion) -> str:

@@ -63,6 +63,11 @@ def read_sigma(sigma: float | str | Path | None, series: Series) -> Sigma:
         number = float(sigma)  # type: ignore[arg-type]  # "--sigma 12.5" comes as text
     except (TypeError, ValueError):
         path = Path(sigma)  # type: ignore[arg-type]
+        if not path.exists():
+            raise InputError(
+                f"--sigma {sigma} is neither a number, estimate nor piesno, and there is no such NIfTI image",
+                way_out="check the spelling and the folder",
+            ) from None
         return Sigma(series.read_positive(path, "sigma"), {"Method": "map", "File": path.name}, path)
     return Sigma(number, {"Method": "number", "Sigma": number})
 

@@ -1,6 +1,5 @@
 """Diffusion images of several echo times in, maps of S0, vascular fraction and tissue T2 out."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,10 @@ import numpy as np
 
 from histomri.arrays import FloatArray
 from histomri.errors import InputError
-from histomri.fitting import T2IVIM_PARAMETERS, T2IVIM_UNITS, FitResult, choose_preset, fit_t2ivim
+from histomri.fitting import T2IVIM_PARAMETERS, T2IVIM_UNITS, FitResult, bounds_warnings, choose_preset, fit_t2ivim
 from histomri.maps import map_name
 from histomri.mri import Acquisition
+from histomri.progress import Progress, share_of
 from histomri.study.stages.result import StageResult
 from histomri.study.stages.series import Series
 from histomri.study.stages.sigma import read_sigma
@@ -26,30 +26,16 @@ def run_t2ivim(
     sigma: float | str | Path | None = None,
     kurtosis: float | str | None = None,
     sub: str | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> StageResult:
     """Fit the two-pool model to all volumes and write its maps.
 
     Parameters
     ----------
-    dwi : path-like
-        4D NIfTI.
-    protocol : str or path-like
-        Any form that `read_acquisition` takes, with echo times.
-    out : path-like
-        Folder for the maps.
+    dwi, protocol, out, mask, sigma, kurtosis, sub, progress
+        As in `run_fit`; the protocol has echo times.
     preset : str, optional
         Bounds; see `fit_t2ivim`. Without it, those of a protocol named after a preset, or else invivo-3t.
-    mask : path-like, optional
-        NIfTI on the grid of the images.
-    sigma : float, str or path-like, optional
-        Noise level: a number, a map, or ``estimate``.
-    kurtosis : float or "free", optional
-        Value at which the kurtosis is held; fitted by default.
-    sub : str, optional
-        Sample name for the files.
-    progress : callable, optional
-        Called with the fraction done.
 
     Returns
     -------
@@ -61,23 +47,23 @@ def run_t2ivim(
     InputError
         If an input cannot be used, or no voxel was fitted; nothing is written then.
     """
-    held, preset = read_kurtosis(kurtosis), choose_preset(preset, protocol, "invivo-3t")
+    held, chosen = read_kurtosis(kurtosis), choose_preset(preset, protocol, "invivo-3t")
     series = Series.open(dwi, protocol, mask)
-    report = progress or (lambda fraction: None)
     noise = read_sigma(sigma, series)
-    signals = series.read(lambda fraction: report(0.3 * fraction))
+    signals = series.read(share_of(progress, 0.0, 0.3))
     with series.blame_protocol():
         result = fit_t2ivim(
-            signals, series.acquisition, preset=preset, kurtosis=held, sigma=noise.level,
-            progress=lambda fraction: report(0.3 + 0.7 * fraction),
+            signals, series.acquisition, preset=chosen, kurtosis=held, sigma=noise.level,
+            progress=share_of(progress, 0.3, 1.0),
         )  # fmt: skip
     series.require_fitted(result, "T2-IVIM")
     sources = [noise.source] if noise.source is not None else []
     outputs = write_t2ivim(result, series, Path(out), sources, sub, noise.record)
+    assumed = bounds_warnings(chosen, series.acquisition) if preset is None else ()
     return StageResult(
         tuple(outputs),
         (describe_t2ivim(result),),
-        series.images.warnings + noise.warnings + result.warnings,
+        series.images.warnings + noise.warnings + assumed + result.warnings,
         {**result.counts, **result.parameters, "sigma": noise.record},
     )
 
@@ -106,7 +92,7 @@ def vascular_step(
     given: bool,
     signals: FloatArray,
     sigma: float | FloatArray | None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> FitResult | None:
     """Fit S0, fV and T2T where they are wanted and not given.
 
