@@ -277,7 +277,6 @@ def test_bad_tables(histomri, table, tmp_path, command, change, message):
         (("correlate", "--model", "diff"), "no row has model 'diff'; there is diff-in, diff-in-ex"),
         (("correlate", "--by", "site"), "column 'site' is missing"),
         (("correlate", "--y", "Ki67"), "no column x"),
-        (("correlate", "--interval", "bootstrap", "--boot", "10"), "too few for an interval"),
         (("compare", "--by", "tumour"), "column 'tumour' is missing"),
         (("regress", "--response", "F_mri", "--predictor", "Ki76"), "column 'Ki76' is missing"),
         (("harmonise", "--batch", "site"), "column 'site' is missing"),

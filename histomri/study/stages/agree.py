@@ -1,5 +1,6 @@
 """The stage `agree`: agreement of MRI and histology, or of any two columns."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -88,4 +89,6 @@ def _agreement(first: pd.Series, second: pd.Series, relative: bool) -> dict[str,
     for entry in intraclass_correlation(pd.concat([first, second], axis=1).to_numpy()).to_dict("records"):
         name = {"ICC(1)": "icc_1", "ICC(A,1)": "icc_a1", "ICC(C,1)": "icc_c1"}[entry["type"]]
         row |= {name: entry["icc"], f"{name}_low": entry["ci_low"], f"{name}_high": entry["ci_high"]}
-    return row | {"ccc": concordance(first, second)}
+    ccc, limits = concordance(first, second)
+    low, high = limits or (math.nan, math.nan)
+    return row | {"ccc": ccc, "ccc_low": low, "ccc_high": high}
