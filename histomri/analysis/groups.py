@@ -181,10 +181,16 @@ def compare_groups(
     names = sorted(set(labels) - {""})
     if len(names) < 2:
         there = f"only '{names[0]}'" if names else "none"
-        raise InputError(f"column '{by}' has to name at least two groups; there is {there}")
+        raise InputError(
+            f"column '{by}' has to name at least two groups; there is {there}",
+            way_out="fill it, or name another column with --by",
+        )
     for name in names:
         if not table.loc[labels == name, list(columns)].notna().any(axis=None):
-            raise InputError(f"group '{name}' has no value in {', '.join(columns)}")
+            raise InputError(
+                f"group '{name}' has no value in {', '.join(columns)}",
+                way_out="drop its rows, or compare other columns",
+            )
     rows = [
         {
             "column": column,

@@ -104,7 +104,9 @@ def assign_folds(groups: ArrayLike, folds: int, seed: int) -> IntArray:
     """
     names, codes, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     if not 2 <= folds <= len(names):
-        raise InputError(f"{len(names)} groups of cases cannot be split into {folds} folds", way_out="use fewer folds")
+        raise InputError(
+            f"{len(names)} groups of cases cannot be split into {folds} folds", way_out="use fewer folds (--folds)"
+        )
     shuffled = np.random.default_rng(seed).permutation(len(names))
     order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
     filled = np.zeros(folds, dtype=int)
@@ -191,10 +193,14 @@ def _checked_terms(x: FloatArray, y: FloatArray, truth: FloatArray, basis: str) 
     terms = polynomial(x, y, basis)
     n, p = terms.shape
     if n < p + 3:
-        raise InputError(f"{n} complete cases are too few for a polynomial of {p} terms", way_out="use basis 'printed'")
+        fewer = " (--basis printed has 7)" if p > len(BASES["printed"]) else ""
+        raise InputError(
+            f"{n} complete cases are too few for a polynomial of {p} terms{fewer}",
+            way_out=f"at least {p + 3} are needed",
+        )
     for name, values in (("first metric", x), ("second metric", y), ("target", truth)):
         if constant(values):
-            raise InputError(f"the {name} is constant; nothing can be predicted")
+            raise InputError(f"the {name} is constant; nothing can be predicted", way_out="name another column")
     return terms
 
 
@@ -213,7 +219,7 @@ def _out_of_fold(terms: FloatArray, truth: FloatArray, fold: IntArray) -> FloatA
         if len(orthogonal) < scaled.shape[1] or np.linalg.cond(triangle) > _LARGEST_CONDITION:
             raise InputError(
                 f"fold {k + 1}: the other folds cannot determine the {scaled.shape[1]} terms of the polynomial",
-                way_out="use fewer folds, or basis 'printed'",
+                way_out="use fewer folds (--folds), or --basis printed",
             )
         predicted[test] = scaled[test] @ np.linalg.solve(triangle, orthogonal.T @ truth[~test])
     return predicted

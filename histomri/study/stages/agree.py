@@ -10,7 +10,7 @@ import pandas as pd
 
 from histomri.analysis import bias_by_size, bland_altman, concordance, intraclass_correlation
 from histomri.errors import InputError
-from histomri.study.stages.analyses import finish, labelled, name_of, open_sheet, parts_of, sources_of
+from histomri.study.stages.analyses import finish, in_part, labelled, name_of, open_sheet, parts_of, sources_of
 from histomri.study.stages.result import StageResult
 
 PAIRS = (("vCS_mri_um", "vCS_histo_um"), ("F_mri", "F_histo"))
@@ -59,7 +59,8 @@ def run_agree(
     for key, part in parts_of(sheet, by):
         for one, other in pairs:
             a, b = values.loc[part.raw.index, one], values.loc[part.raw.index, other]
-            row = _agreement(a, b, relative)
+            with in_part(table, {**key, "columns": f"{one} and {other}"}):
+                row = _agreement(a, b, relative)
             found.append({**key, "first": one, "second": other, **row})
             size = bias_by_size(a, b, bins=min(bins, row["n"]), relative=relative)
             size.insert(0, "second", other)

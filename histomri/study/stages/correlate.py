@@ -10,7 +10,7 @@ from histomri.analysis import Sheet, as_matrix, correlate_voxels, correlation_ta
 from histomri.analysis.correlation import Interval, Kind
 from histomri.analysis.multiple import Adjustment
 from histomri.errors import InputError
-from histomri.study.stages.analyses import CASE, labelled, name_of, parts_of, records, sources_of, write_tables
+from histomri.study.stages.analyses import CASE, in_part, labelled, name_of, parts_of, records, sources_of, write_tables
 from histomri.study.stages.result import StageResult
 
 _INDEX = ("i", "j", "k")
@@ -89,7 +89,8 @@ def run_correlate(
     tables = {"correlations.csv": everything}
     if matrices:
         tables["correlation_matrix.csv"] = pd.concat(matrices, ignore_index=True)
-    warnings = [*_missing(everything), *_warnings(everything)]
+    doubts = [] if x or y else sheet.misspelt()
+    warnings = [*doubts, *_missing(everything), *_warnings(everything)]
     content = {"correlations": records(everything)}
     outputs = write_tables(
         out,
@@ -125,7 +126,8 @@ def _voxels(
     values = numbers.assign(sample=labels)
     each, together = [], []
     for key, part in parts_of(sheet, by):
-        singles, pooled = correlate_voxels(values.loc[part.raw.index], x, y, kinds=kinds)
+        with in_part(sheet.path, key):
+            singles, pooled = correlate_voxels(values.loc[part.raw.index], x, y, kinds=kinds)
         each.append(labelled(key, singles))
         together.append(labelled(key, pooled))
     singles, pooled = pd.concat(each, ignore_index=True), pd.concat(together, ignore_index=True)
