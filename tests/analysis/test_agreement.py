@@ -95,7 +95,7 @@ def test_bland_altman_by_hand(rng):
         assert getattr(found, name) == pytest.approx(value, rel=1e-10), name
     line = OLS(d, add_constant((a + b)[np.isfinite(a)] / 2)).fit(cov_type="HC3", use_t=True)
     truth = [line.params[1], *line.conf_int()[1], line.pvalues[1]]
-    np.testing.assert_allclose([found.slope, found.slope_low, found.slope_high, found.p_slope], truth, rtol=1e-9)
+    np.testing.assert_allclose([found.slope, found.slope_low, found.slope_high, found.p_slope], truth, rtol=1e-10)
     assert (found.n, found.n_missing) == (24, 1)
 
 

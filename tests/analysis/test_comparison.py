@@ -145,7 +145,7 @@ def test_every_pair_of_models_is_tested_on_common_samples(rng):
                 for part in (wide[row["model_a"]], wide[row["model_b"]])
             )
             truth = stats.wilcoxon(a, b) if row["test"] == "wilcoxon" else stats.ttest_rel(a, b)
-            assert row["p"] == pytest.approx(truth.pvalue, rel=1e-9)
+            assert row["p"] == pytest.approx(truth.pvalue, rel=1e-10)
             assert row["difference"] == pytest.approx(a.mean() - b.mean(), rel=1e-10)
     assert (found["q"] >= found["p"]).all()
     best = found.query("quantity == 'TCS' and model_a != 'middling' and model_b != 'middling'").iloc[0]
@@ -170,8 +170,8 @@ def test_the_difference_of_tcs_leaves_out_one_sample_after_another(rng):
     t = difference(np.arange(12)) / se
     assert row["difference"] == pytest.approx(t * se, rel=1e-10)
     reach = stats.t.ppf(0.975, 11) * se
-    np.testing.assert_allclose([row["ci_low"], row["ci_high"]], t * se + np.array([-reach, reach]), rtol=1e-9)
-    np.testing.assert_allclose([row["statistic"], row["df"], row["p"]], [t, 11, 2 * stats.t.sf(abs(t), 11)], rtol=1e-8)
+    np.testing.assert_allclose([row["ci_low"], row["ci_high"]], t * se + np.array([-reach, reach]), rtol=1e-10)
+    np.testing.assert_allclose([row["statistic"], row["df"], row["p"]], [t, 11, 2 * stats.t.sf(abs(t), 11)], rtol=1e-10)
 
 
 def test_models_that_agree_have_no_test_and_are_not_first(rng):

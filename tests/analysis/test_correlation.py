@@ -34,7 +34,9 @@ def test_pearson_against_scipy(n, seed, offset, scale):
 def test_pearson_to_ten_digits(rng):
     x, y = rng.normal(size=(2, 25))
     truth = stats.pearsonr(x, y)
-    np.testing.assert_allclose([correlate(x, y).r, correlate(x, y).p], [truth.statistic, truth.pvalue], **EXACT)
+    found = correlate(x, y, interval="fisher")
+    np.testing.assert_allclose([found.r, found.p], [truth.statistic, truth.pvalue], **EXACT)
+    np.testing.assert_allclose(found.ci, truth.confidence_interval(0.95), **EXACT)
 
 
 def test_spearman_against_scipy_with_ties(rng):

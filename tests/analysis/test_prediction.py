@@ -65,8 +65,8 @@ def test_interval_of_r_does_the_whole_cross_validation_again(rng, grouped):
         drawn.append(np.arctanh(np.corrcoef(predicted, target[some])[0, 1]))
     z, scatter = np.arctanh(found.r), np.std(drawn, ddof=1)
     reach = stats.t.ppf(0.975, n - 1) * scatter
-    np.testing.assert_allclose(found.ci, np.tanh([z - reach, z + reach]), rtol=1e-9)
-    np.testing.assert_allclose(found.p, 2 * stats.t.sf(abs(z) / scatter, n - 1), rtol=1e-8)
+    np.testing.assert_allclose(found.ci, np.tanh([z - reach, z + reach]), rtol=1e-10)
+    np.testing.assert_allclose(found.p, 2 * stats.t.sf(abs(z) / scatter, n - 1), rtol=1e-10)
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -84,8 +84,8 @@ def test_band_leaves_out_one_case_or_patient_after_another(rng, grouped):
     half = stats.t.ppf(0.975, n - 1) * np.sqrt((n - 1) / n * ((np.array(each) - best) ** 2).sum(axis=0))
     inside = found["inside"].to_numpy()
     np.testing.assert_allclose(found["predicted"], best, rtol=1e-10)
-    np.testing.assert_allclose((found["high"] - best)[inside], half[inside], rtol=1e-8)
-    np.testing.assert_allclose((best - found["low"])[inside], half[inside], rtol=1e-8)
+    np.testing.assert_allclose((found["high"] - best)[inside], half[inside], rtol=1e-10)
+    np.testing.assert_allclose((best - found["low"])[inside], half[inside], rtol=1e-10)
     assert 0.3 < inside.mean() < 1 and np.ptp(found["x"]) == pytest.approx(np.ptp(x))
 
 
