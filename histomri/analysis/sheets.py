@@ -112,19 +112,14 @@ class Sheet:
         return [name for name in self.names if name not in others and self._is_numeric(name)]
 
     def measurements(self) -> list[str]:
-        """Return the measurements there are: those of the contract, or every number if there are none of them.
+        """Return the measurements there are: those of the contract, or all that are mostly numbers if there are none.
 
-        Raises
-        ------
-        InputError
-            If one of them holds something that is no number: left out silently, it would not be missed.
+        One with text in it is among them, and `numbers` says so: left out silently, it would not be missed.
         """
         known = [name for name in MEASUREMENTS if name in self.raw and self._is_filled(name)]
         if len(known) < 2:
             others = {*TEXT, *POSITION}
-            known = [name for name in self.names if name not in others and share_of_numbers(self.raw[name]) > 0.5]
-        for name in known:
-            read_number(self.raw, name, self.path)
+            return [name for name in self.names if name not in others and share_of_numbers(self.raw[name]) > 0.5]
         return known
 
     def misspelt(self) -> list[str]:

@@ -54,18 +54,23 @@ def test_measurements_are_those_of_the_contract_if_there_are_any(tmp_path):
     assert sheet.measurements() == ["vCS_histo_um", "F_mri"] and "Ki67" in sheet.numeric_names()
 
 
+def read_measurements(file):
+    sheet = read_sheet(file)
+    return sheet.numbers(sheet.measurements())
+
+
 def test_a_measurement_with_text_in_it_is_not_left_out(tmp_path):
     """Left out silently, nobody would miss it."""
     file = tmp_path / "t.csv"
     file.write_text("sample,vCS_mri_um,F_mri,K\na,20,0.5,\nb,ca. 21,0.6,\n")
     with pytest.raises(InputError, match=r"column 'vCS_mri_um', line 3: 'ca\. 21' is not a finite number"):
-        read_sheet(file).measurements()
+        read_measurements(file)
     file.write_text("sample,vCS_mri_um,F_mri\na;20,5;0,5\nb;21,5;0,6\n".replace(",", ";", 2))
     with pytest.raises(InputError, match="'20,5' is not a finite number; write decimals with a point"):
-        read_sheet(file).measurements()
+        read_measurements(file)
     file.write_text("case,age,note,stage\na,60,fine,2\nb,61,,3\nc,n.k.,70,1\n")
     with pytest.raises(InputError, match=r"column 'age', line 4: 'n\.k\.'"):
-        read_sheet(file).measurements()
+        read_measurements(file)
     file.write_text("case,age,stage\na,60,2\nb,old,3\nc,young,1\n")
     assert read_sheet(file).measurements() == ["stage"]
 
