@@ -245,11 +245,11 @@ SLOW = [
     *[(correlations(r), (8, 12, 25, 60), {"spearman": 0.99}) for r in (0.0, 0.3, 0.6, 0.9)],
     *[(agreement(bias), (8, 12, 25), {"ICC(A,1)": 0.98}) for bias in (0.0, 0.3)],
     *[(groups(shift), (12, 24, 60), {"Cliff's delta": 1.0}) for shift in (0.0, 1.0, 2.0)],
-    *[(models(*r), (8, 25), {"difference of TCS": 0.99}) for r in ((0.6, 0.6), (0.8, 0.5))],
+    *[(models(*r), (12,), {"difference of TCS": 0.99}) for r in ((0.6, 0.6), (0.8, 0.5))],
     *[(within_samples(r), (6, 20), {}) for r in (0.0, 0.6)],
     *[(regression(beta), (12, 25, 60), {"beta": 0.99, "beta (HC3)": 0.99}) for beta in (0.0, 0.6)],
     *[(Volume(noise), (25, 60, 140), {"r in new cases": 1.0}) for noise in (2.0, 0.25)],
-    *[(Volume(noise, per_patient=3), (60, 140), {"r in new cases": 1.0}) for noise in (0.7,)],
+    (Volume(0.7, per_patient=3), (60,), {"r in new cases": 1.0}),
 ]
 
 
