@@ -59,6 +59,8 @@ class HistomriGroup(TyperGroup):
         except HistomriError as error:
             typer.secho(f"error: {error}", err=True, fg="red")
             raise typer.Exit(2) from error
+        except BrokenPipeError:
+            raise  # who reads has read enough, as in `| head`: typer then ends with code 1 and says nothing
         except OSError as error:
             place = f"{error.filename}: " if error.filename is not None else ""
             typer.secho(f"error: {place}{error.strerror or error}", err=True, fg="red")

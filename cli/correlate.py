@@ -27,13 +27,12 @@ def correlate(
         Literal["both", "pearson", "spearman"], typer.Option(help="Linear correlations, of ranks, or both.")
     ] = "both",
     interval: Annotated[
-        Literal["fisher", "bootstrap"], typer.Option(help="Confidence intervals of tables of samples.")
-    ] = "fisher",
+        Literal["jackknife", "fisher"],
+        typer.Option(help="Confidence intervals of tables of samples: for any values, or for normal ones."),
+    ] = "jackknife",
     adjust: Annotated[
         Literal["bh", "holm", "bonferroni"], typer.Option(help="How q allows for the number of tests.")
     ] = "bh",
-    boot: Annotated[int, typer.Option(help="Resamples of the bootstrap.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Correlate columns, with intervals, p, N and false discovery rate; voxels with an effective sample size.
@@ -56,7 +55,5 @@ def correlate(
         kinds=("pearson", "spearman") if method == "both" else (method,),
         interval=interval,
         adjustment=adjust,
-        n_boot=boot,
-        seed=seed,
     )
     announce(result, quiet)

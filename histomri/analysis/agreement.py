@@ -6,13 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import fdtr, fdtrc, stdtr, stdtrit
+from scipy.special import fdtrc, stdtr, stdtrit
 
 from histomri.analysis.correlation import constant
+from histomri.analysis.jackknife import jackknife_z_interval
+from histomri.analysis.noncentral import noncentral_t_quantile
 from histomri.arrays import FloatArray
 from histomri.errors import InputError
 
 _FEWEST = 3
+_TWO_SIDED = 1.959963984540054  # 95 % of normal values lie within so many standard deviations of their mean
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class BlandAltman:
     lower, lower_low, lower_high, upper, upper_low, upper_high : float
         Limits of agreement, bias -+ 1.96 sd, and their intervals.
     slope, slope_low, slope_high, p_slope : float
-        Of the difference on the mean of both: a bias that grows with size. NaN if the mean does not vary.
+        Of the difference on the mean of both: a bias that grows with size. NaN if the mean does not vary. Its standard
+        error (HC3) allows for differences that scatter more at some sizes than at others.
     relative : bool
         Whether differences are in percent of the mean of both.
     """
@@ -67,7 +71,8 @@ def bland_altman(
     relative : bool
         Differences in percent of the mean of both, which must be positive.
     confidence : float
-        Of the intervals. Those of the limits take the variance of a limit as sd² (1/N + z²/(2 (N - 1))), z = 1.96.
+        Of the intervals. Those of the limits are exact for normal differences (Carkeet 2015, doi
+        10.1097/OPX.0000000000000513).
 
     Raises
     ------
@@ -84,9 +89,10 @@ def bland_altman(
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
     t = float(stdtrit(n - 1, 0.5 + confidence / 2.0))
     se = sd / math.sqrt(n)
-    z = 1.959963984540054
-    reach = t * sd * math.sqrt(1.0 / n + z * z / (2.0 * (n - 1)))
-    lower, upper = bias - z * sd, bias + z * sd
+    near, far = (
+        noncentral_t_quantile(level, n - 1, _TWO_SIDED * math.sqrt(n)) / math.sqrt(n)
+        for level in (0.5 - confidence / 2.0, 0.5 + confidence / 2.0)
+    )
     p = float(2.0 * stdtr(n - 1, -abs(bias) / se)) if se > 0 else (0.0 if bias else 1.0)
     return BlandAltman(
         n,
@@ -96,12 +102,12 @@ def bland_altman(
         bias + t * se,
         p,
         sd,
-        lower,
-        lower - reach,
-        lower + reach,
-        upper,
-        upper - reach,
-        upper + reach,
+        bias - _TWO_SIDED * sd,
+        bias - far * sd,
+        bias - near * sd,
+        bias + _TWO_SIDED * sd,
+        bias + near * sd,
+        bias + far * sd,
         *_slope(mean, difference, confidence),
         relative,
     )
@@ -154,7 +160,8 @@ def intraclass_correlation(ratings: ArrayLike, *, confidence: float = 0.95) -> p
     ratings : (N, K) array-like
         Cases x methods; cases with a missing value are left out.
     confidence : float
-        Of the intervals.
+        Of the intervals: the jackknife of Fisher's z. The textbook's, from F distributions, are too narrow unless the
+        values are normal, and for ICC(A,1) take the methods for a random choice from many.
 
     Returns
     -------
@@ -176,66 +183,88 @@ def intraclass_correlation(ratings: ArrayLike, *, confidence: float = 0.95) -> p
         raise InputError(f"{n} complete cases are too few for agreement", way_out="at least 3 are needed")
     if constant(complete.ravel()):
         raise InputError("all values are the same; agreement is undefined")
-    mean = complete.mean()
-    rows_ss = k * ((complete.mean(axis=1) - mean) ** 2).sum()
-    columns_ss = n * ((complete.mean(axis=0) - mean) ** 2).sum()
-    total = ((complete - mean) ** 2).sum()
-    msr, msc = rows_ss / (n - 1), columns_ss / (k - 1)
-    # Rounding may leave a residual just below zero when the methods differ by a constant.
-    mse = max(total - rows_ss - columns_ss, 0.0) / ((n - 1) * (k - 1))
-    msw = (total - rows_ss) / (n * (k - 1))
-    tails = (0.5 - confidence / 2.0, 0.5 + confidence / 2.0)
-    rows = [
-        ("ICC(1)", *_icc(msr, msw, n - 1, n * (k - 1), k, tails)),
-        ("ICC(A,1)", *_icc_agreement(msr, msc, mse, n, k, tails)),
-        ("ICC(C,1)", *_icc(msr, mse, n - 1, (n - 1) * (k - 1), k, tails)),
-    ]
+    squares = _mean_squares(complete)
+    msr, _, mse, msw = (float(each[0]) for each in squares)
+    tests = (_f_test(msr, msw, n - 1, n * (k - 1)), *[_f_test(msr, mse, n - 1, (n - 1) * (k - 1))] * 2)
+    rows = []
+    for name, test, each in zip(("ICC(1)", "ICC(A,1)", "ICC(C,1)"), tests, _intraclass(squares, n, k)):
+        limits = jackknife_z_interval(float(each[0]), each[1:], confidence) or (math.nan, math.nan)
+        rows.append((name, float(each[0]), *test, *limits))
     frame = pd.DataFrame(rows, columns=["type", "icc", "f", "df1", "df2", "p", "ci_low", "ci_high"])
     return frame.assign(n=n, n_missing=len(values) - n)
 
 
-def concordance(first: ArrayLike, second: ArrayLike) -> float:
-    """Return Lin's concordance correlation coefficient (1989, doi 10.2307/2532051), with variances over N."""
+def concordance(
+    first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95
+) -> tuple[float, tuple[float, float] | None]:
+    """Return Lin's concordance correlation coefficient (1989, doi 10.2307/2532051), with variances over N.
+
+    Parameters
+    ----------
+    first, second : (N,) array-like
+        Values in the same unit; pairs with a missing value are left out.
+    confidence : float
+        Of the interval, the jackknife of Fisher's z.
+
+    Returns
+    -------
+    ccc : float
+        NaN if nothing varies.
+    ci : (float, float) or None
+    """
     one, other, _ = _pairs(first, second)
-    spread = one.var() + other.var() + (one.mean() - other.mean()) ** 2
-    return float(2.0 * np.mean((one - one.mean()) * (other - other.mean())) / spread) if spread > 0 else math.nan
+    # Around one common mean, so that nothing cancels; the first of each is of all pairs, the others lack one.
+    one, other = one - one.mean(), other - one.mean()
+    n = np.r_[one.size, np.full(one.size, one.size - 1)]
+    x, y, xx, yy, xy = (
+        (values.sum() - np.r_[0.0, values]) / n for values in (one, other, one**2, other**2, one * other)
+    )
+    spread = (xx - x**2) + (yy - y**2) + (x - y) ** 2
+    found = np.where(spread > 0, 2.0 * (xy - x * y) / np.where(spread > 0, spread, 1.0), np.nan)
+    return float(found[0]), jackknife_z_interval(float(found[0]), found[1:], confidence)
 
 
-def _icc(
-    above: float, below: float, df1: float, df2: float, k: int, tails: tuple[float, float]
-) -> tuple[float, float, float, float, float, float, float]:
+def _mean_squares(values: FloatArray) -> FloatArray:
+    """Return the mean squares of cases, methods, residual, and within cases: of all cases, then without each.
+
+    Parameters
+    ----------
+    values : (N, K) ndarray
+        Cases x methods.
+
+    Returns
+    -------
+    (4, N + 1) ndarray
+    """
+    k = values.shape[1]
+    centred = values - values.mean()
+    left_out = np.vstack([np.zeros(k), centred])
+    n = np.r_[len(values), np.full(len(values), len(values) - 1)]
+    columns = centred.sum(axis=0) - left_out
+    correction = columns.sum(axis=1) ** 2 / (n * k)
+    of_cases = (centred.sum(axis=1) ** 2).sum() / k - left_out.sum(axis=1) ** 2 / k - correction
+    of_methods = (columns**2).sum(axis=1) / n - correction
+    total = (centred**2).sum() - (left_out**2).sum(axis=1) - correction
+    # Rounding may leave a residual just below zero when the methods differ by a constant.
+    residual = np.maximum(total - of_cases - of_methods, 0.0)
+    return np.stack(
+        [of_cases / (n - 1), of_methods / (k - 1), residual / ((n - 1) * (k - 1)), (total - of_cases) / (n * (k - 1))]
+    )
+
+
+def _intraclass(squares: FloatArray, n: int, k: int) -> FloatArray:
+    """Return ICC(1), ICC(A,1) and ICC(C,1), each of all cases, then without each; NaN where nothing varies."""
+    msr, msc, mse, msw = squares
+    cases = np.r_[n, np.full(n, n - 1)]
+    above = np.stack([msr - msw, msr - mse, msr - mse])
+    below = np.stack([msr + (k - 1) * msw, msr + (k - 1) * mse + k * (msc - mse) / cases, msr + (k - 1) * mse])
+    return np.where(below > 0, above / np.where(below > 0, below, 1.0), np.nan)
+
+
+def _f_test(above: float, below: float, df1: int, df2: int) -> tuple[float, int, int, float]:
     if below <= 0:
-        return 1.0, math.inf, df1, df2, 0.0, 1.0, 1.0
-    f = above / below
-    low, high = f / _f_quantile(df1, df2, tails[1]), f / _f_quantile(df1, df2, tails[0])
-    limits = ((low - 1.0) / (low + k - 1.0), (high - 1.0) / (high + k - 1.0))
-    return (f - 1.0) / (f + k - 1.0), f, df1, df2, float(fdtrc(df1, df2, f)), *limits
-
-
-def _icc_agreement(
-    msr: float, msc: float, mse: float, n: int, k: int, tails: tuple[float, float]
-) -> tuple[float, float, float, float, float, float, float]:
-    df1, df2 = n - 1, (n - 1) * (k - 1)
-    icc = (msr - mse) / (msr + (k - 1) * mse + k * (msc - mse) / n)
-    if mse <= 0:
-        return icc, math.inf, df1, df2, 0.0, math.nan, math.nan
-    # Satterthwaite's degrees of freedom of the denominator.
-    a, b = k * icc / (n * (1.0 - icc)), 1.0 + k * icc * (n - 1) / (n * (1.0 - icc))
-    v = (a * msc + b * mse) ** 2 / ((a * msc) ** 2 / (k - 1) + (b * mse) ** 2 / df2)
-    upper, lower = _f_quantile(df1, v, tails[1]), _f_quantile(v, df1, tails[1])
-    rest = k * msc + (k * n - k - n) * mse
-    low = n * (msr - upper * mse) / (upper * rest + n * msr)
-    high = n * (lower * msr - mse) / (rest + n * lower * msr)
-    return icc, msr / mse, df1, df2, float(fdtrc(df1, df2, msr / mse)), low, high
-
-
-def _f_quantile(df1: float, df2: float, level: float) -> float:
-    from scipy.stats import f
-
-    quantile = float(f.ppf(level, df1, df2))
-    # One Newton step brings the quantile to full precision.
-    density = float(f.pdf(quantile, df1, df2))
-    return quantile - (float(fdtr(df1, df2, quantile)) - level) / density if density > 0 else quantile
+        return math.inf, df1, df2, 0.0
+    return above / below, df1, df2, float(fdtrc(df1, df2, above / below))
 
 
 def _slope(x: FloatArray, y: FloatArray, confidence: float) -> tuple[float, float, float, float]:
@@ -245,7 +274,10 @@ def _slope(x: FloatArray, y: FloatArray, confidence: float) -> tuple[float, floa
     dx, dy = x - x.mean(), y - y.mean()
     slope = float(dx @ dy / (dx @ dx))
     residual = dy - slope * dx
-    se = math.sqrt(float(residual @ residual) / (n - 2) / float(dx @ dx))
+    leverage = 1.0 / n + dx**2 / (dx @ dx)
+    alone = leverage > 1.0 - 1e-12  # the line goes through it whatever its value, which says nothing of the scatter
+    weighted = dx * residual / np.where(alone, np.inf, 1.0 - leverage)
+    se = math.sqrt(float(weighted @ weighted)) / float(dx @ dx)
     half = float(stdtrit(n - 2, 0.5 + confidence / 2.0)) * se
     p = float(2.0 * stdtr(n - 2, -abs(slope) / se)) if se > 0 else (0.0 if slope else 1.0)
     return slope, slope - half, slope + half, p

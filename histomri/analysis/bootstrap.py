@@ -1,7 +1,6 @@
-"""Resampling of cases: the bootstrap, all resamples at once, and the jackknife."""
+"""The bootstrap over cases, all resamples at once."""
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtrit
 
 from histomri.arrays import FloatArray
 
@@ -44,76 +43,6 @@ def weighted_correlation(weights: FloatArray, x: FloatArray, y: FloatArray) -> F
     usable = ((weights > 0).sum(axis=1) >= _LEAST_DISTINCT) & (np.minimum(vx, vy) > _ROUNDING * total**2)
     scale = np.sqrt(np.where(usable, vx * vy, 1.0))
     return np.where(usable, np.clip((total * sxy - sx * sy) / scale, -1.0, 1.0), np.nan)
-
-
-def bca_interval(
-    estimate: float, drawn: FloatArray, without_one: FloatArray, confidence: float = 0.95
-) -> tuple[float, float] | None:
-    """Return the bias-corrected and accelerated interval (Efron 1987, doi 10.1080/01621459.1987.10478410).
-
-    Parameters
-    ----------
-    estimate : float
-        The statistic of all cases.
-    drawn : (B,) ndarray
-        The statistic of the resamples; NaN is left out.
-    without_one : (N,) ndarray
-        The statistic with each case left out.
-    confidence : float
-        Of the interval.
-
-    Returns
-    -------
-    (float, float) or None
-        None if fewer than half of the resamples could be evaluated.
-    """
-    usable = np.sort(drawn[np.isfinite(drawn)])
-    if not np.isfinite(estimate) or usable.size < max(drawn.size / 2, 20):
-        return None
-    # Resamples equal to the estimate count half, or a perfect correlation would have infinite bias.
-    below = (np.sum(usable < estimate) + 0.5 * np.sum(usable == estimate)) / usable.size
-    bias = float(ndtri(np.clip(below, 1.0 / usable.size, 1.0 - 1.0 / usable.size)))
-    deviation = np.nanmean(without_one) - without_one if np.isfinite(without_one).any() else np.zeros(1)
-    cubes, squares = float(np.nansum(deviation**3)), float(np.nansum(deviation**2))
-    acceleration = cubes / (6.0 * squares**1.5) if squares > 0 else 0.0
-    z = bias + ndtri(np.array([0.5 - confidence / 2.0, 0.5 + confidence / 2.0]))
-    levels = ndtr(bias + z / (1.0 - acceleration * z))
-    low, high = np.quantile(usable, levels)
-    return float(low), float(high)
-
-
-def jackknife_z_interval(
-    estimate: float, without_one: FloatArray, confidence: float = 0.95
-) -> tuple[float, float] | None:
-    """Return an interval of a correlation, or a mean of correlations, from the jackknife of its Fisher z.
-
-    Fisher's z makes the scatter nearly the same whatever the correlation, and the jackknife finds how large it is
-    without taking the values for normal (Hinkley 1978, doi 10.1093/biomet/65.1.13). With few cases it covers far
-    better than the bootstrap, whose resamples repeat cases and so vary too little.
-
-    Parameters
-    ----------
-    estimate : float
-        Of all cases, between -1 and 1.
-    without_one : (N,) ndarray
-        With each case left out; NaN is skipped.
-    confidence : float
-        Of the interval.
-
-    Returns
-    -------
-    (float, float) or None
-        None if fewer than three of `without_one` are known.
-    """
-    known = without_one[np.isfinite(without_one)]
-    if known.size < _LEAST_DISTINCT or not np.isfinite(estimate):
-        return None
-    if abs(estimate) >= 1.0 - _ROUNDING:
-        return float(np.sign(estimate)), float(np.sign(estimate))
-    z = float(np.arctanh(estimate))
-    pseudo = known.size * z - (known.size - 1) * np.arctanh(np.clip(known, _ROUNDING - 1.0, 1.0 - _ROUNDING))
-    half = float(stdtrit(known.size - 1, 0.5 + confidence / 2.0) * np.std(pseudo, ddof=1) / np.sqrt(known.size))
-    return float(np.tanh(z - half)), float(np.tanh(z + half))
 
 
 def _standard(values: FloatArray) -> FloatArray:

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtr
 
+from histomri.analysis.jackknife import jackknife_z_interval, pearson_without_one, ranked_without_one
 from histomri.arrays import FloatArray, IntArray
 from histomri.errors import InputError
 
 Kind = Literal["pearson", "spearman"]
+Interval = Literal["jackknife", "fisher"]
 # Variation below this share of the size of the values is rounding, and a correlation with it is noise.
 _ROUNDING = 1e-13
 # Up to so many pairs all orders are counted (9! = 362880): Student's t would call a perfect order of 6 impossible.
@@ -51,9 +53,7 @@ def correlate(
     *,
     kind: Kind = "pearson",
     confidence: float = 0.95,
-    interval: Literal["fisher", "bootstrap"] = "fisher",
-    n_boot: int = 2000,
-    seed: int = 0,
+    interval: Interval = "jackknife",
 ) -> Correlation:
     """Correlate two series of values, leaving out pairs with a missing value.
 
@@ -65,11 +65,10 @@ def correlate(
         Linear or rank correlation.
     confidence : float
         Of the interval.
-    interval : {"fisher", "bootstrap"}
-        Fisher's z (for Spearman with the variance of Bonett & Wright 2000, doi 10.1007/BF02294183), or the
-        bias-corrected and accelerated bootstrap over pairs. Neither exists for N = 3.
-    n_boot, seed : int
-        Of the bootstrap.
+    interval : {"jackknife", "fisher"}
+        Of Fisher's z, its scatter found by leaving out each pair (ranked anew), or taken from the theory of normal
+        values (for Spearman Bonett & Wright 2000, doi 10.1007/BF02294183). With heavy tails the latter is far too
+        narrow. Neither exists for N = 3, nor for ranks in perfect order.
 
     Returns
     -------
@@ -84,7 +83,7 @@ def correlate(
     first, second = np.asarray(x, dtype=float).ravel(), np.asarray(y, dtype=float).ravel()
     if first.shape != second.shape:
         raise InputError(f"two series of {first.size} and {second.size} values cannot be correlated")
-    if kind not in ("pearson", "spearman") or interval not in ("fisher", "bootstrap"):
+    if kind not in ("pearson", "spearman") or interval not in ("jackknife", "fisher"):
         raise InputError(f"unknown correlation: {kind} with a {interval} interval")
     if not 0 < confidence < 1:
         raise InputError(f"a confidence of {confidence} lies outside 0 to 1", way_out="use 0.95")
@@ -101,15 +100,13 @@ def correlate(
     p = exact_rank_p(first, second) if kind == "spearman" and n <= _EXACT else p_value(r, n)
     if n == 3:
         return Correlation(r, p, n, None, missing, "three pairs give no confidence interval")
+    if kind == "spearman" and abs(r) >= 1.0:
+        return Correlation(r, p, n, None, missing, "a perfect order gives no confidence interval")
     if interval == "fisher":
         return Correlation(r, p, n, fisher_interval(r, n, confidence, kind), missing)
-    from histomri.analysis.bootstrap import bca_interval, resampling_weights, weighted_correlation
-
-    weights = resampling_weights(n, n_boot, seed)
-    drawn = weighted_correlation(weights, first, second)
-    without_one = weighted_correlation(1.0 - np.eye(n), first, second)
-    ci = bca_interval(r, drawn, without_one, confidence)
-    return Correlation(r, p, n, ci, missing, "" if ci else "too few distinct pairs for a bootstrap")
+    without_one = ranked_without_one(first, second) if kind == "spearman" else pearson_without_one(first, second)
+    ci = jackknife_z_interval(r, without_one, confidence)
+    return Correlation(r, p, n, ci, missing, "" if ci else "too few distinct pairs for a confidence interval")
 
 
 def ranks(values: FloatArray) -> FloatArray:

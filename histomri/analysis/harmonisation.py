@@ -12,6 +12,7 @@ from histomri.errors import InputError
 _ROUNDING = 1e-10
 _CONVERGED = 1e-13
 _ITERATIONS = 10_000
+_NAME_OTHERS = "leave it out, and name the other metrics (--measure)"
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _check(values: pd.DataFrame, labels: np.ndarray, names: list[str], reference
     if len(labels) != len(values):
         raise InputError(f"{len(labels)} batch labels for {len(values)} cases")
     if len(names) < 2:
-        raise InputError("there is only one batch; nothing to harmonise")
+        raise InputError(f"there is only one batch, '{names[0]}'; nothing to harmonise", way_out="name another --batch")
     if reference is not None and reference not in names:
         raise InputError(f"there is no batch '{reference}'", way_out=f"there is {', '.join(names)}")
     if shrinks and values.shape[1] < 2:
@@ -190,7 +191,9 @@ def _check(values: pd.DataFrame, labels: np.ndarray, names: list[str], reference
         for name in names:
             n = int(values.loc[labels == name, column].notna().sum())
             if n < 2:
-                raise InputError(f"batch '{name}' has {n} values of '{column}'; at least 2 are needed")
+                raise InputError(
+                    f"batch '{name}' has {n} values of '{column}', and at least 2 are needed", way_out=_NAME_OTHERS
+                )
 
 
 def _covariate_columns(covariates: pd.DataFrame | None, n: int) -> tuple[FloatArray, list[str]]:
@@ -236,7 +239,10 @@ def _standardise(
     for position, column in enumerate(data.T):
         known = np.isfinite(column)
         if np.linalg.matrix_rank(design[known]) < design.shape[1]:
-            raise InputError(f"'{names[position]}': the cases with a value cannot tell batches and covariates apart")
+            raise InputError(
+                f"'{names[position]}': the cases with a value cannot tell batches and covariates apart",
+                way_out=_NAME_OTHERS,
+            )
         coefficients = np.linalg.lstsq(design[known], column[known], rcond=None)[0]
         residual = column - design @ coefficients
         if anchor is not None:
@@ -246,7 +252,10 @@ def _standardise(
             general, judged = shares @ coefficients[:n_batches], known
         variance = float(np.mean(residual[judged] ** 2))
         if variance <= (_ROUNDING * np.abs(column[known]).max()) ** 2:
-            raise InputError(f"'{names[position]}' does not vary beyond batch and covariates; it cannot be harmonised")
+            raise InputError(
+                f"'{names[position]}' does not vary beyond batch and covariates, and cannot be harmonised",
+                way_out=_NAME_OTHERS,
+            )
         spread[position] = np.sqrt(variance)
         mean[:, position] = general + design[:, n_batches:] @ coefficients[n_batches:]
         standard[:, position] = (column - mean[:, position]) / spread[position]
@@ -262,7 +271,10 @@ def _batch_moments(
         return gamma, np.ones_like(delta)
     if (delta <= _ROUNDING**2).any():
         b, f = np.argwhere(delta <= _ROUNDING**2)[0]
-        raise InputError(f"'{names[f]}' has the same value throughout batch '{batches[b]}'; its scale is unknown")
+        raise InputError(
+            f"'{names[f]}' has the same value throughout batch '{batches[b]}', so that its scale is unknown",
+            way_out=f"{_NAME_OTHERS}, or correct the shift alone (--mean-only)",
+        )
     return gamma, delta
 
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from histomri.analysis.correlation import Kind, correlate
+from histomri.analysis.correlation import Interval, Kind, correlate
 from histomri.analysis.multiple import Adjustment, adjust_p
 
 COLUMNS = ("x", "y", "kind", "r", "p", "q", "n", "ci_low", "ci_high", "n_missing", "note")
@@ -20,10 +19,8 @@ def correlation_table(
     *,
     kinds: Sequence[Kind] = ("pearson", "spearman"),
     confidence: float = 0.95,
-    interval: Literal["fisher", "bootstrap"] = "fisher",
+    interval: Interval = "jackknife",
     adjustment: Adjustment = "bh",
-    n_boot: int = 2000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Correlate columns of a table in pairs.
 
@@ -35,7 +32,7 @@ def correlation_table(
         Every x against every y. Without y every pair of x; without both every pair of columns.
     kinds : sequence of {"pearson", "spearman"}
         Linear and rank correlations.
-    confidence, interval, n_boot, seed
+    confidence, interval
         As in `correlate`.
     adjustment : {"bh", "holm", "bonferroni"}
         Of q, over all tests of one kind.
@@ -51,15 +48,7 @@ def correlation_table(
     rows = []
     for kind in kinds:
         for one, other in pairs:
-            found = correlate(
-                table[one],
-                table[other],
-                kind=kind,
-                confidence=confidence,
-                interval=interval,
-                n_boot=n_boot,
-                seed=seed,
-            )
+            found = correlate(table[one], table[other], kind=kind, confidence=confidence, interval=interval)
             low, high = found.ci or (np.nan, np.nan)
             values = (one, other, kind, found.r, found.p, np.nan, found.n, low, high, found.n_missing, found.note)
             rows.append(dict(zip(COLUMNS, values)))

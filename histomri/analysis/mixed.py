@@ -170,7 +170,8 @@ def random_intercept(design: ArrayLike, y: ArrayLike, sample: ArrayLike) -> Mixe
     low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-12})
     share = float(found.x) if found.fun < loss(grid[best]) else float(grid[best])
-    ratio = share / (1.0 - share)
+    ratio = profile.stationary(low / (1.0 - low), high / (1.0 - high), share / (1.0 - share))
+    share = ratio / (1.0 + ratio)
     likelihood, coefficients, covariance, within = profile.at(ratio)
     return MixedModel(
         coefficients / scale,
@@ -210,6 +211,26 @@ class _Profile:
         logdet = float(np.log1p(self.sizes * ratio).sum()) - float(np.linalg.slogdet(covariance)[1])
         likelihood = -0.5 * ((self.n - p) * (math.log(2.0 * math.pi * within) + 1.0) + logdet)
         return likelihood, coefficients, covariance, within
+
+    def slope(self, ratio: float) -> float:
+        """Return twice the derivative of the restricted log-likelihood by the ratio."""
+        _, coefficients, covariance, within = self.at(ratio)
+        damping = (1.0 + self.sizes * ratio) ** -2
+        residual = self.sums[:, self.p] - self.sums[:, : self.p] @ coefficients
+        design = self.sums[:, : self.p]
+        moved = np.einsum("k,ki,ij,kj->", damping, design, covariance, design)
+        return float((damping @ residual**2) / within - (self.sizes / (1.0 + self.sizes * ratio)).sum() + moved)
+
+    def stationary(self, low: float, high: float, near: float) -> float:
+        """Return the ratio where the likelihood is flat; a maximum by values alone has half the digits.
+
+        Without one between the limits, at a ratio of 0 or beyond all bounds, `near` is as good as it gets.
+        """
+        from scipy.optimize import brentq
+
+        if not self.slope(low) > 0.0 > self.slope(high):
+            return near
+        return float(brentq(self.slope, low, high, xtol=1e-15, rtol=1e-14))
 
 
 def within_between(

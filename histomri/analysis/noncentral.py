@@ -53,3 +53,17 @@ def noncentral_t_cdf(t: float, df: float, noncentrality: float | FloatArray) -> 
     density = np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
     above = gammaincc(0.5 * df, 0.5 * ((z + shift) * (math.sqrt(df) / t)) ** 2)
     return np.asarray(ndtr(-shift[..., 0]) + 0.5 * (_REACH - low[..., 0]) * ((density * above) @ _WEIGHTS))
+
+
+def noncentral_t_quantile(level: float, df: float, noncentrality: float) -> float:
+    """Return t for which P(T <= t) is `level`."""
+    from scipy.optimize import brentq
+
+    # Standard deviation of t about its noncentrality, generously; few degrees of freedom have a long tail.
+    reach = 10.0 * math.sqrt(1.0 + noncentrality**2 / (2.0 * df)) + 5.0
+    low, high = noncentrality - reach, noncentrality + reach
+    while noncentral_t_cdf(high, df, noncentrality) < level:
+        high += reach
+    while noncentral_t_cdf(low, df, noncentrality) > level:
+        low -= reach
+    return float(brentq(lambda t: float(noncentral_t_cdf(t, df, noncentrality)) - level, low, high, rtol=1e-14))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.special import stdtr, stdtrit
 
-from histomri.analysis.bootstrap import bca_interval, resampling_weights, weighted_correlation
+from histomri.analysis.bootstrap import resampling_weights
 from histomri.analysis.correlation import constant, correlate
 from histomri.arrays import FloatArray, IntArray
 from histomri.errors import InputError
@@ -29,10 +30,12 @@ class Prediction:
 
     Attributes
     ----------
-    r, p : float
-        Pearson's r of all out-of-fold predictions with the truth, and its p.
-    ci : (float, float) or None
-        Bootstrap interval of r over cases (or groups), with the predictions as they are.
+    r : float
+        Pearson's r of all out-of-fold predictions with the truth.
+    p, ci : float, (float, float) or None
+        Two-sided p against no relation, and interval, of the r to be expected in new cases of a fit to as many cases as
+        lie outside a fold. Both rest on the scatter of Fisher's z when cases (or groups) are drawn anew and the whole
+        cross-validation is done again: the predictions share their fits, and are not N independent pairs.
     fold_r : (K,) ndarray
         r within each fold; NaN for fewer than three cases.
     predicted, fold : (N,) ndarray
@@ -40,12 +43,12 @@ class Prediction:
     coefficients : DataFrame
         power_x, power_y, coefficient of the fit to all cases (in the units of x and y).
     surface : DataFrame
-        x, y, predicted, low, high, inside: the fit to all cases on a grid, its bootstrap band, and whether the point
-        lies within the convex hull of the cases.
+        x, y, predicted, low, high, inside: the fit to all cases on a grid, the interval of the mean at each point (the
+        jackknife over cases or groups, Student's t), and whether the point lies within the convex hull of the cases.
     n, n_missing, n_groups : int
         Cases used, cases left out, groups kept together.
     warnings : tuple of str
-        Few cases, resamples that could not be fitted.
+        Few cases, resamples that could not be fitted, no band.
     """
 
     r: float
@@ -101,7 +104,9 @@ def assign_folds(groups: ArrayLike, folds: int, seed: int) -> IntArray:
     """
     names, codes, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     if not 2 <= folds <= len(names):
-        raise InputError(f"{len(names)} groups of cases cannot be split into {folds} folds", way_out="use fewer folds")
+        raise InputError(
+            f"{len(names)} groups of cases cannot be split into {folds} folds", way_out="use fewer folds (--folds)"
+        )
     shuffled = np.random.default_rng(seed).permutation(len(names))
     order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
     filled = np.zeros(folds, dtype=int)
@@ -141,7 +146,7 @@ def cross_validated_prediction(
     seed : int
         Of folds and resamples.
     n_boot : int
-        Resamples of the bootstrap.
+        Resamples of the bootstrap, for p and interval of r.
     confidence : float
         Of the intervals.
 
@@ -160,23 +165,17 @@ def cross_validated_prediction(
     terms = _checked_terms(first, second, truth, basis)
     fold = assign_folds(codes, folds, seed)
     predicted = _out_of_fold(terms, truth, fold)
-    overall = correlate(predicted, truth)
+    r = correlate(predicted, truth).r
     fold_r = np.array([correlate(predicted[fold == k], truth[fold == k]).r for k in range(folds)])
     weights = resampling_weights(len(names), n_boot, seed)[:, codes]
-    without_one = (1.0 - np.eye(len(names)))[:, codes]
-    ci = bca_interval(
-        overall.r,
-        weighted_correlation(weights, predicted, truth),
-        weighted_correlation(without_one, predicted, truth),
-        confidence,
-    )
-    surface, failed = _surface(first, second, truth, basis, weights, confidence)
-    warnings = _warnings(len(truth), terms.shape[1], failed, n_boot)
+    p, ci, failed = _uncertainty(r, terms, truth, fold, weights, len(names), confidence)
+    surface = _surface(first, second, truth, basis, codes, confidence)
+    warnings = _warnings(len(truth), terms.shape[1], failed, n_boot, has_band=bool(surface["low"].notna().all()))
     powers = np.array(BASES[basis])
     coefficients = np.linalg.lstsq(terms / _scale(terms), truth, rcond=None)[0] / _scale(terms)
     return Prediction(
-        overall.r,
-        overall.p,
+        r,
+        p,
         ci,
         fold_r,
         _spread(predicted, used, np.nan),
@@ -194,10 +193,14 @@ def _checked_terms(x: FloatArray, y: FloatArray, truth: FloatArray, basis: str) 
     terms = polynomial(x, y, basis)
     n, p = terms.shape
     if n < p + 3:
-        raise InputError(f"{n} complete cases are too few for a polynomial of {p} terms", way_out="use basis 'printed'")
+        fewer = " (--basis printed has 7)" if p > len(BASES["printed"]) else ""
+        raise InputError(
+            f"{n} complete cases are too few for a polynomial of {p} terms{fewer}",
+            way_out=f"at least {p + 3} are needed",
+        )
     for name, values in (("first metric", x), ("second metric", y), ("target", truth)):
         if constant(values):
-            raise InputError(f"the {name} is constant; nothing can be predicted")
+            raise InputError(f"the {name} is constant; nothing can be predicted", way_out="name another column")
     return terms
 
 
@@ -216,16 +219,70 @@ def _out_of_fold(terms: FloatArray, truth: FloatArray, fold: IntArray) -> FloatA
         if len(orthogonal) < scaled.shape[1] or np.linalg.cond(triangle) > _LARGEST_CONDITION:
             raise InputError(
                 f"fold {k + 1}: the other folds cannot determine the {scaled.shape[1]} terms of the polynomial",
-                way_out="use fewer folds, or basis 'printed'",
+                way_out="use fewer folds (--folds), or --basis printed",
             )
         predicted[test] = scaled[test] @ np.linalg.solve(triangle, orthogonal.T @ truth[~test])
     return predicted
 
 
+def _uncertainty(
+    r: float,
+    terms: FloatArray,
+    truth: FloatArray,
+    fold: IntArray,
+    weights: FloatArray,
+    n_groups: int,
+    confidence: float,
+) -> tuple[float, tuple[float, float] | None, int]:
+    """Return p and interval of r from cross-validations of the resamples, and how many of them could not be fitted."""
+    orthogonal = np.linalg.qr(terms / _scale(terms))[0]
+    target = truth - truth.mean()  # the constant is among the terms, so that this only spares digits
+    predicted = np.empty_like(weights)
+    fitted = np.ones(len(weights), dtype=bool)
+    for k in range(fold.max() + 1):
+        test = fold == k
+        # A case that is drawn twice stays in its fold, so that none is predicted from itself.
+        coefficients, usable = _weighted_fits(orthogonal, target, weights * ~test)
+        predicted[:, test] = coefficients @ orthogonal[test].T
+        fitted &= usable
+    drawn = _correlations(weights[fitted], predicted[fitted], target)
+    drawn = drawn[np.abs(drawn) < 1.0]
+    failed = len(weights) - drawn.size
+    if failed > len(weights) / 2 or not abs(r) < 1.0:
+        return math.nan, None, failed
+    z, scatter = math.atanh(r), float(np.arctanh(drawn).std(ddof=1))
+    half = float(stdtrit(n_groups - 1, 0.5 + confidence / 2.0)) * scatter
+    p = float(2.0 * stdtr(n_groups - 1, -abs(z) / scatter))
+    return p, (math.tanh(z - half), math.tanh(z + half)), failed
+
+
+def _weighted_fits(orthogonal: FloatArray, truth: FloatArray, weights: FloatArray) -> tuple[FloatArray, np.ndarray]:
+    """Return the coefficients of a fit with each row of weights, (B, P), and which could be had; others are NaN."""
+    n, p = orthogonal.shape
+    products = (orthogonal[:, :, None] * orthogonal[:, None, :]).reshape(n, p * p)
+    normal = (weights @ products).reshape(-1, p, p)
+    right = (weights * truth) @ orthogonal
+    spread = np.linalg.eigvalsh(normal)
+    usable = np.asarray(spread[:, 0] * _LARGEST_CONDITION > spread[:, -1])
+    coefficients = np.full((len(weights), p), np.nan)
+    coefficients[usable] = np.linalg.solve(normal[usable], right[usable][..., None])[..., 0]
+    return coefficients, usable
+
+
+def _correlations(weights: FloatArray, predicted: FloatArray, truth: FloatArray) -> FloatArray:
+    """Return r of predictions and truth in each row; NaN where one does not vary."""
+    total = weights.sum(axis=1, keepdims=True)
+    one = predicted - (weights * predicted).sum(axis=1, keepdims=True) / total
+    other = truth - (weights @ truth)[:, None] / total
+    squares = (weights * one**2).sum(axis=1) * (weights * other**2).sum(axis=1)
+    product = (weights * one * other).sum(axis=1)
+    return np.where(squares > 0, product / np.sqrt(np.where(squares > 0, squares, 1.0)), np.nan)
+
+
 def _surface(
-    x: FloatArray, y: FloatArray, truth: FloatArray, basis: str, weights: FloatArray, confidence: float
-) -> tuple[pd.DataFrame, int]:
-    """Return fit and band on a grid, and how many resamples could not be fitted."""
+    x: FloatArray, y: FloatArray, truth: FloatArray, basis: str, codes: IntArray, confidence: float
+) -> pd.DataFrame:
+    """Return fit and band on a grid; the band is NaN if the fit hangs on a single case or group."""
     from scipy.spatial import Delaunay, QhullError
 
     terms = polynomial(x, y, basis)
@@ -234,39 +291,39 @@ def _surface(
     across, along = np.meshgrid(*[np.linspace(v.min(), v.max(), _GRID) for v in (x, y)], indexing="ij")
     points = np.column_stack([across.ravel(), along.ravel()])
     grid = np.linalg.solve(triangle.T, (polynomial(points[:, 0], points[:, 1], basis) / scale).T).T
-    n, p = terms.shape
-    products = (orthogonal[:, :, None] * orthogonal[:, None, :]).reshape(n, p * p)
-    normal = (weights @ products).reshape(-1, p, p)
-    right = (weights * truth) @ orthogonal
-    spread = np.linalg.eigvalsh(normal)
-    usable = spread[:, 0] * _LARGEST_CONDITION > spread[:, -1]
-    drawn = np.linalg.solve(normal[usable], right[usable][..., None])[..., 0] @ grid.T
-    edges = np.array([0.5 - confidence / 2.0, 0.5 + confidence / 2.0])
-    low, high = np.quantile(drawn, edges, axis=0) if len(drawn) else np.full((2, len(grid)), np.nan)
+    groups = int(codes.max()) + 1
+    without_one, _ = _weighted_fits(orthogonal, truth, (1.0 - np.eye(groups))[:, codes])
+    fitted = orthogonal.T @ truth
+    # A percentile bootstrap would be too narrow where there are groups, and leave some resamples without a fit.
+    scatter = np.sqrt((groups - 1) / groups * (((without_one - fitted) @ grid.T) ** 2).sum(axis=0))
+    half = float(stdtrit(groups - 1, 0.5 + confidence / 2.0)) * scatter
     try:
         hull = Delaunay(np.column_stack([x, y]) / [np.ptp(x), np.ptp(y)])
         inside = hull.find_simplex(points / [np.ptp(x), np.ptp(y)]) >= 0
     except QhullError as error:
         raise InputError("the two metrics lie on one line; a polynomial of both cannot be fitted") from error
-    frame = pd.DataFrame(
+    predicted = grid @ fitted
+    return pd.DataFrame(
         {
             "x": points[:, 0],
             "y": points[:, 1],
-            "predicted": grid @ (orthogonal.T @ truth),
-            "low": low,
-            "high": high,
+            "predicted": predicted,
+            "low": predicted - half,
+            "high": predicted + half,
             "inside": inside,
         }
     )
-    return frame, int((~usable).sum())
 
 
-def _warnings(n: int, terms: int, failed: int, n_boot: int) -> tuple[str, ...]:
+def _warnings(n: int, terms: int, failed: int, n_boot: int, *, has_band: bool) -> tuple[str, ...]:
     texts = []
     if n < 10 * terms:
         texts.append(f"{n} cases for a polynomial of {terms} terms, fewer than 10 for each")
     if failed:
-        texts.append(f"{failed} of {n_boot} resamples could not be fitted and are left out of the band")
+        left = "p and interval of r go without them" if failed <= n_boot / 2 else "so r has neither p nor interval"
+        texts.append(f"{failed} of {n_boot} resamples could not be fitted, {left}")
+    if not has_band:
+        texts.append("the polynomial cannot be fitted without one of the cases or groups, so the surface has no band")
     return tuple(texts)
 
 

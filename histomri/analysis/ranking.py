@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histomri.analysis.bootstrap import jackknife_z_interval, resampling_weights, weighted_correlation
+from histomri.analysis.bootstrap import resampling_weights, weighted_correlation
+from histomri.analysis.jackknife import jackknife_z_interval
 from histomri.analysis.scores import (
     PAIRED,
     bic_votes,
@@ -33,7 +34,7 @@ RANKING_KEYS = (
     "AIC_share",
     "n_missing",
 )
-FEWEST_FOR_BOOTSTRAP = 4
+FEWEST_FOR_INTERVAL = 4
 _MOST_NAMED = 8
 
 
@@ -96,7 +97,7 @@ def ranking_warnings(ranking: list[dict[str, Any]]) -> list[str]:
     n = max(row["n"] for row in ranking)
     if n < 3:
         texts.append(f"{n} complete cases: TCS needs at least 3, so no model can be ranked by it")
-    elif n < FEWEST_FOR_BOOTSTRAP:
+    elif n < FEWEST_FOR_INTERVAL:
         texts.append(f"{n} cases: TCS has neither a confidence interval nor a probability of being best (4 are needed)")
     elif n < 10:
         texts.append(f"only {n} cases: the order of the models is uncertain")
@@ -161,7 +162,7 @@ def _bootstrap(
     intervals: list[tuple[float, float] | None] = []
     for position, values in enumerate(cases):
         score = scores.iloc[position]
-        if score["n"] < FEWEST_FOR_BOOTSTRAP or not math.isfinite(score["TCS"]):
+        if score["n"] < FEWEST_FOR_INTERVAL or not math.isfinite(score["TCS"]):
             intervals.append(None)
             continue
         complete = values[np.isfinite(values).all(axis=1)]

@@ -171,7 +171,10 @@ def _complete(table: pd.DataFrame, response: str, terms: list[str]) -> tuple[Flo
         )
     for name, column in zip((response, *terms), complete.T):
         if constant(column):
-            raise InputError(f"column '{name}' is constant; nothing can be explained by it or explain it")
+            raise InputError(
+                f"column '{name}' is constant; nothing can be explained by it or explain it",
+                way_out="name a response and predictors that vary (--response, --predictor)",
+            )
     return complete[:, 0], complete[:, 1:], len(values) - len(complete)
 
 

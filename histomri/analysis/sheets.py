@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from histomri.analysis.tables import TEXT, line_of, read_number, read_raw
+from histomri.analysis.tables import TEXT, line_of, read_number, read_raw, share_of_numbers
 from histomri.analysis.units import check_units
 from histomri.errors import InputError
 from histomri.files import require_file
@@ -90,7 +90,8 @@ class Sheet:
             if not table[name].notna().any():
                 raise InputError(f"column '{name}' has no value at all", path=self.path)
         numbers = pd.DataFrame(table, index=self.raw.index)
-        check_units(numbers, self.text("scanner") if "scanner" in self else None, self.path)
+        scanner = self.text("scanner") if "scanner" in self else None
+        check_units(numbers, scanner, self.path, of_voxels=self.is_voxelwise)
         return numbers
 
     def text(self, name: str, *, complete: bool = False) -> pd.Series:
@@ -98,7 +99,11 @@ class Sheet:
         self.require(name)
         values = self.raw[name].astype(str).str.strip()
         if complete and (values == "").any():
-            raise InputError(f"column '{name}', line {line_of(values == '')} is empty", path=self.path)
+            raise InputError(
+                f"column '{name}', line {line_of(values == '')} is empty",
+                path=self.path,
+                way_out="fill it, or drop the row",
+            )
         return values
 
     def numeric_names(self) -> list[str]:
@@ -107,9 +112,25 @@ class Sheet:
         return [name for name in self.names if name not in others and self._is_numeric(name)]
 
     def measurements(self) -> list[str]:
-        """Return the measurements there are: those of the contract, or every number if there is none of them."""
-        known = [name for name in MEASUREMENTS if name in self.raw and self._is_numeric(name)]
-        return known if len(known) > 1 else self.numeric_names()
+        """Return the measurements there are: those of the contract, or all that are mostly numbers if there are none.
+
+        One with text in it is among them, and `numbers` says so: left out silently, it would not be missed.
+        """
+        known = [name for name in MEASUREMENTS if name in self.raw and self._is_filled(name)]
+        if len(known) < 2:
+            others = {*TEXT, *POSITION}
+            return [name for name in self.names if name not in others and share_of_numbers(self.raw[name]) > 0.5]
+        return known
+
+    def misspelt(self) -> list[str]:
+        """Say which columns look like a measurement that the table does not have."""
+        absent = {name.casefold(): name for name in MEASUREMENTS if name not in self.raw}
+        texts = []
+        for name in self.names:
+            close = difflib.get_close_matches(name.casefold(), absent, n=1, cutoff=0.8)
+            if close and name not in MEASUREMENTS:
+                texts.append(f"column '{name}' is not used; did you mean '{absent[close[0]]}'?")
+        return texts
 
     def only(self, **wanted: str | None) -> "Sheet":
         """Keep the rows in which the columns have the wanted text; None keeps all.
@@ -145,9 +166,12 @@ class Sheet:
     def require_unique(self, by: Sequence[str]) -> None:
         """Raise an InputError if two rows have the same labels in the columns that the table has of `by`."""
         keys = [name for name in by if name in self.raw]
+        labels = pd.DataFrame({name: self.text(name) for name in keys})
+        for name in keys:
+            # A column without anything tells nothing apart; a gap in one is a row that belongs nowhere, or a remark.
+            self.text(name, complete=name == "sample" or bool(labels[name].any()))
         if "sample" not in keys:
             return
-        labels = pd.DataFrame({name: self.text(name, complete=name == "sample") for name in keys})
         twice = labels.duplicated()
         if twice.any():
             row = labels[twice].iloc[0]
@@ -160,6 +184,12 @@ class Sheet:
                 path=self.path,
                 way_out="keep one row per sample, or select a model and strategy",
             )
+
+    def _is_filled(self, name: str) -> bool:
+        try:
+            return bool(read_number(self.raw, name, self.path).notna().any())
+        except InputError:
+            return True
 
     def _is_numeric(self, name: str) -> bool:
         try:

@@ -3,6 +3,7 @@
 import csv
 import difflib
 import tomllib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ OPTIONAL = (
 STRATEGIES = ("whole", "high-b", "custom")
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "-"}
 _TRUTH = {"true": 1.0, "false": 0.0}
+_WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods, .xls
 
 
 def read_cases(path: str | Path, columns: str | Path | None = None) -> tuple[pd.DataFrame, list[str]]:
@@ -75,7 +77,8 @@ def read_cases(path: str | Path, columns: str | Path | None = None) -> tuple[pd.
     check_units(table, table.get("scanner"), path)
     derived = {f"{name}{end}" for name in (*NEEDED, *OPTIONAL) for end in _DERIVED}
     ignored = [name for name in raw.columns if name not in kept and name not in derived and not _by_pairing(name)]
-    return table, [f"{path.name}: columns not used: {', '.join(ignored)}"] if ignored else []
+    notes = [f"{path.name}: columns not used: {', '.join(ignored)}"] if ignored else []
+    return table.reset_index(drop=True), notes
 
 
 def is_voxel_table(path: str | Path) -> bool:
@@ -90,24 +93,70 @@ def is_voxel_table(path: str | Path) -> bool:
 
 
 def read_raw(path: Path, rows: int | None = None) -> pd.DataFrame:
-    """Read a CSV or Parquet file, every cell as text; a missing cell of Parquet becomes empty."""
+    """Read a CSV or Parquet file, every cell as text; a missing cell of Parquet becomes empty.
+
+    Rows without anything in them are left out. The index counts the rows of the file, so that messages name its lines.
+    """
     try:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path).reset_index(drop=True)
             return table.astype(object).where(table.notna(), "").astype(str)
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-        separator = max(",;\t", key=header.count)
-        names = next(csv.reader([header], delimiter=separator))
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise InputError(f"column '{sorted(twice)[0]}' comes twice", path=path)
-        return pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", nrows=rows, index_col=False
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, pyarrow.ArrowInvalid) as error:
+        return _read_csv(path, rows)
+    except UnicodeDecodeError as error:
+        raise InputError("is not UTF-8 text", path=path, way_out="save it as CSV in UTF-8") from error
+    except pd.errors.ParserWarning as error:
+        raise InputError(
+            "rows have more cells than the first line names columns",
+            path=path,
+            way_out="name every column in the first line, and write decimals with a point",
+        ) from error
+    except pd.errors.ParserError as error:
+        reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
+        raise InputError(
+            f"cannot be read as a table ({reason})",
+            path=path,
+            way_out="put a cell that holds the separator in quotation marks, and close them",
+        ) from error
+    except (pd.errors.EmptyDataError, pyarrow.ArrowInvalid) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "it is empty"
         raise InputError(f"cannot be read as a table ({reason})", path=path) from error
+
+
+def _read_csv(path: Path, rows: int | None) -> pd.DataFrame:
+    with path.open("rb") as binary:
+        if binary.read(4) in _WORKBOOK:
+            raise InputError("is a workbook, and a table is needed", path=path, way_out="save its sheet as CSV (UTF-8)")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = file.readline()
+    separator = max(",;\t", key=header.count)
+    names = next(csv.reader([header], delimiter=separator), [])
+    if not header.strip():
+        raise InputError("begins with an empty line", path=path, way_out="name the columns in the first line")
+    if len(names) < 2:
+        raise InputError(
+            f"the first line, '{header.strip()[:60]}', names a single column",
+            path=path,
+            way_out="name the columns there, with commas, semicolons or tabs between them",
+        )
+    twice = sorted({name.strip() for name in names if names.count(name) > 1})
+    if twice:
+        problem = f"column '{twice[0]}' comes twice" if twice[0] else "columns have no name in the first line"
+        raise InputError(problem, path=path, way_out="name every column once, in the first line")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # it would drop the cells that it warns of
+        table = pd.read_csv(
+            path,
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            nrows=rows,
+            index_col=False,
+            skip_blank_lines=False,
+        )
+    doubtful = table[table.iloc[:, 0].str.strip() == ""]
+    blank = doubtful.apply(lambda column: column.str.strip() == "").all(axis=1)
+    return table.drop(index=blank.index[blank]) if blank.any() else table
 
 
 def _rename(raw: pd.DataFrame, path: Path, mapping: Path) -> pd.DataFrame:
@@ -137,7 +186,7 @@ def _check_names(raw: pd.DataFrame, path: Path) -> None:
             raise InputError(
                 f"column '{name}' is missing{_meant(name, names)}",
                 path=path,
-                way_out="name the table's own columns in a file and pass it with --columns",
+                way_out="name the table's own columns, or a value for all rows, in a file and pass it with --columns",
             )
     absent = [name for name in OPTIONAL if name not in names]
     for name in names:
@@ -149,7 +198,8 @@ def _check_names(raw: pd.DataFrame, path: Path) -> None:
 def _text(raw: pd.DataFrame, name: str, path: Path) -> pd.Series:
     values = raw[name].astype(str).str.strip()
     if name in NEEDED and (values == "").any():
-        raise InputError(f"column '{name}', line {line_of(values == '')} is empty", path=path)
+        line = line_of(values == "")
+        raise InputError(f"column '{name}', line {line} is empty", path=path, way_out="fill it, or drop the row")
     if name == "strategy":
         odd = ~values.isin(STRATEGIES)
         if odd.any():
@@ -163,17 +213,29 @@ def _text(raw: pd.DataFrame, name: str, path: Path) -> pd.Series:
 def read_number(raw: pd.DataFrame, name: str, path: Path) -> pd.Series:
     """Return a column of text as numbers, NaN where missing; a cell that is none is an error with its line."""
     text = raw[name].astype(str).str.strip()
-    known = text.str.lower().map(_TRUTH)
-    missing = text.str.lower().isin(_MISSING)
-    numbers = pd.to_numeric(text.where(~missing & known.isna()), errors="coerce").astype(float)
-    wrong = (numbers.isna() & ~missing & known.isna()) | np.isinf(numbers)
+    numbers, missing = _parsed(text)
+    wrong = (numbers.isna() & ~missing) | np.isinf(numbers)
     if wrong.any():
         cell = text[wrong].iloc[0]
         way_out = "write decimals with a point" if "," in cell else "leave the cell empty if the value is missing"
         raise InputError(
             f"column '{name}', line {line_of(wrong)}: '{cell}' is not a finite number", path=path, way_out=way_out
         )
-    return numbers.fillna(known).astype(float)
+    return numbers
+
+
+def share_of_numbers(column: pd.Series) -> float:
+    """Return which share of the filled cells of a column of text are numbers, 0 if none is filled."""
+    numbers, missing = _parsed(column.astype(str).str.strip())
+    return float(numbers[~missing].notna().mean()) if not missing.all() else 0.0
+
+
+def _parsed(text: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Return the numbers in cells of text, NaN elsewhere, and which cells say that a value is missing."""
+    lower = text.str.lower()
+    missing, truth = lower.isin(_MISSING), lower.map(_TRUTH)
+    numbers = pd.to_numeric(text.where(~missing & truth.isna()), errors="coerce").astype(float)
+    return numbers.fillna(truth).astype(float), missing
 
 
 def _check_rows(table: pd.DataFrame, path: Path) -> None:
@@ -184,7 +246,7 @@ def _check_rows(table: pd.DataFrame, path: Path) -> None:
     if twice.any():
         row = table[twice].iloc[0]
         both = (table[key] == row[key]).all(axis=1)
-        lines = " and ".join(str(position + 2) for position in np.flatnonzero(both)[:2])
+        lines = " and ".join(str(position + 2) for position in table.index[both][:2])
         raise InputError(
             f"sample '{row['sample']}' comes twice for {row['model']}, {row['strategy']} (lines {lines})",
             path=path,

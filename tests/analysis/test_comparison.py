@@ -128,7 +128,7 @@ def cases(rng, n=20):
 def test_every_pair_of_models_is_tested_on_common_samples(rng):
     table = cases(rng)
     table.loc[(table["model"] == "poor") & (table["sample"] == "s03"), "F_mri"] = np.nan
-    found = compare_models(table.sample(frac=1, random_state=2), n_boot=500)
+    found = compare_models(table.sample(frac=1, random_state=2))
     assert tuple(found.columns) == COMPARISON_KEYS
     assert len(found) == 3 * 7
     wide = {name: part.set_index("sample").drop(index="s03") for name, part in table.groupby("model")}
@@ -145,36 +145,39 @@ def test_every_pair_of_models_is_tested_on_common_samples(rng):
                 for part in (wide[row["model_a"]], wide[row["model_b"]])
             )
             truth = stats.wilcoxon(a, b) if row["test"] == "wilcoxon" else stats.ttest_rel(a, b)
-            assert row["p"] == pytest.approx(truth.pvalue, rel=1e-9)
+            assert row["p"] == pytest.approx(truth.pvalue, rel=1e-10)
             assert row["difference"] == pytest.approx(a.mean() - b.mean(), rel=1e-10)
     assert (found["q"] >= found["p"]).all()
     best = found.query("quantity == 'TCS' and model_a != 'middling' and model_b != 'middling'").iloc[0]
     assert best["p"] < 0.05 and best["ci_low"] * best["ci_high"] > 0
 
 
-def test_the_bootstrap_of_tcs_against_a_loop(rng):
+def test_the_difference_of_tcs_leaves_out_one_sample_after_another(rng):
     table = cases(rng, 12)
-    row = compare_models(table, n_boot=300, seed=3).query("quantity == 'TCS'").iloc[0]
+    row = compare_models(table).query("quantity == 'TCS'").iloc[0]
     wide = {name: part.set_index("sample").sort_index() for name, part in table.groupby("model")}
-    drawn = []
-    for some in np.random.default_rng(3).integers(0, 12, size=(300, 12)):
+
+    def difference(kept):
         scores = []
         for name in (row["model_a"], row["model_b"]):
-            part = wide[name].iloc[some]
-            scores.append(
-                np.corrcoef(part["vCS_mri_um"], part["vCS_histo_um"])[0, 1]
-                + np.corrcoef(part["F_mri"], part["F_histo"])[0, 1]
-            )
-        drawn.append(scores[0] - scores[1])
-    drawn = np.array(drawn)
-    np.testing.assert_allclose([row["ci_low"], row["ci_high"]], np.quantile(drawn, [0.025, 0.975]), rtol=1e-10)
-    assert row["p"] == pytest.approx(min(1, 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / 301))
+            part = wide[name].iloc[kept]
+            size = stats.pearsonr(part["vCS_mri_um"], part["vCS_histo_um"]).statistic
+            scores.append(size + stats.pearsonr(part["F_mri"], part["F_histo"]).statistic)
+        return scores[0] - scores[1]
+
+    each = np.array([difference(np.delete(np.arange(12), case)) for case in range(12)])
+    se = math.sqrt(11 / 12 * ((each - each.mean()) ** 2).sum())
+    t = difference(np.arange(12)) / se
+    assert row["difference"] == pytest.approx(t * se, rel=1e-10)
+    reach = stats.t.ppf(0.975, 11) * se
+    np.testing.assert_allclose([row["ci_low"], row["ci_high"]], t * se + np.array([-reach, reach]), rtol=1e-10)
+    np.testing.assert_allclose([row["statistic"], row["df"], row["p"]], [t, 11, 2 * stats.t.sf(abs(t), 11)], rtol=1e-10)
 
 
 def test_models_that_agree_have_no_test_and_are_not_first(rng):
     table = cases(rng)
     twin = table[table["model"] == "good"].assign(model="twin")
-    found = compare_models(pd.concat([table, twin]), n_boot=200)
+    found = compare_models(pd.concat([table, twin]))
     same = found[(found["model_a"] == "good") & (found["model_b"] == "twin")]
     assert same["p"].isna().all() and same["q"].isna().all() and (same["note"] != "").all()
     with pytest.raises(InputError, match="comes twice"):

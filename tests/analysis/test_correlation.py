@@ -13,6 +13,7 @@ from scipy import stats
 from histomri.analysis import correlate
 from histomri.analysis.bootstrap import resampling_weights, weighted_correlation
 from histomri.analysis.correlation import p_value
+from histomri.analysis.jackknife import ranked_without_one
 from histomri.errors import InputError
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}  # the same formula in another order of operations
@@ -25,7 +26,7 @@ def test_pearson_against_scipy(n, seed, offset, scale):
     x = scale * (offset + rng.normal(size=n))
     y = rng.normal(size=n) + 0.5 * x / scale
     truth = stats.pearsonr(x, y)
-    found = correlate(x, y)
+    found = correlate(x, y, interval="fisher")
     np.testing.assert_allclose([found.r, found.p], [truth.statistic, truth.pvalue], rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(found.ci, truth.confidence_interval(0.95), rtol=1e-8, atol=1e-10)
 
@@ -33,14 +34,16 @@ def test_pearson_against_scipy(n, seed, offset, scale):
 def test_pearson_to_ten_digits(rng):
     x, y = rng.normal(size=(2, 25))
     truth = stats.pearsonr(x, y)
-    np.testing.assert_allclose([correlate(x, y).r, correlate(x, y).p], [truth.statistic, truth.pvalue], **EXACT)
+    found = correlate(x, y, interval="fisher")
+    np.testing.assert_allclose([found.r, found.p], [truth.statistic, truth.pvalue], **EXACT)
+    np.testing.assert_allclose(found.ci, truth.confidence_interval(0.95), **EXACT)
 
 
 def test_spearman_against_scipy_with_ties(rng):
     x = rng.integers(0, 6, 30).astype(float)
     y = x + rng.integers(0, 5, 30)
     truth = stats.spearmanr(x, y)
-    found = correlate(x, y, kind="spearman")
+    found = correlate(x, y, kind="spearman", interval="fisher")
     np.testing.assert_allclose([found.r, found.p], [truth.statistic, truth.pvalue], **EXACT)
     half = 1.959963984540054 * math.sqrt((1 + found.r**2 / 2) / 27)
     np.testing.assert_allclose(found.ci, np.tanh(np.arctanh(found.r) + np.array([-half, half])), **EXACT)
@@ -61,7 +64,14 @@ def test_three_pairs_have_a_p_and_no_interval():
     truth = stats.pearsonr(x, y)
     np.testing.assert_allclose([found.r, found.p], [truth.statistic, truth.pvalue], **EXACT)
     assert found.ci is None and "three pairs" in found.note
-    assert correlate(x, y, interval="bootstrap").ci is None
+    assert correlate(x, y, interval="fisher").ci is None
+
+
+def test_a_perfect_order_has_no_interval():
+    """Whatever is left out, the order stays perfect: nothing shows how sure it is."""
+    for interval in ("jackknife", "fisher"):
+        found = correlate([1, 2, 3, 5, 8], [0.1, 0.2, 0.9, 1.0, 7.0], kind="spearman", interval=interval)
+        assert found.r == 1 and found.ci is None and "perfect order" in found.note
 
 
 @pytest.mark.parametrize(
@@ -89,6 +99,8 @@ def test_refused():
         correlate([1, 2, 3], [1, 2])
     with pytest.raises(InputError, match="confidence"):
         correlate([1, 2, 3], [1, 2, 3], confidence=95)
+    with pytest.raises(InputError, match="bootstrap"):
+        correlate([1, 2, 3], [1, 2, 3], interval="bootstrap")
     with pytest.raises(InputError, match="kendall"):
         correlate([1, 2, 3], [1, 2, 3], kind="kendall")
 
@@ -106,26 +118,33 @@ def test_resamples_against_a_loop(rng):
             np.testing.assert_allclose(r, np.corrcoef(x[index], y[index])[0, 1], rtol=1e-9, atol=1e-12)
 
 
-def test_bootstrap_interval_against_scipy_bca(rng):
-    x = rng.normal(size=40)
-    y = 0.6 * x + rng.normal(size=40)
-    found = correlate(x, y, interval="bootstrap", n_boot=20000, seed=1).ci
-    truth = stats.bootstrap(
-        (x, y),
-        lambda a, b, axis: stats.pearsonr(a, b, axis=axis).statistic,
-        paired=True,
-        n_resamples=20000,
-        method="BCa",
-        rng=np.random.default_rng(2),
-    ).confidence_interval
-    # two independent sets of 20000 resamples: the Monte Carlo error of a 2.5 % quantile is about 0.004 here
-    np.testing.assert_allclose(found, truth, atol=0.02)
+@pytest.mark.parametrize("kind", ["pearson", "spearman"])
+def test_jackknife_interval_against_a_loop(rng, kind):
+    """Pairs left out one by one, what is left correlated by scipy; ties among the values."""
+    x = rng.integers(0, 8, 14).astype(float)
+    y = x + rng.integers(0, 6, 14)
+    by_scipy = {"pearson": stats.pearsonr, "spearman": stats.spearmanr}[kind]
+    each = np.arctanh([by_scipy(np.delete(x, case), np.delete(y, case)).statistic for case in range(14)])
+    z, se = np.arctanh(by_scipy(x, y).statistic), math.sqrt(13 / 14 * ((each - each.mean()) ** 2).sum())
+    reach = stats.t.ppf(0.975, 13) * se
+    found = correlate(x, y, kind=kind)
+    np.testing.assert_allclose(found.ci, np.tanh([z - reach, z + reach]), **EXACT)
+    assert correlate(x[::-1], y[::-1], kind=kind).ci == pytest.approx(found.ci, rel=1e-10)
 
 
-def test_bootstrap_is_reproducible(rng):
-    x, y = rng.normal(size=(2, 20))
-    one, two, other = (correlate(x, y, interval="bootstrap", seed=seed).ci for seed in (5, 5, 6))
-    assert one == two != other
+def test_ranks_are_left_out_in_blocks(rng):
+    """More pairs than fit in one block."""
+    x, y = rng.normal(size=(2, 1300))
+    left_out = [0, 700, 1299]
+    found = ranked_without_one(stats.rankdata(x), stats.rankdata(y))[left_out]
+    truth = [stats.spearmanr(np.delete(x, case), np.delete(y, case)).statistic for case in left_out]
+    np.testing.assert_allclose(found, truth, **EXACT)
+
+
+def test_a_pair_on_which_all_rests_is_skipped():
+    """Without the last pair x is constant, so that nothing can be left out there."""
+    found = correlate([1, 1, 1, 1, 2], [3, 5, 4, 6, 9])
+    assert math.isfinite(found.r) and found.ci[0] < found.r < found.ci[1]
 
 
 def test_printed_p_values_follow_from_their_r_and_n(reference):

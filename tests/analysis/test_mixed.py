@@ -70,8 +70,8 @@ def test_random_intercept_against_dense_matrices(rng, between):
     design = np.column_stack([np.ones_like(x), x * 40 + 1000])
     found = random_intercept(design, y, sample)
     likelihood, beta, se = restricted_likelihood(design, y, sample, found.variance_within, found.variance_between)
-    np.testing.assert_allclose(found.coefficients, beta, rtol=1e-9)
-    np.testing.assert_allclose(found.standard_errors, se, rtol=1e-9)
+    np.testing.assert_allclose(found.coefficients, beta, rtol=1e-10)
+    np.testing.assert_allclose(found.standard_errors, se, rtol=1e-10)
     np.testing.assert_allclose(found.log_likelihood, likelihood, rtol=1e-10)
     for factor_within, factor_between in ((1.01, 1), (0.99, 1), (1, 1.01), (1, 0.99)):
         other = restricted_likelihood(
@@ -105,9 +105,9 @@ def test_within_and_between_are_two_different_slopes(rng):
     dummies = (sample[:, None] == np.arange(k)).astype(float)
     ancova = sm.OLS(y, np.column_stack([dummies, x])).fit()
     of_means = sm.OLS(y.reshape(k, m).mean(axis=1), sm.add_constant(x.reshape(k, m).mean(axis=1))).fit()
-    np.testing.assert_allclose([within.slope, within.se], [ancova.params[-1], ancova.bse[-1]], rtol=1e-7)
-    np.testing.assert_allclose([between.slope, between.se], [of_means.params[1], of_means.bse[1]], rtol=1e-7)
-    np.testing.assert_allclose([within.p, between.p], [ancova.pvalues[-1], of_means.pvalues[1]], rtol=1e-5)
+    np.testing.assert_allclose([within.slope, within.se], [ancova.params[-1], ancova.bse[-1]], rtol=1e-10)
+    np.testing.assert_allclose([between.slope, between.se], [of_means.params[1], of_means.bse[1]], rtol=1e-10)
+    np.testing.assert_allclose([within.p, between.p], [ancova.pvalues[-1], of_means.pvalues[1]], rtol=1e-10)
     assert within.slope > 1.5 and between.slope < -0.5
     wider, _, _ = within_between(x, y, sample, df_within=20.0)
     assert wider.df == 20 and wider.se == pytest.approx(within.se * math.sqrt((k * m - k - 1) / 20))

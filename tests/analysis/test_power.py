@@ -28,7 +28,7 @@ def test_power_against_integrals_of_the_noncentral_t():
     critical = stats.t.ppf(0.975, 23)
     inside = stats.nct.cdf(critical, 23, shift) - stats.nct.cdf(-critical, 23, shift)
     truth = 1 - np.trapezoid(inside * weight, length)
-    assert correlation_power(0.4, 25) == pytest.approx(truth, abs=1e-9)
+    assert correlation_power(0.4, 25) == pytest.approx(truth, abs=1e-10)
 
 
 def test_no_correlation_is_found_at_the_level():

@@ -56,11 +56,11 @@ def test_the_three_models_of_equation_16(rng):
         beta, plain, robust, df, r2 = by_hand(table, response, terms)
         part = found.coefficients[found.coefficients["response"] == response]
         np.testing.assert_allclose(part[["beta", "se", "se_hc3"]], np.stack([beta, plain, robust], axis=1), rtol=1e-10)
-        np.testing.assert_allclose(part["p"], 2 * stats.t.sf(np.abs(beta / plain), df), rtol=1e-9)
-        np.testing.assert_allclose(part["p_hc3"], 2 * stats.t.sf(np.abs(beta / robust), df), rtol=1e-9)
+        np.testing.assert_allclose(part["p"], 2 * stats.t.sf(np.abs(beta / plain), df), rtol=1e-10)
+        np.testing.assert_allclose(part["p_hc3"], 2 * stats.t.sf(np.abs(beta / robust), df), rtol=1e-10)
         reach = stats.t.ppf(0.975, df) * robust
-        np.testing.assert_allclose(part["ci_low_hc3"], beta - reach, rtol=1e-9)
-        np.testing.assert_allclose(part["ci_high_hc3"], beta + reach, rtol=1e-9)
+        np.testing.assert_allclose(part["ci_low_hc3"], beta - reach, rtol=1e-10)
+        np.testing.assert_allclose(part["ci_high_hc3"], beta + reach, rtol=1e-10)
         design = np.column_stack([np.ones(24), table[terms].dropna().to_numpy()])
         vif = [variance_inflation_factor(design, k + 1) for k in range(len(terms))]
         np.testing.assert_allclose(part["VIF"], vif, rtol=1e-10)

@@ -54,6 +54,54 @@ def test_measurements_are_those_of_the_contract_if_there_are_any(tmp_path):
     assert sheet.measurements() == ["vCS_histo_um", "F_mri"] and "Ki67" in sheet.numeric_names()
 
 
+def read_measurements(file):
+    sheet = read_sheet(file)
+    return sheet.numbers(sheet.measurements())
+
+
+def test_a_measurement_with_text_in_it_is_not_left_out(tmp_path):
+    """Left out silently, nobody would miss it."""
+    file = tmp_path / "t.csv"
+    file.write_text("sample,vCS_mri_um,F_mri,K\na,20,0.5,\nb,ca. 21,0.6,\n")
+    with pytest.raises(InputError, match=r"column 'vCS_mri_um', line 3: 'ca\. 21' is not a finite number"):
+        read_measurements(file)
+    file.write_text("sample,vCS_mri_um,F_mri\na;20,5;0,5\nb;21,5;0,6\n".replace(",", ";", 2))
+    with pytest.raises(InputError, match="'20,5' is not a finite number; write decimals with a point"):
+        read_measurements(file)
+    file.write_text("case,age,note,stage\na,60,fine,2\nb,61,,3\nc,n.k.,70,1\n")
+    with pytest.raises(InputError, match=r"column 'age', line 4: 'n\.k\.'"):
+        read_measurements(file)
+    file.write_text("case,age,stage\na,60,2\nb,old,3\nc,young,1\n")
+    assert read_sheet(file).measurements() == ["stage"]
+
+
+def test_misspelt_measurements_are_told(tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_text("sample,vCS_MRI,F_mri,F_histo,patient\na,20,0.5,0.6,x\n")
+    assert read_sheet(file).misspelt() == ["column 'vCS_MRI' is not used; did you mean 'vCS_mri_um'?"]
+
+
+def test_a_row_without_model_belongs_nowhere(tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_text("sample,model,strategy,F_mri\na,m,,0.5\nremark,,,\n")
+    with pytest.raises(InputError, match="column 'model', line 3 is empty; fill it, or drop the row"):
+        read_sheet(file).require_unique(("sample", "model", "strategy"))
+    file.write_text("sample,model,strategy,F_mri\na,,,0.5\nb,,,0.6\n")
+    read_sheet(file).require_unique(("sample", "model", "strategy"))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.02, "0.02 cannot be µm"), (-20.0, "-20 cannot be µm"), (0.0, "0 cannot")]
+)
+def test_a_single_sample_in_another_unit_is_found(tmp_path, value, shown):
+    table = pd.DataFrame({"sample": list("abcde"), "vCS_mri_um": [20.0, 21.0, value, 22.0, 23.0]})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(UnitError, match=f"column 'vCS_mri_um', line 4: {shown}"):
+        read_sheet(tmp_path / "t.csv").numbers(["vCS_mri_um"])
+    table.assign(i=1, j=2, k=[0, 1, 2, 3, 4]).to_csv(tmp_path / "t.csv", index=False)
+    read_sheet(tmp_path / "t.csv").numbers(["vCS_mri_um"])  # a single voxel may fail
+
+
 def test_a_map_renames_to_any_name_and_adds_constants(path, tmp_path):
     mapping = tmp_path / "map.toml"
     mapping.write_text('Ki67 = "stage"\n[constants]\nscanner = "3T"\n')

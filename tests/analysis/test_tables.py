@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from histomri.analysis import is_voxel_table, read_cases
-from histomri.errors import InputError
+from histomri.errors import InputError, UnitError
 
 HEADER = "sample,group,model,strategy,vCS_mri_um,vCS_histo_um,F_mri,F_histo"
 ROWS = (
@@ -82,7 +82,24 @@ def test_refused_with_file_column_and_line(tmp_path, lines, message):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"", "empty"), (b"\xff\xfe\x00x", "cannot be read"), (b"\n\n", "No columns")]
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"\xff\xfea\x00", "is not UTF-8 text; save it as CSV in UTF-8"),
+        ("gr\xfc,b\n1,2".encode("latin-1"), "is not UTF-8 text"),
+        (b"\n\n", "begins with an empty line"),
+        (b"PK\x03\x04\x14\x00", "is a workbook, and a table is needed; save its sheet as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "is a workbook"),
+        (
+            b"sample|F_mri\na|0.5\n",
+            "the first line, 'sample|F_mri', names a single column; .* commas, semicolons or tabs",
+        ),
+        (b"My table,,,\nsample,model,F_mri,F_histo\n", "columns have no name in the first line"),
+        (b"sep=,\nsample,model,F_mri,F_histo\na,m,0.5,0.6\n", "rows have more cells than the first line names columns"),
+        (b"sample,F_mri\na,0,5\n", "rows have more cells .* write decimals with a point"),
+        (b"sample,F_mri\na,0.5\nb,0,5\n", r"cannot be read as a table \(Expected 2 fields in line 3, saw 3\)"),
+        (b'sample,F_mri\n"a,0.5\n', "EOF inside string .* quotation marks"),
+    ],
 )
 def test_no_table_at_all(tmp_path, content, message):
     (tmp_path / "t.csv").write_bytes(content)
@@ -118,6 +135,23 @@ def test_a_wrong_column_map_names_itself(tmp_path, text, message):
     with pytest.raises(InputError, match=message) as caught:
         read_cases(path, mapping)
     assert str(mapping) in str(caught.value)
+
+
+def test_empty_rows_are_skipped_and_lines_still_counted(tmp_path):
+    """As spreadsheets leave them below a table, or between its parts."""
+    lines = (HEADER, ROWS[0], "", "," * 7, ROWS[1], " , " + "," * 6)
+    table, _ = read_cases(write(tmp_path / "t.csv", *lines))
+    assert table["sample"].tolist() == ["01", "02"] and table.index.tolist() == [0, 1]
+    with pytest.raises(InputError, match=r"sample '01' comes twice for diff-in, whole \(lines 2 and 7\)"):
+        read_cases(write(tmp_path / "t.csv", *lines, ROWS[0]))
+    with pytest.raises(InputError, match="column 'model', line 7 is empty; fill it, or drop the row"):
+        read_cases(write(tmp_path / "t.csv", *lines, "* measured twice"))
+
+
+def test_a_single_sample_in_another_unit_is_found(tmp_path):
+    """The median of its scanner says nothing of it."""
+    with pytest.raises(UnitError, match=r"column 'vCS_mri_um', line 3: 0\.022 cannot be µm"):
+        read_cases(write(tmp_path / "t.csv", HEADER, ROWS[0], ROWS[1].replace("22", "0.022"), ROWS[2]))
 
 
 def test_voxel_tables_are_recognised(tmp_path):

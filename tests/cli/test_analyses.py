@@ -205,7 +205,24 @@ def test_harmonise_warns_of_a_forgotten_group(histomri, table, tmp_path):
     group = np.where((table["scanner"] == "3T") & (table["sample"] != "01"), "b", "a")
     table.assign(group=group).to_csv(path, index=False)
     done = histomri("harmonise", path, "-o", tmp_path / "o", "--model", "diff-in")
-    assert done.exit_code == 0 and "without --covariate group" in done.stderr
+    assert done.exit_code == 0 and "group are confounded" in done.stderr
+    assert done.stderr.rstrip().endswith("removes what differs between groups; keep it with --covariate group")
+    again = histomri("harmonise", path, "-o", tmp_path / "o2", "--model", "diff-in", "--covariate", "group")
+    assert again.exit_code == 0, again.output
+
+
+def test_harmonise_gives_no_advice_that_is_then_refused(histomri, table, tmp_path):
+    path = tmp_path / "t.csv"
+    table.assign(group=np.where(table["scanner"] == "3T", "b", "a")).to_csv(path, index=False)
+    refused = histomri("harmonise", path, "-o", tmp_path / "o", "--covariate", "group")
+    assert refused.exit_code == 2 and f"{path}: diff-in, high-b: batch and covariates" in refused.stderr
+    done = histomri("harmonise", path, "-o", tmp_path / "o")
+    assert done.exit_code == 0 and "--covariate" not in done.stderr
+    assert done.stderr.count("no covariate can keep it; do not harmonise, and compare groups within one scanner") == 1
+    table["group"] = np.where(table["sample"] == "03", "", np.where(table["scanner"] == "3T", "b", "a"))
+    table.to_csv(path, index=False)
+    done = histomri("harmonise", path, "-o", tmp_path / "o")
+    assert "fill the column 'group' in all rows, and give --covariate group" in done.stderr
 
 
 def test_agree(histomri, pairs, table, tmp_path):
@@ -277,7 +294,6 @@ def test_bad_tables(histomri, table, tmp_path, command, change, message):
         (("correlate", "--model", "diff"), "no row has model 'diff'; there is diff-in, diff-in-ex"),
         (("correlate", "--by", "site"), "column 'site' is missing"),
         (("correlate", "--y", "Ki67"), "no column x"),
-        (("correlate", "--interval", "bootstrap", "--boot", "10"), "too few for an interval"),
         (("compare", "--by", "tumour"), "column 'tumour' is missing"),
         (("regress", "--response", "F_mri", "--predictor", "Ki76"), "column 'Ki76' is missing"),
         (("harmonise", "--batch", "site"), "column 'site' is missing"),
@@ -290,6 +306,55 @@ def test_wrong_options(histomri, pairs, tmp_path, arguments, message):
     done = histomri(command, pairs, "-o", tmp_path / "o", *options)
     assert done.exit_code == 2 and message in done.stderr, done.output
     assert not (tmp_path / "o").exists()
+
+
+def first_two(table):
+    return table["F_mri"].where(table["sample"] < "02")
+
+
+def without(label, value, name="F_mri"):
+    return lambda table: table[name].where(table[label] != value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "change", "problem", "way_out"),
+    [
+        (("compare",), {"group": "a"}, "there is only 'a'", "--by"),
+        (("compare",), {"group": ""}, "there is none", "--by"),
+        (("compare", "--measure", "Ki67"), {"Ki67": without("group", "crc", "Ki67")}, "group 'crc' has no", "drop"),
+        (("regress",), {"F_mri": 0.5}, "column 'F_mri' is constant", "--predictor"),
+        (("regress",), {"F_mri": first_two}, "2 complete cases", "5 are needed"),
+        (("agree",), {"F_mri": first_two}, "F_mri and F_histo: 2 pairs", "3 are"),
+        (("harmonise",), {"scanner": "3T"}, "only one batch, '3T'", "--batch"),
+        (("harmonise",), {"F_mri": 0.5}, "'F_mri' does not vary", "--measure"),
+        (("harmonise",), {"F_mri": without("scanner", "3T")}, "has 0 values of 'F_mri'", "--measure"),
+    ],
+)
+def test_an_error_of_a_model_names_file_place_and_way_out(
+    histomri, table, tmp_path, arguments, change, problem, way_out
+):
+    path = tmp_path / "t.csv"
+    table.assign(**change).to_csv(path, index=False)
+    done = histomri(arguments[0], path, "-o", tmp_path / "o", *arguments[1:])
+    assert done.exit_code == 2 and done.stderr.startswith(f"error: {path}: diff-in, high-b"), done.output
+    assert problem in done.stderr and way_out in done.stderr.split(";")[-1]
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("command", ON_SAMPLES)
+def test_decimal_commas_are_told_and_never_read_as_text(histomri, table, tmp_path, command):
+    path = tmp_path / "t.csv"
+    table.to_csv(path, index=False, sep=";", decimal=",")
+    done = histomri(command, path, "-o", tmp_path / "o")
+    assert done.exit_code == 2 and "line 2: '" in done.stderr and "write decimals with a point" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["correlate", "compare", "harmonise"])
+def test_a_misspelt_measurement_is_told(histomri, table, tmp_path, command):
+    path = tmp_path / "t.csv"
+    table.rename(columns={"vCS_mri_um": "vCS_MRI"}).to_csv(path, index=False)
+    done = histomri(command, path, "-o", tmp_path / "o")
+    assert done.exit_code == 0 and "'vCS_MRI' is not used; did you mean 'vCS_mri_um'?" in done.stderr
 
 
 def test_undefined_is_said_and_never_shown_as_strongest(histomri, table, tmp_path):

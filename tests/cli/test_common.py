@@ -1,5 +1,8 @@
 """What every command prints, and how it fails."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,11 +77,26 @@ def test_help_of_every_command_has_an_example(command):
     assert "Example: histomri" in result.stdout
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--help"], ["power", "--r", "0.4", "--out", "{out}"]], ids=["help", "results"])
+def test_a_reader_that_has_read_enough_hears_nothing(tmp_path, arguments, unbuffered):
+    """As in `histomri .. | head -1`, at the worst moment: the reader is gone before the first line is written."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", "from histomri_cli.app import main; main()"]
+    with os.fdopen(writer, "wb") as closed:
+        done = subprocess.run(
+            [*command, *(text.format(out=tmp_path) for text in arguments)],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_help_loads_nothing_heavy():
     """The help must come at once; numpy alone would take a tenth of a second, scipy and the rest seconds."""
-    import subprocess
-    import sys
-
     code = (
         "import sys\nfrom histomri_cli.app import app\nfrom typer.testing import CliRunner\n"
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"

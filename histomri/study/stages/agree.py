@@ -1,5 +1,6 @@
 """The stage `agree`: agreement of MRI and histology, or of any two columns."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +10,7 @@ import pandas as pd
 
 from histomri.analysis import bias_by_size, bland_altman, concordance, intraclass_correlation
 from histomri.errors import InputError
-from histomri.study.stages.analyses import finish, labelled, name_of, open_sheet, parts_of, sources_of
+from histomri.study.stages.analyses import finish, in_part, labelled, name_of, open_sheet, parts_of, sources_of
 from histomri.study.stages.result import StageResult
 
 PAIRS = (("vCS_mri_um", "vCS_histo_um"), ("F_mri", "F_histo"))
@@ -58,7 +59,8 @@ def run_agree(
     for key, part in parts_of(sheet, by):
         for one, other in pairs:
             a, b = values.loc[part.raw.index, one], values.loc[part.raw.index, other]
-            row = _agreement(a, b, relative)
+            with in_part(table, {**key, "columns": f"{one} and {other}"}):
+                row = _agreement(a, b, relative)
             found.append({**key, "first": one, "second": other, **row})
             size = bias_by_size(a, b, bins=min(bins, row["n"]), relative=relative)
             size.insert(0, "second", other)
@@ -88,4 +90,6 @@ def _agreement(first: pd.Series, second: pd.Series, relative: bool) -> dict[str,
     for entry in intraclass_correlation(pd.concat([first, second], axis=1).to_numpy()).to_dict("records"):
         name = {"ICC(1)": "icc_1", "ICC(A,1)": "icc_a1", "ICC(C,1)": "icc_c1"}[entry["type"]]
         row |= {name: entry["icc"], f"{name}_low": entry["ci_low"], f"{name}_high": entry["ci_high"]}
-    return row | {"ccc": concordance(first, second)}
+    ccc, limits = concordance(first, second)
+    low, high = limits or (math.nan, math.nan)
+    return row | {"ccc": ccc, "ccc_low": low, "ccc_high": high}

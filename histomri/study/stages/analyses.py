@@ -1,6 +1,7 @@
 """What the stages of the statistics share: opening a table, and writing tables and JSON together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,17 @@ def open_sheet(
     chosen = sheet.only(model=model, strategy=strategy)
     chosen.require_unique(CASE)
     return chosen
+
+
+@contextmanager
+def in_part(path: Path, key: Mapping[str, str]) -> Iterator[None]:
+    """Let errors name the table, and the model and strategy they are about."""
+    try:
+        yield
+    except InputError as error:
+        if error.path is not None:
+            raise
+        raise type(error)(f"{name_of(key)}{error.problem}", path=path, way_out=error.way_out) from error
 
 
 def parts_of(sheet: Sheet, by: str | None) -> list[tuple[dict[str, str], Sheet]]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from histomri.analysis import compare_groups, confounding
 from histomri.analysis.multiple import Adjustment
-from histomri.study.stages.analyses import finish, labelled, name_of, open_sheet, parts_of, sources_of
+from histomri.errors import InputError
+from histomri.study.stages.analyses import finish, in_part, labelled, name_of, open_sheet, parts_of, sources_of
 from histomri.study.stages.result import StageResult
 
 
@@ -42,11 +43,14 @@ def run_compare(
     sheet = open_sheet(table, columns, model=model, strategy=strategy)
     labels = sheet.text(by)
     names = list(measures) or [name for name in sheet.measurements() if name != by]
+    if not names:
+        raise InputError("has no columns of numbers to compare", path=table, way_out="name some with --measure")
     values = sheet.numbers(names).assign(**{by: labels})
-    found, warnings, lines = [], [], []
+    found, lines = [], []
+    warnings = [] if measures else sheet.misspelt()
     for key, part in parts_of(sheet, None):
-        mine = values.loc[part.raw.index]
-        result = compare_groups(mine, names, by, adjustment=adjustment)
+        with in_part(table, key):
+            result = compare_groups(values.loc[part.raw.index], names, by, adjustment=adjustment)
         found.append(labelled(key, result))
         for row in result.to_dict("records"):
             text = f"{name_of(key)}{row['column']}, {row['group_a']} - {row['group_b']}"

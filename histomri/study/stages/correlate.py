@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from histomri.analysis import Sheet, as_matrix, correlate_voxels, correlation_table, read_sheet
-from histomri.analysis.correlation import Kind
+from histomri.analysis.correlation import Interval, Kind
 from histomri.analysis.multiple import Adjustment
 from histomri.errors import InputError
-from histomri.study.stages.analyses import CASE, labelled, name_of, parts_of, records, sources_of, write_tables
+from histomri.study.stages.analyses import CASE, in_part, labelled, name_of, parts_of, records, sources_of, write_tables
 from histomri.study.stages.result import StageResult
 
 _INDEX = ("i", "j", "k")
@@ -29,10 +29,8 @@ def run_correlate(
     model: str | None = None,
     strategy: str | None = None,
     kinds: Sequence[Kind] = ("pearson", "spearman"),
-    interval: Literal["fisher", "bootstrap"] = "fisher",
+    interval: Interval = "jackknife",
     adjustment: Adjustment = "bh",
-    n_boot: int = 2000,
-    seed: int = 0,
 ) -> StageResult:
     """Correlate the columns of a table with one row per sample, or per voxel.
 
@@ -52,11 +50,9 @@ def run_correlate(
         Column by which the samples are split, such as scanner.
     model, strategy : str, optional
         Rows to use; by default each model and strategy on its own.
-    kinds, interval, adjustment, n_boot, seed
+    kinds, interval, adjustment
         As in `histomri.analysis.correlation_table`.
     """
-    if interval == "bootstrap" and n_boot < 100:
-        raise InputError(f"{n_boot} resamples are too few for an interval", way_out="use --boot 2000")
     if y and not x:
         raise InputError("columns y were named and no column x", way_out="name at least one with --x")
     sheet = read_sheet(table, columns).only(model=model, strategy=strategy)
@@ -71,7 +67,7 @@ def run_correlate(
     }
     if sheet.is_voxelwise:
         return _voxels(sheet, out, x, y, by, kinds, sources_of(table, columns), settings)
-    settings |= {"interval": interval, "n_boot": n_boot, "seed": seed}
+    settings |= {"interval": interval}
     sheet.require_unique(CASE)
     names = list(dict.fromkeys([*x, *y])) or sheet.measurements()
     values = sheet.numbers(names)
@@ -86,8 +82,6 @@ def run_correlate(
             kinds=kinds,
             interval=interval,
             adjustment=adjustment,
-            n_boot=n_boot,
-            seed=seed,
         )
         found.append(labelled(key, result))
         matrices += [labelled(key, _stacked(result, kind)) for kind in kinds] if not y else []
@@ -95,7 +89,8 @@ def run_correlate(
     tables = {"correlations.csv": everything}
     if matrices:
         tables["correlation_matrix.csv"] = pd.concat(matrices, ignore_index=True)
-    warnings = [*_missing(everything), *_warnings(everything)]
+    doubts = [] if x or y else sheet.misspelt()
+    warnings = [*doubts, *_missing(everything), *_warnings(everything)]
     content = {"correlations": records(everything)}
     outputs = write_tables(
         out,
@@ -131,7 +126,8 @@ def _voxels(
     values = numbers.assign(sample=labels)
     each, together = [], []
     for key, part in parts_of(sheet, by):
-        singles, pooled = correlate_voxels(values.loc[part.raw.index], x, y, kinds=kinds)
+        with in_part(sheet.path, key):
+            singles, pooled = correlate_voxels(values.loc[part.raw.index], x, y, kinds=kinds)
         each.append(labelled(key, singles))
         together.append(labelled(key, pooled))
     singles, pooled = pd.concat(each, ignore_index=True), pd.concat(together, ignore_index=True)

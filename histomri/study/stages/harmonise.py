@@ -8,7 +8,16 @@ import pandas as pd
 
 from histomri.analysis import Sheet, combat, confounding
 from histomri.errors import InputError
-from histomri.study.stages.analyses import labelled, name_of, open_sheet, parts_of, records, sources_of, write_tables
+from histomri.study.stages.analyses import (
+    in_part,
+    labelled,
+    name_of,
+    open_sheet,
+    parts_of,
+    records,
+    sources_of,
+    write_tables,
+)
 from histomri.study.stages.result import StageResult
 
 
@@ -56,39 +65,30 @@ def run_harmonise(
     if taken:
         raise InputError(f"column '{taken[0]}' is batch or covariate, and cannot be harmonised", path=table)
     values, kept = sheet.numbers(names), _covariates(sheet, covariates)
-    result, effects, warnings, lines = sheet.raw.astype(object), [], [], []
+    result, effects, lines = sheet.raw.astype(object), [], []
+    warnings = [] if measures else sheet.misspelt()
+    options: dict[str, Any] = {"reference": reference, "empirical_bayes": empirical_bayes, "mean_only": mean_only}
     for key, part in parts_of(sheet, None):
         rows = part.raw.index
-        found = combat(
-            values.loc[rows],
-            labels.loc[rows].to_numpy(),
-            covariates=kept.loc[rows] if covariates else None,
-            reference=reference,
-            empirical_bayes=empirical_bayes,
-            mean_only=mean_only,
-        )
+        with in_part(table, key):
+            found = combat(values.loc[rows], labels.loc[rows], covariates=kept.loc[rows], **options)
         result.loc[rows, names] = found.values.astype(object)
         effects.append(labelled(key, found.effects))
         warnings += [name_of(key) + text for text in found.warnings]
         sizes = ", ".join(f"{name} ({int((labels.loc[rows] == name).sum())})" for name in sorted(set(labels.loc[rows])))
         lines.append(f"{name_of(key)}{len(names)} metrics harmonised over {sizes}")
-    warnings += _forgotten_group(sheet, labels, (batch, *covariates))
+        warnings += _forgotten_group(part, values.loc[rows], batch, covariates, options)
+    warnings = list(dict.fromkeys(warnings))
     every = pd.concat(effects, ignore_index=True)
     content = {"effects": records(every)}
-    settings: dict[str, Any] = {
-        "batch": batch,
-        "reference": reference,
-        "covariates": list(covariates),
-        "measures": names,
-    }
-    settings |= {"model": model, "strategy": strategy, "empirical_bayes": empirical_bayes, "mean_only": mean_only}
+    settings = {"batch": batch, "covariates": list(covariates), "measures": names, "model": model, "strategy": strategy}
     outputs = write_tables(
         out,
         {"harmonised.csv": result, "harmonisation.csv": every},
         "harmonisation.json",
         content,
         sources=sources_of(table, columns),
-        settings=settings,
+        settings=settings | options,
         warnings=warnings,
     )
     return StageResult(outputs, tuple(lines), tuple(warnings), content)
@@ -101,10 +101,22 @@ def _covariates(sheet: Sheet, names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(kept, index=sheet.raw.index)
 
 
-def _forgotten_group(sheet: Sheet, labels: pd.Series, used: Sequence[str]) -> list[str]:
-    if "group" in used or "group" not in sheet:
+def _forgotten_group(
+    part: Sheet, values: pd.DataFrame, batch: str, covariates: Sequence[str], options: dict[str, Any]
+) -> list[str]:
+    """Warn that harmonising takes a difference between groups away, with the way out that is open."""
+    if "group" in (batch, *covariates) or "group" not in part:
         return []
-    groups = sheet.text("group")
+    labels, groups = part.text(batch), part.text("group")
     known = groups != ""
-    text = confounding(labels[known], groups[known], "group") if known.any() else None
-    return [f"{text}; without --covariate group harmonising removes what differs between groups"] if text else []
+    doubt = confounding(labels[known], groups[known], "group") if known.any() else None
+    if not doubt:
+        return []
+    text = f"{doubt}; harmonising removes what differs between groups"
+    if not known.all():
+        return [f"{text}; fill the column 'group' in all rows, and give --covariate group"]
+    try:
+        combat(values, labels, covariates=_covariates(part, [*covariates, "group"]), **options)
+    except InputError:
+        return [f"{text}, and no covariate can keep it; do not harmonise, and compare groups within one {batch}"]
+    return [f"{text}; keep it with --covariate group"]

@@ -45,7 +45,11 @@ def run_power(
     sizes = sorted({*n, *counted})
     too_few = [size for size in sizes if size < 4]
     if too_few:
-        raise InputError(f"{too_few[0]} samples are too few: no correlation can be relied on to be found")
+        raise InputError(
+            f"{too_few[0]} samples are too few: no correlation can be relied on to be found",
+            path=table if too_few[0] in counted else None,
+            way_out="at least 4 are needed",
+        )
     present = pd.DataFrame(
         [
             {

@@ -8,7 +8,7 @@ import pandas as pd
 from histomri.analysis import cross_validated_prediction, fold_range, log10_volume
 from histomri.analysis.prediction import Prediction
 from histomri.errors import InputError
-from histomri.study.stages.analyses import open_sheet, parts_of, records, sources_of, write_tables
+from histomri.study.stages.analyses import in_part, open_sheet, parts_of, records, sources_of, write_tables
 from histomri.study.stages.result import StageResult
 
 
@@ -63,9 +63,10 @@ def run_predict(
     except InputError as error:
         raise InputError(f"column '{target}': {error.problem}", path=table, way_out="use --no-log10") from error
     groups = sheet.text(group_by, complete=True) if group_by is not None else None
-    found = cross_validated_prediction(
-        values[x], values[y], truth, basis=basis, folds=folds, groups=groups, n_boot=n_boot, seed=seed
-    )
+    with in_part(table, {}):
+        found = cross_validated_prediction(
+            values[x], values[y], truth, basis=basis, folds=folds, groups=groups, n_boot=n_boot, seed=seed
+        )
     name = f"log10({target})" if log10 else target
     cases = pd.DataFrame({name: truth, "predicted": found.predicted, "fold": found.fold + 1})
     cases["fold"] = cases["fold"].where(found.fold >= 0)

@@ -6,7 +6,7 @@ from pathlib import Path
 from histomri.analysis import regress
 from histomri.analysis.regression import MODELS
 from histomri.errors import InputError
-from histomri.study.stages.analyses import finish, labelled, name_of, open_sheet, parts_of, sources_of
+from histomri.study.stages.analyses import finish, in_part, labelled, name_of, open_sheet, parts_of, sources_of
 from histomri.study.stages.result import StageResult
 
 
@@ -53,7 +53,8 @@ def run_regress(
     values = sheet.numbers([name for key, terms in chosen.items() for name in (key, *terms)])
     coefficients, models, warnings, lines = [], [], [], []
     for key, part in parts_of(sheet, by):
-        found = regress(values.loc[part.raw.index], chosen)
+        with in_part(table, key):
+            found = regress(values.loc[part.raw.index], chosen)
         coefficients.append(labelled(key, found.coefficients))
         models.append(labelled(key, found.models))
         warnings += [name_of(key) + text for text in found.warnings]

@@ -54,7 +54,7 @@ def run_score(pairs: Path, out: Path, *, columns: Path | None = None, n_boot: in
         "confidence": 0.95,
         "interval": "jackknife over cases of Fisher's z of TCS/2",
     }
-    comparisons = compare_models(table, n_boot=n_boot, seed=seed)
+    comparisons = compare_models(table)
     scanners = rank_by(table, "scanner", n_boot=n_boot, seed=seed)
     tables = {"scores.csv": pd.DataFrame([_flat(row) for row in ranking])}
     if len(comparisons):
