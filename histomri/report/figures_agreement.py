@@ -56,16 +56,16 @@ def _draw_differences(
     if row["relative"]:
         difference = 100 * difference / mean
     scale = 1.0 if row["relative"] else label.divisor
-    for name, colour, style, words in (
-        ("bias", BLUE, "-", "bias"),
-        ("upper", _GREY, "--", "+1.96 SD"),
-        ("lower", _GREY, "--", "\u22121.96 SD"),
+    for name, colour, style, words, side in (
+        ("bias", BLUE, "-", "bias", "center"),
+        ("upper", _GREY, "--", "+1.96 SD", "bottom"),
+        ("lower", _GREY, "--", "\u22121.96 SD", "top"),
     ):
         value, low, high = (row[key] / scale for key in (name, f"{name}_low", f"{name}_high"))
         axes.axhspan(low, high, color=colour, alpha=0.12, linewidth=0)
         axes.axhline(value, color=colour, linestyle=style, linewidth=1.0)
         axes.text(
-            1.01, value, f"{words}\n{_short(value)}", transform=axes.get_yaxis_transform(), va="center", fontsize=SMALL,
+            1.01, value, f"{words}  {_short(value)}", transform=axes.get_yaxis_transform(), va=side, fontsize=SMALL,
             color=colour,
         )  # fmt: skip
     axes.axhline(0, color="#bbbbbb", linewidth=0.6, zorder=0)

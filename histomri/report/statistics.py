@@ -128,7 +128,7 @@ def _groups(rows: pd.DataFrame, comparisons: pd.DataFrame, looks: Looks, title: 
     which = "The bracket names" if len(pairs) == 1 else "Brackets name, of the pairs with p < 0.05, the three smallest,"
     text = (
         f"Lines are medians, boxes quartiles (from four samples on). {which} p of Welch's t-test and Hedges' g. "
-        f"Of {tests} tests {kept} stay below 0.05 when adjusted for their number (false discovery rate)."
+        f"Below 0.05 when adjusted for the number of tests (false discovery rate): {kept} of {tests}."
     )
     return Card(
         "groups", "Do the groups differ?", (text,), groups_chart(rows, comparisons, looks, f"Groups: {title}"),
