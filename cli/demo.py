@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import Quiet, announce, progress_bar
+from .common import Quiet, progress_bar
+from .report import Figures
 from .run import finish, run_with_bars
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def demo(
     ] = Example.LIVERS,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation.")] = 1,
     jobs: Annotated[int, typer.Option(min=1, help="Samples worked on at the same time.")] = 1,
+    figures: Figures = None,
     quiet: Quiet = False,
 ) -> None:
     """Simulate a study, run it like any study, and compare the results with the truth.
@@ -46,13 +48,13 @@ def demo(
     write = write_study if example is Example.LIVERS else write_paper_study
     with progress_bar("simulate", quiet) as progress:
         study_file = write(inputs, seed=seed, progress=progress)
-    outcome = run_with_bars(Study.load(study_file), out, jobs=jobs, quiet=quiet)
+    outcome = run_with_bars(
+        Study.load(study_file), out, jobs=jobs, figures=None if figures is None else figures.value, quiet=quiet
+    )
     if len(outcome.failed) < len(outcome.samples):
         for comparison in _with_truth(out, example):
             for line in () if quiet else (*comparison.messages, f"wrote {comparison.path}"):
                 typer.echo(line)
-    if example is Example.PAPER:
-        _predict_volumes(inputs / "tumours.csv", out / "prediction", quiet)
     finish(outcome, quiet)
 
 
@@ -60,10 +62,3 @@ def _with_truth(out: Path, example: Example) -> list["TruthComparison"]:
     from histomri.simulation import compare_cases, compare_with_truth
 
     return [compare_with_truth(out), *([compare_cases(out)] if example is Example.PAPER else [])]
-
-
-def _predict_volumes(tumours: Path, out: Path, quiet: bool) -> None:
-    """Predict the volumes of tumours from cell size and diffusivity, tumours of a patient kept together."""
-    from histomri.study.stages.predict import run_predict
-
-    announce(run_predict(tumours, out, target="volume_mm3", group_by="patient"), quiet)

@@ -117,7 +117,7 @@ def _plan(study: "Study", out: Path, participants: list[str] | None) -> None:
     from histomri.study.sample import STAGES
     from histomri.study.validation import require_matching_inputs
 
-    require_matching_inputs(select_samples(study, participants))
+    require_matching_inputs(select_samples(study, participants), study.prediction)
     typer.echo(
         f"study {study.name!r}, preset {study.preset}: the file is in order, and the headers of its images agree"
     )

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from histomri.analysis.prediction import BASES
 from histomri.arrays import FloatArray
 from histomri.errors import HistomriError, InputError
 from histomri.files import read_json, require_file
@@ -17,6 +19,7 @@ from histomri.pairing import PairedTable
 from histomri.pairing.folders import Fits, model_of, read_histology, read_mri
 from histomri.pairing.grids import find_slice, onto_slice, require_same_grid, slice_of
 from histomri.registration import Transform
+from histomri.report.findings import TABLES, Findings, read_prediction, read_table
 from histomri.report.orientation import View
 from histomri.report.sizes import PatchSizes, count_sizes, patches_of_section, patches_under
 
@@ -103,6 +106,7 @@ class Run:
     missing: list[str] = field(default_factory=list)
     scoring: dict[str, Any] = field(default_factory=dict)  # settings of the ranking
     scanners: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # the ranking of each, if several
+    findings: Findings = field(default_factory=Findings)
 
     @property
     def measures(self) -> list[str]:
@@ -134,7 +138,21 @@ def collect(folder: Path) -> Run:
     pairs = _try(lambda: PairedTable.load(folder / "pairs.csv").data, None, missing, "No table of samples")
     samples = [_sample(folder, entry) for entry in study["samples"]]
     models, scanners = scores.get("models", []), scores.get("scanners") or {}
-    return Run(folder, study, models, pairs, samples, missing, scores.get("Parameters", {}), scanners)
+    findings = _findings(folder / "statistics", missing)
+    return Run(folder, study, models, pairs, samples, missing, scores.get("Parameters", {}), scanners, findings)
+
+
+def _findings(folder: Path, missing: list[str]) -> Findings:
+    tables, predictions = {}, {}
+    for name in TABLES:
+        tables[name] = _try(partial(read_table, folder, name), None, missing, "A table of statistics is not shown")
+    for basis in BASES:
+        read = partial(read_prediction, folder / f"prediction_{basis}")
+        predictions[basis] = _try(read, None, missing, f"The {basis} prediction is not shown")
+    return Findings(
+        {name: table for name, table in tables.items() if table is not None},
+        {basis: found for basis, found in predictions.items() if found is not None},
+    )
 
 
 def _scores(path: Path) -> dict[str, Any]:
@@ -184,7 +202,7 @@ def _sample(folder: Path, record: dict[str, Any]) -> Sample:
         sample.sidecars["fit"] = _settings(home / "mri", "dwimap")
         sample.residuals = _try(lambda: _residuals(home / "mri"), None, sample.missing, "No residuals")
     if mri and not sample.failed and not sample.on_mri and not (home / "xfm").exists():
-        sample.missing = ["The section was not registered: there are no maps on the MRI grid and no pairs of voxels."]
+        sample.missing = ["The section was not registered: its mean stands against the mean over the MRI region."]
         sample.by_means = True
     elif not sample.failed or (home / "pairs_voxel.csv").exists():
         table = _try(

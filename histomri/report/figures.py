@@ -11,44 +11,22 @@ from histomri.analysis import correlation_table
 from histomri.arrays import FloatArray
 from histomri.errors import InputError
 from histomri.files import atomic_path
+from histomri.report.charts import STYLE, Chart, Looks, heading, new_figure
 from histomri.report.collect import Run, Sample, collect
+from histomri.report.labels import LABELS, label_of, ordered
 from histomri.report.maps import Quantity, choose_scales, fit_label
 from histomri.report.orientation import View
 from histomri.report.pictures import Scale, fit_scale, number
 from histomri.report.ranking import ranking_plot
 from histomri.report.scatter import COLOURS
+from histomri.report.statistics import statistics_cards
 from histomri.report.words import best_fit, correlation_text, model_name
 
 FigureFormat = Literal["svg", "pdf", "png"]
-_STYLE = {
-    "font.size": 8,
-    "axes.titlesize": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "histomri",
-    "pdf.fonttype": 42,
-    "figure.dpi": 100,
-    "savefig.dpi": 300,
-}
-_MARKERS = ("o", "s", "^", "D", "v", "h", "*")
 PANELS = (
     ("vCS_histo_um", "vCS_mri_um", "cell size vCS", "µm", "µm"),
     ("F_histo", "F_mri", "cell fraction F", "", ""),
     ("CD_histo_mm2", "CD_mri_mm3", "cell density CD", "cells/mm²", "cells/mm³"),
-)
-MATRIX = (
-    ("vCS_histo_um", "vCS histology"),
-    ("F_histo", "F histology"),
-    ("CD_histo_mm2", "CD histology"),
-    ("vCS_mri_um", "vCS MRI"),
-    ("F_mri", "F MRI"),
-    ("CD_mri_mm3", "CD MRI"),
-    ("D0I_mri_um2_ms", "D0I"),
-    ("ADC_um2_ms", "ADC"),
-    ("ADC_per_water", "ADC / free water"),
-    ("K", "K"),
 )
 
 
@@ -67,7 +45,8 @@ def write_figures(folder: str | Path, kind: FigureFormat, out: str | Path | None
     Returns
     -------
     list of Path
-        ranking, ranking_<scanner>, samples, correlations, residuals_<scanner>, maps_sub-<id>: those there are data for.
+        ranking, ranking_<scanner>, samples, correlations, agreement, regression, groups, association_<measurement>,
+        prediction_<basis>, residuals_<scanner>, maps_sub-<id>: those there are data for.
 
     Raises
     ------
@@ -81,7 +60,7 @@ def write_figures(folder: str | Path, kind: FigureFormat, out: str | Path | None
     run = collect(Path(folder))
     target = Path(out) if out is not None else Path(folder) / "figures"
     written = []
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         for name, figure in _figures(run):
             path = target / f"{name}.{kind}"
             # Times in the files would make every run of the same study differ.
@@ -105,6 +84,8 @@ def _figures(run: Run) -> Iterator[tuple[str, Any]]:
             matrix = matrix_plot(rows, fit_label(key), run.measures)
             if matrix is not None:
                 yield "correlations", matrix
+    for card in statistics_cards(run):
+        yield card.name, card.chart.figure
     for scanner, table in residuals_by_scanner(run).items():
         yield f"residuals_{_plain(scanner)}", residuals_plot(table, scanner)
     scales = choose_scales(run)
@@ -119,18 +100,10 @@ def _plain(name: str) -> str:
 
 def samples_plot(rows: pd.DataFrame, title: str) -> Any:
     """Plot MRI against histology, a point per sample: colour by group, marker by scanner."""
-    figure = _figure(7.2, 3.0)
-    panels = figure.subplots(1, len(PANELS))
-    groups = rows["group"].fillna("none").astype(str)
-    scanners = rows["scanner"].fillna("none").astype(str)
-    for axes, (x, y, label, x_unit, y_unit) in zip(panels, PANELS):
-        for g, group in enumerate(sorted(groups.unique())):
-            for s, scanner in enumerate(sorted(scanners.unique())):
-                part = rows[(groups == group) & (scanners == scanner)]
-                axes.plot(
-                    part[x], part[y], _MARKERS[s % len(_MARKERS)], color=COLOURS[g % len(COLOURS)], markersize=4.5,
-                    markeredgecolor="white", markeredgewidth=0.4,
-                )  # fmt: skip
+    figure = new_figure(7.2, 3.0)
+    chart, looks = Chart(figure), Looks.of(rows)
+    for axes, (x, y, label, x_unit, y_unit) in zip(figure.subplots(1, len(PANELS)), PANELS):
+        looks.draw(chart, axes, rows, rows[x], rows[y], [""] * len(rows))
         found = correlation_text(rows[x], rows[y])
         axes.set_title(f"r = {found['r']}, p {found['p']}, N = {found['n']}", loc="left")
         # Two lines each: in one they run out of the panel.
@@ -140,22 +113,9 @@ def samples_plot(rows: pd.DataFrame, title: str) -> Any:
             both = [*rows[x].dropna(), *rows[y].dropna()]
             axes.plot([min(both), max(both)], [min(both), max(both)], "--", color="#999999", linewidth=0.7, zorder=0)
         axes.ticklabel_format(style="sci", scilimits=(-3, 4), useMathText=True)
-    figure.legend(handles=_keys(groups, scanners), loc="outside lower center", ncols=8, handletextpad=0.2)
-    figure.suptitle(title, fontsize=9, x=0.01, ha="left")
+    looks.legend(figure, rows)
+    heading(figure, title)
     return figure
-
-
-def _keys(groups: pd.Series, scanners: pd.Series) -> list[Any]:
-    from matplotlib.lines import Line2D
-
-    def key(label: str, mark: str, colour: str) -> Any:
-        return Line2D([], [], marker=mark, color=colour, linestyle="", markersize=5, label=label)
-
-    keys = [key(name, "o", COLOURS[g % len(COLOURS)]) for g, name in enumerate(sorted(groups.unique()))]
-    if scanners.nunique() > 1:
-        marks = enumerate(sorted(scanners.unique()))
-        keys += [key(name, _MARKERS[s % len(_MARKERS)], "#888888") for s, name in marks]
-    return keys
 
 
 def matrix_plot(rows: pd.DataFrame, title: str, by_hand: Sequence[str] = ()) -> Any:
@@ -163,22 +123,17 @@ def matrix_plot(rows: pd.DataFrame, title: str, by_hand: Sequence[str] = ()) -> 
 
     None if fewer than two measurements vary.
     """
-    known = [(name, label) for name, label in MATRIX if name in rows and rows[name].nunique() > 2]
-    known += [(name, name.replace("_", " ")) for name in by_hand if name in rows and rows[name].nunique() > 2]
-    if "ADC_per_water" in dict(
-        known
-    ):  # scans at different temperatures: ADC as it is says more of these than of tissue
-        known = [(name, label) for name, label in known if name != "ADC_um2_ms"]
-    if len(known) < 2:
+    names = ordered(name for name in (*LABELS, *by_hand) if name in rows and rows[name].nunique() > 2)
+    if len(names) < 2:
         return None
-    names, labels = [name for name, _ in known], [label for _, label in known]
+    labels = [label_of(name).name for name in names]
     found = correlation_table(rows[names], names, kinds=("pearson",)).set_index(["x", "y"])
     r, p = np.eye(len(names)), np.zeros((len(names),) * 2)
     for (x, y), row in found.iterrows():
         i, j = names.index(x), names.index(y)
         r[i, j] = r[j, i] = row["r"]
         p[i, j] = p[j, i] = row["p"]
-    figure = _figure(1.6 + 0.42 * len(names), 1.2 + 0.42 * len(names))
+    figure = new_figure(1.6 + 0.42 * len(names), 1.2 + 0.42 * len(names))
     axes = figure.subplots()
     picture = axes.imshow(r, cmap="RdBu_r", vmin=-1, vmax=1)
     for i in range(len(names)):
@@ -213,7 +168,7 @@ def residuals_plot(table: pd.DataFrame, title: str) -> Any:
     """
     fits = list(dict.fromkeys(zip(table["model"], table["strategy"])))
     strategies, models = (list(dict.fromkeys(values)) for values in zip(*[(s, m) for m, s in fits]))
-    figure = _figure(0.7 + 2.3 * len(models), 0.8 + 1.6 * len(strategies))
+    figure = new_figure(0.7 + 2.3 * len(models), 0.8 + 1.6 * len(strategies))
     panels = figure.subplots(len(strategies), len(models), sharey=True, squeeze=False)
     table = table.assign(when=table["Delta_ms"].round(0).astype(int))
     times = sorted(table["when"].unique())
@@ -248,7 +203,7 @@ def maps_plot(sample: Sample, scales: dict[str, Quantity], best: tuple[str, str]
     """Plot the maps of a sample: histology on its own grid and on that of the MRI, the fit, and their difference."""
     fitted = sample.fits.get(best, {}) if best is not None else {}
     quantities = [quantity for name, quantity in scales.items() if name in sample.section or name in fitted]
-    figure = _figure(7.2, 0.4 + 2.1 * len(quantities))
+    figure = new_figure(7.2, 0.4 + 2.1 * len(quantities))
     panels = figure.subplots(len(quantities), 4, squeeze=False)
     for row, quantity in zip(panels, quantities):
         fit = fitted.get(quantity.name)
@@ -293,12 +248,3 @@ def _show(figure: Any, axes: Any, title: str, picture: FloatArray | None, scale:
     bar.formatter.set_powerlimits((-3, 4))
     bar.outline.set_visible(False)
     bar.update_ticks()
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure

@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+from matplotlib import rc_context
 
 from histomri import __version__
 from histomri.files import write_text
 from histomri.report import methods, scatter, words
+from histomri.report.charts import STYLE, inline_svg
 from histomri.report.collect import Run, Sample, collect
 from histomri.report.figures import matrix_plot, residuals_by_scanner, residuals_plot
 from histomri.report.maps import Quantity, choose_scales, fit_id, fit_label, map_cards
 from histomri.report.overlay import environment, page_parts, sample_overlay
 from histomri.report.pictures import data_uri
 from histomri.report.ranking import ranking_plot, svg_uri
+from histomri.report.statistics import Card, statistics_cards
 
 _LARGEST_INLINE = 400_000  # bytes of a table that is carried inside the report; larger ones are linked beside it
 _FEWEST_CORRELATED = 4  # with three points every r is near 1
@@ -87,6 +90,7 @@ def render(run: Run) -> str:
             best=fit_label(key) if (key := words.best_fit(run)) else None,
             study_plots=study_plots,
             matrix=_matrix(run),
+            statistics=[_statistic(card) for card in statistics_cards(run)],
             residuals=_residuals(run),
             within=words.within_samples(run),
             samples=samples,
@@ -196,6 +200,12 @@ def _matrix(run: Run) -> str | None:
     return svg_uri(lambda: matrix_plot(rows, fit_label(key), run.measures)) if len(rows) >= _FEWEST_CORRELATED else None
 
 
+def _statistic(card: Card) -> dict[str, Any]:
+    with rc_context(STYLE):
+        svg = Markup(inline_svg(card.chart, card.name, f"{card.heading} {' '.join(card.text)}"))
+    return {"name": card.name, "heading": card.heading, "text": card.text, "svg": svg, "aside": card.aside}
+
+
 def _residuals(run: Run) -> dict[str, str]:
     """Return what the best model leaves unexplained, a picture for each scanner."""
     key = words.best_fit(run)
@@ -247,6 +257,7 @@ def _sample(
         "voxel_rows": words.voxel_rows(sample),
         "messages": {str(stage): list(map(str, texts)) for stage, texts in (record.get("messages") or {}).items()},
         "missing": sample.missing,
+        "by_means": sample.by_means,
     }
 
 
@@ -266,8 +277,10 @@ def _registration_facts(sample: Sample) -> list[tuple[str, str]]:
 def _downloads(run: Run) -> list[dict[str, str]]:
     tables = ("pairs.csv", "scores.csv", "scores.json", "model_comparisons.csv", "scores_by_scanner.csv")
     files = [(run.folder / name, name) for name in tables]
-    files += [(path, f"statistics/{path.name}") for path in sorted((run.folder / "statistics").glob("*.csv"))]
-    files += [(path, f"prediction/{path.name}") for path in sorted((run.folder / "prediction").glob("*.*"))]
+    statistics = run.folder / "statistics"
+    files += [(path, f"statistics/{path.name}") for path in sorted(statistics.glob("*.csv"))]
+    predictions = sorted(statistics.glob("prediction_*/prediction*.*"))
+    files += [(path, path.relative_to(run.folder).as_posix()) for path in predictions]
     files += [(run.folder / f"sub-{s.id}" / "pairs_voxel.csv", f"sub-{s.id}/pairs_voxel.csv") for s in run.samples]
     links = []
     for file, name in files:

@@ -134,7 +134,9 @@ def draw(
     unit = f" {scale.unit}" if scale.unit else ""
     if values.size:
         low, middle, high = (number(float(value)) for value in np.percentile(values, [5, 50, 95]))
-        spread = f"median {middle}, most from {low} to {high}"
+        spread = (
+            f"median {middle}, most from {low} to {high}" if values.size > 1 else f"{middle}, one value for all of it"
+        )
     else:
         spread = "nothing measured"
     known = error[np.isfinite(error)] if error is not None else np.zeros(0)

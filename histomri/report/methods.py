@@ -46,7 +46,9 @@ def settings_table(run: Run) -> list[dict[str, str]]:
 def methods_text(run: Run) -> list[str]:
     """Return the paragraphs of a methods section, filled in as far as the run's records go."""
     fits = list(dict.fromkeys(key for sample in run.samples for key in sample.fits))
-    return [text for text in (_histology(run), _mri(run, fits), _registration(run), _scores(run)) if text]
+    return [
+        text for text in (_histology(run), _mri(run, fits), _registration(run), _scores(run), _statistics(run)) if text
+    ]
 
 
 def _each(run: Run, describe: Callable[[Sample], str]) -> str:
@@ -153,6 +155,26 @@ def _scores(run: Run) -> str:
         f"{settings.get('interval', 'not recorded')}. The probability of ranking first comes from a bootstrap over "
         f"samples{boot}."
     )
+
+
+def _statistics(run: Run) -> str:
+    """Say which statistics over samples there are, and how they were computed."""
+    ways = {
+        "correlations": "correlations are Pearson's and Spearman's, with Fisher's intervals",
+        "agreement": "agreement is by bias and limits of agreement (Bland and Altman 1999)",
+        "regression": "regressions are of z-scores by least squares, with HC3 intervals",
+        "comparisons": "groups are compared by Welch's t-test and Hedges' g",
+    }
+    parts = [text for name, text in ways.items() if name in run.findings.tables]
+    text = f"Over samples, {'; '.join(parts)}. " if parts else ""
+    for found in list(run.findings.predictions.values())[:1]:
+        settings = found.settings
+        together = f", keeping cases of one {settings['group_by']} together" if settings.get("group_by") else ""
+        text += (
+            f"{settings['target']} was predicted from {settings['x']} and {settings['y']} by polynomials, judged by "
+            f"{settings.get('folds')}-fold cross-validation{together} (seed {settings.get('seed')})."
+        )
+    return text.strip()
 
 
 def _listed(parameters: Any) -> list[dict[str, Any]]:

@@ -137,6 +137,7 @@ def _plot(label: str, x_unit: str, x: Any, y: Any, y_unit: str | None = None) ->
         axis.major_label_text_color, axis.axis_line_color = MUTED, MUTED
         axis.minor_tick_line_color, axis.major_tick_line_color = None, MUTED
         axis.formatter.use_scientific = False
+        axis.ticker.desired_num_ticks = 5  # more would run into each other on a narrow plot
     plot.xgrid.grid_line_color = plot.ygrid.grid_line_color = RULE
     plot.outline_line_color, plot.toolbar.logo, plot.toolbar.autohide = None, None, True
     return plot

@@ -31,6 +31,10 @@ preset = "mouse-exvivo"        # of the mice; the biopsies name their own
 [fit]
 models = ["diff-in", "diff-in-ex"]
 strategies = ["whole", "high-b"]
+
+[prediction]                   # tumours of a patient stay together
+target = "volume_mm3"
+table = "tumours.csv"
 """
 _BIOPSY = """
 [[samples]]

@@ -5,6 +5,7 @@ import itertools
 import os
 import tomllib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -105,6 +106,22 @@ class RegistrationOptions(_Section):
     shrinkage: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
+class PredictionOptions(_Section):
+    """What is predicted from two metrics, such as tumour volume; the options of `histomri predict`."""
+
+    target: str
+    table: Path | None = None
+    x: str = "D0I_mri_um2_ms"
+    y: str = "vCS_mri_um"
+    group_by: str | None = None
+    bases: Annotated[tuple[Literal["cubic", "printed"], ...], Field(min_length=1)] = ("cubic", "printed")
+    log10: bool = True
+    folds: Annotated[int, Field(ge=2)] = 5
+    seed: Annotated[int, Field(ge=0)] = 0
+    model: ModelName | None = None
+    strategy: Strategy | None = None
+
+
 _SECTIONS = ("cell_options", "patches", "fit", "registration")
 _FILE_KEYS = ("dwi", "mask", "sigma", "roi", "slide", "s0", "fv", "t2t", "landmarks")
 _PATH_KEYS = ("cells", "protocol", *_FILE_KEYS)
@@ -193,6 +210,7 @@ class Study(_Section):
     name: str
     preset: PresetName
     samples: Annotated[tuple[Sample, ...], Field(min_length=1)]
+    prediction: PredictionOptions | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> "Study":
@@ -222,7 +240,15 @@ class Study(_Section):
         """
         folder = Path(path).resolve().parent
         samples = [sample.dump(lambda file: os.path.relpath(file, folder)) for sample in self.samples]
-        return write_json(path, {"study": {"name": self.name, "preset": self.preset}, "samples": samples})
+        content = {"study": {"name": self.name, "preset": self.preset}, "samples": samples}
+        if self.prediction is not None:
+            content["prediction"] = self.dump_prediction(lambda file: os.path.relpath(file, folder))
+        return write_json(path, content)
+
+    def dump_prediction(self, show: Callable[[Path], str]) -> dict[str, Any]:
+        """Return the options of the prediction as plain data, empty if there is none, the path written by `show`."""
+        content = self.prediction.model_dump(exclude_none=True) if self.prediction is not None else {}
+        return {key: _shown(value, show) for key, value in content.items()}
 
 
 class _Mistakes(Exception):
@@ -247,23 +273,28 @@ def _spread(content: Any, folder: Path) -> Any:
     """Give every sample the study's options, overridden by its own, and make its paths absolute."""
     if not isinstance(content, dict) or "samples" not in content:
         raise _Mistakes(["there are no samples; add a [[samples]] table for each section"])
-    top = {key: value for key, value in content.items() if key not in ("study", "samples", *_SECTIONS)}
-    if top:
-        raise _Mistakes([_unknown("", key, ("study", "samples", *_SECTIONS)) for key in top])
+    known = ("study", "samples", "prediction", *_SECTIONS)
+    if top := [key for key in content if key not in known]:
+        raise _Mistakes([_unknown("", key, known) for key in top])
     if not isinstance(content["samples"], list) or not all(isinstance(item, dict) for item in content["samples"]):
         raise _Mistakes(["samples must be tables: write [[samples]] above each"])
     common = {section: content.get(section, {}) for section in _SECTIONS}
     samples = [_spread_sample(sample, common, folder) for sample in content["samples"]]
     study = content.get("study", {})
-    return {**study, "samples": samples} if isinstance(study, dict) else {"study": study, "samples": samples}
+    whole = {**study, "samples": samples} if isinstance(study, dict) else {"study": study, "samples": samples}
+    if isinstance(prediction := content.get("prediction"), dict) and "table" in prediction:
+        prediction = {**prediction, "table": _absolute(prediction["table"], folder)}
+    return whole if prediction is None else {**whole, "prediction": prediction}
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    if isinstance(value, list):
+        return [_absolute(item, folder) for item in value]
+    return os.path.normpath(folder / value) if isinstance(value, str) and value else value
 
 
 def _spread_sample(sample: dict[str, Any], common: dict[str, Any], folder: Path) -> dict[str, Any]:
-    def absolute(value: Any) -> Any:
-        if isinstance(value, list):
-            return [absolute(item) for item in value]
-        return os.path.normpath(folder / value) if isinstance(value, str) and value else value
-
+    absolute = partial(_absolute, folder=folder)
     spread = {key: absolute(value) if key in _PATH_KEYS else value for key, value in sample.items()}
     for key, words in (("protocol", STUDY_PRESETS), ("sigma", get_args(SigmaEstimate))):
         if isinstance(sample.get(key), str) and sample[key] in words:  # a word of ours, and no file
@@ -288,6 +319,24 @@ def _missing(study: Study) -> Iterator[str]:
         new_noise = sample.fit.bootstrap and sample.fit.bootstrap_kind == "parametric"
         if sample.sigma is None and (new_noise or sample.fit.crlb):
             yield f"sample {sample.id}: fit.{'bootstrap' if new_noise else 'crlb'} needs the noise level; give sigma"
+    if study.prediction is not None:
+        yield from _unpredictable(study, study.prediction)
+
+
+def _unpredictable(study: Study, options: PredictionOptions) -> Iterator[str]:
+    if options.table is not None:
+        if not options.table.is_file():
+            yield f"prediction: table: no such file: {options.table}"
+        return
+    given = sorted({name for sample in study.samples for name in sample.measures})
+    if options.target not in given:
+        there = f"they have {', '.join(given)}" if given else "they have none"
+        yield (
+            f"prediction: target: {options.target!r} is no measurement of the samples (measures); {there}. "
+            "Give the table that holds it with table"
+        )
+    if options.group_by is not None:
+        yield "prediction: group_by: is a column of a table, and samples of the study have no such column; leave it out"
 
 
 def _tell_all(error: ValidationError, content: Any) -> Iterator[str]:
@@ -306,7 +355,7 @@ def _without_branches(item: Any) -> tuple[Any, ...]:
     """Return the place of a mistake, less the kinds of value that a key could have had and that were tried in turn."""
     if item["type"] == "extra_forbidden":
         return tuple(item["loc"])
-    models = (Study, Sample, CellOptions, PatchOptions, FitOptions, RegistrationOptions)
+    models = (Study, Sample, CellOptions, PatchOptions, FitOptions, RegistrationOptions, PredictionOptions)
     keys = {key for model in models for key in model.model_fields}
     return tuple(itertools.takewhile(lambda part: isinstance(part, int) or part in keys, item["loc"]))
 
@@ -333,6 +382,7 @@ def _keys_at(location: list[str]) -> tuple[str, ...]:
         "patches": PatchOptions,
         "fit": FitOptions,
         "registration": RegistrationOptions,
+        "prediction": PredictionOptions,
     }
     model: type[BaseModel] = Study if not location else sections.get(location[-1], Sample)
     return tuple(model.model_fields)

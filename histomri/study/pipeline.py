@@ -105,6 +105,8 @@ def _protect(study: Study, chosen: list[Sample], out: Path) -> None:
     for folder in folders:
         folder.require_ours()
     inputs = [path for sample in study.samples for _, path in sample.files()]
+    if study.prediction is not None and study.prediction.table is not None:
+        inputs.append(study.prediction.table)
     for path in inputs:
         for folder in folders:
             if path.resolve().is_relative_to(folder.root.resolve()):
@@ -146,12 +148,14 @@ def _gather(study: Study, out: Path, done: dict[str, SampleOutcome]) -> list[Sam
 
 def _score(study: Study, out: Path, outcomes: list[SampleOutcome], inform: Progress) -> list[str]:
     from histomri.pairing import PairedTable
+    from histomri.study.prediction import PREDICTION_FILES, run_prediction
     from histomri.study.stages.score import SCORE_FILES, run_score
     from histomri.study.statistics import FILES, run_statistics
 
     inform("", "score", 0.0)
     pairs = out / "pairs.csv"
-    for stale in ("pairs.csv", "pairs.json", *SCORE_FILES, *(f"statistics/{name}" for name in FILES)):
+    statistics = (f"statistics/{name}" for name in (*FILES, *PREDICTION_FILES))
+    for stale in ("pairs.csv", "pairs.json", *SCORE_FILES, *statistics):
         (out / stale).unlink(missing_ok=True)
     good = [SampleFolder(out / f"sub-{outcome.id}") for outcome in outcomes if outcome.status == "ok"]
     warnings: list[str] = []
@@ -165,6 +169,7 @@ def _score(study: Study, out: Path, outcomes: list[SampleOutcome], inform: Progr
             warnings.append(f"the models were not scored: {error.problem}")
     else:
         warnings.append("no sample was finished, so there is nothing to score")
+    warnings += run_prediction(study, out)
     inform("", "score", 1.0)
     return warnings
 
@@ -194,7 +199,10 @@ def _record(study: Study, outcomes: list[SampleOutcome], warnings: list[str], st
         "finished": finished.isoformat(timespec="seconds"),
         "seconds": round((finished - started).total_seconds(), 1),
         # File names only: the report is passed on, and folders often hold names of people or machines.
-        "parameters": {"samples": [sample.dump(lambda path: path.name) for sample in study.samples]},
+        "parameters": {
+            "samples": [sample.dump(lambda path: path.name) for sample in study.samples],
+            "prediction": study.dump_prediction(lambda path: path.name),
+        },
         "samples": [asdict(outcome) for outcome in outcomes],
         "warnings": warnings,
     }

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from histomri.errors import HistomriError, StudyError
-from histomri.study.config import Sample, protocol_source
+from histomri.study.config import PredictionOptions, Sample, protocol_source
 
 # Images that must lie on the grid of the diffusion images.
 _ON_GRID = ("mask", "sigma", "s0", "fv", "t2t")
 
 
-def require_matching_inputs(samples: Sequence[Sample]) -> None:
-    """Check headers: images against each other, protocols against images, slices against both.
+def require_matching_inputs(samples: Sequence[Sample], prediction: PredictionOptions | None = None) -> None:
+    """Check headers: images against each other, protocols against images, slices against both; and a table's columns.
 
     Raises
     ------
@@ -21,11 +21,27 @@ def require_matching_inputs(samples: Sequence[Sample]) -> None:
         One message that lists every mistake of every sample.
     """
     mistakes = [f"sample {sample.id}: {text}" for sample in samples for text in input_mistakes(sample)]
+    if prediction is not None and prediction.table is not None:
+        mistakes += prediction_mistakes(prediction, prediction.table)
     if mistakes:
         raise StudyError(
             f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''} in the files of the study:\n  "
             + "\n  ".join(mistakes)
         )
+
+
+def prediction_mistakes(options: PredictionOptions, table: Path) -> Iterator[str]:
+    """Yield what the table of a prediction lacks."""
+    from histomri.analysis import read_sheet
+
+    sheet, told = _attempt(partial(read_sheet, table))
+    if sheet is None:
+        yield f"prediction: {told}"
+        return
+    for name in (options.target, options.x, options.y, *([options.group_by] if options.group_by else [])):
+        _, told = _attempt(partial(sheet.require, name))
+        if told:
+            yield f"prediction: {told}"
 
 
 def input_mistakes(sample: Sample) -> Iterator[str]:

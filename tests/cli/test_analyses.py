@@ -171,7 +171,9 @@ def test_predict(histomri, pairs, table, tmp_path):
     assert record["r_ci"] == pytest.approx(truth.ci, rel=1e-9)
     cases = pd.read_csv(tmp_path / "o" / "predictions.csv", dtype={"sample": str})
     np.testing.assert_allclose(cases["predicted"], truth.predicted, rtol=1e-9)
-    assert list(cases.columns) == ["sample", "patient", "log10(volume_mm3)", "predicted", "fold"]
+    assert list(cases.columns) == [
+        "sample", "patient", "D0I_mri_um2_ms", "vCS_mri_um", "log10(volume_mm3)", "predicted", "fold",
+    ]  # fmt: skip
     assert cases.groupby("patient")["fold"].nunique().max() == 1
     assert {"D0I_mri_um2_ms", "vCS_mri_um"} < set(pd.read_csv(tmp_path / "o" / "prediction_surface.csv").columns)
 

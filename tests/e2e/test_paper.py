@@ -60,9 +60,17 @@ def test_scores_are_split_by_scanner(study):
 
 
 def test_volumes_are_predicted_from_the_tumours(study):
-    out = study / "prediction"
-    command("predict", study / "inputs" / "tumours.csv", "-o", out, "--target", "volume_mm3", "--group-by", "patient")
-    found = json.loads((out / "prediction.json").read_text())
+    command("predict", study / "inputs" / "tumours.csv", "-o", study, "--target", "volume_mm3", "--group-by", "patient")
+    found = json.loads((study / "statistics" / "prediction_cubic" / "prediction.json").read_text())
+    assert found["r"] == json.loads((study / "prediction.json").read_text())["r"]  # as the command by that name
+    assert found["Parameters"]["group_by"] == "patient" and found["n"] == 140
     truth = json.loads((study / "inputs" / "truth" / "tumours.json").read_text())
     # Cross-validated predictions cannot do better than the surface that made the volumes, nor much worse at N = 140.
     assert truth["r_expected_log10_volume"] - 0.2 < found["r"] < truth["r_expected_log10_volume"] + 0.05
+
+
+def test_every_figure_of_the_statistics_comes_out_of_the_run(study):
+    page = (study / "report.html").read_text(encoding="utf-8")
+    names = ["agreement", "regression", "groups", "association_Ki67_fraction", "association_volume_mm3"]
+    for name in [*names, "prediction_cubic", "prediction_printed"]:
+        assert f'id="{name}"' in page

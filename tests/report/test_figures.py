@@ -9,6 +9,7 @@ from matplotlib import rc_context
 
 from histomri.errors import InputError
 from histomri.report import figures, write_figures
+from histomri.report.charts import STYLE
 from histomri.report.figures import matrix_plot, residuals_plot, samples_plot
 
 
@@ -52,7 +53,7 @@ def test_points_and_numbers_are_those_of_the_table(cases):
 def test_the_matrix_holds_the_correlations(cases):
     axes = matrix_plot(cases, "x", ["Ki67"]).axes[0]
     names = [label.get_text() for label in axes.get_xticklabels()]
-    assert names == ["vCS histology", "F histology", "CD histology", "vCS MRI", "F MRI", "CD MRI", "Ki67"]
+    assert names == ["vCS histology", "F histology", "CD histology", "vCS MRI", "F MRI", "CD MRI", "Ki-67"]
     truth = np.corrcoef(cases[[*cases.columns[:6], "Ki67"]].to_numpy().T)
     np.testing.assert_allclose(np.asarray(axes.images[0].get_array()), truth, atol=1e-12)
 
@@ -84,7 +85,7 @@ def test_residuals_show_medians_and_quartiles():
 
 
 def test_the_labels_of_the_samples_stay_inside_the_figure_and_apart(cases):
-    with rc_context(figures._STYLE):
+    with rc_context(STYLE):
         figure = samples_plot(cases, "x")
         figure.canvas.draw()
         for axes in figure.axes:

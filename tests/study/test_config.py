@@ -182,7 +182,7 @@ def test_the_example_in_the_documentation_is_valid(tmp_path):
     assert len(study.samples) >= 2
     every_key = re.sub(r"(?m)^# (\w+ =)", r"\1", example)
     keys = set(tomllib.loads(every_key))
-    assert keys == {"study", "cell_options", "patches", "fit", "registration", "samples"}
+    assert keys == {"study", "cell_options", "patches", "fit", "registration", "prediction", "samples"}
 
 
 def test_a_sample_may_have_its_own_preset_and_measurements(folder):
@@ -207,3 +207,33 @@ def test_a_sample_may_have_its_own_preset_and_measurements(folder):
 def test_wrong_measurements_and_patches_are_told(folder, line, message):
     with pytest.raises(StudyError, match=re.escape(message)):
         Study.load(write(folder, GOOD.replace("sigma = 0.02", line)))
+
+
+MEASURED = GOOD.replace("sigma = 0.02", "measures = { volume_mm3 = 3 }")
+
+
+def test_a_prediction_is_read_with_its_defaults_and_saved(folder):
+    (folder / "sub" / "tumours.csv").write_text("x")
+    text = f'[prediction]\ntarget = "volume_mm3"\ntable = "sub/tumours.csv"\n{GOOD}'
+    study = Study.load(write(folder, text))
+    assert study.prediction.table == folder / "sub" / "tumours.csv"
+    assert study.prediction.bases == ("cubic", "printed") and study.prediction.group_by is None
+    (folder / "elsewhere").mkdir()
+    assert Study.load(study.save(folder / "elsewhere" / "resolved.json")) == study
+    assert Study.load(write(folder, GOOD)).prediction is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('target = "volume"', "'volume' is no measurement of the samples (measures); they have volume_mm3."),
+        ('target = "volume_mm3"\ngroup_by = "patient"', "prediction: group_by: is a column of a table"),
+        ('target = "volume_mm3"\ntable = "gone.csv"', "prediction: table: no such file"),
+        ('target = "volume_mm3"\nfold = 3', "prediction.fold: unknown key; did you mean 'folds'?"),
+        ('target = "volume_mm3"\nbases = []', "prediction.bases"),
+        ('x = "ADC_um2_ms"', "prediction.target: is missing"),
+    ],
+)
+def test_a_wrong_prediction_is_told(folder, lines, message):
+    with pytest.raises(StudyError, match=re.escape(message)):
+        Study.load(write(folder, f"[prediction]\n{lines}\n{MEASURED}"))

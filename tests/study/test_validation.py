@@ -1,11 +1,13 @@
 """What does not fit together is told for all samples at once, from headers alone."""
 
+import re
+
 import nibabel as nib
 import numpy as np
 import pytest
 
 from histomri.errors import StudyError
-from histomri.study.config import Study
+from histomri.study.config import PredictionOptions, Study
 from histomri.study.validation import require_matching_inputs
 
 AFFINE = np.diag([-0.386, 0.386, 2.2, 1.0])
@@ -82,3 +84,12 @@ def test_an_image_that_is_none_is_told_once(folder):
     image(folder / "m1.nii.gz", (7, 9, 4))
     with pytest.raises(StudyError, match="a 4D series of diffusion images was expected"):
         check(folder)
+
+
+def test_what_the_table_of_a_prediction_lacks_is_told(folder):
+    (folder / "tumours.csv").write_text("sample,volume_mm3,vCS_mri_um\na,3,20\n")
+    for target, lacking in (("volume_mm3", ["D0I_mri_um2_ms"]), ("volume", ["volume", "D0I_mri_um2_ms"])):
+        options = PredictionOptions(target=target, table=folder / "tumours.csv")
+        with pytest.raises(StudyError) as told:
+            require_matching_inputs([], options)
+        assert re.findall(r"prediction: .*column '(\w+)' is missing", str(told.value)) == lacking

@@ -2,6 +2,14 @@
 (() => {
   const all = (selector, root = document) => Array.from(root.querySelectorAll(selector));
 
+  // With many samples a list leads to each.
+  for (const select of all("select[data-jump]")) {
+    select.addEventListener("change", () => {
+      if (select.value) location.hash = select.value;
+      select.value = "";
+    });
+  }
+
   // Which fit is shown in the maps of a sample.
   for (const select of all("select[data-fit-of]")) {
     const show = () => {
@@ -112,6 +120,46 @@
       },
     });
     everything();
+  }
+
+  // The points of a chart say what they are: the nearest to the pointer, or one after another by the arrow keys.
+  const near = 14, tip = document.createElement("div");
+  tip.className = "tip";
+  tip.hidden = true;
+  document.body.append(tip);
+  for (const chart of all(".chart")) {
+    const points = all("[data-tip]", chart), output = chart.closest(".card").querySelector("output");
+    const middle = (point) => {
+      const frame = point.getBoundingClientRect();
+      return [frame.left + frame.width / 2, frame.top + frame.height / 2];
+    };
+    let asked = -1;
+    const ask = (place) => {
+      if (place === asked) return;
+      points[asked]?.classList.remove("asked");
+      asked = place;
+      tip.hidden = place < 0;
+      output.textContent = place < 0 ? "" : points[place].dataset.tip.replaceAll("\n", " · ");
+      if (place < 0) return;
+      points[place].classList.add("asked");
+      tip.textContent = points[place].dataset.tip;
+      const [x, y] = middle(points[place]), size = tip.getBoundingClientRect();
+      tip.style.left = `${Math.max(Math.min(x + 12, innerWidth - size.width - 8), 8)}px`;
+      tip.style.top = `${y + 12 + size.height > innerHeight ? y - 12 - size.height : y + 12}px`;
+    };
+    chart.addEventListener("pointermove", (event) => {
+      const away = points.map(middle).map(([x, y]) => Math.hypot(x - event.clientX, y - event.clientY));
+      const least = Math.min(...away);
+      ask(least <= near ? away.indexOf(least) : -1);
+    });
+    for (const end of ["pointerleave", "blur"]) chart.addEventListener(end, () => ask(-1));
+    chart.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      if (event.key === "Escape") ask(-1);
+      if (!step || !points.length) return;
+      event.preventDefault();
+      ask(asked < 0 ? (step > 0 ? 0 : points.length - 1) : (asked + step + points.length) % points.length);
+    });
   }
 
   // The same place in all pictures of a grid: `down` and `across` are parts of the picture, 0 to 1.

@@ -68,7 +68,9 @@ def run_predict(
             values[x], values[y], truth, basis=basis, folds=folds, groups=groups, n_boot=n_boot, seed=seed
         )
     name = f"log10({target})" if log10 else target
-    cases = pd.DataFrame({name: truth, "predicted": found.predicted, "fold": found.fold + 1})
+    cases = pd.DataFrame(
+        {x: values[x], y: values[y], name: truth, "predicted": found.predicted, "fold": found.fold + 1}
+    )
     cases["fold"] = cases["fold"].where(found.fold >= 0)
     for label in (group_by, "sample"):
         if label is not None and label in sheet and label not in cases:

@@ -1,0 +1,199 @@
+"""What the figures of the statistics share: style, colours, points that can be asked, and SVG for the report."""
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+
+from histomri.report.scatter import COLOURS
+
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "histomri",
+    "pdf.fonttype": 42,
+    "figure.dpi": 100,
+    "savefig.dpi": 300,
+}
+MARKERS = ("o", "s", "^", "D", "v", "h", "*")
+BLUE, ORANGE = COLOURS[0], COLOURS[1]
+SMALL = 6.5  # points, of what is written beside the data
+_SVG, _LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+_REFERENCE = re.compile(r"url\(#")
+
+
+@dataclass
+class Chart:
+    """A figure of matplotlib, and what each of its points says when it is asked.
+
+    Attributes
+    ----------
+    figure : Figure
+        To be drawn or saved.
+    words : dict of str to list of str
+        By the id of a group of points, in the order of the points.
+    """
+
+    figure: Any
+    words: dict[str, list[str]] = field(default_factory=dict)
+
+    def points(self, axes: Any, x: Any, y: Any, words: Sequence[str], **style: Any) -> None:
+        """Draw points that can be asked in the report; one of `words` for each."""
+        name = f"points{len(self.words)}"
+        axes.plot(x, y, gid=name, linestyle="", **{"markeredgecolor": "white", "markeredgewidth": 0.4, **style})
+        self.words[name] = list(words)
+
+    def shaded_points(self, axes: Any, x: Any, y: Any, values: Any, words: Sequence[str], **style: Any) -> None:
+        """Draw points as `points` does, coloured by value."""
+        name = f"points{len(self.words)}"
+        axes.scatter(x, y, c=values, gid=name, **style)
+        self.words[name] = list(words)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """The colour of each group and the marker of each scanner, the same in all figures of a run."""
+
+    colours: dict[str, str]
+    markers: dict[str, str]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> "Looks":
+        """Give the groups and the scanners of a table their looks, in alphabetical order."""
+        groups, scanners = (sorted(labels_of(rows, name).unique()) for name in ("group", "scanner"))
+        return cls(
+            {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(groups)},
+            {name: MARKERS[place % len(MARKERS)] for place, name in enumerate(scanners)},
+        )
+
+    def draw(self, chart: Chart, axes: Any, rows: pd.DataFrame, x: Any, y: Any, words: Sequence[str]) -> None:
+        """Draw a point for each row, at places of one's own choice; rows without a place are left out."""
+        across, along = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+        known = np.isfinite(across) & np.isfinite(along)
+        groups, scanners = labels_of(rows, "group").to_numpy(), labels_of(rows, "scanner").to_numpy()
+        for group, colour in self.colours.items():
+            for scanner, marker in self.markers.items():
+                mine = np.flatnonzero(known & (groups == group) & (scanners == scanner)).tolist()
+                if mine:
+                    said = [f"{sample_name(rows, place)}\n{words[place]}" for place in mine]
+                    chart.points(
+                        axes, across[mine], along[mine], said, marker=marker, color=colour, markersize=4.5, zorder=3
+                    )
+
+    def legend(self, figure: Any, rows: pd.DataFrame) -> None:
+        """Explain colours and markers of the rows below the panels, if there is anything to tell apart."""
+        groups, scanners = (set(labels_of(rows, name)) for name in ("group", "scanner"))
+        keys = [_key(name, "o", colour) for name, colour in self.colours.items() if name in groups and len(groups) > 1]
+        if len(scanners) > 1:
+            keys += [_key(name, mark, "#888888") for name, mark in self.markers.items() if name in scanners]
+        if keys:
+            figure.legend(handles=keys, loc="outside lower center", ncols=min(9, len(keys)), handletextpad=0.2)
+
+
+def _key(label: str, mark: str, colour: str) -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], marker=mark, color=colour, linestyle="", markersize=5, label=label)
+
+
+def labels_of(rows: pd.DataFrame, name: str) -> pd.Series:
+    """Return a column of labels, "none" where it is empty."""
+    if name not in rows:
+        return pd.Series("none", index=rows.index)
+    return rows[name].astype(object).where(rows[name].notna(), "none").astype(str)
+
+
+def sample_name(rows: pd.DataFrame, place: int) -> str:
+    """Return the name of a row's sample with its group and scanner."""
+    about = [labels_of(rows, name).iloc[place] for name in ("group", "scanner")]
+    known = [text for text in about if text != "none"]
+    name = str(rows["sample"].iloc[place]) if "sample" in rows else f"case {place + 1}"
+    return name + (f" ({', '.join(known)})" if known else "")
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Return an empty figure, inches wide and high."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def panels(count: int, columns: int | None, height: float, *, sharey: bool = False) -> tuple[Any, list[Any]]:
+    """Return a figure as wide as a page with so many panels, row by row, and the panels.
+
+    Without `columns` three or four, whichever leaves fewer places empty.
+    """
+    columns = columns or min((4, 3), key=lambda number: -count % number)
+    rows = -(-count // columns)
+    figure = new_figure(7.2, 0.6 + height * rows)
+    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
+    for unused in axes[count:]:
+        unused.set_visible(False)
+    return figure, axes[:count]
+
+
+def heading(figure: Any, text: str) -> None:
+    """Write above a figure what it is about."""
+    figure.suptitle(text, fontsize=9, x=0.01, ha="left")
+
+
+def inline_svg(chart: Chart, name: str, alt: str) -> str:
+    """Return a chart as an SVG element to be put into a page.
+
+    Parameters
+    ----------
+    chart : Chart
+        Its points carry their words as ``data-tip``.
+    name : str
+        Begins every id in the element; no two of a page may have the same.
+    alt : str
+        What it shows, in words.
+    """
+    file = io.BytesIO()
+    chart.figure.savefig(file, format="svg", metadata={"Date": None})
+    root = ElementTree.fromstring(file.getvalue().decode("utf-8"))
+    for unwanted in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):  # a style would hold for the whole page
+        for parent in list(root.iter()):
+            for child in parent.findall(unwanted):
+                parent.remove(child)
+    for element in root.iter():
+        for point, text in zip(_points(element), chart.words.get(element.get("id", ""), ())):
+            point.set("data-tip", text)
+        _rename(element, name)
+    for size in ("width", "height"):
+        root.attrib.pop(size, None)
+    root.set("class", "chart")
+    root.set("role", "group")
+    root.set("tabindex", "0")
+    root.set("aria-label", f"{alt} Arrow keys step through the points.")
+    ElementTree.register_namespace("", _SVG)
+    ElementTree.register_namespace("xlink", _LINK)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _points(element: ElementTree.Element) -> Iterable[ElementTree.Element]:
+    return element.iter(f"{{{_SVG}}}use")
+
+
+def _rename(element: ElementTree.Element, name: str) -> None:
+    """Make the ids of an element its chart's own."""
+    if "id" in element.attrib:
+        element.set("id", f"{name}-{element.get('id')}")
+    link = f"{{{_LINK}}}href"
+    if element.get(link, "").startswith("#"):
+        element.set(link, f"#{name}-{element.get(link, '')[1:]}")
+    for key, value in element.attrib.items():
+        if "url(#" in value:
+            element.set(key, _REFERENCE.sub(f"url(#{name}-", value))

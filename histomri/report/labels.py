@@ -1,0 +1,75 @@
+"""What the columns of the tables are called on axes, with their units."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+# In the order in which they are shown.
+LABELS = {
+    "vCS_histo_um": ("vCS histology", "µm"),
+    "F_histo": ("F histology", ""),
+    "CD_histo_mm2": ("CD histology", "cells/mm²"),
+    "vCS_mri_um": ("vCS MRI", "µm"),
+    "F_mri": ("F MRI", ""),
+    "CD_mri_mm3": ("CD MRI", "cells/mm³"),
+    "D0I_mri_um2_ms": ("D0I", "µm²/ms"),
+    "ADC_um2_ms": ("ADC", "µm²/ms"),
+    "ADC_per_water": ("ADC / free water", ""),
+    "K": ("K", ""),
+}
+_UNITS = {"_um2_ms": "µm²/ms", "_mm3": "mm³", "_mm2": "mm²", "_um": "µm", "_mm": "mm", "_ms": "ms", "_percent": "%"}
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+_MANY = 1e4  # from here on thousands are put into the unit
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a column is called, its unit, and by what its values are divided to have short ticks."""
+
+    name: str
+    unit: str
+    divisor: float = 1.0
+
+    @property
+    def axis(self) -> str:
+        """Name and unit, as on an axis."""
+        return f"{self.name} ({self.scaled_unit})" if self.scaled_unit else self.name
+
+    @property
+    def scaled_unit(self) -> str:
+        """The unit of the divided values."""
+        power = f"10{str(round(math.log10(self.divisor))).translate(_SUPERSCRIPTS)}" if self.divisor > 1 else ""
+        return " ".join(part for part in (power, self.unit) if part)
+
+    def value(self, value: float, digits: int = 3) -> str:
+        """Return a value as it is in the table, with its unit."""
+        rounded = float(f"{value:.{digits}g}")
+        text = f"{rounded:g}" if abs(rounded) < _MANY else f"{rounded:,.0f}".replace(",", "\u202f")
+        return f"{text} {self.unit}".replace("-", "\u2212").rstrip()
+
+
+def label_of(column: str, values: Any = ()) -> Label:
+    """Return the label of a column; of columns of the person's choice the unit is read from the end of the name."""
+    name, unit = LABELS.get(column, ("", ""))
+    if not name:
+        suffix = next((end for end in _UNITS if column.endswith(end)), "")
+        name, unit = column.removesuffix(suffix).replace("_", " ").replace("Ki67", "Ki-67"), _UNITS.get(suffix, "")
+    known = np.asarray(values, dtype=float)
+    largest = float(np.nanmax(np.abs(known))) if np.isfinite(known).any() else 0.0
+    divisor = 10.0 ** (3 * math.floor(math.log10(largest) / 3)) if largest >= _MANY else 1.0
+    return Label(name, unit, divisor)
+
+
+def ordered(columns: Iterable[str]) -> list[str]:
+    """Return columns in the order in which they are shown: those of histomri, then those of the person's choice.
+
+    Where scans were made at different temperatures ADC itself says more of these than of the tissue, and ADC over that
+    of free water stands for it.
+    """
+    known = dict.fromkeys(columns)
+    if "ADC_per_water" in known:
+        known.pop("ADC_um2_ms", None)
+    return [name for name in LABELS if name in known] + [name for name in known if name not in LABELS]

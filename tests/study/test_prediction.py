@@ -1,0 +1,75 @@
+"""The prediction of a run is that of the command, of the rows and with the groups that the study names."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from histomri.analysis import cross_validated_prediction
+from histomri.files import write_json
+from histomri.study.config import PredictionOptions, Sample, Study
+from histomri.study.prediction import PREDICTION_FILES, run_prediction
+
+
+@pytest.fixture
+def table(rng):
+    d0i, size = rng.uniform(1, 2.8, 36), rng.uniform(12, 34, 36)
+    volume = 10 ** (4 - (d0i - 1.8) ** 2 + 0.05 * size + 0.3 * rng.normal(size=36))
+    cases = pd.DataFrame({"sample": [f"t{case}" for case in range(36)], "D0I_mri_um2_ms": d0i, "vCS_mri_um": size})
+    return cases.assign(volume_mm3=volume, patient=np.arange(36) // 3)
+
+
+def study_with(**options):
+    sample = Sample(id="m1", cells=("c.tsv",), dwi="d.nii.gz", protocol="mouse-exvivo", measures={"volume_mm3": 1})
+    prediction = PredictionOptions(target="volume_mm3", **options)
+    return Study(name="x", preset="mouse-exvivo", samples=(sample,), prediction=prediction)
+
+
+def record(out, basis="cubic"):
+    return json.loads((out / "statistics" / f"prediction_{basis}" / "prediction.json").read_text())
+
+
+def expected(cases, groups, basis="cubic"):
+    values = [cases[name] for name in ("D0I_mri_um2_ms", "vCS_mri_um")]
+    return cross_validated_prediction(*values, np.log10(cases["volume_mm3"]), groups=groups, basis=basis)
+
+
+def test_patients_stay_together_if_the_table_knows_them(table, tmp_path):
+    table.to_csv(tmp_path / "tumours.csv", index=False)
+    assert run_prediction(study_with(table=tmp_path / "tumours.csv"), tmp_path) == []
+    written = [path.relative_to(tmp_path / "statistics") for path in (tmp_path / "statistics").rglob("*.*")]
+    assert {path.as_posix() for path in written} == set(PREDICTION_FILES)
+    for basis in ("cubic", "printed"):
+        truth = expected(table, table["patient"].astype(str), basis)
+        assert record(tmp_path, basis)["r"] == pytest.approx(truth.r, rel=1e-9)
+    assert record(tmp_path)["Parameters"]["group_by"] == "patient"
+    run_prediction(study_with(table=tmp_path / "tumours.csv", group_by="sample"), tmp_path)
+    assert record(tmp_path)["n_groups"] == 36
+    assert record(tmp_path)["r"] == pytest.approx(expected(table, table["sample"]).r, rel=1e-9)
+
+
+def test_of_the_samples_those_of_the_best_model_are_taken(table, tmp_path):
+    other = table.assign(vCS_mri_um=table["vCS_mri_um"][::-1].to_numpy(), model="diff-in", strategy="whole")
+    both = pd.concat([other, table.assign(model="diff-in-ex", strategy="high-b")]).drop(columns="patient")
+    both.to_csv(tmp_path / "pairs.csv", index=False)
+    rows = [{"model": "diff-in-ex", "strategy": "high-b"}, {"model": "diff-in", "strategy": "whole"}]
+    write_json(tmp_path / "scores.json", {"models": rows})
+    assert run_prediction(study_with(), tmp_path) == []
+    assert record(tmp_path)["r"] == pytest.approx(expected(table, None).r, rel=1e-9)
+    assert record(tmp_path)["Parameters"]["model"] == "diff-in-ex"
+    assert run_prediction(study_with(model="diff-in"), tmp_path) == []
+    assert record(tmp_path)["r"] == pytest.approx(expected(other, None).r, rel=1e-9)
+    (problem, _) = run_prediction(study_with(model="diff-in-extd"), tmp_path)
+    assert problem == "predict volume_mm3 (cubic): no sample was fitted with diff-in-extd"
+
+
+def test_what_cannot_be_predicted_is_said_without_folders(table, tmp_path):
+    table.head(11).to_csv(tmp_path / "few.csv", index=False)
+    (problem,) = run_prediction(study_with(table=tmp_path / "few.csv", group_by="sample"), tmp_path)
+    assert problem.startswith("predict volume_mm3 (cubic): 11 complete cases are too few") and "few.csv" not in problem
+    assert record(tmp_path, "printed")["n"] == 11
+    assert run_prediction(study_with(), tmp_path) == []  # no sample was finished: told elsewhere
+    write_json(tmp_path / "scores.json", {"models": []})
+    table.to_csv(tmp_path / "pairs.csv", index=False)
+    assert len(run_prediction(study_with(), tmp_path)) == 2
