@@ -170,14 +170,22 @@ def test_the_files_of_the_transform_and_the_sidecar_of_the_input_are_kept(tmp_pa
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_itk_text_of_a_bent_transform_is_warned_of(tmp_path):
+def test_itk_text_of_a_bent_transform_takes_the_bending_along(tmp_path):
     xfm, itk, warp = bent(tmp_path / "t")
     table = tmp_path / "p.csv"
-    table.write_text("x_mm,y_mm\n1,2\n")
+    table.write_text("x_mm,y_mm\n0.2,0.3\n")
     result = run(itk, table, "-o", tmp_path / "out.csv")
     assert result.exit_code == 0, result.output
-    assert "pass t.json" in result.stderr
-    assert "t_warp0" not in run(xfm, table, "-o", tmp_path / "out.csv").stderr
+    assert "t_warp0.nii.gz beside it was applied as well" in result.stderr
+    assert "t_warp0" not in run(xfm, table, "-o", tmp_path / "whole.csv").stderr
+    assert (tmp_path / "out.csv").read_text() == (tmp_path / "whole.csv").read_text()
+    other = itk.read_text()
+    Transform(np.diag([2.0, 1, 1, 1])).save(tmp_path / "other")
+    itk.write_text((tmp_path / "other.tfm").read_text())
+    assert "another affine" in run(itk, table, "-o", tmp_path / "out.csv").stderr
+    itk.write_text(other)
+    xfm.rename(tmp_path / "away.json")
+    assert "is gone" in run(itk, table, "-o", tmp_path / "out.csv").stderr
     Transform(QUARTER).save(xfm)
     assert not warp.exists()
     assert "t_warp0" not in run(itk, table, "-o", tmp_path / "out.csv").stderr

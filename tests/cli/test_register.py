@@ -72,7 +72,7 @@ def test_writes_what_it_promises(images, tmp_path):
         "sub-7_space-dwi_param-F_histomap.nii.gz",
     ]
     assert sorted(path.name for path in (tmp_path / "xfm").iterdir() if path.is_file()) == sorted(names)
-    assert len(list((tmp_path / "xfm" / "figures").iterdir())) == 8
+    assert len(list((tmp_path / "xfm" / "figures").iterdir())) == 9
     assert "slice 2" in result.output
     assert "good" in result.output
     found = Transform.load(tmp_path / "xfm" / f"{stem}.json")

@@ -127,7 +127,17 @@ def test_pictures(make_pair, tmp_path):
     marks = np.array([[[1.0, 2, 0], [0, 0, 0]], [[3, 4, 0], [1, 1, 0]]])
     marks[:, 1] = found.points(marks[:, 0])
     paths = write_figures(found, pair.moving, pair.fixed, tmp_path, moving_mask=pair.mask, landmarks=marks)
-    names = ["contours", "checkerboard", "missing", "residual", "grid", "jacobian", "candidates", "landmarks"]
+    names = [
+        "contours",
+        "checkerboard",
+        "missing",
+        "residual",
+        "grid",
+        "jacobian",
+        "candidates",
+        "gallery",
+        "landmarks",
+    ]
     assert [path.name for path in paths] == ["registration_flipbook.gif", *(f"registration_{n}.png" for n in names)]
     from PIL import Image as Picture
 

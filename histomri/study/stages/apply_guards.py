@@ -6,8 +6,8 @@ from histomri.errors import InputError
 from histomri.files import refuse_overwrite
 from histomri.maps import sidecar_path
 from histomri.registration import own_warps
+from histomri.study.stages.register_inputs import SLIDES
 
-SLIDES = (".svs", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".tif", ".tiff")
 _KINDS = {
     "map": (".nii", ".nii.gz"),
     "slide": SLIDES,
@@ -17,8 +17,8 @@ _KINDS = {
 _ENDINGS = {**_KINDS, "slide": (".tif", ".tiff")}
 _OPTIONS = {
     "map": ("--like", "--nearest"),
-    "slide": ("--like", "--mpp", "--nearest", "--slice"),
-    "GeoJSON file": ("--mpp",),
+    "slide": ("--like", "--mpp", "--fixed-mpp", "--nearest", "--slice"),
+    "GeoJSON file": ("--mpp", "--fixed-mpp"),
     "table": (),
 }
 
