@@ -4,7 +4,7 @@ from histomri.registration.assess import assess
 from histomri.registration.displacement import Displacement
 from histomri.registration.estimate import SHRINKAGE, register
 from histomri.registration.figures import write_figures
-from histomri.registration.formats import bending_of, own_warps
+from histomri.registration.formats import doubts_of, own_warps
 from histomri.registration.landmark_files import read_landmarks, read_points
 from histomri.registration.landmark_fits import fit_landmarks, leave_one_out, tre
 from histomri.registration.quality import Candidate, Registration
@@ -20,10 +20,10 @@ __all__ = [
     "SlidePictures",
     "Transform",
     "assess",
-    "bending_of",
     "compare_densities",
     "dense_mask",
     "density_image",
+    "doubts_of",
     "fit_landmarks",
     "leave_one_out",
     "own_warps",

@@ -84,20 +84,23 @@ def load_transform(path: str | Path, moving: Image | None = None, fixed: Image |
     )
 
 
-def bending_of(path: str | Path) -> str | None:
-    """Return what a person should know of the deformation that belongs to a file of an affine; None if there is none.
+def doubts_of(transform: Transform, path: str | Path) -> tuple[str, ...]:
+    """Return what a person should know before using a transform: how it was judged, and what became of its bending.
 
     The text files of ITK hold the affine part alone. Beside a .tfm of ours lie the displacements, which are then read
     as well; those of ANTs lie beside its ``0GenericAffine.mat`` and are not.
     """
-    path = Path(path)
+    path, doubts = Path(path), []
     if path.suffix.lower() == ".tfm" and (warps := own_warps(path.with_suffix(""))):
-        return f"{path.name} is the affine part alone: the bending in {warps[0].name} beside it was applied as well"
-    if path.name.endswith(_ANTS_AFFINE):
-        warp = path.with_name(path.name.removesuffix(_ANTS_AFFINE) + "1Warp.nii.gz")
-        if warp.exists():
-            return f"{path.name} is the affine part alone, and the bending in {warp.name} is not applied"
-    return None
+        doubts.append(f"{path.name} is the affine part alone: the bending in {warps[0].name} beside it was applied too")
+    ants = path.with_name(path.name.removesuffix(_ANTS_AFFINE) + "1Warp.nii.gz")
+    if path.name.endswith(_ANTS_AFFINE) and ants.exists():
+        doubts.append(f"{path.name} is the affine part alone, and the bending in {ants.name} is not applied")
+    record = transform.info.get("Registration")
+    quality = record.get("QualityControl") if isinstance(record, dict) else None
+    if isinstance(quality, dict) and quality.get("verdict") == "failed":
+        doubts.append(f"{path.name} is of a registration that failed: {'; '.join(quality.get('reasons', []))}")
+    return tuple(doubts)
 
 
 def _with_bending(affine: Transform, path: Path) -> Transform:

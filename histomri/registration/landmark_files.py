@@ -74,6 +74,8 @@ def read_landmarks(
             absent = next(name for name in (f"{side}x_mm", f"{side}y_mm") if name not in table)
             raise InputError(f"lacks the column {absent}", path=path, way_out=f"the columns are {_PAIR_COLUMNS}")
         sides.append(points)
+    if not len(table):
+        raise InputError("holds no landmarks", path=path)
     return np.stack(sides, axis=1)
 
 

@@ -50,6 +50,26 @@ def images(tmp_path_factory):
             fixed_affine @ [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 2], [0, 0, 0, 1]],
         ),
         "nothing": write(folder / "nothing.nii.gz", np.zeros((70, 60, 4)), fixed_affine),
+        **hostile(folder, stack[:, :, 2:3], fixed_affine),
+    }
+
+
+def hostile(folder, inside, affine):
+    """Write files that nobody means to give."""
+    colours = np.zeros((30, 30, 1), dtype=[(name, "u1") for name in "RGB"])
+    nib.save(nib.Nifti1Image(colours, affine), folder / "colours.nii.gz")
+    nib.save(nib.Nifti1Image(inside.astype(np.complex64), affine), folder / "complex.nii.gz")
+    header = "moving_x_mm,moving_y_mm,fixed_x_mm,fixed_y_mm\n"
+    texts = {"text.txt": "hello", "none.csv": header, "line.csv": header + "0,0,0,0\n1,1,1,1\n2,2,2,2\n"}
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    return {
+        "colours": folder / "colours.nii.gz",
+        "complex": folder / "complex.nii.gz",
+        "unknown": write(folder / "unknown.nii.gz", np.full(inside.shape, np.nan), affine),
+        "micrometres": write(folder / "micrometres.nii.gz", inside, np.diag([1000.0, 1000, 1000, 1]) @ affine),
+        "large": write(folder / "large.nii.gz", inside, np.diag([3.0, 3, 3, 1]) @ affine),
+        **{name.split(".")[0]: folder / name for name in texts},
     }
 
 
@@ -122,7 +142,16 @@ def test_landmarks_file(images, tmp_path):
         (["moving", "fixed", "--slice", "1"], "constant|no tissue"),
         (["moving", "fixed", "--kind", "rigid"], "not available"),
         (["fixed", "fixed"], "two-dimensional"),
-        (["moving", "fixed", "--moving-mask", "nothing"], "empty"),
+        (["moving", "fixed", "--moving-mask", "nothing"], "nothing.nii.gz: is empty as a mask"),
+        (["moving", "slice", "--fixed-mask", "moving"], "0% of the mask lies within b0.nii.gz"),
+        (["moving", "colours"], "colours.nii.gz: holds colours"),
+        (["moving", "complex"], "holds complex numbers"),
+        (["moving", "unknown"], "no finite value"),
+        (["moving", "micrometres"], "micrometres.nii.gz: .* probably in µm"),
+        (["moving", "large"], "more than twice"),
+        (["moving", "text"], "text.txt: is neither a NIfTI image nor a slide"),
+        (["moving", "slice", "--landmarks", "none", "--landmarks-check"], "none.csv: holds no landmarks"),
+        (["moving", "slice", "--landmarks", "line"], "on one line"),
     ],
 )
 def test_mistakes_are_told_and_nothing_is_written(images, tmp_path, arguments, message):

@@ -8,8 +8,8 @@ import numpy as np
 from histomri.errors import InputError
 from histomri.files import require_file
 from histomri.maps import Image, parse_map_name, read_sidecar, write_map
-from histomri.registration import Transform, bending_of
-from histomri.study.stages.apply_guards import kind_of, refuse_options, refuse_outputs
+from histomri.registration import Transform, doubts_of
+from histomri.study.stages.apply_guards import kind_of, refuse_options, refuse_other_samples, refuse_outputs
 from histomri.study.stages.apply_points import apply_to_geojson, apply_to_table, ends_of
 from histomri.study.stages.apply_slide import apply_to_slide
 from histomri.study.stages.register_inputs import Mpp, handedness_warnings, is_slide, load_first_volume
@@ -65,6 +65,7 @@ def run_apply(
     }
     refuse_options(kind, {**options, "--slice": slice is not None})
     refuse_outputs(kind, xfm, input, out, like)
+    refuse_other_samples(xfm, input, like)
     stored = _load(xfm, input if kind == "map" else None, like, inverse)
     ends = ends_of(stored, inverse, mpp, fixed_mpp)
     transform = stored.inverse() if inverse else stored
@@ -92,8 +93,7 @@ def run_apply(
             slice=slice,
             order=order,
         )
-    bending = bending_of(xfm)
-    return result if bending is None else replace(result, warnings=(bending, *result.warnings))
+    return replace(result, warnings=(*doubts_of(stored, xfm), *result.warnings))
 
 
 def _load(xfm: Path, image: Path | None, like: Path | None, inverse: bool) -> Transform:

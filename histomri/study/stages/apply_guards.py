@@ -1,5 +1,6 @@
 """What `histomri apply` refuses before it starts: options that would do nothing, wrong endings, lost files."""
 
+import re
 from pathlib import Path
 
 from histomri.errors import InputError
@@ -8,6 +9,7 @@ from histomri.maps import sidecar_path
 from histomri.registration import own_warps
 from histomri.study.stages.register_inputs import SLIDES
 
+_SAMPLE = re.compile(r"sub-([0-9A-Za-z]+)_")
 _KINDS = {
     "map": (".nii", ".nii.gz"),
     "slide": SLIDES,
@@ -60,6 +62,19 @@ def refuse_outputs(kind: str, xfm: Path, input: Path, out: Path, like: Path | No
         used.append(sidecar_path(input))
     for path in written:
         refuse_overwrite(path, used)
+
+
+def refuse_other_samples(*paths: Path | None) -> None:
+    """Raise InputError if files are of different samples, by the ``sub-`` that their names begin with."""
+    labels = {path: found[1] for path in paths if path is not None and (found := _SAMPLE.match(path.name))}
+    first = next(iter(labels.items()), None)
+    for path, label in labels.items():
+        if first is not None and label != first[1]:
+            raise InputError(
+                f"is of sample {label}, and {first[0].name} of sample {first[1]}",
+                path=path,
+                way_out="give files of one sample, or rename one of them if they are",
+            )
 
 
 def slide_sidecar(out: Path) -> Path:

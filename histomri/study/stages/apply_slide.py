@@ -12,12 +12,14 @@ from histomri.errors import GeometryError, InputError
 from histomri.files import atomic_path, provenance, write_json
 from histomri.maps import Image
 from histomri.registration import Transform, slide_image, warp_tiles
+from histomri.slides import Slide, open_slide
 from histomri.study.stages.apply_guards import slide_sidecar
 from histomri.study.stages.register_inputs import Mpp, is_slide, load_first_volume
 from histomri.study.stages.result import StageResult
 
 _TILE = 256
 _LITTLE = 0.01
+_SAME_SIZE = 0.02
 _MOST_PIXELS = 4_000_000_000
 
 
@@ -58,8 +60,6 @@ def apply_to_slide(
     """
     if like is None:
         raise InputError("a slide needs an MRI or a slide to be drawn on", path=slide, way_out="pass --like IMAGE")
-    from histomri.slides import open_slide
-
     if not (np.isfinite(um_per_px) and um_per_px > 0):
         raise InputError(f"a pixel size of {um_per_px} µm is not possible", way_out="pass --um-per-px above 0")
     if is_slide(like):
@@ -70,6 +70,7 @@ def apply_to_slide(
     if shape[0] * shape[1] > _MOST_PIXELS:
         raise InputError(f"the result would have {shape[0]} x {shape[1]} pixels", way_out="pass a larger --um-per-px")
     with open_slide(slide, mpp=mpp) as opened:
+        doubts = _other_slide(transform, opened)
         # A section that has shrunk must be read finer than it is drawn.
         picture = opened.at(um_per_px / float(np.linalg.svd(transform.matrix[:3, :3], compute_uv=False)[0]))
         drawn = _write(out, _tiles(transform, picture, affine, shape, order), shape, um_per_px)
@@ -77,7 +78,21 @@ def apply_to_slide(
     told = provenance([slide, like, xfm], {"UmPerPx": um_per_px, "Order": order})
     sidecar = write_json(slide_sidecar(out), {**note, **told})
     message = f"{shape[1]} x {shape[0]} pixels of {um_per_px:g} µm, {100 * drawn:.2g} % not white"
-    return StageResult((out, sidecar), (message,), _warnings(drawn, like), {"drawn": drawn})
+    return StageResult((out, sidecar), (message,), (*doubts, *_warnings(drawn, like)), {"drawn": drawn})
+
+
+def _other_slide(transform: Transform, slide: Slide) -> tuple[str, ...]:
+    """Warn of a slide that is not as large as the one that was registered."""
+    record = transform.info.get("Moving")
+    if not isinstance(record, dict) or not {"Size_px", "PixelSize_um"} <= set(record):
+        return ()
+    field = np.multiply(record["Size_px"], record["PixelSize_um"])
+    if np.allclose(slide.field_um, field, rtol=_SAME_SIZE):
+        return ()
+    return (
+        f"{slide.path.name} is of {slide.field_um[0]:.0f} x {slide.field_um[1]:.0f} µm, and {record.get('Slide')}, that "
+        f"was registered, of {field[0]:.0f} x {field[1]:.0f} µm: is it another slide, or another image of it?",
+    )
 
 
 def _warnings(drawn: float, like: Path) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ _CUT = 0.1
 _BLUR = 1 / 45
 """Scale of what is dense, of the longest side of the picture."""
 _LEAST_SHARE = 0.001
+_MOST_POINTS, _LEAST_WITHIN = 5000, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +143,8 @@ def read_sides(
 
 def _side(path: Path, view: Overview | None, inside: BoolArray | None, mask: Path | None) -> Side:
     if view is None or inside is None:
-        return Side(path, load_first_volume(path), None if mask is None else load_first_volume(mask))
+        image = load_first_volume(path)
+        return Side(path, image, None if mask is None else _mask_of(image, mask, path))
     if not inside.any():
         raise InputError("shows no tissue", path=path, way_out="give its outline as a mask, GeoJSON of QuPath")
     shrink = max(int(np.sqrt(inside.sum()) / _ACROSS_PX), 1)
@@ -191,9 +193,30 @@ def _large(tissue: BoolArray) -> BoolArray:
     """Leave out dust, pen marks and the like."""
     from histomri.registration.outlines import tissue_mask as large_pieces
 
-    if not tissue.any():
+    if not tissue.any() or tissue.all():
         return tissue
     return np.asarray(large_pieces(slide_image(np.where(tissue, 1.0, np.nan), 1.0)) > 0)
+
+
+def _mask_of(image: Image, mask: Path, path: Path) -> Image:
+    """Read the mask of an image; its grid may be another one, its place may not."""
+    read = load_first_volume(mask)
+    inside = np.argwhere(np.nan_to_num(read.data) > 0)
+    if not len(inside):
+        raise InputError("is empty as a mask: no voxel is above 0", path=mask)
+    inside = inside[:: len(inside) // _MOST_POINTS + 1]
+    world = inside @ read.affine[:3, : inside.shape[1]].T + read.affine[:3, 3]
+    index = (world - image.affine[:3, 3]) @ np.linalg.inv(image.affine[:3, :3]).T
+    last = np.array([*image.data.shape, 1][:3]) - 1
+    slack = np.array([1.0, 1.0, 1.0 + read.voxel_mm[-1] / image.voxel_mm[2]])
+    share = float(np.all((index > -slack) & (index < last + slack), axis=1).mean())
+    if share < _LEAST_WITHIN:
+        raise GeometryError(
+            f"only {share:.0%} of the mask lies within {path.name}",
+            path=mask,
+            way_out="give a mask that was drawn on this image",
+        )
+    return read
 
 
 def _is_cut(tissue: BoolArray) -> bool:
