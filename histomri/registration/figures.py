@@ -26,6 +26,7 @@ _SQUARES = 8
 _MARGIN = 0.08
 _STRAIGHT = 0.9999
 _LONGEST_NAME = 16
+_LEAST_ARROW, _MOST_TIMES = 0.03, 100.0
 _GRID_LINES = 16
 _GALLERY, _ALIKE_DEG = 6, 25.0
 
@@ -286,15 +287,16 @@ def _residual(axes: Any, scene: _Scene, found: Registration) -> None:
 
     own, there = scene.tissue > 0.5, scene.section > 0.5
     pixel = float(scene.flat.voxel_mm[:2].min())
-    edge = own & (distance_transform_edt(own) < 1.5)
-    away = np.where(there, distance_transform_edt(there) - 0.5, 0.5 - distance_transform_edt(~there)) * pixel
+    depth = distance_transform_edt(own) - 0.5
+    edge = own & (depth < 1.0)
+    away = (np.where(there, distance_transform_edt(there) - 0.5, 0.5 - distance_transform_edt(~there)) - depth) * pixel
     i, j = np.nonzero(edge)
     middle = np.array([scene.p[own].mean(), scene.q[own].mean()])
     around = np.degrees(np.arctan2(scene.q[i, j] - middle[1], scene.p[i, j] - middle[0]))
     axes.scatter(around, away[i, j], s=6)
     axes.axhline(0, color="black", linewidth=0.5)
     axes.set_xlabel(f"place on the outline of {scene.names[1]}, degrees")
-    axes.set_ylabel(f"depth within {scene.names[0]}, mm (below 0: it is missing there)")
+    axes.set_ylabel(f"how far {scene.names[0]} reaches beyond it, mm (below 0: it is missing)")
     axes.set_title("disagreement along the outline", fontsize=10)
 
 
@@ -390,7 +392,17 @@ def _candidates(axes: Any, found: Registration) -> None:
 def _landmarks(axes: Any, scene: _Scene, found: Registration, pairs: FloatArray) -> None:
     _background(axes, scene)
     goal, there = scene.across(pairs[:, 1]), scene.across(found.points(pairs[:, 0]))
-    axes.quiver(*goal.T, *(there - goal).T, color="orangered", angles="xy", scale_units="xy", scale=1, width=0.004)
+    errors = tre(found, pairs)
+    across = float(np.ptp(goal, axis=0).max())
+    times = max(_round_step(_LEAST_ARROW * across / max(float(np.median(errors)), 1e-6) / 2), 1.0)
+    times = times if np.isfinite(times) and times < _MOST_TIMES else 1.0
+    ends = goal + times * (there - goal)
+    axes.quiver(*goal.T, *(ends - goal).T, color="orangered", angles="xy", scale_units="xy", scale=1, width=0.004)
     axes.plot(*goal.T, "o", color="deepskyblue", markersize=4)
-    ends = np.concatenate([goal, there])
-    _frame(axes, scene, f"errors of {len(pairs)} landmarks, median {1000 * np.median(tre(found, pairs)):.0f} µm", ends)
+    longer = f", drawn {times:.0f} times as long" if times > 1 else ""
+    _frame(
+        axes,
+        scene,
+        f"errors of {len(pairs)} landmarks{longer}, median {1000 * np.median(errors):.0f} µm",
+        np.concatenate([goal, ends]),
+    )
