@@ -4,7 +4,6 @@ All are drawn in the plane of the fixed image, in mm of its world, seen as a rad
 plane, y) grows to the left, the other axis upwards. A slide is thereby seen as it lies, and its own mm are written.
 """
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +16,15 @@ from histomri.registration.landmark_fits import tre
 from histomri.registration.planes import Plane, lift
 from histomri.registration.prepare import values
 from histomri.registration.quality import Candidate, Registration
+from histomri.registration.scenes import Scene, background, draw, draw_slide, frame, outline, scene_of
 from histomri.registration.search import apart_deg, linear
 from histomri.registration.sections import SlidePictures
 from histomri.registration.transform import Transform
 
-_LINE = 1.0
 _SQUARES = 8
-_MARGIN = 0.08
-_STRAIGHT = 0.9999
-_LONGEST_NAME = 16
 _LEAST_ARROW, _MOST_TIMES = 0.03, 100.0
 _GRID_LINES = 16
 _GALLERY, _ALIKE_DEG = 6, 25.0
-
-
-@dataclass(frozen=True, eq=False)
-class _Scene:
-    """Both images on the grid of the fixed slice, and where its pixels are in the plane."""
-
-    axes: FloatArray
-    p: FloatArray
-    q: FloatArray
-    fixed: FloatArray
-    moved: FloatArray
-    tissue: FloatArray
-    section: FloatArray
-    flat: Image
-    names: tuple[str, str]
-    pictures: SlidePictures | None
-
-    def across(self, points: FloatArray) -> FloatArray:
-        """Return where world points are drawn, (N, 3) -> (N, 2)."""
-        return np.asarray(points @ self.axes)
 
 
 def write_figures(
@@ -92,8 +68,7 @@ def write_figures(
         ``_missing``, ``_residual``, ``_grid``, ``_jacobian``, ``_candidates``, ``_gallery`` and ``_landmarks``; the
         last three only if there are any.
     """
-    scene = _scene(found, moving, fixed, moving_mask, fixed_mask)
-    scene = replace(scene, names=(_short(names[0]), _short(names[1])), pictures=pictures)
+    scene = scene_of(found, moving, fixed, (moving_mask, fixed_mask), names, pictures)
     drawn = {
         "contours": _contours,
         "checkerboard": _checkerboard,
@@ -103,9 +78,9 @@ def write_figures(
         "jacobian": _jacobian,
     }
     outputs = [_flip_book(scene, folder / f"{stem}_flipbook.gif")]
-    for name, draw in drawn.items():
+    for name, draws in drawn.items():
         figure, axes = _figure()
-        draw(axes, scene, found)
+        draws(axes, scene, found)
         outputs.append(_save(figure, folder / f"{stem}_{name}.png"))
     if found.candidates:
         figure, axes = _figure()
@@ -118,28 +93,6 @@ def write_figures(
         _landmarks(axes, scene, found, np.asarray(landmarks, dtype=float))
         outputs.append(_save(figure, folder / f"{stem}_landmarks.png"))
     return outputs
-
-
-def _scene(
-    found: Registration, moving: Image, fixed: Image, moving_mask: Image | None, fixed_mask: Image | None
-) -> _Scene:
-    tissue = Image(values(fixed, fixed_mask, "fixed"), (fixed_mask or fixed).affine)
-    section = Image(values(moving, moving_mask, "moving"), (moving_mask or moving).affine)
-    if found.slice is not None:
-        fixed = fixed.slice(found.slice)
-        tissue = tissue.slice(found.slice) if tissue.data.ndim == 3 else tissue
-    frame = Plane.of(fixed).frame[:3, :2]
-    axes = frame * np.sign(frame[np.argmax(np.abs(frame), axis=0), (0, 1)])
-    index = np.indices(fixed.data.shape).reshape(2, -1).T
-    p, q = ((index @ fixed.affine[:3, :2].T + fixed.affine[:3, 3]) @ axes).T.reshape(2, *fixed.data.shape)
-    own = np.nan_to_num(Transform.identity().resample(tissue, fixed).data)
-    there = np.nan_to_num(found.resample(section, fixed).data)
-    moved = found.resample(moving, fixed).data
-    return _Scene(axes, p, q, fixed.data, moved, own, there, fixed, ("section", "MRI"), None)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def _figure() -> tuple[Any, Any]:
@@ -155,75 +108,24 @@ def _save(figure: Any, path: Path) -> Path:
     return path
 
 
-def _frame(axes: Any, scene: _Scene, title: str, points: FloatArray | None = None) -> None:
-    """Show the tissue of both images, and these points, with what is around."""
-    shown = (scene.tissue > 0.5) | (scene.section > 0.5)
-    seen = np.concatenate(
-        [np.column_stack([scene.p[shown], scene.q[shown]]), np.reshape([] if points is None else points, (-1, 2))]
-    )
-    axes.set_aspect("equal")
-    low, high = seen.min(axis=0), seen.max(axis=0)
-    margin = _MARGIN * (high - low).max()
-    axes.set_xlim(high[0] + margin, low[0] - margin)
-    axes.set_ylim(low[1] - margin, high[1] + margin)
-    for axis, name in ((axes.xaxis, _axis(scene, 0)), (axes.yaxis, _axis(scene, 1))):
-        axis.set_label_text(name)
-        if scene.pictures is not None:
-            axis.set_major_formatter(lambda value, _: f"{0.0 - value:g}")  # a slide's x and y run against its world's
-    axes.set_title(title, fontsize=10)
+def _contours(axes: Any, scene: Scene, found: Registration) -> None:
+    background(axes, scene)
+    outline(axes, scene, scene.tissue, "deepskyblue")
+    outline(axes, scene, scene.section, "orangered")
+    frame(axes, scene, f"outlines of {scene.names[1]} (blue) and {scene.names[0]} (red): {found.verdict}")
 
 
-def _axis(scene: _Scene, number: int) -> str:
-    """Return what an axis of the picture is called."""
-    direction = np.abs(scene.axes[:, number])
-    name = "xyz"[int(np.argmax(direction))]
-    if scene.pictures is not None:
-        return f"{name} on {scene.names[1]}, mm"
-    return f"{name}, mm" if direction.max() > _STRAIGHT else f"about along {name}, mm (oblique slice)"
-
-
-def _draw(axes: Any, scene: _Scene, picture: FloatArray, **options: Any) -> Any:
-    known = picture[np.isfinite(picture)]
-    low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
-    return axes.pcolormesh(scene.p, scene.q, picture, **{"cmap": "gray", "vmin": low, "vmax": high, **options})
-
-
-def _outline(axes: Any, scene: _Scene, mask: FloatArray, colour: str) -> None:
-    if mask.min() < 0.5 < mask.max():
-        axes.contour(scene.p, scene.q, mask, levels=[0.5], colors=colour, linewidths=_LINE)
-
-
-def _background(axes: Any, scene: _Scene) -> None:
-    """Draw the fixed image, in colour if it is a slide."""
-    if scene.pictures is None:
-        _draw(axes, scene, scene.fixed)
-    else:
-        _draw_slide(axes, scene.pictures, scene.pictures.fixed)
-
-
-def _draw_slide(axes: Any, pictures: SlidePictures, rgb: Any) -> None:
-    width, height = pictures.size_mm
-    axes.imshow(rgb, extent=(0.0, -width, -height, 0.0), aspect="equal")
-
-
-def _contours(axes: Any, scene: _Scene, found: Registration) -> None:
-    _background(axes, scene)
-    _outline(axes, scene, scene.tissue, "deepskyblue")
-    _outline(axes, scene, scene.section, "orangered")
-    _frame(axes, scene, f"outlines of {scene.names[1]} (blue) and {scene.names[0]} (red): {found.verdict}")
-
-
-def _checkerboard(axes: Any, scene: _Scene, found: Registration) -> None:
+def _checkerboard(axes: Any, scene: Scene, found: Registration) -> None:
     section, other = scene.names
     if scene.pictures is not None:
         odd = _board(scene.pictures.fixed.shape[:2])[..., None]
-        _draw_slide(axes, scene.pictures, np.where(odd, scene.pictures.moved, scene.pictures.fixed))
-        _frame(axes, scene, f"{other} and {section} in turn")
+        draw_slide(axes, scene.pictures, np.where(odd, scene.pictures.moved, scene.pictures.fixed))
+        frame(axes, scene, f"{other} and {section} in turn")
         return
     odd = _board(scene.fixed.shape)
     board = np.where(odd, _ranked(scene.moved), _ranked(np.where(scene.tissue > 0.5, scene.fixed, np.nan)))
-    _draw(axes, scene, board, vmin=0, vmax=1)
-    _frame(axes, scene, f"{other} and {section} in turn, each in ranks of its values")
+    draw(axes, scene, board, vmin=0, vmax=1)
+    frame(axes, scene, f"{other} and {section} in turn, each in ranks of its values")
 
 
 def _board(shape: tuple[int, ...]) -> BoolArray:
@@ -232,7 +134,7 @@ def _board(shape: tuple[int, ...]) -> BoolArray:
     return np.asarray((i // size + j // size) % 2 == 1)
 
 
-def _flip_book(scene: _Scene, path: Path) -> Path:
+def _flip_book(scene: Scene, path: Path) -> Path:
     """Write both images in turn, in the same frame."""
     from PIL import Image as Picture
 
@@ -244,11 +146,11 @@ def _flip_book(scene: _Scene, path: Path) -> Path:
     for picture, colour, title in zip((known, scene.moved), colours, titles, strict=True):
         figure, axes = _figure()
         if scene.pictures is None:
-            _draw(axes, scene, np.nan_to_num(_ranked(picture)), vmin=0, vmax=1)
+            draw(axes, scene, np.nan_to_num(_ranked(picture)), vmin=0, vmax=1)
         else:
-            _draw_slide(axes, scene.pictures, colour)
-        _outline(axes, scene, scene.tissue, "deepskyblue")
-        _frame(axes, scene, title)
+            draw_slide(axes, scene.pictures, colour)
+        outline(axes, scene, scene.tissue, "deepskyblue")
+        frame(axes, scene, title)
         frames.append(Picture.fromarray(_pixels(figure)).convert("P", palette=Picture.Palette.ADAPTIVE))
     with atomic_path(path) as temporary:
         frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=900, loop=0)
@@ -270,19 +172,19 @@ def _ranked(picture: FloatArray) -> FloatArray:
     return result
 
 
-def _missing(axes: Any, scene: _Scene, found: Registration) -> None:
+def _missing(axes: Any, scene: Scene, found: Registration) -> None:
     own, there = scene.tissue > 0.5, scene.section > 0.5
     code = np.where(own & there, 1.0, np.where(own, 2.0, np.where(there, 3.0, 0.0)))
     from matplotlib.colors import ListedColormap
 
     colours = ListedColormap(["white", "lightgrey", "royalblue", "orangered"])
-    _draw(axes, scene, code, cmap=colours, vmin=-0.5, vmax=3.5)
+    draw(axes, scene, code, cmap=colours, vmin=-0.5, vmax=3.5)
     share = float((own & ~there).sum() / max(own.sum(), 1))
     section, other = scene.names
-    _frame(axes, scene, f"tissue of {other} missing in {section} (blue, {100 * share:.0f} %), beyond it (red)")
+    frame(axes, scene, f"tissue of {other} missing in {section} (blue, {100 * share:.0f} %), beyond it (red)")
 
 
-def _residual(axes: Any, scene: _Scene, found: Registration) -> None:
+def _residual(axes: Any, scene: Scene, found: Registration) -> None:
     from scipy.ndimage import distance_transform_edt
 
     own, there = scene.tissue > 0.5, scene.section > 0.5
@@ -300,17 +202,17 @@ def _residual(axes: Any, scene: _Scene, found: Registration) -> None:
     axes.set_title("disagreement along the outline", fontsize=10)
 
 
-def _grid(axes: Any, scene: _Scene, found: Registration) -> None:
-    _background(axes, scene)
+def _grid(axes: Any, scene: Scene, found: Registration) -> None:
+    background(axes, scene)
     index = np.indices(scene.fixed.shape).reshape(2, -1).T
     back = found.inverse().points(index @ scene.flat.affine[:3, :2].T + scene.flat.affine[:3, 3])
-    frame = np.linalg.svd(back - back.mean(axis=0), full_matrices=False)[2][:2]
-    parts = ((back - back.mean(axis=0)) @ frame.T).T.reshape(2, *scene.fixed.shape)
+    directions = np.linalg.svd(back - back.mean(axis=0), full_matrices=False)[2][:2]
+    parts = ((back - back.mean(axis=0)) @ directions.T).T.reshape(2, *scene.fixed.shape)
     step = _round_step(max(float(np.ptp(part[scene.tissue > 0.5])) for part in parts) / _GRID_LINES)
     for part in parts:
         levels = step * np.arange(np.floor(part.min() / step), np.ceil(part.max() / step) + 1)
         axes.contour(scene.p, scene.q, part, levels=levels, colors="gold", linewidths=0.6, linestyles="solid")
-    _frame(axes, scene, f"a grid of {step:g} mm on {scene.names[0]}, as it lies on {scene.names[1]}")
+    frame(axes, scene, f"a grid of {step:g} mm on {scene.names[0]}, as it lies on {scene.names[1]}")
 
 
 def _round_step(length: float) -> float:
@@ -319,20 +221,20 @@ def _round_step(length: float) -> float:
     return float(next(power * factor for factor in (1, 2, 5, 10) if power * factor >= length * (1 - 1e-9)))
 
 
-def _jacobian(axes: Any, scene: _Scene, found: Registration) -> None:
+def _jacobian(axes: Any, scene: Scene, found: Registration) -> None:
     area = np.ones(scene.fixed.shape)
     for field in found.displacements:
         ratio = field.jacobian()
         area = area * (ratio[..., 0] if ratio.shape[:2] == area.shape else 1.0)
-    drawn = _draw(axes, scene, np.log(np.maximum(area, 1e-3)), cmap="RdBu", vmin=-0.5, vmax=0.5)
+    drawn = draw(axes, scene, np.log(np.maximum(area, 1e-3)), cmap="RdBu", vmin=-0.5, vmax=0.5)
     axes.figure.colorbar(drawn, ax=axes, label="log of the area ratio")
-    _outline(axes, scene, scene.tissue, "black")
+    outline(axes, scene, scene.tissue, "black")
     inside = area[scene.tissue > 0.5]
     low, high = (inside.min(), inside.max()) if inside.size else (1.0, 1.0)
-    _frame(axes, scene, f"areas change by factors of {low:.2f} to {high:.2f} in the tissue")
+    frame(axes, scene, f"areas change by factors of {low:.2f} to {high:.2f} in the tissue")
 
 
-def _gallery(scene: _Scene, found: Registration, section: Image) -> Any:
+def _gallery(scene: Scene, found: Registration, section: Image) -> Any:
     """Draw the best orientations side by side: the outline of the section, before it is bent, on the fixed image."""
     from matplotlib.figure import Figure
 
@@ -344,11 +246,11 @@ def _gallery(scene: _Scene, found: Registration, section: Image) -> Any:
     figure = Figure(figsize=(7.2, 5.4), dpi=120)
     for number, item in enumerate(best[:_GALLERY]):
         axes = figure.add_axes((0.01 + 0.33 * (number % 3), 0.5 - 0.49 * (number // 3), 0.32, 0.43))
-        _background(axes, scene)
-        _outline(axes, scene, scene.tissue, "deepskyblue")
-        _outline(axes, scene, _placed(scene, section, item), "orangered")
+        background(axes, scene)
+        outline(axes, scene, scene.tissue, "deepskyblue")
+        outline(axes, scene, _placed(scene, section, item), "orangered")
         side = "turned over" if item.turned_over else "as it lies"
-        _frame(axes, scene, f"{item.angle_deg:.0f}°, {side}: {item.agreement:.2f}")
+        frame(axes, scene, f"{item.angle_deg:.0f}°, {side}: {item.agreement:.2f}")
         axes.set_axis_off()
     return figure
 
@@ -357,7 +259,7 @@ def _apart(one: Candidate, other: Candidate) -> float:
     return apart_deg(np.radians(one.angle_deg), np.radians(other.angle_deg))
 
 
-def _placed(scene: _Scene, section: Image, item: Candidate) -> FloatArray:
+def _placed(scene: Scene, section: Image, item: Candidate) -> FloatArray:
     """Return the tissue of the section in the orientation of a candidate, shifted to where the overlap is best."""
     from scipy.signal import fftconvolve
 
@@ -389,18 +291,18 @@ def _candidates(axes: Any, found: Registration) -> None:
     axes.legend()
 
 
-def _landmarks(axes: Any, scene: _Scene, found: Registration, pairs: FloatArray) -> None:
-    _background(axes, scene)
+def _landmarks(axes: Any, scene: Scene, found: Registration, pairs: FloatArray) -> None:
+    background(axes, scene)
     goal, there = scene.across(pairs[:, 1]), scene.across(found.points(pairs[:, 0]))
     errors = tre(found, pairs)
     across = float(np.ptp(goal, axis=0).max())
-    times = max(_round_step(_LEAST_ARROW * across / max(float(np.median(errors)), 1e-6) / 2), 1.0)
+    times = max(_round_step(_LEAST_ARROW * across / max(float(np.median(errors)), 1e-6)), 1.0)
     times = times if np.isfinite(times) and times < _MOST_TIMES else 1.0
     ends = goal + times * (there - goal)
     axes.quiver(*goal.T, *(ends - goal).T, color="orangered", angles="xy", scale_units="xy", scale=1, width=0.004)
     axes.plot(*goal.T, "o", color="deepskyblue", markersize=4)
     longer = f", drawn {times:.0f} times as long" if times > 1 else ""
-    _frame(
+    frame(
         axes,
         scene,
         f"errors of {len(pairs)} landmarks{longer}, median {1000 * np.median(errors):.0f} µm",

@@ -146,3 +146,23 @@ def test_pictures(make_pair, tmp_path):
             assert getattr(opened, "n_frames", 1) == (2 if path.suffix == ".gif" else 1)
             picture = np.array(opened.convert("RGB"))
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
+
+
+@pytest.mark.parametrize(("axes", "drawn"), [((0, 1), "xy"), ((0, 2), "xz"), ((1, 2), "yz")])
+@pytest.mark.parametrize("signs", [(1, 1), (-1, 1), (-1, -1)])
+def test_pictures_are_drawn_in_mm_of_the_world(axes, drawn, signs):
+    from histomri.registration.quality import Registration
+    from histomri.registration.scenes import scene_of
+
+    affine = np.zeros((4, 4))
+    for column, (axis, sign) in enumerate(zip((*axes, 3 - sum(axes)), (*signs, 1), strict=True)):
+        affine[axis, column] = 0.5 * sign
+    affine[:, 3] = (7, -11, 30, 1)
+    data = np.zeros((20, 24))
+    data[4:14, 6:20] = 1
+    image = Image(data, affine)
+    scene = scene_of(Registration(np.eye(4)), image, image, (None, None), ("section", "MRI"), None)
+    world = affine @ (3, 5, 0, 1)
+    expected = [world["xyz".index(name)] for name in drawn]
+    np.testing.assert_allclose([scene.p[3, 5], scene.q[3, 5]], expected)
+    np.testing.assert_allclose(scene.across(world[None, :3])[0], expected)

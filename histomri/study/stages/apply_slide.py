@@ -91,7 +91,8 @@ def _other_slide(transform: Transform, slide: Slide) -> tuple[str, ...]:
         return ()
     return (
         f"{slide.path.name} is of {slide.field_um[0]:.0f} x {slide.field_um[1]:.0f} µm, and the "
-        f"registered {record.get('Slide')} of {field[0]:.0f} x {field[1]:.0f} µm: is it another slide, or another image of it?",
+        f"registered {record.get('Slide')} of {field[0]:.0f} x {field[1]:.0f} µm: is it another slide, or another "
+        "picture of it?",
     )
 
 
