@@ -222,7 +222,7 @@ def test_landmarks_alone(images, tmp_path, points, kind):
 def test_landmarks_as_a_check_change_nothing(images, tmp_path, points):
     _, qupath, markups = points
     check = ["--landmarks", qupath, "--fixed-landmarks", markups, "--mpp", "0.5", "--landmarks-check"]
-    options = ["--angle", "90", "--as-it-lies", "--no-figures"]
+    options = ["--no-figures"]
     result = run(images["moving"], images["slice"], "-o", tmp_path / "a", *check, *options)
     assert result.exit_code == 0, result.output
     assert run(images["moving"], images["slice"], "-o", tmp_path / "b", *options).exit_code == 0
@@ -238,7 +238,7 @@ def test_landmarks_that_disagree_lower_the_verdict(images, tmp_path, points):
     moving, qupath, _ = points
     wrong = slicer(tmp_path / "wrong.mrk.json", Transform(TRUTH).points(np.add(moving, (0, -1.5, 0))))  # four pixels
     check = ["--landmarks", qupath, "--fixed-landmarks", wrong, "--mpp", "0.5", "--landmarks-check"]
-    options = ["--slice", "2", "--angle", "90", "--as-it-lies", *QUICK]
+    options = ["--slice", "2", *QUICK]
     result = run(images["moving"], images["fixed"], "-o", tmp_path / "a", *check, *options)
     assert result.exit_code == 0, result.output
     assert "more than two pixels" in result.stderr
@@ -265,7 +265,7 @@ def test_content_is_recorded_and_warned_of(images, tmp_path, rng):
     for name in ("F", "vCS"):
         write(tmp_path / f"sub-7_param-{name}_histomap.nii.gz", data**2 if name == "vCS" else data, varied.affine)
     moving = tmp_path / "sub-7_param-F_histomap.nii.gz"
-    options = ["--slice", "2", "--angle", "90", "--drive", "both", "--no-figures"]
+    options = ["--slice", "2", "--drive", "both", "--no-figures"]
     result = run(moving, images["fixed"], "-o", tmp_path / "out", *options)
     assert result.exit_code == 0, result.output
     assert "content was matched" in result.stderr
@@ -328,7 +328,7 @@ def test_an_image_without_orientation_is_warned_of(images, tmp_path):
     image.set_qform(image.affine, code=0)
     bare = tmp_path / "bare.nii.gz"
     nib.save(image, bare)
-    options = ["--angle", "90", *QUICK]
+    options = [*QUICK]
     result = run(images["moving"], bare, "-o", tmp_path / "out", *options)
     assert result.exit_code == 0, result.output
     assert "bare.nii.gz tells no orientation" in result.stderr
