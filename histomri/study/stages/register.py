@@ -122,6 +122,8 @@ def run_register(
     require_folder(out)
     search = {name: value for name, value in search.items() if value is not None}
     _check_options(drive, maps, search.get("flips", True), search.get("turned_over"))
+    if fixed_mpp is not None and not is_slide(fixed):
+        raise InputError("--fixed-mpp does nothing: it is no slide", path=fixed, way_out="leave --fixed-mpp out")
     names = _Names.of(moving, fixed, out, sub)
     content = _content(moving, maps) if drive == "both" else []
     given = [path for path in (moving, fixed, moving_mask, fixed_mask, landmarks, fixed_landmarks, *content) if path]
