@@ -26,7 +26,7 @@ _ACROSS_PX = 64
 _CUT = 0.1
 """Share of the edge of a picture that is tissue, from which the picture cuts the section."""
 _BLUR = 1 / 45
-"""Scale of what is dense, of the longest side of the picture."""
+"""Scale of what is dense, of the longest side of the smaller picture."""
 _LEAST_SHARE = 0.001
 _MOST_POINTS, _LEAST_WITHIN = 5000, 0.5
 
@@ -132,7 +132,9 @@ def read_sides(
     notes: tuple[str, ...] = ()
     if masks == (None, None) and None not in views and any(_is_cut(tissue) for tissue in inside if tissue is not None):
         # Tissue that fills the picture has no outline of its own; a dense region in it, such as a tumour, has one.
-        inside = [_large(dense_mask(view.rgb, blur_px=_BLUR * max(view.size_px))) for view in views if view is not None]
+        seen = [view for view in views if view is not None]
+        blur_um = _BLUR * min(max(np.multiply(view.size_px, view.um_per_px)) for view in seen)
+        inside = [_large(dense_mask(view.rgb, blur_px=blur_um / view.um_per_px[0])) for view in seen]
         notes = (
             "tissue runs over the edge of a picture, so the outlines of its dense parts were matched; --moving-mask "
             "and --fixed-mask take annotations of QuPath (GeoJSON) in their place",
