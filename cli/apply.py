@@ -13,16 +13,30 @@ def apply(
     input: Annotated[
         Path,
         typer.Argument(
-            help="NIfTI map, slide, GeoJSON in slide pixels, or CSV with x_mm, y_mm[, z_mm].", metavar="INPUT"
+            help="NIfTI map, slide, GeoJSON in slide pixels, or table with x_mm, y_mm[, z_mm] or x_um, y_um.",
+            metavar="INPUT",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
     like: Annotated[
-        Path | None, typer.Option(help="NIfTI image whose grid a map is drawn on, or whose field a slide.")
+        Path | None, typer.Option(help="NIfTI image whose grid a map is drawn on; image or slide for a slide.")
     ] = None,
-    inverse: Annotated[bool, typer.Option("--inverse", help="From the MRI back to the section.")] = False,
+    inverse: Annotated[
+        bool, typer.Option("--inverse", help="From the MRI, or the other slide, back to the section.")
+    ] = False,
     mpp: Annotated[
-        str | None, typer.Option(help="Pixel size of the slide in µm, X or X,Y, for GeoJSON and slides.")
+        str | None,
+        typer.Option(
+            help="Pixel size of the section's slide in µm, X or X,Y, for GeoJSON and slides.",
+            show_default="of the slide that was registered",
+        ),
+    ] = None,
+    fixed_mpp: Annotated[
+        str | None,
+        typer.Option(
+            help="Pixel size of the slide it was laid on; GeoJSON then ends in its pixels.",
+            show_default="of the slide that was registered",
+        ),
     ] = None,
     um_per_px: Annotated[float, typer.Option(help="Pixel size of a warped slide (.ome.tif) in µm.")] = 10.0,
     slice: Annotated[int | None, typer.Option(help="Slice that a slide is drawn on; the registered one.")] = None,
@@ -33,6 +47,8 @@ def apply(
 
     Example: histomri apply sub-1_from-histo_to-dwi_mode-image_xfm.json sub-1_param-vCS_histomap.nii.gz
     --like dwi.nii.gz -o sub-1_space-dwi_param-vCS_histomap.nii.gz
+
+    Cells of a serial section: histomri apply from-HE_to-Ki67_mode-image_xfm.json HE.geojson -o on_Ki67.geojson
     """
     from histomri.study.stages.apply import run_apply
 
@@ -43,6 +59,7 @@ def apply(
         like=like,
         inverse=inverse,
         mpp=number_pair(mpp, "--mpp", "0.2268"),
+        fixed_mpp=number_pair(fixed_mpp, "--fixed-mpp", "0.2268"),
         order=0 if nearest else 1,
         um_per_px=um_per_px,
         slice=slice,

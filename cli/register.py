@@ -9,26 +9,40 @@ from .common import OutDir, Quiet, announce, number_pair, numbers, progress_bar
 
 
 def register(
-    moving: Annotated[Path, typer.Argument(help="NIfTI map of the histology section.", metavar="MOVING")],
-    fixed: Annotated[Path, typer.Argument(help="MRI, 2D to 4D; of a 4D file the first volume.", metavar="FIXED")],
+    moving: Annotated[Path, typer.Argument(help="NIfTI map of the histology section, or a slide.", metavar="MOVING")],
+    fixed: Annotated[
+        Path,
+        typer.Argument(
+            help="MRI, 2D to 4D; of a 4D file the first volume. Or the slide of another section.", metavar="FIXED"
+        ),
+    ],
     out: OutDir,
-    moving_mask: Annotated[Path | None, typer.Option(help="Tissue mask of the section, on any grid.")] = None,
-    fixed_mask: Annotated[Path | None, typer.Option(help="Tissue mask of the MRI.")] = None,
+    moving_mask: Annotated[
+        Path | None,
+        typer.Option(help="Tissue mask of the section, on any grid; of a slide also annotations (QuPath GeoJSON)."),
+    ] = None,
+    fixed_mask: Annotated[Path | None, typer.Option(help="Tissue mask of FIXED.")] = None,
     landmarks: Annotated[
         Path | None,
         typer.Option(
-            help="Matching points: a CSV with moving_x_mm, moving_y_mm, fixed_x_mm, fixed_y_mm; or, with "
-            "--fixed-landmarks, points of the section (CSV, QuPath GeoJSON, Slicer .fcsv or .mrk.json)."
+            help="Matching points: a CSV with moving_x_mm, moving_y_mm, fixed_x_mm, fixed_y_mm (.._um on slides); or, "
+            "with --fixed-landmarks, points of the section (CSV, QuPath GeoJSON, Slicer .fcsv or .mrk.json)."
         ),
     ] = None,
-    fixed_landmarks: Annotated[Path | None, typer.Option(help="The same points in the MRI.")] = None,
+    fixed_landmarks: Annotated[Path | None, typer.Option(help="The same points in FIXED.")] = None,
     landmarks_only: Annotated[
         bool, typer.Option("--landmarks-only", help="Let the landmarks settle everything.")
     ] = False,
     landmarks_check: Annotated[
         bool, typer.Option("--landmarks-check", help="Use the landmarks only to measure the error.")
     ] = False,
-    mpp: Annotated[str | None, typer.Option(help="Pixel size of the slide in µm, X or X,Y, for points in px.")] = None,
+    mpp: Annotated[
+        str | None,
+        typer.Option(help="Pixel size of the slide in µm, X or X,Y, if it tells none; and for points in px."),
+    ] = None,
+    fixed_mpp: Annotated[
+        str | None, typer.Option(help="Pixel size of the slide FIXED.", show_default="--mpp, if it tells none")
+    ] = None,
     drive: Annotated[
         str,
         typer.Option(
@@ -57,16 +71,21 @@ def register(
     figures: Annotated[bool, typer.Option(help="Draw pictures, and a page with a slider, to look at.")] = True,
     flip: Annotated[bool, typer.Option(help="Whether the section may lie with its other side up.")] = True,
     slice: Annotated[int | None, typer.Option(help="Slice of the MRI, from 0; all are tried if not given.")] = None,
-    shrinkage: Annotated[float, typer.Option(help="Expected linear shrinkage of the section.")] = 0.129,
+    shrinkage: Annotated[
+        float | None,
+        typer.Option(help="Expected linear shrinkage of the section.", show_default="0.129; 0 onto a slide"),
+    ] = None,
     sub: Annotated[str | None, typer.Option(help="Subject label for the names of the results.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find where a histology section lies in the MRI.
+    """Find where a histology section lies in the MRI, or on another section.
 
     Writes the transform as JSON and for ITK (.tfm), the map on the grid of the MRI, and pictures to check it by, and
     says how sure it is: good, check or failed.
 
     Example: histomri register sub-1_param-F_histomap.nii.gz dwi.nii.gz -o xfm --slice 4
+
+    Serial sections: histomri register HE.svs Ki67.svs -o xfm
     """
     from histomri.errors import InputError
     from histomri.study.stages.register import run_register
@@ -84,6 +103,7 @@ def register(
             fixed_landmarks=fixed_landmarks,
             landmarks_for="only" if landmarks_only else "check" if landmarks_check else "start",
             mpp=number_pair(mpp, "--mpp", "0.2268"),
+            fixed_mpp=number_pair(fixed_mpp, "--fixed-mpp", "0.2268"),
             drive=drive,
             maps=tuple(map or ()),
             kind=kind,

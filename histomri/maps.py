@@ -127,7 +127,7 @@ def open_nifti(path: str | Path) -> Any:
     """
     path = require_file(path, "NIfTI image")
     try:
-        return nib.load(path)
+        image = nib.load(path)
     except (
         ImageFileError,
         HeaderDataError,
@@ -135,6 +135,11 @@ def open_nifti(path: str | Path) -> Any:
         EOFError,
     ) as error:
         raise InputError(f"is not a readable NIfTI image ({error})", path=path) from error
+    kind = np.dtype(image.get_data_dtype()).kind
+    if kind not in "biuf":
+        what = "complex numbers" if kind == "c" else "colours"
+        raise InputError(f"holds {what}, and one number per voxel was expected", path=path)
+    return image
 
 
 def read_voxels(image: Any, path: str | Path) -> FloatArray:

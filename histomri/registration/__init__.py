@@ -4,11 +4,11 @@ from histomri.registration.assess import assess
 from histomri.registration.displacement import Displacement
 from histomri.registration.estimate import SHRINKAGE, register
 from histomri.registration.figures import write_figures
-from histomri.registration.formats import own_warps
+from histomri.registration.formats import doubts_of, own_warps
 from histomri.registration.landmark_files import read_landmarks, read_points
 from histomri.registration.landmark_fits import fit_landmarks, leave_one_out, tre
 from histomri.registration.quality import Candidate, Registration
-from histomri.registration.sections import dense_mask, density_image, slide_image
+from histomri.registration.sections import SlidePictures, compare_densities, dense_mask, density_image, slide_image
 from histomri.registration.transform import Transform
 from histomri.registration.warping import warp_region, warp_tiles
 
@@ -17,10 +17,13 @@ __all__ = [
     "Candidate",
     "Displacement",
     "Registration",
+    "SlidePictures",
     "Transform",
     "assess",
+    "compare_densities",
     "dense_mask",
     "density_image",
+    "doubts_of",
     "fit_landmarks",
     "leave_one_out",
     "own_warps",

@@ -1,39 +1,30 @@
 """Pictures of a registration, as PNG files.
 
-All are drawn in the plane of the fixed image, seen as a radiologist sees it: world x runs to the left, y upwards.
+All are drawn in the plane of the fixed image, in mm of its world, seen as a radiologist sees it: x (or, in a sagittal
+plane, y) grows to the left, the other axis upwards. A slide is thereby seen as it lies, and its own mm are written.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
+from histomri.arrays import BoolArray, FloatArray
 from histomri.files import atomic_path
 from histomri.maps import Image
 from histomri.registration.landmark_fits import tre
-from histomri.registration.planes import Plane
+from histomri.registration.planes import Plane, lift
 from histomri.registration.prepare import values
-from histomri.registration.quality import Registration
+from histomri.registration.quality import Candidate, Registration
+from histomri.registration.scenes import Scene, background, draw, draw_slide, frame, outline, scene_of
+from histomri.registration.search import apart_deg, linear
+from histomri.registration.sections import SlidePictures
+from histomri.registration.transform import Transform
 
-_LINE = 1.0
 _SQUARES = 8
-_MARGIN_MM = 2.0
-
-
-@dataclass(frozen=True, eq=False)
-class _Scene:
-    """Both images on the grid of the fixed slice, and where its pixels are in the plane."""
-
-    p: FloatArray
-    q: FloatArray
-    fixed: FloatArray
-    moved: FloatArray
-    tissue: FloatArray
-    section: FloatArray
-    plane: Plane
-    flat: Image
+_LEAST_ARROW, _MOST_TIMES = 0.03, 100.0
+_GRID_LINES = 16
+_GALLERY, _ALIKE_DEG = 6, 25.0
 
 
 def write_figures(
@@ -46,6 +37,8 @@ def write_figures(
     moving_mask: Image | None = None,
     fixed_mask: Image | None = None,
     landmarks: FloatArray | None = None,
+    names: tuple[str, str] = ("section", "MRI"),
+    pictures: SlidePictures | None = None,
 ) -> list[Path]:
     """Write the pictures of a registration.
 
@@ -63,15 +56,19 @@ def write_figures(
         Their tissue; found in the images if not given.
     landmarks : (N, 2, 3) ndarray, optional
         Landmark pairs whose errors are drawn.
+    names : (str, str)
+        What the two images are called.
+    pictures : SlidePictures, optional
+        Both slides in colour, if they are slides.
 
     Returns
     -------
     list of Path
         ``<stem>_flipbook.gif``, in which MRI and section take turns; ``_contours.png``, ``_checkerboard``,
-        ``_missing``, ``_residual``, ``_grid``, ``_jacobian``, ``_candidates`` and ``_landmarks``; the last two only if
-        there are any.
+        ``_missing``, ``_residual``, ``_grid``, ``_jacobian``, ``_candidates``, ``_gallery`` and ``_landmarks``; the
+        last three only if there are any.
     """
-    scene = _scene(found, moving, fixed, moving_mask, fixed_mask)
+    scene = scene_of(found, moving, fixed, (moving_mask, fixed_mask), names, pictures)
     drawn = {
         "contours": _contours,
         "checkerboard": _checkerboard,
@@ -81,38 +78,21 @@ def write_figures(
         "jacobian": _jacobian,
     }
     outputs = [_flip_book(scene, folder / f"{stem}_flipbook.gif")]
-    for name, draw in drawn.items():
+    for name, draws in drawn.items():
         figure, axes = _figure()
-        draw(axes, scene, found)
+        draws(axes, scene, found)
         outputs.append(_save(figure, folder / f"{stem}_{name}.png"))
     if found.candidates:
         figure, axes = _figure()
         _candidates(axes, found)
         outputs.append(_save(figure, folder / f"{stem}_candidates.png"))
+        section = Image(values(moving, moving_mask, "moving"), (moving_mask or moving).affine)
+        outputs.append(_save(_gallery(scene, found, section), folder / f"{stem}_gallery.png"))
     if landmarks is not None:
         figure, axes = _figure()
         _landmarks(axes, scene, found, np.asarray(landmarks, dtype=float))
         outputs.append(_save(figure, folder / f"{stem}_landmarks.png"))
     return outputs
-
-
-def _scene(
-    found: Registration, moving: Image, fixed: Image, moving_mask: Image | None, fixed_mask: Image | None
-) -> _Scene:
-    tissue = Image(values(fixed, fixed_mask, "fixed"), (fixed_mask or fixed).affine)
-    section = Image(values(moving, moving_mask, "moving"), (moving_mask or moving).affine)
-    if found.slice is not None:
-        fixed = fixed.slice(found.slice)
-        tissue = tissue.slice(found.slice) if tissue.data.ndim == 3 else tissue
-    plane = Plane.of(fixed)
-    p, q = plane.pixels(fixed.data.shape).T.reshape(2, *fixed.data.shape)
-    from histomri.registration.transform import Transform
-
-    own = Transform.identity().resample(tissue, fixed).data
-    there = found.resample(section, fixed).data
-    return _Scene(
-        p, q, fixed.data, found.resample(moving, fixed).data, np.nan_to_num(own), np.nan_to_num(there), plane, fixed
-    )
 
 
 def _figure() -> tuple[Any, Any]:
@@ -128,53 +108,49 @@ def _save(figure: Any, path: Path) -> Path:
     return path
 
 
-def _frame(axes: Any, scene: _Scene, title: str) -> None:
-    shown = (scene.tissue > 0.5) | (scene.section > 0.5)
-    axes.set_aspect("equal")
-    axes.set_xlim(scene.p[shown].max() + _MARGIN_MM, scene.p[shown].min() - _MARGIN_MM)
-    axes.set_ylim(scene.q[shown].min() - _MARGIN_MM, scene.q[shown].max() + _MARGIN_MM)
-    axes.set_xlabel("in the plane, mm")
-    axes.set_title(title, fontsize=10)
+def _contours(axes: Any, scene: Scene, found: Registration) -> None:
+    background(axes, scene)
+    outline(axes, scene, scene.tissue, "deepskyblue")
+    outline(axes, scene, scene.section, "orangered")
+    frame(axes, scene, f"outlines of {scene.names[1]} (blue) and {scene.names[0]} (red): {found.verdict}")
 
 
-def _draw(axes: Any, scene: _Scene, picture: FloatArray, **options: Any) -> Any:
-    known = picture[np.isfinite(picture)]
-    low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
-    return axes.pcolormesh(scene.p, scene.q, picture, **{"cmap": "gray", "vmin": low, "vmax": high, **options})
-
-
-def _outline(axes: Any, scene: _Scene, mask: FloatArray, colour: str) -> None:
-    if mask.min() < 0.5 < mask.max():
-        axes.contour(scene.p, scene.q, mask, levels=[0.5], colors=colour, linewidths=_LINE)
-
-
-def _contours(axes: Any, scene: _Scene, found: Registration) -> None:
-    _draw(axes, scene, scene.fixed)
-    _outline(axes, scene, scene.tissue, "deepskyblue")
-    _outline(axes, scene, scene.section, "orangered")
-    _frame(axes, scene, f"outlines of MRI (blue) and section (red): {found.verdict}")
-
-
-def _checkerboard(axes: Any, scene: _Scene, found: Registration) -> None:
-    i, j = np.indices(scene.fixed.shape)
-    size = max(max(scene.fixed.shape) // _SQUARES, 1)
-    odd = (i // size + j // size) % 2 == 1
+def _checkerboard(axes: Any, scene: Scene, found: Registration) -> None:
+    section, other = scene.names
+    if scene.pictures is not None:
+        odd = _board(scene.pictures.fixed.shape[:2])[..., None]
+        draw_slide(axes, scene.pictures, np.where(odd, scene.pictures.moved, scene.pictures.fixed))
+        frame(axes, scene, f"{other} and {section} in turn")
+        return
+    odd = _board(scene.fixed.shape)
     board = np.where(odd, _ranked(scene.moved), _ranked(np.where(scene.tissue > 0.5, scene.fixed, np.nan)))
-    _draw(axes, scene, board, vmin=0, vmax=1)
-    _frame(axes, scene, "MRI and section in turn, each in ranks of its values")
+    draw(axes, scene, board, vmin=0, vmax=1)
+    frame(axes, scene, f"{other} and {section} in turn, each in ranks of its values")
 
 
-def _flip_book(scene: _Scene, path: Path) -> Path:
-    """Write MRI and section in turn, as grey pictures of the same frame."""
+def _board(shape: tuple[int, ...]) -> BoolArray:
+    i, j = np.indices(shape)
+    size = max(max(shape) // _SQUARES, 1)
+    return np.asarray((i // size + j // size) % 2 == 1)
+
+
+def _flip_book(scene: Scene, path: Path) -> Path:
+    """Write both images in turn, in the same frame."""
     from PIL import Image as Picture
 
     known = np.where(scene.tissue > 0.5, scene.fixed, np.nan)
+    section, other = scene.names
+    colours = (None, None) if scene.pictures is None else (scene.pictures.fixed, scene.pictures.moved)
+    titles = other, f"{section}, with the outline of {'the ' * (scene.pictures is None)}{other}"
     frames = []
-    for picture, title in ((known, "MRI"), (scene.moved, "section, with the outline of the MRI")):
+    for picture, colour, title in zip((known, scene.moved), colours, titles, strict=True):
         figure, axes = _figure()
-        _draw(axes, scene, np.nan_to_num(_ranked(picture)), vmin=0, vmax=1)
-        _outline(axes, scene, scene.tissue, "deepskyblue")
-        _frame(axes, scene, title)
+        if scene.pictures is None:
+            draw(axes, scene, np.nan_to_num(_ranked(picture)), vmin=0, vmax=1)
+        else:
+            draw_slide(axes, scene.pictures, colour)
+        outline(axes, scene, scene.tissue, "deepskyblue")
+        frame(axes, scene, title)
         frames.append(Picture.fromarray(_pixels(figure)).convert("P", palette=Picture.Palette.ADAPTIVE))
     with atomic_path(path) as temporary:
         frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=900, loop=0)
@@ -196,59 +172,111 @@ def _ranked(picture: FloatArray) -> FloatArray:
     return result
 
 
-def _missing(axes: Any, scene: _Scene, found: Registration) -> None:
+def _missing(axes: Any, scene: Scene, found: Registration) -> None:
     own, there = scene.tissue > 0.5, scene.section > 0.5
     code = np.where(own & there, 1.0, np.where(own, 2.0, np.where(there, 3.0, 0.0)))
     from matplotlib.colors import ListedColormap
 
     colours = ListedColormap(["white", "lightgrey", "royalblue", "orangered"])
-    _draw(axes, scene, code, cmap=colours, vmin=-0.5, vmax=3.5)
+    draw(axes, scene, code, cmap=colours, vmin=-0.5, vmax=3.5)
     share = float((own & ~there).sum() / max(own.sum(), 1))
-    _frame(axes, scene, f"tissue missing in the section (blue, {100 * share:.0f} %), beyond the MRI's (red)")
+    section, other = scene.names
+    frame(axes, scene, f"tissue of {other} missing in {section} (blue, {100 * share:.0f} %), beyond it (red)")
 
 
-def _residual(axes: Any, scene: _Scene, found: Registration) -> None:
+def _residual(axes: Any, scene: Scene, found: Registration) -> None:
     from scipy.ndimage import distance_transform_edt
 
     own, there = scene.tissue > 0.5, scene.section > 0.5
-    pixel = scene.plane.voxel_mm
-    edge = own & (distance_transform_edt(own) < 1.5)
-    away = np.where(there, distance_transform_edt(there) - 0.5, 0.5 - distance_transform_edt(~there)) * pixel
+    pixel = float(scene.flat.voxel_mm[:2].min())
+    depth = distance_transform_edt(own) - 0.5
+    edge = own & (depth < 1.0)
+    away = (np.where(there, distance_transform_edt(there) - 0.5, 0.5 - distance_transform_edt(~there)) - depth) * pixel
     i, j = np.nonzero(edge)
     middle = np.array([scene.p[own].mean(), scene.q[own].mean()])
     around = np.degrees(np.arctan2(scene.q[i, j] - middle[1], scene.p[i, j] - middle[0]))
     axes.scatter(around, away[i, j], s=6)
     axes.axhline(0, color="black", linewidth=0.5)
-    axes.set_xlabel("place on the MRI's outline, degrees")
-    axes.set_ylabel("depth within the section, mm (below 0: it is missing there)")
+    axes.set_xlabel(f"place on the outline of {scene.names[1]}, degrees")
+    axes.set_ylabel(f"how far {scene.names[0]} reaches beyond it, mm (below 0: it is missing)")
     axes.set_title("disagreement along the outline", fontsize=10)
 
 
-def _grid(axes: Any, scene: _Scene, found: Registration) -> None:
-    _draw(axes, scene, scene.fixed)
-    known = np.isfinite(scene.moved)
-    inverse = found.inverse()
-    if known.any():
-        shape = scene.fixed.shape
-        index = np.argwhere(np.ones(shape)) @ scene.flat.affine[:3, :2].T + scene.flat.affine[:3, 3]
-        back = inverse.points(index)
-        frame = np.linalg.svd(back - back.mean(axis=0), full_matrices=False)[2][:2]
-        u, v = ((back - back.mean(axis=0)) @ frame.T).T.reshape(2, *shape)
-        for part in (u, v):
-            levels = np.arange(np.floor(part.min()), np.ceil(part.max()) + 1)
-            axes.contour(scene.p, scene.q, part, levels=levels, colors="gold", linewidths=0.6, linestyles="solid")
-    _frame(axes, scene, "a grid of 1 mm on the section, as it lies on the MRI")
+def _grid(axes: Any, scene: Scene, found: Registration) -> None:
+    background(axes, scene)
+    index = np.indices(scene.fixed.shape).reshape(2, -1).T
+    back = found.inverse().points(index @ scene.flat.affine[:3, :2].T + scene.flat.affine[:3, 3])
+    directions = np.linalg.svd(back - back.mean(axis=0), full_matrices=False)[2][:2]
+    parts = ((back - back.mean(axis=0)) @ directions.T).T.reshape(2, *scene.fixed.shape)
+    step = _round_step(max(float(np.ptp(part[scene.tissue > 0.5])) for part in parts) / _GRID_LINES)
+    for part in parts:
+        levels = step * np.arange(np.floor(part.min() / step), np.ceil(part.max() / step) + 1)
+        axes.contour(scene.p, scene.q, part, levels=levels, colors="gold", linewidths=0.6, linestyles="solid")
+    frame(axes, scene, f"a grid of {step:g} mm on {scene.names[0]}, as it lies on {scene.names[1]}")
 
 
-def _jacobian(axes: Any, scene: _Scene, found: Registration) -> None:
+def _round_step(length: float) -> float:
+    """Return the smallest of 1, 2 and 5 times a power of ten that is not smaller."""
+    power = 10.0 ** np.floor(np.log10(max(length, 1e-6)))
+    return float(next(power * factor for factor in (1, 2, 5, 10) if power * factor >= length * (1 - 1e-9)))
+
+
+def _jacobian(axes: Any, scene: Scene, found: Registration) -> None:
     area = np.ones(scene.fixed.shape)
     for field in found.displacements:
         ratio = field.jacobian()
         area = area * (ratio[..., 0] if ratio.shape[:2] == area.shape else 1.0)
-    drawn = _draw(axes, scene, np.log(np.maximum(area, 1e-3)), cmap="RdBu", vmin=-0.5, vmax=0.5)
+    drawn = draw(axes, scene, np.log(np.maximum(area, 1e-3)), cmap="RdBu", vmin=-0.5, vmax=0.5)
     axes.figure.colorbar(drawn, ax=axes, label="log of the area ratio")
-    _outline(axes, scene, scene.tissue, "black")
-    _frame(axes, scene, f"local change of area, {area.min():.2f} to {area.max():.2f}")
+    outline(axes, scene, scene.tissue, "black")
+    inside = area[scene.tissue > 0.5]
+    low, high = (inside.min(), inside.max()) if inside.size else (1.0, 1.0)
+    frame(axes, scene, f"areas change by factors of {low:.2f} to {high:.2f} in the tissue")
+
+
+def _gallery(scene: Scene, found: Registration, section: Image) -> Any:
+    """Draw the best orientations side by side: the outline of the section, before it is bent, on the fixed image."""
+    from matplotlib.figure import Figure
+
+    best: list[Candidate] = []
+    for item in found.candidates:
+        alike = (one.turned_over == item.turned_over and _apart(one, item) < _ALIKE_DEG for one in best)
+        if item.slice == found.slice and not any(alike):
+            best.append(item)
+    figure = Figure(figsize=(7.2, 5.4), dpi=120)
+    for number, item in enumerate(best[:_GALLERY]):
+        axes = figure.add_axes((0.01 + 0.33 * (number % 3), 0.5 - 0.49 * (number // 3), 0.32, 0.43))
+        background(axes, scene)
+        outline(axes, scene, scene.tissue, "deepskyblue")
+        outline(axes, scene, _placed(scene, section, item), "orangered")
+        side = "turned over" if item.turned_over else "as it lies"
+        frame(axes, scene, f"{item.angle_deg:.0f}°, {side}: {item.agreement:.2f}")
+        axes.set_axis_off()
+    return figure
+
+
+def _apart(one: Candidate, other: Candidate) -> float:
+    return apart_deg(np.radians(one.angle_deg), np.radians(other.angle_deg))
+
+
+def _placed(scene: Scene, section: Image, item: Candidate) -> FloatArray:
+    """Return the tissue of the section in the orientation of a candidate, shifted to where the overlap is best."""
+    from scipy.signal import fftconvolve
+
+    planes = Plane.of(section), Plane.of(scene.flat)
+    angle = np.radians(item.angle_deg if item.turned_over else -item.angle_deg)
+    pull = np.eye(3)
+    pull[:2, :2] = item.size * linear(angle, item.turned_over)
+    middles = [
+        plane.pixels(mask.shape)[mask.ravel() > 0.5].mean(axis=0)
+        for plane, mask in zip(planes, (section.data, scene.tissue), strict=True)
+    ]
+    pull[:2, 2] = middles[0] - pull[:2, :2] @ middles[1]
+    turned = Transform(lift(pull, *planes)).resample(section, scene.flat).data
+    turned = np.nan_to_num(turned)
+    overlap = fftconvolve(scene.tissue, turned[::-1, ::-1], mode="same")
+    shift = np.array(np.unravel_index(np.argmax(overlap), overlap.shape)) - np.array(overlap.shape) // 2
+    return np.roll(turned, tuple(shift), axis=(0, 1))
 
 
 def _candidates(axes: Any, found: Registration) -> None:
@@ -263,9 +291,20 @@ def _candidates(axes: Any, found: Registration) -> None:
     axes.legend()
 
 
-def _landmarks(axes: Any, scene: _Scene, found: Registration, pairs: FloatArray) -> None:
-    _draw(axes, scene, scene.fixed)
-    goal, there = scene.plane.to_plane(pairs[:, 1]), scene.plane.to_plane(found.points(pairs[:, 0]))
-    axes.quiver(*goal.T, *(there - goal).T, color="orangered", angles="xy", scale_units="xy", scale=1, width=0.004)
+def _landmarks(axes: Any, scene: Scene, found: Registration, pairs: FloatArray) -> None:
+    background(axes, scene)
+    goal, there = scene.across(pairs[:, 1]), scene.across(found.points(pairs[:, 0]))
+    errors = tre(found, pairs)
+    across = float(np.ptp(goal, axis=0).max())
+    times = max(_round_step(_LEAST_ARROW * across / max(float(np.median(errors)), 1e-6)), 1.0)
+    times = times if np.isfinite(times) and times < _MOST_TIMES else 1.0
+    ends = goal + times * (there - goal)
+    axes.quiver(*goal.T, *(ends - goal).T, color="orangered", angles="xy", scale_units="xy", scale=1, width=0.004)
     axes.plot(*goal.T, "o", color="deepskyblue", markersize=4)
-    _frame(axes, scene, f"errors of {len(pairs)} landmarks, median {1000 * np.median(tre(found, pairs)):.0f} µm")
+    longer = f", drawn {times:.0f} times as long" if times > 1 else ""
+    frame(
+        axes,
+        scene,
+        f"errors of {len(pairs)} landmarks{longer}, median {1000 * np.median(errors):.0f} µm",
+        np.concatenate([goal, ends]),
+    )

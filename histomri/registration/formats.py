@@ -21,6 +21,8 @@ from histomri.registration.foreign import RAS_LPS, read_itk_text, read_mat
 from histomri.registration.transform import Transform
 
 FORMAT = "histomri-transform"
+_ANTS_AFFINE = "0GenericAffine.mat"
+_SAME = 1e-6
 _ITK_HEADER = "#Insight Transform File V1.0"
 
 
@@ -74,12 +76,52 @@ def load_transform(path: str | Path, moving: Image | None = None, fixed: Image |
     if path.suffix.lower() == ".json":
         return _from_json(path)
     if path.suffix.lower() in (".tfm", ".txt"):
-        return read_itk_text(path)
+        return _with_bending(read_itk_text(path), path)
     if path.suffix.lower() == ".mat":
         return read_mat(path, moving, fixed)
     raise InputError(
         f"'{path.suffix}' is no ending of a transform", path=path, way_out="give a .json, .tfm, .txt or .mat file"
     )
+
+
+def doubts_of(transform: Transform, path: str | Path) -> tuple[str, ...]:
+    """Return what a person should know before using a transform: how it was judged, and what became of its bending.
+
+    The text files of ITK hold the affine part alone. Beside a .tfm of ours lie the displacements, which are then read
+    as well; those of ANTs lie beside its ``0GenericAffine.mat`` and are not.
+    """
+    path, doubts = Path(path), []
+    if path.suffix.lower() == ".tfm" and (warps := own_warps(path.with_suffix(""))):
+        doubts.append(f"{path.name} is the affine part alone: the bending in {warps[0].name} beside it was applied too")
+    ants = path.with_name(path.name.removesuffix(_ANTS_AFFINE) + "1Warp.nii.gz")
+    if path.name.endswith(_ANTS_AFFINE) and ants.exists():
+        doubts.append(f"{path.name} is the affine part alone, and the bending in {ants.name} is not applied")
+    record = transform.info.get("Registration")
+    quality = record.get("QualityControl") if isinstance(record, dict) else None
+    if isinstance(quality, dict) and quality.get("verdict") == "failed":
+        doubts.append(f"{path.name} is of a registration that failed: {'; '.join(quality.get('reasons', []))}")
+    return tuple(doubts)
+
+
+def _with_bending(affine: Transform, path: Path) -> Transform:
+    """Return an affine with the displacements that were written together with it."""
+    warps = own_warps(path.with_suffix("")) if path.suffix.lower() == ".tfm" else []
+    if not warps:
+        return affine
+    whole = path.with_suffix(".json")
+    way_out = f"pass {whole.name}, or move the .tfm to a folder of its own to use the affine part alone"
+    if not whole.exists():
+        raise InputError(
+            "is the affine part of a transform that bends, and its JSON file, which tells how, is gone",
+            path=path,
+            way_out=way_out,
+        )
+    found = _from_json(whole)
+    if not np.allclose(found.matrix, affine.matrix, rtol=0, atol=_SAME):
+        raise InputError(
+            f"is another affine than that of {whole.name} beside it, which bends", path=path, way_out=way_out
+        )
+    return found
 
 
 def _from_json(path: Path) -> Transform:

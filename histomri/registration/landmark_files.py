@@ -10,7 +10,7 @@ from histomri.arrays import FloatArray
 from histomri.errors import InputError, UnitError
 from histomri.files import read_json, require_file
 
-_PAIR_COLUMNS = ["moving_x_mm", "moving_y_mm", "fixed_x_mm", "fixed_y_mm"]
+_PAIR_COLUMNS = "moving_x_mm, moving_y_mm, fixed_x_mm, fixed_y_mm and .._z_mm; .._um for µm of a slide"
 _SLICER_SYSTEMS = {"0": "RAS", "1": "LPS", "RAS": "RAS", "LPS": "LPS"}
 Mpp = float | tuple[float, float] | None
 
@@ -31,19 +31,21 @@ class Points:
     xyz_mm: FloatArray
 
 
-def read_landmarks(path: str | Path, fixed: str | Path | None = None, *, mpp: Mpp = None) -> FloatArray:
+def read_landmarks(
+    path: str | Path, fixed: str | Path | None = None, *, mpp: Mpp = None, fixed_mpp: Mpp = None
+) -> FloatArray:
     """Read landmark pairs from one table, or from one file of points per image.
 
     Parameters
     ----------
     path : path-like
         CSV with the columns moving_x_mm, moving_y_mm, fixed_x_mm, fixed_y_mm, and optionally moving_z_mm, fixed_z_mm
-        (world coordinates of the two images, RAS+ mm); or, if `fixed` is given, the points of the moving image in any
-        form that `read_points` takes.
+        (world coordinates of the two images, RAS+ mm), or on either side .._x_um, .._y_um (µm from the top left corner
+        of a slide); or, if `fixed` is given, the points of the moving image in any form that `read_points` takes.
     fixed : path-like, optional
         The points of the fixed image. Points are paired by name if all names are unique and shared, else by order.
-    mpp : float or (x, y), optional
-        Pixel size in µm of the slide, for points in pixels.
+    mpp, fixed_mpp : float or (x, y), optional
+        Pixel sizes in µm of the two slides, for points in pixels.
 
     Returns
     -------
@@ -56,7 +58,7 @@ def read_landmarks(path: str | Path, fixed: str | Path | None = None, *, mpp: Mp
         If a column is missing, a cell is no number, or the two files do not pair.
     """
     if fixed is not None:
-        return _paired(read_points(path, mpp=mpp), read_points(fixed), Path(path), Path(fixed))
+        return _paired(read_points(path, mpp=mpp), read_points(fixed, mpp=fixed_mpp), Path(path), Path(fixed))
     path = require_file(path, "landmark file")
     if path.suffix.lower() in (".json", ".geojson", ".fcsv"):
         raise InputError(
@@ -65,12 +67,16 @@ def read_landmarks(path: str | Path, fixed: str | Path | None = None, *, mpp: Mp
             way_out="give the file of the other image with --fixed-landmarks",
         )
     table = _table(path)
-    absent = [name for name in _PAIR_COLUMNS if name not in table]
-    if absent:
-        listing = ", ".join(_PAIR_COLUMNS)
-        raise InputError(f"lacks the column {absent[0]}", path=path, way_out=f"the columns are {listing} and .._z_mm")
-    columns = [f"{side}_{axis}_mm" for side in ("moving", "fixed") for axis in "xyz"]
-    return np.asarray(_numbers(table, columns, path).reshape(-1, 2, 3))
+    sides = []
+    for side in ("moving_", "fixed_"):
+        points = _world(table, side, path)
+        if points is None:
+            absent = next(name for name in (f"{side}x_mm", f"{side}y_mm") if name not in table)
+            raise InputError(f"lacks the column {absent}", path=path, way_out=f"the columns are {_PAIR_COLUMNS}")
+        sides.append(points)
+    if not len(table):
+        raise InputError("holds no landmarks", path=path)
+    return np.stack(sides, axis=1)
 
 
 def read_points(path: str | Path, *, mpp: Mpp = None) -> Points:
@@ -79,9 +85,9 @@ def read_points(path: str | Path, *, mpp: Mpp = None) -> Points:
     Parameters
     ----------
     path : path-like
-        CSV with x_mm, y_mm[, z_mm][, name]; or with x, y in pixels of the slide; GeoJSON of QuPath (points and
-        multipoints, pixels of the slide); 3D Slicer's .fcsv or .mrk.json, whose coordinate system is taken from the
-        file.
+        CSV with x_mm, y_mm[, z_mm][, name]; or with x_um, y_um, or x, y in pixels, of the slide; GeoJSON of QuPath
+        (points and multipoints, pixels of the slide); 3D Slicer's .fcsv or .mrk.json, whose coordinate system is taken
+        from the file.
     mpp : float or (x, y), optional
         Pixel size in µm of the slide. World x and y of a slide run against its pixels.
 
@@ -155,11 +161,22 @@ def _from_csv(path: Path, mpp: Mpp) -> Points:
     lower = {name.lower(): name for name in table.columns}
     label = next((lower[name] for name in ("name", "label") if name in lower), None)
     names = ("",) * len(table) if label is None else tuple(str(value) for value in table[label])
-    if {"x_mm", "y_mm"} <= set(table.columns):
-        return Points(names, _numbers(table, ["x_mm", "y_mm", "z_mm"], path))
+    world = _world(table, "", path)
+    if world is not None:
+        return Points(names, world)
     if {"x", "y"} <= set(lower):
         return Points(names, _from_pixels(_numbers(table, [lower["x"], lower["y"]], path), mpp, path))
-    raise InputError("lacks the columns x_mm and y_mm (or x and y in pixels)", path=path)
+    raise InputError("lacks the columns x_mm and y_mm (or x_um and y_um, or x and y in pixels)", path=path)
+
+
+def _world(table: Any, side: str, path: Path) -> FloatArray | None:
+    """Return world mm of the columns of one image, given in mm or in µm of its slide; None if there are none."""
+    if {f"{side}x_mm", f"{side}y_mm"} <= set(table.columns):
+        return _numbers(table, [f"{side}{axis}_mm" for axis in "xyz"], path)
+    if {f"{side}x_um", f"{side}y_um"} <= set(table.columns):
+        slide = _numbers(table, [f"{side}x_um", f"{side}y_um"], path)
+        return np.column_stack([-slide / 1000, np.zeros(len(slide))])
+    return None
 
 
 def _from_pixels(pixels: FloatArray, mpp: Mpp, path: Path) -> FloatArray:

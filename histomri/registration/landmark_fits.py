@@ -9,7 +9,7 @@ from histomri.errors import GeometryError, InputError
 from histomri.maps import Image
 from histomri.registration.displacement import Displacement
 from histomri.registration.estimate import SHRINKAGE
-from histomri.registration.landmark_verdict import question_landmarks
+from histomri.registration.landmark_verdict import judge_landmarks
 from histomri.registration.landmarks import check_landmarks, check_spread
 from histomri.registration.planes import Plane, lift
 from histomri.registration.quality import Registration
@@ -90,9 +90,10 @@ def fit_landmarks(
     Returns
     -------
     Registration
-        ``qc`` holds the residuals and the errors of each pair under the fit to all others. The verdict is "check"
-        unless these errors are known and their median is below two pixels of `fixed`, the size is one that shrinkage
-        allows, the points lie in the images, and the tissues overlap; "failed" if these contradict the landmarks.
+        ``qc`` holds the residuals, the errors of each pair under the fit to all others, and how well the outlines of
+        the tissues agree. The verdict is "check" unless the scatter of the landmarks leads to an error below 1.1 pixels
+        of `fixed`, the size is one that shrinkage allows, the points lie in the images, and the outlines agree, and do
+        so better than with another sign of x or y; "failed" if these contradict the landmarks.
 
     Raises
     ------
@@ -115,27 +116,17 @@ def fit_landmarks(
         "landmark_residual_mm": residuals.tolist(),
         "landmark_left_out_mm": None if left_out is None else left_out.tolist(),
     }
-    qc["verdict"], qc["reasons"] = _judged(left_out, fixed)
-    if moving is not None and fixed is not None:
-        masks = (moving_mask, fixed_mask)
-        verdict, reasons = question_landmarks(
-            transform, pairs, told["size"], (moving, fixed), masks=masks, shrinkage=shrinkage
+    if moving is None or fixed is None:
+        qc |= {"verdict": "check", "reasons": ["the images are not known, so the landmarks cannot be judged"]}
+    else:
+        freedom = len(pairs) if kind == "tps" else KINDS[kind]
+        images, masks = (moving, fixed), (moving_mask, fixed_mask)
+        verdict, reasons, seen = judge_landmarks(
+            transform, pairs, told["size"], freedom, left_out, images, masks=masks, shrinkage=shrinkage
         )
-        qc["verdict"] = verdict if verdict != "good" else qc["verdict"]
-        qc["reasons"] += reasons
+        qc |= {**seen, "verdict": verdict, "reasons": reasons}
     info = {"Parameters": {"Kind": kind, "Drive": "landmarks", "Landmarks": len(pairs)}}
     return Registration(transform.matrix, transform.displacements, info, (), 1.0, qc, slice)
-
-
-def _judged(left_out: FloatArray | None, fixed: Image | None) -> tuple[str, list[str]]:
-    if left_out is None:
-        return "check", ["there are just enough landmarks to settle the transform, and none to test it"]
-    if fixed is None:
-        return "check", ["the pixel size is not known, so the errors of the landmarks cannot be judged"]
-    typical, limit = float(np.median(left_out)), 2 * float(fixed.voxel_mm[:2].min())
-    if typical > limit:
-        return "check", [f"landmarks left out end {typical:.2g} mm off, more than two pixels ({limit:.2g} mm)"]
-    return "good", []
 
 
 def _fitted(

@@ -124,7 +124,8 @@ def _check_sizes(moving_mm2: float, fixed_mm2: float, scale: float) -> None:
     ratio = float(np.sqrt(moving_mm2 / fixed_mm2) / scale)
     if 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
         return
-    across = f"the section is about {np.sqrt(moving_mm2):.3g} mm across and the MRI tissue {np.sqrt(fixed_mm2):.3g} mm"
+    sizes = f"{np.sqrt(moving_mm2):.3g} mm across and the tissue of the fixed image {np.sqrt(fixed_mm2):.3g} mm"
+    across = f"the section is about {sizes}"
     if not 0.01 < ratio < 100:
         raise GeometryError(across, way_out="one of the two is probably in µm: set its pixel size in mm")
     raise GeometryError(

@@ -144,6 +144,8 @@ class Transform:
     def load(cls, path: str | Path, *, moving: Image | None = None, fixed: Image | None = None) -> "Transform":
         """Read a transform written by `save` (.json), or an affine of ITK or ANTs (.tfm, .txt, .mat) or FSL (.mat).
 
+        Where a .tfm was written together with displacements, these are read as well.
+
         Parameters
         ----------
         path : path-like

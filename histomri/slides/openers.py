@@ -1,5 +1,6 @@
 """Opening a slide with whichever library can read it."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import numpy as np
 from histomri.errors import InputError
 from histomri.files import require_file
 from histomri.slides.calibration import check_pixel_size, record_of, settle_pixel_size
-from histomri.slides.slide import RGB, Slide
+from histomri.slides.slide import LARGEST_PICTURE, RGB, Slide
 from histomri.slides.tiffs import TiffSlide, positive_pair
 
 _CONVERT = "save it from QuPath as OME-TIFF"
+_PICTURES = (".png", ".jpg", ".jpeg")
 
 
 class OpenSlideSlide(Slide):
@@ -62,6 +64,44 @@ class OpenSlideSlide(Slide):
         self._handle.close()
 
 
+class PictureSlide(Slide):
+    """A PNG or JPEG picture, such as a thumbnail; it is unpacked whole, and tells no pixel size."""
+
+    def __init__(self, path: Path) -> None:
+        from PIL import Image as Picture
+        from PIL import UnidentifiedImageError
+
+        self.path = path
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Picture.DecompressionBombWarning)  # our own limit is lower
+                opened = Picture.open(path)
+            with opened:
+                if opened.width * opened.height > LARGEST_PICTURE:
+                    raise InputError("is too large a picture to unpack whole", path=path, way_out=_CONVERT)
+                if opened.mode.startswith(("I", "F")):
+                    raise InputError("is no picture of 8 bits", path=path, way_out=_CONVERT)
+                rgba = np.asarray(opened.convert("RGBA"))
+        except (UnidentifiedImageError, Picture.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"is no picture that can be read ({error})", path=path, way_out="copy it again") from error
+        self._picture = np.where(rgba[..., 3:] == 0, np.uint8(255), rgba[..., :3])
+        self.size_px = (rgba.shape[1], rgba.shape[0])
+        self.level_sizes = (self.size_px,)
+
+    def stated_pixel_sizes(self) -> list[tuple[str, tuple[float, float] | None]]:
+        """Return nothing: dots per inch are a printer's."""
+        return []
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> RGB:
+        """Read a part; see `Slide.read`."""
+        return self._picture[y : y + height, x : x + width]
+
+    def close(self) -> None:
+        """Do nothing: the file was closed when it had been read."""
+
+
 def open_slide(
     path: str | Path,
     *,
@@ -77,7 +117,7 @@ def open_slide(
     Parameters
     ----------
     path : path-like
-        The slide: svs, ndpi, OME-TIFF, TIFF and whatever else OpenSlide reads.
+        The slide: svs, ndpi, OME-TIFF, TIFF and whatever else OpenSlide reads; or a PNG or JPEG picture of it.
     mpp : float or (x, y), optional
         Pixel size in µm.
     trust_mpp : bool
@@ -122,7 +162,9 @@ def open_slide(
     return slide
 
 
-def _open(path: Path) -> OpenSlideSlide | TiffSlide:
+def _open(path: Path) -> OpenSlideSlide | TiffSlide | PictureSlide:
+    if path.suffix.lower() in _PICTURES:
+        return PictureSlide(path)
     import openslide
     import tifffile
 

@@ -170,17 +170,51 @@ def test_the_files_of_the_transform_and_the_sidecar_of_the_input_are_kept(tmp_pa
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_itk_text_of_a_bent_transform_is_warned_of(tmp_path):
+def test_itk_text_of_a_bent_transform_takes_the_bending_along(tmp_path):
     xfm, itk, warp = bent(tmp_path / "t")
     table = tmp_path / "p.csv"
-    table.write_text("x_mm,y_mm\n1,2\n")
+    table.write_text("x_mm,y_mm\n0.2,0.3\n")
     result = run(itk, table, "-o", tmp_path / "out.csv")
     assert result.exit_code == 0, result.output
-    assert "pass t.json" in result.stderr
-    assert "t_warp0" not in run(xfm, table, "-o", tmp_path / "out.csv").stderr
+    assert "t_warp0.nii.gz beside it was applied too" in result.stderr
+    assert "t_warp0" not in run(xfm, table, "-o", tmp_path / "whole.csv").stderr
+    assert (tmp_path / "out.csv").read_text() == (tmp_path / "whole.csv").read_text()
+    other = itk.read_text()
+    Transform(np.diag([2.0, 1, 1, 1])).save(tmp_path / "other")
+    itk.write_text((tmp_path / "other.tfm").read_text())
+    assert "another affine" in run(itk, table, "-o", tmp_path / "out.csv").stderr
+    itk.write_text(other)
+    xfm.rename(tmp_path / "away.json")
+    assert "is gone" in run(itk, table, "-o", tmp_path / "out.csv").stderr
     Transform(QUARTER).save(xfm)
     assert not warp.exists()
     assert "t_warp0" not in run(itk, table, "-o", tmp_path / "out.csv").stderr
+
+
+def test_another_sample_is_refused_and_a_failed_registration_told(tmp_path):
+    judged = {"Registration": {"QualityControl": {"verdict": "failed", "reasons": ["the outlines agree poorly"]}}}
+    xfm = Transform(QUARTER, info=judged).save(tmp_path / "sub-1_xfm")[0]
+    for name in ("sub-1_p.csv", "sub-2_p.csv"):
+        (tmp_path / name).write_text("x_mm,y_mm\n1,2\n")
+    result = run(xfm, tmp_path / "sub-2_p.csv", "-o", tmp_path / "out.csv")
+    assert result.exit_code == 2
+    assert "is of sample 2, and sub-1_xfm.json of sample 1" in result.stderr
+    assert not (tmp_path / "out.csv").exists()
+    result = run(xfm, tmp_path / "sub-1_p.csv", "-o", tmp_path / "out.csv")
+    assert result.exit_code == 0
+    assert "registration that failed: the outlines agree poorly" in result.stderr
+
+
+def test_ants_bending_that_is_not_applied_is_told(tmp_path):
+    from scipy.io import savemat
+
+    parameters = np.array([*np.eye(3).ravel(), 1, 2, 3.0])[:, None]
+    savemat(tmp_path / "a0GenericAffine.mat", {"AffineTransform_double_3_3": parameters, "fixed": np.zeros((3, 1))})
+    (tmp_path / "p.csv").write_text("x_mm,y_mm\n1,2\n")
+    arguments = tmp_path / "a0GenericAffine.mat", tmp_path / "p.csv", "-o", tmp_path / "out.csv"
+    assert "Warp" not in run(*arguments).stderr
+    (tmp_path / "a1Warp.nii.gz").write_bytes(b"1")
+    assert "a1Warp.nii.gz is not applied" in run(*arguments).stderr
 
 
 def test_units_of_geojson_and_nuclei_of_qubalab(tmp_path, xfm):

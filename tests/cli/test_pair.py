@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from histomri.maps import map_name, write_map
-from histomri.registration import Transform
+from histomri.registration import Displacement, Transform
 
 SLIDE = np.array([[0, -0.4, 0, 0], [-0.4, 0, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.0]])
 MRI = np.diag([0.4, 0.4, 2.0, 1.0])
@@ -83,6 +83,20 @@ def test_biopsies_are_paired_by_their_means(histomri, folders, tmp_path):
     table = pd.read_csv(tmp_path / "p.csv")
     assert table["sample"].eq("b1").all() and table["n_patches"].eq(63).all() and table["n_voxels"].eq(189).all()
     np.testing.assert_allclose(table["F_histo"], section["F"].mean(), rtol=1e-6)
+
+
+def test_itk_text_of_a_bent_transform_takes_the_bending_along(histomri, folders, tmp_path):
+    histo, mri, xfm, _ = folders
+    straight = Transform.load(xfm)
+    field = Displacement(np.broadcast_to([0.4, 0, 0], (9, 7, 3, 3)), MRI)  # a voxel along x
+    bent = Transform(straight.matrix, (field,)).save(tmp_path / "bent")[0]
+    tables = {}
+    for name in (xfm, bent, bent.with_suffix(".tfm")):
+        done = histomri(histo, mri, "--xfm", name, "-o", tmp_path / f"{name.name}.csv")
+        assert done.exit_code == 0, done.output
+        assert ("was applied too" in done.stderr) is (name.suffix == ".tfm")
+        tables[name.name] = (tmp_path / f"{name.name}.csv").read_text()
+    assert tables["bent.tfm"] == tables["bent.json"] != tables["xfm.json"]
 
 
 def _without_histology(histo, mri, xfm):

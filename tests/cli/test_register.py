@@ -50,6 +50,26 @@ def images(tmp_path_factory):
             fixed_affine @ [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 2], [0, 0, 0, 1]],
         ),
         "nothing": write(folder / "nothing.nii.gz", np.zeros((70, 60, 4)), fixed_affine),
+        **hostile(folder, stack[:, :, 2:3], fixed_affine),
+    }
+
+
+def hostile(folder, inside, affine):
+    """Write files that nobody means to give."""
+    colours = np.zeros((30, 30, 1), dtype=[(name, "u1") for name in "RGB"])
+    nib.save(nib.Nifti1Image(colours, affine), folder / "colours.nii.gz")
+    nib.save(nib.Nifti1Image(inside.astype(np.complex64), affine), folder / "complex.nii.gz")
+    header = "moving_x_mm,moving_y_mm,fixed_x_mm,fixed_y_mm\n"
+    texts = {"text.txt": "hello", "none.csv": header, "line.csv": header + "0,0,0,0\n1,1,1,1\n2,2,2,2\n"}
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    return {
+        "colours": folder / "colours.nii.gz",
+        "complex": folder / "complex.nii.gz",
+        "unknown": write(folder / "unknown.nii.gz", np.full(inside.shape, np.nan), affine),
+        "micrometres": write(folder / "micrometres.nii.gz", inside, np.diag([1000.0, 1000, 1000, 1]) @ affine),
+        "large": write(folder / "large.nii.gz", inside, np.diag([3.0, 3, 3, 1]) @ affine),
+        **{name.split(".")[0]: folder / name for name in texts},
     }
 
 
@@ -60,8 +80,10 @@ def run(*arguments):
     return CliRunner().invoke(app, ["register", *map(str, arguments)])
 
 
-def test_writes_what_it_promises(images, tmp_path):
-    result = run(images["moving"], images["fixed"], "-o", tmp_path / "xfm")
+def test_writes_what_it_promises(images, tmp_path, points):
+    _, qupath, markups = points
+    check = ["--landmarks", qupath, "--fixed-landmarks", markups, "--mpp", "0.5", "--landmarks-check"]
+    result = run(images["moving"], images["fixed"], "-o", tmp_path / "xfm", *check)
     assert result.exit_code == 0, result.output
     stem = "sub-7_from-histo_to-dwi_mode-image_xfm"
     names = [
@@ -72,7 +94,7 @@ def test_writes_what_it_promises(images, tmp_path):
         "sub-7_space-dwi_param-F_histomap.nii.gz",
     ]
     assert sorted(path.name for path in (tmp_path / "xfm").iterdir() if path.is_file()) == sorted(names)
-    assert len(list((tmp_path / "xfm" / "figures").iterdir())) == 8
+    assert len(list((tmp_path / "xfm" / "figures").iterdir())) == 10
     assert "slice 2" in result.output
     assert "good" in result.output
     found = Transform.load(tmp_path / "xfm" / f"{stem}.json")
@@ -80,7 +102,7 @@ def test_writes_what_it_promises(images, tmp_path):
     error = np.linalg.norm(found.points(points) - Transform(TRUTH).points(points), axis=1)
     assert error.max() < 0.15  # a third of a voxel
     record = json.loads((tmp_path / "xfm" / f"{stem}.json").read_text())
-    assert record["Sources"] == ["sub-7_param-F_histomap.nii.gz", "dwi.nii.gz"]
+    assert record["Sources"] == ["sub-7_param-F_histomap.nii.gz", "dwi.nii.gz", qupath.name, markups.name]
     assert record["Info"]["Registration"]["QualityControl"]["verdict"] == "good"
     resampled = nib.load(tmp_path / "xfm" / names[-1])
     values = np.asarray(resampled.dataobj)
@@ -122,7 +144,16 @@ def test_landmarks_file(images, tmp_path):
         (["moving", "fixed", "--slice", "1"], "constant|no tissue"),
         (["moving", "fixed", "--kind", "rigid"], "not available"),
         (["fixed", "fixed"], "two-dimensional"),
-        (["moving", "fixed", "--moving-mask", "nothing"], "empty"),
+        (["moving", "fixed", "--moving-mask", "nothing"], "nothing.nii.gz: is empty as a mask"),
+        (["moving", "slice", "--fixed-mask", "moving"], "0% of the mask lies within b0.nii.gz"),
+        (["moving", "colours"], "colours.nii.gz: holds colours"),
+        (["moving", "complex"], "holds complex numbers"),
+        (["moving", "unknown"], "no finite value"),
+        (["moving", "micrometres"], "micrometres.nii.gz: .* probably in µm"),
+        (["moving", "large"], "more than twice"),
+        (["moving", "text"], "text.txt: is neither a NIfTI image nor a slide"),
+        (["moving", "slice", "--landmarks", "none", "--landmarks-check"], "none.csv: holds no landmarks"),
+        (["moving", "slice", "--landmarks", "line"], "on one line"),
     ],
 )
 def test_mistakes_are_told_and_nothing_is_written(images, tmp_path, arguments, message):
@@ -191,16 +222,15 @@ def test_landmarks_alone(images, tmp_path, points, kind):
 def test_landmarks_as_a_check_change_nothing(images, tmp_path, points):
     _, qupath, markups = points
     check = ["--landmarks", qupath, "--fixed-landmarks", markups, "--mpp", "0.5", "--landmarks-check"]
-    options = ["--slice", "2", "--angle", "90", "--as-it-lies"]
-    result = run(images["moving"], images["fixed"], "-o", tmp_path / "a", *check, *options)
+    options = ["--no-figures"]
+    result = run(images["moving"], images["slice"], "-o", tmp_path / "a", *check, *options)
     assert result.exit_code == 0, result.output
-    assert run(images["moving"], images["fixed"], "-o", tmp_path / "b", *options, "--no-figures").exit_code == 0
+    assert run(images["moving"], images["slice"], "-o", tmp_path / "b", *options).exit_code == 0
     first, second = (
         Transform.load(tmp_path / name / "sub-7_from-histo_to-dwi_mode-image_xfm.json") for name in ("a", "b")
     )
     np.testing.assert_array_equal(first.matrix, second.matrix)
     assert max(first.info["Registration"]["QualityControl"]["landmark_error_mm"]) < 0.15
-    assert (tmp_path / "a" / "figures" / "sub-7_from-histo_to-dwi_mode-image_xfm_landmarks.png").exists()
     assert not (tmp_path / "b" / "figures").exists()
 
 
@@ -208,7 +238,7 @@ def test_landmarks_that_disagree_lower_the_verdict(images, tmp_path, points):
     moving, qupath, _ = points
     wrong = slicer(tmp_path / "wrong.mrk.json", Transform(TRUTH).points(np.add(moving, (0, -1.5, 0))))  # four pixels
     check = ["--landmarks", qupath, "--fixed-landmarks", wrong, "--mpp", "0.5", "--landmarks-check"]
-    options = ["--slice", "2", "--angle", "90", "--as-it-lies", *QUICK]
+    options = ["--slice", "2", *QUICK]
     result = run(images["moving"], images["fixed"], "-o", tmp_path / "a", *check, *options)
     assert result.exit_code == 0, result.output
     assert "more than two pixels" in result.stderr
@@ -235,7 +265,7 @@ def test_content_is_recorded_and_warned_of(images, tmp_path, rng):
     for name in ("F", "vCS"):
         write(tmp_path / f"sub-7_param-{name}_histomap.nii.gz", data**2 if name == "vCS" else data, varied.affine)
     moving = tmp_path / "sub-7_param-F_histomap.nii.gz"
-    options = ["--slice", "2", "--angle", "90", "--drive", "both", "--no-figures"]
+    options = ["--slice", "2", "--drive", "both", "--no-figures"]
     result = run(moving, images["fixed"], "-o", tmp_path / "out", *options)
     assert result.exit_code == 0, result.output
     assert "content was matched" in result.stderr
@@ -254,6 +284,7 @@ def test_content_is_recorded_and_warned_of(images, tmp_path, rng):
         (["--drive", "content"], "drive='outline' or 'both'"),
         (["--map", "F.nii.gz"], "add --drive both"),
         (["--turned-over", "--no-flip"], "contradict each other"),
+        (["--fixed-mpp", "0.5"], "--fixed-mpp does nothing"),
     ],
 )
 def test_options_that_contradict(images, tmp_path, arguments, message):
@@ -298,7 +329,7 @@ def test_an_image_without_orientation_is_warned_of(images, tmp_path):
     image.set_qform(image.affine, code=0)
     bare = tmp_path / "bare.nii.gz"
     nib.save(image, bare)
-    options = ["--angle", "90", *QUICK]
+    options = [*QUICK]
     result = run(images["moving"], bare, "-o", tmp_path / "out", *options)
     assert result.exit_code == 0, result.output
     assert "bare.nii.gz tells no orientation" in result.stderr

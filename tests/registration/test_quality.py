@@ -65,7 +65,7 @@ def test_pose_of_a_matrix(rng):
 @pytest.mark.parametrize("options", [{"kind": "affine", "engine": "dipy"}, {"kind": "syn"}])
 def test_dipy_as_engine(make_pair, options):
     pair = make_pair(50, True)
-    found = register(pair.moving, pair.fixed, moving_mask=pair.mask, angle_deg=50, turned_over=True, **options)
+    found = register(pair.moving, pair.fixed, moving_mask=pair.mask, **options)
     assert pair.error_um(found) < 386  # it is the coarser engine: one pixel
     assert found.info["Parameters"]["Engine"] == "dipy"
     assert assess(found, pair.moving, pair.fixed, moving_mask=pair.mask)["inverse_um"] < 1
@@ -73,8 +73,7 @@ def test_dipy_as_engine(make_pair, options):
 
 def test_syn_that_fills_a_missing_piece_is_not_good(make_pair):
     pair = make_pair(50, missing=True)
-    options = {"moving_mask": pair.mask, "angle_deg": 50, "turned_over": False}
-    found = register(pair.moving, pair.fixed, **options, kind="syn")
+    found = register(pair.moving, pair.fixed, moving_mask=pair.mask, kind="syn")
     low, high = found.qc["jacobian"]
     assert low < 0.6 or high > 1.67  # or this pair tests nothing
     assert found.verdict != "good"
@@ -103,7 +102,7 @@ def test_a_tilted_section_is_found_tilted(make_pair):
     u = (x * np.cos(tilt) + z * np.sin(tilt)) * (1 + 0.12 * np.sin(z * np.cos(tilt) - x * np.sin(tilt)))
     radius = lobe_of(np.column_stack([u, y]))
     volume = Image(radius.reshape(*shape, 7).astype(float), affine)
-    options = {"moving_mask": pair.mask, "slices": 3, "angle_deg": 20, "turned_over": False}
+    options = {"moving_mask": pair.mask, "slices": 3}
     upright = register(pair.moving, volume, **options)
     tilted = register(pair.moving, volume, tilts_deg=(-8, 8), **options)
     assert upright.qc["tilt_deg"] == [0, 0]
@@ -123,11 +122,21 @@ def lobe_of(points):
 
 def test_pictures(make_pair, tmp_path):
     pair = make_pair(50, missing=True)
-    found = register(pair.moving, pair.fixed, moving_mask=pair.mask, kind="bspline", angle_deg=50)
+    found = register(pair.moving, pair.fixed, moving_mask=pair.mask, kind="bspline")
     marks = np.array([[[1.0, 2, 0], [0, 0, 0]], [[3, 4, 0], [1, 1, 0]]])
     marks[:, 1] = found.points(marks[:, 0])
     paths = write_figures(found, pair.moving, pair.fixed, tmp_path, moving_mask=pair.mask, landmarks=marks)
-    names = ["contours", "checkerboard", "missing", "residual", "grid", "jacobian", "candidates", "landmarks"]
+    names = [
+        "contours",
+        "checkerboard",
+        "missing",
+        "residual",
+        "grid",
+        "jacobian",
+        "candidates",
+        "gallery",
+        "landmarks",
+    ]
     assert [path.name for path in paths] == ["registration_flipbook.gif", *(f"registration_{n}.png" for n in names)]
     from PIL import Image as Picture
 
@@ -136,3 +145,23 @@ def test_pictures(make_pair, tmp_path):
             assert getattr(opened, "n_frames", 1) == (2 if path.suffix == ".gif" else 1)
             picture = np.array(opened.convert("RGB"))
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
+
+
+@pytest.mark.parametrize(("axes", "drawn"), [((0, 1), "xy"), ((0, 2), "xz"), ((1, 2), "yz")])
+@pytest.mark.parametrize("signs", [(1, 1), (-1, 1), (-1, -1)])
+def test_pictures_are_drawn_in_mm_of_the_world(axes, drawn, signs):
+    from histomri.registration.quality import Registration
+    from histomri.registration.scenes import scene_of
+
+    affine = np.zeros((4, 4))
+    for column, (axis, sign) in enumerate(zip((*axes, 3 - sum(axes)), (*signs, 1), strict=True)):
+        affine[axis, column] = 0.5 * sign
+    affine[:, 3] = (7, -11, 30, 1)
+    data = np.zeros((20, 24))
+    data[4:14, 6:20] = 1
+    image = Image(data, affine)
+    scene = scene_of(Registration(np.eye(4)), image, image, (None, None), ("section", "MRI"), None)
+    world = affine @ (3, 5, 0, 1)
+    expected = [world["xyz".index(name)] for name in drawn]
+    np.testing.assert_allclose([scene.p[3, 5], scene.q[3, 5]], expected)
+    np.testing.assert_allclose(scene.across(world[None, :3])[0], expected)

@@ -5,12 +5,11 @@ import pytest
 
 from histomri.errors import GeometryError, InputError
 from histomri.registration import (
+    Registration,
     Transform,
-    dense_mask,
+    compare_densities,
     density_image,
-    register,
     slide_image,
-    tre,
     warp_region,
     warp_tiles,
 )
@@ -102,22 +101,28 @@ def test_density_of_blocks():
     np.testing.assert_allclose(image.affine @ [0, 1, 0, 1], [-0.015, -0.005, 0, 1])
 
 
-def test_he_on_ki67(real_data):
-    # Serial lung sections of the ANHIR challenge, at 5 %; landmarks were set at 50 %. Two people differ by 25 µm, the
-    # best affine there is by 35 µm, and before the registration it is 124 µm.
-    from PIL import Image as Picture
+def test_densities_tell_the_place_from_one_beside():
+    # The same texture in both, 0.4 mm apart; 2 mm of tissue, so that the places beside are 0.2 and 0.4 mm away.
+    row, column = np.indices((100, 110)) * 0.02
+    known = np.hypot(row - 1, column - 1.1) < 0.9
 
-    um = 3.48
-    sections = []
-    for stain in ("He", "Ki67-7"):
-        folder = real_data / "registration"
-        rgb = np.array(Picture.open(folder / f"scale-5pc__29-041-Izd2-w35-{stain}-les3.jpg").convert("RGB"))
-        table = np.loadtxt(
-            folder / f"user-PS_scale-50pc__29-041-Izd2-w35-{stain}-les3.csv", delimiter=",", skiprows=1, usecols=(1, 2)
-        )
-        mask = dense_mask(rgb)
-        points = np.column_stack([-table / 10 * um / 1000, np.zeros(len(table))])
-        sections.append((density_image(rgb, um, mask, shrink=12), slide_image(mask, um), points))
-    (he, he_mask, he_points), (ki67, ki67_mask, ki67_points) = sections
-    found = register(he, ki67, moving_mask=he_mask, fixed_mask=ki67_mask, shrinkage=0.0, flips=False, angle_deg=0)
-    assert 1000 * np.median(tre(found, np.stack([he_points, ki67_points], axis=1))) < 90
+    def section(shift):
+        texture = np.sin(9 * (column - shift)) * np.sin(11 * row) + 0.5 * np.sin(23 * row - 17 * (column - shift))
+        return slide_image(np.where(known, texture, np.nan), 20.0)
+
+    def compared(shift_mm, verdict):
+        matrix = np.eye(4)
+        matrix[0, 3] = shift_mm  # of the world: against the columns
+        found = Registration(matrix, (), {}, (), 1.0, {"verdict": verdict, "reasons": []})
+        return compare_densities(found, section(0.0), section(0.4))
+
+    right = compared(-0.4, "failed")
+    assert right.verdict == "check"
+    assert right.qc["density_r"] > 0.95
+    assert right.qc["density_lead"] > 0.3
+    assert "nowhere around" in right.qc["reasons"][0]
+    wrong = compared(0.0, "good")
+    assert wrong.verdict == "check"
+    assert "better beside" in wrong.qc["reasons"][0]
+    assert compared(-0.4, "good").verdict == "good"
+    assert compared(50.0, "failed").qc["density_lead"] is None

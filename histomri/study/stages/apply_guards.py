@@ -1,13 +1,15 @@
 """What `histomri apply` refuses before it starts: options that would do nothing, wrong endings, lost files."""
 
+import re
 from pathlib import Path
 
 from histomri.errors import InputError
 from histomri.files import refuse_overwrite
 from histomri.maps import sidecar_path
 from histomri.registration import own_warps
+from histomri.study.stages.register_inputs import SLIDES
 
-SLIDES = (".svs", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".tif", ".tiff")
+_SAMPLE = re.compile(r"sub-([0-9A-Za-z]+)_")
 _KINDS = {
     "map": (".nii", ".nii.gz"),
     "slide": SLIDES,
@@ -17,8 +19,8 @@ _KINDS = {
 _ENDINGS = {**_KINDS, "slide": (".tif", ".tiff")}
 _OPTIONS = {
     "map": ("--like", "--nearest"),
-    "slide": ("--like", "--mpp", "--nearest", "--slice"),
-    "GeoJSON file": ("--mpp",),
+    "slide": ("--like", "--mpp", "--fixed-mpp", "--nearest", "--slice"),
+    "GeoJSON file": ("--mpp", "--fixed-mpp"),
     "table": (),
 }
 
@@ -60,6 +62,19 @@ def refuse_outputs(kind: str, xfm: Path, input: Path, out: Path, like: Path | No
         used.append(sidecar_path(input))
     for path in written:
         refuse_overwrite(path, used)
+
+
+def refuse_other_samples(*paths: Path | None) -> None:
+    """Raise InputError if files are of different samples, by the ``sub-`` that their names begin with."""
+    labels = {path: found[1] for path in paths if path is not None and (found := _SAMPLE.match(path.name))}
+    first = next(iter(labels.items()), None)
+    for path, label in labels.items():
+        if first is not None and label != first[1]:
+            raise InputError(
+                f"is of sample {label}, and {first[0].name} of sample {first[1]}",
+                path=path,
+                way_out="give files of one sample, or rename one of them if they are",
+            )
 
 
 def slide_sidecar(out: Path) -> Path:

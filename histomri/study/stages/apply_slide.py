@@ -11,12 +11,15 @@ from histomri.arrays import FloatArray
 from histomri.errors import GeometryError, InputError
 from histomri.files import atomic_path, provenance, write_json
 from histomri.maps import Image
-from histomri.registration import Transform, warp_tiles
+from histomri.registration import Transform, slide_image, warp_tiles
+from histomri.slides import Slide, open_slide
 from histomri.study.stages.apply_guards import slide_sidecar
+from histomri.study.stages.register_inputs import Mpp, is_slide, load_first_volume
 from histomri.study.stages.result import StageResult
 
 _TILE = 256
 _LITTLE = 0.01
+_SAME_SIZE = 0.02
 _MOST_PIXELS = 4_000_000_000
 
 
@@ -28,22 +31,23 @@ def apply_to_slide(
     like: Path | None,
     *,
     um_per_px: float,
-    mpp: float | tuple[float, float] | None = None,
+    mpp: Mpp = None,
+    like_mpp: Mpp = None,
     slice: int | None = None,
     order: int = 1,
 ) -> StageResult:
-    """Draw a slide over the field of view of an MRI slice, as a tiled OME-TIFF with a JSON file that says where it is.
+    """Draw a slide over an MRI slice or another slide, as a tiled OME-TIFF with a JSON file that says where it is.
 
     Parameters
     ----------
     transform : Transform
         From the world of the slide to that of the MRI.
     xfm, slide, out, like : Path
-        The transform's file, the slide, the TIFF to write, and the MRI.
+        The transform's file, the slide, the TIFF to write, and the MRI or the slide whose field of view it gets.
     um_per_px : float
-        Pixel size of the result in µm of the MRI's world.
-    mpp : float or (x, y), optional
-        Pixel size of the slide in µm, if the slide does not tell it.
+        Pixel size of the result in µm of the world it is drawn in.
+    mpp, like_mpp : float or (x, y), optional
+        Pixel sizes of the slides in µm, if they do not tell it.
     slice : int, optional
         Slice of the MRI; the one that was registered if not given.
     order : {0, 1}
@@ -55,14 +59,18 @@ def apply_to_slide(
         If something is missing, or the result would have more than 4 thousand million pixels.
     """
     if like is None:
-        raise InputError("a slide needs an MRI to be drawn on", path=slide, way_out="pass --like IMAGE")
-    from histomri.slides import open_slide
-    from histomri.study.stages.register import load_first_volume
-
-    affine, shape = _grid(_flat(load_first_volume(like), like, transform, slice), um_per_px)
+        raise InputError("a slide needs an MRI or a slide to be drawn on", path=slide, way_out="pass --like IMAGE")
+    if not (np.isfinite(um_per_px) and um_per_px > 0):
+        raise InputError(f"a pixel size of {um_per_px} µm is not possible", way_out="pass --um-per-px above 0")
+    if is_slide(like):
+        with open_slide(like, mpp=like_mpp) as below:
+            affine, shape = _grid_of_slide(below.field_um, um_per_px)
+    else:
+        affine, shape = _grid(_flat(load_first_volume(like), like, transform, slice), um_per_px)
     if shape[0] * shape[1] > _MOST_PIXELS:
         raise InputError(f"the result would have {shape[0]} x {shape[1]} pixels", way_out="pass a larger --um-per-px")
     with open_slide(slide, mpp=mpp) as opened:
+        doubts = _other_slide(transform, opened)
         # A section that has shrunk must be read finer than it is drawn.
         picture = opened.at(um_per_px / float(np.linalg.svd(transform.matrix[:3, :3], compute_uv=False)[0]))
         drawn = _write(out, _tiles(transform, picture, affine, shape, order), shape, um_per_px)
@@ -70,16 +78,31 @@ def apply_to_slide(
     told = provenance([slide, like, xfm], {"UmPerPx": um_per_px, "Order": order})
     sidecar = write_json(slide_sidecar(out), {**note, **told})
     message = f"{shape[1]} x {shape[0]} pixels of {um_per_px:g} µm, {100 * drawn:.2g} % not white"
-    return StageResult((out, sidecar), (message,), _warnings(drawn, like), {"drawn": drawn})
+    return StageResult((out, sidecar), (message,), (*doubts, *_warnings(drawn, like)), {"drawn": drawn})
+
+
+def _other_slide(transform: Transform, slide: Slide) -> tuple[str, ...]:
+    """Warn of a slide that is not as large as the one that was registered."""
+    record = transform.info.get("Moving")
+    if not isinstance(record, dict) or not {"Size_px", "PixelSize_um"} <= set(record):
+        return ()
+    field = np.multiply(record["Size_px"], record["PixelSize_um"])
+    if np.allclose(slide.field_um, field, rtol=_SAME_SIZE):
+        return ()
+    return (
+        f"{slide.path.name} is of {slide.field_um[0]:.0f} x {slide.field_um[1]:.0f} µm, and the "
+        f"registered {record.get('Slide')} of {field[0]:.0f} x {field[1]:.0f} µm: is it another slide, or another "
+        "picture of it?",
+    )
 
 
 def _warnings(drawn: float, like: Path) -> tuple[str, ...]:
     if not drawn:
-        return ("nothing of the slide lies in the field of view of the MRI",)
+        return (f"nothing of the slide lies in the field of view of {like.name}",)
     if drawn < _LITTLE:
         return (
-            f"only {100 * drawn:.2g} % of the picture is not white: check that {like.name} is in the world of the MRI "
-            "that was registered, and that the slide is the section's",
+            f"only {100 * drawn:.2g} % of the picture is not white: check that {like.name} is, or is in the world of, "
+            "the image that was registered, and that the slide is the section's",
         )
     return ()
 
@@ -100,8 +123,6 @@ def _grid(like: Image, um_per_px: float) -> tuple[FloatArray, tuple[int, int]]:
     """Return affine and shape of a picture that covers a slice, the way up in which radiologists look at it."""
     from histomri.report.orientation import View
 
-    if not (np.isfinite(um_per_px) and um_per_px > 0):
-        raise InputError(f"a pixel size of {um_per_px} µm is not possible", way_out="pass --um-per-px above 0")
     view, step = View.of(like), um_per_px / 1000
     order = (1, 0) if view.transpose else (0, 1)
     size = np.array([like.data.shape[axis] for axis in order])
@@ -118,6 +139,12 @@ def _grid(like: Image, um_per_px: float) -> tuple[FloatArray, tuple[int, int]]:
     affine[:3, 2] = like.affine[:3, 2]
     affine[:3, 3] = corner + affine[:3, :2].sum(axis=1) / 2
     return affine, (int(shape[0]), int(shape[1]))
+
+
+def _grid_of_slide(field_um: tuple[float, float], um_per_px: float) -> tuple[FloatArray, tuple[int, int]]:
+    """Return affine and shape of a picture that covers a slide, from its top left corner."""
+    shape = max(round(field_um[1] / um_per_px), 1), max(round(field_um[0] / um_per_px), 1)
+    return slide_image(np.zeros((1, 1)), um_per_px).affine, shape
 
 
 def _tiles(

@@ -10,7 +10,7 @@ from histomri.maps import Image
 from histomri.pairing import PairedTable, pair_maps, pair_means
 from histomri.pairing.folders import Fits, read_histology, read_mri
 from histomri.pairing.grids import same_grid, slice_of
-from histomri.registration import Transform
+from histomri.registration import Transform, doubts_of
 from histomri.study.stages.result import StageResult
 
 
@@ -88,7 +88,8 @@ def run_pair(
     outputs = (table.summarised() if per == "sample" else table).save(out, sources)
     if voxel_out is not None and not alone:
         outputs += table.save(voxel_out, sources)
-    return StageResult(tuple(outputs), (message,), table.warnings, summary)
+    doubts = () if xfm is None or transform is None else doubts_of(transform, xfm)
+    return StageResult(tuple(outputs), (message,), (*doubts, *table.warnings), summary)
 
 
 def _label(names: list[dict[str, str]], xfm: Path | None) -> str | None:

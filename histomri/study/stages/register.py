@@ -1,8 +1,8 @@
-"""Stage: the transform from a histology section to the MRI it came from."""
+"""Stage: the transform from a histology section to the MRI, or to the other section, on which it lies."""
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,55 @@ import numpy as np
 from histomri.arrays import FloatArray
 from histomri.errors import GeometryError, InputError
 from histomri.files import refuse_overwrite, require_folder
-from histomri.maps import Image, open_nifti, parse_map_name, read_sidecar, sidecar_path, write_map
+from histomri.maps import sidecar_path
 from histomri.registration import (
     SHRINKAGE,
     Registration,
     assess,
+    compare_densities,
     fit_landmarks,
     own_warps,
     read_landmarks,
     register,
     tre,
-    write_figures,
 )
+from histomri.study.stages.register_inputs import Mpp, Side, is_slide, load_first_volume, read_sides
+from histomri.study.stages.register_results import write_results
 from histomri.study.stages.result import StageResult
 
 _LEAST_TO_LEAVE_ONE_OUT = 4
+_SLIDE_ERROR_MM = 0.1
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What the results are called: the transform, and the map as it lies on the MRI, which slides have none of."""
+
+    transform: Path
+    drawn: Path | None
+
+    @classmethod
+    def of(cls, moving: Path, fixed: Path, out: Path, sub: str | None) -> "_Names":
+        found = re.match(r"sub-([0-9A-Za-z]+)_", moving.name)
+        label = re.sub(r"[^0-9A-Za-z]", "", sub) if sub else found[1] if found else None
+        start = f"sub-{label}_" if label else ""
+        ends = f"from-{_word(moving, 'histo')}_to-{_word(fixed, 'dwi')}" if is_slide(fixed) else "from-histo_to-dwi"
+        rest = re.sub(r"\.nii(\.gz)?$", "", moving.name.removeprefix(found[0] if found else ""))
+        place = _word(fixed, "dwi")
+        drawn = None if is_slide(moving) else out / f"{start}space-{place}_{rest}.nii.gz"
+        return cls(out / f"{start}{ends}_mode-image_xfm", drawn)
+
+    @property
+    def written(self) -> list[Path]:
+        drawn = [] if self.drawn is None else [self.drawn, sidecar_path(self.drawn)]
+        stem = self.transform
+        return [*drawn, stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.tfm"), *own_warps(stem)]
+
+
+def _word(path: Path, other: str) -> str:
+    """Return the name of a slide as a label of BIDS, `other` for what is no slide."""
+    name = re.sub(r"^sub-[0-9A-Za-z]+_", "", path.name).split(".")[0]
+    return re.sub(r"[^0-9A-Za-z]", "", name) or "slide" if is_slide(path) else other
 
 
 def run_register(
@@ -38,134 +72,115 @@ def run_register(
     landmarks: Path | None = None,
     fixed_landmarks: Path | None = None,
     landmarks_for: str = "start",
-    mpp: float | tuple[float, float] | None = None,
+    mpp: Mpp = None,
+    fixed_mpp: Mpp = None,
     drive: str = "outline",
     maps: Sequence[Path] = (),
-    kind: str | None = None,
-    engine: str = "robust",
-    flips: bool = True,
-    angle_deg: float | None = None,
-    turned_over: bool | None = None,
-    slice: int | None = None,
-    tilts_deg: Sequence[float] | None = None,
     shrinkage: float | None = None,
     figures: bool = False,
     sub: str | None = None,
+    slice: int | None = None,
     progress: Callable[[float], None] | None = None,
+    **search: Any,
 ) -> StageResult:
-    """Register a section map to an MRI and write the transform and the map on the grid of the MRI.
+    """Register a section to an MRI or to another section, and write the transform and the map on the grid of the MRI.
 
     Parameters
     ----------
     moving : Path
-        NIfTI map of the section, such as ``sub-X_param-F_histomap.nii.gz``.
+        NIfTI map of the section, such as ``sub-X_param-F_histomap.nii.gz``, or a slide.
     fixed : Path
-        MRI; of a 4D file the first volume is used.
+        MRI, of a 4D file the first volume is used; or a slide.
     out : Path
-        Folder for ``[sub-X_]from-histo_to-dwi_mode-image_xfm.json`` and ``.tfm``.
+        Folder for ``[sub-X_]from-histo_to-dwi_mode-image_xfm.json`` and ``.tfm``; onto a slide, the names of the slides
+        stand in place of histo and dwi.
     moving_mask, fixed_mask : Path, optional
-        Tissue masks (NIfTI).
+        Tissue masks (NIfTI; for a slide also GeoJSON of QuPath).
     landmarks, fixed_landmarks : Path, optional
         Landmark pairs: one CSV, or a file of points for each image (CSV, QuPath's GeoJSON, 3D Slicer's markups).
     landmarks_for : {"start", "only", "check"}
         Whether landmarks give the start, settle everything, or only measure the error.
-    mpp : float or (x, y), optional
-        Pixel size of the slide in µm, for landmarks in pixels.
+    mpp, fixed_mpp : float or (x, y), optional
+        Pixel sizes of the slides in µm, where they do not tell it and for landmarks in pixels.
     maps : sequence of Path
         Maps whose content is matched; by default F, vCS and CD beside `moving`.
-    drive, kind, engine, flips, angle_deg, turned_over, tilts_deg, shrinkage
-        See `histomri.registration.register`; its defaults if None. With ``landmarks_for="only"``, `kind` is "affine" if
-        None, and may be "tps", which "bspline" also means there.
-    slice : int, optional
-        Slice of the MRI; all are tried if not given.
+    shrinkage : float, optional
+        Expected linear shrinkage; 0.129 if None, 0 onto a slide.
     figures : bool
-        Draw pictures to look at in ``figures``, and a page with a slider between section and MRI.
+        Draw pictures to look at in ``figures``, and a page with a slider between the two images.
     sub : str, optional
         Subject label of the output; taken from the name of `moving` if that has one.
+    slice : int, optional
+        Slice of the MRI; all are tried if not given.
     progress : callable, optional
         Called with the fraction done.
+    drive, **search
+        `kind`, `engine`, `flips`, `angle_deg`, `turned_over` and `tilts_deg` of `histomri.registration.register`; its
+        defaults where absent or None. With ``landmarks_for="only"``, `kind` is "affine" if None, and may be "tps",
+        which "bspline" also means there.
     """
     require_folder(out)
-    _check_options(drive, maps, flips, turned_over)
-    label = re.sub(r"[^0-9A-Za-z]", "", sub) if sub else parse_map_name(moving.name).get("sub")
-    stem = (f"sub-{label}_" if label else "") + "from-histo_to-dwi_mode-image_xfm"
-    drawn = out / _resampled_name(moving.name, label)
+    search = {name: value for name, value in search.items() if value is not None}
+    _check_options(drive, maps, search.get("flips", True), search.get("turned_over"))
+    if fixed_mpp is not None and not is_slide(fixed):
+        raise InputError("--fixed-mpp does nothing: it is no slide", path=fixed, way_out="leave --fixed-mpp out")
+    names = _Names.of(moving, fixed, out, sub)
     content = _content(moving, maps) if drive == "both" else []
     given = [path for path in (moving, fixed, moving_mask, fixed_mask, landmarks, fixed_landmarks, *content) if path]
-    for path in (drawn, sidecar_path(drawn), out / f"{stem}.json", out / f"{stem}.tfm", *own_warps(out / stem)):
+    for path in names.written:
         refuse_overwrite(path, given)
-    section, target = load_first_volume(moving), load_first_volume(fixed)
-    masks = {"moving_mask": moving_mask, "fixed_mask": fixed_mask}
-    tissue = {name: load_first_volume(path) if path else None for name, path in masks.items()}
-    pairs = _landmarks(landmarks, fixed_landmarks, landmarks_for, mpp)
-    window = SHRINKAGE if shrinkage is None else shrinkage
+    section, target, notes = read_sides((moving, fixed), (moving_mask, fixed_mask), mpp, fixed_mpp)
+    pairs = _landmarks(landmarks, fixed_landmarks, landmarks_for, _pixel_size(section, mpp), _pixel_size(target, None))
+    search |= {"drive": drive, "maps": [load_first_volume(path) for path in content] or None, "slices": slice}
+    search["shrinkage"] = _shrinkage(shrinkage, target)
+    found = _blaming(moving, fixed, lambda: _find(section, target, pairs, landmarks_for, search, progress))
+    found = _judged(found, section, target, pairs, landmarks_for)
+    found = _with_sources(found, section, target, [path.name for path in given])
+    return write_results(found, section, target, names.transform, names.drawn, notes, figures=figures, landmarks=pairs)
+
+
+def _find(
+    section: Side,
+    target: Side,
+    pairs: FloatArray | None,
+    used_for: str,
+    search: dict[str, Any],
+    progress: Callable[[float], None] | None,
+) -> Registration:
+    """Return the transform, by the images, from the landmarks on, or by the landmarks alone."""
+    masks: dict[str, Any] = {"moving_mask": section.mask, "fixed_mask": target.mask}
 
     def by_image(start: FloatArray | None, told: Callable[[float], None] | None = None) -> Registration:
-        return register(
-            section,
-            target,
-            **tissue,
-            maps=[load_first_volume(path) for path in content] or None,
-            drive=drive,
-            landmarks=start,
-            kind=kind or "bspline",
-            engine=engine,
-            flips=flips,
-            angle_deg=angle_deg,
-            turned_over=turned_over,
-            slices=slice,
-            tilts_deg=tilts_deg,
-            shrinkage=window,
-            progress=told,
-        )
+        return register(section.image, target.image, **masks, landmarks=start, progress=told, **search)
 
-    def find() -> Registration:
-        if pairs is None or landmarks_for == "check":
-            return by_image(None, progress)
-        if landmarks_for == "only":
-            return _by_landmarks(section, target, pairs, kind or "affine", slice, shrinkage=window, **tissue)
-        found = by_image(pairs, progress)
-        return replace(found, qc={**found.qc, "landmark_left_out_mm": _left_out(pairs, by_image)})
-
-    found = _blaming(moving, fixed, find)
-    quality = assess(found, section, target, **tissue, slice=found.slice)
-    found = replace(found, qc={**quality, **_landmark_errors(found, pairs, landmarks_for), **found.qc})
-    found = _doubted_by_landmarks(found, target)
-    found = _with_sources(found, [path.name for path in given])
-    resampled = None if found.verdict == "failed" else found.resample(section, target)
-    outputs = found.save(out / f"{stem}.json")
-    warnings = (*handedness_warnings([moving, fixed]), *_warnings(found, resampled))
-    if resampled is not None:
-        outputs += _write_resampled(drawn, moving, fixed, resampled, outputs[0].name, found.verdict)
-    elif drawn.exists():
-        warnings += (f"{drawn.name} is left from an earlier run and does not belong to this result",)
-    if figures:
-        outputs += write_figures(found, section, target, out / "figures", stem=stem, **tissue, landmarks=pairs)
-        if resampled is not None:
-            outputs.append(_write_page(out / f"{stem}.html", found, (moving, resampled), (fixed, target), warnings))
-    return StageResult(tuple(outputs), _messages(found), warnings, _summary(found))
+    if pairs is None or used_for == "check":
+        return by_image(None, progress)
+    if used_for == "only":
+        kind, k = search.get("kind", "affine"), search["slices"]
+        return _by_landmarks(section, target, pairs, kind, k, shrinkage=search["shrinkage"], **masks)
+    found = by_image(pairs, progress)
+    return replace(found, qc={**found.qc, "landmark_left_out_mm": _left_out(pairs, by_image)})
 
 
-def _write_page(
-    path: Path, found: Registration, section: tuple[Path, Image], mri: tuple[Path, Image], warnings: tuple[str, ...]
-) -> Path:
-    """Write the page on which a slider goes from the MRI to the section."""
-    from histomri.report import Layer, write_overlay
+def _judged(found: Registration, section: Side, target: Side, pairs: FloatArray | None, used_for: str) -> Registration:
+    """Add what can be measured afterwards, and what it makes of the verdict."""
+    images, masks = (section.image, target.image), (section.mask, target.mask)
+    quality = assess(found, *images, moving_mask=masks[0], fixed_mask=masks[1], slice=found.slice)
+    found = replace(found, qc={**quality, **_landmark_errors(found, pairs, used_for), **found.qc})
+    if section.overview is not None and target.overview is not None:
+        found = compare_densities(found, *images)
+    return _doubted_by_landmarks(found, target)
 
-    name, above = section
-    other, below = mri
-    if found.slice is not None:
-        above, below = above.slice(found.slice), below.slice(found.slice)
-    words = parse_map_name(name.name)
-    layers = Layer(words.get("param", name.name), above, cmap="viridis"), Layer(other.name, below)
-    qc = found.qc
-    facts = [("Verdict", found.verdict), ("Lead over other orientations", f"{found.confidence:.2f}")]
-    facts += [("Overlap (Dice)", f"{qc['dice']:.2f}"), ("Rotation", f"{qc['angle_deg']:.1f}°")]
-    facts += [("Turned over", "yes" if qc["turned_over"] else "no"), ("Size", f"{100 * qc['size']:.1f} % of the MRI's")]
-    facts += [("Slice", str(found.slice))] if found.slice is not None else []
-    return write_overlay(
-        path, layers[:1], layers[1:], title=f"{name.name} on {other.name}", facts=facts, warnings=warnings
-    )
+
+def _shrinkage(given: float | None, target: Side) -> float:
+    """Return what is given; else that of paraffin, which two sections have in common."""
+    if given is not None:
+        return given
+    return SHRINKAGE if target.overview is None else 0.0
+
+
+def _pixel_size(side: Side, given: Mpp) -> Mpp:
+    return given if side.overview is None else side.overview.pixel_size_um
 
 
 def _landmark_errors(found: Registration, pairs: FloatArray | None, used_for: str) -> dict[str, Any]:
@@ -182,14 +197,17 @@ def _check_options(drive: str, maps: Sequence[Path], flips: bool, turned_over: b
         raise InputError("--turned-over and --no-flip contradict each other", way_out="leave one of them out")
 
 
-def _doubted_by_landmarks(found: Registration, target: Image) -> Registration:
-    """Lower a good verdict where landmarks that had no part in the result end more than two pixels off."""
+def _doubted_by_landmarks(found: Registration, target: Side) -> Registration:
+    """Lower a good verdict where landmarks that had no part in the result end further off than that allows."""
     if found.qc.get("landmarks_for") != "check":
         return found
-    typical, limit = float(np.median(found.qc["landmark_error_mm"])), 2 * float(target.voxel_mm[:2].min())
+    typical = float(np.median(found.qc["landmark_error_mm"]))
+    limit, said = 2 * float(target.image.voxel_mm[:2].min()), "two pixels"
+    if target.overview is not None:
+        limit, said = _SLIDE_ERROR_MM, "half a patch"
     if typical <= limit:
         return found
-    reason = f"the landmarks end {typical:.2g} mm off (median), more than two pixels ({limit:.2g} mm)"
+    reason = f"the landmarks end {typical:.2g} mm off (median), more than {said} ({limit:.2g} mm)"
     verdict = "check" if found.verdict == "good" else found.verdict
     return replace(found, qc={**found.qc, "verdict": verdict, "reasons": [*found.qc["reasons"], reason]})
 
@@ -207,21 +225,19 @@ def _left_out(pairs: FloatArray, fit: Callable[[FloatArray], Registration]) -> l
     return errors
 
 
-def _landmarks(
-    path: Path | None, fixed: Path | None, used_for: str, mpp: float | tuple[float, float] | None
-) -> FloatArray | None:
+def _landmarks(path: Path | None, fixed: Path | None, used_for: str, mpp: Mpp, fixed_mpp: Mpp) -> FloatArray | None:
     if used_for not in ("start", "only", "check"):
         raise InputError(f"landmarks cannot be used for {used_for!r}", way_out="use start, only or check")
     if path is None:
         if fixed is not None or used_for != "start":
             raise InputError("there are no landmarks of the section", way_out="give --landmarks")
         return None
-    return read_landmarks(path, fixed, mpp=mpp)
+    return read_landmarks(path, fixed, mpp=mpp, fixed_mpp=fixed_mpp)
 
 
 def _content(moving: Path, maps: Sequence[Path]) -> list[Path]:
     """Return the maps whose content is matched: those given, else F, vCS and CD of the same section."""
-    if maps:
+    if maps or is_slide(moving):
         return list(maps)
     names = [re.sub(r"(?<=param-)[0-9A-Za-z]+", name, moving.name) for name in ("F", "vCS", "CD")]
     beside = [path for path in dict.fromkeys(moving.with_name(name) for name in names) if path.exists()]
@@ -229,8 +245,9 @@ def _content(moving: Path, maps: Sequence[Path]) -> list[Path]:
 
 
 def _by_landmarks(
-    section: Image, target: Image, pairs: FloatArray, kind: str, k: int | None, **judged_by: Any
+    section: Side, side: Side, pairs: FloatArray, kind: str, k: int | None, **judged_by: Any
 ) -> Registration:
+    target = side.image
     if target.data.ndim == 3 and k is None:
         depths = np.linalg.inv(target.affine) @ np.column_stack([pairs[:, 1], np.ones(len(pairs))]).T
         k = int(np.rint(np.median(depths[2])))
@@ -239,36 +256,7 @@ def _by_landmarks(
     flat = target if target.data.ndim == 2 else target.slice(k or 0)
     k = None if target.data.ndim == 2 else k
     kind = "tps" if kind == "bspline" else kind
-    return fit_landmarks(pairs, kind, moving=section, fixed=flat, slice=k, **judged_by)
-
-
-def handedness_warnings(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Warn of images whose header tells no orientation: left and right are then a guess."""
-    names = []
-    for path in paths:
-        header = open_nifti(path).header
-        if "sform_code" in header and int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
-            names.append(path.name)
-    return tuple(
-        f"{name} tells no orientation (sform and qform code 0): which side is left is a guess, so a mirrored result "
-        "and landmarks of another program may not fit"
-        for name in names
-    )
-
-
-def load_first_volume(path: Path) -> Image:
-    """Read an image; of a 4D series the first volume alone."""
-    image = open_nifti(path)
-    if len(image.shape) != 4 or image.shape[3] == 1:
-        return Image.load(path)
-    try:
-        volume = np.asarray(image.dataobj[..., 0], dtype=np.float32)
-    except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"the voxels cannot be read, the file is cut short or damaged ({error})", path=path) from error
-    try:
-        return Image(volume[..., 0] if volume.shape[2] == 1 else volume, np.asarray(image.affine, dtype=float))
-    except GeometryError as error:
-        raise GeometryError(error.problem, path=path, way_out=error.way_out) from error
+    return fit_landmarks(pairs, kind, moving=section.image, fixed=flat, slice=k, **judged_by)
 
 
 def _blaming(moving: Path, fixed: Path, run: Callable[[], Registration]) -> Registration:
@@ -281,69 +269,11 @@ def _blaming(moving: Path, fixed: Path, run: Callable[[], Registration]) -> Regi
         raise type(error)(error.problem, path=f"{moving.name} to {fixed.name}", way_out=error.way_out) from error
 
 
-def _with_sources(found: Registration, names: list[str]) -> Registration:
-    return replace(found, info={**found.info, "Sources": names})
-
-
-def _resampled_name(name: str, label: str | None) -> str:
-    rest = re.sub(r"^sub-[0-9A-Za-z]+_", "", re.sub(r"\.nii(\.gz)?$", "", name))
-    return (f"sub-{label}_" if label else "") + f"space-dwi_{rest}.nii.gz"
-
-
-def _write_resampled(path: Path, moving: Path, fixed: Path, image: Image, xfm: str, verdict: str) -> list[Path]:
-    sidecar = read_sidecar(moving)
-    words = {key: sidecar[key] for key in ("Units", "Description") if sidecar.get(key)}
-    if not parse_map_name(path.name):
-        words = {"Units": "arbitrary", "Description": f"{moving.name} on the grid of {fixed.name}", **words}
-    return write_map(
-        path,
-        image.data,
-        image.affine,
-        sources=[moving, fixed],
-        Transform=xfm,
-        RegistrationVerdict=verdict,
-        **words,
-    )
-
-
-def _messages(found: Registration) -> tuple[str, ...]:
-    qc = found.qc
-    size = f"{100 * qc['size']:.1f} % of the MRI's size"
-    where = "" if found.slice is None else f"slice {found.slice}, "
-    side = "turned over, " if qc["turned_over"] else ""
-    lines = [f"registered: {where}{side}rotated by {qc['angle_deg']:.1f} degrees, {size}"]
-    if "agreement" in qc:
-        lines.append(
-            f"outline agreement {qc['agreement']:.2f}, lead over others {found.confidence:.2f}: {found.verdict}"
-        )
-    else:
-        lines.append(f"from the landmarks alone, overlap of the tissues (Dice) {qc['dice']:.2f}: {found.verdict}")
-    if qc.get("explained") is not None:
-        lines.append(f"content was matched as well: the maps explain {100 * qc['explained']:.0f} % of the MRI")
-    if "landmark_error_mm" in qc:
-        middle = 1000 * float(np.median(qc["landmark_error_mm"]))
-        lines.append(f"{qc['landmarks']} landmarks ({qc['landmarks_for']}): median error {middle:.0f} µm")
-    if qc.get("landmark_left_out_mm"):
-        lines.append(f"each left out in turn: {1000 * float(np.median(qc['landmark_left_out_mm'])):.0f} µm")
-    return tuple(lines)
-
-
-def _warnings(found: Registration, resampled: Image | None) -> tuple[str, ...]:
-    warnings = [f"registration: {reason}" for reason in found.qc["reasons"]]
-    if found.verdict == "failed":
-        way_out = "give --landmarks, masks, or --slice" if "agreement" in found.qc else "correct the landmarks"
-        warnings.append(f"registration failed: the map was not resampled; {way_out}")
-    elif found.verdict == "check":
-        warnings.append("registration: look at the overlay before using the result; --landmarks can correct it")
-    if found.qc.get("explained") is not None:
-        warnings.append(
-            "registration: content was matched, so correlations between these maps and this MRI are higher than they "
-            "should be; compare them with those of unrelated pairs"
-        )
-    if resampled is not None and not np.isfinite(resampled.data).any():
-        warnings.append("registration: no voxel of the resampled map is known")
-    return tuple(warnings)
-
-
-def _summary(found: Registration) -> dict[str, object]:
-    return {"slice": found.slice, "confidence": found.confidence, **found.qc}
+def _with_sources(found: Registration, section: Side, target: Side, names: list[str]) -> Registration:
+    """Record the files, and of slides what is needed to carry their pixels over."""
+    slides = {
+        name: {**found.info.get(name, {}), **side.overview.record}
+        for name, side in (("Moving", section), ("Fixed", target))
+        if side.overview is not None
+    }
+    return replace(found, info={**found.info, **slides, "Sources": names})

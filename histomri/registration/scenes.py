@@ -1,0 +1,142 @@
+"""What every picture of a registration begins with: both images on one grid, where it lies, and how it is framed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.maps import Image
+from histomri.registration.planes import Plane
+from histomri.registration.prepare import values
+from histomri.registration.quality import Registration
+from histomri.registration.sections import SlidePictures
+from histomri.registration.transform import Transform
+
+_LINE = 1.0
+_MARGIN = 0.08
+_STRAIGHT = 0.9999
+_LONGEST_NAME = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Both images on the grid of the fixed slice, and where its pixels are drawn.
+
+    Attributes
+    ----------
+    axes : (3, 2) ndarray
+        World directions of the two axes of the pictures; in a straight slice, two axes of the world.
+    p, q : (I, J) ndarray
+        Where the pixels are along them, mm.
+    fixed, moved : (I, J) ndarray
+        The fixed image, and the section as it lies on it.
+    tissue, section : (I, J) ndarray
+        Their tissue, as covered fractions.
+    flat : Image
+        The fixed slice.
+    names : (str, str)
+        What section and fixed image are called.
+    pictures : SlidePictures or None
+        Both in colour, if they are slides.
+    """
+
+    axes: FloatArray
+    p: FloatArray
+    q: FloatArray
+    fixed: FloatArray
+    moved: FloatArray
+    tissue: FloatArray
+    section: FloatArray
+    flat: Image
+    names: tuple[str, str]
+    pictures: SlidePictures | None
+
+    def across(self, points: FloatArray) -> FloatArray:
+        """Return where world points are drawn, (N, 3) -> (N, 2)."""
+        return np.asarray(points @ self.axes)
+
+
+def scene_of(
+    found: Registration,
+    moving: Image,
+    fixed: Image,
+    masks: tuple[Image | None, Image | None],
+    names: tuple[str, str],
+    pictures: SlidePictures | None,
+) -> Scene:
+    """Return the scene of a registration; `masks`, `names` and pictures of the moving and the fixed image."""
+    moving_mask, fixed_mask = masks
+    names = shortened(names[0]), shortened(names[1])
+    tissue = Image(values(fixed, fixed_mask, "fixed"), (fixed_mask or fixed).affine)
+    section = Image(values(moving, moving_mask, "moving"), (moving_mask or moving).affine)
+    if found.slice is not None:
+        fixed = fixed.slice(found.slice)
+        tissue = tissue.slice(found.slice) if tissue.data.ndim == 3 else tissue
+    frame = Plane.of(fixed).frame[:3, :2]
+    axes = frame * np.sign(frame[np.argmax(np.abs(frame), axis=0), (0, 1)])
+    index = np.indices(fixed.data.shape).reshape(2, -1).T
+    p, q = ((index @ fixed.affine[:3, :2].T + fixed.affine[:3, 3]) @ axes).T.reshape(2, *fixed.data.shape)
+    own = np.nan_to_num(Transform.identity().resample(tissue, fixed).data)
+    there = np.nan_to_num(found.resample(section, fixed).data)
+    moved = found.resample(moving, fixed).data
+    return Scene(axes, p, q, fixed.data, moved, own, there, fixed, names, pictures)
+
+
+def shortened(name: str) -> str:
+    """Return a name that fits into a title."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def frame(axes: Any, scene: Scene, title: str, points: FloatArray | None = None) -> None:
+    """Show the tissue of both images, and these points, with what is around."""
+    shown = (scene.tissue > 0.5) | (scene.section > 0.5)
+    seen = np.concatenate(
+        [np.column_stack([scene.p[shown], scene.q[shown]]), np.reshape([] if points is None else points, (-1, 2))]
+    )
+    axes.set_aspect("equal")
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    margin = _MARGIN * (high - low).max()
+    axes.set_xlim(high[0] + margin, low[0] - margin)
+    axes.set_ylim(low[1] - margin, high[1] + margin)
+    for axis, name in ((axes.xaxis, _axis(scene, 0)), (axes.yaxis, _axis(scene, 1))):
+        axis.set_label_text(name)
+        if scene.pictures is not None:
+            axis.set_major_formatter(lambda value, _: f"{0.0 - value:g}")  # a slide's x and y run against its world's
+    axes.set_title(title, fontsize=10)
+
+
+def _axis(scene: Scene, number: int) -> str:
+    """Return what an axis of the picture is called."""
+    direction = np.abs(scene.axes[:, number])
+    name = "xyz"[int(np.argmax(direction))]
+    if scene.pictures is not None:
+        return f"{name} on {scene.names[1]}, mm"
+    return f"{name}, mm" if direction.max() > _STRAIGHT else f"about along {name}, mm (oblique slice)"
+
+
+def draw(axes: Any, scene: Scene, picture: FloatArray, **options: Any) -> Any:
+    """Draw an image of the scene, in grey if no other colours are given."""
+    known = picture[np.isfinite(picture)]
+    low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
+    return axes.pcolormesh(scene.p, scene.q, picture, **{"cmap": "gray", "vmin": low, "vmax": high, **options})
+
+
+def outline(axes: Any, scene: Scene, mask: FloatArray, colour: str) -> None:
+    """Draw the outline of a tissue."""
+    if mask.min() < 0.5 < mask.max():
+        axes.contour(scene.p, scene.q, mask, levels=[0.5], colors=colour, linewidths=_LINE)
+
+
+def background(axes: Any, scene: Scene) -> None:
+    """Draw the fixed image, in colour if it is a slide."""
+    if scene.pictures is None:
+        draw(axes, scene, scene.fixed)
+    else:
+        draw_slide(axes, scene.pictures, scene.pictures.fixed)
+
+
+def draw_slide(axes: Any, pictures: SlidePictures, rgb: Any) -> None:
+    """Draw a picture on the grid of the fixed slide."""
+    width, height = pictures.size_mm
+    axes.imshow(rgb, extent=(0.0, -width, -height, 0.0), aspect="equal")

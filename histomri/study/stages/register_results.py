@@ -1,0 +1,159 @@
+"""What `histomri register` writes and says."""
+
+from pathlib import Path
+
+import numpy as np
+
+from histomri.arrays import FloatArray
+from histomri.maps import Image, parse_map_name, read_sidecar, write_map
+from histomri.registration import Registration, SlidePictures, write_figures
+from histomri.study.stages.register_inputs import Side, handedness_warnings
+from histomri.study.stages.result import StageResult
+
+
+def write_results(
+    found: Registration,
+    section: Side,
+    target: Side,
+    stem: Path,
+    drawn: Path | None,
+    notes: tuple[str, ...],
+    *,
+    figures: bool,
+    landmarks: FloatArray | None,
+) -> StageResult:
+    """Write the transform, the map on the grid of the MRI unless the verdict is "failed", and pictures.
+
+    Parameters
+    ----------
+    found : Registration
+    section, target : Side
+        The two images.
+    stem : Path
+        The transform, without its ending.
+    drawn : Path or None
+        The map on the grid of the MRI; None for a slide.
+    notes : tuple of str
+        Warnings that came before.
+    figures : bool
+        Draw pictures, and a page with a slider.
+    landmarks : (N, 2, 3) ndarray or None
+        Drawn as well.
+    """
+    failed = found.verdict == "failed"
+    resampled = None if failed else found.resample(section.image, target.image)
+    outputs = found.save(stem.with_name(f"{stem.name}.json"))
+    warnings = (*notes, *handedness_warnings([section.path, target.path]), *_warnings(found, resampled, drawn is None))
+    if resampled is not None and drawn is not None:
+        outputs += _write_resampled(drawn, section.path, target.path, resampled, outputs[0].name, found.verdict)
+    elif drawn is not None and drawn.exists():
+        warnings += (f"{drawn.name} is left from an earlier run and does not belong to this result",)
+    if figures:
+        above, below = section.overview, target.overview
+        pictures = None if above is None or below is None else SlidePictures.of(found, above, below)
+        outputs += write_figures(
+            found,
+            section.image,
+            target.image,
+            stem.parent / "figures",
+            stem=stem.name,
+            moving_mask=section.mask,
+            fixed_mask=target.mask,
+            landmarks=landmarks,
+            names=(_called(section, "section"), _called(target, "MRI")),
+            pictures=pictures,
+        )
+        if resampled is not None:
+            page = stem.with_name(f"{stem.name}.html")
+            outputs.append(_write_page(page, found, section, target, resampled, warnings))
+    return StageResult(tuple(outputs), _messages(found, target), warnings, _summary(found))
+
+
+def _called(side: Side, otherwise: str) -> str:
+    return otherwise if side.overview is None else side.overview.name
+
+
+def _write_page(
+    path: Path, found: Registration, section: Side, target: Side, above: Image, warnings: tuple[str, ...]
+) -> Path:
+    """Write the page on which a slider goes from the MRI to the section."""
+    from histomri.report import Layer, write_overlay
+
+    name, other, below = section.path, target.path, target.image
+    if found.slice is not None:
+        above, below = above.slice(found.slice), below.slice(found.slice)
+    words = parse_map_name(name.name)
+    layers = Layer(words.get("param", name.name), above, cmap="viridis"), Layer(other.name, below)
+    qc = found.qc
+    facts = [("Verdict", found.verdict), ("Lead over other orientations", f"{found.confidence:.2f}")]
+    facts += [("Overlap (Dice)", f"{qc['dice']:.2f}"), ("Rotation", f"{qc['angle_deg']:.1f}°")]
+    facts += [("Turned over", "yes" if qc["turned_over"] else "no"), ("Size", _size(found, target))]
+    facts += [("Slice", str(found.slice))] if found.slice is not None else []
+    return write_overlay(
+        path, layers[:1], layers[1:], title=f"{name.name} on {other.name}", facts=facts, warnings=warnings
+    )
+
+
+def _write_resampled(path: Path, moving: Path, fixed: Path, image: Image, xfm: str, verdict: str) -> list[Path]:
+    sidecar = read_sidecar(moving)
+    words = {key: sidecar[key] for key in ("Units", "Description") if sidecar.get(key)}
+    if not parse_map_name(path.name):
+        words = {"Units": "arbitrary", "Description": f"{moving.name} on the grid of {fixed.name}", **words}
+    return write_map(
+        path,
+        image.data,
+        image.affine,
+        sources=[moving, fixed],
+        Transform=xfm,
+        RegistrationVerdict=verdict,
+        **words,
+    )
+
+
+def _size(found: Registration, target: Side) -> str:
+    return f"{100 * found.qc['size']:.1f} % of the size of {_called(target, 'the MRI')}"
+
+
+def _messages(found: Registration, target: Side) -> tuple[str, ...]:
+    qc, size = found.qc, _size(found, target)
+    where = "" if found.slice is None else f"slice {found.slice}, "
+    side = "turned over, " if qc["turned_over"] else ""
+    lines = [f"registered: {where}{side}rotated by {qc['angle_deg']:.1f} degrees, {size}"]
+    if "agreement" in qc:
+        lines.append(
+            f"outline agreement {qc['agreement']:.2f}, lead over others {found.confidence:.2f}: {found.verdict}"
+        )
+    else:
+        lines.append(f"from the landmarks alone, overlap of the tissues (Dice) {qc['dice']:.2f}: {found.verdict}")
+    if qc.get("explained") is not None:
+        lines.append(f"content was matched as well: the maps explain {100 * qc['explained']:.0f} % of the MRI")
+    if qc.get("density_lead") is not None:
+        lines.append(f"densities correlate with r {qc['density_r']:.2f}, {qc['density_lead']:.2f} more than beside")
+    if "landmark_error_mm" in qc:
+        middle = 1000 * float(np.median(qc["landmark_error_mm"]))
+        lines.append(f"{qc['landmarks']} landmarks ({qc['landmarks_for']}): median error {middle:.0f} µm")
+    if qc.get("landmark_left_out_mm"):
+        lines.append(f"each left out in turn: {1000 * float(np.median(qc['landmark_left_out_mm'])):.0f} µm")
+    return tuple(lines)
+
+
+def _warnings(found: Registration, resampled: Image | None, slides: bool) -> tuple[str, ...]:
+    warnings = [f"registration: {reason}" for reason in found.qc["reasons"]]
+    if found.verdict == "failed":
+        way_out = "give --landmarks, masks, or --slice" if "agreement" in found.qc else "correct the landmarks"
+        lost = "do not use the transform" if slides else "the map was not resampled"
+        warnings.append(f"registration failed: {lost}; {way_out}")
+    elif found.verdict == "check":
+        warnings.append("registration: look at the overlay before using the result; --landmarks can correct it")
+    if found.qc.get("explained") is not None:
+        warnings.append(
+            "registration: content was matched, so correlations between these maps and this MRI are higher than they "
+            "should be; compare them with those of unrelated pairs"
+        )
+    if resampled is not None and not np.isfinite(resampled.data).any():
+        warnings.append("registration: no voxel of the resampled map is known")
+    return tuple(warnings)
+
+
+def _summary(found: Registration) -> dict[str, object]:
+    return {"slice": found.slice, "confidence": found.confidence, **found.qc}
