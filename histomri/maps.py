@@ -138,7 +138,7 @@ def open_nifti(path: str | Path) -> Any:
     kind = np.dtype(image.get_data_dtype()).kind
     if kind not in "biuf":
         what = "complex numbers" if kind == "c" else "colours"
-        raise InputError(f"holds {what}, and one number per voxel was expected", path=path)
+        raise InputError(f"holds {what}, and one real-valued number per voxel was expected", path=path)
     return image
 
 
