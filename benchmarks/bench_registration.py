@@ -2,8 +2,8 @@
 
 Run ``python benchmarks/bench_registration.py [N] [--kind affine|bspline|similarity] [--level easy|standard|hard]
 [--drive outline|both] [--landmarks N] [--slices] [--null] [--wrong]``; registration_pairs.py says what the pairs are.
-Success: the median error of the mapped tissue points is below one MRI pixel. The seeds begin at 7000: development and
-calibration used smaller ones, but for one limit of the verdict (docs/registration.md).
+Success: the median error of the mapped tissue points is below one MRI pixel. The seeds begin at 50000: development and
+calibration used smaller ones.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from histomri.registration import register
 
 def run(level: str, seeds: range, *, verbose: bool = False, landmarks: int = 0, **options) -> dict[str, float]:
     """Register pairs and return what came of it."""
-    rows = []
+    rows, errors = [], []
     for seed in seeds:
         pair = make_pair(seed, LEVELS[level])
         maps = pair.maps if options.get("drive") == "both" else None
@@ -32,6 +32,7 @@ def run(level: str, seeds: range, *, verbose: bool = False, landmarks: int = 0, 
         )
         seconds = time.perf_counter() - start
         error = 1000 * np.linalg.norm(found.points(pair.points_moving) - pair.points_fixed, axis=1)
+        errors.append(error)
         right = found.qc["turned_over"] == pair.flipped and _turned(found, pair) < 25
         rows.append((np.median(error), np.percentile(error, 95), seconds, right, found.verdict, found.qc["gap"]))
         if verbose:
@@ -44,6 +45,7 @@ def run(level: str, seeds: range, *, verbose: bool = False, landmarks: int = 0, 
         "success %": 100 * np.mean(median < 1000 * PIXEL),
         "median um": float(np.median(median)),
         "95 % of points um": float(np.median(tail)),
+        "95 % of all points um": float(np.percentile(np.concatenate(errors), 95)),
         "orientation %": 100 * right.mean(),
         "s per pair": float(np.median(seconds)),
         "called good %": 100 * good.mean(),
@@ -138,7 +140,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("count", nargs="?", type=int, default=20)
-    parser.add_argument("--first", type=int, default=7000, help="first seed")
+    parser.add_argument("--first", type=int, default=50000, help="first seed")
     parser.add_argument("--kind", choices=["similarity", "affine", "bspline"], action="append")
     parser.add_argument("--level", choices=list(LEVELS), action="append")
     parser.add_argument("--drive", choices=["outline", "both"], default="outline")

@@ -1,6 +1,7 @@
 """A smooth deformation on top of an affine pose: cubic B-splines in the plane of the fixed image."""
 
 from dataclasses import dataclass, replace
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from histomri.registration.refine import Pose, Problem
 
 _KNOTS = 7.0
 _WIDTHS = (1.0, 0.6)
-_STIFFNESS = 160.0
+# Long waves bend cheaply, short ones hardly: the third derivatives cost most.
+_SECOND, _THIRD = 20.0, 6700.0
 _COEFFICIENT_SD = 4.0
 _ITERATIONS = 8
 _STEP_TOLERANCE = 5e-3
@@ -62,13 +64,19 @@ class Lattice:
         shape = (len(points), len(self.p) * len(self.q))
         return csr_array((value.ravel(), column.ravel(), rows), shape=shape)
 
-    def bending(self) -> Any:
-        """Return K with c' K c the integral of the squared second derivatives of a spline, sparse (A * B, A * B)."""
+    def roughness(self, order: int) -> Any:
+        """Return K with c' K c the integral of a spline's squared derivatives of an order, sparse (A * B, A * B)."""
         from scipy.sparse import kron
 
-        grams = [[_gram(centres, self.spacing_mm, order) for order in range(3)] for centres in (self.p, self.q)]
-        (p0, p1, p2), (q0, q1, q2) = grams
-        return kron(p2, q0) + 2 * kron(p1, q1) + kron(p0, q2)
+        p, q = ([_gram(centres, self.spacing_mm, n) for n in range(order + 1)] for centres in (self.p, self.q))
+        return sum(comb(order, n) * kron(p[n], q[order - n]) for n in range(order + 1))
+
+    def prior(self, unit_mm: float, stiffness: float = 1.0) -> Any:
+        """Return the precision of the coefficients before anything is matched, sparse (A * B, A * B)."""
+        from scipy.sparse import eye_array
+
+        rough = _SECOND * self.roughness(2) + _THIRD * unit_mm**2 * self.roughness(3)
+        return stiffness * rough + eye_array(rough.shape[0]) / (_COEFFICIENT_SD * unit_mm) ** 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,23 +123,24 @@ def bend(problem: Problem, pose: Pose) -> Bent:
     GeometryError
         If even a stiff deformation folds.
     """
-    from scipy.sparse import eye_array
-
     near = problem.nearby
-    spacing = _KNOTS * problem.unit_mm
-    lattice = Lattice.covering(near.points, spacing)
-    basis, bending = lattice.basis(near.points), lattice.bending()
-    size = basis.shape[1]
-    stiffness = _STIFFNESS
+    lattice = lattice_of(problem)
+    basis = lattice.basis(near.points)
+    stiffness = 1.0
     for _ in range(_ATTEMPTS):
-        prior = stiffness * bending + eye_array(size) / (_COEFFICIENT_SD * problem.unit_mm) ** 2
-        bent = Bent(pose, lattice, np.zeros((size, 2)))
+        prior = lattice.prior(problem.unit_mm, stiffness)
+        bent = Bent(pose, lattice, np.zeros((basis.shape[1], 2)))
         for width in _WIDTHS:
             bent = _solve(near, bent, basis, prior, width * problem.unit_mm)
         if bent.jacobian().min() > _LEAST_JACOBIAN:
             return bent
         stiffness *= _STIFFER
     raise GeometryError("the section cannot be bent onto the slice without folding", way_out="use kind='affine'")
+
+
+def lattice_of(problem: Problem) -> Lattice:
+    """Return the lattice of the deformations of a problem."""
+    return Lattice.covering(problem.nearby.points, _KNOTS * problem.unit_mm)
 
 
 def _solve(problem: Problem, bent: Bent, basis: Any, prior: Any, width: float) -> Bent:
@@ -143,7 +152,7 @@ def _solve(problem: Problem, bent: Bent, basis: Any, prior: Any, width: float) -
         pull = problem.pull(mapped, width, filled=False)
         if not len(pull.rows):
             return bent
-        rows = _paired(basis[pull.rows], bent.pose.linear.T @ pull.slope)
+        rows = paired(basis[pull.rows], bent.pose.linear.T @ pull.slope)
         normal = rows.T @ diags_array(pull.weight) @ rows + both
         slope = rows.T @ (pull.weight * pull.residual) + both @ bent.coefficients.ravel()
         step = -_solve_sparse(normal, slope).reshape(-1, 2)
@@ -153,8 +162,8 @@ def _solve(problem: Problem, bent: Bent, basis: Any, prior: Any, width: float) -
     return bent
 
 
-def _paired(basis: Any, pull: FloatArray) -> Any:
-    """Return the derivative of the moving distance by the coefficients, sparse (N, 2 A B), from its slope (2, N)."""
+def paired(basis: Any, pull: FloatArray) -> Any:
+    """Return the derivative by the coefficients, sparse (N, 2 A B), of what has the slope (2, N) in the fixed plane."""
     from scipy.sparse import csr_array
 
     count, size = basis.shape
@@ -186,7 +195,7 @@ def _gram(centres: FloatArray, spacing: float, order: int) -> Any:
 
 
 def _cubic(t: FloatArray, order: int) -> FloatArray:
-    """Return the cardinal cubic B-spline or its first or second derivative."""
+    """Return the cardinal cubic B-spline or its first, second or third derivative."""
     size = np.abs(t)
     inner, outer = size < 1, (size >= 1) & (size < 2)
     rest = np.where(outer, 2 - size, 0.0)
@@ -194,4 +203,6 @@ def _cubic(t: FloatArray, order: int) -> FloatArray:
         return np.where(inner, 2 / 3 - size**2 + size**3 / 2, rest**3 / 6)
     if order == 1:
         return np.where(inner, -2 * t + 1.5 * t * size, -np.sign(t) * rest**2 / 2)
-    return np.where(inner, -2 + 3 * size, rest)
+    if order == 2:
+        return np.where(inner, -2 + 3 * size, rest)
+    return np.sign(t) * np.where(inner, 3.0, np.where(outer, -1.0, 0.0))

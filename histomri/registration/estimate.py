@@ -9,6 +9,7 @@ from histomri.arrays import FloatArray
 from histomri.errors import GeometryError, InputError
 from histomri.maps import Image
 from histomri.registration.displacement import Displacement
+from histomri.registration.expected import expected_error
 from histomri.registration.landmarks import check_landmarks
 from histomri.registration.matching import Match, Matcher
 from histomri.registration.planes import lift
@@ -163,6 +164,7 @@ def _result(
     told = candidates[0]
     stretch = float(np.hypot(best.pose.stretch, best.pose.shear))
     bending = _bending(best)
+    expected = expected_error(best.problem, best.mapping, best.pose)
     verdict, reasons = judge(
         told.agreement,
         gap,
@@ -170,6 +172,7 @@ def _result(
         stretch=stretch,
         area=float(np.abs(np.log(bending.get("jacobian", 1.0))).max()),
         ruled_out=ruled_out,
+        error_px=expected / best.problem.unit_mm,
     )
     if parameters["Engine"] == "dipy" and not _smooth(bending):
         verdict = "check" if verdict == "good" else verdict
@@ -185,6 +188,7 @@ def _result(
         "agreement": told.agreement,
         "explained": told.explained,
         "gap": gap,
+        "expected_error_mm": expected,
         "ruled_out": ruled_out,
         "angle_deg": told.angle_deg,
         "turned_over": told.turned_over,

@@ -266,6 +266,7 @@ def _registration_facts(sample: Sample) -> list[tuple[str, str]]:
     facts = [("MRI slice", str(sample.mri_slice) if sample.mri_slice is not None else "–")]
     for key, label in (
         ("confidence", "Confidence (lead over the best other orientation)"),
+        ("expected_error_mm", "Expected error (mm)"),
         ("dice", "Overlap (Dice)"),
         ("scale", "Size of the section, MRI over slide"),
     ):

@@ -38,7 +38,8 @@ def test_mutual_information_against_its_limits(rng):
     ("given", "verdict"),
     [
         ({"agreement": 0.8, "gap": 0.2}, "good"),
-        ({"agreement": 0.8, "gap": 0.02}, "check"),
+        ({"agreement": 0.8, "gap": 0.01}, "check"),
+        ({"agreement": 0.8, "gap": 0.2, "error_px": 0.8}, "check"),
         ({"agreement": 0.45, "gap": 0.2}, "check"),
         ({"agreement": 0.3, "gap": 0.2}, "failed"),
         ({"agreement": 0.8, "gap": 0.2, "at_bound": True}, "check"),

@@ -241,14 +241,18 @@ def test_spline_reproduces_what_it_must():
     p, q = np.meshgrid(lattice.p, lattice.q, indexing="ij")
     line = (0.3 * p - 0.7 * q + 2).ravel()
     np.testing.assert_allclose(lattice.basis(points) @ line, points @ [0.3, -0.7] + 2, atol=1e-12)
-    bending = lattice.bending().toarray()
+    bending, change = lattice.roughness(2).toarray(), lattice.roughness(3).toarray()
     assert np.linalg.eigvalsh(bending).min() > -1e-9
+    assert np.linalg.eigvalsh(change).min() > -1e-9
     wave = np.zeros((len(lattice.p), len(lattice.q)))
     wave[3, 3] = 1.0
     # One function alone: the integral of (b_pp^2 + 2 b_pq^2 + b_qq^2), from the known integrals of the cubic B-spline
     # (151/315, 2/3, 8/3) and the spacing h: (2 * 8/3 * 151/315 + 2 * (2/3)^2) / h^2.
     expected = (2 * 8 / 3 * 151 / 315 + 2 * (2 / 3) ** 2) / 2.5**2
     assert wave.ravel() @ bending @ wave.ravel() == pytest.approx(expected, rel=1e-12)
+    # Likewise the integral of b_ppp^2 + 3 b_ppq^2 + 3 b_pqq^2 + b_qqq^2; that of the third derivative is 20.
+    expected = (2 * 20 * 151 / 315 + 2 * 3 * 8 / 3 * 2 / 3) / 2.5**4
+    assert wave.ravel() @ change @ wave.ravel() == pytest.approx(expected, rel=1e-12)
 
 
 def bent_pair(make_pair):

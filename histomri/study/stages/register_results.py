@@ -86,6 +86,8 @@ def _write_page(
     layers = Layer(words.get("param", name.name), above, cmap="viridis"), Layer(other.name, below)
     qc = found.qc
     facts = [("Verdict", found.verdict), ("Lead over other orientations", f"{found.confidence:.2f}")]
+    if "expected_error_mm" in qc:
+        facts.append(("Expected error", f"{qc['expected_error_mm']:.2g} mm"))
     facts += [("Overlap (Dice)", f"{qc['dice']:.2f}"), ("Rotation", f"{qc['angle_deg']:.1f}°")]
     facts += [("Turned over", "yes" if qc["turned_over"] else "no"), ("Size", _size(found, target))]
     facts += [("Slice", str(found.slice))] if found.slice is not None else []
@@ -121,7 +123,8 @@ def _messages(found: Registration, target: Side) -> tuple[str, ...]:
     lines = [f"registered: {where}{side}rotated by {qc['angle_deg']:.1f} degrees, {size}"]
     if "agreement" in qc:
         lines.append(
-            f"outline agreement {qc['agreement']:.2f}, lead over others {found.confidence:.2f}: {found.verdict}"
+            f"outline agreement {qc['agreement']:.2f}, lead over others {found.confidence:.2f}, "
+            f"expected error {qc['expected_error_mm']:.2g} mm: {found.verdict}"
         )
     else:
         lines.append(f"from the landmarks alone, overlap of the tissues (Dice) {qc['dice']:.2f}: {found.verdict}")
