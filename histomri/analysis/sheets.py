@@ -15,8 +15,6 @@ from histomri.errors import InputError
 from histomri.files import require_file
 
 POSITION = ("i", "j", "k", "x_mm", "y_mm", "z_mm")
-# Columns that `histomri pair` writes about a fit or a count: numbers, but not measurements of tissue.
-BOOKKEEPING = ("BIC", "AIC", "logL", "cost", "exit", "at_bound", "at_bound_share", "coverage_histo", "S0_mri")
 MEASUREMENTS = (
     "vCS_histo_um",
     "F_histo",

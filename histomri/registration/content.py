@@ -15,7 +15,6 @@ from histomri.maps import Image
 from histomri.registration.planes import Plane
 
 _BLUR = 0.7
-_LEAST_KNOWN = 0.5
 _MOST_MAPS = 5
 _PIXELS_PER_COLUMN = 4
 _ROBUST = 2.5
