@@ -57,6 +57,8 @@ class Pair:
         Whether the section was turned over.
     angle_deg : float
         How far the section is turned.
+    off_mm : float
+        How far beside the MRI slice the section was cut.
     """
 
     moving: Image
@@ -68,6 +70,7 @@ class Pair:
     points_fixed: np.ndarray
     flipped: bool
     angle_deg: float
+    off_mm: float
 
 
 def make_pair(seed: int, level: Level, *, related: bool = True) -> Pair:
@@ -118,11 +121,12 @@ def make_pair(seed: int, level: Level, *, related: bool = True) -> Pair:
     truth = np.column_stack([to_fixed(points[:, :2]), np.zeros(len(points))])
     aligned = np.where(inside, fields(places, off), np.nan).reshape(3, SIZE, SIZE)
     turned = float(np.degrees(angle))
-    return Pair(maps[0], Image(mask.astype(float), fine_affine), fixed, maps, aligned, points, truth, flip, turned)
+    fine_mask = Image(mask.astype(float), fine_affine)
+    return Pair(maps[0], fine_mask, fixed, maps, aligned, points, truth, flip, turned, off)
 
 
 def make_stack(seed: int, level: Level, slices: int = 5, gap_mm: float = 1.0) -> tuple[Pair, Image, int]:
-    """Return a pair, an MRI of several slices that holds its fixed image, and the number of the right slice."""
+    """Return a pair, an MRI of several slices that holds its fixed image, and the slice nearest to the cut."""
     pair = make_pair(seed, level)
     rng = np.random.default_rng(seed)
     lobe = _lobe(rng, level)
@@ -139,7 +143,8 @@ def make_stack(seed: int, level: Level, slices: int = 5, gap_mm: float = 1.0) ->
     affine = pair.fixed.affine.copy()
     affine[2, 2], affine[2, 3] = gap_mm, -gap_mm * right
     stack = Image(np.stack(drawn, axis=2), affine)
-    return replace(pair, fixed=stack), stack, right
+    nearest = int(np.clip(np.rint(right + pair.off_mm / gap_mm), 0, slices - 1))
+    return replace(pair, fixed=stack), stack, nearest
 
 
 def _fields(rng):
