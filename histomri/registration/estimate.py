@@ -11,10 +11,10 @@ from histomri.maps import Image
 from histomri.registration.displacement import Displacement
 from histomri.registration.expected import expected_error
 from histomri.registration.landmarks import check_landmarks
-from histomri.registration.matching import Match, Matcher
+from histomri.registration.matching import Match, Matcher, best_of_slices
 from histomri.registration.planes import lift
 from histomri.registration.prepare import targets, values
-from histomri.registration.quality import Registration, judge
+from histomri.registration.quality import CLEAR_SLICE_LEAD, LARGEST_SLIP_PX, Registration, judge
 from histomri.registration.refine import at_size_bound
 
 KINDS = ("similarity", "affine", "bspline", "syn")
@@ -128,7 +128,7 @@ def register(
         raise next(iter(refused.values()))
     if tilts_deg is not None:
         matches += matcher.tilted(matches, fixed, fixed_mask, tilts_deg)
-    ruled_out = matcher.ruled_out(max(matches, key=lambda match: match.score))
+    ruled_out = matcher.ruled_out(best_of_slices(matches)[0])
     settings = {"Kind": kind, "Shrinkage": shrinkage, "Flips": flips, "Drive": drive, "Engine": engine}
     settings |= {"AngleDeg": angle_deg, "TurnedOver": turned_over, "TiltsDeg": list(tilts_deg or ())}
     settings |= {"ContentMaps": len(content), "Landmarks": 0 if pairs is None else len(pairs)}
@@ -156,24 +156,28 @@ def _result(
     parameters: dict[str, Any],
 ) -> Registration:
     """Return the best match, judged against its rivals."""
-    ranked = sorted(matches, key=lambda match: -match.score)
-    best = ranked[0]
+    slices = best_of_slices(matches)
+    best = slices[0]
+    ranked = sorted(matches, key=lambda match: (match.slice != best.slice, -match.score))
     rivals = [match for match in ranked if match.slice == best.slice and match.differs(best)]
     gap = best.score - rivals[0].score if rivals else 1.0
     candidates = tuple(match.candidate() for match in ranked)
     told = candidates[0]
-    stretch = float(np.hypot(best.pose.stretch, best.pose.shear))
     bending = _bending(best)
     expected = expected_error(best.problem, best.mapping, best.pose)
     verdict, reasons = judge(
         told.agreement,
         gap,
         at_bound=at_size_bound(best.pose, best.problem.scale),
-        stretch=stretch,
-        area=float(np.abs(np.log(bending.get("jacobian", 1.0))).max()),
+        stretch=best.stretch,
+        strain=best.strain,
         ruled_out=ruled_out,
         error_px=expected / best.problem.unit_mm,
     )
+    lead, doubt = _slice_lead(slices, fixed)
+    if doubt:
+        verdict = "check" if verdict == "good" else verdict
+        reasons.append(doubt)
     if parameters["Engine"] == "dipy" and not _smooth(bending):
         verdict = "check" if verdict == "good" else verdict
         low, high = bending["jacobian"]
@@ -181,7 +185,7 @@ def _result(
             f"SyN changes areas by factors of {low:.2f} to {high:.2f}, as where it pulls tissue into missing pieces; "
             f"trusted are {SMOOTH_AREA[0]} to {SMOOTH_AREA[1]}"
         )
-    by_slice = {match.slice: match.score for match in reversed(ranked)}
+    by_slice = sorted(slices, key=lambda match: match.slice or 0)
     qc: dict[str, Any] = {
         "verdict": verdict,
         "reasons": reasons,
@@ -193,15 +197,37 @@ def _result(
         "angle_deg": told.angle_deg,
         "turned_over": told.turned_over,
         "size": told.size,
-        "stretch": stretch,
+        "stretch": best.stretch,
         "tilt_deg": list(told.tilt_deg),
         **bending,
-        "slice_agreement": [{"slice": k, "agreement": by_slice[k]} for k in sorted(by_slice, key=lambda k: k or 0)],
+        "slice_lead": lead,
+        "slice_agreement": [{"slice": each.slice, "agreement": each.score, "worth": each.worth} for each in by_slice],
         "slices_refused": [{"slice": k, "reason": str(error)} for k, error in refused.items()],
     }
     info = {"Moving": _described(moving), "Fixed": _described(fixed), "Parameters": parameters}
     matrix = lift(best.pose.matrix, *best.planes)
     return Registration(matrix, _field(best), info, candidates, gap, qc, best.slice)
+
+
+def _slice_lead(slices: Sequence[Match], fixed: Image) -> tuple[float, str]:
+    """Return the lead of the best over every slice that lies too far from it to be as good, and what is in doubt."""
+    best = slices[0]
+    apart = [(_slices_mm(fixed, each, best), each) for each in slices[1:]]
+    far = [(mm, each) for mm, each in apart if mm > LARGEST_SLIP_PX * best.problem.unit_mm]
+    if not far:
+        return 1.0, ""
+    mm, rival = far[0]
+    lead = best.worth - rival.worth
+    if lead >= CLEAR_SLICE_LEAD:
+        return lead, ""
+    return lead, (
+        f"slice {rival.slice}, {mm:.2g} mm away, fits nearly as well as slice {best.slice} (a lead of {lead:.3f}, "
+        f"clear is {CLEAR_SLICE_LEAD}): look at both, and choose the slice if you know it"
+    )
+
+
+def _slices_mm(fixed: Image, one: Match, other: Match) -> float:
+    return abs((one.slice or 0) - (other.slice or 0)) * float(np.linalg.norm(fixed.affine[:3, 2]))
 
 
 def _field(best: Match) -> tuple[Displacement, ...]:
@@ -216,9 +242,8 @@ def _field(best: Match) -> tuple[Displacement, ...]:
 def _bending(best: Match) -> dict[str, Any]:
     if best.bent is None:
         return {"deformed": False}
-    jacobian = best.bent.jacobian()
     moved = np.hypot(*best.bent.displacement(best.problem.nearby.points).T)
-    return {"deformed": True, "jacobian": [float(jacobian.min()), float(jacobian.max())], "bent_mm": float(moved.max())}
+    return {"deformed": True, "jacobian": list(best.jacobian or ()), "bent_mm": float(moved.max())}
 
 
 def _smooth(bending: dict[str, Any]) -> bool:

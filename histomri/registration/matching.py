@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from histomri.registration.dipy_engine import mutual_information, warp
 from histomri.registration.landmarks import landmark_starts
 from histomri.registration.planes import Plane
 from histomri.registration.prepare import Target, build_problem
-from histomri.registration.quality import Candidate
+from histomri.registration.quality import STRAIN_COST, Candidate
 from histomri.registration.refine import Deformed, Pose, Problem, approach, refine
 from histomri.registration.search import Start, apart_deg, distinct, search
 from histomri.registration.tilts import tilted_targets
@@ -54,6 +55,27 @@ class Match:
     def agreement(self) -> float:
         """Robust agreement of the outlines."""
         return self.problem.agreement(self.mapping)
+
+    @property
+    def stretch(self) -> float:
+        """How much longer the section became along one direction than on average, as a logarithm."""
+        return float(np.hypot(self.pose.stretch, self.pose.shear))
+
+    @cached_property
+    def jacobian(self) -> tuple[float, float] | None:
+        """Smallest and largest change of area of the deformation, None where there is none."""
+        areas = None if self.bent is None else self.bent.jacobian()
+        return None if areas is None else (float(areas.min()), float(areas.max()))
+
+    @property
+    def strain(self) -> float:
+        """How much was stretched and bent, as a logarithm."""
+        return self.stretch + float(np.abs(np.log(self.jacobian or (1.0,))).max())
+
+    @property
+    def worth(self) -> float:
+        """What slices are ranked by: the score, less what it took to get there."""
+        return self.score - STRAIN_COST * self.strain
 
     def candidate(self) -> Candidate:
         """Return what is told about it."""
@@ -125,9 +147,8 @@ class Matcher:
     ) -> list[Match]:
         """Return matches on tilted versions of the two best slices, those that are clearly better for it."""
         ranked = sorted(matches, key=lambda match: -match.score)
-        best = {match.slice: match for match in reversed(ranked)}
         found = []
-        for upright in sorted(best.values(), key=lambda match: -match.score)[:_TILTED]:
+        for upright in best_of_slices(matches)[:_TILTED]:
             near = [match.as_start() for match in ranked if match.slice == upright.slice][:_TILTED_STARTS]
             for target in tilted_targets(fixed, mask, upright.target, tilts_deg):
                 problem, planes = build_problem(self.moving, self.section, target, self.scale, self.maps)
@@ -167,6 +188,12 @@ class Matcher:
         pose = mutual_information(self.moving, match.target.fixed, match.planes, match.pose, self.kind)
         bent = warp(problem, match.planes, match.target.fixed.data.shape, pose) if self.kind == "bspline" else None
         return replace(match, pose=pose, bent=bent, score=problem.score(pose if bent is None else bent))
+
+
+def best_of_slices(matches: Sequence[Match]) -> list[Match]:
+    """Return the best match on each slice, the slice that needs least force for its agreement first."""
+    best = {match.slice: match for match in sorted(matches, key=lambda match: match.score)}
+    return sorted(best.values(), key=lambda match: -match.worth)
 
 
 def _unlike(poses: list[tuple[Start, Pose]], unit_mm: float) -> list[tuple[Start, Pose]]:

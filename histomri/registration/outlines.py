@@ -15,6 +15,8 @@ _LEAST_PIXELS = 20
 _LARGEST_GRID = 1200
 _TISSUE_FROM = 0.35
 _CLEAR_OF_NOISE = 5.0
+_BRIGHT_BORDER = 0.5
+"""Share of the border from which what is bright is what surrounds the tissue: fluid, agar or the rest of a body."""
 
 
 def tissue_mask(image: Image, what: str = "image") -> FloatArray:
@@ -32,7 +34,7 @@ def tissue_mask(image: Image, what: str = "image") -> FloatArray:
     Raises
     ------
     InputError
-        If there is no background to tell the tissue from.
+        If there is no background to tell the tissue from, or most of the border is bright, as where fluid surrounds it.
     """
     data = np.asarray(image.data)
     known = np.isfinite(data)
@@ -53,7 +55,15 @@ def tissue_mask(image: Image, what: str = "image") -> FloatArray:
     ground = float(np.median(empty))
     noise = 1.4826 * float(np.median(np.abs(empty - ground)))
     lower = max(ground + _TISSUE_FROM * (float(np.median(tissue)) - ground), ground + _CLEAR_OF_NOISE * noise)
-    return _large_pieces(data > min(level, lower)).astype(float)
+    bright = _large_pieces(data > min(level, lower))
+    border = np.concatenate([edge.ravel() for edge in (bright[[0, -1]], bright[1:-1, [0, -1]])])
+    if border.mean() > _BRIGHT_BORDER:
+        raise InputError(
+            f"the {what} is bright along {100 * border.mean():.0f} % of its border, as where fluid surrounds the "
+            "tissue, so the two cannot be told apart",
+            way_out="give a mask of the tissue",
+        )
+    return bright.astype(float)
 
 
 def coverage(mask: Image, what: str = "mask") -> FloatArray:

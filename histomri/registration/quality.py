@@ -18,6 +18,9 @@ CLEAR_GAP = 0.015
 LARGEST_ERROR_PX = 0.70
 """Expected error in pixels of the MRI; of 340 hard synthetic pairs, 4 of the 6 that ended two pixels off had more."""
 LARGEST_STRETCH = 0.12
+CLEAR_SLICE_LEAD = 0.03
+LARGEST_SLIP_PX = 2.0
+"""A slice further away than this many pixels has to be told from the best, by this lead at least."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Registration(Transform):
     Attributes
     ----------
     candidates : tuple of Candidate
-        The orientations tried, best first, slices mixed.
+        The orientations tried, those on the slice that was found first; then best first.
     confidence : float
         Agreement of the best minus that of the best orientation distinct from it on the same slice (other side, or
         turned by 25 degrees or more); 1 if there was none.
@@ -104,7 +107,7 @@ def judge(
     *,
     at_bound: bool,
     stretch: float = 0.0,
-    area: float = 0.0,
+    strain: float = 0.0,
     ruled_out: float = 0.0,
     error_px: float = 0.0,
 ) -> tuple[Verdict, list[str]]:
@@ -122,15 +125,15 @@ def judge(
         Whether the size ended at the edge of what shrinkage allows.
     stretch : float
         How much longer the section became along one direction than on average, as a logarithm.
-    area : float
-        How much the area changed where it changed most, as a logarithm.
+    strain : float
+        That, and how much the area changed where it changed most, as a logarithm.
     ruled_out : float
         By how much an orientation that the user ruled out fits better.
     error_px : float
         Error to be expected from how firmly the outlines hold the section, in pixels of the MRI.
     """
     reasons = []
-    cost = STRAIN_COST * (stretch + area)
+    cost = STRAIN_COST * strain
     if agreement - cost < GOOD_AGREEMENT:
         less = f", {agreement - cost:.2f} for how much was stretched and bent" if cost > 0.005 else ""
         reasons.append(f"the outlines agree poorly ({agreement:.2f}{less}; good is {GOOD_AGREEMENT:.2f} or more)")

@@ -346,4 +346,5 @@ def test_a_map_of_an_earlier_run_is_told(images, tmp_path):
     result = run(images["moving"], other, *options)
     assert result.exit_code == 0, result.output
     assert "registration failed" in result.stderr
+    assert "give --fixed-mask if some of it is fluid" in result.stderr
     assert "left from an earlier run" in result.stderr

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from histomri.errors import GeometryError
+from histomri.errors import GeometryError, InputError
 from histomri.maps import Image
 from histomri.registration import register
 from histomri.registration.outlines import tissue_mask
@@ -43,6 +43,18 @@ def test_mask_that_includes_the_tube(make_pair):
     assert found.verdict != "good"
 
 
+def test_tissue_in_bright_fluid_needs_a_mask(make_pair, rng):
+    pair = make_pair(40)
+    signal = np.where(pair.fixed.data > 0, 1.0, 1.8)
+    fluid = Image(np.hypot(signal + rng.normal(0, 0.05, signal.shape), 0.05), pair.fixed.affine)
+    with pytest.raises(InputError, match="bright along 100 % of its border") as refused:
+        register(pair.moving, fluid, moving_mask=pair.mask)
+    assert "mask" in str(refused.value.way_out)
+    found = register(pair.moving, fluid, moving_mask=pair.mask, fixed_mask=pair.fixed)
+    assert found.verdict == "good"
+    assert pair.error_um(found) < 50
+
+
 @pytest.mark.parametrize("factor", [0.7, 1.4])
 def test_wrong_pixel_size(make_pair, factor):
     pair = make_pair(-70)
@@ -76,6 +88,24 @@ def test_mirrored_header(make_pair):
     assert np.linalg.det(found.matrix[:3, :3]) > 0
     told = register(moving, pair.fixed, moving_mask=mask, flips=False, kind="affine")
     assert told.verdict != "good"
+
+
+@pytest.mark.parametrize(("gap_mm", "alike", "doubted"), [(1.0, True, True), (0.3, True, False), (1.0, False, False)])
+def test_a_slice_that_cannot_be_told_from_its_neighbour_is_doubted(make_pair, gap_mm, alike, doubted):
+    # Two slices 0.3 mm apart are within two pixels of each other, so that either will do.
+    pair = make_pair(40)
+    other = pair.fixed.data if alike else np.roll(pair.fixed.data, 12, axis=0) * pair.fixed.data
+    affine = pair.fixed.affine.copy()
+    affine[2, 2] = gap_mm
+    stack = Image(np.stack([other, pair.fixed.data], axis=2), affine)
+    found = register(pair.moving, stack, moving_mask=pair.mask)
+    reasons = [reason for reason in found.qc["reasons"] if "fits nearly as well as slice" in reason]
+    assert (found.verdict == "check") is bool(reasons) is doubted
+    if doubted:
+        assert reasons[0].startswith(f"slice {1 - found.slice}, 1 mm away, fits nearly as well as slice {found.slice}")
+    pinned = register(pair.moving, stack, moving_mask=pair.mask, slices=1)
+    assert pinned.verdict == "good"
+    assert pinned.slice == 1
 
 
 def test_landmarks_with_moving_and_fixed_swapped(make_pair):

@@ -43,7 +43,11 @@ def write_results(
     failed = found.verdict == "failed"
     resampled = None if failed else found.resample(section.image, target.image)
     outputs = found.save(stem.with_name(f"{stem.name}.json"))
-    warnings = (*notes, *handedness_warnings([section.path, target.path]), *_warnings(found, resampled, drawn is None))
+    warnings = (
+        *notes,
+        *handedness_warnings([section.path, target.path]),
+        *_warnings(found, resampled, section, target),
+    )
     if resampled is not None and drawn is not None:
         outputs += _write_resampled(drawn, section.path, target.path, resampled, outputs[0].name, found.verdict)
     elif drawn is not None and drawn.exists():
@@ -140,12 +144,11 @@ def _messages(found: Registration, target: Side) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _warnings(found: Registration, resampled: Image | None, slides: bool) -> tuple[str, ...]:
+def _warnings(found: Registration, resampled: Image | None, section: Side, target: Side) -> tuple[str, ...]:
     warnings = [f"registration: {reason}" for reason in found.qc["reasons"]]
     if found.verdict == "failed":
-        way_out = "give --landmarks, masks, or --slice" if "agreement" in found.qc else "correct the landmarks"
-        lost = "do not use the transform" if slides else "the map was not resampled"
-        warnings.append(f"registration failed: {lost}; {way_out}")
+        lost = "the map was not resampled" if section.overview is None else "do not use the transform"
+        warnings.append(f"registration failed: {lost}; {_way_out(found, target)}")
     elif found.verdict == "check":
         warnings.append("registration: look at the overlay before using the result; --landmarks can correct it")
     if found.qc.get("explained") is not None:
@@ -156,6 +159,17 @@ def _warnings(found: Registration, resampled: Image | None, slides: bool) -> tup
     if resampled is not None and not np.isfinite(resampled.data).any():
         warnings.append("registration: no voxel of the resampled map is known")
     return tuple(warnings)
+
+
+def _way_out(found: Registration, target: Side) -> str:
+    if "agreement" not in found.qc:
+        return "correct the landmarks"
+    if target.mask is None:
+        return (
+            f"all that is bright in {target.path.name} was taken for tissue: give --fixed-mask if some of it is fluid, "
+            "a tube or another organ; else --landmarks, --moving-mask or --slice"
+        )
+    return "give --landmarks, --slice or other masks"
 
 
 def _summary(found: Registration) -> dict[str, object]:
