@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from histomri.maps import Image
+from histomri.mri import Acquisition
+from histomri.patches import PatchGrid
+from histomri.simulation import LiverPhantom, simulate_liver
 
 PIXEL, FINE, SIZE = 0.386, 0.0965, 86
 
@@ -145,6 +148,19 @@ def make_stack(seed: int, level: Level, slices: int = 5, gap_mm: float = 1.0) ->
     stack = Image(np.stack(drawn, axis=2), affine)
     nearest = int(np.clip(np.rint(right + pair.off_mm / gap_mm), 0, slices - 1))
     return replace(pair, fixed=stack), stack, nearest
+
+
+def make_liver(seed: int, patch_um: float = 386.0) -> tuple[Image, LiverPhantom]:
+    """Return the map of F of a small simulated liver, and the liver."""
+    only = Acquisition.preset("mouse-exvivo").select([0])
+    liver = simulate_liver(
+        seed=seed, area_mm2=60, snr=30, flipped=seed % 2 == 1, orientation=seed % 4, acquisition=only
+    )
+    cells = liver.cells
+    edges = [np.arange(0, cells[axis].max() + patch_um, patch_um) for axis in ("y_um", "x_um")]
+    area = np.histogram2d(cells["y_um"], cells["x_um"], edges, weights=cells["area_um2"])[0] / patch_um**2
+    grid = PatchGrid((0.0, 0.0), (patch_um, patch_um), area.shape)
+    return Image(np.where(area > 0, area, np.nan), grid.affine), liver
 
 
 def _fields(rng):
