@@ -13,7 +13,7 @@ from histomri.registration.expected import expected_error
 from histomri.registration.landmarks import check_landmarks
 from histomri.registration.matching import Match, Matcher, best_of_slices
 from histomri.registration.planes import lift
-from histomri.registration.prepare import targets, values
+from histomri.registration.prepare import targets, tissue_of
 from histomri.registration.quality import CLEAR_SLICE_LEAD, LARGEST_SLIP_PX, Registration, judge
 from histomri.registration.refine import at_size_bound
 
@@ -111,7 +111,7 @@ def register(
     if moving.data.ndim != 2:
         raise GeometryError("the moving image must be a two-dimensional section", way_out="choose one slice of it")
     sides = ((False, True) if flips else (False,)) if turned_over is None else (turned_over,)
-    section = Image(values(moving, moving_mask, "moving"), (moving_mask or moving).affine)
+    section = tissue_of(moving, moving_mask, "moving")
     content = tuple(maps or (moving,)) if drive == "both" else ()
     matcher = Matcher(moving, section, content, 1.0 - shrinkage, kind, sides, angle_deg, pairs, engine)
     matches: list[Match] = []

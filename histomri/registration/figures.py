@@ -14,7 +14,7 @@ from histomri.files import atomic_path
 from histomri.maps import Image
 from histomri.registration.landmark_fits import tre
 from histomri.registration.planes import Plane, lift
-from histomri.registration.prepare import values
+from histomri.registration.prepare import tissue_of
 from histomri.registration.quality import Candidate, Registration
 from histomri.registration.scenes import Scene, background, draw, draw_slide, frame, outline, scene_of
 from histomri.registration.search import apart_deg, linear
@@ -86,7 +86,7 @@ def write_figures(
         figure, axes = _figure()
         _candidates(axes, found)
         outputs.append(_save(figure, folder / f"{stem}_candidates.png"))
-        section = Image(values(moving, moving_mask, "moving"), (moving_mask or moving).affine)
+        section = tissue_of(moving, moving_mask, "moving")
         outputs.append(_save(_gallery(scene, found, section), folder / f"{stem}_gallery.png"))
     if landmarks is not None:
         figure, axes = _figure()

@@ -44,7 +44,7 @@ def targets(
 ) -> list[Target]:
     """Return the slices to try, as they are stored."""
     chosen = _slices(fixed, slices, pairs)
-    tissue = Image(values(fixed, fixed_mask, "fixed"), (fixed_mask or fixed).affine)
+    tissue = tissue_of(fixed, fixed_mask, "fixed")
     return [Target(k, *_at_slice(fixed, tissue, k)) for k in chosen]
 
 
@@ -74,9 +74,11 @@ def _slices(fixed: Image, slices: int | Sequence[int] | None, pairs: FloatArray 
     return list(range(count))
 
 
-def values(image: Image, mask: Image | None, what: str) -> FloatArray:
-    """Return where the tissue is: the mask's word if there is one."""
-    return tissue_mask(image, f"{what} image") if mask is None else coverage(mask, f"{what} mask")
+def tissue_of(image: Image, mask: Image | None, what: str) -> Image:
+    """Return where the tissue is, on the grid of the mask if there is one, else of the image."""
+    if mask is None:
+        return Image(tissue_mask(image, f"{what} image"), image.affine)
+    return Image(coverage(mask, f"{what} mask"), mask.affine)
 
 
 def _at_slice(fixed: Image, tissue: Image, k: int | None) -> tuple[Image, Image]:

@@ -89,7 +89,19 @@ def run_pair(
     if voxel_out is not None and not alone:
         outputs += table.save(voxel_out, sources)
     doubts = () if xfm is None or transform is None else doubts_of(transform, xfm)
-    return StageResult(tuple(outputs), (message,), (*doubts, *table.warnings), summary)
+    warnings = (*doubts, *([] if transform is None else _tilt(transform)), *table.warnings)
+    return StageResult(tuple(outputs), (message,), warnings, summary)
+
+
+def _tilt(transform: Transform) -> list[str]:
+    """Say what a tilted section loses: it crosses several slices, and pairs are made in one."""
+    tilt = transform.info.get("Registration", {}).get("QualityControl", {}).get("tilt_deg", (0.0, 0.0))
+    if not any(tilt):
+        return []
+    return [
+        f"the section is tilted by {tilt[0]:g} and {tilt[1]:g} degrees against the slices: only what lies within half "
+        "a slice of the paired one has pairs"
+    ]
 
 
 def _label(names: list[dict[str, str]], xfm: Path | None) -> str | None:

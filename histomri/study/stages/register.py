@@ -165,7 +165,8 @@ def _find(
 def _judged(found: Registration, section: Side, target: Side, pairs: FloatArray | None, used_for: str) -> Registration:
     """Add what can be measured afterwards, and what it makes of the verdict."""
     images, masks = (section.image, target.image), (section.mask, target.mask)
-    quality = assess(found, *images, moving_mask=masks[0], fixed_mask=masks[1], slice=found.slice)
+    where: dict[str, Any] = {"slice": found.slice, "tilt_deg": found.qc.get("tilt_deg", (0.0, 0.0))}
+    quality = assess(found, *images, moving_mask=masks[0], fixed_mask=masks[1], **where)
     found = replace(found, qc={**quality, **_landmark_errors(found, pairs, used_for), **found.qc})
     if section.overview is not None and target.overview is not None:
         found = compare_densities(found, *images)
