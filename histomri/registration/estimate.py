@@ -105,6 +105,8 @@ def register(
         If the sizes differ by more than a factor of two, a slice does not exist, or landmarks contradict each other.
     """
     _check_options(kind, drive, engine, shrinkage)
+    if angle_deg is not None and not np.isfinite(angle_deg):
+        raise InputError(f"an angle of {angle_deg} means nothing", way_out="give degrees")
     if kind == "syn":
         kind, engine = "bspline", "dipy"
     pairs = None if landmarks is None else check_landmarks(landmarks)
@@ -125,7 +127,8 @@ def register(
         if progress is not None:
             progress((number + 1) / len(chosen))
     if not matches:
-        raise next(iter(refused.values()))
+        fullest = max(chosen, key=lambda target: float(target.tissue.data.sum()))
+        raise refused[fullest.slice]
     if tilts_deg is not None:
         matches += matcher.tilted(matches, fixed, fixed_mask, tilts_deg)
     ruled_out = matcher.ruled_out(best_of_slices(matches)[0])
@@ -164,7 +167,8 @@ def _result(
     candidates = tuple(match.candidate() for match in ranked)
     told = candidates[0]
     bending = _bending(best)
-    expected = expected_error(best.problem, best.mapping, best.pose)
+    # Six digits: those after them depend on the number of threads of the linear algebra.
+    expected = float(f"{expected_error(best.problem, best.mapping, best.pose):.6g}")
     verdict, reasons = judge(
         told.agreement,
         gap,

@@ -22,6 +22,8 @@ from histomri.registration.sections import SlidePictures
 from histomri.registration.transform import Transform
 
 _SQUARES = 8
+_NOTHING = "#dbe7f3"
+"""Colour of what is no tissue: white is the brightest of it."""
 _LEAST_ARROW, _MOST_TIMES = 0.03, 100.0
 _GRID_LINES = 16
 _GALLERY, _ALIKE_DEG = 6, 25.0
@@ -124,6 +126,7 @@ def _checkerboard(axes: Any, scene: Scene, found: Registration) -> None:
         return
     odd = _board(scene.fixed.shape)
     board = np.where(odd, _ranked(scene.moved), _ranked(np.where(scene.tissue > 0.5, scene.fixed, np.nan)))
+    axes.set_facecolor(_NOTHING)
     draw(axes, scene, board, vmin=0, vmax=1)
     frame(axes, scene, f"{other} and {section} in turn, each in ranks of its values")
 
@@ -166,9 +169,11 @@ def _pixels(figure: Any) -> Any:
 
 
 def _ranked(picture: FloatArray) -> FloatArray:
+    from scipy.stats import rankdata
+
     known = np.isfinite(picture)
     result = np.full(picture.shape, np.nan)
-    result[known] = np.argsort(np.argsort(picture[known])) / max(int(known.sum()) - 1, 1)
+    result[known] = (rankdata(picture[known]) - 1) / max(int(known.sum()) - 1, 1)
     return result
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from histomri.arrays import FloatArray
-from histomri.errors import GeometryError
+from histomri.errors import GeometryError, InputError
 from histomri.maps import Image
 from histomri.registration.bspline import bend
 from histomri.registration.dipy_engine import mutual_information, warp
@@ -151,8 +151,11 @@ class Matcher:
         for upright in best_of_slices(matches)[:_TILTED]:
             near = [match.as_start() for match in ranked if match.slice == upright.slice][:_TILTED_STARTS]
             for target in tilted_targets(fixed, mask, upright.target, tilts_deg):
-                problem, planes = build_problem(self.moving, self.section, target, self.scale, self.maps)
-                tilted = self._matches(problem, planes, target, near)
+                try:
+                    problem, planes = build_problem(self.moving, self.section, target, self.scale, self.maps)
+                    tilted = self._matches(problem, planes, target, near)
+                except InputError:  # a plane that leaves the organ is no rival of the upright one
+                    continue
                 found += [match for match in tilted if match.score >= upright.score + _LEAST_TILT_GAIN]
         return found
 
@@ -177,11 +180,18 @@ class Matcher:
         matches.sort(key=lambda match: -match.score)
         if self.engine == "dipy":
             rivals = [match for match in matches if match.differs(matches[0])]
-            return [self._by_dipy(match) for match in matches[:1] + rivals[:1]]
+            return [self._by_dipy(matches[0]), *(self._rival_by_dipy(match) for match in rivals[:1])]
         if self.kind == "bspline":
             hopeful = [match for match in matches[:_BENT] if match.score > matches[0].score - _HOPELESS]
             matches = [_bent(match) for match in hopeful] + matches[len(hopeful) :]
         return matches
+
+    def _rival_by_dipy(self, match: Match) -> Match:
+        """Refine a rival as well; where that is not possible it stays a rival as it is."""
+        try:
+            return self._by_dipy(match)
+        except GeometryError:
+            return match
 
     def _by_dipy(self, match: Match) -> Match:
         problem = match.problem
