@@ -49,6 +49,10 @@ class Warped:
         """Map points of the fixed plane to the moving plane, (N, 2)."""
         return self.pose.points(points + self.displacement(points))
 
+    def cost(self, unit_mm: float) -> float:
+        """Return 0: SyN bends freely."""
+        return 0.0
+
     def jacobian(self) -> FloatArray:
         """Return the area ratio of x -> x + d(x) at the pixels."""
         along, across = (np.gradient(self.field, axis=axis) for axis in (0, 1))

@@ -14,7 +14,7 @@ from histomri.registration.dipy_engine import mutual_information, warp
 from histomri.registration.landmarks import landmark_starts
 from histomri.registration.planes import Plane
 from histomri.registration.prepare import Target, build_problem
-from histomri.registration.quality import STRAIN_COST, Candidate
+from histomri.registration.quality import Candidate
 from histomri.registration.refine import Deformed, Pose, Problem, approach, refine
 from histomri.registration.search import Start, apart_deg, distinct, search
 from histomri.registration.tilts import tilted_targets
@@ -27,6 +27,7 @@ _LEAST_GAIN = 0.03
 _TILTED = 2
 _TILTED_STARTS = 3
 _LEAST_TILT_GAIN = 0.02
+_BENDING_COST = 5e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +75,8 @@ class Match:
 
     @property
     def worth(self) -> float:
-        """What slices are ranked by: the score, less what it took to get there."""
-        return self.score - STRAIN_COST * self.strain
+        """What slices are ranked by: the score, less what the bending that it took costs."""
+        return self.score - _BENDING_COST * (0.0 if self.bent is None else self.bent.cost(self.problem.unit_mm))
 
     def candidate(self) -> Candidate:
         """Return what is told about it."""
@@ -201,7 +202,7 @@ class Matcher:
 
 
 def best_of_slices(matches: Sequence[Match]) -> list[Match]:
-    """Return the best match on each slice, the slice that needs least force for its agreement first."""
+    """Return the best match on each slice, that of the most likely slice first."""
     best = {match.slice: match for match in sorted(matches, key=lambda match: match.score)}
     return sorted(best.values(), key=lambda match: -match.worth)
 

@@ -144,6 +144,9 @@ class Deformed(HasPoints, Protocol):
     def displacement(self, points: FloatArray) -> FloatArray:
         """Return d, (N, 2) mm."""
 
+    def cost(self, unit_mm: float) -> float:
+        """Return what the bending costs beside the residuals."""
+
     def jacobian(self) -> FloatArray:
         """Return the area ratio of x -> x + d(x) where it is known."""
 
