@@ -270,10 +270,14 @@ def _blaming(moving: Path, fixed: Path, run: Callable[[], Registration]) -> Regi
 
 
 def _with_sources(found: Registration, section: Side, target: Side, names: list[str]) -> Registration:
-    """Record the files, and of slides what is needed to carry their pixels over."""
-    slides = {
-        name: {**found.info.get(name, {}), **side.overview.record}
+    """Record the files, where the images lie, and of slides what is needed to carry their pixels over."""
+    images = {
+        name: {
+            "Shape": list(side.image.data.shape),
+            "Affine": side.image.affine,
+            **found.info.get(name, {}),
+            **({} if side.overview is None else side.overview.record),
+        }
         for name, side in (("Moving", section), ("Fixed", target))
-        if side.overview is not None
     }
-    return replace(found, info={**found.info, **slides, "Sources": names})
+    return replace(found, info={**found.info, **images, "Sources": names})

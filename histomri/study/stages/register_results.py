@@ -7,7 +7,8 @@ import numpy as np
 from histomri.arrays import FloatArray
 from histomri.maps import Image, parse_map_name, read_sidecar, write_map
 from histomri.registration import Registration, SlidePictures, write_figures
-from histomri.study.stages.register_inputs import Side, handedness_warnings
+from histomri.study.stages.headers import handedness_warnings, section_warnings
+from histomri.study.stages.register_inputs import Side
 from histomri.study.stages.result import StageResult
 
 
@@ -43,7 +44,11 @@ def write_results(
     failed = found.verdict == "failed"
     resampled = None if failed else found.resample(section.image, target.image)
     outputs = found.save(stem.with_name(f"{stem.name}.json"))
-    warnings = (*notes, *handedness_warnings([section.path, target.path]), *_warnings(found, resampled, drawn is None))
+    headers = (
+        *handedness_warnings([section.path, target.path]),
+        *section_warnings(section.path, section.image.affine),
+    )
+    warnings = (*notes, *headers, *_warnings(found, resampled, drawn is None))
     if resampled is not None and drawn is not None:
         outputs += _write_resampled(drawn, section.path, target.path, resampled, outputs[0].name, found.verdict)
     elif drawn is not None and drawn.exists():
