@@ -219,6 +219,19 @@ def test_landmarks_alone(images, tmp_path, points, kind):
     assert record["dice"] > 0.9
 
 
+def test_points_without_a_partner_are_told(images, tmp_path, points):
+    moving, _, markups = points
+    names = ["F-0", "F-1", "F-2", "F-3", "F-7"]
+    rows = [f"{name},{x},{y}" for name, (x, y, _) in zip(names, [*moving, (9, 9, 0)], strict=True)]
+    table = tmp_path / "points.csv"
+    table.write_text("\n".join(["name,x_mm,y_mm", *rows]))
+    files = ["--landmarks", table, "--fixed-landmarks", markups, "--landmarks-only", "--no-figures"]
+    result = run(images["moving"], images["slice"], "-o", tmp_path / "out", *files)
+    assert result.exit_code == 0, result.output
+    assert "4 landmarks (only)" in result.output
+    assert "left out: F-7 of points.csv" in " ".join(result.stderr.split())
+
+
 def test_landmarks_as_a_check_change_nothing(images, tmp_path, points):
     _, qupath, markups = points
     check = ["--landmarks", qupath, "--fixed-landmarks", markups, "--mpp", "0.5", "--landmarks-check"]
