@@ -88,7 +88,8 @@ def test_a_slide_is_found_on_another(slides, registered, xfm):
     assert found.info["Moving"]["PixelSize_um"] == [HE_UM, HE_UM]
     figures = [path.name for path in (slides / "xfm" / "figures").iterdir()]
     assert len(figures) == 9
-    assert (slides / "xfm" / "from-HE_to-Ki67_mode-image_xfm.html").exists()
+    page = (slides / "xfm" / "from-HE_to-Ki67_mode-image_xfm.html").read_text(encoding="utf-8")
+    assert "Does the HE lie on the Ki67?" in page
     assert not list((slides / "xfm").glob("*.tif"))
 
 
