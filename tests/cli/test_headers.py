@@ -156,6 +156,8 @@ def test_points_beside_the_section_are_told(run, tmp_path):
     source = cells(tmp_path / "cells.geojson", [[3000, 1400], [2000, 1500]])
     done = run("apply", xfm, source, "--mpp", 5, "-o", tmp_path / "out.geojson")
     assert f"none of the 2 points lies on {HISTOMAP}" in done.stderr.replace("\n", " ")
+    around = cells(tmp_path / "around.geojson", [[-9000, -9000], [21000, -9000], [21000, 15000], [-9000, 15000]])
+    assert "lies on" not in run("apply", xfm, around, "--mpp", 0.5, "-o", tmp_path / "out.geojson").stderr
     lps = tmp_path / "lps.csv"
     lps.write_text("x_mm,y_mm\n1.5,0.7\n")  # the same place with the signs of LPS
     assert "none of the 1 points" in run("apply", xfm, lps, "-o", tmp_path / "o.csv").stderr.replace("\n", " ")

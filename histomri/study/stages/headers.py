@@ -94,7 +94,7 @@ def slide_warnings(transform: Transform) -> tuple[str, ...]:
 
 
 def beside_warnings(transform: Transform, points: FloatArray) -> tuple[str, ...]:
-    """Warn where hardly any of the points, (N, 2|3) mm of the world they start from, lie on the image registered."""
+    """Warn where hardly any points, (N, 2|3) mm of the world they start from, lie on or around the image registered."""
     side = "Fixed" if "InverseOf" in transform.info else "Moving"
     record = _record(transform, side)
     if record is None or not len(points):
@@ -103,8 +103,11 @@ def beside_warnings(transform: Transform, points: FloatArray) -> tuple[str, ...]
     world = np.zeros((len(points), 3))
     world[:, : points.shape[1]] = points
     index = ((world - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T)[:, : len(shape)]
-    share = float(np.all((index > -1) & (index < shape), axis=1).mean())
-    if share >= _FEW:
+    # An annotation around the section has its corners beside it, and its middle on it.
+    on_it = np.all((index > -1) & (index < shape), axis=1)
+    middle = np.median(index, axis=0)
+    share = float(on_it.mean())
+    if share >= _FEW or np.all((middle > -1) & (middle < shape)):
         return ()
     few = f"only {share:.0%} of" if share else "none of"
     return (
