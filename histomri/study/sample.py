@@ -308,6 +308,7 @@ def _register(
             flips=options.flips,
             slice=sample.mri_slice,
             shrinkage=options.shrinkage,
+            figures=False,
             sub=sample.id,
             progress=progress,
         )
