@@ -7,7 +7,7 @@ import numpy as np
 from histomri.arrays import BoolArray, FloatArray
 from histomri.maps import HISTOLOGY_MAPS, Image, parse_map_name, read_sidecar, write_map
 from histomri.registration import Registration, SlidePictures, write_figures
-from histomri.registration.prepare import values
+from histomri.registration.prepare import tissue_of
 from histomri.study.stages.headers import handedness_warnings, section_warnings
 from histomri.study.stages.register_inputs import Side
 from histomri.study.stages.result import StageResult
@@ -115,7 +115,7 @@ def _write_page(
 
 def _tissue(found: Registration, section: Side, below: Image) -> BoolArray:
     """Return where the tissue of the section lies in the slice, as the registration saw it."""
-    seen = Image(values(section.image, section.mask, "moving"), (section.mask or section.image).affine)
+    seen = tissue_of(section.image, section.mask, "moving")
     return np.asarray(found.resample(seen, below).data > _HALF)
 
 
