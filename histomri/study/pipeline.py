@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from histomri import __version__
 from histomri.errors import InputError, StudyError
 from histomri.files import require_folder, write_json
-from histomri.study.config import FREE_WATER_UM2_MS, Sample, Study
+from histomri.study.config import Study
+from histomri.study.options import FREE_WATER_UM2_MS, Sample
 from histomri.study.sample import STAGES, SampleFolder, SampleOutcome, run_sample
 from histomri.study.scheduler import run_tasks
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from histomri.errors import HistomriError, InputError, StudyError
 from histomri.files import TEMPORARY, read_json, write_json, write_text
-from histomri.study.config import STUDY_PRESETS, Sample, protocol_source
+from histomri.study.options import STUDY_PRESETS, Sample, protocol_source
 from histomri.study.resume import Ledger, clear_unfinished
 from histomri.study.stages.result import StageResult
 
