@@ -140,6 +140,10 @@ def _missing(study: Study) -> Iterator[str]:
         new_noise = sample.fit.bootstrap and sample.fit.bootstrap_kind == "parametric"
         if sample.sigma is None and (new_noise or sample.fit.crlb):
             yield f"sample {sample.id}: fit.{'bootstrap' if new_noise else 'crlb'} needs the noise level; give sigma"
+    if any(sample.patient for sample in study.samples):
+        for sample in study.samples:
+            if "patient" in sample.measures:
+                yield f"sample {sample.id}: measures.patient: other samples have a key patient; write it as they do"
     if study.prediction is not None:
         yield from _unpredictable(study, study.prediction)
 
@@ -156,8 +160,23 @@ def _unpredictable(study: Study, options: PredictionOptions) -> Iterator[str]:
             f"prediction: target: {options.target!r} is no measurement of the samples (measures); {there}. "
             "Give the table that holds it with table"
         )
-    if options.group_by is not None:
-        yield "prediction: group_by: is a column of a table, and samples of the study have no such column; leave it out"
+    yield from _ungrouped(study, options)
+
+
+def _ungrouped(study: Study, options: PredictionOptions) -> Iterator[str]:
+    """Yield the samples that cannot be told to be from the same patient as others, or from another one."""
+    name = options.group_by or "patient"
+    labels = {sample.id: sample.label(name) for sample in study.samples}
+    if not any(labels.values()):
+        if options.group_by is not None:
+            yield f"prediction: group_by: no sample has a {name!r}; give the samples theirs, or leave group_by out"
+        return
+    for sample in study.samples:
+        if options.target in sample.measures and not labels[sample.id]:
+            yield (
+                f"sample {sample.id}: {name}: is missing; samples with the same one stay together in the prediction "
+                f"of {options.target}. With group_by = 'sample' under [prediction] each stands alone"
+            )
 
 
 def _tell_all(error: ValidationError, content: Any) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 ModelName = Literal["diff-in", "diff-in-ex", "diff-in-ex-fast", "diff-in-extd", "diff-in-extd-fast"]
 Strategy = Literal["whole", "high-b"]
@@ -128,6 +128,7 @@ class Sample(Section):
     cells: Annotated[tuple[Path, ...], Field(min_length=1)]
     dwi: Path
     protocol: str
+    patient: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
     group: str | None = None
     scanner: str | None = None
     preset: PresetName | None = None
@@ -163,11 +164,17 @@ class Sample(Section):
     def _new(cls, value: dict[str, float]) -> dict[str, float]:
         if not value:
             return value
-        from histomri.pairing.columns import describe_columns
+        from histomri.pairing.columns import PATIENT, describe_columns
 
-        if taken := [name for name in value if name in describe_columns()]:
+        # A number for the patient was the only way to name one before there was a key for it.
+        if taken := [name for name in value if name in describe_columns() and name != PATIENT]:
             raise ValueError(f"{taken[0]} is a column of histomri; give yours another name")
         return value
+
+    def label(self, column: str) -> str | None:
+        """Return what stands in a column of the table of samples that tells them apart, None if nothing does."""
+        labels = {"sample": self.id, "patient": self.patient, "group": self.group, "scanner": self.scanner}
+        return labels.get(column) or (str(self.measures[column]) if column in self.measures else None)
 
     def files(self) -> Iterator[tuple[str, Path]]:
         """Yield (key, path) of every file the sample names."""

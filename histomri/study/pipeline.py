@@ -158,7 +158,8 @@ def _score(study: Study, out: Path, outcomes: list[SampleOutcome], inform: Progr
     statistics = (f"statistics/{name}" for name in (*FILES, *PREDICTION_FILES))
     for stale in ("pairs.csv", "pairs.json", *SCORE_FILES, *statistics):
         (out / stale).unlink(missing_ok=True)
-    good = [SampleFolder(out / f"sub-{outcome.id}") for outcome in outcomes if outcome.status == "ok"]
+    finished = [outcome.id for outcome in outcomes if outcome.status == "ok"]
+    good = [SampleFolder(out / f"sub-{name}") for name in finished]
     warnings: list[str] = []
     if good:
         _with_measures(PairedTable.join(PairedTable.load(folder.sample_pairs) for folder in good), study).save(pairs)
@@ -170,9 +171,21 @@ def _score(study: Study, out: Path, outcomes: list[SampleOutcome], inform: Progr
             warnings.append(f"the models were not scored: {error.problem}")
     else:
         warnings.append("no sample was finished, so there is nothing to score")
-    warnings += run_prediction(study, out)
+    warnings += [*run_prediction(study, out), *_dependent(study, finished)]
     inform("", "score", 1.0)
     return warnings
+
+
+def _dependent(study: Study, finished: list[str]) -> list[str]:
+    """Say which patients have several samples, which only the prediction allows for."""
+    names = [sample.patient for sample in study.samples if sample.patient is not None and sample.id in finished]
+    several = sorted({name for name in names if names.count(name) > 1})
+    if not several:
+        return []
+    return [
+        f"several samples are of one patient ({', '.join(several)}): a prediction keeps them together, but intervals "
+        "and p-values of scores, correlations, regressions and comparisons take them as independent"
+    ]
 
 
 def _with_measures(table: "PairedTable", study: Study) -> "PairedTable":

@@ -325,6 +325,7 @@ def _pair(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction)
             xfm=folder.transform if folder.transform.exists() else None,
             per="sample",
             sample=sample.id,
+            patient=sample.patient,
             group=sample.group,
             scanner=sample.scanner,
             mask=sample.mask,
@@ -365,6 +366,8 @@ _STAGES = {
     "register": Stage(
         _register, ("id", "dwi", "mask", "landmarks", "mri_slice", "registration"), ("patches",), ("xfm",)
     ),
-    "pair": Stage(_pair, ("id", "group", "scanner", "mask", "mri_slice"), ("patches", "fit", "register"), ("pairs*",)),
+    "pair": Stage(
+        _pair, ("id", "patient", "group", "scanner", "mask", "mri_slice"), ("patches", "fit", "register"), ("pairs*",)
+    ),
 }
 STAGES = tuple(_STAGES)
