@@ -1,6 +1,7 @@
 """A study from its file to its report: every sample, then the tables, scores and report over all of them."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -11,7 +12,9 @@ from histomri import __version__
 from histomri.errors import InputError, StudyError
 from histomri.files import require_folder, write_json
 from histomri.study.config import Study
+from histomri.study.lock import Locks
 from histomri.study.options import FREE_WATER_UM2_MS, Sample
+from histomri.study.resume import clear_unfinished
 from histomri.study.sample import STAGES, SampleFolder, SampleOutcome, run_sample
 from histomri.study.scheduler import run_tasks
 
@@ -78,23 +81,41 @@ def run_study(
     chosen = select_samples(study, participants)
     require_folder(out)
     _protect(study, chosen, out)
-    out.mkdir(parents=True, exist_ok=True)
     inform = progress or (lambda sample, stage, fraction: None)
-    study.save(out / "study_resolved.json")
     alone = dask is None and (jobs == 1 or len(chosen) == 1)
     work = partial(_run_one, preset=study.preset, out=out, force=force, progress=inform if alone else None)
-    done = {}
-    for outcome in run_tasks(work, chosen, jobs=jobs, dask=dask):
-        done[outcome.id] = outcome
-        for stage in STAGES:
-            inform(outcome.id, stage, 1.0)
-    outcomes = _gather(study, out, done)
-    warnings = _score(study, out, outcomes, inform)
-    record = _record(study, outcomes, warnings, started)
-    write_json(out / "study.json", record)
-    inform("", "report", 0.0)
+    with Locks.of(out) as locks, ExitStack() as held:
+        held.enter_context(locks.on([sample.id for sample in chosen]))
+        with locks.together():
+            study.save(out / "study_resolved.json")
+        done = {}
+        for outcome in run_tasks(work, chosen, jobs=jobs, dask=dask):
+            done[outcome.id] = outcome
+            for stage in STAGES:
+                inform(outcome.id, stage, 1.0)
+        with locks.together():
+            held.close()  # already here, so that who concludes next finds these samples free; who begins has to wait
+            return _conclude(study, out, done, locks, started, figures, inform)
+
+
+def _conclude(
+    study: Study,
+    out: Path,
+    done: dict[str, SampleOutcome],
+    locks: Locks,
+    started: datetime,
+    figures: "FigureFormat | None",
+    inform: Progress,
+) -> StudyOutcome:
+    """Score and report all samples that have been run so far."""
     from histomri.study.stages.report import run_report
 
+    clear_unfinished(out, deep=False)
+    clear_unfinished(out / "statistics")
+    outcomes, missing = _gather(study, out, done, locks)
+    warnings = [*locks.warnings, *missing, *_score(study, out, outcomes, inform)]
+    write_json(out / "study.json", _record(study, outcomes, warnings, started))
+    inform("", "report", 0.0)
     report = run_report(out, figures=figures).outputs[0]
     inform("", "report", 1.0)
     return StudyOutcome(tuple(outcomes), report, tuple(warnings))
@@ -135,16 +156,21 @@ def _run_one(sample: Sample, preset: str, out: Path, force: bool, progress: Prog
     return run_sample(sample, sample.preset or preset, out, inform, force=force)
 
 
-def _gather(study: Study, out: Path, done: dict[str, SampleOutcome]) -> list[SampleOutcome]:
-    """Return the outcomes in the study's order, with those of earlier runs of other participants."""
-    outcomes = []
+def _gather(
+    study: Study, out: Path, done: dict[str, SampleOutcome], locks: Locks
+) -> tuple[list[SampleOutcome], list[str]]:
+    """Return the outcomes in the study's order, with those of other participants, and what is not among them."""
+    outcomes, working = [], []
     for sample in study.samples:
         earlier = SampleFolder(out / f"sub-{sample.id}").outcome
         if sample.id in done:
             outcomes.append(done[sample.id])
+        elif locks.taken(sample.id):
+            working.append(sample.id)
         elif earlier.exists():
             outcomes.append(SampleOutcome.load(earlier))
-    return outcomes
+    told = f"another run is still working on {', '.join(working)}, which will be in its tables and report"
+    return outcomes, [told] if working else []
 
 
 def _score(study: Study, out: Path, outcomes: list[SampleOutcome], inform: Progress) -> list[str]:

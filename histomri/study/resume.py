@@ -139,9 +139,9 @@ class Ledger:
         write_json(self._path, {"inputs": self._stamps, "stages": stages})
 
 
-def clear_unfinished(folder: Path) -> None:
-    """Remove the temporary files that a killed run left in the folder of a sample."""
-    for old in folder.rglob(f"{TEMPORARY}*"):
+def clear_unfinished(folder: Path, *, deep: bool = True) -> None:
+    """Remove the temporary files that a killed run left in a folder, and (deep) in the folders below it."""
+    for old in folder.glob(f"{'**/' if deep else ''}{TEMPORARY}*"):
         old.unlink(missing_ok=True)
 
 
