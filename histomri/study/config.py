@@ -1,28 +1,24 @@
 """The study file: what a user writes in TOML, checked in full before anything runs."""
 
-import difflib
-import itertools
 import os
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from histomri.errors import StudyError
 from histomri.files import read_json, require_file, write_json
+from histomri.study.mistakes import STUDY_KEYS, Mistakes, study_error, tell, unknown
 from histomri.study.options import (
     PATH_KEYS,
     SECTIONS,
     STUDY_PRESETS,
-    CellOptions,
-    FitOptions,
-    PatchOptions,
     PredictionOptions,
     PresetName,
-    RegistrationOptions,
     Sample,
     Section,
     SigmaEstimate,
@@ -47,16 +43,19 @@ class Study(Section):
         StudyError
             One message that lists every unknown key, wrong value, duplicate id and missing file.
         """
-        path = require_file(path, "study file")
+        path = Path(path)
+        if path.is_file() and not path.stat().st_size:
+            raise StudyError("is empty", path=path, way_out="docs/study.md shows a whole study")
+        require_file(path, "study file")
         content = read_json(path, "study file") if path.suffix == ".json" else _read_toml(path)
         try:
             study = cls.model_validate(_spread(content, path.resolve().parent))
         except ValidationError as error:
-            raise _told(list(_tell_all(error, content)), path) from error
-        except _Mistakes as error:
-            raise _told(error.args[0], path) from error
+            raise study_error(tell(error, content["samples"]), path) from error
+        except Mistakes as error:
+            raise study_error(error.args[0], path) from error
         if mistakes := list(_missing(study)):
-            raise _told(mistakes, path)
+            raise study_error(mistakes, path)
         return study
 
     def save(self, path: str | Path) -> Path:
@@ -77,35 +76,46 @@ class Study(Section):
         return {key: shown(value, show) for key, value in content.items()}
 
 
-class _Mistakes(Exception):
-    pass
-
-
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise StudyError("is not a UTF-8 text file", path=path) from error
+        raise StudyError("is not a UTF-8 text file", path=path, way_out="save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
-        raise StudyError(f"is not valid TOML: {error}", path=path, way_out="docs/study.md shows a whole one") from error
+        slashes = "write paths with /, on every system" if "Unescaped" in str(error) else None
+        way_out = slashes or "docs/study.md shows a whole study"
+        raise StudyError(f"is not valid TOML: {error}", path=path, way_out=way_out) from error
+    except RecursionError as error:
+        raise StudyError("is nested too deeply to be read", path=path) from error
 
 
 def _spread(content: Any, folder: Path) -> Any:
     """Give every sample the study's options, overridden by its own, and make its paths absolute."""
     if not isinstance(content, dict) or "samples" not in content:
-        raise _Mistakes(["there are no samples; add a [[samples]] table for each section"])
-    known = ("study", "samples", "prediction", *SECTIONS)
-    if top := [key for key in content if key not in known]:
-        raise _Mistakes([_unknown("", key, known) for key in top])
-    if not isinstance(content["samples"], list) or not all(isinstance(item, dict) for item in content["samples"]):
-        raise _Mistakes(["samples must be tables: write [[samples]] above each"])
+        raise Mistakes(["there are no samples; add a [[samples]] table for each section"])
+    if mistakes := list(_misplaced(content)):
+        raise Mistakes(mistakes)
     common = {section: content.get(section, {}) for section in SECTIONS}
     samples = [_spread_sample(sample, common, folder) for sample in content["samples"]]
-    study = content.get("study", {})
-    whole = {**study, "samples": samples} if isinstance(study, dict) else {"study": study, "samples": samples}
+    whole = {**content.get("study", {}), "samples": samples}
     if isinstance(prediction := content.get("prediction"), dict) and "table" in prediction:
         prediction = {**prediction, "table": _absolute(prediction["table"], folder)}
     return whole if prediction is None else {**whole, "prediction": prediction}
+
+
+def _misplaced(content: dict[str, Any]) -> Iterator[str]:
+    """Yield what stands in the wrong place, or is no table where one is needed."""
+    tables = ("study", "prediction", *SECTIONS)
+    for key, value in content.items():
+        if key not in (*tables, "samples"):
+            yield unknown("", key, (*tables, "samples"))
+        elif key in tables and not isinstance(value, dict):
+            yield f"{key} must be one table: write [{key}] above its keys"
+        elif key == "study":
+            yield from (unknown("study", name, STUDY_KEYS) for name in value if name not in STUDY_KEYS)
+    samples = content["samples"]
+    if not isinstance(samples, list) or not all(isinstance(item, dict) for item in samples):
+        yield "samples must be tables: write [[samples]] above each"
 
 
 def _absolute(value: Any, folder: Path) -> Any:
@@ -130,28 +140,51 @@ def _spread_sample(sample: dict[str, Any], common: dict[str, Any], folder: Path)
 
 
 def _missing(study: Study) -> Iterator[str]:
-    ids = [sample.id for sample in study.samples]
-    for repeated in sorted({item for item in ids if ids.count(item) > 1}):
-        yield f"the id {repeated!r} stands {ids.count(repeated)} times; every sample needs its own"
+    yield from _ambiguous([sample.id for sample in study.samples])
     for sample in study.samples:
         for key, path in sample.files():
-            if not path.is_file() and not (key == "protocol" and path.with_name(path.name + ".bval").is_file()):
-                yield f"sample {sample.id}: {key}: no such file: {path}"
+            beside = f"{path}.bval"  # a protocol may be named by what its files have in common
+            if not os.path.isfile(path) and not (key == "protocol" and os.path.isfile(beside)):
+                yield f"sample {sample.id}: {key}: {_no_file(path)}"
         new_noise = sample.fit.bootstrap and sample.fit.bootstrap_kind == "parametric"
         if sample.sigma is None and (new_noise or sample.fit.crlb):
             yield f"sample {sample.id}: fit.{'bootstrap' if new_noise else 'crlb'} needs the noise level; give sigma"
-    if any(sample.patient for sample in study.samples):
-        for sample in study.samples:
-            if "patient" in sample.measures:
-                yield f"sample {sample.id}: measures.patient: other samples have a key patient; write it as they do"
+    named = any(sample.patient for sample in study.samples)
+    for sample in study.samples:
+        if named and "patient" in sample.measures:
+            yield f"sample {sample.id}: measures.patient: other samples have a key patient; write it as they do"
     if study.prediction is not None:
         yield from _unpredictable(study, study.prediction)
 
 
+def _ambiguous(ids: list[str]) -> Iterator[str]:
+    times = Counter(ids)
+    for item, number in sorted(times.items()):
+        if number > 1:
+            yield f"the id {item!r} stands {number} times; every sample needs its own"
+    for folded, number in Counter(item.casefold() for item in times).items():
+        if number > 1:
+            alike = [item for item in times if item.casefold() == folded]
+            yield f"the ids {' and '.join(alike)} differ in capitals only, which the folders of some systems cannot"
+
+
+def _no_file(path: Path) -> str:
+    """Say why a path is not that of a file."""
+    if path == Path():
+        return "is empty; leave the key out, or name a file"
+    if os.path.isdir(path):
+        return f"is a folder, and a file is needed: {path}"
+    if path.name.replace(".", "").isdigit():
+        return f"no such file: {path}; write a number without quotation marks"
+    if not str(path).isprintable():
+        return f"no such file: {str(path)!r}; write paths with /, as \\ has a meaning of its own in quotation marks"
+    return f"no such file: {path}" + ("; write paths with /, on every system" if "\\" in str(path) else "")
+
+
 def _unpredictable(study: Study, options: PredictionOptions) -> Iterator[str]:
     if options.table is not None:
-        if not options.table.is_file():
-            yield f"prediction: table: no such file: {options.table}"
+        if not os.path.isfile(options.table):
+            yield f"prediction: table: {_no_file(options.table)}"
         return
     given = sorted({name for sample in study.samples for name in sample.measures})
     if options.target not in given:
@@ -177,63 +210,3 @@ def _ungrouped(study: Study, options: PredictionOptions) -> Iterator[str]:
                 f"sample {sample.id}: {name}: is missing; samples with the same one stay together in the prediction "
                 f"of {options.target}. With group_by = 'sample' under [prediction] each stands alone"
             )
-
-
-def _tell_all(error: ValidationError, content: Any) -> Iterator[str]:
-    """Yield one line per mistake, with the sample's id; what only follows from another mistake is left out."""
-    samples = content["samples"]
-    told: dict[tuple[Any, ...], list[str]] = {}
-    for item in error.errors():
-        loc = _without_branches(item)
-        told.setdefault(loc, []).append(_tell(item, loc, samples))
-    for loc, texts in told.items():
-        if not any(len(other) > len(loc) and other[: len(loc)] == loc for other in told):
-            yield texts[-1]
-
-
-def _without_branches(item: Any) -> tuple[Any, ...]:
-    """Return the place of a mistake, less the kinds of value that a key could have had and that were tried in turn."""
-    if item["type"] == "extra_forbidden":
-        return tuple(item["loc"])
-    models = (Study, Sample, CellOptions, PatchOptions, FitOptions, RegistrationOptions, PredictionOptions)
-    keys = {key for model in models for key in model.model_fields}
-    return tuple(itertools.takewhile(lambda part: isinstance(part, int) or part in keys, item["loc"]))
-
-
-def _tell(item: Any, loc: tuple[Any, ...], samples: Any) -> str:
-    about, where = "", loc
-    if len(loc) > 1 and loc[0] == "samples":
-        where, sample = loc[2:], samples[loc[1]]
-        inherited = where and where[0] in SECTIONS and where[0] not in sample
-        about = "" if inherited else f"sample {sample.get('id', loc[1] + 1)}: "
-    place = ".".join(map(str, where))
-    if item["type"] == "extra_forbidden":
-        return about + _unknown(
-            ".".join(map(str, where[:-1])), str(where[-1]), _keys_at([str(part) for part in loc[:-1]])
-        )
-    if item["type"] == "missing":
-        return f"{about}{place}: is missing"
-    return f"{about}{place}: {item['msg'].removeprefix('Value error, ')}"
-
-
-def _keys_at(location: list[str]) -> tuple[str, ...]:
-    sections: dict[str, type[BaseModel]] = {
-        "cell_options": CellOptions,
-        "patches": PatchOptions,
-        "fit": FitOptions,
-        "registration": RegistrationOptions,
-        "prediction": PredictionOptions,
-    }
-    model: type[BaseModel] = Study if not location else sections.get(location[-1], Sample)
-    return tuple(model.model_fields)
-
-
-def _unknown(place: str, key: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-    return f"{place}{'.' if place else ''}{key}: unknown key; {hint}"
-
-
-def _told(mistakes: list[str], path: Path) -> StudyError:
-    mistakes = list(dict.fromkeys(mistakes))
-    return StudyError(mistakes[0] if len(mistakes) == 1 else "\n  " + "\n  ".join(mistakes), path=path)

@@ -10,7 +10,12 @@ ModelName = Literal["diff-in", "diff-in-ex", "diff-in-ex-fast", "diff-in-extd", 
 Strategy = Literal["whole", "high-b"]
 SigmaEstimate = Literal["estimate", "mppca", "piesno"]
 PresetName = Literal["mouse-exvivo", "invivo-3t", "invivo-1.5t"]
-Positive = Annotated[float, Field(gt=0)]
+# Python takes true for 1 and "no" for false; a study file that says so is mistaken.
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Whole = Annotated[int, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Positive = Annotated[Number, Field(gt=0)]
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Pair = tuple[Positive, Positive]
 
 # Preset of a study -> (preset of the histology, preset of the MRI fit).
@@ -21,6 +26,7 @@ STUDY_PRESETS: dict[str, tuple[str, str]] = {
 }
 # Diffusivity of free water where the tissue was scanned: saline at room temperature, and 37 °C, µm²/ms.
 FREE_WATER_UM2_MS = {"mouse-exvivo": 2.4, "invivo-3t": 3.0, "invivo-1.5t": 3.0}
+LONGEST_ID = 100  # with what stands around it, a name that file systems take
 
 
 class Section(BaseModel):
@@ -37,26 +43,26 @@ class CellOptions(Section):
     classes: tuple[str, ...] | None = None
     min_size_um: Positive | None = None
     max_size_um: Positive | None = None
-    min_probability: Annotated[float, Field(ge=0, le=1)] | None = None
+    min_probability: Annotated[Number, Field(ge=0, le=1)] | None = None
     image: str | None = None
     project: Path | None = None
     detections: Literal["nuclei", "cells"] = "nuclei"
-    geometries: bool = False
+    geometries: Flag = False
 
 
 class PatchOptions(Section):
     """How patch maps are made; the options of `histomri patches`."""
 
     preset: Literal["mouse-exvivo", "human-biopsy", "none"] | None = None
-    whole: bool = False
-    like_mri: bool = True
+    whole: Flag = False
+    like_mri: Flag = True
     patch_um: Positive | Pair | None = None
     thickness_um: Positive | None = None
     section: Literal["sphere-mean", "wicksell", "none"] | None = None
     section_thickness_um: Positive = 4.0
-    shrinkage: Annotated[float, Field(ge=0, lt=1)] | None = None
-    min_cells: Annotated[int, Field(ge=1)] = 1
-    min_tissue: Annotated[float, Field(ge=0, le=1)] = 0.25
+    shrinkage: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    min_cells: Annotated[Whole, Field(ge=1)] = 1
+    min_tissue: Annotated[Number, Field(ge=0, le=1)] = 0.25
     tissue: Literal["cells", "field"] = "cells"
     assign: Literal["centroid", "clip"] = "centroid"
     step_um: Positive | Pair | None = None
@@ -82,22 +88,22 @@ class FitOptions(Section):
     strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = ("whole", "high-b")
     noise: Literal["offset-gaussian", "rician", "none"] | None = None
     bic: Literal["schwarz", "paper"] = "schwarz"
-    t2ivim: bool | None = None
-    kurtosis: float | Literal["free"] | None = None
-    dki: bool = True
-    residuals: bool = False
-    bootstrap: Literal[0] | Annotated[int, Field(ge=2)] = 0
+    t2ivim: Flag | None = None
+    kurtosis: Number | Literal["free"] | None = None
+    dki: Flag = True
+    residuals: Flag = False
+    bootstrap: Literal[0] | Annotated[Whole, Field(ge=2)] = 0
     bootstrap_kind: Literal["parametric", "residual"] = "parametric"
-    seed: Annotated[int, Field(ge=0)] = 0
-    crlb: bool = False
+    seed: Annotated[Whole, Field(ge=0)] = 0
+    crlb: Flag = False
 
 
 class RegistrationOptions(Section):
     """How the section is laid on its MRI slice; the options of `histomri register`. `none` pairs ROI means only."""
 
     kind: Literal["similarity", "affine", "bspline", "syn", "none"] = "bspline"
-    flips: bool = True
-    shrinkage: Annotated[float, Field(ge=0, lt=1)] | None = None
+    flips: Flag = True
+    shrinkage: Annotated[Number, Field(ge=0, lt=1)] | None = None
 
 
 class PredictionOptions(Section):
@@ -109,9 +115,9 @@ class PredictionOptions(Section):
     y: str = "vCS_mri_um"
     group_by: str | None = None
     bases: Annotated[tuple[Literal["cubic", "printed"], ...], Field(min_length=1)] = ("cubic", "printed")
-    log10: bool = True
-    folds: Annotated[int, Field(ge=2)] = 5
-    seed: Annotated[int, Field(ge=0)] = 0
+    log10: Flag = True
+    folds: Annotated[Whole, Field(ge=2)] = 5
+    seed: Annotated[Whole, Field(ge=0)] = 0
     model: ModelName | None = None
     strategy: Strategy | None = None
 
@@ -128,16 +134,16 @@ class Sample(Section):
     cells: Annotated[tuple[Path, ...], Field(min_length=1)]
     dwi: Path
     protocol: str
-    patient: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = None
+    patient: Label | None = None
     group: str | None = None
     scanner: str | None = None
     preset: PresetName | None = None
-    measures: dict[Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")], float] = {}
+    measures: dict[Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_]*$")], Number] = {}
     mask: Path | None = None
     sigma: Positive | SigmaEstimate | Path | None = None
     roi: Path | None = None
     slide: Path | None = None
-    mri_slice: Annotated[int, Field(ge=0)] | None = None
+    mri_slice: Annotated[Whole, Field(ge=0)] | None = None
     s0: Path | None = None
     fv: Path | None = None
     t2t: Path | None = None
@@ -157,6 +163,8 @@ class Sample(Section):
     def _plain(cls, value: str) -> str:
         if not (value.isascii() and value.isalnum()):
             raise ValueError(f"{value!r} names files, so it may hold only letters and digits without accents")
+        if len(value) > LONGEST_ID:
+            raise ValueError(f"names files, so it may be {LONGEST_ID} letters long at most")
         return value
 
     @field_validator("measures")

@@ -78,7 +78,7 @@ def test_the_definition_of_the_bic_reaches_the_fit(folder, monkeypatch):
         sample = Study.load(write(folder, GOOD.replace("[fit]", f"[fit]\ndki = false\n{line}"))).samples[0]
         _fit(sample, "mouse-exvivo", SampleFolder(folder / "out"), lambda fraction: None)
     assert seen == ["paper", "schwarz"]
-    with pytest.raises(StudyError, match=r"fit\.bic: Input should be 'schwarz' or 'paper'"):
+    with pytest.raises(StudyError, match=r"fit\.bic: must be 'schwarz' or 'paper'"):
         Study.load(write(folder, GOOD.replace("[fit]", '[fit]\nbic = "akaike"')))
 
 
@@ -121,7 +121,7 @@ def test_a_saved_study_is_the_same_study_elsewhere(folder):
         ("[fit]", "[fitt]", r"fitt: unknown key; did you mean 'fit'"),
         ('name = "Livers"', "", "name: is missing"),
         ('dwi = "m1.nii.gz"', "", "sample m1: dwi: is missing"),
-        ('"diff-in",', '"diff-out",', r"fit\.models\.0: Input should be 'diff-in'"),
+        ('"diff-in",', '"diff-out",', r"fit\.models\.0: must be 'diff-in'"),
         ('id = "m2"', 'id = "m1"', "the id 'm1' stands 2 times"),
         ('id = "m2"', 'id = "Müller 2"', "only letters and digits"),
         ('"m2b.tsv"', '"m2c.tsv"', r"sample m2: cells: no such file: .*m2c\.tsv"),
@@ -197,8 +197,8 @@ def test_a_sample_may_have_its_own_preset_and_measurements(folder):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('measures = { "Ki 67" = 0.1 }', "measures"),
-        ('measures = { Ki67 = "high" }', "measures: Input should be a valid number"),
+        ('measures = { "Ki 67" = 0.1 }', "measures.Ki 67: begins with a letter, and has letters, digits and _ only"),
+        ('measures = { Ki67 = "high" }', "measures.Ki67: must be a number, without quotation marks"),
         ("measures = { vCS_mri_um = 20 }", "vCS_mri_um is a column of histomri"),
         ('preset = "7T"', "preset"),
         ("patches = { whole = true, patch_um = 300 }", "one patch for the whole tissue has no patch_um"),
