@@ -6,7 +6,7 @@ The system lets go of a lock when the process that holds it ends, in whatever wa
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -46,6 +46,8 @@ class Locks:
         try:
             out.mkdir(parents=True, exist_ok=True)
             file = os.open(out / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            with suppress(OSError):  # of a colleague's file; in a folder for a group each must be able to lock
+                (out / LOCK).chmod(0o666)
         except OSError as error:
             raise InputError(
                 f"cannot hold the results ({error.strerror or error})",

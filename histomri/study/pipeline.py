@@ -1,10 +1,13 @@
 """A study from its file to its report: every sample, then the tables, scores and report over all of them."""
 
+import platform
+import re
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +17,7 @@ from histomri.files import require_folder, write_json
 from histomri.study.config import Study
 from histomri.study.lock import Locks
 from histomri.study.options import FREE_WATER_UM2_MS, Sample
-from histomri.study.resume import clear_unfinished
+from histomri.study.resume import clear_unfinished, identify
 from histomri.study.sample import STAGES, SampleFolder, SampleOutcome, run_sample
 from histomri.study.scheduler import run_tasks
 
@@ -229,12 +232,24 @@ def _with_measures(table: "PairedTable", study: Study) -> "PairedTable":
     return replace(table, data=table.data.assign(**columns))
 
 
+def _software() -> dict[str, str]:
+    """Return the versions of what the results were computed with."""
+    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    needed = {re.split(r"[^\w.-]", text)[0] for text in requires("histomri") or () if "extra ==" not in text}
+    for name in sorted(needed):
+        with suppress(PackageNotFoundError):  # not needed on every system
+            found[name] = version(name)
+    return found
+
+
 def _record(study: Study, outcomes: list[SampleOutcome], warnings: list[str], started: datetime) -> dict[str, Any]:
     finished = datetime.now(UTC)
+    table = study.prediction.table if study.prediction is not None else None
     return {
         "name": study.name,
         "preset": study.preset,
         "histomri_version": __version__,
+        "software": _software(),
         "started": started.isoformat(timespec="seconds"),
         "finished": finished.isoformat(timespec="seconds"),
         "seconds": round((finished - started).total_seconds(), 1),
@@ -244,5 +259,6 @@ def _record(study: Study, outcomes: list[SampleOutcome], warnings: list[str], st
             "prediction": study.dump_prediction(lambda path: path.name),
         },
         "samples": [asdict(outcome) for outcome in outcomes],
+        **({"prediction_table": identify(table)} if table is not None and table.is_file() else {}),
         "warnings": warnings,
     }

@@ -91,6 +91,7 @@ class SampleOutcome:
     summary: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     kept: list[str] = field(default_factory=list)  # stages whose results of an earlier run were kept
+    inputs: list[dict[str, str]] = field(default_factory=list)  # name and SHA-256 of the files that were read
 
     @classmethod
     def load(cls, path: Path) -> "SampleOutcome":
@@ -137,6 +138,7 @@ def run_sample(
     else:
         outcome.stage = None
     _clear_behind(outcome, ledger)
+    outcome.inputs = ledger.inputs()
     write_json(folder.outcome, asdict(outcome))
     return outcome
 
@@ -183,7 +185,8 @@ def _read_by(stage: "Stage", sample: Sample) -> dict[str, Any]:
         if isinstance(given["protocol"], Path):
             given["protocol"] = _companions(given["protocol"], sample.dwi)
     if "cells" in given:  # a QuPath project names files in the folder beside it
-        beside = [path.parent / "data" for path in sample.cells if path.suffix == ".qpproj"]
+        projects = [path for path in (*sample.cells, sample.cell_options.project) if path is not None]
+        beside = [path.parent / "data" for path in projects if path.suffix == ".qpproj"]
         given["project"] = [path for place in beside for path in sorted(place.rglob("*")) if path.is_file()]
         given["outlines"] = _needs_outlines(sample)
     return given
