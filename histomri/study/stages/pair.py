@@ -22,6 +22,7 @@ def run_pair(
     xfm: Path | None = None,
     per: Literal["voxel", "sample"] = "voxel",
     sample: str | None = None,
+    patient: str | None = None,
     group: str | None = None,
     scanner: str | None = None,
     mask: Path | None = None,
@@ -42,8 +43,8 @@ def run_pair(
         Transform from histology to MRI. Without it both sides must share a grid, or (per sample) means are compared.
     per : {"voxel", "sample"}
         What a row is.
-    sample, group, scanner : str
-        Labels; the sample is taken from the file names if not given.
+    sample, patient, group, scanner : str
+        Labels; the sample is taken from the file names if not given, and there is no column of patients without one.
     mask : Path, optional
         Voxels to use, on the grid of the MRI.
     slice : int, optional
@@ -83,6 +84,8 @@ def run_pair(
             group=group,
             scanner=scanner,
         )
+    if patient is not None:
+        table = table.of_patient(patient)
     sources = [histo_dir, mri_dir, *([xfm] if xfm else []), *([mask] if mask else [])]
     message, summary = _say(table, label, alone)
     outputs = (table.summarised() if per == "sample" else table).save(out, sources)
