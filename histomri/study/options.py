@@ -102,7 +102,13 @@ class RegistrationOptions(Section):
     """How the section is laid on its MRI slice; the options of `histomri register`. `none` pairs ROI means only."""
 
     kind: Literal["similarity", "affine", "bspline", "syn", "none"] = "bspline"
+    engine: Literal["robust", "dipy"] = "robust"
+    drive: Literal["outline", "both"] = "outline"
     flips: Flag = True
+    angle: Number | None = None
+    turned_over: Flag | None = None
+    tilts: tuple[Number, ...] | None = None
+    landmarks_for: Literal["start", "only", "check"] = "start"
     shrinkage: Annotated[Number, Field(ge=0, lt=1)] | None = None
 
 

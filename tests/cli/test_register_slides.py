@@ -194,7 +194,7 @@ def test_real_serial_sections(tmp_path, real_data):
     record = json.loads(next((tmp_path / "xfm").glob("*.json")).read_text())["Info"]["Registration"]["QualityControl"]
     assert 1000 * np.median(record["landmark_error_mm"]) < 90
     assert record["verdict"] == "check"
-    assert record["density_lead"] > 0  # the densities were not matched, and agree better here than beside
+    assert record["density_lead"] > 0.05  # the densities were not matched, and agree better here than beside
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,7 @@ def test_the_content_of_a_file_decides_not_its_date(toy, sample, tmp_path):
         ({"fit": {"models": ["diff-in-ex"]}}, ["fit", "pair"]),
         ({"group": "treated"}, ["pair"]),
         ({"registration": {"flips": False}}, ["register"]),  # and it comes to the same result
+        ({"registration": {"turned_over": True, "angle": 20}}, ["register"]),
         ({"patches": {"min_cells": 3}}, ["patches"]),
         ({"patches": {"assign": "clip"}}, ["cells", "patches"]),  # which needs the outlines of the cells
         ({"mri_slice": 1}, ["register", "pair"]),

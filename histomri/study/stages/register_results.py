@@ -192,4 +192,5 @@ def _way_out(found: Registration, target: Side) -> str:
 
 
 def _summary(found: Registration) -> dict[str, object]:
-    return {"slice": found.slice, "confidence": found.confidence, **found.qc}
+    settings = {"parameters": found.info.get("Parameters", {})}
+    return {"slice": found.slice, "confidence": found.confidence, **settings, **found.qc}
