@@ -26,7 +26,8 @@ def residuals_plot(table: pd.DataFrame, title: str) -> Any:
         Its name.
     """
     strategies, models = (list(dict.fromkeys(table[name])) for name in ("strategy", "model"))
-    figure = new_figure(0.7 + 2.3 * len(models), 1.0 + 1.6 * len(strategies))
+    width = max(4.6, 0.7 + 2.3 * len(models))  # room for the title
+    figure = new_figure(width, 1.0 + 1.6 * len(strategies))
     panels = figure.subplots(len(strategies), len(models), sharey=True, squeeze=False)
     lines = _lines(table)
     for row, strategy in zip(panels, strategies):
@@ -38,8 +39,10 @@ def residuals_plot(table: pd.DataFrame, title: str) -> Any:
     for axes in panels[-1]:
         axes.set_xlabel("b (s/mm²)")
     handles = {text: line for axes in panels.flat for line, text in zip(*axes.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, 2 * len(models)))
-    text = f"Residuals, {title}: {_range(table['n_samples'])} samples, N = {_range(table['n'])} per point"
+    columns = int(width / (0.45 + 0.07 * max(map(len, handles))))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=max(1, columns))
+    samples = _range(table["n_samples"])
+    text = f"Residuals, {title}: {samples} sample{'' if samples == '1' else 's'}, N = {_range(table['n'])} per point"
     bars = "points: medians over the voxels of all samples, bars: quartiles"
     figure.suptitle(f"{text}\n{bars}", fontsize=9, x=0.01, ha="left")
     return figure

@@ -93,6 +93,19 @@ def test_residuals_show_medians_and_quartiles_of_every_diffusion_and_echo_time()
     assert markers[0] == markers[2] != markers[1] == markers[3]
 
 
+@pytest.mark.parametrize("models", [["diff-in"], ["diff-in", "diff-in-ex"]])
+def test_title_and_legend_of_the_residuals_stay_inside_the_figure(models):
+    table = pooled_residuals()
+    table["delta_ms"] = np.where(table["b_smm2"] > 1500, 12.5, 39.9)
+    table = table[table["model"].isin(models)]
+    with rc_context(STYLE):
+        figure = residuals_plot(table, "9.4T")
+        figure.canvas.draw()
+        for part in (figure._suptitle, figure.legends[0]):
+            box = part.get_window_extent()
+            assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+
+
 def test_the_matrix_says_on_how_many_samples_each_correlation_rests(cases):
     cases.loc[:3, "Ki67"] = np.nan
     axes = matrix_plot(cases, "x", ["Ki67"]).axes[0]
