@@ -1,9 +1,10 @@
 """Names of the columns of the paired tables, units included; the contract other tools read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from histomri.columns import Side, column_of, describe_maps, unit_of
+from histomri.errors import UnitError
 
 __all__ = [
     "FIT_QUALITY",
@@ -14,6 +15,7 @@ __all__ = [
     "column_of",
     "describe_column",
     "describe_columns",
+    "join_descriptions",
 ]
 
 KEYS = ("sample", "group", "scanner", "model", "strategy")
@@ -90,3 +92,22 @@ def describe_column(name: str, known: Mapping[str, dict[str, str]], given: Mappi
     unit = unit_of(name)
     own = {"Description": "Given with the samples"} | ({"Units": unit} if unit is not None else {})
     return own | dict(given.get(name, {}))
+
+
+def join_descriptions(tables: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Return what the sidecars of several tables say of their columns, together.
+
+    Raises
+    ------
+    UnitError
+        If two of them give a column different units.
+    """
+    joined: dict[str, dict[str, Any]] = {}
+    for described in tables:
+        for name, entry in described.items():
+            before = joined.setdefault(name, {})
+            units = before.get("Units"), entry.get("Units")
+            if None not in units and units[0] != units[1]:
+                raise UnitError(f"column '{name}' is in '{units[0]}' and '{units[1]}'", way_out="convert one of them")
+            before.update(entry)
+    return joined

@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow
 
 from histomri.columns import check_sidecar
-from histomri.errors import InputError, UnitError
+from histomri.errors import InputError
 from histomri.files import atomic_path, provenance, read_json, require_file, write_json
-from histomri.pairing.columns import KEYS, POSITION, describe_column, describe_columns
+from histomri.pairing.columns import KEYS, POSITION, describe_column, describe_columns, join_descriptions
 from histomri.pairing.summary import summarise_voxels
 
 Level = Literal["voxel", "sample"]
@@ -100,15 +100,10 @@ class PairedTable:
                 both = isinstance(value, Mapping) and isinstance(settings.get(name), Mapping)
                 settings[name] = {**settings[name], **value} if both else value
         warnings = tuple(dict.fromkeys(text for part in parts for text in part.warnings))
-        described = {name: entry for part in parts for name, entry in part.described.items()}
-        for part in parts:
-            for name, entry in part.described.items():
-                if entry.get("Units") != described[name].get("Units"):
-                    raise UnitError(
-                        f"column '{name}' is in '{entry.get('Units')}' and '{described[name].get('Units')}'"
-                    )
         data = _stack([part.data for part in parts])
-        return cls(data, parts[0].level, counts, settings, warnings, described)
+        return cls(
+            data, parts[0].level, counts, settings, warnings, join_descriptions(part.described for part in parts)
+        )
 
     def save(self, path: str | Path, sources: Iterable[str | Path] = ()) -> list[Path]:
         """Write the table (.csv or .parquet) and its sidecar (.json) with units, counts and settings.

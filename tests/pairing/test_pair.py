@@ -275,6 +275,8 @@ def test_every_column_is_described_and_its_unit_read_back(tmp_path, rng):
     other = pair_maps(histology(rng), mri(rng), rotated(), sample="b").summarised()
     joined = PairedTable.join([PairedTable.load(path), other]).save(tmp_path / "both.parquet")
     assert json.loads(joined[1].read_text())["Columns"]["age"]["Units"] == "weeks"
+    old = replace(other, described={"age": {}, "AIC_vote": {}})  # sidecars of earlier versions describe less
+    assert PairedTable.join([PairedTable.load(path), old]).described["age"]["Units"] == "weeks"
     wrong = replace(other, described={"age": {"Units": "days"}})
     with pytest.raises(UnitError, match="'age' is in 'weeks' and 'days'"):
         PairedTable.join([PairedTable.load(path), wrong])
