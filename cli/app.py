@@ -17,6 +17,7 @@ from .demo import demo
 from .dki import dki
 from .fit import fit
 from .harmonise import harmonise
+from .join import join
 from .ki67 import ki67
 from .pair import pair
 from .patches import patches
@@ -63,7 +64,7 @@ _COMMANDS = (
     *(cells, patches, ki67, qupath_grid),
     *(crlb, preprocess, fit, t2ivim, dki),
     *(register, apply),
-    *(pair, score, report),
+    *(pair, join, score, report),
     *(correlate, regress, compare, predict, harmonise, agree, power),
 )
 for _command in _COMMANDS:

@@ -21,6 +21,10 @@ def correlate(
         list[str] | None, typer.Option("--y", help="Column to correlate each x with; may be repeated.")
     ] = None,
     by: Annotated[str | None, typer.Option(help="Split the samples by this column, such as scanner.")] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(help="Rows of this column's labels, such as patient, belong together: several regions of each."),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Use the rows of this model only.")] = None,
     strategy: Annotated[str | None, typer.Option(help="Use the rows of this strategy only.")] = None,
     method: Annotated[
@@ -50,6 +54,7 @@ def correlate(
         x=x or (),
         y=y or (),
         by=by,
+        group_by=group_by,
         model=model,
         strategy=strategy,
         kinds=("pearson", "spearman") if method == "both" else (method,),

@@ -12,6 +12,7 @@ from histomri.analysis.power import correlation_power, critical_correlation, det
 from histomri.analysis.prediction import cross_validated_prediction, fold_range, log10_volume, polynomial
 from histomri.analysis.ranking import missing_cases, rank_models, ranking_warnings
 from histomri.analysis.regression import regress, variance_inflation
+from histomri.analysis.repeated import correlate_repeated
 from histomri.analysis.scores import bic_votes, histology_fidelity, total_correlation_score
 from histomri.analysis.sheets import Sheet, read_sheet
 from histomri.analysis.spatial import VoxelGrid, effective_sample_size, spatial_correlation, voxel_spacing
@@ -34,6 +35,7 @@ __all__ = [
     "concordance",
     "confounding",
     "correlate",
+    "correlate_repeated",
     "correlate_voxels",
     "correlation_power",
     "correlation_table",

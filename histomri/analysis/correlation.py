@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtr
 
 from histomri.analysis.jackknife import jackknife_z_interval, pearson_without_one, ranked_without_one
+from histomri.analysis.magnitude import scaled
 from histomri.arrays import FloatArray, IntArray
 from histomri.errors import InputError
 
@@ -89,7 +90,7 @@ def correlate(
         raise InputError(f"a confidence of {confidence} lies outside 0 to 1", way_out="use 0.95")
     both = np.isfinite(first) & np.isfinite(second)
     n, missing = int(both.sum()), int(both.size - both.sum())
-    first, second = first[both], second[both]
+    first, second = scaled(first[both])[0], scaled(second[both])[0]
     if n < 3:
         return Correlation(math.nan, math.nan, n, None, missing, f"{n} pairs are too few for a correlation")
     if constant(first) or constant(second):

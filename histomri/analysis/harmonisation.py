@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from histomri.analysis.magnitude import scaled
 from histomri.arrays import BoolArray, FloatArray
 from histomri.errors import InputError
 
@@ -71,7 +72,7 @@ def combat(
         If there is one batch only, a batch has fewer than two values of a metric, a metric does not vary, or batch and
         covariates cannot be told apart.
     """
-    data = values.to_numpy(dtype=float)
+    data, exponent = scaled(values.to_numpy(dtype=float))
     labels = np.asarray(batch).astype(str)
     names = sorted(set(labels))
     _check(values, labels, names, reference, empirical_bayes)
@@ -98,7 +99,9 @@ def combat(
         adjusted[member[:, anchor]] = data[member[:, anchor]]
     effects = _effects(names, list(values.columns), data, member, (gamma_hat, delta_hat, gamma, delta))
     warnings = [*_small(names, member), *_confounding_warnings(labels, covariates)]
-    return Harmonised(pd.DataFrame(adjusted, values.index, values.columns), effects, tuple(warnings))
+    return Harmonised(
+        pd.DataFrame(np.ldexp(adjusted, exponent), values.index, values.columns), effects, tuple(warnings)
+    )
 
 
 def shrink(

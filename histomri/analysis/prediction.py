@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
-from histomri.analysis.bootstrap import resampling_weights
+from histomri.analysis.bootstrap import check_resamples, resampling_weights
 from histomri.analysis.correlation import constant, correlate
 from histomri.arrays import FloatArray, IntArray
 from histomri.errors import InputError
@@ -22,6 +22,7 @@ BASES: Mapping[str, tuple[tuple[int, int], ...]] = {
 }
 _GRID = 25
 _LARGEST_CONDITION = 1e12
+_EXACT = 1.0 - 1e-12  # an r that differs from 1 by rounding
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,12 @@ def assign_folds(groups: ArrayLike, folds: int, seed: int) -> IntArray:
     (N,) ndarray of int
     """
     names, codes, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
-    if not 2 <= folds <= len(names):
+    if folds < 2:
+        raise InputError(
+            f"{folds} fold(s) leave no cases to fit: a case is predicted from the other folds",
+            way_out="give at least 2 (--folds)",
+        )
+    if folds > len(names):
         raise InputError(
             f"{len(names)} groups of cases cannot be split into {folds} folds", way_out="use fewer folds (--folds)"
         )
@@ -155,8 +161,7 @@ def cross_validated_prediction(
     InputError
         If a series is constant, there are too few cases or groups, or the terms cannot be told apart.
     """
-    if n_boot < 100:
-        raise InputError(f"{n_boot} resamples are too few for an interval", way_out="use 1000")
+    check_resamples(n_boot)
     columns = np.stack([np.asarray(values, dtype=float).ravel() for values in (x, y, target)])
     used = np.isfinite(columns).all(axis=0)
     labels = np.arange(used.size) if groups is None else np.asarray(groups)
@@ -171,6 +176,10 @@ def cross_validated_prediction(
     p, ci, failed = _uncertainty(r, terms, truth, fold, weights, len(names), confidence)
     surface = _surface(first, second, truth, basis, codes, confidence)
     warnings = _warnings(len(truth), terms.shape[1], failed, n_boot, has_band=bool(surface["low"].notna().all()))
+    if abs(r) >= _EXACT:
+        warnings += (
+            "the polynomial gives the target exactly, so r has neither p nor interval; is it one of the metrics?",
+        )
     powers = np.array(BASES[basis])
     coefficients = np.linalg.lstsq(terms / _scale(terms), truth, rcond=None)[0] / _scale(terms)
     return Prediction(
@@ -248,7 +257,9 @@ def _uncertainty(
     drawn = _correlations(weights[fitted], predicted[fitted], target)
     drawn = drawn[np.abs(drawn) < 1.0]
     failed = len(weights) - drawn.size
-    if failed > len(weights) / 2 or not abs(r) < 1.0:
+    if abs(r) >= _EXACT:
+        return math.nan, None, 0
+    if failed > len(weights) / 2 or math.isnan(r):
         return math.nan, None, failed
     z, scatter = math.atanh(r), float(np.arctanh(drawn).std(ddof=1))
     half = float(stdtrit(n_groups - 1, 0.5 + confidence / 2.0)) * scatter

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from histomri.analysis.correlation import constant
+from histomri.analysis.magnitude import scaled
 from histomri.analysis.multiple import adjust_p
 from histomri.analysis.scores import require_columns
 from histomri.arrays import FloatArray
@@ -106,6 +107,7 @@ def variance_inflation(design: FloatArray) -> FloatArray:
 
 def z_scores(values: FloatArray) -> FloatArray:
     """Return columns with mean 0 and standard deviation 1 (N - 1)."""
+    values = scaled(values)[0]
     return np.asarray((values - values.mean(axis=0)) / values.std(axis=0, ddof=1))
 
 
@@ -163,7 +165,7 @@ def _complete(table: pd.DataFrame, response: str, terms: list[str]) -> tuple[Flo
     if response in terms or len(set(terms)) < len(terms):
         raise InputError(f"a column comes twice in the model of {response}: {', '.join(terms)}")
     values = table[[response, *terms]].to_numpy(dtype=float)
-    complete = values[np.isfinite(values).all(axis=1)]
+    complete = scaled(values[np.isfinite(values).all(axis=1)])[0]
     if len(complete) < len(terms) + 3:
         raise InputError(
             f"{len(complete)} complete cases are too few to regress {response} on {len(terms)} variables",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from histomri.analysis.magnitude import require_magnitude
 from histomri.analysis.tables import TEXT, line_of, read_number, read_raw, share_of_numbers
 from histomri.analysis.units import check_units
 from histomri.errors import InputError
@@ -88,6 +89,7 @@ class Sheet:
             if not table[name].notna().any():
                 raise InputError(f"column '{name}' has no value at all", path=self.path)
         numbers = pd.DataFrame(table, index=self.raw.index)
+        require_magnitude(numbers, self.path)
         scanner = self.text("scanner") if "scanner" in self else None
         check_units(numbers, scanner, self.path, of_voxels=self.is_voxelwise)
         return numbers

@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from histomri.analysis.correlation import constant
 from histomri.analysis.units import check_units
+from histomri.columns import check_sidecar
 from histomri.errors import InputError
 from histomri.files import require_file
 
@@ -99,9 +100,12 @@ def read_raw(path: Path, rows: int | None = None) -> pd.DataFrame:
     """
     try:
         if path.suffix == ".parquet":
-            table = pd.read_parquet(path).reset_index(drop=True)
-            return table.astype(object).where(table.notna(), "").astype(str)
-        return _read_csv(path, rows)
+            found = pd.read_parquet(path).reset_index(drop=True)
+            table = found.astype(object).where(found.notna(), "").astype(str)
+        else:
+            table = _read_csv(path, rows)
+        check_sidecar(path, table.columns)
+        return table
     except UnicodeDecodeError as error:
         raise InputError("is not UTF-8 text", path=path, way_out="save it as CSV in UTF-8") from error
     except pd.errors.ParserWarning as error:
@@ -218,6 +222,8 @@ def read_number(raw: pd.DataFrame, name: str, path: Path) -> pd.Series:
     if wrong.any():
         cell = text[wrong].iloc[0]
         way_out = "write decimals with a point" if "," in cell else "leave the cell empty if the value is missing"
+        if "," in cell and "." in cell:
+            way_out = "write numbers without separators of thousands, and decimals with a point"
         raise InputError(
             f"column '{name}', line {line_of(wrong)}: '{cell}' is not a finite number", path=path, way_out=way_out
         )

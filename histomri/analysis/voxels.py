@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histomri.analysis.correlation import Kind, correlate
-from histomri.analysis.mixed import repeated_correlation, within_between
+from histomri.analysis.correlation import Kind
+from histomri.analysis.mixed import repeated_correlation
 from histomri.analysis.multiple import adjust_p
+from histomri.analysis.repeated import WITHIN_BETWEEN, mean_correlation, within_and_between
 from histomri.analysis.scores import require_columns
 from histomri.analysis.spatial import (
     SpatialCorrelation,
@@ -24,9 +25,7 @@ INDEX = ("i", "j", "k")
 WORLD = ("x_mm", "y_mm", "z_mm")
 SAMPLE_COLUMNS = ("x", "y", "kind", "sample", "n", "n_eff", "r", "ci_low", "ci_high", "p", "p_naive", "q", "note")
 POOLED_COLUMNS = (
-    "x", "y", "n_samples", "n", "r_within", "ci_low", "ci_high", "df", "p", "q", "p_naive", "slope_within",
-    "se_within", "p_slope_within", "slope_between", "se_between", "df_between", "p_slope_between", "icc",
-    "r_between", "p_between", "r_mean", "p_mean", "note",
+    "x", "y", "n_samples", "n", "r_within", "ci_low", "ci_high", "df", "p", "q", "p_naive", *WITHIN_BETWEEN, "note",
 )  # fmt: skip
 
 
@@ -103,6 +102,12 @@ class _Samples:
             if not np.isfinite(index).all():
                 raise InputError(f"sample {name}: a voxel index is missing")
             places = index.astype(int)
+            if (places != index).any():
+                row = part.index[(places != index).any(axis=1)][0]
+                where = ", ".join(f"{value:g}" for value in part.loc[row, list(INDEX)])
+                raise InputError(
+                    f"sample {name}: voxel index {where} is not whole", way_out="give i, j, k in voxels, not in mm"
+                )
             spacing = voxel_spacing(places, part[list(WORLD)].to_numpy(dtype=float)) if has_world else None
             try:
                 self.grids[name] = VoxelGrid.of(places, spacing)
@@ -163,51 +168,8 @@ def _pooled(
     part = table[table["sample"].astype(str).isin(usable)]
     part = part[part[x].notna() & part[y].notna()]
     labels = part["sample"].astype(str)
-    common = repeated_correlation(part[x], part[y], labels, n_eff=list(sizes.values()), confidence=confidence)
+    row = within_and_between(part[x], part[y], labels, n_eff=list(sizes.values()), confidence=confidence)
     naive = repeated_correlation(part[x], part[y], labels, confidence=confidence)
-    low, high = common.ci or (math.nan, math.nan)
-    notes = [common.note, f"left out: {', '.join(left_out)}" if left_out else ""]
-    row: dict[str, Any] = {
-        "n_samples": len(usable),
-        "n": common.n,
-        "r_within": common.r,
-        "ci_low": low,
-        "ci_high": high,
-        "df": common.df,
-        "p": common.p,
-        "p_naive": naive.p,
-        "note": "; ".join(note for note in notes if note),
-    }
-    row |= _slopes(part, x, y, labels, common.df)
-    means = part.groupby(labels)[[x, y]].mean()
-    between = correlate(means[x], means[y], confidence=confidence)
-    row |= {"r_between": between.r, "p_between": between.p}
-    return row | _mean_of_samples([singles[name].r for name in usable])
-
-
-def _slopes(part: pd.DataFrame, x: str, y: str, labels: pd.Series, df: float) -> dict[str, float]:
-    if labels.nunique() < 3 or not df > 0:
-        return {}
-    within, between, model = within_between(part[x], part[y], labels, df_within=df)
-    return {
-        "slope_within": within.slope,
-        "se_within": within.se,
-        "p_slope_within": within.p,
-        "slope_between": between.slope,
-        "se_between": between.se,
-        "df_between": between.df,
-        "p_slope_between": between.p,
-        "icc": model.icc,
-    }
-
-
-def _mean_of_samples(correlations: Sequence[float]) -> dict[str, float]:
-    """Return the mean of the samples' r by Fisher's z, and the p of a one-sample t-test."""
-    from scipy.stats import ttest_1samp
-
-    r = np.array([value for value in correlations if abs(value) < 1.0])
-    if r.size < 2:
-        return {}
-    z = np.arctanh(r)
-    p = float(ttest_1samp(z, 0.0).pvalue) if np.ptp(z) > 0 else math.nan
-    return {"r_mean": float(np.tanh(z.mean())), "p_mean": p}
+    notes = [row["note"], f"left out: {', '.join(left_out)}" if left_out else ""]
+    row |= {"n_samples": len(usable), "p_naive": naive.p, "note": "; ".join(note for note in notes if note)}
+    return row | mean_correlation([singles[name].r for name in usable])

@@ -101,7 +101,9 @@ def _repeat(
     clean = fitted_signals(result, acquisition.select(used), used, dictionary) * divisor
     left, inflated = None, 1.0
     if kind == "residual":
-        left = residuals(result, raw, acquisition, dictionary=dictionary, **given).values * divisor
+        left = (
+            -residuals(result, raw, acquisition, dictionary=dictionary, **given).values * divisor
+        )  # measured - fitted
         inflated = np.sqrt(left.shape[1] / max(left.shape[1] - len(result.parameters["bounds"]), 1))
     rng = np.random.default_rng(seed)
     draws = np.empty((len(names), count, raw.shape[0]), dtype=np.float32)

@@ -7,8 +7,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import i0e, i1e
 
-from histomri.arrays import BoolArray, FloatArray
+from histomri.arrays import BoolArray, FloatArray, IntArray
 from histomri.errors import InputError
+from histomri.fitting.classes import class_of
 from histomri.fitting.dictionary import Dictionary
 from histomri.fitting.normalise import Normalisation
 from histomri.fitting.results import FitResult
@@ -17,7 +18,7 @@ from histomri.mri import Acquisition
 
 @dataclass(frozen=True)
 class Residuals:
-    """Measured minus expected normalised signals.
+    """Expected minus measured normalised signals, the sign of the figures of Grussu et al. 2025.
 
     Attributes
     ----------
@@ -48,13 +49,10 @@ class Residuals:
             which beyond ±4 tells of a misfit rather than noise), q25, median, q75, and z_mean, z_sd in units of the
             noise level where that is known: about 0 and a little below 1 for a model that fits.
         """
-        used = self.acquisition
-        te = np.full(len(used), np.nan) if used.te_ms is None else used.te_ms
-        keys = np.stack([used.b_smm2, used.delta_ms, used.Delta_ms, np.nan_to_num(te, nan=-1.0)], axis=1)
-        kinds, kind = np.unique(np.round(keys, 6), axis=0, return_inverse=True)
+        kinds, kind = self._kinds()
         rows = []
         for k, (b, delta, separation, echo) in enumerate(kinds):
-            chosen = np.ravel(kind) == k
+            chosen = kind == k
             values = self.values[:, chosen]
             good = np.isfinite(values)
             some = values[good]
@@ -65,6 +63,28 @@ class Residuals:
                 row |= {"z_mean": z.mean() if z.size else np.nan, "z_sd": z.std(ddof=1) if z.size > 1 else np.nan}
             rows.append(row)
         return pd.DataFrame(rows)
+
+    def counts(self) -> pd.DataFrame:
+        """Count the values in narrow classes, so that quantiles over many samples can be had without their voxels.
+
+        Returns
+        -------
+        DataFrame
+            measurement (row of `table`), class, n; see `histomri.fitting.classes`.
+        """
+        _, kind = self._kinds()
+        good = np.isfinite(self.values)
+        found = pd.DataFrame({"measurement": np.nonzero(good)[1], "class": class_of(self.values[good])})
+        found["measurement"] = kind[found["measurement"]].astype(np.int32)
+        return found.value_counts(sort=False).rename("n").reset_index().astype({"n": np.int64})
+
+    def _kinds(self) -> tuple[FloatArray, IntArray]:
+        """Return b, delta, Delta and TE (-1 if unknown) of the distinct measurements, and which each one is."""
+        used = self.acquisition
+        te = np.full(len(used), np.nan) if used.te_ms is None else used.te_ms
+        keys = np.stack([used.b_smm2, used.delta_ms, used.Delta_ms, np.nan_to_num(te, nan=-1.0)], axis=1)
+        kinds, kind = np.unique(np.round(keys, 6), axis=0, return_inverse=True)
+        return kinds, np.ravel(kind)
 
 
 def residuals(
@@ -118,7 +138,7 @@ def residuals(
         levels = np.full_like(values, np.nan)
         levels[good] = np.broadcast_to(np.asarray(sigma, dtype=float), good.shape)[good, None] / divisor
         expected = mean_signal(expected, levels[good], noise)
-    values[good] = raw[good][:, used] / divisor - expected
+    values[good] = expected - raw[good][:, used] / divisor
     return Residuals(values, levels, chosen)
 
 

@@ -1,11 +1,22 @@
 """Names of the columns of the paired tables, units included; the contract other tools read."""
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from histomri.maps import HISTOLOGY_MAPS, MRI_MAPS
+from histomri.columns import Side, column_of, describe_maps, unit_of
+from histomri.errors import UnitError
 
-Side = Literal["mri", "histo"]
+__all__ = [
+    "FIT_QUALITY",
+    "KEYS",
+    "MEASURES",
+    "POSITION",
+    "Side",
+    "column_of",
+    "describe_column",
+    "describe_columns",
+    "join_descriptions",
+]
 
 KEYS = ("sample", "group", "scanner", "model", "strategy")
 PATIENT = "patient"  # a label beside the keys, in tables of which a sample has one
@@ -24,20 +35,10 @@ MEASURES = (
 # What says how good a fit is, not what the tissue is like: never averaged over voxels.
 FIT_QUALITY = ("BIC", "AIC", "logL", "cost", "exit", "at_bound")
 
-_UNIT_SUFFIX = {"um": "_um", "mm^-2": "_mm2", "mm^-3": "_mm3", "um^2/ms": "_um2_ms", "um^2": "_um2", "ms": "_ms"}
-_WITHOUT_SIDE = {"ADC", "K", "BIC", "AIC", "logL", "cost", "exit"}
-
 
 def keys_of(columns: Iterable[str]) -> list[str]:
     """Return the labels of the rows of a table with these columns: `KEYS`, and the patient if it knows them."""
     return [KEYS[0], *([PATIENT] if PATIENT in columns else []), *KEYS[1:]]
-
-
-def column_of(param: str, side: Side) -> str:
-    """Return the column of a map: ``column_of("vCS", "mri")`` is ``"vCS_mri_um"``."""
-    unit = (MRI_MAPS if side == "mri" else HISTOLOGY_MAPS).get(param, ("1", ""))[0]
-    middle = "" if side == "mri" and param in _WITHOUT_SIDE else f"_{side}"
-    return f"{param}{middle}{_UNIT_SUFFIX.get(unit, '')}"
 
 
 def describe_columns() -> dict[str, dict[str, str]]:
@@ -54,18 +55,66 @@ def describe_columns() -> dict[str, dict[str, str]]:
         "n_voxels": {"Units": "1", "Description": "Voxels measured on both sides"},
         "n_patches": {"Units": "1", "Description": "Histology patches averaged (samples paired without registration)"},
         "at_bound_share": {"Units": "1", "Description": "Share of the voxels with a parameter at its bound"},
-        "BIC_vote": {
-            "Units": "1",
-            "Description": "Share of the voxels in which this model has the lowest BIC of all models of its strategy",
-        },
-        "BIC_best": {"Description": "Whether this model has the largest BIC_vote of its sample and strategy"},
+        "ADC_per_water": {"Units": "1", "Description": "ADC over the diffusivity of free water in that scan"},
+        "n_fitted": {"Units": "1", "Description": "Voxels that were fitted"},
+        "n_failed": {"Units": "1", "Description": "Voxels whose fit failed, left out"},
+        "n_without_histology": {"Units": "1", "Description": "Fitted voxels without histology, left out"},
+        "n_without_mri": {"Units": "1", "Description": "Voxels with histology and without a fit, left out"},
+        "n_outside_mask": {"Units": "1", "Description": "Voxels outside the mask, left out"},
     }
+    for criterion in ("BIC", "AIC"):
+        known[f"{criterion}_vote"] = {
+            "Units": "1",
+            "Description": f"Share of the voxels in which this model has the lowest {criterion} of all models of its "
+            "strategy",
+        }
+        known[f"{criterion}_best"] = {
+            "Description": f"Whether this model has the largest {criterion}_vote of its sample and strategy"
+        }
     for axis in "ijk":
         known[axis] = {"Units": "1", "Description": f"Voxel index {axis} of the MRI"}
     for axis in "xyz":
         known[f"{axis}_mm"] = {"Units": "mm", "Description": f"World coordinate {axis} of the MRI (RAS+)"}
-    sides: tuple[tuple[Side, dict[str, tuple[str, str]]], ...] = (("mri", MRI_MAPS), ("histo", HISTOLOGY_MAPS))
-    for side, table in sides:
-        for param, (unit, text) in table.items():
-            known[column_of(param, side)] = {"Units": unit, "Description": text}
-    return known
+    return {**known, **describe_maps()}
+
+
+def describe_column(name: str, known: Mapping[str, dict[str, str]], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return unit and meaning of a column.
+
+    Parameters
+    ----------
+    name : str
+        Of the column.
+    known : mapping
+        From `describe_columns`.
+    given : mapping
+        What the sidecars of the tables that it comes from say of columns that are not known, such as tumour volumes.
+    """
+    ways = {"_median": "Median over voxels of", "_trimmed": "Mean over voxels, less the extreme tenths, of"}
+    for ending, how in ways.items():
+        if name.endswith(ending) and (entry := known.get(name.removesuffix(ending))):
+            return {**entry, "Description": f"{how}: {entry['Description']}"}
+    if name in known:
+        return known[name]
+    unit = unit_of(name)
+    own = {"Description": "Given with the samples"} | ({"Units": unit} if unit is not None else {})
+    return own | dict(given.get(name, {}))
+
+
+def join_descriptions(tables: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Return what the sidecars of several tables say of their columns, together.
+
+    Raises
+    ------
+    UnitError
+        If two of them give a column different units.
+    """
+    joined: dict[str, dict[str, Any]] = {}
+    for described in tables:
+        for name, entry in described.items():
+            before = joined.setdefault(name, {})
+            units = before.get("Units"), entry.get("Units")
+            if None not in units and units[0] != units[1]:
+                raise UnitError(f"column '{name}' is in '{units[0]}' and '{units[1]}'", way_out="convert one of them")
+            before.update(entry)
+    return joined

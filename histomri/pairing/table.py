@@ -1,6 +1,6 @@
 """The paired table: histology and MRI side by side, one row per voxel or per sample."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -9,9 +9,18 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
+from histomri.columns import check_sidecar
 from histomri.errors import InputError
 from histomri.files import atomic_path, provenance, read_json, require_file, write_json
-from histomri.pairing.columns import KEYS, PATIENT, POSITION, describe_columns, keys_of
+from histomri.pairing.columns import (
+    KEYS,
+    PATIENT,
+    POSITION,
+    describe_column,
+    describe_columns,
+    join_descriptions,
+    keys_of,
+)
 from histomri.pairing.summary import summarise_voxels
 
 Level = Literal["voxel", "sample"]
@@ -34,6 +43,8 @@ class PairedTable:
         Settings, such as the slice of each sample.
     warnings : tuple of str
         What makes the pairs less trustworthy.
+    described : dict
+        Units and meaning of columns, as the sidecar has them.
     """
 
     data: pd.DataFrame
@@ -41,6 +52,7 @@ class PairedTable:
     counts: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(COUNTS)))
     parameters: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    described: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -53,7 +65,7 @@ class PairedTable:
 
     def summarised(self) -> "PairedTable":
         """Return the table of samples as a PairedTable."""
-        return PairedTable(self.per_sample(), "sample", self.counts, self.parameters, self.warnings)
+        return PairedTable(self.per_sample(), "sample", self.counts, self.parameters, self.warnings, self.described)
 
     def of_patient(self, name: str) -> "PairedTable":
         """Return the table with the patient beside the sample, for samples of whom there are several."""
@@ -61,8 +73,15 @@ class PairedTable:
         return replace(self, data=data, counts=counts)
 
     @classmethod
-    def join(cls, tables: Iterable["PairedTable"]) -> "PairedTable":
+    def join(cls, tables: Iterable["PairedTable"], names: Sequence[str] = ()) -> "PairedTable":
         """Put the tables of several samples under each other.
+
+        Parameters
+        ----------
+        tables : iterable of PairedTable
+            Tables of voxels, or tables of samples.
+        names : sequence of str
+            What to call them in errors.
 
         Raises
         ------
@@ -73,19 +92,31 @@ class PairedTable:
         if not parts:
             raise InputError("there is no table of pairs to join")
         if len({part.level for part in parts}) > 1:
-            raise InputError("tables of voxels and tables of samples cannot be joined", way_out="summarise them first")
+            there = "".join(f"; {name} has a row per {part.level}" for name, part in zip(names, parts))
+            raise InputError(
+                f"tables of voxels and tables of samples cannot be joined{there}", way_out="pair all with one --per"
+            )
         counts = _stack([part.counts for part in parts])
         repeated = counts[counts.duplicated(["sample", "model", "strategy"])]
         if len(repeated):
             row = repeated.iloc[0]
-            raise InputError(f"sample {row['sample']} comes twice for {row['model']}, {row['strategy']}")
+            same = {name: row[name] for name in ("sample", "model", "strategy")}
+            holders = [name for name, part in zip(names, parts) if (part.counts[list(same)] == same).all(axis=1).any()]
+            raise InputError(
+                f"sample {row['sample']} comes twice for {row['model']}, {row['strategy']}"
+                + (f" ({' and '.join(holders)})" if holders else ""),
+                way_out="leave one out, or give each its own name (histomri pair --sample)",
+            )
         settings: dict[str, Any] = {}
         for part in parts:
             for name, value in part.parameters.items():
                 both = isinstance(value, Mapping) and isinstance(settings.get(name), Mapping)
                 settings[name] = {**settings[name], **value} if both else value
         warnings = tuple(dict.fromkeys(text for part in parts for text in part.warnings))
-        return cls(_stack([part.data for part in parts]), parts[0].level, counts, settings, warnings)
+        data = _stack([part.data for part in parts])
+        return cls(
+            data, parts[0].level, counts, settings, warnings, join_descriptions(part.described for part in parts)
+        )
 
     def save(self, path: str | Path, sources: Iterable[str | Path] = ()) -> list[Path]:
         """Write the table (.csv or .parquet) and its sidecar (.json) with units, counts and settings.
@@ -98,6 +129,9 @@ class PairedTable:
         path = Path(path)
         if path.suffix not in (".csv", ".parquet"):
             raise InputError("a table is written as .csv or .parquet", path=path, way_out="change the ending")
+        other = path.with_suffix({".csv": ".parquet", ".parquet": ".csv"}[path.suffix])
+        if other.exists():
+            raise InputError(f"would share its sidecar with {other.name}", path=path, way_out="choose another name")
         with atomic_path(path) as temporary:
             if path.suffix == ".parquet":
                 self.data.to_parquet(temporary, index=False)
@@ -106,7 +140,7 @@ class PairedTable:
         described = describe_columns()
         content = {
             "Level": self.level,
-            "Columns": {name: _describe(name, described) for name in self.data.columns},
+            "Columns": {name: describe_column(name, described, self.described) for name in self.data.columns},
             "Counts": self.counts.astype(object).where(self.counts.notna(), None).to_dict("records"),
             "Warnings": list(self.warnings),
             **provenance(sources, self.parameters),
@@ -127,12 +161,13 @@ class PairedTable:
         missing = [name for name in (*KEYS, "vCS_mri_um", "vCS_histo_um") if name not in data]
         if missing:
             raise InputError(f"is not a table of pairs: column '{missing[0]}' is missing", path=path)
+        described = check_sidecar(path, data.columns)
         sidecar = path.with_suffix(".json")
         content = read_json(sidecar, "sidecar") if sidecar.exists() else {}
         level: Level = content.get("Level", "voxel" if set(POSITION) <= set(data.columns) else "sample")
         counts = pd.DataFrame(content.get("Counts") or data[keys_of(data.columns)].drop_duplicates().to_dict("records"))
         counts = counts.reindex(columns=[*COUNTS, *[name for name in counts.columns if name not in COUNTS]])
-        return cls(data, level, counts, content.get("Parameters", {}), tuple(content.get("Warnings", ())))
+        return cls(data, level, counts, content.get("Parameters", {}), tuple(content.get("Warnings", ())), described)
 
 
 def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:
@@ -156,14 +191,6 @@ def _write_csv(data: pd.DataFrame, path: Path, *, short: bool) -> None:
         # Voxels come from float32 maps: more digits than those hold would only take space.
         data = data.astype(dict.fromkeys(data.select_dtypes("float64").columns, np.float32))
     csv.write_csv(pyarrow.Table.from_pandas(data, preserve_index=False), path)
-
-
-def _describe(name: str, known: dict[str, dict[str, str]]) -> dict[str, str]:
-    ways = {"_median": "Median over voxels of", "_trimmed": "Mean over voxels, less the extreme tenths, of"}
-    for ending, how in ways.items():
-        if name.endswith(ending) and (entry := known.get(name.removesuffix(ending))):
-            return {**entry, "Description": f"{how}: {entry['Description']}"}
-    return known.get(name, {})
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """Gather what a run has left in its folder; whatever is missing is said, not raised."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +15,7 @@ from histomri.errors import HistomriError, InputError
 from histomri.files import read_json, require_file
 from histomri.maps import Image, read_sidecar
 from histomri.pairing import PairedTable
-from histomri.pairing.folders import Fits, model_of, read_histology, read_mri
+from histomri.pairing.folders import Fits, read_histology, read_mri
 from histomri.pairing.grids import find_slice, onto_slice, require_same_grid, slice_of
 from histomri.registration import Transform
 from histomri.report.findings import TABLES, Findings, read_prediction, read_table
@@ -48,8 +47,6 @@ class Sample:
         MRI maps of no model (ADC, K), as pictures.
     voxels : DataFrame or None
         The voxel table.
-    residuals : DataFrame or None
-        What the fits leave unexplained, by model, strategy and measurement.
     section_view, mri_view : View or None
         How the pictures lie.
     sidecars : dict
@@ -68,7 +65,6 @@ class Sample:
     fits: dict[Key, dict[str, FloatArray]] = field(default_factory=dict)
     common: dict[str, FloatArray] = field(default_factory=dict)
     voxels: pd.DataFrame | None = None
-    residuals: pd.DataFrame | None = None
     section_view: View | None = None
     mri_view: View | None = None
     mri_slice: int | None = None
@@ -107,6 +103,7 @@ class Run:
     scoring: dict[str, Any] = field(default_factory=dict)  # settings of the ranking
     scanners: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # the ranking of each, if several
     findings: Findings = field(default_factory=Findings)
+    residuals: pd.DataFrame | None = None  # what the fits leave unexplained, over the voxels of all samples
 
     @property
     def measures(self) -> list[str]:
@@ -139,7 +136,9 @@ def collect(folder: Path) -> Run:
     samples = [_sample(folder, entry) for entry in study["samples"]]
     models, scanners = scores.get("models", []), scores.get("scanners") or {}
     findings = _findings(folder / "statistics", missing)
-    return Run(folder, study, models, pairs, samples, missing, scores.get("Parameters", {}), scanners, findings)
+    residuals = _try(lambda: _residuals(folder / "residuals.csv"), None, missing, "No residuals")
+    settings = scores.get("Parameters", {})
+    return Run(folder, study, models, pairs, samples, missing, settings, scanners, findings, residuals)
 
 
 def _findings(folder: Path, missing: list[str]) -> Findings:
@@ -200,7 +199,6 @@ def _sample(folder: Path, record: dict[str, Any]) -> Sample:
     if mri:
         _try(lambda: _place(sample, home, histology, *mri), None, sample.missing, "No maps on the MRI grid")
         sample.sidecars["fit"] = _settings(home / "mri", "dwimap")
-        sample.residuals = _try(lambda: _residuals(home / "mri"), None, sample.missing, "No residuals")
     if mri and not sample.failed and not sample.on_mri and not (home / "xfm").exists():
         sample.missing = ["The section was not registered: its mean stands against the mean over the MRI region."]
         sample.by_means = True
@@ -291,16 +289,18 @@ def _fullest(image: Image) -> int:
     return int(np.isfinite(image.data).sum(axis=(0, 1)).argmax()) if image.data.ndim == 3 else 0
 
 
-def _residuals(folder: Path) -> pd.DataFrame | None:
-    """Return the statistics of what the fits leave over, with the model and strategy that the places of files tell."""
-    tables = []
-    for path in sorted(folder.glob("*/*_residuals.csv")):
-        known = re.search(r"model-([0-9A-Za-z]+)_", path.name)
-        table = pd.read_csv(require_file(path, "table of residuals"))
-        if known is None or not {"b_smm2", "Delta_ms", "q25", "median", "q75"} <= set(table.columns):
-            raise InputError("is no table of residuals", path=path)
-        tables.append(table.assign(model=model_of(known[1]), strategy=path.parent.name))
-    return pd.concat(tables, ignore_index=True) if tables else None
+def _residuals(path: Path) -> pd.DataFrame | None:
+    """Return the statistics of what the fits leave over; None if there are none."""
+    if not path.exists():
+        return None
+    table = pd.read_csv(
+        require_file(path, "table of residuals"), dtype={"scanner": str}, keep_default_na=False, na_values=[""]
+    )
+    if not {"scanner", "model", "strategy", "b_smm2", "Delta_ms", "te_ms", "n", "q25", "median", "q75"} <= {
+        *table.columns
+    }:
+        raise InputError("is no table of residuals", path=path)
+    return table
 
 
 def _settings(folder: Path, suffix: str) -> dict[str, Any]:

@@ -13,14 +13,14 @@ from histomri.errors import InputError
 from histomri.files import atomic_path
 from histomri.report.charts import STYLE, Chart, Looks, heading, new_figure
 from histomri.report.collect import Run, Sample, collect
+from histomri.report.figures_residuals import residuals_plot
 from histomri.report.labels import LABELS, label_of, ordered
 from histomri.report.maps import Quantity, choose_scales, fit_label
 from histomri.report.orientation import View
 from histomri.report.pictures import Scale, fit_scale, number
 from histomri.report.ranking import ranking_plot
-from histomri.report.scatter import COLOURS
 from histomri.report.statistics import statistics_cards
-from histomri.report.words import best_fit, correlation_text, model_name
+from histomri.report.words import best_fit, correlation_text
 
 FigureFormat = Literal["svg", "pdf", "png"]
 PANELS = (
@@ -121,6 +121,8 @@ def samples_plot(rows: pd.DataFrame, title: str) -> Any:
 def matrix_plot(rows: pd.DataFrame, title: str, by_hand: Sequence[str] = ()) -> Any:
     """Plot the correlations of all measurements over samples; stars mark p < 0.05 as they stand.
 
+    A small number is the N of a correlation that rests on fewer samples than others.
+
     None if fewer than two measurements vary.
     """
     names = ordered(name for name in (*LABELS, *by_hand) if name in rows and rows[name].nunique() > 2)
@@ -128,11 +130,14 @@ def matrix_plot(rows: pd.DataFrame, title: str, by_hand: Sequence[str] = ()) -> 
         return None
     labels = [label_of(name).name for name in names]
     found = correlation_table(rows[names], names, kinds=("pearson",)).set_index(["x", "y"])
-    r, p = np.eye(len(names)), np.zeros((len(names),) * 2)
+    r, p, n = np.eye(len(names)), np.zeros((len(names),) * 2), np.zeros((len(names),) * 2, dtype=int)
     for (x, y), row in found.iterrows():
         i, j = names.index(x), names.index(y)
         r[i, j] = r[j, i] = row["r"]
         p[i, j] = p[j, i] = row["p"]
+        n[i, j] = n[j, i] = row["n"]
+    shown = np.isfinite(r) & (n > 0)
+    fewest, most = (int(n[shown].min()), int(n[shown].max())) if shown.any() else (0, 0)
     figure = new_figure(1.6 + 0.42 * len(names), 1.2 + 0.42 * len(names))
     axes = figure.subplots()
     picture = axes.imshow(r, cmap="RdBu_r", vmin=-1, vmax=1)
@@ -140,63 +145,25 @@ def matrix_plot(rows: pd.DataFrame, title: str, by_hand: Sequence[str] = ()) -> 
         for j in range(len(names)):
             if i != j and np.isfinite(r[i, j]):
                 text = f"{r[i, j]:.2f}{'*' if p[i, j] < 0.05 else ''}".replace("-", "\u2212")
-                axes.text(
-                    j, i, text, ha="center", va="center", fontsize=6.5, color="white" if abs(r[i, j]) > 0.6 else "k"
-                )
+                look = {"ha": "center", "va": "center", "color": "white" if abs(r[i, j]) > 0.6 else "k"}
+                axes.text(j, i, text, fontsize=6.5, **look)
+                if n[i, j] < most:
+                    axes.text(j, i + 0.34, str(n[i, j]), fontsize=4.5, **look)
     axes.set_xticks(range(len(names)), labels, rotation=50, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), labels)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title(f"Pearson's r over {len(rows)} samples, * p < 0.05\n{title}", loc="left")
+    number = f"N = {most}" if fewest == most else f"N = {fewest} to {most} (small, where below {most})"
+    axes.set_title(f"Pearson's r over samples, {number}\n* p < 0.05, not adjusted; {title}", loc="left")
     figure.colorbar(picture, ax=axes, shrink=0.7, label="r")
     return figure
 
 
 def residuals_by_scanner(run: Run) -> dict[str, pd.DataFrame]:
-    """Return the residuals of the samples of each scanner, under each other."""
-    parts: dict[str, list[pd.DataFrame]] = {}
-    for sample in run.samples:
-        if sample.residuals is not None and not sample.failed:
-            parts.setdefault(str(sample.record.get("scanner") or "all"), []).append(sample.residuals)
-    return {scanner: pd.concat(tables, ignore_index=True) for scanner, tables in parts.items()}
-
-
-def residuals_plot(table: pd.DataFrame, title: str) -> Any:
-    """Plot what the fits leave unexplained by b and diffusion time: medians over voxels, and bars between quartiles.
-
-    Of several samples the median of each statistic is shown.
-    """
-    fits = list(dict.fromkeys(zip(table["model"], table["strategy"])))
-    strategies, models = (list(dict.fromkeys(values)) for values in zip(*[(s, m) for m, s in fits]))
-    figure = new_figure(0.7 + 2.3 * len(models), 0.8 + 1.6 * len(strategies))
-    panels = figure.subplots(len(strategies), len(models), sharey=True, squeeze=False)
-    table = table.assign(when=table["Delta_ms"].round(0).astype(int))
-    times = sorted(table["when"].unique())
-    for row, strategy in zip(panels, strategies):
-        for axes, model in zip(row, models):
-            part = table[(table["model"] == model) & (table["strategy"] == strategy)]
-            middle = part.groupby(["when", "b_smm2"])[["median", "q25", "q75"]].median().reset_index()
-            # Side by side, or the bars of several diffusion times at one b would hide each other.
-            nth = middle.groupby("b_smm2")["when"].rank() - 1
-            beside = nth - (middle.groupby("b_smm2")["when"].transform("size") - 1) / 2
-            middle["x"] = middle["b_smm2"] + 18.0 * beside
-            for place, when in enumerate(times):
-                line = middle[middle["when"] == when]
-                # Tables hold measured minus fitted, the figures of the paper fitted minus measured.
-                ends = np.abs(np.stack([line["q75"] - line["median"], line["median"] - line["q25"]]))
-                axes.errorbar(
-                    line["x"], -line["median"], ends, fmt="o-", markersize=3, linewidth=0.8, elinewidth=0.8,
-                    color=COLOURS[place % len(COLOURS)], label=f"Δ {when} ms",
-                )  # fmt: skip
-            axes.axhline(0, color="#777777", linewidth=0.6)
-            axes.set_title(f"{model_name(model)}, {strategy}", loc="left")
-        row[0].set_ylabel("fit − measured")
-    for axes in panels[-1]:
-        axes.set_xlabel("b (s/mm²)")
-    handles = {text: line for axes in panels.flat for line, text in zip(*axes.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, 2 * len(models)))
-    figure.suptitle(f"Residuals, {title}\nmedians over voxels, bars between quartiles", fontsize=9, x=0.01, ha="left")
-    return figure
+    """Return what the fits leave unexplained, by scanner."""
+    if run.residuals is None:
+        return {}
+    return {str(scanner): table for scanner, table in run.residuals.groupby("scanner", sort=False)}
 
 
 def maps_plot(sample: Sample, scales: dict[str, Quantity], best: tuple[str, str] | None) -> Any:

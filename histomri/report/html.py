@@ -13,7 +13,8 @@ from histomri.files import write_text
 from histomri.report import methods, scatter, words
 from histomri.report.charts import STYLE, inline_svg
 from histomri.report.collect import Run, Sample, collect
-from histomri.report.figures import matrix_plot, residuals_by_scanner, residuals_plot
+from histomri.report.figures import matrix_plot, residuals_by_scanner
+from histomri.report.figures_residuals import residuals_plot
 from histomri.report.maps import Quantity, choose_scales, fit_id, fit_label, map_cards
 from histomri.report.overlay import environment, page_parts, sample_overlay
 from histomri.report.pictures import data_uri

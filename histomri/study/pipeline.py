@@ -179,17 +179,19 @@ def _gather(
 def _score(study: Study, out: Path, outcomes: list[SampleOutcome], inform: Progress) -> list[str]:
     from histomri.pairing import PairedTable
     from histomri.study.prediction import PREDICTION_FILES, run_prediction
+    from histomri.study.residuals import RESIDUAL_FILES, write_residuals
     from histomri.study.stages.score import SCORE_FILES, run_score
     from histomri.study.statistics import FILES, run_statistics
 
     inform("", "score", 0.0)
     pairs = out / "pairs.csv"
     statistics = (f"statistics/{name}" for name in (*FILES, *PREDICTION_FILES))
-    for stale in ("pairs.csv", "pairs.json", *SCORE_FILES, *statistics):
+    for stale in ("pairs.csv", "pairs.json", *SCORE_FILES, *RESIDUAL_FILES, *statistics):
         (out / stale).unlink(missing_ok=True)
     finished = [outcome.id for outcome in outcomes if outcome.status == "ok"]
     good = [SampleFolder(out / f"sub-{name}") for name in finished]
-    warnings: list[str] = []
+    scanners = {f"sub-{sample.id}": sample.scanner for sample in study.samples}
+    warnings = write_residuals(out, {folder.root.name: folder.mri for folder in good}, scanners)
     if good:
         _with_measures(PairedTable.join(PairedTable.load(folder.sample_pairs) for folder in good), study).save(pairs)
         try:

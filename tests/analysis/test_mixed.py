@@ -43,6 +43,21 @@ def test_effective_numbers_of_equal_samples_replace_their_sizes(rng):
     assert repeated_correlation(x, y, sample, n_eff=[20.0] * 4).df == pytest.approx(4 * 19 - 1)
 
 
+def test_degrees_of_freedom_of_unequal_samples_by_the_formula(rng):
+    """1 / (df + 1) is the variance of r without correlation: each sample adds sxx syy / (n_eff - 1)."""
+    sizes, n_eff = (30, 9, 61), (12.5, 4.2, 7.9)
+    sample = np.repeat(["a", "b", "c"], sizes)
+    spread = np.repeat([1.0, 6.0, 0.2], sizes)
+    x, y = spread * rng.normal(size=100), np.sqrt(spread) * rng.normal(size=100) + 50
+    sums_x = [sum((v - x[sample == s].mean()) ** 2 for v in x[sample == s]) for s in "abc"]
+    sums_y = [sum((v - y[sample == s].mean()) ** 2 for v in y[sample == s]) for s in "abc"]
+    variance = sum(a * b / (n - 1) for a, b, n in zip(sums_x, sums_y, n_eff)) / (sum(sums_x) * sum(sums_y))
+    found = repeated_correlation(x, y, sample, n_eff=n_eff)
+    assert found.df == pytest.approx(1 / variance - 1, rel=1e-10) and found.df < sum(n_eff) - 4
+    # Never more than without any resemblance of neighbours.
+    assert repeated_correlation(x, y, sample, n_eff=[1e6] * 3).df == 100 - 3 - 1
+
+
 def test_repeated_correlation_without_answer(rng):
     assert "fewer than two" in repeated_correlation([1, 2, 3], [2, 1, 3], ["a", "b", "c"]).note
     x, y, sample = grouped(rng)

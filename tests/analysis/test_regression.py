@@ -66,6 +66,14 @@ def test_the_three_models_of_equation_16(rng):
         np.testing.assert_allclose(part["VIF"], vif, rtol=1e-10)
         model = found.models.set_index("response").loc[response]
         assert model["r2"] == pytest.approx(r2, rel=1e-10) and (model["n"], model["n_missing"]) == (24, 1)
+        p = len(terms)
+        f = (r2 / p) / ((1 - r2) / df)
+        correlations = np.corrcoef(table[terms].dropna().to_numpy().T)
+        spread = np.linalg.eigvalsh(correlations)
+        truth = [f, stats.f.sf(f, p, df), 1 - (1 - r2) * 23 / df, np.sqrt(spread[-1] / spread[0])]
+        np.testing.assert_allclose(
+            model[["f", "p_f", "r2_adjusted", "condition_number"]].astype(float), truth, rtol=1e-10
+        )
 
 
 def test_collinear_predictors_are_named(rng):

@@ -1,9 +1,21 @@
 """The command line as users type it, in this process."""
 
+import numpy as np
+import pandas as pd
 import pytest
+import typer
 from typer.testing import CliRunner
 
+from histomri_cli.agree import agree
 from histomri_cli.app import app
+from histomri_cli.common import HistomriGroup
+from histomri_cli.compare import compare
+from histomri_cli.correlate import correlate
+from histomri_cli.harmonise import harmonise
+from histomri_cli.power import power
+from histomri_cli.predict import predict
+from histomri_cli.regress import regress
+from histomri_cli.score import score
 
 
 @pytest.fixture
@@ -16,3 +28,49 @@ def run():
         return result
 
     return call
+
+
+@pytest.fixture
+def histomri():
+    app = typer.Typer(cls=HistomriGroup)
+    for command in (correlate, regress, compare, predict, harmonise, agree, power, score):
+        app.command()(command)
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def some_pairs(rng, n=24):
+    size, fraction = rng.uniform(14, 28, n), rng.uniform(0.4, 0.8, n)
+    parts = []
+    for model, noise in (("diff-in", 1.0), ("diff-in-ex", 3.0)):
+        parts.append(
+            pd.DataFrame(
+                {
+                    "sample": [f"{case:02d}" for case in range(n)],
+                    "group": np.where(np.arange(n) % 3 == 0, "crc", "melanoma"),
+                    "scanner": np.where(np.arange(n) % 2 == 0, "1.5T", "3T"),
+                    "model": model,
+                    "strategy": "high-b",
+                    "vCS_mri_um": size + noise * rng.normal(size=n),
+                    "vCS_histo_um": size,
+                    "F_mri": fraction + 0.05 * noise * rng.normal(size=n),
+                    "F_histo": fraction,
+                    "D0I_mri_um2_ms": rng.uniform(0.9, 2.8, n),
+                    "volume_mm3": 10 ** rng.uniform(3, 6, n),
+                    "patient": [f"p{case // 2}" for case in range(n)],
+                    "Ki67": rng.uniform(0, 0.2, n),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture
+def table(rng):
+    return some_pairs(rng)
+
+
+@pytest.fixture
+def pairs(table, tmp_path):
+    path = tmp_path / "pairs.csv"
+    table.to_csv(path, index=False)
+    return path

@@ -8,6 +8,7 @@ import pytest
 
 from histomri.maps import Image
 from histomri.registration import Transform, read_landmarks
+from histomri.study.residuals import RESIDUAL_FILES
 from histomri.study.statistics import FILES
 
 SAMPLES = [f"{group}{number}" for number in (1, 2) for group in ("control", "infiltrated", "necrotic")]
@@ -35,7 +36,12 @@ def expected_files(sample: str) -> set[str]:
             maps += [f"mri/{strategy}/{sub}_model-{model}_param-{name}_dwimap" for name in names]
             maps += [f"mri/{strategy}/{sub}_model-{model}_param-{name}_stat-se_dwimap" for name in FIT_ERRORS[model]]
     maps += [f"mri/{sub}_param-{name}_dwimap" for name in ("ADC", "K", "S0", "exit_desc-dki")]
-    left_over = {f"{sub}/mri/{way}/{sub}_model-{model}_residuals.csv" for way in ("whole", "high-b") for model in FIT}
+    left_over = {
+        f"{sub}/mri/{way}/{sub}_model-{model}_residuals{suffix}"
+        for way in ("whole", "high-b")
+        for model in FIT
+        for suffix in (".csv", ".parquet")
+    }
     files = left_over | {f"{sub}/{name}{suffix}" for name in maps for suffix in (".nii.gz", ".json")}
     files |= {f"{sub}/xfm/{sub}_from-histo_to-dwi_mode-image_xfm{suffix}" for suffix in (".json", ".tfm")}
     files |= {f"{sub}/{name}{suffix}" for name in ("pairs", "pairs_voxel") for suffix in (".csv", ".json")}
@@ -59,7 +65,7 @@ def test_the_list_of_files_is_as_promised(demo):
         assert {f"sub-{sample}/xfm/{step['File']}" for step in steps} == bent & {f"{stem}_warp0.nii.gz"}
     names = ("pairs.csv", "pairs.json", "scores.json", "scores.csv", "truth.csv", "report.html", "study.json")
     statistics = [f"statistics/{name}" for name in FILES]
-    expected = {*names, "model_comparisons.csv", "study_resolved.json", *statistics}.union(
+    expected = {*names, "model_comparisons.csv", "study_resolved.json", *RESIDUAL_FILES, *statistics}.union(
         *(expected_files(sample) for sample in SAMPLES)
     )
     assert results == expected | bent

@@ -1,6 +1,7 @@
 """Pairing against brute force: every row must hold the histology that a loop over voxels finds at the same place."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histomri.errors import GeometryError, InputError
+from histomri.errors import GeometryError, InputError, UnitError
 from histomri.maps import Image
 from histomri.pairing import PairedTable, pair_maps, pair_means
 from histomri.registration import Transform
@@ -258,6 +259,39 @@ def test_tables_of_samples_are_joined_by_name(rng):
     assert both.parameters["mri_slice"] == {"a": 1, "b": 1}
     with pytest.raises(InputError, match="sample a comes twice"):
         PairedTable.join([one, one])
+
+
+def test_every_column_is_described_and_its_unit_read_back(tmp_path, rng):
+    """The measurements of the study file too: by their names, or by the sidecar where those say nothing."""
+    table = pair_maps(histology(rng), mri(rng), rotated(), sample="a").summarised()
+    own = {"volume_mm3": 12.0, "Ki67_fraction": 0.1, "age": 3.0, "ADC_per_water": 0.5, "AIC_best": True}
+    path = tmp_path / "pairs.csv"
+    replace(table, data=table.data.assign(**own), described={"age": {"Units": "weeks"}}).save(path)
+    columns = json.loads((tmp_path / "pairs.json").read_text())["Columns"]
+    assert all(entry.get("Description") for entry in columns.values())
+    without = {"sample", "group", "scanner", "model", "strategy", "at_bound", "BIC_best", "AIC_best"}
+    assert {name for name, entry in columns.items() if "Units" not in entry} <= without
+    assert columns["volume_mm3"]["Units"] == "mm^3" and columns["Ki67_fraction"]["Units"] == "1"
+    other = pair_maps(histology(rng), mri(rng), rotated(), sample="b").summarised()
+    joined = PairedTable.join([PairedTable.load(path), other]).save(tmp_path / "both.parquet")
+    assert json.loads(joined[1].read_text())["Columns"]["age"]["Units"] == "weeks"
+    old = replace(other, described={"age": {}, "AIC_vote": {}})  # sidecars of earlier versions describe less
+    assert PairedTable.join([PairedTable.load(path), old]).described["age"]["Units"] == "weeks"
+    wrong = replace(other, described={"age": {"Units": "days"}})
+    with pytest.raises(UnitError, match="'age' is in 'weeks' and 'days'"):
+        PairedTable.join([PairedTable.load(path), wrong])
+    columns["vCS_mri_um"]["Units"] = "mm"
+    (tmp_path / "pairs.json").write_text(json.dumps({"Columns": columns}))
+    with pytest.raises(UnitError, match=r"'vCS_mri_um' of pairs\.csv is in 'mm'"):
+        PairedTable.load(path)
+
+
+def test_two_tables_never_share_a_sidecar(tmp_path, rng):
+    table = pair_maps(histology(rng), mri(rng), rotated(), sample="a")
+    table.save(tmp_path / "m1.csv")
+    with pytest.raises(InputError, match=r"share its sidecar with m1\.csv"):
+        table.summarised().save(tmp_path / "m1.parquet")
+    assert not (tmp_path / "m1.parquet").exists() and PairedTable.load(tmp_path / "m1.csv").level == "voxel"
 
 
 def test_missing_maps_and_odd_grids_are_named(rng):

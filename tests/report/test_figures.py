@@ -10,7 +10,8 @@ from matplotlib import rc_context
 from histomri.errors import InputError
 from histomri.report import figures, write_figures
 from histomri.report.charts import STYLE
-from histomri.report.figures import matrix_plot, residuals_plot, samples_plot
+from histomri.report.figures import matrix_plot, samples_plot
+from histomri.report.figures_residuals import residuals_plot
 
 
 def test_every_figure_is_written(finished_run, tmp_path):
@@ -58,30 +59,61 @@ def test_the_matrix_holds_the_correlations(cases):
     np.testing.assert_allclose(np.asarray(axes.images[0].get_array()), truth, atol=1e-12)
 
 
-def test_residuals_show_medians_and_quartiles():
+def pooled_residuals():
     rows = [
         {
-            "model": model,
-            "strategy": "whole",
-            "b_smm2": b,
-            "Delta_ms": when,
-            "median": b / 1e4,
-            "q25": -0.02,
+            "scanner": "9.4T", "model": model, "strategy": "whole", "b_smm2": b, "delta_ms": 12.0, "Delta_ms": when,
+            "te_ms": echo, "n_samples": 3, "n": 900 if b < 1500 else 800, "median": echo / 1e3 + b / 1e5, "q25": -0.2,
             "q75": 0.3,
         }
         for model in ("diff-in", "diff-in-ex")
         for b in (1000.0, 2000.0)
         for when in (15.0, 30.0)
-    ]
-    figure = residuals_plot(pd.DataFrame(rows), "9.4T")
+        for echo in (-40.0, 60.0)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_residuals_show_medians_and_quartiles_of_every_diffusion_and_echo_time():
+    """Echo times of opposite sign stay apart; signs are those of the table, fitted minus measured."""
+    figure = residuals_plot(pooled_residuals(), "9.4T")
     panel = figure.axes[0]
-    assert figure.get_suptitle() == "Residuals, 9.4T\nmedians over voxels, bars between quartiles"
+    assert figure.get_suptitle().startswith("Residuals, 9.4T: 3 samples, N = 800 to 900 per point\n")
+    assert "quartiles" in figure.get_suptitle()
     assert len(figure.axes) == 2 and panel.get_title(loc="left") == "Diff-in, whole"
-    first = panel.containers[0]
-    # Fitted minus measured, as in the paper.
-    np.testing.assert_allclose(np.asarray(first.lines[0].get_ydata(), float), [-0.1, -0.2])
-    ends = np.array([segment[:, 1] for segment in first.lines[2][0].get_segments()])
-    np.testing.assert_allclose(ends, [[-0.3, 0.02], [-0.3, 0.02]])
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["Δ 15, TE -40 ms", "Δ 15, TE 60 ms", "Δ 30, TE -40 ms", "Δ 30, TE 60 ms"]
+    drawn = [np.asarray(each.lines[0].get_ydata(), float) for each in panel.containers]
+    np.testing.assert_allclose(drawn, [[-0.03, -0.02], [0.07, 0.08]] * 2)
+    ends = np.array([segment[:, 1] for segment in panel.containers[0].lines[2][0].get_segments()])
+    np.testing.assert_allclose(np.sort(ends), [[-0.2, 0.3], [-0.2, 0.3]])
+    colours = [each.lines[0].get_color() for each in panel.containers]
+    markers = [each.lines[0].get_marker() for each in panel.containers]
+    assert colours[0] == colours[1] != colours[2] == colours[3]
+    assert markers[0] == markers[2] != markers[1] == markers[3]
+
+
+@pytest.mark.parametrize("models", [["diff-in"], ["diff-in", "diff-in-ex"]])
+def test_title_and_legend_of_the_residuals_stay_inside_the_figure(models):
+    table = pooled_residuals()
+    table["delta_ms"] = np.where(table["b_smm2"] > 1500, 12.5, 39.9)
+    table = table[table["model"].isin(models)]
+    with rc_context(STYLE):
+        figure = residuals_plot(table, "9.4T")
+        figure.canvas.draw()
+        for part in (figure._suptitle, figure.legends[0]):
+            box = part.get_window_extent()
+            assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+
+
+def test_the_matrix_says_on_how_many_samples_each_correlation_rests(cases):
+    cases.loc[:3, "Ki67"] = np.nan
+    axes = matrix_plot(cases, "x", ["Ki67"]).axes[0]
+    title = axes.get_title(loc="left")
+    assert "N = 5 to 9" in title and "not adjusted" in title
+    assert [text.get_text() for text in axes.texts].count("5") == 12
+    whole = matrix_plot(cases.drop(columns="Ki67"), "x").axes[0]
+    assert "N = 9\n" in whole.get_title(loc="left") and "5" not in [text.get_text() for text in whole.texts]
 
 
 def test_the_labels_of_the_samples_stay_inside_the_figure_and_apart(cases):

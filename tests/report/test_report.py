@@ -226,9 +226,9 @@ def test_same_run_same_report(finished_run, tmp_path):
 def test_residuals_are_shown_if_there_are_any(copy):
     assert "leaves unexplained" not in read(copy)
     best = json.loads((copy / "scores.json").read_text())["models"][0]
-    folder = copy / "sub-control" / "mri" / best["strategy"]
-    name = f"sub-control_model-{best['model'].replace('-', '')}_residuals.csv"
-    (folder / name).write_text("b_smm2,Delta_ms,median,q25,q75\n1000,15,0.01,-0.02,0.03\n2000,15,0.0,-0.02,0.03\n")
+    row = {"scanner": "9.4T", **{name: best[name] for name in ("model", "strategy")}, "delta_ms": 12, "Delta_ms": 15}
+    row |= {"te_ms": None, "n_samples": 3, "n": 90, "median": 0.01, "q25": -0.02, "q75": 0.03}
+    pd.DataFrame([{**row, "b_smm2": b} for b in (1000, 2000)]).to_csv(copy / "residuals.csv", index=False)
     assert "What the best model leaves unexplained" in read(copy)
 
 

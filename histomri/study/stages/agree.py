@@ -9,8 +9,18 @@ from typing import Any
 import pandas as pd
 
 from histomri.analysis import bias_by_size, bland_altman, concordance, intraclass_correlation
+from histomri.columns import unit_of, unit_text
 from histomri.errors import InputError
-from histomri.study.stages.analyses import finish, in_part, labelled, name_of, open_sheet, parts_of, sources_of
+from histomri.study.stages.analyses import (
+    finish,
+    in_part,
+    labelled,
+    missing_text,
+    name_of,
+    open_sheet,
+    parts_of,
+    sources_of,
+)
 from histomri.study.stages.result import StageResult
 
 PAIRS = (("vCS_mri_um", "vCS_histo_um"), ("F_mri", "F_histo"))
@@ -61,15 +71,18 @@ def run_agree(
             a, b = values.loc[part.raw.index, one], values.loc[part.raw.index, other]
             with in_part(table, {**key, "columns": f"{one} and {other}"}):
                 row = _agreement(a, b, relative)
-            found.append({**key, "first": one, "second": other, **row})
+            written = "%" if relative else unit_of(one) or ""
+            found.append({**key, "first": one, "second": other, "unit": written, **row})
             size = bias_by_size(a, b, bins=min(bins, row["n"]), relative=relative)
+            size.insert(0, "unit", written)
             size.insert(0, "second", other)
             size.insert(0, "first", one)
             sizes.append(labelled(key, size))
-            unit = " %" if relative else ""
+            unit = " %" if relative else unit_text(one)
             limits = f"limits {row['lower']:.3g} to {row['upper']:.3g}{unit}, ICC(A,1) {row['icc_a1']:.2f}"
             text = f"bias {row['bias']:.3g}{unit} [{row['bias_low']:.3g}, {row['bias_high']:.3g}]"
-            lines.append(f"{name_of(key)}{one} - {other}: {text}, {limits}, N = {row['n']}")
+            n = f"N = {row['n']}{missing_text(row['n_missing'])}"
+            lines.append(f"{name_of(key)}{one} - {other}: {text}, {limits}, {n}")
             if row["p_slope"] < 0.05:
                 warnings.append(
                     f"{name_of(key)}{one} - {other}: the bias changes with size; limits hold on average only"
@@ -82,6 +95,7 @@ def run_agree(
         sources=sources_of(table, columns),
         settings={"relative": relative, "bins": bins, "by": by, "model": model, "strategy": strategy},
         warnings=warnings,
+        measures=list(values),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from histomri.analysis import Sheet, read_sheet
+from histomri.columns import unit_of
 from histomri.errors import InputError
 from histomri.files import atomic_path, provenance, refuse_overwrite, require_folder, write_json
 from histomri.study.stages.result import StageResult
@@ -68,8 +69,11 @@ def write_tables(
     sources: Sequence[Path],
     settings: Mapping[str, Any],
     warnings: Sequence[str] = (),
+    measures: Sequence[str] = (),
 ) -> tuple[Path, ...]:
     """Write CSV tables, and a JSON file with the results and how they came to be; return the paths, JSON first.
+
+    The JSON file gives the units of `measures`, as far as their names tell them.
 
     Raises
     ------
@@ -82,7 +86,8 @@ def write_tables(
     for name, table in tables.items():
         with atomic_path(out / name) as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
-    record = {**content, "warnings": list(warnings), **provenance(sources, settings)}
+    units = {name: unit for name in measures if (unit := unit_of(name)) is not None}
+    record = {**content, "Units": units, "warnings": list(warnings), **provenance(sources, settings)}
     return (write_json(out / json_name, record), *[out / name for name in tables])
 
 
@@ -95,6 +100,7 @@ def finish(
     sources: Sequence[Path],
     settings: Mapping[str, Any],
     warnings: Sequence[str],
+    measures: Sequence[str],
 ) -> StageResult:
     """Write what was found in the parts of a table, each kind of result under its own name.
 
@@ -110,11 +116,29 @@ def finish(
         For the person who ran it.
     sources, settings
         For the record.
+    measures : sequence of str
+        Columns whose units are recorded.
     """
     whole = {name: pd.concat(list(frames), ignore_index=True) for name, (_, frames) in tables.items()}
     content = {key: records(whole[name]) for name, (key, _) in tables.items()}
-    outputs = write_tables(out, whole, json_name, content, sources=sources, settings=settings, warnings=warnings)
+    outputs = write_tables(
+        out, whole, json_name, content, sources=sources, settings=settings, warnings=warnings, measures=measures
+    )
     return StageResult(outputs, tuple(lines), tuple(warnings), content)
+
+
+def remove_stale(out: Path, possible: Sequence[str], written: Sequence[Path], sources: Sequence[Path]) -> list[str]:
+    """Remove what an earlier run of a command left and this one did not write, and say so; sources are kept."""
+    kept = {path.resolve() for path in (*written, *sources)}
+    stale = [name for name in possible if (out / name).is_file() and (out / name).resolve() not in kept]
+    for name in stale:
+        (out / name).unlink()
+    return [f"removed {name} of an earlier run, which does not go with these results" for name in stale]
+
+
+def missing_text(n_missing: int) -> str:
+    """Return how many cases are left out, for the end of a line; empty if none is."""
+    return f" ({n_missing} left out, a value is missing)" if n_missing else ""
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

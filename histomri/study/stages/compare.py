@@ -5,8 +5,18 @@ from pathlib import Path
 
 from histomri.analysis import compare_groups, confounding
 from histomri.analysis.multiple import Adjustment
+from histomri.columns import unit_of, unit_text
 from histomri.errors import InputError
-from histomri.study.stages.analyses import finish, in_part, labelled, name_of, open_sheet, parts_of, sources_of
+from histomri.study.stages.analyses import (
+    finish,
+    in_part,
+    labelled,
+    missing_text,
+    name_of,
+    open_sheet,
+    parts_of,
+    sources_of,
+)
 from histomri.study.stages.result import StageResult
 
 
@@ -51,14 +61,19 @@ def run_compare(
     for key, part in parts_of(sheet, None):
         with in_part(table, key):
             result = compare_groups(values.loc[part.raw.index], names, by, adjustment=adjustment)
+        result.insert(1, "unit", [unit_of(name) or "" for name in result["column"]])
         found.append(labelled(key, result))
+        of_group = labels.loc[part.raw.index]
         for row in result.to_dict("records"):
             text = f"{name_of(key)}{row['column']}, {row['group_a']} - {row['group_b']}"
             if row["note"]:
                 warnings.append(f"{text}: {row['note']}")
             else:
                 size = f"Hedges g = {row['hedges_g']:.2f} [{row['hedges_g_low']:.2f}, {row['hedges_g_high']:.2f}]"
-                lines.append(f"{text}: {row['difference']:.4g}, Welch p = {row['p_welch']:.2g}, {size}")
+                n = f"N = {row['n_a']} and {row['n_b']}"
+                absent = int(of_group.isin([row["group_a"], row["group_b"]]).sum()) - row["n_a"] - row["n_b"]
+                difference = f"{row['difference']:.4g}{unit_text(row['column'])}"
+                lines.append(f"{text}: {difference}, Welch p = {row['p_welch']:.2g}, {size}, {n}{missing_text(absent)}")
     if "scanner" in sheet and by != "scanner" and (labels != "").any():
         doubt = confounding(sheet.text("scanner")[labels != ""], labels[labels != ""], by)
         warnings += [doubt.replace("batch", "scanner")] if doubt else []
@@ -70,4 +85,5 @@ def run_compare(
         sources=sources_of(table, columns),
         settings={"by": by, "measures": names, "model": model, "strategy": strategy, "adjustment": adjustment},
         warnings=warnings,
+        measures=names,
     )

@@ -1,21 +1,35 @@
 """The stage `correlate`: a table in, correlations of its columns out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from histomri.analysis import Sheet, as_matrix, correlate_voxels, correlation_table, read_sheet
+from histomri.analysis import Sheet, as_matrix, correlate_repeated, correlate_voxels, correlation_table, read_sheet
 from histomri.analysis.correlation import Interval, Kind
 from histomri.analysis.multiple import Adjustment
 from histomri.errors import InputError
-from histomri.study.stages.analyses import CASE, in_part, labelled, name_of, parts_of, records, sources_of, write_tables
+from histomri.study.stages.analyses import (
+    CASE,
+    in_part,
+    labelled,
+    name_of,
+    parts_of,
+    records,
+    remove_stale,
+    sources_of,
+    write_tables,
+)
 from histomri.study.stages.result import StageResult
 
 _INDEX = ("i", "j", "k")
 _WORLD = ("x_mm", "y_mm", "z_mm")
 _SHOWN = 8
+FILES = (
+    "correlations.csv", "correlation_matrix.csv", "correlations_voxel.csv", "correlations_pooled.csv",
+    "correlations_repeated.csv", "correlations.json",
+)  # fmt: skip
 
 
 def run_correlate(
@@ -26,6 +40,7 @@ def run_correlate(
     x: Sequence[str] = (),
     y: Sequence[str] = (),
     by: str | None = None,
+    group_by: str | None = None,
     model: str | None = None,
     strategy: str | None = None,
     kinds: Sequence[Kind] = ("pearson", "spearman"),
@@ -40,7 +55,7 @@ def run_correlate(
         CSV or Parquet. With columns i, j, k a row is a voxel.
     out : Path
         Folder for correlations.csv, correlation_matrix.csv and correlations.json; of voxels correlations_voxel.csv,
-        correlations_pooled.csv and correlations.json.
+        correlations_pooled.csv and correlations.json; with `group_by` correlations_repeated.csv and correlations.json.
     columns : Path, optional
         TOML file mapping the table's own column names.
     x, y : sequence of str
@@ -48,6 +63,8 @@ def run_correlate(
         MRI.
     by : str, optional
         Column by which the samples are split, such as scanner.
+    group_by : str, optional
+        Column whose rows belong together, such as patient: several regions or tumours of each, without voxel indices.
     model, strategy : str, optional
         Rows to use; by default each model and strategy on its own.
     kinds, interval, adjustment
@@ -60,13 +77,20 @@ def run_correlate(
         "x": x,
         "y": y,
         "by": by,
+        "group_by": group_by,
         "model": model,
         "strategy": strategy,
         "kinds": kinds,
         "adjustment": adjustment,
     }
     if sheet.is_voxelwise:
+        if group_by is not None:
+            raise InputError(
+                "has a row per voxel, and its samples are the groups", path=table, way_out="drop --group-by"
+            )
         return _voxels(sheet, out, x, y, by, kinds, sources_of(table, columns), settings)
+    if group_by is not None:
+        return _repeated(sheet, out, x, y, by, group_by, adjustment, sources_of(table, columns), settings)
     settings |= {"interval": interval}
     sheet.require_unique(CASE)
     names = list(dict.fromkeys([*x, *y])) or sheet.measurements()
@@ -100,8 +124,45 @@ def run_correlate(
         sources=sources_of(table, columns),
         settings=settings,
         warnings=warnings,
+        measures=names,
     )
-    return StageResult(outputs, tuple(_lines(everything)), tuple(warnings), content)
+    stale = remove_stale(out, FILES, outputs, sources_of(table, columns))
+    return StageResult(outputs, (*_lines(everything), *stale), tuple(warnings), content)
+
+
+def _repeated(
+    sheet: Sheet,
+    out: Path,
+    x: Sequence[str],
+    y: Sequence[str],
+    by: str | None,
+    group_by: str,
+    adjustment: Adjustment,
+    sources: list[Path],
+    settings: dict[str, Any],
+) -> StageResult:
+    twice = sheet.raw.duplicated()
+    if twice.any():
+        line = int(sheet.raw.index[twice.to_numpy()][0]) + 2
+        raise InputError(f"line {line} repeats another line, cell by cell", path=sheet.path, way_out="drop one")
+    names = list(dict.fromkeys([*x, *y])) or [name for name in sheet.measurements() if name != group_by]
+    values = sheet.numbers(names).assign(**{group_by: sheet.text(group_by, complete=True)})
+    found = []
+    for key, part in parts_of(sheet, by):
+        with in_part(sheet.path, key):
+            result = correlate_repeated(
+                values.loc[part.raw.index], list(x) or names, list(y) or None, by=group_by, adjustment=adjustment
+            )
+        found.append(labelled(key, result))
+    everything = pd.concat(found, ignore_index=True)
+    content = {"repeated": records(everything)}
+    warnings = [*_missing(everything), *_warnings(everything)]
+    outputs = write_tables(
+        out, {"correlations_repeated.csv": everything}, "correlations.json", content, sources=sources,
+        settings=settings, warnings=warnings, measures=names,
+    )  # fmt: skip
+    lines = _pooled_lines(everything, f"within each {group_by}", _size_of_groups)
+    return StageResult(outputs, (*lines, *remove_stale(out, FILES, outputs, sources)), tuple(warnings), content)
 
 
 def _voxels(
@@ -135,9 +196,11 @@ def _voxels(
     content = {"samples": records(singles), "pooled": records(pooled)}
     tables = {"correlations_voxel.csv": singles, "correlations_pooled.csv": pooled}
     outputs = write_tables(
-        out, tables, "correlations.json", content, sources=sources, settings=settings, warnings=warnings
-    )
-    return StageResult(outputs, tuple(_pooled_lines(pooled)), tuple(warnings), content)
+        out, tables, "correlations.json", content, sources=sources, settings=settings, warnings=warnings,
+        measures=[*x, *y],
+    )  # fmt: skip
+    lines = _pooled_lines(pooled, "within samples", _size_of_samples)
+    return StageResult(outputs, (*lines, *remove_stale(out, FILES, outputs, sources)), tuple(warnings), content)
 
 
 def _stacked(result: pd.DataFrame, kind: Kind) -> pd.DataFrame:
@@ -177,28 +240,39 @@ def _warnings(found: pd.DataFrame) -> list[str]:
 def _lines(found: pd.DataFrame) -> list[str]:
     """Return the strongest correlations of all, for the terminal; undefined ones are never among them."""
     defined = found[found["r"].notna()]
-    strongest = defined.reindex(defined["r"].abs().sort_values(ascending=False, kind="stable").index).head(_SHOWN)
     lines = [_heading(len(defined), "correlations", defined["q"])]
-    for row in strongest.to_dict("records"):
-        heading = name_of({name: row[name] for name in ("model", "strategy") if name in row})
+    for row in _strongest(defined, "r"):
         text = f"{row['kind']} r = {row['r']:.3f}, p = {row['p']:.2g}, q = {row['q']:.2g}, N = {row['n']}"
-        lines.append(f"{heading}{row['x']} with {row['y']}: {text}")
+        lines.append(f"{_labels(found, row)}{row['x']} with {row['y']}: {text}")
     return lines
+
+
+def _strongest(defined: pd.DataFrame, r: str) -> list[dict[str, Any]]:
+    order = defined[r].abs().sort_values(ascending=False, kind="stable").index
+    return [{str(name): value for name, value in row.items()} for row in defined.loc[order[:_SHOWN]].to_dict("records")]
+
+
+def _labels(found: pd.DataFrame, row: dict[str, Any]) -> str:
+    """Return the heading of a result: the columns in front of x say which part of the table it is of."""
+    return name_of({name: str(row[name]) for name in found.columns[: found.columns.get_loc("x")]})
 
 
 def _heading(n: int, what: str, q: pd.Series) -> str:
     return f"{n} {what}, {int((q < 0.05).sum())} with q < 0.05; the strongest:" if n else f"no {what} can be computed"
 
 
-def _pooled_lines(pooled: pd.DataFrame) -> list[str]:
+def _pooled_lines(pooled: pd.DataFrame, where: str, size: Callable[[dict[str, Any]], str]) -> list[str]:
     defined = pooled[pooled["p"].notna()]
-    strongest = defined.reindex(defined["r_within"].abs().sort_values(ascending=False, kind="stable").index).head(
-        _SHOWN
-    )
-    lines = [_heading(len(defined), "pairs of maps", defined["q"])]
-    for row in strongest.to_dict("records"):
-        heading = name_of({name: row[name] for name in ("model", "strategy") if name in row})
-        size = f"{row['n']} voxels, {row['n_samples']} sample(s), {row['df']:.0f} effective degrees of freedom"
-        found = f"r = {row['r_within']:.3f}, p = {row['p']:.2g} ({size})"
-        lines.append(f"{heading}{row['x']} with {row['y']} within samples: {found}")
+    lines = [_heading(len(defined), "pairs", defined["q"])]
+    for row in _strongest(defined, "r_within"):
+        found = f"r = {row['r_within']:.3f}, p = {row['p']:.2g} ({size(row)})"
+        lines.append(f"{_labels(pooled, row)}{row['x']} with {row['y']} {where}: {found}")
     return lines
+
+
+def _size_of_samples(row: dict[str, Any]) -> str:
+    return f"{row['n']} voxels, {row['n_samples']} sample(s), {row['df']:.0f} effective degrees of freedom"
+
+
+def _size_of_groups(row: dict[str, Any]) -> str:
+    return f"{row['n']} rows, {row['n_groups']} groups, {row['df']:.0f} degrees of freedom"

@@ -50,16 +50,19 @@ def write_bootstrap(
 def write_residuals(
     left: Residuals, result: FitResult, series: Series, out: Path, sources: list[Path], sub: str | None, *, maps: bool
 ) -> list[Path]:
-    """Write measured minus expected signals as a series, their root mean square as a map, and their statistics.
+    """Write expected minus measured signals as a series, their root mean square as a map, and their statistics.
 
-    Without `maps` the statistics alone.
+    Without `maps` the statistics alone: a table, and counts from which those of several samples can be had.
     """
     rms = map_name("residual", "dwimap", sub=sub, model=result.model, stat="rms")
     table = out / rms.replace("_param-residual_stat-rms_dwimap.nii.gz", "_residuals.csv")
     with atomic_path(table) as temporary:
-        left.table().to_csv(temporary, index=False, float_format="%.6g")
+        left.table().to_csv(temporary, index=False, float_format="%.9g")
+    counts = table.with_suffix(".parquet")
+    with atomic_path(counts) as temporary:
+        left.counts().to_parquet(temporary, index=False)
     if not maps:
-        return [table]
+        return [table, counts]
     used = left.acquisition
     common: dict[str, Any] = {**_sidecar(result), "Units": "1", "parameters": result.parameters, "sources": sources}
     name = map_name("residual", "dwimap", sub=sub, model=result.model, desc="volumes")
@@ -67,14 +70,14 @@ def write_residuals(
     if used.te_ms is not None:
         order["EchoTime"] = used.te_ms.tolist()
     written = series.write(
-        out / name, left.values, Description="Measured minus expected signal, over that at b = 0; a volume per "
+        out / name, left.values, Description="Expected minus measured signal, over that at b = 0; a volume per "
         "measurement fitted, whose b (s/mm²) and times (ms) are listed", **order, **common,
     )  # fmt: skip
     written += series.write(
-        out / rms, left.rms, Description="Root mean square of measured minus expected signals, over that at b = 0",
+        out / rms, left.rms, Description="Root mean square of expected minus measured signals, over that at b = 0",
         **common,
     )  # fmt: skip
-    return [*written, table]
+    return [*written, table, counts]
 
 
 def _write(

@@ -7,8 +7,11 @@ from typing import Any
 import pandas as pd
 
 from histomri.analysis import Sheet, combat, confounding
+from histomri.columns import unit_of
 from histomri.errors import InputError
+from histomri.files import provenance, read_json, refuse_overwrite, write_json
 from histomri.study.stages.analyses import (
+    CASE,
     in_part,
     labelled,
     name_of,
@@ -35,7 +38,7 @@ def run_harmonise(
     empirical_bayes: bool = True,
     mean_only: bool = False,
 ) -> StageResult:
-    """Harmonise metrics by ComBat; write harmonised.csv, harmonisation.csv and harmonisation.json.
+    """Harmonise metrics by ComBat; write harmonised.csv (with its .json), harmonisation.csv and harmonisation.json.
 
     Parameters
     ----------
@@ -76,12 +79,18 @@ def run_harmonise(
         effects.append(labelled(key, found.effects))
         warnings += [name_of(key) + text for text in found.warnings]
         sizes = ", ".join(f"{name} ({int((labels.loc[rows] == name).sum())})" for name in sorted(set(labels.loc[rows])))
-        lines.append(f"{name_of(key)}{len(names)} metrics harmonised over {sizes}")
+        holes = values.loc[rows].isna().sum()
+        absent = ", ".join(f"{name} {n}" for name, n in holes[holes > 0].items())
+        lines.append(
+            f"{name_of(key)}{len(names)} metrics harmonised over {sizes}"
+            + (f"; values missing, and left so: {absent}" if absent else "")
+        )
         warnings += _forgotten_group(part, values.loc[rows], batch, covariates, options)
     warnings = list(dict.fromkeys(warnings))
     every = pd.concat(effects, ignore_index=True)
     content = {"effects": records(every)}
     settings = {"batch": batch, "covariates": list(covariates), "measures": names, "model": model, "strategy": strategy}
+    refuse_overwrite(out / "harmonised.json", [table.with_suffix(".json")])
     outputs = write_tables(
         out,
         {"harmonised.csv": result, "harmonisation.csv": every},
@@ -90,8 +99,29 @@ def run_harmonise(
         sources=sources_of(table, columns),
         settings=settings | options,
         warnings=warnings,
+        measures=names,
     )
+    sidecar = _write_sidecar(out / "harmonised.json", sheet, names, sources_of(table, columns), settings | options)
+    outputs = (*outputs, sidecar)
     return StageResult(outputs, tuple(lines), tuple(warnings), content)
+
+
+def _write_sidecar(
+    path: Path, sheet: Sheet, names: Sequence[str], sources: Sequence[Path], settings: dict[str, Any]
+) -> Path:
+    """Write units and meaning of the columns of the harmonised table, on top of what the sidecar of its source says."""
+    before = sheet.path.with_suffix(".json")
+    content = read_json(before, "sidecar") if before.exists() else {}
+    content = dict(content) if isinstance(content, dict) and isinstance(content.get("Columns"), dict) else {}
+    if {*CASE} <= {*sheet.names} and "Counts" in content:
+        rows = set(zip(*(sheet.text(name) for name in CASE)))
+        content["Counts"] = [row for row in content["Counts"] if tuple(row.get(name) for name in CASE) in rows]
+    columns = {}
+    for name in sheet.names:
+        unit = unit_of(name)
+        entry = dict(content.get("Columns", {}).get(name) or ({"Units": unit} if unit is not None else {}))
+        columns[name] = entry | ({"Harmonised": True} if name in names else {})
+    return write_json(path, {**content, "Columns": columns, **provenance(sources, settings)})
 
 
 def _covariates(sheet: Sheet, names: Sequence[str]) -> pd.DataFrame:

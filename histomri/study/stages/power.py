@@ -7,7 +7,15 @@ import pandas as pd
 
 from histomri.analysis import correlation_power, critical_correlation, detectable_correlation, sample_size
 from histomri.errors import InputError
-from histomri.study.stages.analyses import open_sheet, parts_of, records, sources_of, write_tables
+from histomri.study.stages.analyses import (
+    missing_text,
+    name_of,
+    open_sheet,
+    parts_of,
+    records,
+    sources_of,
+    write_tables,
+)
 from histomri.study.stages.result import StageResult
 
 _PAIRS = (("vCS_mri_um", "vCS_histo_um"), ("F_mri", "F_histo"))
@@ -42,12 +50,13 @@ def run_power(
         raise InputError("there is nothing to plan", way_out="give a table, --r or --n")
     wanted = list(r) or [0.3, 0.4, 0.5, 0.6, 0.7]
     counted = _counts(table, columns) if table is not None else []
-    sizes = sorted({*n, *counted})
+    in_table = {size for _, _, size, _ in counted}
+    sizes = sorted({*n, *in_table})
     too_few = [size for size in sizes if size < 4]
     if too_few:
         raise InputError(
             f"{too_few[0]} samples are too few: no correlation can be relied on to be found",
-            path=table if too_few[0] in counted else None,
+            path=table if too_few[0] in in_table else None,
             way_out="at least 4 are needed",
         )
     present = pd.DataFrame(
@@ -64,6 +73,11 @@ def run_power(
     )
     needed = pd.DataFrame([{"r": value, "n": sample_size(value, power=power, alpha=alpha)} for value in wanted])
     lines = [
+        f"{name_of(key)}{one} with {other}: N = {n}{missing_text(absent)}"
+        for key, (one, other), n, absent in counted
+        if absent
+    ]
+    lines += [
         f"N = {row['n']}: finds r = {row['detectable_r']:.2f} with power {power:g}"
         f", and |r| > {row['critical_r']:.3f} has p < {alpha:g}"
         for row in present.to_dict("records")
@@ -82,11 +96,13 @@ def run_power(
     return StageResult(outputs, tuple(lines), (), content)
 
 
-def _counts(table: Path, columns: Path | None) -> list[int]:
+def _counts(table: Path, columns: Path | None) -> list[tuple[dict[str, str], tuple[str, str], int, int]]:
+    """Return, for each part of the table and each pair of columns, how many rows are complete and how many are not."""
     sheet = open_sheet(table, columns)
     values = sheet.numbers([name for pair in _PAIRS for name in pair])
-    return [
-        int(values.loc[part.raw.index, list(pair)].notna().all(axis=1).sum())
-        for _, part in parts_of(sheet, None)
-        for pair in _PAIRS
-    ]
+    found = []
+    for key, part in parts_of(sheet, None):
+        for pair in _PAIRS:
+            complete = values.loc[part.raw.index, list(pair)].notna().all(axis=1)
+            found.append((key, pair, int(complete.sum()), int((~complete).sum())))
+    return found

@@ -1,5 +1,6 @@
 """The stage `predict`: a target such as tumour volume from a polynomial of two metrics."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,15 @@ import pandas as pd
 from histomri.analysis import Sheet, cross_validated_prediction, fold_range, log10_volume
 from histomri.analysis.prediction import Prediction
 from histomri.errors import InputError
-from histomri.study.stages.analyses import in_part, open_sheet, parts_of, records, sources_of, write_tables
+from histomri.study.stages.analyses import (
+    in_part,
+    missing_text,
+    open_sheet,
+    parts_of,
+    records,
+    sources_of,
+    write_tables,
+)
 from histomri.study.stages.result import StageResult
 
 
@@ -86,12 +95,22 @@ def run_predict(
         sources=sources_of(table, columns),
         settings=settings,
         warnings=found.warnings,
+        measures=[x, y, target],
     )
-    low, high = fold_range(found.fold_r)
-    size = f"N = {found.n}" + (f" in {found.n_groups} groups" if groups is not None else "")
+    return StageResult(outputs, (_line(name, found, grouped=groups is not None),), found.warnings, content)
+
+
+def _line(name: str, found: Prediction, *, grouped: bool) -> str:
+    size = f"N = {found.n}" + (f" in {found.n_groups} groups" if grouped else "") + missing_text(found.n_missing)
+    if math.isnan(found.r):
+        return f"{name}: r is undefined, as the predictions do not vary, {size}"
     band = f" [{found.ci[0]:.2f}, {found.ci[1]:.2f}]" if found.ci else ""
-    line = f"{name}: r = {found.r:.3f}{band}, p = {found.p:.2g}, folds {low:.3f} to {high:.3f}, {size}"
-    return StageResult(outputs, (line,), found.warnings, content)
+    p = "p undefined" if math.isnan(found.p) else f"p = {found.p:.2g}"
+    low, high = fold_range(found.fold_r)
+    within = f"folds {low:.3f} to {high:.3f}"
+    if math.isnan(low):
+        within = "r within folds undefined: none has three cases that vary"
+    return f"{name}: r = {found.r:.3f}{band}, {p}, {within}, {size}"
 
 
 def _groups(sheet: Sheet, group_by: str | None, used: pd.Series) -> pd.Series | None:

@@ -6,7 +6,16 @@ from pathlib import Path
 from histomri.analysis import regress
 from histomri.analysis.regression import MODELS
 from histomri.errors import InputError
-from histomri.study.stages.analyses import finish, in_part, labelled, name_of, open_sheet, parts_of, sources_of
+from histomri.study.stages.analyses import (
+    finish,
+    in_part,
+    labelled,
+    missing_text,
+    name_of,
+    open_sheet,
+    parts_of,
+    sources_of,
+)
 from histomri.study.stages.result import StageResult
 
 
@@ -58,11 +67,13 @@ def run_regress(
         coefficients.append(labelled(key, found.coefficients))
         models.append(labelled(key, found.models))
         warnings += [name_of(key) + text for text in found.warnings]
+        absent = dict(zip(found.models["response"], found.models["n_missing"]))
         for row in found.coefficients.to_dict("records"):
             text = (
                 f"beta = {row['beta']:.3f} [{row['ci_low_hc3']:.2f}, {row['ci_high_hc3']:.2f}], p = {row['p_hc3']:.2g}"
             )
-            lines.append(f"{name_of(key)}{row['response']} on {row['term']}: {text} (HC3), VIF {row['VIF']:.1f}")
+            text += f" (HC3), VIF {row['VIF']:.1f}, N = {row['n']}{missing_text(absent[row['response']])}"
+            lines.append(f"{name_of(key)}{row['response']} on {row['term']}: {text}")
     return finish(
         out,
         "regression.json",
@@ -77,4 +88,5 @@ def run_regress(
             "standard_errors": "OLS and HC3",
         },
         warnings=warnings,
+        measures=list(values),
     )

@@ -14,9 +14,9 @@ from histomri.analysis import (
     ranking_warnings,
     read_cases,
 )
-from histomri.errors import InputError
+from histomri.analysis.bootstrap import check_resamples
 from histomri.pairing import PairedTable
-from histomri.study.stages.analyses import records, write_tables
+from histomri.study.stages.analyses import records, remove_stale, write_tables
 from histomri.study.stages.result import StageResult
 
 SCORE_FILES = ("scores.json", "scores.csv", "model_comparisons.csv", "scores_by_scanner.csv")
@@ -40,8 +40,7 @@ def run_score(pairs: Path, out: Path, *, columns: Path | None = None, n_boot: in
     n_boot, seed : int
         Bootstrap over cases.
     """
-    if n_boot < 100:
-        raise InputError(f"{n_boot} resamples are too few for an interval", way_out="use --boot 2000")
+    check_resamples(n_boot)
     if columns is None and is_voxel_table(pairs):
         table, notes = PairedTable.load(pairs).per_sample(), [f"{pairs.name}: voxels averaged per sample"]
     else:
@@ -65,7 +64,8 @@ def run_score(pairs: Path, out: Path, *, columns: Path | None = None, n_boot: in
         )
     content = {"models": ranking, "scanners": scanners, "comparisons": records(comparisons)}
     outputs = write_tables(out, tables, "scores.json", content, sources=[pairs], settings=settings, warnings=warnings)
-    return StageResult(outputs, tuple([*notes, *_lines(ranking)]), tuple(warnings), {"models": ranking})
+    messages = [*notes, *_lines(ranking), *remove_stale(out, SCORE_FILES, outputs, [pairs])]
+    return StageResult(outputs, tuple(messages), tuple(warnings), {"models": ranking})
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

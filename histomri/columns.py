@@ -1,0 +1,124 @@
+"""Columns of tables: their names carry the unit, and a sidecar (.json) beside the table must not say otherwise."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from histomri.errors import UnitError
+from histomri.files import read_json
+from histomri.maps import HISTOLOGY_MAPS, MRI_MAPS
+
+Side = Literal["mri", "histo"]
+
+# How a unit ends the name of a map's column; densities are counts per area or volume.
+_MAP_SUFFIX = {"um": "_um", "mm^-2": "_mm2", "mm^-3": "_mm3", "um^2/ms": "_um2_ms", "um^2": "_um2", "ms": "_ms"}
+# How a name that is no map's tells its unit; the first that fits.
+_SUFFIXES = {
+    "_um2_ms": "um^2/ms",
+    "_per_mm2": "mm^-2",
+    "_per_mm3": "mm^-3",
+    "_smm2": "s/mm^2",
+    "_um2": "um^2",
+    "_um3": "um^3",
+    "_mm2": "mm^2",
+    "_mm3": "mm^3",
+    "_cm3": "cm^3",
+    "_ml": "ml",
+    "_um": "um",
+    "_mm": "mm",
+    "_ms": "ms",
+    "_fraction": "1",
+    "_share": "1",
+    "_percent": "%",
+    "_days": "d",
+    "_per_water": "1",
+}
+_WITHOUT_SIDE = {"ADC", "K", "BIC", "AIC", "logL", "cost", "exit"}
+_SAME = {"fraction": "1", "none": "1", "": "1", "percent": "%", "mL": "ml"}
+_SHOWN = {"um": "µm", "um^2": "µm²", "um^3": "µm³", "um^2/ms": "µm²/ms", "mm^-2": "cells/mm²", "mm^-3": "cells/mm³",
+          "mm^2": "mm²", "mm^3": "mm³", "cm^3": "cm³", "1": ""}  # fmt: skip
+
+
+def column_of(param: str, side: Side) -> str:
+    """Return the column of a map: ``column_of("vCS", "mri")`` is ``"vCS_mri_um"``."""
+    unit = (MRI_MAPS if side == "mri" else HISTOLOGY_MAPS).get(param, ("1", ""))[0]
+    middle = "" if side == "mri" and param in _WITHOUT_SIDE else f"_{side}"
+    return f"{param}{middle}{_MAP_SUFFIX.get(unit, '')}"
+
+
+def describe_maps() -> dict[str, dict[str, str]]:
+    """Return unit and meaning of the column of every map."""
+    sides: tuple[tuple[Side, dict[str, tuple[str, str]]], ...] = (("mri", MRI_MAPS), ("histo", HISTOLOGY_MAPS))
+    return {
+        column_of(param, side): {"Units": unit, "Description": text}
+        for side, table in sides
+        for param, (unit, text) in table.items()
+    }
+
+
+_OF_MAPS = {name: entry["Units"] for name, entry in describe_maps().items()}
+
+
+def unit_of(name: str) -> str | None:
+    """Return the unit that the name of a column tells, as sidecars write it (um, mm^3, 1); None if it tells none."""
+    for ending in ("_median", "_trimmed"):
+        name = name.removesuffix(ending)
+    if name in _OF_MAPS:
+        return _OF_MAPS[name]
+    unit = next((unit for ending, unit in _SUFFIXES.items() if name.endswith(ending)), None)
+    is_density = unit in ("mm^2", "mm^3") and any(word in name.lower() for word in ("cd_", "density", "cells"))
+    return unit.replace("^", "^-") if unit is not None and is_density else unit
+
+
+def unit_text(name: str) -> str:
+    """Return the unit of a column for people, with a space before it; empty for pure numbers and where not known."""
+    unit = unit_of(name) or ""
+    shown = _SHOWN.get(unit, unit)
+    return f" {shown}" if shown else ""
+
+
+def read_columns(table: Path) -> dict[str, dict[str, Any]]:
+    """Return what the sidecar of a table says about its columns; empty without one."""
+    sidecar = table.with_suffix(".json")
+    if not sidecar.exists():
+        return {}
+    content = read_json(sidecar, "sidecar")
+    columns = content.get("Columns") if isinstance(content, Mapping) else None
+    if not isinstance(columns, Mapping):
+        return {}
+    return {str(name): dict(entry) for name, entry in columns.items() if isinstance(entry, Mapping)}
+
+
+def check_sidecar(table: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return what the sidecar of a table says about its columns, if it does not contradict their names.
+
+    Raises
+    ------
+    UnitError
+        If it gives a column another unit than its name.
+    """
+    described = read_columns(table)
+    for name in names:
+        expected, given = unit_of(str(name)), described.get(str(name), {}).get("Units")
+        if expected is None or given is None:
+            continue
+        stated, wanted = _plain(str(given)), _plain(expected)
+        if name not in _OF_MAPS:  # of cells_mm2 it is not known whether they are counted or measured
+            stated, wanted = stated.replace("^-", "^"), wanted.replace("^-", "^")
+        if stated != wanted:
+            raise UnitError(
+                f"says that column '{name}' of {table.name} is in '{given}', and its name says '{expected}'",
+                path=table.with_suffix(".json"),
+                way_out="convert the column, or give it the name of its unit",
+            )
+    return described
+
+
+def _plain(unit: str) -> str:
+    """Return a unit without the choices that spelling leaves."""
+    text = unit.strip()
+    for written, plain in {"µ": "u", "μ": "u", "²": "^2", "³": "^3", "⁻": "-", "cells/": "1/", " ": ""}.items():
+        text = text.replace(written, plain)
+    for power in "23":
+        text = text.replace(f"m{power}", f"m^{power}").replace(f"1/mm^{power}", f"mm^-{power}")
+    return _SAME.get(text, text)
