@@ -87,14 +87,15 @@ def _slice_is_doubted(found):
 
 def _told(rows):
     off, away, doubted = (np.array(column) for column in zip(*rows, strict=True))
+    # Wrong: another slice is nearer, and this one further from the cut than two pixels, the same limit as in the plane.
+    wrong = (off > 0) & (away > 2 * PIXEL)
     return {
         "n": len(off),
         "right slice %": 100 * np.mean(off == 0),
         "within one %": 100 * np.mean(off <= 1),
         "slice doubted %": 100 * doubted.mean(),
-        # Wrong: further from the cut than two pixels, the same limit as within the slice.
-        "wrong %": 100 * np.mean(away > 2 * PIXEL),
-        "wrong without doubt %": 100 * np.mean((away > 2 * PIXEL) & ~doubted),
+        "wrong %": 100 * np.mean(wrong),
+        "wrong without doubt %": 100 * np.mean(wrong & ~doubted),
     }
 
 

@@ -14,7 +14,7 @@ from histomri.registration.landmarks import check_landmarks
 from histomri.registration.matching import Match, Matcher, best_of_slices
 from histomri.registration.planes import lift
 from histomri.registration.prepare import targets, tissue_of
-from histomri.registration.quality import CLEAR_SLICE_LEAD, LARGEST_SLIP_PX, Registration, judge
+from histomri.registration.quality import CLEAR_SLICE_LEAD, CLEAR_SLICE_PIXELS, LARGEST_SLIP_PX, Registration, judge
 from histomri.registration.refine import at_size_bound
 
 KINDS = ("similarity", "affine", "bspline", "syn")
@@ -222,11 +222,12 @@ def _slice_lead(slices: Sequence[Match], fixed: Image) -> tuple[float, str]:
         return 1.0, ""
     mm, rival = far[0]
     lead = best.worth - rival.worth
-    if lead >= CLEAR_SLICE_LEAD:
+    clear = CLEAR_SLICE_LEAD * float(np.sqrt(CLEAR_SLICE_PIXELS / best.problem.compared(best.mapping)))
+    if lead >= clear:
         return lead, ""
     return lead, (
         f"slice {rival.slice}, {mm:.2g} mm away, fits nearly as well as slice {best.slice} (a lead of {lead:.3f}, "
-        f"clear is {CLEAR_SLICE_LEAD}): look at both, and choose the slice if you know it"
+        f"clear is {clear:.3f}): look at both, and choose the slice if you know it"
     )
 
 

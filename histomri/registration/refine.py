@@ -308,6 +308,10 @@ class Problem:
         near = near | self.content.present
         return replace(self, points=self.points[near], content=self.content[near])
 
+    def compared(self, pose: "HasPoints") -> int:
+        """Return how many pixels lie near either outline, 1 at least."""
+        return max(1, int(self.differ(pose.points(self.points), filled=False)[0].sum()))
+
     def agreement(self, pose: "HasPoints") -> float:
         """Return the robust agreement of the outlines, holes included: 1 perfect, 0 none.
 

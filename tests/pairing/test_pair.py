@@ -336,7 +336,8 @@ def test_a_patient_stands_behind_the_sample_where_one_is_known(rng, tmp_path):
     assert both.data.drop_duplicates("sample")["patient"].fillna("").tolist() == ["", "007", "007"]
     pd.testing.assert_frame_equal(both.data.drop(columns="patient"), PairedTable.join(plain).data)
     for ending in ("csv", "parquet"):
-        path, sidecar = both.save(tmp_path / f"pairs.{ending}")
+        (tmp_path / ending).mkdir()
+        path, sidecar = both.save(tmp_path / ending / f"pairs.{ending}")
         again = PairedTable.load(path)
         assert set(again.data["patient"].dropna()) == {"007"}
         assert "Patient" in json.loads(sidecar.read_text())["Columns"]["patient"]["Description"]
