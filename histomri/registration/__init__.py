@@ -1,6 +1,7 @@
 """From the world of a histology section to the world of an MRI slice, and back."""
 
 from histomri.registration.assess import assess
+from histomri.registration.depths import landing_plane, located, section_plane, with_depth
 from histomri.registration.displacement import Displacement
 from histomri.registration.estimate import SHRINKAGE, register
 from histomri.registration.figures import write_figures
@@ -25,14 +26,18 @@ __all__ = [
     "density_image",
     "doubts_of",
     "fit_landmarks",
+    "landing_plane",
     "leave_one_out",
+    "located",
     "own_warps",
     "read_landmarks",
     "read_points",
     "register",
+    "section_plane",
     "slide_image",
     "tre",
     "warp_region",
     "warp_tiles",
+    "with_depth",
     "write_figures",
 ]
