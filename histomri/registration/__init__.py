@@ -9,6 +9,7 @@ from histomri.registration.formats import doubts_of, own_warps
 from histomri.registration.landmark_files import read_landmarks, read_points
 from histomri.registration.landmark_fits import fit_landmarks, leave_one_out, tre
 from histomri.registration.quality import Candidate, Registration
+from histomri.registration.records import slice_found
 from histomri.registration.sections import SlidePictures, compare_densities, dense_mask, density_image, slide_image
 from histomri.registration.transform import Transform
 from histomri.registration.warping import warp_region, warp_tiles
@@ -34,6 +35,7 @@ __all__ = [
     "read_points",
     "register",
     "section_plane",
+    "slice_found",
     "slide_image",
     "tre",
     "warp_region",

@@ -11,7 +11,7 @@ from histomri.arrays import FloatArray
 from histomri.errors import GeometryError, InputError
 from histomri.files import atomic_path, provenance, write_json
 from histomri.maps import Image
-from histomri.registration import Transform, slide_image, warp_tiles
+from histomri.registration import Transform, slice_found, slide_image, warp_tiles
 from histomri.slides import Slide, open_slide
 from histomri.study.stages.apply_guards import slide_sidecar
 from histomri.study.stages.register_inputs import Mpp, is_slide, load_first_volume
@@ -111,7 +111,7 @@ def _flat(like: Image, path: Path, transform: Transform, k: int | None) -> Image
     if like.data.ndim == 2:
         return like
     if k is None:
-        k = (transform.info.get("Registration") or {}).get("Slice")
+        k = slice_found(transform.info)
     if k is None:
         raise InputError("has several slices, and the transform does not tell which", path=path, way_out="pass --slice")
     if not 0 <= k < like.data.shape[2]:
