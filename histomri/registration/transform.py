@@ -117,14 +117,16 @@ class Transform:
             a slice of its plane.
         like : Image
             In the fixed world; only its shape and affine are used.
-        order : {0, 1}
+        order : {0, 1, 3}
             0 takes the nearest voxel (labels); 1 interpolates linearly among the known voxels by normalised
-            convolution, and gives NaN where less than half of the weight is known.
+            convolution, and gives NaN where less than half of the weight is known; 3 takes a cubic spline where all
+            voxels within two of the place are known, and the linear weights elsewhere. A spline may overshoot at steps.
 
         Returns
         -------
         Image
-            Shape and affine of `like`, NaN outside `image`.
+            Shape and affine of `like`, NaN outside `image`. With `order` 0 the type of the data is kept; integers are 0
+            outside.
         """
         from histomri.registration.resampling import resample
 
