@@ -5,6 +5,7 @@ from histomri.registration.depths import landing_plane, located, section_plane, 
 from histomri.registration.displacement import Displacement
 from histomri.registration.estimate import SHRINKAGE, register
 from histomri.registration.figures import write_figures
+from histomri.registration.foreign import is_fsl
 from histomri.registration.formats import doubts_of, own_warps
 from histomri.registration.landmark_files import read_landmarks, read_points
 from histomri.registration.landmark_fits import fit_landmarks, leave_one_out, tre
@@ -27,6 +28,7 @@ __all__ = [
     "density_image",
     "doubts_of",
     "fit_landmarks",
+    "is_fsl",
     "landing_plane",
     "leave_one_out",
     "located",

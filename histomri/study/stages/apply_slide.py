@@ -1,6 +1,6 @@
 """Stage: a slide drawn where its MRI is, tile by tile."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ _MOST_PIXELS = 4_000_000_000
 
 def apply_to_slide(
     transform: Transform,
-    xfm: Path,
+    xfms: Sequence[Path],
     slide: Path,
     out: Path,
     like: Path | None,
@@ -42,8 +42,10 @@ def apply_to_slide(
     ----------
     transform : Transform
         From the world of the slide to that of the MRI.
-    xfm, slide, out, like : Path
-        The transform's file, the slide, the TIFF to write, and the MRI or the slide whose field of view it gets.
+    xfms : sequence of Path
+        Its files.
+    slide, out, like : Path
+        The slide, the TIFF to write, and the MRI or the slide whose field of view it gets.
     um_per_px : float
         Pixel size of the result in µm of the world it is drawn in.
     mpp, like_mpp : float or (x, y), optional
@@ -75,7 +77,7 @@ def apply_to_slide(
         picture = opened.at(um_per_px / float(np.linalg.svd(transform.matrix[:3, :3], compute_uv=False)[0]))
         drawn = _write(out, _tiles(transform, picture, affine, shape, order), shape, um_per_px)
     note = {"Units": "mm", "CoordinateSystem": "fixed world, RAS+", "AffineRowColumnToWorld": affine}
-    told = provenance([slide, like, xfm], {"UmPerPx": um_per_px, "Order": order})
+    told = provenance([slide, like, *xfms], {"UmPerPx": um_per_px, "Order": order})
     sidecar = write_json(slide_sidecar(out), {**note, **told})
     message = f"{shape[1]} x {shape[0]} pixels of {um_per_px:g} µm, {100 * drawn:.2g} % not white"
     return StageResult((out, sidecar), (message,), (*doubts, *_warnings(drawn, like)), {"drawn": drawn})
