@@ -61,11 +61,9 @@ def hostile(folder, inside, affine):
     nib.save(nib.Nifti1Image(inside.astype(np.complex64), affine), folder / "complex.nii.gz")
     header = "moving_x_mm,moving_y_mm,fixed_x_mm,fixed_y_mm\n"
     texts = {"text.txt": "hello", "none.csv": header, "line.csv": header + "0,0,0,0\n1,1,1,1\n2,2,2,2\n"}
-    texts["flat.csv"] = header + "0,0,12,-5\n5,2,9.704,0.74\n-3,-4,16.592,-8.444\n"
     for name, text in texts.items():
         (folder / name).write_text(text)
     return {
-        "other": write(folder / "sub-9_mask.nii.gz", inside, affine + np.outer([0, 0, 4, 0], [0, 0, 0, 1])),
         "colours": folder / "colours.nii.gz",
         "complex": folder / "complex.nii.gz",
         "unknown": write(folder / "unknown.nii.gz", np.full(inside.shape, np.nan), affine),
@@ -248,36 +246,6 @@ def test_landmarks_that_disagree_lower_the_verdict(images, tmp_path, points):
     assert found.info["Registration"]["QualityControl"]["verdict"] == "check"
 
 
-@pytest.mark.parametrize("mode", [["--slice", "2"], [], ["--slice", "2", "--landmarks-only"]])
-def test_landmarks_without_z(images, tmp_path, mode):
-    # The slice of the section lies at z = 20; the one nearest to z = 0 is another.
-    result = run(
-        images["moving"], images["fixed"], "-o", tmp_path, "--landmarks", images["flat"], *mode, "--no-figures"
-    )
-    assert result.exit_code == 0, result.output
-    assert "slice 2" in result.output
-    found = Transform.load(tmp_path / "sub-7_from-histo_to-dwi_mode-image_xfm.json")
-    moving = np.array([[0.0, 0, 0], [5, 2, 0], [-3, -4, 0]])
-    assert np.linalg.norm(found.points(moving) - Transform(TRUTH).points(moving), axis=1).max() < 0.15
-    assert max(found.info["Registration"]["QualityControl"]["landmark_error_mm"]) < 0.15
-
-
-def test_landmarks_far_off_the_slice_are_refused(images, tmp_path):
-    path = tmp_path / "far.csv"
-    rows = images["flat"].read_text().splitlines()
-    path.write_text("\n".join([f"{rows[0]},fixed_z_mm", *(f"{row},70" for row in rows[1:])]))
-    for mode in ([], ["--landmarks-only"], ["--slice", "2"], ["--slice", "2", "--landmarks-only"]):
-        result = run(images["moving"], images["fixed"], "-o", tmp_path / "out", "--landmarks", path, *mode)
-        assert result.exit_code == 2, result.output
-        assert ("50 mm off this slice" if "--slice" in mode else "outside the fixed image") in result.stderr
-
-
-def test_samples_of_one_study_need_not_share_a_name(images, tmp_path):
-    options = ["--fixed-mask", images["other"], "--sub", "7", *QUICK]
-    result = run(images["moving"], images["slice"], "-o", tmp_path, *options)
-    assert result.exit_code == 0, result.output
-
-
 def test_swapped_landmarks_write_no_map(images, tmp_path, points):
     moving, _, _ = points
     fixed = Transform(TRUTH).points(moving)
@@ -318,18 +286,10 @@ def test_content_is_recorded_and_warned_of(images, tmp_path, rng):
         (["--turned-over", "--no-flip"], "contradict each other"),
         (["--fixed-mpp", "0.5"], "--fixed-mpp does nothing"),
         (["--mpp", "99"], "--mpp does nothing"),
-        (["--landmarks", "line", "--angle", "90"], "--angle does nothing where landmarks replace the search"),
-        (["--landmarks", "line", "--landmarks-only", "--engine", "dipy"], "--engine dipy does nothing"),
-        (["--landmarks", "line", "--landmarks-only", "--tilts", "-4,4"], "--tilts does nothing"),
-        (["--landmarks", "line", "--landmarks-only", "--as-it-lies"], "--as-it-lies does nothing"),
-        (["--landmarks", "flat", "--landmarks-only"], "give --slice, or the column fixed_z_mm"),
-        (["--landmarks", "flat", "--kind", "syn"], "--landmarks-check"),
-        (["--fixed-mask", "other"], "is of sample 9, and sub-7_param-F_histomap.nii.gz of sample 7"),
     ],
 )
 def test_options_that_contradict(images, tmp_path, arguments, message):
-    words = [images.get(word, word) for word in arguments]
-    result = run(images["moving"], images["fixed"], "-o", tmp_path / "out", *words)
+    result = run(images["moving"], images["fixed"], "-o", tmp_path / "out", *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
     assert not (tmp_path / "out").exists()
