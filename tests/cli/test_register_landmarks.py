@@ -83,7 +83,7 @@ def test_far_off_the_slice_they_are_refused(run, images, tmp_path):
         (["--kind", "syn"], "--landmarks-check"),
         (["--engine", "dipy"], "cannot hold landmarks"),
         (["--mpp", "0.5"], "--mpp does nothing"),
-        (["--fixed-mask", "other"], "is of sample 9, and sub-7_param-F_histomap.nii.gz of sample 7"),
+        (["--fixed-mask", "other"], "of sample 7; give files of one sample, or pass --sub NAME"),
     ],
 )
 def test_what_landmarks_exclude(run, images, tmp_path, arguments, message):

@@ -65,7 +65,7 @@ def refuse_outputs(kind: str, xfms: Sequence[Path], input: Path, out: Path, othe
         refuse_overwrite(path, used)
 
 
-def refuse_other_samples(*paths: Path | None) -> None:
+def refuse_other_samples(*paths: Path | None, otherwise: str = "rename one of them") -> None:
     """Raise InputError if files are of different samples, by the ``sub-`` that their names begin with."""
     labels = {path: found[1] for path in paths if path is not None and (found := _SAMPLE.match(path.name))}
     first = next(iter(labels.items()), None)
@@ -74,7 +74,7 @@ def refuse_other_samples(*paths: Path | None) -> None:
             raise InputError(
                 f"is of sample {label}, and {first[0].name} of sample {first[1]}",
                 path=path,
-                way_out="give files of one sample, or rename one of them if they are",
+                way_out=f"give files of one sample, or {otherwise} if they are",
             )
 
 

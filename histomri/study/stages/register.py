@@ -127,7 +127,8 @@ def run_register(
     _check_landmark_options(landmarks_for if landmarks is not None else None, drive, search)
     _check_pixel_sizes(moving, fixed, mpp, fixed_mpp, in_px=fixed_landmarks is not None)
     if sub is None:
-        refuse_other_samples(moving, fixed, moving_mask, fixed_mask, landmarks, fixed_landmarks, *maps)
+        images = moving, fixed, moving_mask, fixed_mask, *maps
+        refuse_other_samples(*images, landmarks, fixed_landmarks, otherwise="pass --sub NAME")
     names = _Names.of(moving, fixed, out, sub)
     content = _content(moving, maps) if drive == "both" else []
     given = [path for path in (moving, fixed, moving_mask, fixed_mask, landmarks, fixed_landmarks, *content) if path]
