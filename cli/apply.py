@@ -24,6 +24,16 @@ def apply(
     inverse: Annotated[
         bool, typer.Option("--inverse", help="From the MRI, or the other slide, back to the section.")
     ] = False,
+    then: Annotated[
+        list[Path] | None,
+        typer.Option(help="Transform that comes after XFM, such as from the next section to the MRI; may be repeated."),
+    ] = None,
+    moving: Annotated[
+        Path | None, typer.Option(help="Image that a matrix of FSL was made with; INPUT, if that is a map.")
+    ] = None,
+    fixed: Annotated[
+        Path | None, typer.Option(help="The other image of a matrix of FSL; --like, if a map is drawn on it.")
+    ] = None,
     mpp: Annotated[
         str | None,
         typer.Option(
@@ -40,7 +50,10 @@ def apply(
     ] = None,
     um_per_px: Annotated[float, typer.Option(help="Pixel size of a warped slide (.ome.tif) in µm.")] = 10.0,
     slice: Annotated[int | None, typer.Option(help="Slice that a slide is drawn on; the registered one.")] = None,
-    nearest: Annotated[bool, typer.Option("--nearest", help="Take the nearest voxel: for maps of labels.")] = False,
+    nearest: Annotated[
+        bool, typer.Option("--nearest", help="Take the nearest voxel: for maps of labels, whose type is kept.")
+    ] = False,
+    cubic: Annotated[bool, typer.Option("--cubic", help="Interpolate maps by cubic splines, not linearly.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Apply a transform to a map, to a slide, to annotations or to points.
@@ -49,18 +62,27 @@ def apply(
     --like dwi.nii.gz -o sub-1_space-dwi_param-vCS_histomap.nii.gz
 
     Cells of a serial section: histomri apply from-HE_to-Ki67_mode-image_xfm.json HE.geojson -o on_Ki67.geojson
+
+    On to the MRI: histomri apply from-HE_to-Ki67_mode-image_xfm.json HE.geojson
+    --then from-histo_to-dwi_mode-image_xfm.json -o on_mri.geojson
     """
+    from histomri.errors import InputError
     from histomri.study.stages.apply import run_apply
 
+    if nearest and cubic:
+        raise InputError("--nearest and --cubic exclude each other")
     result = run_apply(
         xfm,
         input,
         out,
         like=like,
         inverse=inverse,
+        then=tuple(then or ()),
+        moving=moving,
+        fixed=fixed,
         mpp=number_pair(mpp, "--mpp", "0.2268"),
         fixed_mpp=number_pair(fixed_mpp, "--fixed-mpp", "0.2268"),
-        order=0 if nearest else 1,
+        order=0 if nearest else 3 if cubic else 1,
         um_per_px=um_per_px,
         slice=slice,
     )

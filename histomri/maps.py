@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from histomri.arrays import FloatArray
 from histomri.errors import GeometryError, InputError, UnitError
@@ -201,9 +201,10 @@ def write_map(
     *,
     sources: Iterable[str | Path] = (),
     parameters: Mapping[str, Any] | None = None,
+    dtype: DTypeLike = np.float32,
     **sidecar: Any,
 ) -> list[Path]:
-    """Write a map as float32 NIfTI (sform and qform set, mm) with its JSON sidecar; both are atomic.
+    """Write a map as NIfTI (float32, sform and qform set, mm) with its JSON sidecar; both are atomic.
 
     Parameters
     ----------
@@ -215,6 +216,8 @@ def write_map(
         Voxel index to RAS+ mm.
     sources, parameters
         Input files and settings, for the sidecar.
+    dtype : dtype
+        Type of the voxels in the file, for labels.
     **sidecar
         Further keys, such as ``Model="diff-in"``; they win over what the map's name implies.
 
@@ -228,7 +231,7 @@ def write_map(
     units, description = _TABLES.get(entities.get("suffix", ""), {}).get(entities.get("param", ""), (None, None))
     if entities.get("stat") == "se" and description:
         description = f"Standard error of: {description}"
-    array = np.asarray(data, dtype=np.float32)
+    array = np.asarray(data, dtype=dtype)
     content = {"Units": units, "Description": description, **sidecar, **provenance(sources, parameters)}
     if content["Units"] is None or content["Description"] is None:
         raise ValueError(f"{path.name}: the name implies no unit or description; pass Units= and Description=")
@@ -238,7 +241,7 @@ def write_map(
 
 def write_image(path: Path, data: NDArray[Any], affine: FloatArray) -> Path:
     """Write an array (I, J, K) or (I, J, K, M) as NIfTI of its own type, sform and qform set, mm; atomic."""
-    image = nib.Nifti1Image(data, affine)
+    image = nib.Nifti1Image(data, affine, dtype=data.dtype)
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")
     image.header.set_xyzt_units(xyz="mm")

@@ -140,7 +140,13 @@ def pair_means(
         if column_of(name, "histo") in MEASURES:
             table[f"{column_of(name, 'histo')}_trimmed"] = trimmed_mean(values_1d)
     table["n_patches"] = int(np.isfinite(histology["vCS"].data).sum())
-    return PairedTable(order_columns(table), "sample", tally, {"pairing": "means"}, _warn(case, table))
+    warnings = _warn(case, table)
+    if mask is None:
+        warnings += (
+            f"{sample}: without a mask the MRI is the mean of all {int(table['n_voxels'].max())} fitted voxels, of "
+            "whatever tissue: give a mask of the region that the section was taken from",
+        )
+    return PairedTable(order_columns(table), "sample", tally, {"pairing": "means"}, warnings)
 
 
 def _check(histology: Mapping[str, Image], mri: Fits, common: Mapping[str, Image], mask: Image | None) -> Image:

@@ -73,12 +73,13 @@ def register(
     turned_over : bool, optional
         Whether the section lies with its other side up, if it is known; overrules `flips`.
     landmarks : (N, 2, 3) array-like, optional
-        Pairs of moving and fixed points (world mm) to start from, in place of the search.
+        Pairs of moving and fixed points (world mm) to start from, in place of the search. A z that is not known is NaN:
+        the point then lies on the slice that is tried.
     kind : {"bspline", "affine", "similarity", "syn"}
         Whether stretch and shear are allowed, and a smooth deformation on top of them where it earns its freedom.
         "syn" is ``kind="bspline", engine="dipy"`` by its usual name.
     slices : int or sequence of int, optional
-        Slices of a 3D fixed image to try; all if not given, or the one nearest to the landmarks.
+        Slices of a 3D fixed image to try; if not given, the one nearest to the landmarks that have a z, else all.
     tilts_deg : sequence of float, optional
         Tilts of the two best slices to try about both of their axes, such as (-4, 4); none if not given.
     drive : {"outline", "both"}
@@ -109,6 +110,12 @@ def register(
         raise InputError(f"an angle of {angle_deg} means nothing", way_out="give degrees")
     if kind == "syn":
         kind, engine = "bspline", "dipy"
+    if engine == "dipy" and landmarks is not None:
+        raise InputError(
+            "DIPY (engine='dipy', kind='syn') cannot hold landmarks",
+            way_out="use engine='robust' with another kind, or keep the landmarks to measure the error, with "
+            "--landmarks-check",
+        )
     pairs = None if landmarks is None else check_landmarks(landmarks)
     if moving.data.ndim != 2:
         raise GeometryError("the moving image must be a two-dimensional section", way_out="choose one slice of it")
@@ -208,7 +215,7 @@ def _result(
         "slice_agreement": [{"slice": each.slice, "agreement": each.score, "worth": each.worth} for each in by_slice],
         "slices_refused": [{"slice": k, "reason": str(error)} for k, error in refused.items()],
     }
-    info = {"Moving": _described(moving), "Fixed": _described(fixed), "Parameters": parameters}
+    info = {"Moving": described(moving), "Fixed": described(fixed), "Parameters": parameters}
     matrix = lift(best.pose.matrix, *best.planes)
     return Registration(matrix, _field(best), info, candidates, gap, qc, best.slice)
 
@@ -256,5 +263,6 @@ def _smooth(bending: dict[str, Any]) -> bool:
     return bool(SMOOTH_AREA[0] <= low and high <= SMOOTH_AREA[1])
 
 
-def _described(image: Image) -> dict[str, Any]:
+def described(image: Image) -> dict[str, Any]:
+    """Return what a transform keeps of an image: where it lies."""
     return {"Shape": list(image.data.shape), "Affine": image.affine.tolist()}

@@ -41,13 +41,9 @@ def read_itk_text(path: Path) -> Transform:
 
 def read_mat(path: Path, moving: Image | None, fixed: Image | None) -> Transform:
     """Read a .mat file: ANTs and ITK write MATLAB files under this name, FSL four lines of text."""
-    try:
-        text = path.read_text(encoding="ascii")
-    except UnicodeDecodeError:
+    if not is_fsl(path):
         return _from_matlab(path)
-    if "\x00" in text:
-        return _from_matlab(path)
-    numbers = _words(text, 16, path)
+    numbers = _words(path.read_text(encoding="ascii"), 16, path)
     if moving is None or fixed is None:
         raise InputError(
             "is an FSL matrix, which counts mm along the axes of two images",
@@ -56,6 +52,14 @@ def read_mat(path: Path, moving: Image | None, fixed: Image | None) -> Transform
         )
     matrix = _fsl_world(fixed) @ numbers.reshape(4, 4) @ np.linalg.inv(_fsl_world(moving))
     return _checked(matrix, path)
+
+
+def is_fsl(path: Path) -> bool:
+    """Return whether a .mat file is text, as FSL writes it, and not MATLAB's."""
+    if path.suffix.lower() != ".mat" or not path.is_file():
+        return False
+    content = path.read_bytes()
+    return content.isascii() and b"\x00" not in content
 
 
 def _from_matlab(path: Path) -> Transform:

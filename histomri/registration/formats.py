@@ -18,6 +18,7 @@ from histomri.files import atomic_path, provenance, read_json, require_file, wri
 from histomri.maps import Image
 from histomri.registration.displacement import Displacement
 from histomri.registration.foreign import RAS_LPS, read_itk_text, read_mat
+from histomri.registration.records import registrations
 from histomri.registration.transform import Transform
 
 FORMAT = "histomri-transform"
@@ -102,10 +103,10 @@ def doubts_of(transform: Transform, path: str | Path) -> tuple[str, ...]:
     ants = path.with_name(path.name.removesuffix(_ANTS_AFFINE) + "1Warp.nii.gz")
     if path.name.endswith(_ANTS_AFFINE) and ants.exists():
         doubts.append(f"{path.name} is the affine part alone, and the bending in {ants.name} is not applied")
-    record = transform.info.get("Registration")
-    quality = record.get("QualityControl") if isinstance(record, dict) else None
-    if isinstance(quality, dict) and quality.get("verdict") == "failed":
-        doubts.append(f"{path.name} is of a registration that failed: {'; '.join(quality.get('reasons', []))}")
+    for record in registrations(transform.record):
+        quality = record.get("QualityControl")
+        if isinstance(quality, dict) and quality.get("verdict") == "failed":
+            doubts.append(f"{path.name} is of a registration that failed: {'; '.join(quality.get('reasons', []))}")
     return tuple(doubts)
 
 

@@ -29,7 +29,7 @@ class Points:
     names : tuple of str
         What they are called; empty strings where they have no name.
     xyz_mm : (N, 3) ndarray
-        World coordinates, RAS+ mm.
+        World coordinates, RAS+ mm; z is NaN where it is not given.
     """
 
     names: tuple[str, ...]
@@ -56,7 +56,8 @@ def read_landmarks(
     Returns
     -------
     (N, 2, 3) ndarray
-        Moving and fixed point of each pair; z is 0 where it is not given.
+        Moving and fixed point of each pair. Where z is not given, it is 0 in the moving image, which is the plane of a
+        slide, and NaN in the fixed one: on which slice the points lie is not known.
 
     Raises
     ------
@@ -64,7 +65,8 @@ def read_landmarks(
         If a column is missing, a cell is no number, or the two files do not pair.
     """
     if fixed is not None:
-        return _paired(read_points(path, mpp=mpp), read_points(fixed, mpp=fixed_mpp), Path(path), Path(fixed))
+        pairs = _paired(read_points(path, mpp=mpp), read_points(fixed, mpp=fixed_mpp), Path(path), Path(fixed))
+        return _on_the_slide(pairs)
     path = require_file(path, "landmark file")
     if path.suffix.lower() in (".json", ".geojson", ".fcsv"):
         raise InputError(
@@ -82,7 +84,7 @@ def read_landmarks(
         sides.append(points)
     if not len(table):
         raise InputError("holds no landmarks", path=path)
-    return np.stack(sides, axis=1)
+    return _on_the_slide(np.stack(sides, axis=1))
 
 
 def read_points(path: str | Path, *, mpp: Mpp = None) -> Points:
@@ -118,7 +120,7 @@ def read_points(path: str | Path, *, mpp: Mpp = None) -> Points:
         raise InputError("is no file of points", path=path, way_out="give .csv, .geojson, .fcsv or .mrk.json")
     if not len(found.xyz_mm):
         raise InputError("holds no points", path=path)
-    if not np.all(np.isfinite(found.xyz_mm)):
+    if not np.all(np.isfinite(found.xyz_mm) | np.isnan(found.xyz_mm) & (0, 0, 1)):
         raise InputError("has an empty or infinite coordinate", path=path)
     return found
 
@@ -178,9 +180,6 @@ def _table(path: Path) -> Any:
 
 
 def _numbers(table: Any, columns: list[str], path: Path) -> FloatArray:
-    for name in columns:
-        if name not in table and name.endswith("z_mm"):
-            table[name] = 0.0
     try:
         values = table[columns].to_numpy(dtype=float)
     except ValueError as error:
@@ -188,6 +187,12 @@ def _numbers(table: Any, columns: list[str], path: Path) -> FloatArray:
     if not np.all(np.isfinite(values)):
         raise InputError("has an empty or infinite cell", path=path)
     return np.asarray(values)
+
+
+def _on_the_slide(pairs: FloatArray) -> FloatArray:
+    """Return pairs whose moving points lie at z = 0 where they have no z."""
+    pairs[:, 0] = np.where(np.isnan(pairs[:, 0]), 0.0, pairs[:, 0])
+    return pairs
 
 
 def _from_csv(path: Path, mpp: Mpp) -> Points:
@@ -211,7 +216,9 @@ def _from_csv(path: Path, mpp: Mpp) -> Points:
 def _world(table: Any, side: str, path: Path) -> FloatArray | None:
     """Return world mm of the columns of one image, given in mm or in µm of its slide; None if there are none."""
     if {f"{side}x_mm", f"{side}y_mm"} <= set(table.columns):
-        return _numbers(table, [f"{side}{axis}_mm" for axis in "xyz"], path)
+        known = [f"{side}{axis}_mm" for axis in "xyz" if axis != "z" or f"{side}z_mm" in table]
+        points = _numbers(table, known, path)
+        return np.column_stack([points, np.full(len(points), np.nan)])[:, :3]
     if {f"{side}x_um", f"{side}y_um"} <= set(table.columns):
         slide = _numbers(table, [f"{side}x_um", f"{side}y_um"], path)
         return np.column_stack([-slide / 1000, np.zeros(len(slide))])

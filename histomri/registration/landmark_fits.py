@@ -7,10 +7,11 @@ import numpy as np
 from histomri.arrays import FloatArray
 from histomri.errors import GeometryError, InputError
 from histomri.maps import Image
+from histomri.registration.depths import located, on_planes
 from histomri.registration.displacement import Displacement
-from histomri.registration.estimate import SHRINKAGE
+from histomri.registration.estimate import SHRINKAGE, described
 from histomri.registration.landmark_verdict import judge_landmarks
-from histomri.registration.landmarks import check_landmarks, check_spread
+from histomri.registration.landmarks import check_depth, check_landmarks, check_spread
 from histomri.registration.planes import Plane, lift
 from histomri.registration.quality import Registration
 from histomri.registration.transform import Transform
@@ -30,14 +31,14 @@ def tre(transform: Transform, pairs: FloatArray) -> FloatArray:
     transform : Transform
         Moving world to fixed world.
     pairs : (N, 2, 3) ndarray
-        Moving and fixed points, world mm.
+        Moving and fixed points, world mm; where z is NaN, a point lies on the plane of the section.
 
     Returns
     -------
     (N,) ndarray
         Distances in the fixed world, mm.
     """
-    pairs = np.asarray(pairs, dtype=float)
+    pairs = located(transform, np.asarray(pairs, dtype=float))
     return np.asarray(np.linalg.norm(transform.points(pairs[:, 0]) - pairs[:, 1], axis=1))
 
 
@@ -51,7 +52,7 @@ def leave_one_out(
     GeometryError
         If leaving one out leaves too few.
     """
-    pairs = check_landmarks(pairs)
+    pairs = _placed(pairs, moving, fixed)
     errors = []
     for left_out in range(len(pairs)):
         others = np.delete(pairs, left_out, axis=0)
@@ -100,7 +101,7 @@ def fit_landmarks(
     GeometryError
         If there are too few pairs, they lie on one line, contradict each other, or a spline through them folds.
     """
-    pairs = check_landmarks(pairs)
+    pairs = _placed(pairs, moving, fixed)
     transform, told = _fitted(pairs, kind, moving, fixed)
     residuals = tre(transform, pairs)
     spread = float(np.sqrt(np.mean(np.sum((pairs[:, 1] - pairs[:, 1].mean(axis=0)) ** 2, axis=1))))
@@ -125,8 +126,18 @@ def fit_landmarks(
             transform, pairs, told["size"], freedom, left_out, images, masks=masks, shrinkage=shrinkage
         )
         qc |= {**seen, "verdict": verdict, "reasons": reasons}
-    info = {"Parameters": {"Kind": kind, "Drive": "landmarks", "Landmarks": len(pairs)}}
+    known = {"Moving": moving, "Fixed": fixed}
+    info = {name: described(image) for name, image in known.items() if image is not None}
+    info["Parameters"] = {"Kind": kind, "Drive": "landmarks", "Landmarks": len(pairs)}
     return Registration(transform.matrix, transform.displacements, info, (), 1.0, qc, slice)
+
+
+def _placed(pairs: FloatArray, moving: Image | None, fixed: Image | None) -> FloatArray:
+    pairs = check_landmarks(pairs)
+    pairs = on_planes(pairs, (_plane(moving, pairs[:, 0]), _plane(fixed, pairs[:, 1])))
+    if fixed is not None:
+        check_depth(pairs[:, 1], fixed)
+    return pairs
 
 
 def _fitted(
@@ -168,7 +179,7 @@ def _plane(image: Image | None, points: FloatArray) -> Plane:
     if image is not None:
         return Plane.of(image)
     affine = np.eye(4)
-    affine[:3, 3] = points.mean(axis=0)
+    affine[:3, 3] = np.where(np.isnan(points), 0.0, points).mean(axis=0)
     return Plane.of(Image(np.zeros((2, 2)), affine))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from histomri.arrays import FloatArray
 from histomri.errors import GeometryError, InputError
 from histomri.maps import Image
+from histomri.registration.landmarks import outside
 from histomri.registration.planes import Plane
 from histomri.registration.prepare import Target, build_problem, tissue_of
 from histomri.registration.quality import Verdict
@@ -23,7 +24,6 @@ _CLEAR_LEAD = 0.04
 _LARGEST_ERROR_PX = 1.1
 _LARGEST_LEFT_OUT_PX = 3.0
 _LARGEST_LEVERAGE = 2.0
-_MARGIN = 0.1
 
 
 def judge_landmarks(
@@ -181,15 +181,8 @@ def _places(pairs: FloatArray, images: tuple[Image, Image]) -> tuple[list[str], 
     """Return reasons if points lie beside their image, and whether most of one image do."""
     reasons, failed = [], False
     for points, image, what in zip(pairs.swapaxes(0, 1), images, ("moving", "fixed"), strict=True):
-        outside = _outside(points, image)
-        if outside:
-            reasons.append(f"{outside} of {len(points)} {what} landmarks lie outside the {what} image: check the units")
-        failed |= 2 * outside > len(points)
+        beside = int(outside(points, image).sum())
+        if beside:
+            reasons.append(f"{beside} of {len(points)} {what} landmarks lie outside the {what} image: check the units")
+        failed |= 2 * beside > len(points)
     return reasons, failed
-
-
-def _outside(points: FloatArray, image: Image) -> int:
-    """Count the points that lie beside the image by more than a tenth of its sides."""
-    index = (np.linalg.inv(image.affine) @ np.column_stack([points, np.ones(len(points))]).T)[:2].T
-    share = (index + 0.5) / np.array(image.data.shape[:2])
-    return int(((share < -_MARGIN) | (share > 1 + _MARGIN)).any(axis=1).sum())

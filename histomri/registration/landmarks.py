@@ -4,35 +4,95 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from histomri.arrays import FloatArray
+from histomri.arrays import BoolArray, FloatArray
 from histomri.errors import GeometryError, InputError
+from histomri.maps import Image
+from histomri.registration.depths import on_planes
 from histomri.registration.planes import Plane
 from histomri.registration.search import Start, linear
 
 _COLLINEAR = 0.02
 _LARGEST_MISFIT = 0.25
+_MARGIN = 0.1
 
 
 def check_landmarks(landmarks: FloatArray) -> FloatArray:
-    """Return landmarks as (N, 2, 3).
+    """Return landmarks as (N, 2, 3); z is NaN where it is not known.
 
     Raises
     ------
     InputError
-        If the shape is another, there are fewer than two pairs, or a coordinate is not finite.
+        If the shape is another, there are fewer than two pairs, or an x or y is not finite.
     """
     pairs = np.asarray(landmarks, dtype=float)
     if pairs.ndim != 3 or pairs.shape[1] != 2 or pairs.shape[2] not in (2, 3):
         raise InputError(
             f"landmarks must have the shape (N, 2, 3), pairs of moving and fixed points, not {pairs.shape}"
         )
-    if not np.all(np.isfinite(pairs)):
-        raise InputError("landmarks must be finite")
+    if not np.all(np.isfinite(pairs[..., :2])) or np.any(np.isinf(pairs)):
+        raise InputError("landmarks must be finite; only a z that is not known may be NaN")
     if len(pairs) < 2:
         raise InputError(f"{len(pairs)} landmark pairs are too few", way_out="give two, better three or more")
     if pairs.shape[2] == 2:
-        pairs = np.concatenate([pairs, np.zeros((*pairs.shape[:2], 1))], axis=2)
+        pairs = np.concatenate([pairs, np.full((*pairs.shape[:2], 1), np.nan)], axis=2)
     return pairs
+
+
+def place_landmarks(pairs: FloatArray, planes: tuple[Plane, Plane], images: tuple[Image, Image]) -> FloatArray:
+    """Return landmarks to start from, with z where they have none, once they have been found to lie on the images.
+
+    Parameters
+    ----------
+    pairs : (N, 2, 3) ndarray
+        Moving and fixed points, world mm.
+    planes : (moving, fixed) Plane
+        The two planes.
+    images : (moving, fixed) Image
+        The section and the slice of the MRI.
+
+    Raises
+    ------
+    GeometryError
+        If a point lies beside its image, or fixed points lie off the slice.
+    """
+    pairs = on_planes(pairs, planes)
+    check_depth(pairs[:, 1], images[1])
+    for points, image, what in zip(pairs.swapaxes(0, 1), images, ("moving", "fixed"), strict=True):
+        beside = np.flatnonzero(outside(points, image))
+        if len(beside):
+            raise GeometryError(
+                f"{len(beside)} of {len(points)} {what} landmarks lie outside the {what} image, pair {beside[0] + 1} "
+                f"first ({', '.join(f'{value:.4g}' for value in points[beside[0]])} mm)",
+                way_out="give RAS+ mm of this very image; check units, signs, and that moving and fixed are not "
+                "swapped",
+            )
+    return pairs
+
+
+def outside(points: FloatArray, image: Image) -> BoolArray:
+    """Return which points, (N, 3), lie beside a 2D image by more than a tenth of its sides."""
+    index = (np.linalg.inv(image.affine) @ np.column_stack([points, np.ones(len(points))]).T)[:2].T
+    share = (index + 0.5) / np.array(image.data.shape[:2])
+    return np.asarray(((share < -_MARGIN) | (share > 1 + _MARGIN)).any(axis=1))
+
+
+def check_depth(points: FloatArray, flat: Image) -> None:
+    """Raise a GeometryError if fixed points, (N, 3), lie off the slice, or one of them far off it.
+
+    A section may be tilted, so only their middle has to lie within a slice (or two pixels), and each within a tenth of
+    the image.
+    """
+    thickness = float(flat.voxel_mm[2])
+    off = np.abs((np.linalg.inv(flat.affine) @ np.column_stack([points, np.ones(len(points))]).T)[2]) * thickness
+    near = max(thickness, 2 * float(flat.voxel_mm[:2].max()))
+    far = max(near, _MARGIN * float((flat.voxel_mm[:2] * flat.data.shape[:2]).max()))
+    middle, worst = float(np.median(off)), int(np.argmax(off))
+    if middle > near or off[worst] > far:
+        raise GeometryError(
+            f"the fixed landmarks lie {middle:.3g} mm off this slice (median; pair {worst + 1} {off[worst]:.3g} mm), "
+            f"and it is {thickness:.3g} mm thick",
+            way_out="correct z or the slice, or leave z out",
+        )
 
 
 def landmark_starts(

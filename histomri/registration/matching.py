@@ -11,7 +11,7 @@ from histomri.errors import GeometryError, InputError
 from histomri.maps import Image
 from histomri.registration.bspline import bend
 from histomri.registration.dipy_engine import mutual_information, warp
-from histomri.registration.landmarks import landmark_starts
+from histomri.registration.landmarks import landmark_starts, place_landmarks
 from histomri.registration.planes import Plane
 from histomri.registration.prepare import Target, build_problem
 from histomri.registration.quality import Candidate
@@ -139,8 +139,9 @@ class Matcher:
             starts = search(problem.moving, problem.fixed, problem.scale, sides=self.sides, angle_deg=self.angle_deg)
         else:
             centres = (problem.moving.centre, problem.fixed.centre)
-            starts = landmark_starts(self.pairs, planes, centres, problem.scale, sides=self.sides)
-            problem = problem.anchored(*(plane.to_plane(self.pairs[:, side]) for side, plane in enumerate(planes)))
+            pairs = place_landmarks(self.pairs, planes, (self.moving, target.fixed))
+            starts = landmark_starts(pairs, planes, centres, problem.scale, sides=self.sides)
+            problem = _held(problem, planes, pairs)
         return self._matches(problem, planes, target, starts)
 
     def tilted(
@@ -151,9 +152,12 @@ class Matcher:
         found = []
         for upright in best_of_slices(matches)[:_TILTED]:
             near = [match.as_start() for match in ranked if match.slice == upright.slice][:_TILTED_STARTS]
+            images = self.moving, upright.target.fixed
+            pairs = None if self.pairs is None else place_landmarks(self.pairs, upright.planes, images)
             for target in tilted_targets(fixed, mask, upright.target, tilts_deg):
                 try:
                     problem, planes = build_problem(self.moving, self.section, target, self.scale, self.maps)
+                    problem = problem if pairs is None else _held(problem, planes, pairs)
                     tilted = self._matches(problem, planes, target, near)
                 except InputError:  # a plane that leaves the organ is no rival of the upright one
                     continue
@@ -199,6 +203,11 @@ class Matcher:
         pose = mutual_information(self.moving, match.target.fixed, match.planes, match.pose, self.kind)
         bent = warp(problem, match.planes, match.target.fixed.data.shape, pose) if self.kind == "bspline" else None
         return replace(match, pose=pose, bent=bent, score=problem.score(pose if bent is None else bent))
+
+
+def _held(problem: Problem, planes: tuple[Plane, Plane], pairs: FloatArray) -> Problem:
+    """Return the problem with landmarks that hold it."""
+    return problem.anchored(*(plane.to_plane(pairs[:, side]) for side, plane in enumerate(planes)))
 
 
 def best_of_slices(matches: Sequence[Match]) -> list[Match]:

@@ -80,9 +80,10 @@ def _slices(fixed: Image, slices: int | Sequence[int] | None, pairs: FloatArray 
         if not chosen:
             raise InputError("the list of slices is empty")
         return list(dict.fromkeys(chosen))
-    if pairs is not None:
+    known = [] if pairs is None else pairs[np.isfinite(pairs[:, 1, 2]), 1]
+    if len(known):
         to_index = np.linalg.inv(fixed.affine)
-        depth = float(np.median(pairs[:, 1] @ to_index[2, :3] + to_index[2, 3]))
+        depth = float(np.median(known @ to_index[2, :3] + to_index[2, 3]))
         if not -0.5 <= depth <= count - 0.5:
             raise GeometryError(
                 "the fixed landmarks lie outside the fixed image", way_out="give x, y and z in world mm"

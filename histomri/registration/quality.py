@@ -83,13 +83,18 @@ class Registration(Transform):
     @property
     def transform(self) -> Transform:
         """The plain transform, with the record of the registration in its info."""
-        record = {
+        return Transform(self.matrix, self.displacements, self.record)
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What is kept of `info`, and of how the transform was found, when it is saved, turned round or chained."""
+        found = {
             "Slice": self.slice,
             "Confidence": self.confidence,
             "QualityControl": dict(self.qc),
             "Candidates": [asdict(candidate) for candidate in self.candidates],
         }
-        return Transform(self.matrix, self.displacements, {**self.info, "Registration": record})
+        return {**self.info, "Registration": found}
 
     @property
     def verdict(self) -> Verdict:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from histomri.arrays import FloatArray
 from histomri.errors import InputError
@@ -12,39 +13,90 @@ if TYPE_CHECKING:
     from histomri.registration.transform import Transform
 
 _LEAST_WEIGHT = 0.5
+_SUPPORT = 4
+"""Voxels along an axis that a cubic spline weighs at a place."""
+_ON_SLICE = 1e-3
 
 
 def resample(transform: "Transform", image: Image, like: Image, order: int = 1) -> Image:
     """Draw `image` on the grid of `like`; see `Transform.resample`.
 
+    Cubic interpolation is scipy's B-spline. A spline sees every voxel, so one without a value, or the end of the image,
+    would ring through its surroundings. Voxels without a value are therefore filled with the nearest known one, and the
+    spline is used only where all voxels within two of the place are known; elsewhere the weights are linear.
+
     Linear interpolation under an affine transform is DIPY's. The rest is scipy's: DIPY's nearest neighbour leaves out
     half a voxel at the far edges, and its DiffeomorphicMap cannot chain several fields.
     """
-    if order not in (0, 1):
-        raise InputError(f"order {order} is not available", way_out="use order=1 for maps or order=0 for labels")
+    if order not in (0, 1, 3):
+        raise InputError(
+            f"order {order} is not available", way_out="use order=1 or order=3 for maps, or order=0 for labels"
+        )
     shape = like.data.shape if like.data.ndim == 3 else (*like.data.shape, 1)
-    volume = np.asarray(image.data, dtype=float)
+    volume: NDArray[Any] = np.asarray(image.data) if order == 0 else np.asarray(image.data, dtype=float)
     flat = volume.ndim == 2
     volume = volume[..., None] if flat else volume
     if transform.is_affine and order == 1:
         matrix = np.linalg.inv(image.affine) @ np.linalg.inv(transform.matrix) @ like.affine
         depth = _depths(matrix, shape)
-        sample = _affine_sampler(matrix, shape, flat=flat)
+        values = _normalised(volume, _affine_sampler(matrix, shape, flat=flat))
     else:
         index = _indices(transform, image, like, shape)
         depth = index[2].reshape(shape)
-        sample = _sampler(index, shape, flat=flat, order=order)
-    values = _normalised(volume, sample, order)
+        if flat:
+            index = np.stack([index[0], index[1], np.zeros_like(index[2])])
+        values = (_nearest(volume, index) if order == 0 else _smooth(volume, index, order)).reshape(shape)
     if flat:
-        values[np.abs(depth) > _half_slice(image, like)] = np.nan
+        values[np.abs(depth) > _half_slice(image, like)] = _unknown(values.dtype)
     return Image(values.reshape(like.data.shape), like.affine)
 
 
-def _normalised(volume: FloatArray, sample: Any, order: int) -> FloatArray:
+def _unknown(dtype: np.dtype[Any]) -> float | int:
+    """Return what stands for "not known": integers have no NaN, and 0 is no label."""
+    return np.nan if dtype.kind == "f" else 0
+
+
+def _nearest(volume: NDArray[Any], index: FloatArray) -> NDArray[Any]:
+    """Return the nearest voxel of each place, in the type of the volume: no label goes through a float."""
+    size = np.array(volume.shape)[:, None]
+    nearest = np.floor(index + 0.5)
+    inside = np.all((nearest >= 0) & (nearest < size), axis=0)
+    values = volume[tuple(np.clip(nearest, 0, size - 1).astype(int))]
+    return np.where(inside & np.isfinite(values), values, np.array(_unknown(volume.dtype), dtype=volume.dtype))
+
+
+def _smooth(volume: FloatArray, index: FloatArray, order: int) -> FloatArray:
+    linear = _normalised(volume, _sampler(index))
+    return linear if order == 1 else _with_spline(volume, index, linear)
+
+
+def _with_spline(volume: FloatArray, index: FloatArray, linear: FloatArray) -> FloatArray:
+    """Return the values of a cubic spline where all voxels around are known, `linear` elsewhere."""
+    from scipy.ndimage import distance_transform_edt, map_coordinates, minimum_filter, spline_filter
+
+    known = np.isfinite(volume)
+    if not known.any():
+        return linear
+    size = [1 if length == 1 else _SUPPORT for length in volume.shape]
+    corner = np.floor(index)
+    if np.all(np.abs(index[2] - np.rint(index[2])) < _ON_SLICE):  # on one slice its neighbours have no say
+        size[2], corner[2] = 1, np.rint(index[2])
+    origin = [-1 if length > 1 else 0 for length in size]
+    complete = minimum_filter(known.astype(np.uint8), size, mode="constant", cval=0, origin=origin)
+    spline = _nearest(complete, corner).astype(bool)
+    filled = volume[tuple(distance_transform_edt(~known, return_distances=False, return_indices=True))]
+    values = linear.copy()
+    values[spline] = map_coordinates(
+        spline_filter(filled, order=3, mode="mirror"), index[:, spline], order=3, mode="mirror", prefilter=False
+    )
+    return values
+
+
+def _normalised(volume: FloatArray, sample: Any) -> FloatArray:
     known = np.isfinite(volume)
     weight = sample(known.astype(float))
     total = sample(np.where(known, volume, 0.0))
-    enough = weight >= (_LEAST_WEIGHT - 1e-9 if order else 1.0)
+    enough = weight >= _LEAST_WEIGHT - 1e-9
     return np.where(enough, total / np.where(enough, weight, 1.0), np.nan)
 
 
@@ -69,15 +121,11 @@ def _affine_sampler(matrix: FloatArray, shape: tuple[int, ...], *, flat: bool) -
     return sample
 
 
-def _sampler(index: FloatArray, shape: tuple[int, ...], *, flat: bool, order: int) -> Any:
+def _sampler(index: FloatArray) -> Any:
     from scipy.ndimage import map_coordinates
 
-    if flat:
-        index = np.stack([index[0], index[1], np.zeros_like(index[2])])
-
     def sample(volume: FloatArray) -> FloatArray:
-        values = map_coordinates(volume, index, order=order, mode="grid-constant", cval=0.0, prefilter=False)
-        return np.asarray(values.reshape(shape))
+        return np.asarray(map_coordinates(volume, index, order=1, mode="grid-constant", cval=0.0))
 
     return sample
 

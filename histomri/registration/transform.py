@@ -11,6 +11,7 @@ from histomri.arrays import FloatArray
 from histomri.errors import GeometryError
 from histomri.maps import Image
 from histomri.registration.displacement import Displacement
+from histomri.registration.records import chained, inverted
 
 _LARGEST_CONDITION = 1e6
 
@@ -59,6 +60,11 @@ class Transform:
         """Whether the matrix is all there is."""
         return not self.displacements
 
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What is kept of `info`, and of how the transform was found, when it is saved, turned round or chained."""
+        return self.info
+
     def points(self, points_mm: FloatArray | Sequence[Sequence[float]]) -> FloatArray:
         """Map points of the moving world to the fixed world.
 
@@ -93,12 +99,13 @@ class Transform:
         """Return the transform from the fixed world to the moving world."""
         back = np.linalg.inv(self.matrix)
         turned = tuple(item.inverse().carried_by(back) for item in reversed(self.displacements))
-        return Transform(_affine(back), turned, self.info and {"InverseOf": dict(self.info)})
+        return Transform(_affine(back), turned, inverted(self.record))
 
     def compose(self, other: "Transform") -> "Transform":
         """Return the transform that applies `other` first and this one after it."""
         carried = tuple(item.carried_by(self.matrix) for item in other.displacements)
-        return Transform(_affine(self.matrix @ other.matrix), carried + self.displacements)
+        info = chained(other.record, self.record)
+        return Transform(_affine(self.matrix @ other.matrix), carried + self.displacements, info)
 
     def resample(self, image: Image, like: Image, order: int = 1) -> Image:
         """Draw a moving image on the grid of a fixed one.
@@ -110,14 +117,16 @@ class Transform:
             a slice of its plane.
         like : Image
             In the fixed world; only its shape and affine are used.
-        order : {0, 1}
+        order : {0, 1, 3}
             0 takes the nearest voxel (labels); 1 interpolates linearly among the known voxels by normalised
-            convolution, and gives NaN where less than half of the weight is known.
+            convolution, and gives NaN where less than half of the weight is known; 3 takes a cubic spline where all
+            voxels within two of the place are known, and the linear weights elsewhere. A spline may overshoot at steps.
 
         Returns
         -------
         Image
-            Shape and affine of `like`, NaN outside `image`.
+            Shape and affine of `like`, NaN outside `image`. With `order` 0 the type of the data is kept; integers are 0
+            outside.
         """
         from histomri.registration.resampling import resample
 

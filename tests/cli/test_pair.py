@@ -3,6 +3,7 @@
 import json
 from functools import partial
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,6 +93,17 @@ def test_biopsies_are_paired_by_their_means(histomri, folders, tmp_path):
     table = pd.read_csv(tmp_path / "p.csv")
     assert table["sample"].eq("b1").all() and table["n_patches"].eq(63).all() and table["n_voxels"].eq(189).all()
     np.testing.assert_allclose(table["F_histo"], section["F"].mean(), rtol=1e-6)
+    # Without a mask that is every fitted voxel, which is told; with one it is not.
+    assert "b1: without a mask the MRI is the mean of all 189 fitted voxels" in done.stderr
+    mask = tmp_path / "mask.nii.gz"
+    reference = nib.load(next(mri.rglob("*_dwimap.nii.gz")))
+    inside = np.zeros(reference.shape, np.uint8)
+    inside[:, :4] = 1
+    nib.save(nib.Nifti1Image(inside, reference.affine), mask)
+    done = histomri(histo, mri, "-o", tmp_path / "m.csv", "--per", "sample", "--sample", "b1", "--mask", mask)
+    assert done.exit_code == 0, done.output
+    assert "without a mask" not in done.stderr
+    assert pd.read_csv(tmp_path / "m.csv")["n_voxels"].max() < 189
 
 
 def test_itk_text_of_a_bent_transform_takes_the_bending_along(histomri, folders, tmp_path):

@@ -298,6 +298,7 @@ def test_content_is_recorded_and_warned_of(images, tmp_path, rng):
         (["--map", "F.nii.gz"], "add --drive both"),
         (["--turned-over", "--no-flip"], "contradict each other"),
         (["--fixed-mpp", "0.5"], "--fixed-mpp does nothing"),
+        (["--mpp", "99"], "--mpp does nothing"),
     ],
 )
 def test_options_that_contradict(images, tmp_path, arguments, message):

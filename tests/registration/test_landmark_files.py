@@ -161,6 +161,16 @@ def test_a_point_without_a_name_means_order(tmp_path):
     np.testing.assert_array_equal(read_landmarks(moving, fixed)[:, 1, 0], [7, 9, 11])
 
 
+def test_a_z_that_is_not_given_is_not_known(tmp_path):
+    # In the section it is the plane of the slide; in the MRI it is not the slice nearest to z = 0.
+    one = read_landmarks(write(tmp_path / "a.csv", "moving_x_mm,moving_y_mm,fixed_x_mm,fixed_y_mm\n1,2,3,4\n"))
+    np.testing.assert_array_equal(one, [[[1, 2, 0], [3, 4, np.nan]]])
+    moving, fixed = (write(tmp_path / f"{n}.csv", f"x_mm,y_mm\n{n},2\n") for n in (1, 3))
+    np.testing.assert_array_equal(read_landmarks(moving, fixed), [[[1, 2, 0], [3, 2, np.nan]]])
+    slide = write(tmp_path / "s.csv", "x_um,y_um\n1000,2000\n")
+    np.testing.assert_array_equal(read_landmarks(moving, slide), [[[1, 2, 0], [-1, -2, 0]]])
+
+
 def test_one_file_of_points_is_not_enough(tmp_path):
     with pytest.raises(InputError, match="one image"):
         read_landmarks(write(tmp_path / "a.mrk.json", markups("RAS", [[1, 2, 3]])))

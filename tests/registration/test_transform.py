@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from histomri.errors import GeometryError, InputError
 from histomri.maps import Image
-from histomri.registration import Displacement, Transform
+from histomri.registration import Displacement, Transform, doubts_of
 
 numbers = st.floats(-1, 1, allow_nan=False)
 
@@ -50,6 +50,34 @@ def test_the_same_with_displacements(first, second, seed, inverted):
     np.testing.assert_allclose(chain.points(points), more.points(bent.points(points)), atol=1e-5)
     # 1 µm there and back, the promise of the format.
     np.testing.assert_allclose(chain.inverse().points(chain.points(points)), points, atol=1e-3)
+
+
+def judged(verdict, moving, fixed):
+    quality = {"verdict": verdict, "reasons": ["the outlines agree poorly"]}
+    sides = {"Moving": {"Slide": moving, "PixelSize_um": [0.5, 0.5]}, "Fixed": {"Slide": fixed}}
+    return {**sides, "Registration": {"Slice": 4, "QualityControl": quality}}
+
+
+def test_what_is_known_of_a_transform_survives_inverse_and_chain(tmp_path):
+    failed = Transform(np.eye(4), info=judged("failed", "HE.svs", "Ki67.svs"))
+    good = Transform(np.eye(4), info=judged("good", "Ki67.svs", "CD3.svs"))
+    chain = good.compose(failed)
+    assert (chain.info["Moving"]["Slide"], chain.info["Fixed"]["Slide"]) == ("HE.svs", "CD3.svs")
+    back = chain.inverse()
+    assert (back.info["Moving"]["Slide"], back.info["Fixed"]["Slide"]) == ("CD3.svs", "HE.svs")
+    assert back.inverse().info == chain.info
+    assert failed.inverse().compose(back.compose(good)).info["Moving"]["Slide"] == "Ki67.svs"
+    for name, transform, count in (
+        ("c", chain, 1),
+        ("b", back, 1),
+        ("i", failed.inverse(), 1),
+        ("g", good.inverse(), 0),
+    ):
+        again = Transform.load(transform.save(tmp_path / name)[0])
+        assert [text.count("the outlines agree poorly") for text in doubts_of(again, "x.json")] == [1] * count
+    # Where the second end is not known, the chain does not end where the first did.
+    assert "Fixed" not in Transform.identity().compose(good).info
+    assert not Transform.identity().compose(Transform.identity()).info
 
 
 def test_displacement_against_its_definition():
@@ -241,12 +269,6 @@ def test_constant_stays_constant_up_to_its_edge(rng):
     )
     assert np.isfinite(result.data).any()
     np.testing.assert_allclose(result.data[np.isfinite(result.data)], 3.5, atol=1e-12)
-
-
-def test_order_is_checked():
-    image = Image(np.ones((7, 9)), np.eye(4))
-    with pytest.raises(InputError, match="order 3"):
-        Transform.identity().resample(image, image, order=3)
 
 
 ORIENTATIONS = {

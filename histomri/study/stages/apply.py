@@ -1,5 +1,6 @@
 """Stage: a transform applied to a map, to annotations or to points."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,11 +8,12 @@ import numpy as np
 
 from histomri.errors import InputError
 from histomri.files import require_file
-from histomri.maps import Image, parse_map_name, read_sidecar, write_map
-from histomri.registration import Transform, doubts_of
+from histomri.maps import Image, open_nifti, parse_map_name, read_sidecar, write_map
+from histomri.registration import Transform, is_fsl, landing_plane, section_plane
 from histomri.study.stages.apply_guards import kind_of, refuse_options, refuse_other_samples, refuse_outputs
 from histomri.study.stages.apply_points import apply_to_geojson, apply_to_table, ends_of
 from histomri.study.stages.apply_slide import apply_to_slide
+from histomri.study.stages.apply_transforms import load_chain
 from histomri.study.stages.headers import handedness_warnings
 from histomri.study.stages.register_inputs import Mpp, is_slide, load_first_volume
 from histomri.study.stages.result import StageResult
@@ -24,6 +26,9 @@ def run_apply(
     *,
     like: Path | None = None,
     inverse: bool = False,
+    then: Sequence[Path] = (),
+    moving: Path | None = None,
+    fixed: Path | None = None,
     mpp: Mpp = None,
     fixed_mpp: Mpp = None,
     order: int = 1,
@@ -45,12 +50,18 @@ def run_apply(
     like : Path, optional
         NIfTI image whose grid a resampled map gets; for a slide also another slide.
     inverse : bool
-        Go from the fixed world to the moving world. Of an MRI, a GeoJSON file is then expected in mm.
+        Go from the fixed world to the moving world, of a chain from its end to its start. Of an MRI, a GeoJSON file is
+        then expected in mm. Points without z start on the plane on which the section lies.
+    then : sequence of Path
+        Transforms that come after `xfm`.
+    moving, fixed : Path, optional
+        The two images that `xfm` was made with, if it is a matrix of FSL; for a map without `then`, `input` and `like`
+        if not given.
     mpp, fixed_mpp : float or (float, float), optional
         Pixel sizes in µm of the slide of the section and of the slide it was laid on, for GeoJSON if they differ from
         those that were registered, and for slides that do not tell it.
-    order : {0, 1}
-        Interpolation of maps and slides: 1 linear, 0 nearest (labels).
+    order : {0, 1, 3}
+        Interpolation: 1 linear, 0 nearest (labels, whose type is kept), 3 cubic (maps alone).
     um_per_px : float
         Pixel size of a warped slide in µm.
     slice : int, optional
@@ -63,28 +74,32 @@ def run_apply(
         "--mpp": mpp is not None,
         "--fixed-mpp": fixed_mpp is not None,
         "--nearest": order == 0,
+        "--cubic": order == 3,
     }
     refuse_options(kind, {**options, "--slice": slice is not None})
-    refuse_outputs(kind, xfm, input, out, like)
-    refuse_other_samples(xfm, input, like)
-    stored = _load(xfm, input if kind == "map" else None, like, inverse)
+    xfms = [xfm, *then]
+    refuse_outputs(kind, xfms, input, out, [like, moving, fixed])
+    refuse_other_samples(*xfms, input, like)
+    stored, doubts = load_chain(xfms, _images_of_fsl(xfms, kind, input, like, inverse, (moving, fixed)))
     ends = ends_of(stored, inverse, mpp, fixed_mpp)
+    plane = landing_plane(stored) if inverse else section_plane(stored)
     transform = stored.inverse() if inverse else stored
     if kind == "map":
-        result = _apply_to_map(transform, xfm, input, out, like, order, inverse)
+        result = _apply_to_map(transform, xfms, input, out, like, order, inverse)
     elif kind == "GeoJSON file":
-        result = apply_to_geojson(transform, xfm, ends, input, out, inverse)
+        result = apply_to_geojson(transform, xfms, ends, plane, input, out, inverse)
     elif kind == "table":
-        result = apply_to_table(transform, ends, input, out)
+        result = apply_to_table(transform, ends, plane, input, out)
     else:
-        if inverse and (like is None or not is_slide(like)):
+        on_mri = bool(stored.info.get("Fixed")) and not ends[0].is_slide
+        if inverse and (like is None or not is_slide(like) or on_mri):
             raise InputError(
                 "a slide lies in the world of the section", path=input, way_out="leave --inverse out, or give a map"
             )
         sizes = (fixed_mpp, mpp) if inverse else (mpp, fixed_mpp)
         result = apply_to_slide(
             transform,
-            xfm,
+            xfms,
             input,
             out,
             like,
@@ -94,25 +109,47 @@ def run_apply(
             slice=slice,
             order=order,
         )
-    return replace(result, warnings=(*doubts_of(stored, xfm), *result.warnings))
+    return replace(result, warnings=(*doubts, *result.warnings))
 
 
-def _load(xfm: Path, image: Path | None, like: Path | None, inverse: bool) -> Transform:
-    """Read a transform, with the two images that a matrix of FSL needs."""
-    images: dict[str, Image] = {}
-    if xfm.suffix.lower() == ".mat" and image is not None and like is not None:
-        moving, fixed = (like, image) if inverse else (image, like)
-        images = {"moving": load_first_volume(moving), "fixed": load_first_volume(fixed)}
-    return Transform.load(xfm, **images)
+def _images_of_fsl(
+    xfms: Sequence[Path],
+    kind: str,
+    input: Path,
+    like: Path | None,
+    inverse: bool,
+    given: tuple[Path | None, Path | None],
+) -> tuple[Path | None, Path | None]:
+    """Return the moving and the fixed image of a matrix of FSL: those given, else what a map is drawn from and on."""
+    if given != (None, None) and not is_fsl(xfms[0]):
+        raise InputError(
+            "--moving and --fixed are for a matrix of FSL alone", path=xfms[0], way_out="leave --moving and --fixed out"
+        )
+    images = (input if kind == "map" else None, None if like is None or is_slide(like) else like)
+    if len(xfms) > 1:  # the map is then drawn on the grid of another image
+        images = (None, None)
+    moving, fixed = images[::-1] if inverse else images
+    return given[0] or moving, given[1] or fixed
 
 
 def _apply_to_map(
-    transform: Transform, xfm: Path, input: Path, out: Path, like: Path | None, order: int, inverse: bool
+    transform: Transform,
+    xfms: Sequence[Path],
+    input: Path,
+    out: Path,
+    like: Path | None,
+    order: int,
+    inverse: bool,
 ) -> StageResult:
     if like is None:
         raise InputError("a map needs a grid to be drawn on", path=input, way_out="pass --like IMAGE")
-    result = transform.resample(Image.load(input), load_first_volume(like), order=order)
-    known = int(np.isfinite(result.data).sum())
+    image = Image.load(input)
+    if order == 0:  # nothing new arises, so the values stay what they are, in their own type
+        data = np.asarray(open_nifti(input).dataobj)
+        image = Image(data.astype(data.dtype.newbyteorder("=")).reshape(image.data.shape), image.affine)
+    result = transform.resample(image, load_first_volume(like), order=order)
+    labels = result.data.dtype.kind in "iu"
+    known = int(np.count_nonzero(result.data) if labels else np.isfinite(result.data).sum())
     sidecar = read_sidecar(input)
     words = {key: sidecar[key] for key in ("Units", "Description") if sidecar.get(key)}
     if not parse_map_name(out.name).get("param"):
@@ -121,11 +158,13 @@ def _apply_to_map(
         out,
         result.data,
         result.affine,
-        sources=[input, like, xfm],
+        sources=[input, like, *xfms],
         parameters={"Inverse": inverse, "Order": order},
+        dtype=result.data.dtype if order == 0 else np.float32,
         **words,
     )
     warnings = handedness_warnings([input, like])
     if not known:
         warnings += ("no voxel of the result is known: the image and the grid do not overlap",)
-    return StageResult(tuple(outputs), (f"{known} voxels known",), warnings, {"n_known": known})
+    message = f"{known} voxels of a label" if labels else f"{known} voxels known"
+    return StageResult(tuple(outputs), (message,), warnings, {"n_known": known})

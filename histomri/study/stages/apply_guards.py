@@ -1,6 +1,7 @@
 """What `histomri apply` refuses before it starts: options that would do nothing, wrong endings, lost files."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from histomri.errors import InputError
@@ -18,7 +19,7 @@ _KINDS = {
 }
 _ENDINGS = {**_KINDS, "slide": (".tif", ".tiff")}
 _OPTIONS = {
-    "map": ("--like", "--nearest"),
+    "map": ("--like", "--nearest", "--cubic"),
     "slide": ("--like", "--mpp", "--fixed-mpp", "--nearest", "--slice"),
     "GeoJSON file": ("--mpp", "--fixed-mpp"),
     "table": (),
@@ -50,21 +51,21 @@ def refuse_options(kind: str, given: dict[str, bool]) -> None:
             raise InputError(f"{option} does nothing to a {kind}", way_out=f"leave {option} out")
 
 
-def refuse_outputs(kind: str, xfm: Path, input: Path, out: Path, like: Path | None) -> None:
+def refuse_outputs(kind: str, xfms: Sequence[Path], input: Path, out: Path, others: Sequence[Path | None]) -> None:
     """Raise InputError for a wrong ending, and for an output or its sidecar that would replace a file in use."""
     endings = _ENDINGS[kind]
     if not out.name.lower().endswith(endings):
         better = ".ome.tif" if kind == "slide" else ".nii.gz" if kind == "map" else endings[0]
         raise InputError(f"a {kind} becomes a file that ends otherwise", path=out, way_out=f"let --out end in {better}")
     written = {"map": [out, sidecar_path(out)], "slide": [out, slide_sidecar(out)]}.get(kind, [out])
-    used = [input, xfm, like, *family(xfm)]
+    used = [input, *xfms, *others, *(path for xfm in xfms for path in family(xfm))]
     if kind == "map":
         used.append(sidecar_path(input))
     for path in written:
         refuse_overwrite(path, used)
 
 
-def refuse_other_samples(*paths: Path | None) -> None:
+def refuse_other_samples(*paths: Path | None, otherwise: str = "rename one of them") -> None:
     """Raise InputError if files are of different samples, by the ``sub-`` that their names begin with."""
     labels = {path: found[1] for path in paths if path is not None and (found := _SAMPLE.match(path.name))}
     first = next(iter(labels.items()), None)
@@ -73,7 +74,7 @@ def refuse_other_samples(*paths: Path | None) -> None:
             raise InputError(
                 f"is of sample {label}, and {first[0].name} of sample {first[1]}",
                 path=path,
-                way_out="give files of one sample, or rename one of them if they are",
+                way_out=f"give files of one sample, or {otherwise} if they are",
             )
 
 

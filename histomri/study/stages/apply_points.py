@@ -1,6 +1,7 @@
 """Stage: a transform applied to points: tables, cells, regions of interest."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from histomri.arrays import FloatArray
-from histomri.errors import InputError
+from histomri.errors import GeometryError, InputError
 from histomri.files import atomic_path, provenance, read_json, write_text
-from histomri.registration import Transform
+from histomri.registration import Transform, with_depth
 from histomri.study.stages.headers import beside_warnings, slide_warnings
 from histomri.study.stages.register_inputs import Mpp
 from histomri.study.stages.result import StageResult
@@ -79,7 +80,9 @@ def ends_of(transform: Transform, inverse: bool, mpp: Mpp, fixed_mpp: Mpp) -> tu
     return (ends[1], ends[0]) if inverse else (ends[0], ends[1])
 
 
-def apply_to_table(transform: Transform, ends: tuple[End, End], input: Path, out: Path) -> StageResult:
+def apply_to_table(
+    transform: Transform, ends: tuple[End, End], plane: tuple[FloatArray, FloatArray], input: Path, out: Path
+) -> StageResult:
     """Move the points of a table: mm of a world to mm, or µm of a slide to µm of the other, or to mm if there is none.
 
     Parameters
@@ -88,13 +91,15 @@ def apply_to_table(transform: Transform, ends: tuple[End, End], input: Path, out
         In the direction wanted.
     ends : (End, End)
         Where the points start and end.
+    plane : (origin, normal) of (3,) ndarray
+        Where points without z start.
     input, out : Path
         CSV or TSV; all other columns are kept.
 
     Raises
     ------
     InputError
-        If columns are missing, or a cell is no number.
+        If columns are missing, a cell is no number, or z is needed and absent.
     """
     import pandas as pd
 
@@ -109,7 +114,7 @@ def apply_to_table(transform: Transform, ends: tuple[End, End], input: Path, out
     if len(bad):
         raise InputError(f"row {bad[0] + 1} holds no finite number ({len(bad)} such rows)", path=input)
     in_um = columns[0] not in _WORLD_COLUMNS
-    points = -points / 1000 if in_um else points
+    points = -points / 1000 if in_um else _with_depth(points, plane, input)
     warnings = (*(slide_warnings(transform) if in_um else ()), *beside_warnings(transform, points))
     moved = transform.points(points)
     names = columns if in_um and ends[1].is_slide else _WORLD_COLUMNS
@@ -145,8 +150,22 @@ def _columns(table: Any, start: End, path: Path) -> list[str]:
     return slide
 
 
+def _with_depth(points: FloatArray, plane: tuple[FloatArray, FloatArray], path: Path) -> FloatArray:
+    """Return points of a world, (N, 3), those without z on the plane from which they start."""
+    try:
+        return with_depth(points, *plane, "points")
+    except GeometryError as error:
+        raise GeometryError(error.problem, path=path, way_out=error.way_out) from error
+
+
 def apply_to_geojson(
-    transform: Transform, xfm: Path, ends: tuple[End, End], input: Path, out: Path, inverse: bool
+    transform: Transform,
+    xfms: Sequence[Path],
+    ends: tuple[End, End],
+    plane: tuple[FloatArray, FloatArray],
+    input: Path,
+    out: Path,
+    inverse: bool,
 ) -> StageResult:
     """Move every geometry of a GeoJSON file, from pixels of a slide or mm to pixels of a slide or mm.
 
@@ -154,10 +173,12 @@ def apply_to_geojson(
     ----------
     transform : Transform
         In the direction wanted.
-    xfm : Path
-        Its file.
+    xfms : sequence of Path
+        Its files.
     ends : (End, End)
         Where the points start and end.
+    plane : (origin, normal) of (3,) ndarray
+        Where points in mm without z start.
     input, out : Path
     inverse : bool
         For the record.
@@ -174,8 +195,8 @@ def apply_to_geojson(
     positions = [position for geometry in geometries for position in _positions(geometry["coordinates"], input)]
     if not positions:
         raise InputError("holds no coordinates", path=input)
-    points = np.array([[*position[:3], 0.0][:3] for position in positions], dtype=float)
-    points = start.px_to_world(points, input) if start.is_slide else points
+    points = np.array([[*position[:3], np.nan][:3] for position in positions], dtype=float)
+    points = start.px_to_world(points, input) if start.is_slide else _with_depth(points, plane, input)
     warnings = (*slide_warnings(transform), *beside_warnings(transform, points))
     moved = transform.points(points)
     moved = end.world_to_px(moved, input) if end.is_slide else moved
@@ -189,7 +210,7 @@ def apply_to_geojson(
         else {"Units": "mm", "CoordinateSystem": "fixed world, RAS+"}
     )
     pixel_sizes = {each.option: each.mpp for each in ends if each.is_slide}
-    content["histomri"] = {**units, **provenance([input, xfm], {"Inverse": inverse, "PixelSizes_um": pixel_sizes})}
+    content["histomri"] = {**units, **provenance([input, *xfms], {"Inverse": inverse, "PixelSizes_um": pixel_sizes})}
     write_text(out, json.dumps(content, ensure_ascii=False) + "\n")
     where = units["Units"] if not end.slide else f"pixels of {end.slide}"
     message = f"{len(geometries)} geometries with {len(positions)} points, now in {where}"

@@ -1,6 +1,6 @@
 """Stage: a slide drawn where its MRI is, tile by tile."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from histomri.arrays import FloatArray
 from histomri.errors import GeometryError, InputError
 from histomri.files import atomic_path, provenance, write_json
 from histomri.maps import Image
-from histomri.registration import Transform, slide_image, warp_tiles
+from histomri.registration import Transform, slice_found, slide_image, warp_tiles
 from histomri.slides import Slide, open_slide
 from histomri.study.stages.apply_guards import slide_sidecar
 from histomri.study.stages.headers import handedness_warnings, slide_warnings
@@ -26,7 +26,7 @@ _MOST_PIXELS = 4_000_000_000
 
 def apply_to_slide(
     transform: Transform,
-    xfm: Path,
+    xfms: Sequence[Path],
     slide: Path,
     out: Path,
     like: Path | None,
@@ -43,8 +43,10 @@ def apply_to_slide(
     ----------
     transform : Transform
         From the world of the slide to that of the MRI.
-    xfm, slide, out, like : Path
-        The transform's file, the slide, the TIFF to write, and the MRI or the slide whose field of view it gets.
+    xfms : sequence of Path
+        Its files.
+    slide, out, like : Path
+        The slide, the TIFF to write, and the MRI or the slide whose field of view it gets.
     um_per_px : float
         Pixel size of the result in µm of the world it is drawn in.
     mpp, like_mpp : float or (x, y), optional
@@ -77,7 +79,7 @@ def apply_to_slide(
         picture = opened.at(um_per_px / float(np.linalg.svd(transform.matrix[:3, :3], compute_uv=False)[0]))
         drawn = _write(out, _tiles(transform, picture, affine, shape, order), shape, um_per_px)
     note = {"Units": "mm", "CoordinateSystem": "fixed world, RAS+", "AffineRowColumnToWorld": affine}
-    told = provenance([slide, like, xfm], {"UmPerPx": um_per_px, "Order": order})
+    told = provenance([slide, like, *xfms], {"UmPerPx": um_per_px, "Order": order})
     sidecar = write_json(slide_sidecar(out), {**note, **told})
     message = f"{shape[1]} x {shape[0]} pixels of {um_per_px:g} µm, {100 * drawn:.2g} % not white"
     return StageResult((out, sidecar), (message,), (*doubts, *_warnings(drawn, like)), {"drawn": drawn})
@@ -113,7 +115,7 @@ def _flat(like: Image, path: Path, transform: Transform, k: int | None) -> Image
     if like.data.ndim == 2:
         return like
     if k is None:
-        k = (transform.info.get("Registration") or {}).get("Slice")
+        k = slice_found(transform.info)
     if k is None:
         raise InputError("has several slices, and the transform does not tell which", path=path, way_out="pass --slice")
     if not 0 <= k < like.data.shape[2]:

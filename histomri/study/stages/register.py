@@ -18,12 +18,14 @@ from histomri.registration import (
     assess,
     compare_densities,
     fit_landmarks,
+    located,
     own_warps,
     read_landmarks,
     register,
     tre,
     unpaired_landmarks,
 )
+from histomri.study.stages.apply_guards import refuse_other_samples
 from histomri.study.stages.register_inputs import Mpp, Side, is_slide, load_first_volume, read_sides
 from histomri.study.stages.register_results import write_results
 from histomri.study.stages.result import StageResult
@@ -123,8 +125,11 @@ def run_register(
     require_folder(out)
     search = {name: value for name, value in search.items() if value is not None}
     _check_options(drive, maps, search.get("flips", True), search.get("turned_over"))
-    if fixed_mpp is not None and not is_slide(fixed):
-        raise InputError("--fixed-mpp does nothing: it is no slide", path=fixed, way_out="leave --fixed-mpp out")
+    _check_landmark_options(landmarks_for if landmarks is not None else None, drive, search)
+    _check_pixel_sizes(moving, fixed, mpp, fixed_mpp, in_px=fixed_landmarks is not None)
+    if sub is None:
+        images = moving, fixed, moving_mask, fixed_mask, *maps
+        refuse_other_samples(*images, landmarks, fixed_landmarks, otherwise="pass --sub NAME")
     names = _Names.of(moving, fixed, out, sub)
     content = _content(moving, maps) if drive == "both" else []
     given = [path for path in (moving, fixed, moving_mask, fixed_mask, landmarks, fixed_landmarks, *content) if path]
@@ -137,6 +142,7 @@ def run_register(
     search |= {"drive": drive, "maps": [load_first_volume(path) for path in content] or None, "slices": slice}
     search["shrinkage"] = _shrinkage(shrinkage, target)
     found = _blaming(moving, fixed, lambda: _find(section, target, pairs, landmarks_for, search, progress))
+    pairs = None if pairs is None else located(found, pairs)
     found = _judged(found, section, target, pairs, landmarks_for)
     found = _with_sources(found, section, target, [path.name for path in given])
     return write_results(found, section, target, names.transform, names.drawn, notes, figures=figures, landmarks=pairs)
@@ -199,6 +205,34 @@ def _check_options(drive: str, maps: Sequence[Path], flips: bool, turned_over: b
         raise InputError("--map does nothing where only the outline is matched", way_out="add --drive both")
     if turned_over and not flips:
         raise InputError("--turned-over and --no-flip contradict each other", way_out="leave one of them out")
+
+
+def _check_landmark_options(used_for: str | None, drive: str, search: dict[str, Any]) -> None:
+    """Refuse options of the search where landmarks replace it."""
+    given = {"--angle": "angle_deg" in search}
+    if used_for == "only":
+        given |= {
+            "--tilts": "tilts_deg" in search,
+            "--engine dipy": search.get("engine") == "dipy",
+            "--kind syn": search.get("kind") == "syn",
+            "--drive both": drive == "both",
+            "--no-flip": not search.get("flips", True),
+            "--turned-over or --as-it-lies": "turned_over" in search,
+        }
+    for option, present in given.items():
+        if present and used_for in ("start", "only"):
+            ending = " alone settle everything" if used_for == "only" else " replace the search"
+            raise InputError(f"{option} does nothing where landmarks{ending}", way_out=f"leave {option} out")
+
+
+def _check_pixel_sizes(moving: Path, fixed: Path, mpp: Mpp, fixed_mpp: Mpp, *, in_px: bool) -> None:
+    """Refuse pixel sizes of what is no slide; points of the section, in a file of their own, may be in pixels."""
+    if fixed_mpp is not None and not is_slide(fixed):
+        raise InputError("--fixed-mpp does nothing: it is no slide", path=fixed, way_out="leave --fixed-mpp out")
+    if mpp is not None and not (is_slide(moving) or is_slide(fixed) or in_px):
+        raise InputError(
+            "--mpp does nothing: it is no slide, and there are no points in pixels", path=moving, way_out="leave it out"
+        )
 
 
 def _doubted_by_landmarks(found: Registration, target: Side) -> Registration:
@@ -264,7 +298,13 @@ def _by_landmarks(
 ) -> Registration:
     target = side.image
     if target.data.ndim == 3 and k is None:
-        depths = np.linalg.inv(target.affine) @ np.column_stack([pairs[:, 1], np.ones(len(pairs))]).T
+        known = pairs[np.isfinite(pairs[:, 1, 2]), 1]
+        if not len(known):
+            raise InputError(
+                "the fixed landmarks have no z, and the MRI has several slices",
+                way_out="give --slice, or the column fixed_z_mm",
+            )
+        depths = np.linalg.inv(target.affine) @ np.column_stack([known, np.ones(len(known))]).T
         k = int(np.rint(np.median(depths[2])))
         if not 0 <= k < target.data.shape[2]:
             raise GeometryError("the fixed landmarks lie outside the fixed image", way_out="give x, y and z in mm")
