@@ -46,6 +46,7 @@ def describe_columns() -> dict[str, dict[str, str]]:
         "n_voxels": {"Units": "1", "Description": "Voxels measured on both sides"},
         "n_patches": {"Units": "1", "Description": "Histology patches averaged (samples paired without registration)"},
         "at_bound_share": {"Units": "1", "Description": "Share of the voxels with a parameter at its bound"},
+        "pairing": {"Description": "voxels: registered, voxel by voxel; means: of whole samples, without registration"},
         "BIC_vote": {
             "Units": "1",
             "Description": "Share of the voxels in which this model has the lowest BIC of all models of its strategy",

@@ -97,7 +97,8 @@ def pair_maps(
         tally = (fitted & inside, failed & inside, fitted & inside & ~measured, measured & inside & ~fitted, ~inside)
         counts.append(_count(case, key, (*tally[:4], tally[4] & (fitted | measured))))
     data = pd.concat(frames, ignore_index=True)
-    table = PairedTable(data, "voxel", pd.DataFrame(counts, columns=list(COUNTS)), {"mri_slice": {sample: k}})
+    how = {"mri_slice": {sample: k}, "pairing": {sample: "voxels"}}
+    table = PairedTable(data, "voxel", pd.DataFrame(counts, columns=list(COUNTS)), how)
     return PairedTable(data, "voxel", table.counts, table.parameters, _warn(case, table.per_sample()))
 
 
@@ -140,7 +141,8 @@ def pair_means(
         if column_of(name, "histo") in MEASURES:
             table[f"{column_of(name, 'histo')}_trimmed"] = trimmed_mean(values_1d)
     table["n_patches"] = int(np.isfinite(histology["vCS"].data).sum())
-    return PairedTable(order_columns(table), "sample", tally, {"pairing": "means"}, _warn(case, table))
+    table["pairing"] = "means"
+    return PairedTable(order_columns(table), "sample", tally, {"pairing": {sample: "means"}}, _warn(case, table))
 
 
 def _check(histology: Mapping[str, Image], mri: Fits, common: Mapping[str, Image], mask: Image | None) -> Image:

@@ -11,9 +11,10 @@ import pyarrow
 
 from histomri.errors import InputError
 from histomri.files import atomic_path, provenance, read_json, require_file, write_json
-from histomri.pairing.columns import KEYS, POSITION, describe_columns
+from histomri.pairing.columns import KEYS, describe_columns
 from histomri.pairing.summary import summarise_voxels
 
+_CASE = ["sample", "model", "strategy"]
 Level = Literal["voxel", "sample"]
 COUNTS = (*KEYS, "n_fitted", "n_failed", "n_without_histology", "n_without_mri", "n_outside_mask")
 
@@ -70,7 +71,7 @@ class PairedTable:
         if len({part.level for part in parts}) > 1:
             raise InputError("tables of voxels and tables of samples cannot be joined", way_out="summarise them first")
         counts = _stack([part.counts for part in parts])
-        repeated = counts[counts.duplicated(["sample", "model", "strategy"])]
+        repeated = counts[counts.duplicated(_CASE)]
         if len(repeated):
             row = repeated.iloc[0]
             raise InputError(f"sample {row['sample']} comes twice for {row['model']}, {row['strategy']}")
@@ -109,8 +110,15 @@ class PairedTable:
         return [path, write_json(path.with_suffix(".json"), content)]
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, data: pd.DataFrame | None = None) -> Self:
         """Read a table that was written by `save`; a table without its sidecar has no counts of what was left out.
+
+        Parameters
+        ----------
+        path : path-like
+            The table; what its sidecar counts is read with it.
+        data : DataFrame, optional
+            The rows, if they have been read and checked.
 
         Raises
         ------
@@ -118,16 +126,35 @@ class PairedTable:
             If it is no table of pairs.
         """
         path = require_file(path, "table of pairs")
-        data = _read(path)
-        missing = [name for name in (*KEYS, "vCS_mri_um", "vCS_histo_um") if name not in data]
+        data = _read(path) if data is None else data
+        missing = [name for name in (*_CASE, "vCS_mri_um", "vCS_histo_um") if name not in data]
         if missing:
             raise InputError(f"is not a table of pairs: column '{missing[0]}' is missing", path=path)
         sidecar = path.with_suffix(".json")
         content = read_json(sidecar, "sidecar") if sidecar.exists() else {}
-        level: Level = content.get("Level", "voxel" if set(POSITION) <= set(data.columns) else "sample")
-        counts = pd.DataFrame(content.get("Counts") or data[list(KEYS)].drop_duplicates().to_dict("records"))
-        counts = counts.reindex(columns=[*COUNTS, *[name for name in counts.columns if name not in COUNTS]])
-        return cls(data, level, counts, content.get("Parameters", {}), tuple(content.get("Warnings", ())))
+        level: Level = "voxel" if {"i", "j", "k"} <= set(data.columns) else "sample"
+        return cls(
+            data,
+            level,
+            _counts(content.get("Counts") or [], data),
+            content.get("Parameters", {}),
+            tuple(content.get("Warnings", ())),
+        )
+
+
+def _counts(told: list[dict[str, Any]], data: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per case: those that were counted when it was written, and those of the table, with its labels."""
+    labels = [name for name in KEYS if name in data]
+    present = data[labels].drop_duplicates(_CASE).astype(object).set_index(_CASE)
+    if not told:
+        return present.reset_index().reindex(columns=list(COUNTS)).astype({"group": object, "scanner": object})
+    counted = pd.DataFrame(told).set_index(_CASE)
+    cases = pd.MultiIndex.from_tuples(dict.fromkeys([*counted.index, *present.index]), names=_CASE)
+    counted, present = counted.reindex(cases), present.reindex(cases)
+    for name in present:
+        counted[name] = present[name].where(present[name].notna(), counted.get(name))
+    others = [name for name in counted.columns if name not in COUNTS]
+    return counted.reset_index().reindex(columns=[*COUNTS, *others])
 
 
 def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:

@@ -254,8 +254,21 @@ def test_tables_of_samples_are_joined_by_name(rng):
     rows = both.per_sample()
     assert rows["sample"].tolist() == ["a"] * 4 + ["b"] * 4
     assert both.parameters["mri_slice"] == {"a": 1, "b": 1}
+    assert both.parameters["pairing"] == {"a": "voxels", "b": "voxels"}
     with pytest.raises(InputError, match="sample a comes twice"):
         PairedTable.join([one, one])
+
+
+def test_each_sample_says_how_it_was_paired(rng, tmp_path):
+    """A study of mice, registered, and biopsies, which cannot be."""
+    mouse = pair_maps(histology(rng), mri(rng), rotated(), sample="mouse").summarised()
+    biopsy = pair_means(histology(rng), mri(rng, shape=(4, 5, 3)), sample="biopsy")
+    for parts in ([mouse, biopsy], [biopsy, mouse]):
+        joined = PairedTable.join(parts)
+        joined.save(tmp_path / "pairs.csv")
+        again = PairedTable.load(tmp_path / "pairs.csv")
+        assert again.parameters["pairing"] == {"mouse": "voxels", "biopsy": "means"}
+        assert dict(zip(again.data["sample"], again.data["pairing"])) == again.parameters["pairing"]
 
 
 def test_missing_maps_and_odd_grids_are_named(rng):
