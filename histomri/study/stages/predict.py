@@ -75,6 +75,7 @@ def run_predict(
     for label in (group_by, "sample"):
         if label is not None and label in sheet and label not in cases:
             cases.insert(0, label, sheet.text(label).to_numpy())
+    warnings = (*sheet.doubts(values), *found.warnings)
     content = _summary(found, name)
     settings = {"x": x, "y": y, "target": name, "basis": basis, "folds": folds, "group_by": group_by}
     settings |= {"model": model, "strategy": strategy, "n_boot": n_boot, "seed": seed}
@@ -85,13 +86,13 @@ def run_predict(
         content,
         sources=sources_of(table, columns),
         settings=settings,
-        warnings=found.warnings,
+        warnings=warnings,
     )
     low, high = fold_range(found.fold_r)
     size = f"N = {found.n}" + (f" in {found.n_groups} groups" if groups is not None else "")
     band = f" [{found.ci[0]:.2f}, {found.ci[1]:.2f}]" if found.ci else ""
     line = f"{name}: r = {found.r:.3f}{band}, p = {found.p:.2g}, folds {low:.3f} to {high:.3f}, {size}"
-    return StageResult(outputs, (line,), found.warnings, content)
+    return StageResult(outputs, (line,), warnings, content)
 
 
 def _summary(found: Prediction, name: str) -> dict[str, object]:
