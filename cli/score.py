@@ -10,7 +10,8 @@ from .common import OutDir, Quiet, announce
 
 def score(
     pairs: Annotated[
-        Path, typer.Argument(help="Table of pairs (.csv or .parquet), a row per sample, model, strategy.")
+        Path,
+        typer.Argument(help="Table of pairs (.csv, .xlsx, .parquet), a row per sample or voxel, and model."),
     ],
     out: OutDir,
     columns: Annotated[

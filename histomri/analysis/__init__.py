@@ -1,7 +1,7 @@
 """Statistics of paired tables: correlations, scores of models, ranking, regression, groups, agreement, power."""
 
 from histomri.analysis.agreement import bias_by_size, bland_altman, concordance, intraclass_correlation
-from histomri.analysis.comparison import compare_models, rank_by, steiger_test, williams_test
+from histomri.analysis.comparison import compare_models, rank_by, steiger_test, unlabelled, williams_test
 from histomri.analysis.correlation import Correlation, correlate
 from histomri.analysis.groups import compare_groups, compare_two
 from histomri.analysis.harmonisation import combat, confounding, cramers_v
@@ -16,7 +16,7 @@ from histomri.analysis.repeated import correlate_repeated
 from histomri.analysis.scores import bic_votes, histology_fidelity, total_correlation_score
 from histomri.analysis.sheets import Sheet, read_sheet
 from histomri.analysis.spatial import VoxelGrid, effective_sample_size, spatial_correlation, voxel_spacing
-from histomri.analysis.tables import is_voxel_table, read_cases
+from histomri.analysis.tables import cases_of, open_pairs, read_cases, require_varying_histology, voxels_of
 from histomri.analysis.voxels import correlate_voxels
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "bias_by_size",
     "bic_votes",
     "bland_altman",
+    "cases_of",
     "combat",
     "compare_groups",
     "compare_models",
@@ -47,9 +48,9 @@ __all__ = [
     "fold_range",
     "histology_fidelity",
     "intraclass_correlation",
-    "is_voxel_table",
     "log10_volume",
     "missing_cases",
+    "open_pairs",
     "polynomial",
     "random_intercept",
     "rank_by",
@@ -59,12 +60,15 @@ __all__ = [
     "read_sheet",
     "regress",
     "repeated_correlation",
+    "require_varying_histology",
     "sample_size",
     "spatial_correlation",
     "steiger_test",
     "total_correlation_score",
+    "unlabelled",
     "variance_inflation",
     "voxel_spacing",
+    "voxels_of",
     "williams_test",
     "within_between",
 ]

@@ -13,7 +13,7 @@ from scipy.special import ndtr, stdtr, stdtrit
 from histomri.analysis.correlation import constant, fisher_interval, pearson
 from histomri.analysis.jackknife import pearson_without_one
 from histomri.analysis.multiple import Adjustment, adjust_p
-from histomri.analysis.ranking import FEWEST_FOR_INTERVAL, rank_models
+from histomri.analysis.ranking import FEWEST_FOR_INTERVAL, listed, rank_models
 from histomri.analysis.scores import PAIRED, require_columns, require_one_row_each
 from histomri.arrays import FloatArray
 
@@ -187,7 +187,7 @@ def rank_by(
     table : DataFrame
         As for `rank_models`, with the column.
     column : str
-        What to split by; rows with an empty label are left out.
+        What to split by; rows with an empty label are left out (see `unlabelled`).
     n_boot, seed : int
         Of the bootstrap.
 
@@ -203,6 +203,19 @@ def rank_by(
     if len(names) < 2:
         return {}
     return {name: rank_models(table[labels == name], n_boot=n_boot, seed=seed) for name in names}
+
+
+def unlabelled(table: pd.DataFrame, column: str = "scanner") -> list[str]:
+    """Say which samples `rank_by` leaves out because they have no label."""
+    if column not in table:
+        return []
+    labels = table.groupby("sample", sort=False, observed=True)[column].first().fillna("").astype(str)
+    without = list(labels.index[labels == ""])
+    if not without or labels[labels != ""].nunique() < 2:
+        return []
+    return [
+        f"{len(without)} of {len(labels)} samples have no {column} and are in no ranking by {column}: {listed(without)}"
+    ]
 
 
 def _tests(first: FloatArray, second: FloatArray, confidence: float) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from histomri.analysis.raw import line_of
 from histomri.arrays import FloatArray, IntArray
 from histomri.errors import InputError
 
@@ -40,8 +41,8 @@ def require_magnitude(table: pd.DataFrame, path: Path | None = None) -> None:
     for name, column in table.items():
         size = column.abs()
         if (size > _LARGEST).any():
-            line = int(size.index[(size > _LARGEST).to_numpy()][0]) + 2
-            problem = f"column '{name}', line {line}: {column[line - 2]:g} is too large to be a measurement"
+            first = column[size > _LARGEST].iloc[0]
+            problem = f"column '{name}', line {line_of(size > _LARGEST)}: {first:g} is too large to be a measurement"
             raise InputError(problem, path=path, way_out="leave the cell empty if the value is missing")
         if 0 < size.max() < _SMALLEST:
             problem = f"column '{name}' has no value above {size.max():g}, too small to be computed with"

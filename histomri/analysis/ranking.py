@@ -1,6 +1,7 @@
 """Rank models and fitting strategies by how well they agree with histology."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,15 +34,26 @@ RANKING_KEYS = (
     "p_best",
     "AIC_share",
     "n_missing",
+    "rank",
+    "compared",
+    "n_own",
+    "TCS_own",
 )
 FEWEST_FOR_INTERVAL = 4
+FEWEST_CASES = 0.8  # of those of the row that has most: a row with fewer is not compared with the others
+FEWEST_COMMON = 0.5  # of the same: what the rows that are compared must have in common
+EQUAL = 1e-9  # difference up to which two scores are one
 _MOST_NAMED = 8
+_ROW = ["model", "strategy"]
 
 
 def rank_models(
     table: pd.DataFrame, *, n_boot: int = 2000, seed: int = 0, confidence: float = 0.95
 ) -> list[dict[str, Any]]:
-    """Rank every model x strategy of a table, best first.
+    """Rank every model x strategy of a table, best first, on the cases that all of them have.
+
+    A row with too few cases (see `common_cases`) would take them from all others: it is scored on its own cases, and
+    comes after those that are compared.
 
     Parameters
     ----------
@@ -56,11 +68,13 @@ def rank_models(
     Returns
     -------
     list of dict
-        Keys `RANKING_KEYS`: n complete cases; TCS and its interval (jackknife of Fisher's z of TCS/2); its two
-        correlations; mean HFC and the number of cases with the lowest HFC of all rows; shares of the complete
-        cases whose voxels vote for the model by BIC and by AIC; n_missing, cases of the table that are not
-        complete; p_best, the share of bootstrap resamples in which TCS is the highest. None where it cannot be
-        had: TCS needs three cases, interval and bootstrap four. Rows without TCS come last.
+        Keys `RANKING_KEYS`. Of rows that are compared: n common cases; TCS and its interval (jackknife of Fisher's z of
+        TCS/2); its two correlations; mean HFC and the number of cases with the lowest HFC of all rows; shares of the
+        cases whose voxels vote for the model by BIC and by AIC; p_best, the share of bootstrap resamples in which TCS
+        is the highest; rank, the same for scores that are equal within `EQUAL`. Of the others n, TCS and mean HFC are
+        of their own cases, and what needs rivals is None. Of all: n_missing, cases of the table that are not complete;
+        n_own and TCS_own, complete cases of the row, and TCS on all of them. None where it cannot be had: TCS needs
+        three cases, interval and bootstrap four. Rows without TCS come last of their kind.
 
     Raises
     ------
@@ -71,41 +85,106 @@ def rank_models(
     require_one_row_each(table)
     if not len(table):
         return []
-    scores = total_correlation_score(table).merge(_fidelity(table), on=["model", "strategy"], how="left")
-    scores["n_missing"] = table["sample"].nunique() - scores["n"]
-    counted = complete_cases(table)
-    for criterion in ("BIC", "AIC"):
-        share = f"{criterion}_share"
-        if f"{criterion}_vote" not in table:
-            scores[share] = np.nan
-            continue
-        votes = bic_votes(table, criterion, counted).rename(columns={"share": share})
-        scores = scores.merge(votes[["model", "strategy", share]], on=["model", "strategy"], how="left")
-    intervals, chances = _bootstrap(table, scores, n_boot, seed, confidence)
-    scores["TCS_ci"], scores["p_best"] = intervals, chances
-    order = scores.sort_values(
-        ["TCS", "HFC_mean"], ascending=[False, True], na_position="last", kind="stable", ignore_index=True
-    )
-    return [{name: _plain(row[name]) for name in RANKING_KEYS} for row in order.to_dict("records")]
+    table = table.reset_index(drop=True)
+    own = total_correlation_score(table).set_index(_ROW)
+    rows, cases = common_cases(table)
+    key = pd.MultiIndex.from_frame(table[_ROW])
+    among = pd.Series(key.isin(rows), index=table.index)
+    shared = table[among & table["sample"].isin(cases)] if cases else table[among]
+    parts = _scored(shared, n_boot, seed, confidence, compared=True)
+    for _, part in table[~among].groupby(_ROW, sort=False):
+        parts += _scored(part, n_boot, seed, confidence, compared=False)
+    scores = pd.DataFrame(parts)
+    mine = own.loc[pd.MultiIndex.from_frame(scores[_ROW])]
+    scores["n_own"], scores["TCS_own"] = mine["n"].to_numpy(), mine["TCS"].to_numpy()
+    scores["n_missing"] = table["sample"].nunique() - scores["n_own"]
+    if len(rows) == 1 < len(scores):  # whoever is alone is the best of nobody
+        scores.loc[scores["compared"], ["p_best", "HFC_wins", "BIC_share", "AIC_share"]] = np.nan
+    return [{name: _plain(row[name]) for name in RANKING_KEYS} for row in _ordered(scores).to_dict("records")]
+
+
+def common_cases(table: pd.DataFrame) -> tuple[list[tuple[Any, ...]], set[Any]]:
+    """Return the rows of a ranking that are compared, and the cases that all of them have.
+
+    A row is compared if it has at least `FEWEST_CASES` of the complete cases of the fullest row, or all but one. Where
+    such rows still have fewer than `FEWEST_COMMON` of them in common (or than `FEWEST_FOR_INTERVAL`, if there are as
+    many), the row without which most are common is left out, again and again.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As for `rank_models`.
+
+    Returns
+    -------
+    rows : list of (model, strategy)
+        In the order of the table.
+    cases : set
+        Names of samples.
+    """
+    complete = complete_cases(table)
+    cases = {key: set(part.loc[complete[part.index], "sample"]) for key, part in table.groupby(_ROW, sort=False)}
+    most = max(map(len, cases.values()))
+    rows = [key for key, mine in cases.items() if len(mine) >= fewest_cases(most)]
+    while len(common := set.intersection(*(cases[key] for key in rows))) < _fewest_common(most) and len(rows) > 1:
+
+        def left(key: tuple[Any, ...], rows: list[tuple[Any, ...]] = rows) -> tuple[int, int]:
+            others = (cases[other] for other in rows if other != key)
+            return len(set.intersection(*others)), -len(cases[key])
+
+        rows = [key for key in rows if key != max(reversed(rows), key=left)]
+    return rows, common
+
+
+def fewest_cases(most: int) -> float:
+    """Return how many complete cases a row must have to be compared with one that has `most`."""
+    return min(FEWEST_CASES * most, most - 1)
+
+
+def _fewest_common(most: int) -> float:
+    return max(FEWEST_COMMON * most, min(FEWEST_FOR_INTERVAL, most))
 
 
 def ranking_warnings(ranking: list[dict[str, Any]]) -> list[str]:
     """Say in words how far a ranking can be trusted."""
     if not ranking:
         return ["there is nothing to rank"]
+    compared = [row for row in ranking if row["compared"]]
     texts = []
-    n = max(row["n"] for row in ranking)
+    n = max(row["n"] for row in compared)
     if n < 3:
         texts.append(f"{n} complete cases: TCS needs at least 3, so no model can be ranked by it")
     elif n < FEWEST_FOR_INTERVAL:
         texts.append(f"{n} cases: TCS has neither a confidence interval nor a probability of being best (4 are needed)")
     elif n < 10:
         texts.append(f"only {n} cases: the order of the models is uncertain")
+    if any(row["n_own"] > n for row in compared):
+        texts.append(f"the models are ranked on the {n} cases that all of them have; TCS_own has those of each")
+    texts += _left_out(ranking)
     for row in ranking:
-        name = f"{row['model']}, {row['strategy']}"
-        if n >= 3 and row["TCS"] is None:
-            texts.append(f"{name}: TCS is undefined (fewer than 3 complete cases, or a value that never varies)")
+        if n >= 3 and row["n"] and row["TCS"] is None:
+            texts.append(f"{_name(row)}: TCS is undefined (fewer than 3 complete cases, or a value that never varies)")
+    for rank in sorted({row["rank"] for row in compared if row["rank"]}):
+        equal = [_name(row) for row in compared if row["rank"] == rank]
+        if len(equal) > 1:
+            texts.append(f"{'; '.join(equal)}: equal, and share rank {rank}")
     return texts
+
+
+def _left_out(ranking: list[dict[str, Any]]) -> list[str]:
+    most = max(row["n_own"] for row in ranking)
+    texts = []
+    for row in ranking:
+        few = row["n_own"] < fewest_cases(most)
+        why = "too few for a comparison" if few else "and too few of these in the others"
+        if not row["compared"]:
+            how = "ranked last, on its own cases" if row["n_own"] else "ranked last"
+            texts.append(f"{_name(row)}: N = {row['n_own']} (others up to {most}), {why}; {how}")
+    return texts
+
+
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['model']}, {row['strategy']}"
 
 
 def missing_cases(table: pd.DataFrame) -> list[str]:
@@ -128,13 +207,61 @@ def missing_cases(table: pd.DataFrame) -> list[str]:
     for lost, names in rows.items():
         if not lost:
             continue
-        named = ", ".join(map(str, lost[:_MOST_NAMED])) + (" and others" if len(lost) > _MOST_NAMED else "")
-        text = f"{len(lost)} of {len(samples)} cases left out because a value is missing: {named}"
+        text = f"{len(lost)} of {len(samples)} cases left out because a value is missing: {listed(lost)}"
         if groups is not None:
             gone = sorted(set(groups[list(lost)]) - set(groups.drop(list(lost))) - {""})
             text += f"; nothing is left of group {', '.join(gone)}" if gone else ""
         texts.append(text if len(rows) == 1 else f"{'; '.join(names)}: {text}")
     return texts
+
+
+def _scored(table: pd.DataFrame, n_boot: int, seed: int, confidence: float, *, compared: bool) -> list[dict[str, Any]]:
+    """Return the scores of rows that share their cases, or of one row alone."""
+    scores = total_correlation_score(table).merge(_fidelity(table), on=_ROW, how="left")
+    counted = complete_cases(table)
+    for criterion in ("BIC", "AIC"):
+        share = f"{criterion}_share"
+        if f"{criterion}_vote" not in table:
+            scores[share] = np.nan
+            continue
+        votes = bic_votes(table, criterion, counted).rename(columns={"share": share})
+        scores = scores.merge(votes[[*_ROW, share]], on=_ROW, how="left")
+    scores["TCS_ci"], scores["p_best"] = _bootstrap(table, scores, n_boot, seed, confidence)
+    if not compared:
+        scores[["p_best", "HFC_wins", "BIC_share", "AIC_share"]] = np.nan
+    rows: list[dict[str, Any]] = scores.assign(compared=compared).to_dict("records")
+    return rows
+
+
+def _ordered(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows best first, with their ranks; scores that are equal share one."""
+    classes = scores.assign(agreement=_classes(-scores["TCS"]), fidelity=_classes(scores["HFC_mean"]))
+    keys = ["compared", "agreement", "fidelity"]
+    order = classes.sort_values(keys, ascending=[False, True, True], na_position="last", kind="stable")
+    ranks: list[int | None] = []
+    before: tuple[float, float] | None = None
+    for place, row in enumerate(order.to_dict("records"), start=1):
+        mine = (row["agreement"], -1.0 if math.isnan(row["fidelity"]) else row["fidelity"])
+        if not row["compared"] or math.isnan(row["agreement"]):
+            ranks.append(None)
+        else:
+            ranks.append(ranks[-1] if mine == before else place)
+        before = mine
+    return order.assign(rank=pd.Series(ranks, index=order.index, dtype=object))
+
+
+def _classes(values: pd.Series) -> FloatArray:
+    """Return the place of each value among the different ones, values within `EQUAL` being one; NaN for NaN."""
+    order = np.argsort(values.to_numpy(), kind="stable")
+    ordered = values.to_numpy()[order]
+    classes = np.empty(len(ordered))
+    classes[order] = np.where(np.isnan(ordered), np.nan, np.cumsum(np.diff(ordered, prepend=ordered[:1]) > EQUAL))
+    return classes
+
+
+def listed(samples: Sequence[Any]) -> str:
+    """Return the names of samples for a message, the first few of many."""
+    return ", ".join(map(str, samples[:_MOST_NAMED])) + (" and others" if len(samples) > _MOST_NAMED else "")
 
 
 def _fidelity(table: pd.DataFrame) -> pd.DataFrame:

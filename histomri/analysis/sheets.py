@@ -1,21 +1,24 @@
 """Tables whose columns the person chooses: read as text, turned into numbers column by column, checked on the way."""
 
 import difflib
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from histomri.analysis.magnitude import require_magnitude
-from histomri.analysis.tables import TEXT, line_of, read_number, read_raw, share_of_numbers
-from histomri.analysis.units import check_units
+from histomri.analysis.mapping import meant, read_column_map
+from histomri.analysis.raw import TEXT, as_text, line_at, line_of, read_number, read_raw, share_of_numbers
+from histomri.analysis.units import check_sites, check_units
 from histomri.errors import InputError
 from histomri.files import require_file
 
-POSITION = ("i", "j", "k", "x_mm", "y_mm", "z_mm")
+INDEX = ("i", "j", "k")
+POSITION = (*INDEX, "x_mm", "y_mm", "z_mm")
+LARGEST_INDEX = 32766  # an axis of a NIfTI-1 image has at most 32767 voxels
+# Up to which share the histology of a sample's rows may differ: by rounding, or as a mean over nearly the same voxels.
+_SAME, _ALIKE = 0.01, 0.1
 MEASUREMENTS = (
     "vCS_histo_um",
     "F_histo",
@@ -27,6 +30,7 @@ MEASUREMENTS = (
     "ADC_um2_ms",
     "K",
 )
+_NUMERIC = (*POSITION, *MEASUREMENTS, "BIC", "AIC")
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Sheet:
     path : Path
         Where it came from, for messages.
     raw : DataFrame
-        Every cell as text.
+        Every cell as text, but for columns of numbers in Parquet.
     notes : tuple of str
         What was done to it.
     """
@@ -61,43 +65,58 @@ class Sheet:
     @property
     def is_voxelwise(self) -> bool:
         """Tell whether a row is a voxel (columns i, j, k)."""
-        return {"i", "j", "k"} <= set(self.names)
+        return set(INDEX) <= set(self.names)
 
     def require(self, name: str) -> None:
         """Raise an InputError if the column is missing, with the closest name there is."""
         if name not in self.raw:
-            close = difflib.get_close_matches(name, self.names, n=1, cutoff=0.6)
             raise InputError(
-                f"column '{name}' is missing{f' (is it {close[0]!r}?)' if close else ''}",
+                f"column '{name}' is missing{meant(name, self.names)}",
                 path=self.path,
                 way_out=f"the table has {', '.join(self.names)}",
             )
 
-    def numbers(self, names: Sequence[str]) -> pd.DataFrame:
-        """Return columns as numbers, NaN where missing.
+    def numbers(self, names: Sequence[str], *, empty: bool = False) -> pd.DataFrame:
+        """Return columns as numbers, NaN where missing; with `empty`, a column may have no value at all.
 
         Raises
         ------
         InputError
-            If a column is missing, holds no value at all, or a cell is no finite number (with its line); UnitError if
-            a column of the contract cannot be in its unit.
+            If a column is missing, holds no value at all, a cell is no finite number (with its line), or an index of a
+            voxel is none; UnitError if a column of the contract cannot be in its unit, or scanners write different
+            units.
         """
         table = {}
         for name in dict.fromkeys(names):
             self.require(name)
             table[name] = read_number(self.raw, name, self.path)
-            if not table[name].notna().any():
+            if not empty and not table[name].notna().any():
                 raise InputError(f"column '{name}' has no value at all", path=self.path)
+            if name in INDEX and self.is_voxelwise:
+                _check_index(table[name], name, self.path)
         numbers = pd.DataFrame(table, index=self.raw.index)
         require_magnitude(numbers, self.path)
         scanner = self.text("scanner") if "scanner" in self else None
         check_units(numbers, scanner, self.path, of_voxels=self.is_voxelwise)
+        self.doubts(numbers)
         return numbers
+
+    def doubts(self, numbers: pd.DataFrame) -> list[str]:
+        """Say what was left out in reading, and which columns of numbers differ so much between sites that units may.
+
+        Raises
+        ------
+        UnitError
+            If they differ as units do.
+        """
+        labels = {name: self.text(name) for name in ("scanner", "group") if name in self}
+        measured = [name for name in numbers if name not in (*TEXT, *POSITION)]
+        return [*self.notes, *check_sites(numbers[measured], labels, self.path, contract=MEASUREMENTS)]
 
     def text(self, name: str, *, complete: bool = False) -> pd.Series:
         """Return a column as text without blanks around it; with `complete`, an empty cell is an error."""
         self.require(name)
-        values = self.raw[name].astype(str).str.strip()
+        values = as_text(self.raw[name])
         if complete and (values == "").any():
             raise InputError(
                 f"column '{name}', line {line_of(values == '')} is empty",
@@ -160,11 +179,18 @@ class Sheet:
             return [({}, self)]
         return [
             (dict(zip(keys, map(str, key))), Sheet(self.path, part, self.notes))
-            for key, part in self.raw.groupby(keys, sort=False)
+            for key, part in self.raw.groupby([self.text(name) for name in keys], sort=False)
         ]
 
     def require_unique(self, by: Sequence[str]) -> None:
-        """Raise an InputError if two rows have the same labels in the columns that the table has of `by`."""
+        """Check that every row is one sample (x model x strategy), and that the rows of a sample say the same of it.
+
+        Raises
+        ------
+        InputError
+            If two rows have the same labels in the columns that the table has of `by`, or rows of one sample another
+            group, scanner or histology.
+        """
         keys = [name for name in by if name in self.raw]
         labels = pd.DataFrame({name: self.text(name) for name in keys})
         for name in keys:
@@ -176,7 +202,7 @@ class Sheet:
         if twice.any():
             row = labels[twice].iloc[0]
             # The index is the row of the file, also after rows were selected.
-            lines = labels.index[(labels == row).all(axis=1)][:2] + 2
+            lines = [line_at(position) for position in labels.index[(labels == row).all(axis=1)][:2]]
             rest = ", ".join(str(row[name]) for name in keys if name != "sample")
             where = f"{f' for {rest}' if rest else ''} (lines {lines[0]} and {lines[1]})"
             raise InputError(
@@ -184,6 +210,23 @@ class Sheet:
                 path=self.path,
                 way_out="keep one row per sample, or select a model and strategy",
             )
+        self.require_consistent()
+
+    def require_consistent(self) -> None:
+        """Raise an InputError if rows of one sample have another group, scanner or (in tables of samples) histology."""
+        samples = self.text("sample")
+        for name in ("group", "scanner"):
+            if name in self:
+                _check_same(self.text(name).replace("", "(empty)"), [samples], name, self.path)
+        if self.is_voxelwise:
+            return
+        # Fits that lost other voxels were averaged over the histology of other voxels.
+        averaged = "n_voxels" in self
+        cases = [samples, self.text("n_voxels")] if averaged else [samples]
+        for name in ("vCS_histo_um", "F_histo", "CD_histo_mm2"):
+            if name in self:
+                values = read_number(self.raw, name, self.path)
+                _check_same(values, cases, name, self.path, alike=_ALIKE if averaged else _SAME)
 
     def _is_filled(self, name: str) -> bool:
         try:
@@ -198,15 +241,18 @@ class Sheet:
             return False
 
 
-def read_sheet(path: str | Path, columns: str | Path | None = None) -> Sheet:
+def read_sheet(path: str | Path, columns: str | Path | None = None, *, known: Collection[str] | None = None) -> Sheet:
     """Read a table of any columns.
 
     Parameters
     ----------
     path : path-like
-        CSV (comma, semicolon or tab) or Parquet, with a header.
+        CSV (comma, semicolon or tab), .xlsx or Parquet, with a header.
     columns : path-like, optional
-        TOML file of renamings (``vCS_mri_um = "cell size MRI"``); its section ``[constants]`` adds columns.
+        TOML file of renamings (``vCS_mri_um = "cell size MRI"``), with values for columns that the table lacks in its
+        section ``[constants]``, and the columns of each model in ``[[models]]`` (see `read_column_map`).
+    known : collection of str, optional
+        What the column map may name; by default anything.
 
     Raises
     ------
@@ -214,28 +260,39 @@ def read_sheet(path: str | Path, columns: str | Path | None = None) -> Sheet:
         If it cannot be read, has no rows, or the column map does not fit.
     """
     path = require_file(path, "table")
-    raw = read_raw(path)
+    raw, notes = read_raw(path, _NUMERIC)
     if columns is not None:
-        raw = _renamed(raw, path, Path(columns))
+        column_map = read_column_map(columns)
+        if known is not None:
+            column_map.require_known(known)
+        raw = column_map.apply(raw, path)
     if not len(raw):
         raise InputError("has a header and no rows", path=path)
-    return Sheet(path, raw)
+    return Sheet(path, raw, notes)
 
 
-def _renamed(raw: pd.DataFrame, path: Path, mapping: Path) -> pd.DataFrame:
-    require_file(mapping, "column map")
-    try:
-        content: dict[str, Any] = tomllib.loads(mapping.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"is not valid TOML ({error})", path=mapping) from error
-    constants = content.pop("constants", {})
-    for name, theirs in content.items():
-        if not isinstance(theirs, str):
-            raise InputError(f"'{name}' must be the name of a column, in quotes", path=mapping)
-        if theirs not in raw:
-            close = difflib.get_close_matches(theirs, list(raw.columns), n=1, cutoff=0.6)
-            meant = f" (is it '{close[0]}'?)" if close else ""
-            raise InputError(f"column '{theirs}' is not in {path.name}{meant}", path=mapping)
-    raw = raw.drop(columns=[name for name in content if name in raw and name not in content.values()])
-    raw = raw.rename(columns={theirs: name for name, theirs in content.items()})
-    return raw.assign(**{name: str(value) for name, value in constants.items()})
+def _check_index(values: pd.Series, name: str, path: Path) -> None:
+    wrong = ~((values % 1 == 0) & values.between(0, LARGEST_INDEX))
+    if wrong.any():
+        raise InputError(
+            f"column '{name}', line {line_of(wrong)}: {values[wrong].iloc[0]:g} is not the index of a voxel",
+            path=path,
+            way_out=f"voxels are counted from 0 to {LARGEST_INDEX}",
+        )
+
+
+def _check_same(values: pd.Series, cases: list[pd.Series], name: str, path: Path, alike: float = 0.0) -> None:
+    """Raise an InputError if rows of one case have different values; numbers may differ by the share `alike`."""
+    first = values.groupby(cases).transform("first")
+    numeric = pd.api.types.is_numeric_dtype(values)
+    differs = (values - first).abs() > alike * first.abs() if numeric else values != first
+    if differs.any():
+        row = differs.index[differs.to_numpy()][0]
+        sample = cases[0][row]
+        one = values.index[((cases[0] == sample) & (values == first[row])).to_numpy()][0]
+        told = f"{values[one]} (line {line_at(one)}) and {values[row]} (line {line_at(row)})"
+        raise InputError(
+            f"sample '{sample}' has two values of '{name}': {told}",
+            path=path,
+            way_out="a sample has one; correct the rows, or tell the samples apart",
+        )

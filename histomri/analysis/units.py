@@ -1,7 +1,10 @@
-"""A column in the wrong unit is found by its size: no tissue has a median cell size of 0.02 µm."""
+"""A column in the wrong unit is found by its size: no tissue has cells of 0.02 µm, and no site 1000 times another's."""
 
+from collections.abc import Collection, Mapping
+from itertools import permutations
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from histomri.errors import UnitError
@@ -12,20 +15,28 @@ PLAUSIBLE = {
     "vCS_histo_um": (1.0, 200.0),
     "F_mri": (0.0, 2.0),
     "F_histo": (0.0, 2.0),
-    "CD_mri_mm3": (1e2, 1e8),
+    "CD_mri_mm3": (5e2, 3e7),
     "CD_histo_mm2": (10.0, 1e5),
     "ADC_um2_ms": (0.02, 10.0),
     "D0I_mri_um2_ms": (0.02, 10.0),
 }
-# One sample, harmonised or not: a fraction may come out a little below 0.
+# One sample, harmonised or not: a fraction or a density may come out a little below 0.
 _POSSIBLE = {
     "vCS_mri_um": (0.5, 500.0),
     "vCS_histo_um": (0.5, 500.0),
     "F_mri": (-0.5, 5.0),
     "F_histo": (-0.5, 5.0),
+    "CD_mri_mm3": (-1e6, 1e9),
+    "CD_histo_mm2": (-1e4, 1e6),
     "ADC_um2_ms": (0.005, 20.0),
     "D0I_mri_um2_ms": (0.005, 20.0),
 }
+# Medians of two sites: this many decades apart they are told, and within so much of a power of 1000 it is the unit.
+_DECADES, _OF_A_UNIT, _WITHIN = 0.9, (3.0, 6.0, 9.0), 0.35
+_FEWEST, _ERRORS = 3, 3.0  # values of a site, and standard errors between medians that differ
+_NEGATIVE = (
+    0.1  # share of values at or below 0 from which a quantity is signed, or a count with zeros, and has no scale
+)
 _UNITS = {"um": "µm", "mm3": "cells/mm³", "mm2": "cells/mm²", "ms": "µm²/ms"}
 
 
@@ -76,6 +87,90 @@ def check_units(
                 path=path,
                 way_out="convert it before it is read, or leave the cell empty",
             )
+
+
+def check_sites(
+    table: pd.DataFrame,
+    labels: Mapping[str, pd.Series],
+    path: str | Path | None = None,
+    *,
+    contract: Collection[str] = (),
+) -> list[str]:
+    """Compare the columns of a table between scanners, and between groups.
+
+    Two labels differ if the middle halves of their values do not overlap, and their medians are a factor of 8 or more
+    and three standard errors apart. A factor of about 1000, 10^6 or 10^9 is that of a unit: an error, unless tissue may
+    truly differ so much, which columns of other names may between groups, and between scanners that have no group in
+    common.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns of numbers. Those with values at or below 0 in a tenth of the rows are not compared.
+    labels : mapping
+        ``scanner`` and ``group`` of the rows, as text; labels with fewer than three values are not compared.
+    path : path-like, optional
+        For the message.
+    contract : collection of str
+        Columns whose unit is known.
+
+    Returns
+    -------
+    list of str
+        What differs, and by how much.
+
+    Raises
+    ------
+    UnitError
+        Naming column, labels and medians.
+    """
+    texts: list[str] = []
+    told: set[str] = set()
+    groups = labels.get("group")
+    for kind, names in labels.items():
+        for column in table:
+            found = None if column in told else _furthest(table[column], names)
+            if found is None:
+                continue
+            told.add(column)
+            (low, low_median), (high, high_median), decades = found
+            text = f"the median of '{column}' is {low_median:.3g} for {kind} '{low}' and {high_median:.3g} for '{high}'"
+            unit_like = min(abs(decades - power) for power in _OF_A_UNIT) <= _WITHIN
+            alike = kind == "scanner" and (groups is None or _share_group(groups, names, low, high))
+            if unit_like and (column in contract or alike):
+                truly = "" if column in contract else "; if they truly differ, tell them apart in the column 'group'"
+                raise UnitError(
+                    f"{text}, as if in another unit", path=path, way_out=f"convert it before it is read{truly}"
+                )
+            texts.append(f"{text}, a factor of {10**decades:.3g}: are the units the same?")
+    return texts
+
+
+def _furthest(values: pd.Series, labels: pd.Series) -> tuple[tuple[str, float], tuple[str, float], float] | None:
+    """Return the two labels whose medians are furthest apart, the medians, and the decades between them."""
+    known = values.notna() & (labels != "")
+    positive = known & (values > 0)
+    if not positive.any() or positive.sum() < (1.0 - _NEGATIVE) * known.sum():
+        return None
+    quartiles = np.log10(values[positive]).groupby(labels[positive]).quantile([0.25, 0.5, 0.75]).unstack()
+    n = labels[positive].value_counts().reindex(quartiles.index)
+    # The standard error of a median of normal values, whose scatter is taken from the quartiles.
+    quartiles["se"] = 1.253 * (quartiles[0.75] - quartiles[0.25]) / 1.349 / np.sqrt(n)
+    apart = [
+        (float(above[0.5] - below[0.5]), str(low), float(below[0.5]), str(high), float(above[0.5]))
+        for (low, below), (high, above) in permutations(quartiles[n >= _FEWEST].iterrows(), 2)
+        if below[0.75] < above[0.25] and above[0.5] - below[0.5] > _ERRORS * np.hypot(above["se"], below["se"])
+    ]
+    if not apart or max(apart)[0] < _DECADES:
+        return None
+    decades, low, low_median, high, high_median = max(apart)
+    return (low, 10**low_median), (high, 10**high_median), decades
+
+
+def _share_group(groups: pd.Series, scanners: pd.Series, one: str, other: str) -> bool:
+    """Tell whether two scanners have a group in common, or no groups are known for one."""
+    mine, theirs = (set(groups[scanners == name]) - {""} for name in (one, other))
+    return not mine or not theirs or bool(mine & theirs)
 
 
 def _unit_of(name: str) -> str:

@@ -61,6 +61,7 @@ def describe_columns() -> dict[str, dict[str, str]]:
         "n_without_histology": {"Units": "1", "Description": "Fitted voxels without histology, left out"},
         "n_without_mri": {"Units": "1", "Description": "Voxels with histology and without a fit, left out"},
         "n_outside_mask": {"Units": "1", "Description": "Voxels outside the mask, left out"},
+        "pairing": {"Description": "voxels: registered, voxel by voxel; means: of whole samples, without registration"},
     }
     for criterion in ("BIC", "AIC"):
         known[f"{criterion}_vote"] = {

@@ -97,7 +97,8 @@ def pair_maps(
         tally = (fitted & inside, failed & inside, fitted & inside & ~measured, measured & inside & ~fitted, ~inside)
         counts.append(_count(case, key, (*tally[:4], tally[4] & (fitted | measured))))
     data = pd.concat(frames, ignore_index=True)
-    table = PairedTable(data, "voxel", pd.DataFrame(counts, columns=list(COUNTS)), {"mri_slice": {sample: k}})
+    how = {"mri_slice": {sample: k}, "pairing": {sample: "voxels"}}
+    table = PairedTable(data, "voxel", pd.DataFrame(counts, columns=list(COUNTS)), how)
     return PairedTable(data, "voxel", table.counts, table.parameters, _warn(case, table.per_sample()))
 
 
@@ -146,7 +147,8 @@ def pair_means(
             f"{sample}: without a mask the MRI is the mean of all {int(table['n_voxels'].max())} fitted voxels, of "
             "whatever tissue: give a mask of the region that the section was taken from",
         )
-    return PairedTable(order_columns(table), "sample", tally, {"pairing": "means"}, warnings)
+    table["pairing"] = "means"
+    return PairedTable(order_columns(table), "sample", tally, {"pairing": {sample: "means"}}, warnings)
 
 
 def _check(histology: Mapping[str, Image], mri: Fits, common: Mapping[str, Image], mask: Image | None) -> Image:

@@ -49,7 +49,7 @@ def votes_per_sample(voxels: pd.DataFrame, criterion: str = "BIC") -> pd.DataFra
         sample, model, strategy, `<criterion>_vote`, `<criterion>_best` (the largest vote; none if tied or no rival).
     """
     rows: list[dict[str, object]] = []
-    for (sample, strategy), part in voxels.groupby(["sample", "strategy"], sort=False):
+    for (sample, strategy), part in voxels.groupby(["sample", "strategy"], sort=False, observed=True):
         wide = part.set_index(["i", "j", "k", "model"])[criterion].unstack("model")
         shares, _ = vote(wide.to_numpy(dtype=float))
         leads = shares == np.nanmax(shares) if np.isfinite(shares).any() else np.zeros(len(shares), dtype=bool)
@@ -94,17 +94,20 @@ def summarise_voxels(voxels: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame
     Returns
     -------
     DataFrame
-        `KEYS` (and patient, if the counts have it), n_voxels, means (cell density is averaged over voxels, never
-        computed from mean size and fraction), BIC_vote, BIC_best, at_bound_share, medians as `.._median`, of `MEASURES`
-        means without the extreme tenths as `.._trimmed`, and the counts.
+        `KEYS` (and patient, if the counts have it), n_voxels (rows with a cell size by MRI), pairing, means (cell
+        density is averaged over voxels, never computed from mean size and fraction), BIC_vote, BIC_best,
+        at_bound_share, medians as `.._median`, of `MEASURES` means without the extreme tenths as `.._trimmed`, and the
+        counts.
     """
     values = measured_columns(voxels)
-    groups = voxels.groupby(_CASE, sort=False)
+    groups = voxels.groupby(_CASE, sort=False, observed=True)
     means = groups[values].mean()
     medians = groups[values].median().add_suffix("_median")
     robust = [name for name in MEASURES if name in values]
     trimmed = groups[robust].agg(lambda column: trimmed_mean(column.to_numpy(dtype=float))).add_suffix("_trimmed")
-    extra = pd.DataFrame({"n_voxels": groups.size(), "at_bound_share": groups["at_bound"].mean()})
+    extra = pd.DataFrame({"n_voxels": groups["vCS_mri_um"].count()})
+    if "at_bound" in voxels:
+        extra["at_bound_share"] = groups["at_bound"].mean()
     table = counts.merge(
         extra.join(means).join(medians).join(trimmed).reset_index(), on=_CASE, how="left", validate="one_to_one"
     )
@@ -113,12 +116,12 @@ def summarise_voxels(voxels: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame
             table = table.merge(votes_per_sample(voxels, criterion), on=_CASE, how="left", validate="one_to_one")
             table[f"{criterion}_best"] = table[f"{criterion}_best"].eq(True)
     table["n_voxels"] = table["n_voxels"].fillna(0).astype(int)
-    return order_columns(table)
+    return order_columns(table.assign(pairing="voxels"))
 
 
 def order_columns(table: pd.DataFrame) -> pd.DataFrame:
     """Put the columns of the contract first, add those that are missing (empty), and keep the rest behind."""
-    first = [*keys_of(table.columns), "n_voxels", *MEASURES, "BIC_vote", "BIC_best", "at_bound_share"]
+    first = [*keys_of(table.columns), "n_voxels", *MEASURES, "BIC_vote", "BIC_best", "at_bound_share", "pairing"]
     table = table.reindex(columns=[*first, *[name for name in table.columns if name not in first]])
     table["BIC_best"] = table["BIC_best"].eq(True)
     return table

@@ -15,7 +15,6 @@ from histomri.files import atomic_path, provenance, read_json, require_file, wri
 from histomri.pairing.columns import (
     KEYS,
     PATIENT,
-    POSITION,
     describe_column,
     describe_columns,
     join_descriptions,
@@ -23,6 +22,7 @@ from histomri.pairing.columns import (
 )
 from histomri.pairing.summary import summarise_voxels
 
+_CASE = ["sample", "model", "strategy"]
 Level = Literal["voxel", "sample"]
 COUNTS = (*KEYS, "n_fitted", "n_failed", "n_without_histology", "n_without_mri", "n_outside_mask")
 
@@ -97,7 +97,7 @@ class PairedTable:
                 f"tables of voxels and tables of samples cannot be joined{there}", way_out="pair all with one --per"
             )
         counts = _stack([part.counts for part in parts])
-        repeated = counts[counts.duplicated(["sample", "model", "strategy"])]
+        repeated = counts[counts.duplicated(_CASE)]
         if len(repeated):
             row = repeated.iloc[0]
             same = {name: row[name] for name in ("sample", "model", "strategy")}
@@ -148,8 +148,15 @@ class PairedTable:
         return [path, write_json(path.with_suffix(".json"), content)]
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, data: pd.DataFrame | None = None) -> Self:
         """Read a table that was written by `save`; a table without its sidecar has no counts of what was left out.
+
+        Parameters
+        ----------
+        path : path-like
+            The table; what its sidecar counts is read with it.
+        data : DataFrame, optional
+            The rows, if they have been read and checked.
 
         Raises
         ------
@@ -157,17 +164,37 @@ class PairedTable:
             If it is no table of pairs.
         """
         path = require_file(path, "table of pairs")
-        data = _read(path)
-        missing = [name for name in (*KEYS, "vCS_mri_um", "vCS_histo_um") if name not in data]
+        data = _read(path) if data is None else data
+        missing = [name for name in (*_CASE, "vCS_mri_um", "vCS_histo_um") if name not in data]
         if missing:
             raise InputError(f"is not a table of pairs: column '{missing[0]}' is missing", path=path)
         described = check_sidecar(path, data.columns)
         sidecar = path.with_suffix(".json")
         content = read_json(sidecar, "sidecar") if sidecar.exists() else {}
-        level: Level = content.get("Level", "voxel" if set(POSITION) <= set(data.columns) else "sample")
-        counts = pd.DataFrame(content.get("Counts") or data[keys_of(data.columns)].drop_duplicates().to_dict("records"))
-        counts = counts.reindex(columns=[*COUNTS, *[name for name in counts.columns if name not in COUNTS]])
-        return cls(data, level, counts, content.get("Parameters", {}), tuple(content.get("Warnings", ())), described)
+        level: Level = "voxel" if {"i", "j", "k"} <= set(data.columns) else "sample"
+        return cls(
+            data,
+            level,
+            _counts(content.get("Counts") or [], data),
+            content.get("Parameters", {}),
+            tuple(content.get("Warnings", ())),
+            described,
+        )
+
+
+def _counts(told: list[dict[str, Any]], data: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per case: those that were counted when it was written, and those of the table, with its labels."""
+    labels = [name for name in keys_of(data.columns) if name in data]
+    present = data[labels].drop_duplicates(_CASE).astype(object).set_index(_CASE)
+    if not told:
+        return present.reset_index().reindex(columns=list(COUNTS)).astype({"group": object, "scanner": object})
+    counted = pd.DataFrame(told).set_index(_CASE)
+    cases = pd.MultiIndex.from_tuples(dict.fromkeys([*counted.index, *present.index]), names=_CASE)
+    counted, present = counted.reindex(cases), present.reindex(cases)
+    for name in present:
+        counted[name] = present[name].where(present[name].notna(), counted.get(name))
+    others = [name for name in counted.columns if name not in COUNTS]
+    return counted.reset_index().reindex(columns=[*COUNTS, *others]).infer_objects()
 
 
 def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:

@@ -1,11 +1,13 @@
 """Voxels within samples, against the analysis of covariance, dense matrices and statsmodels."""
 
 import math
+from itertools import permutations
 
 import numpy as np
 import pytest
 import statsmodels.api as sm
 from scipy import stats
+from statsmodels.regression.mixed_linear_model import MixedLMParams
 
 from histomri.analysis import random_intercept, repeated_correlation, within_between
 from histomri.errors import InputError
@@ -58,6 +60,24 @@ def test_degrees_of_freedom_of_unequal_samples_by_the_formula(rng):
     assert repeated_correlation(x, y, sample, n_eff=[1e6] * 3).df == 100 - 3 - 1
 
 
+def test_degrees_of_freedom_of_unequal_samples_are_those_of_all_permutations(rng):
+    """Values permuted within samples scatter r by exactly 1 / (df + 1), whatever their sizes and spreads."""
+    sizes = (3, 4, 5)
+    x, y = (np.concatenate([spread * rng.normal(size=n) for n, spread in zip(sizes, (1, 3, 0.5))]) for _ in "xy")
+    sample = np.repeat(np.arange(3), sizes)
+    covariances, squares = [], []
+    for label in range(3):
+        one, other = (values[sample == label] - values[sample == label].mean() for values in (x, y))
+        covariances.append(np.array([one @ np.array(order) for order in permutations(other)]))
+        squares.append((one @ one, other @ other))
+    together = (covariances[0][:, None, None] + covariances[1][:, None] + covariances[2]).ravel()
+    r = together / math.sqrt(np.prod(np.sum(squares, axis=0)))
+    found = repeated_correlation(x, y, sample, n_eff=sizes)
+    assert r.mean() == pytest.approx(0, abs=1e-12)
+    assert found.df == pytest.approx(1 / np.mean(r**2) - 1, rel=1e-10) and found.df < sum(sizes) - 3 - 1
+    assert found.r == pytest.approx(r[0], rel=1e-10)
+
+
 def test_repeated_correlation_without_answer(rng):
     assert "fewer than two" in repeated_correlation([1, 2, 3], [2, 1, 3], ["a", "b", "c"]).note
     x, y, sample = grouped(rng)
@@ -99,8 +119,14 @@ def test_random_intercept_against_statsmodels(rng):
     x, y, sample = grouped(rng, sizes=(20, 30, 25, 15, 40))
     design = np.column_stack([np.ones_like(x), x])
     found = random_intercept(design, y, sample)
-    truth = sm.MixedLM(y, design, groups=sample).fit(reml=True)
-    # statsmodels stops its optimiser earlier
+    model = sm.MixedLM(y, design, groups=sample)
+    truth = model.fit(reml=True)
+    # The likelihood is the same function, and is not lower here ...
+    parts = {"fe_params": found.coefficients, "cov_re": np.array([[found.variance_between / found.variance_within]])}
+    here = model.loglike(MixedLMParams.from_components(**parts), profile_fe=False)
+    np.testing.assert_allclose(found.log_likelihood, here, rtol=1e-10)
+    # ... but flat at its maximum: statsmodels stops where its slope is below 1e-5, which leaves the ratio of variances
+    # open to 1e-2, the scale and the errors to 1e-3, and the coefficients, which hardly depend on it, to 1e-4.
     np.testing.assert_allclose(found.coefficients, truth.fe_params, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.standard_errors, truth.bse_fe, rtol=1e-3)
     np.testing.assert_allclose(found.variance_within, truth.scale, rtol=1e-3)

@@ -65,7 +65,7 @@ def test_a_measurement_with_text_in_it_is_not_left_out(tmp_path):
     file.write_text("sample,vCS_mri_um,F_mri,K\na,20,0.5,\nb,ca. 21,0.6,\n")
     with pytest.raises(InputError, match=r"column 'vCS_mri_um', line 3: 'ca\. 21' is not a finite number"):
         read_measurements(file)
-    file.write_text("sample,vCS_mri_um,F_mri\na;20,5;0,5\nb;21,5;0,6\n".replace(",", ";", 2))
+    file.write_text('sample,vCS_mri_um,F_mri\na,"20,5",0.5\nb,"21,5",0.6\n')
     with pytest.raises(InputError, match="'20,5' is not a finite number; write decimals with a point"):
         read_measurements(file)
     file.write_text("case,age,note,stage\na,60,fine,2\nb,61,,3\nc,n.k.,70,1\n")

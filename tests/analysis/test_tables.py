@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histomri.analysis import is_voxel_table, read_cases
+from histomri.analysis import read_cases
 from histomri.errors import InputError, UnitError
 
 HEADER = "sample,group,model,strategy,vCS_mri_um,vCS_histo_um,F_mri,F_histo"
@@ -64,7 +64,7 @@ def test_other_columns_are_named_not_hidden(tmp_path):
         ((HEADER, ROWS[0].replace("whole", "all")), r"column 'strategy', line 2: 'all' is neither"),
         ((HEADER, ROWS[0].replace("01", " ")), r"column 'sample', line 2 is empty"),
         ((HEADER, *[row.rsplit(",", 1)[0] + ",0.5" for row in ROWS]), r"column 'F_histo' has the same value"),
-        ((HEADER, ROWS[0].replace("0.55", "-1")), r"column 'F_histo', line 2 is not positive"),
+        ((HEADER, ROWS[0].replace("0.55", "0")), r"column 'F_histo', line 2 is not positive"),
         ((HEADER, *[row.rsplit(",", 1)[0] + "," for row in ROWS]), r"column 'F_histo' has no value"),
         ((HEADER,), "no rows"),
         ((HEADER + ",F_mri", *ROWS), r"column 'F_mri' comes twice"),
@@ -152,8 +152,3 @@ def test_a_single_sample_in_another_unit_is_found(tmp_path):
     """The median of its scanner says nothing of it."""
     with pytest.raises(UnitError, match=r"column 'vCS_mri_um', line 3: 0\.022 cannot be µm"):
         read_cases(write(tmp_path / "t.csv", HEADER, ROWS[0], ROWS[1].replace("22", "0.022"), ROWS[2]))
-
-
-def test_voxel_tables_are_recognised(tmp_path):
-    assert is_voxel_table(write(tmp_path / "v.csv", "sample,i,j,k", "a,1,2,3"))
-    assert not is_voxel_table(write(tmp_path / "t.csv", HEADER, *ROWS))

@@ -295,9 +295,19 @@ def test_an_error_of_a_model_names_file_place_and_way_out(
 @pytest.mark.parametrize("command", ON_SAMPLES)
 def test_decimal_commas_are_told_and_never_read_as_text(histomri, table, tmp_path, command):
     path = tmp_path / "t.csv"
-    table.to_csv(path, index=False, sep=";", decimal=",")
+    table.to_csv(path, index=False, decimal=",")
     done = histomri(command, path, "-o", tmp_path / "o")
     assert done.exit_code == 2 and "line 2: '" in done.stderr and "write decimals with a point" in done.stderr
+
+
+@pytest.mark.parametrize("command", ON_SAMPLES)
+def test_a_table_of_a_european_spreadsheet_says_the_same(histomri, table, tmp_path, command):
+    for name, options in (("a.csv", {}), ("b.csv", {"sep": ";", "decimal": ","})):
+        table.to_csv(tmp_path / name, index=False, **options)
+        done = histomri(command, tmp_path / name, "-o", tmp_path / name[0])
+        assert done.exit_code == 0, done.output
+    for path in (tmp_path / "a").glob("*.csv"):
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
 @pytest.mark.parametrize("command", ["correlate", "compare", "harmonise"])

@@ -75,8 +75,9 @@ def test_on_a_coronal_slice_z_is_asked_for(run, tmp_path):
 
 def sides(moving, fixed):
     """Return what a transform keeps of two slides, or of a map and an MRI (None)."""
-    record = {"Shape": [7, 9], "Affine": np.eye(4).tolist()}
-    ends = {"Moving": record, "Fixed": {**record, "Shape": [7, 9, 5]}}
+    affine = np.diag([-1.0, -1, 1, 1])
+    record = {"Shape": [70, 90], "Affine": affine.tolist()}
+    ends = {"Moving": record, "Fixed": {**record, "Shape": [70, 90, 5]}}
     for side, name in (("Moving", moving), ("Fixed", fixed)):
         if name:
             ends[side] = {**record, "Slide": name, "PixelSize_um": [0.5, 0.25]}

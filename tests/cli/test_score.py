@@ -23,6 +23,10 @@ KEYS = [
     "p_best",
     "AIC_share",
     "n_missing",
+    "rank",
+    "compared",
+    "n_own",
+    "TCS_own",
 ]
 
 
@@ -168,3 +172,69 @@ def test_one_models_missing_cases_are_told_with_its_name(histomri, pairs, tmp_pa
     assert "diff-in, whole: 1 of 12 cases left out because a value is missing: 07" in done.stderr
     models = json.loads((tmp_path / "scores.json").read_text())["models"]
     assert {row["model"]: row["n_missing"] for row in models} == {"diff-in": 1, "diff-in-ex": 0}
+
+
+def test_a_model_of_three_cases_is_not_ranked_first(histomri, pairs, tmp_path):
+    table = pd.read_csv(pairs, dtype={"sample": str})
+    few = (table["model"] == "diff-in") & (table["sample"] > "02")
+    pd.concat([table[~few], table[table["model"] == "diff-in"].assign(model="third")]).to_csv(pairs, index=False)
+    done = histomri(pairs, "-o", tmp_path)
+    assert "diff-in, whole: N = 3 (others up to 12), too few for a comparison; ranked last" in done.stderr
+    assert "1. third (whole)" in done.stdout and "– diff-in (whole)" in done.stdout
+    assert [row["rank"] for row in json.loads((tmp_path / "scores.json").read_text())["models"]] == [1, 2, None]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"), [("vCS_histo_um", 30.0, "30.0"), ("scanner", "7T", "7T"), ("group", "x", "x")]
+)
+def test_rows_of_a_sample_that_contradict_each_other(histomri, pairs, tmp_path, column, value, told):
+    table = pd.read_csv(pairs, dtype={"sample": str}).assign(scanner="3T", group="a")
+    table.loc[15, column] = value
+    table.to_csv(pairs, index=False)
+    done = histomri(pairs, "-o", tmp_path / "o")
+    first = table.loc[3, column]
+    assert done.exit_code == 2
+    assert f"sample '03' has two values of '{column}': {first} (line 5) and {told} (line 17)" in done.stderr
+    if column == "vCS_histo_um":  # means over the voxels that either fit had
+        table.assign(n_voxels=np.arange(len(table))).to_csv(pairs, index=False)
+        assert histomri(pairs, "-o", tmp_path / "o").exit_code == 0
+
+
+def test_sites_of_other_units(histomri, pairs, tmp_path):
+    table = pd.read_csv(pairs, dtype={"sample": str})
+    table["scanner"] = np.where(table["sample"] < "06", "1.5T", "3T")
+    table["CD_mri_mm3"] = np.where(table["scanner"] == "3T", 1e3, 1e6) * table["F_mri"].abs()
+    table.to_csv(pairs, index=False)
+    done = histomri(pairs, "-o", tmp_path / "o")
+    assert done.exit_code == 2 and "for scanner '3T' and " in done.stderr and "as if in another unit" in done.stderr
+    table["CD_mri_mm3"] *= np.where(table["scanner"] == "3T", 50, 1)
+    table.to_csv(pairs, index=False)
+    done = histomri(pairs, "-o", tmp_path / "o")
+    assert done.exit_code == 0 and "are the units the same?" in done.stderr
+
+
+def test_the_column_map_is_a_source_and_is_not_replaced(histomri, pairs, tmp_path):
+    table = pd.read_csv(pairs, dtype={"sample": str}).rename(columns={"F_mri": "f"})
+    table.to_csv(pairs, index=False)
+    mapping = tmp_path / "scores.csv"
+    mapping.write_text('F_mri = "f"\n')
+    done = histomri(pairs, "-o", tmp_path, "--columns", mapping)
+    assert done.exit_code == 2 and "is an input, and would be overwritten" in done.stderr
+    assert histomri(pairs, "-o", tmp_path / "o", "--columns", mapping).exit_code == 0
+    assert json.loads((tmp_path / "o" / "scores.json").read_text())["Sources"] == ["pairs.csv", "scores.csv"]
+
+
+def test_models_beside_each_other_are_scored_as_those_below_each_other(histomri, pairs, tmp_path):
+    table = pd.read_csv(pairs, dtype={"sample": str})
+    wide = table.pivot(index=["sample", "vCS_histo_um", "F_histo"], columns="model", values=["vCS_mri_um", "F_mri"])
+    wide.columns = [" ".join(name) for name in wide.columns]
+    wide.reset_index().to_csv(tmp_path / "wide.csv", index=False)
+    entry = '[[models]]\nmodel = "{0}"\ncolumns = {{ vCS_mri_um = "vCS_mri_um {0}", F_mri = "F_mri {0}" }}\n'
+    models = "".join(entry.format(name) for name in ("diff-in-ex", "diff-in"))
+    (tmp_path / "map.toml").write_text('[constants]\nstrategy = "whole"\n' + models)
+    histomri(pairs, "-o", tmp_path / "a")
+    done = histomri(tmp_path / "wide.csv", "-o", tmp_path / "b", "--columns", tmp_path / "map.toml")
+    assert done.exit_code == 0, done.output
+    one, other = (json.loads((tmp_path / name / "scores.json").read_text()) for name in "ab")
+    votes = {"BIC_share": None}
+    assert [row | votes for row in one["models"]] == [row | votes for row in other["models"]]

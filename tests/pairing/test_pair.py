@@ -257,6 +257,7 @@ def test_tables_of_samples_are_joined_by_name(rng):
     rows = both.per_sample()
     assert rows["sample"].tolist() == ["a"] * 4 + ["b"] * 4
     assert both.parameters["mri_slice"] == {"a": 1, "b": 1}
+    assert both.parameters["pairing"] == {"a": "voxels", "b": "voxels"}
     with pytest.raises(InputError, match="sample a comes twice"):
         PairedTable.join([one, one])
 
@@ -269,7 +270,7 @@ def test_every_column_is_described_and_its_unit_read_back(tmp_path, rng):
     replace(table, data=table.data.assign(**own), described={"age": {"Units": "weeks"}}).save(path)
     columns = json.loads((tmp_path / "pairs.json").read_text())["Columns"]
     assert all(entry.get("Description") for entry in columns.values())
-    without = {"sample", "group", "scanner", "model", "strategy", "at_bound", "BIC_best", "AIC_best"}
+    without = {"sample", "group", "scanner", "model", "strategy", "at_bound", "BIC_best", "AIC_best", "pairing"}
     assert {name for name, entry in columns.items() if "Units" not in entry} <= without
     assert columns["volume_mm3"]["Units"] == "mm^3" and columns["Ki67_fraction"]["Units"] == "1"
     other = pair_maps(histology(rng), mri(rng), rotated(), sample="b").summarised()
@@ -292,6 +293,18 @@ def test_two_tables_never_share_a_sidecar(tmp_path, rng):
     with pytest.raises(InputError, match=r"share its sidecar with m1\.csv"):
         table.summarised().save(tmp_path / "m1.parquet")
     assert not (tmp_path / "m1.parquet").exists() and PairedTable.load(tmp_path / "m1.csv").level == "voxel"
+
+
+def test_each_sample_says_how_it_was_paired(rng, tmp_path):
+    """A study of mice, registered, and biopsies, which cannot be."""
+    mouse = pair_maps(histology(rng), mri(rng), rotated(), sample="mouse").summarised()
+    biopsy = pair_means(histology(rng), mri(rng, shape=(4, 5, 3)), sample="biopsy")
+    for parts in ([mouse, biopsy], [biopsy, mouse]):
+        joined = PairedTable.join(parts)
+        joined.save(tmp_path / "pairs.csv")
+        again = PairedTable.load(tmp_path / "pairs.csv")
+        assert again.parameters["pairing"] == {"mouse": "voxels", "biopsy": "means"}
+        assert dict(zip(again.data["sample"], again.data["pairing"])) == again.parameters["pairing"]
 
 
 def test_missing_maps_and_odd_grids_are_named(rng):

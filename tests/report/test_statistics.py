@@ -28,7 +28,8 @@ N = 18
 
 
 def make_cases(rng, model, noise):
-    size, fraction = rng.uniform(14, 28, N), rng.uniform(0.4, 0.8, N)
+    histology = np.random.default_rng(3)  # the same for every model
+    size, fraction = histology.uniform(14, 28, N), histology.uniform(0.4, 0.8, N)
     mri, share = size + noise * rng.normal(size=N), fraction + 0.05 * noise * rng.normal(size=N)
     density = 1e6 * fraction / size**2
     return pd.DataFrame(

@@ -65,7 +65,7 @@ def run_agree(
     sheet = open_sheet(table, columns, model=model, strategy=strategy)
     pairs: Sequence[tuple[str, str]] = [(first, second)] if first is not None and second is not None else PAIRS
     values = sheet.numbers([name for pair in pairs for name in pair])
-    found, sizes, warnings, lines = [], [], [], []
+    found, sizes, warnings, lines = [], [], sheet.doubts(values), []
     for key, part in parts_of(sheet, by):
         for one, other in pairs:
             a, b = values.loc[part.raw.index, one], values.loc[part.raw.index, other]

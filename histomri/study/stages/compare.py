@@ -57,7 +57,7 @@ def run_compare(
         raise InputError("has no columns of numbers to compare", path=table, way_out="name some with --measure")
     values = sheet.numbers(names).assign(**{by: labels})
     found, lines = [], []
-    warnings = [] if measures else sheet.misspelt()
+    warnings = sheet.doubts(values[names]) + ([] if measures else sheet.misspelt())
     for key, part in parts_of(sheet, None):
         with in_part(table, key):
             result = compare_groups(values.loc[part.raw.index], names, by, adjustment=adjustment)

@@ -113,7 +113,7 @@ def run_correlate(
     tables = {"correlations.csv": everything}
     if matrices:
         tables["correlation_matrix.csv"] = pd.concat(matrices, ignore_index=True)
-    doubts = [] if x or y else sheet.misspelt()
+    doubts = sheet.doubts(values) + ([] if x or y else sheet.misspelt())
     warnings = [*doubts, *_missing(everything), *_warnings(everything)]
     content = {"correlations": records(everything)}
     outputs = write_tables(
@@ -192,7 +192,7 @@ def _voxels(
         each.append(labelled(key, singles))
         together.append(labelled(key, pooled))
     singles, pooled = pd.concat(each, ignore_index=True), pd.concat(together, ignore_index=True)
-    warnings = _warnings(singles)
+    warnings = sheet.doubts(numbers) + _warnings(singles)
     content = {"samples": records(singles), "pooled": records(pooled)}
     tables = {"correlations_voxel.csv": singles, "correlations_pooled.csv": pooled}
     outputs = write_tables(

@@ -69,7 +69,7 @@ def run_harmonise(
         raise InputError(f"column '{taken[0]}' is batch or covariate, and cannot be harmonised", path=table)
     values, kept = sheet.numbers(names), _covariates(sheet, covariates)
     result, effects, lines = sheet.raw.astype(object), [], []
-    warnings = [] if measures else sheet.misspelt()
+    warnings = sheet.doubts(values) + ([] if measures else sheet.misspelt())
     options: dict[str, Any] = {"reference": reference, "empirical_bayes": empirical_bayes, "mean_only": mean_only}
     for key, part in parts_of(sheet, None):
         rows = part.raw.index

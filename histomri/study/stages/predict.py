@@ -84,6 +84,7 @@ def run_predict(
     for label in (group_by, "sample"):
         if label is not None and label in sheet and label not in cases:
             cases.insert(0, label, sheet.text(label).to_numpy())
+    warnings = (*sheet.doubts(values), *found.warnings)
     content = _summary(found, name)
     settings = {"x": x, "y": y, "target": name, "basis": basis, "folds": folds, "group_by": group_by}
     settings |= {"model": model, "strategy": strategy, "n_boot": n_boot, "seed": seed}
@@ -94,7 +95,7 @@ def run_predict(
         content,
         sources=sources_of(table, columns),
         settings=settings,
-        warnings=found.warnings,
+        warnings=warnings,
         measures=[x, y, target],
     )
     return StageResult(outputs, (_line(name, found, grouped=groups is not None),), found.warnings, content)

@@ -60,7 +60,7 @@ def run_regress(
                 "lacks columns of every model of Eq. 16", path=table, way_out="give --response and --predictor"
             )
     values = sheet.numbers([name for key, terms in chosen.items() for name in (key, *terms)])
-    coefficients, models, warnings, lines = [], [], [], []
+    coefficients, models, warnings, lines = [], [], sheet.doubts(values), []
     for key, part in parts_of(sheet, by):
         with in_part(table, key):
             found = regress(values.loc[part.raw.index], chosen)

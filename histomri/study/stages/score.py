@@ -6,17 +6,21 @@ from typing import Any
 import pandas as pd
 
 from histomri.analysis import (
+    Sheet,
+    cases_of,
     compare_models,
-    is_voxel_table,
     missing_cases,
+    open_pairs,
     rank_by,
     rank_models,
     ranking_warnings,
-    read_cases,
+    require_varying_histology,
+    unlabelled,
+    voxels_of,
 )
 from histomri.analysis.bootstrap import check_resamples
 from histomri.pairing import PairedTable
-from histomri.study.stages.analyses import records, remove_stale, write_tables
+from histomri.study.stages.analyses import records, remove_stale, sources_of, write_tables
 from histomri.study.stages.result import StageResult
 
 SCORE_FILES = ("scores.json", "scores.csv", "model_comparisons.csv", "scores_by_scanner.csv")
@@ -31,8 +35,8 @@ def run_score(pairs: Path, out: Path, *, columns: Path | None = None, n_boot: in
     Parameters
     ----------
     pairs : Path
-        One row per sample x model x strategy (see `histomri.analysis.read_cases`), or a voxel table of histomri, which
-        is averaged per sample first.
+        One row per sample x model x strategy (see `histomri.analysis.cases_of`), or per voxel (see
+        `histomri.analysis.voxels_of`), which is averaged per sample first.
     out : Path
         Folder for the results.
     columns : Path, optional
@@ -41,12 +45,9 @@ def run_score(pairs: Path, out: Path, *, columns: Path | None = None, n_boot: in
         Bootstrap over cases.
     """
     check_resamples(n_boot)
-    if columns is None and is_voxel_table(pairs):
-        table, notes = PairedTable.load(pairs).per_sample(), [f"{pairs.name}: voxels averaged per sample"]
-    else:
-        table, notes = read_cases(pairs, columns)
+    table, notes, doubts = _cases(open_pairs(pairs, columns))
     ranking = rank_models(table, n_boot=n_boot, seed=seed)
-    warnings = [*ranking_warnings(ranking), *missing_cases(table)]
+    warnings = [*doubts, *ranking_warnings(ranking), *missing_cases(table), *unlabelled(table, "scanner")]
     settings = {
         "n_boot": n_boot,
         "seed": seed,
@@ -63,9 +64,22 @@ def run_score(pairs: Path, out: Path, *, columns: Path | None = None, n_boot: in
             [{"scanner": name, **_flat(row)} for name, rows in scanners.items() for row in rows]
         )
     content = {"models": ranking, "scanners": scanners, "comparisons": records(comparisons)}
-    outputs = write_tables(out, tables, "scores.json", content, sources=[pairs], settings=settings, warnings=warnings)
-    messages = [*notes, *_lines(ranking), *remove_stale(out, SCORE_FILES, outputs, [pairs])]
+    sources = sources_of(pairs, columns)
+    outputs = write_tables(out, tables, "scores.json", content, sources=sources, settings=settings, warnings=warnings)
+    messages = [*notes, *_lines(ranking), *remove_stale(out, SCORE_FILES, outputs, sources)]
     return StageResult(outputs, tuple(messages), tuple(warnings), {"models": ranking})
+
+
+def _cases(sheet: Sheet) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """Return one row per sample x model x strategy, what to tell, and what to warn of."""
+    if not sheet.is_voxelwise:
+        table, notes = cases_of(sheet)
+        return table, notes, sheet.doubts(table)
+    voxels, notes = voxels_of(sheet)
+    doubts = sheet.doubts(voxels)
+    table = PairedTable.load(sheet.path, voxels).per_sample()
+    require_varying_histology(table, sheet.path)
+    return table, [f"{sheet.path.name}: voxels averaged per sample", *notes], doubts
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
@@ -82,10 +96,12 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 def _lines(ranking: list[dict[str, Any]]) -> list[str]:
     lines = []
-    for place, row in enumerate(ranking, start=1):
+    ranks = [row["rank"] for row in ranking]
+    for row in ranking:
+        place = "–" if row["rank"] is None else f"{row['rank']}{'=' if ranks.count(row['rank']) > 1 else '.'}"
         score = "undefined" if row["TCS"] is None else f"{row['TCS']:.3f}"
         if row["TCS_ci"]:
             score += f" [{row['TCS_ci'][0]:.2f}, {row['TCS_ci'][1]:.2f}]"
         fidelity = "undefined" if row["HFC_mean"] is None else f"{row['HFC_mean']:.3f}"
-        lines.append(f"{place}. {row['model']} ({row['strategy']}): TCS {score}, HFC {fidelity}, N = {row['n']}")
+        lines.append(f"{place} {row['model']} ({row['strategy']}): TCS {score}, HFC {fidelity}, N = {row['n']}")
     return lines

@@ -1,0 +1,182 @@
+"""Column maps: how the columns of somebody else's table are called, and which of them belong to which model."""
+
+import difflib
+import tomllib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from histomri.analysis.raw import BLOCK
+from histomri.errors import InputError
+from histomri.files import require_file
+
+_SECTIONS = ("columns", "constants", "models")
+_OF_A_MODEL = ("model", "strategy", "columns")
+
+
+@dataclass(frozen=True)
+class ColumnMap:
+    """What the file of ``--columns`` says.
+
+    Attributes
+    ----------
+    path : Path
+        Where it came from, for messages.
+    columns : mapping
+        Names of histomri -> names of the table.
+    constants : mapping
+        Columns that the table lacks -> their value in all rows.
+    models : sequence of (constants, columns)
+        Columns of each model in a table with one row per case; empty if a row is one model's.
+    """
+
+    path: Path
+    columns: Mapping[str, str]
+    constants: Mapping[str, str]
+    models: Sequence[tuple[Mapping[str, str], Mapping[str, str]]] = field(default=())
+
+    @property
+    def names(self) -> list[str]:
+        """Return every column that comes out."""
+        parts: list[Iterable[str]] = [self.columns, self.constants]
+        for constants, columns in self.models:
+            parts += [constants, columns]
+        return list(dict.fromkeys(name for part in parts for name in part))
+
+    def require_known(self, known: Collection[str]) -> None:
+        """Raise an InputError if a column comes out that nobody knows."""
+        for name in self.names:
+            if name not in known:
+                raise InputError(f"unknown column '{name}'{meant(name, known)}", path=self.path)
+
+    def apply(self, raw: pd.DataFrame, table: Path) -> pd.DataFrame:
+        """Rename, add, and turn the columns of several models into rows, one model after the other.
+
+        Raises
+        ------
+        InputError
+            If a column is not in the table.
+        """
+        if not self.models:
+            return self._one(raw, self.columns, self.constants, table)
+        taken = {theirs for _, columns in self.models for theirs in columns.values()} - set(self.columns.values())
+        parts = []
+        for k, (constants, columns) in enumerate(self.models):
+            others = [name for name in raw if name in taken and name not in columns.values()]
+            merged = {**self.columns, **columns}, {**self.constants, **constants}
+            part = self._one(raw.drop(columns=others), *merged, table)
+            parts.append(part.set_axis(part.index + k * BLOCK))
+        return pd.concat(parts)
+
+    def _one(
+        self, raw: pd.DataFrame, columns: Mapping[str, str], constants: Mapping[str, str], table: Path
+    ) -> pd.DataFrame:
+        for theirs in columns.values():
+            if theirs not in raw:
+                raise InputError(
+                    f"column '{theirs}' is not in {table.name}{meant(theirs, raw.columns)}", path=self.path
+                )
+        raw = raw.drop(columns=[name for name in columns if name in raw and name not in columns.values()])
+        return raw.rename(columns={theirs: name for name, theirs in columns.items()}).assign(**constants)
+
+
+def read_column_map(path: str | Path) -> ColumnMap:
+    """Read the TOML file of ``--columns``.
+
+    Names stand at the top or in a section ``[columns]``, values for all rows in ``[constants]``; each ``[[models]]``
+    has the model, the strategy and the columns of one model.
+
+    Raises
+    ------
+    InputError
+        If it is no TOML, or a name or value is of the wrong kind, or comes twice.
+    """
+    path = require_file(path, "column map")
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        way_out = "name each column once; columns of several models go into [[models]]"
+        raise InputError(
+            f"is not valid TOML ({error})", path=path, way_out=way_out if "overwrite" in str(error) else None
+        ) from error
+    top = {name: value for name, value in content.items() if name not in _SECTIONS}
+    section = _table(content.get("columns", {}), "columns", path)
+    both = sorted(set(top) & set(section))
+    if both:
+        raise InputError(f"'{both[0]}' stands at the top and in [columns]", path=path, way_out="keep one of them")
+    columns = _names({**top, **section}, path)
+    constants = _values(_table(content.get("constants", {}), "constants", path), path)
+    return ColumnMap(path, columns, constants, _models(content.get("models", []), columns, path))
+
+
+def meant(name: str, known: Iterable[Any]) -> str:
+    """Return the closest of the known names as a question, empty if none is close."""
+    names = {str(item).casefold(): str(item) for item in known}
+    close = difflib.get_close_matches(name.casefold(), names, n=1, cutoff=0.6)
+    return f" (is it '{names[close[0]]}'?)" if close else ""
+
+
+def _table(value: Any, name: str, path: Path) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"'{name}' must be a section, [{name}]", path=path)
+    return value
+
+
+def _names(columns: dict[str, Any], path: Path, shared: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Check that every name is text, and that no column of the table has two of them."""
+    for name, theirs in columns.items():
+        if not isinstance(theirs, str):
+            several = "; columns of several models go into [[models]]" if isinstance(theirs, list) else ""
+            raise InputError(f"'{name}' must be the name of a column, in quotes{several}", path=path)
+    named: dict[str, str] = {}
+    for name, theirs in {**(shared or {}), **columns}.items():
+        if theirs in named:
+            raise InputError(
+                f"column '{theirs}' is given two names, '{named[theirs]}' and '{name}'",
+                path=path,
+                way_out="give each column of the table one name",
+            )
+        named[theirs] = name
+    return columns
+
+
+def _values(constants: dict[str, Any], path: Path) -> dict[str, str]:
+    for name, value in constants.items():
+        if not isinstance(value, str | int | float):
+            raise InputError(
+                f"'{name}' in [constants] must be one text or number",
+                path=path,
+                way_out="columns of several models go into [[models]]",
+            )
+    return {name: str(value) for name, value in constants.items()}
+
+
+def _models(entries: Any, shared: Mapping[str, str], path: Path) -> tuple[tuple[dict[str, str], dict[str, str]], ...]:
+    if not isinstance(entries, list):
+        raise InputError("'models' must be a list of sections, [[models]]", path=path)
+    models: list[tuple[dict[str, str], dict[str, str]]] = []
+    for number, entry in enumerate(entries, start=1):
+        where = f"[[models]] number {number}"
+        unknown = [name for name in _table(entry, "[models]", path) if name not in _OF_A_MODEL]
+        if unknown:
+            raise InputError(
+                f"{where}: unknown key '{unknown[0]}'", path=path, way_out=f"it takes {', '.join(_OF_A_MODEL)}"
+            )
+        labels = _values({name: entry[name] for name in ("model", "strategy") if name in entry}, path)
+        if not labels:
+            raise InputError(f"{where} has neither model nor strategy", path=path)
+        if labels in [labels for labels, _ in models]:
+            raise InputError(f"{where}: {', '.join(labels.values())} comes twice", path=path)
+        columns = _names(_table(entry.get("columns", {}), "columns", path), path, shared)
+        missing = sorted({*models[0][0], *models[0][1]} ^ {*labels, *columns}) if models else []
+        if missing:
+            raise InputError(
+                f"{where}: '{missing[0]}' is named for some models and not for others",
+                path=path,
+                way_out="name the same columns for each model, or the column of all of them at the top",
+            )
+        models.append((labels, columns))
+    return tuple(models)
