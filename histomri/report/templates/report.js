@@ -122,43 +122,68 @@
     everything();
   }
 
-  // The points of a chart say what they are: the nearest to the pointer, or one after another by the arrow keys.
+  // The points of a chart say what they are: the nearest to the pointer, or one after another by the keyboard.
   const near = 14, tip = document.createElement("div");
   tip.className = "tip";
   tip.hidden = true;
   document.body.append(tip);
+  const single = (use) => ({ x: Number(use.getAttribute("x")), y: Number(use.getAttribute("y")), words: use.dataset.tip });
+  const filled = (template, values) => values.split(" ").reduce((text, value) => text.replace("{}", value), template);
+  const crowd = (group) => {  // many points in few paths; by keyboard from left to right
+    const dots = all("path", group).flatMap((path) => [...path.getAttribute("d").matchAll(/M(\S+) (\S+?)h0/g)]);
+    const values = group.dataset.values.split(";");
+    return dots.map(([, x, y], nth) => ({ x: Number(x), y: Number(y), words: filled(group.dataset.tip, values[nth]) }))
+      .sort((one, other) => one.x - other.x);
+  };
   for (const chart of all(".chart")) {
-    const points = all("[data-tip]", chart), output = chart.closest(".card").querySelector("output");
-    const middle = (point) => {
-      const frame = point.getBoundingClientRect();
-      return [frame.left + frame.width / 2, frame.top + frame.height / 2];
-    };
-    let asked = -1;
+    const output = chart.closest(".card").querySelector("output");
+    const ring = document.createElementNS("http://www.w3.org/2000/svg", "circle");
+    ring.setAttribute("class", "ring");
+    ring.setAttribute("r", 4);
+    chart.append(ring);
+    let known, asked = -1;
+    const points = () => known ??= all("[data-tip]", chart).flatMap(
+      (each) => each.dataset.values === undefined ? [single(each)] : crowd(each),
+    );
     const ask = (place) => {
       if (place === asked) return;
-      points[asked]?.classList.remove("asked");
       asked = place;
-      tip.hidden = place < 0;
-      output.textContent = place < 0 ? "" : points[place].dataset.tip.replaceAll("\n", " · ");
-      if (place < 0) return;
-      points[place].classList.add("asked");
-      tip.textContent = points[place].dataset.tip;
-      const [x, y] = middle(points[place]), size = tip.getBoundingClientRect();
+      const point = points()[place];
+      tip.hidden = !point;
+      ring.style.display = point ? "block" : "none";
+      output.textContent = point ? point.words.replaceAll("\n", " · ") : "";
+      if (!point) return;
+      ring.setAttribute("cx", point.x);
+      ring.setAttribute("cy", point.y);
+      tip.textContent = point.words;
+      settle();
+    };
+    const settle = () => {
+      const frame = ring.getBoundingClientRect(), size = tip.getBoundingClientRect();
+      const x = frame.left + frame.width / 2, y = frame.top + frame.height / 2;
       tip.style.left = `${Math.max(Math.min(x + 12, innerWidth - size.width - 8), 8)}px`;
       tip.style.top = `${y + 12 + size.height > innerHeight ? y - 12 - size.height : y + 12}px`;
     };
-    chart.addEventListener("pointermove", (event) => {
-      const away = points.map(middle).map(([x, y]) => Math.hypot(x - event.clientX, y - event.clientY));
-      const least = Math.min(...away);
-      ask(least <= near ? away.indexOf(least) : -1);
-    });
+    const follow = (event) => {
+      const view = chart.getScreenCTM(), x = (event.clientX - view.e) / view.a, y = (event.clientY - view.f) / view.d;
+      let least = near / view.a, nearest = -1;
+      points().forEach((point, place) => {
+        const away = Math.hypot(point.x - x, point.y - y);
+        if (away < least) [least, nearest] = [away, place];
+      });
+      ask(nearest);
+    };
+    for (const move of ["pointermove", "pointerdown"]) chart.addEventListener(move, follow);
     for (const end of ["pointerleave", "blur"]) chart.addEventListener(end, () => ask(-1));
+    addEventListener("scroll", () => { if (asked >= 0) settle(); }, { passive: true, capture: true });
     chart.addEventListener("keydown", (event) => {
-      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key], count = points().length;
       if (event.key === "Escape") ask(-1);
-      if (!step || !points.length) return;
+      if (!step || !count || event.ctrlKey || event.altKey || event.metaKey) return;
       event.preventDefault();
-      ask(asked < 0 ? (step > 0 ? 0 : points.length - 1) : (asked + step + points.length) % points.length);
+      const to = asked < 0 ? (step > 0 ? 0 : count - 1) : asked + step * (event.shiftKey ? 20 : 1);
+      ask((to % count + count) % count);
+      ring.scrollIntoView({ block: "nearest", inline: "nearest", behavior: "instant" });
     });
   }
 
