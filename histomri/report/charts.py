@@ -29,7 +29,7 @@ BLUE, ORANGE, GREY = COLOURS[0], COLOURS[1], "#888888"
 SMALL = 6.5  # points, of what is written beside the data
 _SVG, _LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _REFERENCE = re.compile(r"url\(#")
-_CAPS = {"o": "round", "s": "square"}  # a line of no length ends in the marker
+_CAPS = {"o": "round", "s": "square"}  # of lines so short that their ends are the marker
 _DOTS = 100  # in one path: within it they do not darken each other, so that many paths show where points crowd
 
 
@@ -134,8 +134,11 @@ class Looks:
 
     @classmethod
     def of(cls, rows: pd.DataFrame) -> "Looks":
-        """Give the groups and the scanners of a table their looks, in alphabetical order."""
-        groups, scanners = (sorted(labels_of(rows, name).unique()) for name in ("group", "scanner"))
+        """Give the groups and the scanners of a table their looks, in alphabetical order; those without come last."""
+        groups, scanners = (
+            sorted(labels_of(rows, name).unique(), key=lambda label: (not label, label))
+            for name in ("group", "scanner")
+        )
         return cls(
             {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(groups)},
             {name: MARKERS[place % len(MARKERS)] for place, name in enumerate(scanners)},
@@ -262,7 +265,7 @@ def _points(element: ElementTree.Element) -> Iterable[ElementTree.Element]:
 
 def _condense(group: ElementTree.Element, cloud: Cloud) -> None:
     """Draw a cloud as a few paths instead of an element for each point, of which a browser would tire."""
-    dots = [f"M{float(point.get('x', 0)):.1f} {float(point.get('y', 0)):.1f}h0" for point in _points(group)]
+    dots = [f"M{float(point.get('x', 0)):.1f} {float(point.get('y', 0)):.1f}h.01" for point in _points(group)]
     name = group.get("id", "")
     group.clear()
     style = ";".join(f"{key}:{value}" for key, value in cloud.pen.items())

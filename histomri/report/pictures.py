@@ -8,6 +8,7 @@ import numpy as np
 
 from histomri.arrays import BoolArray, FloatArray
 
+_LONG_LABEL = 5  # characters; longer ones run into each other where bars stand side by side
 _LEVELS = 254  # one byte per pixel, of which 0 says "not measured"
 
 
@@ -40,7 +41,8 @@ class Scale:
         """Return label and place (percent from the left) of round values."""
         from matplotlib.ticker import MaxNLocator
 
-        values = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
+        long = max(len(number(end)) for end in (self.low, self.high)) > _LONG_LABEL
+        values = MaxNLocator(nbins=3 if long else 5, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
         span = self.high - self.low
         inside = [value for value in values if self.low - 1e-9 * span <= value <= self.high + 1e-9 * span]
         places = [100 * (value - self.low) / span for value in inside]

@@ -60,7 +60,7 @@ EXERCISE = r"""
     return tip.hidden ? null : tip.textContent;
   };
   const first = voxels.querySelector("[data-values]");
-  const [, x, y] = first.querySelector("path").getAttribute("d").match(/^M(\S+) (\S+?)h0/);
+  const [, x, y] = first.querySelector("path").getAttribute("d").match(/^M(\S+) (\S+?)h/);
   found.voxel = [hover(voxels, Number(x), Number(y)), first.dataset.values.split(";")[0], hover(voxels, 0, 0)];
   const press = (key, shiftKey = false) => {
     voxels.dispatchEvent(new KeyboardEvent("keydown", { key, shiftKey, bubbles: true }));

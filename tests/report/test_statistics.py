@@ -8,15 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from matplotlib import rc_context
 from scipy import stats
 
 from histomri.files import write_json
 from histomri.report import write_figures, write_report
-from histomri.report.charts import inline_svg
+from histomri.report.charts import STYLE, inline_svg
 from histomri.report.collect import collect
 from histomri.report.figures_groups import line_band
 from histomri.report.figures_prediction import surface_of
 from histomri.report.labels import label_of, ordered
+from histomri.report.scatter import samples_card
 from histomri.report.statistics import statistics_cards
 from histomri.study.stages.predict import run_predict
 from histomri.study.stages.score import run_score
@@ -283,6 +285,35 @@ def test_damaged_tables_are_named_and_do_not_stop_the_others(study, tmp_path):
         "The printed prediction is not shown (prediction.json: is not the record of a prediction).",
     ]
     assert {card.name for card in statistics_cards(run)} == {"regression", "groups", "association_Ki67_fraction"}
+
+
+def test_groups_may_have_names_that_mean_nothing_elsewhere(tmp_path):
+    """NA is a nation's code, and "none" a treatment; an empty cell alone is no group."""
+    names = ("NA", "nan", "none")
+    cases = make_cases(np.random.default_rng(4), "diff-in", 1.0)
+    cases["sample"] = ["NA", "nan", "null", *cases["sample"][3:]]
+    cases["group"] = [*names, *names, *names, *names, *names, *names[:2], None]
+    cases.to_csv(tmp_path / "pairs.csv", index=False)
+    run_score(tmp_path / "pairs.csv", tmp_path, n_boot=200)
+    assert run_statistics(tmp_path / "pairs.csv", tmp_path / "statistics") == []
+    samples = [{"id": name, "group": group, "status": "ok"} for name, group in zip(cases["sample"], cases["group"])]
+    write_json(tmp_path / "study.json", {"name": "x", "samples": samples})
+    run = collect(tmp_path)
+    assert not run.missing
+    with rc_context(STYLE):
+        samples_figure = samples_card(("diff-in", "high-b"), run.pairs).chart
+    legend = [text.get_text() for text in samples_figure.figure.legends[0].get_texts()]
+    assert legend == [*names, "not given", "1.5T", "3T"]
+    said = {text.split("\n")[0] for words in samples_figure.words.values() for text in words}
+    assert {"NA (NA, 3T)", "nan (nan, 1.5T)", "null (none, 3T)", "s17 (1.5T)"} <= said
+    groups = next(card for card in statistics_cards(run) if card.name == "groups").chart.figure
+    size, *_, last = [axes for axes in groups.axes if axes.get_visible()]
+    assert [text.get_text() for text in last.get_xticklabels()] == list(names)
+    for place, name in enumerate(names):
+        mine = drawn(size)[np.abs(drawn(size)[:, 0] - place) < 0.5, 1]
+        np.testing.assert_allclose(np.sort(mine), np.sort(cases.loc[cases["group"] == name, "vCS_histo_um"]), rtol=1e-9)
+    html = write_report(tmp_path).read_text(encoding="utf-8")
+    assert all(f'<span class="chip">{name}</span>' in html for name in names)
 
 
 def test_columns_are_named_with_their_units():

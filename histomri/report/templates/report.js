@@ -130,7 +130,7 @@
   const single = (use) => ({ x: Number(use.getAttribute("x")), y: Number(use.getAttribute("y")), words: use.dataset.tip });
   const filled = (template, values) => values.split(" ").reduce((text, value) => text.replace("{}", value), template);
   const crowd = (group) => {  // many points in few paths; by keyboard from left to right
-    const dots = all("path", group).flatMap((path) => [...path.getAttribute("d").matchAll(/M(\S+) (\S+?)h0/g)]);
+    const dots = all("path", group).flatMap((path) => [...path.getAttribute("d").matchAll(/M(\S+) (\S+?)h/g)]);
     const values = group.dataset.values.split(";");
     return dots.map(([, x, y], nth) => ({ x: Number(x), y: Number(y), words: filled(group.dataset.tip, values[nth]) }))
       .sort((one, other) => one.x - other.x);
