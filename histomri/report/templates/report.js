@@ -60,12 +60,27 @@
   }
 
   // One cursor for all maps of a sample that lie on the same grid, with the value under it.
+  // Pictures hold their own numbers: the pixels of a PNG are levels of its scale.
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const decoded = new WeakMap();
-  const values = (map) => {
-    if (!decoded.has(map)) decoded.set(map, { levels: bytes(map.dataset.levels), errors: bytes(map.dataset.errors || "") });
-    return decoded.get(map).levels;
+  const inflate = async (packed) => {
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
   };
+  const pixels = async (image, columns) => {
+    const file = bytes(image.src.split(",")[1]), numbers = new DataView(file.buffer);
+    let at = 8;
+    while (numbers.getUint32(at + 4) !== 0x49444154) at += 12 + numbers.getUint32(at);  // to the chunk IDAT
+    const lines = await inflate(file.subarray(at + 8, at + 8 + numbers.getUint32(at)));
+    return lines.filter((_, nth) => nth % (columns + 1));  // each line begins with its filter
+  };
+  const decoded = new WeakMap();
+  const decode = async (map) => {
+    const levels = await pixels(map.matches("img") ? map : map.querySelector("img"), Number(map.dataset.columns));
+    const errors = map.dataset.errors ? await inflate(bytes(map.dataset.errors)) : [];
+    decoded.set(map, { levels, errors });
+  };
+  all("[data-low]").forEach(decode);
+  const levelOf = (map, row, column) => decoded.get(map)?.levels[row * Number(map.dataset.columns) + column];
   const format = (value, digits = 3) =>
     Math.abs(value) < 1000 ? String(Number(value.toPrecision(digits))) : Math.round(value / 10) * 10 + "";
   const error = (map, place) => {
@@ -74,7 +89,8 @@
     return ` ± ${level === 255 ? "≥ " : ""}${format((level - 1) / 254 * Number(map.dataset.highestError), 2)}`;
   };
   const read = (map, row, column) => {
-    const place = row * Number(map.dataset.columns) + column, level = values(map)[place];
+    const place = row * Number(map.dataset.columns) + column, level = levelOf(map, row, column);
+    if (level === undefined) return "";
     if (!level) return "not measured";
     const low = Number(map.dataset.low), high = Number(map.dataset.high);
     const mark = level === 255 ? "≥ " : level === 1 && low !== 0 ? "≤ " : "";
@@ -82,11 +98,12 @@
     return mark + format(low + (level - 1) / 254 * (high - low)) + error(map, place) + unit;
   };
   // The histogram of cell sizes of the whole section, or of one patch.
-  const unpack = (text) => new Uint16Array(bytes(text).buffer);
+  const unpack = async (text) => new Uint16Array((await inflate(bytes(text))).buffer);
   const histograms = new Map();
-  for (const card of all(".sizes")) {
-    const data = JSON.parse(card.dataset.sizes), bins = data.edges.length - 1, counts = unpack(data.counts);
-    const under = Object.fromEntries(Object.entries(data.pixels).map(([name, text]) => [name, unpack(text)]));
+  all(".sizes").forEach(async (card) => {
+    const data = JSON.parse(card.dataset.sizes), bins = data.edges.length - 1, counts = await unpack(data.counts);
+    const under = {};
+    for (const [name, text] of Object.entries(data.pixels)) under[name] = await unpack(text);
     const total = new Array(bins).fill(0);
     counts.forEach((count, place) => { total[place % bins] += count; });
     const draw = (values, what, marks) => {
@@ -120,7 +137,7 @@
       },
     });
     everything();
-  }
+  });
 
   // The points of a chart say what they are: the nearest to the pointer, or one after another by the keyboard.
   const near = 14, tip = document.createElement("div");
@@ -212,7 +229,7 @@
     map.dataset.at = cell(map, down, across).join();
   };
   const number = (map, row, column) => {
-    const level = values(map)[row * Number(map.dataset.columns) + column];
+    const level = levelOf(map, row, column);
     const low = Number(map.dataset.low), high = Number(map.dataset.high);
     return level ? low + (level - 1) / 254 * (high - low) : NaN;
   };
