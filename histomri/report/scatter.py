@@ -45,7 +45,7 @@ def samples_card(key: tuple[str, str], rows: pd.DataFrame) -> Card | None:
         looks.draw(chart, axes, rows, rows[x] / across.divisor, rows[y] / along.divisor, words)
         found = correlation_text(rows[x], rows[y])
         axes.set_title(f"r = {found['r']}, p {found['p']}\nN = {found['n']}", loc="left")
-        texts.append(f"{name}: {found['line']}.")
+        texts.append(f"{name}: {found['line'].rstrip('.')}.")
         _finish(axes, rows, x, y)
     looks.legend(figure, rows)
     heading(figure, title)
@@ -99,7 +99,7 @@ def _known(rows: pd.DataFrame, panels: tuple[tuple[str, str, str], ...]) -> list
 
 
 def _panels(figure: Any, count: int) -> list[Any]:
-    """Return panels as wide as if there were three at most, and two at least."""
+    """Return so many panels beside each other; a single one is as wide as one of two."""
     axes = list(figure.subplots(1, max(count, 2), squeeze=False).flat)
     for unused in axes[count:]:
         unused.set_visible(False)
