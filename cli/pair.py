@@ -25,6 +25,9 @@ def pair(
     sample: Annotated[
         str | None, typer.Option(help="Name of the sample; by default the one in the file names.")
     ] = None,
+    patient: Annotated[
+        str | None, typer.Option(help="Patient or animal, where several samples are from one: a column of the table.")
+    ] = None,
     group: Annotated[str | None, typer.Option(help="Experimental group of the sample.")] = None,
     scanner: Annotated[str | None, typer.Option(help="Scanner of the MRI.")] = None,
     mask: Annotated[Path | None, typer.Option(help="Mask on the grid of the MRI: voxels to use.")] = None,
@@ -46,6 +49,7 @@ def pair(
         xfm=xfm,
         per=per.value,
         sample=sample,
+        patient=patient,
         group=group,
         scanner=scanner,
         mask=mask,

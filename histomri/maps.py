@@ -17,7 +17,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from histomri.arrays import FloatArray
-from histomri.errors import GeometryError, InputError
+from histomri.errors import GeometryError, InputError, UnitError
 from histomri.files import atomic_path, provenance, read_json, require_file, write_json
 
 Suffix = Literal["histomap", "dwimap"]
@@ -53,6 +53,7 @@ MRI_MAPS: dict[str, tuple[str, str]] = {
     "AIC": ("1", "Akaike information criterion"),
     "exit": ("1", "Exit code: 1 fitted, 2 a parameter is at its bound, 0 background, -1 failed"),
 }
+_OTHER_LENGTHS = {1: "m", 3: "µm"}
 _TABLES: dict[str, dict[str, tuple[str, str]]] = {"histomap": HISTOLOGY_MAPS, "dwimap": MRI_MAPS}
 
 
@@ -139,6 +140,13 @@ def open_nifti(path: str | Path) -> Any:
     if kind not in "biuf":
         what = "complex numbers" if kind == "c" else "colours"
         raise InputError(f"holds {what}, and one real-valued number per voxel was expected", path=path)
+    unit = int(image.header["xyzt_units"]) & 7 if isinstance(image.header, nib.Nifti1Header) else 0
+    if unit in _OTHER_LENGTHS:
+        raise UnitError(
+            f"says that its lengths are in {_OTHER_LENGTHS[unit]}, and mm were expected",
+            path=path,
+            way_out="convert its affine to mm, or, if that is in mm, say so with nibabel's header.set_xyzt_units('mm')",
+        )
     return image
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from histomri.errors import GeometryError, InputError
+from histomri.errors import GeometryError, InputError, UnitError
 from histomri.maps import Image, map_name, parse_map_name, write_map
 
 AFFINE = np.array([[0, -0.386, 0, 5.0], [-0.2, 0, 0, -7.0], [0, 0, 2.216, 3.0], [0, 0, 0, 1.0]])
@@ -80,6 +80,18 @@ def test_an_image_cut_short_is_an_error(tmp_path, rng):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(InputError, match="cut short"):
         Image.load(path)
+
+
+@pytest.mark.parametrize(("unit", "said"), [("micron", "µm"), ("meter", "m"), ("mm", None), ("unknown", None)])
+def test_lengths_other_than_mm_are_refused(tmp_path, unit, said):
+    image = nib.Nifti1Image(np.ones((3, 4), np.float32), np.eye(4))
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "map.nii.gz")
+    if said is None:
+        assert Image.load(tmp_path / "map.nii.gz").data.shape == (3, 4)
+        return
+    with pytest.raises(UnitError, match=f"lengths are in {said},"):
+        Image.load(tmp_path / "map.nii.gz")
 
 
 def test_a_singular_affine_is_refused():

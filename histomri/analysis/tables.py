@@ -18,7 +18,7 @@ from histomri.errors import InputError
 from histomri.files import require_file
 
 _DERIVED = ("_median", "_trimmed")  # columns that pairing writes beside each mean
-TEXT = ("sample", "group", "scanner", "model", "strategy")
+TEXT = ("sample", "patient", "group", "scanner", "model", "strategy")
 NEEDED = ("sample", "model", "strategy", "vCS_mri_um", "vCS_histo_um", "F_mri", "F_histo")
 OPTIONAL = (
     "group",
@@ -266,7 +266,7 @@ def _check_rows(table: pd.DataFrame, path: Path) -> None:
 
 def _by_pairing(name: Any) -> bool:
     """Tell whether `histomri pair` writes a column beyond those that are scored."""
-    parts = ("_mri", "_histo", "n_", "AIC", "K_median")
+    parts = ("_mri", "_histo", "n_", "AIC", "K_median", "patient")
     return any(str(name).startswith(part) or part in str(name) for part in parts)
 
 

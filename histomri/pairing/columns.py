@@ -1,5 +1,6 @@
 """Names of the columns of the paired tables, units included; the contract other tools read."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from histomri.maps import HISTOLOGY_MAPS, MRI_MAPS
@@ -7,6 +8,7 @@ from histomri.maps import HISTOLOGY_MAPS, MRI_MAPS
 Side = Literal["mri", "histo"]
 
 KEYS = ("sample", "group", "scanner", "model", "strategy")
+PATIENT = "patient"  # a label beside the keys, in tables of which a sample has one
 POSITION = ("i", "j", "k", "x_mm", "y_mm", "z_mm")
 # The measurements every paired table has, in this order, even where a study lacks one of them (then they are empty).
 MEASURES = (
@@ -26,6 +28,11 @@ _UNIT_SUFFIX = {"um": "_um", "mm^-2": "_mm2", "mm^-3": "_mm3", "um^2/ms": "_um2_
 _WITHOUT_SIDE = {"ADC", "K", "BIC", "AIC", "logL", "cost", "exit"}
 
 
+def keys_of(columns: Iterable[str]) -> list[str]:
+    """Return the labels of the rows of a table with these columns: `KEYS`, and the patient if it knows them."""
+    return [KEYS[0], *([PATIENT] if PATIENT in columns else []), *KEYS[1:]]
+
+
 def column_of(param: str, side: Side) -> str:
     """Return the column of a map: ``column_of("vCS", "mri")`` is ``"vCS_mri_um"``."""
     unit = (MRI_MAPS if side == "mri" else HISTOLOGY_MAPS).get(param, ("1", ""))[0]
@@ -37,6 +44,7 @@ def describe_columns() -> dict[str, dict[str, str]]:
     """Return unit and meaning of every column a paired table can have, for its sidecar."""
     known: dict[str, dict[str, str]] = {
         "sample": {"Description": "Sample, one animal, patient or biopsy"},
+        PATIENT: {"Description": "Patient or animal that the sample is from"},
         "group": {"Description": "Experimental group"},
         "scanner": {"Description": "MRI scanner or protocol"},
         "model": {"Description": "Signal model"},

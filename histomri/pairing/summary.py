@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from histomri.arrays import FloatArray
-from histomri.pairing.columns import FIT_QUALITY, KEYS, MEASURES, POSITION
+from histomri.pairing.columns import FIT_QUALITY, KEYS, MEASURES, PATIENT, POSITION, keys_of
 
 _CASE = ["sample", "model", "strategy"]
 TRIMMED = 0.1  # share of the values cut off at either end for the robust mean
@@ -76,7 +76,7 @@ def trimmed_mean(values: FloatArray) -> float:
 
 def measured_columns(table: pd.DataFrame) -> list[str]:
     """Return the columns that can be averaged: measurements, not keys, positions or qualities of a fit."""
-    others = {*KEYS, *POSITION, *FIT_QUALITY}
+    others = {*KEYS, PATIENT, *POSITION, *FIT_QUALITY}
     return [name for name in table.columns if name not in others and pd.api.types.is_numeric_dtype(table[name])]
 
 
@@ -94,9 +94,9 @@ def summarise_voxels(voxels: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame
     Returns
     -------
     DataFrame
-        `KEYS`, n_voxels, means (cell density is averaged over voxels, never computed from mean size and fraction),
-        BIC_vote, BIC_best, at_bound_share, medians as `.._median`, of `MEASURES` means without the extreme tenths as
-        `.._trimmed`, and the counts.
+        `KEYS` (and patient, if the counts have it), n_voxels, means (cell density is averaged over voxels, never
+        computed from mean size and fraction), BIC_vote, BIC_best, at_bound_share, medians as `.._median`, of `MEASURES`
+        means without the extreme tenths as `.._trimmed`, and the counts.
     """
     values = measured_columns(voxels)
     groups = voxels.groupby(_CASE, sort=False)
@@ -118,7 +118,7 @@ def summarise_voxels(voxels: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame
 
 def order_columns(table: pd.DataFrame) -> pd.DataFrame:
     """Put the columns of the contract first, add those that are missing (empty), and keep the rest behind."""
-    first = [*KEYS, "n_voxels", *MEASURES, "BIC_vote", "BIC_best", "at_bound_share"]
+    first = [*keys_of(table.columns), "n_voxels", *MEASURES, "BIC_vote", "BIC_best", "at_bound_share"]
     table = table.reindex(columns=[*first, *[name for name in table.columns if name not in first]])
     table["BIC_best"] = table["BIC_best"].eq(True)
     return table

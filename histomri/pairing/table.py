@@ -1,7 +1,7 @@
 """The paired table: histology and MRI side by side, one row per voxel or per sample."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,7 +11,7 @@ import pyarrow
 
 from histomri.errors import InputError
 from histomri.files import atomic_path, provenance, read_json, require_file, write_json
-from histomri.pairing.columns import KEYS, POSITION, describe_columns
+from histomri.pairing.columns import KEYS, PATIENT, POSITION, describe_columns, keys_of
 from histomri.pairing.summary import summarise_voxels
 
 Level = Literal["voxel", "sample"]
@@ -54,6 +54,11 @@ class PairedTable:
     def summarised(self) -> "PairedTable":
         """Return the table of samples as a PairedTable."""
         return PairedTable(self.per_sample(), "sample", self.counts, self.parameters, self.warnings)
+
+    def of_patient(self, name: str) -> "PairedTable":
+        """Return the table with the patient beside the sample, for samples of whom there are several."""
+        data, counts = (_keys_first(frame.assign(**{PATIENT: name})) for frame in (self.data, self.counts))
+        return replace(self, data=data, counts=counts)
 
     @classmethod
     def join(cls, tables: Iterable["PairedTable"]) -> "PairedTable":
@@ -125,7 +130,7 @@ class PairedTable:
         sidecar = path.with_suffix(".json")
         content = read_json(sidecar, "sidecar") if sidecar.exists() else {}
         level: Level = content.get("Level", "voxel" if set(POSITION) <= set(data.columns) else "sample")
-        counts = pd.DataFrame(content.get("Counts") or data[list(KEYS)].drop_duplicates().to_dict("records"))
+        counts = pd.DataFrame(content.get("Counts") or data[keys_of(data.columns)].drop_duplicates().to_dict("records"))
         counts = counts.reindex(columns=[*COUNTS, *[name for name in counts.columns if name not in COUNTS]])
         return cls(data, level, counts, content.get("Parameters", {}), tuple(content.get("Warnings", ())))
 
@@ -136,7 +141,12 @@ def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:
     filled = [part for part in parts if len(part)] or parts[:1]
     # A column without a single value has no type of its own (all-missing object columns would make one up).
     kept = [part.dropna(axis=1, how="all") for part in filled]
-    return pd.concat(kept, ignore_index=True).reindex(columns=columns)
+    return _keys_first(pd.concat(kept, ignore_index=True).reindex(columns=columns))
+
+
+def _keys_first(table: pd.DataFrame) -> pd.DataFrame:
+    keys = keys_of(table.columns)
+    return table[[*keys, *[name for name in table.columns if name not in keys]]]
 
 
 def _write_csv(data: pd.DataFrame, path: Path, *, short: bool) -> None:
@@ -161,6 +171,6 @@ def _read(path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         # Identifiers stay text ("01" is not 1), and a sample may be called "NA": only an empty cell is missing.
-        return pd.read_csv(path, dtype=dict.fromkeys(KEYS, str), keep_default_na=False, na_values=[""])
+        return pd.read_csv(path, dtype=dict.fromkeys((*KEYS, PATIENT), str), keep_default_na=False, na_values=[""])
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, pyarrow.ArrowInvalid) as error:
         raise InputError(f"cannot be read as a table ({error})", path=path) from error

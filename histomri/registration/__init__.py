@@ -5,7 +5,7 @@ from histomri.registration.displacement import Displacement
 from histomri.registration.estimate import SHRINKAGE, register
 from histomri.registration.figures import write_figures
 from histomri.registration.formats import doubts_of, own_warps
-from histomri.registration.landmark_files import read_landmarks, read_points
+from histomri.registration.landmark_files import read_landmarks, read_points, unpaired_landmarks
 from histomri.registration.landmark_fits import fit_landmarks, leave_one_out, tre
 from histomri.registration.quality import Candidate, Registration
 from histomri.registration.sections import SlidePictures, compare_densities, dense_mask, density_image, slide_image
@@ -32,6 +32,7 @@ __all__ = [
     "register",
     "slide_image",
     "tre",
+    "unpaired_landmarks",
     "warp_region",
     "warp_tiles",
     "write_figures",

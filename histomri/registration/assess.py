@@ -1,5 +1,6 @@
 """How well two images lie on each other, in numbers that do not need the truth."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,8 @@ import numpy as np
 from histomri.arrays import FloatArray
 from histomri.errors import GeometryError
 from histomri.maps import Image
-from histomri.registration.prepare import values
+from histomri.registration.prepare import tissue_of
+from histomri.registration.tilts import plane_found
 from histomri.registration.transform import Transform
 
 _BINS = 12
@@ -22,6 +24,7 @@ def assess(
     moving_mask: Image | None = None,
     fixed_mask: Image | None = None,
     slice: int | None = None,
+    tilt_deg: Sequence[float] = (0.0, 0.0),
 ) -> dict[str, Any]:
     """Return overlap, shared information, inverse consistency and area change of a registration.
 
@@ -35,6 +38,8 @@ def assess(
         Their tissue; found in the images if not given.
     slice : int, optional
         Slice of a 3D fixed image.
+    tilt_deg : (2,) sequence of float
+        Tilt of the section out of the slice, about its two axes.
 
     Returns
     -------
@@ -44,12 +49,9 @@ def assess(
         ``inverse_um``, the largest distance of a tissue point from itself after there and back;
         ``jacobian``, smallest and largest area ratio of the deformation.
     """
-    tissue = Image(values(fixed, fixed_mask, "fixed"), (fixed_mask or fixed).affine)
-    flat, other = fixed, tissue
-    if slice is not None:
-        flat = fixed.slice(slice)
-        other = tissue.slice(slice) if tissue.data.ndim == 3 else tissue
-    section = Image(values(moving, moving_mask, "moving"), (moving_mask or moving).affine)
+    target = plane_found(fixed, fixed_mask, slice, tilt_deg)
+    flat, other = target.fixed, target.tissue
+    section = tissue_of(moving, moving_mask, "moving")
     told: dict[str, Any] = {"dice": _dice(transform, section, flat, other)}
     before = _centred(section, other)
     told["nmi_before"] = normalised_mutual_information(before.resample(moving, flat).data, flat.data)
@@ -70,8 +72,8 @@ def overlap(
     fixed_mask: Image | None = None,
 ) -> float:
     """Return the Dice coefficient of the tissues of a section and of one slice of the MRI."""
-    tissue = Image(values(flat, fixed_mask, "fixed"), (fixed_mask or flat).affine)
-    section = Image(values(moving, moving_mask, "moving"), (moving_mask or moving).affine)
+    tissue = tissue_of(flat, fixed_mask, "fixed")
+    section = tissue_of(moving, moving_mask, "moving")
     return _dice(transform, section, flat, tissue)
 
 

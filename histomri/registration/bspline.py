@@ -105,6 +105,11 @@ class Bent:
         """Map points of the fixed plane to the moving plane, (N, 2)."""
         return self.pose.points(points + self.displacement(points))
 
+    def cost(self, unit_mm: float) -> float:
+        """Return what the bending costs beside the residuals, in units of their variance."""
+        prior = self.lattice.prior(unit_mm)
+        return float(sum(heights @ (prior @ heights) for heights in self.coefficients.T))
+
     def jacobian(self) -> FloatArray:
         """Return the area ratio of x -> x + d(x) on a grid four times finer than the lattice."""
         step = self.lattice.spacing_mm / 4

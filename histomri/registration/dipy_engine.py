@@ -21,16 +21,16 @@ _BLUR = 1.0
 
 @dataclass(frozen=True, eq=False)
 class Warped:
-    """A pose after a deformation that is known on the pixel grid of the fixed image: x -> pose(x + d(x)).
+    """A pose after a deformation that is known on a grid in the plane of the fixed image: x -> pose(x + d(x)).
 
     Attributes
     ----------
     pose : Pose
         Fixed plane to moving plane.
     plane : Plane
-        Pixel grid of the fixed image.
+        Pixel grid of the fixed image, or a coarser one.
     field : (I, J, 2) ndarray
-        d at the pixels, mm.
+        d at its pixels, mm.
     """
 
     pose: Pose
@@ -49,6 +49,10 @@ class Warped:
         """Map points of the fixed plane to the moving plane, (N, 2)."""
         return self.pose.points(points + self.displacement(points))
 
+    def cost(self, unit_mm: float) -> float:
+        """Return 0: SyN bends freely."""
+        return 0.0
+
     def jacobian(self) -> FloatArray:
         """Return the area ratio of x -> x + d(x) at the pixels."""
         along, across = (np.gradient(self.field, axis=axis) for axis in (0, 1))
@@ -59,29 +63,20 @@ class Warped:
 def mutual_information(moving: Image, fixed: Image, planes: tuple[Plane, Plane], pose: Pose, kind: str) -> Pose:
     """Refine a pose by DIPY's mutual information of the two images, as a rotation with size and shift, or an affine."""
     from dipy.align.imaffine import AffineRegistration, MutualInformationMetric
-    from dipy.align.transforms import AffineTransform2D, RotationTransform2D, ScalingTransform2D
+    from dipy.align.transforms import AffineTransform2D, RigidIsoScalingTransform2D
 
-    steps = (AffineTransform2D(),) if kind != "similarity" else (RotationTransform2D(), ScalingTransform2D())
-    matrix = pose.matrix
+    step = RigidIsoScalingTransform2D() if kind == "similarity" else AffineTransform2D()
     static, other = (np.nan_to_num(np.asarray(image.data, dtype=float)) for image in (fixed, moving))
-    for step in steps:
-        engine = AffineRegistration(
-            metric=MutualInformationMetric(nbins=_BINS),
-            level_iters=[100, 50],
-            sigmas=[2.0, 1.0],
-            factors=[2, 1],
-            verbosity=0,
-        )
-        found = engine.optimize(
-            static,
-            other,
-            step,
-            None,
-            static_grid2world=planes[1].grid,
-            moving_grid2world=planes[0].grid,
-            starting_affine=matrix,
-        )
-        matrix = np.asarray(found.affine)
+    engine = AffineRegistration(
+        metric=MutualInformationMetric(nbins=_BINS),
+        level_iters=[100, 50],
+        sigmas=[2.0, 1.0],
+        factors=[2, 1],
+        verbosity=0,
+    )
+    grids = {"static_grid2world": planes[1].grid, "moving_grid2world": planes[0].grid}
+    found = engine.optimize(static, other, step, None, starting_affine=pose.matrix, **grids)
+    matrix = np.asarray(found.affine)
     if not np.all(np.isfinite(matrix)) or abs(np.linalg.det(matrix)) < 1e-3:
         raise GeometryError("mutual information lost the section", way_out="use the engine 'robust'")
     return pose.with_matrix(matrix)
@@ -98,7 +93,10 @@ def warp(problem: Problem, planes: tuple[Plane, Plane], shape: tuple[int, ...], 
     from dipy.align.imwarp import SymmetricDiffeomorphicRegistration
     from dipy.align.metrics import SSDMetric
 
-    points = problem.points
+    step = max(1, round(problem.unit_mm / planes[1].voxel_mm))
+    plane = Plane(planes[1].frame, planes[1].grid @ np.diag([step, step, 1.0]))
+    shape = tuple(-(-size // step) for size in shape)
+    points = plane.pixels(shape)
     static = _soft(problem.fixed.at(points, filled=True)[0], problem.unit_mm).reshape(shape)
     drawn = _soft(problem.moving.at(pose.points(points), filled=True)[0] / problem.scale, problem.unit_mm).reshape(
         shape
@@ -111,8 +109,7 @@ def warp(problem: Problem, planes: tuple[Plane, Plane], shape: tuple[int, ...], 
     moved = np.array([mapping.transform(index, interpolation="linear") for index in indices]) - indices
     inside = mapping.transform(np.ones(shape), interpolation="linear") > 1 - 1e-6
     moved = np.where(inside, moved, 0.0)
-    field = np.moveaxis(moved, 0, -1) @ planes[1].grid[:2, :2].T
-    found = Warped(pose, planes[1], field)
+    found = Warped(pose, plane, np.moveaxis(moved, 0, -1) @ plane.grid[:2, :2].T)
     if found.jacobian().min() <= 0:
         raise GeometryError("SyN folds the section", way_out="use the engine 'robust', or kind='affine'")
     return found

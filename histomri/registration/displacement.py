@@ -98,6 +98,21 @@ class Displacement:
         """Return M o self o M^-1: the same deformation seen in the world that `matrix`, (4, 4), leads to."""
         return Displacement(self.vectors @ matrix[:3, :3].T, matrix @ self.affine, self.inverted)
 
+    def thickened(self) -> "Displacement":
+        """Return the same map with a field of one plane stored as three, the middle one in its place."""
+        if self.vectors.shape[2] > 1:
+            return self
+        affine = self.affine.copy()
+        affine[:, 3] -= affine[:, 2]
+        return Displacement(np.repeat(self.vectors, 3, axis=2), affine, self.inverted)
+
+    def middle(self) -> "Displacement":
+        """Return the map of the middle plane, the same at every depth; undoes `thickened`."""
+        plane = self.vectors.shape[2] // 2
+        affine = self.affine.copy()
+        affine[:, 3] += plane * affine[:, 2]
+        return Displacement(self.vectors[:, :, plane : plane + 1], affine, self.inverted)
+
     def jacobian(self) -> FloatArray:
         """Return the determinant of the derivative of y -> y + d(y) at the grid points, (I, J, K)."""
         axes = [axis for axis in range(3) if self.vectors.shape[axis] > 1]

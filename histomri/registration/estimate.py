@@ -13,7 +13,7 @@ from histomri.registration.expected import expected_error
 from histomri.registration.landmarks import check_landmarks
 from histomri.registration.matching import Match, Matcher, best_of_slices
 from histomri.registration.planes import lift
-from histomri.registration.prepare import targets, values
+from histomri.registration.prepare import targets, tissue_of
 from histomri.registration.quality import CLEAR_SLICE_LEAD, LARGEST_SLIP_PX, Registration, judge
 from histomri.registration.refine import at_size_bound
 
@@ -105,13 +105,15 @@ def register(
         If the sizes differ by more than a factor of two, a slice does not exist, or landmarks contradict each other.
     """
     _check_options(kind, drive, engine, shrinkage)
+    if angle_deg is not None and not np.isfinite(angle_deg):
+        raise InputError(f"an angle of {angle_deg} means nothing", way_out="give degrees")
     if kind == "syn":
         kind, engine = "bspline", "dipy"
     pairs = None if landmarks is None else check_landmarks(landmarks)
     if moving.data.ndim != 2:
         raise GeometryError("the moving image must be a two-dimensional section", way_out="choose one slice of it")
     sides = ((False, True) if flips else (False,)) if turned_over is None else (turned_over,)
-    section = Image(values(moving, moving_mask, "moving"), (moving_mask or moving).affine)
+    section = tissue_of(moving, moving_mask, "moving")
     content = tuple(maps or (moving,)) if drive == "both" else ()
     matcher = Matcher(moving, section, content, 1.0 - shrinkage, kind, sides, angle_deg, pairs, engine)
     matches: list[Match] = []
@@ -125,7 +127,8 @@ def register(
         if progress is not None:
             progress((number + 1) / len(chosen))
     if not matches:
-        raise next(iter(refused.values()))
+        fullest = max(chosen, key=lambda target: float(target.tissue.data.sum()))
+        raise refused[fullest.slice]
     if tilts_deg is not None:
         matches += matcher.tilted(matches, fixed, fixed_mask, tilts_deg)
     ruled_out = matcher.ruled_out(best_of_slices(matches)[0])
@@ -164,7 +167,8 @@ def _result(
     candidates = tuple(match.candidate() for match in ranked)
     told = candidates[0]
     bending = _bending(best)
-    expected = expected_error(best.problem, best.mapping, best.pose)
+    # Six digits: those after them depend on the number of threads of the linear algebra.
+    expected = float(f"{expected_error(best.problem, best.mapping, best.pose):.6g}")
     verdict, reasons = judge(
         told.agreement,
         gap,

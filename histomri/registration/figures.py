@@ -14,7 +14,7 @@ from histomri.files import atomic_path
 from histomri.maps import Image
 from histomri.registration.landmark_fits import tre
 from histomri.registration.planes import Plane, lift
-from histomri.registration.prepare import values
+from histomri.registration.prepare import tissue_of
 from histomri.registration.quality import Candidate, Registration
 from histomri.registration.scenes import Scene, background, draw, draw_slide, frame, outline, scene_of
 from histomri.registration.search import apart_deg, linear
@@ -22,6 +22,8 @@ from histomri.registration.sections import SlidePictures
 from histomri.registration.transform import Transform
 
 _SQUARES = 8
+_NOTHING = "#dbe7f3"
+"""Colour of what is no tissue: white is the brightest of it."""
 _LEAST_ARROW, _MOST_TIMES = 0.03, 100.0
 _GRID_LINES = 16
 _GALLERY, _ALIKE_DEG = 6, 25.0
@@ -86,7 +88,7 @@ def write_figures(
         figure, axes = _figure()
         _candidates(axes, found)
         outputs.append(_save(figure, folder / f"{stem}_candidates.png"))
-        section = Image(values(moving, moving_mask, "moving"), (moving_mask or moving).affine)
+        section = tissue_of(moving, moving_mask, "moving")
         outputs.append(_save(_gallery(scene, found, section), folder / f"{stem}_gallery.png"))
     if landmarks is not None:
         figure, axes = _figure()
@@ -124,6 +126,7 @@ def _checkerboard(axes: Any, scene: Scene, found: Registration) -> None:
         return
     odd = _board(scene.fixed.shape)
     board = np.where(odd, _ranked(scene.moved), _ranked(np.where(scene.tissue > 0.5, scene.fixed, np.nan)))
+    axes.set_facecolor(_NOTHING)
     draw(axes, scene, board, vmin=0, vmax=1)
     frame(axes, scene, f"{other} and {section} in turn, each in ranks of its values")
 
@@ -166,9 +169,11 @@ def _pixels(figure: Any) -> Any:
 
 
 def _ranked(picture: FloatArray) -> FloatArray:
+    from scipy.stats import rankdata
+
     known = np.isfinite(picture)
     result = np.full(picture.shape, np.nan)
-    result[known] = np.argsort(np.argsort(picture[known])) / max(int(known.sum()) - 1, 1)
+    result[known] = (rankdata(picture[known]) - 1) / max(int(known.sum()) - 1, 1)
     return result
 
 

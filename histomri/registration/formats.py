@@ -23,6 +23,7 @@ from histomri.registration.transform import Transform
 FORMAT = "histomri-transform"
 _ANTS_AFFINE = "0GenericAffine.mat"
 _SAME = 1e-6
+_SAME_GRID_MM = 1e-3
 _ITK_HEADER = "#Insight Transform File V1.0"
 
 
@@ -45,7 +46,12 @@ def save_transform(transform: Transform, path: str | Path) -> list[Path]:
         "Units": "mm",
         "MatrixMovingToFixed": transform.matrix,
         "Displacements": [
-            {"File": warp.name, "Inverted": displacement.inverted}
+            {
+                "File": warp.name,
+                "Inverted": displacement.inverted,
+                "Planes": displacement.vectors.shape[2],
+                "Affine": displacement.affine,
+            }
             for warp, displacement in zip(warps, transform.displacements, strict=True)
         ],
         "Info": info,
@@ -131,7 +137,7 @@ def _from_json(path: Path) -> Transform:
     try:
         if content["Units"] != "mm" or content["CoordinateSystem"] != "RAS+":
             raise InputError("the transform is not in RAS+ mm", path=path)
-        fields = [_read_field(path.parent / item["File"], bool(item["Inverted"])) for item in content["Displacements"]]
+        fields = [_displacement(path, item) for item in content["Displacements"]]
         matrix = np.array(content["MatrixMovingToFixed"], dtype=float)
         return Transform(matrix, tuple(fields), dict(content.get("Info") or {}))
     except (KeyError, TypeError) as error:
@@ -144,15 +150,35 @@ def _from_json(path: Path) -> Transform:
         raise InputError(f"the transform is damaged ({error})", path=path) from error
 
 
+def _displacement(path: Path, item: dict[str, Any]) -> Displacement:
+    """Return a displacement that the JSON file at `path` tells of, on the grid it had before NIfTI rounded it."""
+    found = _read_field(path.parent / item["File"], bool(item["Inverted"]))
+    if "Affine" not in item:  # of a version that left it to the header, and wrote a slice as one plane
+        return found
+    found = found.middle() if item["Planes"] == 1 else found
+    told = Displacement(found.vectors, np.array(item["Affine"], dtype=float), found.inverted)
+    if told.affine.shape != (4, 4) or not np.allclose(told.affine, found.affine, rtol=0, atol=_SAME_GRID_MM):
+        raise InputError(
+            f"lies elsewhere than {path.name} says",
+            path=path.parent / item["File"],
+            way_out="keep the files of one registration together, or register again",
+        )
+    return told
+
+
 def _write_field(path: Path, displacement: Displacement) -> None:
-    """Write the vectors as ITK and ANTs expect them: (I, J, K, 1, 3), intent vector, LPS components."""
+    """Write the vectors as ITK and ANTs expect them: (I, J, K, 1, 3), intent vector, LPS components.
+
+    A file with one plane is two-dimensional to ITK, and beyond its planes ITK moves nothing: the plane of a slice is
+    written three times, a slice apart, so that points of the slice lie well inside.
+    """
     import nibabel as nib
 
-    data = (displacement.vectors * (-1.0, -1.0, 1.0))[:, :, :, None, :]
-    image = nib.Nifti1Image(data, displacement.affine, dtype=np.float64)
+    solid = displacement.thickened()
+    image = nib.Nifti1Image((solid.vectors * (-1.0, -1.0, 1.0))[:, :, :, None, :], solid.affine, dtype=np.float64)
     image.header.set_intent("vector")
     image.header.set_xyzt_units(xyz="mm")
-    image.set_sform(displacement.affine, code="scanner")
+    image.set_sform(solid.affine, code="scanner")
     with atomic_path(path) as temporary:
         nib.save(image, temporary)
 
@@ -167,4 +193,5 @@ def _read_field(path: Path, inverted: bool) -> Displacement:
         raise InputError(f"the displacements cannot be read ({error})", path=path, way_out="copy it again") from error
     if data.ndim != 5 or data.shape[3:] != (1, 3):
         raise InputError("is not a displacement field of shape (I, J, K, 1, 3)", path=path)
-    return Displacement(data[:, :, :, 0] * (-1.0, -1.0, 1.0), np.asarray(image.affine, dtype=float), inverted)
+    vectors = data[:, :, :, 0] * (-1.0, -1.0, 1.0)
+    return Displacement(vectors, np.asarray(image.affine, dtype=float), inverted)

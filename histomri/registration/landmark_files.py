@@ -1,5 +1,6 @@
 """Points that people set in other programs: tables, QuPath's GeoJSON, and the markups of 3D Slicer."""
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ from histomri.errors import InputError, UnitError
 from histomri.files import read_json, require_file
 
 _PAIR_COLUMNS = "moving_x_mm, moving_y_mm, fixed_x_mm, fixed_y_mm and .._z_mm; .._um for µm of a slide"
+_NAMES = ("name", "Name", "label", "Label")
+_LEAST_NAMES = 2
+_SLICER_DEFINED = "2"
+"""Status of a point that has a place, the first of two values that 3D Slicer 5 appends without naming a column."""
 _SLICER_SYSTEMS = {"0": "RAS", "1": "LPS", "RAS": "RAS", "LPS": "LPS"}
 Mpp = float | tuple[float, float] | None
 
@@ -43,7 +48,8 @@ def read_landmarks(
         (world coordinates of the two images, RAS+ mm), or on either side .._x_um, .._y_um (µm from the top left corner
         of a slide); or, if `fixed` is given, the points of the moving image in any form that `read_points` takes.
     fixed : path-like, optional
-        The points of the fixed image. Points are paired by name if all names are unique and shared, else by order.
+        The points of the fixed image. Points are paired by name if, in either file, all have names and no two the same,
+        and two or more names are in both; `unpaired_landmarks` tells which are then left out. Else by order.
     mpp, fixed_mpp : float or (x, y), optional
         Pixel sizes in µm of the two slides, for points in pixels.
 
@@ -117,11 +123,40 @@ def read_points(path: str | Path, *, mpp: Mpp = None) -> Points:
     return found
 
 
-def _paired(moving: Points, fixed: Points, path: Path, other: Path) -> FloatArray:
-    names = set(moving.names)
-    named = "" not in names and len(names) == len(moving.names) and len(set(fixed.names)) == len(fixed.names)
+def unpaired_landmarks(
+    path: str | Path, fixed: str | Path, *, mpp: Mpp = None, fixed_mpp: Mpp = None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names that only one of two files of points has, where `read_landmarks` pairs them by name.
+
+    Parameters
+    ----------
+    path, fixed, mpp, fixed_mpp
+        As for `read_landmarks`.
+
+    Returns
+    -------
+    moving, fixed : tuple of str
+        The names of the points that are left out of either file.
+    """
+    moving, other = read_points(path, mpp=mpp), read_points(fixed, mpp=fixed_mpp)
+    shared = _shared_names(moving, other)
+    if not shared:
+        return (), ()
+    left, right = (tuple(name for name in side.names if name not in shared) for side in (moving, other))
+    return left, right
+
+
+def _shared_names(moving: Points, fixed: Points) -> list[str]:
+    """Return the names by which two sets of points are paired, in the order of the first; none if not by name."""
+    sides = moving.names, fixed.names
+    if any("" in names or len(set(names)) < len(names) for names in sides):
+        return []
     shared = [name for name in moving.names if name in set(fixed.names)]
-    if named and len(shared) >= 2:
+    return shared if len(shared) >= _LEAST_NAMES else []
+
+
+def _paired(moving: Points, fixed: Points, path: Path, other: Path) -> FloatArray:
+    if shared := _shared_names(moving, fixed):
         left, right = ({n: p for n, p in zip(side.names, side.xyz_mm, strict=True)} for side in (moving, fixed))
         return np.array([[left[name], right[name]] for name in shared])
     if len(moving.names) != len(fixed.names):
@@ -137,7 +172,7 @@ def _table(path: Path) -> Any:
     import pandas as pd
 
     try:
-        return pd.read_csv(path, skipinitialspace=True, comment="#")
+        return pd.read_csv(path, skipinitialspace=True, comment="#", dtype=dict.fromkeys(_NAMES, str))
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"is not a readable CSV file ({error})", path=path) from error
 
@@ -160,7 +195,11 @@ def _from_csv(path: Path, mpp: Mpp) -> Points:
     table.columns = [str(name).strip() for name in table.columns]
     lower = {name.lower(): name for name in table.columns}
     label = next((lower[name] for name in ("name", "label") if name in lower), None)
-    names = ("",) * len(table) if label is None else tuple(str(value) for value in table[label])
+    names = (
+        ("",) * len(table)
+        if label is None
+        else tuple(table[label].astype(str).where(table[label].notna(), "").str.strip())
+    )
     world = _world(table, "", path)
     if world is not None:
         return Points(names, world)
@@ -210,9 +249,15 @@ def _from_geojson(content: Any, path: Path, mpp: Mpp) -> Points:
 
 
 def _geojson_name(feature: dict[str, Any]) -> str:
-    properties = feature.get("properties") or {}
-    kind = properties.get("classification") or {}
-    return str(properties.get("name") or (kind.get("name") if isinstance(kind, dict) else kind) or "")
+    """Return the name of an annotation, or else its class: one name, or the parts of a derived class as a list."""
+    properties = feature.get("properties")
+    if not isinstance(properties, dict):
+        return ""
+    kind = properties.get("classification") or ""
+    if isinstance(kind, dict):
+        parts = kind.get("names")
+        kind = ": ".join(map(str, parts)) if isinstance(parts, list) else kind.get("name")
+    return str(properties.get("name") or kind or "")
 
 
 def _from_markups(markups: Any, path: Path) -> Points:
@@ -227,7 +272,7 @@ def _from_markups(markups: Any, path: Path) -> Points:
                 if point.get("positionStatus", "defined") == "defined":
                     names.append(str(point.get("label", "")))
                     places.append(np.array(point["position"], dtype=float).reshape(3) * sign)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise InputError(f"is no markups file of 3D Slicer ({error})", path=path) from error
     except ValueError as error:
         if isinstance(error, InputError):
@@ -246,12 +291,18 @@ def _from_fcsv(path: Path) -> Points:
         raise InputError("lacks the header of a .fcsv file of 3D Slicer", path=path)
     sign = _sign(words["coordinatesystem"], path)
     columns = [name.strip() for name in words["columns"].split(",")]
-    rows = [dict(zip(columns, line.split(","), strict=False)) for line in lines if line.strip() and line[0] != "#"]
+    try:
+        cells = list(csv.reader(line for line in lines if line.strip() and line[0] != "#"))
+    except csv.Error as error:
+        raise InputError(f"is not a readable .fcsv file ({error})", path=path) from error
+    # The values after the last column are the status and whether a program made the point; see _SLICER_DEFINED.
+    defined = [each for each in cells if each[len(columns) : len(columns) + 1] in ([], [""], [_SLICER_DEFINED])]
+    rows = [dict(zip(columns, each, strict=False)) for each in defined]
     try:
         places = np.array([[float(row[axis]) for axis in "xyz"] for row in rows]).reshape(-1, 3)
     except (KeyError, ValueError) as error:
         raise InputError(f"has a row without three coordinates ({error})", path=path) from error
-    return Points(tuple(row.get("label", "").strip('"') for row in rows), places * sign)
+    return Points(tuple(row.get("label", "").strip() for row in rows), places * sign)
 
 
 def _sign(system: str, path: Path) -> FloatArray:

@@ -10,7 +10,7 @@ from histomri.arrays import FloatArray
 from histomri.errors import GeometryError, InputError
 from histomri.maps import Image
 from histomri.registration.planes import Plane
-from histomri.registration.prepare import Target, build_problem, values
+from histomri.registration.prepare import Target, build_problem, tissue_of
 from histomri.registration.quality import Verdict
 from histomri.registration.refine import SIZE_RANGE, Problem
 from histomri.registration.transform import Transform
@@ -77,8 +77,8 @@ def judge_landmarks(
     moving, flat = images
     told: dict[str, float] = {}
     try:
-        section = Image(values(moving, masks[0], "moving"), (masks[0] or moving).affine)
-        tissue = Image(values(flat, masks[1], "fixed"), (masks[1] or flat).affine)
+        section = tissue_of(moving, masks[0], "moving")
+        tissue = tissue_of(flat, masks[1], "fixed")
         problem, planes = build_problem(moving, section, Target(None, flat, tissue), 1 - shrinkage)
     except GeometryError as error:
         return "failed", [*reasons, error.problem], told

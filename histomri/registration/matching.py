@@ -7,14 +7,14 @@ from functools import cached_property
 import numpy as np
 
 from histomri.arrays import FloatArray
-from histomri.errors import GeometryError
+from histomri.errors import GeometryError, InputError
 from histomri.maps import Image
 from histomri.registration.bspline import bend
 from histomri.registration.dipy_engine import mutual_information, warp
 from histomri.registration.landmarks import landmark_starts
 from histomri.registration.planes import Plane
 from histomri.registration.prepare import Target, build_problem
-from histomri.registration.quality import STRAIN_COST, Candidate
+from histomri.registration.quality import Candidate
 from histomri.registration.refine import Deformed, Pose, Problem, approach, refine
 from histomri.registration.search import Start, apart_deg, distinct, search
 from histomri.registration.tilts import tilted_targets
@@ -27,6 +27,7 @@ _LEAST_GAIN = 0.03
 _TILTED = 2
 _TILTED_STARTS = 3
 _LEAST_TILT_GAIN = 0.02
+_BENDING_COST = 5e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +75,8 @@ class Match:
 
     @property
     def worth(self) -> float:
-        """What slices are ranked by: the score, less what it took to get there."""
-        return self.score - STRAIN_COST * self.strain
+        """What slices are ranked by: the score, less what the bending that it took costs."""
+        return self.score - _BENDING_COST * (0.0 if self.bent is None else self.bent.cost(self.problem.unit_mm))
 
     def candidate(self) -> Candidate:
         """Return what is told about it."""
@@ -151,8 +152,11 @@ class Matcher:
         for upright in best_of_slices(matches)[:_TILTED]:
             near = [match.as_start() for match in ranked if match.slice == upright.slice][:_TILTED_STARTS]
             for target in tilted_targets(fixed, mask, upright.target, tilts_deg):
-                problem, planes = build_problem(self.moving, self.section, target, self.scale, self.maps)
-                tilted = self._matches(problem, planes, target, near)
+                try:
+                    problem, planes = build_problem(self.moving, self.section, target, self.scale, self.maps)
+                    tilted = self._matches(problem, planes, target, near)
+                except InputError:  # a plane that leaves the organ is no rival of the upright one
+                    continue
                 found += [match for match in tilted if match.score >= upright.score + _LEAST_TILT_GAIN]
         return found
 
@@ -177,11 +181,18 @@ class Matcher:
         matches.sort(key=lambda match: -match.score)
         if self.engine == "dipy":
             rivals = [match for match in matches if match.differs(matches[0])]
-            return [self._by_dipy(match) for match in matches[:1] + rivals[:1]]
+            return [self._by_dipy(matches[0]), *(self._rival_by_dipy(match) for match in rivals[:1])]
         if self.kind == "bspline":
             hopeful = [match for match in matches[:_BENT] if match.score > matches[0].score - _HOPELESS]
             matches = [_bent(match) for match in hopeful] + matches[len(hopeful) :]
         return matches
+
+    def _rival_by_dipy(self, match: Match) -> Match:
+        """Refine a rival as well; where that is not possible it stays a rival as it is."""
+        try:
+            return self._by_dipy(match)
+        except GeometryError:
+            return match
 
     def _by_dipy(self, match: Match) -> Match:
         problem = match.problem
@@ -191,7 +202,7 @@ class Matcher:
 
 
 def best_of_slices(matches: Sequence[Match]) -> list[Match]:
-    """Return the best match on each slice, the slice that needs least force for its agreement first."""
+    """Return the best match on each slice, that of the most likely slice first."""
     best = {match.slice: match for match in sorted(matches, key=lambda match: match.score)}
     return sorted(best.values(), key=lambda match: -match.worth)
 

@@ -22,9 +22,9 @@ _BRIGHT_BORDER = 0.5
 def tissue_mask(image: Image, what: str = "image") -> FloatArray:
     """Return where the tissue is, from the image itself.
 
-    NaN is background. Without NaN, exact zeros are, if there are at least 5 % of them. Without either, Otsu's threshold
-    separates bright tissue from dark noise, lowered where dark tissue can still be told from it. Pieces smaller than a
-    twentieth of the largest are dropped.
+    NaN is background if it reaches the border of the picture. Else exact zeros are, if there are at least 5 % of them.
+    Without either, Otsu's threshold separates bright tissue from dark noise, lowered where dark tissue can still be
+    told from it. Pieces smaller than a twentieth of the largest are dropped.
 
     Returns
     -------
@@ -40,15 +40,20 @@ def tissue_mask(image: Image, what: str = "image") -> FloatArray:
     known = np.isfinite(data)
     if not known.any():
         raise InputError(f"the {what} holds no finite value")
-    if not known.all():
+    if not _border(known).all():
         return _large_pieces(known).astype(float)
+    data = np.where(known, data, np.median(data[known]))
     nonzero = data != 0
-    if np.mean(~nonzero) >= _LEAST_BACKGROUND and nonzero.any():
-        return _large_pieces(nonzero).astype(float)
-    if np.ptp(data) == 0:
-        raise InputError(f"the {what} is constant, so tissue cannot be told from background", way_out="give a mask")
+    masked = np.mean(~nonzero) >= _LEAST_BACKGROUND and nonzero.any()
+    return (_large_pieces(nonzero) if masked else _bright(data, what)).astype(float)
+
+
+def _bright(data: FloatArray, what: str) -> BoolArray:
+    """Return what is clearly brighter than the noise."""
     from skimage.filters import threshold_otsu
 
+    if np.ptp(data) == 0:
+        raise InputError(f"the {what} is constant, so tissue cannot be told from background", way_out="give a mask")
     level = float(threshold_otsu(data.ravel()))  # a last axis of 3 or 4 is no colour
     empty, tissue = data[data <= level], data[data > level]
     # Otsu's level takes dark tissue, far from the coil, for background: go lower, but stay clear of the noise.
@@ -56,14 +61,19 @@ def tissue_mask(image: Image, what: str = "image") -> FloatArray:
     noise = 1.4826 * float(np.median(np.abs(empty - ground)))
     lower = max(ground + _TISSUE_FROM * (float(np.median(tissue)) - ground), ground + _CLEAR_OF_NOISE * noise)
     bright = _large_pieces(data > min(level, lower))
-    border = np.concatenate([edge.ravel() for edge in (bright[[0, -1]], bright[1:-1, [0, -1]])])
-    if border.mean() > _BRIGHT_BORDER:
+    share = float(_border(bright).mean())
+    if share > _BRIGHT_BORDER:
         raise InputError(
-            f"the {what} is bright along {100 * border.mean():.0f} % of its border, as where fluid surrounds the "
-            "tissue, so the two cannot be told apart",
+            f"the {what} is bright along {100 * share:.0f} % of its border, as where fluid surrounds the tissue, so "
+            "the two cannot be told apart",
             way_out="give a mask of the tissue",
         )
-    return bright.astype(float)
+    return bright
+
+
+def _border(mask: BoolArray) -> BoolArray:
+    """Return the values along the border of the picture, or of every slice."""
+    return np.concatenate([edge.ravel() for edge in (mask[[0, -1]], mask[1:-1, [0, -1]])])
 
 
 def coverage(mask: Image, what: str = "mask") -> FloatArray:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histomri.arrays import FloatArray
+from histomri.arrays import BoolArray, FloatArray
 from histomri.errors import GeometryError, InputError
 from histomri.maps import Image
 from histomri.registration.content import Content
@@ -17,6 +17,9 @@ _FINE = 4
 _MARGIN = 12
 _PIXELS_ACROSS = 50
 _LARGEST_RATIO = 2.0
+_THICK = 1.5
+"""A voxel this much longer than wide is as long as a slice is thick."""
+_LARGEST_MM, _SMALLEST_MM = 1000.0, 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +46,23 @@ def targets(
     fixed: Image, fixed_mask: Image | None, slices: int | Sequence[int] | None, pairs: FloatArray | None
 ) -> list[Target]:
     """Return the slices to try, as they are stored."""
+    _check_axes(fixed)
     chosen = _slices(fixed, slices, pairs)
-    tissue = Image(values(fixed, fixed_mask, "fixed"), (fixed_mask or fixed).affine)
+    tissue = tissue_of(fixed, fixed_mask, "fixed")
     return [Target(k, *_at_slice(fixed, tissue, k)) for k in chosen]
+
+
+def _check_axes(fixed: Image) -> None:
+    """Refuse an image whose slices do not lie along its third axis: each "slice" would cut through all of them."""
+    if fixed.data.ndim < 3:
+        return
+    single = [axis for axis in (0, 1) if fixed.data.shape[axis] == 1]
+    thick = [axis for axis in (0, 1) if fixed.voxel_mm[axis] > _THICK * np.delete(fixed.voxel_mm, axis).max()]
+    if single or thick:
+        raise GeometryError(
+            f"the slices of the fixed image lie along axis {(single or thick)[0] + 1} of its three, not along the last",
+            way_out="reorder its axes before it is fitted and registered, for instance with fslswapdim",
+        )
 
 
 def _slices(fixed: Image, slices: int | Sequence[int] | None, pairs: FloatArray | None) -> list[int | None]:
@@ -74,9 +91,11 @@ def _slices(fixed: Image, slices: int | Sequence[int] | None, pairs: FloatArray 
     return list(range(count))
 
 
-def values(image: Image, mask: Image | None, what: str) -> FloatArray:
-    """Return where the tissue is: the mask's word if there is one."""
-    return tissue_mask(image, f"{what} image") if mask is None else coverage(mask, f"{what} mask")
+def tissue_of(image: Image, mask: Image | None, what: str) -> Image:
+    """Return where the tissue is, on the grid of the mask if there is one, else of the image."""
+    if mask is None:
+        return Image(tissue_mask(image, f"{what} image"), image.affine)
+    return Image(coverage(mask, f"{what} mask"), mask.affine)
 
 
 def _at_slice(fixed: Image, tissue: Image, k: int | None) -> tuple[Image, Image]:
@@ -107,11 +126,18 @@ def build_problem(
     goal = Outline.of(tissue.data, other, unit / _FINE, _MARGIN * unit, "fixed mask")
     source = Outline.of(section.data, own, scale * unit / _FINE, _MARGIN * unit, "moving mask")
     points = planes[1].pixels(fixed.data.shape)
+    chosen = _every(fixed.data.shape, max(1, round(unit / planes[1].voxel_mm)))
     content = None
     if maps:
         inside = (goal.at(points, filled=False)[0] < 0).reshape(fixed.data.shape)
-        content = Content.of(maps, planes, fixed, inside, points)
-    return Problem(source, goal, points, unit, scale, content), planes
+        content = Content.of(maps, planes, fixed, inside, points)[chosen]
+    return Problem(source, goal, points[chosen], unit, scale, content), planes
+
+
+def _every(shape: tuple[int, ...], step: int) -> BoolArray:
+    """Choose one pixel in each square of `step`, (I * J,): closer together they see the same piece of outline."""
+    i, j = np.indices(shape)
+    return np.asarray((i % step == step // 2) & (j % step == step // 2)).ravel()
 
 
 def _area(mask: Image, plane: Plane) -> float:
@@ -122,6 +148,11 @@ def _check_sizes(moving_mm2: float, fixed_mm2: float, scale: float) -> None:
     if not moving_mm2 or not fixed_mm2:
         raise InputError(f"there is no tissue in the {'fixed' if moving_mm2 else 'moving'} image")
     ratio = float(np.sqrt(moving_mm2 / fixed_mm2) / scale)
+    if not _SMALLEST_MM < np.sqrt(fixed_mm2) < _LARGEST_MM:
+        raise GeometryError(
+            f"the tissue of the fixed image is about {np.sqrt(fixed_mm2):.3g} mm across",
+            way_out="its header is probably in µm or m: set its pixel size in mm",
+        )
     if 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
         return
     sizes = f"{np.sqrt(moving_mm2):.3g} mm across and the tissue of the fixed image {np.sqrt(fixed_mm2):.3g} mm"

@@ -144,6 +144,9 @@ class Deformed(HasPoints, Protocol):
     def displacement(self, points: FloatArray) -> FloatArray:
         """Return d, (N, 2) mm."""
 
+    def cost(self, unit_mm: float) -> float:
+        """Return what the bending costs beside the residuals."""
+
     def jacobian(self) -> FloatArray:
         """Return the area ratio of x -> x + d(x) where it is known."""
 
@@ -375,5 +378,5 @@ def _within(parameters: FloatArray, scale: float) -> FloatArray:
 
 def at_size_bound(pose: Pose, scale: float) -> bool:
     """Whether the size ended at the edge of what is allowed, a sign of wrong pixel sizes or a wrong match."""
-    edges = np.log(scale) + np.log(SIZE_RANGE)
-    return bool(np.abs(pose.size - edges).min() < 1e-3)
+    low, high = np.log(scale) + np.log(SIZE_RANGE)
+    return bool(pose.size < low + 1e-3 or pose.size > high - 1e-3)

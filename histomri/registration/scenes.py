@@ -8,15 +8,18 @@ import numpy as np
 from histomri.arrays import FloatArray
 from histomri.maps import Image
 from histomri.registration.planes import Plane
-from histomri.registration.prepare import values
+from histomri.registration.prepare import tissue_of
 from histomri.registration.quality import Registration
 from histomri.registration.sections import SlidePictures
+from histomri.registration.tilts import plane_found
 from histomri.registration.transform import Transform
 
 _LINE = 1.0
 _MARGIN = 0.08
 _STRAIGHT = 0.9999
 _LONGEST_NAME = 16
+_DIGITS = 9
+"""Of places in mm: what is left of them by rounding would put the pixels of a tilted plane out of order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,20 +70,30 @@ def scene_of(
 ) -> Scene:
     """Return the scene of a registration; `masks`, `names` and pictures of the moving and the fixed image."""
     moving_mask, fixed_mask = masks
-    names = shortened(names[0]), shortened(names[1])
-    tissue = Image(values(fixed, fixed_mask, "fixed"), (fixed_mask or fixed).affine)
-    section = Image(values(moving, moving_mask, "moving"), (moving_mask or moving).affine)
-    if found.slice is not None:
-        fixed = fixed.slice(found.slice)
-        tissue = tissue.slice(found.slice) if tissue.data.ndim == 3 else tissue
+    names = told_apart(*names)
+    target = plane_found(fixed, fixed_mask, found.slice, found.qc.get("tilt_deg", (0.0, 0.0)))
+    fixed, tissue = target.fixed, target.tissue
+    section = tissue_of(moving, moving_mask, "moving")
     frame = Plane.of(fixed).frame[:3, :2]
     axes = frame * np.sign(frame[np.argmax(np.abs(frame), axis=0), (0, 1)])
     index = np.indices(fixed.data.shape).reshape(2, -1).T
-    p, q = ((index @ fixed.affine[:3, :2].T + fixed.affine[:3, 3]) @ axes).T.reshape(2, *fixed.data.shape)
+    places = (index @ fixed.affine[:3, :2].T + fixed.affine[:3, 3]) @ axes
+    p, q = np.round(places, _DIGITS).T.reshape(2, *fixed.data.shape)
     own = np.nan_to_num(Transform.identity().resample(tissue, fixed).data)
     there = np.nan_to_num(found.resample(section, fixed).data)
     moved = found.resample(moving, fixed).data
     return Scene(axes, p, q, fixed.data, moved, own, there, fixed, names, pictures)
+
+
+def told_apart(one: str, other: str) -> tuple[str, str]:
+    """Return two names short enough for a title, without what they begin with alike where that would hide the rest."""
+    if max(len(one), len(other)) > _LONGEST_NAME and one != other:
+        alike = next(n for n, (a, b) in enumerate(zip(f"{one}\0", f"{other}\1", strict=False)) if a != b)
+        # Back to where a word begins: half a number tells nothing.
+        while alike and one[alike - 1].isalnum():
+            alike -= 1
+        one, other = (name[alike:] or name for name in (one, other))
+    return shortened(one), shortened(other)
 
 
 def shortened(name: str) -> str:

@@ -8,7 +8,7 @@ from histomri.arrays import FloatArray
 from histomri.errors import GeometryError
 from histomri.maps import Image
 from histomri.registration.planes import Plane
-from histomri.registration.prepare import Target, values
+from histomri.registration.prepare import Target, tissue_of
 
 _LARGEST_DEG = 15.0
 
@@ -36,13 +36,23 @@ def tilted_targets(fixed: Image, mask: Image | None, target: Target, tilts_deg: 
         raise GeometryError("a single slice cannot be tilted", way_out="give an MRI and a mask of several slices")
     if any(not abs(tilt) <= _LARGEST_DEG for tilt in tilts_deg):
         raise GeometryError(f"tilts of {list(tilts_deg)} degrees are too large", way_out="give up to 15 degrees")
-    tissue = Image(values(fixed, mask, "fixed"), (mask or fixed).affine)
+    tissue = tissue_of(fixed, mask, "fixed")
     distance = _distances(tissue)
     axes = sorted({0.0, *(float(tilt) for tilt in tilts_deg)})
     for first in axes:
         for second in axes:
             if first or second:
                 yield _tilted(fixed, distance, target, (first, second))
+
+
+def plane_found(fixed: Image, mask: Image | None, slice: int | None, tilt_deg: Sequence[float] = (0.0, 0.0)) -> Target:
+    """Return the plane of the fixed image on which a section was found: a slice, or what it becomes by tilting it."""
+    tissue = tissue_of(fixed, mask, "fixed")
+    if slice is None:
+        return Target(None, fixed, tissue)
+    upright = Target(slice, fixed.slice(slice), tissue.slice(slice) if tissue.data.ndim == 3 else tissue)
+    first, second = (float(angle) for angle in tilt_deg)
+    return _tilted(fixed, _distances(tissue), upright, (first, second)) if first or second else upright
 
 
 def _tilted(fixed: Image, distance: Image, target: Target, tilt: tuple[float, float]) -> Target:

@@ -137,11 +137,28 @@ def _registration(run: Run) -> str:
     )
     if placed:
         who = "Each section" if not apart else f"Each of {placed} sections" if placed > 1 else "One section"
-        text = f"{who} was registered to its MRI slice, driven by the outline of the tissue. {text}"
+        text = f"{who} was registered to its MRI slice.{_each(run, _driven)} {text}"
     means = "the mean over the MRI region is compared with the one number of the histology, without registration."
     if apart and placed:
         text += f" For the other {apart} samples {means}"
     return text if placed or not apart else f"{means[0].upper()}{means[1:]}"
+
+
+def _driven(sample: Sample) -> str:
+    """Say what a registration rests on."""
+    settings = sample.registration.get("parameters") or {}
+    drives = {
+        "outline": "driven by the outline of the tissue alone",
+        "both": "driven by the outline and by what the maps explain of the MRI, which raises their correlation",
+        "landmarks": f"by {settings.get('Landmarks')} landmarks alone",
+    }
+    drive = drives.get(str(settings.get("Drive")))
+    if drive is None:
+        return ""
+    kinds = {"bspline": "affine and, where it clearly helps, B-spline", "tps": "thin-plate spline"}
+    start = f", from {settings['Landmarks']} landmarks" if settings.get("Landmarks") and "outline" in drive else ""
+    engine = ", refined by DIPY" if settings.get("Engine") == "dipy" else ""
+    return f"{kinds.get(str(settings.get('Kind')), settings.get('Kind'))}, {drive}{start}{engine}"
 
 
 def _scores(run: Run) -> str:

@@ -52,6 +52,8 @@ def write_overlay(
     title: str,
     facts: Sequence[tuple[str, str]] = (),
     warnings: Sequence[str] = (),
+    names: tuple[str, str] = ("histology", "MRI"),
+    region: BoolArray | None = None,
 ) -> Path:
     """Write a page on which images are laid over others, to judge by eye whether they fit.
 
@@ -60,13 +62,16 @@ def write_overlay(
     path : path-like
         The HTML file; it asks nothing of the network.
     above, below : sequence of Layer
-        At least one each, to choose from; their grids may differ in step but must cover the same rectangle. The outline
-        is that of the measured pixels of the first layer above.
+        At least one each, to choose from; their grids may differ in step but must cover the same rectangle.
     title : str
     facts : sequence of (label, value)
         Shown beside the pictures.
     warnings : sequence of str
         Shown first.
+    names : (str, str)
+        What lies above and below.
+    region : (I, J) ndarray of bool, optional
+        What is outlined, on the grid of the first layer above; its measured pixels if not given.
 
     Returns
     -------
@@ -85,15 +90,22 @@ def write_overlay(
     for layer in (*above, *below):
         _require_same_place(layer, above[0])
     view = View.of(above[0].image)
+    inside = np.isfinite(above[0].image.data) if region is None else region
     box = _box(
         [_from_image(layer) for layer in above],
         [_from_image(layer) for layer in below],
         view,
-        np.isfinite(view.show(above[0].image.data)),
+        view.show(inside.astype(float)) > 0,
     )
     page = environment().get_template("overlay.html.j2")
     html = page.render(
-        title=title, box=box, facts=list(facts), warnings=list(warnings), version=__version__, **page_parts()
+        title=title,
+        box=box,
+        facts=list(facts),
+        warnings=list(warnings),
+        names=names,
+        version=__version__,
+        **page_parts(),
     )
     return write_text(path, html)
 

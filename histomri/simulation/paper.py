@@ -39,6 +39,7 @@ table = "tumours.csv"
 _BIOPSY = """
 [[samples]]
 id = "{id}"
+patient = "{patient}"
 group = "{group}"
 scanner = "{scanner}"
 preset = "invivo-{field}"
@@ -58,6 +59,8 @@ kind = "none"
 # Mean diameter and intra-cellular fraction by group; share of the patients.
 _GROUPS = {"CRC": (13.5, 0.55, 8), "melanoma": (15.5, 0.67, 5), "other": (17.5, 0.6, 5)}
 _KI67_CASES = 10
+# Second tumours, of the same group and on the same scanner as the patient's first; the two are drawn independently.
+_FIRST_TUMOUR = {11: 6, 16: 13, 17: 12}
 
 
 def write_paper_study(
@@ -151,9 +154,17 @@ def _patient(folder: Path, index: int, seed: int, snr: float) -> tuple[str, dict
     case: dict[str, object] = {"sample": name, "group": group, "scanner": field.upper(), **truth}
     case["Ki67_fraction"] = float(1 / (1 + np.exp(1.6 - 0.9 * crowded - 0.45 * noise[0]))) if _has_ki67(index) else None
     case["volume_mm3"] = volume = float(10 ** (4.2 + 0.08 * (truth["vCS_um"] - 20) + 0.4 * noise[1]))
+    first = index - index % 18 + _FIRST_TUMOUR.get(index % 18, index % 18)
     ki67 = f", Ki67_fraction = {case['Ki67_fraction']:.4f}" if _has_ki67(index) else ""
     entry = _BIOPSY.format(
-        id=name, group=group, scanner=field.upper(), field=field, sigma=biopsy.sigma, volume=volume, ki67=ki67
+        id=name,
+        patient=f"P{first + 1:02d}",
+        group=group,
+        scanner=field.upper(),
+        field=field,
+        sigma=biopsy.sigma,
+        volume=volume,
+        ki67=ki67,
     )
     return entry, case
 

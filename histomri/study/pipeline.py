@@ -1,16 +1,23 @@
 """A study from its file to its report: every sample, then the tables, scores and report over all of them."""
 
+import platform
+import re
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from histomri import __version__
 from histomri.errors import InputError, StudyError
 from histomri.files import require_folder, write_json
-from histomri.study.config import FREE_WATER_UM2_MS, Sample, Study
+from histomri.study.config import Study
+from histomri.study.lock import Locks
+from histomri.study.options import FREE_WATER_UM2_MS, Sample
+from histomri.study.resume import clear_unfinished, identify
 from histomri.study.sample import STAGES, SampleFolder, SampleOutcome, run_sample
 from histomri.study.scheduler import run_tasks
 
@@ -77,23 +84,41 @@ def run_study(
     chosen = select_samples(study, participants)
     require_folder(out)
     _protect(study, chosen, out)
-    out.mkdir(parents=True, exist_ok=True)
     inform = progress or (lambda sample, stage, fraction: None)
-    study.save(out / "study_resolved.json")
     alone = dask is None and (jobs == 1 or len(chosen) == 1)
     work = partial(_run_one, preset=study.preset, out=out, force=force, progress=inform if alone else None)
-    done = {}
-    for outcome in run_tasks(work, chosen, jobs=jobs, dask=dask):
-        done[outcome.id] = outcome
-        for stage in STAGES:
-            inform(outcome.id, stage, 1.0)
-    outcomes = _gather(study, out, done)
-    warnings = _score(study, out, outcomes, inform)
-    record = _record(study, outcomes, warnings, started)
-    write_json(out / "study.json", record)
-    inform("", "report", 0.0)
+    with Locks.of(out) as locks, ExitStack() as held:
+        held.enter_context(locks.on([sample.id for sample in chosen]))
+        with locks.together():
+            study.save(out / "study_resolved.json")
+        done = {}
+        for outcome in run_tasks(work, chosen, jobs=jobs, dask=dask):
+            done[outcome.id] = outcome
+            for stage in STAGES:
+                inform(outcome.id, stage, 1.0)
+        with locks.together():
+            held.close()  # already here, so that who concludes next finds these samples free; who begins has to wait
+            return _conclude(study, out, done, locks, started, figures, inform)
+
+
+def _conclude(
+    study: Study,
+    out: Path,
+    done: dict[str, SampleOutcome],
+    locks: Locks,
+    started: datetime,
+    figures: "FigureFormat | None",
+    inform: Progress,
+) -> StudyOutcome:
+    """Score and report all samples that have been run so far."""
     from histomri.study.stages.report import run_report
 
+    clear_unfinished(out, deep=False)
+    clear_unfinished(out / "statistics")
+    outcomes, missing = _gather(study, out, done, locks)
+    warnings = [*locks.warnings, *missing, *_score(study, out, outcomes, inform)]
+    write_json(out / "study.json", _record(study, outcomes, warnings, started))
+    inform("", "report", 0.0)
     report = run_report(out, figures=figures).outputs[0]
     inform("", "report", 1.0)
     return StudyOutcome(tuple(outcomes), report, tuple(warnings))
@@ -134,16 +159,21 @@ def _run_one(sample: Sample, preset: str, out: Path, force: bool, progress: Prog
     return run_sample(sample, sample.preset or preset, out, inform, force=force)
 
 
-def _gather(study: Study, out: Path, done: dict[str, SampleOutcome]) -> list[SampleOutcome]:
-    """Return the outcomes in the study's order, with those of earlier runs of other participants."""
-    outcomes = []
+def _gather(
+    study: Study, out: Path, done: dict[str, SampleOutcome], locks: Locks
+) -> tuple[list[SampleOutcome], list[str]]:
+    """Return the outcomes in the study's order, with those of other participants, and what is not among them."""
+    outcomes, working = [], []
     for sample in study.samples:
         earlier = SampleFolder(out / f"sub-{sample.id}").outcome
         if sample.id in done:
             outcomes.append(done[sample.id])
+        elif locks.taken(sample.id):
+            working.append(sample.id)
         elif earlier.exists():
             outcomes.append(SampleOutcome.load(earlier))
-    return outcomes
+    told = f"another run is still working on {', '.join(working)}, which will be in its tables and report"
+    return outcomes, [told] if working else []
 
 
 def _score(study: Study, out: Path, outcomes: list[SampleOutcome], inform: Progress) -> list[str]:
@@ -157,7 +187,8 @@ def _score(study: Study, out: Path, outcomes: list[SampleOutcome], inform: Progr
     statistics = (f"statistics/{name}" for name in (*FILES, *PREDICTION_FILES))
     for stale in ("pairs.csv", "pairs.json", *SCORE_FILES, *statistics):
         (out / stale).unlink(missing_ok=True)
-    good = [SampleFolder(out / f"sub-{outcome.id}") for outcome in outcomes if outcome.status == "ok"]
+    finished = [outcome.id for outcome in outcomes if outcome.status == "ok"]
+    good = [SampleFolder(out / f"sub-{name}") for name in finished]
     warnings: list[str] = []
     if good:
         _with_measures(PairedTable.join(PairedTable.load(folder.sample_pairs) for folder in good), study).save(pairs)
@@ -169,9 +200,21 @@ def _score(study: Study, out: Path, outcomes: list[SampleOutcome], inform: Progr
             warnings.append(f"the models were not scored: {error.problem}")
     else:
         warnings.append("no sample was finished, so there is nothing to score")
-    warnings += run_prediction(study, out)
+    warnings += [*run_prediction(study, out), *_dependent(study, finished)]
     inform("", "score", 1.0)
     return warnings
+
+
+def _dependent(study: Study, finished: list[str]) -> list[str]:
+    """Say which patients have several samples, which only the prediction allows for."""
+    names = [sample.patient for sample in study.samples if sample.patient is not None and sample.id in finished]
+    several = sorted({name for name in names if names.count(name) > 1})
+    if not several:
+        return []
+    return [
+        f"several samples are of one patient ({', '.join(several)}): a prediction keeps them together, but intervals "
+        "and p-values of scores, correlations, regressions and comparisons take them as independent"
+    ]
 
 
 def _with_measures(table: "PairedTable", study: Study) -> "PairedTable":
@@ -189,12 +232,24 @@ def _with_measures(table: "PairedTable", study: Study) -> "PairedTable":
     return replace(table, data=table.data.assign(**columns))
 
 
+def _software() -> dict[str, str]:
+    """Return the versions of what the results were computed with."""
+    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    needed = {re.split(r"[^\w.-]", text)[0] for text in requires("histomri") or () if "extra ==" not in text}
+    for name in sorted(needed):
+        with suppress(PackageNotFoundError):  # not needed on every system
+            found[name] = version(name)
+    return found
+
+
 def _record(study: Study, outcomes: list[SampleOutcome], warnings: list[str], started: datetime) -> dict[str, Any]:
     finished = datetime.now(UTC)
+    table = study.prediction.table if study.prediction is not None else None
     return {
         "name": study.name,
         "preset": study.preset,
         "histomri_version": __version__,
+        "software": _software(),
         "started": started.isoformat(timespec="seconds"),
         "finished": finished.isoformat(timespec="seconds"),
         "seconds": round((finished - started).total_seconds(), 1),
@@ -204,5 +259,6 @@ def _record(study: Study, outcomes: list[SampleOutcome], warnings: list[str], st
             "prediction": study.dump_prediction(lambda path: path.name),
         },
         "samples": [asdict(outcome) for outcome in outcomes],
+        **({"prediction_table": identify(table)} if table is not None and table.is_file() else {}),
         "warnings": warnings,
     }

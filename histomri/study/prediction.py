@@ -6,7 +6,8 @@ from histomri.analysis import read_sheet
 from histomri.analysis.prediction import BASES
 from histomri.errors import InputError
 from histomri.files import read_json
-from histomri.study.config import PredictionOptions, Study
+from histomri.study.config import Study
+from histomri.study.options import PredictionOptions
 from histomri.study.stages.predict import run_predict
 
 PATIENT = "patient"

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from histomri import __version__
@@ -54,6 +54,7 @@ class Ledger:
         self._path = folder / RECORD
         content = _read(self._path)
         self._stamps: dict[str, Stamp] = content.get("inputs", {})
+        self._asked: set[str] = set()
         self._stages = {name: Finished(**entry) for name, entry in content.get("stages", {}).items()}
 
     def key(self, stage: str, options: Any, after: Iterable[str]) -> str:
@@ -87,7 +88,7 @@ class Ledger:
         """Record a stage that has finished, with the files that now lie in its places."""
         found = [path for place in places for path in sorted(self.folder.glob(place))]
         files = [each for path in found for each in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-        outputs = {path.relative_to(self.folder).as_posix(): self._stamp(path) for path in files if path.is_file()}
+        outputs = {path.relative_to(self.folder).as_posix(): _stamp(path) for path in files if path.is_file()}
         self._stages[stage] = Finished(
             key,
             outputs,
@@ -97,6 +98,14 @@ class Ledger:
             seconds,
         )
         self._save()
+
+    def inputs(self) -> list[dict[str, str]]:
+        """Return name and SHA-256 of the files that stages read; those that none reads any more are forgotten."""
+        asked = {name: self._stamps[name] for name in sorted(self._asked)}
+        if asked != self._stamps:
+            self._stamps = asked
+            self._save()
+        return [_identity(name, stamp) for name, stamp in asked.items()]
 
     def __getitem__(self, stage: str) -> Finished:
         return self._stages[stage]
@@ -117,32 +126,42 @@ class Ledger:
     def _input(self, path: Path) -> str:
         # Relative, so that no folder of this machine is named in results that are passed on.
         name = Path(os.path.relpath(path, self.folder)).as_posix()
+        self._asked.add(name)
         known = self._stamps.get(name)
         if known is None or not _unchanged(path, known):
-            self._stamps[name] = known = self._stamp(path)
+            self._stamps[name] = known = _stamp(path)
         return known[2]
 
     def _is_intact(self, path: Path, stamp: Stamp) -> bool:
-        return path.is_file() and (_unchanged(path, stamp) or self._stamp(path)[2] == stamp[2])
-
-    @staticmethod
-    def _stamp(path: Path) -> Stamp:
-        try:
-            about = path.stat()
-            with path.open("rb") as stream:
-                return about.st_size, about.st_mtime_ns, hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise InputError(f"cannot be read ({error.strerror or error})", path=path) from error
+        return path.is_file() and (_unchanged(path, stamp) or _stamp(path)[2] == stamp[2])
 
     def _save(self) -> None:
         stages = {name: asdict(entry) for name, entry in self._stages.items()}
         write_json(self._path, {"inputs": self._stamps, "stages": stages})
 
 
-def clear_unfinished(folder: Path) -> None:
-    """Remove the temporary files that a killed run left in the folder of a sample."""
-    for old in folder.rglob(f"{TEMPORARY}*"):
+def identify(path: Path) -> dict[str, str]:
+    """Return name and SHA-256 of a file."""
+    return _identity(path.name, _stamp(path))
+
+
+def clear_unfinished(folder: Path, *, deep: bool = True) -> None:
+    """Remove the temporary files that a killed run left in a folder, and (deep) in the folders below it."""
+    for old in folder.glob(f"{'**/' if deep else ''}{TEMPORARY}*"):
         old.unlink(missing_ok=True)
+
+
+def _identity(name: str, stamp: Stamp) -> dict[str, str]:
+    return {"file": PurePosixPath(name).name, "sha256": stamp[2]}
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        about = path.stat()
+        with path.open("rb") as stream:
+            return about.st_size, about.st_mtime_ns, hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror or error})", path=path) from error
 
 
 def _unchanged(path: Path, stamp: Stamp) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from histomri.errors import HistomriError, InputError, StudyError
 from histomri.files import TEMPORARY, read_json, write_json, write_text
-from histomri.study.config import STUDY_PRESETS, Sample, protocol_source
+from histomri.study.options import STUDY_PRESETS, Sample, protocol_source
 from histomri.study.resume import Ledger, clear_unfinished
 from histomri.study.stages.result import StageResult
 
@@ -91,6 +91,7 @@ class SampleOutcome:
     summary: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     kept: list[str] = field(default_factory=list)  # stages whose results of an earlier run were kept
+    inputs: list[dict[str, str]] = field(default_factory=list)  # name and SHA-256 of the files that were read
 
     @classmethod
     def load(cls, path: Path) -> "SampleOutcome":
@@ -137,6 +138,7 @@ def run_sample(
     else:
         outcome.stage = None
     _clear_behind(outcome, ledger)
+    outcome.inputs = ledger.inputs()
     write_json(folder.outcome, asdict(outcome))
     return outcome
 
@@ -183,7 +185,8 @@ def _read_by(stage: "Stage", sample: Sample) -> dict[str, Any]:
         if isinstance(given["protocol"], Path):
             given["protocol"] = _companions(given["protocol"], sample.dwi)
     if "cells" in given:  # a QuPath project names files in the folder beside it
-        beside = [path.parent / "data" for path in sample.cells if path.suffix == ".qpproj"]
+        projects = [path for path in (*sample.cells, sample.cell_options.project) if path is not None]
+        beside = [path.parent / "data" for path in projects if path.suffix == ".qpproj"]
         given["project"] = [path for place in beside for path in sorted(place.rglob("*")) if path.is_file()]
         given["outlines"] = _needs_outlines(sample)
     return given
@@ -304,10 +307,17 @@ def _register(
             moving_mask=mask if mask.exists() else None,
             fixed_mask=sample.mask,
             landmarks=sample.landmarks,
+            landmarks_for=options.landmarks_for if sample.landmarks else "start",
             kind=options.kind,
+            engine=options.engine,
+            drive=options.drive,
             flips=options.flips,
+            angle_deg=options.angle,
+            turned_over=options.turned_over,
+            tilts_deg=options.tilts,
             slice=sample.mri_slice,
             shrinkage=options.shrinkage,
+            figures=False,
             sub=sample.id,
             progress=progress,
         )
@@ -325,6 +335,7 @@ def _pair(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction)
             xfm=folder.transform if folder.transform.exists() else None,
             per="sample",
             sample=sample.id,
+            patient=sample.patient,
             group=sample.group,
             scanner=sample.scanner,
             mask=sample.mask,
@@ -365,6 +376,8 @@ _STAGES = {
     "register": Stage(
         _register, ("id", "dwi", "mask", "landmarks", "mri_slice", "registration"), ("patches",), ("xfm",)
     ),
-    "pair": Stage(_pair, ("id", "group", "scanner", "mask", "mri_slice"), ("patches", "fit", "register"), ("pairs*",)),
+    "pair": Stage(
+        _pair, ("id", "patient", "group", "scanner", "mask", "mri_slice"), ("patches", "fit", "register"), ("pairs*",)
+    ),
 }
 STAGES = tuple(_STAGES)

@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from multiprocessing import connection
 from typing import TypeVar
 
 from histomri.errors import InputError
@@ -40,9 +42,21 @@ def run_tasks(
 def _in_processes(work: Callable[[Task], Outcome], tasks: Sequence[Task], jobs: int) -> Iterator[Outcome]:
     # Forking a process in which numba or arrow has started threads can hang, so new ones are started from scratch.
     context = multiprocessing.get_context("spawn")
-    with _share_cores(jobs), ProcessPoolExecutor(jobs, context) as pool:
+    with _share_cores(jobs), ProcessPoolExecutor(jobs, context, _end_with_parent) as pool:
         for future in as_completed([pool.submit(work, task) for task in tasks]):
             yield future.result()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is killed: nobody would collect what it does, or wake it again."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

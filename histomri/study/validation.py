@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from histomri.errors import HistomriError, StudyError
-from histomri.study.config import PredictionOptions, Sample, protocol_source
+from histomri.study.options import PredictionOptions, Sample, protocol_source
 
 # Images that must lie on the grid of the diffusion images.
 _ON_GRID = ("mask", "sigma", "s0", "fv", "t2t")

@@ -64,6 +64,15 @@ def test_voxels(histomri, folders, tmp_path):
     assert str(tmp_path) not in (tmp_path / "pairs.json").read_text()
 
 
+def test_the_patient_is_a_column_if_given(histomri, folders, tmp_path):
+    histo, mri, xfm, _ = folders
+    for name, more in (("plain.csv", ()), ("known.csv", ("--patient", "P1"))):
+        assert histomri(histo, mri, "--xfm", xfm, "-o", tmp_path / name, "--per", "sample", *more).exit_code == 0
+    plain, known = (pd.read_csv(tmp_path / name) for name in ("plain.csv", "known.csv"))
+    assert "patient" not in plain and set(known["patient"]) == {"P1"}
+    pd.testing.assert_frame_equal(known.drop(columns="patient"), plain)
+
+
 def test_samples(histomri, folders, tmp_path):
     histo, mri, xfm, section = folders
     done = histomri(histo, mri, "--xfm", xfm, "-o", tmp_path / "p.csv", "--per", "sample", "--quiet")

@@ -219,6 +219,19 @@ def test_landmarks_alone(images, tmp_path, points, kind):
     assert record["dice"] > 0.9
 
 
+def test_points_without_a_partner_are_told(images, tmp_path, points):
+    moving, _, markups = points
+    names = ["F-0", "F-1", "F-2", "F-3", "F-7"]
+    rows = [f"{name},{x},{y}" for name, (x, y, _) in zip(names, [*moving, (9, 9, 0)], strict=True)]
+    table = tmp_path / "points.csv"
+    table.write_text("\n".join(["name,x_mm,y_mm", *rows]))
+    files = ["--landmarks", table, "--fixed-landmarks", markups, "--landmarks-only", "--no-figures"]
+    result = run(images["moving"], images["slice"], "-o", tmp_path / "out", *files)
+    assert result.exit_code == 0, result.output
+    assert "4 landmarks (only)" in result.output
+    assert "left out: F-7 of points.csv" in " ".join(result.stderr.split())
+
+
 def test_landmarks_as_a_check_change_nothing(images, tmp_path, points):
     _, qupath, markups = points
     check = ["--landmarks", qupath, "--fixed-landmarks", markups, "--mpp", "0.5", "--landmarks-check"]
@@ -348,3 +361,26 @@ def test_a_map_of_an_earlier_run_is_told(images, tmp_path):
     assert "registration failed" in result.stderr
     assert "give --fixed-mask if some of it is fluid" in result.stderr
     assert "left from an earlier run" in result.stderr
+
+
+def test_a_mirrored_header_of_the_section_is_told(images, tmp_path):
+    # The voxels of the fixture, and a header that shows them upside down in the same place.
+    image = nib.load(images["moving"])
+    affine = image.affine.copy()
+    affine[1, 3] += (image.shape[0] - 1) * affine[1, 0]
+    affine[1, 0] *= -1
+    moving = write(tmp_path / images["moving"].name, image.get_fdata(), affine)
+    result = run(moving, images["slice"], "-o", tmp_path / "out", *QUICK)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stderr.split())
+    assert "sub-7_param-F_histomap.nii.gz: its header shows the section mirrored against the slide" in said
+    assert "turned over" in result.stdout
+    # Each voxel lies where the truth puts it, to the error of a match of coarse outlines.
+    found = Transform.load(tmp_path / "out" / "sub-7_from-histo_to-dwi_mode-image_xfm.json")
+    index = np.argwhere(np.isfinite(image.get_fdata()))[::50]
+    places, truth = (index @ one[:3, :3].T + one[:3, 3] for one in (affine, image.affine))
+    truth = truth @ TRUTH[:3, :3].T + TRUTH[:3, 3]
+    off = np.linalg.norm((found.points(places) - truth)[:, :2], axis=1)
+    assert np.median(off) < 0.2
+    upright = run(images["moving"], images["slice"], "-o", tmp_path / "upright", *QUICK)
+    assert "its header" not in upright.stderr

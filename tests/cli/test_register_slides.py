@@ -88,7 +88,8 @@ def test_a_slide_is_found_on_another(slides, registered, xfm):
     assert found.info["Moving"]["PixelSize_um"] == [HE_UM, HE_UM]
     figures = [path.name for path in (slides / "xfm" / "figures").iterdir()]
     assert len(figures) == 9
-    assert (slides / "xfm" / "from-HE_to-Ki67_mode-image_xfm.html").exists()
+    page = (slides / "xfm" / "from-HE_to-Ki67_mode-image_xfm.html").read_text(encoding="utf-8")
+    assert "Does the HE lie on the Ki67?" in page
     assert not list((slides / "xfm").glob("*.tif"))
 
 
@@ -98,6 +99,7 @@ def test_cells_are_carried_over_and_back(tmp_path, xfm):
     cells.write_text(json.dumps({"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [pixels]}}))
     result = call("apply", xfm, cells, "-o", tmp_path / "there.geojson")
     assert result.exit_code == 0, result.output
+    assert "lies on" not in result.stderr  # the record of a slide is that of its whole field
     content = json.loads((tmp_path / "there.geojson").read_text())
     there = np.array(content["geometry"]["coordinates"][0]) * KI67_UM
     assert np.linalg.norm(there - to_ki67(POINTS_UM), axis=1).max() < 30
@@ -192,7 +194,7 @@ def test_real_serial_sections(tmp_path, real_data):
     record = json.loads(next((tmp_path / "xfm").glob("*.json")).read_text())["Info"]["Registration"]["QualityControl"]
     assert 1000 * np.median(record["landmark_error_mm"]) < 90
     assert record["verdict"] == "check"
-    assert record["density_lead"] > 0  # the densities were not matched, and agree better here than beside
+    assert record["density_lead"] > 0.05  # the densities were not matched, and agree better here than beside
 
 
 @pytest.mark.parametrize(

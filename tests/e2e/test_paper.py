@@ -36,6 +36,8 @@ def test_every_case_is_there_with_what_was_given_by_hand(study):
         given = truth[name].reindex(pairs["sample"]).to_numpy()
         np.testing.assert_allclose(pairs[name], given, rtol=2e-3)  # written with four digits
     assert pairs["n_patches"].dropna().eq(1).all()  # one number per core
+    biopsies = pairs.drop_duplicates("sample").set_index("sample")["patient"].dropna()
+    assert biopsies.to_dict() == {f"biopsy{number:02d}": f"P{number:02d}" for number in range(1, 7)}
     assert pairs.loc[pairs["sample"].str.startswith("mouse"), "n_patches"].isna().all()
 
 

@@ -1,6 +1,7 @@
 """A study with something wrong in it: what can be done is done, what cannot is told, and the exit code says which."""
 
 import gzip
+import hashlib
 import json
 import re
 import shutil
@@ -64,6 +65,16 @@ def test_one_sample_at_a_time_gives_the_same_study(demo, inputs):
     rows = (out / "pairs.csv").read_text().splitlines()
     whole = (demo.out / "pairs.csv").read_text().splitlines()
     assert sorted(rows[1:]) == sorted(row for row in whole if "control1" in row or "necrotic1" in row)
+
+
+def test_the_resolved_study_gives_the_same_results(demo, tmp_path):
+    """Every choice of a run lies beside its results, so that it can be done again elsewhere."""
+    again = run(demo.out / "study_resolved.json", "-o", tmp_path, "--participant-label", "control1", "--quiet")
+    assert again.exit_code == 0, again.stderr
+    assert _content(tmp_path / "sub-control1") == _content(demo.out / "sub-control1")
+    inputs = json.loads((tmp_path / "study.json").read_text())["samples"][0]["inputs"]
+    cells = {each["file"]: each["sha256"] for each in inputs}["control1_cells.tsv"]
+    assert cells == hashlib.sha256((demo.out / "inputs" / "control1_cells.tsv").read_bytes()).hexdigest()
 
 
 def test_processes_give_what_one_process_gives(demo, inputs):

@@ -1,5 +1,7 @@
 """Pairing against brute force: every row must hold the histology that a loop over voxels finds at the same place."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -288,3 +290,23 @@ def test_the_trimmed_mean_is_that_of_scipy(rng):
         values = rng.standard_cauchy(size)
         assert trimmed_mean(np.append(values, np.nan)) == pytest.approx(trim_mean(values, 0.1), rel=1e-12)
     assert np.isnan(trimmed_mean(np.full(3, np.nan)))
+
+
+def test_a_patient_stands_behind_the_sample_where_one_is_known(rng, tmp_path):
+    """Also where the first sample has none, after saving, and in the means over voxels; without one nothing changes."""
+    section, fits = histology(rng), mri(rng)
+    labels = {"group": "g", "scanner": "s"}
+    plain = [pair_maps(section, fits, rotated(), sample=name, **labels) for name in ("m1", "t1", "t2")]
+    both = PairedTable.join([plain[0], plain[1].of_patient("007"), plain[2].of_patient("007")])
+    assert list(both.data.columns[:3]) == ["sample", "patient", "group"]
+    assert both.data.drop_duplicates("sample")["patient"].fillna("").tolist() == ["", "007", "007"]
+    pd.testing.assert_frame_equal(both.data.drop(columns="patient"), PairedTable.join(plain).data)
+    for ending in ("csv", "parquet"):
+        path, sidecar = both.save(tmp_path / f"pairs.{ending}")
+        again = PairedTable.load(path)
+        assert set(again.data["patient"].dropna()) == {"007"}
+        assert "Patient" in json.loads(sidecar.read_text())["Columns"]["patient"]["Description"]
+        rows = again.summarised().data
+        assert list(rows.columns[:3]) == ["sample", "patient", "group"]
+        assert rows.drop_duplicates("sample")["patient"].fillna("").tolist() == ["", "007", "007"]
+    pd.testing.assert_frame_equal(rows.drop(columns="patient"), PairedTable.join(plain).summarised().data)

@@ -78,9 +78,12 @@ def make_pair() -> Callable[..., Pair]:
         missing: bool = False,
         round_: bool = False,
         fixed_shape: tuple[int, int] = (80, 74),
+        finer: int = 1,
     ) -> Pair:
+        """`finer` is how many pixels of the MRI stand in the length of one."""
         truth = turned(angle_deg, flip, scale, shift, shear)
-        fixed_affine = grid(fixed_shape, (PIXEL, PIXEL))
+        fixed_shape = (fixed_shape[0] * finer, fixed_shape[1] * finer)
+        fixed_affine = grid(fixed_shape, (PIXEL / finer, PIXEL / finer))
         inside = lobe(centres(fixed_affine, fixed_shape)[..., :2], round_)
         fixed = np.where(inside, 1.0, 0.0)
 

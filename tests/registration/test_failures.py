@@ -55,6 +55,39 @@ def test_tissue_in_bright_fluid_needs_a_mask(make_pair, rng):
     assert pair.error_um(found) < 50
 
 
+def test_both_images_in_micrometres(make_pair):
+    pair = make_pair(40)
+    scaled = [Image(image.data, np.diag([1e3, 1e3, 1e3, 1]) @ image.affine) for image in (pair.moving, pair.fixed)]
+    with pytest.raises(GeometryError, match="mm across") as refused:
+        register(*scaled)
+    assert "µm" in str(refused.value.way_out)
+
+
+@pytest.mark.parametrize(("order", "slices"), [((0, 2, 1), 5), ((2, 0, 1), 5), ((0, 2, 1), 1)])
+def test_slices_along_another_axis(make_pair, order, slices):
+    pair = make_pair(40)
+    stack = np.repeat(pair.fixed.data[:, :, None], slices, axis=2)
+    affine = pair.fixed.affine.copy()
+    affine[2, 2] = 2.0
+    turned = Image(stack.transpose(order), affine[:, [*order, 3]])
+    with pytest.raises(GeometryError, match=f"along axis {1 + order.index(2)} "):
+        register(pair.moving, turned, moving_mask=pair.mask)
+
+
+def test_an_angle_that_is_no_number(make_pair):
+    pair = make_pair(40)
+    with pytest.raises(InputError, match="an angle of nan"):
+        register(pair.moving, pair.fixed, moving_mask=pair.mask, angle_deg=float("nan"))
+
+
+def test_where_no_slice_will_do_the_reason_is_that_of_the_one_with_most_tissue(make_pair):
+    pair = make_pair(40)
+    empty = np.zeros_like(pair.fixed.data)
+    stack = Image(np.stack([empty, pair.fixed.data, empty], axis=2), np.diag([3.0, 3.0, 2.0, 1.0]) @ pair.fixed.affine)
+    with pytest.raises(GeometryError, match="the section is about"):
+        register(pair.moving, stack, moving_mask=pair.mask)
+
+
 @pytest.mark.parametrize("factor", [0.7, 1.4])
 def test_wrong_pixel_size(make_pair, factor):
     pair = make_pair(-70)
@@ -132,6 +165,17 @@ def test_another_organ_is_not_called_good(make_pair):
     i, j = np.indices(pair.fixed.data.shape)
     bar = Image(np.where((np.abs(i - 40) < 30) & (np.abs(j - 37) < 9), 1.0, 0.0), pair.fixed.affine)
     assert register(pair.moving, bar, moving_mask=pair.mask).verdict != "good"
+
+
+def test_a_voxel_that_is_not_known_is_no_background(rng):
+    data = np.abs(rng.normal(0, 1, (40, 30)))
+    data[10:30, 8:22] += 100
+    expected = tissue_mask(Image(data, np.eye(4)))
+    data[20, 15], data[3, 3] = np.nan, np.inf
+    assert tissue_mask(Image(data, np.eye(4)))[10:30, 8:22].sum() >= expected.sum() - 1
+    assert tissue_mask(Image(data, np.eye(4))).sum() <= expected.sum() + 1
+    data[0, 0] = np.nan  # what was not measured reaches the border, as around a map of histology
+    assert tissue_mask(Image(data, np.eye(4))).sum() == 40 * 30 - 3
 
 
 @pytest.mark.parametrize("last", [3, 4])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histomri.errors import InputError, UnitError
-from histomri.registration import read_landmarks, read_points
+from histomri.registration import read_landmarks, read_points, unpaired_landmarks
 
 
 def write(path, content):
@@ -38,6 +38,19 @@ def test_slicer_fcsv(tmp_path, system, sign):
     found = read_points(write(tmp_path / "a.fcsv", text))
     np.testing.assert_array_equal(found.xyz_mm, [[sign * 1.5, sign * -2, 3], [sign * 4, sign * 5, 6]])
     assert found.names == ("F-1", "F-2")
+
+
+def test_fcsv_of_slicer_5_and_quoted_names(tmp_path):
+    # Version 5 appends the status of the point (2: it has a place) and whether a program made it, without columns.
+    text = (
+        "# Markups fiducial file version = 5.6\n# CoordinateSystem = LPS\n"
+        "# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID\n"
+        '1,1,2,3,0,0,0,1,1,1,0,"notch, ""left""",,vtkMRMLScalarVolumeNode1,2,0\n'
+        "2,0,0,0,0,0,0,1,1,1,0,unset,,,0,0\n3,0,0,0,0,0,0,1,1,1,0,skipped,,,3,0\n4,4,5,6,0,0,0,1,1,1,0,F-4,,,2,0\n"
+    )
+    found = read_points(write(tmp_path / "a.fcsv", text))
+    np.testing.assert_array_equal(found.xyz_mm, [[-1, -2, 3], [-4, -5, 6]])
+    assert found.names == ('notch, "left"', "F-4")
 
 
 def test_undefined_points_of_slicer_are_left_out(tmp_path):
@@ -72,6 +85,23 @@ def test_qupath_points(tmp_path):
     np.testing.assert_allclose(read_points(write(tmp_path / "l.geojson", content["features"]), mpp=1).xyz_mm[0, 0], -1)
 
 
+@pytest.mark.parametrize(
+    ("properties", "name"),
+    [
+        ({"name": "a", "classification": {"name": "b"}}, "a"),
+        ({"classification": {"name": "b", "colorRGB": -1}}, "b"),
+        ({"classification": {"names": ["b", "c"], "color": [1, 2, 3]}}, "b: c"),  # a derived class since QuPath 0.5
+        ({"classification": "b"}, "b"),
+        ({"classification": None}, ""),
+        (None, ""),
+        ([], ""),
+    ],
+)
+def test_names_of_qupath_points(tmp_path, properties, name):
+    feature = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}, "properties": properties}
+    assert read_points(write(tmp_path / "a.geojson", [feature]), mpp=1).names == (name,)
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.tuples(*[st.floats(-1e4, 1e4)] * 3), min_size=1, max_size=6))
 def test_slicer_keeps_every_number(tmp_path_factory, places):
@@ -87,6 +117,10 @@ def test_pairs_by_name_and_by_order(tmp_path):
         point["label"] = label
     pairs = read_landmarks(moving, write(tmp_path / "g.mrk.json", named))
     np.testing.assert_array_equal(pairs, [[[1, 2, 0], [10, 11, 12]], [[3, 4, 0], [7, 8, 9]]])
+    both = (moving, tmp_path / "g.mrk.json")
+    assert unpaired_landmarks(*both) == (("extra",), ())
+    assert unpaired_landmarks(*reversed(both)) == ((), ("extra",))
+    assert unpaired_landmarks(moving, fixed) == ((), ())  # no name in common: by order, if the numbers agree
     with pytest.raises(InputError, match=r"3 points and f\.mrk\.json has 2"):
         read_landmarks(moving, fixed)
     pairs = read_landmarks(write(tmp_path / "n.csv", "X,Y\n10,20\n30,40\n"), fixed, mpp=100)
@@ -102,6 +136,8 @@ def test_pairs_by_name_and_by_order(tmp_path):
         ("a.mrk.json", markups("RAS", []), "no points"),
         ("a.mrk.json", {"markups": [{"coordinateUnits": "um"}]}, "in um"),
         ("a.mrk.json", {"markups": [3]}, "no markups file"),
+        ("a.mrk.json", {"markups": [{"coordinateUnits": []}]}, "no markups file"),
+        ("a.mrk.json", {"markups": 3}, "no markups file"),
         ("a.fcsv", "1,2,3\n", "lacks the header"),
         ("a.fcsv", "# CoordinateSystem = LPS\n# columns = id,x,y,z\n1,2,3\n", "without three coordinates"),
         ("a.geojson", {"type": "FeatureCollection", "features": []}, "no points"),
@@ -116,6 +152,13 @@ def test_damaged_files_are_named(tmp_path, name, content, message):
     with pytest.raises(InputError, match=message) as caught:
         read_points(path, mpp=1.0)
     assert str(path) in str(caught.value)
+
+
+def test_a_point_without_a_name_means_order(tmp_path):
+    moving = write(tmp_path / "m.csv", "name,x_mm,y_mm\n1,1,2\n,3,4\n2,5,6\n")
+    fixed = write(tmp_path / "f.csv", "name,x_mm,y_mm\n2,7,8\n1,9,10\n3,11,12\n")
+    assert read_points(moving).names == ("1", "", "2")
+    np.testing.assert_array_equal(read_landmarks(moving, fixed)[:, 1, 0], [7, 9, 11])
 
 
 def test_one_file_of_points_is_not_enough(tmp_path):

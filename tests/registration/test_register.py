@@ -39,6 +39,14 @@ def test_known_transform_recovered(make_pair, angle, flip, scale, shift):
     assert np.linalg.det(found.matrix[:3, :3]) > 0
 
 
+def test_a_fine_mri_gives_what_a_coarse_one_gives(make_pair):
+    pair = make_pair(130, True, finer=4)
+    assert pair.fixed.data.shape == (320, 296)
+    found = register(pair.moving, pair.fixed, moving_mask=pair.mask)
+    assert pair.error_um(found) < FINE_UM
+    assert found.verdict == "good"
+
+
 def test_the_map_alone_is_enough(make_pair):
     pair = make_pair(200, True)
     found = register(pair.moving, pair.fixed)

@@ -1,5 +1,7 @@
 """Sections laid on sections, and slides drawn in the MRI's place."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,21 @@ def test_tiles_are_the_region(turned):
     before = slide.pixels_read
     assert (warp_region(turned, slide, far, (4, 5)) == 255).all()
     assert slide.pixels_read == before
+
+
+def test_memory_does_not_grow_with_the_slide(turned):
+    peaks = []
+    for n in (256, 1024):
+        slide = Slide()
+        slide.size_px = (n, n)
+        affine = np.diag([-0.01, 0.01, 1, 1])
+        affine[:3, 3] = turned.points([[-n / 200, -n / 200, 0]])[0] + (n / 200, -n / 200, 0)
+        tracemalloc.start()
+        drawn = sum(int((tile < 255).sum()) for _, _, tile in warp_tiles(turned, slide, affine, (n, n), size=64))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert drawn > n * n
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_pieces_that_do_not_fit_are_refused(turned):

@@ -105,9 +105,9 @@ def test_a_project_is_found_beside_the_study_file_and_moves_with_it(folder):
     [
         ("qupath/project", "project", r"sample m1: cell_options\.project: no such file: .*project\.qpproj"),
         ('"m1.tif"', '"gone.tif"', "sample m1: slide: no such file"),
-        ('detections = "cells"', 'detections = "blobs"', r"cell_options\.detections: Input should be 'nuclei' or"),
+        ('detections = "cells"', 'detections = "blobs"', r"cell_options\.detections: must be 'nuclei' or"),
         ("min_probability = 0.5", "min_probability = 50", r"cell_options\.min_probability: .*less than or equal to 1"),
-        ('assign = "clip"', 'assign = "half"', r"patches\.assign: Input should be 'centroid' or 'clip'"),
+        ('assign = "clip"', 'assign = "half"', r"patches\.assign: must be 'centroid' or 'clip'"),
         ('assign = "clip"', "step_um = [0, 1]", r"patches\.step_um: .*greater than 0|patches\.step_um\.0"),
         ("min_tissue = 0.1", "step_um = 50", "leave out assign or step_um"),
         ("min_size_um = 8", "minsize = 8", r"cell_options\.minsize: unknown key; did you mean 'min_size_um'"),

@@ -8,8 +8,10 @@ import pytest
 
 from histomri.analysis import cross_validated_prediction
 from histomri.files import write_json
-from histomri.study.config import PredictionOptions, Sample, Study
+from histomri.study.config import Study
+from histomri.study.options import PredictionOptions, Sample
 from histomri.study.prediction import PREDICTION_FILES, run_prediction
+from histomri.study.stages.predict import run_predict
 
 
 @pytest.fixture
@@ -62,6 +64,40 @@ def test_of_the_samples_those_of_the_best_model_are_taken(table, tmp_path):
     assert record(tmp_path)["r"] == pytest.approx(expected(other, None).r, rel=1e-9)
     (problem, _) = run_prediction(study_with(model="diff-in-extd"), tmp_path)
     assert problem == "predict volume_mm3 (cubic): no sample was fitted with diff-in-extd"
+
+
+def test_tumours_of_a_patient_stay_together_as_by_the_command(table, tmp_path):
+    """From the samples, some of which (mice without a volume) have no patient."""
+    mice = table.head(3).assign(sample=["m1", "m2", "m3"], volume_mm3=np.nan, patient=None)
+    both = pd.concat([mice, table.assign(patient=[f"P{case % 12}" for case in range(36)])])
+    both.assign(model="diff-in", strategy="high-b").to_csv(tmp_path / "pairs.csv", index=False)
+    write_json(tmp_path / "scores.json", {"models": [{"model": "diff-in", "strategy": "high-b"}]})
+    assert run_prediction(study_with(), tmp_path) == []
+    ours, hand = tmp_path / "statistics" / "prediction_cubic", tmp_path / "hand"
+    cases = pd.read_csv(ours / "predictions.csv").dropna(subset="fold")
+    assert len(cases) == 36 and cases["fold"].nunique() == 5
+    assert (cases.groupby("patient")["fold"].nunique() == 1).all()
+    run_predict(tmp_path / "pairs.csv", hand, target="volume_mm3", group_by="patient", basis="cubic")
+    for name in ("predictions.csv", "prediction_surface.csv"):
+        assert (hand / name).read_bytes() == (ours / name).read_bytes()
+    by_hand = json.loads((hand / "prediction.json").read_text())
+    assert {**record(tmp_path), "Parameters": {}} == {**by_hand, "Parameters": {}}
+    # What is predicted of a fold is what ordinary least squares of the other patients' tumours say.
+    x, y, truth = (cases[name].to_numpy() for name in ("D0I_mri_um2_ms", "vCS_mri_um", "log10(volume_mm3)"))
+    terms = np.stack([(x / 2) ** i * (y / 25) ** j for i in range(4) for j in range(4 - i)], axis=1)
+    for fold in range(1, 6):
+        inside = (cases["fold"] == fold).to_numpy()
+        fitted = np.linalg.lstsq(terms[~inside], truth[~inside], rcond=None)[0]
+        np.testing.assert_allclose(terms[inside] @ fitted, cases["predicted"][inside], rtol=1e-6)
+    run_prediction(study_with(group_by="sample"), tmp_path)
+    alone = pd.read_csv(ours / "predictions.csv").merge(cases[["sample", "patient"]], on="sample")
+    assert alone.groupby("patient")["fold"].nunique().max() > 1
+
+
+def test_a_case_without_patient_is_refused_where_it_counts(table, tmp_path):
+    table.assign(patient=["", *["P1"] * 20, *["P2"] * 15]).to_csv(tmp_path / "tumours.csv", index=False)
+    (problem, _) = run_prediction(study_with(table=tmp_path / "tumours.csv"), tmp_path)
+    assert "column 'patient', line 2 is empty" in problem
 
 
 def test_what_cannot_be_predicted_is_said_without_folders(table, tmp_path):

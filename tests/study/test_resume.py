@@ -1,14 +1,18 @@
 """Finished stages are kept exactly as long as they may be, wherever a run was killed."""
 
+import hashlib
 import json
 import os
+import platform
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from histomri.files import write_text
 from histomri.study import Sample
 from histomri.study import sample as module
+from histomri.study.pipeline import _software
 from histomri.study.sample import STAGES, run_sample
 from histomri.study.stages.result import StageResult
 
@@ -134,6 +138,7 @@ def test_the_content_of_a_file_decides_not_its_date(toy, sample, tmp_path):
         ({"fit": {"models": ["diff-in-ex"]}}, ["fit", "pair"]),
         ({"group": "treated"}, ["pair"]),
         ({"registration": {"flips": False}}, ["register"]),  # and it comes to the same result
+        ({"registration": {"turned_over": True, "angle": 20}}, ["register"]),
         ({"patches": {"min_cells": 3}}, ["patches"]),
         ({"patches": {"assign": "clip"}}, ["cells", "patches"]),  # which needs the outlines of the cells
         ({"mri_slice": 1}, ["register", "pair"]),
@@ -222,3 +227,38 @@ def test_a_new_version_repeats_everything(toy, sample, tmp_path, monkeypatch):
     run(sample, tmp_path / "out")
     monkeypatch.setattr(resume, "__version__", "99")
     assert run(sample, tmp_path / "out").kept == []
+
+
+def test_the_record_names_the_files_that_were_read_by_their_content(toy, sample, tmp_path):
+    """Also when every stage was kept, and no longer the files of an earlier study file."""
+    expected = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("cells.tsv", "dwi.nii.gz", "protocol.txt")}
+    expected["dwi.json"] = hashlib.sha256(b"dwi.json").hexdigest()
+    for _ in range(2):
+        outcome = run(sample, tmp_path / "out")
+        assert {each["file"]: each["sha256"] for each in outcome.inputs} == expected
+        record = json.loads((tmp_path / "out" / "sub-m1" / "sample.json").read_text())
+        assert record["inputs"] == outcome.inputs and str(tmp_path) not in json.dumps(record)
+    sample.cells[0].rename(tmp_path / "renamed.tsv")
+    moved = sample.model_copy(update={"cells": (tmp_path / "renamed.tsv",)})
+    names = [each["file"] for each in run(moved, tmp_path / "out").inputs]
+    assert sorted(names) == ["dwi.json", "dwi.nii.gz", "protocol.txt", "renamed.tsv"]
+
+
+def test_the_data_beside_a_project_that_tells_the_pixel_size_count(toy, sample, tmp_path):
+    summary = tmp_path / "qupath" / "data" / "1" / "summary.json"
+    summary.parent.mkdir(parents=True)
+    summary.write_text("{}")
+    (tmp_path / "qupath" / "project.qpproj").write_text("{}")
+    options = {**sample.model_dump(), "cell_options": {"project": tmp_path / "qupath" / "project.qpproj"}}
+    sample = Sample.model_validate(options)
+    run(sample, tmp_path / "out")
+    toy.ran = []
+    summary.write_text('{"n": 2}')
+    run(sample, tmp_path / "out")
+    assert toy.ran == ["cells"]
+
+
+def test_the_record_names_the_versions_that_computed_it():
+    found = _software()
+    assert found["numpy"] == np.__version__ and found["python"] == platform.python_version()
+    assert {"scipy", "dipy", "numba", "pandas"} < set(found)

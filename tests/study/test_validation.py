@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from histomri.errors import StudyError
-from histomri.study.config import PredictionOptions, Study
+from histomri.study.config import Study
+from histomri.study.options import PredictionOptions
 from histomri.study.validation import require_matching_inputs
 
 AFFINE = np.diag([-0.386, 0.386, 2.2, 1.0])

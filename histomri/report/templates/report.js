@@ -79,7 +79,9 @@
     const errors = map.dataset.errors ? await inflate(bytes(map.dataset.errors)) : [];
     decoded.set(map, { levels, errors });
   };
-  all("[data-low]").forEach(decode);
+  addEventListener("load", async () => {  // one after another, when everything is to be seen
+    for (const map of all("[data-low]")) await decode(map);
+  });
   const levelOf = (map, row, column) => decoded.get(map)?.levels[row * Number(map.dataset.columns) + column];
   const format = (value, digits = 3) =>
     Math.abs(value) < 1000 ? String(Number(value.toPrecision(digits))) : Math.round(value / 10) * 10 + "";

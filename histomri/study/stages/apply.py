@@ -12,7 +12,8 @@ from histomri.registration import Transform, doubts_of
 from histomri.study.stages.apply_guards import kind_of, refuse_options, refuse_other_samples, refuse_outputs
 from histomri.study.stages.apply_points import apply_to_geojson, apply_to_table, ends_of
 from histomri.study.stages.apply_slide import apply_to_slide
-from histomri.study.stages.register_inputs import Mpp, handedness_warnings, is_slide, load_first_volume
+from histomri.study.stages.headers import handedness_warnings
+from histomri.study.stages.register_inputs import Mpp, is_slide, load_first_volume
 from histomri.study.stages.result import StageResult
 
 

@@ -11,6 +11,7 @@ from histomri.arrays import FloatArray
 from histomri.errors import InputError
 from histomri.files import atomic_path, provenance, read_json, write_text
 from histomri.registration import Transform
+from histomri.study.stages.headers import beside_warnings, slide_warnings
 from histomri.study.stages.register_inputs import Mpp
 from histomri.study.stages.result import StageResult
 
@@ -108,7 +109,9 @@ def apply_to_table(transform: Transform, ends: tuple[End, End], input: Path, out
     if len(bad):
         raise InputError(f"row {bad[0] + 1} holds no finite number ({len(bad)} such rows)", path=input)
     in_um = columns[0] not in _WORLD_COLUMNS
-    moved = transform.points(-points / 1000 if in_um else points)
+    points = -points / 1000 if in_um else points
+    warnings = (*(slide_warnings(transform) if in_um else ()), *beside_warnings(transform, points))
+    moved = transform.points(points)
     names = columns if in_um and ends[1].is_slide else _WORLD_COLUMNS
     values = -1000 * moved if names is columns and in_um else moved
     for name, column in zip(names, values.T, strict=False):
@@ -118,7 +121,7 @@ def apply_to_table(transform: Transform, ends: tuple[End, End], input: Path, out
             temporary, sep="\t" if out.name.lower().endswith(".tsv") else ",", index=False, lineterminator="\n"
         )
     message = f"{len(table)} points, now in {' and '.join(names[:2])}"
-    return StageResult((out,), (message,), (), {"n_points": len(table)})
+    return StageResult((out,), (message,), warnings, {"n_points": len(table)})
 
 
 def _columns(table: Any, start: End, path: Path) -> list[str]:
@@ -172,7 +175,9 @@ def apply_to_geojson(
     if not positions:
         raise InputError("holds no coordinates", path=input)
     points = np.array([[*position[:3], 0.0][:3] for position in positions], dtype=float)
-    moved = transform.points(start.px_to_world(points, input) if start.is_slide else points)
+    points = start.px_to_world(points, input) if start.is_slide else points
+    warnings = (*slide_warnings(transform), *beside_warnings(transform, points))
+    moved = transform.points(points)
     moved = end.world_to_px(moved, input) if end.is_slide else moved
     for position, point in zip(positions, moved.tolist(), strict=True):
         position[:] = point
@@ -188,7 +193,7 @@ def apply_to_geojson(
     write_text(out, json.dumps(content, ensure_ascii=False) + "\n")
     where = units["Units"] if not end.slide else f"pixels of {end.slide}"
     message = f"{len(geometries)} geometries with {len(positions)} points, now in {where}"
-    return StageResult((out,), (message,), (), {"n_geometries": len(geometries), "n_points": len(positions)})
+    return StageResult((out,), (message,), warnings, {"n_geometries": len(geometries), "n_points": len(positions)})
 
 
 def _check_start(content: Any, start: End, end: End, path: Path) -> None:

@@ -14,6 +14,7 @@ from histomri.maps import Image
 from histomri.registration import Transform, slide_image, warp_tiles
 from histomri.slides import Slide, open_slide
 from histomri.study.stages.apply_guards import slide_sidecar
+from histomri.study.stages.headers import handedness_warnings, slide_warnings
 from histomri.study.stages.register_inputs import Mpp, is_slide, load_first_volume
 from histomri.study.stages.result import StageResult
 
@@ -69,8 +70,9 @@ def apply_to_slide(
         affine, shape = _grid(_flat(load_first_volume(like), like, transform, slice), um_per_px)
     if shape[0] * shape[1] > _MOST_PIXELS:
         raise InputError(f"the result would have {shape[0]} x {shape[1]} pixels", way_out="pass a larger --um-per-px")
+    doubts = (*slide_warnings(transform), *handedness_warnings([like]))
     with open_slide(slide, mpp=mpp) as opened:
-        doubts = _other_slide(transform, opened)
+        doubts += _other_slide(transform, opened)
         # A section that has shrunk must be read finer than it is drawn.
         picture = opened.at(um_per_px / float(np.linalg.svd(transform.matrix[:3, :3], compute_uv=False)[0]))
         drawn = _write(out, _tiles(transform, picture, affine, shape, order), shape, um_per_px)

@@ -22,6 +22,7 @@ def run_pair(
     xfm: Path | None = None,
     per: Literal["voxel", "sample"] = "voxel",
     sample: str | None = None,
+    patient: str | None = None,
     group: str | None = None,
     scanner: str | None = None,
     mask: Path | None = None,
@@ -42,8 +43,8 @@ def run_pair(
         Transform from histology to MRI. Without it both sides must share a grid, or (per sample) means are compared.
     per : {"voxel", "sample"}
         What a row is.
-    sample, group, scanner : str
-        Labels; the sample is taken from the file names if not given.
+    sample, patient, group, scanner : str
+        Labels; the sample is taken from the file names if not given, and there is no column of patients without one.
     mask : Path, optional
         Voxels to use, on the grid of the MRI.
     slice : int, optional
@@ -83,13 +84,27 @@ def run_pair(
             group=group,
             scanner=scanner,
         )
+    if patient is not None:
+        table = table.of_patient(patient)
     sources = [histo_dir, mri_dir, *([xfm] if xfm else []), *([mask] if mask else [])]
     message, summary = _say(table, label, alone)
     outputs = (table.summarised() if per == "sample" else table).save(out, sources)
     if voxel_out is not None and not alone:
         outputs += table.save(voxel_out, sources)
     doubts = () if xfm is None or transform is None else doubts_of(transform, xfm)
-    return StageResult(tuple(outputs), (message,), (*doubts, *table.warnings), summary)
+    warnings = (*doubts, *([] if transform is None else _tilt(transform)), *table.warnings)
+    return StageResult(tuple(outputs), (message,), warnings, summary)
+
+
+def _tilt(transform: Transform) -> list[str]:
+    """Say what a tilted section loses: it crosses several slices, and pairs are made in one."""
+    tilt = transform.info.get("Registration", {}).get("QualityControl", {}).get("tilt_deg", (0.0, 0.0))
+    if not any(tilt):
+        return []
+    return [
+        f"the section is tilted by {tilt[0]:g} and {tilt[1]:g} degrees against the slices: only what lies within half "
+        "a slice of the paired one has pairs"
+    ]
 
 
 def _label(names: list[dict[str, str]], xfm: Path | None) -> str | None:

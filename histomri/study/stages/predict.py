@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from histomri.analysis import cross_validated_prediction, fold_range, log10_volume
+from histomri.analysis import Sheet, cross_validated_prediction, fold_range, log10_volume
 from histomri.analysis.prediction import Prediction
 from histomri.errors import InputError
 from histomri.study.stages.analyses import in_part, open_sheet, parts_of, records, sources_of, write_tables
@@ -62,7 +62,7 @@ def run_predict(
         truth = log10_volume(values[target]) if log10 else values[target].to_numpy()
     except InputError as error:
         raise InputError(f"column '{target}': {error.problem}", path=table, way_out="use --no-log10") from error
-    groups = sheet.text(group_by, complete=True) if group_by is not None else None
+    groups = _groups(sheet, group_by, np.isfinite(values[[x, y]].assign(target=truth)).all(axis=1))
     with in_part(table, {}):
         found = cross_validated_prediction(
             values[x], values[y], truth, basis=basis, folds=folds, groups=groups, n_boot=n_boot, seed=seed
@@ -92,6 +92,14 @@ def run_predict(
     band = f" [{found.ci[0]:.2f}, {found.ci[1]:.2f}]" if found.ci else ""
     line = f"{name}: r = {found.r:.3f}{band}, p = {found.p:.2g}, folds {low:.3f} to {high:.3f}, {size}"
     return StageResult(outputs, (line,), found.warnings, content)
+
+
+def _groups(sheet: Sheet, group_by: str | None, used: pd.Series) -> pd.Series | None:
+    """Return the groups of the cases; a case that is used must have one."""
+    if group_by is None:
+        return None
+    Sheet(sheet.path, sheet.raw[used]).text(group_by, complete=True)
+    return sheet.text(group_by)
 
 
 def _summary(found: Prediction, name: str) -> dict[str, object]:

@@ -22,6 +22,7 @@ from histomri.registration import (
     read_landmarks,
     register,
     tre,
+    unpaired_landmarks,
 )
 from histomri.study.stages.register_inputs import Mpp, Side, is_slide, load_first_volume, read_sides
 from histomri.study.stages.register_results import write_results
@@ -77,7 +78,7 @@ def run_register(
     drive: str = "outline",
     maps: Sequence[Path] = (),
     shrinkage: float | None = None,
-    figures: bool = False,
+    figures: bool = True,
     sub: str | None = None,
     slice: int | None = None,
     progress: Callable[[float], None] | None = None,
@@ -130,7 +131,9 @@ def run_register(
     for path in names.written:
         refuse_overwrite(path, given)
     section, target, notes = read_sides((moving, fixed), (moving_mask, fixed_mask), mpp, fixed_mpp)
-    pairs = _landmarks(landmarks, fixed_landmarks, landmarks_for, _pixel_size(section, mpp), _pixel_size(target, None))
+    sizes = _pixel_size(section, mpp), _pixel_size(target, None)
+    pairs = _landmarks(landmarks, fixed_landmarks, landmarks_for, *sizes)
+    notes += _unpaired(landmarks, fixed_landmarks, *sizes)
     search |= {"drive": drive, "maps": [load_first_volume(path) for path in content] or None, "slices": slice}
     search["shrinkage"] = _shrinkage(shrinkage, target)
     found = _blaming(moving, fixed, lambda: _find(section, target, pairs, landmarks_for, search, progress))
@@ -165,7 +168,8 @@ def _find(
 def _judged(found: Registration, section: Side, target: Side, pairs: FloatArray | None, used_for: str) -> Registration:
     """Add what can be measured afterwards, and what it makes of the verdict."""
     images, masks = (section.image, target.image), (section.mask, target.mask)
-    quality = assess(found, *images, moving_mask=masks[0], fixed_mask=masks[1], slice=found.slice)
+    where: dict[str, Any] = {"slice": found.slice, "tilt_deg": found.qc.get("tilt_deg", (0.0, 0.0))}
+    quality = assess(found, *images, moving_mask=masks[0], fixed_mask=masks[1], **where)
     found = replace(found, qc={**quality, **_landmark_errors(found, pairs, used_for), **found.qc})
     if section.overview is not None and target.overview is not None:
         found = compare_densities(found, *images)
@@ -235,6 +239,17 @@ def _landmarks(path: Path | None, fixed: Path | None, used_for: str, mpp: Mpp, f
     return read_landmarks(path, fixed, mpp=mpp, fixed_mpp=fixed_mpp)
 
 
+def _unpaired(path: Path | None, fixed: Path | None, mpp: Mpp, fixed_mpp: Mpp) -> tuple[str, ...]:
+    """Warn of points without a partner of the same name."""
+    if path is None or fixed is None:
+        return ()
+    alone = zip((path, fixed), unpaired_landmarks(path, fixed, mpp=mpp, fixed_mpp=fixed_mpp), strict=True)
+    said = [f"{', '.join(names)} of {file.name}" for file, names in alone if names]
+    if not said:
+        return ()
+    return (f"landmarks are paired by name, and these have no partner and were left out: {'; '.join(said)}",)
+
+
 def _content(moving: Path, maps: Sequence[Path]) -> list[Path]:
     """Return the maps whose content is matched: those given, else F, vCS and CD of the same section."""
     if maps or is_slide(moving):
@@ -270,10 +285,14 @@ def _blaming(moving: Path, fixed: Path, run: Callable[[], Registration]) -> Regi
 
 
 def _with_sources(found: Registration, section: Side, target: Side, names: list[str]) -> Registration:
-    """Record the files, and of slides what is needed to carry their pixels over."""
-    slides = {
-        name: {**found.info.get(name, {}), **side.overview.record}
+    """Record the files, where the images lie, and of slides what is needed to carry their pixels over."""
+    images = {
+        name: {
+            "Shape": list(side.image.data.shape),
+            "Affine": side.image.affine,
+            **found.info.get(name, {}),
+            **({} if side.overview is None else side.overview.record),
+        }
         for name, side in (("Moving", section), ("Fixed", target))
-        if side.overview is not None
     }
-    return replace(found, info={**found.info, **slides, "Sources": names})
+    return replace(found, info={**found.info, **images, "Sources": names})

@@ -1,6 +1,5 @@
 """What a registration starts from: maps and MRI as NIfTI, or slides, each with its tissue."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -245,19 +244,3 @@ def load_first_volume(path: Path) -> Image:
         return Image(volume[..., 0] if volume.shape[2] == 1 else volume, np.asarray(image.affine, dtype=float))
     except GeometryError as error:
         raise GeometryError(error.problem, path=path, way_out=error.way_out) from error
-
-
-def handedness_warnings(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Warn of images whose header tells no orientation: left and right are then a guess."""
-    names = []
-    for path in paths:
-        if is_slide(path):
-            continue
-        header = open_nifti(path).header
-        if "sform_code" in header and int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
-            names.append(path.name)
-    return tuple(
-        f"{name} tells no orientation (sform and qform code 0): which side is left is a guess, so a mirrored result "
-        "and landmarks of another program may not fit"
-        for name in names
-    )

@@ -4,11 +4,16 @@ from pathlib import Path
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.maps import Image, parse_map_name, read_sidecar, write_map
+from histomri.arrays import BoolArray, FloatArray
+from histomri.maps import HISTOLOGY_MAPS, Image, parse_map_name, read_sidecar, write_map
 from histomri.registration import Registration, SlidePictures, write_figures
-from histomri.study.stages.register_inputs import Side, handedness_warnings
+from histomri.registration.prepare import tissue_of
+from histomri.study.stages.headers import handedness_warnings, section_warnings
+from histomri.study.stages.register_inputs import Side
 from histomri.study.stages.result import StageResult
+
+_UNITS = {"1": "", "um": "µm", "mm^-2": "cells/mm²", "mm^-3": "cells/mm³"}
+_HALF = 0.5
 
 
 def write_results(
@@ -43,11 +48,11 @@ def write_results(
     failed = found.verdict == "failed"
     resampled = None if failed else found.resample(section.image, target.image)
     outputs = found.save(stem.with_name(f"{stem.name}.json"))
-    warnings = (
-        *notes,
+    headers = (
         *handedness_warnings([section.path, target.path]),
-        *_warnings(found, resampled, section, target),
+        *section_warnings(section.path, section.image.affine),
     )
+    warnings = (*notes, *headers, *_warnings(found, resampled, section, target))
     if resampled is not None and drawn is not None:
         outputs += _write_resampled(drawn, section.path, target.path, resampled, outputs[0].name, found.verdict)
     elif drawn is not None and drawn.exists():
@@ -86,8 +91,9 @@ def _write_page(
     name, other, below = section.path, target.path, target.image
     if found.slice is not None:
         above, below = above.slice(found.slice), below.slice(found.slice)
-    words = parse_map_name(name.name)
-    layers = Layer(words.get("param", name.name), above, cmap="viridis"), Layer(other.name, below)
+    param = parse_map_name(name.name).get("param", name.name)
+    unit = HISTOLOGY_MAPS.get(param, ("1", ""))[0]
+    layers = Layer(param, above, _UNITS.get(unit, unit), cmap="viridis"), Layer(other.name, below)
     qc = found.qc
     facts = [("Verdict", found.verdict), ("Lead over other orientations", f"{found.confidence:.2f}")]
     if "expected_error_mm" in qc:
@@ -96,8 +102,21 @@ def _write_page(
     facts += [("Turned over", "yes" if qc["turned_over"] else "no"), ("Size", _size(found, target))]
     facts += [("Slice", str(found.slice))] if found.slice is not None else []
     return write_overlay(
-        path, layers[:1], layers[1:], title=f"{name.name} on {other.name}", facts=facts, warnings=warnings
+        path,
+        layers[:1],
+        layers[1:],
+        title=f"{name.name} on {other.name}",
+        facts=facts,
+        warnings=warnings,
+        names=(_called(section, "histology"), _called(target, "MRI")),
+        region=_tissue(found, section, below),
     )
+
+
+def _tissue(found: Registration, section: Side, below: Image) -> BoolArray:
+    """Return where the tissue of the section lies in the slice, as the registration saw it."""
+    seen = tissue_of(section.image, section.mask, "moving")
+    return np.asarray(found.resample(seen, below).data > _HALF)
 
 
 def _write_resampled(path: Path, moving: Path, fixed: Path, image: Image, xfm: str, verdict: str) -> list[Path]:
@@ -173,4 +192,5 @@ def _way_out(found: Registration, target: Side) -> str:
 
 
 def _summary(found: Registration) -> dict[str, object]:
-    return {"slice": found.slice, "confidence": found.confidence, **found.qc}
+    settings = {"parameters": found.info.get("Parameters", {})}
+    return {"slice": found.slice, "confidence": found.confidence, **settings, **found.qc}
