@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 
-from histomri.report.scatter import COLOURS
-
+# Okabe & Ito, without the yellow that vanishes on white.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 STYLE = {
     "font.size": 8,
     "axes.titlesize": 8.5,
@@ -25,10 +25,21 @@ STYLE = {
     "savefig.dpi": 300,
 }
 MARKERS = ("o", "s", "^", "D", "v", "h", "*")
-BLUE, ORANGE = COLOURS[0], COLOURS[1]
+BLUE, ORANGE, GREY = COLOURS[0], COLOURS[1], "#888888"
 SMALL = 6.5  # points, of what is written beside the data
 _SVG, _LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _REFERENCE = re.compile(r"url\(#")
+_CAPS = {"o": "round", "s": "square"}  # of lines so short that their ends are the marker
+_DOTS = 100  # in one path: within it they do not darken each other, so that many paths show where points crowd
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Many small points: what each says is a template, and the values that fill it."""
+
+    template: str
+    values: list[str]
+    pen: dict[str, str]
 
 
 @dataclass
@@ -41,10 +52,13 @@ class Chart:
         To be drawn or saved.
     words : dict of str to list of str
         By the id of a group of points, in the order of the points.
+    clouds : dict of str to Cloud
+        By the id of a group of many points.
     """
 
     figure: Any
     words: dict[str, list[str]] = field(default_factory=dict)
+    clouds: dict[str, Cloud] = field(default_factory=dict)
 
     def points(self, axes: Any, x: Any, y: Any, words: Sequence[str], **style: Any) -> None:
         """Draw points that can be asked in the report; one of `words` for each."""
@@ -58,6 +72,58 @@ class Chart:
         axes.scatter(x, y, c=values, gid=name, **style)
         self.words[name] = list(words)
 
+    def cloud(
+        self, axes: Any, x: Any, y: Any, template: str, values: Sequence[str], *, marker: str, colour: str, size: float
+    ) -> None:
+        """Draw up to thousands of points that can be asked: the report carries them as a few paths.
+
+        Parameters
+        ----------
+        axes, x, y
+            Where.
+        template : str
+            What a point says, with {} for each of its values.
+        values : sequence of str
+            The values of each point, with spaces between them.
+        marker : {"o", "s"}
+        colour : str
+        size : float
+            Width of the markers in points.
+        """
+        name = f"cloud{len(self.clouds)}"
+        opacity = 0.45
+        axes.plot(
+            x, y, gid=name, linestyle="", marker=marker, color=colour, markersize=size, alpha=opacity, markeredgewidth=0
+        )
+        pen = {"stroke": colour, "stroke-width": f"{size:g}", "stroke-opacity": f"{opacity:g}"}
+        self.clouds[name] = Cloud(template, list(values), {**pen, "stroke-linecap": _CAPS[marker]})
+
+
+@dataclass(frozen=True)
+class Card:
+    """A figure of the report, and what it says in words.
+
+    Attributes
+    ----------
+    name : str
+        Of its file.
+    heading, text : str
+        What it asks, and what it shows.
+    chart : Chart
+        The figure.
+    files : tuple of str
+        The tables with the numbers.
+    aside : bool
+        Whether it repeats another figure in another way.
+    """
+
+    name: str
+    heading: str
+    text: tuple[str, ...]
+    chart: Chart
+    files: tuple[str, ...]
+    aside: bool = False
+
 
 @dataclass(frozen=True)
 class Looks:
@@ -68,8 +134,11 @@ class Looks:
 
     @classmethod
     def of(cls, rows: pd.DataFrame) -> "Looks":
-        """Give the groups and the scanners of a table their looks, in alphabetical order."""
-        groups, scanners = (sorted(labels_of(rows, name).unique()) for name in ("group", "scanner"))
+        """Give the groups and the scanners of a table their looks, in alphabetical order; those without come last."""
+        groups, scanners = (
+            sorted(labels_of(rows, name).unique(), key=lambda label: (not label, label))
+            for name in ("group", "scanner")
+        )
         return cls(
             {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(groups)},
             {name: MARKERS[place % len(MARKERS)] for place, name in enumerate(scanners)},
@@ -92,30 +161,35 @@ class Looks:
     def legend(self, figure: Any, rows: pd.DataFrame) -> None:
         """Explain colours and markers of the rows below the panels, if there is anything to tell apart."""
         groups, scanners = (set(labels_of(rows, name)) for name in ("group", "scanner"))
-        keys = [_key(name, "o", colour) for name, colour in self.colours.items() if name in groups and len(groups) > 1]
+        keys = [(name, "o", colour) for name, colour in self.colours.items() if name in groups and len(groups) > 1]
         if len(scanners) > 1:
-            keys += [_key(name, mark, "#888888") for name, mark in self.markers.items() if name in scanners]
-        if keys:
-            figure.legend(handles=keys, loc="outside lower center", ncols=min(9, len(keys)), handletextpad=0.2)
+            keys += [(name, mark, GREY) for name, mark in self.markers.items() if name in scanners]
+        legend_below(figure, [(name or "not given", mark, colour) for name, mark, colour in keys])
 
 
-def _key(label: str, mark: str, colour: str) -> Any:
+def legend_below(figure: Any, keys: Sequence[tuple[str, str, str]]) -> None:
+    """Explain markers below the panels of a figure: label, marker and colour of each."""
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], marker=mark, color=colour, linestyle="", markersize=5, label=label)
+    handles = [
+        Line2D([], [], marker=mark, color=colour, linestyle="", markersize=5, label=label)
+        for label, mark, colour in keys
+    ]
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(9, len(handles)), handletextpad=0.2)
 
 
 def labels_of(rows: pd.DataFrame, name: str) -> pd.Series:
-    """Return a column of labels, "none" where it is empty."""
+    """Return a column of labels, empty where there is none."""
     if name not in rows:
-        return pd.Series("none", index=rows.index)
-    return rows[name].astype(object).where(rows[name].notna(), "none").astype(str)
+        return pd.Series("", index=rows.index)
+    return rows[name].astype(object).where(rows[name].notna(), "").astype(str)
 
 
 def sample_name(rows: pd.DataFrame, place: int) -> str:
     """Return the name of a row's sample with its group and scanner."""
     about = [labels_of(rows, name).iloc[place] for name in ("group", "scanner")]
-    known = [text for text in about if text != "none"]
+    known = [text for text in about if text]
     name = str(rows["sample"].iloc[place]) if "sample" in rows else f"case {place + 1}"
     return name + (f" ({', '.join(known)})" if known else "")
 
@@ -155,7 +229,7 @@ def inline_svg(chart: Chart, name: str, alt: str) -> str:
     Parameters
     ----------
     chart : Chart
-        Its points carry their words as ``data-tip``.
+        Its points carry their words as ``data-tip``; clouds become paths, whose group carries ``data-values``.
     name : str
         Begins every id in the element; no two of a page may have the same.
     alt : str
@@ -168,7 +242,9 @@ def inline_svg(chart: Chart, name: str, alt: str) -> str:
         for parent in list(root.iter()):
             for child in parent.findall(unwanted):
                 parent.remove(child)
-    for element in root.iter():
+    for element in list(root.iter()):
+        if element.get("id") in chart.clouds:
+            _condense(element, chart.clouds[element.get("id", "")])
         for point, text in zip(_points(element), chart.words.get(element.get("id", ""), ())):
             point.set("data-tip", text)
         _rename(element, name)
@@ -185,6 +261,17 @@ def inline_svg(chart: Chart, name: str, alt: str) -> str:
 
 def _points(element: ElementTree.Element) -> Iterable[ElementTree.Element]:
     return element.iter(f"{{{_SVG}}}use")
+
+
+def _condense(group: ElementTree.Element, cloud: Cloud) -> None:
+    """Draw a cloud as a few paths instead of an element for each point, of which a browser would tire."""
+    dots = [f"M{float(point.get('x', 0)):.1f} {float(point.get('y', 0)):.1f}h.01" for point in _points(group)]
+    name = group.get("id", "")
+    group.clear()
+    style = ";".join(f"{key}:{value}" for key, value in cloud.pen.items())
+    group.attrib.update({"id": name, "data-tip": cloud.template, "data-values": ";".join(cloud.values), "style": style})
+    for start in range(0, len(dots), _DOTS):
+        ElementTree.SubElement(group, f"{{{_SVG}}}path", d="".join(dots[start : start + _DOTS]))
 
 
 def _rename(element: ElementTree.Element, name: str) -> None:

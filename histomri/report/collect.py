@@ -130,6 +130,8 @@ def collect(folder: Path) -> Run:
     study = read_json(record, "record of the study")
     if not isinstance(study, dict) or not isinstance(study.get("samples"), list):
         raise InputError("is not the record of a study", path=record, way_out="run the study again")
+    if not study["samples"]:
+        raise InputError("lists no samples", path=record, way_out="name some in the study file and run it again")
     missing: list[str] = []
     scores: dict[str, Any] = _try(lambda: _scores(folder / "scores.json"), {}, missing, "No ranking of models")
     pairs = _try(lambda: PairedTable.load(folder / "pairs.csv").data, None, missing, "No table of samples")

@@ -11,7 +11,7 @@ from histomri.analysis import correlation_table
 from histomri.arrays import FloatArray
 from histomri.errors import InputError
 from histomri.files import atomic_path
-from histomri.report.charts import STYLE, Chart, Looks, heading, new_figure
+from histomri.report.charts import STYLE, new_figure
 from histomri.report.collect import Run, Sample, collect
 from histomri.report.figures_residuals import residuals_plot
 from histomri.report.labels import LABELS, label_of, ordered
@@ -19,15 +19,12 @@ from histomri.report.maps import Quantity, choose_scales, fit_label
 from histomri.report.orientation import View
 from histomri.report.pictures import Scale, fit_scale, number
 from histomri.report.ranking import ranking_plot
+from histomri.report.scatter import samples_card, voxels_card
 from histomri.report.statistics import statistics_cards
-from histomri.report.words import best_fit, correlation_text
+from histomri.report.words import best_fit, best_rows
 
 FigureFormat = Literal["svg", "pdf", "png"]
-PANELS = (
-    ("vCS_histo_um", "vCS_mri_um", "cell size vCS", "µm", "µm"),
-    ("F_histo", "F_mri", "cell fraction F", "", ""),
-    ("CD_histo_mm2", "CD_mri_mm3", "cell density CD", "cells/mm²", "cells/mm³"),
-)
+_FEWEST = 3  # samples of a figure over samples
 
 
 def write_figures(folder: str | Path, kind: FigureFormat, out: str | Path | None = None) -> list[Path]:
@@ -46,7 +43,7 @@ def write_figures(folder: str | Path, kind: FigureFormat, out: str | Path | None
     -------
     list of Path
         ranking, ranking_<scanner>, samples, correlations, agreement, regression, groups, association_<measurement>,
-        prediction_<basis>, residuals_<scanner>, maps_sub-<id>: those there are data for.
+        prediction_<basis>, residuals_<scanner>, maps_sub-<id>, voxels_sub-<id>: those there are data for.
 
     Raises
     ------
@@ -76,46 +73,35 @@ def _figures(run: Run) -> Iterator[tuple[str, Any]]:
         yield "ranking", ranking_plot(run.ranking)
     for scanner, ranking in run.scanners.items():
         yield f"ranking_{_plain(scanner)}", ranking_plot(ranking)
-    key = best_fit(run)
-    if run.pairs is not None and key is not None:
-        rows = run.pairs[(run.pairs["model"] == key[0]) & (run.pairs["strategy"] == key[1])]
-        if len(rows) >= 3:
-            yield "samples", samples_plot(rows, fit_label(key))
-            matrix = matrix_plot(rows, fit_label(key), run.measures)
-            if matrix is not None:
-                yield "correlations", matrix
+    yield from _over_samples(run)
     for card in statistics_cards(run):
         yield card.name, card.chart.figure
     for scanner, table in residuals_by_scanner(run).items():
         yield f"residuals_{_plain(scanner)}", residuals_plot(table, scanner)
     scales = choose_scales(run)
     for sample in run.samples:
+        best = best_fit(run, sample)
         if sample.section or sample.fits:
-            yield f"maps_sub-{sample.id}", maps_plot(sample, scales, best_fit(run, sample))
+            yield f"maps_sub-{sample.id}", maps_plot(sample, scales, best)
+        voxels = voxels_card(sample, best)
+        if voxels is not None:
+            yield voxels.name, voxels.chart.figure
+
+
+def _over_samples(run: Run) -> Iterator[tuple[str, Any]]:
+    found = best_rows(run)
+    if found is None or len(found[1]) < _FEWEST:
+        return
+    card = samples_card(*found)
+    if card is not None:
+        yield card.name, card.chart.figure
+    matrix = matrix_plot(found[1], fit_label(found[0]), run.measures)
+    if matrix is not None:
+        yield "correlations", matrix
 
 
 def _plain(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in name)
-
-
-def samples_plot(rows: pd.DataFrame, title: str) -> Any:
-    """Plot MRI against histology, a point per sample: colour by group, marker by scanner."""
-    figure = new_figure(7.2, 3.0)
-    chart, looks = Chart(figure), Looks.of(rows)
-    for axes, (x, y, label, x_unit, y_unit) in zip(figure.subplots(1, len(PANELS)), PANELS):
-        looks.draw(chart, axes, rows, rows[x], rows[y], [""] * len(rows))
-        found = correlation_text(rows[x], rows[y])
-        axes.set_title(f"r = {found['r']}, p {found['p']}, N = {found['n']}", loc="left")
-        # Two lines each: in one they run out of the panel.
-        axes.set_xlabel(f"{label},\nhistology" + (f" ({x_unit})" if x_unit else ""))
-        axes.set_ylabel(f"{label},\nMRI" + (f" ({y_unit})" if y_unit else ""))
-        if x_unit == y_unit:
-            both = [*rows[x].dropna(), *rows[y].dropna()]
-            axes.plot([min(both), max(both)], [min(both), max(both)], "--", color="#999999", linewidth=0.7, zorder=0)
-        axes.ticklabel_format(style="sci", scilimits=(-3, 4), useMathText=True)
-    looks.legend(figure, rows)
-    heading(figure, title)
-    return figure
 
 
 def matrix_plot(rows: pd.DataFrame, title: str, by_hand: Sequence[str] = ()) -> Any:

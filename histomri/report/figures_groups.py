@@ -46,7 +46,7 @@ def groups_chart(rows: pd.DataFrame, comparisons: pd.DataFrame, looks: Looks, ti
         for text in panel.get_xticklabels():
             text.set(rotation=40, ha="right", rotation_mode="anchor")
             text.set_in_layout(panel.get_subplotspec().is_last_row())  # above an empty place there is room for it
-    looks.legend(figure, rows.assign(group="none"))  # the groups stand below the panels
+    looks.legend(figure, rows.assign(group=None))  # the groups stand below the panels
     heading(figure, title)
     return chart
 

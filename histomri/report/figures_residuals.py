@@ -4,8 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from histomri.report.charts import new_figure
-from histomri.report.scatter import COLOURS
+from histomri.report.charts import COLOURS, new_figure
 from histomri.report.words import model_name
 
 _MARKERS = "os^Dv<>P"

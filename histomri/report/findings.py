@@ -11,6 +11,7 @@ from histomri.errors import InputError
 from histomri.files import read_json
 
 _CASE = ("model", "strategy")
+_TEXT = ("sample", "group_a", "group_b", "note", *_CASE)
 # Columns that are drawn, by table.
 TABLES: Mapping[str, tuple[str, ...]] = {
     "correlations": ("x", "y", "kind", "r", "p", "n", "note"),
@@ -91,7 +92,8 @@ def read_prediction(folder: Path) -> Predicted | None:
 
 def _csv(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(("sample", "group_a", "group_b", "note", *_CASE), "str"))
+        # A group may be called "NA" or "none": only an empty cell is missing.
+        table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise InputError("cannot be read as a table", path=path, way_out="run the study again") from error
     if lacking := [name for name in needed if name not in table]:

@@ -10,8 +10,8 @@ from matplotlib import rc_context
 
 from histomri import __version__
 from histomri.files import write_text
-from histomri.report import methods, scatter, words
-from histomri.report.charts import STYLE, inline_svg
+from histomri.report import methods, words
+from histomri.report.charts import STYLE, Card, inline_svg
 from histomri.report.collect import Run, Sample, collect
 from histomri.report.figures import matrix_plot, residuals_by_scanner
 from histomri.report.figures_residuals import residuals_plot
@@ -19,7 +19,8 @@ from histomri.report.maps import Quantity, choose_scales, fit_id, fit_label, map
 from histomri.report.overlay import environment, page_parts, sample_overlay
 from histomri.report.pictures import data_uri
 from histomri.report.ranking import ranking_plot, svg_uri
-from histomri.report.statistics import Card, statistics_cards
+from histomri.report.scatter import samples_card, voxels_card
+from histomri.report.statistics import statistics_cards
 
 _LARGEST_INLINE = 400_000  # bytes of a table that is carried inside the report; larger ones are linked beside it
 _FEWEST_CORRELATED = 4  # with three points every r is near 1
@@ -28,11 +29,6 @@ _VERDICTS = {
     "check": ("check", "▲ check by eye"),
     "failed": ("failed", "✕ failed"),
 }
-_SAMPLE_PLOTS = (
-    ("vCS", "Cell size vCS", "vCS_histo_um", "vCS_mri_um", "µm", "µm"),
-    ("F", "Intra-cellular fraction F", "F_histo", "F_mri", "", ""),
-    ("CD", "Cell density CD", "CD_histo_mm2", "CD_mri_mm3", "cells/mm²", "cells/mm³"),
-)
 
 
 def write_report(folder: str | Path, path: str | Path | None = None) -> Path:
@@ -65,10 +61,7 @@ def write_report(folder: str | Path, path: str | Path | None = None) -> Path:
 def render(run: Run) -> str:
     """Return the report of a run as HTML."""
     scales = choose_scales(run)
-    figures: dict[str, Any] = {}
-    samples = [_sample(run, sample, place, scales, figures) for place, sample in enumerate(run.samples)]
-    study_plots = _study_plots(run, figures)
-    script, elements = scatter.embed(figures)
+    samples = [_sample(run, sample, place, scales) for place, sample in enumerate(run.samples)]
     return (
         environment()
         .get_template("report.html.j2")
@@ -76,9 +69,6 @@ def render(run: Run) -> str:
             run=run,
             name=str(run.study.get("name") or "Study"),
             **page_parts(),
-            library=Markup(scatter.library() if figures else ""),
-            script=Markup(script),
-            plots={key: Markup(value) for key, value in elements.items()},
             facts=_facts(run),
             tiles=_tiles(run),
             warnings=_warnings(run),
@@ -89,9 +79,9 @@ def render(run: Run) -> str:
             scanners=[(name, words.ranking_rows(rows)) for name, rows in run.scanners.items()],
             ranking_figure=svg_uri(lambda: ranking_plot(run.ranking)) if run.ranking else None,
             best=fit_label(key) if (key := words.best_fit(run)) else None,
-            study_plots=study_plots,
+            compared=_compared(run),
             matrix=_matrix(run),
-            statistics=[_statistic(card) for card in statistics_cards(run)],
+            statistics=[_drawn(card, card.name) for card in statistics_cards(run)],
             residuals=_residuals(run),
             within=words.within_samples(run),
             samples=samples,
@@ -177,34 +167,29 @@ def _warnings(run: Run) -> list[dict[str, str]]:
     return found + words.merge_warnings(told, len(run.samples))
 
 
-def _study_plots(run: Run, figures: dict[str, Any]) -> list[dict[str, Any]]:
-    key = words.best_fit(run)
-    if run.pairs is None or key is None:
-        return []
-    rows = run.pairs[(run.pairs["model"] == key[0]) & (run.pairs["strategy"] == key[1])]
-    plots = []
-    for name, label, x, y, x_unit, y_unit in _SAMPLE_PLOTS:
-        if x in rows and rows[[x, y]].notna().all(axis=1).any():
-            figures[f"study-{name}"] = scatter.sample_scatter(rows, x, y, label, x_unit, y_unit)
-            plots.append(
-                {"id": f"study-{name}", "label": label, "text": words.correlation_text(rows[x], rows[y])["line"]}
-            )
-    return plots
+def _compared(run: Run) -> dict[str, Any] | None:
+    """Return MRI against histology over samples."""
+    found = words.best_rows(run)
+    if found is None:
+        return None
+    with rc_context(STYLE):
+        card = samples_card(*found)
+    return _drawn(card, "samples") if card is not None else None
 
 
 def _matrix(run: Run) -> str | None:
     """Return the correlations over samples as a picture, if there are enough samples."""
-    key = words.best_fit(run)
-    if run.pairs is None or key is None:
+    found = words.best_rows(run)
+    if found is None or len(found[1]) < _FEWEST_CORRELATED:
         return None
-    rows = run.pairs[(run.pairs["model"] == key[0]) & (run.pairs["strategy"] == key[1])]
-    return svg_uri(lambda: matrix_plot(rows, fit_label(key), run.measures)) if len(rows) >= _FEWEST_CORRELATED else None
+    return svg_uri(lambda: matrix_plot(found[1], fit_label(found[0]), run.measures))
 
 
-def _statistic(card: Card) -> dict[str, Any]:
+def _drawn(card: Card, name: str) -> dict[str, Any]:
+    """Return a card for the page; `name` begins the ids in it."""
     with rc_context(STYLE):
-        svg = Markup(inline_svg(card.chart, card.name, f"{card.heading} {' '.join(card.text)}"))
-    return {"name": card.name, "heading": card.heading, "text": card.text, "svg": svg, "aside": card.aside}
+        svg = Markup(inline_svg(card.chart, name, f"{card.heading} {' '.join(card.text)}"))
+    return {"name": name, "heading": card.heading, "text": card.text, "svg": svg, "aside": card.aside}
 
 
 def _residuals(run: Run) -> dict[str, str]:
@@ -221,22 +206,10 @@ def _residuals(run: Run) -> dict[str, str]:
     return pictures
 
 
-def _sample(
-    run: Run, sample: Sample, place: int, scales: dict[str, Quantity], figures: dict[str, Any]
-) -> dict[str, Any]:
+def _sample(run: Run, sample: Sample, place: int, scales: dict[str, Quantity]) -> dict[str, Any]:
     best = words.best_fit(run, sample)
-    plots = []
-    if sample.voxels is not None and best is not None:
-        rows = sample.voxels[(sample.voxels["model"] == best[0]) & (sample.voxels["strategy"] == best[1])]
-        for name, label, x, y, unit, _ in _SAMPLE_PLOTS[:2]:
-            if rows[[x, y]].notna().all(axis=1).any():
-                key = f"voxel-{place}-{name}"
-                figures[key] = scatter.voxel_scatter(rows, x, y, label, unit)
-                text = f"{words.voxel_text(rows, x, y)['line']}."
-                drawn = (
-                    f" {scatter.MOST_POINTS} of {len(rows)} voxels drawn." if len(rows) > scatter.MOST_POINTS else ""
-                )
-                plots.append({"id": key, "label": label, "text": text + drawn})
+    with rc_context(STYLE):
+        card = voxels_card(sample, best)
     record = sample.record
     return {
         "id": sample.id,
@@ -249,12 +222,11 @@ def _sample(
         "verdict": _VERDICTS.get(str(sample.registration.get("verdict"))),
         "registration": _registration_facts(sample),
         "fits": [{"id": fit_id(key), "label": fit_label(key), "best": key == best} for key in sample.fits],
-        "best": fit_label(best) if best else None,
         "cards": map_cards(sample, scales, best),
         "edges": sample.mri_view.edges if sample.mri_view else None,
         "overlay": sample_overlay(sample, scales, best),
         "sizes": sample.sizes.embed() if sample.sizes is not None and sample.sizes.counts.any() else None,
-        "plots": plots,
+        "voxels": _drawn(card, f"voxels-{place}") if card is not None else None,
         "voxel_rows": words.voxel_rows(sample),
         "messages": {str(stage): list(map(str, texts)) for stage, texts in (record.get("messages") or {}).items()},
         "missing": sample.missing,

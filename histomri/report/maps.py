@@ -8,7 +8,7 @@ import numpy as np
 from histomri.arrays import FloatArray
 from histomri.report.collect import Run, Sample
 from histomri.report.orientation import View
-from histomri.report.pictures import Scale, fit_scale, levels, number, png
+from histomri.report.pictures import Scale, fit_scale, levels, number, packed, png
 from histomri.report.words import STRATEGIES, best_fit, model_name
 
 _HIGHEST_ERROR = 98.0  # percentile
@@ -146,11 +146,10 @@ def draw(
         spread += f", standard error {number(float(np.median(known)))}"
     return {
         "src": png(data, scale),
-        "errors": levels(error, Scale(0.0, highest, scale.cmap, scale.unit, ""))
+        "errors": packed(levels(error, Scale(0.0, highest, scale.cmap, scale.unit, "")))
         if error is not None and highest
         else "",
         "highest_error": highest,
-        "levels": levels(data, scale),
         "rows": data.shape[0],
         "columns": data.shape[1],
         "aspect": aspect(data.shape, view),

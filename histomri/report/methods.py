@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from histomri.report.collect import Run, Sample
+from histomri.report.figures_prediction import quantity
+from histomri.report.labels import label_of
 from histomri.report.words import STRATEGIES, model_name
 
 CITATIONS = (
@@ -186,9 +188,10 @@ def _statistics(run: Run) -> str:
     text = f"Over samples, {'; '.join(parts)}. " if parts else ""
     for found in list(run.findings.predictions.values())[:1]:
         settings = found.settings
+        metrics = " and ".join(label_of(settings[name]).name for name in ("x", "y"))
         together = f", keeping cases of one {settings['group_by']} together" if settings.get("group_by") else ""
         text += (
-            f"{settings['target']} was predicted from {settings['x']} and {settings['y']} by polynomials, judged by "
+            f"{quantity(found)} was predicted from {metrics} by polynomials, judged by "
             f"{settings.get('folds')}-fold cross-validation{together} (seed {settings.get('seed')})."
         )
     return text.strip()

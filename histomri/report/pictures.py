@@ -1,13 +1,17 @@
 """Pixels: maps as PNG data URIs, their scales, and the numbers behind them for the cursor."""
 
 import base64
-import io
+import struct
+import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from histomri.arrays import BoolArray, FloatArray
 
+_LONG_LABEL = 5  # characters; longer ones run into each other where bars stand side by side
 _LEVELS = 254  # one byte per pixel, of which 0 says "not measured"
 
 
@@ -40,7 +44,8 @@ class Scale:
         """Return label and place (percent from the left) of round values."""
         from matplotlib.ticker import MaxNLocator
 
-        values = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
+        long = max(len(number(end)) for end in (self.low, self.high)) > _LONG_LABEL
+        values = MaxNLocator(nbins=3 if long else 5, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
         span = self.high - self.low
         inside = [value for value in values if self.low - 1e-9 * span <= value <= self.high + 1e-9 * span]
         places = [100 * (value - self.low) / span for value in inside]
@@ -76,22 +81,41 @@ def fit_scale(
 
 
 def png(picture: FloatArray, scale: Scale) -> str:
-    """Return a picture as a PNG data URI, one pixel per value; not measured is transparent."""
-    from matplotlib.image import imsave
+    """Return a picture as a PNG data URI, one pixel per value; not measured is transparent.
 
+    Its pixels are the numbers of `levels`, and its palette is the scale: the page reads values from the picture itself.
+    """
+    coded = levels(picture, scale)
+    palette = np.zeros((_LEVELS + 2, 3), np.uint8)
+    palette[1:] = (_colours(np.linspace(0, 1, _LEVELS + 1), scale.cmap)[:, :3] * 255).round()
+    lines = np.pad(coded, ((0, 0), (1, 0)))  # each line begins with 0: no filter
+    header = struct.pack(">2I5B", coded.shape[1], coded.shape[0], 8, 3, 0, 0, 0)  # 8 bits, with a palette
+    parts = (
+        (b"IHDR", header),
+        (b"PLTE", palette.tobytes()),
+        (b"tRNS", b"\0"),
+        (b"IDAT", _deflated(lines)),
+        (b"IEND", b""),
+    )
+    content = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+    return data_uri("image/png", b"\x89PNG\r\n\x1a\n" + content)
+
+
+def levels(picture: FloatArray, scale: Scale) -> NDArray[np.uint8]:
+    """Return a picture as bytes: 0 not measured, 1 to 255 from the low to the high end of the scale."""
     share = np.clip((picture - scale.low) / (scale.high - scale.low), 0, 1)
-    colours = (_colours(np.nan_to_num(share), scale.cmap) * 255).round().astype(np.uint8)
-    colours[~np.isfinite(picture), 3] = 0
-    file = io.BytesIO()
-    imsave(file, np.ascontiguousarray(colours), format="png")
-    return data_uri("image/png", file.getvalue())
+    return np.where(np.isfinite(picture), 1 + np.round(np.nan_to_num(share) * _LEVELS), 0).astype(np.uint8)
 
 
-def levels(picture: FloatArray, scale: Scale) -> str:
-    """Return a picture as base64 bytes: 0 not measured, 1 to 255 from the low to the high end of the scale."""
-    share = np.clip((picture - scale.low) / (scale.high - scale.low), 0, 1)
-    coded = np.where(np.isfinite(picture), 1 + np.round(np.nan_to_num(share) * _LEVELS), 0).astype(np.uint8)
-    return base64.b64encode(coded.tobytes()).decode()
+def packed(numbers: NDArray[Any]) -> str:
+    """Return numbers for the page: their bytes, compressed, in base64."""
+    return base64.b64encode(_deflated(numbers)).decode()
+
+
+def _deflated(numbers: NDArray[Any]) -> bytes:
+    return zlib.compress(np.ascontiguousarray(numbers).tobytes(), level=9)
 
 
 def outline(inside: BoolArray) -> str:

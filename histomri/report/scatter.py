@@ -1,162 +1,131 @@
-"""Scatter plots with hover, by Bokeh, without anything from the network."""
+"""MRI against histology: a point per sample, and a point per voxel."""
 
-import re
-import uuid
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from bokeh.document import Document
-from bokeh.embed import components
-from bokeh.models import ColumnDataSource, HoverTool, Range1d, Title
-from bokeh.plotting import figure
-from bokeh.resources import Resources
 
-INK, MUTED, RULE = "#1d2a35", "#5b6b78", "#e3e8ec"
-# Okabe & Ito, without the yellow that vanishes on white.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")
-FONT = "system-ui, sans-serif"
+from histomri.report.charts import BLUE, ORANGE, Card, Chart, Looks, heading, legend_below, new_figure
+from histomri.report.collect import Sample
+from histomri.report.labels import LABELS, label_of
+from histomri.report.maps import fit_label
+from histomri.report.words import correlation_text, voxel_text
+
 MOST_POINTS = 3000
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+# Columns of histology and MRI, and what they measure; voxels are compared by the first two.
+PANELS = (
+    ("vCS_histo_um", "vCS_mri_um", "Cell size vCS"),
+    ("F_histo", "F_mri", "Intra-cellular fraction F"),
+    ("CD_histo_mm2", "CD_mri_mm3", "Cell density CD"),
+)
+_VOXELS = (("fitted", "o", BLUE), ("at a bound", "s", ORANGE))
 
 
-def library() -> str:
-    """Return the script element that holds Bokeh's own code."""
-    return str(Resources(mode="inline", components=["bokeh"]).render_js())
+def samples_card(key: tuple[str, str], rows: pd.DataFrame) -> Card | None:
+    """Draw MRI against histology, a point per sample: colour by group, marker by scanner.
 
-
-def embed(figures: dict[str, Any]) -> tuple[str, dict[str, str]]:
-    """Return one script for all figures and the element of each."""
-    if not figures:
-        return "", {}
-    document = Document()
-    with document.models.freeze():  # or each figure that is added would be searched together with all before it
-        for each in figures.values():
-            document.add_root(each)
-    script, elements = components(figures)
-    # Bokeh draws the names of its elements by chance; the same results should give the same file.
-    names = {old: str(uuid.UUID(int=place)) for place, old in enumerate(dict.fromkeys(_UUID.findall(script)))}
-
-    def named(text: str) -> str:
-        return _UUID.sub(lambda found: names.setdefault(found[0], str(uuid.UUID(int=len(names)))), text)
-
-    return named(str(script)), {key: named(str(element)) for key, element in elements.items()}
-
-
-def voxel_scatter(voxels: pd.DataFrame, x: str, y: str, label: str, unit: str, seed: int = 0) -> Any:
-    """Plot one MRI measurement against histology, one point per voxel.
+    None if no sample has both.
 
     Parameters
     ----------
-    voxels : DataFrame
-        Rows of one model and strategy.
-    x, y : str
-        Columns of histology and MRI.
-    label, unit : str
-        Of the measurement.
-    seed : int
-        Of the choice of points, if there are more than `MOST_POINTS`.
+    key : (str, str)
+        Model and strategy.
+    rows : DataFrame
+        Theirs, one per sample.
     """
-    columns = list(dict.fromkeys(["i", "j", "k", x, y, "at_bound"]))
-    rows = voxels[columns].dropna(subset=[x, y])
-    if len(rows) > MOST_POINTS:
-        rows = rows.sample(MOST_POINTS, random_state=seed).sort_index()
-    plot = _plot(label, unit, rows[x].to_numpy(float), rows[y].to_numpy(float))
-    at_bound = rows["at_bound"].astype(bool)
-    points = []
-    for part, colour, name in ((rows[~at_bound], COLOURS[0], "fitted"), (rows[at_bound], COLOURS[1], "at a bound")):
-        if not len(part):
-            continue
-        source = ColumnDataSource(
-            {
-                "x": part[x].to_numpy(np.float32),
-                "y": part[y].to_numpy(np.float32),
-                **{axis: part[axis].to_numpy(np.int16) for axis in "ijk"},
-            }
-        )
-        points.append(
-            plot.scatter(
-                "x", "y", source=source, size=5, color=colour, alpha=0.45, line_color=None, legend_label=name,
-                hover_alpha=1.0,
-            )
-        )  # fmt: skip
-    _finish(plot, points, [("voxel i, j, k", "@i, @j, @k"), ("histology", "@x{0.000}"), ("MRI", "@y{0.000}")])
-    return plot
+    shown = _known(rows, PANELS)
+    if not shown:
+        return None
+    title = fit_label(key)
+    figure = new_figure(7.2, 3.0)
+    chart, looks = Chart(figure), Looks.of(rows)
+    texts = []
+    for axes, (x, y, name) in zip(_panels(figure, len(shown)), shown):
+        across, along = label_of(x, rows[x]), label_of(y, rows[y])
+        words = [f"{across.name} {across.value(a)}\n{along.name} {along.value(b)}" for a, b in zip(rows[x], rows[y])]
+        looks.draw(chart, axes, rows, rows[x] / across.divisor, rows[y] / along.divisor, words)
+        found = correlation_text(rows[x], rows[y])
+        axes.set_title(f"r = {found['r']}, p {found['p']}\nN = {found['n']}", loc="left")
+        texts.append(f"{name}: {found['line'].rstrip('.')}.")
+        _finish(axes, rows, x, y)
+    looks.legend(figure, rows)
+    heading(figure, title)
+    return Card("samples", f"One point per sample: {title}", tuple(texts), chart, ("pairs.csv",))
 
 
-def sample_scatter(rows: pd.DataFrame, x: str, y: str, label: str, x_unit: str, y_unit: str) -> Any:
-    """Plot one MRI measurement against histology, one point per sample, a marker per group."""
-    rows = rows.dropna(subset=[x, y])
-    plot = _plot(label, x_unit, rows[x].to_numpy(float), rows[y].to_numpy(float), y_unit)
-    groups = rows["group"].fillna("").astype(str)
-    points = []
-    for place, group in enumerate(sorted(groups.unique())):
-        part = rows[groups == group]
-        source = ColumnDataSource(
-            {
-                "x": part[x].to_numpy(float),
-                "y": part[y].to_numpy(float),
-                "sample": part["sample"].astype(str).tolist(),
-                "group": [group or "none"] * len(part),
-            }
-        )
-        points.append(
-            plot.scatter(
-                "x", "y", source=source, size=12, color=COLOURS[place % len(COLOURS)], alpha=0.9, line_color="white",
-                marker=MARKERS[place % len(MARKERS)], legend_label=group or "all samples",
-            )
-        )  # fmt: skip
-    _finish(
-        plot, points, [("sample", "@sample"), ("group", "@group"), ("histology", "@x{0.000}"), ("MRI", "@y{0.000}")]
-    )
-    return plot
+def voxels_card(sample: Sample, key: tuple[str, str] | None, seed: int = 0) -> Card | None:
+    """Draw MRI against histology, a point per voxel of a sample; those with a parameter at its bound by themselves.
+
+    None if the sample has no pairs of voxels.
+
+    Parameters
+    ----------
+    sample : Sample
+        With its table of voxels.
+    key : (str, str) or None
+        Model and strategy.
+    seed : int
+        Of the choice of voxels, if there are more than `MOST_POINTS`.
+    """
+    if sample.voxels is None or key is None:
+        return None
+    rows = sample.voxels[(sample.voxels["model"] == key[0]) & (sample.voxels["strategy"] == key[1])]
+    shown = _known(rows, PANELS[:2])
+    if not shown:
+        return None
+    title = f"Voxel by voxel: {fit_label(key)}"
+    figure = new_figure(7.2, 3.5)
+    chart = Chart(figure)
+    drawn = rows if len(rows) <= MOST_POINTS else rows.sample(MOST_POINTS, random_state=seed).sort_index()
+    at_bound = drawn["at_bound"].astype(bool)
+    texts = []
+    for axes, (x, y, name) in zip(_panels(figure, len(shown)), shown):
+        for part, (_, marker, colour) in zip((drawn[~at_bound], drawn[at_bound]), _VOXELS):
+            _draw_voxels(chart, axes, part.dropna(subset=[x, y]), x, y, marker, colour)
+        found = voxel_text(rows, x, y)
+        axes.set_title(f"r = {found['r']}, p {found['p']}\n{found['n']} voxels, worth {found['n_eff']}", loc="left")
+        texts.append(f"{name}: {found['line'].rstrip('.')}.")
+        _finish(axes, drawn, x, y)
+    if len(drawn) < len(rows):
+        texts.append(f"{len(drawn)} of {len(rows)} voxels drawn.")
+    if at_bound.any():
+        legend_below(figure, _VOXELS)
+    heading(figure, f"{sample.id}: {fit_label(key)}")
+    return Card(f"voxels_sub-{sample.id}", title, tuple(texts), chart, (f"sub-{sample.id}/pairs_voxel.csv",))
 
 
-def _plot(label: str, x_unit: str, x: Any, y: Any, y_unit: str | None = None) -> Any:
-    """Return an empty plot; with one unit for both sides it has one range and the line of equality."""
-    same = y_unit is None or y_unit == x_unit
-    plot = figure(
-        height=330, sizing_mode="stretch_width", min_width=260, toolbar_location="above",
-        tools="pan,wheel_zoom,box_zoom,reset,save", active_drag="box_zoom", background_fill_color="white",
-        border_fill_color="white",
-    )  # fmt: skip
-    if len(x):
-        ranges = [_range([*x, *y])] * 2 if same else [_range(x), _range(y)]
-        plot.x_range, plot.y_range = Range1d(*ranges[0]), Range1d(*ranges[1])
-        if same:
-            plot.line(list(ranges[0]), list(ranges[0]), color=MUTED, line_dash="4 4", line_width=1)
-    suffix = [f" ({unit})" if unit else "" for unit in (x_unit, x_unit if y_unit is None else y_unit)]
-    # The title names the measurement; named again here it would run out of a narrow plot.
-    plot.xaxis.axis_label, plot.yaxis.axis_label = f"Histology{suffix[0]}", f"MRI{suffix[1]}"
-    plot.add_layout(Title(text=label, text_font_size="14px", text_color=INK, text_font=FONT), "above")
-    for axis in (plot.xaxis, plot.yaxis):
-        axis.axis_label_text_font_style, axis.axis_label_text_color = "normal", INK
-        axis.axis_label_text_font = axis.major_label_text_font = FONT
-        axis.axis_label_text_font_size, axis.major_label_text_font_size = "13px", "12px"
-        axis.major_label_text_color, axis.axis_line_color = MUTED, MUTED
-        axis.minor_tick_line_color, axis.major_tick_line_color = None, MUTED
-        axis.formatter.use_scientific = False
-        axis.ticker.desired_num_ticks = 5  # more would run into each other on a narrow plot
-    plot.xgrid.grid_line_color = plot.ygrid.grid_line_color = RULE
-    plot.outline_line_color, plot.toolbar.logo, plot.toolbar.autohide = None, None, True
-    return plot
+def _known(rows: pd.DataFrame, panels: tuple[tuple[str, str, str], ...]) -> list[tuple[str, str, str]]:
+    """Return the panels that have a point."""
+    return [(x, y, name) for x, y, name in panels if {x, y} <= set(rows) and rows[[x, y]].notna().all(axis=1).any()]
 
 
-def _finish(plot: Any, points: list[Any], tips: list[tuple[str, str]]) -> None:
-    plot.add_tools(HoverTool(renderers=points, tooltips=tips))
-    if plot.legend:
-        legend = plot.legend[0]
-        # Below the plot: inside it would lie on points.
-        plot.add_layout(legend, "below")
-        legend.orientation, legend.ncols, legend.click_policy = "horizontal", 3, "hide"
-        legend.background_fill_alpha, legend.border_line_color = 0.8, None
-        legend.label_text_font = FONT
-        legend.label_text_font_size, legend.padding, legend.spacing = "12px", 4, 0
-        legend.visible = len(points) > 1
+def _panels(figure: Any, count: int) -> list[Any]:
+    """Return so many panels beside each other; a single one is as wide as one of two."""
+    axes = list(figure.subplots(1, max(count, 2), squeeze=False).flat)
+    for unused in axes[count:]:
+        unused.set_visible(False)
+    return axes[:count]
 
 
-def _range(values: Any) -> tuple[float, float]:
-    low, high = float(np.min(values)), float(np.max(values))
-    margin = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
-    return low - margin, high + margin
+def _draw_voxels(chart: Chart, axes: Any, rows: pd.DataFrame, x: str, y: str, marker: str, colour: str) -> None:
+    if rows.empty:
+        return
+    lines = [f"{name} {{}} {unit}".rstrip() for name, unit in (LABELS[x], LABELS[y])]
+    values = [
+        f"{i} {j} {k} {a:.3g} {b:.3g}" for i, j, k, a, b in zip(rows["i"], rows["j"], rows["k"], rows[x], rows[y])
+    ]
+    template = "\n".join(["voxel {}, {}, {}", *lines])
+    chart.cloud(axes, rows[x], rows[y], template, values, marker=marker, colour=colour, size=3.0)
+
+
+def _finish(axes: Any, rows: pd.DataFrame, x: str, y: str) -> None:
+    """Name the axes; where both sides have one unit, draw the line of equality."""
+    from matplotlib.ticker import MaxNLocator
+
+    across, along = label_of(x, rows[x]), label_of(y, rows[y])
+    axes.set_xlabel(across.axis)
+    axes.set_ylabel(along.axis)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    if (across.unit, across.divisor) == (along.unit, along.divisor):
+        both = rows[[x, y]].dropna().to_numpy(float)
+        ends = [both.min(), both.max()]
+        axes.plot(ends, ends, "--", color="#999999", linewidth=0.8, zorder=0)

@@ -1,6 +1,5 @@
 """How large the cells are in every patch: the histograms behind a click on a map."""
 
-import base64
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from histomri.errors import InputError
 from histomri.files import require_file
 from histomri.maps import Image
 from histomri.registration import Transform
+from histomri.report.pictures import packed
 
 MOST_PATCHES = 20_000  # of a section; histograms of more would make the report too large
 BINS = 32
@@ -40,17 +40,17 @@ class PatchSizes:
     corrected: str = ""
 
     def embed(self) -> dict[str, Any]:
-        """Return the histograms for the page: the used patches only, as base64 of little-endian numbers."""
+        """Return the histograms for the page: the used patches only, as little-endian numbers, packed."""
         used = np.flatnonzero(self.counts.sum(axis=1))
         place = np.full(len(self.counts) + 1, 0)  # 0 is no patch; the last entry serves -1
         place[used] = np.arange(1, used.size + 1)
         table = np.minimum(self.counts[used], 65535).astype("<u2")
         pixels = {
-            name: _base64(place[np.nan_to_num(picture, nan=_OFF).astype(int)].astype("<u2"))
+            name: packed(place[np.nan_to_num(picture, nan=_OFF).astype(int)].astype("<u2"))
             for name, picture in self.patches.items()
         }
         edges = [float(f"{edge:.4g}") for edge in self.edges_um]
-        return {"edges": edges, "counts": _base64(table), "pixels": pixels, "corrected": self.corrected}
+        return {"edges": edges, "counts": packed(table), "pixels": pixels, "corrected": self.corrected}
 
 
 def count_sizes(cells: Path, section: Image, settings: dict[str, Any]) -> PatchSizes:
@@ -128,7 +128,3 @@ def index_of(world_mm: FloatArray, section: Image) -> tuple[IntArray, IntArray]:
     # Half a patch to either side belongs to it, its lower edges included.
     row, column = np.floor(index + 0.5 + 1e-9).astype(int).T
     return row, column
-
-
-def _base64(numbers: IntArray) -> str:
-    return base64.b64encode(np.ascontiguousarray(numbers).tobytes()).decode()

@@ -1,14 +1,13 @@
 """The statistics of a run as figures, each with what it says in words."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 
-from histomri.report.charts import STYLE, Chart, Looks
+from histomri.report.charts import STYLE, Card, Looks
 from histomri.report.collect import Run
 from histomri.report.figures_agreement import COLLINEAR, agreement_chart, regression_chart
 from histomri.report.figures_groups import association_chart, groups_chart, partners
@@ -16,33 +15,7 @@ from histomri.report.figures_prediction import BASES, highest, prediction_chart,
 from histomri.report.findings import Predicted
 from histomri.report.labels import Label, label_of
 from histomri.report.maps import fit_label
-from histomri.report.words import best_fit, decimals, p_text
-
-
-@dataclass(frozen=True)
-class Card:
-    """A figure of the statistics.
-
-    Attributes
-    ----------
-    name : str
-        Of its file.
-    heading, text : str
-        What it asks, and what it shows.
-    chart : Chart
-        The figure.
-    files : tuple of str
-        The tables with the numbers.
-    aside : bool
-        Whether it repeats another figure in another way.
-    """
-
-    name: str
-    heading: str
-    text: tuple[str, ...]
-    chart: Chart
-    files: tuple[str, ...]
-    aside: bool = False
+from histomri.report.words import best_rows, decimals, p_text
 
 
 def statistics_cards(run: Run) -> Iterator[Card]:
@@ -50,17 +23,15 @@ def statistics_cards(run: Run) -> Iterator[Card]:
 
     What was not computed is left out.
     """
-    key = best_fit(run)
+    found = best_rows(run)
     with rc_context(STYLE):
-        if run.pairs is not None and key is not None:
-            rows = run.pairs[(run.pairs["model"] == key[0]) & (run.pairs["strategy"] == key[1])]
-            if len(rows):
-                yield from _over_samples(run, rows, key)
-        for basis, found in run.findings.predictions.items():
-            yield _prediction(basis, found, aside=basis != next(iter(run.findings.predictions)))
+        if found is not None:
+            yield from _over_samples(run, *found)
+        for basis, predicted in run.findings.predictions.items():
+            yield _prediction(basis, predicted, aside=basis != next(iter(run.findings.predictions)))
 
 
-def _over_samples(run: Run, rows: pd.DataFrame, key: tuple[str, str]) -> Iterator[Card]:
+def _over_samples(run: Run, key: tuple[str, str], rows: pd.DataFrame) -> Iterator[Card]:
     looks, title = Looks.of(rows), fit_label(key)
     tables = {name: run.findings.of(name, key) for name in run.findings.tables}
     agreement, coefficients, models = (tables.get(name) for name in ("agreement", "regression", "regression_models"))

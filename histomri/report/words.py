@@ -105,6 +105,15 @@ def best_fit(run: Run, sample: Sample | None = None) -> tuple[str, str] | None:
     return next((key for key in keys if key in sample.fits), next(iter(sample.fits), None))
 
 
+def best_rows(run: Run) -> tuple[tuple[str, str], pd.DataFrame] | None:
+    """Return model and strategy that rank first, and their rows of the table of samples; None if there are none."""
+    key = best_fit(run)
+    if run.pairs is None or key is None:
+        return None
+    rows = run.pairs[(run.pairs["model"] == key[0]) & (run.pairs["strategy"] == key[1])]
+    return (key, rows) if len(rows) else None
+
+
 def at_bound_share(sample: Sample, key: tuple[str, str] | None) -> float | None:
     """Return the share of paired voxels with a parameter at its bound."""
     if sample.voxels is None or key is None:

@@ -10,13 +10,17 @@ from matplotlib import rc_context
 from histomri.errors import InputError
 from histomri.report import figures, write_figures
 from histomri.report.charts import STYLE
-from histomri.report.figures import matrix_plot, samples_plot
+from histomri.report.figures import matrix_plot
 from histomri.report.figures_residuals import residuals_plot
+from histomri.report.scatter import samples_card
+
+KEY = ("diff-in", "whole")
 
 
 def test_every_figure_is_written(finished_run, tmp_path):
     written = write_figures(finished_run, "svg", tmp_path)
-    names = {"ranking", "samples", "correlations", "maps_sub-control", "maps_sub-infiltrated", "maps_sub-necrotic"}
+    each = {f"{kind}_sub-{name}" for kind in ("maps", "voxels") for name in ("control", "infiltrated", "necrotic")}
+    names = {"ranking", "samples", "correlations", *each}
     assert {path.stem for path in written} == names == {path.stem for path in tmp_path.iterdir()}
 
 
@@ -43,7 +47,7 @@ def cases(rng):
 
 
 def test_points_and_numbers_are_those_of_the_table(cases):
-    axes = samples_plot(cases, "x").axes[0]
+    axes = samples_card(KEY, cases).chart.figure.axes[0]
     drawn = np.concatenate([line.get_xydata() for line in axes.lines if line.get_marker() != "None"])
     truth = cases[["vCS_histo_um", "vCS_mri_um"]].to_numpy()
     np.testing.assert_allclose(np.sort(drawn, axis=0), np.sort(truth, axis=0))
@@ -118,7 +122,7 @@ def test_the_matrix_says_on_how_many_samples_each_correlation_rests(cases):
 
 def test_the_labels_of_the_samples_stay_inside_the_figure_and_apart(cases):
     with rc_context(STYLE):
-        figure = samples_plot(cases, "x")
+        figure = samples_card(KEY, cases).chart.figure
         figure.canvas.draw()
         for axes in figure.axes:
             title = axes._left_title.get_window_extent()

@@ -203,7 +203,7 @@ def test_damaged_maps_do_not_stop_the_report(copy):
     assert "No histology maps" in page and "necrotic" in page
 
 
-@pytest.mark.parametrize("content", [None, "[]", "{", '{"samples": 3}'])
+@pytest.mark.parametrize("content", [None, "[]", "{", '{"samples": 3}', '{"samples": []}'])
 def test_no_results_folder(tmp_path, content):
     if content is not None:
         (tmp_path / "study.json").write_text(content)
@@ -215,11 +215,7 @@ def test_no_results_folder(tmp_path, content):
 
 
 def test_same_run_same_report(finished_run, tmp_path):
-    """Apart from the running numbers that Bokeh gives to its models within a process."""
-    one, two = (
-        re.sub(r"p\d+", "", write_report(finished_run, tmp_path / name).read_text(encoding="utf-8"))
-        for name in ("1.html", "2.html")
-    )
+    one, two = (write_report(finished_run, tmp_path / name).read_bytes() for name in ("1.html", "2.html"))
     assert one == two
 
 

@@ -60,12 +60,29 @@
   }
 
   // One cursor for all maps of a sample that lie on the same grid, with the value under it.
+  // Pictures hold their own numbers: the pixels of a PNG are levels of its scale.
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const decoded = new WeakMap();
-  const values = (map) => {
-    if (!decoded.has(map)) decoded.set(map, { levels: bytes(map.dataset.levels), errors: bytes(map.dataset.errors || "") });
-    return decoded.get(map).levels;
+  const inflate = async (packed) => {
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
   };
+  const pixels = async (image, columns) => {
+    const file = bytes(image.src.split(",")[1]), numbers = new DataView(file.buffer);
+    let at = 8;
+    while (numbers.getUint32(at + 4) !== 0x49444154) at += 12 + numbers.getUint32(at);  // to the chunk IDAT
+    const lines = await inflate(file.subarray(at + 8, at + 8 + numbers.getUint32(at)));
+    return lines.filter((_, nth) => nth % (columns + 1));  // each line begins with its filter
+  };
+  const decoded = new WeakMap();
+  const decode = async (map) => {
+    const levels = await pixels(map.matches("img") ? map : map.querySelector("img"), Number(map.dataset.columns));
+    const errors = map.dataset.errors ? await inflate(bytes(map.dataset.errors)) : [];
+    decoded.set(map, { levels, errors });
+  };
+  addEventListener("load", async () => {  // one after another, when everything is to be seen
+    for (const map of all("[data-low]")) await decode(map);
+  });
+  const levelOf = (map, row, column) => decoded.get(map)?.levels[row * Number(map.dataset.columns) + column];
   const format = (value, digits = 3) =>
     Math.abs(value) < 1000 ? String(Number(value.toPrecision(digits))) : Math.round(value / 10) * 10 + "";
   const error = (map, place) => {
@@ -74,7 +91,8 @@
     return ` ± ${level === 255 ? "≥ " : ""}${format((level - 1) / 254 * Number(map.dataset.highestError), 2)}`;
   };
   const read = (map, row, column) => {
-    const place = row * Number(map.dataset.columns) + column, level = values(map)[place];
+    const place = row * Number(map.dataset.columns) + column, level = levelOf(map, row, column);
+    if (level === undefined) return "";
     if (!level) return "not measured";
     const low = Number(map.dataset.low), high = Number(map.dataset.high);
     const mark = level === 255 ? "≥ " : level === 1 && low !== 0 ? "≤ " : "";
@@ -82,11 +100,12 @@
     return mark + format(low + (level - 1) / 254 * (high - low)) + error(map, place) + unit;
   };
   // The histogram of cell sizes of the whole section, or of one patch.
-  const unpack = (text) => new Uint16Array(bytes(text).buffer);
+  const unpack = async (text) => new Uint16Array((await inflate(bytes(text))).buffer);
   const histograms = new Map();
-  for (const card of all(".sizes")) {
-    const data = JSON.parse(card.dataset.sizes), bins = data.edges.length - 1, counts = unpack(data.counts);
-    const under = Object.fromEntries(Object.entries(data.pixels).map(([name, text]) => [name, unpack(text)]));
+  all(".sizes").forEach(async (card) => {
+    const data = JSON.parse(card.dataset.sizes), bins = data.edges.length - 1, counts = await unpack(data.counts);
+    const under = {};
+    for (const [name, text] of Object.entries(data.pixels)) under[name] = await unpack(text);
     const total = new Array(bins).fill(0);
     counts.forEach((count, place) => { total[place % bins] += count; });
     const draw = (values, what, marks) => {
@@ -120,45 +139,70 @@
       },
     });
     everything();
-  }
+  });
 
-  // The points of a chart say what they are: the nearest to the pointer, or one after another by the arrow keys.
+  // The points of a chart say what they are: the nearest to the pointer, or one after another by the keyboard.
   const near = 14, tip = document.createElement("div");
   tip.className = "tip";
   tip.hidden = true;
   document.body.append(tip);
+  const single = (use) => ({ x: Number(use.getAttribute("x")), y: Number(use.getAttribute("y")), words: use.dataset.tip });
+  const filled = (template, values) => values.split(" ").reduce((text, value) => text.replace("{}", value), template);
+  const crowd = (group) => {  // many points in few paths; by keyboard from left to right
+    const dots = all("path", group).flatMap((path) => [...path.getAttribute("d").matchAll(/M(\S+) (\S+?)h/g)]);
+    const values = group.dataset.values.split(";");
+    return dots.map(([, x, y], nth) => ({ x: Number(x), y: Number(y), words: filled(group.dataset.tip, values[nth]) }))
+      .sort((one, other) => one.x - other.x);
+  };
   for (const chart of all(".chart")) {
-    const points = all("[data-tip]", chart), output = chart.closest(".card").querySelector("output");
-    const middle = (point) => {
-      const frame = point.getBoundingClientRect();
-      return [frame.left + frame.width / 2, frame.top + frame.height / 2];
-    };
-    let asked = -1;
+    const output = chart.closest(".card").querySelector("output");
+    const ring = document.createElementNS("http://www.w3.org/2000/svg", "circle");
+    ring.setAttribute("class", "ring");
+    ring.setAttribute("r", 4);
+    chart.append(ring);
+    let known, asked = -1;
+    const points = () => known ??= all("[data-tip]", chart).flatMap(
+      (each) => each.dataset.values === undefined ? [single(each)] : crowd(each),
+    );
     const ask = (place) => {
       if (place === asked) return;
-      points[asked]?.classList.remove("asked");
       asked = place;
-      tip.hidden = place < 0;
-      output.textContent = place < 0 ? "" : points[place].dataset.tip.replaceAll("\n", " · ");
-      if (place < 0) return;
-      points[place].classList.add("asked");
-      tip.textContent = points[place].dataset.tip;
-      const [x, y] = middle(points[place]), size = tip.getBoundingClientRect();
+      const point = points()[place];
+      tip.hidden = !point;
+      ring.style.display = point ? "block" : "none";
+      output.textContent = point ? point.words.replaceAll("\n", " · ") : "";
+      if (!point) return;
+      ring.setAttribute("cx", point.x);
+      ring.setAttribute("cy", point.y);
+      tip.textContent = point.words;
+      settle();
+    };
+    const settle = () => {
+      const frame = ring.getBoundingClientRect(), size = tip.getBoundingClientRect();
+      const x = frame.left + frame.width / 2, y = frame.top + frame.height / 2;
       tip.style.left = `${Math.max(Math.min(x + 12, innerWidth - size.width - 8), 8)}px`;
       tip.style.top = `${y + 12 + size.height > innerHeight ? y - 12 - size.height : y + 12}px`;
     };
-    chart.addEventListener("pointermove", (event) => {
-      const away = points.map(middle).map(([x, y]) => Math.hypot(x - event.clientX, y - event.clientY));
-      const least = Math.min(...away);
-      ask(least <= near ? away.indexOf(least) : -1);
-    });
+    const follow = (event) => {
+      const view = chart.getScreenCTM(), x = (event.clientX - view.e) / view.a, y = (event.clientY - view.f) / view.d;
+      let least = near / view.a, nearest = -1;
+      points().forEach((point, place) => {
+        const away = Math.hypot(point.x - x, point.y - y);
+        if (away < least) [least, nearest] = [away, place];
+      });
+      ask(nearest);
+    };
+    for (const move of ["pointermove", "pointerdown"]) chart.addEventListener(move, follow);
     for (const end of ["pointerleave", "blur"]) chart.addEventListener(end, () => ask(-1));
+    addEventListener("scroll", () => { if (asked >= 0) settle(); }, { passive: true, capture: true });
     chart.addEventListener("keydown", (event) => {
-      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key], count = points().length;
       if (event.key === "Escape") ask(-1);
-      if (!step || !points.length) return;
+      if (!step || !count || event.ctrlKey || event.altKey || event.metaKey) return;
       event.preventDefault();
-      ask(asked < 0 ? (step > 0 ? 0 : points.length - 1) : (asked + step + points.length) % points.length);
+      const to = asked < 0 ? (step > 0 ? 0 : count - 1) : asked + step * (event.shiftKey ? 20 : 1);
+      ask((to % count + count) % count);
+      ring.scrollIntoView({ block: "nearest", inline: "nearest", behavior: "instant" });
     });
   }
 
@@ -187,7 +231,7 @@
     map.dataset.at = cell(map, down, across).join();
   };
   const number = (map, row, column) => {
-    const level = values(map)[row * Number(map.dataset.columns) + column];
+    const level = levelOf(map, row, column);
     const low = Number(map.dataset.low), high = Number(map.dataset.high);
     return level ? low + (level - 1) / 254 * (high - low) : NaN;
   };
