@@ -65,7 +65,7 @@ def test_the_list_of_files_is_as_promised(demo):
         assert {f"sub-{sample}/xfm/{step['File']}" for step in steps} == bent & {f"{stem}_warp0.nii.gz"}
     names = ("pairs.csv", "pairs.json", "scores.json", "scores.csv", "truth.csv", "report.html", "study.json")
     statistics = [f"statistics/{name}" for name in FILES]
-    expected = {*names, "model_comparisons.csv", "study_resolved.json", *RESIDUAL_FILES, *statistics}.union(
+    expected = {*names, ".lock", "model_comparisons.csv", "study_resolved.json", *RESIDUAL_FILES, *statistics}.union(
         *(expected_files(sample) for sample in SAMPLES)
     )
     assert results == expected | bent
