@@ -92,8 +92,8 @@ def compare_cases(out: str | Path, inputs: str | Path | None = None) -> TruthCom
     """
     out = Path(out)
     truth = require_file((Path(inputs) if inputs is not None else out / "inputs") / "truth" / "cases.csv", "truth")
-    pairs = pd.read_csv(require_file(out / "pairs.csv", "table of samples"), dtype={"sample": str})
-    known = pd.read_csv(truth, dtype={"sample": str}).rename(columns={"vCS_um": "vCS_true_um", "F": "F_true"})
+    pairs = _read(require_file(out / "pairs.csv", "table of samples"))
+    known = _read(truth).rename(columns={"vCS_um": "vCS_true_um", "F": "F_true"})
     joined = pairs.merge(known[["sample", "vCS_true_um", "F_true"]], on="sample", validate="many_to_one")
     joined["cohort"] = np.where(joined["scanner"].eq("9.4T"), "mice", "biopsies")
     rows, lines = [], []
@@ -123,7 +123,7 @@ def compare_cases(out: str | Path, inputs: str | Path | None = None) -> TruthCom
 
 def _with_truth(folder: Path, truth: Path, name: str) -> pd.DataFrame:
     """Read the voxel pairs of a sample and put the truth of the same voxels beside them."""
-    pairs = pd.read_csv(folder / "pairs_voxel.csv", dtype={"sample": str})
+    pairs = _read(folder / "pairs_voxel.csv")
     pairs["sample"] = name.removeprefix("sub-")
     index = tuple(pairs[axis].to_numpy(dtype=int) for axis in "ijk")
     for param in ("vCS", "F", "tissueFraction"):
@@ -192,3 +192,8 @@ def _fits(voxels: pd.DataFrame) -> list[tuple[str, "pd.Series[bool]", int]]:
         (f"{model} ({strategy})", (voxels["model"] == model) & (voxels["strategy"] == strategy), 0)
         for model, strategy in keys
     ]
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """Read a table whose samples may be called anything, NA too."""
+    return pd.read_csv(path, dtype={"sample": str}, keep_default_na=False, na_values=[""])
