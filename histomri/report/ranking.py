@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from histomri.report.pictures import data_uri
-from histomri.report.words import model_name
+from histomri.report.words import is_compared, model_name
 
 _INK, _MUTED, _RULE = "#1d2a35", "#5b6b78", "#e3e8ec"
 _COLOUR = {"whole": "#0072b2", "high-b": "#d55e00"}
@@ -36,7 +36,10 @@ def ranking_plot(ranking: list[dict[str, Any]]) -> Any:
     tcs, hfc, bic = figure.subplots(1, 3, sharey=True, width_ratios=(1.5, 1, 1))
     for place, row in enumerate(ranking):
         _draw_row(tcs, hfc, bic, place, row)
-    names = [f"{model_name(row['model'])}  ·  {row['strategy']}" for row in ranking]
+    names = [
+        f"{model_name(row['model'])}  ·  {row['strategy']}" + ("" if is_compared(row) else "\n(other samples)")
+        for row in ranking
+    ]
     tcs.set_yticks(range(len(ranking)), names)
     tcs.set_ylim(len(ranking) - 0.4, -0.6)
     _titles(tcs, "TCS and its 95 % interval  (higher is better)")
@@ -52,6 +55,7 @@ def ranking_plot(ranking: list[dict[str, Any]]) -> Any:
 
 def _draw_row(tcs: Any, hfc: Any, bic: Any, place: int, row: dict[str, Any]) -> None:
     colour, mark = _COLOUR.get(row["strategy"], _INK), _MARK.get(row["strategy"], "o")
+    colour = colour if is_compared(row) else _MUTED
     if row["TCS"] is not None:
         if row["TCS_ci"]:
             tcs.plot(row["TCS_ci"], [place, place], color=colour, linewidth=2.2, alpha=0.55, solid_capstyle="round")

@@ -3,6 +3,7 @@
 import math
 import re
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -254,14 +255,16 @@ def voxel_rows(sample: Sample) -> list[dict[str, Any]]:
 def ranking_rows(ranking: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of the ranking, ready to print."""
     rows = []
+    ranks = [row.get("rank") for row in ranking]
     for row in ranking:
         interval = row["TCS_ci"]
         wins = row["HFC_wins"]
         rows.append(
             {
+                "rank": rank_of(row, ranks),
                 "model": model_name(row["model"]),
                 "strategy": row["strategy"],
-                "n": str(row["n"]),
+                "n": str(row["n"]) + ("" if is_compared(row) else " of its own"),
                 "TCS": decimals(row["TCS"]),
                 "TCS_ci": f"{decimals(interval[0])} to {decimals(interval[1])}" if interval else "–",
                 "r_vCS": decimals(row["r_vCS"]),
@@ -271,7 +274,18 @@ def ranking_rows(ranking: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "BIC_share": percent(row["BIC_share"]),
                 "AIC_share": percent(row.get("AIC_share")),
                 "p_best": percent(row["p_best"]),
-                "ranked": row["TCS"] is not None,
+                "ranked": row["TCS"] is not None and is_compared(row),
             }
         )
     return rows
+
+
+def is_compared(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row of the ranking rests on the samples that the others have; one of too few stands by itself."""
+    return bool(row.get("compared", True))
+
+
+def rank_of(row: Mapping[str, Any], ranks: list[int | None]) -> str:
+    """Return the place of a row, marked where others share it."""
+    rank = row.get("rank")
+    return "–" if rank is None else f"{rank}{'=' if ranks.count(rank) > 1 else ''}"
