@@ -170,4 +170,4 @@ def test_voxel_indices_that_are_not_whole_are_refused(histomri, tmp_path, rng):
     values = {"vCS_histo_um": 20 + rng.normal(size=63), "vCS_mri_um": 20 + rng.normal(size=63)}
     pd.DataFrame({"sample": "a", "model": "diff-in", "strategy": "whole", **place, **values}).to_csv(path, index=False)
     done = histomri("correlate", path, "-o", tmp_path / "o")
-    assert done.exit_code == 2 and "voxel index 0.5, 0, 3 is not whole" in done.stderr
+    assert done.exit_code == 2 and "column 'i', line 2: 0.5 is not the index of a voxel" in done.stderr
