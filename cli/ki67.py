@@ -50,7 +50,8 @@ def ki67(
 
     Example: histomri ki67 slide_ki67.ndpi -o ki67/ --roi tumour.geojson
     """
-    from histomri.study.stages.ki67 import Ki67Options, run_ki67
+    from histomri.study.stages.ki67 import run_ki67
+    from histomri.study.stages.ki67_counts import Ki67Options
 
     options = Ki67Options(
         roi=roi,

@@ -19,7 +19,7 @@ from histomri.slides.calibration import record_of
 from histomri.slides.pictures import draw_stain
 from histomri.slides.stain_estimate import estimate_stains, tissue_pixels, usual_angles
 from histomri.slides.stained import shares, stained_area, stained_pixels
-from histomri.study.stages.ki67 import Counted, Ki67Options, row_of
+from histomri.study.stages.ki67_counts import Counted, Ki67Options, row_of
 
 _CELL_UM, _BLOCK_UM, _DETAIL_UM = 25.0, 250.0, 300.0
 _OVERVIEW_PX = 900
