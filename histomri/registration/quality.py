@@ -141,7 +141,7 @@ def judge(
     reasons = []
     cost = STRAIN_COST * strain
     if agreement - cost < GOOD_AGREEMENT:
-        less = f", {agreement - cost:.3f} for how much was stretched and bent" if cost > 0.0005 else ""
+        less = f", less {cost:.3f} for how much was stretched and bent" if cost > 0.0005 else ""
         reasons.append(f"the outlines agree poorly ({agreement:.3f}{less}; good is {GOOD_AGREEMENT:.2f} or more)")
     if gap < CLEAR_GAP:
         reasons.append(f"another orientation fits nearly as well (a lead of {gap:.3f}, clear is {CLEAR_GAP})")

@@ -26,6 +26,7 @@ STUDY_PRESETS: dict[str, tuple[str, str]] = {
 }
 # Diffusivity of free water where the tissue was scanned: saline at room temperature, and 37 °C, µm²/ms.
 FREE_WATER_UM2_MS = {"mouse-exvivo": 2.4, "invivo-3t": 3.0, "invivo-1.5t": 3.0}
+_STEEPEST_DEG = 15.0
 LONGEST_ID = 100  # with what stands around it, a name that file systems take
 
 
@@ -111,6 +112,29 @@ class RegistrationOptions(Section):
     landmarks_for: Literal["start", "only", "check"] = "start"
     shrinkage: Annotated[Number, Field(ge=0, lt=1)] | None = None
 
+    @model_validator(mode="after")
+    def _without_contradiction(self) -> "RegistrationOptions":
+        if self.turned_over and not self.flips:
+            raise ValueError("turned_over = true and flips = false contradict each other; leave out one of the two")
+        if self.tilts and max(map(abs, self.tilts)) > _STEEPEST_DEG:
+            raise ValueError(f"tilts are up to {_STEEPEST_DEG:g} degrees")
+        names = ("engine", "drive", "flips", "angle", "turned_over", "tilts")
+        useless = [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+        if self.landmarks_for == "only" and (useless or self.kind == "syn"):
+            raise ValueError(f'landmarks_for = "only" settles everything; leave out {", ".join(useless or ["kind"])}')
+        return self
+
+    def refuse_landmarks(self, landmarks: Path | None) -> None:
+        """Raise a ValueError if a sample with these landmarks, or none, cannot be registered as these options say."""
+        if self.landmarks_for == "only" and landmarks is None and self.kind != "none":
+            raise ValueError('landmarks_for = "only" needs landmarks; name them, or say landmarks_for = "start"')
+        if landmarks is None or self.landmarks_for != "start":
+            return
+        if self.engine == "dipy" or self.kind == "syn":
+            raise ValueError('DIPY cannot hold landmarks; say engine = "robust", or landmarks_for = "check"')
+        if self.angle is not None:
+            raise ValueError("landmarks tell the rotation; leave out angle or landmarks")
+
 
 class PredictionOptions(Section):
     """What is predicted from two metrics, such as tumour volume; the options of `histomri predict`."""
@@ -184,6 +208,11 @@ class Sample(Section):
         if taken := [name for name in value if name in describe_columns() and name != PATIENT]:
             raise ValueError(f"{taken[0]} is a column of histomri; give yours another name")
         return value
+
+    @model_validator(mode="after")
+    def _can_be_registered(self) -> "Sample":
+        self.registration.refuse_landmarks(self.landmarks)
+        return self
 
     def label(self, column: str) -> str | None:
         """Return what stands in a column of the table of samples that tells them apart, None if nothing does."""

@@ -327,6 +327,7 @@ def _register(
 def _pair(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StageResult]:
     from histomri.study.stages.pair import run_pair
 
+    _refuse_failed(folder.transform)
     return [
         run_pair(
             folder.histology,
@@ -343,6 +344,21 @@ def _pair(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction)
             voxel_out=folder.voxel_pairs,
         )
     ]
+
+
+def _refuse_failed(transform: Path) -> None:
+    """Raise an InputError where the section does not lie on the MRI, so that pairs of voxels would say nothing."""
+    from histomri.registration import Transform
+
+    if not transform.exists():
+        return
+    qc = Transform.load(transform).info.get("Registration", {}).get("QualityControl", {})
+    if qc.get("verdict") == "failed":
+        reasons = "; ".join(qc.get("reasons", ())) or "the outlines do not agree"
+        raise InputError(
+            f"the registration failed ({reasons})",
+            way_out='give landmarks, mask or mri_slice, or compare means with registration = { kind = "none" }',
+        )
 
 
 Runner = Callable[[Sample, str, SampleFolder, Fraction], list[StageResult]]

@@ -1,6 +1,7 @@
 """`histomri register`, in-process."""
 
 import json
+import re
 
 import nibabel as nib
 import numpy as np
@@ -217,6 +218,20 @@ def test_landmarks_alone(images, tmp_path, points, kind):
     record = found.info["Registration"]["QualityControl"]
     assert max(record["landmark_error_mm"]) < 1e-4
     assert record["dice"] > 0.9
+
+
+def test_landmarks_alone_and_a_mask_of_all_slices(images, tmp_path, points):
+    _, qupath, markups = points
+    image = nib.load(images["fixed"])
+    mask = write(tmp_path / "mask.nii.gz", image.get_fdata()[..., 0] > 0, image.affine)
+    files = ["--landmarks", qupath, "--fixed-landmarks", markups, "--mpp", "0.5", "--landmarks-only"]
+    verdicts = []
+    for number, options in enumerate(([], ["--fixed-mask", mask], ["--fixed-mask", mask, "--slice", 2])):
+        result = run(images["moving"], images["fixed"], "-o", tmp_path / str(number), *files, "--no-figures", *options)
+        assert result.exit_code == 0, result.output
+        verdicts.append(re.search(r"\(Dice\) [\d.]+: (\w+)", result.output)[1])
+        assert (tmp_path / str(number) / "sub-7_space-dwi_param-F_histomap.nii.gz").exists()
+    assert verdicts[1:] == verdicts[:1] * 2 and "failed" not in verdicts
 
 
 def test_points_without_a_partner_are_told(images, tmp_path, points):

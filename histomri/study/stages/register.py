@@ -309,6 +309,9 @@ def _by_landmarks(
         if not 0 <= k < target.data.shape[2]:
             raise GeometryError("the fixed landmarks lie outside the fixed image", way_out="give x, y and z in mm")
     flat = target if target.data.ndim == 2 else target.slice(k or 0)
+    mask = judged_by["fixed_mask"]
+    if mask is not None and mask.data.ndim == 3 and target.data.ndim == 3:
+        judged_by["fixed_mask"] = mask.slice(k or 0)
     k = None if target.data.ndim == 2 else k
     kind = "tps" if kind == "bspline" else kind
     return fit_landmarks(pairs, kind, moving=section.image, fixed=flat, slice=k, **judged_by)
