@@ -14,8 +14,8 @@ import numpy as np
 from machine import describe
 from registration_pairs import LEVELS, PIXEL, Pair, make_pair
 
-from histomri.errors import GeometryError
-from histomri.maps import Image
+from histomri.core.errors import GeometryError
+from histomri.core.images import Image
 from histomri.registration import fit_landmarks
 
 POINTS, JITTER_MM = 6, 0.15

@@ -13,7 +13,7 @@ import time
 import numpy as np
 from registration_pairs import LEVELS, PIXEL, make_liver, make_pair, make_stack
 
-from histomri.maps import Image
+from histomri.core.images import Image
 from histomri.registration import register
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from histomri.maps import Image
+from histomri.core.images import Image
 from histomri.mri import Acquisition
 from histomri.patches import PatchGrid
 from histomri.simulation import LiverPhantom, simulate_liver

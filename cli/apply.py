@@ -66,7 +66,7 @@ def apply(
     On to the MRI: histomri apply from-HE_to-Ki67_mode-image_xfm.json HE.geojson
     --then from-histo_to-dwi_mode-image_xfm.json -o on_mri.geojson
     """
-    from histomri.errors import InputError
+    from histomri.core.errors import InputError
     from histomri.study.stages.apply import run_apply
 
     if nearest and cubic:

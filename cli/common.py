@@ -52,7 +52,7 @@ class HistomriGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        from histomri.errors import HistomriError
+        from histomri.core.errors import HistomriError
 
         try:
             return super().invoke(ctx)
@@ -95,13 +95,13 @@ def numbers(text: str, option: str) -> list[float]:
     InputError
         If one of them is no number.
     """
-    from histomri.errors import InputError
+    from histomri.core.errors import InputError
 
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise InputError(
-            f"{option} {text} is no list of numbers", way_out=f"write {option} 1 or {option} 1,2,3"
+            f"{option} {text} is no list of numbers", hint=f"write {option} 1 or {option} 1,2,3"
         ) from error
 
 
@@ -113,7 +113,7 @@ def number_pair(text: str | None, option: str, example: str) -> tuple[float, flo
     InputError
         If it is neither, or seems to be written with a decimal comma.
     """
-    from histomri.errors import InputError
+    from histomri.core.errors import InputError
 
     if text is None:
         return None
@@ -123,11 +123,11 @@ def number_pair(text: str | None, option: str, example: str) -> tuple[float, flo
         values = []
     if len(values) not in (1, 2):
         raise InputError(
-            f"{option} {text} is not a number", way_out=f"write {option} {example} or {option} {example},{example}"
+            f"{option} {text} is not a number", hint=f"write {option} {example} or {option} {example},{example}"
         )
     if len(values) == 2 and values[0] == 0 and values[1] > 0:
         point = text.replace(",", ".")
-        raise InputError(f"{option} {text} looks like a decimal comma", way_out=f"write {option} {point}")
+        raise InputError(f"{option} {text} looks like a decimal comma", hint=f"write {option} {point}")
     return values[0], values[-1]
 
 

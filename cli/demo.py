@@ -38,13 +38,13 @@ def demo(
 
     Example: histomri demo my-demo
     """
-    from histomri.errors import InputError
+    from histomri.core.errors import InputError
     from histomri.simulation import write_paper_study, write_study
     from histomri.study import Study
 
     inputs = out / "inputs"
     if out.exists() and any(out.iterdir()) and not (inputs / "study.toml").exists():
-        raise InputError("holds other files", path=out, way_out="name a new folder: histomri demo OUT")
+        raise InputError("holds other files", path=out, hint="name a new folder: histomri demo OUT")
     write = write_study if example is Example.LIVERS else write_paper_study
     with progress_bar("simulate", quiet) as progress:
         study_file = write(inputs, seed=seed, progress=progress)

@@ -74,12 +74,12 @@ def ki67(
 
 
 def _colour(text: str | None) -> tuple[float, float, float] | None:
-    from histomri.errors import InputError
+    from histomri.core.errors import InputError
 
     if text is None:
         return None
     try:
         red, green, blue = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise InputError(f"--background {text} is no colour", way_out="write --background 243,242,245") from error
+        raise InputError(f"--background {text} is no colour", hint="write --background 243,242,245") from error
     return red, green, blue

@@ -87,7 +87,7 @@ def register(
 
     Serial sections: histomri register HE.svs Ki67.svs -o xfm
     """
-    from histomri.errors import InputError
+    from histomri.core.errors import InputError
     from histomri.study.stages.register import run_register
 
     if landmarks_only and landmarks_check:

@@ -1,6 +1,6 @@
 import pytest
 
-from histomri.progress import share_of
+from histomri.core.progress import share_of
 
 
 def test_steps_of_a_task_follow_each_other():

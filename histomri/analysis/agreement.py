@@ -11,8 +11,8 @@ from scipy.special import fdtrc, stdtr, stdtrit
 from histomri.analysis.correlation import constant
 from histomri.analysis.jackknife import jackknife_z_interval
 from histomri.analysis.noncentral import noncentral_t_quantile
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
 
 _FEWEST = 3
 _TWO_SIDED = 1.959963984540054  # 95 % of normal values lie within so many standard deviations of their mean
@@ -180,7 +180,7 @@ def intraclass_correlation(ratings: ArrayLike, *, confidence: float = 0.95) -> p
     complete = values[np.isfinite(values).all(axis=1)]
     n, k = complete.shape
     if n < _FEWEST:
-        raise InputError(f"{n} complete cases are too few for agreement", way_out="at least 3 are needed")
+        raise InputError(f"{n} complete cases are too few for agreement", hint="at least 3 are needed")
     if constant(complete.ravel()):
         raise InputError("all values are the same; agreement is undefined")
     squares = _mean_squares(complete)
@@ -289,5 +289,5 @@ def _pairs(first: ArrayLike, second: ArrayLike) -> tuple[FloatArray, FloatArray,
         raise InputError(f"two methods with {one.size} and {other.size} values cannot be compared")
     both = np.isfinite(one) & np.isfinite(other)
     if both.sum() < _FEWEST:
-        raise InputError(f"{int(both.sum())} pairs are too few for agreement", way_out="at least 3 are needed")
+        raise InputError(f"{int(both.sum())} pairs are too few for agreement", hint="at least 3 are needed")
     return one[both], other[both], int((~both).sum())

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
 
 _LEAST_DISTINCT = 3  # a resample of one or two distinct cases has r = +-1 or none
 _ROUNDING = 1e-12
@@ -14,7 +14,7 @@ def check_resamples(n_boot: int) -> None:
     """Raise an InputError for a number of resamples that makes no interval, or cannot be held."""
     if not _FEWEST <= n_boot <= _MOST:
         much = "few for an interval" if n_boot < _FEWEST else f"many; the limit is {_MOST}"
-        raise InputError(f"{n_boot} resamples are too {much}", way_out="give --boot 2000")
+        raise InputError(f"{n_boot} resamples are too {much}", hint="give --boot 2000")
 
 
 def resampling_weights(n: int, n_boot: int, seed: int) -> FloatArray:

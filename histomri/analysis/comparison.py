@@ -15,7 +15,7 @@ from histomri.analysis.jackknife import pearson_without_one
 from histomri.analysis.multiple import Adjustment, adjust_p
 from histomri.analysis.ranking import FEWEST_FOR_INTERVAL, listed, rank_models
 from histomri.analysis.scores import PAIRED, require_columns, require_one_row_each
-from histomri.arrays import FloatArray
+from histomri.core.arrays import FloatArray
 
 COMPARISON_KEYS = (
     "model_a",

@@ -11,8 +11,8 @@ from scipy.special import ndtri, stdtr
 
 from histomri.analysis.jackknife import jackknife_z_interval, pearson_without_one, ranked_without_one
 from histomri.analysis.magnitude import scaled
-from histomri.arrays import FloatArray, IntArray
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray, IntArray
+from histomri.core.errors import InputError
 
 Kind = Literal["pearson", "spearman"]
 Interval = Literal["jackknife", "fisher"]
@@ -87,7 +87,7 @@ def correlate(
     if kind not in ("pearson", "spearman") or interval not in ("jackknife", "fisher"):
         raise InputError(f"unknown correlation: {kind} with a {interval} interval")
     if not 0 < confidence < 1:
-        raise InputError(f"a confidence of {confidence} lies outside 0 to 1", way_out="use 0.95")
+        raise InputError(f"a confidence of {confidence} lies outside 0 to 1", hint="use 0.95")
     both = np.isfinite(first) & np.isfinite(second)
     n, missing = int(both.sum()), int(both.size - both.sum())
     first, second = scaled(first[both])[0], scaled(second[both])[0]

@@ -15,8 +15,8 @@ from histomri.analysis.correlation import constant
 from histomri.analysis.multiple import Adjustment, adjust_p
 from histomri.analysis.noncentral import noncentral_t_cdf
 from histomri.analysis.scores import require_columns
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -183,13 +183,13 @@ def compare_groups(
         there = f"only '{names[0]}'" if names else "none"
         raise InputError(
             f"column '{by}' has to name at least two groups; there is {there}",
-            way_out="fill it, or name another column with --by",
+            hint="fill it, or name another column with --by",
         )
     for name in names:
         if not table.loc[labels == name, list(columns)].notna().any(axis=None):
             raise InputError(
                 f"group '{name}' has no value in {', '.join(columns)}",
-                way_out="drop its rows, or compare other columns",
+                hint="drop its rows, or compare other columns",
             )
     rows = [
         {

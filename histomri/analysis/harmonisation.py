@@ -7,8 +7,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from histomri.analysis.magnitude import scaled
-from histomri.arrays import BoolArray, FloatArray
-from histomri.errors import InputError
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError
 
 _ROUNDING = 1e-10
 _CONVERGED = 1e-13
@@ -139,7 +139,7 @@ def shrink(
         change = max(np.abs(gamma - before_gamma).max(), np.abs(delta / before_delta - 1.0).max())
         if change < _CONVERGED:
             return gamma, delta
-    raise InputError("the shrinkage of ComBat does not settle", way_out="switch empirical Bayes off")
+    raise InputError("the shrinkage of ComBat does not settle", hint="switch empirical Bayes off")
 
 
 def cramers_v(one: ArrayLike, other: ArrayLike) -> float:
@@ -183,19 +183,19 @@ def _check(values: pd.DataFrame, labels: np.ndarray, names: list[str], reference
     if len(labels) != len(values):
         raise InputError(f"{len(labels)} batch labels for {len(values)} cases")
     if len(names) < 2:
-        raise InputError(f"there is only one batch, '{names[0]}'; nothing to harmonise", way_out="name another --batch")
+        raise InputError(f"there is only one batch, '{names[0]}'; nothing to harmonise", hint="name another --batch")
     if reference is not None and reference not in names:
-        raise InputError(f"there is no batch '{reference}'", way_out=f"there is {', '.join(names)}")
+        raise InputError(f"there is no batch '{reference}'", hint=f"there is {', '.join(names)}")
     if shrinks and values.shape[1] < 2:
         raise InputError(
-            "empirical Bayes learns from several metrics, and there is one", way_out="switch it off (--no-eb)"
+            "empirical Bayes learns from several metrics, and there is one", hint="switch it off (--no-eb)"
         )
     for column in values:
         for name in names:
             n = int(values.loc[labels == name, column].notna().sum())
             if n < 2:
                 raise InputError(
-                    f"batch '{name}' has {n} values of '{column}', and at least 2 are needed", way_out=_NAME_OTHERS
+                    f"batch '{name}' has {n} values of '{column}', and at least 2 are needed", hint=_NAME_OTHERS
                 )
 
 
@@ -209,9 +209,7 @@ def _covariate_columns(covariates: pd.DataFrame | None, n: int) -> tuple[FloatAr
             raise InputError(f"{len(column)} values of covariate '{name}' for {n} cases")
         missing = column.isna() | column.astype(str).str.strip().eq("")
         if missing.any():
-            raise InputError(
-                f"covariate '{name}' is missing in {int(missing.sum())} cases", way_out="fill or drop them"
-            )
+            raise InputError(f"covariate '{name}' is missing in {int(missing.sum())} cases", hint="fill or drop them")
         if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
             centred = column.to_numpy(dtype=float) - float(column.mean())
             columns.append(centred / (centred.std() or 1.0))
@@ -227,7 +225,7 @@ def _check_rank(design: FloatArray, names: list[str]) -> None:
     if np.linalg.matrix_rank(design) < design.shape[1]:
         raise InputError(
             f"batch and covariates ({', '.join(names)}) cannot be told apart: one follows from the others",
-            way_out="leave a covariate out, or do not harmonise these batches",
+            hint="leave a covariate out, or do not harmonise these batches",
         )
     if len(design) <= design.shape[1]:
         raise InputError(f"{len(design)} cases are too few for {design.shape[1]} effects of batches and covariates")
@@ -244,7 +242,7 @@ def _standardise(
         if np.linalg.matrix_rank(design[known]) < design.shape[1]:
             raise InputError(
                 f"'{names[position]}': the cases with a value cannot tell batches and covariates apart",
-                way_out=_NAME_OTHERS,
+                hint=_NAME_OTHERS,
             )
         coefficients = np.linalg.lstsq(design[known], column[known], rcond=None)[0]
         residual = column - design @ coefficients
@@ -257,7 +255,7 @@ def _standardise(
         if variance <= (_ROUNDING * np.abs(column[known]).max()) ** 2:
             raise InputError(
                 f"'{names[position]}' does not vary beyond batch and covariates, and cannot be harmonised",
-                way_out=_NAME_OTHERS,
+                hint=_NAME_OTHERS,
             )
         spread[position] = np.sqrt(variance)
         mean[:, position] = general + design[:, n_batches:] @ coefficients[n_batches:]
@@ -276,7 +274,7 @@ def _batch_moments(
         b, f = np.argwhere(delta <= _ROUNDING**2)[0]
         raise InputError(
             f"'{names[f]}' has the same value throughout batch '{batches[b]}', so that its scale is unknown",
-            way_out=f"{_NAME_OTHERS}, or correct the shift alone (--mean-only)",
+            hint=f"{_NAME_OTHERS}, or correct the shift alone (--mean-only)",
         )
     return gamma, delta
 

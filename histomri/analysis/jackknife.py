@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import stdtrit
 
-from histomri.arrays import FloatArray
+from histomri.core.arrays import FloatArray
 
 _FEWEST = 3  # known values from which a scatter is taken
 _ROUNDING = 1e-12

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from histomri.analysis.raw import line_of
-from histomri.arrays import FloatArray, IntArray
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray, IntArray
+from histomri.core.errors import InputError
 
 # The sixth power of a value, which a cubic surface sums, stays a number; no measurement comes near either.
 _LARGEST = 1e50
@@ -43,7 +43,7 @@ def require_magnitude(table: pd.DataFrame, path: Path | None = None) -> None:
         if (size > _LARGEST).any():
             first = column[size > _LARGEST].iloc[0]
             problem = f"column '{name}', line {line_of(size > _LARGEST)}: {first:g} is too large to be a measurement"
-            raise InputError(problem, path=path, way_out="leave the cell empty if the value is missing")
+            raise InputError(problem, path=path, hint="leave the cell empty if the value is missing")
         if 0 < size.max() < _SMALLEST:
             problem = f"column '{name}' has no value above {size.max():g}, too small to be computed with"
-            raise InputError(problem, path=path, way_out="give it in another unit")
+            raise InputError(problem, path=path, hint="give it in another unit")

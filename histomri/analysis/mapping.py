@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from histomri.analysis.raw import BLOCK
-from histomri.errors import InputError
-from histomri.files import require_file
+from histomri.core.errors import InputError
+from histomri.core.files import require_file
 
 _SECTIONS = ("columns", "constants", "models")
 _OF_A_MODEL = ("model", "strategy", "columns")
@@ -98,15 +98,15 @@ def read_column_map(path: str | Path) -> ColumnMap:
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        way_out = "name each column once; columns of several models go into [[models]]"
+        hint = "name each column once; columns of several models go into [[models]]"
         raise InputError(
-            f"is not valid TOML ({error})", path=path, way_out=way_out if "overwrite" in str(error) else None
+            f"is not valid TOML ({error})", path=path, hint=hint if "overwrite" in str(error) else None
         ) from error
     top = {name: value for name, value in content.items() if name not in _SECTIONS}
     section = _table(content.get("columns", {}), "columns", path)
     both = sorted(set(top) & set(section))
     if both:
-        raise InputError(f"'{both[0]}' stands at the top and in [columns]", path=path, way_out="keep one of them")
+        raise InputError(f"'{both[0]}' stands at the top and in [columns]", path=path, hint="keep one of them")
     columns = _names({**top, **section}, path)
     constants = _values(_table(content.get("constants", {}), "constants", path), path)
     return ColumnMap(path, columns, constants, _models(content.get("models", []), columns, path))
@@ -137,7 +137,7 @@ def _names(columns: dict[str, Any], path: Path, shared: Mapping[str, str] | None
             raise InputError(
                 f"column '{theirs}' is given two names, '{named[theirs]}' and '{name}'",
                 path=path,
-                way_out="give each column of the table one name",
+                hint="give each column of the table one name",
             )
         named[theirs] = name
     return columns
@@ -149,7 +149,7 @@ def _values(constants: dict[str, Any], path: Path) -> dict[str, str]:
             raise InputError(
                 f"'{name}' in [constants] must be one text or number",
                 path=path,
-                way_out="columns of several models go into [[models]]",
+                hint="columns of several models go into [[models]]",
             )
     return {name: str(value) for name, value in constants.items()}
 
@@ -163,7 +163,7 @@ def _models(entries: Any, shared: Mapping[str, str], path: Path) -> tuple[tuple[
         unknown = [name for name in _table(entry, "[models]", path) if name not in _OF_A_MODEL]
         if unknown:
             raise InputError(
-                f"{where}: unknown key '{unknown[0]}'", path=path, way_out=f"it takes {', '.join(_OF_A_MODEL)}"
+                f"{where}: unknown key '{unknown[0]}'", path=path, hint=f"it takes {', '.join(_OF_A_MODEL)}"
             )
         labels = _values({name: entry[name] for name in ("model", "strategy") if name in entry}, path)
         if not labels:
@@ -176,7 +176,7 @@ def _models(entries: Any, shared: Mapping[str, str], path: Path) -> tuple[tuple[
             raise InputError(
                 f"{where}: '{missing[0]}' is named for some models and not for others",
                 path=path,
-                way_out="name the same columns for each model, or the column of all of them at the top",
+                hint="name the same columns for each model, or the column of all of them at the top",
             )
         models.append((labels, columns))
     return tuple(models)

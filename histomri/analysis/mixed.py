@@ -9,8 +9,8 @@ from scipy.special import stdtr
 
 from histomri.analysis.correlation import constant
 from histomri.analysis.spatial import r_interval, r_test
-from histomri.arrays import FloatArray, IntArray
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray, IntArray
+from histomri.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def within_between(
     """
     first, second, labels, names = _complete(x, y, sample)
     if len(names) < 3:
-        raise InputError(f"{len(names)} samples are too few to tell their means apart", way_out="at least 3 are needed")
+        raise InputError(f"{len(names)} samples are too few to tell their means apart", hint="at least 3 are needed")
     means = _means(first, labels)[labels]
     model = random_intercept(np.column_stack([np.ones_like(first), first - means, means]), second, labels)
     residual = model.n - model.n_samples - 1

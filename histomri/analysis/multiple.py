@@ -5,8 +5,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
 
 Adjustment = Literal["bh", "holm", "bonferroni"]
 
@@ -42,6 +42,6 @@ def adjust_p(p: ArrayLike, method: Adjustment = "bh") -> FloatArray:
     elif method == "bonferroni":
         scaled = ascending * n
     else:
-        raise InputError(f"unknown adjustment '{method}'", way_out="use bh, holm or bonferroni")
+        raise InputError(f"unknown adjustment '{method}'", hint="use bh, holm or bonferroni")
     adjusted[order] = np.minimum(scaled, 1.0)
     return adjusted

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from scipy.special import gammaincc, gammaln, ndtr
 
-from histomri.arrays import FloatArray
+from histomri.core.arrays import FloatArray
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(240)
 # Standard deviations (of z, and more than that of chi) beyond which less than 1e-19 is left.

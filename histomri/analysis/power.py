@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from histomri.analysis.noncentral import chi_rule, noncentral_t_cdf
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 _LARGEST_N = 10_000_000
 
@@ -95,6 +95,6 @@ def _check(*, alpha: float, r: float = 0.0, power: float | None = None) -> None:
     if not -1.0 <= r <= 1.0:
         raise InputError(f"a correlation of {r:g} lies outside -1 to 1")
     if not 0.0 < alpha < 1.0:
-        raise InputError(f"a level of {alpha:g} lies outside 0 to 1", way_out="use 0.05")
+        raise InputError(f"a level of {alpha:g} lies outside 0 to 1", hint="use 0.05")
     if power is not None and not alpha < power < 1.0:
-        raise InputError(f"a power of {power:g} must lie between the level {alpha:g} and 1", way_out="use 0.8")
+        raise InputError(f"a power of {power:g} must lie between the level {alpha:g} and 1", hint="use 0.8")

@@ -11,8 +11,8 @@ from scipy.special import stdtr, stdtrit
 
 from histomri.analysis.bootstrap import check_resamples, resampling_weights
 from histomri.analysis.correlation import constant, correlate
-from histomri.arrays import FloatArray, IntArray
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray, IntArray
+from histomri.core.errors import InputError
 
 # Powers of x and y. "printed" is equation 17 of Grussu et al. 2025 (doi 10.1038/s43856-025-01246-2), which lacks x, y
 # and y³; "cubic" is the full polynomial.
@@ -82,7 +82,7 @@ def polynomial(x: ArrayLike, y: ArrayLike, basis: str = "cubic") -> FloatArray:
         In the order of `BASES`.
     """
     if basis not in BASES:
-        raise InputError(f"unknown basis '{basis}'", way_out=f"use {' or '.join(BASES)}")
+        raise InputError(f"unknown basis '{basis}'", hint=f"use {' or '.join(BASES)}")
     first, second = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     return np.stack([first**i * second**j for i, j in BASES[basis]], axis=-1)
 
@@ -107,11 +107,11 @@ def assign_folds(groups: ArrayLike, folds: int, seed: int) -> IntArray:
     if folds < 2:
         raise InputError(
             f"{folds} fold(s) leave no cases to fit: a case is predicted from the other folds",
-            way_out="give at least 2 (--folds)",
+            hint="give at least 2 (--folds)",
         )
     if folds > len(names):
         raise InputError(
-            f"{len(names)} groups of cases cannot be split into {folds} folds", way_out="use fewer folds (--folds)"
+            f"{len(names)} groups of cases cannot be split into {folds} folds", hint="use fewer folds (--folds)"
         )
     shuffled = np.random.default_rng(seed).permutation(len(names))
     order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
@@ -205,11 +205,11 @@ def _checked_terms(x: FloatArray, y: FloatArray, truth: FloatArray, basis: str) 
         fewer = " (--basis printed has 7)" if p > len(BASES["printed"]) else ""
         raise InputError(
             f"{n} complete cases are too few for a polynomial of {p} terms{fewer}",
-            way_out=f"at least {p + 3} are needed",
+            hint=f"at least {p + 3} are needed",
         )
     for name, values in (("first metric", x), ("second metric", y), ("target", truth)):
         if constant(values):
-            raise InputError(f"the {name} is constant; nothing can be predicted", way_out="name another column")
+            raise InputError(f"the {name} is constant; nothing can be predicted", hint="name another column")
     return terms
 
 
@@ -228,7 +228,7 @@ def _out_of_fold(terms: FloatArray, truth: FloatArray, fold: IntArray) -> FloatA
         if len(orthogonal) < scaled.shape[1] or np.linalg.cond(triangle) > _LARGEST_CONDITION:
             raise InputError(
                 f"fold {k + 1}: the other folds cannot determine the {scaled.shape[1]} terms of the polynomial",
-                way_out="use fewer folds (--folds), or --basis printed",
+                hint="use fewer folds (--folds), or --basis printed",
             )
         predicted[test] = scaled[test] @ np.linalg.solve(triangle, orthogonal.T @ truth[~test])
     return predicted

@@ -18,7 +18,7 @@ from histomri.analysis.scores import (
     require_one_row_each,
     total_correlation_score,
 )
-from histomri.arrays import FloatArray
+from histomri.core.arrays import FloatArray
 
 RANKING_KEYS = (
     "model",

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
-from histomri.columns import check_sidecar
-from histomri.errors import InputError
+from histomri.core.columns import check_sidecar
+from histomri.core.errors import InputError
 
 TEXT = ("sample", "patient", "group", "scanner", "model", "strategy")
 # Rows of a file are counted from 0 by the index; where one gives several rows of the table, block k begins here.
@@ -50,19 +50,19 @@ def read_raw(path: Path, numeric: Collection[str] = ()) -> tuple[pd.DataFrame, t
     try:
         table, notes = _read(path, numeric)
     except UnicodeDecodeError as error:
-        raise InputError("is not UTF-8 text", path=path, way_out="save it as CSV in UTF-8") from error
+        raise InputError("is not UTF-8 text", path=path, hint="save it as CSV in UTF-8") from error
     except pd.errors.ParserWarning as error:
         raise InputError(
             "rows have more cells than the first line names columns",
             path=path,
-            way_out="name every column in the first line, and write decimals with a point",
+            hint="name every column in the first line, and write decimals with a point",
         ) from error
     except pd.errors.ParserError as error:
         reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
         raise InputError(
             f"cannot be read as a table ({reason})",
             path=path,
-            way_out="put a cell that holds the separator in quotation marks, and close them",
+            hint="put a cell that holds the separator in quotation marks, and close them",
         ) from error
     except (pd.errors.EmptyDataError, pyarrow.ArrowInvalid) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "it is empty"
@@ -77,11 +77,11 @@ def read_number(raw: pd.DataFrame, name: str, path: Path) -> pd.Series:
     wrong = (numbers.isna() & ~missing) | np.isinf(numbers)
     if wrong.any():
         cell = as_text(raw[name][wrong].iloc[:1]).iloc[0]
-        way_out = "write decimals with a point" if "," in cell else "leave the cell empty if the value is missing"
+        hint = "write decimals with a point" if "," in cell else "leave the cell empty if the value is missing"
         if "," in cell and "." in cell:
-            way_out = "write numbers without separators of thousands, and decimals with a point"
+            hint = "write numbers without separators of thousands, and decimals with a point"
         raise InputError(
-            f"column '{name}', line {line_of(wrong)}: '{cell}' is not a finite number", path=path, way_out=way_out
+            f"column '{name}', line {line_of(wrong)}: '{cell}' is not a finite number", path=path, hint=hint
         )
     return numbers
 
@@ -143,12 +143,12 @@ def _read_csv(path: Path, numeric: Collection[str]) -> pd.DataFrame:
     separator = max(",;\t", key=header.count)
     names = next(csv.reader([header], delimiter=separator), [])
     if not header.strip():
-        raise InputError("begins with an empty line", path=path, way_out="name the columns in the first line")
+        raise InputError("begins with an empty line", path=path, hint="name the columns in the first line")
     if len(names) < 2:
         raise InputError(
             f"the first line, '{header.strip()[:60]}', names a single column",
             path=path,
-            way_out="name the columns there, with commas, semicolons or tabs between them",
+            hint="name the columns there, with commas, semicolons or tabs between them",
         )
     _check_header(names, path)
     numbers = [name for name in names if name in numeric] if separator == "," and {"i", "j", "k"} <= set(names) else []
@@ -180,7 +180,7 @@ def _parse(path: Path, separator: str, numbers: list[str]) -> pd.DataFrame:
 def _read_workbook(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if path.suffix.lower() not in (".xlsx", ".xlsm"):
         raise InputError(
-            "is a workbook, and a table is needed", path=path, way_out="save its sheet as CSV (UTF-8), or as .xlsx"
+            "is a workbook, and a table is needed", path=path, hint="save its sheet as CSV (UTF-8), or as .xlsx"
         )
     try:
         with warnings.catch_warnings():
@@ -192,12 +192,12 @@ def _read_workbook(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         raise InputError(
             "is a workbook, and openpyxl is not there to read it",
             path=path,
-            way_out="pip install 'histomri[excel]', or save its sheet as CSV (UTF-8)",
+            hint="pip install 'histomri[excel]', or save its sheet as CSV (UTF-8)",
         ) from error
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"cannot be read as a workbook ({error})", path=path, way_out="save it as CSV") from error
+        raise InputError(f"cannot be read as a workbook ({error})", path=path, hint="save it as CSV") from error
     if cells.empty:
-        raise InputError(f"its first sheet, '{sheets[0]}', is empty", path=path, way_out="put the table first")
+        raise InputError(f"its first sheet, '{sheets[0]}', is empty", path=path, hint="put the table first")
     names = [str(name).strip() for name in cells.iloc[0]]
     _check_header(names, path)
     table = cells.iloc[1:].reset_index(drop=True).set_axis(names, axis=1)
@@ -210,7 +210,7 @@ def _check_header(names: list[str], path: Path) -> None:
     twice = sorted({name.strip() for name in names if names.count(name) > 1})
     if twice:
         problem = f"column '{twice[0]}' comes twice" if twice[0] else "columns have no name in the first line"
-        raise InputError(problem, path=path, way_out="name every column once, in the first line")
+        raise InputError(problem, path=path, hint="name every column once, in the first line")
 
 
 def _without_blank_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -237,6 +237,6 @@ def _with_points(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         raise InputError(
             f"has decimal commas, as in {comma}, and points, as in {point}",
             path=path,
-            way_out="write all decimals with a point, or all with a comma",
+            hint="write all decimals with a point, or all with a comma",
         )
     return table.assign(**changed)

@@ -10,8 +10,8 @@ from histomri.analysis.correlation import constant
 from histomri.analysis.magnitude import scaled
 from histomri.analysis.multiple import adjust_p
 from histomri.analysis.scores import require_columns
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
 
 # Equation 16 of Grussu et al. 2025 (doi 10.1038/s43856-025-01246-2): response -> explanatory variables.
 MODELS: Mapping[str, tuple[str, ...]] = {
@@ -73,7 +73,7 @@ def regress(
         models if models is not None else {key: value for key, value in MODELS.items() if {key, *value} <= {*table}}
     )
     if not chosen:
-        raise InputError("none of the models of Eq. 16 has all its columns", way_out="name response and predictors")
+        raise InputError("none of the models of Eq. 16 has all its columns", hint="name response and predictors")
     coefficients, summaries, warnings = [], [], []
     for response, terms in chosen.items():
         rows, summary, texts = _fit(table, response, list(terms), confidence)
@@ -169,13 +169,13 @@ def _complete(table: pd.DataFrame, response: str, terms: list[str]) -> tuple[Flo
     if len(complete) < len(terms) + 3:
         raise InputError(
             f"{len(complete)} complete cases are too few to regress {response} on {len(terms)} variables",
-            way_out=f"at least {len(terms) + 3} are needed",
+            hint=f"at least {len(terms) + 3} are needed",
         )
     for name, column in zip((response, *terms), complete.T):
         if constant(column):
             raise InputError(
                 f"column '{name}' is constant; nothing can be explained by it or explain it",
-                way_out="name a response and predictors that vary (--response, --predictor)",
+                hint="name a response and predictors that vary (--response, --predictor)",
             )
     return complete[:, 0], complete[:, 1:], len(values) - len(complete)
 

@@ -13,7 +13,7 @@ from histomri.analysis.correlation import correlate
 from histomri.analysis.mixed import repeated_correlation, within_between
 from histomri.analysis.multiple import Adjustment, adjust_p
 from histomri.analysis.scores import require_columns
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 WITHIN_BETWEEN = (
     "slope_within", "se_within", "p_slope_within", "slope_between", "se_between", "df_between", "p_slope_between",
@@ -62,9 +62,7 @@ def correlate_repeated(
     require_columns(table, (by, *x, *(y or ())))
     labels = table[by].astype(str)
     if not labels.duplicated().any():
-        raise InputError(
-            f"every row has a '{by}' of its own; nothing is repeated", way_out="name another column, or none"
-        )
+        raise InputError(f"every row has a '{by}' of its own; nothing is repeated", hint="name another column, or none")
     pairs = list(combinations(x, 2)) if y is None else [(a, b) for a in x for b in y if a != b]
     rows = []
     for one, other in pairs:

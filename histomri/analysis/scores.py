@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from histomri.analysis.correlation import correlate
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 PAIRED = ("vCS_mri_um", "vCS_histo_um", "F_mri", "F_histo")
 

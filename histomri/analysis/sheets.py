@@ -11,8 +11,8 @@ from histomri.analysis.magnitude import require_magnitude
 from histomri.analysis.mapping import meant, read_column_map
 from histomri.analysis.raw import TEXT, as_text, line_at, line_of, read_number, read_raw, share_of_numbers
 from histomri.analysis.units import check_sites, check_units
-from histomri.errors import InputError
-from histomri.files import require_file
+from histomri.core.errors import InputError
+from histomri.core.files import require_file
 
 INDEX = ("i", "j", "k")
 POSITION = (*INDEX, "x_mm", "y_mm", "z_mm")
@@ -73,7 +73,7 @@ class Sheet:
             raise InputError(
                 f"column '{name}' is missing{meant(name, self.names)}",
                 path=self.path,
-                way_out=f"the table has {', '.join(self.names)}",
+                hint=f"the table has {', '.join(self.names)}",
             )
 
     def numbers(self, names: Sequence[str], *, empty: bool = False) -> pd.DataFrame:
@@ -121,7 +121,7 @@ class Sheet:
             raise InputError(
                 f"column '{name}', line {line_of(values == '')} is empty",
                 path=self.path,
-                way_out="fill it, or drop the row",
+                hint="fill it, or drop the row",
             )
         return values
 
@@ -166,7 +166,7 @@ class Sheet:
             column = self.text(name)
             if not column.eq(value).any():
                 there = ", ".join(sorted(set(column)))
-                raise InputError(f"no row has {name} '{value}'", path=self.path, way_out=f"there is {there}")
+                raise InputError(f"no row has {name} '{value}'", path=self.path, hint=f"there is {there}")
             kept &= column.eq(value)
         if not kept.any():
             raise InputError("no row has all of the wanted labels", path=self.path)
@@ -208,7 +208,7 @@ class Sheet:
             raise InputError(
                 f"sample '{row['sample']}' comes twice{where}",
                 path=self.path,
-                way_out="keep one row per sample, or select a model and strategy",
+                hint="keep one row per sample, or select a model and strategy",
             )
         self.require_consistent()
 
@@ -277,7 +277,7 @@ def _check_index(values: pd.Series, name: str, path: Path) -> None:
         raise InputError(
             f"column '{name}', line {line_of(wrong)}: {values[wrong].iloc[0]:g} is not the index of a voxel",
             path=path,
-            way_out=f"voxels are counted from 0 to {LARGEST_INDEX}",
+            hint=f"voxels are counted from 0 to {LARGEST_INDEX}",
         )
 
 
@@ -294,5 +294,5 @@ def _check_same(values: pd.Series, cases: list[pd.Series], name: str, path: Path
         raise InputError(
             f"sample '{sample}' has two values of '{name}': {told}",
             path=path,
-            way_out="a sample has one; correct the rows, or tell the samples apart",
+            hint="a sample has one; correct the rows, or tell the samples apart",
         )

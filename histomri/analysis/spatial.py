@@ -10,8 +10,8 @@ from scipy.fft import irfftn, next_fast_len, rfftn
 from scipy.special import ndtri, stdtr
 
 from histomri.analysis.correlation import Kind, constant, p_value, pearson, ranks
-from histomri.arrays import BoolArray, FloatArray, IntArray
-from histomri.errors import InputError
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.errors import InputError
 
 # Autocovariance is estimated up to this share of the largest distance; beyond are few pairs and much scatter. With 0.6
 # the test holds its level from white noise to maps with 7 effective voxels; with all lags it is a little too strict.
@@ -107,7 +107,7 @@ class VoxelGrid:
         mask = np.zeros(shape, dtype=bool)
         mask.flat[order] = True
         if mask.sum() != len(places):
-            raise InputError("a voxel comes twice", way_out="select one model and strategy")
+            raise InputError("a voxel comes twice", hint="select one model and strategy")
         sides = np.ones(len(shape)) if spacing is None else np.asarray(spacing, dtype=float)
         spectrum = rfftn(mask.astype(float), padded)
         n_pairs = np.rint(irfftn(np.abs(spectrum) ** 2, padded))

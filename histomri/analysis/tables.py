@@ -11,7 +11,7 @@ from histomri.analysis.mapping import meant
 from histomri.analysis.raw import TEXT, line_of
 from histomri.analysis.scores import PAIRED
 from histomri.analysis.sheets import INDEX, Sheet, read_sheet
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 _DERIVED = ("_median", "_trimmed")  # columns that pairing writes beside each mean
 NEEDED = ("sample", "model", "strategy", "vCS_mri_um", "vCS_histo_um", "F_mri", "F_histo")
@@ -115,7 +115,7 @@ def voxels_of(sheet: Sheet) -> tuple[pd.DataFrame, list[str]]:
             f"line {line_of(twice)}: voxel {voxel} of sample '{row['sample']}' comes twice for {row['model']}, "
             f"{row['strategy']}",
             path=sheet.path,
-            way_out="keep one row per voxel, sample, model and strategy",
+            hint="keep one row per voxel, sample, model and strategy",
         )
     incomplete = table[list(PAIRED)].isna().any(axis=1)
     notes = _unused(sheet, kept)
@@ -144,7 +144,7 @@ def _known_columns(sheet: Sheet, optional: tuple[str, ...]) -> list[str]:
             raise InputError(
                 f"column '{name}' is missing{meant(name, sheet.names)}",
                 path=sheet.path,
-                way_out="name the table's own columns, or a value for all rows, in a file and pass it with --columns",
+                hint="name the table's own columns, or a value for all rows, in a file and pass it with --columns",
             )
     absent = [name for name in optional if name not in sheet]
     for name in sheet.names:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from histomri.errors import UnitError
+from histomri.core.errors import UnitError
 
 # Median of the samples of one scanner: beyond any tissue, but short of the next unit that people use.
 PLAUSIBLE = {
@@ -75,7 +75,7 @@ def check_units(
                 raise UnitError(
                     f"column '{name}' should be {_unit_of(name)}, and its median{where} is {median:.3g}",
                     path=path,
-                    way_out="convert it before it is read, and check that it is not another column",
+                    hint="convert it before it is read, and check that it is not another column",
                 )
     for name, (low, high) in _POSSIBLE.items():
         if of_voxels or name not in table:
@@ -85,7 +85,7 @@ def check_units(
             raise UnitError(
                 f"column '{name}', line {int(wrong.index[0]) + 2}: {wrong.iloc[0]:.3g} cannot be {_unit_of(name)}",
                 path=path,
-                way_out="convert it before it is read, or leave the cell empty",
+                hint="convert it before it is read, or leave the cell empty",
             )
 
 
@@ -140,7 +140,7 @@ def check_sites(
             if unit_like and (column in contract or alike):
                 truly = "" if column in contract else "; if they truly differ, tell them apart in the column 'group'"
                 raise UnitError(
-                    f"{text}, as if in another unit", path=path, way_out=f"convert it before it is read{truly}"
+                    f"{text}, as if in another unit", path=path, hint=f"convert it before it is read{truly}"
                 )
             texts.append(f"{text}, a factor of {10**decades:.3g}: are the units the same?")
     return texts

@@ -19,7 +19,7 @@ from histomri.analysis.spatial import (
     spatial_correlation,
     voxel_spacing,
 )
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 INDEX = ("i", "j", "k")
 WORLD = ("x_mm", "y_mm", "z_mm")
@@ -106,13 +106,13 @@ class _Samples:
                 row = part.index[(places != index).any(axis=1)][0]
                 where = ", ".join(f"{value:g}" for value in part.loc[row, list(INDEX)])
                 raise InputError(
-                    f"sample {name}: voxel index {where} is not whole", way_out="give i, j, k in voxels, not in mm"
+                    f"sample {name}: voxel index {where} is not whole", hint="give i, j, k in voxels, not in mm"
                 )
             spacing = voxel_spacing(places, part[list(WORLD)].to_numpy(dtype=float)) if has_world else None
             try:
                 self.grids[name] = VoxelGrid.of(places, spacing)
             except InputError as error:
-                raise InputError(f"sample {name}: {error.problem}", way_out=error.way_out) from error
+                raise InputError(f"sample {name}: {error.problem}", hint=error.hint) from error
             self.places[name], self.spacing[name] = places, spacing
 
     def correlations(self, x: str, y: str, kind: Kind, confidence: float) -> dict[str, SpatialCorrelation]:

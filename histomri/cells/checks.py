@@ -5,11 +5,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from histomri.arrays import BoolArray
 from histomri.cells.raw import RawExport
 from histomri.cells.sidecar import Calibration
 from histomri.cells.sieve import Sieve, categories, object_types
 from histomri.cells.table import CellMetadata, CellTable, Compartment
+from histomri.core.arrays import BoolArray
 
 # The detector keeps nuclei of 10-400 µm²; a median beyond this is most likely a wrong unit.
 NUCLEUS_UM2 = (10.0, 200.0)

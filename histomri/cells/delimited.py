@@ -12,7 +12,7 @@ import pyarrow.csv as pc
 from histomri.cells.headers import AREAS, POSITION, Column
 from histomri.cells.raw import RawExport
 from histomri.cells.sniff import ENCODINGS, EXPORT_AGAIN, HEAD_BYTES, Layout, is_plain, open_export, sniff_table
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 # Java writes infinity as a sign of its own, and older Java writes NaN as the replacement character.
 _NULLS = ["", "NaN", "nan", "NA", "N/A", "null", "None", "-", "\ufffd", "∞", "-∞"]
@@ -55,7 +55,7 @@ def read_delimited(path: Path, head: bytes, *, measurements: bool = True, also: 
     table, attempt = _read(path, layout, wanted)
     if table.num_rows == 0:
         if attempt.cut is not None:
-            raise InputError("its only row is cut short", path=path, way_out=EXPORT_AGAIN)
+            raise InputError("its only row is cut short", path=path, hint=EXPORT_AGAIN)
         raise _no_rows(path)
     n_rows, text, numbers = table.num_rows, {}, {}
     for column in attempt.columns:
@@ -81,7 +81,7 @@ def read_delimited(path: Path, head: bytes, *, measurements: bool = True, also: 
 
 
 def _no_rows(path: Path) -> InputError:
-    return InputError("has a header and no rows", path=path, way_out="run the cell detection, then " + EXPORT_AGAIN)
+    return InputError("has a header and no rows", path=path, hint="run the cell detection, then " + EXPORT_AGAIN)
 
 
 def _require_cells(path: Path, layout: Layout) -> None:
@@ -92,18 +92,18 @@ def _require_cells(path: Path, layout: Layout) -> None:
         raise InputError(
             f"has no column {' or '.join(missing)}, so the cells have no position on the slide (its columns: {found})",
             path=path,
-            way_out=EXPORT_AGAIN,
+            hint=EXPORT_AGAIN,
         )
     if not any(name in columns for name in AREAS):
         raise InputError(
             f"has no column 'Cell: Area' or 'Nucleus: Area', so the cells have no size (its columns: {found})",
             path=path,
-            way_out="detect cells with 'make measurements' ticked, or Analyze > Calculate features > Add shape "
+            hint="detect cells with 'make measurements' ticked, or Analyze > Calculate features > Add shape "
             "features, then " + EXPORT_AGAIN,
         )
     legacy = "object_type" not in columns and "cell_area" not in columns and "nucleus_area" not in columns
     if legacy and ("annotation_perimeter" in columns or "num_detections" in columns):
-        raise InputError("is a table of annotations, not of cells", path=path, way_out=EXPORT_AGAIN)
+        raise InputError("is a table of annotations, not of cells", path=path, hint=EXPORT_AGAIN)
 
 
 def _read(path: Path, layout: Layout, wanted: list[Column]) -> tuple[pa.Table, _Attempt]:
@@ -114,7 +114,7 @@ def _read(path: Path, layout: Layout, wanted: list[Column]) -> tuple[pa.Table, _
             return _read_once(path, layout, attempt), attempt
         except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeError) as error:
             attempt = _amended(path, layout, attempt, str(error), error)
-    raise InputError("cannot be read as a table", path=path, way_out=EXPORT_AGAIN)
+    raise InputError("cannot be read as a table", path=path, hint=EXPORT_AGAIN)
 
 
 def _read_once(path: Path, layout: Layout, attempt: _Attempt) -> pa.Table:
@@ -180,16 +180,16 @@ def _amended(path: Path, layout: Layout, attempt: _Attempt, message: str, error:
         raise InputError(
             f"{where} has {match[2]} values where the header has {match[1]}: the file is cut short or was edited",
             path=path,
-            way_out=EXPORT_AGAIN,
+            hint=EXPORT_AGAIN,
         ) from error
     if (match := re.search(r"In CSV column #(\d+): .*invalid value '(.*)'", message, re.DOTALL)) is not None:
         return _other_number(path, layout, attempt, int(match[1]), match[2], error)
-    raise InputError(f"cannot be read as a table ({message})", path=path, way_out=EXPORT_AGAIN) from error
+    raise InputError(f"cannot be read as a table ({message})", path=path, hint=EXPORT_AGAIN) from error
 
 
 def _next_encoding(path: Path, attempt: _Attempt, error: Exception) -> _Attempt:
     if attempt.encoding not in ENCODINGS[:-1]:
-        raise InputError("is not a text file in a known encoding", path=path, way_out="save it as UTF-8") from error
+        raise InputError("is not a text file in a known encoding", path=path, hint="save it as UTF-8") from error
     encoding = ENCODINGS[ENCODINGS.index(attempt.encoding) + 1]
     return replace(attempt, encoding=encoding, warnings=(f"the file is not {attempt.encoding}; read as {encoding}",))
 
@@ -201,7 +201,7 @@ def _other_number(path: Path, layout: Layout, attempt: _Attempt, index: int, val
     if column is None or column.name in _CORE:
         name = column.raw if column else layout.names[index] if index < len(layout.names) else "?"
         raise InputError(
-            f"column {name!r} holds {value[:40]!r}, which is not a number", path=path, way_out=EXPORT_AGAIN
+            f"column {name!r} holds {value[:40]!r}, which is not a number", path=path, hint=EXPORT_AGAIN
         ) from error
     rest = tuple(other for other in attempt.columns if other is not column)
     note = f"column {column.raw!r} was not read: it holds {value[:40]!r}, which is not a number"

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from histomri.arrays import BoolArray
 from histomri.cells.raw import RawExport
 from histomri.cells.sieve import object_types
 from histomri.cells.units import Measures
+from histomri.core.arrays import BoolArray
 
 
 def make_frame(raw: RawExport, measures: Measures, keep: BoolArray, image: str | None) -> pd.DataFrame:

@@ -9,13 +9,13 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from histomri.arrays import FloatArray
 from histomri.cells.geojson_stream import stream_batches
 from histomri.cells.growing import GrowingColumn, GrowingTexts, GrowingWords
 from histomri.cells.headers import AREAS, POSITION, recognise
 from histomri.cells.outlines import Geometries, measure_outlines
 from histomri.cells.raw import RawExport
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
 
 _CELLS = ("cell", "detection")
 _TYPES = {"pathcellobject": "cell", "pathdetectionobject": "detection", "pathtileobject": "tile"}
@@ -96,7 +96,7 @@ def read_geojson(
         raise InputError(
             f"holds no cells: none of its {total:,} objects is a cell or detection",
             path=path,
-            way_out="in QuPath select the cells and use File > Export objects as GeoJSON",
+            hint="in QuPath select the cells and use File > Export objects as GeoJSON",
         )
     x, y, area, nucleus = (column.finished() for column in collected.shapes)
     is_cell = "cell" in collected.kinds

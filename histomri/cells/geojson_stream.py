@@ -12,7 +12,7 @@ from typing import IO, Any
 import orjson
 
 from histomri.cells.sniff import open_export
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 # As lists of lists, coordinates take ten times the memory of their text; more than fits the cache is slower, too.
 _CHUNK = 1 << 17
@@ -61,7 +61,7 @@ class _Window:
     def grow(self) -> None:
         """Read on: as much again as is there, so that a long feature is not parsed anew for every chunk of it."""
         if len(self.text) > _LARGEST:
-            raise InputError("holds an object too large to be a cell", path=self.path, way_out=_AGAIN)
+            raise InputError("holds an object too large to be a cell", path=self.path, hint=_AGAIN)
         wanted = max(_CHUNK, len(self.text))
         parts, got = [self.text], 0
         while got < wanted and (part := self.stream.read(wanted - got)):
@@ -132,7 +132,7 @@ def _parse(window: _Window, most: int | None = None) -> _Parsed:
     try:
         words = codecs.getincrementaldecoder("utf-8")().decode(window.text, final=window.ended)
     except UnicodeDecodeError as error:
-        raise InputError("is not a UTF-8 text file", path=window.path, way_out=_AGAIN) from error
+        raise InputError("is not a UTF-8 text file", path=window.path, hint=_AGAIN) from error
     at_end = False
     while len(features) != most:
         start = _BETWEEN.match(words, at).end()  # type: ignore[union-attr]  # it matches nothing, too
@@ -163,7 +163,7 @@ def _is_mistake(error: json.JSONDecodeError, ended: bool) -> bool:
 
 def _invalid(error: json.JSONDecodeError, path: Path) -> InputError:
     excerpt = error.doc[error.pos : error.pos + 20]
-    return InputError(f"is not valid JSON ({error.msg}, at {excerpt!r})", path=path, way_out=_AGAIN)
+    return InputError(f"is not valid JSON ({error.msg}, at {excerpt!r})", path=path, hint=_AGAIN)
 
 
 def _unreadable(error: Exception, path: Path) -> InputError:
@@ -190,5 +190,5 @@ def _enter(window: _Window) -> bool:
 
 def _cut_short(window: _Window) -> InputError:
     if window.text.strip(_BLANKS + b","):
-        return InputError("is cut short: it ends within an object", path=window.path, way_out=_AGAIN)
-    return InputError("is cut short: its list of objects has no end", path=window.path, way_out=_AGAIN)
+        return InputError("is cut short: it ends within an object", path=window.path, hint=_AGAIN)
+    return InputError("is cut short: its list of objects has no end", path=window.path, hint=_AGAIN)

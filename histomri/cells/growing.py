@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
-from histomri.arrays import FloatArray
+from histomri.core.arrays import FloatArray
 
 _FIRST_BYTES = 1 << 16
 _TEXTS_AT_ONCE = 1 << 14

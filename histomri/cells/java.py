@@ -15,8 +15,8 @@ import shapely
 
 from histomri.cells.geojson import read_geojson
 from histomri.cells.raw import RawExport
-from histomri.errors import InputError
-from histomri.files import require_file
+from histomri.core.errors import InputError
+from histomri.core.files import require_file
 
 _WAY_OUT = (
     "install QuPath and `pip install 'histomri[qupath]'`, or export the cells with "
@@ -53,7 +53,7 @@ def read_project_cells(
         raise InputError(
             f"is a QuPath project, and reading cells from it needs paquo and QuPath ({error})",
             path=path,
-            way_out=_WAY_OUT,
+            hint=_WAY_OUT,
         ) from error
     try:
         with QuPathProject(path, mode="r") as project:
@@ -62,7 +62,7 @@ def read_project_cells(
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"QuPath cannot open it ({error})", path=path, way_out=_WAY_OUT) from error
+        raise InputError(f"QuPath cannot open it ({error})", path=path, hint=_WAY_OUT) from error
     return raw
 
 
@@ -86,7 +86,7 @@ def _entry(path: Path, entries: list[Any], image: str | None) -> Any:
         return found[0]
     names = ", ".join(repr(str(entry.image_name)) for entry in entries[:20])
     what = f"holds no image {image!r}" if image is not None and not found else f"holds {len(found)} images"
-    raise InputError(f"{what}; its images are {names or 'none'}", path=path, way_out="choose one with --image")
+    raise InputError(f"{what}; its images are {names or 'none'}", path=path, hint="choose one with --image")
 
 
 def _features(objects: list[Any]) -> Iterator[dict[str, Any]]:

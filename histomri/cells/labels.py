@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from histomri.arrays import FloatArray, IntArray
 from histomri.cells.raw import RawExport
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray, IntArray
+from histomri.core.errors import InputError
 
 _LARGEST_LABEL = 1 << 27  # 3 GB of sums
 _EXACT_FLOAT = 1 << 24
@@ -88,7 +88,7 @@ def _not_labels(path: Path, why: str) -> InputError:
     return InputError(
         f"is a {kind} picture, not a table of cells, and no mask of numbered cells either ({why})",
         path=path,
-        way_out="export the cells from QuPath as a table, or a mask in which each cell has its own number",
+        hint="export the cells from QuPath as a table, or a mask in which each cell has its own number",
     )
 
 
@@ -105,7 +105,7 @@ def _read_png(path: Path, sums: _Sums) -> tuple[tuple[int, int], None]:
                         f"is a PNG picture of {width} x {height} pixels in mode {picture.mode}, and no mask of "
                         "numbered cells is like that",
                         path=path,
-                        way_out="export the mask as TIFF",
+                        hint="export the mask as TIFF",
                     )
                 pixels = np.asarray(picture)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -10,9 +10,9 @@ import shapely
 from numpy.typing import NDArray
 from shapely.errors import GEOSException
 
-from histomri.arrays import BoolArray, FloatArray, IntArray
 from histomri.cells.rings import flattened, measure_rings
-from histomri.errors import InputError
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.errors import InputError
 
 Geometries = NDArray[np.object_]
 # A ring has three corners and comes back to the first; a ring of fewer points is passed over.

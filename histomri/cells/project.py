@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from histomri.errors import InputError
-from histomri.files import read_json
+from histomri.core.errors import InputError
+from histomri.core.files import read_json
 
 _MICRO = ("\u00b5m", "\u03bcm", "um")
 # How deep builders may be wrapped in each other; QuPath wraps two or three.
@@ -54,7 +54,7 @@ def read_project(path: str | Path) -> tuple[ProjectImage, ...]:
     content = read_json(path, "QuPath project")
     entries = content.get("images") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise InputError("is no QuPath project: it has no list of images", path=path, way_out="pass project.qpproj")
+        raise InputError("is no QuPath project: it has no list of images", path=path, hint="pass project.qpproj")
     return tuple(_image(path, entry) for entry in entries)
 
 
@@ -79,7 +79,7 @@ def find_image(path: Path, names: list[str]) -> ProjectImage:
     raise InputError(
         f"holds {what} named {' or '.join(map(repr, names)) or '(nothing)'}; it holds {listing or 'none'}",
         path=path,
-        way_out="say which one with --image",
+        hint="say which one with --image",
     )
 
 
@@ -146,7 +146,7 @@ def _pixel_size(path: Path, name: str, calibration: dict[str, Any]) -> tuple[flo
         raise InputError(
             f"the pixel size of {name!r} is {values[0]} x {values[1]} µm, which is not possible",
             path=path,
-            way_out="mend it in QuPath (Image tab), or pass --mpp and leave the project out",
+            hint="mend it in QuPath (Image tab), or pass --mpp and leave the project out",
         )
     return float(values[0] or 0), float(values[1] or 0)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from histomri.arrays import FloatArray
+from histomri.core.arrays import FloatArray
 
 
 @dataclass(frozen=True)

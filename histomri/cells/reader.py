@@ -22,7 +22,7 @@ from histomri.cells.sieve import Limits, Sieve, categories, region_in_other_unit
 from histomri.cells.sniff import is_picture, read_head
 from histomri.cells.table import COLUMNS, CellMetadata, CellTable
 from histomri.cells.units import AreaUnit, Measures, to_micrometres
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def read_cells(
         raise InputError("no QuPath export was given")
     limits = _limits(classes, min_size_um, max_size_um, min_probability)
     if detections not in ("nuclei", "cells"):
-        raise InputError(f"detections cannot be {detections!r}", way_out="take nuclei or cells")
+        raise InputError(f"detections cannot be {detections!r}", hint="take nuclei or cells")
     given = _Given(
         pixel_size(mpp),
         area_unit,
@@ -126,7 +126,7 @@ def _require_distinct(paths: Sequence[str | Path]) -> None:
     seen: set[Path] = set()
     for path in paths:
         if (real := Path(path).resolve()) in seen:
-            raise InputError("is given twice, and its cells would count twice", path=path, way_out="name it once")
+            raise InputError("is given twice, and its cells would count twice", path=path, hint="name it once")
         seen.add(real)
 
 
@@ -144,7 +144,7 @@ def read_export(
 
         return read_project_cells(path, image, measurements=measurements, geometries=geometries, also=also)
     if (path / "project.qpproj").exists():
-        raise InputError("is the folder of a QuPath project", path=path, way_out=f"name {path / 'project.qpproj'}")
+        raise InputError("is the folder of a QuPath project", path=path, hint=f"name {path / 'project.qpproj'}")
     head = read_head(path)
     if is_picture(head):
         from histomri.cells.labels import read_labels
@@ -174,15 +174,13 @@ def _limits(
     classes: Sequence[str] | None, least: float | None, most: float | None, probability: float | None
 ) -> Limits:
     if most is not None and not most > 0:
-        raise InputError(f"a largest size of {most} µm keeps nothing", way_out="pass a positive --max-size-um")
+        raise InputError(f"a largest size of {most} µm keeps nothing", hint="pass a positive --max-size-um")
     if least is not None and not (0 <= least < (np.inf if most is None else most)):
         raise InputError(
-            f"a smallest size of {least} µm is not possible", way_out="pass a --min-size-um below the largest"
+            f"a smallest size of {least} µm is not possible", hint="pass a --min-size-um below the largest"
         )
     if probability is not None and not 0 <= probability <= 1:
-        raise InputError(
-            f"a detection probability of {probability} is not possible", way_out="pass a number from 0 to 1"
-        )
+        raise InputError(f"a detection probability of {probability} is not possible", hint="pass a number from 0 to 1")
     return Limits(tuple(classes) if classes is not None else None, least, most, probability)
 
 
@@ -190,7 +188,7 @@ def _read_part(path: Path, given: _Given) -> _Part:
     also = ("detection_probability",) if given.limits.min_probability is not None else ()
     raw = read_export(path, measurements=given.measurements, geometries=given.geometries, also=also, image=given.image)
     if given.geometries and raw.outlines is None:
-        raise InputError("holds no outlines of cells", path=path, way_out="export the cells as GeoJSON")
+        raise InputError("holds no outlines of cells", path=path, hint="export the cells as GeoJSON")
     sieve = Sieve(np.ones(raw.n_rows, dtype=bool), {"last row cut short": raw.n_cut} if raw.n_cut else {})
     names = _one_image(raw, sieve, given.image)
     calibration = _calibration(path, raw, given, names)
@@ -257,7 +255,7 @@ def _one_image(raw: RawExport, sieve: Sieve, image: str | None) -> list[str]:
     """Take the rows of one slide, as slides are never mixed in one map; return its name, if the export has it."""
     if "image" not in raw.text:
         if image is not None and raw.path.suffix.lower() != ".qpproj":
-            raise InputError(f"has no column 'Image' to find {image!r} in", path=raw.path, way_out="leave out --image")
+            raise InputError(f"has no column 'Image' to find {image!r} in", path=raw.path, hint="leave out --image")
         return []
     names, codes = categories(raw.text["image"])
     listing = ", ".join(repr(name) for name in names[:20]) + (", ..." if len(names) > 20 else "")
@@ -269,7 +267,7 @@ def _one_image(raw: RawExport, sieve: Sieve, image: str | None) -> list[str]:
         raise InputError(
             f"holds cells of {len(names)} images: {listing}",
             path=raw.path,
-            way_out="choose one with --image, one table for each slide",
+            hint="choose one with --image, one table for each slide",
         )
     return names
 
@@ -282,13 +280,13 @@ def _assemble(parts: Sequence[_Part], given: _Given) -> CellTable:
                 f"has {part.measures.compartment} outlines and {first.raw.path.name} has {first.measures.compartment} "
                 "outlines",
                 path=part.raw.path,
-                way_out="give files of the same detection",
+                hint="give files of the same detection",
             )
     images = sorted({str(name) for part in parts for name in part.data["image"].unique()})
     if len(images) > 1:
         raise InputError(
             f"the files are of {len(images)} images: {', '.join(map(repr, images))}",
-            way_out="make one table for each slide, or choose one with --image",
+            hint="make one table for each slide, or choose one with --image",
         )
     if given.roi is not None and len({part.calibration.pixel_size_um for part in parts}) > 1:
         raise InputError("the exports differ in pixel size, so one region cannot be laid on all of them")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
 
 _FEWEST_CORNERS = 3
 

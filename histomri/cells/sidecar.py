@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from histomri.cells.project import ProjectImage, find_image
-from histomri.errors import InputError, UnitError
-from histomri.files import read_json
+from histomri.core.errors import InputError, UnitError
+from histomri.core.files import read_json
 
 _TABLE_NAME = re.compile(r"(?:\.cells)?\.(?:tsv|csv|txt|geojson|json)(?:\.gz|\.zip)?$", re.IGNORECASE)
 
@@ -102,7 +102,7 @@ def combined(export: Path, known: Sequence[Calibration]) -> Calibration:
             for one, size in zip(sized[::-1], sizes[::-1])
         )
         raise UnitError(
-            f"the pixel size is {listing}", path=export, way_out="leave out --mpp, or remove what is wrong of them"
+            f"the pixel size is {listing}", path=export, hint="leave out --mpp, or remove what is wrong of them"
         )
 
     def first(name: str) -> Any:
@@ -133,7 +133,7 @@ def pixel_size(mpp: float | tuple[float, float] | None) -> tuple[float, float] |
     if len(pair) != 2 or not all(math.isfinite(value) and 0 < value < 1000 for value in pair):
         raise UnitError(
             f"a pixel size of {mpp} µm is not possible",
-            way_out="pass --mpp X or --mpp X,Y in µm per pixel, such as 0.25",
+            hint="pass --mpp X or --mpp X,Y in µm per pixel, such as 0.25",
         )
     return pair[0], pair[1]
 
@@ -141,11 +141,9 @@ def pixel_size(mpp: float | tuple[float, float] | None) -> tuple[float, float] |
 def _read(path: Path) -> Calibration:
     content = read_json(path, "sidecar")
     if not isinstance(content, dict) or not str(content.get("schema", "")).startswith("histomri.qupath/"):
-        raise InputError(
-            "is not a sidecar of the histomri export script", path=path, way_out="export again or remove it"
-        )
+        raise InputError("is not a sidecar of the histomri export script", path=path, hint="export again or remove it")
     if content.get("complete") is not True:
-        raise InputError("says that the export was not finished", path=path, way_out="run the export script again")
+        raise InputError("says that the export was not finished", path=path, hint="run the export script again")
     size = _pair(content, "pixel_width_um", "pixel_height_um", path)
     extent = _pair(content, "width_px", "height_px", path)
     count = content.get("n_cells")
@@ -163,5 +161,5 @@ def _pair(content: dict[str, Any], first: str, second: str, path: Path) -> tuple
     if values == [None, None]:
         return None
     if not all(isinstance(value, int | float) and math.isfinite(value) and value > 0 for value in values):
-        raise InputError(f"{first} and {second} must be positive numbers", path=path, way_out="export again")
+        raise InputError(f"{first} and {second} must be positive numbers", path=path, hint="export again")
     return float(values[0] or 0), float(values[1] or 0)

@@ -8,10 +8,10 @@ import pyarrow as pa
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from histomri.arrays import BoolArray, FloatArray
 from histomri.cells.raw import RawExport
 from histomri.cells.units import Measures
-from histomri.errors import InputError
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError
 
 # No section is a metre wide: a position beyond that is a wrong unit or a damaged number.
 LARGEST_UM = 1e6
@@ -121,7 +121,7 @@ def _drop_other_objects(raw: RawExport, sieve: Sieve) -> None:
         raise InputError(
             f"holds no cells: its {raw.n_rows:,} objects are of type {', '.join(kinds)}",
             path=raw.path,
-            way_out="export again from QuPath with Measure > Export measurements, export type 'Cells'",
+            hint="export again from QuPath with Measure > Export measurements, export type 'Cells'",
         )
     sieve.drop("not a cell or detection", other[codes])
 
@@ -137,7 +137,7 @@ def _drop_outside_field(raw: RawExport, measures: Measures, sieve: Sieve, field_
             f"{share:.0%} of the cells lie outside the slide of {field_um[0]:.0f} x {field_um[1]:.0f} µm: wrong "
             "image, wrong unit, or an image that was rotated or cropped in QuPath",
             path=raw.path,
-            way_out="check that the table and its JSON file belong together",
+            hint="check that the table and its JSON file belong together",
         )
     sieve.drop("outside the slide", outside)
 
@@ -160,7 +160,7 @@ def _drop_classes(raw: RawExport, sieve: Sieve, classes: Sequence[str]) -> None:
             f"no cell is of class {', '.join(map(repr, classes))}; its classes are "
             + ", ".join(repr(text or "None") for text in texts[:20]),
             path=raw.path,
-            way_out="pass --classes with names from that list",
+            hint="pass --classes with names from that list",
         )
     sieve.drop("of another class", ~np.array(fits, dtype=bool)[codes])
 
@@ -171,7 +171,7 @@ def _drop_improbable(raw: RawExport, measures: Measures, sieve: Sieve, least: fl
         raise InputError(
             "has no column 'Detection probability', so --min-probability cannot be applied",
             path=raw.path,
-            way_out="leave it out, or detect with StarDist and includeProbability(true)",
+            hint="leave it out, or detect with StarDist and includeProbability(true)",
         )
     sieve.drop("without a detection probability", np.isnan(probability))
     sieve.drop(f"of a detection probability below {least:g}", probability < np.float32(least))
@@ -189,7 +189,7 @@ def _drop_outside_region(raw: RawExport, measures: Measures, sieve: Sieve, regio
             f"no cell lies in the region of interest: the region spans x {low_x:.0f}-{high_x:.0f}, y {low_y:.0f}-"
             f"{high_y:.0f} µm, the cells x {x.min():.0f}-{x.max():.0f}, y {y.min():.0f}-{y.max():.0f} µm",
             path=raw.path,
-            way_out="the region must be of this image and, as QuPath writes it, in pixels of the full-resolution image",
+            hint="the region must be of this image and, as QuPath writes it, in pixels of the full-resolution image",
         )
     sieve.drop(_OUTSIDE_REGION, ~inside)
 

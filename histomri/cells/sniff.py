@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from histomri.cells.headers import Header, recognise
-from histomri.errors import InputError
-from histomri.files import require_file
+from histomri.core.errors import InputError
+from histomri.core.files import require_file
 
 HEAD_BYTES = 1 << 20
 ENCODINGS = ("utf-8", "cp1252", "mac_roman")
@@ -76,7 +76,7 @@ class _Bounded(io.RawIOBase):
             raise InputError(
                 f"unpacks to more than {_LARGEST_RATIO} times its size, as no table or GeoJSON does",
                 path=self._path,
-                way_out="unpack it and look, or " + EXPORT_AGAIN,
+                hint="unpack it and look, or " + EXPORT_AGAIN,
             )
         return found
 
@@ -114,7 +114,7 @@ def open_export(path: str | Path) -> Iterator[IO[bytes]]:
         if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile) and magic != b"PK\x03\x04":
             raise  # the disk, not the archive; a damaged zip makes its reader seek to where nothing is
         raise InputError(
-            f"the archive is cut short or damaged ({error})", path=path, way_out="copy or export it again"
+            f"the archive is cut short or damaged ({error})", path=path, hint="copy or export it again"
         ) from error
 
 
@@ -136,14 +136,14 @@ def read_head(path: str | Path) -> bytes:
     with open_export(path) as stream:
         head = stream.read(HEAD_BYTES)
     if not head:
-        raise InputError("the file inside the archive is empty", path=path, way_out="export it again")
+        raise InputError("the file inside the archive is empty", path=path, hint="export it again")
     for magic, kind in _MAGIC:
         if head.startswith(magic) and not is_picture(head):
-            raise InputError(f"is {kind}, not a table of cells", path=path, way_out=_remedy(kind))
+            raise InputError(f"is {kind}, not a table of cells", path=path, hint=_remedy(kind))
     if head[:4] in _UTF16_JSON:
-        raise InputError("is GeoJSON, but not a UTF-8 text file", path=path, way_out="save it as UTF-8")
+        raise InputError("is GeoJSON, but not a UTF-8 text file", path=path, hint="save it as UTF-8")
     if head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] == b"n+2\0":
-        raise InputError("is a NIfTI image, not a table of cells", path=path, way_out=EXPORT_AGAIN)
+        raise InputError("is a NIfTI image, not a table of cells", path=path, hint=EXPORT_AGAIN)
     return head
 
 
@@ -164,7 +164,7 @@ def sniff_table(path: str | Path, head: bytes) -> Layout:
     lines = re.split(r"\r\n|\r|\n", text)
     skip = next((place for place, line in enumerate(lines) if line.strip()), len(lines))
     if skip == len(lines):
-        raise InputError("holds nothing but blank lines", path=path, way_out=EXPORT_AGAIN)
+        raise InputError("holds nothing but blank lines", path=path, hint=EXPORT_AGAIN)
     declared = re.fullmatch(r'"?sep=(.)"?', lines[skip].strip("\ufeff \t") or "", re.IGNORECASE)
     skip += 1 if declared and len(lines) > skip + 1 else 0  # Excel's own first line
     line = lines[skip].lstrip("\ufeff")
@@ -178,7 +178,7 @@ def sniff_table(path: str | Path, head: bytes) -> Layout:
         raise InputError(
             f"is not a table: its first line is {line[:60]!r}, without tabs, commas or semicolons",
             path=path,
-            way_out=EXPORT_AGAIN,
+            hint=EXPORT_AGAIN,
         )
     return layout
 
@@ -190,11 +190,11 @@ def _only_member(archive: zipfile.ZipFile, path: Path) -> str:
         raise InputError(
             f"is {what} {len(names)} files, and one table was expected",
             path=path,
-            way_out="unpack it, or " + EXPORT_AGAIN,
+            hint="unpack it, or " + EXPORT_AGAIN,
         )
     if names[0].startswith(("/", "\\")) or ".." in re.split(r"[/\\]", names[0]) or names[0][1:2] == ":":
         raise InputError(
-            f"holds a file named {names[0]!r}, a name that points out of its folder", path=path, way_out=EXPORT_AGAIN
+            f"holds a file named {names[0]!r}, a name that points out of its folder", path=path, hint=EXPORT_AGAIN
         )
     return names[0]
 
@@ -217,7 +217,7 @@ def _decode(path: str | Path, head: bytes) -> tuple[str, str]:
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         candidates: tuple[str, ...] = ("utf-16",)
     elif b"\0" in head or sum(byte < 9 or 13 < byte < 32 for byte in head[:4096]) > 0:
-        raise InputError("is not a text file", path=path, way_out=EXPORT_AGAIN)
+        raise InputError("is not a text file", path=path, hint=EXPORT_AGAIN)
     else:
         candidates = ENCODINGS
     for encoding in candidates:
@@ -225,4 +225,4 @@ def _decode(path: str | Path, head: bytes) -> tuple[str, str]:
             return encoding, codecs.getincrementaldecoder(encoding)().decode(head, final=whole)
         except UnicodeDecodeError:
             continue
-    raise InputError("is not a text file in a known encoding", path=path, way_out="save it as UTF-8")
+    raise InputError("is not a text file in a known encoding", path=path, hint="save it as UTF-8")

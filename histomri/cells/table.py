@@ -14,8 +14,8 @@ import shapely.errors
 from numpy.typing import ArrayLike, NDArray
 
 from histomri import __version__
-from histomri.errors import InputError
-from histomri.files import atomic_path, require_file
+from histomri.core.errors import InputError
+from histomri.core.files import atomic_path, require_file
 
 Compartment = Literal["cell", "nucleus"]
 
@@ -173,7 +173,7 @@ class CellTable:
             table = pq.read_table(path, columns=[name for name in names if geometries or name != _OUTLINE])
         except (pa.ArrowException, OSError) as error:
             raise InputError(
-                "is not a Parquet file, or it is cut short", path=path, way_out="make it with `histomri cells`"
+                "is not a Parquet file, or it is cut short", path=path, hint="make it with `histomri cells`"
             ) from error
         outlines = None
         if _OUTLINE in table.column_names:
@@ -186,14 +186,14 @@ class CellTable:
         try:
             return cls(table.to_pandas(), metadata, outlines)
         except InputError as error:
-            raise InputError(error.problem, path=path, way_out="make it again with `histomri cells`") from error
+            raise InputError(error.problem, path=path, hint="make it again with `histomri cells`") from error
 
 
 def _metadata(text: bytes | None, path: Path) -> CellMetadata:
     """Read the metadata of the schema; JSON knows no tuples, so they are made again."""
     if text is None:
         raise InputError(
-            "is a Parquet file, but no cell table of histomri", path=path, way_out="make it with `histomri cells`"
+            "is a Parquet file, but no cell table of histomri", path=path, hint="make it with `histomri cells`"
         )
     try:
         record = json.loads(text)

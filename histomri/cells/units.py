@@ -5,12 +5,12 @@ from typing import Literal
 
 import numpy as np
 
-from histomri.arrays import FloatArray
 from histomri.cells.headers import AREAS, POSITION
 from histomri.cells.raw import RawExport
 from histomri.cells.sidecar import Calibration
 from histomri.cells.table import Compartment
-from histomri.errors import UnitError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import UnitError
 
 AreaUnit = Literal["um2", "px2"]
 MPP = "pass --mpp with the pixel size of the slide in µm (QuPath: Image tab, 'Pixel width')"
@@ -57,7 +57,7 @@ def to_micrometres(
         If a unit is not known, or pixels cannot be converted because the pixel size is not known.
     """
     if area_unit not in (None, "um2", "px2"):
-        raise UnitError(f"{area_unit!r} is no unit of area", way_out="pass --area-unit um2 or --area-unit px2")
+        raise UnitError(f"{area_unit!r} is no unit of area", hint="pass --area-unit um2 or --area-unit px2")
     x, y = (_position(raw, axis, index, calibration) for index, axis in enumerate(POSITION))
     areas = [name for name in AREAS if name in raw.numbers]
     name = next((name for name in areas if np.isfinite(raw.numbers[name]).any()), areas[0])
@@ -81,11 +81,9 @@ def _position(raw: RawExport, axis: str, index: int, calibration: Calibration) -
     if unit == "um":
         return values
     if unit is None:
-        raise UnitError(
-            f"column {raw.raw_names[axis]!r} has no unit", path=raw.path, way_out="rename it to say µm or px"
-        )
+        raise UnitError(f"column {raw.raw_names[axis]!r} has no unit", path=raw.path, hint="rename it to say µm or px")
     if calibration.pixel_size_um is None:
-        raise UnitError("the positions are in pixels and the pixel size is not known", path=raw.path, way_out=MPP)
+        raise UnitError("the positions are in pixels and the pixel size is not known", path=raw.path, hint=MPP)
     return _scaled(values, calibration.pixel_size_um[index])
 
 
@@ -97,7 +95,7 @@ def _area(raw: RawExport, name: str, calibration: Calibration, area_unit: AreaUn
             raise UnitError(
                 f"column {label!r} states its unit, and --area-unit {area_unit} says otherwise",
                 path=raw.path,
-                way_out="leave out --area-unit",
+                hint="leave out --area-unit",
             )
         decided = "the outlines themselves" if label == "geometry" else f"the name of column {label!r}"
     elif area_unit is not None:
@@ -110,12 +108,12 @@ def _area(raw: RawExport, name: str, calibration: Calibration, area_unit: AreaUn
         raise UnitError(
             f"column {label!r} has no unit and the image is not calibrated",
             path=raw.path,
-            way_out="pass --area-unit um2, or --mpp with --area-unit px2",
+            hint="pass --area-unit um2, or --mpp with --area-unit px2",
         )
     if unit == "um2":
         return raw.numbers[name], f"um2, by {decided}"
     if calibration.pixel_size_um is None:
-        raise UnitError(f"column {label!r} is in pixels and the pixel size is not known", path=raw.path, way_out=MPP)
+        raise UnitError(f"column {label!r} is in pixels and the pixel size is not known", path=raw.path, hint=MPP)
     scale = calibration.pixel_size_um[0] * calibration.pixel_size_um[1]
     return _scaled(raw.numbers[name], scale), f"px2, by {decided}; pixel size from {calibration.source}"
 

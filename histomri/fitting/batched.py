@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import ive
 
-from histomri.arrays import BoolArray, FloatArray
+from histomri.core.arrays import BoolArray, FloatArray
 from histomri.fitting.crlb import invert_information
 
 Forward = Callable[[FloatArray], FloatArray]

@@ -5,15 +5,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
+from histomri.core.progress import Progress, share_of
 from histomri.fitting.dictionary import Dictionary, fit_dictionary
 from histomri.fitting.normalise import Normalisation
 from histomri.fitting.residuals import fitted_signals, residuals
 from histomri.fitting.results import FitResult
 from histomri.fitting.voxelwise import fit
 from histomri.mri import Acquisition
-from histomri.progress import Progress, share_of
 
 _CHUNK_VALUES = 20_000_000
 _INTERVAL = (0.025, 0.975)
@@ -65,11 +65,11 @@ def bootstrap(
         If the parametric kind has no noise level, or the count is below 2.
     """
     if count < 2:
-        raise InputError(f"{count} repeats have no spread", way_out="give at least 2, better 100")
+        raise InputError(f"{count} repeats have no spread", hint="give at least 2, better 100")
     if kind not in ("parametric", "residual"):
-        raise InputError(f"there is no bootstrap {kind!r}", way_out="choose parametric or residual")
+        raise InputError(f"there is no bootstrap {kind!r}", hint="choose parametric or residual")
     if kind == "parametric" and sigma is None:
-        raise InputError("the parametric bootstrap needs the noise level", way_out="give sigma, or kind 'residual'")
+        raise InputError("the parametric bootstrap needs the noise level", hint="give sigma, or kind 'residual'")
     raw = np.asarray(signals)
     voxels = np.flatnonzero(result.maps["exit"] > 0)
     names = [*result.parameters["bounds"], *(name for name in ("F", "CD") if name in result.maps)]

@@ -7,7 +7,7 @@ Class k > 0 holds values above S g^(k-1) up to S g^k with S = 1e-9 and g = 1.01,
 import numpy as np
 import pandas as pd
 
-from histomri.arrays import FloatArray, IntArray
+from histomri.core.arrays import FloatArray, IntArray
 
 _SMALLEST = 1e-9
 _GROWTH = 1.01

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histomri.arrays import BoolArray, FloatArray
-from histomri.errors import InputError, ProtocolError
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError, ProtocolError
 from histomri.fitting.models import PARAMETERS, Model, choose_threshold, get_model, other_preset
 from histomri.fitting.signals import predict
 from histomri.mri import Acquisition
@@ -105,7 +105,7 @@ def crlb(
     strategy, threshold = choose_threshold(preset, strategy, bmin_smm2)
     used = acquisition.select((acquisition.b_smm2 > threshold) & ~acquisition.is_b0)
     if len(used) == 0:
-        raise ProtocolError(f"no measurement has b > {threshold:g} s/mm²", way_out=other_preset(acquisition))
+        raise ProtocolError(f"no measurement has b > {threshold:g} s/mm²", hint=other_preset(acquisition))
     bounds = declared.bounds(preset)
     values = _tissue(declared, bounds, parameters)
     jacobian = _jacobian(declared, values, bounds, used)
@@ -129,7 +129,7 @@ def _tissue(
 ) -> dict[str, FloatArray]:
     unknown = sorted(set(parameters or {}) - set(PARAMETERS))
     if unknown:
-        raise InputError(f"{model.display_name} has no {', '.join(unknown)}", way_out=f"give {', '.join(PARAMETERS)}")
+        raise InputError(f"{model.display_name} has no {', '.join(unknown)}", hint=f"give {', '.join(PARAMETERS)}")
     given = {name: TYPICAL[name] for name in PARAMETERS} | dict(model.fixed) | dict(parameters or {})
     for name, (lower, upper) in bounds.items():
         if name not in (parameters or {}):

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
-from histomri.files import require_file
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
+from histomri.core.files import require_file
 from histomri.fitting.batched import descend, standard_errors
 from histomri.fitting.models import choose_threshold
 from histomri.fitting.normalise import Normalisation
@@ -74,7 +74,7 @@ class Dictionary:
         if parameters.ndim != 2 or signals.ndim != 2 or parameters.shape[0] != signals.shape[0]:
             raise InputError(
                 f"a dictionary of {parameters.shape} parameters and {signals.shape} signals does not fit together",
-                way_out="give one row per example in both",
+                hint="give one row per example in both",
             )
         if len(self.names) != parameters.shape[1] or len(set(self.names)) != len(self.names):
             raise InputError(f"there are {parameters.shape[1]} parameters, and the names are {', '.join(self.names)}")
@@ -84,12 +84,12 @@ class Dictionary:
             raise InputError(f"{parameters.shape[0]} examples are too few for {parameters.shape[1]} parameters")
         span = parameters.max(axis=0) - parameters.min(axis=0)
         if np.any(span <= 0):
-            raise InputError(f"all examples have the same {self.names[int(np.argmin(span))]}", way_out="leave it out")
+            raise InputError(f"all examples have the same {self.names[int(np.argmin(span))]}", hint="leave it out")
         object.__setattr__(self, "parameters", parameters)
         object.__setattr__(self, "signals", signals)
         places = self.scaled(parameters)
         if cKDTree(places).query(places, k=2)[0][:, 1].min() < 1e-9:
-            raise InputError("two examples have the same parameters", way_out="average them")
+            raise InputError("two examples have the same parameters", hint="average them")
         near = None if places.shape[0] <= _ALL_BELOW else _NEIGHBOURS
         object.__setattr__(self, "_forward", RBFInterpolator(places, signals, kernel="cubic", degree=1, neighbors=near))
 
@@ -135,7 +135,7 @@ class Dictionary:
         values = _read(signals)
         if parameters is None:
             if not isinstance(values, pd.DataFrame):
-                raise InputError("signals come without parameters", path=signals, way_out="give both files, or a table")
+                raise InputError("signals come without parameters", path=signals, hint="give both files, or a table")
             columns = [name for name in values.columns if name[:1] == "s" and name[1:].isdigit()]
             columns.sort(key=lambda name: int(name[1:]))
             others = [name for name in values.columns if name not in columns]
@@ -202,7 +202,7 @@ def fit_dictionary(
     strategy, threshold = choose_threshold(preset, strategy, bmin_smm2)
     used = np.asarray((acquisition.b_smm2 > threshold) & ~acquisition.is_b0)
     if used.sum() < len(dictionary.names):
-        raise InputError(f"only {used.sum()} measurements have b > {threshold:g} s/mm²", way_out="lower the threshold")
+        raise InputError(f"only {used.sum()} measurements have b > {threshold:g} s/mm²", hint="lower the threshold")
     how = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t)
     levels = noise_level(sigma, values.shape[0])
     vascular, part_of = how.vascular(fv_se), dictionary.select(used)
@@ -276,4 +276,4 @@ def _read(path: str | Path) -> Any:
             return np.asarray(np.load(path, allow_pickle=False), dtype=float)
         return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
     except (OSError, EOFError, ValueError, TypeError) as error:
-        raise InputError(f"cannot be read as a dictionary ({error})", path=path, way_out="give .npy or .csv") from error
+        raise InputError(f"cannot be read as a dictionary ({error})", path=path, hint="give .npy or .csv") from error

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histomri.arrays import BoolArray, FloatArray
-from histomri.errors import InputError, ProtocolError
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError, ProtocolError
 from histomri.fitting.results import AT_BOUND, BACKGROUND, FAILED, FITTED, FitResult, bound_warnings
 from histomri.mri import Acquisition
 
@@ -94,7 +94,7 @@ def _select(
     separation: float | None,
 ) -> tuple[BoolArray, dict[str, Any]]:
     if te is not None and acquisition.te_ms is None:
-        raise ProtocolError(f"TE {te:g} ms is chosen, and the protocol has no echo times", way_out="leave --te out")
+        raise ProtocolError(f"TE {te:g} ms is chosen, and the protocol has no echo times", hint="leave --te out")
     ex_vivo = preset == "mouse-exvivo"
     if bmin is None:
         bmin = -1.0 if ex_vivo else 100.0
@@ -114,7 +114,7 @@ def _select(
     if not _enough(acquisition, used):
         raise ProtocolError(
             f"fewer than three b-values remain for ADC and K (b from {max(bmin, 0):g} to {bmax:g} s/mm²)",
-            way_out="choose another range of b"
+            hint="choose another range of b"
             + _others("echo", acquisition, acquisition.te_ms)
             + _others("diffusion", acquisition, acquisition.Delta_ms),
         )

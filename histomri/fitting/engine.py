@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from histomri.arrays import FloatArray, IntArray
-from histomri.errors import ProtocolError
+from histomri.core.arrays import FloatArray, IntArray
+from histomri.core.errors import ProtocolError
 from histomri.fitting.models import PARAMETERS, Model
 from histomri.fitting.signals import relative_adc
 from histomri.mri import Acquisition
@@ -64,7 +64,7 @@ class Engine:
         lower, upper = (np.array([full[name][side] for name in PARAMETERS]) for side in (0, 1))
         encodings, index = acquisition.encodings()
         if np.any(index < 0):
-            raise ProtocolError("volumes without gradients cannot be fitted", way_out="raise the b threshold")
+            raise ProtocolError("volumes without gradients cannot be fitted", hint="raise the b threshold")
         pairs = np.stack([index.astype(float), acquisition.b_smm2], axis=1)
         rows, row = np.unique(pairs, axis=0, return_inverse=True)
         encoding_of, b = rows[:, 0].astype(np.int64), rows[:, 1] / 1000.0

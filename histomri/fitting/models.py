@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.mri import Acquisition
 
 PARAMETERS: tuple[str, ...] = ("fI", "D0I", "vCS", "DEinf", "beta")
@@ -124,7 +124,7 @@ def get_model(model: "str | Model") -> Model:
     if isinstance(model, Model):
         return model
     if model not in MODELS:
-        raise InputError(f"there is no model {model!r}", way_out=f"choose among {', '.join(MODELS)}")
+        raise InputError(f"there is no model {model!r}", hint=f"choose among {', '.join(MODELS)}")
     return MODELS[model]
 
 
@@ -137,7 +137,7 @@ def get_preset(name: str) -> Preset:
         If there is no preset of that name.
     """
     if name not in PRESETS:
-        raise InputError(f"there is no preset {name!r}", way_out=f"choose among {', '.join(PRESETS)}")
+        raise InputError(f"there is no preset {name!r}", hint=f"choose among {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
@@ -199,17 +199,17 @@ def choose_threshold(preset: str, strategy: str | None = None, bmin_smm2: float 
     """
     thresholds = get_preset(preset).bmin_smm2
     if strategy is not None and strategy not in STRATEGIES:
-        raise InputError(f"there is no strategy {strategy!r}", way_out=f"choose among {', '.join(STRATEGIES)}")
+        raise InputError(f"there is no strategy {strategy!r}", hint=f"choose among {', '.join(STRATEGIES)}")
     if bmin_smm2 is None:
         chosen = strategy or STRATEGIES[0]
         return chosen, float(thresholds[chosen])
     if not 0 <= bmin_smm2 < math.inf:
-        raise InputError(f"the b threshold must be a number of at least 0, not {bmin_smm2:g}", way_out="check --bmin")
+        raise InputError(f"the b threshold must be a number of at least 0, not {bmin_smm2:g}", hint="check --bmin")
     named = next((name for name, threshold in thresholds.items() if threshold == bmin_smm2), CUSTOM)
     if strategy is not None and named != strategy:
         raise InputError(
             f"--strategy {strategy} of {preset} means b > {thresholds[strategy]:g} s/mm², and --bmin {bmin_smm2:g} "
             "is given too",
-            way_out="give --strategy or --bmin, not both",
+            hint="give --strategy or --bmin, not both",
         )
     return named, float(bmin_smm2)

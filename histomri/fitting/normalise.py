@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histomri.arrays import BoolArray, FloatArray, IntArray
-from histomri.errors import InputError, ProtocolError
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.errors import InputError, ProtocolError
 from histomri.fitting.results import Vascular
 from histomri.mri import Acquisition
 
@@ -54,9 +54,9 @@ class Normalisation:
             If there is no b = 0 volume to divide by, or no echo times for T2.
         """
         if s0 is None and (fv is not None or t2t is not None):
-            raise InputError("fV and T2 can only be used together with S0", way_out="give S0 too (--s0)")
+            raise InputError("fV and T2 can only be used together with S0", hint="give S0 too (--s0)")
         if t2t is not None and acquisition.te_ms is None:
-            raise ProtocolError("T2 is given, and the protocol has no echo times", way_out="add a row of TE (ms)")
+            raise ProtocolError("T2 is given, and the protocol has no echo times", hint="add a row of TE (ms)")
         result = cls(
             acquisition, used, voxels, *(_per_voxel(n, v, voxels) for n, v in (("S0", s0), ("fV", fv), ("T2", t2t)))
         )
@@ -94,7 +94,7 @@ class Normalisation:
             If there is an error and no fraction, or the length differs.
         """
         if error is not None and self.fv is None:
-            raise InputError("the error of fV is given, and fV is not", way_out="give both")
+            raise InputError("the error of fV is given, and fV is not", hint="give both")
         none = np.zeros(self.voxels)
         spread = _per_voxel("the error of fV", error, self.voxels)
         return Vascular(
@@ -116,7 +116,7 @@ class Normalisation:
                 where = "" if acquisition.te_ms is None else f" at TE = {value:g} ms"
                 raise ProtocolError(
                     f"there is no volume at b = 0{where} to normalise by",
-                    way_out="give S0 (--s0), and T2 (--t2t) if the echo time varies",
+                    hint="give S0 (--s0), and T2 (--t2t) if the echo time varies",
                 )
             result.append((volumes, np.flatnonzero(te[self.used] == value)))
         return result

@@ -7,8 +7,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import i0e, i1e
 
-from histomri.arrays import BoolArray, FloatArray, IntArray
-from histomri.errors import InputError
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.errors import InputError
 from histomri.fitting.classes import class_of
 from histomri.fitting.dictionary import Dictionary
 from histomri.fitting.normalise import Normalisation
@@ -125,7 +125,7 @@ def residuals(
         raise InputError(f"signals have shape {raw.shape}, and the fit {result.maps['exit'].size} voxels")
     noise = result.parameters["noise"]
     if noise != "none" and sigma is None:
-        raise InputError(f"the fit had the {noise} objective, and no noise level is given", way_out="give sigma")
+        raise InputError(f"the fit had the {noise} objective, and no noise level is given", hint="give sigma")
     used = np.asarray((acquisition.b_smm2 > result.parameters["bmin_smm2"]) & ~acquisition.is_b0)
     how = Normalisation.choose(acquisition, used, raw.shape[0], s0, fv, t2t)
     chosen = acquisition.select(used)

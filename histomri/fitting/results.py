@@ -10,9 +10,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
-from histomri.files import atomic_path, provenance, require_file
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
+from histomri.core.files import atomic_path, provenance, require_file
 from histomri.fitting.models import PARAMETERS, Model
 from histomri.fitting.signals import predict
 from histomri.mri import Acquisition
@@ -62,7 +62,7 @@ class FitResult:
         """
         path = Path(path)
         if path.suffix != ".npz":
-            raise InputError("a result of a fit is saved as .npz", path=path, way_out="give a name ending in .npz")
+            raise InputError("a result of a fit is saved as .npz", path=path, hint="give a name ending in .npz")
         record = {"model": self.model, "parameters": self.parameters, "warnings": list(self.warnings)}
         record["GeneratedBy"] = provenance()["GeneratedBy"]
         arrays = {f"map_{name}": values for name, values in self.maps.items()}
@@ -182,7 +182,7 @@ def criteria(
 def check_bic(bic: str) -> None:
     """Refuse a definition of the BIC that there is not."""
     if bic not in BIC_WEIGHTS:
-        raise InputError(f"there is no definition {bic!r} of the BIC", way_out=f"choose among {', '.join(BIC_WEIGHTS)}")
+        raise InputError(f"there is no definition {bic!r} of the BIC", hint=f"choose among {', '.join(BIC_WEIGHTS)}")
 
 
 def bound_warnings(counts: Mapping[str, int], title: str) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
 from histomri.fitting.models import Model, get_model
 from histomri.mri import Acquisition, Waveform
 
@@ -95,7 +95,7 @@ def predict(model: str | Model, parameters: Mapping[str, ArrayLike], acquisition
             given[name] = given[other]
     missing = [name for name in declared.parameters if name not in given]
     if missing:
-        raise InputError(f"{declared.name} needs {', '.join(missing)}", way_out="pass them in `parameters`")
+        raise InputError(f"{declared.name} needs {', '.join(missing)}", hint="pass them in `parameters`")
     names = (*declared.parameters, *declared.fixed)
     value = dict(zip(names, np.broadcast_arrays(*(np.atleast_1d(np.asarray(given[n], dtype=float)) for n in names))))
     b = acquisition.b_smm2 / 1000.0

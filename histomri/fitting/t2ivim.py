@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError, ProtocolError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError, ProtocolError
 from histomri.fitting.results import BACKGROUND, FAILED, FitResult
 from histomri.mri import Acquisition
 
@@ -153,7 +153,7 @@ def predict_t2ivim(maps: Mapping[str, ArrayLike], acquisition: Acquisition) -> F
     if missing := [name for name in T2IVIM_PARAMETERS if name not in maps]:
         raise InputError(f"{', '.join(missing)} missing among the parameters of T2-IVIM")
     if acquisition.te_ms is None:
-        raise ProtocolError("the protocol has no echo times", way_out="add a row of TE (ms)")
+        raise ProtocolError("the protocol has no echo times", hint="add a row of TE (ms)")
     columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(maps[name], dtype=float)) for name in T2IVIM_PARAMETERS))
     s0, fv, t2t, dv, t2v, dt, kurtosis = (column[:, None] for column in columns)
     b, te = acquisition.b_smm2 / 1000.0, acquisition.te_ms
@@ -200,15 +200,15 @@ def _limits(
     preset: str, kurtosis: float | None, bounds: Mapping[str, tuple[float, float]] | None
 ) -> dict[str, tuple[float, float]]:
     if preset not in T2IVIM_BOUNDS:
-        raise InputError(f"there is no preset {preset!r}", way_out=f"choose among {', '.join(T2IVIM_BOUNDS)}")
+        raise InputError(f"there is no preset {preset!r}", hint=f"choose among {', '.join(T2IVIM_BOUNDS)}")
     limits = dict(T2IVIM_BOUNDS[preset])
     if kurtosis is not None:
         if not 0 <= kurtosis <= 5:
-            raise InputError(f"the kurtosis is {kurtosis:g}", way_out="hold it at a value from 0 to 5, or fit it")
+            raise InputError(f"the kurtosis is {kurtosis:g}", hint="hold it at a value from 0 to 5, or fit it")
         limits["KT"] = (float(kurtosis), float(kurtosis))
     for name, (lower, upper) in (bounds or {}).items():
         if name not in limits:
-            raise InputError(f"T2-IVIM does not fit {name}", way_out=f"its parameters: {', '.join(limits)}")
+            raise InputError(f"T2-IVIM does not fit {name}", hint=f"its parameters: {', '.join(limits)}")
         least = 0.0 if name in ("fV", "KT") else 1e-3
         if not least <= lower <= upper < np.inf or (name == "fV" and upper > 1):
             raise InputError(f"the bounds of {name} are {lower:g} and {upper:g}, which makes no sense")
@@ -217,18 +217,18 @@ def _limits(
 
 
 def _echo_times(acquisition: Acquisition, limits: Mapping[str, tuple[float, float]]) -> FloatArray:
-    way_out = "use a series with several echo times, or give --no-t2ivim and normalise by the signal at b = 0"
+    hint = "use a series with several echo times, or give --no-t2ivim and normalise by the signal at b = 0"
     if acquisition.te_ms is None:
-        raise ProtocolError("T2 and vascular fraction need echo times, and the protocol has none", way_out=way_out)
+        raise ProtocolError("T2 and vascular fraction need echo times, and the protocol has none", hint=hint)
     if np.unique(np.round(acquisition.te_ms, 1)).size < 2:
-        raise ProtocolError("T2 cannot be told from a single echo time", way_out=way_out)
+        raise ProtocolError("T2 cannot be told from a single echo time", hint=hint)
     if np.unique(np.round(acquisition.b_smm2, 1)).size < 3:
-        raise ProtocolError("T2 and vascular fraction need at least three b-values", way_out=way_out)
+        raise ProtocolError("T2 and vascular fraction need at least three b-values", hint=hint)
     free = 1 + sum(lower < upper for lower, upper in limits.values())
     if len(acquisition) < free:
         raise ProtocolError(
             f"there are {len(acquisition)} volumes for {free} parameters",
-            way_out="hold the kurtosis at 0, or use more volumes",
+            hint="hold the kurtosis at 0, or use more volumes",
         )
     return np.ascontiguousarray(acquisition.te_ms, dtype=float)
 

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histomri.arrays import BoolArray, FloatArray
-from histomri.errors import InputError, ProtocolError
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError, ProtocolError
 from histomri.fitting.engine import COST, EXIT, N_OUT, NOISES, Engine
 from histomri.fitting.models import Model, choose_threshold, get_model, other_preset
 from histomri.fitting.normalise import Normalisation
@@ -212,9 +212,9 @@ def choose_noise(noise: Noise | None, sigma: ArrayLike | None) -> Noise:
     if noise is None:
         return "none" if sigma is None else "offset-gaussian"
     if noise not in NOISES:
-        raise InputError(f"there is no noise model {noise!r}", way_out=f"choose among {', '.join(NOISES)}")
+        raise InputError(f"there is no noise model {noise!r}", hint=f"choose among {', '.join(NOISES)}")
     if noise != "none" and sigma is None:
-        raise InputError(f"the {noise} likelihood needs the noise level", way_out="give sigma, or noise 'none'")
+        raise InputError(f"the {noise} likelihood needs the noise level", hint="give sigma, or noise 'none'")
     return noise
 
 
@@ -232,7 +232,7 @@ def _select(acquisition: Acquisition, threshold: float, model: Model) -> BoolArr
         raise ProtocolError(
             f"only {used.sum()} measurements have b > {threshold:g} s/mm², and {model.display_name} has "
             f"{len(model.parameters)} parameters",
-            way_out=other_preset(acquisition),
+            hint=other_preset(acquisition),
         )
     return used
 
@@ -243,9 +243,7 @@ def _limits(
     limits = model.bounds(preset)
     for name, (lower, upper) in (bounds or {}).items():
         if name not in limits:
-            raise InputError(
-                f"{model.display_name} does not fit {name}", way_out=f"its parameters: {', '.join(limits)}"
-            )
+            raise InputError(f"{model.display_name} does not fit {name}", hint=f"its parameters: {', '.join(limits)}")
         least = 0.0 if name in ("fI", "DEinf", "beta") else 1e-3
         if not (least <= lower < upper < np.inf) or (name == "fI" and upper > 1):
             raise InputError(
@@ -264,7 +262,7 @@ def noise_level(sigma: ArrayLike | None, voxels: int) -> FloatArray:
         if not (np.isfinite(levels) and levels > 0):
             raise InputError(
                 f"sigma is {float(levels):g}, and a noise level is above 0",
-                way_out="give sigma in the units of the signal",
+                hint="give sigma in the units of the signal",
             )
         return np.full(voxels, float(levels))
     if levels.shape != (voxels,):

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histomri.arrays import BoolArray, FloatArray, IntArray
-from histomri.errors import ProtocolError
-from histomri.files import read_json
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.errors import ProtocolError
+from histomri.core.files import read_json
 from histomri.mri.waveforms import Waveform, pulse_pair, twice_refocused
 
 B0_BELOW_SMM2 = 10.0
@@ -219,11 +219,11 @@ def _check_units(acquisition: Acquisition) -> None:
     if b.max() < B0_BELOW_SMM2 and (b.max() > 0 or b.size > 1):
         raise ProtocolError(
             f"the largest b-value is {b.max():g}, no diffusion weighting at all in s/mm²",
-            way_out="give b in s/mm² (1 ms/µm² = 1000 s/mm²)",
+            hint="give b in s/mm² (1 ms/µm² = 1000 s/mm²)",
         )
     if b.max() > _MOST_B_SMM2:
         raise ProtocolError(
-            f"the largest b-value is {b.max():g}, which looks like s/m²", way_out="give b in s/mm² (divide by 1e6)"
+            f"the largest b-value is {b.max():g}, which looks like s/m²", hint="give b in s/mm² (divide by 1e6)"
         )
     weighted = ~acquisition.is_b0
     for name, times in (("δ", acquisition.delta_ms), ("Δ", acquisition.Delta_ms), ("TE", acquisition.te_ms)):
@@ -235,12 +235,12 @@ def _check_units(acquisition: Acquisition) -> None:
         if used.max() > most:
             raise ProtocolError(
                 f"{name} reaches {used.max():g}, too long for ms (more than {most:g} ms)",
-                way_out=f"give {name} in ms (it looks like µs)",
+                hint=f"give {name} in ms (it looks like µs)",
             )
         if 0 < used.max() < 0.2:
             raise ProtocolError(
                 f"{name} is at most {used.max():g}, too short for ms",
-                way_out=f"give {name} in ms (it looks like seconds)",
+                hint=f"give {name} in ms (it looks like seconds)",
             )
 
 
@@ -252,12 +252,12 @@ def _check_timing(acquisition: Acquisition) -> None:
         i = int(np.flatnonzero(missing)[0])
         raise ProtocolError(
             f"volume {i} has b = {acquisition.b_smm2[i]:g} s/mm² but δ = {delta[i]:g} and Δ = {separation[i]:g} ms",
-            way_out="give the gradient timing of every weighted volume",
+            hint="give the gradient timing of every weighted volume",
         )
     swapped = weighted & (separation < delta * (1 - 1e-9))
     if swapped.any():
         i = int(np.flatnonzero(swapped)[0])
         raise ProtocolError(
             f"volume {i} has Δ = {separation[i]:g} ms, shorter than δ = {delta[i]:g} ms, so its lobes overlap",
-            way_out="check the order of the rows: b, δ, Δ, TE",
+            hint="check the order of the rows: b, δ, Δ, TE",
         )

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from histomri.errors import ProtocolError
-from histomri.files import provenance, write_json
+from histomri.core.errors import ProtocolError
+from histomri.core.files import provenance, write_json
 from histomri.mri.acquisition import Acquisition
 from histomri.mri.waveforms import Waveform
 
@@ -31,7 +31,7 @@ def acquisition_from_json(content: Mapping[str, Any], path: str | Path) -> Acqui
         If something is missing or malformed.
     """
     if missing := [name for name in _NEEDED if name not in content]:
-        raise ProtocolError(f"has no {', '.join(missing)}", path=path, way_out="save the protocol again")
+        raise ProtocolError(f"has no {', '.join(missing)}", path=path, hint="save the protocol again")
     shapes = content.get("shapes")
     try:
         waveforms = shapes and [
@@ -39,6 +39,6 @@ def acquisition_from_json(content: Mapping[str, Any], path: str | Path) -> Acqui
         ]
         return Acquisition(content["b_smm2"], content["delta_ms"], content["Delta_ms"], content.get("te_ms"), waveforms)
     except ProtocolError as error:
-        raise ProtocolError(error.problem, path=path, way_out=error.way_out) from error
+        raise ProtocolError(error.problem, path=path, hint=error.hint) from error
     except (TypeError, ValueError, KeyError) as error:
-        raise ProtocolError(f"is no saved protocol ({error})", path=path, way_out="save the protocol again") from error
+        raise ProtocolError(f"is no saved protocol ({error})", path=path, hint="save the protocol again") from error

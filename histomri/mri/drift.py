@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray
-from histomri.errors import InputError, ProtocolError
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError, ProtocolError
 from histomri.mri.acquisition import Acquisition
 
 # Variance inflation above which time cannot be told from echo time and diffusion.
@@ -63,7 +63,7 @@ def estimate_drift(signals: FloatArray, reference: BoolArray, acquisition: Acqui
     After Vos et al. 2017, doi 10.1002/mrm.26124, who use b = 0 volumes of one echo time.
     """
     if order not in (1, 2):
-        raise InputError(f"a drift of order {order} is not offered", way_out="choose 1 or 2")
+        raise InputError(f"a drift of order {order} is not offered", hint="choose 1 or 2")
     if not reference.any():
         raise InputError("the reference region of the drift is empty")
     level = signals[reference].mean(axis=0, dtype=np.float64)
@@ -90,7 +90,7 @@ def estimate_drift(signals: FloatArray, reference: BoolArray, acquisition: Acqui
             return Drift(np.exp(log_factor), spread, details)
     raise ProtocolError(
         "the drift cannot be told from T2 and diffusion: time, echo time and b run together in this order of volumes",
-        way_out="leave --drift-reference out, or acquire some b = 0 volumes again at the end",
+        hint="leave --drift-reference out, or acquire some b = 0 volumes again at the end",
     )
 
 

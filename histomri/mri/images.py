@@ -11,9 +11,9 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.nifti1 import Nifti1Pair
 
-from histomri.arrays import BoolArray, FloatArray
-from histomri.errors import GeometryError, InputError
-from histomri.maps import open_nifti
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.images import open_nifti
 
 _SHIFT = 0.1
 
@@ -81,7 +81,7 @@ class DwiFile:
             raise InputError(
                 f"the voxels cannot be read, the file is cut short or damaged ({error})",
                 path=self.path,
-                way_out="copy it again",
+                hint="copy it again",
             ) from error
         return signals
 
@@ -100,7 +100,7 @@ class DwiFile:
         values = self.read_map(path)
         inside = np.asarray(np.nan_to_num(values, nan=0.0) > 0)
         if not inside.any():
-            raise InputError("the mask is empty: no voxel is above 0", path=path, way_out="give a mask of the tissue")
+            raise InputError("the mask is empty: no voxel is above 0", path=path, hint="give a mask of the tissue")
         return inside
 
     def read_map(self, path: str | Path) -> FloatArray:
@@ -136,14 +136,14 @@ class DwiFile:
             raise GeometryError(
                 f"has {_times(image.shape)} voxels, and {self.path.name} has {_times(self.shape[:3])}",
                 path=path,
-                way_out="resample it to the grid of the diffusion images",
+                hint="resample it to the grid of the diffusion images",
             )
         off = _farthest_shift(np.asarray(image.affine, dtype=float), self.affine, self.shape[:3])
         if not off <= _SHIFT * _voxel_mm(self.affine).min():
             raise GeometryError(
                 f"lies up to {off:.3g} mm from {self.path.name}, though the shapes agree",
                 path=path,
-                way_out="resample it to the grid of the diffusion images, or mend its header",
+                hint="resample it to the grid of the diffusion images, or mend its header",
             )
         return image
 
@@ -164,13 +164,13 @@ def open_dwi(path: str | Path) -> DwiFile:
         raise InputError(
             f"has {len(shape)} axes ({_times(shape)}), and a 4D series of diffusion images was expected",
             path=path,
-            way_out="give all volumes in one 4D NIfTI file",
+            hint="give all volumes in one 4D NIfTI file",
         )
     if 0 in shape or image.get_data_dtype().kind not in "iuf":
-        raise InputError("holds no real-valued voxels", path=path, way_out="give magnitude images")
+        raise InputError("holds no real-valued voxels", path=path, hint="give magnitude images")
     affine = np.asarray(image.affine, dtype=float)
     if not np.all(np.isfinite(affine)) or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise GeometryError("the affine cannot be inverted", path=path, way_out="mend the header of the image")
+        raise GeometryError("the affine cannot be inverted", path=path, hint="mend the header of the image")
     return DwiFile(Path(path), (shape[0], shape[1], shape[2], shape[3]), affine, image)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
+from histomri.core.arrays import FloatArray
 from histomri.mri.acquisition import Acquisition
 
 # Stacks of fewer slices hold too little along their axis to be turned in three dimensions.

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray, IntArray
-from histomri.errors import InputError
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.errors import InputError
 
 NOISE_METHODS = ("mppca", "piesno")
 # Bigger patches mix tissues and cost time with the square of the number of volumes.
@@ -59,7 +59,7 @@ def estimate_noise(signals: FloatArray, mask: BoolArray | None = None, method: s
     Veraart et al. 2016, doi 10.1016/j.neuroimage.2016.08.016; Koay et al. 2009, doi 10.1016/j.jmr.2009.03.005.
     """
     if method not in NOISE_METHODS:
-        raise InputError(f"there is no noise estimate {method!r}", way_out=f"choose among {', '.join(NOISE_METHODS)}")
+        raise InputError(f"there is no noise estimate {method!r}", hint=f"choose among {', '.join(NOISE_METHODS)}")
     return _piesno(signals, mask) if method == "piesno" else denoise(signals, mask)[1]
 
 
@@ -130,7 +130,7 @@ def patch_radius(shape: tuple[int, ...]) -> IntArray:
         size = " x ".join(str(n) for n in shape)
         raise InputError(
             f"an image of {size} is too small to estimate its noise",
-            way_out="give --sigma a number, or preprocess with --no-denoise",
+            hint="give --sigma a number, or preprocess with --no-denoise",
         )
     return np.asarray(radius)
 
@@ -147,7 +147,7 @@ def _piesno(signals: FloatArray, mask: BoolArray | None) -> NoiseLevel:
     if not good.any():
         raise InputError(
             "no background of pure noise was found, so PIESNO has nothing to measure",
-            way_out="use --sigma estimate (MP-PCA), or images whose background was not masked away",
+            hint="use --sigma estimate (MP-PCA), or images whose background was not masked away",
         )
     # Slices filled by the sample take the level of the others.
     levels = np.where(good, level, np.median(np.asarray(level)[good]))

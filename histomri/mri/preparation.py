@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray
-from histomri.errors import InputError
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError
+from histomri.core.progress import Progress, share_of
 from histomri.mri.acquisition import Acquisition
 from histomri.mri.drift import correct_drift, estimate_drift
 from histomri.mri.motion import Motion, correct_motion, reference_volume
 from histomri.mri.noise import NoiseLevel, denoise
-from histomri.progress import Progress, share_of
 
 STEPS = ("denoise", "unring", "motion", "drift", "mask")
 """The steps, in the order in which they are done: noise must be removed before anything mixes neighbours, ringing
@@ -82,9 +82,9 @@ def preprocess(
         If a step is unknown, signals are negative, or drift has no reference region.
     """
     if unknown := sorted(set(steps) - set(STEPS)):
-        raise InputError(f"there is no step {unknown[0]!r}", way_out=f"choose among {', '.join(STEPS)}")
+        raise InputError(f"there is no step {unknown[0]!r}", hint=f"choose among {', '.join(STEPS)}")
     if "drift" in steps and reference is None:
-        raise InputError("drift needs a reference region", way_out="pass --drift-reference REGION.nii.gz")
+        raise InputError("drift needs a reference region", hint="pass --drift-reference REGION.nii.gz")
     values, warnings = _checked(signals), []
     report = share_of(progress)
     done: list[dict[str, Any]] = []
@@ -173,13 +173,13 @@ def _checked(signals: FloatArray) -> FloatArray:
     if missing:
         raise InputError(
             f"{missing} values are not finite",
-            way_out="give the raw series; steps that look at neighbours would spread the gaps",
+            hint="give the raw series; steps that look at neighbours would spread the gaps",
         )
     negative = float(np.mean(values < 0))
     if negative > 0.001:
         raise InputError(
             f"{100 * negative:.2g} % of the signals are negative, so these are not magnitude images",
-            way_out="give magnitude images",
+            hint="give magnitude images",
         )
     return np.maximum(values, 0).astype(np.float32)
 

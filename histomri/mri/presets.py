@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from histomri.errors import ProtocolError
+from histomri.core.errors import ProtocolError
 from histomri.mri.acquisition import Acquisition
 
 PRESETS = ("mouse-exvivo", "invivo-3t", "invivo-1.5t")
@@ -18,7 +18,7 @@ def preset_acquisition(name: str) -> Acquisition:
     """
     makers = dict(zip(PRESETS, (_mouse_exvivo, _invivo_3t, _invivo_15t)))
     if name not in makers:
-        raise ProtocolError(f"there is no protocol preset {name!r}", way_out=f"choose among {', '.join(PRESETS)}")
+        raise ProtocolError(f"there is no protocol preset {name!r}", hint=f"choose among {', '.join(PRESETS)}")
     return makers[name]()
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError, ProtocolError
-from histomri.files import read_json, require_file
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError, ProtocolError
+from histomri.core.files import read_json, require_file
 from histomri.mri.acquisition import B0_BELOW_SMM2, Acquisition
 from histomri.mri.acquisition_files import acquisition_from_json
 from histomri.mri.images import open_dwi
@@ -55,7 +55,7 @@ def read_acquisition(spec: str | Path, dwi: str | Path | None = None) -> Acquisi
         If it is malformed, its units are implausible, or it has another number of volumes than the images.
     """
     if not str(spec).strip():
-        raise ProtocolError("no protocol is named: --protocol is empty", way_out=_FORMS)
+        raise ProtocolError("no protocol is named: --protocol is empty", hint=_FORMS)
     if str(spec) in PRESETS and not Path(spec).exists():
         acquisition = preset_acquisition(str(spec))
         return _match(acquisition, dwi, spec)
@@ -65,7 +65,7 @@ def read_acquisition(spec: str | Path, dwi: str | Path | None = None) -> Acquisi
     except ProtocolError as error:
         if error.path is not None:
             raise
-        raise ProtocolError(error.problem, path=path, way_out=error.way_out) from error
+        raise ProtocolError(error.problem, path=path, hint=error.hint) from error
     return _match(acquisition, dwi, spec)
 
 
@@ -75,8 +75,8 @@ def _read(path: Path, dwi: Path | None) -> Acquisition:
     if not path.exists() and path.with_name(path.name + ".bval").exists():
         return _from_parts(path, dwi)
     if not path.exists():
-        way_out = f"check the spelling and the folder; the presets are {', '.join(PRESETS)}"
-        raise ProtocolError("no such protocol file or preset", path=path, way_out=way_out)
+        hint = f"check the spelling and the folder; the presets are {', '.join(PRESETS)}"
+        raise ProtocolError("no such protocol file or preset", path=path, hint=hint)
     if path.suffix == ".json":
         return _from_json(path, dwi)
     require_file(path, "protocol file")
@@ -91,7 +91,7 @@ def _match(acquisition: Acquisition, dwi: str | Path | None, spec: str | Path) -
         raise ProtocolError(
             f"has {volumes} volumes, and the protocol {Path(spec).name} has {len(acquisition)}",
             path=dwi,
-            way_out="give the protocol of these images, one entry per volume",
+            hint="give the protocol of these images, one entry per volume",
         )
     return acquisition
 
@@ -108,7 +108,7 @@ def _from_parts(stem: Path, dwi: Path | None) -> Acquisition:
             return _with_sidecar(b, sidecar)
         missing = [files[part].name for part in (".gdur", ".gsep") if not files[part].exists()]
         raise ProtocolError(
-            f"{' and '.join(missing)} must lie beside it, with δ and Δ in ms", path=files[".bval"], way_out=_FORMS
+            f"{' and '.join(missing)} must lie beside it, with δ and Δ in ms", path=files[".bval"], hint=_FORMS
         )
     te = _list(require_file(files[".te"])) if files[".te"].exists() else None
     return Acquisition(b, _list(require_file(files[".gdur"])), _list(require_file(files[".gsep"])), te)
@@ -130,7 +130,7 @@ def _from_json(path: Path, dwi: Path | None) -> Acquisition:
     raise ProtocolError(
         "has no b-values: there is no .bval of the same name beside it",
         path=path,
-        way_out=f"put {path.with_suffix('.bval').name} (s/mm²) beside it",
+        hint=f"put {path.with_suffix('.bval').name} (s/mm²) beside it",
     )
 
 
@@ -166,7 +166,7 @@ def _trse(
         if not 0.2 <= longest <= 200.0:
             unit = "seconds" if longest < 0.2 else "µs"
             raise ProtocolError(
-                f"the lobes last at most {longest:g}, implausible for ms", way_out=f"give ms (it looks like {unit})"
+                f"the lobes last at most {longest:g}, implausible for ms", hint=f"give ms (it looks like {unit})"
             )
     return Acquisition.trse(b, lobes, start2, start4, te)
 
@@ -174,7 +174,7 @@ def _trse(
 def _seconds(content: dict[str, Any], keys: tuple[str, ...], volumes: int, path: Path) -> FloatArray:
     key = next((key for key in keys if key in content), None)
     if key is None:
-        raise ProtocolError(f"has no {' or '.join(keys)} (seconds)", path=path, way_out=_FORMS)
+        raise ProtocolError(f"has no {' or '.join(keys)} (seconds)", path=path, hint=_FORMS)
     try:
         seconds = np.asarray(content[key], dtype=float)
     except (TypeError, ValueError) as error:
@@ -183,7 +183,7 @@ def _seconds(content: dict[str, Any], keys: tuple[str, ...], volumes: int, path:
         raise ProtocolError(f"{key} has {seconds.size} values for {volumes} b-values", path=path)
     if np.any(seconds > 5.0) or (key.startswith("SmallDelta") and np.any(seconds > 0.2)):
         raise ProtocolError(
-            f"{key} reaches {np.max(seconds):g}, too long for seconds", path=path, way_out=f"give {key} in seconds"
+            f"{key} reaches {np.max(seconds):g}, too long for seconds", path=path, hint=f"give {key} in seconds"
         )
     return np.broadcast_to(1000.0 * seconds.reshape(-1), (volumes,))
 
@@ -205,7 +205,7 @@ def _from_table(path: Path, volumes: int | None) -> Acquisition:
             f"has {table.shape[0]} rows and {table.shape[1]} columns; 3 or 4 rows were expected "
             "(7 or 8 of a twice-refocused echo)",
             path=path,
-            way_out=_FORMS,
+            hint=_FORMS,
         )
     if len(forms) == 2:
         # As few volumes as rows: either way round fits the shape, so the units and the images must decide.
@@ -216,7 +216,7 @@ def _from_table(path: Path, volumes: int | None) -> Acquisition:
             raise ProtocolError(
                 f"a table of {table.shape[0]} x {table.shape[1]} can be read by rows or by columns",
                 path=path,
-                way_out="give .bval, .gdur, .gsep and .te files instead",
+                hint="give .bval, .gdur, .gsep and .te files instead",
             )
     return _of_rows(forms[0])
 
@@ -243,7 +243,7 @@ def _numbers(path: Path) -> FloatArray:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError("is not a text file, so it cannot be a protocol", path=path, way_out=_FORMS) from error
+        raise InputError("is not a text file, so it cannot be a protocol", path=path, hint=_FORMS) from error
     rows: list[list[float]] = []
     for number, line in enumerate(text.splitlines(), start=1):
         words = re.split(r"[\s,;]+", line.split("#", 1)[0].strip(" \t,;"))
@@ -253,12 +253,12 @@ def _numbers(path: Path) -> FloatArray:
             rows.append([float(word) for word in words])
         except ValueError as error:
             raise ProtocolError(
-                f"line {number} holds something that is not a number: {line.strip()[:60]!r}", path=path, way_out=_FORMS
+                f"line {number} holds something that is not a number: {line.strip()[:60]!r}", path=path, hint=_FORMS
             ) from error
         if len(rows[-1]) != len(rows[0]):
             raise ProtocolError(
                 f"line {number} has {len(rows[-1])} numbers where the first has {len(rows[0])}", path=path
             )
     if not rows:
-        raise ProtocolError("holds no numbers", path=path, way_out=_FORMS)
+        raise ProtocolError("holds no numbers", path=path, hint=_FORMS)
     return np.array(rows)

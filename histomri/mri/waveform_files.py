@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import ProtocolError, UnitError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import ProtocolError, UnitError
 from histomri.mri.acquisition import B0_BELOW_SMM2, Acquisition
 from histomri.mri.waveforms import Waveform
 
@@ -50,12 +50,12 @@ def waveforms_from_json(content: Mapping[str, Any], path: Path) -> Acquisition:
         raise ProtocolError(
             '"waveforms" must name shapes and "waveform" list one of them (or null) per volume',
             path=path,
-            way_out=WAVEFORM_FORM,
+            hint=WAVEFORM_FORM,
         )
     shapes: dict[str, _Shape] = {}
     for name, pieces in described.items():
         if not isinstance(pieces, dict):
-            raise ProtocolError(f"waveform {name!r} is not an object", path=path, way_out=WAVEFORM_FORM)
+            raise ProtocolError(f"waveform {name!r} is not an object", path=path, hint=WAVEFORM_FORM)
         allowed = {"start_ms", "duration_ms", "amplitude", "amplitude_mt_m", "diffusion_time_ms"}
         _refuse_unknown(set(pieces), allowed, path)
         strong = "amplitude_mt_m" in pieces
@@ -128,14 +128,14 @@ def _rows(path: Path) -> list[dict[str, float]]:
     _refuse_unknown(set(header), {*_COLUMNS, *_OPTIONAL}, path)
     needed = {"volume", "start_ms", "duration_ms"} | ({"amplitude"} if "amplitude_mt_m" not in header else set())
     if missing := sorted(needed - set(header)):
-        raise ProtocolError(f"has no column {', '.join(missing)}", path=path, way_out=WAVEFORM_FORM)
+        raise ProtocolError(f"has no column {', '.join(missing)}", path=path, hint=WAVEFORM_FORM)
     rows = []
     for place, cells in enumerate(table[1:], start=2):
         if len(cells) != len(header):
             raise ProtocolError(f"line {place} has {len(cells)} entries where the header has {len(header)}", path=path)
         rows.append({name: _number(cell, path, f"line {place}: ") for name, cell in zip(header, cells)})
     if not rows:
-        raise ProtocolError("holds a header and no lines", path=path, way_out=WAVEFORM_FORM)
+        raise ProtocolError("holds a header and no lines", path=path, hint=WAVEFORM_FORM)
     return rows
 
 
@@ -144,8 +144,8 @@ def _refuse_unknown(found: set[str], known: set[str], path: Path) -> None:
         stem = name.rsplit("_", 1)[0]
         right = [each for each in known if each.rsplit("_", 1)[0] == stem or each.split("_")[0] == name]
         if right:
-            raise UnitError(f"{name} has no unit or another one", path=path, way_out=f"give {' or '.join(right)}")
-        raise ProtocolError(f"does not know {name!r}", path=path, way_out=WAVEFORM_FORM)
+            raise UnitError(f"{name} has no unit or another one", path=path, hint=f"give {' or '.join(right)}")
+        raise ProtocolError(f"does not know {name!r}", path=path, hint=WAVEFORM_FORM)
 
 
 def _number(value: Any, path: Path, where: str = "") -> float:
@@ -161,7 +161,7 @@ def _number(value: Any, path: Path, where: str = "") -> float:
 def _numbers(content: Mapping[str, Any], key: str, path: Path, what: str) -> FloatArray:
     values = content.get(key)
     if not isinstance(values, list) or not values:
-        raise ProtocolError(f"{what} needs a list of numbers named {key}", path=path, way_out=WAVEFORM_FORM)
+        raise ProtocolError(f"{what} needs a list of numbers named {key}", path=path, hint=WAVEFORM_FORM)
     return np.array([_number(value, path, f"{key}: ") for value in values])
 
 
@@ -184,14 +184,14 @@ def _shape(
         elif a != 0:
             pieces.append([s, d, a])
     if not pieces:
-        raise ProtocolError(f"waveform {name} has no gradient at all", path=path, way_out="name it null, with b = 0")
+        raise ProtocolError(f"waveform {name} has no gradient at all", path=path, hint="name it null, with b = 0")
     length = pieces[-1][0] + pieces[-1][1] - pieces[0][0]
     if not 1.0 < length < 5000.0:
         unit = "seconds" if length <= 1.0 else "µs"
         raise UnitError(
             f"waveform {name} is {length:g} long, implausible for ms",
             path=path,
-            way_out=f"give start and duration in ms (it looks like {unit})",
+            hint=f"give start and duration in ms (it looks like {unit})",
         )
     origin = pieces[0][0]
     try:
@@ -199,7 +199,7 @@ def _shape(
             tuple(s - origin for s, _, _ in pieces), tuple(d for _, d, _ in pieces), tuple(a for _, _, a in pieces)
         )
     except ProtocolError as error:
-        raise ProtocolError(f"waveform {name}: {error.problem}", path=path, way_out=error.way_out) from error
+        raise ProtocolError(f"waveform {name}: {error.problem}", path=path, hint=error.hint) from error
     implied = 1000.0 * _GAMMA**2 * waveform.weighting if strong else None
     return _Shape(waveform, _reversal(waveform)[1] if diffusion_ms is None else diffusion_ms, implied)
 
@@ -215,7 +215,7 @@ def _acquisition(shapes: list[_Shape | None], b: FloatArray | None, te: FloatArr
     if b is None:
         implied = [0.0 if shape is None else shape.implied_b for shape in shapes]
         if None in implied:
-            raise ProtocolError("has no b-values", path=path, way_out="give b_smm2, or amplitudes in mT/m")
+            raise ProtocolError("has no b-values", path=path, hint="give b_smm2, or amplitudes in mT/m")
         b = np.array(implied, dtype=float)
     for name, values in (("b_smm2", b), ("te_ms", te)):
         if values is not None and values.size != len(shapes):
@@ -229,7 +229,7 @@ def _acquisition(shapes: list[_Shape | None], b: FloatArray | None, te: FloatArr
                 raise UnitError(
                     f"volume {i} has b = {value:g} s/mm², and its gradients in mT/m give {shape.implied_b:.4g}",
                     path=path,
-                    way_out="check the units of b, amplitude and time",
+                    hint="check the units of b, amplitude and time",
                 )
     timing = [(0.0, 0.0) if s is None else (_reversal(s.waveform)[0], s.diffusion_ms) for s in shapes]
     delta, separation = np.array(timing).T

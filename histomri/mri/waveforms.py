@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from histomri.errors import ProtocolError
+from histomri.core.errors import ProtocolError
 
 _BALANCE = 1e-6
 
@@ -39,13 +39,13 @@ class Waveform:
             raise ProtocolError("a waveform holds a number that is not finite")
         if min(self.duration_ms) <= 0 or min(self.gaps_ms, default=0.0) < 0:
             raise ProtocolError(
-                "the pieces of a waveform overlap or have no length", way_out="give start and duration in ms, in order"
+                "the pieces of a waveform overlap or have no length", hint="give start and duration in ms, in order"
             )
         area = [a * d for a, d in zip(self.amplitude, self.duration_ms)]
         if abs(sum(area)) > _BALANCE * sum(map(abs, area)) or not any(area):
             raise ProtocolError(
                 "the gradient of a waveform does not add up to zero, so there is no echo",
-                way_out="give the effective gradient, with its sign changed after every refocusing pulse",
+                hint="give the effective gradient, with its sign changed after every refocusing pulse",
             )
 
     @property
@@ -102,7 +102,7 @@ def twice_refocused(deltas_ms: Sequence[float], Delta12_ms: float, Delta14_ms: f
     if len(deltas_ms) > 3 and abs(deltas_ms[3] - fourth) > 0.25:
         raise ProtocolError(
             f"δ4 = {deltas_ms[3]:g} ms does not close the echo: δ1 + δ2 - δ3 = {fourth:g} ms",
-            way_out="check the four durations",
+            hint="check the four durations",
         )
     start2 = float(Delta12_ms)
     return Waveform(

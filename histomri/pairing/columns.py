@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from histomri.columns import Side, column_of, describe_maps, unit_of
-from histomri.errors import UnitError
+from histomri.core.columns import Side, column_of, describe_maps, unit_of
+from histomri.core.errors import UnitError
 
 __all__ = [
     "FIT_QUALITY",
@@ -116,6 +116,6 @@ def join_descriptions(tables: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict
             before = joined.setdefault(name, {})
             units = before.get("Units"), entry.get("Units")
             if None not in units and units[0] != units[1]:
-                raise UnitError(f"column '{name}' is in '{units[0]}' and '{units[1]}'", way_out="convert one of them")
+                raise UnitError(f"column '{name}' is in '{units[0]}' and '{units[1]}'", hint="convert one of them")
             before.update(entry)
     return joined

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
+from histomri.core.images import Image, parse_map_name, read_sidecar
 from histomri.fitting.models import MODELS
 from histomri.fitting.models import STRATEGIES as FITTED_STRATEGIES
-from histomri.maps import Image, parse_map_name, read_sidecar
 
 # Those of a preset, and a threshold of one's own.
 STRATEGIES = (*FITTED_STRATEGIES, "custom")
@@ -27,14 +27,12 @@ def read_histology(folder: Path, *, errors: bool = False) -> tuple[dict[str, Ima
     """
     found = list(_maps(folder, "histomap", errors))
     if not found:
-        raise InputError(
-            "holds no histology maps (*_histomap.nii.gz)", path=folder, way_out="run histomri patches first"
-        )
+        raise InputError("holds no histology maps (*_histomap.nii.gz)", path=folder, hint="run histomri patches first")
     maps: dict[str, Image] = {}
     for path, entities in found:
         name = _name(entities)
         if name in maps:
-            raise InputError(f"holds several maps of {name}", path=folder, way_out="one folder per sample")
+            raise InputError(f"holds several maps of {name}", path=folder, hint="one folder per sample")
         maps[name] = Image.load(path)
     return maps, [entities for _, entities in found]
 
@@ -64,12 +62,12 @@ def read_mri(folder: Path, *, errors: bool = False) -> tuple[Fits, dict[str, Ima
                 raise InputError(
                     f"a second map of {name} for the same model and strategy",
                     path=path,
-                    way_out="one folder per sample",
+                    hint="one folder per sample",
                 )
             maps[name] = Image.load(path)
             names.append(entities)
     if not fits:
-        raise InputError("holds no fitted maps (*_dwimap.nii.gz)", path=folder, way_out="run histomri fit first")
+        raise InputError("holds no fitted maps (*_dwimap.nii.gz)", path=folder, hint="run histomri fit first")
     return fits, common, names
 
 
@@ -85,7 +83,7 @@ def _name(entities: Entities) -> str:
 def _maps(folder: Path, suffix: str, errors: bool) -> Iterator[tuple[Path, Entities]]:
     """Yield the maps of a folder, less the uncorrected ones and, unless asked for, the standard errors."""
     if not folder.is_dir():
-        raise InputError("no such folder", path=folder, way_out="check the spelling")
+        raise InputError("no such folder", path=folder, hint="check the spelling")
     for path in sorted(folder.glob(f"*_{suffix}.nii*")):
         entities = parse_map_name(path.name)
         if entities.get("suffix") != suffix or "desc" in entities:
@@ -102,6 +100,6 @@ def _model_of(path: Path, entities: Entities) -> tuple[str, str]:
         raise InputError(
             "its sidecar does not say which measurements were fitted",
             path=path,
-            way_out='add "Strategy": "whole", "high-b" or "custom" to the sidecar, or put it in a folder of that name',
+            hint='add "Strategy": "whole", "high-b" or "custom" to the sidecar, or put it in a folder of that name',
         )
     return str(model), str(strategy)

@@ -5,9 +5,9 @@ from typing import Protocol
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError
+from histomri.core.images import Image
 
 MINIMUM_COVERAGE = 0.5
 """A resampled histology value counts if at least this share of its interpolation weights fell on measured patches."""
@@ -48,7 +48,7 @@ def require_same_grid(images: Mapping[str, Image], what: str) -> Image:
         if not same_grid(first, image):
             raise GeometryError(
                 f"{what}: {name} {image.data.shape} is not on the grid of {first_name} {first.data.shape}",
-                way_out="make all of them from the same image",
+                hint="make all of them from the same image",
             )
     return first
 
@@ -90,7 +90,7 @@ def find_slice(histology: Image, mri: Image, transform: CanResample | None) -> i
         raise GeometryError(
             f"the transform puts the histology at slice {position:.1f}, and the MRI has slices "
             f"0 to {mri.data.shape[2] - 1}",
-            way_out="use the transform that was made for this MRI, from histology to MRI",
+            hint="use the transform that was made for this MRI, from histology to MRI",
         )
     return k
 
@@ -98,7 +98,7 @@ def find_slice(histology: Image, mri: Image, transform: CanResample | None) -> i
 def _different_grids(histology: Image, mri: Image) -> GeometryError:
     return GeometryError(
         f"the histology maps {histology.data.shape} and the MRI maps {mri.data.shape} lie on different grids",
-        way_out="register them and pass the transform (--xfm), or compare means of whole samples (--per sample)",
+        hint="register them and pass the transform (--xfm), or compare means of whole samples (--per sample)",
     )
 
 

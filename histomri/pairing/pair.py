@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from histomri.arrays import BoolArray, FloatArray
-from histomri.errors import InputError
-from histomri.maps import Image
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError
+from histomri.core.images import Image
 from histomri.pairing.columns import FIT_QUALITY, KEYS, MEASURES, POSITION, column_of
 from histomri.pairing.grids import CanResample, find_slice, onto_slice, require_same_grid, slice_of
 from histomri.pairing.summary import order_columns, summarise_voxels, trimmed_mean
@@ -154,7 +154,7 @@ def pair_means(
 def _check(histology: Mapping[str, Image], mri: Fits, common: Mapping[str, Image], mask: Image | None) -> Image:
     """Check that the maps needed are there and that each side lies on one grid; return an image of the MRI grid."""
     if not mri:
-        raise InputError("there are no fitted MRI maps to pair", way_out="run histomri fit first")
+        raise InputError("there are no fitted MRI maps to pair", hint="run histomri fit first")
     sides = {"histology": histology, **{f"MRI, {model}, {strategy}": maps for (model, strategy), maps in mri.items()}}
     for side, maps in sides.items():
         for name in _NEEDED:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from histomri.arrays import FloatArray
+from histomri.core.arrays import FloatArray
 from histomri.pairing.columns import FIT_QUALITY, KEYS, MEASURES, PATIENT, POSITION, keys_of
 
 _CASE = ["sample", "model", "strategy"]

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
-from histomri.columns import check_sidecar
-from histomri.errors import InputError
-from histomri.files import atomic_path, provenance, read_json, require_file, write_json
+from histomri.core.columns import check_sidecar
+from histomri.core.errors import InputError
+from histomri.core.files import atomic_path, provenance, read_json, require_file, write_json
 from histomri.pairing.columns import (
     KEYS,
     PATIENT,
@@ -94,7 +94,7 @@ class PairedTable:
         if len({part.level for part in parts}) > 1:
             there = "".join(f"; {name} has a row per {part.level}" for name, part in zip(names, parts))
             raise InputError(
-                f"tables of voxels and tables of samples cannot be joined{there}", way_out="pair all with one --per"
+                f"tables of voxels and tables of samples cannot be joined{there}", hint="pair all with one --per"
             )
         counts = _stack([part.counts for part in parts])
         repeated = counts[counts.duplicated(_CASE)]
@@ -105,7 +105,7 @@ class PairedTable:
             raise InputError(
                 f"sample {row['sample']} comes twice for {row['model']}, {row['strategy']}"
                 + (f" ({' and '.join(holders)})" if holders else ""),
-                way_out="leave one out, or give each its own name (histomri pair --sample)",
+                hint="leave one out, or give each its own name (histomri pair --sample)",
             )
         settings: dict[str, Any] = {}
         for part in parts:
@@ -128,10 +128,10 @@ class PairedTable:
         """
         path = Path(path)
         if path.suffix not in (".csv", ".parquet"):
-            raise InputError("a table is written as .csv or .parquet", path=path, way_out="change the ending")
+            raise InputError("a table is written as .csv or .parquet", path=path, hint="change the ending")
         other = path.with_suffix({".csv": ".parquet", ".parquet": ".csv"}[path.suffix])
         if other.exists():
-            raise InputError(f"would share its sidecar with {other.name}", path=path, way_out="choose another name")
+            raise InputError(f"would share its sidecar with {other.name}", path=path, hint="choose another name")
         with atomic_path(path) as temporary:
             if path.suffix == ".parquet":
                 self.data.to_parquet(temporary, index=False)

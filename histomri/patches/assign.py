@@ -7,9 +7,9 @@ import shapely
 from numpy.typing import NDArray
 from shapely.errors import GEOSException
 
-from histomri.arrays import BoolArray, FloatArray, IntArray
 from histomri.cells import CellTable
-from histomri.errors import GeometryError, InputError
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.errors import GeometryError, InputError
 from histomri.patches.grid import PatchGrid
 from histomri.patches.tissue import Extent
 
@@ -45,11 +45,11 @@ def assign(cells: CellTable, grid: PatchGrid, fraction: FloatArray, extent: Exte
         If the cells have no outlines to clip, or none lies on the grid.
     """
     if how not in ASSIGNMENTS:
-        raise InputError(f"cells cannot be assigned by {how!r}", way_out=f"choose one of {', '.join(ASSIGNMENTS)}")
+        raise InputError(f"cells cannot be assigned by {how!r}", hint=f"choose one of {', '.join(ASSIGNMENTS)}")
     open_patches = fraction.ravel() > 0
     found = _by_centroid(cells, grid, open_patches) if how == "centroid" else _by_outline(cells, grid, fraction, extent)
     if not found.cell.size:
-        raise InputError("no cell lies on the grid of patches", way_out="check the field, the region and their units")
+        raise InputError("no cell lies on the grid of patches", hint="check the field, the region and their units")
     return found
 
 
@@ -90,10 +90,10 @@ def _by_outline(cells: CellTable, grid: PatchGrid, fraction: FloatArray, extent:
     if cells.outlines is None:
         raise InputError(
             "the cells have no outlines to clip",
-            way_out="read them from GeoJSON with `histomri cells --geometries`, or assign by centroid",
+            hint="read them from GeoJSON with `histomri cells --geometries`, or assign by centroid",
         )
     if grid.window_um != grid.patch_um:
-        raise InputError("overlapping windows cannot be clipped", way_out="assign by centroid, or leave out --step-um")
+        raise InputError("overlapping windows cannot be clipped", hint="assign by centroid, or leave out --step-um")
     pieces = [
         _clip(cells.outlines[start : start + _BATCH], start, grid, fraction, extent)
         for start in range(0, len(cells), _BATCH)
@@ -115,7 +115,7 @@ def _clip(
     wide = right - left + 1
     count = wide * (bottom - top + 1)
     if count.max() > _MOST_PATCHES:
-        raise GeometryError("a cell reaches over more patches than a cell can", way_out="check the size of the patches")
+        raise GeometryError("a cell reaches over more patches than a cell can", hint="check the size of the patches")
     which = np.repeat(np.arange(outlines.size), count)
     nth = np.arange(which.size) - np.repeat(np.cumsum(count) - count, count)
     row, column = top[which] + nth // wide[which], left[which] + nth % wide[which]

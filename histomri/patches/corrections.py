@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 Preset = Literal["mouse-exvivo", "human-biopsy", "none"]
 Section = Literal["sphere-mean", "wicksell", "none"]
@@ -77,18 +77,16 @@ def choose_correction(
         If a name is unknown or a number impossible.
     """
     if preset not in PRESETS:
-        raise InputError(f"there is no preset {preset!r}", way_out=f"choose one of {', '.join(PRESETS)}")
+        raise InputError(f"there is no preset {preset!r}", hint=f"choose one of {', '.join(PRESETS)}")
     loss, default = PRESETS[preset]
     loss = loss if shrinkage is None else float(shrinkage)
     if not 0 <= loss < 1:
-        raise InputError(
-            f"a shrinkage of {loss:g} is not possible", way_out="give a fraction, such as 0.129 for 12.9 %"
-        )
+        raise InputError(f"a shrinkage of {loss:g} is not possible", hint="give a fraction, such as 0.129 for 12.9 %")
     chosen = next((name for name in SECTIONS if name == (section or default)), None)
     if chosen is None:
-        raise InputError(f"there is no section correction {section!r}", way_out=f"choose one of {', '.join(SECTIONS)}")
+        raise InputError(f"there is no section correction {section!r}", hint=f"choose one of {', '.join(SECTIONS)}")
     if not (np.isfinite(section_thickness_um) and section_thickness_um >= 0):
         raise InputError(
-            f"a section thickness of {section_thickness_um:g} µm is not possible", way_out="give it in µm, such as 4"
+            f"a section thickness of {section_thickness_um:g} µm is not possible", hint="give it in µm, such as 4"
         )
     return Correction(preset, loss, chosen, float(section_thickness_um))  # type: ignore[arg-type]

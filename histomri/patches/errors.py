@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histomri.arrays import FloatArray, IntArray
+from histomri.core.arrays import FloatArray, IntArray
 from histomri.patches.grid import PatchGrid
 from histomri.patches.moments import Moments
 from histomri.patches.tissue import Extent, tissue_fraction

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histomri.arrays import BoolArray, FloatArray, IntArray
-from histomri.errors import GeometryError, InputError
-from histomri.files import provenance, read_json, write_json
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.files import provenance, read_json, write_json
 
 # Far more than a slide has at any sensible patch size: beyond it a unit is wrong, and memory would run out.
 LARGEST_GRID = 25_000_000
@@ -55,14 +55,14 @@ class PatchGrid:
             raise GeometryError(
                 f"windows of {self.window_um[0]:g} x {self.window_um[1]:g} µm every {self.patch_um[0]:g} x "
                 f"{self.patch_um[1]:g} µm are not possible",
-                way_out=f"take a step of 1/{MOST_OVERLAP} to 1 of the size of a patch",
+                hint=f"take a step of 1/{MOST_OVERLAP} to 1 of the size of a patch",
             )
         sizes = (*self.patch_um, self.thickness_um)
         if not all(np.isfinite(sizes)) or min(sizes) <= 0 or not all(np.isfinite(self.origin_um)):
             raise GeometryError(
                 f"patches of {self.patch_um[0]:g} x {self.patch_um[1]:g} µm, {self.thickness_um:g} µm thick, are not "
                 "possible",
-                way_out="give positive sizes in µm",
+                hint="give positive sizes in µm",
             )
         rows, columns = self.shape
         if rows < 1 or columns < 1:
@@ -70,7 +70,7 @@ class PatchGrid:
         if rows * columns > LARGEST_GRID:
             raise GeometryError(
                 f"{rows:,} x {columns:,} patches of {self.patch_um[0]:g} x {self.patch_um[1]:g} µm are too many",
-                way_out="check the unit of the positions, or take larger patches",
+                hint="check the unit of the positions, or take larger patches",
             )
 
     @classmethod
@@ -105,7 +105,7 @@ class PatchGrid:
         """
         size = np.broadcast_to(np.asarray(patch_um, dtype=float), (2,))
         if not (np.isfinite(size).all() and (size > 0).all()):
-            raise GeometryError(f"patches of {patch_um} µm are not possible", way_out="give positive sizes in µm")
+            raise GeometryError(f"patches of {patch_um} µm are not possible", hint="give positive sizes in µm")
         low, high = np.zeros(2), np.asarray(field_um if field_um is not None else (0, 0), dtype=float)
         if field_um is None:
             points = np.stack([np.asarray(x_um, dtype=float).ravel(), np.asarray(y_um, dtype=float).ravel()])
@@ -115,12 +115,12 @@ class PatchGrid:
         first = np.floor(low / size + _SLACK)
         step = size if step_um is None else np.broadcast_to(np.asarray(step_um, dtype=float), (2,))
         if not (np.isfinite(step).all() and (step > 0).all()):
-            raise GeometryError(f"a step of {step_um} µm is not possible", way_out="give a positive number of µm")
+            raise GeometryError(f"a step of {step_um} µm is not possible", hint="give a positive number of µm")
         count = np.maximum(np.ceil((high - first * size - size) / step - _SLACK) + 1, 1)
         if not np.isfinite(count).all() or count.prod() > LARGEST_GRID:
             raise GeometryError(
                 f"{count[1]:,.0f} x {count[0]:,.0f} patches of {size[0]:g} x {size[1]:g} µm are too many",
-                way_out="check the unit of the positions, or take larger patches",
+                hint="check the unit of the positions, or take larger patches",
             )
         origin = first * size + (size - step) / 2
         shape = (int(count[1]), int(count[0]))

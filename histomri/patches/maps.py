@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError, InputError
-from histomri.maps import HISTOLOGY_MAPS, Image, map_name, parse_map_name, read_sidecar, write_map
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.images import HISTOLOGY_MAPS, Image, map_name, parse_map_name, read_sidecar, write_map
 from histomri.patches.grid import PatchGrid
 
 
@@ -105,9 +105,9 @@ class PatchMaps:
         names = {path: entities for path, entities in names.items() if entities and sub in (None, entities.get("sub"))}
         subs = sorted({entities.get("sub", "") for entities in names.values()})
         if not names:
-            raise InputError("holds no histology maps", path=folder, way_out="make them with `histomri patches`")
+            raise InputError("holds no histology maps", path=folder, hint="make them with `histomri patches`")
         if len(subs) > 1:
-            raise InputError(f"holds the maps of {', '.join(subs)}", path=folder, way_out="say which sample is meant")
+            raise InputError(f"holds the maps of {', '.join(subs)}", path=folder, hint="say which sample is meant")
         groups: dict[str, dict[str, FloatArray]] = {"": {}, "uncorrected": {}, "se": {}}
         grid: PatchGrid | None = None
         for path, entities in names.items():
@@ -147,4 +147,4 @@ def _load_one(path: Path) -> tuple[FloatArray, PatchGrid]:
     try:
         return data, PatchGrid.from_affine(image.affine, (data.shape[0], data.shape[1]))
     except GeometryError as error:
-        raise GeometryError(error.problem, path=path, way_out="make it again with `histomri patches`") from error
+        raise GeometryError(error.problem, path=path, hint="make it again with `histomri patches`") from error

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln
 
-from histomri.arrays import FloatArray, IntArray
+from histomri.core.arrays import FloatArray, IntArray
 
 # Enough for the standard error of <l^7>: its variance needs <l^14>.
 ORDERS = 15

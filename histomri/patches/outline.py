@@ -4,10 +4,10 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from histomri.arrays import BoolArray, FloatArray
 from histomri.cells import CellTable
-from histomri.errors import InputError
-from histomri.maps import Image
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError
+from histomri.core.images import Image
 from histomri.patches.grid import PatchGrid
 from histomri.patches.tissue import extent_of, tissue_fraction
 
@@ -73,7 +73,7 @@ def tissue_outline(x_um: FloatArray, y_um: FloatArray) -> BaseGeometry:
     if not mask.any():
         raise InputError(
             f"{x_um.size} cells are too few or too scattered to tell where the tissue is",
-            way_out="give its outline (--roi), or take the whole field (--tissue field)",
+            hint="give its outline (--roi), or take the whole field (--tissue field)",
         )
     return _polygons(mask, origin, pixel)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histomri.arrays import FloatArray
+from histomri.core.arrays import FloatArray
 from histomri.patches import moments as mo
 from histomri.patches.corrections import Correction
 from histomri.patches.errors import Dispersion

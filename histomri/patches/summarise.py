@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 from shapely.geometry.base import BaseGeometry
 
-from histomri.arrays import FloatArray, IntArray
 from histomri.cells import CellTable
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray, IntArray
+from histomri.core.errors import InputError
 from histomri.patches.assign import assign
 from histomri.patches.corrections import Correction, choose_correction
 from histomri.patches.errors import dispersion, size_errors
@@ -99,7 +99,7 @@ def summarise_patches(
     valid = (fraction > 0) & (fraction >= min_tissue)
     assigned = assign(cells, grid, fraction.reshape(grid.shape), extent, assign_by)
     if not valid.any():
-        raise InputError("no patch holds enough tissue", way_out="lower the least tissue, or take smaller patches")
+        raise InputError("no patch holds enough tissue", hint="lower the least tissue, or take smaller patches")
     patch = assigned.patch
     diameter, area = (cells.data[name].to_numpy()[assigned.cell] for name in ("diameter_um", "area_um2"))
     moments = gather(patch, diameter, area, fraction.size, assigned.share)
@@ -151,9 +151,9 @@ def whole_grid(cells: CellTable, *, thickness_um: float = 4.0, tissue: BaseGeome
 
 def _check(min_cells: int, min_tissue: float) -> None:
     if min_cells < 1:
-        raise InputError(f"at least {min_cells} cells is no limit", way_out="give --min-cells 1 or more")
+        raise InputError(f"at least {min_cells} cells is no limit", hint="give --min-cells 1 or more")
     if not 0 <= min_tissue <= 1:
-        raise InputError(f"a tissue fraction of {min_tissue:g} is not possible", way_out="give a number from 0 to 1")
+        raise InputError(f"a tissue fraction of {min_tissue:g} is not possible", hint="give a number from 0 to 1")
 
 
 def _distinct(n_cells: int, cell: IntArray) -> int:

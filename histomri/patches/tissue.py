@@ -7,9 +7,9 @@ import shapely
 from shapely.errors import GEOSException
 from shapely.geometry.base import BaseGeometry
 
-from histomri.arrays import FloatArray
 from histomri.cells import CellTable
-from histomri.errors import GeometryError, InputError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError, InputError
 from histomri.patches.grid import PatchGrid
 
 BOUNDING_BOX = "bounding box of the cells"  # the source of an extent where nothing better is known
@@ -57,7 +57,7 @@ def extent_of(cells: CellTable, tissue: BaseGeometry | None = None) -> Extent:
         If the cells have no cells, or tissue, region and field do not overlap.
     """
     if len(cells) == 0:
-        raise InputError("the cell table is empty", way_out="run the cell detection again")
+        raise InputError("the cell table is empty", hint="run the cell detection again")
     field_um, region, names = cells.metadata.field_um, tissue, ["tissue outline"] if tissue is not None else []
     if cells.metadata.roi_wkt is not None:
         interest = _from_wkt(cells.metadata.roi_wkt)
@@ -69,7 +69,7 @@ def extent_of(cells: CellTable, tissue: BaseGeometry | None = None) -> Extent:
         region = None if region is None else shapely.intersection(region, shapely.box(*bounds))
     if region is not None:
         if region.area == 0:
-            raise InputError(f"{' and '.join(names)} do not overlap", way_out="check --roi and --mpp")
+            raise InputError(f"{' and '.join(names)} do not overlap", hint="check --roi and --mpp")
         low_x, low_y, high_x, high_y = (float(value) for value in region.bounds)
         return Extent((low_x, low_y, high_x, high_y), region, " and ".join(names))
     if field_um is not None:
@@ -77,7 +77,7 @@ def extent_of(cells: CellTable, tissue: BaseGeometry | None = None) -> Extent:
     x, y = cells.data["x_um"].to_numpy(), cells.data["y_um"].to_numpy()
     box = (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
     if not (box[2] > box[0] and box[3] > box[1]):
-        raise InputError("the cells lie on a line, so they span no area", way_out="give a region of interest, --roi")
+        raise InputError("the cells lie on a line, so they span no area", hint="give a region of interest, --roi")
     return Extent(box, None, BOUNDING_BOX)
 
 
@@ -111,5 +111,5 @@ def _from_wkt(text: str) -> BaseGeometry:
         return shapely.from_wkt(text)
     except GEOSException as error:
         raise InputError(
-            f"the region of interest of the cell table cannot be read ({error})", way_out="run `histomri cells` again"
+            f"the region of interest of the cell table cannot be read ({error})", hint="run `histomri cells` again"
         ) from error

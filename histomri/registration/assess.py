@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError
+from histomri.core.images import Image
 from histomri.registration.prepare import tissue_of
 from histomri.registration.tilts import plane_found
 from histomri.registration.transform import Transform

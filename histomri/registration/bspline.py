@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError
 from histomri.registration.refine import Pose, Problem
 
 _KNOTS = 7.0
@@ -140,7 +140,7 @@ def bend(problem: Problem, pose: Pose) -> Bent:
         if bent.jacobian().min() > _LEAST_JACOBIAN:
             return bent
         stiffness *= _STIFFER
-    raise GeometryError("the section cannot be bent onto the slice without folding", way_out="use kind='affine'")
+    raise GeometryError("the section cannot be bent onto the slice without folding", hint="use kind='affine'")
 
 
 def lattice_of(problem: Problem) -> Lattice:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray, IntArray
-from histomri.errors import InputError
-from histomri.maps import Image
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.errors import InputError
+from histomri.core.images import Image
 from histomri.registration.planes import Plane
 
 _BLUR = 0.7

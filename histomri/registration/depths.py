@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError
 from histomri.registration.planes import Plane
 from histomri.registration.transform import Transform
 
@@ -41,7 +41,7 @@ def with_depth(points: FloatArray, origin: FloatArray, normal: FloatArray, what:
         raise GeometryError(
             f"the {what} have no z, and lie in a plane that stands upright (coronal or sagittal), where x and y alone "
             "do not tell the place",
-            way_out="give z in mm as well",
+            hint="give z in mm as well",
         )
     away = (points[unknown, :2] - origin[:2]) @ normal[:2]
     points[unknown, 2] = origin[2] - away / normal[2]

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError
+from histomri.core.images import Image
 from histomri.registration.planes import Plane
 from histomri.registration.refine import Pose, Problem
 
@@ -78,7 +78,7 @@ def mutual_information(moving: Image, fixed: Image, planes: tuple[Plane, Plane],
     found = engine.optimize(static, other, step, None, starting_affine=pose.matrix, **grids)
     matrix = np.asarray(found.affine)
     if not np.all(np.isfinite(matrix)) or abs(np.linalg.det(matrix)) < 1e-3:
-        raise GeometryError("mutual information lost the section", way_out="use the engine 'robust'")
+        raise GeometryError("mutual information lost the section", hint="use the engine 'robust'")
     return pose.with_matrix(matrix)
 
 
@@ -111,7 +111,7 @@ def warp(problem: Problem, planes: tuple[Plane, Plane], shape: tuple[int, ...], 
     moved = np.where(inside, moved, 0.0)
     found = Warped(pose, plane, np.moveaxis(moved, 0, -1) @ plane.grid[:2, :2].T)
     if found.jacobian().min() <= 0:
-        raise GeometryError("SyN folds the section", way_out="use the engine 'robust', or kind='affine'")
+        raise GeometryError("SyN folds the section", hint="use the engine 'robust', or kind='affine'")
     return found
 
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError
 
 TOLERANCE_MM = 1e-6
 _MAX_ITERATIONS = 100
@@ -52,7 +52,7 @@ class Displacement:
             if not np.any(change >= TOLERANCE_MM):
                 return np.asarray(found)
         if self.jacobian().min() <= 0:
-            raise GeometryError("the displacement field folds and has no inverse", way_out="use an affine transform")
+            raise GeometryError("the displacement field folds and has no inverse", hint="use an affine transform")
         # Where the field is steep the iteration circles without meeting, though the map is one to one.
         lost = change >= TOLERANCE_MM
         found[lost] = self._by_newton(points[lost])
@@ -78,7 +78,7 @@ class Displacement:
                     break
                 length = np.where(worse, length / 2, length)
             found, rest = tried, left
-        raise GeometryError("the displacement field folds and has no inverse", way_out="use an affine transform")
+        raise GeometryError("the displacement field folds and has no inverse", hint="use an affine transform")
 
     def at(self, points: FloatArray) -> FloatArray:
         """Return d at points (N, 3) world mm."""

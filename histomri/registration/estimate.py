@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError, InputError
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.images import Image
 from histomri.registration.displacement import Displacement
 from histomri.registration.expected import expected_error
 from histomri.registration.landmarks import check_landmarks
@@ -107,18 +107,18 @@ def register(
     """
     _check_options(kind, drive, engine, shrinkage)
     if angle_deg is not None and not np.isfinite(angle_deg):
-        raise InputError(f"an angle of {angle_deg} means nothing", way_out="give degrees")
+        raise InputError(f"an angle of {angle_deg} means nothing", hint="give degrees")
     if kind == "syn":
         kind, engine = "bspline", "dipy"
     if engine == "dipy" and landmarks is not None:
         raise InputError(
             "DIPY (engine='dipy', kind='syn') cannot hold landmarks",
-            way_out="use engine='robust' with another kind, or keep the landmarks to measure the error, with "
+            hint="use engine='robust' with another kind, or keep the landmarks to measure the error, with "
             "--landmarks-check",
         )
     pairs = None if landmarks is None else check_landmarks(landmarks)
     if moving.data.ndim != 2:
-        raise GeometryError("the moving image must be a two-dimensional section", way_out="choose one slice of it")
+        raise GeometryError("the moving image must be a two-dimensional section", hint="choose one slice of it")
     sides = ((False, True) if flips else (False,)) if turned_over is None else (turned_over,)
     section = tissue_of(moving, moving_mask, "moving")
     content = tuple(maps or (moving,)) if drive == "both" else ()
@@ -148,13 +148,9 @@ def register(
 def _check_options(kind: str, drive: str, engine: str, shrinkage: float) -> None:
     for name, value, known in (("kind", kind, KINDS), ("drive", drive, DRIVES), ("engine", engine, ENGINES)):
         if value not in known:
-            raise InputError(
-                f"{name}={value!r} is not available", way_out=f"use {name}=" + " or ".join(map(repr, known))
-            )
+            raise InputError(f"{name}={value!r} is not available", hint=f"use {name}=" + " or ".join(map(repr, known)))
     if not 0 <= shrinkage < 0.5:
-        raise InputError(
-            f"a shrinkage of {shrinkage} is implausible", way_out="give a fraction of length, such as 0.129"
-        )
+        raise InputError(f"a shrinkage of {shrinkage} is implausible", hint="give a fraction of length, such as 0.129")
 
 
 def _result(

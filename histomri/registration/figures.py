@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray
-from histomri.files import atomic_path
-from histomri.maps import Image
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.files import atomic_path
+from histomri.core.images import Image
 from histomri.registration.landmark_fits import tre
 from histomri.registration.planes import Plane, lift
 from histomri.registration.prepare import tissue_of

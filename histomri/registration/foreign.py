@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError, InputError
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.images import Image
 from histomri.registration.transform import Transform
 
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -48,7 +48,7 @@ def read_mat(path: Path, moving: Image | None, fixed: Image | None) -> Transform
         raise InputError(
             "is an FSL matrix, which counts mm along the axes of two images",
             path=path,
-            way_out="give both: Transform.load(path, moving=.., fixed=..)",
+            hint="give both: Transform.load(path, moving=.., fixed=..)",
         )
     matrix = _fsl_world(fixed) @ numbers.reshape(4, 4) @ np.linalg.inv(_fsl_world(moving))
     return _checked(matrix, path)
@@ -87,7 +87,7 @@ def _axes(name: str, path: Path) -> int:
         raise InputError(
             f"holds a {name}, and a two- or three-dimensional affine was expected",
             path=path,
-            way_out="write it as AffineTransform_double_3_3",
+            hint="write it as AffineTransform_double_3_3",
         )
     return int(rest[-1])
 
@@ -110,7 +110,7 @@ def _checked(matrix: FloatArray, path: Path) -> Transform:
     try:
         return Transform(matrix, info={"Sources": [path.name]})
     except GeometryError as error:
-        raise GeometryError(error.problem, path=path, way_out=error.way_out) from error
+        raise GeometryError(error.problem, path=path, hint=error.hint) from error
 
 
 def _fsl_world(image: Image) -> FloatArray:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError, InputError
-from histomri.files import atomic_path, provenance, read_json, require_file, write_json, write_text
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.files import atomic_path, provenance, read_json, require_file, write_json, write_text
+from histomri.core.images import Image
 from histomri.registration.displacement import Displacement
 from histomri.registration.foreign import RAS_LPS, read_itk_text, read_mat
 from histomri.registration.records import registrations
@@ -87,7 +87,7 @@ def load_transform(path: str | Path, moving: Image | None = None, fixed: Image |
     if path.suffix.lower() == ".mat":
         return read_mat(path, moving, fixed)
     raise InputError(
-        f"'{path.suffix}' is no ending of a transform", path=path, way_out="give a .json, .tfm, .txt or .mat file"
+        f"'{path.suffix}' is no ending of a transform", path=path, hint="give a .json, .tfm, .txt or .mat file"
     )
 
 
@@ -116,18 +116,16 @@ def _with_bending(affine: Transform, path: Path) -> Transform:
     if not warps:
         return affine
     whole = path.with_suffix(".json")
-    way_out = f"pass {whole.name}, or move the .tfm to a folder of its own to use the affine part alone"
+    hint = f"pass {whole.name}, or move the .tfm to a folder of its own to use the affine part alone"
     if not whole.exists():
         raise InputError(
             "is the affine part of a transform that bends, and its JSON file, which tells how, is gone",
             path=path,
-            way_out=way_out,
+            hint=hint,
         )
     found = _from_json(whole)
     if not np.allclose(found.matrix, affine.matrix, rtol=0, atol=_SAME):
-        raise InputError(
-            f"is another affine than that of {whole.name} beside it, which bends", path=path, way_out=way_out
-        )
+        raise InputError(f"is another affine than that of {whole.name} beside it, which bends", path=path, hint=hint)
     return found
 
 
@@ -144,7 +142,7 @@ def _from_json(path: Path) -> Transform:
     except (KeyError, TypeError) as error:
         raise InputError(f"the transform is incomplete or damaged ({error})", path=path) from error
     except GeometryError as error:
-        raise GeometryError(error.problem, path=error.path or path, way_out=error.way_out) from error
+        raise GeometryError(error.problem, path=error.path or path, hint=error.hint) from error
     except ValueError as error:
         if isinstance(error, InputError):
             raise
@@ -162,7 +160,7 @@ def _displacement(path: Path, item: dict[str, Any]) -> Displacement:
         raise InputError(
             f"lies elsewhere than {path.name} says",
             path=path.parent / item["File"],
-            way_out="keep the files of one registration together, or register again",
+            hint="keep the files of one registration together, or register again",
         )
     return told
 
@@ -185,13 +183,13 @@ def _write_field(path: Path, displacement: Displacement) -> None:
 
 
 def _read_field(path: Path, inverted: bool) -> Displacement:
-    from histomri.maps import open_nifti
+    from histomri.core.images import open_nifti
 
     image: Any = open_nifti(path)
     try:
         data = np.asarray(image.dataobj, dtype=float)
     except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"the displacements cannot be read ({error})", path=path, way_out="copy it again") from error
+        raise InputError(f"the displacements cannot be read ({error})", path=path, hint="copy it again") from error
     if data.ndim != 5 or data.shape[3:] != (1, 3):
         raise InputError("is not a displacement field of shape (I, J, K, 1, 3)", path=path)
     vectors = data[:, :, :, 0] * (-1.0, -1.0, 1.0)

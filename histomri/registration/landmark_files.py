@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError, UnitError
-from histomri.files import read_json, require_file
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError, UnitError
+from histomri.core.files import read_json, require_file
 
 _PAIR_COLUMNS = "moving_x_mm, moving_y_mm, fixed_x_mm, fixed_y_mm and .._z_mm; .._um for µm of a slide"
 _NAMES = ("name", "Name", "label", "Label")
@@ -72,7 +72,7 @@ def read_landmarks(
         raise InputError(
             "holds the points of one image",
             path=path,
-            way_out="give the file of the other image with --fixed-landmarks",
+            hint="give the file of the other image with --fixed-landmarks",
         )
     table = _table(path)
     sides = []
@@ -80,7 +80,7 @@ def read_landmarks(
         points = _world(table, side, path)
         if points is None:
             absent = next(name for name in (f"{side}x_mm", f"{side}y_mm") if name not in table)
-            raise InputError(f"lacks the column {absent}", path=path, way_out=f"the columns are {_PAIR_COLUMNS}")
+            raise InputError(f"lacks the column {absent}", path=path, hint=f"the columns are {_PAIR_COLUMNS}")
         sides.append(points)
     if not len(table):
         raise InputError("holds no landmarks", path=path)
@@ -117,7 +117,7 @@ def read_points(path: str | Path, *, mpp: Mpp = None) -> Points:
         markups = isinstance(content, dict) and "markups" in content
         found = _from_markups(content["markups"], path) if markups else _from_geojson(content, path, mpp)
     else:
-        raise InputError("is no file of points", path=path, way_out="give .csv, .geojson, .fcsv or .mrk.json")
+        raise InputError("is no file of points", path=path, hint="give .csv, .geojson, .fcsv or .mrk.json")
     if not len(found.xyz_mm):
         raise InputError("holds no points", path=path)
     if not np.all(np.isfinite(found.xyz_mm) | np.isnan(found.xyz_mm) & (0, 0, 1)):
@@ -165,7 +165,7 @@ def _paired(moving: Points, fixed: Points, path: Path, other: Path) -> FloatArra
         raise InputError(
             f"has {len(moving.names)} points and {other.name} has {len(fixed.names)}",
             path=path,
-            way_out="give the pairs the same names, or both files the same number of points in the same order",
+            hint="give the pairs the same names, or both files the same number of points in the same order",
         )
     return np.stack([moving.xyz_mm, fixed.xyz_mm], axis=1)
 
@@ -227,10 +227,10 @@ def _world(table: Any, side: str, path: Path) -> FloatArray | None:
 
 def _from_pixels(pixels: FloatArray, mpp: Mpp, path: Path) -> FloatArray:
     if mpp is None:
-        raise UnitError("the points are in pixels of the slide", path=path, way_out="pass --mpp with its pixel size")
+        raise UnitError("the points are in pixels of the slide", path=path, hint="pass --mpp with its pixel size")
     size = np.broadcast_to(np.asarray(mpp, dtype=float), 2)
     if not np.all(np.isfinite(size)) or np.any(size <= 0):
-        raise UnitError(f"a pixel size of {mpp} µm is impossible", path=path, way_out="pass --mpp X or X,Y in µm")
+        raise UnitError(f"a pixel size of {mpp} µm is impossible", path=path, hint="pass --mpp X or X,Y in µm")
     return np.column_stack([-pixels * size / 1000, np.zeros(len(pixels))])
 
 
@@ -273,7 +273,7 @@ def _from_markups(markups: Any, path: Path) -> Points:
         for markup in markups:
             units = markup.get("coordinateUnits", "mm")
             if (units[0] if isinstance(units, list) else units) != "mm":
-                raise UnitError(f"the points are in {units}", path=path, way_out="save them in mm")
+                raise UnitError(f"the points are in {units}", path=path, hint="save them in mm")
             sign = _sign(str(markup.get("coordinateSystem", "LPS")), path)
             for point in markup["controlPoints"]:
                 if point.get("positionStatus", "defined") == "defined":
@@ -316,5 +316,5 @@ def _sign(system: str, path: Path) -> FloatArray:
     """Return what turns a coordinate system of 3D Slicer into RAS."""
     known = _SLICER_SYSTEMS.get(system.upper())
     if known is None:
-        raise InputError(f"the points are in the system {system}", path=path, way_out="save them in RAS or LPS")
+        raise InputError(f"the points are in the system {system}", path=path, hint="save them in RAS or LPS")
     return np.array([1.0, 1.0, 1.0]) if known == "RAS" else np.array([-1.0, -1.0, 1.0])

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError, InputError
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.images import Image
 from histomri.registration.depths import located, on_planes
 from histomri.registration.displacement import Displacement
 from histomri.registration.estimate import SHRINKAGE, described
@@ -108,7 +108,7 @@ def fit_landmarks(
     if float(np.sqrt(np.mean(residuals**2))) > _LARGEST_MISFIT * spread:
         raise GeometryError(
             f"the landmarks do not fit each other: pair {np.argmax(residuals) + 1} is {residuals.max():.2g} mm off",
-            way_out="check that the pairs are in the same order, in mm, and moving and fixed are not swapped",
+            hint="check that the pairs are in the same order, in mm, and moving and fixed are not swapped",
         )
     left_out = leave_one_out(pairs, kind, moving=moving, fixed=fixed) if len(pairs) > KINDS[kind] else None
     qc: dict[str, Any] = {
@@ -144,9 +144,9 @@ def _fitted(
     pairs: FloatArray, kind: str, moving: Image | None, fixed: Image | None
 ) -> tuple[Transform, dict[str, Any]]:
     if kind not in KINDS:
-        raise InputError(f"kind={kind!r} is not available", way_out="use kind=" + " or ".join(map(repr, KINDS)))
+        raise InputError(f"kind={kind!r} is not available", hint="use kind=" + " or ".join(map(repr, KINDS)))
     if len(pairs) < KINDS[kind]:
-        raise GeometryError(f"{len(pairs)} landmarks are too few for kind={kind!r}", way_out=f"give {KINDS[kind]}")
+        raise GeometryError(f"{len(pairs)} landmarks are too few for kind={kind!r}", hint=f"give {KINDS[kind]}")
     planes = _plane(moving, pairs[:, 0]), _plane(fixed, pairs[:, 1])
     there, here = planes[0].to_plane(pairs[:, 0]), planes[1].to_plane(pairs[:, 1])
     for points, what in ((there, "moving"), (here, "fixed")):
@@ -169,9 +169,7 @@ def _fitted(
     jacobian = field.jacobian()
     told["jacobian"] = [float(jacobian.min()), float(jacobian.max())]
     if jacobian.min() <= 0:
-        raise GeometryError(
-            "a thin plate through these landmarks folds", way_out="check the pairs, or use kind='affine'"
-        )
+        raise GeometryError("a thin plate through these landmarks folds", hint="check the pairs, or use kind='affine'")
     return Transform(matrix, (field,)), told
 
 
@@ -188,7 +186,7 @@ def _affine(here: FloatArray, there: FloatArray) -> FloatArray:
     pull = np.eye(3)
     pull[:2] = np.linalg.lstsq(design, there, rcond=None)[0].T
     if abs(np.linalg.det(pull)) < 1e-9:
-        raise GeometryError("the landmarks flatten the plane", way_out="check the pairs")
+        raise GeometryError("the landmarks flatten the plane", hint="check the pairs")
     return pull
 
 

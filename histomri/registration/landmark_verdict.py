@@ -6,9 +6,9 @@ wrong pixel size, another unit, another section. The outlines of the tissue, whi
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError, InputError
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.images import Image
 from histomri.registration.landmarks import outside
 from histomri.registration.planes import Plane
 from histomri.registration.prepare import Target, build_problem, tissue_of

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray
-from histomri.errors import GeometryError, InputError
-from histomri.maps import Image
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.images import Image
 from histomri.registration.depths import on_planes
 from histomri.registration.planes import Plane
 from histomri.registration.search import Start, linear
@@ -32,7 +32,7 @@ def check_landmarks(landmarks: FloatArray) -> FloatArray:
     if not np.all(np.isfinite(pairs[..., :2])) or np.any(np.isinf(pairs)):
         raise InputError("landmarks must be finite; only a z that is not known may be NaN")
     if len(pairs) < 2:
-        raise InputError(f"{len(pairs)} landmark pairs are too few", way_out="give two, better three or more")
+        raise InputError(f"{len(pairs)} landmark pairs are too few", hint="give two, better three or more")
     if pairs.shape[2] == 2:
         pairs = np.concatenate([pairs, np.full((*pairs.shape[:2], 1), np.nan)], axis=2)
     return pairs
@@ -63,8 +63,7 @@ def place_landmarks(pairs: FloatArray, planes: tuple[Plane, Plane], images: tupl
             raise GeometryError(
                 f"{len(beside)} of {len(points)} {what} landmarks lie outside the {what} image, pair {beside[0] + 1} "
                 f"first ({', '.join(f'{value:.4g}' for value in points[beside[0]])} mm)",
-                way_out="give RAS+ mm of this very image; check units, signs, and that moving and fixed are not "
-                "swapped",
+                hint="give RAS+ mm of this very image; check units, signs, and that moving and fixed are not swapped",
             )
     return pairs
 
@@ -91,7 +90,7 @@ def check_depth(points: FloatArray, flat: Image) -> None:
         raise GeometryError(
             f"the fixed landmarks lie {middle:.3g} mm off this slice (median; pair {worst + 1} {off[worst]:.3g} mm), "
             f"and it is {thickness:.3g} mm thick",
-            way_out="correct z or the slice, or leave z out",
+            hint="correct z or the slice, or leave z out",
         )
 
 
@@ -147,7 +146,7 @@ def check_spread(points: FloatArray, what: str) -> None:
     if len(points) > 2 and singular[1] < _COLLINEAR * singular[0]:
         raise GeometryError(
             f"the {what} landmarks lie on one line, which does not tell the two sides of the section apart",
-            way_out="add a point away from the line",
+            hint="add a point away from the line",
         )
 
 
@@ -172,5 +171,5 @@ def _check_misfit(
     raise GeometryError(
         f"the landmarks do not fit each other: {misfit:.2g} mm apart on average, pair {worst + 1} worst "
         f"({np.hypot(*rest[worst]):.2g} mm)",
-        way_out="check that the pairs are in the same order, in mm, and moving and fixed are not swapped",
+        hint="check that the pairs are in the same order, in mm, and moving and fixed are not swapped",
     )

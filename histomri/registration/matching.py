@@ -6,9 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError, InputError
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.images import Image
 from histomri.registration.bspline import bend
 from histomri.registration.dipy_engine import mutual_information, warp
 from histomri.registration.landmarks import landmark_starts, place_landmarks

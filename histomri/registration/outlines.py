@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray
-from histomri.errors import InputError
-from histomri.maps import Image
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError
+from histomri.core.images import Image
 from histomri.registration.planes import Plane
 
 _LEAST_BACKGROUND = 0.05
@@ -53,7 +53,7 @@ def _bright(data: FloatArray, what: str) -> BoolArray:
     from skimage.filters import threshold_otsu
 
     if np.ptp(data) == 0:
-        raise InputError(f"the {what} is constant, so tissue cannot be told from background", way_out="give a mask")
+        raise InputError(f"the {what} is constant, so tissue cannot be told from background", hint="give a mask")
     level = float(threshold_otsu(data.ravel()))  # a last axis of 3 or 4 is no colour
     empty, tissue = data[data <= level], data[data > level]
     # Otsu's level takes dark tissue, far from the coil, for background: go lower, but stay clear of the noise.
@@ -66,7 +66,7 @@ def _bright(data: FloatArray, what: str) -> BoolArray:
         raise InputError(
             f"the {what} is bright along {100 * share:.0f} % of its border, as where fluid surrounds the tissue, so "
             "the two cannot be told apart",
-            way_out="give a mask of the tissue",
+            hint="give a mask of the tissue",
         )
     return bright
 
@@ -132,9 +132,9 @@ class Outline:
 
         covered = int((values > 0.5).sum())
         if covered < _LEAST_PIXELS:
-            raise InputError(f"the {what} covers {covered} pixels, too few for an outline", way_out="give another mask")
+            raise InputError(f"the {what} covers {covered} pixels, too few for an outline", hint="give another mask")
         if covered == values.size:
-            raise InputError(f"the {what} covers the whole image, so it has no outline", way_out="give another mask")
+            raise InputError(f"the {what} covers the whole image, so it has no outline", hint="give another mask")
         low, high = _box(values > 0.5, plane)
         step_mm = max(step_mm, float((high - low + 2 * margin_mm).max()) / _LARGEST_GRID)
         origin = low - margin_mm
@@ -146,7 +146,7 @@ class Outline:
         smooth = gaussian_filter(np.pad(values, 3), blur, mode="constant")
         inside = map_coordinates(smooth, index[:2] + 3, order=1, mode="constant").reshape(shape) > 0.5
         if not inside.any():
-            raise InputError(f"the {what} is too thin for an outline", way_out="give another mask")
+            raise InputError(f"the {what} is too thin for an outline", hint="give another mask")
         filled = np.asarray(binary_fill_holes(inside))
         with_holes = _signed_distance(inside, step_mm)
         without = with_holes if np.array_equal(filled, inside) else _signed_distance(filled, step_mm)

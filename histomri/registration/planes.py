@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError
+from histomri.core.images import Image
 
 _SLANT = 1e-2
 
@@ -40,12 +40,12 @@ class Plane:
             If the image is not 2D.
         """
         if image.data.ndim != 2:
-            raise GeometryError("only a two-dimensional image has a plane", way_out="choose a slice")
+            raise GeometryError("only a two-dimensional image has a plane", hint="choose a slice")
         edges = image.affine[:3, :2]
         normal = np.cross(edges[:, 0], edges[:, 1])
         size = np.linalg.norm(normal)
         if size < _SLANT * np.linalg.norm(edges[:, 0]) * np.linalg.norm(edges[:, 1]):
-            raise GeometryError("the two axes of the image are parallel", way_out="mend the header of the image")
+            raise GeometryError("the two axes of the image are parallel", hint="mend the header of the image")
         normal = normal / size
         normal = normal * np.sign(normal[np.argmax(np.round(np.abs(normal), 6))])
         # The world axis furthest from the normal: x, unless the plane stands upright and faces x.
@@ -72,7 +72,7 @@ class Plane:
             raise GeometryError(f"the {what} must be two-dimensional")
         edges = self.frame[:3, :3].T @ image.affine[:3, :2]
         if np.abs(edges[2]).max() > _SLANT * np.linalg.norm(edges):
-            raise GeometryError(f"the {what} is tilted against its image", way_out="draw the mask on the image")
+            raise GeometryError(f"the {what} is tilted against its image", hint="draw the mask on the image")
         grid = np.eye(3)
         grid[:2, :2] = edges[:2]
         grid[:2, 2] = self.to_plane(image.affine[None, :3, 3])[0]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray
-from histomri.errors import GeometryError, InputError
-from histomri.maps import Image
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.images import Image
 from histomri.registration.content import Content
 from histomri.registration.outlines import Outline, coverage, tissue_mask
 from histomri.registration.planes import Plane
@@ -61,7 +61,7 @@ def _check_axes(fixed: Image) -> None:
     if single or thick:
         raise GeometryError(
             f"the slices of the fixed image lie along axis {(single or thick)[0] + 1} of its three, not along the last",
-            way_out="reorder its axes before it is fitted and registered, for instance with fslswapdim",
+            hint="reorder its axes before it is fitted and registered, for instance with fslswapdim",
         )
 
 
@@ -85,9 +85,7 @@ def _slices(fixed: Image, slices: int | Sequence[int] | None, pairs: FloatArray 
         to_index = np.linalg.inv(fixed.affine)
         depth = float(np.median(known @ to_index[2, :3] + to_index[2, 3]))
         if not -0.5 <= depth <= count - 0.5:
-            raise GeometryError(
-                "the fixed landmarks lie outside the fixed image", way_out="give x, y and z in world mm"
-            )
+            raise GeometryError("the fixed landmarks lie outside the fixed image", hint="give x, y and z in world mm")
         return [int(np.clip(np.rint(depth), 0, count - 1))]
     return list(range(count))
 
@@ -110,7 +108,7 @@ def _at_slice(fixed: Image, tissue: Image, k: int | None) -> tuple[Image, Image]
     if tissue.data.shape[2] != fixed.data.shape[2]:
         raise GeometryError(
             f"the fixed mask has {tissue.data.shape[2]} slices and the fixed image {fixed.data.shape[2]}",
-            way_out="draw the mask on the fixed image",
+            hint="draw the mask on the fixed image",
         )
     return fixed.slice(k), tissue.slice(k)
 
@@ -152,14 +150,14 @@ def _check_sizes(moving_mm2: float, fixed_mm2: float, scale: float) -> None:
     if not _SMALLEST_MM < np.sqrt(fixed_mm2) < _LARGEST_MM:
         raise GeometryError(
             f"the tissue of the fixed image is about {np.sqrt(fixed_mm2):.3g} mm across",
-            way_out="its header is probably in µm or m: set its pixel size in mm",
+            hint="its header is probably in µm or m: set its pixel size in mm",
         )
     if 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
         return
     sizes = f"{np.sqrt(moving_mm2):.3g} mm across and the tissue of the fixed image {np.sqrt(fixed_mm2):.3g} mm"
     across = f"the section is about {sizes}"
     if not 0.01 < ratio < 100:
-        raise GeometryError(across, way_out="one of the two is probably in µm: set its pixel size in mm")
+        raise GeometryError(across, hint="one of the two is probably in µm: set its pixel size in mm")
     raise GeometryError(
-        f"{across}, more than twice the difference that shrinkage explains", way_out="check pixel sizes and masks"
+        f"{across}, more than twice the difference that shrinkage explains", hint="check pixel sizes and masks"
     )

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.registration.content import Content, robust_weight
 from histomri.registration.outlines import Outline
 from histomri.registration.search import Start, linear

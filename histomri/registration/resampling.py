@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
+from histomri.core.images import Image
 
 if TYPE_CHECKING:
     from histomri.registration.transform import Transform
@@ -30,7 +30,7 @@ def resample(transform: "Transform", image: Image, like: Image, order: int = 1) 
     """
     if order not in (0, 1, 3):
         raise InputError(
-            f"order {order} is not available", way_out="use order=1 or order=3 for maps, or order=0 for labels"
+            f"order {order} is not available", hint="use order=1 or order=3 for maps, or order=0 for labels"
         )
     shape = like.data.shape if like.data.ndim == 3 else (*like.data.shape, 1)
     volume: NDArray[Any] = np.asarray(image.data) if order == 0 else np.asarray(image.data, dtype=float)

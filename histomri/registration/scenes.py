@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray
+from histomri.core.images import Image
 from histomri.registration.planes import Plane
 from histomri.registration.prepare import tissue_of
 from histomri.registration.quality import Registration

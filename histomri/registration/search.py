@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histomri.arrays import FloatArray
+from histomri.core.arrays import FloatArray
 from histomri.registration.outlines import Outline
 
 _ANGLES = 36

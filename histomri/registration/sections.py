@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError
+from histomri.core.images import Image
 from histomri.registration.quality import Registration
 from histomri.registration.transform import Transform
 from histomri.registration.warping import Picture, warp_region

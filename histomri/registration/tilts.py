@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError
+from histomri.core.images import Image
 from histomri.registration.planes import Plane
 from histomri.registration.prepare import Target, tissue_of
 
@@ -33,9 +33,9 @@ def tilted_targets(fixed: Image, mask: Image | None, target: Target, tilts_deg: 
         If the image has no slices to tilt between, or a tilt is more than 15 degrees.
     """
     if fixed.data.ndim != 3 or fixed.data.shape[2] < 2 or (mask is not None and mask.data.ndim != 3):
-        raise GeometryError("a single slice cannot be tilted", way_out="give an MRI and a mask of several slices")
+        raise GeometryError("a single slice cannot be tilted", hint="give an MRI and a mask of several slices")
     if any(not abs(tilt) <= _LARGEST_DEG for tilt in tilts_deg):
-        raise GeometryError(f"tilts of {list(tilts_deg)} degrees are too large", way_out="give up to 15 degrees")
+        raise GeometryError(f"tilts of {list(tilts_deg)} degrees are too large", hint="give up to 15 degrees")
     tissue = tissue_of(fixed, mask, "fixed")
     distance = _distances(tissue)
     axes = sorted({0.0, *(float(tilt) for tilt in tilts_deg)})

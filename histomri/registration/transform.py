@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError
+from histomri.core.images import Image
 from histomri.registration.displacement import Displacement
 from histomri.registration.records import chained, inverted
 

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError, InputError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError, InputError
 from histomri.registration.transform import Transform
 
 _LARGEST_PIECE = 60_000_000
@@ -60,7 +60,7 @@ def warp_region(
     from scipy.ndimage import map_coordinates
 
     if order not in (0, 1):
-        raise InputError(f"order {order} is not available", way_out="use order=1, or order=0 for labels")
+        raise InputError(f"order {order} is not available", hint="use order=1, or order=0 for labels")
     i, j = np.indices(shape).reshape(2, -1)
     world = np.column_stack([i, j]) @ np.asarray(affine)[:3, :2].T + np.asarray(affine)[:3, 3]
     there = -transform.inverse().points(world)[:, :2] * 1000 / picture.um_per_px - 0.5
@@ -74,7 +74,7 @@ def warp_region(
     width, height = (int(length) for length in high - low)
     if width * height > _LARGEST_PIECE:
         raise InputError(
-            f"this piece needs {width} x {height} pixels of the slide at once", way_out="smaller pieces, or coarser"
+            f"this piece needs {width} x {height} pixels of the slide at once", hint="smaller pieces, or coarser"
         )
     part = picture.read(int(low[0]), int(low[1]), width, height).astype(float)
     where = (there[inside] - low).T[::-1]

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from histomri.analysis.prediction import BASES
-from histomri.arrays import FloatArray
-from histomri.errors import HistomriError, InputError
-from histomri.files import read_json, require_file
-from histomri.maps import Image, read_sidecar
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import HistomriError, InputError
+from histomri.core.files import read_json, require_file
+from histomri.core.images import Image, read_sidecar
 from histomri.pairing import PairedTable
 from histomri.pairing.folders import Fits, read_histology, read_mri
 from histomri.pairing.grids import find_slice, onto_slice, require_same_grid, slice_of
@@ -123,15 +123,15 @@ def collect(folder: Path) -> Run:
         If it is no results folder: study.json is missing or not what a run writes.
     """
     if not folder.is_dir():
-        raise InputError("no such folder", path=folder, way_out="give the results folder of histomri run")
+        raise InputError("no such folder", path=folder, hint="give the results folder of histomri run")
     record = folder / "study.json"
     if not record.exists():
-        raise InputError("holds no study.json", path=folder, way_out="give the results folder of histomri run")
+        raise InputError("holds no study.json", path=folder, hint="give the results folder of histomri run")
     study = read_json(record, "record of the study")
     if not isinstance(study, dict) or not isinstance(study.get("samples"), list):
-        raise InputError("is not the record of a study", path=record, way_out="run the study again")
+        raise InputError("is not the record of a study", path=record, hint="run the study again")
     if not study["samples"]:
-        raise InputError("lists no samples", path=record, way_out="name some in the study file and run it again")
+        raise InputError("lists no samples", path=record, hint="name some in the study file and run it again")
     missing: list[str] = []
     scores: dict[str, Any] = _try(lambda: _scores(folder / "scores.json"), {}, missing, "No ranking of models")
     pairs = _try(lambda: PairedTable.load(folder / "pairs.csv").data, None, missing, "No table of samples")

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from histomri.analysis import correlation_table
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
-from histomri.files import atomic_path
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
+from histomri.core.files import atomic_path
 from histomri.report.charts import STYLE, new_figure
 from histomri.report.collect import Run, Sample, collect
 from histomri.report.figures_residuals import residuals_plot
@@ -51,7 +51,7 @@ def write_figures(folder: str | Path, kind: FigureFormat, out: str | Path | None
         If the folder holds no study.json, or the format is unknown.
     """
     if kind not in get_args(FigureFormat):
-        raise InputError(f"there is no format {kind!r}", way_out=f"choose {', '.join(get_args(FigureFormat))}")
+        raise InputError(f"there is no format {kind!r}", hint=f"choose {', '.join(get_args(FigureFormat))}")
     from matplotlib import rc_context
 
     run = collect(Path(folder))

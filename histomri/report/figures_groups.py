@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histomri.arrays import FloatArray
+from histomri.core.arrays import FloatArray
 from histomri.report.charts import SMALL, Chart, Looks, heading, labels_of, panels
 from histomri.report.labels import LABELS, label_of, ordered
 from histomri.report.words import decimals, p_text

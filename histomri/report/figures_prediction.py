@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histomri.arrays import FloatArray
+from histomri.core.arrays import FloatArray
 from histomri.report.charts import BLUE, Chart, heading, new_figure
 from histomri.report.findings import Predicted
 from histomri.report.labels import Label, label_of

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from histomri.errors import InputError
-from histomri.files import read_json
+from histomri.core.errors import InputError
+from histomri.core.files import read_json
 
 _CASE = ("model", "strategy")
 _TEXT = ("sample", "group_a", "group_b", "note", *_CASE)
@@ -83,7 +83,7 @@ def read_prediction(folder: Path) -> Predicted | None:
     record = read_json(path, "prediction")
     settings = record.get("Parameters") if isinstance(record, dict) else None
     if not isinstance(settings, dict) or not {"x", "y", "target", "basis"} <= settings.keys():
-        raise InputError("is not the record of a prediction", path=path, way_out="run the study again")
+        raise InputError("is not the record of a prediction", path=path, hint="run the study again")
     metrics = (settings["x"], settings["y"])
     cases = _csv(folder / "predictions.csv", (*metrics, settings["target"], "predicted", "fold"))
     surface = _csv(folder / "prediction_surface.csv", (*metrics, "predicted", "low", "high", "inside"))
@@ -95,9 +95,9 @@ def _csv(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
         # A group may be called "NA" or "none": only an empty cell is missing.
         table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
-        raise InputError("cannot be read as a table", path=path, way_out="run the study again") from error
+        raise InputError("cannot be read as a table", path=path, hint="run the study again") from error
     if lacking := [name for name in needed if name not in table]:
-        raise InputError(f"has no column '{lacking[0]}'", path=path, way_out="run the study again")
+        raise InputError(f"has no column '{lacking[0]}'", path=path, hint="run the study again")
     if "note" in table:
         table["note"] = table["note"].fillna("")
     return table

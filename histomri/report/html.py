@@ -9,7 +9,7 @@ from markupsafe import Markup
 from matplotlib import rc_context
 
 from histomri import __version__
-from histomri.files import write_text
+from histomri.core.files import write_text
 from histomri.report import methods, words
 from histomri.report.charts import STYLE, Card, inline_svg
 from histomri.report.collect import Run, Sample, collect

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
+from histomri.core.arrays import FloatArray
 from histomri.report.collect import Run, Sample
 from histomri.report.orientation import View
 from histomri.report.pictures import Scale, fit_scale, levels, number, packed, png

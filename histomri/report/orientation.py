@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray
+from histomri.core.images import Image
 
 _NAMES = (("L", "R"), ("P", "A"), ("I", "S"))  # negative, positive end of each world axis
 

@@ -10,10 +10,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from histomri import __version__
-from histomri.arrays import BoolArray, FloatArray
-from histomri.errors import GeometryError, InputError
-from histomri.files import write_text
-from histomri.maps import Image
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.files import write_text
+from histomri.core.images import Image
 from histomri.report.collect import Sample
 from histomri.report.maps import Quantity, aspect, colour_bar, draw, fit_label
 from histomri.report.orientation import View
@@ -184,7 +184,7 @@ def _require_same_place(layer: Layer, first: Layer) -> None:
         return np.asarray(np.array(ends) @ image.affine.T)[:, :3]
 
     if layer.image.data.ndim != 2:
-        raise GeometryError(f"{layer.label}: a picture has two axes", way_out="cut a slice out of it")
+        raise GeometryError(f"{layer.label}: a picture has two axes", hint="cut a slice out of it")
     away = np.linalg.norm(corners(layer.image) - corners(first.image), axis=1).max()
     if away > 0.5 * float(first.image.voxel_mm[:2].min()):
         raise GeometryError(f"{layer.label} and {first.label} do not cover the same rectangle ({away:.2g} mm apart)")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histomri.arrays import BoolArray, FloatArray
+from histomri.core.arrays import BoolArray, FloatArray
 
 _LONG_LABEL = 5  # characters; longer ones run into each other where bars stand side by side
 _LEVELS = 254  # one byte per pixel, of which 0 says "not measured"

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray, IntArray
-from histomri.errors import InputError
-from histomri.files import require_file
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray, IntArray
+from histomri.core.errors import InputError
+from histomri.core.files import require_file
+from histomri.core.images import Image
 from histomri.registration import Transform
 from histomri.report.pictures import packed
 

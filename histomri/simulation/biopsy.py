@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from histomri.arrays import BoolArray, FloatArray
+from histomri.core.arrays import BoolArray, FloatArray
 from histomri.mri import Acquisition
 
 from .packing import separate

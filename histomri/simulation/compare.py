@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
-from histomri.files import atomic_path, require_file
-from histomri.maps import Image, map_name
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
+from histomri.core.files import atomic_path, require_file
+from histomri.core.images import Image, map_name
 from histomri.registration import Transform, read_landmarks
 
 # Quantity -> columns of the paired table that estimate it, from MRI and from histology.
@@ -58,10 +58,10 @@ def compare_with_truth(out: str | Path, inputs: str | Path | None = None) -> Tru
     truth = (Path(inputs) if inputs is not None else out / "inputs") / "truth"
     names = sorted(path.name.removesuffix("_truth.json") for path in truth.glob("sub-*_truth.json"))
     if not names:
-        raise InputError("holds no truth", path=truth, way_out="only simulated studies can be compared with it")
+        raise InputError("holds no truth", path=truth, hint="only simulated studies can be compared with it")
     ready = [name for name in names if (out / name / "pairs_voxel.csv").is_file()]
     if not ready:
-        raise InputError("no sample has voxel pairs to compare with the truth", path=out, way_out="see report.html")
+        raise InputError("no sample has voxel pairs to compare with the truth", path=out, hint="see report.html")
     voxels = pd.concat([_with_truth(out / name, truth, name) for name in ready], ignore_index=True)
     keys = ["sample", "model", "strategy"]
     rows = [{**dict(zip(keys, key)), **_agreement(part)} for key, part in voxels.groupby(keys, sort=False)]

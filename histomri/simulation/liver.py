@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histomri.arrays import BoolArray, FloatArray
-from histomri.errors import InputError
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError
 from histomri.mri import Acquisition
 
 from .lobe import Lobe, random_lobe
@@ -207,11 +207,11 @@ def default_acquisition() -> Acquisition:
 
 def _check(group: str, area_mm2: float, snr: float, shrinkage: float) -> None:
     if group not in GROUPS:
-        raise InputError(f"there is no group {group!r}", way_out=f"choose among {', '.join(GROUPS)}")
+        raise InputError(f"there is no group {group!r}", hint=f"choose among {', '.join(GROUPS)}")
     if not 2.0 <= area_mm2 <= 1000.0:
-        raise InputError(f"a lobe of {area_mm2:g} mm² cannot be simulated", way_out="choose 2 to 1000 mm²")
+        raise InputError(f"a lobe of {area_mm2:g} mm² cannot be simulated", hint="choose 2 to 1000 mm²")
     if not snr > 0:
-        raise InputError(f"the signal-to-noise ratio is {snr:g}", way_out="give a positive number")
+        raise InputError(f"the signal-to-noise ratio is {snr:g}", hint="give a positive number")
     if not 0.0 <= shrinkage < 0.9:
         raise InputError(f"a shrinkage of {shrinkage:g} is not a fraction between 0 and 0.9")
 

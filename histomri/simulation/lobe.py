@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray
+from histomri.core.arrays import BoolArray, FloatArray
 
 _ANGLES = np.linspace(0.0, 2.0 * np.pi, 721)
 

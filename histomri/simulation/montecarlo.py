@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
 from histomri.mri import Acquisition, Waveform
 
 _LARGEST_FRACTION = np.pi / 6.0
@@ -95,7 +95,7 @@ def simulate_permeable_spheres(
     raw = (2.0 / 3.0) * 1e-3 * permeability_um_s * steps / np.array([d0i_um2_ms, d0e_um2_ms])
     crossing = raw / (1.0 + 0.5 * raw.sum())
     if crossing.max() > _LARGEST_CROSSING or steps.max() > 0.25 * radius:
-        raise InputError(f"time steps of {dt_ms:g} ms are too long for this tissue", way_out="choose a smaller dt_ms")
+        raise InputError(f"time steps of {dt_ms:g} ms are too long for this tissue", hint="choose a smaller dt_ms")
     encodings, index = acquisition.encodings()
     weights = _step_weights([encoding.waveform for encoding in encodings], dt_ms)
     phase, started, ended = _walk(walkers, np.uint64(seed), weights, edge, radius, steps, crossing)
@@ -117,12 +117,12 @@ def _check(diameter: float, fraction: float, positive: tuple[float, ...], permea
         raise InputError("diameter, diffusivities and time step must be positive numbers")
     if not 0 < fraction <= _LARGEST_FRACTION * (1 + 1e-5):
         raise InputError(
-            f"spheres on a cubic lattice cannot fill {fraction:g} of the volume", way_out="choose at most pi/6 = 0.5236"
+            f"spheres on a cubic lattice cannot fill {fraction:g} of the volume", hint="choose at most pi/6 = 0.5236"
         )
     if not 0 <= permeability < np.inf:
         raise InputError("the permeability must be 0 or more, in µm/s")
     if walkers < 100:
-        raise InputError(f"{walkers} walkers are too few for any signal", way_out="give thousands")
+        raise InputError(f"{walkers} walkers are too few for any signal", hint="give thousands")
 
 
 def _step_weights(waveforms: list[Waveform], dt_ms: float) -> FloatArray:

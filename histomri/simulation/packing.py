@@ -5,7 +5,7 @@ import math
 import numba
 import numpy as np
 
-from histomri.arrays import FloatArray, IntArray
+from histomri.core.arrays import FloatArray, IntArray
 
 
 def separate(x: FloatArray, y: FloatArray, diameter: FloatArray, sweeps: int = 10) -> tuple[FloatArray, FloatArray]:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from histomri.errors import InputError
-from histomri.files import atomic_path, write_json, write_text
-from histomri.maps import write_image
+from histomri.core.errors import InputError
+from histomri.core.files import atomic_path, write_json, write_text
+from histomri.core.images import write_image
+from histomri.core.progress import Progress, share_of
 from histomri.mri import Acquisition
-from histomri.progress import Progress, share_of
 
 from .biopsy import Biopsy, Tumour, simulate_biopsy
 from .liver import default_acquisition

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray
+from histomri.core.arrays import BoolArray, FloatArray
 
 from .lobe import Lobe
 

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from histomri.arrays import FloatArray
-from histomri.files import atomic_path
+from histomri.core.arrays import FloatArray
+from histomri.core.files import atomic_path
 
 _HEX = np.frombuffer(b"".join(b"%02x" % i for i in range(256)), dtype=np.uint8).reshape(256, 2)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histomri.arrays import FloatArray, IntArray
+from histomri.core.arrays import FloatArray, IntArray
 
 from .lobe import Lobe
 from .packing import separate

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from histomri.arrays import FloatArray, IntArray
+from histomri.core.arrays import FloatArray, IntArray
 from histomri.fitting import sphere_adc
 from histomri.mri import Acquisition
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
-from histomri.files import atomic_path, provenance, write_json
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
+from histomri.core.files import atomic_path, provenance, write_json
 from histomri.mri import Acquisition
 
 from .montecarlo import simulate_permeable_spheres

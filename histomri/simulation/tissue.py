@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from histomri.arrays import FloatArray
+from histomri.core.arrays import FloatArray
 
 Group = Literal["control", "infiltrated", "necrotic"]
 GROUPS: tuple[Group, ...] = ("control", "infiltrated", "necrotic")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histomri.errors import InputError
-from histomri.files import atomic_path, write_json, write_text
-from histomri.maps import map_name, write_image, write_map
+from histomri.core.errors import InputError
+from histomri.core.files import atomic_path, write_json, write_text
+from histomri.core.images import map_name, write_image, write_map
 from histomri.mri import Acquisition
 from histomri.registration import Transform
 
@@ -86,7 +86,7 @@ def write_study(
     """
     if samples < len(GROUPS):
         raise InputError(
-            f"a study of {samples} samples has no sample of some groups", way_out="ask for three or more samples"
+            f"a study of {samples} samples has no sample of some groups", hint="ask for three or more samples"
         )
     folder = Path(folder)
     done = 0

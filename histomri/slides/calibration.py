@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from histomri.errors import InputError, UnitError
-from histomri.files import read_json
+from histomri.core.errors import InputError, UnitError
+from histomri.core.files import read_json
 
 Pair = tuple[float, float]
 
@@ -52,9 +52,7 @@ def read_slide_record(path: str | Path) -> SlideRecord:
     path = Path(path)
     content = read_json(path, "sidecar")
     if not isinstance(content, dict) or not str(content.get("schema", "")).startswith("histomri.qupath/"):
-        raise InputError(
-            "is not a sidecar of the histomri export script", path=path, way_out="export again or remove it"
-        )
+        raise InputError("is not a sidecar of the histomri export script", path=path, hint="export again or remove it")
     size = _positive_pair(content, "pixel_width_um", "pixel_height_um", path)
     extent = _positive_pair(content, "width_px", "height_px", path)
     words = {key: str(content[key]) if content.get(key) else None for key in ("stains", "image_type")}
@@ -83,7 +81,7 @@ def check_pixel_size(mpp: float | Sequence[float] | None) -> Pair | None:
     if len(pair) != 2 or not all(math.isfinite(value) and 0 < value < 1000 for value in pair):
         raise UnitError(
             f"a pixel size of {mpp} µm is not possible",
-            way_out="pass --mpp X or --mpp X,Y in µm per pixel, such as 0.25",
+            hint="pass --mpp X or --mpp X,Y in µm per pixel, such as 0.25",
         )
     return pair[0], pair[1]
 
@@ -123,7 +121,7 @@ def settle_pixel_size(
         raise UnitError(
             f"the pixel size is not settled; in µm it is {listing}",
             path=path,
-            way_out="correct the wrong one; only `histomri ki67` of a slide can overrule it (--mpp, --trust-mpp)",
+            hint="correct the wrong one; only `histomri ki67` of a slide can overrule it (--mpp, --trust-mpp)",
         )
     return chosen, name
 
@@ -134,5 +132,5 @@ def _positive_pair(content: dict[str, Any], first: str, second: str, path: Path)
         return None
     numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) != 2 or not all(math.isfinite(value) and value > 0 for value in numbers):
-        raise InputError(f"{first} and {second} must be positive numbers", path=path, way_out="export again")
+        raise InputError(f"{first} and {second} must be positive numbers", path=path, hint="export again")
     return numbers[0], numbers[1]

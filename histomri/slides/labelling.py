@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray, IntArray
-from histomri.errors import InputError
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.errors import InputError
 
 POSITIVE = ("Positive", "1+", "2+", "3+")
 NEGATIVE = "Negative"
@@ -144,13 +144,13 @@ def hot_spot(
     """
     counted = positive | negative
     if min_cells < 1:
-        raise InputError(f"a hot spot of {min_cells} cells is not possible", way_out="pass at least 1; 500 is usual")
+        raise InputError(f"a hot spot of {min_cells} cells is not possible", hint="pass at least 1; 500 is usual")
     if np.count_nonzero(counted) < min_cells:
         return None
     x, y, stained = x_um[counted], y_um[counted], positive[counted]
     window = _usual_window(x, y, min_cells) if window_um is None else float(window_um)
     if not (np.isfinite(window) and window > 0):
-        raise InputError(f"a window of {window_um} µm is not possible", way_out="pass its edge in µm, such as 500")
+        raise InputError(f"a window of {window_um} µm is not possible", hint="pass its edge in µm, such as 500")
     step = window / _STEPS_PER_WINDOW
     column, row = ((values // step).astype(np.int64) for values in (x, y))
     corner = int(column.min()), int(row.min())
@@ -158,7 +158,7 @@ def hot_spot(
     if shape[0] * shape[1] > _LARGEST_BINS:
         raise InputError(
             f"a window of {window:g} µm slides over {shape[0] * shape[1]:,} places, which are too many",
-            way_out="check the unit of the positions, or take a larger window",
+            hint="check the unit of the positions, or take a larger window",
         )
     flat = (row - corner[1]) * shape[1] + column - corner[0]
     totals = _window_sums(np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape))

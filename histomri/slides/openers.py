@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from histomri.errors import InputError
-from histomri.files import require_file
+from histomri.core.errors import InputError
+from histomri.core.files import require_file
 from histomri.slides.calibration import check_pixel_size, record_of, settle_pixel_size
 from histomri.slides.slide import LARGEST_PICTURE, RGB, Slide
 from histomri.slides.tiffs import TiffSlide, positive_pair
@@ -54,7 +54,7 @@ class OpenSlideSlide(Slide):
         try:
             picture = self._handle.read_region(corner, level, (width, height))
         except OpenSlideError as error:
-            raise InputError(f"the slide cannot be read ({error})", path=self.path, way_out="copy it again") from error
+            raise InputError(f"the slide cannot be read ({error})", path=self.path, hint="copy it again") from error
         rgba = np.asarray(picture)
         # Parts that were not scanned are transparent.
         return np.where(rgba[..., 3:] == 0, np.uint8(255), rgba[..., :3])
@@ -78,14 +78,14 @@ class PictureSlide(Slide):
                 opened = Picture.open(path)
             with opened:
                 if opened.width * opened.height > LARGEST_PICTURE:
-                    raise InputError("is too large a picture to unpack whole", path=path, way_out=_CONVERT)
+                    raise InputError("is too large a picture to unpack whole", path=path, hint=_CONVERT)
                 if opened.mode.startswith(("I", "F")):
-                    raise InputError("is no picture of 8 bits", path=path, way_out=_CONVERT)
+                    raise InputError("is no picture of 8 bits", path=path, hint=_CONVERT)
                 rgba = np.asarray(opened.convert("RGBA"))
         except (UnidentifiedImageError, Picture.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"is no picture that can be read ({error})", path=path, way_out="copy it again") from error
+            raise InputError(f"is no picture that can be read ({error})", path=path, hint="copy it again") from error
         self._picture = np.where(rgba[..., 3:] == 0, np.uint8(255), rgba[..., :3])
         self.size_px = (rgba.shape[1], rgba.shape[0])
         self.level_sizes = (self.size_px,)
@@ -150,7 +150,7 @@ def open_slide(
                     f"is {slide.size_px[0]} x {slide.size_px[1]} px, and {record.path.name} says "
                     f"{record.size_px[0]} x {record.size_px[1]}",
                     path=path,
-                    way_out="in QuPath it was cropped or turned, or it is another image",
+                    hint="in QuPath it was cropped or turned, or it is another image",
                 )
         sources += list((known_um or {}).items())
         sources += slide.stated_pixel_sizes()
@@ -173,11 +173,11 @@ def _open(path: Path) -> OpenSlideSlide | TiffSlide | PictureSlide:
         try:
             return OpenSlideSlide(path, openslide.OpenSlide(str(path)))
         except openslide.OpenSlideError as error:
-            raise InputError(f"the slide is damaged ({error})", path=path, way_out="copy it again") from error
+            raise InputError(f"the slide is damaged ({error})", path=path, hint="copy it again") from error
     try:
         handle = tifffile.TiffFile(path)
     except (tifffile.TiffFileError, ValueError, OSError) as error:
-        raise InputError("is no slide that OpenSlide or tifffile can read", path=path, way_out=_CONVERT) from error
+        raise InputError("is no slide that OpenSlide or tifffile can read", path=path, hint=_CONVERT) from error
     try:
         return TiffSlide(path, handle)
     except InputError:
@@ -185,7 +185,7 @@ def _open(path: Path) -> OpenSlideSlide | TiffSlide | PictureSlide:
         raise
     except (tifffile.TiffFileError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
         handle.close()
-        raise InputError(f"the slide is damaged ({error})", path=path, way_out="copy it again") from error
+        raise InputError(f"the slide is damaged ({error})", path=path, hint="copy it again") from error
 
 
 def _whole(text: str | None) -> int | None:

@@ -8,7 +8,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from histomri.arrays import BoolArray, FloatArray
+from histomri.core.arrays import BoolArray, FloatArray
 from histomri.slides.labelling import HotSpot
 from histomri.slides.slide import RGB
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.slides.slide import RGB
 
 # A tile is decoded whole, so its size bounds the memory from below.
@@ -43,7 +43,7 @@ def read_segment(page: Any, index: int, rows: int, path: Path) -> RGB:
         raise InputError(
             f"is stored in pieces of {height * width / 1e6:,.0f} million pixels, which have to be read whole",
             path=path,
-            way_out="save it as a tiled pyramid, for example from QuPath as OME-TIFF",
+            hint="save it as a tiled pyramid, for example from QuPath as OME-TIFF",
         )
     count = page.databytecounts[index]
     if count == 0:  # a tile that was never scanned
@@ -51,10 +51,10 @@ def read_segment(page: Any, index: int, rows: int, path: Path) -> RGB:
     page.parent.filehandle.seek(page.dataoffsets[index])
     data = page.parent.filehandle.read(count)
     if len(data) < count:
-        raise InputError("the slide is cut short", path=path, way_out="copy it again")
+        raise InputError("the slide is cut short", path=path, hint="copy it again")
     picture = _decoded(page, data, index, path)
     if picture.shape[0] < height or picture.shape[1:] != (width, samples):
-        raise InputError(f"piece {index} of the slide is damaged", path=path, way_out="copy it again")
+        raise InputError(f"piece {index} of the slide is damaged", path=path, hint="copy it again")
     return picture[:height]
 
 
@@ -67,7 +67,7 @@ def _decoded(page: Any, data: bytes, index: int, path: Path) -> RGB:
             raise InputError(
                 f"is compressed as {name}, which needs the package imagecodecs",
                 path=path,
-                way_out="install it (pip install imagecodecs), or save the slide from QuPath as OME-TIFF, JPEG",
+                hint="install it (pip install imagecodecs), or save the slide from QuPath as OME-TIFF, JPEG",
             ) from error
-        raise InputError(f"the slide is damaged ({error})", path=path, way_out="copy it again") from error
+        raise InputError(f"the slide is damaged ({error})", path=path, hint="copy it again") from error
     return picture.reshape(picture.shape[-3:])

@@ -11,8 +11,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError, UnitError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError, UnitError
 
 RGB = NDArray[np.uint8]
 # So much of a stored level is held at once, in pixels: 48 MB.
@@ -86,7 +86,7 @@ class Slide(ABC):
             If the pixel size is not known.
         """
         if self.pixel_size_um is None:
-            raise UnitError("the slide states no pixel size", path=self.path, way_out="give the pixel size, --mpp")
+            raise UnitError("the slide states no pixel size", path=self.path, hint="give the pixel size, --mpp")
         return self.size_px[0] * self.pixel_size_um[0], self.size_px[1] * self.pixel_size_um[1]
 
     def at(self, um_per_px: float) -> "View":
@@ -127,7 +127,7 @@ class Slide(ABC):
             raise InputError(
                 f"a picture at {um_per_px:g} µm per pixel has {width * height / 1e6:,.0f} million pixels",
                 path=self.path,
-                way_out="take a coarser one, or tiles",
+                hint="take a coarser one, or tiles",
             )
         return view.read(0, 0, width, height)
 

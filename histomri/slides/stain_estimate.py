@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
 from histomri.slides.raster import Raster
 from histomri.slides.slide import Slide
 from histomri.slides.stains import Stains
@@ -44,7 +44,7 @@ def estimate_stains(rgb: NDArray[np.uint8], background_rgb: FloatArray) -> Stain
     density = -np.log10(np.maximum(rgb, 1) / background_rgb)
     density = density[(density.max(axis=1) > _PALE_OD) & (density.max(axis=1) < _DARK_OD)]
     if len(density) < _LEAST_PIXELS:
-        raise InputError(f"{len(density):,} stained pixels are too few to estimate the stains from", way_out=_WAY_OUT)
+        raise InputError(f"{len(density):,} stained pixels are too few to estimate the stains from", hint=_WAY_OUT)
     plane = np.linalg.eigh(density.T @ density)[1][:, :0:-1]
     # The first component points to where the stain is, so that angles lie around 0.
     plane[:, 0] *= np.sign(plane[:, 0].sum())
@@ -56,7 +56,7 @@ def estimate_stains(rgb: NDArray[np.uint8], background_rgb: FloatArray) -> Stain
     if _degrees(edges[0], edges[1]) < _LEAST_ANGLE:
         raise InputError(
             f"the stains of the slide are {_degrees(edges[0], edges[1]):.0f} degrees apart, as if there were one only",
-            way_out=_WAY_OUT,
+            hint=_WAY_OUT,
         )
     usual = Stains.h_dab()
     # DAB is brown: of the two, the one that takes more blue than red.

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from histomri.arrays import BoolArray, FloatArray, IntArray
-from histomri.errors import InputError
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.errors import InputError
 from histomri.slides.raster import Raster
 from histomri.slides.slide import Slide, Tile
 from histomri.slides.stains import Stains
@@ -114,7 +114,7 @@ def stained_area(
         If no pixel is left to count, or the slide is damaged.
     """
     if not (np.isfinite(threshold) and threshold > 0):
-        raise InputError(f"a threshold of {threshold} is not possible", way_out="pass an optical density, such as 0.2")
+        raise InputError(f"a threshold of {threshold} is not possible", hint="pass an optical density, such as 0.2")
     view = slide.at(um_per_px)
     raster = None if region is None else Raster(region)
     step = tuple(max(round(cell_um / size), 1) for size in view.um_per_px)
@@ -130,7 +130,7 @@ def stained_area(
         if progress is not None:
             progress(min((tile.y * view.size_px[0] + tile.x * tile.rgb.shape[0] + inside.size) / n_pixels, 1.0))
     if not counted.any():
-        raise InputError("there is no tissue to count in", path=slide.path, way_out="check the region, --roi")
+        raise InputError("there is no tissue to count in", path=slide.path, hint="check the region, --roi")
     size = (step[0] * view.um_per_px[0], step[1] * view.um_per_px[1])
     return StainedArea(stained, counted, size, view.um_per_px, threshold)
 

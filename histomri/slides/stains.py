@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histomri.arrays import BoolArray, FloatArray
-from histomri.errors import InputError
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError
 
 _WAY_OUT = (
     'pass QuPath\'s own text, {"Name": "H-DAB", "Stain 1": "Hematoxylin", "Values 1": "0.65 0.70 0.29", "Stain 2": '
@@ -48,16 +48,16 @@ class Stains:
     def __post_init__(self) -> None:
         vectors = np.array(self.vectors, dtype=float)
         if vectors.shape != (3, 3) or not np.isfinite(vectors).all():
-            raise InputError("stain vectors are three times three finite numbers", way_out=_WAY_OUT)
+            raise InputError("stain vectors are three times three finite numbers", hint=_WAY_OUT)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if (lengths < 1e-6).any() or abs(np.linalg.det(vectors / np.maximum(lengths, 1e-6))) < 1e-3:
-            raise InputError("the stain vectors are too alike to tell the stains apart", way_out=_WAY_OUT)
+            raise InputError("the stain vectors are too alike to tell the stains apart", hint=_WAY_OUT)
         object.__setattr__(self, "vectors", vectors / lengths)
         if self.background_rgb is not None:
             background = np.array(self.background_rgb, dtype=float)
             if background.shape != (3,) or not ((background >= 1) & (background <= 255)).all():
                 raise InputError(
-                    f"a background of {self.background_rgb} is not possible", way_out="give R,G,B, each from 1 to 255"
+                    f"a background of {self.background_rgb} is not possible", hint="give R,G,B, each from 1 to 255"
                 )
             object.__setattr__(self, "background_rgb", background)
 
@@ -82,9 +82,9 @@ class Stains:
         try:
             content = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
-            raise InputError("the stain vectors are no JSON", way_out=_WAY_OUT) from error
+            raise InputError("the stain vectors are no JSON", hint=_WAY_OUT) from error
         if not isinstance(content, dict):
-            raise InputError("the stain vectors are no JSON object", way_out=_WAY_OUT)
+            raise InputError("the stain vectors are no JSON object", hint=_WAY_OUT)
         first, second = _numbers(content, "Values 1"), _numbers(content, "Values 2")
         third = _numbers(content, "Values 3") if "Values 3" in content else np.cross(first, second)
         names = [str(content.get(f"Stain {number}", "Residual")) for number in (1, 2, 3)]
@@ -105,7 +105,7 @@ class Stains:
         found = [number for number, name in enumerate(self.names) if "dab" in name.lower()]
         if len(found) != 1:
             raise InputError(
-                f"the stains {', '.join(self.names)} do not have one that is called DAB", way_out="name it so"
+                f"the stains {', '.join(self.names)} do not have one that is called DAB", hint="name it so"
             )
         return found[0]
 
@@ -163,5 +163,5 @@ def _numbers(content: dict[str, Any], key: str) -> FloatArray:
     except (TypeError, ValueError):
         numbers = np.zeros(0)
     if numbers.shape != (3,) or not np.isfinite(numbers).all():
-        raise InputError(f"the stain vectors lack three numbers at {key!r}", way_out=_WAY_OUT)
+        raise InputError(f"the stain vectors lack three numbers at {key!r}", hint=_WAY_OUT)
     return numbers

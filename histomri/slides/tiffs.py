@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.slides.segments import read_segment, segment_shape
 from histomri.slides.slide import RGB, Slide
 
@@ -32,7 +32,7 @@ class TiffSlide(Slide):
             raise InputError(
                 f"has {channels} channels ({kind}), and an RGB or grey picture was expected",
                 path=path,
-                way_out="save it from QuPath as an RGB image",
+                hint="save it from QuPath as an RGB image",
             )
         self._pages = [[page.aspage() for page in level.pages] for level in self._series.levels]
         self.level_sizes = tuple((int(pages[0].imagewidth), int(pages[0].imagelength)) for pages in self._pages)
@@ -50,7 +50,7 @@ class TiffSlide(Slide):
         except (ValueError, OSError, RuntimeError, IndexError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"the slide cannot be read ({error})", path=self.path, way_out="copy it again") from error
+            raise InputError(f"the slide cannot be read ({error})", path=self.path, hint="copy it again") from error
         data = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
         return np.repeat(data, 3, axis=-1) if data.shape[-1] == 1 else np.ascontiguousarray(data[..., :3])
 

@@ -8,8 +8,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from histomri.arrays import BoolArray, FloatArray
-from histomri.errors import InputError
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError
 from histomri.slides.raster import mask_polygons
 from histomri.slides.slide import Slide
 
@@ -99,7 +99,7 @@ def find_tissue(
     try:
         mask = _dense(picture, threshold, max(_BLUR_UM / um_per_px, 1.0))
     except InputError as error:
-        raise InputError(error.problem, path=slide.path, way_out=error.way_out) from error
+        raise InputError(error.problem, path=slide.path, hint=error.hint) from error
     return Tissue(_cleaned(mask, speck, max_hole_um2 / pixel_area), view.um_per_px)
 
 
@@ -143,7 +143,7 @@ def _dense(rgb: NDArray[np.uint8], threshold: float | None, blur_px: float) -> B
     if glass.min() < _DARKEST_GLASS:
         raise InputError(
             "is dark: a fluorescence image? Tissue and stains are found on bright-field slides only",
-            way_out="give the region as --roi, and count cells in place of stain",
+            hint="give the region as --roi, and count cells in place of stain",
         )
     table = np.clip(-np.log10(np.maximum(np.arange(256), 1)[:, None] / glass), 0, None) / 3
     density = sum(table[picture[..., channel], channel] for channel in range(3))

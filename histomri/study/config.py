@@ -10,8 +10,8 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field, ValidationError
 
-from histomri.errors import StudyError
-from histomri.files import read_json, require_file, write_json
+from histomri.core.errors import StudyError
+from histomri.core.files import read_json, require_file, write_json
 from histomri.study.mistakes import STUDY_KEYS, Mistakes, study_error, tell, unknown
 from histomri.study.options import (
     PATH_KEYS,
@@ -45,7 +45,7 @@ class Study(Section):
         """
         path = Path(path)
         if path.is_file() and not path.stat().st_size:
-            raise StudyError("is empty", path=path, way_out="docs/study.md shows a whole study")
+            raise StudyError("is empty", path=path, hint="docs/study.md shows a whole study")
         require_file(path, "study file")
         content = read_json(path, "study file") if path.suffix == ".json" else _read_toml(path)
         try:
@@ -80,11 +80,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise StudyError("is not a UTF-8 text file", path=path, way_out="save it as UTF-8") from error
+        raise StudyError("is not a UTF-8 text file", path=path, hint="save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         slashes = "write paths with /, on every system" if "Unescaped" in str(error) else None
-        way_out = slashes or "docs/study.md shows a whole study"
-        raise StudyError(f"is not valid TOML: {error}", path=path, way_out=way_out) from error
+        hint = slashes or "docs/study.md shows a whole study"
+        raise StudyError(f"is not valid TOML: {error}", path=path, hint=hint) from error
     except RecursionError as error:
         raise StudyError("is nested too deeply to be read", path=path) from error
 

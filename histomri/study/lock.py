@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from histomri.errors import InputError, StudyError
+from histomri.core.errors import InputError, StudyError
 
 try:
     import fcntl
@@ -52,7 +52,7 @@ class Locks:
             raise InputError(
                 f"cannot hold the results ({error.strerror or error})",
                 path=out,
-                way_out="check its permissions, or give another folder with -o",
+                hint="check its permissions, or give another folder with -o",
             ) from error
         try:
             yield cls(file, out)
@@ -68,7 +68,7 @@ class Locks:
                     raise StudyError(
                         f"another run is working on sample {sample} in this folder",
                         path=self._out,
-                        way_out="wait until it has ended, or give another folder with -o",
+                        hint="wait until it has ended, or give another folder with -o",
                     )
                 held.callback(self._let_go, sample)
             yield

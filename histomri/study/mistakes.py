@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from histomri.errors import StudyError
+from histomri.core.errors import StudyError
 from histomri.study.options import (
     SECTIONS,
     CellOptions,

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from histomri import __version__
-from histomri.errors import InputError, StudyError
-from histomri.files import require_folder, write_json
+from histomri.core.errors import InputError, StudyError
+from histomri.core.files import require_folder, write_json
 from histomri.study.config import Study
 from histomri.study.lock import Locks
 from histomri.study.options import FREE_WATER_UM2_MS, Sample
@@ -138,7 +138,7 @@ def _protect(study: Study, chosen: list[Sample], out: Path) -> None:
                 raise StudyError(
                     f"is an input, and {folder.root.name} is cleared for the results",
                     path=path,
-                    way_out="give another folder with -o",
+                    hint="give another folder with -o",
                 )
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from histomri.analysis import read_sheet
 from histomri.analysis.prediction import BASES
-from histomri.errors import InputError
-from histomri.files import read_json
+from histomri.core.errors import InputError
+from histomri.core.files import read_json
 from histomri.study.config import Study
 from histomri.study.options import PredictionOptions
 from histomri.study.stages.predict import run_predict
@@ -75,7 +75,7 @@ def _first(out: Path, model: str | None, strategy: str | None) -> tuple[str, str
     """Return model and strategy that rank first among those wanted."""
     path = out / "scores.json"
     if not path.exists():
-        raise InputError("the models were not ranked", way_out="name a model and a strategy under [prediction]")
+        raise InputError("the models were not ranked", hint="name a model and a strategy under [prediction]")
     for row in read_json(path, "ranking")["models"]:
         if model in (None, row["model"]) and strategy in (None, row["strategy"]):
             return str(row["model"]), str(row["strategy"])

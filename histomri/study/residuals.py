@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histomri.errors import InputError
-from histomri.files import atomic_path, provenance, require_file, write_json
+from histomri.core.errors import InputError
+from histomri.core.files import atomic_path, provenance, require_file, write_json
 from histomri.fitting.classes import quantiles_of_counts
 from histomri.pairing.folders import model_of
 
@@ -124,7 +124,7 @@ def _read(path: Path, scanner: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         counts.groupby("measurement")["n"].sum().reindex(range(len(table)), fill_value=0).tolist()
         != table["n"].tolist()
     ):
-        raise InputError("does not go with its counts", path=path, way_out="run the fits again with --force")
+        raise InputError("does not go with its counts", path=path, hint="run the fits again with --force")
     return table.assign(scanner=scanner, model=model_of(known[1]), strategy=path.parent.name), counts
 
 

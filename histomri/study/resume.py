@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from histomri import __version__
-from histomri.errors import InputError
-from histomri.files import TEMPORARY, read_json, write_json
+from histomri.core.errors import InputError
+from histomri.core.files import TEMPORARY, read_json, write_json
 from histomri.study.stages.result import StageResult
 
 RECORD = "stages.json"

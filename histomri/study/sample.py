@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from histomri.errors import HistomriError, InputError, StudyError
-from histomri.files import TEMPORARY, read_json, write_json, write_text
+from histomri.core.errors import HistomriError, InputError, StudyError
+from histomri.core.files import TEMPORARY, read_json, write_json, write_text
 from histomri.study.options import STUDY_PRESETS, Sample, protocol_source
 from histomri.study.resume import Ledger, clear_unfinished
 from histomri.study.stages.result import StageResult
@@ -71,7 +71,7 @@ class SampleFolder:
             raise StudyError(
                 "holds files of something else, and results would go there",
                 path=self.root,
-                way_out="give another folder with -o",
+                hint="give another folder with -o",
             )
 
 
@@ -218,7 +218,7 @@ def _attempt(
 def _told(error: HistomriError) -> str:
     """Return a message with the name of the file and not its folder: the report is passed on."""
     if isinstance(error, InputError) and error.path is not None:
-        return str(InputError(error.problem, path=Path(error.path).name, way_out=error.way_out))
+        return str(InputError(error.problem, path=Path(error.path).name, hint=error.hint))
     return str(error)
 
 
@@ -357,7 +357,7 @@ def _refuse_failed(transform: Path) -> None:
         reasons = "; ".join(qc.get("reasons", ())) or "the outlines do not agree"
         raise InputError(
             f"the registration failed ({reasons})",
-            way_out='give landmarks, mask or mri_slice, or compare means with registration = { kind = "none" }',
+            hint='give landmarks, mask or mri_slice, or compare means with registration = { kind = "none" }',
         )
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from multiprocessing import connection
 from typing import TypeVar
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
@@ -80,7 +80,7 @@ def _on_dask(work: Callable[[Task], Outcome], tasks: Sequence[Task], address: st
         from distributed import Client
         from distributed import as_completed as dask_completed
     except ModuleNotFoundError as error:
-        raise InputError("Dask is not installed", way_out="pip install 'histomri[dask]', or use --jobs") from error
+        raise InputError("Dask is not installed", hint="pip install 'histomri[dask]', or use --jobs") from error
     try:
         client = Client() if address == "local" else Client(address, timeout="10s")
     except (OSError, ValueError) as error:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from histomri.analysis import Sheet, read_sheet
 from histomri.analysis.sheets import MEASUREMENTS
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.study.stages.agree import run_agree
 from histomri.study.stages.compare import run_compare
 from histomri.study.stages.correlate import run_correlate

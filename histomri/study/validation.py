@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from histomri.errors import HistomriError, StudyError
+from histomri.core.errors import HistomriError, StudyError
 from histomri.study.options import PredictionOptions, Sample, protocol_source
 
 # Images that must lie on the grid of the diffusion images.

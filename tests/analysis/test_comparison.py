@@ -9,7 +9,7 @@ from scipy import stats
 
 from histomri.analysis import compare_models, rank_by, rank_models, steiger_test, williams_test
 from histomri.analysis.comparison import COMPARISON_KEYS
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 
 def covariance_of_correlations(matrix, first, second):

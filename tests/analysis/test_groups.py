@@ -10,7 +10,7 @@ from scipy import integrate, stats
 from histomri.analysis import compare_groups, compare_two
 from histomri.analysis.groups import hedges_correction, noncentral_t_limits
 from histomri.analysis.noncentral import noncentral_t_cdf
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 
 def test_tests_against_scipy(rng):

@@ -6,7 +6,7 @@ import pytest
 from scipy.optimize import brentq
 
 from histomri.analysis import combat, confounding, cramers_v
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 METRICS = ["vCS", "F", "CD", "D0I", "ADC", "K"]
 

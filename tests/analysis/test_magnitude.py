@@ -8,7 +8,7 @@ import pytest
 
 from histomri.analysis import combat, correlate, regress
 from histomri.analysis.magnitude import require_magnitude, scaled
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 SIZES = (1e-300, 1e-180, 1.0, 1e180, 1e300)
 

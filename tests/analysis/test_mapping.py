@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from histomri.analysis import read_cases, read_sheet
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 SHARED = 'sample = "Case"\nvCS_histo_um = "size HE"\nF_histo = "f HE"\n'
 TWO = """

@@ -19,7 +19,7 @@ from histomri.analysis import (
     repeated_correlation,
     spatial_correlation,
 )
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 METHODS = {"bh": "fdr_bh", "holm": "holm", "bonferroni": "bonferroni"}
 

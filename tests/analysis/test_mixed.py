@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLMParams
 
 from histomri.analysis import random_intercept, repeated_correlation, within_between
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 
 def grouped(rng, sizes=(5, 9, 4, 12, 7, 3), slope=0.6, between=2.0):

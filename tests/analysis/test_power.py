@@ -6,7 +6,7 @@ from scipy import stats
 
 from histomri.analysis import correlation_power, critical_correlation, detectable_correlation, sample_size
 from histomri.analysis.correlation import p_value
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 
 @pytest.mark.parametrize(("r", "n"), [(0.4, 25), (-0.6, 10), (0.9, 5), (0.2, 80)])

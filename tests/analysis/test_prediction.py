@@ -8,7 +8,7 @@ from scipy import stats
 
 from histomri.analysis import cross_validated_prediction, fold_range, log10_volume, polynomial
 from histomri.analysis.prediction import assign_folds
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 
 def tumours(rng, n=140):

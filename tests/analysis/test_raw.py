@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from histomri.analysis import read_sheet
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 LINES = ("sample;scanner;F_mri;n;note", "01;1.5;0,5;7;fine, so far", "02;3;,25;-1,5e2;", "03;3;NA;8;see 2,5")
 

@@ -7,7 +7,7 @@ from scipy import stats
 from statsmodels.stats.outliers_influence import variance_inflation_factor
 
 from histomri.analysis import regress, variance_inflation
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 
 def cases(rng, n=25):

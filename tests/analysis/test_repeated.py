@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from histomri.analysis import adjust_p, correlate_repeated
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 SIZES = (2, 3, 5, 1, 7, 4)
 

@@ -7,7 +7,7 @@ from scipy import stats
 
 from histomri.analysis import bic_votes, histology_fidelity, rank_models, ranking_warnings, total_correlation_score
 from histomri.analysis.ranking import RANKING_KEYS
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 MODELS = (
     ("diff-in", "whole", 0.1),

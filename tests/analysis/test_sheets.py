@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from histomri.analysis import read_sheet
-from histomri.errors import InputError, UnitError
+from histomri.core.errors import InputError, UnitError
 
 LINES = (
     "sample,model,age,stage,vCS_mri_um,i_note",

@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.ndimage import gaussian_filter
 
 from histomri.analysis import VoxelGrid, effective_sample_size, repeated_correlation, spatial_correlation, voxel_spacing
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 
 def ellipse(rows, columns):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from histomri.analysis import read_cases
-from histomri.errors import InputError, UnitError
+from histomri.core.errors import InputError, UnitError
 
 HEADER = "sample,group,model,strategy,vCS_mri_um,vCS_histo_um,F_mri,F_histo"
 ROWS = (

@@ -6,7 +6,7 @@ import pytest
 
 from histomri.analysis import read_sheet
 from histomri.analysis.units import check_sites
-from histomri.errors import UnitError
+from histomri.core.errors import UnitError
 
 CONTRACT = ("vCS_mri_um", "CD_mri_mm3", "F_mri")
 SITES = pd.Series(["1.5T", "3T"] * 15)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histomri.cells import CellTable, read_cells
-from histomri.errors import HistomriError, InputError, UnitError
+from histomri.core.errors import HistomriError, InputError, UnitError
 
 GOOD = "Image\tCentroid X µm\tCentroid Y µm\tNucleus: Area\tCell: Area\n"
 ROW = "A\t1\t2\t30\t100\n"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histomri.cells import geojson_stream, read_cells
-from histomri.errors import HistomriError, InputError, UnitError
+from histomri.core.errors import HistomriError, InputError, UnitError
 
 
 def square(x, y, size):

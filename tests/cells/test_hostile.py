@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histomri.cells import CellTable, read_cells, sniff
-from histomri.errors import HistomriError, InputError
+from histomri.core.errors import HistomriError, InputError
 
 HEADER = "Image\tObject ID\tClass\tCentroid X µm\tCentroid Y µm\tCell: Area\n"
 ROWS = "A\tid1\tTumor\t1\t2\t100\nA\tid2\tTumor\t5\t6\t120\n"

@@ -11,7 +11,7 @@ from skimage.draw import disk
 from skimage.measure import regionprops
 
 from histomri.cells import read_cells
-from histomri.errors import HistomriError, InputError, UnitError
+from histomri.core.errors import HistomriError, InputError, UnitError
 
 
 @pytest.fixture(scope="module")

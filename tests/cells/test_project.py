@@ -9,7 +9,7 @@ from shapely.geometry import Polygon, box
 
 from histomri.cells import read_cells
 from histomri.cells.project import find_image, read_project
-from histomri.errors import InputError, UnitError
+from histomri.core.errors import InputError, UnitError
 
 TABLE = "Image\tCentroid X px\tCentroid Y px\tCell: Area\n"
 

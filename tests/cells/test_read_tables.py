@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histomri.cells import read_cells
-from histomri.errors import InputError, UnitError
+from histomri.core.errors import InputError, UnitError
 
 NOW = ["Image", "Object ID", "Object type", "Name", "Classification", "Parent", "ROI"]
 CENTROID = ["Centroid X µm", "Centroid Y µm"]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from histomri.cells import read_cells
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 
 def test_brainways(real_data):

@@ -7,7 +7,7 @@ import pytest
 from shapely.geometry import box
 
 from histomri.cells import read_cells, read_regions
-from histomri.errors import InputError, UnitError
+from histomri.core.errors import InputError, UnitError
 
 RING = [[0, 0], [100, 0], [100, 100], [0, 100], [0, 0]]
 HOLE = [[40, 40], [60, 40], [60, 60], [40, 60], [40, 40]]

@@ -268,7 +268,7 @@ def without(label, value, name="F_mri"):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "change", "problem", "way_out"),
+    ("arguments", "change", "problem", "hint"),
     [
         (("compare",), {"group": "a"}, "there is only 'a'", "--by"),
         (("compare",), {"group": ""}, "there is none", "--by"),
@@ -281,14 +281,12 @@ def without(label, value, name="F_mri"):
         (("harmonise",), {"F_mri": without("scanner", "3T")}, "has 0 values of 'F_mri'", "--measure"),
     ],
 )
-def test_an_error_of_a_model_names_file_place_and_way_out(
-    histomri, table, tmp_path, arguments, change, problem, way_out
-):
+def test_an_error_of_a_model_names_file_place_and_hint(histomri, table, tmp_path, arguments, change, problem, hint):
     path = tmp_path / "t.csv"
     table.assign(**change).to_csv(path, index=False)
     done = histomri(arguments[0], path, "-o", tmp_path / "o", *arguments[1:])
     assert done.exit_code == 2 and done.stderr.startswith(f"error: {path}: diff-in, high-b"), done.output
-    assert problem in done.stderr and way_out in done.stderr.split(";")[-1]
+    assert problem in done.stderr and hint in done.stderr.split(";")[-1]
     assert not (tmp_path / "o").exists()
 
 

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.study.stages import StageResult
 from histomri_cli.app import app
 from histomri_cli.common import HistomriGroup, announce, compiling_told
@@ -38,7 +38,7 @@ def test_quiet_leaves_the_warnings(capsys):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (InputError("is empty", path="a.tsv", way_out="export again"), "error: a.tsv: is empty; export again"),
+        (InputError("is empty", path="a.tsv", hint="export again"), "error: a.tsv: is empty; export again"),
         (FileNotFoundError(2, "No such file or directory", "b.nii"), "error: b.nii: No such file or directory"),
     ],
 )

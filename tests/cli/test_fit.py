@@ -4,8 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from histomri.core.images import parse_map_name, read_sidecar
 from histomri.fitting import predict
-from histomri.maps import parse_map_name, read_sidecar
 from histomri.mri import Acquisition
 from histomri.pairing.folders import read_mri
 

@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from histomri.core.images import read_sidecar
 from histomri.fitting import predict
-from histomri.maps import read_sidecar
 from histomri.mri import Acquisition
 
 AFFINE = np.diag([0.4, 0.4, 2.0, 1.0])

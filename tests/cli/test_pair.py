@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histomri.maps import map_name, write_map
+from histomri.core.images import map_name, write_map
 from histomri.registration import Displacement, Transform
 
 SLIDE = np.array([[0, -0.4, 0, 0], [-0.4, 0, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.0]])
@@ -179,7 +179,7 @@ def test_wrong_use(histomri, folders, tmp_path):
 
 
 def test_two_samples_are_not_paired_by_mistake(tmp_path):
-    from histomri.errors import InputError
+    from histomri.core.errors import InputError
     from histomri.study.stages.pair import _label
 
     one, other = {"sub": "m1", "param": "F"}, {"sub": "m2", "param": "F"}

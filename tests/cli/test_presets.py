@@ -4,9 +4,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from histomri.errors import ProtocolError
+from histomri.core.errors import ProtocolError
+from histomri.core.images import read_sidecar
 from histomri.fitting import bounds_warnings, choose_preset, fit, preset_warnings
-from histomri.maps import read_sidecar
 from histomri.mri import Acquisition
 from histomri.simulation import write_protocol
 

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from histomri.maps import write_map
+from histomri.core.images import write_map
 from histomri.patches import PatchGrid
 from histomri.registration import Transform
 

@@ -9,7 +9,7 @@ import typer
 from PIL import Image as Picture
 from typer.testing import CliRunner
 
-from histomri.maps import Image
+from histomri.core.images import Image
 from histomri.registration import Transform
 from histomri_cli.apply import apply
 from histomri_cli.common import HistomriGroup

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from histomri.files import write_json
+from histomri.core.files import write_json
 
 
 @pytest.fixture

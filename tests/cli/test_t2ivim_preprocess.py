@@ -4,8 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from histomri.core.images import read_sidecar
 from histomri.fitting import predict
-from histomri.maps import read_sidecar
 from histomri.mri import Acquisition
 
 AFFINE = np.array([[-1.9, 0, 0, 10], [0, 1.9, 0, -20], [0, 0, 6.0, 3], [0, 0, 0, 1.0]])

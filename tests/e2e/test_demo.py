@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histomri.maps import Image
+from histomri.core.images import Image
 from histomri.registration import Transform, read_landmarks
 from histomri.study.residuals import RESIDUAL_FILES
 from histomri.study.statistics import FILES

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from histomri.errors import InputError, ProtocolError
+from histomri.core.errors import InputError, ProtocolError
 from histomri.fitting import MODELS, Model, crlb, predict
 from histomri.mri import Acquisition
 from histomri.study.stages.crlb import run_crlb

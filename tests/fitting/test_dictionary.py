@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import qmc
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.fitting import Dictionary, fit, fit_dictionary, predict
 from histomri.mri import Acquisition
 

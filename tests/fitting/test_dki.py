@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from histomri.errors import InputError, ProtocolError
+from histomri.core.errors import InputError, ProtocolError
 from histomri.fitting import fit_dki
 from histomri.mri import Acquisition
 

@@ -3,7 +3,7 @@ import pytest
 from scipy.special import i0e, i1e
 from scipy.stats import rice
 
-from histomri.errors import InputError, ProtocolError
+from histomri.core.errors import InputError, ProtocolError
 from histomri.fitting import MODELS, Model, fit, predict
 from histomri.fitting.special import i1_over_i0, log_i0e
 from histomri.mri import Acquisition

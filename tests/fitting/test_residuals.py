@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import rice
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.fitting import bootstrap, fit, predict, residuals
 from histomri.fitting.residuals import mean_signal
 from histomri.mri import Acquisition

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.fitting import FitResult, fit, predict
 from histomri.mri import Acquisition
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy.integrate import quad
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.fitting import MODELS, predict, sphere_adc
 from histomri.fitting.signals import relative_adc
 from histomri.mri import Acquisition, Waveform, pulse_pair

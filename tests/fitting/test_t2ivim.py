@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from histomri.errors import InputError, ProtocolError
+from histomri.core.errors import InputError, ProtocolError
 from histomri.fitting import T2IVIM_PARAMETERS, fit, fit_t2ivim, predict, predict_t2ivim
 from histomri.mri import Acquisition
 

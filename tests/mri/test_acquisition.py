@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histomri.errors import ProtocolError
+from histomri.core.errors import ProtocolError
 from histomri.mri import PRESETS, Acquisition, Waveform, pulse_pair, twice_refocused
 
 
@@ -42,7 +42,7 @@ def test_presets_are_the_papers_protocols():
         (([[0, 1000]], [10], [30]), "one number per volume"),
     ],
 )
-def test_implausible_protocols_are_refused_with_a_way_out(arguments, message):
+def test_implausible_protocols_are_refused_with_a_hint(arguments, message):
     with pytest.raises(ProtocolError, match=message):
         Acquisition(*arguments)
 

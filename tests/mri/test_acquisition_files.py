@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from histomri.errors import InputError, ProtocolError
+from histomri.core.errors import InputError, ProtocolError
 from histomri.mri import PRESETS, Acquisition, pulse_pair, read_acquisition
 
 MIXED = Acquisition([0, 900, 1100], [0, 1 / 3, 9], [0, 20.1, 30], None, [None, pulse_pair(1 / 3, 20.1), None])

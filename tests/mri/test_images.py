@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from histomri.errors import GeometryError, InputError
+from histomri.core.errors import GeometryError, InputError
 from histomri.mri import open_dwi
 
 SHAPE = (7, 9, 3, 5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import affine_transform, gaussian_filter
 
-from histomri.errors import InputError, ProtocolError
+from histomri.core.errors import InputError, ProtocolError
 from histomri.mri import (
     Acquisition,
     correct_drift,

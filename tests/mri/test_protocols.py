@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from histomri.errors import InputError, ProtocolError
+from histomri.core.errors import InputError, ProtocolError
 from histomri.mri import read_acquisition
 
 B, DELTA, SEPARATION, TE = [0, 500, 1000, 2000, 2800], [0, 10, 10, 10, 8], [0, 30, 30, 15, 15], [45, 45, 45, 65, 65]

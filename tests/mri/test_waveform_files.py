@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histomri.errors import InputError, ProtocolError, UnitError
+from histomri.core.errors import InputError, ProtocolError, UnitError
 from histomri.mri import Acquisition, pulse_pair, read_acquisition, twice_refocused
 
 LOBES = {93: (8.9, 17.6, 20.4, 6.0, 17.4, 63.9), 105: (13.2, 19.3, 24.8, 7.7, 21.7, 74.2)}

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histomri.errors import GeometryError, InputError, UnitError
-from histomri.maps import Image
+from histomri.core.errors import GeometryError, InputError, UnitError
+from histomri.core.images import Image
 from histomri.pairing import PairedTable, pair_maps, pair_means
 from histomri.registration import Transform
 
@@ -109,7 +109,7 @@ def test_a_transform_that_leads_away_is_refused(rng):
         pair_maps(histology(rng), mri(rng), rotated(7))
 
 
-def test_different_grids_without_a_transform_are_refused_with_a_way_out(rng):
+def test_different_grids_without_a_transform_are_refused_with_a_hint(rng):
     with pytest.raises(GeometryError, match=r"--xfm.*--per sample"):
         pair_maps(histology(rng), mri(rng))
     shifted = slide_affine()

@@ -7,7 +7,7 @@ import pytest
 import shapely
 
 from histomri.cells import CellMetadata, CellTable, read_cells
-from histomri.errors import GeometryError, InputError
+from histomri.core.errors import GeometryError, InputError
 from histomri.patches import PatchGrid, PatchMaps, summarise_patches
 from histomri.study.stages.cells import run_cells
 from histomri.study.stages.patches import run_patches

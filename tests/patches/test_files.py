@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from histomri.cells import CellMetadata, CellTable
-from histomri.errors import GeometryError, InputError
+from histomri.core.errors import GeometryError, InputError
 from histomri.patches import PatchGrid, PatchMaps, summarise_patches
 
 GRID = PatchGrid((500.0, 250.0), (250.0, 200.0), (7, 9), 2216.0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histomri.errors import GeometryError, HistomriError
+from histomri.core.errors import GeometryError, HistomriError
 from histomri.patches import PatchGrid
 
 GRID = PatchGrid((772.0, 386.0), (386.0, 250.0), (7, 9), 2216.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shapely
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.patches import tissue_outline
 
 # An L with a round hole: no symmetry that could hide swapped axes.

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histomri.cells import CellMetadata, CellTable
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.patches import PatchGrid, summarise_patches, whole_grid
 
 FIELD = (2170.0, 1330.0)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from histomri.maps import write_map
+from histomri.core.images import write_map
 from histomri.patches import PatchGrid
 from histomri.study.stages.qupath_grid import run_qupath_grid
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from histomri.maps import Image
+from histomri.core.images import Image
 from histomri.registration import Transform
 
 PIXEL = 0.386

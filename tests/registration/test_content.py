@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from histomri import registration
-from histomri.errors import InputError
-from histomri.maps import Image
+from histomri.core.errors import InputError
+from histomri.core.images import Image
 from histomri.registration.content import Content
 from histomri.registration.planes import Plane
 

@@ -6,8 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from histomri.errors import InputError
-from histomri.maps import Image
+from histomri.core.errors import InputError
+from histomri.core.images import Image
 from histomri.registration import Displacement, Transform
 
 LPS = np.array([-1.0, -1.0, 1.0])

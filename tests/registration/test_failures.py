@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from histomri.errors import GeometryError, InputError
-from histomri.maps import Image
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.images import Image
 from histomri.registration import register
 from histomri.registration.outlines import tissue_mask
 
@@ -49,7 +49,7 @@ def test_tissue_in_bright_fluid_needs_a_mask(make_pair, rng):
     fluid = Image(np.hypot(signal + rng.normal(0, 0.05, signal.shape), 0.05), pair.fixed.affine)
     with pytest.raises(InputError, match="bright along 100 % of its border") as refused:
         register(pair.moving, fluid, moving_mask=pair.mask)
-    assert "mask" in str(refused.value.way_out)
+    assert "mask" in str(refused.value.hint)
     found = register(pair.moving, fluid, moving_mask=pair.mask, fixed_mask=pair.fixed)
     assert found.verdict == "good"
     assert pair.error_um(found) < 50
@@ -60,7 +60,7 @@ def test_both_images_in_micrometres(make_pair):
     scaled = [Image(image.data, np.diag([1e3, 1e3, 1e3, 1]) @ image.affine) for image in (pair.moving, pair.fixed)]
     with pytest.raises(GeometryError, match="mm across") as refused:
         register(*scaled)
-    assert "µm" in str(refused.value.way_out)
+    assert "µm" in str(refused.value.hint)
 
 
 @pytest.mark.parametrize(("order", "slices"), [((0, 2, 1), 5), ((2, 0, 1), 5), ((0, 2, 1), 1)])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from histomri.errors import InputError
-from histomri.maps import Image
+from histomri.core.errors import InputError
+from histomri.core.images import Image
 from histomri.registration import Transform
 
 PULL = np.array([[0.8, -0.3, 0.1], [0.2, 0.9, -0.2], [-0.1, 0.3, 1.1]])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histomri.errors import InputError, UnitError
+from histomri.core.errors import InputError, UnitError
 from histomri.registration import read_landmarks, read_points, unpaired_landmarks
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from histomri.errors import GeometryError, InputError
-from histomri.maps import Image
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.images import Image
 from histomri.registration import Transform, fit_landmarks, leave_one_out, tre
 
 PLACES = np.array([[5, 1], [-4, 3], [0, -5], [2, 4], [-3, -3], [6, -4.0]])

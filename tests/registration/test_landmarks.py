@@ -7,8 +7,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from histomri import registration
-from histomri.errors import GeometryError, InputError
-from histomri.maps import Image
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.images import Image
 from histomri.registration import Transform, read_landmarks
 
 register = partial(registration.register, kind="affine")  # the quicker one; bending has tests of its own

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from histomri import registration
-from histomri.errors import GeometryError
-from histomri.maps import Image
+from histomri.core.errors import GeometryError
+from histomri.core.images import Image
 from histomri.registration import assess, write_figures
 from histomri.registration.assess import normalised_mutual_information
 from histomri.registration.quality import judge

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from histomri import registration
-from histomri.errors import GeometryError, InputError
-from histomri.maps import Image
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.images import Image
 from histomri.registration.bspline import Lattice
 from histomri.registration.planes import Plane, lift
 
@@ -178,7 +178,7 @@ def test_no_correlation_is_made(make_pair, rng):
 
 
 def test_saved_with_its_record(make_pair, tmp_path):
-    from histomri.files import read_json
+    from histomri.core.files import read_json
     from histomri.registration import Transform
 
     pair = make_pair()

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from histomri.errors import InputError
-from histomri.maps import Image
+from histomri.core.errors import InputError
+from histomri.core.images import Image
 from histomri.registration import Displacement, Transform
 
 

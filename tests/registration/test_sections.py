@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from histomri.errors import GeometryError, InputError
+from histomri.core.errors import GeometryError, InputError
 from histomri.registration import (
     Registration,
     Transform,

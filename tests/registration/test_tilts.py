@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from histomri.maps import Image
+from histomri.core.images import Image
 from histomri.registration import Transform, assess
 from histomri.registration.tilts import plane_found
 

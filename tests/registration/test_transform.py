@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from histomri.errors import GeometryError, InputError
-from histomri.maps import Image
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.images import Image
 from histomri.registration import Displacement, Transform, doubts_of
 
 numbers = st.floats(-1, 1, allow_nan=False)

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histomri.files import write_json
-from histomri.maps import map_name, write_map
+from histomri.core.files import write_json
+from histomri.core.images import map_name, write_map
 from histomri.pairing import PairedTable
 from histomri.registration import Transform
 from histomri.study.stages.pair import run_pair

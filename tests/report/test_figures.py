@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib import rc_context
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.report import figures, write_figures
 from histomri.report.charts import STYLE
 from histomri.report.figures import matrix_plot

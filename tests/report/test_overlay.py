@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from histomri.errors import GeometryError, InputError
-from histomri.maps import Image
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.images import Image
 from histomri.report import Layer, write_overlay
 
 AFFINE = np.array([[0, -0.4, 0, 3.0], [-0.4, 0, 0, 2.0], [0, 0, 2.2, 0], [0, 0, 0, 1.0]])

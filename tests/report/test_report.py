@@ -13,8 +13,8 @@ import pytest
 from scipy import stats
 
 from histomri.analysis import spatial_correlation
-from histomri.errors import InputError
-from histomri.files import write_json
+from histomri.core.errors import InputError
+from histomri.core.files import write_json
 from histomri.report import write_report
 from histomri.report.collect import Run, Sample
 from histomri.report.methods import methods_text, presets

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histomri.errors import InputError
-from histomri.maps import Image
+from histomri.core.errors import InputError
+from histomri.core.images import Image
 from histomri.registration import Transform
 from histomri.report import sizes
 from histomri.report.sizes import BINS, count_sizes, patches_of_section, patches_under

@@ -11,7 +11,7 @@ import statsmodels.api as sm
 from matplotlib import rc_context
 from scipy import stats
 
-from histomri.files import write_json
+from histomri.core.files import write_json
 from histomri.report import write_figures, write_report
 from histomri.report.charts import STYLE, inline_svg
 from histomri.report.collect import collect

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.mri import Acquisition
 from histomri.simulation import Tumour, simulate_biopsy, write_paper_study
 from histomri.simulation.biopsy import CORE_MM, SHRINKAGE

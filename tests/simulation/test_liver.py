@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.fitting import sphere_adc
 from histomri.mri import Acquisition
 from histomri.registration import Transform

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.mri import Acquisition
 from histomri.simulation import simulate_permeable_spheres
 

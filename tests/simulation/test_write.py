@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from histomri.errors import InputError
-from histomri.maps import Image, read_sidecar
+from histomri.core.errors import InputError
+from histomri.core.images import Image, read_sidecar
 from histomri.registration import Transform, read_landmarks
 from histomri.simulation import compare_with_truth, default_acquisition, simulate_liver, write_study
 from histomri.simulation.qupath import write_qupath_tsv

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.slides import hot_spot, is_positive, labelling_index, wilson_interval
 
 

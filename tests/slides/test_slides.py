@@ -8,7 +8,7 @@ import shapely
 import tifffile
 from PIL import Image as Picture
 
-from histomri.errors import InputError, UnitError
+from histomri.core.errors import InputError, UnitError
 from histomri.slides import estimate_background, find_tissue, open_slide, tissue_mask
 from histomri.slides.openers import OpenSlideSlide
 

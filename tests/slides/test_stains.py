@@ -8,7 +8,7 @@ import shapely
 import tifffile
 from skimage.color import hdx_from_rgb, separate_stains
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.slides import Raster, Stains, estimate_background, find_tissue, mask_polygons, open_slide, stained_area
 from histomri.slides.stain_estimate import estimate_stains
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from histomri.errors import InputError, StudyError
+from histomri.core.errors import InputError, StudyError
 from histomri.study.config import Study
 from histomri.study.sample import SampleFolder, _fit
 from histomri.study.stages.fit_tasks import Extras

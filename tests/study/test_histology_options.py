@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as Picture
 
 from histomri.cells import CellTable
-from histomri.errors import StudyError
+from histomri.core.errors import StudyError
 from histomri.study.config import Study
 from histomri.study.sample import run_sample
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from histomri.errors import InputError, StudyError
+from histomri.core.errors import InputError, StudyError
 from histomri.study import Study, lock, run_study
 from histomri.study.lock import Locks
 from histomri.study.options import Sample

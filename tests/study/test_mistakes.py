@@ -2,7 +2,7 @@
 
 import pytest
 
-from histomri.errors import InputError, StudyError
+from histomri.core.errors import InputError, StudyError
 from histomri.study import Study
 from histomri.study.mistakes import _MODELS
 from histomri.study.options import Sample

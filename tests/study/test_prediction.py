@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from histomri.analysis import cross_validated_prediction
-from histomri.files import write_json
+from histomri.core.files import write_json
 from histomri.study.config import Study
 from histomri.study.options import PredictionOptions, Sample
 from histomri.study.prediction import PREDICTION_FILES, run_prediction

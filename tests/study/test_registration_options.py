@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.registration import Transform
 from histomri.study import sample as stages
 from histomri.study.options import Sample

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from histomri.files import write_text
+from histomri.core.files import write_text
 from histomri.study import Sample
 from histomri.study import sample as module
 from histomri.study.pipeline import _software
@@ -199,7 +199,7 @@ def test_results_can_be_moved(toy, sample, tmp_path):
 
 
 def test_a_failed_stage_clears_what_lies_behind_it(toy, sample, tmp_path, monkeypatch):
-    from histomri.errors import InputError
+    from histomri.core.errors import InputError
 
     out = tmp_path / "out"
     run(sample, out)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.study.scheduler import run_tasks
 
 

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from histomri.errors import StudyError
+from histomri.core.errors import StudyError
 from histomri.study.config import Study
 from histomri.study.options import PredictionOptions
 from histomri.study.validation import require_matching_inputs

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from histomri.analysis import bias_by_size, bland_altman, concordance, intraclass_correlation
-from histomri.columns import unit_of, unit_text
-from histomri.errors import InputError
+from histomri.core.columns import unit_of, unit_text
+from histomri.core.errors import InputError
 from histomri.study.stages.analyses import (
     finish,
     in_part,
@@ -61,7 +61,7 @@ def run_agree(
         Rows to use; by default each model and strategy on its own.
     """
     if (first is None) != (second is None):
-        raise InputError("agreement needs two columns", way_out="give --first and --second")
+        raise InputError("agreement needs two columns", hint="give --first and --second")
     sheet = open_sheet(table, columns, model=model, strategy=strategy)
     pairs: Sequence[tuple[str, str]] = [(first, second)] if first is not None and second is not None else PAIRS
     values = sheet.numbers([name for pair in pairs for name in pair])

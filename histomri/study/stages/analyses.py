@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from histomri.analysis import Sheet, read_sheet
-from histomri.columns import unit_of
-from histomri.errors import InputError
-from histomri.files import atomic_path, provenance, refuse_overwrite, require_folder, write_json
+from histomri.core.columns import unit_of
+from histomri.core.errors import InputError
+from histomri.core.files import atomic_path, provenance, refuse_overwrite, require_folder, write_json
 from histomri.study.stages.result import StageResult
 
 CASE = ("sample", "model", "strategy")
@@ -31,7 +31,7 @@ def open_sheet(
         raise InputError(
             "has a row per voxel, and rows per sample are needed",
             path=path,
-            way_out="average it with histomri pair --per sample",
+            hint="average it with histomri pair --per sample",
         )
     chosen = sheet.only(model=model, strategy=strategy)
     chosen.require_unique(CASE)
@@ -46,7 +46,7 @@ def in_part(path: Path, key: Mapping[str, str]) -> Iterator[None]:
     except InputError as error:
         if error.path is not None:
             raise
-        raise type(error)(f"{name_of(key)}{error.problem}", path=path, way_out=error.way_out) from error
+        raise type(error)(f"{name_of(key)}{error.problem}", path=path, hint=error.hint) from error
 
 
 def parts_of(sheet: Sheet, by: str | None) -> list[tuple[dict[str, str], Sheet]]:

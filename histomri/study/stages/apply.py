@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from histomri.errors import InputError
-from histomri.files import require_file
-from histomri.maps import Image, open_nifti, parse_map_name, read_sidecar, write_map
+from histomri.core.errors import InputError
+from histomri.core.files import require_file
+from histomri.core.images import Image, open_nifti, parse_map_name, read_sidecar, write_map
 from histomri.registration import Transform, is_fsl, landing_plane, section_plane
 from histomri.study.stages.apply_guards import kind_of, refuse_options, refuse_other_samples, refuse_outputs
 from histomri.study.stages.apply_points import apply_to_geojson, apply_to_table, ends_of
@@ -94,7 +94,7 @@ def run_apply(
         on_mri = bool(stored.info.get("Fixed")) and not ends[0].is_slide
         if inverse and (like is None or not is_slide(like) or on_mri):
             raise InputError(
-                "a slide lies in the world of the section", path=input, way_out="leave --inverse out, or give a map"
+                "a slide lies in the world of the section", path=input, hint="leave --inverse out, or give a map"
             )
         sizes = (fixed_mpp, mpp) if inverse else (mpp, fixed_mpp)
         result = apply_to_slide(
@@ -123,7 +123,7 @@ def _images_of_fsl(
     """Return the moving and the fixed image of a matrix of FSL: those given, else what a map is drawn from and on."""
     if given != (None, None) and not is_fsl(xfms[0]):
         raise InputError(
-            "--moving and --fixed are for a matrix of FSL alone", path=xfms[0], way_out="leave --moving and --fixed out"
+            "--moving and --fixed are for a matrix of FSL alone", path=xfms[0], hint="leave --moving and --fixed out"
         )
     images = (input if kind == "map" else None, None if like is None or is_slide(like) else like)
     if len(xfms) > 1:  # the map is then drawn on the grid of another image
@@ -142,7 +142,7 @@ def _apply_to_map(
     inverse: bool,
 ) -> StageResult:
     if like is None:
-        raise InputError("a map needs a grid to be drawn on", path=input, way_out="pass --like IMAGE")
+        raise InputError("a map needs a grid to be drawn on", path=input, hint="pass --like IMAGE")
     image = Image.load(input)
     if order == 0:  # nothing new arises, so the values stay what they are, in their own type
         data = np.asarray(open_nifti(input).dataobj)

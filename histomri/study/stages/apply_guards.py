@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from histomri.errors import InputError
-from histomri.files import refuse_overwrite
-from histomri.maps import sidecar_path
+from histomri.core.errors import InputError
+from histomri.core.files import refuse_overwrite
+from histomri.core.images import sidecar_path
 from histomri.registration import own_warps
 from histomri.study.stages.register_inputs import SLIDES
 
@@ -40,7 +40,7 @@ def kind_of(input: Path) -> str:
     raise InputError(
         "a transform cannot be applied to this kind of file",
         path=input,
-        way_out="give .nii.gz, .geojson, .csv or a slide",
+        hint="give .nii.gz, .geojson, .csv or a slide",
     )
 
 
@@ -48,7 +48,7 @@ def refuse_options(kind: str, given: dict[str, bool]) -> None:
     """Raise InputError for an option that would do nothing to this kind of file."""
     for option, present in given.items():
         if present and option not in _OPTIONS[kind]:
-            raise InputError(f"{option} does nothing to a {kind}", way_out=f"leave {option} out")
+            raise InputError(f"{option} does nothing to a {kind}", hint=f"leave {option} out")
 
 
 def refuse_outputs(kind: str, xfms: Sequence[Path], input: Path, out: Path, others: Sequence[Path | None]) -> None:
@@ -56,7 +56,7 @@ def refuse_outputs(kind: str, xfms: Sequence[Path], input: Path, out: Path, othe
     endings = _ENDINGS[kind]
     if not out.name.lower().endswith(endings):
         better = ".ome.tif" if kind == "slide" else ".nii.gz" if kind == "map" else endings[0]
-        raise InputError(f"a {kind} becomes a file that ends otherwise", path=out, way_out=f"let --out end in {better}")
+        raise InputError(f"a {kind} becomes a file that ends otherwise", path=out, hint=f"let --out end in {better}")
     written = {"map": [out, sidecar_path(out)], "slide": [out, slide_sidecar(out)]}.get(kind, [out])
     used = [input, *xfms, *others, *(path for xfm in xfms for path in family(xfm))]
     if kind == "map":
@@ -74,7 +74,7 @@ def refuse_other_samples(*paths: Path | None, otherwise: str = "rename one of th
             raise InputError(
                 f"is of sample {label}, and {first[0].name} of sample {first[1]}",
                 path=path,
-                way_out=f"give files of one sample, or {otherwise} if they are",
+                hint=f"give files of one sample, or {otherwise} if they are",
             )
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError, InputError
-from histomri.files import atomic_path, provenance, read_json, write_text
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.files import atomic_path, provenance, read_json, write_text
 from histomri.registration import Transform, with_depth
 from histomri.study.stages.headers import beside_warnings, slide_warnings
 from histomri.study.stages.register_inputs import Mpp
@@ -52,7 +52,7 @@ class End:
     def _size(self, path: Path) -> FloatArray:
         if self.mpp is None:
             raise InputError(
-                "the coordinates are pixels of the slide", path=path, way_out=f"pass {self.option} with its pixel size"
+                "the coordinates are pixels of the slide", path=path, hint=f"pass {self.option} with its pixel size"
             )
         return np.array(self.mpp)
 
@@ -73,7 +73,7 @@ def ends_of(transform: Transform, inverse: bool, mpp: Mpp, fixed_mpp: Mpp) -> tu
         size = record.get("PixelSize_um") if size is None else size
         pair = None if size is None else tuple(float(value) for value in np.broadcast_to(np.asarray(size, float), 2))
         if pair is not None and not all(np.isfinite(value) and value > 0 for value in pair):
-            raise InputError(f"a pixel size of {size} µm is impossible", way_out=f"pass {option} X or X,Y in µm")
+            raise InputError(f"a pixel size of {size} µm is impossible", hint=f"pass {option} X or X,Y in µm")
         slide = record.get("Slide")
         # Without a word on it, the section is on a slide and the fixed image is an MRI.
         ends.append(End(slide, pair, side == "Moving" or slide is not None or size is not None, option))  # type: ignore[arg-type]
@@ -139,13 +139,13 @@ def _columns(table: Any, start: End, path: Path) -> list[str]:
         raise InputError(
             "lacks the columns x_mm and y_mm",
             path=path,
-            way_out="give points in mm of the image's world, or x_um and y_um of a slide",
+            hint="give points in mm of the image's world, or x_um and y_um of a slide",
         )
     if not start.is_slide:
         raise InputError(
             f"{slide[0]} is in µm of a slide, and the way back starts from the MRI",
             path=path,
-            way_out="give x_mm and y_mm, or leave --inverse out",
+            hint="give x_mm and y_mm, or leave --inverse out",
         )
     return slide
 
@@ -155,7 +155,7 @@ def _with_depth(points: FloatArray, plane: tuple[FloatArray, FloatArray], path: 
     try:
         return with_depth(points, *plane, "points")
     except GeometryError as error:
-        raise GeometryError(error.problem, path=path, way_out=error.way_out) from error
+        raise GeometryError(error.problem, path=path, hint=error.hint) from error
 
 
 def apply_to_geojson(
@@ -222,17 +222,17 @@ def _check_start(content: Any, start: End, end: End, path: Path) -> None:
     note = content.get("histomri") if isinstance(content, dict) else None
     note = note if isinstance(note, dict) else {}
     if start.is_slide and note.get("Units") == "mm":
-        way_out = "leave --inverse out" if end.option == "--mpp" else "pass --inverse to go back"
-        raise InputError("is in mm already, and pixels are expected", path=path, way_out=way_out)
+        hint = "leave --inverse out" if end.option == "--mpp" else "pass --inverse to go back"
+        raise InputError("is in mm already, and pixels are expected", path=path, hint=hint)
     if not start.is_slide and note.get("Units") != "mm":
         raise InputError(
             "is in pixels, as far as is known, and the way back starts from mm",
             path=path,
-            way_out='leave --inverse out, or, if it is in mm of the MRI, add "histomri": {"Units": "mm"} to it',
+            hint='leave --inverse out, or, if it is in mm of the MRI, add "histomri": {"Units": "mm"} to it',
         )
     if end.slide is not None and note.get("Slide") == end.slide != start.slide:
-        way_out = "leave --inverse out" if end.option == "--mpp" else "pass --inverse to go back"
-        raise InputError(f"is in pixels of {end.slide} already", path=path, way_out=way_out)
+        hint = "leave --inverse out" if end.option == "--mpp" else "pass --inverse to go back"
+        raise InputError(f"is in pixels of {end.slide} already", path=path, hint=hint)
 
 
 def _geometries(content: Any, path: Path) -> list[dict[str, Any]]:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError, InputError
-from histomri.files import atomic_path, provenance, write_json
-from histomri.maps import Image
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.files import atomic_path, provenance, write_json
+from histomri.core.images import Image
 from histomri.registration import Transform, slice_found, slide_image, warp_tiles
 from histomri.slides import Slide, open_slide
 from histomri.study.stages.apply_guards import slide_sidecar
@@ -62,16 +62,16 @@ def apply_to_slide(
         If something is missing, or the result would have more than 4 thousand million pixels.
     """
     if like is None:
-        raise InputError("a slide needs an MRI or a slide to be drawn on", path=slide, way_out="pass --like IMAGE")
+        raise InputError("a slide needs an MRI or a slide to be drawn on", path=slide, hint="pass --like IMAGE")
     if not (np.isfinite(um_per_px) and um_per_px > 0):
-        raise InputError(f"a pixel size of {um_per_px} µm is not possible", way_out="pass --um-per-px above 0")
+        raise InputError(f"a pixel size of {um_per_px} µm is not possible", hint="pass --um-per-px above 0")
     if is_slide(like):
         with open_slide(like, mpp=like_mpp) as below:
             affine, shape = _grid_of_slide(below.field_um, um_per_px)
     else:
         affine, shape = _grid(_flat(load_first_volume(like), like, transform, slice), um_per_px)
     if shape[0] * shape[1] > _MOST_PIXELS:
-        raise InputError(f"the result would have {shape[0]} x {shape[1]} pixels", way_out="pass a larger --um-per-px")
+        raise InputError(f"the result would have {shape[0]} x {shape[1]} pixels", hint="pass a larger --um-per-px")
     doubts = (*slide_warnings(transform), *handedness_warnings([like]))
     with open_slide(slide, mpp=mpp) as opened:
         doubts += _other_slide(transform, opened)
@@ -117,7 +117,7 @@ def _flat(like: Image, path: Path, transform: Transform, k: int | None) -> Image
     if k is None:
         k = slice_found(transform.info)
     if k is None:
-        raise InputError("has several slices, and the transform does not tell which", path=path, way_out="pass --slice")
+        raise InputError("has several slices, and the transform does not tell which", path=path, hint="pass --slice")
     if not 0 <= k < like.data.shape[2]:
         raise GeometryError(f"there is no slice {k}", path=path)
     return like.slice(k)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from histomri.errors import InputError
-from histomri.maps import Image
+from histomri.core.errors import InputError
+from histomri.core.images import Image
 from histomri.registration import Transform, doubts_of, is_fsl
 from histomri.study.stages.register_inputs import load_first_volume
 
@@ -52,7 +52,7 @@ def _load(path: Path, images: tuple[Path | None, Path | None]) -> Transform:
         raise InputError(
             "is an FSL matrix, which counts mm along the axes of the two images it was made with",
             path=path,
-            way_out="give it first, with --moving IMAGE and --fixed IMAGE",
+            hint="give it first, with --moving IMAGE and --fixed IMAGE",
         )
     loaded: dict[str, Image] = {"moving": load_first_volume(moving), "fixed": load_first_volume(fixed)}
     return Transform.load(path, **loaded)

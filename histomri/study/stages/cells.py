@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from histomri.cells import CellTable, read_cells
-from histomri.errors import InputError
-from histomri.files import refuse_overwrite
+from histomri.core.errors import InputError
+from histomri.core.files import refuse_overwrite
 from histomri.study.stages.result import StageResult
 
 
@@ -40,14 +40,12 @@ def run_cells(
     """
     out = Path(out)
     if out.is_dir():
-        raise InputError(
-            "is a folder, and the cell table is a file", path=out, way_out=f"pass -o {out / 'cells.parquet'}"
-        )
+        raise InputError("is a folder, and the cell table is a file", path=out, hint=f"pass -o {out / 'cells.parquet'}")
     if out.suffix.lower() != ".parquet":
         raise InputError(
             "is no name for a Parquet file, which the cell table is",
             path=out,
-            way_out=f"pass -o {_as_parquet(out)}",
+            hint=f"pass -o {_as_parquet(out)}",
         )
     refuse_overwrite(out, (*exports, roi, project))
     table = read_cells(

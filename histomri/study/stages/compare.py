@@ -5,8 +5,8 @@ from pathlib import Path
 
 from histomri.analysis import compare_groups, confounding
 from histomri.analysis.multiple import Adjustment
-from histomri.columns import unit_of, unit_text
-from histomri.errors import InputError
+from histomri.core.columns import unit_of, unit_text
+from histomri.core.errors import InputError
 from histomri.study.stages.analyses import (
     finish,
     in_part,
@@ -54,7 +54,7 @@ def run_compare(
     labels = sheet.text(by)
     names = list(measures) or [name for name in sheet.measurements() if name != by]
     if not names:
-        raise InputError("has no columns of numbers to compare", path=table, way_out="name some with --measure")
+        raise InputError("has no columns of numbers to compare", path=table, hint="name some with --measure")
     values = sheet.numbers(names).assign(**{by: labels})
     found, lines = [], []
     warnings = sheet.doubts(values[names]) + ([] if measures else sheet.misspelt())

@@ -9,7 +9,7 @@ import pandas as pd
 from histomri.analysis import Sheet, as_matrix, correlate_repeated, correlate_voxels, correlation_table, read_sheet
 from histomri.analysis.correlation import Interval, Kind
 from histomri.analysis.multiple import Adjustment
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.study.stages.analyses import (
     CASE,
     in_part,
@@ -71,7 +71,7 @@ def run_correlate(
         As in `histomri.analysis.correlation_table`.
     """
     if y and not x:
-        raise InputError("columns y were named and no column x", way_out="name at least one with --x")
+        raise InputError("columns y were named and no column x", hint="name at least one with --x")
     sheet = read_sheet(table, columns).only(model=model, strategy=strategy)
     settings: dict[str, Any] = {
         "x": x,
@@ -85,9 +85,7 @@ def run_correlate(
     }
     if sheet.is_voxelwise:
         if group_by is not None:
-            raise InputError(
-                "has a row per voxel, and its samples are the groups", path=table, way_out="drop --group-by"
-            )
+            raise InputError("has a row per voxel, and its samples are the groups", path=table, hint="drop --group-by")
         return _voxels(sheet, out, x, y, by, kinds, sources_of(table, columns), settings)
     if group_by is not None:
         return _repeated(sheet, out, x, y, by, group_by, adjustment, sources_of(table, columns), settings)
@@ -96,7 +94,7 @@ def run_correlate(
     names = list(dict.fromkeys([*x, *y])) or sheet.measurements()
     values = sheet.numbers(names)
     if len(names) < 2:
-        raise InputError("there are fewer than two columns to correlate", path=table, way_out="name more with --x, --y")
+        raise InputError("there are fewer than two columns to correlate", path=table, hint="name more with --x, --y")
     found, matrices = [], []
     for key, part in parts_of(sheet, by):
         result = correlation_table(
@@ -144,7 +142,7 @@ def _repeated(
     twice = sheet.raw.duplicated()
     if twice.any():
         line = int(sheet.raw.index[twice.to_numpy()][0]) + 2
-        raise InputError(f"line {line} repeats another line, cell by cell", path=sheet.path, way_out="drop one")
+        raise InputError(f"line {line} repeats another line, cell by cell", path=sheet.path, hint="drop one")
     names = list(dict.fromkeys([*x, *y])) or [name for name in sheet.measurements() if name != group_by]
     values = sheet.numbers(names).assign(**{group_by: sheet.text(group_by, complete=True)})
     found = []
@@ -180,7 +178,7 @@ def _voxels(
         x = [name for name in names if "_histo" in name]
     y = list(y) or [name for name in sheet.measurements() if name not in x and "_histo" not in name]
     if not x or not y:
-        raise InputError("has no columns of histology and MRI", path=sheet.path, way_out="name them with --x and --y")
+        raise InputError("has no columns of histology and MRI", path=sheet.path, hint="name them with --x and --y")
     world = [name for name in _WORLD if name in sheet]
     numbers = sheet.numbers([*_INDEX, *(world if len(world) == 3 else []), *x, *y])
     labels = sheet.text("sample", complete=True) if "sample" in sheet else "all"

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from histomri.errors import InputError
-from histomri.files import atomic_path, provenance, write_json
+from histomri.core.errors import InputError
+from histomri.core.files import atomic_path, provenance, write_json
 from histomri.fitting import STRATEGIES, CramerRao, choose_preset, choose_threshold, crlb, get_model, preset_warnings
 from histomri.mri import Acquisition, read_acquisition
 from histomri.study.stages.result import StageResult
@@ -75,7 +75,7 @@ def write_crlb(
 ) -> StageResult:
     """Write table, figure and JSON of the bound for some models and (strategy, b threshold) pairs."""
     if not models:
-        raise InputError("no model was named", way_out="pass --model diff-in")
+        raise InputError("no model was named", hint="pass --model diff-in")
     results = [
         crlb(model, acquisition, snr, {"vCS": _SIZES}, preset=preset, strategy=None, bmin_smm2=bmin, t2t_ms=t2t_ms)
         for model in dict.fromkeys(models)

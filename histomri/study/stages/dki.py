@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from histomri.core.images import map_name
+from histomri.core.progress import Progress, share_of
 from histomri.fitting import choose_preset, fit_dki, preset_warnings
-from histomri.maps import map_name
-from histomri.progress import Progress, share_of
 from histomri.study.stages.result import StageResult
 from histomri.study.stages.series import Series, counted
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from histomri.errors import InputError
+from histomri.core.errors import InputError
+from histomri.core.progress import Progress, share_of
 from histomri.fitting import Dictionary, check_bic, choose_noise, choose_preset, preset_warnings
-from histomri.progress import Progress, share_of
 from histomri.study.stages.crlb import write_crlb
 from histomri.study.stages.fit_maps import describe_fit
 from histomri.study.stages.fit_tasks import Extras, Scan, plan
@@ -135,9 +135,9 @@ def read_dictionary(pair: tuple[Path, Path] | None, table: Path | None, names: s
         If both are given, a file cannot be read, or the two do not fit together.
     """
     if pair is not None and table is not None:
-        raise InputError("two dictionaries are given", way_out="give --dictionary or --dictionary-table")
+        raise InputError("two dictionaries are given", hint="give --dictionary or --dictionary-table")
     if names and pair is None:
-        raise InputError("--names is given, and no --dictionary whose columns have none", way_out="leave it out")
+        raise InputError("--names is given, and no --dictionary whose columns have none", hint="leave it out")
     if pair is None and table is None:
         return None
     signals, parameters = pair if pair is not None else (table, None)

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.files import atomic_path
+from histomri.core.arrays import FloatArray
+from histomri.core.files import atomic_path
+from histomri.core.images import MRI_MAPS, map_name
 from histomri.fitting import FitResult, Residuals
-from histomri.maps import MRI_MAPS, map_name
 from histomri.study.stages.series import Series, counted
 
 PARAMS = ("F", "fI", "vCS", "CD", "D0I", "DEinf", "beta", "cost", "logL", "BIC", "AIC", "exit")

@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
+from histomri.core.images import map_name, read_sidecar
+from histomri.core.progress import Progress, share_of
 from histomri.fitting import (
     Dictionary,
     FitResult,
@@ -21,8 +23,6 @@ from histomri.fitting import (
     get_model,
     residuals,
 )
-from histomri.maps import map_name, read_sidecar
-from histomri.progress import Progress, share_of
 from histomri.study.stages.fit_maps import PARAMS, write_bootstrap, write_fit, write_residuals
 from histomri.study.stages.series import Series
 from histomri.study.stages.sigma import Sigma, read_sigma
@@ -62,18 +62,18 @@ class Extras:
             If a noise level is needed and not given, or a number or name makes no sense.
         """
         if self.bootstrap < 0 or self.bootstrap == 1:
-            raise InputError(f"{self.bootstrap} repeats have no spread", way_out="give --bootstrap 100")
+            raise InputError(f"{self.bootstrap} repeats have no spread", hint="give --bootstrap 100")
         if self.bootstrap_kind not in ("parametric", "residual"):
-            raise InputError(f"there is no bootstrap {self.bootstrap_kind!r}", way_out="choose parametric or residual")
+            raise InputError(f"there is no bootstrap {self.bootstrap_kind!r}", hint="choose parametric or residual")
         if self.bootstrap and self.bootstrap_kind == "parametric" and not noise_known:
             raise InputError(
                 "the parametric bootstrap needs the noise level",
-                way_out="give --sigma, or --bootstrap-kind residual",
+                hint="give --sigma, or --bootstrap-kind residual",
             )
         if self.crlb and not noise_known:
-            raise InputError("--crlb needs the noise level", way_out="give --sigma")
+            raise InputError("--crlb needs the noise level", hint="give --sigma")
         if self.crlb and not models:
-            raise InputError("--crlb needs a model, and a dictionary is none", way_out="add --model diff-in")
+            raise InputError("--crlb needs a model, and a dictionary is none", hint="add --model diff-in")
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ def plan(
     every: list[Model | Dictionary] = [get_model(name) for name in dict.fromkeys(models)]
     every += [dictionary] if dictionary is not None else []
     if not every:
-        raise InputError("no model was named", way_out="pass --model diff-in")
+        raise InputError("no model was named", hint="pass --model diff-in")
     single = isinstance(strategy, str | None)
     tasks = []
     for each in (strategy,) if single else dict.fromkeys(strategy or ()):
@@ -254,6 +254,6 @@ def plan(
                     f"already holds {path.name} of another fit (strategy {found.get('Strategy')}, "
                     f"b > {found.get('BMin')} s/mm²)",
                     path=task.folder,
-                    way_out=f"give another --out, such as {task.folder / task.strategy}",
+                    hint=f"give another --out, such as {task.folder / task.strategy}",
                 )
     return tasks

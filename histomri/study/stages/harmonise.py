@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from histomri.analysis import Sheet, combat, confounding
-from histomri.columns import unit_of
-from histomri.errors import InputError
-from histomri.files import provenance, read_json, refuse_overwrite, write_json
+from histomri.core.columns import unit_of
+from histomri.core.errors import InputError
+from histomri.core.files import provenance, read_json, refuse_overwrite, write_json
 from histomri.study.stages.analyses import (
     CASE,
     in_part,
@@ -63,7 +63,7 @@ def run_harmonise(
     labels = sheet.text(batch, complete=True)
     names = list(measures) or [name for name in sheet.measurements() if "_histo" not in name]
     if not names:
-        raise InputError("has no MRI measurements", path=table, way_out="name the metrics with --measure")
+        raise InputError("has no MRI measurements", path=table, hint="name the metrics with --measure")
     taken = sorted({batch, *covariates} & set(names))
     if taken:
         raise InputError(f"column '{taken[0]}' is batch or covariate, and cannot be harmonised", path=table)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError
-from histomri.maps import open_nifti, parse_map_name
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError
+from histomri.core.images import open_nifti, parse_map_name
 from histomri.registration import Transform
 from histomri.study.stages.register_inputs import is_slide
 
@@ -82,15 +82,13 @@ def slide_warnings(transform: Transform) -> tuple[str, ...]:
     said = _other_world(name, affine)
     if said is None:
         return ()
-    way_out = (
-        "register a map written by `histomri patches`, or the slide itself; maps, and tables in mm, can be carried"
-    )
+    hint = "register a map written by `histomri patches`, or the slide itself; maps, and tables in mm, can be carried"
     corners = np.array([[i, j, 0, 1] for i in (0, record["Shape"][0] - 1) for j in (0, record["Shape"][1] - 1)])
     if (corners @ affine.T)[:, :2].min(axis=0).max() > 0:  # a slide has x and y below 0 in its world
         raise GeometryError(
-            f"{said} and puts it where no slide is, so coordinates of the slide cannot be carried", way_out=way_out
+            f"{said} and puts it where no slide is, so coordinates of the slide cannot be carried", hint=hint
         )
-    return (f"{said}: coordinates of the slide are carried rightly only if this header is right; else {way_out}",)
+    return (f"{said}: coordinates of the slide are carried rightly only if this header is right; else {hint}",)
 
 
 def beside_warnings(transform: Transform, points: FloatArray) -> tuple[str, ...]:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from histomri.errors import InputError
-from histomri.files import refuse_overwrite, require_folder
+from histomri.core.errors import InputError
+from histomri.core.files import refuse_overwrite, require_folder
 from histomri.pairing import PairedTable
 from histomri.study.stages.result import StageResult
 
@@ -26,7 +26,7 @@ def run_join(tables: Sequence[Path], out: Path) -> StageResult:
         pairs; UnitError if the units of a column differ.
     """
     if len(tables) < 2:
-        raise InputError("there is nothing to join", way_out="give at least two tables")
+        raise InputError("there is nothing to join", hint="give at least two tables")
     require_folder(out.parent)
     for path in (out, out.with_suffix(".json")):
         refuse_overwrite(path, [*tables, *(table.with_suffix(".json") for table in tables)])

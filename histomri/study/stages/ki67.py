@@ -10,9 +10,9 @@ import pandas as pd
 import shapely
 
 from histomri.cells import CellTable, read_cells, read_regions
-from histomri.errors import InputError
-from histomri.files import atomic_path, provenance, read_json, require_file, write_json
-from histomri.maps import write_map
+from histomri.core.errors import InputError
+from histomri.core.files import atomic_path, provenance, read_json, require_file, write_json
+from histomri.core.images import write_map
 from histomri.patches import PatchGrid
 from histomri.slides import HotSpot, hot_spot, is_positive, labelling_index, settle_pixel_size
 from histomri.slides.calibration import check_pixel_size
@@ -71,7 +71,7 @@ def run_ki67(
     if out.is_file():
         raise InputError("is a file, and the results need a folder", path=out)
     if options.map_um is not None and not (np.isfinite(options.map_um) and options.map_um > 0):
-        raise InputError(f"patches of {options.map_um} µm are not possible", way_out="give a positive --map-um")
+        raise InputError(f"patches of {options.map_um} µm are not possible", hint="give a positive --map-um")
     if is_slide(require_file(source, "slide or cell table")):
         from histomri.study.stages.ki67_slide import count_slide
 
@@ -105,7 +105,7 @@ def count_cells(path: Path, options: Ki67Options) -> Counted:
         raise InputError(
             f"no cell is classified Positive or Negative; the classes are {', '.join(list(counts)[:10])}",
             path=path,
-            way_out="run QuPath's positive cell detection (qupath_scripts/detect_cells_ki67.groovy) and export again",
+            hint="run QuPath's positive cell detection (qupath_scripts/detect_cells_ki67.groovy) and export again",
         )
     x, y = table.data["x_um"].to_numpy(), table.data["y_um"].to_numpy()
     whole = labelling_index(positive, negative)
@@ -195,7 +195,7 @@ def _load(path: Path, options: Ki67Options) -> tuple[CellTable, Any, tuple[str, 
         wkt = table.metadata.roi_wkt
         return table, None if wkt is None else shapely.from_wkt(wkt), table.metadata.warnings
     if options.image is not None:
-        raise InputError("is a cell table, which holds one image", path=path, way_out="leave out --image")
+        raise InputError("is a cell table, which holds one image", path=path, hint="leave out --image")
     table = CellTable.load(path)
     region = None if table.metadata.roi_wkt is None else shapely.from_wkt(table.metadata.roi_wkt)
     keep = np.ones(len(table), dtype=bool)
@@ -207,7 +207,7 @@ def _load(path: Path, options: Ki67Options) -> tuple[CellTable, Any, tuple[str, 
     if options.classes is not None:
         keep &= _of_classes(table.data["classification"], options.classes)
     if not keep.any():
-        raise InputError(f"none of {len(table):,} cells is left", path=path, way_out="check --roi and --classes")
+        raise InputError(f"none of {len(table):,} cells is left", path=path, hint="check --roi and --classes")
     kept = table.data[keep].reset_index(drop=True)
     return CellTable(kept, replace(table.metadata, n_kept=len(kept))), region, ()
 
@@ -254,7 +254,7 @@ def _refuse(path: Path, what: str, options: Ki67Options, others: dict[str, str])
     usual = Ki67Options()
     for name, option in others.items():
         if getattr(options, name) != getattr(usual, name):
-            raise InputError(f"is {what}, for which there is no {option}", path=path, way_out=f"leave out {option}")
+            raise InputError(f"is {what}, for which there is no {option}", path=path, hint=f"leave out {option}")
 
 
 def _refuse_other_kind(out: Path, key: str) -> None:
@@ -267,7 +267,7 @@ def _refuse_other_kind(out: Path, key: str) -> None:
         raise InputError(
             f"holds a {words[0]}, and this would be a {words[1]}: they are different quantities",
             path=out,
-            way_out="pass another folder, --out",
+            hint="pass another folder, --out",
         )
 
 
@@ -276,7 +276,7 @@ def _refuse_picture(path: Path) -> None:
         raise InputError(
             "is a picture of a kind that is not read as a slide",
             path=path,
-            way_out="pass the slide as the scanner wrote it (svs, ndpi, ...) or as TIFF or OME-TIFF",
+            hint="pass the slide as the scanner wrote it (svs, ndpi, ...) or as TIFF or OME-TIFF",
         )
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from histomri.arrays import FloatArray
 from histomri.cells import read_regions
-from histomri.errors import InputError
-from histomri.files import require_file
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
+from histomri.core.files import require_file
 from histomri.patches import PatchGrid
 from histomri.slides import Raster, Slide, StainedArea, Stains, Tissue, estimate_background, find_tissue, open_slide
 from histomri.slides.calibration import record_of
@@ -39,7 +39,7 @@ def count_slide(path: Path, options: Ki67Options, progress: Callable[[float], No
         raise InputError(
             f"pixels of {options.um_per_px:g} µm are larger than half a nucleus, so stained nuclei fade into their "
             "surroundings",
-            way_out=f"pass --um-per-px of {_COARSEST_UM:g} or less; 1 is usual",
+            hint=f"pass --um-per-px of {_COARSEST_UM:g} or less; 1 is usual",
         )
     with open_slide(path, mpp=options.mpp, trust_mpp=options.trust_mpp) as slide:
         field = slide.field_um
@@ -110,7 +110,7 @@ def _region(roi: Path, slide: Slide) -> BaseGeometry:
             f"lies beside the slide: it spans x {low_x:.0f} to {high_x:.0f} and y {low_y:.0f} to {high_y:.0f} µm, and "
             f"the slide is {wide:.0f} x {high:.0f} µm",
             path=roi,
-            way_out="the region must be of this slide and in pixels of its full resolution, as QuPath writes it",
+            hint="the region must be of this slide and in pixels of its full resolution, as QuPath writes it",
         )
     return region
 
@@ -151,7 +151,7 @@ def _estimated(
     try:
         stains = estimate_stains(tissue_pixels(slide, tissue, options.um_per_px, region), background)
     except InputError as error:
-        raise InputError(error.problem, path=slide.path, way_out=error.way_out) from error
+        raise InputError(error.problem, path=slide.path, hint=error.hint) from error
     angles = usual_angles(stains)
     if max(angles) > _UNUSUAL_DEGREES:
         doubts = (
@@ -174,7 +174,7 @@ def _vectors(slide: Slide, options: Ki67Options) -> Stains:
         raise InputError(
             f"is of type {record.image_type} by {record.path.name}, so there is no DAB to measure",
             path=slide.path,
-            way_out="set the type in QuPath and export again, or pass --stains",
+            hint="set the type in QuPath and export again, or pass --stains",
         )
     if record is not None and record.stains is not None:
         return Stains.from_qupath(record.stains, record.path.name)

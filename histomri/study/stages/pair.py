@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from histomri.errors import InputError
-from histomri.files import refuse_overwrite, require_folder
-from histomri.maps import Image
+from histomri.core.errors import InputError
+from histomri.core.files import refuse_overwrite, require_folder
+from histomri.core.images import Image
 from histomri.pairing import PairedTable, pair_maps, pair_means
 from histomri.pairing.folders import Fits, read_histology, read_mri
 from histomri.pairing.grids import same_grid, slice_of
@@ -58,7 +58,7 @@ def run_pair(
         If a folder or map is missing; GeometryError if the sides lie on different grids and there is no transform.
     """
     if out.suffix not in (".csv", ".parquet"):
-        raise InputError("a table is written as .csv or .parquet", path=out, way_out="change the ending of --out")
+        raise InputError("a table is written as .csv or .parquet", path=out, hint="change the ending of --out")
     if per not in ("voxel", "sample"):
         raise InputError(f"--per {per} is neither voxel nor sample")
     require_folder(out.parent)
@@ -115,7 +115,7 @@ def _label(names: list[dict[str, str]], xfm: Path | None) -> str | None:
     if len(labels) > 1:
         raise InputError(
             f"histology, MRI and transform are of different samples: {', '.join(sorted(labels))}",
-            way_out="give folders of one sample, or --sample NAME if they are one",
+            hint="give folders of one sample, or --sample NAME if they are one",
         )
     return labels.pop() if labels else None
 
@@ -146,7 +146,7 @@ def _say(table: PairedTable, label: str, alone: bool) -> tuple[str, dict[str, An
     if voxels == 0:
         raise InputError(
             f"{label}: not a single voxel is measured on both sides",
-            way_out="check the transform, the mask, and that both sides are of one sample",
+            hint="check the transform, the mask, and that both sides are of one sample",
         )
     how = "means of the whole sample, without registration" if alone else "voxel by voxel"
     message = f"{label}: {len(cases)} fits paired with histology, {how}; up to {voxels} voxels"

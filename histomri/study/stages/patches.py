@@ -9,9 +9,9 @@ import pandas as pd
 from shapely.geometry.base import BaseGeometry
 
 from histomri.cells import CellTable, read_cells
-from histomri.errors import GeometryError, InputError
-from histomri.files import atomic_path, refuse_overwrite, require_file
-from histomri.maps import open_nifti, write_map
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.files import atomic_path, refuse_overwrite, require_file
+from histomri.core.images import open_nifti, write_map
 from histomri.patches import (
     PatchGrid,
     PatchMaps,
@@ -87,15 +87,15 @@ def run_patches(
         If an input cannot be used; nothing is written then.
     """
     if sum((patch_um is not None, like is not None, whole)) != 1:
-        raise InputError("the size of the patches is not settled", way_out="pass one of --patch-um, --like and --whole")
+        raise InputError("the size of the patches is not settled", hint="pass one of --patch-um, --like and --whole")
     if sub is not None and re.fullmatch("[0-9A-Za-z]+", sub) is None:
-        raise InputError(f"{sub!r} cannot be the label of a sample", way_out="a label may hold only letters and digits")
+        raise InputError(f"{sub!r} cannot be the label of a sample", hint="a label may hold only letters and digits")
     if Path(out).is_file():
         raise InputError("is a file, and the maps need a folder", path=out)
     if tissue not in ("field", "cells"):
-        raise InputError(f"there is no tissue {tissue!r}", way_out="take field or cells")
+        raise InputError(f"there is no tissue {tissue!r}", hint="take field or cells")
     if whole and step_um is not None:
-        raise InputError("one patch for the whole slide cannot overlap others", way_out="leave out --step-um")
+        raise InputError("one patch for the whole slide cannot overlap others", hint="leave out --step-um")
     table, warnings = load_cells(Path(cells), geometries=assign_by == "clip")
     table, outline, doubts = _where(table, Path(cells), tissue, slide)
     grid, notes = _grid(table, patch_um, like, thickness_um, section_thickness_um, outline, step_um)
@@ -127,7 +127,7 @@ def _where(
     """Return the table, now with what the slide tells, the outline of the tissue if it is known, and warnings."""
     if slide is not None:
         if tissue == "cells":
-            raise InputError("the tissue is that of --slide or of the cells", way_out="leave out --tissue or --slide")
+            raise InputError("the tissue is that of --slide or of the cells", hint="leave out --tissue or --slide")
         return tissue_of_slide(table, cells, Path(slide))
     outline = outline_of(table) if tissue == "cells" and table.metadata.roi_wkt is None else None
     if extent_of(table, outline).source != BOUNDING_BOX:
@@ -162,7 +162,7 @@ def voxel_size_um(path: Path) -> tuple[float, float, float]:
     if not (np.isfinite(sizes).all() and sizes.min() >= _VOXEL_MM[0] and sizes.max() <= _VOXEL_MM[1]):
         shown = " x ".join(f"{size:g}" for size in sizes)
         raise GeometryError(
-            f"its voxels are {shown} mm, which no MRI has", path=path, way_out="mend its header, or pass --patch-um"
+            f"its voxels are {shown} mm, which no MRI has", path=path, hint="mend its header, or pass --patch-um"
         )
     return float(1000 * sizes[0]), float(1000 * sizes[1]), float(1000 * sizes[2])
 

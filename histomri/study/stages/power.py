@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from histomri.analysis import correlation_power, critical_correlation, detectable_correlation, sample_size
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.study.stages.analyses import (
     missing_text,
     name_of,
@@ -47,7 +47,7 @@ def run_power(
         Wanted power, and level of the two-sided test.
     """
     if table is None and not n and not r:
-        raise InputError("there is nothing to plan", way_out="give a table, --r or --n")
+        raise InputError("there is nothing to plan", hint="give a table, --r or --n")
     wanted = list(r) or [0.3, 0.4, 0.5, 0.6, 0.7]
     counted = _counts(table, columns) if table is not None else []
     in_table = {size for _, _, size, _ in counted}
@@ -57,7 +57,7 @@ def run_power(
         raise InputError(
             f"{too_few[0]} samples are too few: no correlation can be relied on to be found",
             path=table if too_few[0] in in_table else None,
-            way_out="at least 4 are needed",
+            hint="at least 4 are needed",
         )
     present = pd.DataFrame(
         [

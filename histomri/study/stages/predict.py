@@ -8,7 +8,7 @@ import pandas as pd
 
 from histomri.analysis import Sheet, cross_validated_prediction, fold_range, log10_volume
 from histomri.analysis.prediction import Prediction
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.study.stages.analyses import (
     in_part,
     missing_text,
@@ -64,13 +64,13 @@ def run_predict(
     if len(parts) > 1:
         there = "; ".join(", ".join(key.values()) for key, _ in parts)
         raise InputError(
-            f"has several models or strategies ({there})", path=table, way_out="choose with --model and --strategy"
+            f"has several models or strategies ({there})", path=table, hint="choose with --model and --strategy"
         )
     values = sheet.numbers([x, y, target])
     try:
         truth = log10_volume(values[target]) if log10 else values[target].to_numpy()
     except InputError as error:
-        raise InputError(f"column '{target}': {error.problem}", path=table, way_out="use --no-log10") from error
+        raise InputError(f"column '{target}': {error.problem}", path=table, hint="use --no-log10") from error
     groups = _groups(sheet, group_by, np.isfinite(values[[x, y]].assign(target=truth)).all(axis=1))
     with in_part(table, {}):
         found = cross_validated_prediction(

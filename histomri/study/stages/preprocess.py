@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
-from histomri.files import provenance, write_json, write_text
-from histomri.maps import map_name, sidecar_path, write_image, write_map
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
+from histomri.core.files import provenance, write_json, write_text
+from histomri.core.images import map_name, sidecar_path, write_image, write_map
+from histomri.core.progress import Progress, share_of
 from histomri.mri import Motion, Preprocessed, open_dwi, preprocess, read_acquisition
-from histomri.progress import Progress, share_of
 from histomri.study.stages.result import StageResult
 
 
@@ -56,7 +56,7 @@ def run_preprocess(
     wanted = {"denoise": denoise, "unring": unring, "motion": motion, "drift": drift_reference, "mask": mask}
     steps = tuple(name for name, on in wanted.items() if on)
     if not steps:
-        raise InputError("every step is switched off", way_out="leave at least one of them on")
+        raise InputError("every step is switched off", hint="leave at least one of them on")
     acquisition = read_acquisition(protocol, dwi)
     images = open_dwi(dwi)
     reference = None if drift_reference is None else images.read_mask(drift_reference)
@@ -68,7 +68,7 @@ def run_preprocess(
             progress=share_of(progress, 0.1, 1.0),
         )  # fmt: skip
     except InputError as error:
-        raise type(error)(error.problem, path=error.path or dwi, way_out=error.way_out) from error
+        raise type(error)(error.problem, path=error.path or dwi, hint=error.hint) from error
     sources = [Path(each) for each in (dwi, protocol, drift_reference) if each is not None]
     outputs = _write(result, Path(out), images.affine, sources, sub)
     messages = tuple(_message(step) for step in result.steps)

@@ -15,10 +15,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray, IntArray
-from histomri.errors import GeometryError, InputError, UnitError
-from histomri.files import atomic_path, provenance
-from histomri.maps import Image, parse_map_name, read_sidecar
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.errors import GeometryError, InputError, UnitError
+from histomri.core.files import atomic_path, provenance
+from histomri.core.images import Image, parse_map_name, read_sidecar
 from histomri.registration import Transform
 from histomri.slides import open_slide, read_slide_record, settle_pixel_size
 from histomri.slides.calibration import check_pixel_size
@@ -91,7 +91,7 @@ def run_qupath_grid(
     """
     out = Path(out)
     if not out.name.lower().endswith((".geojson", ".geojson.gz", ".json", ".json.gz")):
-        raise InputError("the tiles are GeoJSON", path=out, way_out="let --out end in .geojson or .geojson.gz")
+        raise InputError("the tiles are GeoJSON", path=out, hint="let --out end in .geojson or .geojson.gz")
     if out.is_dir():
         raise InputError("is a folder, and the tiles are a file", path=out)
     loaded = _load([Path(path) for path in maps])
@@ -110,7 +110,7 @@ def run_qupath_grid(
             f"none of {len(corners):,} tiles lies on the slide: they span x {span[:, 0].min():.0f} to "
             f"{span[:, 0].max():.0f} and y {span[:, 1].min():.0f} to {span[:, 1].max():.0f} px",
             path=loaded[0].path,
-            way_out="check the pixel size" + (", or pass --xfm if it is an MRI map" if xfm is None else " and --xfm"),
+            hint="check the pixel size" + (", or pass --xfm if it is an MRI map" if xfm is None else " and --xfm"),
         )
     corners, values = corners[inside], values[inside]
     note = {
@@ -144,13 +144,13 @@ def _load(paths: Sequence[Path]) -> list[_Map]:
             raise GeometryError(
                 f"has {shapes[0]} voxels, and {first.path.name} has {shapes[1]}",
                 path=item.path,
-                way_out="maps of one grid share tiles; write the others into another file",
+                hint="maps of one grid share tiles; write the others into another file",
             )
         if not np.allclose(item.image.affine, first.image.affine, atol=_SAME_GRID_MM, rtol=0):
             raise GeometryError(
                 f"lies elsewhere than {first.path.name}: their affines differ",
                 path=item.path,
-                way_out="maps of one grid share tiles; write the others into another file",
+                hint="maps of one grid share tiles; write the others into another file",
             )
     return loaded
 
@@ -159,7 +159,7 @@ def _check_world(maps: Sequence[_Map], xfm: Path | None) -> None:
     for item in maps:
         if xfm is not None and item.of_section:
             raise InputError(
-                "is a map of the section itself, which needs no transform", path=item.path, way_out="leave out --xfm"
+                "is a map of the section itself, which needs no transform", path=item.path, hint="leave out --xfm"
             )
         elsewhere = item.entities.get("space") not in (None, "histo")
         if xfm is None and (elsewhere or item.entities.get("suffix") == "dwimap"):
@@ -168,7 +168,7 @@ def _check_world(maps: Sequence[_Map], xfm: Path | None) -> None:
                 if elsewhere
                 else "is an MRI map, and where the section lies in it is not known",
                 path=item.path,
-                way_out="pass the transform of `histomri register`, --xfm",
+                hint="pass the transform of `histomri register`, --xfm",
             )
 
 
@@ -177,8 +177,8 @@ def _check_tiles(corners: FloatArray, size: tuple[float, float], path: Path) -> 
     edge = float(np.median(np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1)))
     words = f"px wide with pixels of {size[0]:g} x {size[1]:g} µm"
     if edge < 1:
-        way_out = "pass the pixel size of the full-resolution slide in µm, such as --mpp 0.25"
-        raise UnitError(f"its tiles would be {edge:.2g} {words}", path=path, way_out=way_out)
+        hint = "pass the pixel size of the full-resolution slide in µm, such as --mpp 0.25"
+        raise UnitError(f"its tiles would be {edge:.2g} {words}", path=path, hint=hint)
     return (f"the tiles are {edge:.2g} {words}: is the pixel size in µm?",) if edge < _SMALL_TILE_PX else ()
 
 
@@ -201,7 +201,7 @@ def _calibration(
         raise UnitError(
             "QuPath's coordinates are pixels, and the pixel size of the slide is not known",
             path=slide,
-            way_out="pass --mpp in µm per pixel, or --slide with the slide or its .histomri.json",
+            hint="pass --mpp in µm per pixel, or --slide with the slide or its .histomri.json",
         )
     return size, extent, told_by
 
@@ -230,14 +230,14 @@ def _tiles(maps: Sequence[_Map], transform: Transform) -> _Tiles:
             "the section does not pass through a voxel that has a value: they lie "
             f"{ends.min():.2f} to {ends.max():.2f} mm from it",
             path=maps[0].path,
-            way_out="check that the transform belongs to this map",
+            hint="check that the transform belongs to this map",
         )
     chosen, along = index[crossed], (far - near)[crossed]
     if (np.abs(along[:, 2]) < _LEAST_COSINE * np.linalg.norm(along, axis=1)).any():
         raise GeometryError(
             "the section stands across the slices of the map, in place of lying in one",
             path=maps[0].path,
-            way_out="check that the transform belongs to this map",
+            hint="check that the transform belongs to this map",
         )
     corners = [_cut(chosen + np.array([i, j, 0.0]), affine, back) for i, j in _CORNERS]
     empty = known.shape[0] * known.shape[1] - len(chosen)
@@ -286,7 +286,7 @@ def _measurement_names(maps: Sequence[_Map]) -> list[str]:
             raise InputError(
                 f"would be the second measurement called {name}",
                 path=maps[number].path,
-                way_out="write it into another file, or rename it",
+                hint="write it into another file, or rename it",
             )
     return names
 

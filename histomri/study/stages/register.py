@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError, InputError
-from histomri.files import refuse_overwrite, require_folder
-from histomri.maps import sidecar_path
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.files import refuse_overwrite, require_folder
+from histomri.core.images import sidecar_path
 from histomri.registration import (
     SHRINKAGE,
     Registration,
@@ -202,9 +202,9 @@ def _landmark_errors(found: Registration, pairs: FloatArray | None, used_for: st
 def _check_options(drive: str, maps: Sequence[Path], flips: bool, turned_over: bool | None) -> None:
     """Refuse options that would be passed over, or that contradict each other."""
     if maps and drive == "outline":
-        raise InputError("--map does nothing where only the outline is matched", way_out="add --drive both")
+        raise InputError("--map does nothing where only the outline is matched", hint="add --drive both")
     if turned_over and not flips:
-        raise InputError("--turned-over and --no-flip contradict each other", way_out="leave one of them out")
+        raise InputError("--turned-over and --no-flip contradict each other", hint="leave one of them out")
 
 
 def _check_landmark_options(used_for: str | None, drive: str, search: dict[str, Any]) -> None:
@@ -222,16 +222,16 @@ def _check_landmark_options(used_for: str | None, drive: str, search: dict[str, 
     for option, present in given.items():
         if present and used_for in ("start", "only"):
             ending = " alone settle everything" if used_for == "only" else " replace the search"
-            raise InputError(f"{option} does nothing where landmarks{ending}", way_out=f"leave {option} out")
+            raise InputError(f"{option} does nothing where landmarks{ending}", hint=f"leave {option} out")
 
 
 def _check_pixel_sizes(moving: Path, fixed: Path, mpp: Mpp, fixed_mpp: Mpp, *, in_px: bool) -> None:
     """Refuse pixel sizes of what is no slide; points of the section, in a file of their own, may be in pixels."""
     if fixed_mpp is not None and not is_slide(fixed):
-        raise InputError("--fixed-mpp does nothing: it is no slide", path=fixed, way_out="leave --fixed-mpp out")
+        raise InputError("--fixed-mpp does nothing: it is no slide", path=fixed, hint="leave --fixed-mpp out")
     if mpp is not None and not (is_slide(moving) or is_slide(fixed) or in_px):
         raise InputError(
-            "--mpp does nothing: it is no slide, and there are no points in pixels", path=moving, way_out="leave it out"
+            "--mpp does nothing: it is no slide, and there are no points in pixels", path=moving, hint="leave it out"
         )
 
 
@@ -265,10 +265,10 @@ def _left_out(pairs: FloatArray, fit: Callable[[FloatArray], Registration]) -> l
 
 def _landmarks(path: Path | None, fixed: Path | None, used_for: str, mpp: Mpp, fixed_mpp: Mpp) -> FloatArray | None:
     if used_for not in ("start", "only", "check"):
-        raise InputError(f"landmarks cannot be used for {used_for!r}", way_out="use start, only or check")
+        raise InputError(f"landmarks cannot be used for {used_for!r}", hint="use start, only or check")
     if path is None:
         if fixed is not None or used_for != "start":
-            raise InputError("there are no landmarks of the section", way_out="give --landmarks")
+            raise InputError("there are no landmarks of the section", hint="give --landmarks")
         return None
     return read_landmarks(path, fixed, mpp=mpp, fixed_mpp=fixed_mpp)
 
@@ -302,12 +302,12 @@ def _by_landmarks(
         if not len(known):
             raise InputError(
                 "the fixed landmarks have no z, and the MRI has several slices",
-                way_out="give --slice, or the column fixed_z_mm",
+                hint="give --slice, or the column fixed_z_mm",
             )
         depths = np.linalg.inv(target.affine) @ np.column_stack([known, np.ones(len(known))]).T
         k = int(np.rint(np.median(depths[2])))
         if not 0 <= k < target.data.shape[2]:
-            raise GeometryError("the fixed landmarks lie outside the fixed image", way_out="give x, y and z in mm")
+            raise GeometryError("the fixed landmarks lie outside the fixed image", hint="give x, y and z in mm")
     flat = target if target.data.ndim == 2 else target.slice(k or 0)
     mask = judged_by["fixed_mask"]
     if mask is not None and mask.data.ndim == 3 and target.data.ndim == 3:
@@ -324,7 +324,7 @@ def _blaming(moving: Path, fixed: Path, run: Callable[[], Registration]) -> Regi
     except InputError as error:
         if error.path is not None:
             raise
-        raise type(error)(error.problem, path=f"{moving.name} to {fixed.name}", way_out=error.way_out) from error
+        raise type(error)(error.problem, path=f"{moving.name} to {fixed.name}", hint=error.hint) from error
 
 
 def _with_sources(found: Registration, section: Side, target: Side, names: list[str]) -> Registration:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import BoolArray
 from histomri.cells import read_regions
-from histomri.errors import GeometryError, InputError, UnitError
-from histomri.maps import Image, open_nifti
+from histomri.core.arrays import BoolArray
+from histomri.core.errors import GeometryError, InputError, UnitError
+from histomri.core.images import Image, open_nifti
 from histomri.registration import Transform, dense_mask, density_image, slide_image
 from histomri.slides import Raster, open_slide, tissue_mask
 from histomri.slides.slide import RGB
@@ -147,7 +147,7 @@ def _side(path: Path, view: Overview | None, inside: BoolArray | None, mask: Pat
         image = load_first_volume(path)
         return Side(path, image, None if mask is None else _mask_of(image, mask, path))
     if not inside.any():
-        raise InputError("shows no tissue", path=path, way_out="give its outline as a mask, GeoJSON of QuPath")
+        raise InputError("shows no tissue", path=path, hint="give its outline as a mask, GeoJSON of QuPath")
     shrink = max(int(np.sqrt(inside.sum()) / _ACROSS_PX), 1)
     return Side(
         path,
@@ -163,7 +163,7 @@ def _overview(path: Path, mpp: Mpp, spare: Mpp, option: str) -> Overview:
         told = slide.pixel_size_um
     with open_slide(path, mpp=spare if told is None else mpp) as slide:
         if slide.pixel_size_um is None:
-            raise UnitError("the slide states no pixel size", path=path, way_out=f"pass {option}, in µm per pixel")
+            raise UnitError("the slide states no pixel size", path=path, hint=f"pass {option}, in µm per pixel")
         view = slide.at(max(slide.field_um) / _OVERVIEW_PX)
         return Overview(path, view.read(0, 0, *view.size_px), view.um_per_px, slide.pixel_size_um, slide.size_px)
 
@@ -176,7 +176,7 @@ def _inside(view: Overview, mask: Path | None) -> BoolArray:
             found = tissue_mask(view.rgb, min_size=_LEAST_SHARE)
         except InputError as error:
             raise InputError(
-                error.problem, path=view.path, way_out="give its outline as a mask, GeoJSON of QuPath"
+                error.problem, path=view.path, hint="give its outline as a mask, GeoJSON of QuPath"
             ) from error
         return _large(found)
     if mask.name.lower().endswith((".geojson", ".json")):
@@ -186,7 +186,7 @@ def _inside(view: Overview, mask: Path | None) -> BoolArray:
         grid = slide_image(np.zeros((rows, columns)), view.um_per_px)
         found = Transform.identity().resample(load_first_volume(mask), grid, order=0).data > 0
     if not found.any():
-        raise InputError(f"no part of it lies on {view.path.name}", path=mask, way_out="give a mask of this slide")
+        raise InputError(f"no part of it lies on {view.path.name}", path=mask, hint="give a mask of this slide")
     return np.asarray(found)
 
 
@@ -215,7 +215,7 @@ def _mask_of(image: Image, mask: Path, path: Path) -> Image:
         raise GeometryError(
             f"only {share:.0%} of the mask lies within {path.name}",
             path=mask,
-            way_out="give a mask that was drawn on this image",
+            hint="give a mask that was drawn on this image",
         )
     return read
 
@@ -231,7 +231,7 @@ def load_first_volume(path: Path) -> Image:
         raise InputError(
             "is neither a NIfTI image nor a slide, by its ending",
             path=path,
-            way_out="give .nii or .nii.gz, or a slide such as .svs, .ndpi, .ome.tif, .png",
+            hint="give .nii or .nii.gz, or a slide such as .svs, .ndpi, .ome.tif, .png",
         )
     image = open_nifti(path)
     if len(image.shape) != 4 or image.shape[3] == 1:
@@ -243,4 +243,4 @@ def load_first_volume(path: Path) -> Image:
     try:
         return Image(volume[..., 0] if volume.shape[2] == 1 else volume, np.asarray(image.affine, dtype=float))
     except GeometryError as error:
-        raise GeometryError(error.problem, path=path, way_out=error.way_out) from error
+        raise GeometryError(error.problem, path=path, hint=error.hint) from error

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray
-from histomri.maps import HISTOLOGY_MAPS, Image, parse_map_name, read_sidecar, write_map
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.images import HISTOLOGY_MAPS, Image, parse_map_name, read_sidecar, write_map
 from histomri.registration import Registration, SlidePictures, write_figures
 from histomri.registration.prepare import tissue_of
 from histomri.study.stages.headers import handedness_warnings, section_warnings
@@ -167,7 +167,7 @@ def _warnings(found: Registration, resampled: Image | None, section: Side, targe
     warnings = [f"registration: {reason}" for reason in found.qc["reasons"]]
     if found.verdict == "failed":
         lost = "the map was not resampled" if section.overview is None else "do not use the transform"
-        warnings.append(f"registration failed: {lost}; {_way_out(found, target)}")
+        warnings.append(f"registration failed: {lost}; {_hint(found, target)}")
     elif found.verdict == "check":
         warnings.append("registration: look at the overlay before using the result; --landmarks can correct it")
     if found.qc.get("explained") is not None:
@@ -180,7 +180,7 @@ def _warnings(found: Registration, resampled: Image | None, section: Side, targe
     return tuple(warnings)
 
 
-def _way_out(found: Registration, target: Side) -> str:
+def _hint(found: Registration, target: Side) -> str:
     if "agreement" not in found.qc:
         return "correct the landmarks"
     if target.mask is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from histomri.analysis import regress
 from histomri.analysis.regression import MODELS
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 from histomri.study.stages.analyses import (
     finish,
     in_part,
@@ -48,7 +48,7 @@ def run_regress(
         Rows to use; by default each model and strategy on its own.
     """
     if (response is None) != (not predictors):
-        raise InputError("a model needs a response and predictors", way_out="give --response and --predictor")
+        raise InputError("a model needs a response and predictors", hint="give --response and --predictor")
     sheet = open_sheet(table, columns, model=model, strategy=strategy)
     if response is not None:
         chosen = {response: tuple(predictors)}
@@ -57,7 +57,7 @@ def run_regress(
         if not chosen:
             sheet.require("vCS_mri_um")
             raise InputError(
-                "lacks columns of every model of Eq. 16", path=table, way_out="give --response and --predictor"
+                "lacks columns of every model of Eq. 16", path=table, hint="give --response and --predictor"
             )
     values = sheet.numbers([name for key, terms in chosen.items() for name in (key, *terms)])
     coefficients, models, warnings, lines = [], [], sheet.doubts(values), []

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray
-from histomri.errors import InputError, ProtocolError, UnitError
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError, ProtocolError, UnitError
+from histomri.core.images import write_map
 from histomri.fitting import FitResult
-from histomri.maps import write_map
 from histomri.mri import Acquisition, DwiFile, open_dwi, read_acquisition
 
 
@@ -71,8 +71,7 @@ class Series:
             raise InputError(
                 f"holds no signal{self._where}: {what}",
                 path=self.images.path,
-                way_out="check the images"
-                + (", and that the mask lies on the tissue" if self.mask is not None else ""),
+                hint="check the images" + (", and that the mask lies on the tissue" if self.mask is not None else ""),
             )
         return signals
 
@@ -98,13 +97,13 @@ class Series:
             raise InputError(
                 f"the map of {name} has no value above 0" + ("" if self.inside.all() else " inside the mask"),
                 path=path,
-                way_out=f"give a map of {name} of the same tissue, or leave it out",
+                hint=f"give a map of {name} of the same tissue, or leave it out",
             )
         if name == "T2" and good.max() < 1:
             raise UnitError(
                 f"T2 is at most {good.max():.3g}, too short for ms",
                 path=path,
-                way_out="give T2 in ms (it looks like seconds)",
+                hint="give T2 in ms (it looks like seconds)",
             )
         return values
 
@@ -116,7 +115,7 @@ class Series:
         except ProtocolError as error:
             if error.path is not None:
                 raise
-            raise ProtocolError(error.problem, path=self.protocol, way_out=error.way_out) from error
+            raise ProtocolError(error.problem, path=self.protocol, hint=error.hint) from error
 
     def require_fitted(self, result: FitResult, title: str) -> None:
         """Refuse a result that holds nothing.
@@ -133,7 +132,7 @@ class Series:
             f"{title} could not be fitted in a single voxel{self._where} ({counts['background']} background, "
             f"{counts['failed']} failed: signal not finite, no signal to normalise by, or no noise level above 0)",
             path=self.images.path,
-            way_out="check the images, the mask, and the maps given with them",
+            hint="check the images, the mask, and the maps given with them",
         )
 
     def write(

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import BoolArray, FloatArray
-from histomri.errors import InputError
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError
 from histomri.mri import DwiFile, estimate_noise
 from histomri.study.stages.series import Series
 
@@ -66,7 +66,7 @@ def read_sigma(sigma: float | str | Path | None, series: Series) -> Sigma:
         if not path.exists():
             raise InputError(
                 f"--sigma {sigma} is neither a number, estimate nor piesno, and there is no such NIfTI image",
-                way_out="check the spelling and the folder",
+                hint="check the spelling and the folder",
             ) from None
         return Sigma(series.read_positive(path, "sigma"), {"Method": "map", "File": path.name}, path)
     return Sigma(number, {"Method": "number", "Sigma": number})
@@ -84,14 +84,14 @@ def _estimated(method: str, images: DwiFile, inside: BoolArray) -> Sigma:
     try:
         noise = estimate_noise(signals, wanted, method)
     except InputError as error:
-        raise InputError(error.problem, path=images.path, way_out=error.way_out) from error
+        raise InputError(error.problem, path=images.path, hint=error.hint) from error
     level = noise.sigma[wanted]
     missing = int(np.count_nonzero(~np.isfinite(level)))
     warnings: tuple[str, ...] = ()
     if missing:
         warnings = (f"sigma: {missing} voxels have no estimate and take the median of the others",)
         if missing == level.size:
-            raise InputError("no voxel has an estimate of its noise", path=images.path, way_out="give --sigma")
+            raise InputError("no voxel has an estimate of its noise", path=images.path, hint="give --sigma")
         level = np.where(np.isfinite(level), level, np.nanmedian(level))
     return Sigma(level, {"Method": noise.method, **noise.details}, None, warnings)
 

@@ -8,7 +8,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from histomri.cells import CellTable
-from histomri.errors import GeometryError, InputError, UnitError
+from histomri.core.errors import GeometryError, InputError, UnitError
 from histomri.slides import find_tissue, open_slide
 
 # Below the first share it is another slide, or another image of it; below the second, much of the tissue was missed.
@@ -50,17 +50,17 @@ def tissue_of_slide(table: CellTable, cells: Path, slide: Path) -> tuple[CellTab
         raise UnitError(
             error.problem,
             path=slide,
-            way_out="give the slide that the cells were found on, and its pixel size to `histomri cells`, --mpp",
+            hint="give the slide that the cells were found on, and its pixel size to `histomri cells`, --mpp",
         ) from error
     if tissue.is_empty:
-        raise InputError("shows no tissue", path=slide, way_out="give its outline to `histomri cells`, --roi")
+        raise InputError("shows no tissue", path=slide, hint="give its outline to `histomri cells`, --roi")
     of_cells = table.metadata.field_um
     if of_cells is not None and not np.allclose(field, of_cells, rtol=_SAME_SIZE):
         raise GeometryError(
             f"is of {field[0]:.0f} x {field[1]:.0f} µm, and the slide of the cells of {of_cells[0]:.0f} x "
             f"{of_cells[1]:.0f} µm",
             path=slide,
-            way_out="give the slide that the cells were found on",
+            hint="give the slide that the cells were found on",
         )
     shapely.prepare(tissue)
     inside = shapely.contains_xy(tissue, table.data["x_um"].to_numpy(), table.data["y_um"].to_numpy())
@@ -69,7 +69,7 @@ def tissue_of_slide(table: CellTable, cells: Path, slide: Path) -> tuple[CellTab
         raise GeometryError(
             f"only {share:.0%} of the cells of {cells.name} lie on its tissue",
             path=slide,
-            way_out="give the slide that the cells were found on; if it is, outline the tissue in QuPath (--roi)",
+            hint="give the slide that the cells were found on; if it is, outline the tissue in QuPath (--roi)",
         )
     doubts: tuple[str, ...] = ()
     if share < _USUALLY_INSIDE:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from histomri.files import refuse_overwrite, require_folder
+from histomri.core.files import refuse_overwrite, require_folder
 from histomri.mri import read_acquisition
 from histomri.simulation import simulate_sphere_signals
 from histomri.study.stages.result import StageResult

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from histomri.arrays import FloatArray
-from histomri.errors import InputError
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
+from histomri.core.images import map_name
+from histomri.core.progress import Progress, share_of
 from histomri.fitting import T2IVIM_PARAMETERS, T2IVIM_UNITS, FitResult, bounds_warnings, choose_preset, fit_t2ivim
-from histomri.maps import map_name
 from histomri.mri import Acquisition
-from histomri.progress import Progress, share_of
 from histomri.study.stages.result import StageResult
 from histomri.study.stages.series import Series
 from histomri.study.stages.sigma import read_sigma
@@ -81,7 +81,7 @@ def read_kurtosis(kurtosis: float | str | None) -> float | None:
     try:
         return float(kurtosis)
     except ValueError as error:
-        raise InputError(f"the kurtosis is {kurtosis!r}", way_out="give free, or a number such as 0") from error
+        raise InputError(f"the kurtosis is {kurtosis!r}", hint="give free, or a number such as 0") from error
 
 
 def vascular_step(
@@ -111,7 +111,7 @@ def vascular_step(
     """
     if wanted and given:
         raise InputError(
-            "S0, fV or T2 are given, and --t2ivim would fit them anew", way_out="leave --t2ivim or the maps out"
+            "S0, fV or T2 are given, and --t2ivim would fit them anew", hint="leave --t2ivim or the maps out"
         )
     several = acquisition.te_ms is not None and np.unique(np.round(acquisition.te_ms, 1)).size > 1
     if wanted is None:

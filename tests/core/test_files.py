@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histomri.errors import InputError
-from histomri.files import (
+from histomri.core.errors import InputError
+from histomri.core.files import (
     atomic_path,
     read_json,
     refuse_overwrite,

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from histomri.columns import check_sidecar, column_of, unit_of, unit_text
-from histomri.errors import UnitError
-from histomri.maps import HISTOLOGY_MAPS, MRI_MAPS
+from histomri.core.columns import check_sidecar, column_of, unit_of, unit_text
+from histomri.core.errors import UnitError
+from histomri.core.images import HISTOLOGY_MAPS, MRI_MAPS
 
 
 @pytest.mark.parametrize(

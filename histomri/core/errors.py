@@ -16,14 +16,14 @@ class InputError(HistomriError, ValueError):
         What is wrong, in one clause.
     path : path-like, optional
         The file it was found in; only its name is printed when the message says where anyway.
-    way_out : str, optional
+    hint : str, optional
         What to do about it, such as the option to pass.
     """
 
-    def __init__(self, problem: str, *, path: str | Path | None = None, way_out: str | None = None) -> None:
-        self.problem, self.path, self.way_out = problem, path, way_out
+    def __init__(self, problem: str, *, path: str | Path | None = None, hint: str | None = None) -> None:
+        self.problem, self.path, self.hint = problem, path, hint
         where = f"{path}: " if path is not None else ""
-        remedy = f"; {way_out}" if way_out else ""
+        remedy = f"; {hint}" if hint else ""
         super().__init__(f"{where}{problem}{remedy}")
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from histomri.errors import GeometryError, InputError, UnitError
-from histomri.maps import Image, map_name, parse_map_name, write_map
+from histomri.core.errors import GeometryError, InputError, UnitError
+from histomri.core.images import Image, map_name, parse_map_name, write_map
 
 AFFINE = np.array([[0, -0.386, 0, 5.0], [-0.2, 0, 0, -7.0], [0, 0, 2.216, 3.0], [0, 0, 0, 1.0]])
 

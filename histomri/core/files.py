@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from histomri import __version__
-from histomri.errors import InputError
+from histomri.core.errors import InputError
 
 TEMPORARY = ".writing-"  # how the names of files begin that are not complete yet
 
@@ -24,11 +24,11 @@ def require_file(path: str | Path, what: str = "file") -> Path:
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"no such {what}", path=path, way_out="check the spelling and the folder")
+        raise InputError(f"no such {what}", path=path, hint="check the spelling and the folder")
     if path.is_dir():
         raise InputError(f"is a folder, and a {what} was expected", path=path)
     if path.stat().st_size == 0:
-        raise InputError(f"the {what} is empty", path=path, way_out="export it again")
+        raise InputError(f"the {what} is empty", path=path, hint="export it again")
     return path
 
 
@@ -37,7 +37,7 @@ def refuse_overwrite(out: str | Path, inputs: Iterable[str | Path | None]) -> No
     out = Path(out)
     for given in inputs:
         if given is not None and Path(given).exists() and out.exists() and os.path.samefile(out, given):
-            raise InputError("is an input, and would be overwritten", path=out, way_out="choose another --out")
+            raise InputError("is an input, and would be overwritten", path=out, hint="choose another --out")
 
 
 def require_folder(path: str | Path) -> Path:
@@ -81,7 +81,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise InputError(
-            f"cannot be written ({error.strerror or error})", path=path, way_out="check the disk and the permissions"
+            f"cannot be written ({error.strerror or error})", path=path, hint="check the disk and the permissions"
         ) from error
     finally:
         if temporary is not None:

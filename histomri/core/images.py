@@ -16,9 +16,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import DTypeLike, NDArray
 
-from histomri.arrays import FloatArray
-from histomri.errors import GeometryError, InputError, UnitError
-from histomri.files import atomic_path, provenance, read_json, require_file, write_json
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError, InputError, UnitError
+from histomri.core.files import atomic_path, provenance, read_json, require_file, write_json
 
 Suffix = Literal["histomap", "dwimap"]
 
@@ -78,7 +78,7 @@ class Image:
         if np.shape(self.affine) != (4, 4) or not np.all(np.isfinite(self.affine)):
             raise GeometryError("the affine must be a finite 4 x 4 matrix")
         if abs(np.linalg.det(self.affine[:3, :3])) < 1e-12:
-            raise GeometryError("the affine cannot be inverted", way_out="mend the header of the image")
+            raise GeometryError("the affine cannot be inverted", hint="mend the header of the image")
 
     @property
     def voxel_mm(self) -> FloatArray:
@@ -115,7 +115,7 @@ class Image:
         try:
             return cls(data, np.asarray(image.affine, dtype=float))
         except GeometryError as error:
-            raise GeometryError(error.problem, path=path, way_out=error.way_out) from error
+            raise GeometryError(error.problem, path=path, hint=error.hint) from error
 
 
 def open_nifti(path: str | Path) -> Any:
@@ -145,7 +145,7 @@ def open_nifti(path: str | Path) -> Any:
         raise UnitError(
             f"says that its lengths are in {_OTHER_LENGTHS[unit]}, and mm were expected",
             path=path,
-            way_out="convert its affine to mm, or, if that is in mm, say so with nibabel's header.set_xyzt_units('mm')",
+            hint="convert its affine to mm, or, if that is in mm, say so with nibabel's header.set_xyzt_units('mm')",
         )
     return image
 
@@ -158,7 +158,7 @@ def read_voxels(image: Any, path: str | Path) -> FloatArray:
         raise InputError(
             f"the voxels cannot be read, the file is cut short or damaged ({error})",
             path=path,
-            way_out="copy it again",
+            hint="copy it again",
         ) from error
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from histomri.errors import UnitError
-from histomri.files import read_json
-from histomri.maps import HISTOLOGY_MAPS, MRI_MAPS
+from histomri.core.errors import UnitError
+from histomri.core.files import read_json
+from histomri.core.images import HISTOLOGY_MAPS, MRI_MAPS
 
 Side = Literal["mri", "histo"]
 
@@ -109,7 +109,7 @@ def check_sidecar(table: Path, names: Iterable[str]) -> dict[str, dict[str, Any]
             raise UnitError(
                 f"says that column '{name}' of {table.name} is in '{given}', and its name says '{expected}'",
                 path=table.with_suffix(".json"),
-                way_out="convert the column, or give it the name of its unit",
+                hint="convert the column, or give it the name of its unit",
             )
     return described
 
