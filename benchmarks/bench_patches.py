@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from histomri.cells import read_cells
-from histomri.study.stages.cells import run_cells
+from histomri.cells import CellOptions, read_cells
 from histomri.study.stages.patches import run_patches
+from histomri.study.steps.cells import run
 
 NEEDED = ("Image", "Object ID", "Object type", "Name", "Classification", "Centroid X µm", "Centroid Y µm")
 AREAS = ("Nucleus: Area", "Cell: Area")
@@ -77,7 +77,7 @@ def main() -> None:
             "TSV to NIfTI maps": lambda: run_patches(path, Path(folder) / "maps", patch_um=size),
             "Arrow, all columns": lambda: arrow_read(path, None),
             "read_cells, all measurements": lambda: read_cells(path),
-            "TSV to Parquet, all measurements": lambda: run_cells([path], Path(folder) / "c.parquet"),
+            "TSV to Parquet, all measurements": lambda: run(CellOptions.read(exports=path), Path(folder) / "c.parquet"),
             "Parquet to NIfTI maps": lambda: run_patches(Path(folder) / "c.parquet", Path(folder) / "m", patch_um=size),
         }
         seconds = measure(jobs, given.repeats)

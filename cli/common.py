@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from histomri.study.stages import StageResult
+    from histomri.study.stages import StepResult
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")]
 OutDir = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")]
@@ -67,7 +67,7 @@ class HistomriGroup(TyperGroup):
             raise typer.Exit(2) from error
 
 
-def announce(result: "StageResult", quiet: bool) -> None:
+def announce(result: "StepResult", quiet: bool) -> None:
     """Print a stage's messages and files to standard output, and its warnings to standard error."""
     for warning in result.warnings:
         typer.secho(f"warning: {warning}", err=True, fg="yellow")
@@ -132,26 +132,26 @@ def number_pair(text: str | None, option: str, example: str) -> tuple[float, flo
 
 
 @contextmanager
-def compiling_told(quiet: bool) -> Iterator[None]:
+def report_compiling(quiet: bool) -> Iterator[None]:
     """Say so on standard error, once, if kernels must be compiled: half a minute without progress otherwise."""
     if quiet:
         yield
         return
     from numba.core import event
 
-    class Teller(event.Listener):  # type: ignore[misc]  # numba has no types
-        told = False
+    class Reporter(event.Listener):  # type: ignore[misc]  # numba has no types
+        reported = False
 
         def on_start(self, event: Any) -> None:
             # Parts of a kernel are compiled with it; what is in its cache makes no event.
-            if not self.told and event.data["dispatcher"].py_func.__name__ == "fit_voxels":
-                self.told = True
+            if not self.reported and event.data["dispatcher"].py_func.__name__ == "fit_voxels":
+                self.reported = True
                 typer.echo("compiling the fitting kernels (once after installation)", err=True)
 
         def on_end(self, event: Any) -> None:
             pass
 
-    with event.install_listener("numba:compile", Teller()):
+    with event.install_listener("numba:compile", Reporter()):
         yield
 
 

@@ -16,8 +16,8 @@ from .common import (
     Sigma,
     Sub,
     announce,
-    compiling_told,
     progress_bar,
+    report_compiling,
 )
 
 
@@ -87,7 +87,7 @@ def fit(
 
     examples = read_dictionary(dictionary, dictionary_table, names)
     several = strategy if strategy and len(strategy) > 1 else None
-    with progress_bar("fitting", quiet) as progress, compiling_told(quiet):
+    with progress_bar("fitting", quiet) as progress, report_compiling(quiet):
         result = run_fit(
             dwi, protocol, out, models=model or ([] if examples else ["diff-in"]), dictionary=examples,
             strategy=several or (strategy[0] if strategy else None), preset=preset, mask=mask, sigma=sigma, bmin=bmin,

@@ -30,12 +30,12 @@ def liver(
     Example: histomri simulate liver -o livers --samples 3 && histomri run livers/study.toml -o results
     """
     from histomri.simulation import write_study
-    from histomri.study.stages import StageResult
+    from histomri.study.stages import StepResult
 
     with progress_bar("simulating livers", quiet) as progress:
         study = write_study(out, samples=samples, seed=seed, snr=snr, area_mm2=area, progress=progress)
     message = f"simulated {samples} livers; the truth lies in {Path(out) / 'truth'}"
-    announce(StageResult(outputs=(study,), messages=(message,)), quiet)
+    announce(StepResult(outputs=(study,), messages=(message,)), quiet)
 
 
 @simulate.command()
@@ -53,14 +53,14 @@ def paper(
     Example: histomri simulate paper -o paper && histomri run paper/study.toml -o results
     """
     from histomri.simulation import write_paper_study
-    from histomri.study.stages import StageResult
+    from histomri.study.stages import StepResult
 
     with progress_bar("simulating mice and biopsies", quiet) as progress:
         study = write_paper_study(
             out, mice=mice, biopsies=biopsies, seed=seed, snr=snr, area_mm2=area, progress=progress
         )  # fmt: skip
     message = f"simulated {mice} livers and {biopsies} biopsies; the truth lies in {Path(out) / 'truth'}"
-    announce(StageResult(outputs=(study,), messages=(message,)), quiet)
+    announce(StepResult(outputs=(study,), messages=(message,)), quiet)
 
 
 @simulate.command()

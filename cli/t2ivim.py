@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .common import Kurtosis, Mask, OutDir, Protocol, Quiet, Sigma, Sub, announce, compiling_told, progress_bar
+from .common import Kurtosis, Mask, OutDir, Protocol, Quiet, Sigma, Sub, announce, progress_bar, report_compiling
 
 
 def t2ivim(
@@ -31,7 +31,7 @@ def t2ivim(
     """
     from histomri.study.stages.t2ivim import run_t2ivim
 
-    with progress_bar("fitting", quiet) as progress, compiling_told(quiet):
+    with progress_bar("fitting", quiet) as progress, report_compiling(quiet):
         result = run_t2ivim(
             dwi, protocol, out, preset=preset, mask=mask, sigma=sigma, kurtosis=kurtosis, sub=sub, progress=progress
         )

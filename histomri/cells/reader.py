@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,14 +14,15 @@ from histomri.cells.checks import check_count, check_planes, check_table, repeat
 from histomri.cells.delimited import read_delimited
 from histomri.cells.frame import make_frame
 from histomri.cells.geojson import read_geojson
+from histomri.cells.options import CellOptions
 from histomri.cells.outlines import Geometries
 from histomri.cells.raw import RawExport
 from histomri.cells.regions import read_regions
-from histomri.cells.sidecar import Calibration, combined, find_calibration, pixel_size
+from histomri.cells.sidecar import Calibration, combined, find_calibration
 from histomri.cells.sieve import Limits, Sieve, categories, region_in_other_unit, sift
 from histomri.cells.sniff import is_picture, read_head
 from histomri.cells.table import COLUMNS, CellMetadata, CellTable
-from histomri.cells.units import AreaUnit, Measures, to_micrometres
+from histomri.cells.units import Measures, to_micrometres
 from histomri.core.errors import InputError
 
 
@@ -39,54 +40,20 @@ class _Part:
     outlines: Geometries | None
 
 
-def read_cells(
-    *paths: str | Path,
-    mpp: float | tuple[float, float] | None = None,
-    area_unit: AreaUnit | None = None,
-    roi: str | Path | None = None,
-    classes: Sequence[str] | None = None,
-    min_size_um: float | None = None,
-    max_size_um: float | None = None,
-    min_probability: float | None = None,
-    image: str | None = None,
-    project: str | Path | None = None,
-    detections: Literal["nuclei", "cells"] = "nuclei",
-    measurements: bool = True,
-    geometries: bool = False,
-) -> CellTable:
+def read_cells(*paths: str | Path, **options: Any) -> CellTable:
     """Read QuPath exports of one slide into one table in µm.
 
-    Tables of any QuPath version are read: delimiter, encoding, decimal sign and units are told from the content. So
-    is GeoJSON, which is in pixels and needs `mpp`; masks of numbered cells (TIFF, PNG; StarDist, Cellpose); and, where
-    QuPath and paquo are installed, a QuPath project itself. A file ``<image>.histomri.json`` beside an export gives
-    pixel size and slide size.
+    Tables of any QuPath version are read: delimiter, encoding, decimal sign and units are recognised from the content.
+    So is GeoJSON, which is in pixels and needs `mpp`; masks of numbered cells (TIFF, PNG; StarDist, Cellpose); and,
+    where QuPath and paquo are installed, a QuPath project itself. A file ``<image>.histomri.json`` beside an export
+    gives pixel size and slide size.
 
     Parameters
     ----------
     *paths : path-like
         One or more exports (plain, .gz, .zip).
-    mpp : float or (x, y), optional
-        Pixel size in µm, needed if the export is in pixels or a region is given. For a mask: of its own pixels.
-    area_unit : {"um2", "px2"}, optional
-        Unit of area columns whose name states none.
-    roi : path-like, optional
-        GeoJSON polygons in pixels; cells with their centroid outside are dropped.
-    classes : sequence of str, optional
-        Classifications to keep; ``Tumor`` keeps `Tumor` and `Tumor: Positive`, ``None`` the unclassified.
-    min_size_um, max_size_um : float, optional
-        Smallest and largest diameter to keep.
-    min_probability : float, optional
-        Least detection probability (StarDist) to keep.
-    image : str, optional
-        Which slide to take from a file or project that holds several.
-    project : path-like, optional
-        QuPath project file (``project.qpproj``) to take pixel size, slide size and number of cells from.
-    detections : {"nuclei", "cells"}
-        What objects with a single outline are: StarDist finds nuclei, Cellpose may find cells.
-    measurements : bool
-        Whether to keep recognised measurements beyond identity, position and areas; without them reading is faster.
-    geometries : bool
-        Whether to keep the outlines, which only GeoJSON and projects have; they need some 1-2 kB of memory each.
+    **options
+        The fields of `histomri.cells.CellOptions`, such as ``mpp=0.2268`` or ``roi="tissue.geojson"``.
 
     Returns
     -------
@@ -99,24 +66,9 @@ def read_cells(
     UnitError
         If a unit or the pixel size is not known.
     InputError
-        If a file cannot be used, is given twice, holds several slides, or no cell is left.
+        If an option is wrong, a file cannot be used, is given twice, holds several slides, or no cell is left.
     """
-    if not paths:
-        raise InputError("no QuPath export was given")
-    limits = _limits(classes, min_size_um, max_size_um, min_probability)
-    if detections not in ("nuclei", "cells"):
-        raise InputError(f"detections cannot be {detections!r}", hint="take nuclei or cells")
-    given = _Given(
-        pixel_size(mpp),
-        area_unit,
-        None if roi is None else Path(roi),
-        image,
-        None if project is None else Path(project),
-        detections,
-        measurements,
-        geometries,
-        limits,
-    )
+    given = CellOptions.read(**{**options, "exports": paths})
     _require_distinct(paths)
     parts = [_read_part(Path(path), given) for path in paths]
     return _assemble(parts, given)
@@ -155,44 +107,16 @@ def read_export(
     return read_delimited(path, head, measurements=measurements, also=also)
 
 
-@dataclass(frozen=True)
-class _Given:
-    """What the user asked for."""
-
-    mpp: tuple[float, float] | None
-    area_unit: AreaUnit | None
-    roi: Path | None
-    image: str | None
-    project: Path | None
-    detections: Literal["nuclei", "cells"]
-    measurements: bool
-    geometries: bool
-    limits: Limits
-
-
-def _limits(
-    classes: Sequence[str] | None, least: float | None, most: float | None, probability: float | None
-) -> Limits:
-    if most is not None and not most > 0:
-        raise InputError(f"a largest size of {most} µm keeps nothing", hint="pass a positive --max-size-um")
-    if least is not None and not (0 <= least < (np.inf if most is None else most)):
-        raise InputError(
-            f"a smallest size of {least} µm is not possible", hint="pass a --min-size-um below the largest"
-        )
-    if probability is not None and not 0 <= probability <= 1:
-        raise InputError(f"a detection probability of {probability} is not possible", hint="pass a number from 0 to 1")
-    return Limits(tuple(classes) if classes is not None else None, least, most, probability)
-
-
-def _read_part(path: Path, given: _Given) -> _Part:
-    also = ("detection_probability",) if given.limits.min_probability is not None else ()
+def _read_part(path: Path, given: CellOptions) -> _Part:
+    also = ("detection_probability",) if given.min_probability is not None else ()
     raw = read_export(path, measurements=given.measurements, geometries=given.geometries, also=also, image=given.image)
     if given.geometries and raw.outlines is None:
         raise InputError("holds no outlines of cells", path=path, hint="export the cells as GeoJSON")
     sieve = Sieve(np.ones(raw.n_rows, dtype=bool), {"last row cut short": raw.n_cut} if raw.n_cut else {})
     names = _one_image(raw, sieve, given.image)
     calibration = _calibration(path, raw, given, names)
-    limits = replace(given.limits, field_um=calibration.field_um)
+    limits = Limits(given.classes, given.min_size_um, given.max_size_um, given.min_probability)
+    limits = replace(limits, field_um=calibration.field_um)
     notes = calibration.notes
     if given.roi is not None:
         pixel_um, notes = _region_pixel(path, raw, given, calibration)
@@ -214,7 +138,7 @@ def _read_part(path: Path, given: _Given) -> _Part:
     return _Part(data, measures, sieve, calibration, raw, warnings, limits.region, outlines)
 
 
-def _pixel_size_in_vain(raw: RawExport, measures: Measures, given: _Given) -> tuple[str, ...]:
+def _pixel_size_in_vain(raw: RawExport, measures: Measures, given: CellOptions) -> tuple[str, ...]:
     """Tell a pixel size that nothing was converted with: the person may take the table to be in pixels."""
     in_pixels = "px" in raw.units.values() or "px2" in raw.units.values() or measures.area_unit_from.startswith("px2")
     if given.mpp is None or given.roi is not None or in_pixels:
@@ -222,7 +146,7 @@ def _pixel_size_in_vain(raw: RawExport, measures: Measures, given: _Given) -> tu
     return ("the pixel size (--mpp) was not used: positions and areas are in µm already",)
 
 
-def _calibration(path: Path, raw: RawExport, given: _Given, names: Sequence[str]) -> Calibration:
+def _calibration(path: Path, raw: RawExport, given: CellOptions, names: Sequence[str]) -> Calibration:
     if raw.size_px is not None:
         # A mask has pixels of its own, often larger than the slide's, so what is known of those does not apply.
         own = Calibration(raw.pixel_size_um, raw.size_px, source="the picture itself")
@@ -234,7 +158,7 @@ def _calibration(path: Path, raw: RawExport, given: _Given, names: Sequence[str]
 
 
 def _region_pixel(
-    path: Path, raw: RawExport, given: _Given, calibration: Calibration
+    path: Path, raw: RawExport, given: CellOptions, calibration: Calibration
 ) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
     """Return the size of the pixels that a region is in, those of the slide, and what the person should know."""
     if raw.size_px is None:
@@ -272,7 +196,7 @@ def _one_image(raw: RawExport, sieve: Sieve, image: str | None) -> list[str]:
     return names
 
 
-def _assemble(parts: Sequence[_Part], given: _Given) -> CellTable:
+def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
     first = parts[0]
     for part in parts[1:]:
         if part.measures.compartment != first.measures.compartment:

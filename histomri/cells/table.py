@@ -151,6 +151,31 @@ class CellTable:
             pq.write_table(table, temporary, compression="zstd")
         return [Path(path)]
 
+    def messages(self) -> tuple[str, ...]:
+        """Return lines for the person who read it: how many cells, of what size, and what was left out."""
+        metadata = self.metadata
+        low, middle, high = np.quantile(self.data["diameter_um"].to_numpy(), [0.05, 0.5, 0.95])
+        lines = [
+            f"{', '.join(metadata.sources)}: {metadata.n_read:,} rows read, {metadata.n_kept:,} kept",
+            *(f"  dropped: {count:,} {reason}" for reason, count in metadata.dropped.items()),
+            f"sizes are of {'cells' if metadata.compartment == 'cell' else 'NUCLEI'}; "
+            f"diameter {middle:.1f} µm (median; 5-95 %: {low:.1f}-{high:.1f})",
+            f"area in {metadata.area_unit_from}",
+        ]
+        if self.outlines is not None:
+            lines.append("the outlines of the cells are in the table, for `histomri patches --assign clip`")
+        if names := metadata.ignored_columns:
+            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+            lines.append(f"columns not read: {', '.join(names[:8])}{more}")
+        return tuple(lines)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the report shows of the cells, as plain data."""
+        names = ("image", "n_read", "n_kept", "dropped", "compartment", "area_unit_from", "pixel_size_um", "field_um")
+        content: dict[str, Any] = {name: getattr(self.metadata, name) for name in names}
+        content["median_diameter_um"] = float(np.median(self.data["diameter_um"].to_numpy()))
+        return {**content, "sources": list(self.metadata.sources)}
+
     @classmethod
     def load(cls, path: str | Path, *, geometries: bool = False) -> "CellTable":
         """Read a table that `save` wrote.
@@ -206,3 +231,12 @@ def _metadata(text: bytes | None, path: Path) -> CellMetadata:
     if kind != _SCHEMA:
         raise InputError(f"was written in the format {kind}, and this version reads {_SCHEMA}", path=path)
     return metadata
+
+
+def refuse_table_name(out: Path) -> None:
+    """Raise InputError if a cell table cannot be written under a name, which must end in .parquet."""
+    if out.is_dir():
+        raise InputError("is a folder, and the cell table is a file", path=out, hint=f"pass -o {out / 'cells.parquet'}")
+    if out.suffix.lower() != ".parquet":
+        better = out.with_suffix(".parquet") if out.name.strip(".") else out / "cells.parquet"
+        raise InputError("is no name for a Parquet file, which the cell table is", path=out, hint=f"pass -o {better}")

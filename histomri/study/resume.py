@@ -17,7 +17,7 @@ from typing import Any
 from histomri import __version__
 from histomri.core.errors import InputError
 from histomri.core.files import TEMPORARY, read_json, write_json
-from histomri.study.stages.result import StageResult
+from histomri.study.result import StepResult
 
 RECORD = "stages.json"
 # size, time of the last change in ns, SHA-256: a file with the same first two is not read again.
@@ -84,7 +84,7 @@ class Ledger:
             for old in sorted(self.folder.glob(place)):
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
 
-    def finish(self, stage: str, key: str, results: list[StageResult], places: Iterable[str], seconds: float) -> None:
+    def finish(self, stage: str, key: str, results: list[StepResult], places: Iterable[str], seconds: float) -> None:
         """Record a stage that has finished, with the files that now lie in its places."""
         found = [path for place in places for path in sorted(self.folder.glob(place))]
         files = [each for path in found for each in (sorted(path.rglob("*")) if path.is_dir() else [path])]

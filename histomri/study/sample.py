@@ -11,8 +11,8 @@ from typing import Any, Literal
 from histomri.core.errors import HistomriError, InputError, StudyError
 from histomri.core.files import TEMPORARY, read_json, write_json, write_text
 from histomri.study.options import STUDY_PRESETS, Sample, protocol_source
+from histomri.study.result import StepResult
 from histomri.study.resume import Ledger, clear_unfinished
-from histomri.study.stages.result import StageResult
 
 Fraction = Callable[[float], None]  # called with the fraction of a stage that is done
 
@@ -202,7 +202,7 @@ def _companions(protocol: Path, dwi: Path) -> list[Path]:
 
 def _attempt(
     run: "Runner", sample: Sample, preset: str, folder: SampleFolder, progress: Fraction, outcome: SampleOutcome
-) -> list[StageResult]:
+) -> list[StepResult]:
     try:
         return run(sample, preset, folder, progress)
     except HistomriError as error:
@@ -226,15 +226,15 @@ def _needs_outlines(sample: Sample) -> bool:
     return sample.cell_options.geometries or sample.patches.assign == "clip"  # cells are cut along their outlines
 
 
-def _cells(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StageResult]:
-    from histomri.study.stages.cells import run_cells
+def _cells(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StepResult]:
+    from histomri.cells.options import CellOptions
+    from histomri.study.steps.cells import run
 
-    options = sample.cell_options.model_dump()
-    options["geometries"] = _needs_outlines(sample)
-    return [run_cells(list(sample.cells), folder.cells, roi=sample.roi, **options)]
+    given = {**sample.cell_options.model_dump(), "geometries": _needs_outlines(sample)}
+    return [run(CellOptions.read(exports=sample.cells, roi=sample.roi, **given), folder.cells)]
 
 
-def _patches(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StageResult]:
+def _patches(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StepResult]:
     from histomri.study.stages.patches import run_patches
 
     options = sample.patches.model_dump()
@@ -251,7 +251,7 @@ def _patches(sample: Sample, preset: str, folder: SampleFolder, progress: Fracti
     return [run_patches(folder.cells, folder.histology, like=like, slide=sample.slide, sub=sample.id, **options)]
 
 
-def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StageResult]:
+def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StepResult]:
     from histomri.study.stages.dki import run_dki
     from histomri.study.stages.fit import run_fit
     from histomri.study.stages.fit_tasks import Extras
@@ -289,9 +289,7 @@ def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) 
     return results
 
 
-def _register(
-    sample: Sample, preset: str, folder: SampleFolder, progress: Callable[[float], None]
-) -> list[StageResult]:
+def _register(sample: Sample, preset: str, folder: SampleFolder, progress: Callable[[float], None]) -> list[StepResult]:
     from histomri.study.stages.patches import tissue_mask_name
     from histomri.study.stages.register import run_register
 
@@ -324,7 +322,7 @@ def _register(
     ]
 
 
-def _pair(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StageResult]:
+def _pair(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StepResult]:
     from histomri.study.stages.pair import run_pair
 
     _refuse_failed(folder.transform)
@@ -361,7 +359,7 @@ def _refuse_failed(transform: Path) -> None:
         )
 
 
-Runner = Callable[[Sample, str, SampleFolder, Fraction], list[StageResult]]
+Runner = Callable[[Sample, str, SampleFolder, Fraction], list[StepResult]]
 
 
 @dataclass(frozen=True)

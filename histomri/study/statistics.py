@@ -8,11 +8,11 @@ import pandas as pd
 from histomri.analysis import Sheet, read_sheet
 from histomri.analysis.sheets import MEASUREMENTS
 from histomri.core.errors import InputError
+from histomri.study.result import StepResult
 from histomri.study.stages.agree import run_agree
 from histomri.study.stages.compare import run_compare
 from histomri.study.stages.correlate import run_correlate
 from histomri.study.stages.regress import run_regress
-from histomri.study.stages.result import StageResult
 
 FEWEST = 3
 FILES = (
@@ -43,7 +43,7 @@ def run_statistics(pairs: Path, out: Path, measures: Sequence[str] = ()) -> list
     if samples < FEWEST:
         return [f"statistics over samples: {samples} are too few"]
     names = [name for name in (*MEASUREMENTS, *measures) if _varies(sheet, name)]
-    stages: dict[str, Callable[[], StageResult]] = {
+    stages: dict[str, Callable[[], StepResult]] = {
         "correlate": lambda: run_correlate(pairs, out, x=names),
         "regress": lambda: run_regress(pairs, out),
         "agree": lambda: run_agree(pairs, out),

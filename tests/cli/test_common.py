@@ -10,15 +10,15 @@ import typer
 from typer.testing import CliRunner
 
 from histomri.core.errors import InputError
-from histomri.study.stages import StageResult
+from histomri.study.stages import StepResult
 from histomri_cli.app import app
-from histomri_cli.common import HistomriGroup, announce, compiling_told
+from histomri_cli.common import HistomriGroup, announce, report_compiling
 
 
 def test_every_file_is_named_and_sidecars_with_their_maps(capsys):
     maps = [Path("mri") / f"param-{name}_dwimap{suffix}" for name in "ABCD" for suffix in (".nii.gz", ".json")]
     announce(
-        StageResult((*maps, Path("mri/notes.txt"), Path("out/x.csv")), ("12 voxels",), ("look twice",)), quiet=False
+        StepResult((*maps, Path("mri/notes.txt"), Path("out/x.csv")), ("12 voxels",), ("look twice",)), quiet=False
     )
     printed = capsys.readouterr()
     assert printed.err == "warning: look twice\n"
@@ -31,7 +31,7 @@ def test_every_file_is_named_and_sidecars_with_their_maps(capsys):
 
 
 def test_quiet_leaves_the_warnings(capsys):
-    announce(StageResult((Path("x.csv"),), ("done",), ("look twice",)), quiet=True)
+    announce(StepResult((Path("x.csv"),), ("done",), ("look twice",)), quiet=True)
     assert tuple(capsys.readouterr()) == ("", "warning: look twice\n")
 
 
@@ -117,14 +117,14 @@ def test_compiling_is_told_once_and_what_is_cached_is_not(capsys):
     def other(x):
         return x + 2
 
-    with compiling_told(quiet=False):
+    with report_compiling(quiet=False):
         assert njit(other)(1) == 3
         kernel = njit(fit_voxels)
         assert capsys.readouterr().err == ""
         assert kernel(1) == 2 and kernel(1.0) == 2  # compiled for either type
         assert capsys.readouterr().err == "compiling the fitting kernels (once after installation)\n"
-    with compiling_told(quiet=False):
+    with report_compiling(quiet=False):
         assert kernel(2) == 3
-    with compiling_told(quiet=True):
+    with report_compiling(quiet=True):
         assert kernel(2j) == 1 + 2j
     assert capsys.readouterr().err == "" and not event._registered["numba:compile"]

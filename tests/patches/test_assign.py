@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import shapely
 
-from histomri.cells import CellMetadata, CellTable, read_cells
+from histomri.cells import CellMetadata, CellOptions, CellTable, read_cells
 from histomri.core.errors import GeometryError, InputError
 from histomri.patches import PatchGrid, PatchMaps, summarise_patches
-from histomri.study.stages.cells import run_cells
 from histomri.study.stages.patches import run_patches
+from histomri.study.steps.cells import run
 
 FIELD = (700.0, 450.0)
 GRID = PatchGrid((0.0, 0.0), (100.0, 90.0), (5, 7))
@@ -132,7 +132,7 @@ def test_outlines_go_from_geojson_through_a_file_to_maps(tmp_path):
     export.write_text(json.dumps(features))
     sidecar = {"schema": "histomri.qupath/1", "complete": True, "pixel_width_um": 1.0, "pixel_height_um": 0.5}
     (tmp_path / "cells.histomri.json").write_text(json.dumps({**sidecar, "width_px": 200, "height_px": 200}))
-    run_cells([export], table, geometries=True)
+    run(CellOptions.read(exports=[export], geometries=True), table)
     assert CellTable.load(table).outlines is None
     loaded = CellTable.load(table, geometries=True)
     assert shapely.area(loaded.outlines).tolist() == [800, 50, 200]

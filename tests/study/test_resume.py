@@ -13,8 +13,8 @@ from histomri.core.files import write_text
 from histomri.study import Sample
 from histomri.study import sample as module
 from histomri.study.pipeline import _software
+from histomri.study.result import StepResult
 from histomri.study.sample import STAGES, run_sample
-from histomri.study.stages.result import StageResult
 
 
 class Killed(BaseException):
@@ -41,9 +41,7 @@ class Toy:
             for path in writes:
                 write_text(folder.root / path, text)
                 self.tick()
-            return [
-                StageResult((), (f"{name} spoke",), (f"{name} warns",), {"length": len(text), "none": float("nan")})
-            ]
+            return [StepResult((), (f"{name} spoke",), (f"{name} warns",), {"length": len(text), "none": float("nan")})]
 
         return replace(stage, run=run)
 

@@ -1,5 +1,5 @@
 """The stages of a study, each from files to files; the commands of the command line call the same functions."""
 
-from histomri.study.stages.result import StageResult
+from histomri.study.result import StepResult
 
-__all__ = ["StageResult"]
+__all__ = ["StepResult"]

@@ -11,6 +11,7 @@ import pandas as pd
 from histomri.analysis import bias_by_size, bland_altman, concordance, intraclass_correlation
 from histomri.core.columns import unit_of, unit_text
 from histomri.core.errors import InputError
+from histomri.study.result import StepResult
 from histomri.study.stages.analyses import (
     finish,
     in_part,
@@ -21,7 +22,6 @@ from histomri.study.stages.analyses import (
     parts_of,
     sources_of,
 )
-from histomri.study.stages.result import StageResult
 
 PAIRS = (("vCS_mri_um", "vCS_histo_um"), ("F_mri", "F_histo"))
 
@@ -38,7 +38,7 @@ def run_agree(
     by: str | None = None,
     model: str | None = None,
     strategy: str | None = None,
-) -> StageResult:
+) -> StepResult:
     """Compare two methods; write agreement.csv, bias_by_size.csv and agreement.json.
 
     Parameters

@@ -11,7 +11,7 @@ from histomri.analysis import Sheet, read_sheet
 from histomri.core.columns import unit_of
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, refuse_overwrite, require_folder, write_json
-from histomri.study.stages.result import StageResult
+from histomri.study.result import StepResult
 
 CASE = ("sample", "model", "strategy")
 
@@ -101,7 +101,7 @@ def finish(
     settings: Mapping[str, Any],
     warnings: Sequence[str],
     measures: Sequence[str],
-) -> StageResult:
+) -> StepResult:
     """Write what was found in the parts of a table, each kind of result under its own name.
 
     Parameters
@@ -124,7 +124,7 @@ def finish(
     outputs = write_tables(
         out, whole, json_name, content, sources=sources, settings=settings, warnings=warnings, measures=measures
     )
-    return StageResult(outputs, tuple(lines), tuple(warnings), content)
+    return StepResult(outputs, tuple(lines), tuple(warnings), content)
 
 
 def remove_stale(out: Path, possible: Sequence[str], written: Sequence[Path], sources: Sequence[Path]) -> list[str]:

@@ -10,13 +10,13 @@ from histomri.core.errors import InputError
 from histomri.core.files import require_file
 from histomri.core.images import Image, open_nifti, parse_map_name, read_sidecar, write_map
 from histomri.registration import Transform, is_fsl, landing_plane, section_plane
+from histomri.study.result import StepResult
 from histomri.study.stages.apply_guards import kind_of, refuse_options, refuse_other_samples, refuse_outputs
 from histomri.study.stages.apply_points import apply_to_geojson, apply_to_table, ends_of
 from histomri.study.stages.apply_slide import apply_to_slide
 from histomri.study.stages.apply_transforms import load_chain
 from histomri.study.stages.headers import handedness_warnings
 from histomri.study.stages.register_inputs import Mpp, is_slide, load_first_volume
-from histomri.study.stages.result import StageResult
 
 
 def run_apply(
@@ -34,7 +34,7 @@ def run_apply(
     order: int = 1,
     um_per_px: float = 10.0,
     slice: int | None = None,
-) -> StageResult:
+) -> StepResult:
     """Apply a transform to a file.
 
     Parameters
@@ -140,7 +140,7 @@ def _apply_to_map(
     like: Path | None,
     order: int,
     inverse: bool,
-) -> StageResult:
+) -> StepResult:
     if like is None:
         raise InputError("a map needs a grid to be drawn on", path=input, hint="pass --like IMAGE")
     image = Image.load(input)
@@ -167,4 +167,4 @@ def _apply_to_map(
     if not known:
         warnings += ("no voxel of the result is known: the image and the grid do not overlap",)
     message = f"{known} voxels of a label" if labels else f"{known} voxels known"
-    return StageResult(tuple(outputs), (message,), warnings, {"n_known": known})
+    return StepResult(tuple(outputs), (message,), warnings, {"n_known": known})

@@ -12,9 +12,9 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.files import atomic_path, provenance, read_json, write_text
 from histomri.registration import Transform, with_depth
+from histomri.study.result import StepResult
 from histomri.study.stages.headers import beside_warnings, slide_warnings
 from histomri.study.stages.register_inputs import Mpp
-from histomri.study.stages.result import StageResult
 
 _GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
 _SLIDE_COLUMNS = (("x_um", "y_um"), ("Centroid X µm", "Centroid Y µm"), ("Centroid X um", "Centroid Y um"))
@@ -82,7 +82,7 @@ def ends_of(transform: Transform, inverse: bool, mpp: Mpp, fixed_mpp: Mpp) -> tu
 
 def apply_to_table(
     transform: Transform, ends: tuple[End, End], plane: tuple[FloatArray, FloatArray], input: Path, out: Path
-) -> StageResult:
+) -> StepResult:
     """Move the points of a table: mm of a world to mm, or µm of a slide to µm of the other, or to mm if there is none.
 
     Parameters
@@ -126,7 +126,7 @@ def apply_to_table(
             temporary, sep="\t" if out.name.lower().endswith(".tsv") else ",", index=False, lineterminator="\n"
         )
     message = f"{len(table)} points, now in {' and '.join(names[:2])}"
-    return StageResult((out,), (message,), warnings, {"n_points": len(table)})
+    return StepResult((out,), (message,), warnings, {"n_points": len(table)})
 
 
 def _columns(table: Any, start: End, path: Path) -> list[str]:
@@ -166,7 +166,7 @@ def apply_to_geojson(
     input: Path,
     out: Path,
     inverse: bool,
-) -> StageResult:
+) -> StepResult:
     """Move every geometry of a GeoJSON file, from pixels of a slide or mm to pixels of a slide or mm.
 
     Parameters
@@ -214,7 +214,7 @@ def apply_to_geojson(
     write_text(out, json.dumps(content, ensure_ascii=False) + "\n")
     where = units["Units"] if not end.slide else f"pixels of {end.slide}"
     message = f"{len(geometries)} geometries with {len(positions)} points, now in {where}"
-    return StageResult((out,), (message,), warnings, {"n_geometries": len(geometries), "n_points": len(positions)})
+    return StepResult((out,), (message,), warnings, {"n_geometries": len(geometries), "n_points": len(positions)})
 
 
 def _check_start(content: Any, start: End, end: End, path: Path) -> None:

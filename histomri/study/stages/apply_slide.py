@@ -13,10 +13,10 @@ from histomri.core.files import atomic_path, provenance, write_json
 from histomri.core.images import Image
 from histomri.registration import Transform, slice_found, slide_image, warp_tiles
 from histomri.slides import Slide, open_slide
+from histomri.study.result import StepResult
 from histomri.study.stages.apply_guards import slide_sidecar
 from histomri.study.stages.headers import handedness_warnings, slide_warnings
 from histomri.study.stages.register_inputs import Mpp, is_slide, load_first_volume
-from histomri.study.stages.result import StageResult
 
 _TILE = 256
 _LITTLE = 0.01
@@ -36,7 +36,7 @@ def apply_to_slide(
     like_mpp: Mpp = None,
     slice: int | None = None,
     order: int = 1,
-) -> StageResult:
+) -> StepResult:
     """Draw a slide over an MRI slice or another slide, as a tiled OME-TIFF with a JSON file that says where it is.
 
     Parameters
@@ -82,7 +82,7 @@ def apply_to_slide(
     told = provenance([slide, like, *xfms], {"UmPerPx": um_per_px, "Order": order})
     sidecar = write_json(slide_sidecar(out), {**note, **told})
     message = f"{shape[1]} x {shape[0]} pixels of {um_per_px:g} µm, {100 * drawn:.2g} % not white"
-    return StageResult((out, sidecar), (message,), (*doubts, *_warnings(drawn, like)), {"drawn": drawn})
+    return StepResult((out, sidecar), (message,), (*doubts, *_warnings(drawn, like)), {"drawn": drawn})
 
 
 def _other_slide(transform: Transform, slide: Slide) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from histomri.analysis import compare_groups, confounding
 from histomri.analysis.multiple import Adjustment
 from histomri.core.columns import unit_of, unit_text
 from histomri.core.errors import InputError
+from histomri.study.result import StepResult
 from histomri.study.stages.analyses import (
     finish,
     in_part,
@@ -17,7 +18,6 @@ from histomri.study.stages.analyses import (
     parts_of,
     sources_of,
 )
-from histomri.study.stages.result import StageResult
 
 
 def run_compare(
@@ -30,7 +30,7 @@ def run_compare(
     model: str | None = None,
     strategy: str | None = None,
     adjustment: Adjustment = "bh",
-) -> StageResult:
+) -> StepResult:
     """Compare groups in every measurement; write comparisons.csv and comparisons.json.
 
     Parameters

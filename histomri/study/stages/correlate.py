@@ -10,6 +10,7 @@ from histomri.analysis import Sheet, as_matrix, correlate_repeated, correlate_vo
 from histomri.analysis.correlation import Interval, Kind
 from histomri.analysis.multiple import Adjustment
 from histomri.core.errors import InputError
+from histomri.study.result import StepResult
 from histomri.study.stages.analyses import (
     CASE,
     in_part,
@@ -21,7 +22,6 @@ from histomri.study.stages.analyses import (
     sources_of,
     write_tables,
 )
-from histomri.study.stages.result import StageResult
 
 _INDEX = ("i", "j", "k")
 _WORLD = ("x_mm", "y_mm", "z_mm")
@@ -46,7 +46,7 @@ def run_correlate(
     kinds: Sequence[Kind] = ("pearson", "spearman"),
     interval: Interval = "jackknife",
     adjustment: Adjustment = "bh",
-) -> StageResult:
+) -> StepResult:
     """Correlate the columns of a table with one row per sample, or per voxel.
 
     Parameters
@@ -125,7 +125,7 @@ def run_correlate(
         measures=names,
     )
     stale = remove_stale(out, FILES, outputs, sources_of(table, columns))
-    return StageResult(outputs, (*_lines(everything), *stale), tuple(warnings), content)
+    return StepResult(outputs, (*_lines(everything), *stale), tuple(warnings), content)
 
 
 def _repeated(
@@ -138,7 +138,7 @@ def _repeated(
     adjustment: Adjustment,
     sources: list[Path],
     settings: dict[str, Any],
-) -> StageResult:
+) -> StepResult:
     twice = sheet.raw.duplicated()
     if twice.any():
         line = int(sheet.raw.index[twice.to_numpy()][0]) + 2
@@ -160,7 +160,7 @@ def _repeated(
         settings=settings, warnings=warnings, measures=names,
     )  # fmt: skip
     lines = _pooled_lines(everything, f"within each {group_by}", _size_of_groups)
-    return StageResult(outputs, (*lines, *remove_stale(out, FILES, outputs, sources)), tuple(warnings), content)
+    return StepResult(outputs, (*lines, *remove_stale(out, FILES, outputs, sources)), tuple(warnings), content)
 
 
 def _voxels(
@@ -172,7 +172,7 @@ def _voxels(
     kinds: Sequence[Kind],
     sources: list[Path],
     settings: dict[str, Any],
-) -> StageResult:
+) -> StepResult:
     if not x:
         names = sheet.measurements()
         x = [name for name in names if "_histo" in name]
@@ -198,7 +198,7 @@ def _voxels(
         measures=[*x, *y],
     )  # fmt: skip
     lines = _pooled_lines(pooled, "within samples", _size_of_samples)
-    return StageResult(outputs, (*lines, *remove_stale(out, FILES, outputs, sources)), tuple(warnings), content)
+    return StepResult(outputs, (*lines, *remove_stale(out, FILES, outputs, sources)), tuple(warnings), content)
 
 
 def _stacked(result: pd.DataFrame, kind: Kind) -> pd.DataFrame:

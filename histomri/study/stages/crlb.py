@@ -11,7 +11,7 @@ from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, write_json
 from histomri.fitting import STRATEGIES, CramerRao, choose_preset, choose_threshold, crlb, get_model, preset_warnings
 from histomri.mri import Acquisition, read_acquisition
-from histomri.study.stages.result import StageResult
+from histomri.study.result import StepResult
 
 _SIZES = np.arange(8.0, 40.5, 1.0)
 _SHOWN = (10.0, 14.0, 18.0, 24.0, 30.0)
@@ -28,7 +28,7 @@ def run_crlb(
     strategy: str | None = None,
     bmin: float | None = None,
     t2t_ms: float | None = None,
-) -> StageResult:
+) -> StepResult:
     """Write the smallest standard deviations that a protocol allows, before anyone is scanned.
 
     Parameters
@@ -49,7 +49,7 @@ def run_crlb(
 
     Returns
     -------
-    StageResult
+    StepResult
         The three files; one message per model and strategy, and a warning where a parameter is left open.
     """
     acquisition, chosen = read_acquisition(protocol), choose_preset(preset, protocol)
@@ -72,7 +72,7 @@ def write_crlb(
     preset: str,
     thresholds: Sequence[tuple[str, float]],
     t2t_ms: float | None = None,
-) -> StageResult:
+) -> StepResult:
     """Write table, figure and JSON of the bound for some models and (strategy, b threshold) pairs."""
     if not models:
         raise InputError("no model was named", hint="pass --model diff-in")
@@ -90,7 +90,7 @@ def write_crlb(
     settings = {"preset": preset, "snr": snr, "t2t_ms": t2t_ms}
     content = {"rows": table.to_dict("records"), **provenance(sources, settings)}
     outputs = (csv, write_json(out / "crlb.json", content), figure)
-    return StageResult(
+    return StepResult(
         outputs,
         tuple(_message(each) for each in results),
         tuple(warning for each in results for warning in _warnings(each)),

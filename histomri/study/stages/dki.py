@@ -5,7 +5,7 @@ from pathlib import Path
 from histomri.core.images import map_name
 from histomri.core.progress import Progress, share_of
 from histomri.fitting import choose_preset, fit_dki, preset_warnings
-from histomri.study.stages.result import StageResult
+from histomri.study.result import StepResult
 from histomri.study.stages.series import Series, counted
 
 
@@ -22,7 +22,7 @@ def run_dki(
     big_delta: float | None = None,
     sub: str | None = None,
     progress: Progress | None = None,
-) -> StageResult:
+) -> StepResult:
     """Fit ADC and excess kurtosis and write their maps.
 
     Parameters
@@ -39,7 +39,7 @@ def run_dki(
 
     Returns
     -------
-    StageResult
+    StepResult
         Maps and sidecars written, counts, warnings.
 
     Raises
@@ -68,4 +68,4 @@ def run_dki(
     message = f"DKI ({settings['measurements']} measurements{', ' + used if used else ''}): {counted(result)}"
     assumed = preset_warnings(chosen, series.acquisition) if preset is None else ()
     warnings = series.images.warnings + assumed + result.warnings
-    return StageResult(tuple(outputs), (message,), warnings, {**result.counts, **settings})
+    return StepResult(tuple(outputs), (message,), warnings, {**result.counts, **settings})

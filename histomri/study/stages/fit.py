@@ -7,10 +7,10 @@ from typing import Any
 from histomri.core.errors import InputError
 from histomri.core.progress import Progress, share_of
 from histomri.fitting import Dictionary, check_bic, choose_noise, choose_preset, preset_warnings
+from histomri.study.result import StepResult
 from histomri.study.stages.crlb import write_crlb
 from histomri.study.stages.fit_maps import describe_fit
 from histomri.study.stages.fit_tasks import Extras, Scan, plan
-from histomri.study.stages.result import StageResult
 from histomri.study.stages.t2ivim import describe_t2ivim, read_kurtosis, write_t2ivim
 
 
@@ -36,7 +36,7 @@ def run_fit(
     extras: Extras | None = None,
     sub: str | None = None,
     progress: Progress | None = None,
-) -> StageResult:
+) -> StepResult:
     """Fit tissue models to diffusion images and write their maps.
 
     Parameters
@@ -80,7 +80,7 @@ def run_fit(
 
     Returns
     -------
-    StageResult
+    StepResult
         Maps and sidecars written, counts, warnings. The summary is by model, or by strategy and model if `strategy` is
         a sequence.
 
@@ -123,7 +123,7 @@ def run_fit(
     for each in done:
         place = summary if isinstance(strategy, str | None) else summary.setdefault(each.task.strategy, {})
         place[each.result.model] = {**each.result.counts, **each.result.parameters}
-    return StageResult(tuple(outputs), tuple(messages), tuple(warnings), summary)
+    return StepResult(tuple(outputs), tuple(messages), tuple(warnings), summary)
 
 
 def read_dictionary(pair: tuple[Path, Path] | None, table: Path | None, names: str | None) -> Dictionary | None:

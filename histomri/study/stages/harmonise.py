@@ -10,6 +10,7 @@ from histomri.analysis import Sheet, combat, confounding
 from histomri.core.columns import unit_of
 from histomri.core.errors import InputError
 from histomri.core.files import provenance, read_json, refuse_overwrite, write_json
+from histomri.study.result import StepResult
 from histomri.study.stages.analyses import (
     CASE,
     in_part,
@@ -21,7 +22,6 @@ from histomri.study.stages.analyses import (
     sources_of,
     write_tables,
 )
-from histomri.study.stages.result import StageResult
 
 
 def run_harmonise(
@@ -37,7 +37,7 @@ def run_harmonise(
     strategy: str | None = None,
     empirical_bayes: bool = True,
     mean_only: bool = False,
-) -> StageResult:
+) -> StepResult:
     """Harmonise metrics by ComBat; write harmonised.csv (with its .json), harmonisation.csv and harmonisation.json.
 
     Parameters
@@ -103,7 +103,7 @@ def run_harmonise(
     )
     sidecar = _write_sidecar(out / "harmonised.json", sheet, names, sources_of(table, columns), settings | options)
     outputs = (*outputs, sidecar)
-    return StageResult(outputs, tuple(lines), tuple(warnings), content)
+    return StepResult(outputs, tuple(lines), tuple(warnings), content)
 
 
 def _write_sidecar(

@@ -6,10 +6,10 @@ from pathlib import Path
 from histomri.core.errors import InputError
 from histomri.core.files import refuse_overwrite, require_folder
 from histomri.pairing import PairedTable
-from histomri.study.stages.result import StageResult
+from histomri.study.result import StepResult
 
 
-def run_join(tables: Sequence[Path], out: Path) -> StageResult:
+def run_join(tables: Sequence[Path], out: Path) -> StepResult:
     """Put tables of pairs under each other.
 
     Parameters
@@ -34,4 +34,4 @@ def run_join(tables: Sequence[Path], out: Path) -> StageResult:
     whole = PairedTable.join(parts, names=[str(table) for table in tables])
     samples = whole.data["sample"].nunique()
     message = f"{len(tables)} tables joined: {samples} samples, {len(whole)} rows, a row per {whole.level}"
-    return StageResult(tuple(whole.save(out, tables)), (message,), whole.warnings, {"samples": samples})
+    return StepResult(tuple(whole.save(out, tables)), (message,), whole.warnings, {"samples": samples})

@@ -17,8 +17,8 @@ from histomri.patches import PatchGrid
 from histomri.slides import HotSpot, hot_spot, is_positive, labelling_index, settle_pixel_size
 from histomri.slides.calibration import check_pixel_size
 from histomri.slides.stained import shares
+from histomri.study.result import StepResult
 from histomri.study.stages.ki67_counts import RECOMMENDED_CELLS, Counted, Ki67Options, Row, row_of
-from histomri.study.stages.result import StageResult
 
 _SLIDE_ENDINGS = (".svs", ".ndpi", ".tif", ".tiff", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi")
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -46,7 +46,7 @@ def run_ki67(
     options: Ki67Options | None = None,
     sub: str | None = None,
     progress: Callable[[float], None] | None = None,
-) -> StageResult:
+) -> StepResult:
     """Measure Ki-67 on classified cells or on a slide; write ki67.json, ki67.csv, ki67.png, and a map on request.
 
     Parameters
@@ -280,7 +280,7 @@ def _refuse_picture(path: Path) -> None:
         )
 
 
-def _write(counted: Counted, source: Path, out: Path, options: Ki67Options, sub: str | None) -> StageResult:
+def _write(counted: Counted, source: Path, out: Path, options: Ki67Options, sub: str | None) -> StepResult:
     sources = [source, *([options.roi] if options.roi else [])]
     settings = {"Mpp": options.mpp, "Roi": options.roi.name if options.roi else None, **counted.settings}
     # The map first: it is the one that may fail on what the user gave.
@@ -297,4 +297,4 @@ def _write(counted: Counted, source: Path, out: Path, options: Ki67Options, sub:
     content = {counted.key: counted.content, "warnings": list(counted.warnings), **provenance(sources, settings)}
     write_json(out / "ki67.json", content)
     outputs = [out / "ki67.json", out / "ki67.csv", out / "ki67.png", *outputs]
-    return StageResult(tuple(outputs), counted.messages, counted.warnings, {counted.key: counted.content})
+    return StepResult(tuple(outputs), counted.messages, counted.warnings, {counted.key: counted.content})

@@ -11,7 +11,7 @@ from histomri.pairing import PairedTable, pair_maps, pair_means
 from histomri.pairing.folders import Fits, read_histology, read_mri
 from histomri.pairing.grids import same_grid, slice_of
 from histomri.registration import Transform, doubts_of
-from histomri.study.stages.result import StageResult
+from histomri.study.result import StepResult
 
 
 def run_pair(
@@ -28,7 +28,7 @@ def run_pair(
     mask: Path | None = None,
     slice: int | None = None,
     voxel_out: Path | None = None,
-) -> StageResult:
+) -> StepResult:
     """Pair histology and MRI maps and write the table.
 
     Parameters
@@ -93,7 +93,7 @@ def run_pair(
         outputs += table.save(voxel_out, sources)
     doubts = () if xfm is None or transform is None else doubts_of(transform, xfm)
     warnings = (*doubts, *([] if transform is None else _tilt(transform)), *table.warnings)
-    return StageResult(tuple(outputs), (message,), warnings, summary)
+    return StepResult(tuple(outputs), (message,), warnings, summary)
 
 
 def _tilt(transform: Transform) -> list[str]:

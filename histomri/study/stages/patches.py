@@ -24,7 +24,7 @@ from histomri.patches import (
     whole_grid,
 )
 from histomri.patches.tissue import BOUNDING_BOX
-from histomri.study.stages.result import StageResult
+from histomri.study.result import StepResult
 from histomri.study.stages.slide_tissue import tissue_of_slide
 
 # Voxels of MRI and of MR microscopy; anything else is a header in another unit.
@@ -51,7 +51,7 @@ def run_patches(
     assign_by: str = "centroid",
     step_um: tuple[float, float] | None = None,
     sub: str | None = None,
-) -> StageResult:
+) -> StepResult:
     """Make the maps of one slide and write them as NIfTI with sidecars.
 
     Parameters
@@ -118,7 +118,7 @@ def run_patches(
     if section_thickness_um != _USUAL_SECTION_UM and maps.parameters["Section"] != "wicksell":
         notes = (*notes, "--section-thickness-um changes sizes with --section wicksell only; here it did not")
     told = (*warnings, *doubts, *notes, *pooled, *maps.warnings)
-    return StageResult(tuple(outputs), _messages(maps, summary), told, summary)
+    return StepResult(tuple(outputs), _messages(maps, summary), told, summary)
 
 
 def _where(

@@ -7,6 +7,7 @@ import pandas as pd
 
 from histomri.analysis import correlation_power, critical_correlation, detectable_correlation, sample_size
 from histomri.core.errors import InputError
+from histomri.study.result import StepResult
 from histomri.study.stages.analyses import (
     missing_text,
     name_of,
@@ -16,7 +17,6 @@ from histomri.study.stages.analyses import (
     sources_of,
     write_tables,
 )
-from histomri.study.stages.result import StageResult
 
 _PAIRS = (("vCS_mri_um", "vCS_histo_um"), ("F_mri", "F_histo"))
 
@@ -30,7 +30,7 @@ def run_power(
     n: Sequence[int] = (),
     power: float = 0.8,
     alpha: float = 0.05,
-) -> StageResult:
+) -> StepResult:
     """Plan correlations; write power_n.csv (what N samples can detect), power_r.csv (how many r needs), power.json.
 
     Parameters
@@ -93,7 +93,7 @@ def run_power(
         sources=sources,
         settings={"power": power, "alpha": alpha, "r": wanted, "n": sizes},
     )
-    return StageResult(outputs, tuple(lines), (), content)
+    return StepResult(outputs, tuple(lines), (), content)
 
 
 def _counts(table: Path, columns: Path | None) -> list[tuple[dict[str, str], tuple[str, str], int, int]]:

@@ -9,6 +9,7 @@ import pandas as pd
 from histomri.analysis import Sheet, cross_validated_prediction, fold_range, log10_volume
 from histomri.analysis.prediction import Prediction
 from histomri.core.errors import InputError
+from histomri.study.result import StepResult
 from histomri.study.stages.analyses import (
     in_part,
     missing_text,
@@ -18,7 +19,6 @@ from histomri.study.stages.analyses import (
     sources_of,
     write_tables,
 )
-from histomri.study.stages.result import StageResult
 
 
 def run_predict(
@@ -37,7 +37,7 @@ def run_predict(
     strategy: str | None = None,
     n_boot: int = 1000,
     seed: int = 0,
-) -> StageResult:
+) -> StepResult:
     """Cross-validate a prediction; write predictions.csv, prediction_surface.csv and prediction.json.
 
     Parameters
@@ -98,7 +98,7 @@ def run_predict(
         warnings=warnings,
         measures=[x, y, target],
     )
-    return StageResult(outputs, (_line(name, found, grouped=groups is not None),), found.warnings, content)
+    return StepResult(outputs, (_line(name, found, grouped=groups is not None),), found.warnings, content)
 
 
 def _line(name: str, found: Prediction, *, grouped: bool) -> str:

@@ -11,7 +11,7 @@ from histomri.core.files import provenance, write_json, write_text
 from histomri.core.images import map_name, sidecar_path, write_image, write_map
 from histomri.core.progress import Progress, share_of
 from histomri.mri import Motion, Preprocessed, open_dwi, preprocess, read_acquisition
-from histomri.study.stages.result import StageResult
+from histomri.study.result import StepResult
 
 
 def run_preprocess(
@@ -27,7 +27,7 @@ def run_preprocess(
     drift_order: int = 1,
     sub: str | None = None,
     progress: Progress | None = None,
-) -> StageResult:
+) -> StepResult:
     """Preprocess diffusion images and write them.
 
     Parameters
@@ -45,7 +45,7 @@ def run_preprocess(
 
     Returns
     -------
-    StageResult
+    StepResult
         Files written, what was found, warnings.
 
     Raises
@@ -72,7 +72,7 @@ def run_preprocess(
     sources = [Path(each) for each in (dwi, protocol, drift_reference) if each is not None]
     outputs = _write(result, Path(out), images.affine, sources, sub)
     messages = tuple(_message(step) for step in result.steps)
-    return StageResult(tuple(outputs), messages, result.warnings, {"steps": list(result.steps)})
+    return StepResult(tuple(outputs), messages, result.warnings, {"steps": list(result.steps)})
 
 
 def _write(result: Preprocessed, out: Path, affine: FloatArray, sources: list[Path], sub: str | None) -> list[Path]:

@@ -22,7 +22,7 @@ from histomri.core.images import Image, parse_map_name, read_sidecar
 from histomri.registration import Transform
 from histomri.slides import open_slide, read_slide_record, settle_pixel_size
 from histomri.slides.calibration import check_pixel_size
-from histomri.study.stages.result import StageResult
+from histomri.study.result import StepResult
 
 _CHUNK = 20_000
 # As qupath_scripts/show_histomri_results.groovy reads them, which turns them into QuPath's way of writing.
@@ -68,7 +68,7 @@ def run_qupath_grid(
     mpp: float | tuple[float, float] | None = None,
     slide: Path | None = None,
     xfm: Path | None = None,
-) -> StageResult:
+) -> StepResult:
     """Write maps of one grid as GeoJSON tiles, a measurement per map, in pixels of the full-resolution slide.
 
     Parameters
@@ -130,7 +130,7 @@ def run_qupath_grid(
     few = beside > len(corners)
     doubts = (f"{beside:,} of {len(inside):,} tiles lie beside the slide: is it the right one?",) if few else ()
     summary = {"n_tiles": len(corners), "n_empty": tiles.n_empty, "n_beside": beside, "measurements": names}
-    return StageResult((out,), lines, (*notes, *doubts), summary)
+    return StepResult((out,), lines, (*notes, *doubts), summary)
 
 
 def _load(paths: Sequence[Path]) -> list[_Map]:

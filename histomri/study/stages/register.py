@@ -25,10 +25,10 @@ from histomri.registration import (
     tre,
     unpaired_landmarks,
 )
+from histomri.study.result import StepResult
 from histomri.study.stages.apply_guards import refuse_other_samples
 from histomri.study.stages.register_inputs import Mpp, Side, is_slide, load_first_volume, read_sides
 from histomri.study.stages.register_results import write_results
-from histomri.study.stages.result import StageResult
 
 _LEAST_TO_LEAVE_ONE_OUT = 4
 _SLIDE_ERROR_MM = 0.1
@@ -85,7 +85,7 @@ def run_register(
     slice: int | None = None,
     progress: Callable[[float], None] | None = None,
     **search: Any,
-) -> StageResult:
+) -> StepResult:
     """Register a section to an MRI or to another section, and write the transform and the map on the grid of the MRI.
 
     Parameters

@@ -8,9 +8,9 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.images import HISTOLOGY_MAPS, Image, parse_map_name, read_sidecar, write_map
 from histomri.registration import Registration, SlidePictures, write_figures
 from histomri.registration.prepare import tissue_of
+from histomri.study.result import StepResult
 from histomri.study.stages.headers import handedness_warnings, section_warnings
 from histomri.study.stages.register_inputs import Side
-from histomri.study.stages.result import StageResult
 
 _UNITS = {"1": "", "um": "µm", "mm^-2": "cells/mm²", "mm^-3": "cells/mm³"}
 _HALF = 0.5
@@ -26,7 +26,7 @@ def write_results(
     *,
     figures: bool,
     landmarks: FloatArray | None,
-) -> StageResult:
+) -> StepResult:
     """Write the transform, the map on the grid of the MRI unless the verdict is "failed", and pictures.
 
     Parameters
@@ -75,7 +75,7 @@ def write_results(
         if resampled is not None:
             page = stem.with_name(f"{stem.name}.html")
             outputs.append(_write_page(page, found, section, target, resampled, warnings))
-    return StageResult(tuple(outputs), _messages(found, target), warnings, _summary(found))
+    return StepResult(tuple(outputs), _messages(found, target), warnings, _summary(found))
 
 
 def _called(side: Side, otherwise: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from histomri.analysis import regress
 from histomri.analysis.regression import MODELS
 from histomri.core.errors import InputError
+from histomri.study.result import StepResult
 from histomri.study.stages.analyses import (
     finish,
     in_part,
@@ -16,7 +17,6 @@ from histomri.study.stages.analyses import (
     parts_of,
     sources_of,
 )
-from histomri.study.stages.result import StageResult
 
 
 def run_regress(
@@ -29,7 +29,7 @@ def run_regress(
     by: str | None = None,
     model: str | None = None,
     strategy: str | None = None,
-) -> StageResult:
+) -> StepResult:
     """Regress MRI metrics on histology, z-scored; write regression.csv, regression_models.csv and regression.json.
 
     Parameters

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from histomri.report import FigureFormat, write_figures, write_report
-from histomri.study.stages.result import StageResult
+from histomri.study.result import StepResult
 
 
-def run_report(folder: Path, out: Path | None = None, *, figures: FigureFormat | None = None) -> StageResult:
+def run_report(folder: Path, out: Path | None = None, *, figures: FigureFormat | None = None) -> StepResult:
     """Write the report of a run, and its figures for a paper if asked for.
 
     Parameters
@@ -23,4 +23,4 @@ def run_report(folder: Path, out: Path | None = None, *, figures: FigureFormat |
     size = path.stat().st_size / 1e6
     messages = [f"report of {size:.1f} MB; open it in a browser"]
     messages += [f"{len(drawn)} figures in {drawn[0].parent}"] if drawn else []
-    return StageResult((path, *drawn), tuple(messages), (), {"megabytes": round(size, 2)})
+    return StepResult((path, *drawn), tuple(messages), (), {"megabytes": round(size, 2)})

@@ -20,13 +20,13 @@ from histomri.analysis import (
 )
 from histomri.analysis.bootstrap import check_resamples
 from histomri.pairing import PairedTable
+from histomri.study.result import StepResult
 from histomri.study.stages.analyses import records, remove_stale, sources_of, write_tables
-from histomri.study.stages.result import StageResult
 
 SCORE_FILES = ("scores.json", "scores.csv", "model_comparisons.csv", "scores_by_scanner.csv")
 
 
-def run_score(pairs: Path, out: Path, *, columns: Path | None = None, n_boot: int = 2000, seed: int = 0) -> StageResult:
+def run_score(pairs: Path, out: Path, *, columns: Path | None = None, n_boot: int = 2000, seed: int = 0) -> StepResult:
     """Score and rank the models of a table of pairs, and test them against each other.
 
     Writes scores.json and scores.csv; with several models model_comparisons.csv; with several scanners
@@ -67,7 +67,7 @@ def run_score(pairs: Path, out: Path, *, columns: Path | None = None, n_boot: in
     sources = sources_of(pairs, columns)
     outputs = write_tables(out, tables, "scores.json", content, sources=sources, settings=settings, warnings=warnings)
     messages = [*notes, *_lines(ranking), *remove_stale(out, SCORE_FILES, outputs, sources)]
-    return StageResult(outputs, tuple(messages), tuple(warnings), {"models": ranking})
+    return StepResult(outputs, tuple(messages), tuple(warnings), {"models": ranking})
 
 
 def _cases(sheet: Sheet) -> tuple[pd.DataFrame, list[str], list[str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from histomri.core.files import refuse_overwrite, require_folder
 from histomri.mri import read_acquisition
 from histomri.simulation import simulate_sphere_signals
-from histomri.study.stages.result import StageResult
+from histomri.study.result import StepResult
 
 
 def run_spheres(
@@ -22,7 +22,7 @@ def run_spheres(
     dt_ms: float = 0.02,
     seed: int = 1,
     progress: Callable[[float], None] | None = None,
-) -> StageResult:
+) -> StepResult:
     """Simulate every combination of the given parameters and write signals, standard errors and parameters.
 
     Parameters
@@ -36,7 +36,7 @@ def run_spheres(
 
     Returns
     -------
-    StageResult
+    StepResult
 
     Raises
     ------
@@ -55,4 +55,4 @@ def run_spheres(
         f"{kinds} kinds of spheres, {measurements} measurements, {walkers} walkers each; "
         f"standard error of a signal at most {result.standard_error.max():.2g}"
     )
-    return StageResult(outputs=tuple(result.save(folder)), messages=(message,), summary={"kinds": kinds})
+    return StepResult(outputs=tuple(result.save(folder)), messages=(message,), summary={"kinds": kinds})

@@ -11,7 +11,7 @@ from histomri.core.images import map_name
 from histomri.core.progress import Progress, share_of
 from histomri.fitting import T2IVIM_PARAMETERS, T2IVIM_UNITS, FitResult, bounds_warnings, choose_preset, fit_t2ivim
 from histomri.mri import Acquisition
-from histomri.study.stages.result import StageResult
+from histomri.study.result import StepResult
 from histomri.study.stages.series import Series
 from histomri.study.stages.sigma import read_sigma
 
@@ -27,7 +27,7 @@ def run_t2ivim(
     kurtosis: float | str | None = None,
     sub: str | None = None,
     progress: Progress | None = None,
-) -> StageResult:
+) -> StepResult:
     """Fit the two-pool model to all volumes and write its maps.
 
     Parameters
@@ -39,7 +39,7 @@ def run_t2ivim(
 
     Returns
     -------
-    StageResult
+    StepResult
         Maps and sidecars written, counts, warnings.
 
     Raises
@@ -60,7 +60,7 @@ def run_t2ivim(
     sources = [noise.source] if noise.source is not None else []
     outputs = write_t2ivim(result, series, Path(out), sources, sub, noise.record)
     assumed = bounds_warnings(chosen, series.acquisition) if preset is None else ()
-    return StageResult(
+    return StepResult(
         tuple(outputs),
         (describe_t2ivim(result),),
         series.images.warnings + noise.warnings + assumed + result.warnings,

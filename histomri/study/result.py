@@ -1,4 +1,4 @@
-"""What a stage hands back."""
+"""What a step hands back."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class StageResult:
-    """The files a stage wrote and what there is to say about them.
+class StepResult:
+    """The files a step wrote and what there is to say about them.
 
     Attributes
     ----------

@@ -1,0 +1,52 @@
+"""The options of `histomri cells`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from histomri.core.options import Flag, Fraction, Options, Pair, Positive, argument, given, option
+
+Exports = Annotated[
+    tuple[Path, ...],
+    BeforeValidator(lambda paths: paths if isinstance(paths, list | tuple) else [paths]),
+    Field(min_length=1),
+]
+
+
+class CellOptions(Options):
+    """Read cells from QuPath measurement tables, any version, and write them as one table in µm.
+
+    Delimiter, encoding, decimal sign and units are recognised from the file; every row left out is counted.
+
+    Example: histomri cells slide1.tsv -o slide1/cells.parquet --roi tissue.geojson --mpp 0.2268
+    """
+
+    exports: Exports = argument(
+        "QuPath tables or GeoJSON of one slide, or a mask of numbered cells (TIFF, PNG), or project.qpproj.",
+        metavar="EXPORT..",
+    )
+    roi: Path | None = given(None, "GeoJSON polygons (pixels): keep the cells inside.")
+    mpp: Pair | None = option(None, "Pixel size of the slide.", unit="µm")
+    area_unit: Literal["um2", "px2"] | None = option(None, "Unit of area columns whose name states none.")
+    classes: tuple[str, ...] | None = option(None, "Keep these classifications only.", metavar="A,B", commas=True)
+    min_size_um: Positive | None = option(None, "Drop cells of a smaller diameter.", unit="µm")
+    max_size_um: Positive | None = option(None, "Drop cells of a larger diameter, such as 35.", unit="µm")
+    min_probability: Fraction | None = option(
+        None, "Drop cells of a smaller detection probability (StarDist), such as 0.5."
+    )
+    image: str | None = option(None, "Which slide to take from a file that holds several.")
+    project: Path | None = option(None, "QuPath project file: pixel size, slide size and number of cells.")
+    detections: Literal["nuclei", "cells"] = option(
+        "nuclei", "What objects with one outline only are (StarDist, masks)."
+    )
+    geometries: Flag = option(False, "Keep the outlines of GeoJSON, for `histomri patches --assign clip`.")
+    measurements: Flag = option(
+        True, "Keep stains, shapes and other measurements.", flag="--measurements/--no-measurements"
+    )
+
+    @model_validator(mode="after")
+    def _can_keep_something(self) -> "CellOptions":
+        if None not in (self.min_size_um, self.max_size_um) and not self.min_size_um < self.max_size_um:  # type: ignore[operator]
+            raise ValueError("{min_size_um} and {max_size_um} keep nothing: the smallest size is not below the largest")
+        return self
