@@ -9,6 +9,7 @@ import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from histomri.core.errors import InputError
 from histomri.core.options import Choices, alternatives, flag_of, shown, validated
 from histomri.study.graph import Command
 
@@ -22,16 +23,17 @@ def make_command(command: Command) -> Callable[..., None]:
 
     def invoke(**typed: Any) -> None:
         out, quiet = typed.pop("out"), typed.pop("quiet")
-        values = {name: _parse(fields[name], name, value) for name, value in typed.items()}
+        set_by = _switched(fields, typed)
+        values = {name: _parse(fields[name], name, value) for name, value in typed.items()} | set_by
         values = {name: value for name, value in values.items() if value is not None}
         chosen = validated(options, values, lambda name: flag_of(name, options.model_fields[name]))
         with progress_bar(command.name, quiet) as progress, report_compiling(quiet or command.panel != "MRI"):
             result = command.run(chosen, out, progress)
         announce(result, quiet)
 
-    parameters = [_parameter(name, field) for name, field in fields.items()]
-    parameters.sort(key=lambda parameter: not shown(fields[parameter.name]).positional)
-    last = max((k for k, one in enumerate(parameters) if shown(fields[one.name]).positional), default=-1) + 1
+    parameters = [each for name, field in fields.items() for each in (_parameter(name, field), *_switches(name, field))]
+    parameters.sort(key=lambda parameter: not _is_positional(fields, parameter))
+    last = max((k for k, one in enumerate(parameters) if _is_positional(fields, one)), default=-1) + 1
     parameters[last:last] = [_out(command)]
     parameters.append(_keyword("quiet", bool, typer.Option("--quiet", "-q", help=_QUIET), False))
     invoke.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -51,6 +53,40 @@ def _out(command: Command) -> inspect.Parameter:
     help = "Folder for the results; made if missing." if command.out == "folder" else "File to write."
     default = inspect.Parameter.empty if command.default_out is None else Path(command.default_out)
     return _keyword("out", Path, typer.Option("--out", "-o", help=help), default)
+
+
+def _is_positional(fields: dict[str, FieldInfo], parameter: inspect.Parameter) -> bool:
+    return parameter.name in fields and shown(fields[parameter.name]).positional
+
+
+def _switch_name(flag: str) -> str:
+    return "switch_" + flag.lstrip("-").replace("-", "_")
+
+
+def _switches(name: str, field: FieldInfo) -> list[inspect.Parameter]:
+    """Return the options without a value that set a field."""
+    own = flag_of(name, field)
+    return [
+        _keyword(_switch_name(flag), bool, typer.Option(flag, help=f"The same as {own} {value}."), False)
+        for flag, value in shown(field).switches.items()
+    ]
+
+
+def _switched(fields: dict[str, FieldInfo], typed: dict[str, Any]) -> dict[str, Any]:
+    """Take the switches out of what was typed, and return the values that they set.
+
+    Raises
+    ------
+    InputError
+        If two contradict each other.
+    """
+    found: dict[str, Any] = {}
+    for name, field in fields.items():
+        on = [flag for flag in shown(field).switches if typed.pop(_switch_name(flag))]
+        if len(on) > 1:
+            raise InputError(f"{' and '.join(on)} exclude each other", hint="leave one of them out")
+        found |= {name: shown(field).switches[flag] for flag in on}
+    return found
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:

@@ -7,7 +7,7 @@ earlier step), an *option* (a key of the section of the study file), or an *outp
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
@@ -55,6 +55,8 @@ class Shown:
         Whether only a study file has it.
     completes : tuple of str
         Words that are offered besides other values, such as names of presets beside paths.
+    switches : mapping
+        Options without a value that set the field, by name: ``{"--nearest": "nearest"}``.
     """
 
     role: Role = "option"
@@ -65,6 +67,7 @@ class Shown:
     commas: bool = False
     hidden: bool = False
     completes: tuple[str, ...] = ()
+    switches: Mapping[str, Any] = field(default_factory=dict)
 
 
 def argument(help: str, *, metavar: str | None = None, default: Any = ..., role: Role = "input") -> Any:
