@@ -85,7 +85,8 @@ def _switched(fields: dict[str, FieldInfo], typed: dict[str, Any]) -> dict[str, 
         on = [flag for flag in shown(field).switches if typed.pop(_switch_name(flag))]
         if len(on) > 1:
             raise InputError(f"{' and '.join(on)} exclude each other", hint="leave one of them out")
-        found |= {name: shown(field).switches[flag] for flag in on}
+        if on:
+            found[name] = shown(field).switches[on[0]]
     return found
 
 
