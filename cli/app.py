@@ -13,10 +13,7 @@ from .build import make_command
 from .common import HistomriGroup
 from .compare import compare
 from .correlate import correlate
-from .crlb import crlb
 from .demo import demo
-from .dki import dki
-from .fit import fit
 from .harmonise import harmonise
 from .join import join
 from .ki67 import ki67
@@ -24,7 +21,6 @@ from .pair import pair
 from .patches import patches
 from .power import power
 from .predict import predict
-from .preprocess import preprocess
 from .qupath_grid import qupath_grid
 from .register import register
 from .regress import regress
@@ -32,7 +28,6 @@ from .report import report
 from .run import run
 from .score import score
 from .simulate import simulate
-from .t2ivim import t2ivim
 
 app = typer.Typer(
     name="histomri",
@@ -62,7 +57,7 @@ def root(
 _HAND_MADE = {
     function.__name__.replace("_", "-"): function
     for function in (
-        *(patches, ki67, qupath_grid, crlb, preprocess, fit, t2ivim, dki, register, apply, pair, join, score),
+        *(patches, ki67, qupath_grid, register, apply, pair, join, score),
         *(correlate, regress, compare, predict, harmonise, agree, power),
     )
 }

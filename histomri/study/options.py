@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from histomri.core.presets import PRESETS, PresetName, Strategy
+from histomri.fitting.options import ModelName
 
-ModelName = Literal["diff-in", "diff-in-ex", "diff-in-ex-fast", "diff-in-extd", "diff-in-extd-fast"]
 SigmaEstimate = Literal["estimate", "mppca", "piesno"]
 # Python takes true for 1 and "no" for false; a study file that says so is mistaken.
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]

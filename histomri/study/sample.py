@@ -252,40 +252,17 @@ def _patches(sample: Sample, preset: str, folder: SampleFolder, progress: Fracti
 
 
 def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StepResult]:
-    from histomri.study.stages.dki import run_dki
-    from histomri.study.stages.fit import run_fit
-    from histomri.study.stages.fit_tasks import Extras
+    from histomri.fitting.options import DkiOptions, FitOptions
+    from histomri.study.steps import dki, fit
 
-    options = sample.fit
-    mri_preset = options.preset or STUDY_PRESETS[preset][1]
-    protocol = protocol_source(sample.protocol)
-    results = [
-        run_fit(
-            sample.dwi,
-            protocol,
-            folder.mri,
-            models=options.models,
-            strategy=options.strategies,
-            preset=mri_preset,
-            mask=sample.mask,
-            sigma=sample.sigma,
-            bmin=None,
-            s0=sample.s0,
-            fv=sample.fv,
-            t2t=sample.t2t,
-            noise=options.noise,
-            bic=options.bic,
-            t2ivim=options.t2ivim,
-            kurtosis=options.kurtosis,
-            extras=Extras(
-                options.residuals or "table", options.bootstrap, options.bootstrap_kind, options.seed, options.crlb
-            ),
-            sub=sample.id,
-            progress=progress,
-        )
-    ]
-    if options.dki:
-        results.append(run_dki(sample.dwi, protocol, folder.mri, preset=mri_preset, mask=sample.mask, sub=sample.id))
+    given = {name: getattr(sample, name) for name in ("dwi", "mask", "sigma", "s0", "fv", "t2t")}
+    given |= {"protocol": protocol_source(sample.protocol), "sub": sample.id}
+    chosen = {name: value for name, value in sample.fit.model_dump().items() if value is not None}
+    chosen["preset"] = sample.fit.preset or STUDY_PRESETS[preset][1]
+    results = [fit.run(FitOptions.read(**given, **chosen, strategy_folders=True), folder.mri, progress)]
+    if sample.fit.dki:
+        few = {name: given[name] for name in ("dwi", "protocol", "mask", "sub")}
+        results.append(dki.run(DkiOptions.read(**few, preset=chosen["preset"]), folder.mri))
     return results
 
 
