@@ -99,7 +99,9 @@ class FitResult(Displayed):
         for axis, (name, values) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown):
             axis.set_title(name)
             if mask is None:
-                axis.hist(values[np.isfinite(values)], bins=40)
+                some = values[np.isfinite(values)]
+                low, high = (some.min(), some.max()) if some.size else (0.0, 1.0)
+                axis.hist(some, bins=40, range=(low, max(high, low + 1e-6 * max(abs(low), 1.0))))
             else:
                 grid = _on_grid(values, mask)
                 drawn = axis.imshow(grid[:, :, grid.shape[2] // 2].T, origin="lower")
