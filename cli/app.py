@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from histomri import __version__
-from histomri.study.graph import COMMANDS
+from histomri.study.commands import COMMANDS
 
 from .agree import agree
 from .apply import apply
@@ -46,7 +45,9 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"histomri {__version__}")
+        from histomri.core.provenance import software_version
+
+        typer.echo(f"histomri {software_version()}")
         raise typer.Exit
 
 

@@ -11,7 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from histomri.core.errors import InputError
 from histomri.core.options import Choices, alternatives, flag_of, shown, validated
-from histomri.study.graph import Command
+from histomri.study.commands import Command
 
 from .common import announce, number_pair, numbers, progress_bar, report_compiling
 

@@ -13,9 +13,9 @@ import shapely
 import shapely.errors
 from numpy.typing import ArrayLike, NDArray
 
-from histomri import __version__
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, require_file
+from histomri.core.provenance import software_version
 
 Compartment = Literal["cell", "nucleus"]
 
@@ -141,7 +141,7 @@ class CellTable:
     def save(self, path: str | Path) -> list[Path]:
         """Write the table as Parquet, atomically; the metadata goes into the schema."""
         table = pa.Table.from_pandas(self.data, preserve_index=False)
-        record = {"schema": _SCHEMA, "version": __version__, **asdict(self.metadata)}
+        record = {"schema": _SCHEMA, "version": software_version(), **asdict(self.metadata)}
         if self.outlines is not None:
             table = table.append_column(_OUTLINE, pa.array(shapely.to_wkb(self.outlines), pa.large_binary()))
         table = table.replace_schema_metadata(
