@@ -14,7 +14,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 @cache
 def software_version() -> str:
-    """Return the version: of a checkout the last tag, the commits since, the commit, and whether files were changed.
+    """Return the version: a release has its number, any other checkout its commit, and whether files were changed.
 
     An installed package has it in its metadata, where the build wrote it.
     """
@@ -24,17 +24,16 @@ def software_version() -> str:
         installed = "0+unknown"
     if not (_ROOT.parent / ".git").exists():
         return installed
-    release = installed.split("+")[0].split(".dev")[0]
-    described = _git("describe", "--tags", "--long", "--match", "v*")
     commit = _git("rev-parse", "--short=9", "HEAD")
     if not commit:
         return installed
-    changed = ".changed" if _git("status", "--porcelain", "--untracked-files=no", "--", _ROOT.name, "cli") else ""
-    if described:
-        tag, since, _ = described.rsplit("-", 2)
-        release, since = tag.removeprefix("v"), int(since)
-        return release if not since and not changed else f"{release}+{since}.g{commit}{changed}"
-    return f"{release}+g{commit}{changed}"
+    changed = bool(_git("status", "--porcelain", "--untracked-files=no", "--", _ROOT.name, "cli"))
+    release = _git("describe", "--tags", "--exact-match", "--match", "v*").removeprefix("v")
+    if release and not changed:
+        return release
+    base = installed.split("+")[0].split(".dev")[0]
+    since = _git("rev-list", "--count", "HEAD")
+    return f"{base}.dev{since}+g{commit}{'.changed' if changed else ''}"
 
 
 def _git(*words: str) -> str:

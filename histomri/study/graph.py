@@ -94,7 +94,7 @@ _ID = Key("id")
 _DWI = Either(Result("preprocess", "preprocessed/sub-{id}_desc-preproc_dwi.nii.gz"), Key("dwi"))
 _MASK = Either(Key("mask"), Result("preprocess", "preprocessed/sub-{id}_desc-tissue_mask.nii.gz", optional=True))
 _SIGMA = Either(Key("sigma"), Result("preprocess", "preprocessed/sub-{id}_param-sigma_dwimap.nii.gz", optional=True))
-_SCAN = {"sub": _ID, "dwi": _DWI, "mask": _MASK}
+_SCAN: dict[str, Source] = {"sub": _ID, "dwi": _DWI, "mask": _MASK}
 _XFM = "xfm/sub-{id}_from-histo_to-dwi_mode-image_xfm.json"
 
 

@@ -157,7 +157,9 @@ def _run_over_samples(
             ledger.forget(step.name)
             failed.add(step.name)
             continue
-        place = Place(out, study.preset, samples=good, active=frozenset({step.name, *step.after}), options=study.options)
+        place = Place(
+            out, study.preset, samples=good, active=frozenset({step.name, *step.after}), options=study.options
+        )
         progress("", step.name, 0.0)
         try:
             finished, was_kept = run_step(step, place, ledger, partial(progress, "", step.name), force=force)
@@ -265,5 +267,3 @@ def _record(
         "kept": kept,
         "warnings": warnings,
     }
-
-

@@ -195,11 +195,11 @@ def _on_dask(
         client.subscribe_topic(_TOPIC, lambda event: progress(*event[1]))
         futures = {client.submit(_dask_work, work, task, pure=False, retries=0): task for task in tasks}
         for future in dask_completed(list(futures)):
-            error = future.exception()
-            if error is None:
+            problem = future.exception()
+            if problem is None:
                 yield future.result()
             else:
-                yield Lost(futures[future], f"its Dask worker was lost or failed ({type(error).__name__}: {error})")
+                yield Lost(futures[future], f"its Dask worker was lost or failed ({type(problem).__name__}: {problem})")
 
 
 def _dask_work(work: Work[Task, Outcome], task: Task) -> Outcome:

@@ -206,7 +206,9 @@ class FitMaps:
         if place.planned:
             return (place.path("mri/sub-{id}_param-vCS_dwimap.nii.gz"),)
         found = (place.folder / "mri").glob("*/*_param-*_dwimap.nii.gz")
-        return tuple(sorted(path for path in found if path.name.split("_param-")[1].split("_")[0] in ("vCS", "F", "CD")))
+        return tuple(
+            sorted(path for path in found if path.name.split("_param-")[1].split("_")[0] in ("vCS", "F", "CD"))
+        )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -257,7 +258,7 @@ def _option_errors(study: Study, sample: Sample, who: str, own: set[str]) -> Ite
         try:
             build(step, place)
         except ValidationError as error:
-            for text in format_errors(error, step.command.options_class, lambda name, step=step: _name(step, name)):
+            for text in format_errors(error, step.command.options_class, partial(_name, step)):
                 yield (prefix if text.startswith(f"{step.section}.") else who) + text
 
 
@@ -280,7 +281,7 @@ def _wrong_options(step: Step, section: Mapping[str, Any]) -> Iterator[str]:
     try:
         step.command.options_class.model_validate(dict(section))
     except ValidationError as error:
-        missing = {item["loc"][0] for item in error.errors() if item["type"] == "missing"}
+        missing = {str(item["loc"][0]) for item in error.errors() if item["type"] == "missing"}
         inputs = {name for name in missing if step.source(name) is not None}
         for text in format_errors(error, step.command.options_class, lambda name: f"{step.section}.{name}"):
             if text.split(":")[0].split(".")[-1] not in inputs:
