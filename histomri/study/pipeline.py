@@ -260,7 +260,8 @@ def _record(
         "seconds": round((finished - started).total_seconds(), 1),
         "parameters": {
             "samples": [study.resolved(sample, _name) for sample in study.samples],
-            **{"prediction": {}, **study.resolved_options(_name)},
+            "prediction": {},
+            **study.resolved_options(_name),
         },
         "samples": [plain(asdict(outcome), _name) for outcome in outcomes],
         **({"prediction_table": identify(table)} if table is not None and table.is_file() else {}),

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from histomri.core.errors import InputError, StudyError
+from histomri.core.errors import StudyError
 from histomri.core.files import read_json, require_file, write_json
 from histomri.core.options import Choices, Options, alternatives, format_errors, paths_in, plain, unknown_key, words_of
 from histomri.core.presets import PRESET_NAMES
