@@ -101,7 +101,7 @@ def _registered(sample: Any) -> bool:
 
 
 def _vascular(name: str) -> Source:
-    """A map of the sample, or that of the step t2ivim, if the study file asks for that step."""
+    """Return the source of a map: the sample, or the step t2ivim, if the study file asks for that step."""
     return Either(Key(name), Result("t2ivim", f"t2ivim/sub-{{id}}_param-{_T2IVIM[name]}_desc-t2ivim_dwimap.nii.gz"))
 
 

@@ -158,17 +158,21 @@ def _wrong_shapes(content: Any) -> Iterator[str]:
             yield unknown_key(key, (*tables, "samples"))
         elif key in tables and not isinstance(value, dict):
             yield f"{key} must be one table: write [{key}] above its keys"
-        elif key == "study":
-            for name in value:
-                if name in SECTIONS:
-                    yield f"study.{name}: unknown key; it is a section of its own, [{name}]"
-                elif name not in _Head.model_fields:
-                    yield "study." + unknown_key(name, tuple(_Head.model_fields))
     samples = content["samples"]
     if not isinstance(samples, list) or not all(isinstance(item, dict) for item in samples):
         yield "samples must be tables: write [[samples]] above each"
     elif not samples:
         yield "samples: must have at least 1 item"
+    if isinstance(content.get("study"), dict):
+        yield from _misplaced(content["study"])
+
+
+def _misplaced(head: dict[str, Any]) -> Iterator[str]:
+    for name in head:
+        if name in SECTIONS:
+            yield f"study.{name}: unknown key; it is a section of its own, [{name}]"
+        elif name not in _Head.model_fields:
+            yield "study." + unknown_key(name, tuple(_Head.model_fields))
 
 
 def _validate(content: dict[str, Any], folder: Path) -> tuple[Study | None, list[str]]:
