@@ -119,49 +119,63 @@ def step_progress(ids: list[str], quiet: bool) -> Iterator[Callable[[str, str, f
     if quiet:
         yield lambda sample, step, fraction: None
         return
-    if not sys.stderr.isatty():
-        with _lines() as inform:
-            yield inform
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from histomri.core.compiling import COMPILING
 
-    from histomri.study.graph import PER_SAMPLE
-
-    columns = (
-        TextColumn("{task.description:<14} {task.fields[step]:<11}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    order = {step.name: number for number, step in enumerate(PER_SAMPLE)}
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        whole = bars.add_task(f"{len(ids)} samples", total=len(ids), step="")
-        tasks: dict[str, object] = {}
-        done: dict[str, float] = {}
+    with _bars(ids) if sys.stderr.isatty() else _lines() as show:
+        compiling = False
 
         def inform(sample: str, step: str, fraction: float) -> None:
-            name = sample or "study"
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=1.0, step=step)
-            share = (order[step] + fraction) / len(order) if sample else fraction
-            bars.update(tasks[name], completed=share, step=step)  # type: ignore[arg-type]  # a TaskID
-            if sample:
-                done[sample] = share
-                bars.update(whole, completed=sum(done.values()))
+            nonlocal compiling
+            if step != "compiling":
+                show(sample, step, fraction)
+            elif not compiling:  # said once, however many processes compile
+                compiling = True
+                typer.echo(COMPILING, err=True)
 
         yield inform
 
 
 @contextmanager
+def _bars(ids: list[str]) -> Iterator[Callable[[str, str, float], None]]:
+    """Draw a bar for the study and one for each sample: the step it is at, time elapsed and time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from histomri.study.graph import PER_SAMPLE
+
+    columns = (
+        TextColumn("{task.description:<14} {task.fields[step]:<11}"), BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    order = {step.name: number for number, step in enumerate(PER_SAMPLE)}
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        whole = bars.add_task(f"{len(ids)} samples", total=len(ids), step="")
+        tasks: dict[str, TaskID] = {}
+        done: dict[str, float] = {}
+
+        def show(sample: str, step: str, fraction: float) -> None:
+            name = sample or "study"
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=1.0, step=step)
+            part = (order[step] + fraction) / len(order) if sample else fraction
+            bars.update(tasks[name], completed=part, step=step)
+            if sample:
+                done[sample] = part
+                bars.update(whole, completed=sum(done.values()))
+
+        yield show
+
+
+@contextmanager
 def _lines() -> Iterator[Callable[[str, str, float], None]]:
     """Write a line on standard error when a step of a sample has ended, with the time since the beginning."""
-    started = time.monotonic()
+    started, ended = time.monotonic(), set[tuple[str, str]]()
 
-    def inform(sample: str, step: str, fraction: float) -> None:
-        if fraction >= 1.0:
-            who = f"sub-{sample}" if sample else "study"
-            typer.echo(f"{time.monotonic() - started:6.0f} s  {who}: {step} done", err=True)
+    def show(sample: str, step: str, fraction: float) -> None:
+        if fraction >= 1.0 and (sample, step) not in ended:
+            ended.add((sample, step))
+            typer.echo(
+                f"{time.monotonic() - started:5.0f} s  {f'sub-{sample}' if sample else 'study'}: {step}", err=True
+            )
 
-    yield inform
+    yield show

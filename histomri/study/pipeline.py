@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from histomri.core.compiling import reporting_compilation
 from histomri.core.errors import InputError, StudyError
 from histomri.core.files import require_folder, write_json
 from histomri.core.options import paths_in, plain
@@ -103,7 +104,8 @@ def run_study(
 
 
 def _run_one(sample: Sample, progress: Progress, study: Study, out: Path, force: bool, verify: bool) -> SampleOutcome:
-    return run_sample(sample, study, out, partial(progress, sample.id), force=force, verify=verify)
+    with reporting_compilation(partial(progress, sample.id, "compiling", 0.0)):
+        return run_sample(sample, study, out, partial(progress, sample.id), force=force, verify=verify)
 
 
 def _lost(lost: "Lost[Sample]", out: Path) -> SampleOutcome:
