@@ -235,20 +235,14 @@ def _cells(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction
 
 
 def _patches(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StepResult]:
-    from histomri.study.stages.patches import run_patches
+    from histomri.patches.options import PatchOptions
+    from histomri.study.steps.patches import run
 
-    options = sample.patches.model_dump()
-    options["preset"] = options["preset"] or STUDY_PRESETS[preset][0]
-    like = sample.dwi if options.pop("like_mri") and not options["whole"] else None
-    for key in ("patch_um", "step_um"):
-        if isinstance(options[key], float):
-            options[key] = (options[key], options[key])
-    if like is not None:
-        options["patch_um"] = None
+    given = {**sample.patches.model_dump(), "cells": folder.cells, "sub": sample.id, "slide": sample.slide}
+    given |= {"preset": given["preset"] or STUDY_PRESETS[preset][0], "like": sample.dwi}
     if sample.slide is not None:
-        options["tissue"] = "field"  # inside which the tissue of the slide is what counts
-    options["assign_by"] = options.pop("assign")
-    return [run_patches(folder.cells, folder.histology, like=like, slide=sample.slide, sub=sample.id, **options)]
+        given["tissue"] = None  # the tissue is that of the slide
+    return [run(PatchOptions.read(**given), folder.histology)]
 
 
 def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StepResult]:
@@ -290,7 +284,7 @@ def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) 
 
 
 def _register(sample: Sample, preset: str, folder: SampleFolder, progress: Callable[[float], None]) -> list[StepResult]:
-    from histomri.study.stages.patches import tissue_mask_name
+    from histomri.patches import tissue_mask_name
     from histomri.study.stages.register import run_register
 
     options = sample.registration
