@@ -18,13 +18,10 @@ from .dki import dki
 from .fit import fit
 from .harmonise import harmonise
 from .join import join
-from .ki67 import ki67
 from .pair import pair
-from .patches import patches
 from .power import power
 from .predict import predict
 from .preprocess import preprocess
-from .qupath_grid import qupath_grid
 from .register import register
 from .regress import regress
 from .report import report
@@ -63,7 +60,7 @@ def root(
 _HAND_MADE = {
     function.__name__.replace("_", "-"): function
     for function in (
-        *(patches, ki67, qupath_grid, crlb, preprocess, fit, t2ivim, dki, register, apply, pair, join, score),
+        *(crlb, preprocess, fit, t2ivim, dki, register, apply, pair, join, score),
         *(correlate, regress, compare, predict, harmonise, agree, power),
     )
 }

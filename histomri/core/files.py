@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -108,6 +109,12 @@ def write_text(path: str | Path, text: str) -> Path:
 def write_json(path: str | Path, content: Any) -> Path:
     """Write JSON, indented, atomically. NaN and infinity become null, as strict JSON has no word for them."""
     return write_text(path, json.dumps(_strict(content), indent=2, ensure_ascii=False) + "\n")
+
+
+def sidecar_path(path: str | Path) -> Path:
+    """Return the JSON sidecar's path of a NIfTI file."""
+    path = Path(path)
+    return path.with_name(re.sub(r"\.nii(\.gz)?$", "", path.name) + ".json")
 
 
 def read_json(path: str | Path, what: str = "JSON file") -> Any:

@@ -32,7 +32,15 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Pair = Annotated[
     tuple[Positive, Positive], BeforeValidator(lambda one: (one, one) if isinstance(one, int | float) else one)
 ]
-SampleLabel = Annotated[str, StringConstraints(pattern="^[0-9A-Za-z]+$")]
+
+
+def _sample_label(value: str) -> str:
+    if re.fullmatch("[0-9A-Za-z]+", value) is None:
+        raise ValueError(f"{value!r} names files, so it may hold only letters and digits without accents")
+    return value
+
+
+SampleLabel = Annotated[str, AfterValidator(_sample_label)]
 
 
 @dataclass(frozen=True)

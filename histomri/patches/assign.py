@@ -86,7 +86,7 @@ def _windows_over(
 
 
 def _by_outline(cells: CellTable, grid: PatchGrid, fraction: FloatArray, extent: Extent) -> Assignment:
-    """Share the area of each cell among the patches that its outline reaches, as far as they were looked at."""
+    """Share the area of each cell among the patches that its outline reaches, as far as they were analysed."""
     if cells.outlines is None:
         raise InputError(
             "the cells have no outlines to clip",

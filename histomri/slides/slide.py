@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import shapely
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from histomri.core.arrays import FloatArray
+from histomri.core.display import Displayed
 from histomri.core.errors import InputError, UnitError
 
 RGB = NDArray[np.uint8]
@@ -21,7 +23,7 @@ _BLOCK_PIXELS = 16_000_000
 LARGEST_PICTURE = 400_000_000
 
 
-class Slide(ABC):
+class Slide(Displayed, ABC):
     """An opened slide; a context manager.
 
     Coordinates are those of QuPath: x right, y down, from the top left corner of the full-resolution image, which for
@@ -32,9 +34,9 @@ class Slide(ABC):
     path : Path
         The file.
     pixel_size_um : (x, y) or None
-        Pixel size of the full-resolution image, None if nothing tells it.
+        Pixel size of the full-resolution image, None if it is not known.
     pixel_size_from : str
-        What told the pixel size.
+        Source of the pixel size.
     size_px : (width, height)
         Size of the full-resolution image.
     level_sizes : tuple of (width, height)
@@ -70,6 +72,22 @@ class Slide(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the slide shows of itself."""
+        size = "unknown" if self.pixel_size_um is None else "{:.4g} x {:.4g} µm".format(*self.pixel_size_um)
+        levels = ", ".join(f"{width} x {height}" for width, height in self.level_sizes)
+        return {"slide": self.path.name, "pixel size": size, "levels": f"{levels} px"}
+
+    def plot(self, um_per_px: float | None = None, axes: Any = None) -> Any:
+        """Draw the whole slide, by default some 1000 pixels wide; return the Axes, in µm."""
+        from matplotlib import pyplot
+
+        wide, high = self.field_um
+        axes = axes if axes is not None else pyplot.subplots()[1]
+        axes.imshow(self.thumbnail(um_per_px or max(wide, high) / 1000), extent=(0, wide, high, 0))
+        axes.set(xlabel="x (µm)", ylabel="y (µm)", title=self.path.name)
+        return axes
 
     @property
     def downsamples(self) -> tuple[float, ...]:

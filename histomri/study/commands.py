@@ -62,7 +62,7 @@ class Command:
 COMMANDS = (
     Command("cells", "Histology", "cells.options:CellOptions", "file"),
     Command("patches", "Histology", "patches.options:PatchOptions"),
-    Command("ki67", "Histology", "slides.options:Ki67Options"),
+    Command("ki67", "Histology", "patches.options:Ki67Options"),
     Command("qupath-grid", "Histology", "slides.options:QupathGridOptions", "file"),
     Command("crlb", "MRI", "fitting.options:CrlbOptions"),
     Command("preprocess", "MRI", "mri.options:PreprocessOptions", default_out="histomri-preprocess"),

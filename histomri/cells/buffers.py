@@ -17,7 +17,7 @@ _FIRST_BYTES = 1 << 16
 _TEXTS_AT_ONCE = 1 << 14
 
 
-class GrowingColumn:
+class ColumnBuffer:
     """Numbers, one after the other."""
 
     def __init__(self, kind: DTypeLike = np.float64) -> None:
@@ -59,7 +59,7 @@ class GrowingColumn:
         self.size = size
 
 
-class GrowingTexts:
+class TextsBuffer:
     """Texts that mostly differ, such as identifiers."""
 
     def __init__(self) -> None:
@@ -86,11 +86,11 @@ class GrowingTexts:
         self._waiting = []
 
 
-class GrowingWords:
+class WordsBuffer:
     """Texts of which there are few different ones, such as classes."""
 
     def __init__(self) -> None:
-        self._codes, self._known = GrowingColumn(np.int32), dict[str, int]()
+        self._codes, self._known = ColumnBuffer(np.int32), dict[str, int]()
 
     def extend(self, texts: list[str]) -> None:
         """Add texts at the end."""

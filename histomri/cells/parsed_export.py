@@ -1,4 +1,4 @@
-"""What every reader hands on: the columns of one export under canonical names, nothing dropped, units as they came."""
+"""The result of every reader: the columns of one export under canonical names, nothing dropped, units as they came."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,20 @@ from histomri.core.arrays import FloatArray
 
 
 @dataclass(frozen=True)
-class RawExport:
+class Wanted:
+    """What to read beside identity, position and areas: all known measurements, or those of `also`; the outlines."""
+
+    measurements: bool = True
+    geometries: bool = False
+    also: tuple[str, ...] = ()
+
+    def takes(self, measurement: str) -> bool:
+        """Whether to read a measurement, by its canonical name."""
+        return self.measurements or measurement in self.also
+
+
+@dataclass(frozen=True)
+class ParsedExport:
     """One export as it was read.
 
     Attributes
@@ -31,11 +44,10 @@ class RawExport:
     ignored : tuple of str
         Columns that were not read.
     warnings : tuple of str
-        What the person should know.
     outlines : (n_rows,) object ndarray or None
         Outline of each object in pixels (shapely), None where it has none; only if asked for.
     pixel_size_um, size_px : (x, y) or None
-        What the file itself says of its pixels; only pictures do.
+        As the file itself states them; only pictures do.
     n_cut : int
         Rows cut short in the last line of the file; they are not among the n_rows.
     """

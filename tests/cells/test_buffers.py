@@ -6,13 +6,13 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histomri.cells.growing import GrowingColumn, GrowingTexts, GrowingWords
+from histomri.cells.buffers import ColumnBuffer, TextsBuffer, WordsBuffer
 from histomri.cells.rings import flattened, measure_rings
 
 
 def test_a_column_holds_all_numbers_in_order(rng):
     parts = [rng.random(size) for size in (0, 1, 8000, 300, 70_000, 5)]
-    column = GrowingColumn()
+    column = ColumnBuffer()
     for part in parts:
         column.append(part)
     np.testing.assert_array_equal(column.finished(), np.concatenate(parts))
@@ -21,7 +21,7 @@ def test_a_column_holds_all_numbers_in_order(rng):
 
 
 def test_rows_that_were_never_put_are_nan():
-    column = GrowingColumn(np.float32)
+    column = ColumnBuffer(np.float32)
     column.put(np.array([2, 1]), np.array([5.0, 1e300]))
     column.put(np.array([40_000]), np.array([7.0]))
     column.pad(40_003)
@@ -33,7 +33,7 @@ def test_rows_that_were_never_put_are_nan():
 
 def test_texts_and_words_come_back():
     texts = [f"id-{i}µ" for i in range(40_000)] + ["", "half \ud800 a pair"]
-    identifiers, classes = GrowingTexts(), GrowingWords()
+    identifiers, classes = TextsBuffer(), WordsBuffer()
     for start in range(0, len(texts), 999):
         identifiers.extend(texts[start : start + 999])
     assert identifiers.finished().to_pylist() == [*texts[:-1], "half ? a pair"]
