@@ -66,7 +66,7 @@ _HAND_MADE = {
 }
 for _function in (demo, run):
     app.command(rich_help_panel="Study")(_function)
-for _command in COMMANDS:
+for _command in (each for each in COMMANDS if each.panel):
     # Until every command has moved: one whose step is there is made from its options.
     _made = make_command(_command) if _command.is_declared else _HAND_MADE[_command.name]
     app.command(_command.name, rich_help_panel=_command.panel)(_made)

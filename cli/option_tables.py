@@ -22,7 +22,7 @@ _KINDS = {"Path": "path", "str": "text", "float": "number", "int": "whole number
 
 def tables() -> str:
     """Return the page."""
-    return "\n".join([_HEAD, *(line for command in COMMANDS for line in _table(command))])
+    return "\n".join([_HEAD, *(line for command in COMMANDS if command.panel for line in _table(command))])
 
 
 def _table(command: Any) -> Iterator[str]:

@@ -21,7 +21,7 @@ class Command:
     name : str
         As it is typed; the file in `study/steps` has underscores in place of dashes.
     panel : str
-        Heading under which the help lists it.
+        Heading under which the help lists it; a step that only a study has, has none.
     options : str
         Where the options class is: ``room.options:Class`` below histomri.
     out : {"folder", "file"}
@@ -72,8 +72,11 @@ COMMANDS = (
     Command("register", "Registration", "registration.options:RegisterOptions"),
     Command("apply", "Registration", "registration.options:ApplyOptions", "file"),
     Command("pair", "Tables", "pairing.options:PairOptions", "file"),
+    Command("residuals", "", "pairing.options:ResidualsOptions"),
+    Command("pairs", "", "pairing.options:PairsOptions", "file"),
     Command("join", "Tables", "pairing.options:JoinOptions", "file"),
     Command("score", "Tables", "analysis.options:ScoreOptions"),
+    Command("statistics", "", "analysis.options:StatisticsOptions"),
     Command("correlate", "Tables", "analysis.options:CorrelateOptions"),
     Command("regress", "Tables", "analysis.options:RegressOptions"),
     Command("compare", "Tables", "analysis.options:CompareOptions"),

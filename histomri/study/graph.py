@@ -45,8 +45,8 @@ class Step:
         Options that have a source and can stand in the section all the same; the source decides.
     asked : bool
         Whether it is run only if the study file has its section.
-    alone : bool
-        Whether a step over all samples can do without any.
+    alone : callable
+        Given the study, tells whether a step over all samples needs none of them.
     wanted : callable
         Given a sample (or the study), tells whether the step is run; for steps that are not left out as a whole.
     """
@@ -58,7 +58,7 @@ class Step:
     section: str = ""
     open: tuple[str, ...] = ()
     asked: bool = False
-    alone: bool = False
+    alone: Callable[[Any], bool] = lambda study: False
     wanted: Callable[[Any], bool] = lambda subject: True
 
     def source(self, name: str) -> Source | None:
@@ -136,6 +136,23 @@ PER_SAMPLE = (
 )  # fmt: skip
 
 
+_PAIRS = Result("pairs", "pairs.csv")
+
+# Every step over all samples that are finished, and then the report.
+PER_STUDY = (
+    _step("residuals", "", {"folders": Results("fit", "mri", by_sample=True), "scanners": Mapped("scanner", "sub-")}),
+    _step("pairs", "pairs.csv", {"tables": Results("pair", "pairs.csv"), "measures": Measures(),
+                                 "free_water_um2_ms": FreeWater()}),
+    _step("score", "", {"table": _PAIRS}, section="score"),
+    _step("statistics", "statistics", {"table": _PAIRS, "measures": MeasureNames()}),
+    _step("prediction", "statistics", {"table": OwnTable("prediction", _PAIRS), "folder_each": Value(True),
+                                       "ranking": Ranking("prediction", Result("score", "scores.json", optional=True))},
+          section="prediction", command="predict", open=("table",), asked=True,
+          alone=lambda study: "table" in study.options["prediction"]),
+    _step("harmonise", "harmonised", {"table": _PAIRS}, section="harmonise", asked=True),
+)  # fmt: skip
+
+
 def build(step: Step, place: Place) -> Options:
     """Return the options of a step at a place: all that it will see.
 
@@ -151,6 +168,3 @@ def build(step: Step, place: Place) -> Options:
         if found is not UNSET:
             values[name] = found
     return step.command.options_class.model_validate(values)
-
-
-PER_STUDY: tuple[Step, ...] = ()

@@ -157,7 +157,6 @@ def _run_over_samples(
         wanted = bool(good or step.alone) and step.is_wanted(study) and not failed & set(step.after)
         if not wanted:
             ledger.forget(step.name)
-            failed.add(step.name)
             continue
         place = Place(
             out, study.preset, samples=good, active=frozenset({step.name, *step.after}), options=study.options
@@ -166,12 +165,12 @@ def _run_over_samples(
         try:
             finished, was_kept = run_step(step, place, ledger, partial(progress, "", step.name), force=force)
         except Exception as error:  # noqa: BLE001  # the other tables, and the report, are made all the same
-            failed.add(step.name)
             ledger.forget(step.name)
             reason = error.problem if isinstance(error, InputError) else explain(error, out)
             warnings.append(f"{step.name}: {reason}")
             continue
         progress("", step.name, 1.0)
+        done.add(step.name)
         warnings += finished.warnings
         kept += [step.name] if was_kept else []
     ledger.inputs()

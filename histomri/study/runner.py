@@ -64,7 +64,7 @@ def _built(step: Step, place: Place) -> Options:
 def _with_outputs(options: Options, folder: Path) -> Options:
     """Return the options with further files to write in the folder of the step."""
     names = {name: getattr(options, name) for name in options.names("output")}
-    return options.model_copy(update={name: folder / path for name, path in names.items() if path is not None})
+    return options.model_copy(update={name: folder / path for name, path in names.items() if isinstance(path, Path)})
 
 
 def run_sample(

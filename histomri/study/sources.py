@@ -242,3 +242,75 @@ class Mapped:
         """Return the facts."""
         facts = {f"{self.prefix}{sample.id}": getattr(sample, self.name) for sample in place.samples}
         return {key: value for key, value in facts.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The measurements that the study file gives by hand: sample to name to value."""
+
+    steps: tuple[str, ...] = ()
+
+    def __call__(self, place: Place) -> Any:
+        """Return them."""
+        return {sample.id: dict(sample.measures) for sample in place.samples}
+
+
+@dataclass(frozen=True)
+class MeasureNames:
+    """The names of the measurements that are correlated and compared beside those of histomri."""
+
+    steps: tuple[str, ...] = ()
+
+    def __call__(self, place: Place) -> Any:
+        """Return them."""
+        by_hand = dict.fromkeys(name for sample in place.samples for name in sample.measures)
+        return (*by_hand, "ADC_per_water")
+
+
+@dataclass(frozen=True)
+class FreeWater:
+    """The diffusivity of free water where each sample was scanned."""
+
+    steps: tuple[str, ...] = ()
+
+    def __call__(self, place: Place) -> Any:
+        """Return sample to µm²/ms."""
+        presets = {
+            sample.id: sample.options.get("fit", {}).get("preset") or sample.preset or place.preset
+            for sample in place.samples
+        }
+        return {name: PRESETS[preset].free_water_um2_ms for name, preset in presets.items()}
+
+
+@dataclass(frozen=True)
+class OwnTable:
+    """The table that a section names, or else the result of a step."""
+
+    section: str
+    otherwise: Source
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The steps whose results it reads without a table of its own."""
+        return self.otherwise.steps
+
+    def __call__(self, place: Place) -> Any:
+        """Return its path."""
+        return place.options.get(self.section, {}).get("table") or self.otherwise(place)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The ranking of the models, for a section that names no table of its own: such a table is of other models."""
+
+    section: str
+    scores: Source
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The step that ranks."""
+        return self.scores.steps
+
+    def __call__(self, place: Place) -> Any:
+        """Return its path."""
+        return UNSET if "table" in place.options.get(self.section, {}) else self.scores(place)
