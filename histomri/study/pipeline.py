@@ -152,15 +152,12 @@ def _run_over_samples(
     warnings, kept = [OUTDATED] if ledger.outdated else [], []
     if not good:
         warnings.append("no sample was finished, so there is nothing to score")
-    failed: set[str] = set()
+    done = {"fit", "pair"} if good else set[str]()
     for step in PER_STUDY:
-        wanted = bool(good or step.alone) and step.is_wanted(study) and not failed & set(step.after)
-        if not wanted:
+        if not step.is_wanted(study) or not (done.issuperset(step.after) or step.alone(study)):
             ledger.forget(step.name)
             continue
-        place = Place(
-            out, study.preset, samples=good, active=frozenset({step.name, *step.after}), options=study.options
-        )
+        place = Place(out, study.preset, samples=good, active=frozenset(done), options=study.options)
         progress("", step.name, 0.0)
         try:
             finished, was_kept = run_step(step, place, ledger, partial(progress, "", step.name), force=force)
