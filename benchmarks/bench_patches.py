@@ -77,7 +77,9 @@ def main() -> None:
             "TSV to NIfTI maps": lambda: patches.run(maps(path), Path(folder) / "maps"),
             "Arrow, all columns": lambda: arrow_read(path, None),
             "read_cells, all measurements": lambda: read_cells(path),
-            "TSV to Parquet, all measurements": lambda: cells.run(CellOptions.read(exports=path), Path(folder) / "c.parquet"),
+            "TSV to Parquet, all measurements": lambda: cells.run(
+                CellOptions.read(exports=path), Path(folder) / "c.parquet"
+            ),
             "Parquet to NIfTI maps": lambda: patches.run(maps(Path(folder) / "c.parquet"), Path(folder) / "m"),
         }
         seconds = measure(jobs, given.repeats)

@@ -14,7 +14,6 @@ from histomri.cells import CellMetadata, CellTable
 from histomri.patches import PatchMaps
 from histomri_cli.app import app
 
-
 FIELD = ("--tissue", "field", "--min-tissue", "0")  # all of the field counts, as far as cells lie anywhere in it
 
 
