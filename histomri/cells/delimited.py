@@ -117,10 +117,7 @@ def _read_once(path: Path, layout: Layout, attempt: _Attempt) -> pa.Table:
         ),
         "parse_options": pc.ParseOptions(delimiter=layout.delimiter, invalid_row_handler=_leave_out(attempt.cut)),
         "convert_options": pc.ConvertOptions(
-            include_columns=list(kinds),
-            column_types=kinds,
-            null_values=_NULLS,
-            decimal_point=attempt.decimal,
+            include_columns=list(kinds), column_types=kinds, null_values=_NULLS, decimal_point=attempt.decimal
         ),
     }
     if is_plain(path):

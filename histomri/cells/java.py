@@ -33,9 +33,7 @@ def read_project_cells(path: Path, image: str | None, wanted: Wanted) -> ParsedE
     # Without QuPath, importing paquo.projects raises ValueError.
     except (ImportError, ValueError) as error:
         raise InputError(
-            f"is a QuPath project, and reading cells from it needs paquo and QuPath ({error})",
-            path=path,
-            hint=_HINT,
+            f"is a QuPath project, and reading cells from it needs paquo and QuPath ({error})", path=path, hint=_HINT
         ) from error
     try:
         with QuPathProject(path, mode="r") as project:

@@ -56,13 +56,7 @@ class _Sums:
 
 
 def read_labels(path: Path) -> ParsedExport:
-    """Read a mask of numbered cells; positions and areas are in its own pixels.
-
-    Raises
-    ------
-    InputError
-        If it is no such mask: a photograph, a mask without numbers, several channels, or not readable.
-    """
+    """Read a mask of numbered cells; positions and areas are in its own pixels."""
     sums = _Sums(np.zeros(1 << 16, dtype=np.int64), np.zeros(1 << 16), np.zeros(1 << 16))
     with path.open("rb") as stream:
         is_png = stream.read(4) == b"\x89PNG"

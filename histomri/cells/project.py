@@ -44,13 +44,7 @@ class ProjectImage:
 
 
 def read_project(path: str | Path) -> tuple[ProjectImage, ...]:
-    """Read the images of a ``project.qpproj`` and of the summaries in the folder ``data`` beside it.
-
-    Raises
-    ------
-    InputError
-        If it is no project file, or an entry in it cannot be read.
-    """
+    """Read the images of a ``project.qpproj`` and of the summaries in the folder ``data`` beside it."""
     path = Path(path)
     content = read_json(path, "QuPath project")
     entries = content.get("images") if isinstance(content, dict) else None
@@ -60,13 +54,7 @@ def read_project(path: str | Path) -> tuple[ProjectImage, ...]:
 
 
 def find_image(path: Path, names: list[str]) -> ProjectImage:
-    """Return the one image of a project that has one of these names, with or without extension.
-
-    Raises
-    ------
-    InputError
-        If there is none, or several have it.
-    """
+    """Return the one image of a project that has one of these names, with or without extension."""
     images = read_project(path)
     found = [image for image in images if image.name in names]
     stems = {_stem(name) for name in names}

@@ -180,13 +180,7 @@ class CellTable(Displayed):
         return cls(made.data.assign(**rest), made.metadata)
 
     def select(self, region: BaseGeometry | None = None, classes: Sequence[str] | None = None) -> "CellTable":
-        """Return the cells whose centroid is in a region (µm) and that are of one of some classes, as a table.
-
-        Raises
-        ------
-        InputError
-            If no cell is left.
-        """
+        """Return the cells whose centroid is in a region (µm) and that are of one of some classes, as a table."""
         keep, metadata = np.ones(len(self), dtype=bool), self.metadata
         if region is not None:
             shapely.prepare(region)
@@ -280,13 +274,7 @@ class CellTable(Displayed):
 
     @classmethod
     def load(cls, path: str | Path, *, geometries: bool = False) -> "CellTable":
-        """Read a table that `save` wrote, with its outlines if it has any and `geometries` asks for them.
-
-        Raises
-        ------
-        InputError
-            If the file is missing, empty, damaged, or no cell table.
-        """
+        """Read a table that `save` wrote, with its outlines if it has any and `geometries` asks for them."""
         path = require_file(path, "cell table")
         try:
             names = pq.read_schema(path).names

@@ -50,11 +50,6 @@ def to_micrometres(
         Unit of areas whose name states none.
     detections : {"nuclei", "cells"}
         What plain detections, which have one outline only, are.
-
-    Raises
-    ------
-    UnitError
-        If a unit is not known, or pixels cannot be converted because the pixel size is not known.
     """
     if area_unit not in (None, "um2", "px2"):
         raise UnitError(f"{area_unit!r} is no unit of area", hint="pass --area-unit um2 or --area-unit px2")

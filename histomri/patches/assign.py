@@ -37,13 +37,7 @@ class Assignment:
 
 
 def assign(cells: CellTable, grid: PatchGrid, fraction: FloatArray, extent: Extent, how: str) -> Assignment:
-    """Assign cells to patches by their centroid, or by exact clipping of their outline.
-
-    Raises
-    ------
-    InputError
-        If the cells have no outlines to clip, or none lies on the grid.
-    """
+    """Assign cells to patches by their centroid, or by exact clipping of their outline."""
     if how not in ASSIGNMENTS:
         raise InputError(f"cells cannot be assigned by {how!r}", hint=f"choose one of {', '.join(ASSIGNMENTS)}")
     open_patches = fraction.ravel() > 0

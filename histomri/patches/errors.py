@@ -121,11 +121,7 @@ def _extrapolated(blocks: FloatArray, whole: FloatArray, parts: int) -> float:
 
 
 def size_errors(
-    patch: IntArray,
-    diameter_um: FloatArray,
-    moments: Moments,
-    estimate: Callable[[FloatArray], FloatArray],
-    seed: int,
+    patch: IntArray, diameter_um: FloatArray, moments: Moments, estimate: Callable[[FloatArray], FloatArray], seed: int
 ) -> FloatArray | None:
     """Return the relative error of a patch's size, (P,); None if the slide has too few cells.
 

@@ -200,13 +200,7 @@ def _choose_stains(
 
 
 def stains_of(slide: Path) -> Stains:
-    """Return the stains that QuPath's JSON beside a slide gives, else the usual hematoxylin and DAB.
-
-    Raises
-    ------
-    InputError
-        If the slide has another stain by that file.
-    """
+    """Return the stains that QuPath's JSON beside a slide gives, else the usual hematoxylin and DAB."""
     path = slide_record_path(slide)
     record = None if path is None else read_slide_record(path)
     if record is not None and record.image_type not in (None, "BRIGHTFIELD_H_DAB"):

@@ -141,15 +141,7 @@ class PatchMaps(Displayed):
 
     @classmethod
     def load(cls, folder: str | Path, sub: str | None = None) -> "PatchMaps":
-        """Read the maps that `save` wrote; `sub` says which sample, if the folder holds several.
-
-        Raises
-        ------
-        InputError
-            If there are no maps, or those of several samples.
-        GeometryError
-            If the maps are not of one grid.
-        """
+        """Read the maps that `save` wrote; `sub` says which sample, if the folder holds several."""
         folder = Path(folder)
         names = {path: parse_map_name(path.name) for path in sorted(folder.glob("*_histomap.nii.gz"))}
         names = {path: entities for path, entities in names.items() if entities and sub in (None, entities.get("sub"))}

@@ -54,11 +54,6 @@ class Slide(Displayed, ABC):
         """Read a part of a stored level as (height, width, 3); x and y are pixels of that level.
 
         What was never scanned is white.
-
-        Raises
-        ------
-        InputError
-            If the file is damaged there, or needs a decoder that is missing.
         """
 
     @abstractmethod
@@ -96,13 +91,7 @@ class Slide(Displayed, ABC):
 
     @property
     def field_um(self) -> tuple[float, float]:
-        """Width and height of the image in µm.
-
-        Raises
-        ------
-        UnitError
-            If the pixel size is not known.
-        """
+        """Width and height of the image in µm."""
         if self.pixel_size_um is None:
             raise UnitError("the slide states no pixel size", path=self.path, hint="give the pixel size, --mpp")
         return self.size_px[0] * self.pixel_size_um[0], self.size_px[1] * self.pixel_size_um[1]
@@ -112,13 +101,6 @@ class Slide(Displayed, ABC):
 
         The smallest stored level that is fine enough is taken, whatever its number, and averaged down. The slide is
         never enlarged: where the wanted resolution is finer than the slide's, the view has that of the slide.
-
-        Raises
-        ------
-        UnitError
-            If the pixel size of the slide is not known.
-        InputError
-            If the resolution is not positive.
         """
         field = self.field_um
         if not (np.isfinite(um_per_px) and um_per_px > 0):
@@ -130,15 +112,7 @@ class Slide(Displayed, ABC):
         return View(self, level, (width, height), (field[0] / width, field[1] / height))
 
     def thumbnail(self, um_per_px: float) -> RGB:
-        """Return the whole slide at a wanted resolution, (h, w, 3).
-
-        Raises
-        ------
-        UnitError
-            If the pixel size of the slide is not known.
-        InputError
-            If the resolution is not positive, or the picture would not fit in memory.
-        """
+        """Return the whole slide at a wanted resolution, (h, w, 3)."""
         view = self.at(um_per_px)
         width, height = view.size_px
         if width * height > LARGEST_PICTURE:
@@ -203,13 +177,7 @@ class View:
     um_per_px: tuple[float, float]
 
     def read(self, x: int, y: int, width: int, height: int) -> RGB:
-        """Read a part, (height, width, 3); x, y, width and height are pixels of the view.
-
-        Raises
-        ------
-        InputError
-            If the part is not inside the view.
-        """
+        """Read a part, (height, width, 3); x, y, width and height are pixels of the view."""
         if min(x, y) < 0 or min(width, height) < 1 or x + width > self.size_px[0] or y + height > self.size_px[1]:
             raise InputError(
                 f"there is no part of {width} x {height} px at ({x}, {y}) in a view of "

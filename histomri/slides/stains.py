@@ -74,11 +74,6 @@ class Stains:
         """Read the text that QuPath shows and stores for stain vectors; a third stain may be missing.
 
         QuPath's background of 255 is its way of saying that none was set, so it is estimated then.
-
-        Raises
-        ------
-        InputError
-            If it is not such a text.
         """
         try:
             content = json.loads(text)
@@ -104,13 +99,7 @@ class Stains:
 
     @property
     def dab(self) -> int:
-        """Number of the stain DAB.
-
-        Raises
-        ------
-        InputError
-            If none, or more than one, has DAB in its name.
-        """
+        """Number of the stain DAB."""
         found = [number for number, name in enumerate(self.names) if "dab" in name.lower()]
         if len(found) != 1:
             raise InputError(
