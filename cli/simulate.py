@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
-from .common import OutDir, Protocol, Quiet, announce, numbers, progress_bar
+from histomri.study.graph import Command
+
+from .build import make_command
+from .common import OutDir, Quiet, announce, progress_bar
 
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")]
 Snr = Annotated[float, typer.Option(help="Signal over noise of liver tissue at b = 0.")]
@@ -63,31 +66,5 @@ def paper(
     announce(StepResult(outputs=(study,), messages=(message,)), quiet)
 
 
-@simulate.command()
-def spheres(
-    protocol: Protocol,
-    out: OutDir,
-    diameter: Annotated[str, typer.Option("--diameter-um", help="Diameters, µm, with commas between them.")],
-    fraction: Annotated[str, typer.Option(help="Volume fractions of the spheres, up to 0.52, where they touch.")],
-    d0i: Annotated[str, typer.Option("--d0i", help="Diffusivities in the spheres, µm²/ms.")] = "2",
-    d0e: Annotated[str, typer.Option("--d0e", help="Diffusivities between the spheres, µm²/ms.")] = "2",
-    permeability: Annotated[str, typer.Option("--permeability-um-s", help="Permeabilities of the wall, µm/s.")] = "0",
-    walkers: Annotated[int, typer.Option(help="Random walkers for each combination.")] = 20_000,
-    dt: Annotated[float, typer.Option("--dt-ms", help="Time step, ms.")] = 0.02,
-    seed: Seed = 1,
-    quiet: Quiet = False,
-) -> None:
-    """Simulate water that walks in and around permeable spheres, for every combination of the given numbers.
-
-    Example: histomri simulate spheres --protocol mouse-exvivo --diameter-um 8,16,24 --fraction 0.3,0.5 -o spheres
-    """
-    from histomri.study.stages.spheres import run_spheres
-
-    with progress_bar("random walks", quiet) as progress:
-        result = run_spheres(
-            protocol, out, diameters_um=numbers(diameter, "--diameter-um"), fractions=numbers(fraction, "--fraction"),
-            d0i_um2_ms=numbers(d0i, "--d0i"), d0e_um2_ms=numbers(d0e, "--d0e"),
-            permeabilities_um_s=numbers(permeability, "--permeability-um-s"), walkers=walkers, dt_ms=dt, seed=seed,
-            progress=progress,
-        )  # fmt: skip
-    announce(result, quiet)
+_SPHERES = Command("spheres", "MRI", "simulation.options:SpheresOptions")
+simulate.command("spheres")(make_command(_SPHERES))

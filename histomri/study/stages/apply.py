@@ -9,13 +9,13 @@ import numpy as np
 from histomri.core.errors import InputError
 from histomri.core.files import require_file
 from histomri.core.images import Image, open_nifti, parse_map_name, read_sidecar, write_map
+from histomri.core.orientation import handedness_warnings
 from histomri.registration import Transform, is_fsl, landing_plane, section_plane
 from histomri.study.result import StepResult
 from histomri.study.stages.apply_guards import kind_of, refuse_options, refuse_other_samples, refuse_outputs
 from histomri.study.stages.apply_points import apply_to_geojson, apply_to_table, ends_of
 from histomri.study.stages.apply_slide import apply_to_slide
 from histomri.study.stages.apply_transforms import load_chain
-from histomri.study.stages.headers import handedness_warnings
 from histomri.study.stages.register_inputs import Mpp, is_slide, load_first_volume
 
 

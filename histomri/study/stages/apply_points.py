@@ -11,9 +11,9 @@ import numpy as np
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.files import atomic_path, provenance, read_json, write_text
+from histomri.core.orientation import beside_warnings, slide_warnings
 from histomri.registration import Transform, with_depth
 from histomri.study.result import StepResult
-from histomri.study.stages.headers import beside_warnings, slide_warnings
 from histomri.study.stages.register_inputs import Mpp
 
 _GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
@@ -115,7 +115,7 @@ def apply_to_table(
         raise InputError(f"row {bad[0] + 1} holds no finite number ({len(bad)} such rows)", path=input)
     in_um = columns[0] not in _WORLD_COLUMNS
     points = -points / 1000 if in_um else _with_depth(points, plane, input)
-    warnings = (*(slide_warnings(transform) if in_um else ()), *beside_warnings(transform, points))
+    warnings = (*(slide_warnings(transform.info) if in_um else ()), *beside_warnings(transform.info, points))
     moved = transform.points(points)
     names = columns if in_um and ends[1].is_slide else _WORLD_COLUMNS
     values = -1000 * moved if names is columns and in_um else moved
@@ -197,7 +197,7 @@ def apply_to_geojson(
         raise InputError("holds no coordinates", path=input)
     points = np.array([[*position[:3], np.nan][:3] for position in positions], dtype=float)
     points = start.px_to_world(points, input) if start.is_slide else _with_depth(points, plane, input)
-    warnings = (*slide_warnings(transform), *beside_warnings(transform, points))
+    warnings = (*slide_warnings(transform.info), *beside_warnings(transform.info, points))
     moved = transform.points(points)
     moved = end.world_to_px(moved, input) if end.is_slide else moved
     for position, point in zip(positions, moved.tolist(), strict=True):

@@ -11,11 +11,11 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.files import atomic_path, provenance, write_json
 from histomri.core.images import Image
+from histomri.core.orientation import handedness_warnings, slide_warnings
 from histomri.registration import Transform, slice_found, slide_image, warp_tiles
 from histomri.slides import Slide, open_slide
 from histomri.study.result import StepResult
 from histomri.study.stages.apply_guards import slide_sidecar
-from histomri.study.stages.headers import handedness_warnings, slide_warnings
 from histomri.study.stages.register_inputs import Mpp, is_slide, load_first_volume
 
 _TILE = 256
@@ -72,7 +72,7 @@ def apply_to_slide(
         affine, shape = _grid(_flat(load_first_volume(like), like, transform, slice), um_per_px)
     if shape[0] * shape[1] > _MOST_PIXELS:
         raise InputError(f"the result would have {shape[0]} x {shape[1]} pixels", hint="pass a larger --um-per-px")
-    doubts = (*slide_warnings(transform), *handedness_warnings([like]))
+    doubts = (*slide_warnings(transform.info), *handedness_warnings([like]))
     with open_slide(slide, mpp=mpp) as opened:
         doubts += _other_slide(transform, opened)
         # A section that has shrunk must be read finer than it is drawn.

@@ -6,10 +6,10 @@ import numpy as np
 
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.images import HISTOLOGY_MAPS, Image, parse_map_name, read_sidecar, write_map
+from histomri.core.orientation import handedness_warnings, section_warnings
 from histomri.registration import Registration, SlidePictures, write_figures
 from histomri.registration.prepare import tissue_of
 from histomri.study.result import StepResult
-from histomri.study.stages.headers import handedness_warnings, section_warnings
 from histomri.study.stages.register_inputs import Side
 
 _UNITS = {"1": "", "um": "µm", "mm^-2": "cells/mm²", "mm^-3": "cells/mm³"}

@@ -1,6 +1,6 @@
-"""A series of diffusion images on its way into a fit, and maps on their way out."""
+"""A series of diffusion images with its protocol and mask, checked against each other; maps on its grid."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 
 from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.display import Displayed
 from histomri.core.errors import InputError, ProtocolError, UnitError
 from histomri.core.images import write_map
-from histomri.fitting import FitResult
-from histomri.mri import Acquisition, DwiFile, open_dwi, read_acquisition
+from histomri.core.progress import Progress
+from histomri.mri.acquisition import Acquisition
+from histomri.mri.images import DwiFile, open_dwi
+from histomri.mri.protocols import read_acquisition
 
 
-@dataclass(frozen=True)
-class Series:
+@dataclass(frozen=True, repr=False)
+class Series(Displayed):
     """Images, protocol and mask that belong together.
 
     Attributes
@@ -38,8 +41,8 @@ class Series:
     mask: str | Path | None
 
     @classmethod
-    def open(cls, dwi: str | Path, protocol: str | Path, mask: str | Path | None) -> "Series":
-        """Open the images and read protocol and mask.
+    def open(cls, dwi: str | Path, protocol: str | Path, mask: str | Path | None = None) -> "Series":
+        """Open 4D images and read their protocol (any form that `read_acquisition` takes) and mask.
 
         Raises
         ------
@@ -55,7 +58,12 @@ class Series:
         """The files it was read from."""
         return [Path(each) for each in (self.images.path, self.protocol, self.mask) if each is not None]
 
-    def read(self, progress: Callable[[float], None]) -> FloatArray:
+    def facts(self) -> dict[str, Any]:
+        """Return what belongs together."""
+        voxels = f"{int(self.inside.sum())} of {' x '.join(map(str, self.inside.shape))}"
+        return {"images": self.images.path.name, "voxels": voxels, **self.acquisition.facts()}
+
+    def read(self, progress: Progress | None = None) -> FloatArray:
         """Read the voxels of the mask, (V, M).
 
         Raises
@@ -69,7 +77,7 @@ class Series:
         if empty:
             what = "every value is NaN" if np.all(np.isnan(signals)) else "no value is above 0"
             raise InputError(
-                f"holds no signal{self._where}: {what}",
+                f"holds no signal{self.where}: {what}",
                 path=self.images.path,
                 hint="check the images" + (", and that the mask lies on the tissue" if self.mask is not None else ""),
             )
@@ -108,32 +116,15 @@ class Series:
         return values
 
     @contextmanager
-    def blame_protocol(self) -> Iterator[None]:
-        """Name the protocol in the errors about it that do not say where they were found."""
+    def name_files(self) -> Iterator[None]:
+        """Name the protocol, or else the images, in errors about them that do not say where they were found."""
         try:
             yield
-        except ProtocolError as error:
+        except InputError as error:
             if error.path is not None:
                 raise
-            raise ProtocolError(error.problem, path=self.protocol, hint=error.hint) from error
-
-    def require_fitted(self, result: FitResult, title: str) -> None:
-        """Refuse a result that holds nothing.
-
-        Raises
-        ------
-        InputError
-            If not one voxel was fitted.
-        """
-        counts = result.counts
-        if counts["fitted"] + counts["at_bound"]:
-            return
-        raise InputError(
-            f"{title} could not be fitted in a single voxel{self._where} ({counts['background']} background, "
-            f"{counts['failed']} failed: signal not finite, no signal to normalise by, or no noise level above 0)",
-            path=self.images.path,
-            hint="check the images, the mask, and the maps given with them",
-        )
+            path = self.protocol if isinstance(error, ProtocolError) else self.images.path
+            raise type(error)(error.problem, path=path, hint=error.hint) from error
 
     def write(
         self,
@@ -155,14 +146,6 @@ class Series:
         return write_map(path, grid, self.images.affine, sources=every, parameters=parameters, **sidecar)
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """Words on the mask, for the end of a sentence."""
         return "" if self.mask is None else f" inside the mask {Path(self.mask).name}"
-
-
-def counted(result: FitResult) -> str:
-    """Return how many voxels were fitted and how many not."""
-    counts = result.counts
-    return (
-        f"{counts['fitted'] + counts['at_bound']} voxels fitted, {counts['at_bound']} of them at a bound, "
-        f"{counts['background']} background, {counts['failed']} failed"
-    )

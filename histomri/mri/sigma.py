@@ -1,4 +1,4 @@
-"""The noise level as users give it: a number, a map, or the wish to have it estimated."""
+"""The noise level as users give it: a number, a map, or a method to estimate it with."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,8 +8,9 @@ import numpy as np
 
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import InputError
-from histomri.mri import DwiFile, estimate_noise
-from histomri.study.stages.series import Series
+from histomri.mri.images import DwiFile
+from histomri.mri.noise import estimate_noise
+from histomri.mri.series import Series
 
 _METHODS = {"estimate": "mppca", "mppca": "mppca", "piesno": "piesno"}
 # The widest patch of MP-PCA: what is read beyond the mask, so that voxels at its rim have neighbours.
@@ -29,7 +30,7 @@ class Sigma:
     source : Path or None
         The map it was read from.
     warnings : tuple of str
-        What to be wary of.
+        Where it may be wrong.
     """
 
     level: float | FloatArray | None
@@ -39,7 +40,7 @@ class Sigma:
 
 
 def read_sigma(sigma: float | str | Path | None, series: Series) -> Sigma:
-    """Read or estimate the noise level.
+    """Read or estimate the noise level of the voxels of a series.
 
     Parameters
     ----------
@@ -48,7 +49,6 @@ def read_sigma(sigma: float | str | Path | None, series: Series) -> Sigma:
         for the noise of the background. The estimates need the images as the scanner made them, and the memory of
         the part of the series that holds the mask, five times.
     series : Series
-        Images and mask.
 
     Raises
     ------
@@ -57,19 +57,17 @@ def read_sigma(sigma: float | str | Path | None, series: Series) -> Sigma:
     """
     if sigma is None:
         return Sigma(None, {"Method": "none"})
-    if isinstance(sigma, str) and sigma.lower() in _METHODS:
-        return _estimated(_METHODS[sigma.lower()], series.images, series.inside)
-    try:
-        number = float(sigma)  # type: ignore[arg-type]  # "--sigma 12.5" comes as text
-    except (TypeError, ValueError):
-        path = Path(sigma)  # type: ignore[arg-type]
-        if not path.exists():
-            raise InputError(
-                f"--sigma {sigma} is neither a number, estimate nor piesno, and there is no such NIfTI image",
-                hint="check the spelling and the folder",
-            ) from None
-        return Sigma(series.read_positive(path, "sigma"), {"Method": "map", "File": path.name}, path)
-    return Sigma(number, {"Method": "number", "Sigma": number})
+    if isinstance(sigma, float | int):
+        return Sigma(float(sigma), {"Method": "number", "Sigma": float(sigma)})
+    if str(sigma).lower() in _METHODS:
+        return _estimated(_METHODS[str(sigma).lower()], series.images, series.inside)
+    path = Path(sigma)
+    if not path.exists():
+        raise InputError(
+            f"--sigma {sigma} is neither a number, estimate nor piesno, and there is no such NIfTI image",
+            hint="check the spelling and the folder",
+        )
+    return Sigma(series.read_positive(path, "sigma"), {"Method": "map", "File": path.name}, path)
 
 
 def _estimated(method: str, images: DwiFile, inside: BoolArray) -> Sigma:

@@ -12,6 +12,7 @@ import numpy as np
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import ProtocolError, UnitError
 from histomri.mri.acquisition import B0_BELOW_SMM2, Acquisition
+from histomri.mri.protocols.formats import Format, Source, register
 from histomri.mri.waveforms import Waveform
 
 # Gyromagnetic ratio of the proton, rad / (ms (mT/m) µm) = 2π 42.577478518 MHz/T in these units.
@@ -35,16 +36,9 @@ class _Shape:
     implied_b: float | None
 
 
-def waveforms_from_json(content: Mapping[str, Any], path: Path) -> Acquisition:
-    """Read a protocol from a JSON object with a key ``waveforms``.
-
-    Raises
-    ------
-    ProtocolError, UnitError
-        If something is missing, malformed, or in implausible units.
-    """
-    known = {"waveforms", "waveform", "b_smm2", "te_ms", "comment"}
-    _refuse_unknown(set(content), known, path)
+def _from_json(source: Source) -> Acquisition:
+    content, path = source.json, source.path
+    _refuse_unknown(set(content), {"waveforms", "waveform", "b_smm2", "te_ms", "comment"}, path)
     described, chosen = content["waveforms"], content.get("waveform")
     if not isinstance(described, dict) or not isinstance(chosen, list) or not chosen:
         raise ProtocolError(
@@ -77,24 +71,22 @@ def waveforms_from_json(content: Mapping[str, Any], path: Path) -> Acquisition:
     return _acquisition(volumes, b, te, path)
 
 
-def has_waveform_header(path: Path) -> bool:
-    """Tell whether a text file is a table of waveform pieces: its first line names the columns."""
-    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+def _has_header(source: Source) -> bool:
+    """Tell whether the first line of a text file names the columns of a table of pieces."""
+    if not source.path.is_file():
+        return False
+    with source.path.open(encoding="utf-8-sig", errors="replace") as lines:
         first = next((line for line in lines if line.split("#", 1)[0].strip()), "")
     return "start" in first.lower() and "duration" in first.lower()
 
 
-def waveforms_from_table(path: Path) -> Acquisition:
-    """Read a protocol from a table with a header, one line per piece; volumes count from 0 or 1.
+def _from_table(source: Source) -> Acquisition:
+    """Read a table with a header, one line per piece; volumes count from 0 or 1.
 
     A volume without gradients has one line, of duration 0. Values that belong to the volume (b, TE, diffusion
     time) are repeated on each of its lines.
-
-    Raises
-    ------
-    ProtocolError, UnitError
-        If a column is missing or of an unknown unit, or a line cannot be read.
     """
+    path = source.path
     rows = _rows(path)
     numbers = sorted({row["volume"] for row in rows})
     if numbers not in ([*range(len(numbers))], [*range(1, len(numbers) + 1)]):
@@ -234,3 +226,12 @@ def _acquisition(shapes: list[_Shape | None], b: FloatArray | None, te: FloatArr
     timing = [(0.0, 0.0) if s is None else (_reversal(s.waveform)[0], s.diffusion_ms) for s in shapes]
     delta, separation = np.array(timing).T
     return Acquisition(b, delta, separation, te, [None if shape is None else shape.waveform for shape in shapes])
+
+
+register(
+    Format(
+        form="a file of waveforms, as JSON or as a table with a line per piece",
+        recognises=lambda source: "waveforms" in source.json or _has_header(source),
+        read=lambda source: _from_json(source) if "waveforms" in source.json else _from_table(source),
+    )
+)

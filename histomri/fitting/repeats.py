@@ -9,8 +9,8 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.progress import Progress, share_of
 from histomri.fitting.dictionary import Dictionary, fit_dictionary
+from histomri.fitting.misfit import fitted_signals, residuals
 from histomri.fitting.normalise import Normalisation
-from histomri.fitting.residuals import fitted_signals, residuals
 from histomri.fitting.results import FitResult
 from histomri.fitting.voxelwise import fit
 from histomri.mri import Acquisition

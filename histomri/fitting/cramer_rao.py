@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from histomri.core.arrays import BoolArray, FloatArray
-from histomri.core.errors import InputError, ProtocolError
-from histomri.fitting.models import PARAMETERS, Model, choose_threshold, get_model, other_preset
+from histomri.core.errors import InputError
+from histomri.fitting.choices import choose_measurements, choose_threshold
+from histomri.fitting.models import PARAMETERS, Model, get_model
 from histomri.fitting.signals import predict
 from histomri.mri import Acquisition
 
 TYPICAL: dict[str, float] = {"fI": 0.6, "D0I": 1.5, "vCS": 18.0, "DEinf": 2.0, "beta": 3.0}
-"""Tissue for which the bound is given unless told otherwise."""
+"""Tissue for which the bound is given by default."""
 _STEP = 1e-3
 _SINGULAR = 1e-9
 
@@ -103,9 +104,7 @@ def crlb(
     if not (np.isfinite(snr) and snr > 0):
         raise InputError(f"the signal-to-noise ratio must be above 0, not {snr:g}")
     strategy, threshold = choose_threshold(preset, strategy, bmin_smm2)
-    used = acquisition.select((acquisition.b_smm2 > threshold) & ~acquisition.is_b0)
-    if len(used) == 0:
-        raise ProtocolError(f"no measurement has b > {threshold:g} s/mm²", hint=other_preset(acquisition))
+    used = acquisition.select(choose_measurements(acquisition, threshold))
     bounds = declared.bounds(preset)
     values = _tissue(declared, bounds, parameters)
     jacobian = _jacobian(declared, values, bounds, used)

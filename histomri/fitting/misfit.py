@@ -9,6 +9,7 @@ from scipy.special import i0e, i1e
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
+from histomri.fitting.choices import check_scan
 from histomri.fitting.classes import class_of
 from histomri.fitting.dictionary import Dictionary
 from histomri.fitting.normalise import Normalisation
@@ -46,7 +47,7 @@ class Residuals:
         -------
         DataFrame
             b_smm2, delta_ms, Delta_ms, te_ms, n (voxels x repeats), mean, sd, rms, t (mean over its standard error, of
-            which beyond ±4 tells of a misfit rather than noise), q25, median, q75, and z_mean, z_sd in units of the
+            which beyond ±4 shows a misfit rather than noise), q25, median, q75, and z_mean, z_sd in units of the
             noise level where that is known: about 0 and a little below 1 for a model that fits.
         """
         kinds, kind = self._kinds()
@@ -120,8 +121,9 @@ def residuals(
     InputError
         If the fit had a noise level and none is given here, or the numbers of voxels differ.
     """
-    raw = np.asarray(signals, dtype=float)
-    if raw.ndim != 2 or raw.shape != (result.maps["exit"].size, len(acquisition)):
+    values, acquisition = check_scan(signals, acquisition)
+    raw = np.asarray(values, dtype=float)
+    if raw.shape[0] != result.maps["exit"].size:
         raise InputError(f"signals have shape {raw.shape}, and the fit {result.maps['exit'].size} voxels")
     noise = result.parameters["noise"]
     if noise != "none" and sigma is None:

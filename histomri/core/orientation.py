@@ -1,6 +1,6 @@
-"""What headers say about which side is left, and whether the world of a section is that of its slide."""
+"""Checks of headers: which side is left, and whether the world of a section is that of its slide."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,6 @@ import numpy as np
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError
 from histomri.core.images import open_nifti, parse_map_name
-from histomri.registration import Transform
-from histomri.study.stages.register_inputs import is_slide
 
 _ROWS_COLUMNS = np.array([[0.0, -1.0], [-1.0, 0.0], [0.0, 0.0]])
 """World directions of the two axes of a map as `histomri patches` stores it: x and y run against those of the slide."""
@@ -18,11 +16,19 @@ _COLUMNS_ROWS = _ROWS_COLUMNS[:, ::-1]
 _ALONG = 0.9998
 """Cosine of a degree: what is turned by more is turned."""
 _FEW = 0.1
+_IMAGES = (".nii", ".nii.gz", ".img", ".img.gz", ".hdr", ".mgh", ".mgz", ".mnc")
 
 
-def handedness_warnings(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Warn of images whose header tells no orientation, or two: left and right are then a guess."""
-    return tuple(said for path in paths if not is_slide(path) and (said := _handedness(path)))
+def handedness_warnings(paths: Iterable[Path]) -> tuple[str, ...]:
+    """Warn of images whose header states no orientation, or two: left and right are then a guess.
+
+    Slides, and other files that are no images of a scanner, are passed over.
+    """
+    return tuple(said for path in paths if _is_image(path) and (said := _handedness(path)))
+
+
+def _is_image(path: Path) -> bool:
+    return path.name.lower().endswith(_IMAGES)
 
 
 def _handedness(path: Path) -> str | None:
@@ -30,12 +36,12 @@ def _handedness(path: Path) -> str | None:
     from nibabel.orientations import aff2axcodes
 
     header = open_nifti(path).header
-    if not isinstance(header, AnalyzeHeader):  # .mgz, which always tells one
+    if not isinstance(header, AnalyzeHeader):  # .mgz, which always states one
         return None
     codes = [int(header[name]) if name in header else 0 for name in ("sform_code", "qform_code")]
     if codes == [0, 0]:
         return (
-            f"{path.name} tells no orientation (sform and qform code 0): which side is left is a guess, so a mirrored "
+            f"{path.name} states no orientation (sform and qform code 0): which side is left is a guess, so a mirrored "
             "result and landmarks of another program may not fit"
         )
     if 0 in codes:
@@ -56,7 +62,7 @@ def _handedness(path: Path) -> str | None:
 
 def section_warnings(path: Path, affine: FloatArray) -> tuple[str, ...]:
     """Warn of a map of a section whose header puts it in another world than that of its slide."""
-    said = None if is_slide(path) else _other_world(path.name, np.asarray(affine))
+    said = _other_world(path.name, np.asarray(affine)) if _is_image(path) else None
     if said is None:
         return ()
     return (
@@ -67,18 +73,23 @@ def section_warnings(path: Path, affine: FloatArray) -> tuple[str, ...]:
     )
 
 
-def slide_warnings(transform: Transform) -> tuple[str, ...]:
+def slide_warnings(info: Mapping[str, Any]) -> tuple[str, ...]:
     """Warn before coordinates of the slide go through a transform of a section in another world than that of its slide.
+
+    Parameters
+    ----------
+    info : mapping
+        Record of the transform, `Transform.info`.
 
     Raises
     ------
     GeometryError
         If that section lies where no slide is.
     """
-    record = _record(transform, "Moving")
+    record = _record(info, "Moving")
     if record is None or "Slide" in record:
         return ()
-    name, affine = _name(transform, "Moving"), np.array(record["Affine"], dtype=float)
+    name, affine = _name(info, "Moving"), np.array(record["Affine"], dtype=float)
     said = _other_world(name, affine)
     if said is None:
         return ()
@@ -91,10 +102,10 @@ def slide_warnings(transform: Transform) -> tuple[str, ...]:
     return (f"{said}: coordinates of the slide are carried rightly only if this header is right; else {hint}",)
 
 
-def beside_warnings(transform: Transform, points: FloatArray) -> tuple[str, ...]:
+def beside_warnings(info: Mapping[str, Any], points: FloatArray) -> tuple[str, ...]:
     """Warn where hardly any points, (N, 2|3) mm of the world they start from, lie on or around the image registered."""
-    side = "Fixed" if "InverseOf" in transform.info else "Moving"
-    record = _record(transform, side)
+    side = "Fixed" if "InverseOf" in info else "Moving"
+    record = _record(info, side)
     if record is None or not len(points):
         return ()
     affine, shape = np.array(record["Affine"], dtype=float), record["Shape"]
@@ -104,24 +115,24 @@ def beside_warnings(transform: Transform, points: FloatArray) -> tuple[str, ...]
     # An annotation around the section has its corners beside it, and its middle on it.
     on_it = np.all((index > -1) & (index < shape), axis=1)
     middle = np.median(index, axis=0)
-    share = float(on_it.mean())
-    if share >= _FEW or np.all((middle > -1) & (middle < shape)):
+    fraction = float(on_it.mean())
+    if fraction >= _FEW or np.all((middle > -1) & (middle < shape)):
         return ()
-    few = f"only {share:.0%} of" if share else "none of"
+    few = f"only {fraction:.0%} of" if fraction else "none of"
     return (
-        f"{few} the {len(points)} points lies on {_name(transform, side)}, which was registered: check the pixel size "
+        f"{few} the {len(points)} points lies on {_name(info, side)}, which was registered: check the pixel size "
         "and the signs, and that they are of this section",
     )
 
 
-def _record(transform: Transform, side: str) -> dict[str, Any] | None:
-    """Return what a transform, or the one that it is the inverse of, tells of an image."""
-    record = transform.info.get("InverseOf", transform.info).get(side)
+def _record(info: Mapping[str, Any], side: str) -> dict[str, Any] | None:
+    """Return what a transform, or the one that it is the inverse of, records of an image."""
+    record = info.get("InverseOf", info).get(side)
     return record if isinstance(record, dict) and {"Affine", "Shape"} <= set(record) else None
 
 
-def _name(transform: Transform, side: str) -> str:
-    sources = transform.info.get("InverseOf", transform.info).get("Sources") or ()
+def _name(info: Mapping[str, Any], side: str) -> str:
+    sources = info.get("InverseOf", info).get("Sources") or ()
     at = ("Moving", "Fixed").index(side)
     return str(sources[at]) if len(sources) > at else f"the {side.lower()} image"
 
