@@ -18,7 +18,7 @@ class Command:
     Attributes
     ----------
     name : str
-        As it is typed; the file in `study/steps` has underscores in place of dashes.
+        As it is typed; the file in `study/steps` has underscores in place of dashes and spaces.
     panel : str
         Heading under which the help lists it.
     options : str
@@ -47,12 +47,16 @@ class Command:
         """Whether its step is there."""
         from importlib.util import find_spec
 
-        return find_spec(f"histomri.study.steps.{self.name.replace('-', '_')}") is not None
+        return find_spec(self._module) is not None
 
     @property
     def run(self) -> Any:
         """The function that runs it: (options, out, progress) to StepResult."""
-        return import_module(f"histomri.study.steps.{self.name.replace('-', '_')}").run
+        return import_module(self._module).run
+
+    @property
+    def _module(self) -> str:
+        return f"histomri.study.steps.{self.name.replace('-', '_').replace(' ', '_')}"
 
 
 COMMANDS = (
@@ -77,4 +81,7 @@ COMMANDS = (
     Command("harmonise", "Tables", "analysis.options:HarmoniseOptions"),
     Command("agree", "Tables", "analysis.options:AgreeOptions"),
     Command("power", "Tables", "analysis.options:PowerOptions"),
+    Command("simulate liver", "Simulation", "simulation.options:LiverOptions"),
+    Command("simulate paper", "Simulation", "simulation.options:PaperOptions"),
+    Command("simulate spheres", "Simulation", "simulation.options:SpheresOptions"),
 )
