@@ -28,7 +28,6 @@ from .preprocess import preprocess
 from .qupath_grid import qupath_grid
 from .register import register
 from .regress import regress
-from .report import report
 from .run import run
 from .score import score
 from .t2ivim import t2ivim
@@ -76,7 +75,6 @@ for _command in COMMANDS:
     _made = make_command(_command) if _command.is_declared else _HAND_MADE[_command.name]
     _group, _, _name = _command.name.rpartition(" ")
     (simulate if _group else app).command(_name, rich_help_panel=None if _group else _command.panel)(_made)
-app.command(rich_help_panel="Study")(report)
 app.add_typer(simulate, name="simulate", rich_help_panel="Simulation")
 
 

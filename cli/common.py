@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from histomri.report.options import FigureFormat
+
 if TYPE_CHECKING:
     from histomri.study.stages import StepResult
 
@@ -16,6 +18,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but wa
 OutDir = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")]
 Sub = Annotated[str | None, typer.Option(help="Label of the sample, for the names of the files.")]
 Mpp = Annotated[str | None, typer.Option(metavar="X[,Y]", help="Pixel size of the slide in µm.")]
+
+Figures = Annotated[FigureFormat | None, typer.Option(help="Write every figure for a paper too, into figures/.")]
 
 # What the commands of diffusion images share.
 PROTOCOL = (

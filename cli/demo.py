@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import Quiet, progress_bar
-from .report import Figures
+from .common import Figures, Quiet, progress_bar
 from .run import finish, run_with_bars
 
 if TYPE_CHECKING:
@@ -48,9 +47,7 @@ def demo(
     write = write_study if example is Example.LIVERS else write_paper_study
     with progress_bar("simulate", quiet) as progress:
         study_file = write(inputs, seed=seed, progress=progress)
-    outcome = run_with_bars(
-        Study.load(study_file), out, jobs=jobs, figures=None if figures is None else figures.value, quiet=quiet
-    )
+    outcome = run_with_bars(Study.load(study_file), out, jobs=jobs, figures=figures, quiet=quiet)
     if len(outcome.failed) < len(outcome.samples):
         for comparison in _with_truth(out, example):
             for line in () if quiet else (*comparison.messages, f"wrote {comparison.path}"):

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import OutDir, Quiet
-from .report import Figures
+from .common import Figures, OutDir, Quiet
 
 if TYPE_CHECKING:
-    from histomri.report import FigureFormat
+    from histomri.report.options import FigureFormat
     from histomri.study import Study, StudyOutcome
 
 
@@ -52,7 +51,7 @@ def run(
         dask=dask,
         participants=participant_label,
         force=force,
-        figures=None if figures is None else figures.value,
+        figures=figures,
         quiet=quiet,
     )
     finish(outcome, quiet)

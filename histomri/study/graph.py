@@ -23,8 +23,8 @@ class Command:
         Heading under which the help lists it.
     options : str
         Where the options class is: ``room.options:Class`` below histomri.
-    out : {"folder", "file"}
-        What ``--out`` names.
+    out : {"folder", "file", "none"}
+        What ``--out`` names; none for a command that writes into the folder it reads.
     default_out : str or None
         Where it is written if ``--out`` is not given; None if it must be.
     """
@@ -32,7 +32,7 @@ class Command:
     name: str
     panel: str
     options: str
-    out: Literal["folder", "file"] = "folder"
+    out: Literal["folder", "file", "none"] = "folder"
     default_out: str | None = None
 
     @property
@@ -81,6 +81,7 @@ COMMANDS = (
     Command("harmonise", "Tables", "analysis.options:HarmoniseOptions"),
     Command("agree", "Tables", "analysis.options:AgreeOptions"),
     Command("power", "Tables", "analysis.options:PowerOptions"),
+    Command("report", "Study", "report.options:ReportOptions", "none"),
     Command("simulate liver", "Simulation", "simulation.options:LiverOptions"),
     Command("simulate paper", "Simulation", "simulation.options:PaperOptions"),
     Command("simulate spheres", "Simulation", "simulation.options:SpheresOptions"),

@@ -111,7 +111,8 @@ def _conclude(
     inform: Progress,
 ) -> StudyOutcome:
     """Score and report all samples that have been run so far."""
-    from histomri.study.stages.report import run_report
+    from histomri.report.options import ReportOptions
+    from histomri.study.steps.report import run as run_report
 
     clear_unfinished(out, deep=False)
     clear_unfinished(out / "statistics")
@@ -119,7 +120,7 @@ def _conclude(
     warnings = [*locks.warnings, *missing, *_score(study, out, outcomes, inform)]
     write_json(out / "study.json", _record(study, outcomes, warnings, started))
     inform("", "report", 0.0)
-    report = run_report(out, figures=figures).outputs[0]
+    report = run_report(ReportOptions(folder=out, figures=figures)).outputs[0]
     inform("", "report", 1.0)
     return StudyOutcome(tuple(outcomes), report, tuple(warnings))
 

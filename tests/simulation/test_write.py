@@ -163,7 +163,9 @@ def test_nothing_to_compare_is_told(study, tmp_path):
 
 
 def test_command_writes_a_study(tmp_path):
-    result = CliRunner().invoke(app, ["simulate", "liver", "-o", str(tmp_path / "out"), "--samples", "3", "--area-mm2", "4"])
+    result = CliRunner().invoke(
+        app, ["simulate", "liver", "-o", str(tmp_path / "out"), "--samples", "3", "--area-mm2", "4"]
+    )
     assert result.exit_code == 0, result.output
     assert "study.toml" in result.output and (tmp_path / "out" / "study.toml").is_file()
     assert CliRunner().invoke(app, ["simulate", "lung", "-o", str(tmp_path)]).exit_code == 2
