@@ -6,7 +6,6 @@ name in `study/steps`.
 
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Literal
 
 from histomri.core.options import Options
@@ -19,13 +18,13 @@ class Command:
     Attributes
     ----------
     name : str
-        As it is typed; the file in `study/steps` has underscores in place of dashes.
+        As it is typed; the file in `study/steps` has underscores in place of dashes and blanks.
     panel : str
         Heading under which the help lists it; a step that only a study has, has none.
     options : str
         Where the options class is: ``room.options:Class`` below histomri.
-    out : {"folder", "file"}
-        What ``--out`` names.
+    out : {"folder", "file", "none"}
+        What ``--out`` names, if there is such an option.
     default_out : str or None
         Where it is written if ``--out`` is not given; None if it must be.
     """
@@ -33,7 +32,7 @@ class Command:
     name: str
     panel: str
     options: str
-    out: Literal["folder", "file"] = "folder"
+    out: Literal["folder", "file", "none"] = "folder"
     default_out: str | None = None
 
     @property
@@ -46,17 +45,12 @@ class Command:
     @property
     def module(self) -> str:
         """The module that runs it, with a function `run`: (options, out, progress) to StepResult."""
-        return f"histomri.study.steps.{self.name.replace('-', '_')}"
+        return f"histomri.study.steps.{self.name.replace('-', '_').replace(' ', '_')}"
 
     @property
     def run(self) -> Any:
         """The function that runs it."""
         return import_module(self.module).run
-
-    @property
-    def is_declared(self) -> bool:
-        """Whether its step is there."""
-        return find_spec(self.module) is not None
 
 
 COMMANDS = (
@@ -84,4 +78,8 @@ COMMANDS = (
     Command("harmonise", "Tables", "analysis.options:HarmoniseOptions"),
     Command("agree", "Tables", "analysis.options:AgreeOptions"),
     Command("power", "Tables", "analysis.options:PowerOptions"),
+    Command("report", "Study", "report.options:ReportOptions", "none"),
+    Command("simulate liver", "Simulation", "simulation.options:LiverOptions"),
+    Command("simulate paper", "Simulation", "simulation.options:PaperOptions"),
+    Command("simulate spheres", "Simulation", "simulation.options:SpheresOptions"),
 )

@@ -26,7 +26,7 @@ from histomri.study.sources import Place
 from histomri.study.study_file import Study
 
 if TYPE_CHECKING:
-    from histomri.report import FigureFormat
+    from histomri.report.options import FigureFormat
 
 RECORD_SCHEMA = 2
 
@@ -129,7 +129,8 @@ def _conclude(
     progress: Progress,
 ) -> StudyOutcome:
     """Run the steps over all samples that have been finished so far, and write the report."""
-    from histomri.report import write_report
+    from histomri.report.options import ReportOptions
+    from histomri.study.steps.report import run as write_report
 
     clear_unfinished(out, deep=False)
     outcomes, missing = _gather(study, out, done, locks)
@@ -139,7 +140,7 @@ def _conclude(
     warnings = [*locks.warnings, *missing, *warnings, *_dependent(good)]
     write_json(out / "study.json", _record(study, outcomes, warnings, kept, started))
     progress("", "report", 0.0)
-    report, *_ = write_report(out, figures=figures)
+    report = write_report(ReportOptions(folder=out, figures=figures)).outputs[0]
     progress("", "report", 1.0)
     return StudyOutcome(tuple(outcomes), report, tuple(warnings), tuple(kept))
 

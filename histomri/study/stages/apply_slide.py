@@ -125,7 +125,7 @@ def _flat(like: Image, path: Path, transform: Transform, k: int | None) -> Image
 
 def _grid(like: Image, um_per_px: float) -> tuple[FloatArray, tuple[int, int]]:
     """Return affine and shape of a picture that covers a slice, the way up in which radiologists look at it."""
-    from histomri.report.orientation import View
+    from histomri.report.pictures import View
 
     view, step = View.of(like), um_per_px / 1000
     order = (1, 0) if view.transpose else (0, 1)

@@ -1,4 +1,4 @@
-"""Figures of agreement (Bland and Altman) and of regression."""
+"""The figure of agreement (Bland and Altman): differences against means, and the bias by size."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,30 +6,35 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histomri.report.charts import BLUE, ORANGE, SMALL, Chart, Looks, heading, new_figure
+from histomri.report.figures.charts import BLUE, SMALL, Card, Chart, Looks, heading, new_figure
 from histomri.report.labels import Label, label_of
-from histomri.report.words import decimals, p_text
+from histomri.report.text import p_text
 
-COLLINEAR = 10.0  # variance inflation from which coefficients cannot be told apart
 _GREY = "#666666"
 
 
-def agreement_chart(
+def agreement_card(
     rows: pd.DataFrame, agreement: pd.DataFrame, sizes: pd.DataFrame | None, looks: Looks, title: str
-) -> Chart:
-    """Draw difference against mean with bias and limits of agreement, and beside it the bias by size.
+) -> Card:
+    """Draw the agreement of the samples of one model and strategy, from the tables of `histomri agree`."""
+    texts = []
+    for row in agreement.to_dict("records"):
+        label, second = label_of(row["first"]), label_of(row["second"])
+        unit = Label("", "%") if row["relative"] else label
+        limits = f"limits of agreement {unit.value(row['lower'])} to {unit.value(row['upper'])}"
+        text = (
+            f"{label.name} less {second.name}: bias {unit.value(row['bias'])}, 95\u202f% interval "
+            f"[{unit.value(row['bias_low'])}, {unit.value(row['bias_high'])}]; {limits}; N = {row['n']}."
+        )
+        if row["p_slope"] < 0.05:
+            text += " The difference changes with size: bias and limits hold on average only."
+        texts.append(text)
+    texts.append("Bands are 95\u202f% intervals. Classes of size are by histology.")
+    chart = _chart(rows, agreement, sizes, looks, f"MRI less histology: {title}")
+    return Card("agreement", "How large is the difference between MRI and histology?", tuple(texts), chart)
 
-    Parameters
-    ----------
-    rows : DataFrame
-        One row per sample.
-    agreement : DataFrame
-        As `histomri agree` writes it, of the same model and strategy.
-    sizes : DataFrame or None
-        The bias in classes of size.
-    looks, title
-        As in `groups_chart`.
-    """
+
+def _chart(rows: pd.DataFrame, agreement: pd.DataFrame, sizes: pd.DataFrame | None, looks: Looks, title: str) -> Chart:
     pairs = [row for row in agreement.to_dict("records") if row["first"] in rows and row["second"] in rows]
     figure = new_figure(7.2, 0.6 + 2.3 * len(pairs))
     grid = figure.subplots(len(pairs), 2, width_ratios=(1.45, 1), squeeze=False, sharey="row")
@@ -56,7 +61,7 @@ def _draw_differences(
     if row["relative"]:
         difference = 100 * difference / mean
     scale = 1.0 if row["relative"] else label.divisor
-    for name, colour, style, words, side in (
+    for name, colour, style, text, side in (
         ("bias", BLUE, "-", "bias", "center"),
         ("upper", _GREY, "--", "+1.96 SD", "bottom"),
         ("lower", _GREY, "--", "\u22121.96 SD", "top"),
@@ -65,16 +70,16 @@ def _draw_differences(
         axes.axhspan(low, high, color=colour, alpha=0.12, linewidth=0)
         axes.axhline(value, color=colour, linestyle=style, linewidth=1.0)
         axes.text(
-            1.01, value, f"{words}  {_short(value)}", transform=axes.get_yaxis_transform(), va=side, fontsize=SMALL,
+            1.01, value, f"{text}  {_short(value)}", transform=axes.get_yaxis_transform(), va=side, fontsize=SMALL,
             color=colour,
         )  # fmt: skip
     axes.axhline(0, color="#bbbbbb", linewidth=0.6, zorder=0)
     names = [label_of(row[side]) for side in ("first", "second")]
-    said = [
+    tips = [
         f"{names[0].name} {names[0].value(a)}\n{names[1].name} {names[1].value(b)}\ndifference {label.value(a - b)}"
         for a, b in zip(rows[row["first"]], rows[row["second"]])
     ]
-    looks.draw(chart, axes, rows, mean, difference, said)
+    looks.draw(chart, axes, rows, mean, difference, tips)
     unit = "%" if row["relative"] else label.scaled_unit
     axes.set_xlabel(f"mean of both{f' ({label.scaled_unit})' if label.scaled_unit else ''}")
     axes.set_ylabel(f"{names[0].name} \u2212 {names[1].name}{f' ({unit})' if unit else ''}")
@@ -105,60 +110,3 @@ def _draw_sizes(axes: Any, sizes: pd.DataFrame, row: Mapping[str, Any], label: L
 
 def _short(value: float) -> str:
     return f"{value:.2g}".replace("-", "\u2212") if abs(value) < 100 else f"{value:.0f}".replace("-", "\u2212")
-
-
-def regression_chart(coefficients: pd.DataFrame, models: pd.DataFrame, title: str) -> Chart:
-    """Draw the standardised coefficients of each response with their robust intervals; collinear ones are open.
-
-    Parameters
-    ----------
-    coefficients, models : DataFrame
-        As `histomri regress` writes them, of one model and strategy.
-    title : str
-        Of the figure.
-    """
-    fits = [row for row in models.to_dict("records") if (coefficients["response"] == row["response"]).any()]
-    lines = len(coefficients) + len(fits)
-    figure = new_figure(7.2, 0.9 + 0.23 * lines)
-    axes, chart = figure.subplots(), Chart(figure)
-    names: list[tuple[float, str]] = []
-    y = 0.0
-    for fit in fits:
-        response = label_of(fit["response"]).name
-        text = f"{response}:  R² = {decimals(fit['r2'])}, N = {fit['n']}"
-        axes.text(0.01, y, text, transform=axes.get_yaxis_transform(), va="center", fontweight="bold")
-        for row in coefficients[coefficients["response"] == fit["response"]].to_dict("records"):
-            y += 1.0
-            names.append((y, label_of(row["term"]).name))
-            _draw_coefficient(chart, axes, y, response, row)
-        y += 1.4
-    axes.axvline(0, color="#999999", linewidth=0.7, zorder=0)
-    axes.set_yticks([place for place, _ in names], [name for _, name in names])
-    axes.set_ylim(y - 0.6, -0.8)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.margins(x=0.08)
-    axes.set_xlabel("standardised coefficient, with its 95 % interval (HC3)")
-    for place, head in ((1.02, "p (HC3)"), (1.18, "VIF")):
-        axes.text(place, -0.9, head, transform=axes.get_yaxis_transform(), va="bottom", fontsize=7, color=_GREY)
-    figure.get_layout_engine().set(w_pad=0.12)
-    heading(figure, title)
-    return chart
-
-
-def _draw_coefficient(chart: Chart, axes: Any, y: float, response: str, row: Mapping[str, Any]) -> None:
-    flagged = not row["VIF"] < COLLINEAR
-    colour = ORANGE if flagged else BLUE
-    interval = f"[{decimals(row['ci_low_hc3'])}, {decimals(row['ci_high_hc3'])}]"
-    words = (
-        f"{response} on {label_of(row['term']).name}\nbeta {decimals(row['beta'])} {interval}\n"
-        f"{p_text(row['p_hc3'])}, VIF {decimals(row['VIF'], 1)}"
-    )
-    axes.plot([row["ci_low_hc3"], row["ci_high_hc3"]], [y, y], color=colour, linewidth=1.4, solid_capstyle="butt")
-    look = {"markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 1.1} if flagged else {}
-    chart.points(axes, [row["beta"]], [y], [words], marker="s", color=colour, markersize=5, zorder=3, **look)
-    p = p_text(row["p_hc3"]).removeprefix("p ").removeprefix("= ")
-    note = "  collinear" if flagged else ""
-    texts = ((1.02, p, "black"), (1.18, f"{decimals(row['VIF'], 1)}{note}", "#a84a00" if flagged else "black"))
-    for place, text, ink in texts:
-        axes.text(place, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7, color=ink)

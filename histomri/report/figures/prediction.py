@@ -5,27 +5,43 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from histomri.core.arrays import FloatArray
-from histomri.report.charts import BLUE, Chart, heading, new_figure
+from histomri.report.figures.charts import BLUE, Card, Chart, heading, new_figure
 from histomri.report.findings import Predicted
 from histomri.report.labels import Label, label_of
-from histomri.report.words import decimals, p_text
+from histomri.report.text import decimals, fit_label, interval_text, p_text
 
 _STEPS = 25  # of a surface
 BASES = {"cubic": "all ten terms up to the third degree", "printed": "the seven terms of Eq. 17 as printed"}
 
 
-def prediction_chart(found: Predicted, title: str) -> Chart:
-    """Draw out-of-fold predictions against what was measured, the surface with its cases, and the width of its band.
+def prediction_card(basis: str, found: Predicted, *, aside: bool) -> Card:
+    """Draw a prediction from the files of `histomri predict`."""
+    record, settings = found.record, found.settings
+    metrics = " and ".join(_metric(found, name).name for name in "xy")
+    folds = f"{settings.get('folds')}-fold cross-validation"
+    if settings.get("group_by"):
+        folds += f", cases of one {settings['group_by']} in one fold ({record['n_groups']} of them)"
+    interval = f", 95\u202f% interval {interval_text(record['r_ci'])}" if record.get("r_ci") else ""
+    low, high = record["fold_r_range"]
+    texts = [
+        f"{quantity(found)} from {metrics} by a polynomial ({BASES[basis]}), {folds}: r = {decimals(record['r'])}"
+        f"{interval}, {p_text(record['p'])}, N = {record['n']}; single folds {decimals(low)} to {decimals(high)}.",
+        "Left, predictions of cases that were not used for them; the line is equality. The surfaces are fitted to all "
+        f"cases and end where these end. {_highest(found)}".rstrip(),
+    ]
+    if settings.get("model") and settings.get("strategy"):
+        texts.append(f"Metrics of {fit_label((settings['model'], settings['strategy']))}.")
+    texts += [f"{text[0].upper()}{text[1:]}." for text in record.get("warnings") or ()]
+    question = f"Can {label_of(_column(found)).name} be predicted{f' by {BASES[basis]}' if aside else ''}?"
+    chart = _chart(found, f"Prediction of {quantity(found)} from {metrics}, {basis} polynomial")
+    return Card(f"prediction_{basis}", question, tuple(texts), chart, aside)
 
-    Parameters
-    ----------
-    found : Predicted
-        From the files of `histomri predict`.
-    title : str
-        Of the figure.
-    """
+
+def _chart(found: Predicted, title: str) -> Chart:
+    """Draw out-of-fold predictions against the measured values, the surface with its cases, and its band's width."""
     figure = new_figure(7.2, 2.8)
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1))
     chart = Chart(figure)
@@ -37,7 +53,7 @@ def prediction_chart(found: Predicted, title: str) -> Chart:
     picture = _draw_surface(middle, x, y, layers["predicted"], "viridis", (low, high))
     middle.contour(x, y, layers["predicted"].T, 6, colors="white", linewidths=0.5)
     chart.shaded_points(
-        middle, cases[found.settings["x"]], cases[found.settings["y"]], measured, _words(found, cases),
+        middle, cases[found.settings["x"]], cases[found.settings["y"]], measured, _tips(found, cases),
         cmap="viridis", vmin=low, vmax=high, s=9, edgecolors="black", linewidths=0.3, zorder=3,
     )  # fmt: skip
     _colour_bar(figure, middle, picture, quantity(found))
@@ -56,11 +72,6 @@ def quantity(found: Predicted) -> str:
     """Return what is predicted, with its unit."""
     label = label_of(_column(found))
     return label.axis if _column(found) == found.settings["target"] else f"log₁₀ {label.axis}"
-
-
-def target_name(found: Predicted) -> str:
-    """Return the name of what is predicted."""
-    return label_of(_column(found)).name
 
 
 def _column(found: Predicted) -> str:
@@ -83,13 +94,12 @@ def surface_of(surface: pd.DataFrame, x: str, y: str) -> tuple[FloatArray, Float
 def _draw_cases(chart: Chart, axes: Any, found: Predicted) -> None:
     cases = found.cases.dropna(subset=["predicted"])
     truth, predicted = cases[found.settings["target"]], cases["predicted"]
-    chart.points(
-        axes, truth, predicted, _words(found, cases), marker="o", color=BLUE, markersize=4, alpha=0.75, zorder=3
-    )
+    look = {"marker": "o", "color": BLUE, "markersize": 4, "alpha": 0.75, "zorder": 3}
+    chart.points(axes, truth, predicted, _tips(found, cases), **look)
     ends = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
     axes.plot(ends, ends, "--", color="#999999", linewidth=0.7, zorder=0)
     record = found.record
-    interval = f" [{decimals(record['r_ci'][0])}, {decimals(record['r_ci'][1])}]" if record.get("r_ci") else ""
+    interval = f" {interval_text(record['r_ci'])}" if record.get("r_ci") else ""
     text = f"r = {decimals(record['r'])}{interval}\n{p_text(record['p'])}, N = {record['n']}"
     axes.set_title(text, loc="left")
     axes.set_xlabel(f"measured {quantity(found)}")
@@ -98,9 +108,9 @@ def _draw_cases(chart: Chart, axes: Any, found: Predicted) -> None:
     axes.set(xlim=(ends[0] - margin, ends[1] + margin), ylim=(ends[0] - margin, ends[1] + margin), box_aspect=1)
 
 
-def _words(found: Predicted, cases: pd.DataFrame) -> list[str]:
+def _tips(found: Predicted, cases: pd.DataFrame) -> list[str]:
     settings = found.settings
-    metrics = [label_of(settings[name]) for name in ("x", "y")]
+    metrics = [_metric(found, name) for name in "xy"]
     names = cases["sample"] if "sample" in cases else cases.index.map(lambda place: f"case {place + 1}")
     return [
         f"{name}\n{metrics[0].name} {metrics[0].value(a)}, {metrics[1].name} {metrics[1].value(b)}\n"
@@ -122,8 +132,6 @@ def _draw_surface(
 
 
 def _colour_bar(figure: Any, axes: Any, drawn: Any, label: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     bar = figure.colorbar(drawn, ax=axes, location="bottom", aspect=24, label=label)
     bar.set_ticks(MaxNLocator(4).tick_values(*drawn.get_clim()))
     bar.ax.set_xlim(*drawn.get_clim())
@@ -134,7 +142,7 @@ def _metric(found: Predicted, name: str) -> Label:
     return label_of(found.settings[name])
 
 
-def highest(found: Predicted) -> str:
+def _highest(found: Predicted) -> str:
     """Say where among the cases the fitted surface is highest."""
     inside = found.surface[found.surface["inside"].astype(bool)]
     if inside.empty:

@@ -1,4 +1,4 @@
-"""What the figures of the statistics share: style, colours, points that can be asked, and SVG for the report."""
+"""What the figures share: style, colours, points that say their values, and SVG for the report."""
 
 import io
 import re
@@ -9,6 +9,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 # Okabe & Ito, without the yellow that vanishes on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
@@ -35,7 +38,7 @@ _DOTS = 100  # in one path: within it they do not darken each other, so that man
 
 @dataclass(frozen=True)
 class Cloud:
-    """Many small points: what each says is a template, and the values that fill it."""
+    """Many small points: a template of their tips, and the values that fill it."""
 
     template: str
     values: list[str]
@@ -44,51 +47,31 @@ class Cloud:
 
 @dataclass
 class Chart:
-    """A figure of matplotlib, and what each of its points says when it is asked.
-
-    Attributes
-    ----------
-    figure : Figure
-        To be drawn or saved.
-    words : dict of str to list of str
-        By the id of a group of points, in the order of the points.
-    clouds : dict of str to Cloud
-        By the id of a group of many points.
-    """
+    """A figure of matplotlib, and the tips of its points: the text that the report shows for each."""
 
     figure: Any
-    words: dict[str, list[str]] = field(default_factory=dict)
-    clouds: dict[str, Cloud] = field(default_factory=dict)
+    tips: dict[str, list[str]] = field(default_factory=dict)  # by the id of a group of points, in their order
+    clouds: dict[str, Cloud] = field(default_factory=dict)  # by the id of a group of many points
 
-    def points(self, axes: Any, x: Any, y: Any, words: Sequence[str], **style: Any) -> None:
-        """Draw points that can be asked in the report; one of `words` for each."""
-        name = f"points{len(self.words)}"
+    def points(self, axes: Any, x: Any, y: Any, tips: Sequence[str], **style: Any) -> None:
+        """Draw points with a tip each."""
+        name = f"points{len(self.tips)}"
         axes.plot(x, y, gid=name, linestyle="", **{"markeredgecolor": "white", "markeredgewidth": 0.4, **style})
-        self.words[name] = list(words)
+        self.tips[name] = list(tips)
 
-    def shaded_points(self, axes: Any, x: Any, y: Any, values: Any, words: Sequence[str], **style: Any) -> None:
+    def shaded_points(self, axes: Any, x: Any, y: Any, values: Any, tips: Sequence[str], **style: Any) -> None:
         """Draw points as `points` does, coloured by value."""
-        name = f"points{len(self.words)}"
+        name = f"points{len(self.tips)}"
         axes.scatter(x, y, c=values, gid=name, **style)
-        self.words[name] = list(words)
+        self.tips[name] = list(tips)
 
     def cloud(
         self, axes: Any, x: Any, y: Any, template: str, values: Sequence[str], *, marker: str, colour: str, size: float
     ) -> None:
-        """Draw up to thousands of points that can be asked: the report carries them as a few paths.
+        """Draw up to thousands of points, which the report carries as a few paths.
 
-        Parameters
-        ----------
-        axes, x, y
-            Where.
-        template : str
-            What a point says, with {} for each of its values.
-        values : sequence of str
-            The values of each point, with spaces between them.
-        marker : {"o", "s"}
-        colour : str
-        size : float
-            Width of the markers in points.
+        A tip is the template with {} filled by the values of the point, which have spaces between them; the marker is
+        "o" or "s", `size` points wide.
         """
         name = f"cloud{len(self.clouds)}"
         opacity = 0.45
@@ -101,28 +84,13 @@ class Chart:
 
 @dataclass(frozen=True)
 class Card:
-    """A figure of the report, and what it says in words.
-
-    Attributes
-    ----------
-    name : str
-        Of its file.
-    heading, text : str
-        What it asks, and what it shows.
-    chart : Chart
-        The figure.
-    files : tuple of str
-        The tables with the numbers.
-    aside : bool
-        Whether it repeats another figure in another way.
-    """
+    """A figure of the report with its heading and its findings as text; its file is called `name`."""
 
     name: str
     heading: str
     text: tuple[str, ...]
     chart: Chart
-    files: tuple[str, ...]
-    aside: bool = False
+    aside: bool = False  # whether it repeats another figure in another way
 
 
 @dataclass(frozen=True)
@@ -144,8 +112,8 @@ class Looks:
             {name: MARKERS[place % len(MARKERS)] for place, name in enumerate(scanners)},
         )
 
-    def draw(self, chart: Chart, axes: Any, rows: pd.DataFrame, x: Any, y: Any, words: Sequence[str]) -> None:
-        """Draw a point for each row, at places of one's own choice; rows without a place are left out."""
+    def draw(self, chart: Chart, axes: Any, rows: pd.DataFrame, x: Any, y: Any, tips: Sequence[str]) -> None:
+        """Draw a point for each row at the given places; rows without a place are left out."""
         across, along = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
         known = np.isfinite(across) & np.isfinite(along)
         groups, scanners = labels_of(rows, "group").to_numpy(), labels_of(rows, "scanner").to_numpy()
@@ -153,10 +121,9 @@ class Looks:
             for scanner, marker in self.markers.items():
                 mine = np.flatnonzero(known & (groups == group) & (scanners == scanner)).tolist()
                 if mine:
-                    said = [f"{sample_name(rows, place)}\n{words[place]}" for place in mine]
-                    chart.points(
-                        axes, across[mine], along[mine], said, marker=marker, color=colour, markersize=4.5, zorder=3
-                    )
+                    own = [f"{sample_name(rows, place)}\n{tips[place]}" for place in mine]
+                    look = {"marker": marker, "color": colour, "markersize": 4.5, "zorder": 3}
+                    chart.points(axes, across[mine], along[mine], own, **look)
 
     def legend(self, figure: Any, rows: pd.DataFrame) -> None:
         """Explain colours and markers of the rows below the panels, if there is anything to tell apart."""
@@ -169,8 +136,6 @@ class Looks:
 
 def legend_below(figure: Any, keys: Sequence[tuple[str, str, str]]) -> None:
     """Explain markers below the panels of a figure: label, marker and colour of each."""
-    from matplotlib.lines import Line2D
-
     handles = [
         Line2D([], [], marker=mark, color=colour, linestyle="", markersize=5, label=label)
         for label, mark, colour in keys
@@ -196,9 +161,6 @@ def sample_name(rows: pd.DataFrame, place: int) -> str:
 
 def new_figure(width: float, height: float) -> Any:
     """Return an empty figure, inches wide and high."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -226,14 +188,8 @@ def heading(figure: Any, text: str) -> None:
 def inline_svg(chart: Chart, name: str, alt: str) -> str:
     """Return a chart as an SVG element to be put into a page.
 
-    Parameters
-    ----------
-    chart : Chart
-        Its points carry their words as ``data-tip``; clouds become paths, whose group carries ``data-values``.
-    name : str
-        Begins every id in the element; no two of a page may have the same.
-    alt : str
-        What it shows, in words.
+    Points carry their tip as ``data-tip``; clouds become paths, whose group carries ``data-values``. Every id in the
+    element begins with `name`, and `alt` describes the chart.
     """
     file = io.BytesIO()
     chart.figure.savefig(file, format="svg", metadata={"Date": None})
@@ -245,7 +201,7 @@ def inline_svg(chart: Chart, name: str, alt: str) -> str:
     for element in list(root.iter()):
         if element.get("id") in chart.clouds:
             _condense(element, chart.clouds[element.get("id", "")])
-        for point, text in zip(_points(element), chart.words.get(element.get("id", ""), ())):
+        for point, text in zip(_points(element), chart.tips.get(element.get("id", ""), ())):
             point.set("data-tip", text)
         _rename(element, name)
     for size in ("width", "height"):

@@ -3,12 +3,12 @@
 from typing import Any
 
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
-from histomri.report.charts import BLUE, ORANGE, Card, Chart, Looks, heading, legend_below, new_figure
-from histomri.report.collect import Sample
-from histomri.report.labels import LABELS, label_of
-from histomri.report.maps import fit_label
-from histomri.report.words import correlation_text, voxel_text
+from histomri.report.collect import Key, Sample
+from histomri.report.figures.charts import BLUE, ORANGE, Card, Chart, Looks, heading, legend_below, new_figure
+from histomri.report.labels import label_of
+from histomri.report.text import correlation_text, fit_label, rows_of, voxel_text
 
 MOST_POINTS = 3000
 # Columns of histology and MRI, and what they measure; voxels are compared by the first two.
@@ -20,69 +20,50 @@ PANELS = (
 _VOXELS = (("fitted", "o", BLUE), ("at a bound", "s", ORANGE))
 
 
-def samples_card(key: tuple[str, str], rows: pd.DataFrame) -> Card | None:
-    """Draw MRI against histology, a point per sample: colour by group, marker by scanner.
+def samples_card(key: Key, rows: pd.DataFrame) -> Card | None:
+    """Draw MRI against histology by a model and strategy, a point per sample: colour by group, marker by scanner.
 
     None if no sample has both.
-
-    Parameters
-    ----------
-    key : (str, str)
-        Model and strategy.
-    rows : DataFrame
-        Theirs, one per sample.
     """
     shown = _known(rows, PANELS)
     if not shown:
         return None
-    title = fit_label(key)
     figure = new_figure(7.2, 3.0)
-    chart, looks = Chart(figure), Looks.of(rows)
-    texts = []
+    chart, looks, texts = Chart(figure), Looks.of(rows), []
     for axes, (x, y, name) in zip(_panels(figure, len(shown)), shown):
         across, along = label_of(x, rows[x]), label_of(y, rows[y])
-        words = [f"{across.name} {across.value(a)}\n{along.name} {along.value(b)}" for a, b in zip(rows[x], rows[y])]
-        looks.draw(chart, axes, rows, rows[x] / across.divisor, rows[y] / along.divisor, words)
+        tips = [f"{across.name} {across.value(a)}\n{along.name} {along.value(b)}" for a, b in zip(rows[x], rows[y])]
+        looks.draw(chart, axes, rows, rows[x] / across.divisor, rows[y] / along.divisor, tips)
         found = correlation_text(rows[x], rows[y])
         axes.set_title(f"r = {found['r']}, p {found['p']}\nN = {found['n']}", loc="left")
         texts.append(f"{name}: {found['line'].rstrip('.')}.")
         _finish(axes, rows, x, y)
     looks.legend(figure, rows)
-    heading(figure, title)
-    return Card("samples", f"One point per sample: {title}", tuple(texts), chart, ("pairs.csv",))
+    heading(figure, fit_label(key))
+    return Card("samples", f"One point per sample: {fit_label(key)}", tuple(texts), chart)
 
 
-def voxels_card(sample: Sample, key: tuple[str, str] | None, seed: int = 0) -> Card | None:
+def voxels_card(sample: Sample, key: Key | None, seed: int = 0) -> Card | None:
     """Draw MRI against histology, a point per voxel of a sample; those with a parameter at its bound by themselves.
 
-    None if the sample has no pairs of voxels.
-
-    Parameters
-    ----------
-    sample : Sample
-        With its table of voxels.
-    key : (str, str) or None
-        Model and strategy.
-    seed : int
-        Of the choice of voxels, if there are more than `MOST_POINTS`.
+    None if the sample has no pairs of voxels. The seed is that of the choice among more than `MOST_POINTS` voxels.
     """
     if sample.voxels is None or key is None:
         return None
-    rows = sample.voxels[(sample.voxels["model"] == key[0]) & (sample.voxels["strategy"] == key[1])]
+    rows = rows_of(sample.voxels, key)
     shown = _known(rows, PANELS[:2])
     if not shown:
         return None
-    title = f"Voxel by voxel: {fit_label(key)}"
     figure = new_figure(7.2, 3.5)
-    chart = Chart(figure)
+    chart, texts = Chart(figure), []
     drawn = rows if len(rows) <= MOST_POINTS else rows.sample(MOST_POINTS, random_state=seed).sort_index()
     at_bound = drawn["at_bound"].astype(bool)
-    texts = []
     for axes, (x, y, name) in zip(_panels(figure, len(shown)), shown):
         for part, (_, marker, colour) in zip((drawn[~at_bound], drawn[at_bound]), _VOXELS):
             _draw_voxels(chart, axes, part.dropna(subset=[x, y]), x, y, marker, colour)
         found = voxel_text(rows, x, y)
-        axes.set_title(f"r = {found['r']}, p {found['p']}\n{found['n']} voxels, worth {found['n_eff']}", loc="left")
+        title = f"r = {found['r']}, p {found['p']}\n{found['n']} voxels, {found['n_eff']} independent"
+        axes.set_title(title, loc="left")
         texts.append(f"{name}: {found['line'].rstrip('.')}.")
         _finish(axes, drawn, x, y)
     if len(drawn) < len(rows):
@@ -90,7 +71,7 @@ def voxels_card(sample: Sample, key: tuple[str, str] | None, seed: int = 0) -> C
     if at_bound.any():
         legend_below(figure, _VOXELS)
     heading(figure, f"{sample.id}: {fit_label(key)}")
-    return Card(f"voxels_sub-{sample.id}", title, tuple(texts), chart, (f"sub-{sample.id}/pairs_voxel.csv",))
+    return Card(f"voxels_sub-{sample.id}", f"Voxel by voxel: {fit_label(key)}", tuple(texts), chart)
 
 
 def _known(rows: pd.DataFrame, panels: tuple[tuple[str, str, str], ...]) -> list[tuple[str, str, str]]:
@@ -109,7 +90,7 @@ def _panels(figure: Any, count: int) -> list[Any]:
 def _draw_voxels(chart: Chart, axes: Any, rows: pd.DataFrame, x: str, y: str, marker: str, colour: str) -> None:
     if rows.empty:
         return
-    lines = [f"{name} {{}} {unit}".rstrip() for name, unit in (LABELS[x], LABELS[y])]
+    lines = [f"{label_of(name).name} {{}} {label_of(name).unit}".rstrip() for name in (x, y)]
     values = [
         f"{i} {j} {k} {a:.3g} {b:.3g}" for i, j, k, a, b in zip(rows["i"], rows["j"], rows["k"], rows[x], rows[y])
     ]
@@ -119,8 +100,6 @@ def _draw_voxels(chart: Chart, axes: Any, rows: pd.DataFrame, x: str, y: str, ma
 
 def _finish(axes: Any, rows: pd.DataFrame, x: str, y: str) -> None:
     """Name the axes; where both sides have one unit, draw the line of equality."""
-    from matplotlib.ticker import MaxNLocator
-
     across, along = label_of(x, rows[x]), label_of(y, rows[y])
     axes.set_xlabel(across.axis)
     axes.set_ylabel(along.axis)

@@ -1,36 +1,19 @@
 """The ranking of models as a figure."""
 
-import io
-from collections.abc import Callable
 from typing import Any
 
-from histomri.report.pictures import data_uri
-from histomri.report.words import is_compared, model_name
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from histomri.report.text import is_compared, model_name
 
 _INK, _MUTED, _RULE = "#1d2a35", "#5b6b78", "#e3e8ec"
 _COLOUR = {"whole": "#0072b2", "high-b": "#d55e00"}
 _MARK = {"whole": "o", "high-b": "s"}
 
 
-def svg_uri(draw: Callable[[], Any]) -> str | None:
-    """Draw a figure and return it as an SVG data URI; None if there is nothing to draw."""
-    from matplotlib import rc_context
-
-    style = {"svg.fonttype": "path", "font.size": 9.5, "svg.hashsalt": "histomri"}
-    file = io.BytesIO()
-    with rc_context(style):
-        figure = draw()
-        if figure is None:
-            return None
-        figure.savefig(file, format="svg", metadata={"Date": None}, bbox_inches="tight")
-    return data_uri("image/svg+xml", file.getvalue())
-
-
 def ranking_plot(ranking: list[dict[str, Any]]) -> Any:
     """Return the ranking as a figure of matplotlib."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(10.6, 1.15 + 0.36 * len(ranking)), layout="constrained")
     FigureCanvasAgg(figure)
     tcs, hfc, bic = figure.subplots(1, 3, sharey=True, width_ratios=(1.5, 1, 1))
@@ -75,5 +58,4 @@ def _titles(axes: Any, text: str) -> None:
     axes.grid(axis="x", color=_RULE)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, colors=_INK)
-    for side in ("top", "right", "left", "bottom"):
-        axes.spines[side].set_visible(False)
+    axes.spines[:].set_visible(False)

@@ -1,28 +1,29 @@
-"""The figure of what the fits leave unexplained."""
+"""The figure of the residuals: fitted minus measured signals by b."""
 
 from typing import Any
 
 import pandas as pd
 
-from histomri.report.charts import COLOURS, new_figure
-from histomri.report.words import model_name
+from histomri.report.collect import Run
+from histomri.report.figures.charts import COLOURS, heading, new_figure
+from histomri.report.text import model_name
 
 _MARKERS = "os^Dv<>P"
 _SPREAD_SMM2 = 18.0  # between bars at one b, or they would hide each other
 _TIMES = {"delta_ms": "δ", "Delta_ms": "Δ", "te_ms": "TE"}
 
 
+def residuals_by_scanner(run: Run) -> dict[str, pd.DataFrame]:
+    """Return the residuals of each scanner."""
+    if run.residuals is None:
+        return {}
+    return {str(scanner): table for scanner, table in run.residuals.groupby("scanner", sort=False)}
+
+
 def residuals_plot(table: pd.DataFrame, title: str) -> Any:
-    """Plot fitted minus measured signals by b: medians and quartiles over the voxels of all samples.
+    """Plot rows of residuals.csv of one scanner by b: medians and quartiles over the voxels of all samples.
 
     A line for each diffusion time and echo time: colour is δ and Δ, the marker TE.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Rows of residuals.csv of one scanner.
-    title : str
-        Its name.
     """
     strategies, models = (list(dict.fromkeys(table[name])) for name in ("strategy", "model"))
     width = max(4.6, 0.7 + 2.3 * len(models))  # room for the title
@@ -43,16 +44,16 @@ def residuals_plot(table: pd.DataFrame, title: str) -> Any:
     samples = _range(table["n_samples"])
     text = f"Residuals, {title}: {samples} sample{'' if samples == '1' else 's'}, N = {_range(table['n'])} per point"
     bars = "points: medians over the voxels of all samples, bars: quartiles"
-    figure.suptitle(f"{text}\n{bars}", fontsize=9, x=0.01, ha="left")
+    heading(figure, f"{text}\n{bars}")
     return figure
 
 
 def _lines(table: pd.DataFrame) -> pd.DataFrame:
     """Return the distinct times, with the label, colour and marker of their lines."""
     lines = table[list(_TIMES)].drop_duplicates().sort_values(["Delta_ms", "delta_ms", "te_ms"])
-    told = [name for name in _TIMES if name == "Delta_ms" or lines[name].nunique() > 1]
+    named = [name for name in _TIMES if name == "Delta_ms" or lines[name].nunique() > 1]
     texts = [
-        ", ".join(f"{_TIMES[name]} {row[name]:.4g}" for name in told if pd.notna(row[name])) + " ms"
+        ", ".join(f"{_TIMES[name]} {row[name]:.4g}" for name in named if pd.notna(row[name])) + " ms"
         for row in lines.to_dict("records")
     ]
     when = lines.groupby(["Delta_ms", "delta_ms"], sort=False).ngroup()

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from histomri.analysis import rank_models
-from histomri.report.ranking import ranking_plot
-from histomri.report.words import ranking_rows
+from histomri.report.figures.ranking import ranking_plot
+from histomri.report.text import ranking_rows
 
 
 def test_rows_that_cannot_be_compared_say_so_and_ties_share_a_place(rng):
