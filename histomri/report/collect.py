@@ -19,7 +19,7 @@ from histomri.pairing.folders import Fits, read_histology, read_mri
 from histomri.pairing.grids import find_slice, onto_slice, require_same_grid, slice_of
 from histomri.registration import Transform
 from histomri.report.findings import TABLES, Findings, read_prediction, read_table
-from histomri.report.orientation import View
+from histomri.core.orientation import View
 from histomri.report.sizes import PatchSizes, count_sizes, patches_of_section, patches_under
 
 SHOWN = ("vCS", "F", "CD")

@@ -16,7 +16,7 @@ from histomri.report.collect import Run, Sample, collect
 from histomri.report.figures_residuals import residuals_plot
 from histomri.report.labels import LABELS, label_of, ordered
 from histomri.report.maps import Quantity, choose_scales, fit_label
-from histomri.report.orientation import View
+from histomri.core.orientation import View
 from histomri.report.pictures import Scale, fit_scale, number
 from histomri.report.ranking import ranking_plot
 from histomri.report.scatter import samples_card, voxels_card

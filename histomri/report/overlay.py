@@ -16,7 +16,7 @@ from histomri.core.files import write_text
 from histomri.core.images import Image
 from histomri.report.collect import Sample
 from histomri.report.maps import Quantity, aspect, colour_bar, draw, fit_label
-from histomri.report.orientation import View
+from histomri.core.orientation import View
 from histomri.report.pictures import Scale, fit_scale, outline
 
 _TEMPLATES = Path(__file__).parent / "templates"

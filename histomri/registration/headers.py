@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.analyze import AnalyzeHeader
+from nibabel.orientations import aff2axcodes
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError
 from histomri.core.images import open_nifti, parse_map_name
-from histomri.registration import Transform
-from histomri.study.stages.register_inputs import is_slide
+from histomri.registration.options import is_slide
+from histomri.registration.transform import Transform
 
 _ROWS_COLUMNS = np.array([[0.0, -1.0], [-1.0, 0.0], [0.0, 0.0]])
 """World directions of the two axes of a map as `histomri patches` stores it: x and y run against those of the slide."""
@@ -21,21 +23,18 @@ _FEW = 0.1
 
 
 def handedness_warnings(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Warn of images whose header tells no orientation, or two: left and right are then a guess."""
-    return tuple(said for path in paths if not is_slide(path) and (said := _handedness(path)))
+    """Warn of images whose header states no orientation, or two: left and right are then a guess."""
+    return tuple(text for path in paths if not is_slide(path) and (text := _handedness(path)))
 
 
 def _handedness(path: Path) -> str | None:
-    from nibabel.analyze import AnalyzeHeader
-    from nibabel.orientations import aff2axcodes
-
     header = open_nifti(path).header
-    if not isinstance(header, AnalyzeHeader):  # .mgz, which always tells one
+    if not isinstance(header, AnalyzeHeader):  # .mgz, which always states one
         return None
     codes = [int(header[name]) if name in header else 0 for name in ("sform_code", "qform_code")]
     if codes == [0, 0]:
         return (
-            f"{path.name} tells no orientation (sform and qform code 0): which side is left is a guess, so a mirrored "
+            f"{path.name} states no orientation (sform and qform code 0): which side is left is a guess, so a mirrored "
             "result and landmarks of another program may not fit"
         )
     if 0 in codes:
@@ -56,11 +55,11 @@ def _handedness(path: Path) -> str | None:
 
 def section_warnings(path: Path, affine: FloatArray) -> tuple[str, ...]:
     """Warn of a map of a section whose header puts it in another world than that of its slide."""
-    said = None if is_slide(path) else _other_world(path.name, np.asarray(affine))
-    if said is None:
+    problem = None if is_slide(path) else _other_world(path.name, np.asarray(affine))
+    if problem is None:
         return ()
     return (
-        f"{said}. The map is laid on the MRI as its voxels and this header show it, so `apply` and `pair` carry maps "
+        f"{problem}. The map is laid on the MRI as its voxels and this header show it, so `apply` and `pair` carry maps "
         "rightly, but whether it is turned over depends on the header, and `apply` would carry cells and regions of "
         "the slide to wrong places: unless the voxels were reordered together with the header, write the map again "
         "with `histomri patches`",
@@ -70,25 +69,22 @@ def section_warnings(path: Path, affine: FloatArray) -> tuple[str, ...]:
 def slide_warnings(transform: Transform) -> tuple[str, ...]:
     """Warn before coordinates of the slide go through a transform of a section in another world than that of its slide.
 
-    Raises
-    ------
-    GeometryError
-        If that section lies where no slide is.
+    A GeometryError is raised if that section lies where no slide is.
     """
     record = _record(transform, "Moving")
     if record is None or "Slide" in record:
         return ()
     name, affine = _name(transform, "Moving"), np.array(record["Affine"], dtype=float)
-    said = _other_world(name, affine)
-    if said is None:
+    problem = _other_world(name, affine)
+    if problem is None:
         return ()
     hint = "register a map written by `histomri patches`, or the slide itself; maps, and tables in mm, can be carried"
     corners = np.array([[i, j, 0, 1] for i in (0, record["Shape"][0] - 1) for j in (0, record["Shape"][1] - 1)])
     if (corners @ affine.T)[:, :2].min(axis=0).max() > 0:  # a slide has x and y below 0 in its world
         raise GeometryError(
-            f"{said} and puts it where no slide is, so coordinates of the slide cannot be carried", hint=hint
+            f"{problem} and puts it where no slide is, so coordinates of the slide cannot be carried", hint=hint
         )
-    return (f"{said}: coordinates of the slide are carried rightly only if this header is right; else {hint}",)
+    return (f"{problem}: coordinates of the slide are carried rightly only if this header is right; else {hint}",)
 
 
 def beside_warnings(transform: Transform, points: FloatArray) -> tuple[str, ...]:
@@ -104,10 +100,10 @@ def beside_warnings(transform: Transform, points: FloatArray) -> tuple[str, ...]
     # An annotation around the section has its corners beside it, and its middle on it.
     on_it = np.all((index > -1) & (index < shape), axis=1)
     middle = np.median(index, axis=0)
-    share = float(on_it.mean())
-    if share >= _FEW or np.all((middle > -1) & (middle < shape)):
+    fraction = float(on_it.mean())
+    if fraction >= _FEW or np.all((middle > -1) & (middle < shape)):
         return ()
-    few = f"only {share:.0%} of" if share else "none of"
+    few = f"only {fraction:.0%} of" if fraction else "none of"
     return (
         f"{few} the {len(points)} points lies on {_name(transform, side)}, which was registered: check the pixel size "
         "and the signs, and that they are of this section",
@@ -115,7 +111,7 @@ def beside_warnings(transform: Transform, points: FloatArray) -> tuple[str, ...]
 
 
 def _record(transform: Transform, side: str) -> dict[str, Any] | None:
-    """Return what a transform, or the one that it is the inverse of, tells of an image."""
+    """Return what a transform, or the one that it is the inverse of, records of an image."""
     record = transform.info.get("InverseOf", transform.info).get(side)
     return record if isinstance(record, dict) and {"Affine", "Shape"} <= set(record) else None
 
