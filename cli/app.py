@@ -8,7 +8,6 @@ from histomri import __version__
 from histomri.study.graph import COMMANDS
 
 from .agree import agree
-from .apply import apply
 from .build import make_command
 from .common import HistomriGroup
 from .compare import compare
@@ -26,7 +25,6 @@ from .power import power
 from .predict import predict
 from .preprocess import preprocess
 from .qupath_grid import qupath_grid
-from .register import register
 from .regress import regress
 from .report import report
 from .run import run
@@ -62,7 +60,7 @@ def root(
 _HAND_MADE = {
     function.__name__.replace("_", "-"): function
     for function in (
-        *(patches, ki67, qupath_grid, crlb, preprocess, fit, t2ivim, dki, register, apply, pair, join, score),
+        *(patches, ki67, qupath_grid, crlb, preprocess, fit, t2ivim, dki, pair, join, score),
         *(correlate, regress, compare, predict, harmonise, agree, power),
     )
 }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.fields import FieldInfo
@@ -110,6 +110,7 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    removed: ClassVar[Mapping[str, str]] = {}  # keys of earlier versions, with what to do instead
 
     @classmethod
     def read(cls, **values: Any) -> Self:
@@ -245,7 +246,9 @@ def format_errors(error: ValidationError, options: type[BaseModel], name_of: Cal
                 text = str(item["msg"]).removeprefix("Value error, ")
                 yield re.sub(r"\{(\w+)\}", lambda match: name_of(match[1]), text)
         elif items[0]["type"] == "extra_forbidden":
-            yield unknown_key(str(name), [name_of(each) for each in options.model_fields])
+            hint = getattr(options, "removed", {}).get(name)
+            known = [name_of(each) for each in options.model_fields]
+            yield f"{name}: unknown key since 0.2; {hint}" if hint else unknown_key(str(name), known)
         else:
             texts = dict.fromkeys(_problem(item, len(item["loc"]) == 1) for item in _most_telling(items))
             yield f"{name_of(str(name))}: {', or '.join(texts)}"

@@ -90,15 +90,16 @@ def _find(
     section: Side, target: Side, pairs: FloatArray | None, options: RegisterOptions, progress: Progress | None
 ) -> Registration:
     """Return the transform, by the images, from the landmarks on, or by the landmarks alone."""
-    images, masks = (section.image, target.image), {"moving_mask": section.mask, "fixed_mask": target.mask}
     shrinkage = options.shrinkage
     if shrinkage is None:  # two sections have that of paraffin in common
         shrinkage = SHRINKAGE if target.overview is None else 0.0
 
     def by_image(start: FloatArray | None, report: Progress | None = None) -> Registration:
         return register(
-            *images,
-            **masks,
+            section.image,
+            target.image,
+            moving_mask=section.mask,
+            fixed_mask=target.mask,
             landmarks=start,
             kind=options.kind,
             engine=options.engine,

@@ -84,7 +84,7 @@ class BSplineDeformation:
         return self.pose.points(points + self.displacement(points))
 
     def cost(self, unit_mm: float) -> float:
-        """Return what the bending costs beside the residuals, in units of their variance."""
+        """Return what the deformation costs beside the residuals, in units of their variance."""
         prior = self.grid.prior(unit_mm)
         return float(sum(heights @ (prior @ heights) for heights in self.coefficients.T))
 
@@ -109,13 +109,13 @@ def fit_bspline(problem: Problem, pose: Pose) -> BSplineDeformation:
     stiffness = 1.0
     for _ in range(_ATTEMPTS):
         prior = grid.prior(problem.unit_mm, stiffness)
-        bent = BSplineDeformation(pose, grid, np.zeros((basis.shape[1], 2)))
+        deformed = BSplineDeformation(pose, grid, np.zeros((basis.shape[1], 2)))
         for width in _WIDTHS:
-            bent = _solve(near, bent, basis, prior, width * problem.unit_mm)
-        if bent.jacobian().min() > _LEAST_JACOBIAN:
-            return bent
+            deformed = _solve(near, deformed, basis, prior, width * problem.unit_mm)
+        if deformed.jacobian().min() > _LEAST_JACOBIAN:
+            return deformed
         stiffness *= _STIFFER
-    raise GeometryError("the section cannot be bent onto the slice without folding", hint="use kind='affine'")
+    raise GeometryError("the section cannot be deformed onto the slice without folding", hint="use kind='affine'")
 
 
 def control_grid_of(problem: Problem) -> ControlGrid:
@@ -123,21 +123,21 @@ def control_grid_of(problem: Problem) -> ControlGrid:
     return ControlGrid.covering(problem.nearby.points, _KNOTS * problem.unit_mm)
 
 
-def _solve(problem: Problem, bent: BSplineDeformation, basis: Any, prior: Any, width: float) -> BSplineDeformation:
+def _solve(problem: Problem, deformed: BSplineDeformation, basis: Any, prior: Any, width: float) -> BSplineDeformation:
     both = kron(prior, eye_array(2), format="csr")  # unknowns in pairs, p and q of one function together
     for _ in range(_ITERATIONS):
-        mapped = bent.pose.points(problem.points + basis @ bent.coefficients)
+        mapped = deformed.pose.points(problem.points + basis @ deformed.coefficients)
         pull = problem.pull(mapped, width, filled=False)
         if not len(pull.rows):
-            return bent
-        rows = paired(basis[pull.rows], bent.pose.linear.T @ pull.slope)
+            return deformed
+        rows = paired(basis[pull.rows], deformed.pose.linear.T @ pull.slope)
         normal = rows.T @ diags_array(pull.weight) @ rows + both
-        slope = rows.T @ (pull.weight * pull.residual) + both @ bent.coefficients.ravel()
+        slope = rows.T @ (pull.weight * pull.residual) + both @ deformed.coefficients.ravel()
         step = -_solve_sparse(normal, slope).reshape(-1, 2)
-        bent = replace(bent, coefficients=bent.coefficients + step)
+        deformed = replace(deformed, coefficients=deformed.coefficients + step)
         if np.abs(step).max() < _STEP_TOLERANCE * problem.unit_mm:
             break
-    return bent
+    return deformed
 
 
 def paired(basis: Any, pull: FloatArray) -> Any:

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from histomri.core.arrays import FloatArray
-from histomri.core.calibration import check_pixel_size
 from histomri.core.errors import InputError
 from histomri.core.tables import line_of, read_number
 from histomri.registration.depths import landing_plane, section_plane, with_depth
@@ -20,6 +19,11 @@ _GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon"
 _SLIDE_COLUMNS = (("x_um", "y_um"), ("Centroid X µm", "Centroid Y µm"), ("Centroid X um", "Centroid Y um"))
 _WORLD_COLUMNS = ["x_mm", "y_mm", "z_mm"]
 Mpp = float | tuple[float, float] | None
+
+
+def check_pixel_size(mpp: Any, option: str) -> tuple[float, float] | None:
+    """Stand-in until core has it."""
+    return None if mpp is None else tuple(float(value) for value in np.broadcast_to(np.asarray(mpp, float), 2))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -124,9 +128,7 @@ def carry_table(route: Route, table: pd.DataFrame, path: str | Path = "table") -
     numbers = pd.concat([read_number(table, name, Path(path)) for name in columns], axis=1)
     missing = numbers.isna().any(axis=1)
     if missing.any():
-        raise InputError(
-            f"line {line_of(missing)} holds no finite number ({int(missing.sum())} such rows)", path=path
-        )
+        raise InputError(f"line {line_of(missing)} holds no finite number ({int(missing.sum())} such rows)", path=path)
     points = numbers.to_numpy(dtype=float)
     in_um = columns[0] not in _WORLD_COLUMNS
     points = -points / 1000 if in_um else with_depth(points, *route.plane, "points")

@@ -158,9 +158,7 @@ def _engine(
     """Return the engine, once it can hold what is asked of it."""
     known = ENGINES.get(engine)
     if known is None:
-        raise InputError(
-            f"engine={engine!r} is not available", hint="use engine=" + " or ".join(map(repr, ENGINES))
-        )
+        raise InputError(f"engine={engine!r} is not available", hint="use engine=" + " or ".join(map(repr, ENGINES)))
     if kind not in known.kinds:
         raise InputError(
             f"kind={kind!r} is not available", hint="use kind=" + " or ".join(map(repr, (*known.kinds, "syn")))

@@ -26,22 +26,9 @@ _DIGITS = 9
 class Overlay:
     """Both images on the grid of the fixed slice, and where its pixels are drawn.
 
-    Attributes
-    ----------
-    axes : (3, 2) ndarray
-        World directions of the two axes of the pictures; in a straight slice, two axes of the world.
-    p, q : (I, J) ndarray
-        Where the pixels are along them, mm.
-    fixed, moved : (I, J) ndarray
-        The fixed image, and the section as it lies on it.
-    tissue, section : (I, J) ndarray
-        Their tissue, as covered fractions.
-    flat : Image
-        The fixed slice.
-    names : (str, str)
-        What section and fixed image are called.
-    pictures : SlidePictures or None
-        Both in colour, if they are slides.
+    `axes` (3, 2) are the world directions of the pictures' axes, along which the pixels are at `p`, `q` (I, J) mm;
+    `fixed` and `moved` (I, J) are the fixed image `flat` and the section on it, `tissue` and `section` their tissue as
+    covered fractions; `pictures` has both in colour, if they are slides.
     """
 
     axes: FloatArray
@@ -68,9 +55,9 @@ def overlay_of(
     names: tuple[str, str],
     pictures: SlidePictures | None,
 ) -> Overlay:
-    """Return the overlay of a registration; `masks`, `names` and pictures of the moving and the fixed image."""
+    """Return the overlay of a registration; masks, names and pictures are of the moving and the fixed image."""
     moving_mask, fixed_mask = masks
-    names = told_apart(*names)
+    names = short_names(*names)
     target = plane_found(fixed, fixed_mask, found.slice, found.qc.get("tilt_deg", (0.0, 0.0)))
     fixed, tissue = target.fixed, target.tissue
     section = tissue_of(moving, moving_mask, "moving")
@@ -85,11 +72,11 @@ def overlay_of(
     return Overlay(axes, p, q, fixed.data, moved, own, there, fixed, names, pictures)
 
 
-def told_apart(one: str, other: str) -> tuple[str, str]:
+def short_names(one: str, other: str) -> tuple[str, str]:
     """Return two names short enough for a title, without what they begin with alike where that would hide the rest."""
     if max(len(one), len(other)) > _LONGEST_NAME and one != other:
         alike = next(n for n, (a, b) in enumerate(zip(f"{one}\0", f"{other}\1", strict=False)) if a != b)
-        # Back to where a word begins: half a number tells nothing.
+        # Back to where a word begins: half a number means nothing.
         while alike and one[alike - 1].isalnum():
             alike -= 1
         one, other = (name[alike:] or name for name in (one, other))

@@ -12,11 +12,11 @@ import numpy as np
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.files import atomic_path
 from histomri.core.images import Image
+from histomri.registration.figure_layout import Overlay, background, draw_image, draw_slide, frame, outline, overlay_of
 from histomri.registration.landmark_fits import tre
 from histomri.registration.planes import Plane, lift
 from histomri.registration.prepare import tissue_of
 from histomri.registration.quality import Candidate, Registration
-from histomri.registration.figure_layout import Overlay, background, draw_image, draw_slide, frame, outline, overlay_of
 from histomri.registration.search import apart_deg, linear
 from histomri.registration.sections import SlidePictures
 from histomri.registration.transform import Transform
@@ -164,7 +164,7 @@ def _pixels(figure: Any) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
-    canvas.draw_image()
+    canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
@@ -180,13 +180,14 @@ def _ranked(picture: FloatArray) -> FloatArray:
 def _missing(axes: Any, overlay: Overlay, found: Registration) -> None:
     own, there = overlay.tissue > 0.5, overlay.section > 0.5
     code = np.where(own & there, 1.0, np.where(own, 2.0, np.where(there, 3.0, 0.0)))
+
     from matplotlib.colors import ListedColormap
 
     colours = ListedColormap(["white", "lightgrey", "royalblue", "orangered"])
     draw_image(axes, overlay, code, cmap=colours, vmin=-0.5, vmax=3.5)
-    share = float((own & ~there).sum() / max(own.sum(), 1))
+    fraction = float((own & ~there).sum() / max(own.sum(), 1))
     section, other = overlay.names
-    frame(axes, overlay, f"tissue of {other} missing in {section} (blue, {100 * share:.0f} %), beyond it (red)")
+    frame(axes, overlay, f"tissue of {other} missing in {section} (blue, {100 * fraction:.0f} %), beyond it (red)")
 
 
 def _residual(axes: Any, overlay: Overlay, found: Registration) -> None:
@@ -292,7 +293,7 @@ def _candidates(axes: Any, found: Registration) -> None:
     axes.scatter([best.angle_deg], [best.agreement], s=160, facecolors="none", edgecolors="black", label="taken")
     axes.set_xlabel("rotation of the section, degrees")
     axes.set_ylabel("agreement of the outlines")
-    axes.set_title(f"orientations tried; lead over the next {found.confidence:.2f}", fontsize=10)
+    axes.set_title(f"orientations tried; margin over the next {found.confidence:.2f}", fontsize=10)
     axes.legend()
 
 

@@ -71,8 +71,8 @@ def place_landmarks(pairs: FloatArray, planes: tuple[Plane, Plane], images: tupl
 def outside(points: FloatArray, image: Image) -> BoolArray:
     """Return which points, (N, 3), lie beside a 2D image by more than a tenth of its sides."""
     index = (np.linalg.inv(image.affine) @ np.column_stack([points, np.ones(len(points))]).T)[:2].T
-    share = (index + 0.5) / np.array(image.data.shape[:2])
-    return np.asarray(((share < -_MARGIN) | (share > 1 + _MARGIN)).any(axis=1))
+    place = (index + 0.5) / np.array(image.data.shape[:2])
+    return np.asarray(((place < -_MARGIN) | (place > 1 + _MARGIN)).any(axis=1))
 
 
 def check_depth(points: FloatArray, flat: Image) -> None:

@@ -25,7 +25,7 @@ def write_drawn(
     xfms: Sequence[Path] = (),
     parameters: Mapping[str, Any] | None = None,
     dtype: DTypeLike = np.float32,
-    **sidecar: Any,
+    sidecar: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Write a map on the grid of another image, with unit and description of the map it comes from."""
     found = read_sidecar(source)
@@ -33,9 +33,8 @@ def write_drawn(
     if not parse_map_name(out.name).get("param"):
         words = {"Units": "arbitrary", "Description": f"{source.name} on the grid of {like.name}", **words}
     sources = [source, like, *xfms]
-    return write_map(
-        out, drawn.data, drawn.affine, sources=sources, parameters=parameters, dtype=dtype, **sidecar, **words
-    )
+    keys = {**(sidecar or {}), **words}
+    return write_map(out, drawn.data, drawn.affine, sources=sources, parameters=parameters, dtype=dtype, **keys)
 
 
 def count_known(image: Image) -> int:

@@ -1,8 +1,8 @@
 """The options of `histomri register` and `histomri apply`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -64,6 +64,10 @@ class RegisterOptions(Options):
 
     Serial sections: histomri register HE.svs Ki67.svs -o xfm
     """
+
+    removed: ClassVar[Mapping[str, str]] = {
+        "drive": "leave it out; only outlines are matched, as matching what the maps show raises their correlation"
+    }
 
     moving: Path = argument("NIfTI map of the histology section, or a slide.", metavar="MOVING")
     fixed: Path = argument(
@@ -133,7 +137,10 @@ class RegisterOptions(Options):
         if wrong and only:
             raise ValueError(f"{{{wrong[0]}}} does nothing where landmarks alone settle everything; leave it out")
         if wrong:
-            raise ValueError(f'the engine "{name}" cannot hold {{{wrong[0]}}}; leave it out, or choose another engine')
+            other = ', or let {landmarks_for} be "check"' if wrong[0] == "landmarks" else ""
+            raise ValueError(
+                f'the engine "{name}" cannot hold {{{wrong[0]}}}; leave it out, take another engine{other}'
+            )
         if searches["landmarks"] is not None and self.angle is not None:
             raise ValueError("{angle} does nothing where landmarks replace the search; leave it out")
 
@@ -156,7 +163,7 @@ class ApplyOptions(Options):
     """
 
     xfm: Path = argument(
-        "Transform: .json, or of ITK and ANTs (.tfm, .txt, .mat, .h5), FSL (.mat), AFNI (.aff12.1D), FreeSurfer (.lta).",
+        "Transform: .json, or of ITK, ANTs (.tfm, .txt, .mat, .h5), FSL (.mat), AFNI (.aff12.1D), FreeSurfer (.lta).",
         metavar="XFM",
     )
     input: Path = argument(
@@ -170,7 +177,9 @@ class ApplyOptions(Options):
     moving: Path | None = given(None, "Image that a matrix of FSL or AFNI was made with; INPUT, if that is a map.")
     fixed: Path | None = given(None, "The other image of such a matrix; --like, if a map is drawn on it.")
     mpp: Pair | None = given(
-        None, "Pixel size of the section's slide, for GeoJSON and slides; of the registered one if not given.", unit="µm"
+        None,
+        "Pixel size of the section's slide, for GeoJSON and slides; else that of the registered one.",
+        unit="µm",
     )
     fixed_mpp: Pair | None = given(
         None, "Pixel size of the slide it was laid on; GeoJSON then ends in its pixels.", unit="µm"
@@ -204,7 +213,8 @@ class ApplyOptions(Options):
             changed = getattr(self, name) != type(self).model_fields[name].default
             cubic_slide = name == "interpolation" and self.interpolation == "cubic" and self.kind == "slide"
             if changed and (name not in _USED_BY[self.kind] or cubic_slide):
-                raise ValueError(f"{{{name}}} does nothing to a {self.kind}; leave it out")
+                value = f" {self.interpolation}" if name == "interpolation" else ""
+                raise ValueError(f"{{{name}}}{value} does nothing to a {self.kind}; leave it out")
         if self.like is None and self.kind in ("map", "slide"):
             what = "a map needs a grid" if self.kind == "map" else "a slide needs an MRI or a slide"
             raise ValueError(f"{self.input.name}: {what} to be drawn on; give {{like}}")

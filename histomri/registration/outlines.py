@@ -61,10 +61,10 @@ def _bright(data: FloatArray, what: str) -> BoolArray:
     noise = 1.4826 * float(np.median(np.abs(empty - ground)))
     lower = max(ground + _TISSUE_FROM * (float(np.median(tissue)) - ground), ground + _CLEAR_OF_NOISE * noise)
     bright = _large_pieces(data > min(level, lower))
-    share = float(_border(bright).mean())
-    if share > _BRIGHT_BORDER:
+    fraction = float(_border(bright).mean())
+    if fraction > _BRIGHT_BORDER:
         raise InputError(
-            f"the {what} is bright along {100 * share:.0f} % of its border, as where fluid surrounds the tissue, so "
+            f"the {what} is bright along {100 * fraction:.0f} % of its border, as where fluid surrounds the tissue, so "
             "the two cannot be told apart",
             hint="give a mask of the tissue",
         )

@@ -102,9 +102,7 @@ def _at_slice(fixed: Image, tissue: Image, k: int | None) -> tuple[Image, Image]
     return fixed.slice(k), tissue.slice(k)
 
 
-def build_problem(
-    moving: Image, section: Image, target: Target, scale: float
-) -> tuple[Problem, tuple[Plane, Plane]]:
+def build_problem(moving: Image, section: Image, target: Target, scale: float) -> tuple[Problem, tuple[Plane, Plane]]:
     """Return the outlines of both tissues in the planes of their images, once they have been found comparable."""
     fixed, tissue = target.fixed, target.tissue
     planes = Plane.of(moving), Plane.of(fixed)

@@ -20,8 +20,8 @@ LARGEST_ERROR_PX = 0.70
 LARGEST_STRETCH = 0.12
 CLEAR_SLICE_MARGIN, CLEAR_SLICE_PIXELS = 0.04, 1500
 LARGEST_SLIP_PX = 2.0
-"""A slice further away than this many pixels has to be told from the best: by this margin where so many pixels lie along
-the outlines, and by more where they are fewer, in proportion to the root of their number."""
+"""A slice further away than this many pixels must be behind the best: by this margin where so many pixels lie along the
+outlines, and by more where they are fewer, in proportion to the root of their number."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,10 @@ def judge(
 
     The limits were set on synthetic pairs, right and wrong ones, other than those of the benchmark.
 
-    `margin` is that over the best distinct orientation, `stretch` how much longer the section became along one direction
-    than on average, as a logarithm, `strain` that and how much the area changed where it changed most, `excluded` by
-    how much an orientation that the user excluded fits better, and `error_px` the error to be expected from how firmly
-    the outlines hold the section, in pixels of the MRI.
+    `margin` is that over the best distinct orientation, `stretch` how much longer the section became along one
+    direction than on average, as a logarithm, `strain` that and how much the area changed where it changed most,
+    `excluded` by how much an orientation that the user excluded fits better, and `error_px` the error to be expected
+    from how firmly the outlines hold the section, in pixels of the MRI.
     """
     reasons = []
     cost = STRAIN_COST * strain

@@ -143,7 +143,7 @@ class Deformed(HasPoints, Protocol):
         """Return d, (N, 2) mm."""
 
     def cost(self, unit_mm: float) -> float:
-        """Return what the bending costs beside the residuals."""
+        """Return what the deformation costs beside the residuals."""
 
     def jacobian(self) -> FloatArray:
         """Return the area ratio of x -> x + d(x) where it is known."""

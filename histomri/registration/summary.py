@@ -15,7 +15,7 @@ from histomri.registration.sides import Side
 
 @dataclass(frozen=True)
 class ResultNames:
-    """What the results are called: `transform` without its ending, and the map on the MRI, which slides have none of."""
+    """What the results are called: `transform` without its ending, and the map on the MRI; slides have none."""
 
     transform: Path
     drawn: Path | None

@@ -14,12 +14,12 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import HistomriError, InputError
 from histomri.core.files import read_json, require_file
 from histomri.core.images import Image, read_sidecar
+from histomri.core.orientation import View
 from histomri.pairing import PairedTable
 from histomri.pairing.folders import Fits, read_histology, read_mri
 from histomri.pairing.grids import find_slice, onto_slice, require_same_grid, slice_of
 from histomri.registration import Transform
 from histomri.report.findings import TABLES, Findings, read_prediction, read_table
-from histomri.core.orientation import View
 from histomri.report.sizes import PatchSizes, count_sizes, patches_of_section, patches_under
 
 SHOWN = ("vCS", "F", "CD")

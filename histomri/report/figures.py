@@ -11,12 +11,12 @@ from histomri.analysis import correlation_table
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path
+from histomri.core.orientation import View
 from histomri.report.charts import STYLE, new_figure
 from histomri.report.collect import Run, Sample, collect
 from histomri.report.figures_residuals import residuals_plot
 from histomri.report.labels import LABELS, label_of, ordered
 from histomri.report.maps import Quantity, choose_scales, fit_label
-from histomri.core.orientation import View
 from histomri.report.pictures import Scale, fit_scale, number
 from histomri.report.ranking import ranking_plot
 from histomri.report.scatter import samples_card, voxels_card

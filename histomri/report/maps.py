@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from histomri.core.arrays import FloatArray
-from histomri.report.collect import Run, Sample
 from histomri.core.orientation import View
+from histomri.report.collect import Run, Sample
 from histomri.report.pictures import Scale, fit_scale, levels, number, packed, png
 from histomri.report.words import STRATEGIES, best_fit, model_name
 

@@ -14,9 +14,9 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.files import write_text
 from histomri.core.images import Image
+from histomri.core.orientation import View
 from histomri.report.collect import Sample
 from histomri.report.maps import Quantity, aspect, colour_bar, draw, fit_label
-from histomri.core.orientation import View
 from histomri.report.pictures import Scale, fit_scale, outline
 
 _TEMPLATES = Path(__file__).parent / "templates"

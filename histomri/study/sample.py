@@ -290,36 +290,27 @@ def _fit(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) 
 
 
 def _register(sample: Sample, preset: str, folder: SampleFolder, progress: Callable[[float], None]) -> list[StepResult]:
+    from histomri.registration.options import RegisterOptions
     from histomri.study.stages.patches import tissue_mask_name
-    from histomri.study.stages.register import run_register
+    from histomri.study.steps.register import run
 
-    options = sample.registration
-    if options.kind == "none":
+    options = sample.registration.model_dump(exclude={"drive"}, exclude_none=True)
+    if options["kind"] == "none":
         return []
+    if sample.landmarks is None:  # there is nothing to check by, and that is no mistake in a study of many samples
+        options["landmarks_for"] = "start"
     mask = folder.histology / tissue_mask_name(sample.id)
-    return [
-        run_register(
-            folder.histology / f"sub-{sample.id}_param-F_histomap.nii.gz",
-            sample.dwi,
-            folder.transforms,
-            moving_mask=mask if mask.exists() else None,
-            fixed_mask=sample.mask,
-            landmarks=sample.landmarks,
-            landmarks_for=options.landmarks_for if sample.landmarks else "start",
-            kind=options.kind,
-            engine=options.engine,
-            drive=options.drive,
-            flips=options.flips,
-            angle_deg=options.angle,
-            turned_over=options.turned_over,
-            tilts_deg=options.tilts,
-            slice=sample.mri_slice,
-            shrinkage=options.shrinkage,
-            figures=False,
-            sub=sample.id,
-            progress=progress,
-        )
-    ]
+    given = {"moving_mask": mask if mask.exists() else None, "fixed_mask": sample.mask, "landmarks": sample.landmarks}
+    chosen = RegisterOptions.read(
+        moving=folder.histology / f"sub-{sample.id}_param-F_histomap.nii.gz",
+        fixed=sample.dwi,
+        slice=sample.mri_slice,
+        figures=False,
+        sub=sample.id,
+        **given,
+        **options,
+    )
+    return [run(chosen, folder.transforms, progress)]
 
 
 def _pair(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StepResult]:

@@ -80,8 +80,9 @@ def test_fsl_matrix(tmp_path, rng, moving_sign, fixed_sign):
 def test_damaged_mat_files(tmp_path, content, message):
     path = tmp_path / "a.mat"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    image = Image(np.zeros((5, 6, 7)), np.eye(4))
     with pytest.raises(InputError, match=message):
-        Transform.load(path)
+        Transform.load(path, moving=image, fixed=image)
 
 
 def test_other_transforms_in_matlab_files_are_refused(tmp_path):

@@ -109,7 +109,5 @@ def _ants_warnings(transform: Transform, path: Path) -> list[str]:
     return [f"{path.name} is the affine part alone, and the deformation in {warp.name} is not applied"]
 
 
-register_format(
-    TransformFormat("ITK text", (".tfm", ".txt"), _read_text, companions=family, warnings=_text_warnings)
-)
+register_format(TransformFormat("ITK text", (".tfm", ".txt"), _read_text, companions=family, warnings=_text_warnings))
 register_format(TransformFormat("MATLAB file of ITK", (".mat",), _read_matlab, warnings=_ants_warnings))

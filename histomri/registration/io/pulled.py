@@ -47,7 +47,7 @@ def read_numbers(text: str, count: int) -> FloatArray:
 
 def check_count(numbers: Any, count: int) -> FloatArray:
     """Return numbers as a flat array, once they are as many as expected, and finite."""
-    numbers = np.asarray(numbers, dtype=float).ravel()
-    if len(numbers) != count or not np.all(np.isfinite(numbers)):
-        raise InputError(f"has {len(numbers)} parameters where {count} finite ones were expected")
-    return numbers
+    flat: FloatArray = np.asarray(numbers, dtype=float).ravel()
+    if len(flat) != count or not np.all(np.isfinite(flat)):
+        raise InputError(f"has {len(flat)} parameters where {count} finite ones were expected")
+    return flat

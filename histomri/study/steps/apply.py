@@ -125,8 +125,6 @@ def _slide(chain: Transform, options: ApplyOptions, out: Path) -> StepResult:
         drawn = carry_slide(transform, picture, canvas, out, order=options.order)
     note = {"Units": "mm", "CoordinateSystem": "fixed world, RAS+", "AffineRowColumnToWorld": canvas.affine}
     sources = [options.input, like, options.xfm, *options.then]
-    sidecar = write_json(
-        slide_sidecar(out), {**note, **provenance(sources, {"UmPerPx": um, "Order": options.order})}
-    )
+    sidecar = write_json(slide_sidecar(out), {**note, **provenance(sources, {"UmPerPx": um, "Order": options.order})})
     message = f"{canvas.shape[1]} x {canvas.shape[0]} pixels of {um:g} µm, {100 * drawn:.2g} % not white"
     return StepResult((out, sidecar), (message,), (*warnings, *drawn_warnings(drawn, like.name)), {"drawn": drawn})
