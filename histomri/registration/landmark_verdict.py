@@ -39,33 +39,13 @@ def judge_landmarks(
 ) -> tuple[Verdict, list[str], dict[str, float]]:
     """Return what the scatter of the landmarks, the outlines of the tissues, the size and the places say.
 
-    Parameters
-    ----------
-    transform : Transform
-        Moving world to fixed world.
-    pairs : (N, 2, 3) ndarray
-        Moving and fixed points, world mm.
-    size : float
-        Size of the section relative to the MRI.
-    freedom : int
-        Pairs that settle the transform; all, if it goes through every one.
-    left_out : (N,) ndarray or None
-        Error of each pair under the fit to all others, mm; None if there are just enough.
-    images : (Image, Image)
-        The section and the slice of the MRI.
-    masks : (Image or None, Image or None)
-        Their tissue; found in the images where None.
-    shrinkage : float
-        Expected linear shrinkage of the section.
-
-    Returns
-    -------
-    verdict, reasons
-        "failed" if the outlines hardly agree, the tissues differ too much in size, or most points lie outside an image;
-        "check" if anything is in doubt.
-    measured : dict
-        ``outline_agreement``, ``outline_lead`` over another sign of x or y, and ``expected_mm``, the error in the
-        tissue that the scatter of the landmarks leads one to expect; each if it is known.
+    The transform goes from moving to fixed world, the `pairs` (N, 2, 3) are in mm, `size` is that of the section
+    relative to the MRI, `freedom` how many pairs settle the transform (all, if it goes through every one), and
+    `left_out` (N,) the error of each pair under the fit to all others, None if there are just enough. Images and masks
+    are of the section and of the slice of the MRI. "failed" is returned if the outlines hardly agree, the tissues
+    differ too much in size, or most points lie outside an image, and "check" if anything is in doubt; with the reasons,
+    and ``outline_agreement``, ``outline_lead`` over another sign of x or y, and ``expected_mm``, the error that the
+    scatter leads one to expect.
     """
     reasons, failed = _places(pairs, images)
     low, high = (1 - shrinkage) * np.array(SIZE_RANGE)

@@ -28,22 +28,10 @@ outlines, and by more where they are fewer, in proportion to the root of their n
 class Candidate:
     """One orientation that was tried.
 
-    Attributes
-    ----------
-    slice : int or None
-        Slice of the fixed image; None for a 2D image.
-    angle_deg : float
-        Rotation of the section, counter-clockwise as seen from the positive side of the plane's normal.
-    turned_over : bool
-        Whether the section lies on the slide with its other side up.
-    size : float
-        Size of the section relative to the MRI.
-    agreement : float
-        Robust agreement of the outlines, 0 to 1.
-    overlap : float
-        Dice coefficient of the filled masks at the start; no verdict rests on it.
-    tilt_deg : tuple of float
-        Tilt out of the slice about its two axes.
+    `slice` is None for a 2D image; `angle_deg` turns the section counter-clockwise as seen from the positive side of
+    the plane's normal; `size` is relative to the MRI; `agreement` is that of the outlines, 0 to 1, robust; `overlap`
+    the Dice coefficient of the filled masks at the start, on which no verdict rests; `tilt_deg` out of the slice about
+    its axes.
     """
 
     slice: int | None

@@ -83,20 +83,10 @@ def _density(rgb: NDArray[np.uint8]) -> FloatArray:
 def compare_densities(found: Registration, moving: Image, fixed: Image) -> Registration:
     """Hold the densities of two sections, which the outlines know nothing of, against the result.
 
-    The same structures are dense in two stains. Where the sections lie right, their densities are more alike than where
-    one is moved aside by a tenth or a fifth of the tissue.
-
-    Parameters
-    ----------
-    found : Registration
-    moving, fixed : Image
-        Optical densities, NaN where there is no tissue.
-
-    Returns
-    -------
-    Registration
-        With ``density_r``, the correlation of the densities, and ``density_lead``, how much lower the best aside is, in
-        `qc`. A margin of 0.05 or more makes "failed" a "check"; below 0, "good" becomes a "check".
+    The same structures are dense in two stains. Where the sections lie right, their densities, NaN where there is no
+    tissue, are more alike than where one is moved aside by a tenth or a fifth of the tissue. `qc` gets ``density_r``,
+    the correlation of the densities, and ``density_lead``, how much lower the best aside is: 0.05 or more makes
+    "failed" a "check"; below 0, "good" becomes a "check".
     """
     here = _correlation(found, moving, fixed)
     size = np.sqrt(np.isfinite(fixed.data).sum()) * fixed.voxel_mm[:2]
