@@ -30,15 +30,7 @@ def check_pixel_size(mpp: Any, option: str) -> tuple[float, float] | None:
 class End:
     """Where points come from or go to: a slide, whose points are in pixels or µm, or a world, in mm.
 
-    Attributes
-    ----------
-    slide : str or None
-        Name of the slide, if it is known.
-    mpp : (x, y) or None
-        Its pixel size in µm, if it is known.
-    is_slide : bool
-    option : str
-        The option that gives the pixel size.
+    Name and pixel size (x, y), µm, of a slide are None if unknown; `option` is the one that gives the latter.
     """
 
     slide: str | None
@@ -62,15 +54,7 @@ class End:
 
 @dataclass(frozen=True, eq=False)
 class Route:
-    """A transform in the direction wanted, with what is known of its two ends.
-
-    Attributes
-    ----------
-    transform : Transform
-    start, end : End
-    plane : (origin, normal) of (3,) ndarray
-        Where points without z start.
-    """
+    """A transform in the direction wanted, and its two ends; points without z start on `plane`, (origin, normal)."""
 
     transform: Transform
     start: End

@@ -14,16 +14,7 @@ from histomri.registration.transform import Transform
 def load_chain(options: ApplyOptions) -> tuple[Transform, tuple[str, ...]]:
     """Read the transforms that the options name, and chain them, the first one first.
 
-    Returns
-    -------
-    chain : Transform
-    warnings : tuple of str
-        What a person should know before using it.
-
-    Raises
-    ------
-    InputError
-        If a file cannot be read, or a matrix of FSL or AFNI lacks its images.
+    Also returned is what a person should know before using the chain.
     """
     paths = [options.xfm, *options.then]
     links = [_load(path, _images(options) if n == 0 else (None, None)) for n, path in enumerate(paths)]

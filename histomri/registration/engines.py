@@ -13,17 +13,9 @@ SEARCH_OPTIONS = ("landmarks", "tilts", "angle", "turned_over", "flips")
 
 @dataclass(frozen=True)
 class Engine:
-    """What an engine can do.
+    """What an engine can do: the kinds of transform that it finds, and which of `SEARCH_OPTIONS` it holds.
 
-    Attributes
-    ----------
-    name : str
-    kinds : tuple of str
-        Kinds of transform that it finds.
-    holds : frozenset of str
-        Those of `SEARCH_OPTIONS` that it can use.
-    code : str
-        Its class, as ``module:Class``; loaded when it is needed.
+    `code` is its class, as ``module:Class``, which is loaded when it is needed.
     """
 
     name: str

@@ -60,8 +60,8 @@ def section_warnings(path: Path, affine: FloatArray) -> tuple[str, ...]:
         return ()
     return (
         f"{problem}. The map is laid on the MRI as its voxels and this header show it, so `apply` and `pair` carry "
-        "maps rightly, but whether it is turned over depends on the header, and `apply` would carry cells and regions of "
-        "the slide to wrong places: unless the voxels were reordered together with the header, write the map again "
+        "maps rightly, but whether it is turned over depends on the header, and `apply` would carry cells and regions "
+        "of the slide to wrong places: unless the voxels were reordered together with the header, write the map again "
         "with `histomri patches`",
     )
 

@@ -26,18 +26,9 @@ _LEAST_TILT_GAIN = 0.02
 
 @dataclass(frozen=True, eq=False)
 class Matcher:
-    """What is the same for every slice.
+    """What is the same for every slice: the section and its tissue, its expected size, and how it is searched.
 
-    Attributes
-    ----------
-    moving, section : Image
-        The map, and its tissue.
-    scale : float
-        Expected size of the section relative to the MRI.
-    sides : tuple of bool
-        Whether the section is tried turned over, or not, or both.
-    pairs : (N, 2, 3) ndarray or None
-        Landmarks to start from.
+    `sides` says whether it is tried turned over, or not, or both; `pairs` (N, 2, 3) are landmarks to start from.
     """
 
     moving: Image

@@ -177,16 +177,9 @@ class Pull:
 class Problem:
     """Two outlines to be matched at points of the fixed plane; an engine may match more in a class of its own.
 
-    Attributes
-    ----------
-    points : (N, 2) ndarray
-        Pixels of the fixed image, plane coordinates.
-    unit_mm : float
-        The length that counts as one pixel; all widths are multiples of it.
-    scale : float
-        Expected size of the section relative to the MRI.
-    anchors : (K, 2) ndarray or None
-        Where the last K of `points`, landmarks, belong in the moving plane.
+    The `points` (N, 2) are pixels of the fixed image, of which the last K, landmarks, belong at `anchors` (K, 2) in the
+    moving plane; `unit_mm` is the length that counts as one pixel, and all widths are multiples of it; `scale` is the
+    expected size of the section relative to the MRI.
     """
 
     moving: Outline

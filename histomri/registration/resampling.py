@@ -35,11 +35,10 @@ def resample(transform: AnyTransform, image: Image, like: Image, order: int = 1)
     """Draw `image` on the grid of `like`; see `Transform.resample`.
 
     Cubic interpolation is scipy's B-spline. A spline sees every voxel, so one without a value, or the end of the image,
-    would ring through its surroundings. Voxels without a value are therefore filled with the nearest known one, and the
-    spline is used only where all voxels within two of the place are known; elsewhere the weights are linear.
-
-    Linear interpolation under an affine transform is DIPY's. The rest is scipy's: DIPY's nearest neighbour leaves out
-    half a voxel at the far edges, and its DiffeomorphicMap cannot chain several fields.
+    would ring through its surroundings: such voxels are filled with the nearest known one, and the spline is used only
+    where all voxels within two of the place are known. Linear interpolation under an affine transform is DIPY's, the
+    rest scipy's: DIPY's nearest neighbour leaves out half a voxel at the far edges, and its maps cannot chain several
+    fields.
     """
     if order not in (0, 1, 3):
         raise InputError(

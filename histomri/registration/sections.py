@@ -125,15 +125,7 @@ def _moved(shift: FloatArray) -> Transform:
 
 @dataclass(frozen=True, eq=False)
 class SlidePictures:
-    """Two slides in colour, one as it lies on the other.
-
-    Attributes
-    ----------
-    moved, fixed : (h, w, 3) uint8 ndarray
-        On one grid.
-    size_mm : (width, height)
-        Of the fixed slide.
-    """
+    """Two slides in colour on one grid, one as it lies on the other, and the size of that one."""
 
     moved: NDArray[np.uint8]
     fixed: NDArray[np.uint8]

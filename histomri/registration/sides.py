@@ -27,18 +27,7 @@ _MOST_POINTS, _LEAST_WITHIN = 5000, 0.5
 
 @dataclass(frozen=True, eq=False)
 class Overview:
-    """A picture of a whole slide.
-
-    Attributes
-    ----------
-    path : Path
-        The slide.
-    rgb : (h, w, 3) uint8 ndarray
-    um_per_px, pixel_size_um : (x, y)
-        Pixel size of the picture, and of the slide, in which QuPath gives positions.
-    slide_size_px : (width, height)
-        Of the slide.
-    """
+    """A picture (h, w, 3) of a whole slide, with its own pixel size, and size and pixel size of the slide."""
 
     path: Path
     rgb: NDArray[np.uint8]
