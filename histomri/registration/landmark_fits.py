@@ -45,13 +45,7 @@ def tre(transform: Transform, pairs: FloatArray) -> FloatArray:
 def leave_one_out(
     pairs: FloatArray, kind: str = "affine", *, moving: Image | None = None, fixed: Image | None = None
 ) -> FloatArray:
-    """Return the error of each landmark under the transform fitted to all others, (N,) mm.
-
-    Raises
-    ------
-    GeometryError
-        If leaving one out leaves too few.
-    """
+    """Return the error of each landmark under the transform fitted to all others, (N,) mm."""
     pairs = _placed(pairs, moving, fixed)
     errors = []
     for left_out in range(len(pairs)):

@@ -21,13 +21,7 @@ _LARGEST_PICTURE_PX = 900
 
 
 def slide_image(picture: FloatArray | NDArray[np.bool_], um_per_px: float | tuple[float, float]) -> Image:
-    """Return a picture, (h, w), as an image in the world of its slide: x and y run against those of the slide, in mm.
-
-    Raises
-    ------
-    GeometryError
-        If it is not two-dimensional, or a pixel has no size.
-    """
+    """Return a picture (h, w) as an image in the world of its slide, in mm; its x and y run against the slide's."""
     size = np.broadcast_to(np.asarray(um_per_px, dtype=float), 2) / 1000
     if np.ndim(picture) != 2 or not np.all(np.isfinite(size)) or np.any(size <= 0):
         raise GeometryError("a picture of shape (h, w) and a pixel size in µm above 0 are needed")

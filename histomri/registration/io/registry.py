@@ -21,24 +21,10 @@ Images = tuple[Image | None, Image | None]
 class TransformFormat:
     """A format of transforms.
 
-    Attributes
-    ----------
-    name : str
-        As in "an FSL matrix".
-    endings : tuple of str
-        Of its files, in lower case.
-    read : callable
-        (path, (moving, fixed)) to a Transform; raises ValueError or OSError for a damaged file.
-    holds : callable
-        Whether a file with one of these endings is of this format.
-    needs_images : bool
-        Whether its numbers mean nothing without both images.
-    companions : callable
-        Other files that are opened together with one.
-    warnings : callable
-        (transform, path) to what a person should know before using it.
-    write : callable or None
-        (transform, path) to the files written; of the one format that transforms are saved in.
+    A file with one of its `endings`, in lower case, is of this format if it `holds`. `read` takes the path and the two
+    images, without which the numbers mean nothing if it `needs_images`; a damaged file is a ValueError or OSError.
+    `companions` are files that are opened together with one, `warnings` what a person should know before using the
+    transform, and `write` is that of the format in which transforms are saved.
     """
 
     name: str
