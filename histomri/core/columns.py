@@ -10,6 +10,27 @@ from histomri.core.images import HISTOLOGY_MAPS, MRI_MAPS
 
 Side = Literal["mri", "histo"]
 
+CASE = ("sample", "model", "strategy")  # what a row of a table of samples is told apart by
+KEYS = ("sample", "group", "scanner", "model", "strategy")
+PATIENT = "patient"  # a label beside the keys, in tables of which a sample has one
+LABELS = ("sample", PATIENT, *KEYS[1:])  # columns of text, even where their cells look like numbers
+INDEX, WORLD = ("i", "j", "k"), ("x_mm", "y_mm", "z_mm")
+POSITION = (*INDEX, *WORLD)
+# The measurements that are correlated and compared, in the order in which they are shown, with their titles.
+TITLES = {
+    "vCS_histo_um": "vCS histology",
+    "F_histo": "F histology",
+    "CD_histo_mm2": "CD histology",
+    "vCS_mri_um": "vCS MRI",
+    "F_mri": "F MRI",
+    "CD_mri_mm3": "CD MRI",
+    "D0I_mri_um2_ms": "D0I",
+    "ADC_um2_ms": "ADC",
+    "ADC_per_water": "ADC / free water",
+    "K": "K",
+}
+MEASUREMENTS = tuple(name for name in TITLES if name != "ADC_per_water")
+
 # How a unit ends the name of a map's column; densities are counts per area or volume.
 _MAP_SUFFIX = {"um": "_um", "mm^-2": "_mm2", "mm^-3": "_mm3", "um^2/ms": "_um2_ms", "um^2": "_um2", "ms": "_ms"}
 # How a name that is no map's tells its unit; the first that fits.
@@ -70,11 +91,21 @@ def unit_of(name: str) -> str | None:
     return unit.replace("^", "^-") if unit is not None and is_density else unit
 
 
-def unit_text(name: str) -> str:
-    """Return the unit of a column for people, with a space before it; empty for pure numbers and where not known."""
+def shown_unit(name: str) -> str:
+    """Return the unit of a column as people write it (µm, cells/mm²); empty for pure numbers and where not known."""
     unit = unit_of(name) or ""
-    shown = _SHOWN.get(unit, unit)
-    return f" {shown}" if shown else ""
+    return _SHOWN.get(unit, unit)
+
+
+def unit_text(name: str) -> str:
+    """Return the unit of a column to put behind a number: `shown_unit`, with a space before it if there is one."""
+    return f" {shown_unit(name)}".rstrip()
+
+
+def title_of(name: str) -> str:
+    """Return what a column is called on axes: its title, or its name without the unit."""
+    ending = next((ending for ending in _SUFFIXES if name.endswith(ending)), "")
+    return TITLES.get(name) or name.removesuffix(ending).replace("_", " ").replace("Ki67", "Ki-67")
 
 
 def read_columns(table: Path) -> dict[str, dict[str, Any]]:

@@ -269,7 +269,9 @@ def format_errors(
                 text = str(item["msg"]).removeprefix("Value error, ")
                 yield re.sub(r"\{(\w+)\}", lambda match: name_of(match[1]), text)
         elif items[0]["type"] == "extra_forbidden":
-            yield unknown_key(str(name), list(known) or [name_of(each) for each in options.model_fields])
+            hint = getattr(options, "removed", {}).get(name)
+            names = list(known) or [name_of(each) for each in options.model_fields]
+            yield f"{name}: unknown key since 0.2; {hint}" if hint else unknown_key(str(name), names)
         else:
             texts = dict.fromkeys(_problem(item, len(item["loc"]) == 1) for item in _most_telling(items))
             yield f"{name_of(str(name))}: {', or '.join(texts)}"

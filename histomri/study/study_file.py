@@ -277,7 +277,7 @@ def _unknown_options(step: Step, section: Mapping[str, Any]) -> Iterator[str]:
     for name in section:
         if name not in known:
             hint = step.command.options_class.removed.get(name)
-            yield f"{step.section}." + (f"{name}: {hint}" if hint else unknown_key(name, known))
+            yield f"{step.section}." + (f"{name}: unknown key since 0.2; {hint}" if hint else unknown_key(name, known))
 
 
 def _wrong_options(step: Step, section: Mapping[str, Any]) -> Iterator[str]:

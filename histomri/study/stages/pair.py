@@ -10,7 +10,7 @@ from histomri.core.images import Image
 from histomri.pairing import PairedTable, pair_maps, pair_means
 from histomri.pairing.folders import Fits, read_histology, read_mri
 from histomri.pairing.grids import same_grid, slice_of
-from histomri.registration import Transform, doubts_of
+from histomri.registration import Transform, quality_warnings
 from histomri.study.result import StepResult
 
 
@@ -91,7 +91,7 @@ def run_pair(
     outputs = (table.summarised() if per == "sample" else table).save(out, sources)
     if voxel_out is not None and not alone:
         outputs += table.save(voxel_out, sources)
-    doubts = () if xfm is None or transform is None else doubts_of(transform, xfm)
+    doubts = () if xfm is None or transform is None else quality_warnings(transform, xfm)
     warnings = (*doubts, *([] if transform is None else _tilt(transform)), *table.warnings)
     return StepResult(tuple(outputs), (message,), warnings, summary)
 

@@ -23,25 +23,12 @@ _DIGITS = 9
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class Overlay:
     """Both images on the grid of the fixed slice, and where its pixels are drawn.
 
-    Attributes
-    ----------
-    axes : (3, 2) ndarray
-        World directions of the two axes of the pictures; in a straight slice, two axes of the world.
-    p, q : (I, J) ndarray
-        Where the pixels are along them, mm.
-    fixed, moved : (I, J) ndarray
-        The fixed image, and the section as it lies on it.
-    tissue, section : (I, J) ndarray
-        Their tissue, as covered fractions.
-    flat : Image
-        The fixed slice.
-    names : (str, str)
-        What section and fixed image are called.
-    pictures : SlidePictures or None
-        Both in colour, if they are slides.
+    `axes` (3, 2) are the world directions of the pictures' axes, along which the pixels are at `p`, `q` (I, J) mm;
+    `fixed` and `moved` (I, J) are the fixed image `flat` and the section on it, `tissue` and `section` their tissue as
+    covered fractions; `pictures` has both in colour, if they are slides.
     """
 
     axes: FloatArray
@@ -60,17 +47,17 @@ class Scene:
         return np.asarray(points @ self.axes)
 
 
-def scene_of(
+def overlay_of(
     found: Registration,
     moving: Image,
     fixed: Image,
     masks: tuple[Image | None, Image | None],
     names: tuple[str, str],
     pictures: SlidePictures | None,
-) -> Scene:
-    """Return the scene of a registration; `masks`, `names` and pictures of the moving and the fixed image."""
+) -> Overlay:
+    """Return the overlay of a registration; masks, names and pictures are of the moving and the fixed image."""
     moving_mask, fixed_mask = masks
-    names = told_apart(*names)
+    names = short_names(*names)
     target = plane_found(fixed, fixed_mask, found.slice, found.qc.get("tilt_deg", (0.0, 0.0)))
     fixed, tissue = target.fixed, target.tissue
     section = tissue_of(moving, moving_mask, "moving")
@@ -82,14 +69,14 @@ def scene_of(
     own = np.nan_to_num(Transform.identity().resample(tissue, fixed).data)
     there = np.nan_to_num(found.resample(section, fixed).data)
     moved = found.resample(moving, fixed).data
-    return Scene(axes, p, q, fixed.data, moved, own, there, fixed, names, pictures)
+    return Overlay(axes, p, q, fixed.data, moved, own, there, fixed, names, pictures)
 
 
-def told_apart(one: str, other: str) -> tuple[str, str]:
+def short_names(one: str, other: str) -> tuple[str, str]:
     """Return two names short enough for a title, without what they begin with alike where that would hide the rest."""
     if max(len(one), len(other)) > _LONGEST_NAME and one != other:
         alike = next(n for n, (a, b) in enumerate(zip(f"{one}\0", f"{other}\1", strict=False)) if a != b)
-        # Back to where a word begins: half a number tells nothing.
+        # Back to where a word begins: half a number means nothing.
         while alike and one[alike - 1].isalnum():
             alike -= 1
         one, other = (name[alike:] or name for name in (one, other))
@@ -101,52 +88,52 @@ def shortened(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
-def frame(axes: Any, scene: Scene, title: str, points: FloatArray | None = None) -> None:
+def frame(axes: Any, overlay: Overlay, title: str, points: FloatArray | None = None) -> None:
     """Show the tissue of both images, and these points, with what is around."""
-    shown = (scene.tissue > 0.5) | (scene.section > 0.5)
+    shown = (overlay.tissue > 0.5) | (overlay.section > 0.5)
     seen = np.concatenate(
-        [np.column_stack([scene.p[shown], scene.q[shown]]), np.reshape([] if points is None else points, (-1, 2))]
+        [np.column_stack([overlay.p[shown], overlay.q[shown]]), np.reshape([] if points is None else points, (-1, 2))]
     )
     axes.set_aspect("equal")
     low, high = seen.min(axis=0), seen.max(axis=0)
     margin = _MARGIN * (high - low).max()
     axes.set_xlim(high[0] + margin, low[0] - margin)
     axes.set_ylim(low[1] - margin, high[1] + margin)
-    for axis, name in ((axes.xaxis, _axis(scene, 0)), (axes.yaxis, _axis(scene, 1))):
+    for axis, name in ((axes.xaxis, _axis(overlay, 0)), (axes.yaxis, _axis(overlay, 1))):
         axis.set_label_text(name)
-        if scene.pictures is not None:
+        if overlay.pictures is not None:
             axis.set_major_formatter(lambda value, _: f"{0.0 - value:g}")  # a slide's x and y run against its world's
     axes.set_title(title, fontsize=10)
 
 
-def _axis(scene: Scene, number: int) -> str:
+def _axis(overlay: Overlay, number: int) -> str:
     """Return what an axis of the picture is called."""
-    direction = np.abs(scene.axes[:, number])
+    direction = np.abs(overlay.axes[:, number])
     name = "xyz"[int(np.argmax(direction))]
-    if scene.pictures is not None:
-        return f"{name} on {scene.names[1]}, mm"
+    if overlay.pictures is not None:
+        return f"{name} on {overlay.names[1]}, mm"
     return f"{name}, mm" if direction.max() > _STRAIGHT else f"about along {name}, mm (oblique slice)"
 
 
-def draw(axes: Any, scene: Scene, picture: FloatArray, **options: Any) -> Any:
-    """Draw an image of the scene, in grey if no other colours are given."""
+def draw_image(axes: Any, overlay: Overlay, picture: FloatArray, **options: Any) -> Any:
+    """Draw an image of the overlay, in grey if no other colours are given."""
     known = picture[np.isfinite(picture)]
     low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
-    return axes.pcolormesh(scene.p, scene.q, picture, **{"cmap": "gray", "vmin": low, "vmax": high, **options})
+    return axes.pcolormesh(overlay.p, overlay.q, picture, **{"cmap": "gray", "vmin": low, "vmax": high, **options})
 
 
-def outline(axes: Any, scene: Scene, mask: FloatArray, colour: str) -> None:
+def outline(axes: Any, overlay: Overlay, mask: FloatArray, colour: str) -> None:
     """Draw the outline of a tissue."""
     if mask.min() < 0.5 < mask.max():
-        axes.contour(scene.p, scene.q, mask, levels=[0.5], colors=colour, linewidths=_LINE)
+        axes.contour(overlay.p, overlay.q, mask, levels=[0.5], colors=colour, linewidths=_LINE)
 
 
-def background(axes: Any, scene: Scene) -> None:
+def background(axes: Any, overlay: Overlay) -> None:
     """Draw the fixed image, in colour if it is a slide."""
-    if scene.pictures is None:
-        draw(axes, scene, scene.fixed)
+    if overlay.pictures is None:
+        draw_image(axes, overlay, overlay.fixed)
     else:
-        draw_slide(axes, scene.pictures, scene.pictures.fixed)
+        draw_slide(axes, overlay.pictures, overlay.pictures.fixed)
 
 
 def draw_slide(axes: Any, pictures: SlidePictures, rgb: Any) -> None:
