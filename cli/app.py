@@ -7,30 +7,20 @@ import typer
 from histomri import __version__
 from histomri.study.graph import COMMANDS
 
-from .agree import agree
 from .apply import apply
 from .build import make_command
 from .common import HistomriGroup
-from .compare import compare
-from .correlate import correlate
 from .crlb import crlb
 from .demo import demo
 from .dki import dki
 from .fit import fit
-from .harmonise import harmonise
-from .join import join
 from .ki67 import ki67
-from .pair import pair
 from .patches import patches
-from .power import power
-from .predict import predict
 from .preprocess import preprocess
 from .qupath_grid import qupath_grid
 from .register import register
-from .regress import regress
 from .report import report
 from .run import run
-from .score import score
 from .simulate import simulate
 from .t2ivim import t2ivim
 
@@ -61,10 +51,7 @@ def root(
 
 _HAND_MADE = {
     function.__name__.replace("_", "-"): function
-    for function in (
-        *(patches, ki67, qupath_grid, crlb, preprocess, fit, t2ivim, dki, register, apply, pair, join, score),
-        *(correlate, regress, compare, predict, harmonise, agree, power),
-    )
+    for function in (patches, ki67, qupath_grid, crlb, preprocess, fit, t2ivim, dki, register, apply)
 }
 for _function in (demo, run):
     app.command(rich_help_panel="Study")(_function)

@@ -99,8 +99,8 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     extra: dict[str, Any] = {"help": help, "metavar": metavar or about.unit}
     if words := (*_words(kinds), *about.completes):
         extra["autocompletion"] = lambda incomplete: [word for word in words if word.startswith(incomplete)]
-        if kind is str:
-            extra["help"] = f"{help} [{'|'.join(words)}]"
+        if kind in (str, list[str]):
+            extra["help"] = f"{help} ({', '.join(words)})"  # brackets would be markup
     if default is PydanticUndefined:
         default = inspect.Parameter.empty
     elif get_origin(kind) is list:
@@ -128,7 +128,8 @@ def _typed(kinds: tuple[Any, ...], commas: bool) -> Any:
         return str
     kind = kinds[0]
     if get_origin(kind) is tuple:
-        return list[_typed(alternatives(get_args(kind)[0]), False)]  # type: ignore[misc]
+        each = _typed(alternatives(get_args(kind)[0]), False)
+        return list[str] if get_origin(each) is Literal else list[each]  # type: ignore[valid-type]  # typer's lists
     return _literal(kind)
 
 
@@ -164,6 +165,8 @@ def _words(kinds: tuple[Any, ...]) -> tuple[str, ...]:
     """Return the words that a field which takes several kinds of value knows."""
     found: list[str] = []
     for kind in kinds:
+        if get_origin(kind) is tuple and Ellipsis in get_args(kind):
+            found += _words(alternatives(get_args(kind)[0]))
         found += map(str, get_args(kind)) if get_origin(kind) is Literal else ()
         found += choices.words if (choices := _choices(kind)) is not None else ()
     return tuple(found)

@@ -178,32 +178,45 @@ def _gather(
 
 
 def _score(study: Study, out: Path, outcomes: list[SampleOutcome], inform: Progress) -> list[str]:
-    from histomri.pairing import PairedTable
-    from histomri.study.prediction import PREDICTION_FILES, run_prediction
-    from histomri.study.residuals import RESIDUAL_FILES, write_residuals
-    from histomri.study.stages.score import SCORE_FILES, run_score
-    from histomri.study.statistics import FILES, run_statistics
+    from histomri.analysis.options import PredictOptions, ScoreOptions, StatisticsOptions
+    from histomri.analysis.score_tables import FILES as SCORE_FILES
+    from histomri.analysis.statistics import FILES
+    from histomri.pairing import PairedTable, ResidualsOptions
+    from histomri.study.steps import predict, residuals, score, statistics
 
     inform("", "score", 0.0)
     pairs = out / "pairs.csv"
-    statistics = (f"statistics/{name}" for name in (*FILES, *PREDICTION_FILES))
-    for stale in ("pairs.csv", "pairs.json", *SCORE_FILES, *RESIDUAL_FILES, *statistics):
+    places = (f"statistics/{name}" for name in FILES)
+    for stale in ("pairs.csv", "pairs.json", *SCORE_FILES, "residuals.csv", "residuals.json", *places):
         (out / stale).unlink(missing_ok=True)
+    for left in out.glob("statistics/prediction_*/*prediction*"):
+        left.unlink()
     finished = [outcome.id for outcome in outcomes if outcome.status == "ok"]
     good = [SampleFolder(out / f"sub-{name}") for name in finished]
     scanners = {f"sub-{sample.id}": sample.scanner for sample in study.samples}
-    warnings = write_residuals(out, {folder.root.name: folder.mri for folder in good}, scanners)
+    options = ResidualsOptions(folders={folder.root.name: folder.mri for folder in good}, scanners=scanners)
+    warnings = [*residuals.run(options, out).warnings]
     if good:
         _with_measures(PairedTable.join(PairedTable.load(folder.sample_pairs) for folder in good), study).save(pairs)
         try:
-            warnings += run_score(pairs, out).warnings
+            warnings += score.run(ScoreOptions(table=pairs), out).warnings
             by_hand = dict.fromkeys(name for sample in study.samples for name in sample.measures)
-            warnings += run_statistics(pairs, out / "statistics", [*by_hand, "ADC_per_water"])
+            measures = (*by_hand, "ADC_per_water")
+            warnings += statistics.run(StatisticsOptions(table=pairs, measures=measures), out / "statistics").warnings
         except InputError as error:
             warnings.append(f"the models were not scored: {error.problem}")
     else:
         warnings.append("no sample was finished, so there is nothing to score")
-    warnings += [*run_prediction(study, out), *_dependent(study, finished)]
+    if study.prediction is not None and (study.prediction.table is not None or pairs.exists()):
+        given = study.prediction.model_dump(exclude_none=True)
+        own = {"table": pairs, "ranking": out / "scores.json"} if study.prediction.table is None else {}
+        try:
+            wanted = PredictOptions.read(**given, **own, folder_each=True)
+            problems = predict.run(wanted, out / "statistics").warnings
+            warnings += [text for text in problems if text.startswith("predict ")]
+        except InputError as error:  # without its file, as folders are nobody's concern
+            warnings.append(f"predict {study.prediction.target}: {error.problem}")
+    warnings += _dependent(study, finished)
     inform("", "score", 1.0)
     return warnings
 

@@ -323,25 +323,24 @@ def _register(sample: Sample, preset: str, folder: SampleFolder, progress: Calla
 
 
 def _pair(sample: Sample, preset: str, folder: SampleFolder, progress: Fraction) -> list[StepResult]:
-    from histomri.study.stages.pair import run_pair
+    from histomri.pairing import PairOptions
+    from histomri.study.steps import pair
 
     _refuse_failed(folder.transform)
-    return [
-        run_pair(
-            folder.histology,
-            folder.mri,
-            folder.sample_pairs,
-            xfm=folder.transform if folder.transform.exists() else None,
-            per="sample",
-            sample=sample.id,
-            patient=sample.patient,
-            group=sample.group,
-            scanner=sample.scanner,
-            mask=sample.mask,
-            slice=sample.mri_slice,
-            voxel_out=folder.voxel_pairs,
-        )
-    ]
+    options = PairOptions(
+        histo_dir=folder.histology,
+        mri_dir=folder.mri,
+        xfm=folder.transform if folder.transform.exists() else None,
+        per="sample",
+        sample=sample.id,
+        patient=sample.patient,
+        group=sample.group,
+        scanner=sample.scanner,
+        mask=sample.mask,
+        slice=sample.mri_slice,
+        voxel_out=folder.voxel_pairs,
+    )
+    return [pair.run(options, folder.sample_pairs)]
 
 
 def _refuse_failed(transform: Path) -> None:

@@ -32,9 +32,9 @@ def require_matching_inputs(samples: Sequence[Sample], prediction: PredictionOpt
 
 def prediction_mistakes(options: PredictionOptions, table: Path) -> Iterator[str]:
     """Yield what the table of a prediction lacks."""
-    from histomri.analysis import read_sheet
+    from histomri.core.tables import read_table
 
-    sheet, told = _attempt(partial(read_sheet, table))
+    sheet, told = _attempt(partial(read_table, table))
     if sheet is None:
         yield f"prediction: {told}"
         return

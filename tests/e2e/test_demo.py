@@ -8,7 +8,7 @@ import pytest
 
 from histomri.core.images import Image
 from histomri.registration import Transform, read_landmarks
-from histomri.study.residuals import RESIDUAL_FILES
+from histomri.pairing.residuals import RESIDUAL_FILES
 from histomri.study.statistics import FILES
 
 SAMPLES = [f"{group}{number}" for number in (1, 2) for group in ("control", "infiltrated", "necrotic")]
