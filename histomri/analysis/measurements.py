@@ -133,7 +133,7 @@ class MeasurementTable(Table):
             raise InputError(f"column '{by}' is empty", path=self.path)
         return parts
 
-    def require_unique(self) -> None:
+    def require_unique(self, by: Sequence[str] = CASE) -> None:
         """Check that every row is one sample (x model x strategy), and that the rows of a sample say the same of it.
 
         Raises
@@ -141,7 +141,7 @@ class MeasurementTable(Table):
         InputError
             If two rows have the same labels, or rows of one sample another group, scanner or histology.
         """
-        keys = [name for name in CASE if name in self]
+        keys = [name for name in by if name in self]
         labels = pd.DataFrame({name: self.text(name) for name in keys})
         for name in keys:
             # An empty column distinguishes nothing; a gap in one is a row that belongs nowhere, or a remark.

@@ -44,7 +44,10 @@ class Predictions:
             alone = basis == first and not folder_each
             parts.append(found.write(out if alone else out / f"prediction_{basis}"))
         outputs = tuple(path for part in parts for path in part.outputs)
-        lines = tuple(f"{basis}: {line}" for basis, part in zip(self.found, parts) for line in part.messages)
+        several = len(self.found) + len(self.problems) > 1
+        lines = tuple(
+            f"{basis}: {line}" if several else line for basis, part in zip(self.found, parts) for line in part.messages
+        )
         warnings = dict.fromkeys(text for part in parts for text in (*part.warnings, *self.problems.values()))
         content: dict[str, Any] = {basis: dict(found.content) for basis, found in self.found.items()}
         return Written(outputs, lines, tuple(warnings), content)

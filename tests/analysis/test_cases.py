@@ -85,8 +85,8 @@ def test_refused_with_file_column_and_line(tmp_path, lines, message):
     ("content", "message"),
     [
         (b"", "empty"),
-        (b"\xff\xfea\x00", "is not UTF-8 text; save it as CSV in UTF-8"),
-        ("gr\xfc,b\n1,2".encode("latin-1"), "is not UTF-8 text"),
+        (b"\xff\xfea\x00b", "is no text in UTF-8; save it as CSV in UTF-8"),
+        ("gr\x81,b\n1,2".encode("latin-1"), "is no text in UTF-8"),
         (b"\n\n", "begins with an empty line"),
         (b"PK\x03\x04\x14\x00", "is a workbook, and a table is needed; save its sheet as CSV"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "is a workbook"),
@@ -95,7 +95,6 @@ def test_refused_with_file_column_and_line(tmp_path, lines, message):
             "the first line, 'sample|F_mri', names a single column; .* commas, semicolons or tabs",
         ),
         (b"My table,,,\nsample,model,F_mri,F_histo\n", "columns have no name in the first line"),
-        (b"sep=,\nsample,model,F_mri,F_histo\na,m,0.5,0.6\n", "rows have more cells than the first line names columns"),
         (b"sample,F_mri\na,0,5\n", "rows have more cells .* write decimals with a point"),
         (b"sample,F_mri\na,0.5\nb,0,5\n", r"cannot be read as a table \(Expected 2 fields in line 3, saw 3\)"),
         (b'sample,F_mri\n"a,0.5\n', "EOF inside string .* quotation marks"),

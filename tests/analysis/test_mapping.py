@@ -73,8 +73,8 @@ def test_rows_of_a_wide_table_are_told_apart(tmp_path, wide):
     wide.to_csv(tmp_path / "wide.csv", index=False)
     sheet = read_measurements(tmp_path / "wide.csv", write(tmp_path, SHARED + TWO))
     values = sheet.numbers(["F_mri"])
-    for (_, part), theirs in zip(sheet.parts(("model", "strategy")), ("f in", "f ex")):
-        np.testing.assert_array_equal(values.loc[part.raw.index, "F_mri"], wide[theirs])
+    for (_, part), theirs in zip(sheet.parts(), ("f in", "f ex")):
+        np.testing.assert_array_equal(values.loc[part.frame.index, "F_mri"], wide[theirs])
 
 
 @pytest.mark.parametrize(

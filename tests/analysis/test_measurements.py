@@ -42,9 +42,8 @@ def test_lines_are_those_of_the_file_after_a_selection(path):
 
 
 def test_parts_follow_the_columns_there_are(path):
-    parts = read_measurements(path).parts(("model", "strategy"))
+    parts = read_measurements(path).parts()
     assert [(key, len(part)) for key, part in parts] == [({"model": "a"}, 2), ({"model": "b"}, 2)]
-    assert [key for key, _ in read_measurements(path).parts(("scanner",))] == [{}]
 
 
 def test_measurements_are_those_of_the_contract_if_there_are_any(tmp_path):
@@ -54,7 +53,7 @@ def test_measurements_are_those_of_the_contract_if_there_are_any(tmp_path):
     assert sheet.measurements() == ["vCS_histo_um", "F_mri"] and "Ki67" in sheet.numeric_names()
 
 
-def read_measurements(file):
+def read_text(file):
     sheet = read_measurements(file)
     return sheet.numbers(sheet.measurements())
 
@@ -64,13 +63,13 @@ def test_a_measurement_with_text_in_it_is_not_left_out(tmp_path):
     file = tmp_path / "t.csv"
     file.write_text("sample,vCS_mri_um,F_mri,K\na,20,0.5,\nb,ca. 21,0.6,\n")
     with pytest.raises(InputError, match=r"column 'vCS_mri_um', line 3: 'ca\. 21' is not a finite number"):
-        read_measurements(file)
+        read_text(file)
     file.write_text('sample,vCS_mri_um,F_mri\na,"20,5",0.5\nb,"21,5",0.6\n')
     with pytest.raises(InputError, match="'20,5' is not a finite number; write decimals with a point"):
-        read_measurements(file)
+        read_text(file)
     file.write_text("case,age,note,stage\na,60,fine,2\nb,61,,3\nc,n.k.,70,1\n")
     with pytest.raises(InputError, match=r"column 'age', line 4: 'n\.k\.'"):
-        read_measurements(file)
+        read_text(file)
     file.write_text("case,age,stage\na,60,2\nb,old,3\nc,young,1\n")
     assert read_measurements(file).measurements() == ["stage"]
 

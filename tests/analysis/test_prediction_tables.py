@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histomri.analysis import cross_validated_prediction
+from histomri.analysis import PredictOptions, cross_validated_prediction, predict_table
+from histomri.analysis.prediction_tables import FILES
+from histomri.core.errors import InputError
 from histomri.core.files import write_json
-from histomri.study.config import Study
-from histomri.study.options import PredictionOptions, Sample
-from histomri.study.prediction import PREDICTION_FILES, run_prediction
-from histomri.study.stages.predict import run_predict
+from histomri.study.steps import predict
 
 
 @pytest.fixture
@@ -22,10 +21,11 @@ def table(rng):
     return cases.assign(volume_mm3=volume, patient=np.arange(36) // 3)
 
 
-def study_with(**options):
-    sample = Sample(id="m1", cells=("c.tsv",), dwi="d.nii.gz", protocol="mouse-exvivo", measures={"volume_mm3": 1})
-    prediction = PredictionOptions(target="volume_mm3", **options)
-    return Study(name="x", preset="mouse-exvivo", samples=(sample,), prediction=prediction)
+def predicted(out, table=None, **options):
+    """Predict as a study does, from a table of its own or from its samples."""
+    own = {"table": out / "pairs.csv", "ranking": out / "scores.json"} if table is None else {"table": table}
+    wanted = PredictOptions(target="volume_mm3", folder_each=True, **own, **options)
+    return predict.run(wanted, out / "statistics")
 
 
 def record(out, basis="cubic"):
@@ -39,14 +39,16 @@ def expected(cases, groups, basis="cubic"):
 
 def test_patients_stay_together_if_the_table_knows_them(table, tmp_path):
     table.to_csv(tmp_path / "tumours.csv", index=False)
-    assert run_prediction(study_with(table=tmp_path / "tumours.csv"), tmp_path) == []
+    predicted(tmp_path, tmp_path / "tumours.csv")
     written = [path.relative_to(tmp_path / "statistics") for path in (tmp_path / "statistics").rglob("*.*")]
-    assert {path.as_posix() for path in written} == set(PREDICTION_FILES)
+    assert {path.as_posix() for path in written} == {
+        f"prediction_{basis}/{name}" for basis in ("cubic", "printed") for name in FILES
+    }
     for basis in ("cubic", "printed"):
         truth = expected(table, table["patient"].astype(str), basis)
         assert record(tmp_path, basis)["r"] == pytest.approx(truth.r, rel=1e-9)
     assert record(tmp_path)["Parameters"]["group_by"] == "patient"
-    run_prediction(study_with(table=tmp_path / "tumours.csv", group_by="sample"), tmp_path)
+    predicted(tmp_path, tmp_path / "tumours.csv", group_by="sample")
     assert record(tmp_path)["n_groups"] == 36
     assert record(tmp_path)["r"] == pytest.approx(expected(table, table["sample"]).r, rel=1e-9)
 
@@ -57,13 +59,16 @@ def test_of_the_samples_those_of_the_best_model_are_taken(table, tmp_path):
     both.to_csv(tmp_path / "pairs.csv", index=False)
     rows = [{"model": "diff-in-ex", "strategy": "high-b"}, {"model": "diff-in", "strategy": "whole"}]
     write_json(tmp_path / "scores.json", {"models": rows})
-    assert run_prediction(study_with(), tmp_path) == []
+    predicted(tmp_path)
     assert record(tmp_path)["r"] == pytest.approx(expected(table, None).r, rel=1e-9)
     assert record(tmp_path)["Parameters"]["model"] == "diff-in-ex"
-    assert run_prediction(study_with(model="diff-in"), tmp_path) == []
+    predicted(tmp_path, model="diff-in")
     assert record(tmp_path)["r"] == pytest.approx(expected(other, None).r, rel=1e-9)
-    (problem, _) = run_prediction(study_with(model="diff-in-extd"), tmp_path)
-    assert problem == "predict volume_mm3 (cubic): no sample was fitted with diff-in-extd"
+    with pytest.raises(InputError, match="no sample was fitted with diff-in-extd"):
+        predicted(tmp_path, model="diff-in-extd")
+    (tmp_path / "scores.json").unlink()
+    with pytest.raises(InputError, match="the models were not ranked; name a model and a strategy"):
+        predicted(tmp_path)
 
 
 def test_tumours_of_a_patient_stay_together_as_by_the_command(table, tmp_path):
@@ -72,12 +77,13 @@ def test_tumours_of_a_patient_stay_together_as_by_the_command(table, tmp_path):
     both = pd.concat([mice, table.assign(patient=[f"P{case % 12}" for case in range(36)])])
     both.assign(model="diff-in", strategy="high-b").to_csv(tmp_path / "pairs.csv", index=False)
     write_json(tmp_path / "scores.json", {"models": [{"model": "diff-in", "strategy": "high-b"}]})
-    assert run_prediction(study_with(), tmp_path) == []
+    predicted(tmp_path)
     ours, hand = tmp_path / "statistics" / "prediction_cubic", tmp_path / "hand"
     cases = pd.read_csv(ours / "predictions.csv").dropna(subset="fold")
     assert len(cases) == 36 and cases["fold"].nunique() == 5
     assert (cases.groupby("patient")["fold"].nunique() == 1).all()
-    run_predict(tmp_path / "pairs.csv", hand, target="volume_mm3", group_by="patient", basis="cubic")
+    predict_table(tmp_path / "pairs.csv", target="volume_mm3", group_by="patient").write(hand)
+    assert (hand / "prediction_printed" / "predictions.csv").exists()
     for name in ("predictions.csv", "prediction_surface.csv"):
         assert (hand / name).read_bytes() == (ours / name).read_bytes()
     by_hand = json.loads((hand / "prediction.json").read_text())
@@ -89,23 +95,24 @@ def test_tumours_of_a_patient_stay_together_as_by_the_command(table, tmp_path):
         inside = (cases["fold"] == fold).to_numpy()
         fitted = np.linalg.lstsq(terms[~inside], truth[~inside], rcond=None)[0]
         np.testing.assert_allclose(terms[inside] @ fitted, cases["predicted"][inside], rtol=1e-6)
-    run_prediction(study_with(group_by="sample"), tmp_path)
+    predicted(tmp_path, group_by="sample")
     alone = pd.read_csv(ours / "predictions.csv").merge(cases[["sample", "patient"]], on="sample")
     assert alone.groupby("patient")["fold"].nunique().max() > 1
 
 
 def test_a_case_without_patient_is_refused_where_it_counts(table, tmp_path):
     table.assign(patient=["", *["P1"] * 20, *["P2"] * 15]).to_csv(tmp_path / "tumours.csv", index=False)
-    (problem, _) = run_prediction(study_with(table=tmp_path / "tumours.csv"), tmp_path)
-    assert "column 'patient', line 2 is empty" in problem
+    with pytest.raises(InputError, match="column 'patient', line 2 is empty"):
+        predicted(tmp_path, tmp_path / "tumours.csv")
 
 
-def test_what_cannot_be_predicted_is_said_without_folders(table, tmp_path):
+def test_a_basis_that_cannot_be_fitted_costs_no_other(table, tmp_path):
     table.head(11).to_csv(tmp_path / "few.csv", index=False)
-    (problem,) = run_prediction(study_with(table=tmp_path / "few.csv", group_by="sample"), tmp_path)
+    problems = predicted(tmp_path, tmp_path / "few.csv", group_by="sample").warnings
+    (problem,) = (text for text in problems if text.startswith("predict "))
     assert problem.startswith("predict volume_mm3 (cubic): 11 complete cases are too few") and "few.csv" not in problem
     assert record(tmp_path, "printed")["n"] == 11
-    assert run_prediction(study_with(), tmp_path) == []  # no sample was finished: told elsewhere
-    write_json(tmp_path / "scores.json", {"models": []})
-    table.to_csv(tmp_path / "pairs.csv", index=False)
-    assert len(run_prediction(study_with(), tmp_path)) == 2
+    found = predict_table(table.head(11), target="volume_mm3", group_by="sample")
+    assert set(found.found) == {"printed"} and "cubic" in found.problems
+    with pytest.raises(InputError, match="no table to predict from"):
+        predict_table(PredictOptions(target="volume_mm3"))

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from histomri.study.statistics import FILES, run_statistics
+from histomri.analysis import study_statistics
+from histomri.analysis.statistics import FILES
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def cases(rng):
 
 def test_measurements_given_by_hand_are_correlated_and_compared(cases, tmp_path):
     cases.to_csv(tmp_path / "pairs.csv", index=False)
-    assert run_statistics(tmp_path / "pairs.csv", tmp_path / "out", ["Ki67", "not_there"]) == []
+    assert study_statistics(tmp_path / "pairs.csv", ["Ki67", "not_there"]).write(tmp_path / "out").warnings == ()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
     found = pd.read_csv(tmp_path / "out" / "correlations.csv").query("kind == 'pearson'").set_index(["x", "y"])
     truth = stats.pearsonr(cases["F_mri"], cases["Ki67"])
@@ -43,9 +44,22 @@ def test_measurements_given_by_hand_are_correlated_and_compared(cases, tmp_path)
 
 def test_what_cannot_be_computed_is_said(cases, tmp_path):
     cases.head(2).to_csv(tmp_path / "two.csv", index=False)
-    assert run_statistics(tmp_path / "two.csv", tmp_path / "out") == ["statistics over samples: 2 are too few"]
+    assert study_statistics(tmp_path / "two.csv").problems == ("statistics over samples: 2 are too few",)
     cases.assign(group="a").drop(columns=["vCS_histo_um"]).to_csv(tmp_path / "some.csv", index=False)
-    problems = run_statistics(tmp_path / "some.csv", tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "comparisons.csv").write_text("of an earlier run")
+    problems = study_statistics(tmp_path / "some.csv").write(tmp_path / "out").warnings
     assert [text.split(":")[0] for text in problems] == ["regress", "agree"]
     assert "'vCS_histo_um' is missing" in problems[1] and str(tmp_path) not in "".join(problems)
     assert (tmp_path / "out" / "correlations.csv").exists() and not (tmp_path / "out" / "comparisons.csv").exists()
+
+
+def test_a_statistic_that_breaks_costs_no_other(cases, tmp_path, monkeypatch):
+    def broken(*arguments, **options):
+        raise MemoryError("out of memory")
+
+    monkeypatch.setattr("histomri.analysis.statistics.regress_table", broken)
+    cases.to_csv(tmp_path / "pairs.csv", index=False)
+    found = study_statistics(tmp_path / "pairs.csv")
+    assert found.problems == ("regress: it could not be computed (MemoryError: out of memory)",)
+    assert set(found.found) == {"correlate", "agree", "compare"}

@@ -8,7 +8,8 @@ import pytest
 
 from histomri.fitting.residuals import Residuals
 from histomri.mri import Acquisition
-from histomri.pairing.residuals import pool_residuals, write_residuals
+from histomri.pairing import ResidualsOptions, pool_residuals
+from histomri.study.steps import residuals
 
 ROOMS = {"sub-a": 400, "sub-b": 9, "sub-c": 1500}
 
@@ -62,7 +63,7 @@ def test_scanners_stay_apart(fits):
 
 def test_every_column_of_the_file_is_described(fits, tmp_path):
     _, folders = fits
-    assert write_residuals(tmp_path, folders, {}) == []
+    assert len(residuals.run(ResidualsOptions(folders=folders), tmp_path).outputs) == 2
     table = pd.read_csv(tmp_path / "residuals.csv")
     described = json.loads((tmp_path / "residuals.json").read_text())["Columns"]
     assert list(described) == list(table.columns) and set(table["scanner"]) == {"all"}
@@ -71,10 +72,12 @@ def test_every_column_of_the_file_is_described(fits, tmp_path):
 
 def test_what_cannot_be_pooled_is_said(fits, tmp_path):
     _, folders = fits
-    assert write_residuals(tmp_path / "none", {}, {}) == []
+    assert residuals.run(ResidualsOptions(folders={}), tmp_path / "none").outputs == ()
+    options = ResidualsOptions(folders=folders)
+    assert len(list(options.reads())) == 6
     counts = folders["sub-a"] / "high-b" / "sub-a_model-diffinex_residuals.parquet"
     pd.read_parquet(counts).iloc[1:].to_parquet(counts)
-    assert "does not go with its counts" in write_residuals(tmp_path, folders, {})[0]
+    assert "does not go with its counts" in residuals.run(options, tmp_path).warnings[0]
     counts.unlink()
-    assert "no such table of counts" in write_residuals(tmp_path, folders, {})[0]
+    assert "no such table of counts" in residuals.run(options, tmp_path).warnings[0]
     assert not (tmp_path / "residuals.csv").exists()

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from histomri.analysis import ScoreOptions
 from histomri.core.files import write_json
 from histomri.core.images import map_name, write_map
-from histomri.pairing import PairedTable
+from histomri.pairing import PairedTable, PairOptions
 from histomri.registration import Transform
-from histomri.study.steps import pair, score
 from histomri.study.stages.report import run_report
+from histomri.study.steps import pair, score
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None

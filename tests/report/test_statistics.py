@@ -11,6 +11,7 @@ import statsmodels.api as sm
 from matplotlib import rc_context
 from scipy import stats
 
+from histomri.analysis import PredictOptions, ScoreOptions, study_statistics
 from histomri.core.files import write_json
 from histomri.report import write_figures, write_report
 from histomri.report.charts import STYLE, inline_svg
@@ -63,9 +64,8 @@ def study(tmp_path_factory):
     volume = 10 ** (4.6 - (x - 1.8) ** 2 - 0.006 * (y - 25) ** 2 + 0.4 * rng.normal(size=60))
     tumours = pd.DataFrame({"sample": [f"t{case}" for case in range(60)], "D0I_mri_um2_ms": x, "vCS_mri_um": y})
     tumours.assign(volume_mm3=volume, patient=np.arange(60) // 3).to_csv(out / "tumours.csv", index=False)
-    for basis in ("cubic", "printed"):
-        folder = out / "statistics" / f"prediction_{basis}"
-        run_predict(out / "tumours.csv", folder, target="volume_mm3", group_by="patient", basis=basis, n_boot=200)
+    options = PredictOptions(table=out / "tumours.csv", target="volume_mm3", boot=200, folder_each=True)
+    predict.run(options, out / "statistics")
     samples = [{"id": f"s{case}", "measures": {"Ki67_fraction": 0.1}, "status": "ok"} for case in range(2)]
     write_json(out / "study.json", {"name": "x", "samples": samples, "parameters": {"samples": samples}})
     return out
