@@ -132,12 +132,7 @@ def steiger_test(
     return DependentTest(r1 - r2, z, math.inf, float(2.0 * ndtr(-abs(z))), ci)
 
 
-def compare_models(
-    table: pd.DataFrame,
-    *,
-    confidence: float = 0.95,
-    adjustment: Adjustment = "holm",
-) -> pd.DataFrame:
+def compare_models(table: pd.DataFrame, *, confidence: float = 0.95, adjustment: Adjustment = "holm") -> pd.DataFrame:
     """Test every model x strategy against every other on the samples that both have.
 
     Parameters

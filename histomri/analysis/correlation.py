@@ -48,12 +48,7 @@ class Correlation:
 
 
 def correlate(
-    x: ArrayLike,
-    y: ArrayLike,
-    *,
-    kind: Kind = "pearson",
-    confidence: float = 0.95,
-    interval: Interval = "jackknife",
+    x: ArrayLike, y: ArrayLike, *, kind: Kind = "pearson", confidence: float = 0.95, interval: Interval = "jackknife"
 ) -> Correlation:
     """Correlate two series of values, leaving out pairs with a missing value.
 

@@ -183,8 +183,7 @@ def compare_groups(
     for name in names:
         if not table.loc[labels == name, list(columns)].notna().any(axis=None):
             raise InputError(
-                f"group '{name}' has no value in {', '.join(columns)}",
-                hint="drop its rows, or compare other columns",
+                f"group '{name}' has no value in {', '.join(columns)}", hint="drop its rows, or compare other columns"
             )
     rows = [
         {

@@ -135,9 +135,7 @@ class PredictOptions(_CaseOptions):
     boot: Resamples = option(1000, "Resamples of the bootstrap.")
     seed: Seed = option(0, "Seed of folds and bootstrap.")
     ranking: Path | None = given(
-        None,
-        "scores.json, whose first model and strategy are used unless others are named.",
-        hidden=True,
+        None, "scores.json, whose first model and strategy are used unless others are named.", hidden=True
     )
     folder_each: Flag = output(False, "A folder prediction_BASIS for the first basis too.", hidden=True)
 

@@ -203,8 +203,7 @@ def _checked_terms(x: FloatArray, y: FloatArray, truth: FloatArray, basis: str) 
     if n < p + 3:
         fewer = " (--basis printed has 7)" if p > len(BASES["printed"]) else ""
         raise InputError(
-            f"{n} complete cases are too few for a polynomial of {p} terms{fewer}",
-            hint=f"at least {p + 3} are needed",
+            f"{n} complete cases are too few for a polynomial of {p} terms{fewer}", hint=f"at least {p + 3} are needed"
         )
     for name, values in (("first metric", x), ("second metric", y), ("target", truth)):
         if constant(values):

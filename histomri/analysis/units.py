@@ -45,11 +45,7 @@ _UNITS = {"um": "µm", "mm3": "cells/mm³", "mm2": "cells/mm²", "ms": "µm²/ms
 
 
 def check_units(
-    table: pd.DataFrame,
-    scanner: pd.Series | None = None,
-    path: str | Path | None = None,
-    *,
-    of_voxels: bool = False,
+    table: pd.DataFrame, scanner: pd.Series | None = None, path: str | Path | None = None, *, of_voxels: bool = False
 ) -> None:
     """Check that the values of the contract's columns can be in its units: each scanner's median, and each sample.
 

@@ -1,12 +1,6 @@
-from .options import (
-    JoinOptions as JoinOptions,
-)
-from .options import (
-    PairOptions as PairOptions,
-)
-from .options import (
-    ResidualsOptions as ResidualsOptions,
-)
+from .options import JoinOptions as JoinOptions
+from .options import PairOptions as PairOptions
+from .options import ResidualsOptions as ResidualsOptions
 from .pair import pair_maps as pair_maps
 from .pair import pair_means as pair_means
 from .residuals import pool_residuals as pool_residuals
