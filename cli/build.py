@@ -169,6 +169,8 @@ def _words(kinds: tuple[Any, ...]) -> tuple[str, ...]:
     """Return the words that a field which takes several kinds of value knows."""
     found: list[str] = []
     for kind in kinds:
+        if get_origin(kind) is tuple and Ellipsis in get_args(kind):
+            found += _words(alternatives(get_args(kind)[0]))
         found += map(str, get_args(kind)) if get_origin(kind) is Literal else ()
         found += choices.words if (choices := _choices(kind)) is not None else ()
     return tuple(found)

@@ -33,10 +33,11 @@ def require_matching_inputs(study: Study, samples: Sequence[Sample]) -> None:
 
 def prediction_errors(options: Mapping[str, Any]) -> Iterator[str]:
     """Yield what the table of a prediction lacks."""
-    from histomri.analysis import PredictOptions, read_sheet
+    from histomri.analysis import PredictOptions
+    from histomri.core.tables import read_table
 
     chosen = PredictOptions.model_validate(options)
-    sheet, problem = _attempt(partial(read_sheet, options["table"]))
+    sheet, problem = _attempt(partial(read_table, options["table"]))
     if sheet is None:
         yield f"prediction: {problem}"
         return
