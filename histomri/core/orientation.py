@@ -1,154 +1,61 @@
-"""Checks of headers: which side is left, and whether the world of a section is that of its slide."""
+"""Turn slices the right way up."""
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from histomri.core.arrays import FloatArray
-from histomri.core.errors import GeometryError
-from histomri.core.images import open_nifti, parse_map_name
+from histomri.core.images import Image
 
-_ROWS_COLUMNS = np.array([[0.0, -1.0], [-1.0, 0.0], [0.0, 0.0]])
-"""World directions of the two axes of a map as `histomri patches` stores it: x and y run against those of the slide."""
-_COLUMNS_ROWS = _ROWS_COLUMNS[:, ::-1]
-_ALONG = 0.9998
-"""Cosine of a degree: what is turned by more is turned."""
-_FEW = 0.1
-_IMAGES = (".nii", ".nii.gz", ".img", ".img.gz", ".hdr", ".mgh", ".mgz", ".mnc")
+_NAMES = (("L", "R"), ("P", "A"), ("I", "S"))  # negative, positive end of each world axis
 
 
-def handedness_warnings(paths: Iterable[Path]) -> tuple[str, ...]:
-    """Warn of images whose header states no orientation, or two: left and right are then a guess.
+@dataclass(frozen=True)
+class View:
+    """How an array becomes a picture whose right and lower edges point to negative world coordinates.
 
-    Slides, and other files that are no images of a scanner, are passed over.
-    """
-    return tuple(said for path in paths if _is_image(path) and (said := _handedness(path)))
+    For an axial slice this is the radiological convention (patient's left on the right, back below); a histology grid,
+    whose world is laid out for it, stays as it is.
 
-
-def _is_image(path: Path) -> bool:
-    return path.name.lower().endswith(_IMAGES)
-
-
-def _handedness(path: Path) -> str | None:
-    from nibabel.analyze import AnalyzeHeader
-    from nibabel.orientations import aff2axcodes
-
-    header = open_nifti(path).header
-    if not isinstance(header, AnalyzeHeader):  # .mgz, which always states one
-        return None
-    codes = [int(header[name]) if name in header else 0 for name in ("sform_code", "qform_code")]
-    if codes == [0, 0]:
-        return (
-            f"{path.name} states no orientation (sform and qform code 0): which side is left is a guess, so a mirrored "
-            "result and landmarks of another program may not fit"
-        )
-    if 0 in codes:
-        return None
-    forms = header.get_sform(), header.get_qform()
-    mirrored = np.linalg.det(forms[0][:3, :3]) * np.linalg.det(forms[1][:3, :3]) < 0
-    against = np.einsum("ij,ij->j", forms[0][:3, :3], forms[1][:3, :3]) < 0
-    if not mirrored and not against.any():
-        return None
-    letters = ["".join(map(str, aff2axcodes(form))) for form in forms]
-    how = "mirrored against" if mirrored else "turned against"
-    return (
-        f"{path.name}: the two orientations in its header contradict each other, sform {letters[0]} is {how} qform "
-        f"{letters[1]}; the sform was used, other programs may use the other: mend the header, or check which side is "
-        "left"
-    )
-
-
-def section_warnings(path: Path, affine: FloatArray) -> tuple[str, ...]:
-    """Warn of a map of a section whose header puts it in another world than that of its slide."""
-    said = _other_world(path.name, np.asarray(affine)) if _is_image(path) else None
-    if said is None:
-        return ()
-    return (
-        f"{said}. The map is laid on the MRI as its voxels and this header show it, so `apply` and `pair` carry maps "
-        "rightly, but whether it is turned over depends on the header, and `apply` would carry cells and regions of "
-        "the slide to wrong places: unless the voxels were reordered together with the header, write the map again "
-        "with `histomri patches`",
-    )
-
-
-def slide_warnings(info: Mapping[str, Any]) -> tuple[str, ...]:
-    """Warn before coordinates of the slide go through a transform of a section in another world than that of its slide.
-
-    Parameters
+    Attributes
     ----------
-    info : mapping
-        Record of the transform, `Transform.info`.
-
-    Raises
-    ------
-    GeometryError
-        If that section lies where no slide is.
+    transpose : bool
+        Whether the first array axis runs across.
+    flip_rows, flip_columns : bool
+        Whether the picture's axes are then reversed.
+    pixel_mm : (float, float)
+        Width and height of a pixel.
+    edges : tuple of str
+        What lies at the left, right, upper and lower edge.
     """
-    record = _record(info, "Moving")
-    if record is None or "Slide" in record:
-        return ()
-    name, affine = _name(info, "Moving"), np.array(record["Affine"], dtype=float)
-    said = _other_world(name, affine)
-    if said is None:
-        return ()
-    hint = "register a map written by `histomri patches`, or the slide itself; maps, and tables in mm, can be carried"
-    corners = np.array([[i, j, 0, 1] for i in (0, record["Shape"][0] - 1) for j in (0, record["Shape"][1] - 1)])
-    if (corners @ affine.T)[:, :2].min(axis=0).max() > 0:  # a slide has x and y below 0 in its world
-        raise GeometryError(
-            f"{said} and puts it where no slide is, so coordinates of the slide cannot be carried", hint=hint
-        )
-    return (f"{said}: coordinates of the slide are carried rightly only if this header is right; else {hint}",)
 
+    transpose: bool
+    flip_rows: bool
+    flip_columns: bool
+    pixel_mm: tuple[float, float]
+    edges: tuple[str, str, str, str]
 
-def beside_warnings(info: Mapping[str, Any], points: FloatArray) -> tuple[str, ...]:
-    """Warn where hardly any points, (N, 2|3) mm of the world they start from, lie on or around the image registered."""
-    side = "Fixed" if "InverseOf" in info else "Moving"
-    record = _record(info, side)
-    if record is None or not len(points):
-        return ()
-    affine, shape = np.array(record["Affine"], dtype=float), record["Shape"]
-    world = np.zeros((len(points), 3))
-    world[:, : points.shape[1]] = points
-    index = ((world - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T)[:, : len(shape)]
-    # An annotation around the section has its corners beside it, and its middle on it.
-    on_it = np.all((index > -1) & (index < shape), axis=1)
-    middle = np.median(index, axis=0)
-    fraction = float(on_it.mean())
-    if fraction >= _FEW or np.all((middle > -1) & (middle < shape)):
-        return ()
-    few = f"only {fraction:.0%} of" if fraction else "none of"
-    return (
-        f"{few} the {len(points)} points lies on {_name(info, side)}, which was registered: check the pixel size "
-        "and the signs, and that they are of this section",
-    )
+    @classmethod
+    def of(cls, image: Image) -> "View":
+        """Choose the view of a 2D image by the world axes its own axes follow most closely."""
+        axes = image.affine[:3, :2] / image.voxel_mm[:2]
+        first, second = int(np.argmax(np.abs(axes[:, 0]))), int(np.argmax(np.abs(axes[:, 1])))
+        if first == second:  # both lean on one world axis: the weaker takes the next best
+            weak = 0 if abs(axes[first, 0]) < abs(axes[first, 1]) else 1
+            other = np.abs(axes[:, weak]).copy()
+            other[first] = -1
+            first, second = (int(np.argmax(other)), second) if weak == 0 else (first, int(np.argmax(other)))
+        # The world axis further down the list x, y, z stands upright.
+        transpose = first < second
+        rows, columns = (1, 0) if transpose else (0, 1)
+        upright, across = (second, first) if transpose else (first, second)
+        flip_rows, flip_columns = bool(axes[upright, rows] > 0), bool(axes[across, columns] > 0)
+        size = (float(image.voxel_mm[columns]), float(image.voxel_mm[rows]))
+        edges = (_NAMES[across][1], _NAMES[across][0], _NAMES[upright][1], _NAMES[upright][0])
+        return cls(transpose, flip_rows, flip_columns, size, edges)
 
-
-def _record(info: Mapping[str, Any], side: str) -> dict[str, Any] | None:
-    """Return what a transform, or the one that it is the inverse of, records of an image."""
-    record = info.get("InverseOf", info).get(side)
-    return record if isinstance(record, dict) and {"Affine", "Shape"} <= set(record) else None
-
-
-def _name(info: Mapping[str, Any], side: str) -> str:
-    sources = info.get("InverseOf", info).get("Sources") or ()
-    at = ("Moving", "Fixed").index(side)
-    return str(sources[at]) if len(sources) > at else f"the {side.lower()} image"
-
-
-def _other_world(name: str, affine: FloatArray) -> str | None:
-    """Return how the header of a section differs from one in the world of its slide, None if it does not.
-
-    Maps of ours hold rows and columns in this order. Others may hold columns first, as SimpleITK and ITK do.
-    """
-    words = parse_map_name(name)
-    ours = words.get("suffix") == "histomap" and "space" not in words
-    axes = affine[:3, :2] / np.linalg.norm(affine[:3, :2], axis=0)
-    usual = (_ROWS_COLUMNS,) if ours else (_ROWS_COLUMNS, _COLUMNS_ROWS)
-    if any((axes * form).sum(axis=0).min() > _ALONG for form in usual):
-        return None
-    if not ours:
-        return f"{name} has a world of its own, not that of its slide (x_mm = -x_um / 1000, y_mm = -y_um / 1000)"
-    how = "mirrored" if np.linalg.det(axes[:2]) > 0 else "turned"
-    return f"{name}: its header shows the section {how} against the slide"
+    def show(self, data: FloatArray) -> FloatArray:
+        """Return the array as a picture: rows downwards, columns to the right."""
+        picture = data.T if self.transpose else data
+        picture = picture[::-1] if self.flip_rows else picture
+        return picture[:, ::-1] if self.flip_columns else picture
