@@ -140,7 +140,7 @@ def test_motion_is_listed_and_mistakes_leave_nothing(run, scan):
     off = ("--no-denoise", "--no-unring", "--no-motion", "--no-mask")
     for arguments, message in (
         ((dwi, *off), "every step is switched off"),
-        ((dwi, *off, "--drift-reference", folder / "mask.nii.gz"), "cannot be told from T2 and diffusion"),
+        ((dwi, *off, "--drift-reference", folder / "mask.nii.gz"), "cannot be separated from T2 and diffusion"),
         ((folder / "short.nii.gz",), "has 3 volumes"),
     ):
         result = run("preprocess", *arguments, "--protocol", "invivo-3t", "-o", folder / "none")

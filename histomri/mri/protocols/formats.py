@@ -53,11 +53,9 @@ class Format:
     Attributes
     ----------
     form : str
-        What a user has to give, for the messages about files of no format.
-    recognises : callable
-        Whether a source is of this format.
-    read : callable
-        From a source to its protocol; raises ProtocolError with what is wrong.
+        What a user has to give, for messages.
+    recognises, read : callable
+        Whether a source is of this format, and its protocol; raises ProtocolError with the fault.
     parts : tuple of str
         Endings of the files beside the protocol that it may read too.
     general : bool
