@@ -39,8 +39,8 @@ def descend(
 ) -> tuple[FloatArray, FloatArray]:
     """Lower the objective of each voxel within [0, 1] of every parameter, from a start (V, P).
 
-    `forward` leads from parameters (V, P) to signals (V, M). Returns where it ended, and the objective there, (V,), which
-    is never above that of the start.
+    `forward` leads from parameters (V, P) to signals (V, M). Returns where it ended, and the objective there, (V,),
+    which is never above that of the start.
     """
     theta = start.copy()
     cost, *_ = objective(forward(theta), y, sigma, noise)
