@@ -1,5 +1,6 @@
 """Tissue models and their fit to diffusion signals."""
 
+from histomri.core.presets import PRESETS, STRATEGIES, choose_preset, get_preset
 from histomri.fitting.bootstrap import bootstrap
 from histomri.fitting.crlb import CramerRao, crlb
 from histomri.fitting.dictionary import Dictionary, fit_dictionary
@@ -7,21 +8,16 @@ from histomri.fitting.dki import fit_dki
 from histomri.fitting.models import (
     MODELS,
     PARAMETERS,
-    PRESETS,
-    STRATEGIES,
     Model,
     bounds_warnings,
-    choose_preset,
     choose_threshold,
     get_model,
-    get_preset,
     preset_warnings,
 )
 from histomri.fitting.residuals import Residuals, residuals
 from histomri.fitting.results import FitResult, check_bic
 from histomri.fitting.signals import predict, sphere_adc
 from histomri.fitting.t2ivim import (
-    T2IVIM_BOUNDS,
     T2IVIM_PARAMETERS,
     T2IVIM_UNITS,
     fit_t2ivim,
@@ -34,7 +30,6 @@ __all__ = [
     "PARAMETERS",
     "PRESETS",
     "STRATEGIES",
-    "T2IVIM_BOUNDS",
     "T2IVIM_PARAMETERS",
     "T2IVIM_UNITS",
     "CramerRao",

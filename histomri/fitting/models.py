@@ -6,53 +6,20 @@ Models and bounds are those of Grussu et al. 2025, doi 10.1038/s43856-025-01246-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from histomri.core.errors import InputError
+from histomri.core.presets import IN_VIVO_NAMES, STRATEGIES, get_preset
 from histomri.mri import Acquisition
 
 PARAMETERS: tuple[str, ...] = ("fI", "D0I", "vCS", "DEinf", "beta")
 """Every parameter a model may have, in the order of the engine: units 1, µm²/ms, µm, µm²/ms, µm²."""
 
-Bounds = Mapping[str, tuple[float, float]]
-
-_EX_VIVO: dict[str, tuple[float, float]] = {
-    "fI": (0.0, 1.0),
-    "D0I": (0.8, 2.6),
-    "vCS": (8.0, 40.0),
-    "DEinf": (0.8, 2.6),
-    "beta": (0.0, 10.0),
-}
-_IN_VIVO: dict[str, tuple[float, float]] = {**_EX_VIVO, "D0I": (0.8, 3.0), "DEinf": (0.8, 3.0)}
 # Faster than any restricted water within the bounds, so the two compartments cannot trade places.
 _FAST_FROM = 1.75
 
 
-@dataclass(frozen=True)
-class Preset:
-    """Bounds and thresholds for one kind of scan.
-
-    Attributes
-    ----------
-    bounds : mapping of str to (float, float)
-        Lower and upper bound by parameter.
-    bmin_smm2 : mapping of str to float
-        By strategy, the b-value that the measurements fitted must exceed.
-    """
-
-    bounds: Bounds
-    bmin_smm2: Mapping[str, float]
-
-
-PRESETS: dict[str, Preset] = {
-    "mouse-exvivo": Preset(_EX_VIVO, {"whole": 1000.0, "high-b": 1800.0}),
-    "invivo-3t": Preset(_IN_VIVO, {"whole": 100.0, "high-b": 900.0}),
-    "invivo-1.5t": Preset(_IN_VIVO, {"whole": 100.0, "high-b": 900.0}),
-}
-_IN_VIVO_NAMES = " or ".join(name for name in PRESETS if name.startswith("invivo"))
 # Above it the signal of living tissue in the body drowns in the noise, s/mm².
 _LARGEST_IN_VIVO = 2000.0
-STRATEGIES: tuple[str, ...] = ("whole", "high-b")
 CUSTOM = "custom"
 """Strategy of a fit whose b threshold is none of the preset's."""
 
@@ -128,33 +95,6 @@ def get_model(model: "str | Model") -> Model:
     return MODELS[model]
 
 
-def get_preset(name: str) -> Preset:
-    """Return bounds and thresholds by name.
-
-    Raises
-    ------
-    InputError
-        If there is no preset of that name.
-    """
-    if name not in PRESETS:
-        raise InputError(f"there is no preset {name!r}", hint=f"choose among {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
-def choose_preset(preset: str | None, protocol: str | Path, otherwise: str = "mouse-exvivo") -> str:
-    """Return the preset given; or else that of a protocol named after it; or else the one otherwise.
-
-    Raises
-    ------
-    InputError
-        If there is no preset of the name given.
-    """
-    if preset is not None:
-        get_preset(preset)
-        return preset
-    return str(protocol) if str(protocol) in PRESETS and not Path(protocol).exists() else otherwise
-
-
 def preset_warnings(preset: str, acquisition: Acquisition) -> tuple[str, ...]:
     """Tell of a preset that nobody chose and that does not fit the protocol, which has no b above its thresholds."""
     threshold, largest = get_preset(preset).bmin_smm2["high-b"], float(acquisition.b_smm2.max())
@@ -162,14 +102,14 @@ def preset_warnings(preset: str, acquisition: Acquisition) -> tuple[str, ...]:
         return ()
     return (
         f"no --preset was given, so {preset} sets bounds and b thresholds; its high b is above {threshold:g} s/mm², "
-        f"but the largest of this protocol is {largest:g}: in vivo, give --preset {_IN_VIVO_NAMES}",
+        f"but the largest of this protocol is {largest:g}: in vivo, give --preset {IN_VIVO_NAMES}",
     )
 
 
 def bounds_warnings(preset: str, acquisition: Acquisition) -> tuple[str, ...]:
     """Tell of in-vivo bounds that nobody chose, where the protocol has a b at which mostly fixed tissue is scanned."""
     largest = float(acquisition.b_smm2.max())
-    if largest <= _LARGEST_IN_VIVO or not preset.startswith("invivo"):
+    if largest <= _LARGEST_IN_VIVO or not get_preset(preset).in_vivo:
         return ()
     return (
         f"no --preset was given, so {preset} sets the bounds of T2 and diffusivity; a b of {largest:g} s/mm² is high "
@@ -182,7 +122,7 @@ def other_preset(acquisition: Acquisition) -> str:
     largest = acquisition.b_smm2.max()
     return (
         f"lower the b threshold (--bmin; the largest b is {largest:g} s/mm²), or choose the preset of the scan "
-        f"(--preset; in vivo {_IN_VIVO_NAMES})"
+        f"(--preset; in vivo {IN_VIVO_NAMES})"
     )
 
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError, ProtocolError
+from histomri.core.presets import get_preset
 from histomri.fitting.results import BACKGROUND, FAILED, FitResult
 from histomri.mri import Acquisition
 
@@ -22,14 +23,6 @@ T2IVIM_UNITS: dict[str, tuple[str, str]] = {
     "T2V": ("ms", "T2 of the vascular (or free fluid) pool"),
     "DT": ("um^2/ms", "Apparent diffusion coefficient of the tissue"),
     "KT": ("1", "Apparent excess kurtosis of the tissue"),
-}
-_IN_VIVO = {"fV": (0.0, 1.0), "T2T": (20.0, 140.0), "DV": (4.0, 100.0), "T2V": (150.0, 250.0), "DT": (0.2, 3.0)}
-# Ex vivo the second pool is the fluid around the sample, whose diffusivity and T2 are those of saline.
-_EX_VIVO = {"fV": (0.0, 1.0), "T2T": (5.0, 80.0), "DV": (2.2, 2.6), "T2V": (400.0, 600.0), "DT": (0.1, 1.9)}
-T2IVIM_BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
-    "mouse-exvivo": _EX_VIVO | {"KT": (0.0, 5.0)},
-    "invivo-3t": _IN_VIVO | {"KT": (0.0, 5.0)},
-    "invivo-1.5t": _IN_VIVO | {"KT": (0.0, 5.0)},
 }
 _S0_RANGE = (1e-3, 1e4)
 _CHUNK = 50_000
@@ -199,9 +192,7 @@ def _spread(bounds: tuple[float, float], count: int, geometric: bool = True) -> 
 def _limits(
     preset: str, kurtosis: float | None, bounds: Mapping[str, tuple[float, float]] | None
 ) -> dict[str, tuple[float, float]]:
-    if preset not in T2IVIM_BOUNDS:
-        raise InputError(f"there is no preset {preset!r}", hint=f"choose among {', '.join(T2IVIM_BOUNDS)}")
-    limits = dict(T2IVIM_BOUNDS[preset])
+    limits = dict(get_preset(preset).t2ivim)
     if kurtosis is not None:
         if not 0 <= kurtosis <= 5:
             raise InputError(f"the kurtosis is {kurtosis:g}", hint="hold it at a value from 0 to 5, or fit it")

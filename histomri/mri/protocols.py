@@ -9,10 +9,11 @@ import numpy as np
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError, ProtocolError
 from histomri.core.files import read_json, require_file
+from histomri.core.presets import PRESETS, names_preset
 from histomri.mri.acquisition import B0_BELOW_SMM2, Acquisition
 from histomri.mri.acquisition_files import acquisition_from_json
 from histomri.mri.images import open_dwi
-from histomri.mri.presets import PRESETS, preset_acquisition
+from histomri.mri.presets import preset_acquisition
 from histomri.mri.waveform_files import has_waveform_header, waveforms_from_json, waveforms_from_table
 
 _PARTS = (".bval", ".gdur", ".gsep", ".te")
@@ -56,7 +57,7 @@ def read_acquisition(spec: str | Path, dwi: str | Path | None = None) -> Acquisi
     """
     if not str(spec).strip():
         raise ProtocolError("no protocol is named: --protocol is empty", hint=_FORMS)
-    if str(spec) in PRESETS and not Path(spec).exists():
+    if names_preset(spec):
         acquisition = preset_acquisition(str(spec))
         return _match(acquisition, dwi, spec)
     path = Path(spec)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from histomri.core.errors import InputError
 from histomri.core.images import Image, parse_map_name, read_sidecar
+from histomri.core.presets import STRATEGIES as FITTED_STRATEGIES
 from histomri.fitting.models import MODELS
-from histomri.fitting.models import STRATEGIES as FITTED_STRATEGIES
 
 # Those of a preset, and a threshold of one's own.
 STRATEGIES = (*FITTED_STRATEGIES, "custom")

@@ -1,6 +1,7 @@
 """Patches: cells become maps of cell size, area fraction and density, corrected and with their uncertainty."""
 
-from histomri.patches.corrections import PRESETS, SECTIONS
+from histomri.core.presets import CORRECTIONS as PRESETS
+from histomri.core.presets import SECTIONS
 from histomri.patches.grid import PatchGrid
 from histomri.patches.maps import PatchMaps
 from histomri.patches.outline import outline_of, tissue_mask, tissue_outline

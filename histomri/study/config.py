@@ -12,13 +12,13 @@ from pydantic import Field, ValidationError
 
 from histomri.core.errors import StudyError
 from histomri.core.files import read_json, require_file, write_json
+from histomri.core.presets import PresetName
 from histomri.study.mistakes import STUDY_KEYS, Mistakes, study_error, tell, unknown
 from histomri.study.options import (
     PATH_KEYS,
     SECTIONS,
     STUDY_PRESETS,
     PredictionOptions,
-    PresetName,
     Sample,
     Section,
     SigmaEstimate,

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from histomri.core.presets import PRESETS, PresetName, Strategy
+
 ModelName = Literal["diff-in", "diff-in-ex", "diff-in-ex-fast", "diff-in-extd", "diff-in-extd-fast"]
-Strategy = Literal["whole", "high-b"]
 SigmaEstimate = Literal["estimate", "mppca", "piesno"]
-PresetName = Literal["mouse-exvivo", "invivo-3t", "invivo-1.5t"]
 # Python takes true for 1 and "no" for false; a study file that says so is mistaken.
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Whole = Annotated[int, Field(strict=True)]
@@ -19,13 +19,7 @@ Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Pair = tuple[Positive, Positive]
 
 # Preset of a study -> (preset of the histology, preset of the MRI fit).
-STUDY_PRESETS: dict[str, tuple[str, str]] = {
-    "mouse-exvivo": ("mouse-exvivo", "mouse-exvivo"),
-    "invivo-3t": ("human-biopsy", "invivo-3t"),
-    "invivo-1.5t": ("human-biopsy", "invivo-1.5t"),
-}
-# Diffusivity of free water where the tissue was scanned: saline at room temperature, and 37 °C, µm²/ms.
-FREE_WATER_UM2_MS = {"mouse-exvivo": 2.4, "invivo-3t": 3.0, "invivo-1.5t": 3.0}
+STUDY_PRESETS: dict[str, tuple[str, str]] = {name: (preset.histology, name) for name, preset in PRESETS.items()}
 _STEEPEST_DEG = 15.0
 LONGEST_ID = 100  # with what stands around it, a name that file systems take
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from histomri import __version__
 from histomri.core.errors import InputError, StudyError
 from histomri.core.files import require_folder, write_json
+from histomri.core.presets import get_preset
 from histomri.study.config import Study
 from histomri.study.lock import Locks
-from histomri.study.options import FREE_WATER_UM2_MS, Sample
+from histomri.study.options import Sample
 from histomri.study.resume import clear_unfinished, identify
 from histomri.study.sample import STAGES, SampleFolder, SampleOutcome, run_sample
 from histomri.study.scheduler import run_tasks
@@ -227,7 +228,8 @@ def _with_measures(table: "PairedTable", study: Study) -> "PairedTable":
         for name in dict.fromkeys(name for sample in study.samples for name in sample.measures)
     }
     water = {
-        key: FREE_WATER_UM2_MS[sample.fit.preset or sample.preset or study.preset] for key, sample in by_id.items()
+        key: get_preset(sample.fit.preset or sample.preset or study.preset).free_water_um2_ms
+        for key, sample in by_id.items()
     }
     if len(set(water.values())) > 1 and "ADC_um2_ms" in table.data:
         columns["ADC_per_water"] = table.data["ADC_um2_ms"] / table.data["sample"].map(water)
