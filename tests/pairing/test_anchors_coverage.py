@@ -12,7 +12,7 @@ GRID = np.diag([1.0, 1.0, 2.0, 1.0])
 
 @pytest.mark.parametrize(("shift", "paired"), [(0.5, 4), (0.49, 4), (0.51, 3), (1.0, 3), (0.0, 4)])
 def test_half_of_the_weights_is_enough(shift, paired):
-    """Histology ends after its fourth column; moved by half a patch, it leaves half of the weights of the fourth voxel."""
+    """Histology ends after its fourth column: moved by half a patch, it leaves the fourth voxel half of its weights."""
     values = np.full((6, 8), np.nan)
     values[:, :4] = 15.0
     histology = {"vCS": Image(values, GRID), "F": Image(values / 30, GRID)}
