@@ -111,14 +111,14 @@ def judge(mutant: Mutant, broken: dict[str, list[str]]) -> str:
 def main() -> int:
     """Judge the mutants that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", default=[], help="text in the name or the room; may be repeated")
+    parser.add_argument("--only", action="append", default=[], help="a room, or text in the name; may be repeated")
     parser.add_argument("--list", action="store_true", help="say which mutants apply, and run nothing")
     asked = parser.parse_args()
     mutants = [
         Mutant(**{**entry, "tests": tuple(entry.get("tests", ()))})
         for entry in tomllib.loads((ROOT / "tests" / "mutants.toml").read_text(encoding="utf-8"))["mutant"]
     ]
-    chosen = [m for m in mutants if not asked.only or any(text in (m.room, m.name) for text in asked.only)]
+    chosen = [m for m in mutants if not asked.only or any(text == m.room or text in m.name for text in asked.only)]
     counts = {"caught": 0, "SURVIVED": 0, "does not apply": 0}
     broken: dict[str, list[str]] = {}
     for mutant in chosen:
