@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from histomri.core.images import Image
-from histomri.pairing.residuals import RESIDUAL_FILES
 from histomri.registration import Transform, read_landmarks
 
 RESIDUAL_FILES = ("residuals.csv", "residuals.json")
