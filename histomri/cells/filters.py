@@ -56,21 +56,12 @@ class RowFilter:
 
 @dataclass(frozen=True)
 class CellFilter:
-    """A filter that an option switches on.
+    """A filter that an option switches on."""
 
-    Attributes
-    ----------
-    option : str
-        Field of `CellOptions`; the filter is applied unless its value is None.
-    apply : callable
-        Called with the export, its measures, the rows, and the value of the option; drops rows.
-    reads : tuple of str
-        Measurements that it needs, which are then read in any case.
-    """
-
-    option: str
+    option: str  # field of `CellOptions`; the filter is applied unless its value is None
+    # called with the export, its measures, the rows, and the value of the option; drops rows
     apply: Callable[[ParsedExport, Measures, RowFilter, Any], None]
-    reads: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()  # measurements that it needs, which are then read in any case
 
 
 def apply_filters(

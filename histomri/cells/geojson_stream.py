@@ -34,20 +34,11 @@ _AGAIN = "export it again from QuPath with File > Export objects as GeoJSON"
 
 @dataclass(frozen=True)
 class _Parsed:
-    """The features at the start of a text.
-
-    Attributes
-    ----------
-    features : list
-    stop : int
-        Where the last one ends.
-    at_end : bool
-        Whether the list of features ends there.
-    """
+    """The features at the start of a text."""
 
     features: list[Any]
-    stop: int
-    at_end: bool = False
+    stop: int  # where the last one ends
+    at_end: bool = False  # whether the list of features ends there
 
 
 class _Window:

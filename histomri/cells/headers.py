@@ -68,27 +68,13 @@ AREAS = ("cell_area", "nucleus_area", "area")
 
 @dataclass(frozen=True)
 class Column:
-    """A column that was recognised.
+    """A column that was recognised."""
 
-    Attributes
-    ----------
-    index : int
-        Place in the table, from 0.
-    raw : str
-        The name as the file writes it.
-    name : str
-        Canonical name without a unit, such as ``cell_area``.
-    kind : {"text", "id", "number"}
-        How to read it.
-    unit : {"um", "px", "um2", "px2"} or None
-        The unit that the name states.
-    """
-
-    index: int
-    raw: str
-    name: str
-    kind: Kind
-    unit: str | None = None
+    index: int  # place in the table, from 0
+    raw: str  # the name as the file writes it
+    name: str  # canonical name without a unit, such as ``cell_area``
+    kind: Kind  # how to read it
+    unit: str | None = None  # the unit that the name states
 
 
 @dataclass(frozen=True)

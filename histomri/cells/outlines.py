@@ -29,19 +29,10 @@ class Measured:
 
 
 def measure_outlines(path: Path, outlines: Sequence[Any], keep: int = 0) -> Measured:
-    """Measure the outlines of the objects of a batch.
+    """Measure the outlines of the objects of a batch (GeoJSON geometries or None); return the first `keep` as polygons.
 
     Most outlines are one ring that surely does not cross itself; they are measured by the shoelace formula. Those with
     holes or several parts, and those that may cross themselves, go through shapely, and are mended where needed.
-
-    Parameters
-    ----------
-    path : Path
-        The file, for messages.
-    outlines : sequence of length n
-        GeoJSON geometry of each object, or None.
-    keep : int
-        How many of the outlines, from the first, to return as polygons too.
     """
     values = np.full((len(outlines), 3), np.nan)
     easy = _measure_plain(outlines, values)

@@ -16,30 +16,15 @@ _DEEPEST = 30
 
 @dataclass(frozen=True)
 class ProjectImage:
-    """One image of a project.
+    """One image of a project."""
 
-    Attributes
-    ----------
-    name : str
-        Its name in the project.
-    entry : str
-        Its number.
-    pixel_size_um : (x, y) or None
-        None if QuPath has no calibration for it.
-    size_px : (width, height) or None
-        Full-resolution size, as QuPath shows the image.
-    changes : tuple of str
-        What QuPath does to the image as it is read, such as ``rotated``; positions are those of the changed image.
-    n_cells, n_detections : int or None
-        How many of them the project holds, by its summary.
-    """
-
-    name: str
-    entry: str
-    pixel_size_um: tuple[float, float] | None = None
-    size_px: tuple[int, int] | None = None
+    name: str  # its name in the project
+    entry: str  # its number
+    pixel_size_um: tuple[float, float] | None = None  # (x, y); None if QuPath has no calibration for it
+    size_px: tuple[int, int] | None = None  # (width, height): full-resolution size, as QuPath shows the image
+    # what QuPath does to the image as it is read, such as ``rotated``; positions are those of the changed image
     changes: tuple[str, ...] = ()
-    n_cells: int | None = None
+    n_cells: int | None = None  # how many of them the project holds, by its summary
     n_detections: int | None = None
 
 

@@ -15,31 +15,15 @@ _TABLE_NAME = re.compile(r"(?:\.cells)?\.(?:tsv|csv|txt|geojson|json)(?:\.gz|\.z
 
 @dataclass(frozen=True)
 class Calibration:
-    """Facts about the slide from outside the table.
+    """Facts about the slide from outside the table."""
 
-    Attributes
-    ----------
-    pixel_size_um : (x, y) or None
-    size_px : (width, height) or None
-    n_cells : int or None
-        Number of cells that the export should hold.
-    image : str or None
-        Name of the slide.
-    source : str
-        Where the pixel size is from.
-    project : ProjectImage or None
-        Its entry in a QuPath project.
-    notes : tuple of str
-        Warnings for the user.
-    """
-
-    pixel_size_um: PixelSize | None = None
-    size_px: tuple[int, int] | None = None
-    n_cells: int | None = None
-    image: str | None = None
-    source: str = ""
-    project: ProjectImage | None = None
-    notes: tuple[str, ...] = ()
+    pixel_size_um: PixelSize | None = None  # (x, y)
+    size_px: tuple[int, int] | None = None  # (width, height)
+    n_cells: int | None = None  # number of cells that the export should hold
+    image: str | None = None  # name of the slide
+    source: str = ""  # where the pixel size is from
+    project: ProjectImage | None = None  # its entry in a QuPath project
+    notes: tuple[str, ...] = ()  # warnings for the user
 
     @property
     def field_um(self) -> tuple[float, float] | None:

@@ -21,19 +21,11 @@ _BATCH = 200_000
 
 @dataclass(frozen=True)
 class Assignment:
-    """Pairs of cell and patch; a cell may be in several, or in none.
+    """Pairs of cell and patch; a cell may be in several, or in none."""
 
-    Attributes
-    ----------
-    cell, patch : (M,) int ndarray
-        Row of the cell, flat index of the patch.
-    share : (M,) ndarray or None
-        Part of the cell's area that counts in the patch; None if all of it does.
-    """
-
-    cell: IntArray
-    patch: IntArray
-    share: FloatArray | None = None
+    cell: IntArray  # (M,): row of the cell
+    patch: IntArray  # (M,): flat index of the patch
+    share: FloatArray | None = None  # (M,): part of the cell's area that counts in the patch; None if all of it does
 
 
 def assign(cells: CellTable, grid: PatchGrid, fraction: FloatArray, extent: Extent, how: str) -> Assignment:

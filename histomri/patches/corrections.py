@@ -14,24 +14,12 @@ SPHERE_MEAN = 4 / np.pi
 
 @dataclass(frozen=True)
 class Correction:
-    """A choice of corrections.
+    """A choice of corrections."""
 
-    Attributes
-    ----------
-    preset : str
-        Where the defaults are from.
-    shrinkage : float
-        Fraction p of its length that the tissue lost in processing; sizes are multiplied by 1 / (1 - p).
-    section : {"sphere-mean", "wicksell", "none"}
-        How sizes of discs become sizes of spheres.
-    section_thickness_um : float
-        Thickness of the section, used by ``wicksell``.
-    """
-
-    preset: str
-    shrinkage: float
-    section: SectionName
-    section_thickness_um: float
+    preset: str  # where the defaults are from
+    shrinkage: float  # fraction p of its length that the tissue lost in processing; sizes are multiplied by 1 / (1 - p)
+    section: SectionName  # how sizes of discs become sizes of spheres
+    section_thickness_um: float  # thickness of the section, used by ``wicksell``
 
     @property
     def stretch(self) -> float:

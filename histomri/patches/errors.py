@@ -49,19 +49,11 @@ _LEAST_DISPERSION = 0.02
 
 @dataclass(frozen=True)
 class Dispersion:
-    """Variance of numbers and of areas, relative to what cells at random would have.
+    """Variance of numbers and of areas, relative to what cells at random would have."""
 
-    Attributes
-    ----------
-    count, area : float
-        1 for cells at random, less for cells that keep their distance, more for clusters.
-    tiles : int
-        Number of tiles it is from; 0 if they were too few, and cells at random are assumed.
-    """
-
-    count: float = 1.0
+    count: float = 1.0  # 1 for cells at random, less for cells that keep their distance, more for clusters
     area: float = 1.0
-    tiles: int = 0
+    tiles: int = 0  # number of tiles it is from; 0 if they were too few, and cells at random are assumed
 
 
 def dispersion(
@@ -69,14 +61,7 @@ def dispersion(
 ) -> Dispersion:
     """Return how numbers and areas of cells vary between patches of a size, for one slide.
 
-    Parameters
-    ----------
-    x_um, y_um, area_um2 : (N,) ndarray
-        Cells.
-    window_um : (w, h)
-        Size of a patch.
-    extent : Extent
-        Where cells could have been found; only tiles that lie wholly inside are used.
+    Only tiles that lie wholly inside the extent, where cells could have been found, are used.
     """
     expected = x_um.size * window_um[0] * window_um[1] / extent.area_um2
     parts = max(1, round(float(np.sqrt(expected / _CELLS_PER_TILE))))
@@ -125,18 +110,7 @@ def size_errors(
 ) -> FloatArray | None:
     """Return the relative error of a patch's size, (P,); None if the slide has too few cells.
 
-    Parameters
-    ----------
-    patch : (N,) int ndarray
-        Patch of each cell.
-    diameter_um : (N,) ndarray
-        Size of each cell.
-    moments : Moments
-        Of each patch.
-    estimate : callable
-        Makes a size of raw moments (8, R).
-    seed : int
-        Of the draws.
+    `patch` and `diameter_um` (N,) are those of the cells, and `estimate` makes a size (R,) of raw moments (8, R).
     """
     if diameter_um.size < _LEAST_CELLS:
         return None

@@ -17,21 +17,11 @@ BOUNDING_BOX = "bounding box of the cells"  # the source of an extent where noth
 
 @dataclass(frozen=True)
 class Extent:
-    """Where cells could have been found.
+    """Where cells could have been found."""
 
-    Attributes
-    ----------
-    bounds_um : (x low, y low, x high, y high)
-        Rectangle that holds it.
-    region : shapely geometry or None
-        Its outline in µm, None if it is the whole rectangle.
-    source : str
-        How the extent is known, for the sidecar.
-    """
-
-    bounds_um: tuple[float, float, float, float]
-    region: BaseGeometry | None
-    source: str
+    bounds_um: tuple[float, float, float, float]  # rectangle that holds it: x low, y low, x high, y high
+    region: BaseGeometry | None  # its outline in µm, None if it is the whole rectangle
+    source: str  # how the extent is known, for the sidecar
 
     @property
     def area_um2(self) -> float:
