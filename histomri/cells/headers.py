@@ -1,4 +1,4 @@
-"""The column names of QuPath, in every version and spelling, and what each one means here."""
+"""The column names of QuPath, in every version and spelling, and their meaning here."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Literal
 
 Kind = Literal["text", "id", "number"]
 
-# What a micro sign becomes when a text is decoded with the wrong table, worst first.
+# A micro sign after decoding with the wrong table, worst first.
 _MOJIBAKE = (
     ("Ã‚Âµ", "µ"),
     ("Ã‚Â²", "²"),
@@ -79,7 +79,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Header:
-    """The recognised columns of a table, by canonical name, and what was passed over."""
+    """The recognised columns of a table, by canonical name, and the names that were passed over."""
 
     columns: dict[str, Column]
     ignored: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ def normalise(name: str) -> str:
 
 
 def unmangle(name: str) -> str:
-    """Undo what R's ``make.names`` and similar tools do to a name: ``Cell..Area`` is `Cell: Area`."""
+    """Undo the changes that R's ``make.names`` and similar tools make to a name: ``Cell..Area`` is `Cell: Area`."""
     name = re.sub(r"^(Centroid[._][XY])[._]{2}m$", r"\1.µm", name)
     name = re.sub(r"((?:Area|Length|caliper|diameter|Perimeter))[._]{2}m(?=[._]2|$)", r"\1.µm", name)
     name = re.sub(r"[._](µm|um|px)[._]2$", r".\1^2", name)
@@ -107,7 +107,7 @@ def unmangle(name: str) -> str:
 
 
 def recognise(names: Sequence[str]) -> Header:
-    """Find out what each column of a table is.
+    """Recognise the columns of a table.
 
     Where a table has several columns for one thing, the one with a unit in its name is taken, µm before pixels.
     """

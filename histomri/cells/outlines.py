@@ -93,8 +93,9 @@ def _build(path: Path, objects: list[list[list[Any]]]) -> tuple[Geometries, int]
             _ends(len(polygons) for polygons in objects),
         )
         shapes = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, np.concatenate(parts), offsets)
-        wrong = ~shapely.is_valid(shapes)
-        shapes[wrong] = shapely.make_valid(shapes[wrong])
+        with np.errstate(invalid="ignore"):  # of corners that are no numbers; such an outline has no area
+            wrong = ~shapely.is_valid(shapes)
+            shapes[wrong] = shapely.make_valid(shapes[wrong])
     except (GEOSException, TypeError, ValueError, KeyError, OverflowError) as error:
         raise InputError(f"holds an outline that cannot be read ({error})", path=path) from error
     return shapes, int(np.count_nonzero(wrong))

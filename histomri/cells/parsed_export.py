@@ -12,7 +12,7 @@ from histomri.core.arrays import FloatArray
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to read beside identity, position and areas: all known measurements, or those of `also`; the outlines."""
+    """Beside identity, position and areas: all known measurements, or those of `also`; the outlines."""
 
     measurements: bool = True
     geometries: bool = False

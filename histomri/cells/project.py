@@ -1,4 +1,4 @@
-"""What a QuPath project file says of its images: calibration, size, number of cells; no Java needed."""
+"""The images of a QuPath project file: calibration, size, number of cells; no Java needed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,8 +22,7 @@ class ProjectImage:
     entry: str  # its number
     pixel_size_um: tuple[float, float] | None = None  # (x, y); None if QuPath has no calibration for it
     size_px: tuple[int, int] | None = None  # (width, height): full-resolution size, as QuPath shows the image
-    # what QuPath does to the image as it is read, such as ``rotated``; positions are those of the changed image
-    changes: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()  # that QuPath makes as it reads, such as ``rotated``; positions are those after them
     n_cells: int | None = None  # how many of them the project holds, by its summary
     n_detections: int | None = None
 
@@ -49,9 +48,9 @@ def find_image(path: Path, names: list[str]) -> ProjectImage:
     if len(found) == 1:
         return found[0]
     listing = ", ".join(repr(image.name) for image in images[:20]) + (", ..." if len(images) > 20 else "")
-    what = "several images" if found else "no image"
+    found_text = "several images" if found else "no image"
     raise InputError(
-        f"holds {what} named {' or '.join(map(repr, names)) or '(nothing)'}; it holds {listing or 'none'}",
+        f"holds {found_text} named {' or '.join(map(repr, names)) or '(nothing)'}; it holds {listing or 'none'}",
         path=path,
         hint="say which one with --image",
     )
@@ -72,7 +71,7 @@ def _image(path: Path, entry: dict[str, Any]) -> ProjectImage:
         builders = list(_builders(wrapped if isinstance(wrapped, dict) else stored)) or builders
         if isinstance(stored.get("metadata"), dict):
             builders.insert(0, stored)
-    # The outermost metadata tell of the image as QuPath shows it.
+    # The outermost metadata are those of the image as QuPath shows it.
     metadata: Any = next((one["metadata"] for one in builders if isinstance(one.get("metadata"), dict)), {})
     kinds = [str(builder.get("builderType")) for builder in builders if builder.get("builderType")]
     summary = _optional(folder, "summary.json")

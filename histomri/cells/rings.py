@@ -17,7 +17,7 @@ def flattened(rings: list[Any]) -> tuple[FloatArray, FloatArray, IntArray] | Non
     None if there is no ring, one is empty, or one is anything but a list of pairs of finite numbers.
     """
     try:
-        # An array for each ring would take three times as long: making small objects is what takes the time.
+        # An array for each ring would take three times as long: making small objects takes the time.
         columns = zip(*chain.from_iterable(rings), strict=True)
         x, y = (np.frombuffer(struct.pack(f"{len(column)}d", *column)) for column in columns)
         ends = np.cumsum([len(ring) for ring in rings], dtype=np.int64)

@@ -47,7 +47,7 @@ def companions_of(export: Path) -> Iterator[Path]:
 def find_calibration(
     export: Path, mpp: float | PixelSize | None, project: Path | None = None, images: Sequence[str] = ()
 ) -> Calibration:
-    """Return what the user, the JSON beside an export, and the QuPath project say of the slide, in this order.
+    """Return the facts that the user, the JSON beside an export, and the QuPath project state, in this order.
 
     `images` are the names under which the slide may be in the project.
     """

@@ -1,4 +1,4 @@
-"""Corrections from what the microscope shows to what was in the tissue: shrinkage and sectioning."""
+"""Corrections from the section under the microscope to the living tissue: shrinkage and sectioning."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +48,7 @@ class Correction:
 def choose_correction(
     preset: str, section: str | None, shrinkage: float | None, section_thickness_um: float
 ) -> Correction:
-    """Return the preset with what was set by hand put over it."""
+    """Return the correction of a preset, with the settings given in its place."""
     if preset not in CORRECTIONS:
         raise InputError(f"there is no preset {preset!r}", hint=f"choose one of {', '.join(CORRECTIONS)}")
     loss = CORRECTIONS[preset].shrinkage if shrinkage is None else float(shrinkage)

@@ -1,6 +1,6 @@
 """Standard errors of the maps, made so that value +- 1.96 errors holds the truth in 95 % of patches.
 
-The truth of a patch is what patches like it have on average: its cells are a sample of all that could lie there.
+The truth of a patch is the mean of patches like it: its cells are a sample of all that could lie there.
 
 Sizes. vCS is driven by the few largest cells, and one patch has too few of them for an error of its own. So the
 sizes of the whole slide, each relative to its patch, are drawn from: vCS of n cells drawn at random is off by so much
@@ -49,7 +49,7 @@ _LEAST_DISPERSION = 0.02
 
 @dataclass(frozen=True)
 class Dispersion:
-    """Variance of numbers and of areas, relative to what cells at random would have."""
+    """Variance of numbers and of areas, relative to those of cells at random."""
 
     count: float = 1.0  # 1 for cells at random, less for cells that keep their distance, more for clusters
     area: float = 1.0

@@ -53,7 +53,7 @@ class Ki67(Displayed):
     settings: dict[str, Any] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
-        """Return what the result shows of itself."""
+        """Return the facts that `repr` shows."""
         low, high = self.ci95
         return {self.quantity.replace("_", " "): f"{self.value:.2%}", "95 % interval": f"{low:.2%} to {high:.2%}"}
 

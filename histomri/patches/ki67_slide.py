@@ -21,7 +21,7 @@ from histomri.patches.options import ESTIMATE
 from histomri.slides import Raster, Slide, StainedArea, Stains, Tissue, estimate_background, find_tissue, stained_area
 from histomri.slides.pictures import draw_stain
 from histomri.slides.stain_estimate import estimate_stains, tissue_pixels, usual_angles
-from histomri.slides.stained import ratio, stained_pixels
+from histomri.slides.stained import ratio
 
 _CELL_UM, _BLOCK_UM, _DETAIL_UM = 25.0, 250.0, 300.0
 _OVERVIEW_PX = 900
@@ -238,7 +238,7 @@ def _picture(
         counted &= tissue.inside(x, y)
     if region is not None:
         counted &= Raster(region).inside(x, y)
-    stained = stained_pixels(detail, stains, area.threshold)
+    stained = stains.amount(detail, stains.dab) >= area.threshold
     low = (corner[0] * view.um_per_px[0], corner[1] * view.um_per_px[1])
     outlines = tuple(shape for shape in (tissue.region if tissue is not None else None, region) if shape is not None)
     figure = draw_stain(

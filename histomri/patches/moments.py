@@ -1,4 +1,4 @@
-"""Power moments of cell size per patch, and what they say of the cells in three dimensions.
+"""Power moments of cell size per patch, and the cells in three dimensions that they imply.
 
 A thin plane through spheres of diameter D shows discs of diameter l with ``<l^k> = c_k <D^(k+1)> / <D>``,
 ``c_k = (sqrt(pi) / 2) Gamma(k/2 + 1) / Gamma(k/2 + 3/2)`` (Wicksell 1925; Stoyan, Kendall and Mecke, Stochastic
@@ -31,15 +31,15 @@ class Moments:
 
 
 def gather(
-    patch: IntArray, diameter_um: FloatArray, area_um2: FloatArray, n_patches: int, share: FloatArray | None = None
+    patch: IntArray, diameter_um: FloatArray, area_um2: FloatArray, n_patches: int, part: FloatArray | None = None
 ) -> Moments:
     """Gather the moments of cells (N,), each assigned to one of `n_patches` patches by flat index.
 
-    `share` is the part of each cell that counts; all of it if not given.
+    `part` is the part of each cell that counts; all of it if not given.
     """
-    count = np.bincount(patch, share, n_patches).astype(float)
+    count = np.bincount(patch, part, n_patches).astype(float)
     raw = np.full((ORDERS, n_patches), np.nan)
-    power = np.ones_like(diameter_um, dtype=float) if share is None else share.copy()
+    power = np.ones_like(diameter_um, dtype=float) if part is None else part.copy()
     with np.errstate(invalid="ignore", divide="ignore"):
         raw[0] = count / count
         for order in range(1, ORDERS):
@@ -47,7 +47,7 @@ def gather(
             raw[order] = np.bincount(patch, power, n_patches) / count
         # From raw moments a small spread would be the difference of two large numbers, hence a second pass.
         deviation = diameter_um - raw[1][patch]
-        once = 1.0 if share is None else share
+        once = 1.0 if part is None else part
         second = np.bincount(patch, once * deviation**2, n_patches) / count
         third = np.bincount(patch, once * deviation**3, n_patches) / count
         # Below this the spread is rounding, and its shape means nothing.
@@ -64,7 +64,7 @@ def gather(
 
 
 def section_coefficient(order: int | FloatArray) -> FloatArray:
-    """Return c_k, the share that a random plane leaves of the k-th moment."""
+    """Return c_k, the fraction that a random plane leaves of the k-th moment."""
     k = np.asarray(order, dtype=float)
     return np.asarray(np.sqrt(np.pi) / 2 * np.exp(gammaln(k / 2 + 1) - gammaln(k / 2 + 1.5)))
 

@@ -106,7 +106,7 @@ class PatchOptions(Options):
 class Ki67Options(Options):
     """Measure Ki-67: the labelling index from classified cells, or the stained area fraction from a slide.
 
-    The two are different quantities and are never mixed. ki67.png shows what was counted.
+    The two are different quantities and are never mixed. ki67.png shows the counted cells or pixels.
 
     Example: histomri ki67 slide_ki67.ndpi -o ki67/ --roi tumour.geojson
     """

@@ -55,7 +55,7 @@ class SectionMaps(Displayed):
     warnings: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
-        """Return what the maps show of themselves."""
+        """Return the facts that `repr` shows."""
         return {**self.maps.facts(), "regions": len(self.regions) or 1}
 
     def save(

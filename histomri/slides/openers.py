@@ -33,12 +33,10 @@ class OpenSlideSlide(Slide):
     def __init__(self, path: Path, handle: Any) -> None:
         self.path, self._handle = path, handle
         properties = handle.properties
-        bounds = [_whole(properties.get(f"openslide.bounds-{name}")) for name in ("x", "y", "width", "height")]
-        self._corner = (bounds[0] or 0, bounds[1] or 0)
-        self.size_px = (
-            min(bounds[2] or handle.dimensions[0], handle.dimensions[0] - self._corner[0]),
-            min(bounds[3] or handle.dimensions[1], handle.dimensions[1] - self._corner[1]),
-        )
+        texts = [properties.get(f"openslide.bounds-{name}") or "" for name in ("x", "y", "width", "height")]
+        x, y, width, height = (int(text) if text.isdigit() else 0 for text in texts)
+        self._corner, (wide, high) = (x, y), handle.dimensions
+        self.size_px = (min(width or wide, wide - x), min(height or high, high - y))
         whole = [tuple(map(int, size)) for size in handle.level_dimensions]
         self._scales = [(whole[0][0] / width, whole[0][1] / height) for width, height in whole]
         self.level_sizes = tuple(
@@ -219,7 +217,3 @@ def _open(path: Path) -> OpenSlideSlide | TiffSlide | PictureSlide:
     except (tifffile.TiffFileError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
         handle.close()
         raise InputError(f"the slide is damaged ({error})", path=path, hint="copy it again") from error
-
-
-def _whole(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdigit() else None
