@@ -15,11 +15,11 @@ import shapely.errors
 from numpy.typing import ArrayLike, NDArray
 from shapely.geometry.base import BaseGeometry
 
-from histomri import __version__
 from histomri.core.columns import unit_text
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, require_file
+from histomri.core.provenance import software_version
 from histomri.core.spatial import to_spatialdata
 
 Compartment = Literal["cell", "nucleus"]
@@ -204,7 +204,7 @@ class CellTable(Displayed):
     def save(self, path: str | Path) -> list[Path]:
         """Write the table as Parquet, atomically; the metadata goes into the schema."""
         table = pa.Table.from_pandas(self.data, preserve_index=False)
-        record = {"schema": _SCHEMA, "version": __version__, **asdict(self.metadata)}
+        record = {"schema": _SCHEMA, "version": software_version(), **asdict(self.metadata)}
         if self.outlines is not None:
             table = table.append_column(_OUTLINE, pa.array(shapely.to_wkb(self.outlines), pa.large_binary()))
         table = table.replace_schema_metadata(

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from histomri import __version__
 from histomri.core.errors import InputError
+from histomri.core.provenance import software_version
 
 TEMPORARY = ".writing-"  # how the names of files begin that are not complete yet
 
@@ -146,7 +146,7 @@ def provenance(sources: Iterable[str | Path] = (), parameters: Mapping[str, Any]
     return {
         "Sources": [Path(source).name for source in sources],
         "Parameters": dict(parameters or {}),
-        "GeneratedBy": [{"Name": "histomri", "Version": __version__}],
+        "GeneratedBy": [{"Name": "histomri", "Version": software_version()}],
     }
 
 

@@ -116,12 +116,12 @@ class Ki67Options(Options):
         metavar="SLIDE_OR_CELLS",
     )
     roi: Path | None = given(None, "GeoJSON polygons (pixels) to count in.")
-    mpp: Pair | None = given(None, "Pixel size of the slide.", unit="µm")
+    mpp: Pair | None = option(None, "Pixel size of the slide.", unit="µm")
     trust_mpp: Flag = option(False, "Slide: take --mpp even if the slide says otherwise.")
     classes: tuple[str, ...] | None = option(
         None, "Cells: count these only, such as Tumor.", metavar="A,B", commas=True
     )
-    image: str | None = given(None, "Cells: which slide of a file that holds several.")
+    image: str | None = option(None, "Cells: which slide of a file that holds several.")
     window_um: Positive | None = option(
         None, "Cells: edge of the hot spot; if left out, by the density of the cells.", unit="µm"
     )
