@@ -22,16 +22,8 @@ from histomri.core.errors import InputError
 LARGEST_UM = 1e6
 _OUTSIDE_REGION = "outside the region of interest"
 _FEW_INSIDE, _NEARLY_ALL = 0.5, 0.9
-_LEGACY_TYPES = {
-    "pathcellobject": "cell",
-    "pathdetectionobject": "detection",
-    "pathtileobject": "tile",
-    "pathannotationobject": "annotation",
-    "pathrootobject": "root",
-    "tmacoreobject": "tma core",
-    "tma_core": "tma core",
-    "tmacore": "tma core",
-}
+_LEGACY_TYPES = {f"path{kind}object": kind for kind in ("cell", "detection", "tile", "annotation", "root")}
+_LEGACY_TYPES |= dict.fromkeys(("tmacoreobject", "tma_core", "tmacore"), "tma core")
 
 
 @dataclass

@@ -9,19 +9,9 @@ Kind = Literal["text", "id", "number"]
 
 # A micro sign after decoding with the wrong table, worst first.
 _MOJIBAKE = (
-    ("Ã‚Âµ", "µ"),
-    ("Ã‚Â²", "²"),
-    ("Âµ", "µ"),
-    ("Â²", "²"),
-    ("┬╡", "µ"),
-    ("┬Á", "µ"),
-    ("¬µ", "µ"),
-    ("\ufffdm", "µm"),
-    ("碌m", "µm"),
-    ("ﾂｵm", "µm"),
-    ("?m", "µm"),
-    ("\u03bc", "µ"),
-)
+    ("Ã‚Âµ", "µ"), ("Ã‚Â²", "²"), ("Âµ", "µ"), ("Â²", "²"), ("┬╡", "µ"), ("┬Á", "µ"), ("¬µ", "µ"), ("\ufffdm", "µm"),
+    ("碌m", "µm"), ("ﾂｵm", "µm"), ("?m", "µm"), ("\u03bc", "µ"),
+)  # fmt: skip
 _COMPARTMENT = r"(?P<comp>Nucleus|Cell|Cytoplasm|Membrane)"
 _STAT = r"(?P<stat>Mean|Median|Min|Max|Std\.Dev\.|Variance)"
 _SHAPE = re.compile(
@@ -39,26 +29,20 @@ _CENTROID = re.compile(r"Centroid (?P<axis>[XY]) (?P<unit>µm|px)", re.IGNORECAS
 _OWN = re.compile(r"(?P<name>[xy]|(?:cell_|nucleus_)?area)_(?P<unit>um2|px2|um|px)")
 _UNITS = {"µm^2": "um2", "px^2": "px2", "µm": "um", "px": "px", "um2": "um2", "px2": "px2", "um": "um", None: None}
 _STATS = {"std.dev.": "std", "std dev": "std", "median": "median", "variance": "variance"}
-_IDENTITY: dict[str, tuple[str, Kind]] = {
-    "image": ("image", "text"),
-    "object id": ("object_id", "id"),
-    "object_id": ("object_id", "id"),
-    "id": ("object_id", "id"),
-    "object type": ("object_type", "text"),
-    "objecttype": ("object_type", "text"),
-    "object_type": ("object_type", "text"),
-    "classification": ("classification", "text"),
-    "class": ("classification", "text"),
-    "name": ("name", "text"),
-    "parent": ("parent", "text"),
-    "z index": ("z", "text"),
-    "z-slice": ("z", "text"),
-    "time index": ("t", "text"),
-    "timepoint": ("t", "text"),
-    "nucleus/cell area ratio": ("nucleus_cell_ratio", "number"),
-    "detection probability": ("detection_probability", "number"),
-    "num detections": ("num_detections", "number"),
+_SPELLINGS: dict[tuple[str, Kind], tuple[str, ...]] = {
+    ("image", "text"): ("image",),
+    ("object_id", "id"): ("object id", "object_id", "id"),
+    ("object_type", "text"): ("object type", "objecttype", "object_type"),
+    ("classification", "text"): ("classification", "class"),
+    ("name", "text"): ("name",),
+    ("parent", "text"): ("parent",),
+    ("z", "text"): ("z index", "z-slice"),
+    ("t", "text"): ("time index", "timepoint"),
+    ("nucleus_cell_ratio", "number"): ("nucleus/cell area ratio",),
+    ("detection_probability", "number"): ("detection probability",),
+    ("num_detections", "number"): ("num detections",),
 }
+_IDENTITY = {spelling: meaning for meaning, spellings in _SPELLINGS.items() for spelling in spellings}
 # The first spelling wins when a table has two columns for one thing: `Object ID` before the `ID` of an atlas.
 _RANK = {"object id": 0, "object_id": 0, "id": 2, "classification": 0, "class": 1}
 _UNIT_RANK = {"um2": 0, "um": 0, "px2": 1, "px": 1, None: 2}

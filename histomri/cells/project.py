@@ -117,7 +117,7 @@ def _pixel_size(path: Path, name: str, calibration: dict[str, Any]) -> tuple[flo
     values: list[Any] = [side.get("value") for side in sides]
     try:
         return check_pixel_size(values)
-    except (UnitError, TypeError, ValueError) as error:
+    except UnitError as error:
         raise InputError(
             f"the pixel size of {name!r} is {values[0]} x {values[1]} µm, which is not possible",
             path=path,

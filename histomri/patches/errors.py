@@ -25,19 +25,7 @@ from histomri.patches.tissue import Extent, tissue_fraction
 
 _Z95 = 1.959964
 # Numbers of cells for which errors of sizes are simulated, and how often: 2.5 million draws in all.
-_DRAWS = {
-    2: 2000,
-    3: 2000,
-    5: 2000,
-    10: 2000,
-    20: 2000,
-    50: 2000,
-    100: 2000,
-    200: 1000,
-    500: 1000,
-    1000: 500,
-    2000: 500,
-}
+_DRAWS = {n: 2000 if n <= 100 else 1000 if n <= 500 else 500 for n in (2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)}
 _LEAST_CELLS = 500  # fewer do not show the tail of the sizes
 _LEAST_TILES = 40
 _CELLS_PER_TILE = 64

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image as Picture
+from PIL import UnidentifiedImageError
 
 from histomri.core.calibration import (
     PixelSize,
@@ -44,7 +46,7 @@ class OpenSlideSlide(Slide):
         )
 
     def stated_pixel_sizes(self) -> list[tuple[str, PixelSize | None]]:
-        """Return the pixel sizes that the file states, by source."""
+        """Return the pixel sizes of the metadata; see `Slide.stated_pixel_sizes`."""
         properties = self._handle.properties
         aperio = properties.get("aperio.MPP")
         return [
@@ -73,12 +75,9 @@ class OpenSlideSlide(Slide):
 
 
 class PictureSlide(Slide):
-    """A PNG or JPEG picture, such as a thumbnail; it is unpacked whole, and states no pixel size."""
+    """A PNG or JPEG picture, such as a thumbnail; it is unpacked whole. Its dots per inch are those of a printer."""
 
     def __init__(self, path: Path) -> None:
-        from PIL import Image as Picture
-        from PIL import UnidentifiedImageError
-
         self.path = path
         try:
             with warnings.catch_warnings():
@@ -98,16 +97,9 @@ class PictureSlide(Slide):
         self.size_px = (rgba.shape[1], rgba.shape[0])
         self.level_sizes = (self.size_px,)
 
-    def stated_pixel_sizes(self) -> list[tuple[str, PixelSize | None]]:
-        """Return nothing: dots per inch are those of a printer."""
-        return []
-
     def read(self, level: int, x: int, y: int, width: int, height: int) -> RGB:
         """Read a part; see `Slide.read`."""
         return self._picture[y : y + height, x : x + width]
-
-    def close(self) -> None:
-        """Do nothing: the file was closed when it had been read."""
 
 
 def open_slide(
@@ -133,17 +125,10 @@ def open_slide(
     known_um : mapping, optional
         Pixel sizes (x, y) from elsewhere by the name of the source, such as a QuPath project.
 
-    Returns
-    -------
-    Slide
-        Its `pixel_size_um` is None if it is not known.
-
     Raises
     ------
     InputError
-        If the file is missing, empty, damaged, no slide, or of another size than its JSON file says.
-    UnitError
-        If two sources of the pixel size disagree by more than 1 %.
+        If the file is damaged, no slide, or of another size than its JSON file says, or pixel sizes disagree.
     """
     path = require_file(path, "slide")
     given = check_pixel_size(mpp)
@@ -193,7 +178,7 @@ def is_slide(path: Path) -> bool:
     return False
 
 
-def _open(path: Path) -> OpenSlideSlide | TiffSlide | PictureSlide:
+def _open(path: Path) -> Slide:
     if path.suffix.lower() in _PICTURES:
         return PictureSlide(path)
     import openslide

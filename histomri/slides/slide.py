@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from histomri.core.arrays import FloatArray
+from histomri.core.calibration import PixelSize
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError, UnitError
 
@@ -44,7 +45,7 @@ class Slide(Displayed, ABC):
     """
 
     path: Path
-    pixel_size_um: tuple[float, float] | None = None
+    pixel_size_um: PixelSize | None = None
     pixel_size_from: str = ""
     size_px: tuple[int, int]
     level_sizes: tuple[tuple[int, int], ...]
@@ -56,7 +57,10 @@ class Slide(Displayed, ABC):
         Parts that were never scanned are white.
         """
 
-    @abstractmethod
+    def stated_pixel_sizes(self) -> list[tuple[str, PixelSize | None]]:
+        """Return the pixel sizes that the file states, by source."""
+        return []
+
     def close(self) -> None:
         """Close the file."""
 

@@ -101,7 +101,7 @@ def stained_area(
     stained, counted = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     dab, n_pixels = stains.dab, view.size_px[0] * view.size_px[1]
     for tile in view.tiles(tile_px, region):
-        inside = _inside(tile, tissue, raster)
+        inside = analysed_pixels(*tile.centres_um, tissue, raster)
         if inside.any():
             above = (stains.amount(tile.rgb, dab) >= threshold) & inside
             for total, mask in ((stained, above), (counted, inside)):
@@ -114,9 +114,9 @@ def stained_area(
     return StainedArea(stained, counted, size, view.um_per_px, threshold)
 
 
-def _inside(tile: Tile, tissue: Tissue | None, raster: Raster | None) -> BoolArray:
-    x, y = tile.centres_um
-    inside = np.ones(tile.rgb.shape[:2], dtype=bool)
+def analysed_pixels(x: FloatArray, y: FloatArray, tissue: Tissue | None, raster: Raster | None) -> BoolArray:
+    """Return which pixels are in tissue and region (h, w), for centres of columns (w,) and rows (h,), µm."""
+    inside = np.ones((y.size, x.size), dtype=bool)
     if tissue is not None:
         inside &= tissue.inside(x, y)
     if raster is not None and inside.any():
