@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from histomri.core.arrays import FloatArray
+from histomri.core.calibration import check_pixel_size
 from histomri.core.errors import InputError
 from histomri.core.tables import line_of, read_number
 from histomri.registration.depths import landing_plane, section_plane, with_depth
@@ -19,11 +20,6 @@ _GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon"
 _SLIDE_COLUMNS = (("x_um", "y_um"), ("Centroid X µm", "Centroid Y µm"), ("Centroid X um", "Centroid Y um"))
 _WORLD_COLUMNS = ["x_mm", "y_mm", "z_mm"]
 Mpp = float | tuple[float, float] | None
-
-
-def check_pixel_size(mpp: Any, option: str) -> tuple[float, float] | None:
-    """Stand-in until core has it."""
-    return None if mpp is None else tuple(float(value) for value in np.broadcast_to(np.asarray(mpp, float), 2))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
