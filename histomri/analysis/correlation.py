@@ -74,6 +74,12 @@ def correlate(
     ------
     InputError
         If the series differ in length, or an option is unknown.
+
+    Examples
+    --------
+    >>> found = correlate([1, 2, 3, 4, 5, float("nan")], [2, 1, 4, 3, 5, 6])
+    >>> round(found.r, 2), found.n, found.n_missing
+    (0.8, 5, 1)
     """
     first, second = np.asarray(x, dtype=float).ravel(), np.asarray(y, dtype=float).ravel()
     if first.shape != second.shape:
@@ -114,11 +120,6 @@ def scaled(values: FloatArray) -> tuple[FloatArray, IntArray]:
     """Return finite values of order 1, and the powers of two by which columns were divided (`numpy.ldexp` undoes it).
 
     Unlike other factors a power of two rounds nothing.
-
-    Parameters
-    ----------
-    values : (N,) or (N, P) ndarray
-        NaN is left as it is.
     """
     exponent = np.frexp(np.fmax.reduce(np.abs(values), axis=0, initial=0.0))[1]
     # Twice half the way: the power itself need not be a number.
@@ -147,13 +148,7 @@ def p_value(r: float, n: int) -> float:
 
 
 def exact_rank_p(x: FloatArray, y: FloatArray) -> float:
-    """Return the two-sided p of a rank correlation: the share of all orders of y that agree as much or more.
-
-    Parameters
-    ----------
-    x, y : (N,) ndarray
-        Ranks, N at most 9; ties may occur.
-    """
+    """Return the two-sided p of a rank correlation: the share of all orders of y that agree as much or more."""
     dx, dy = x - x.mean(), y - y.mean()
     # Twice a rank is whole, so that N² times the products are compared without rounding.
     whole_x, whole_y = np.rint(2 * x.size * dx).astype(np.int64), np.rint(2 * x.size * dy).astype(np.int64)

@@ -109,15 +109,6 @@ def shrink(
 ) -> tuple[FloatArray, FloatArray]:
     """Return posterior shifts and scales of one batch, from priors fitted to all metrics by their moments.
 
-    Parameters
-    ----------
-    standard : (n, F) ndarray
-        Standardised values of the batch; NaN is missing.
-    gamma_hat, delta_hat : (F,) ndarray
-        Estimated shifts and scales.
-    mean_only : bool
-        Keep the scales at 1.
-
     Returns
     -------
     gamma, delta : (F,) ndarray

@@ -23,6 +23,11 @@ def adjust_p(p: ArrayLike, method: Adjustment = "bh") -> FloatArray:
     -------
     (T,) ndarray
         Adjusted values, at most 1, in the order of `p`.
+
+    Examples
+    --------
+    >>> adjust_p([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.04, 0.04]
     """
     given = np.asarray(p, dtype=float).ravel()
     adjusted = np.full(given.shape, np.nan)

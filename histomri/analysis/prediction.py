@@ -90,15 +90,6 @@ def polynomial(x: ArrayLike, y: ArrayLike, basis: str = "cubic") -> FloatArray:
 def assign_folds(groups: ArrayLike, folds: int, seed: int) -> IntArray:
     """Deal groups to folds at random, the largest first, each to the fold with the fewest cases.
 
-    Parameters
-    ----------
-    groups : (N,) array-like
-        Label of each case; cases with the same label go to the same fold.
-    folds : int
-        How many, at least 2.
-    seed : int
-        Of the order of groups of the same size.
-
     Returns
     -------
     (N,) ndarray of int

@@ -20,24 +20,9 @@ from histomri.core.arrays import FloatArray
 from histomri.core.columns import PAIRED
 
 RANKING_KEYS = (
-    "model",
-    "strategy",
-    "n",
-    "TCS",
-    "TCS_ci",
-    "r_vCS",
-    "r_F",
-    "HFC_mean",
-    "HFC_wins",
-    "BIC_share",
-    "p_best",
-    "AIC_share",
-    "n_missing",
-    "rank",
-    "compared",
-    "n_own",
-    "TCS_own",
-)
+    "model", "strategy", "n", "TCS", "TCS_ci", "r_vCS", "r_F", "HFC_mean", "HFC_wins", "BIC_share", "p_best",
+    "AIC_share", "n_missing", "rank", "compared", "n_own", "TCS_own",
+)  # fmt: skip
 FEWEST_FOR_INTERVAL = 4
 FEWEST_CASES = 0.8  # of those of the row that has most: a row with fewer is not compared with the others
 FEWEST_COMMON = 0.5  # of the same: what the rows that are compared must have in common
@@ -108,11 +93,6 @@ def common_cases(table: pd.DataFrame) -> tuple[list[tuple[Any, ...]], set[Any]]:
     A row is compared if it has at least `FEWEST_CASES` of the complete cases of the fullest row, or all but one. Where
     such rows still have fewer than `FEWEST_COMMON` of them in common (or than `FEWEST_FOR_INTERVAL`, if there are as
     many), the row without which most are common is left out, again and again.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As for `rank_models`.
 
     Returns
     -------

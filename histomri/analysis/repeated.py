@@ -81,19 +81,7 @@ def correlate_repeated(
 def within_and_between(
     x: pd.Series, y: pd.Series, labels: pd.Series, *, n_eff: ArrayLike | None = None, confidence: float = 0.95
 ) -> dict[str, Any]:
-    """Return the correlation within groups, slopes within and between them, and the correlation of their means.
-
-    Parameters
-    ----------
-    x, y : Series
-        Values, none missing.
-    labels : Series of str
-        What belongs together.
-    n_eff : (k,) array-like, optional
-        As for `repeated_correlation`.
-    confidence : float
-        Of the intervals.
-    """
+    """Return the correlation within groups, slopes within and between them, and the correlation of their means."""
     common = repeated_correlation(x, y, labels, n_eff=n_eff, confidence=confidence)
     low, high = common.ci or (math.nan, math.nan)
     row: dict[str, Any] = {

@@ -20,15 +20,6 @@ def jackknife_z_interval(
     without taking the values for normal (Hinkley 1978, doi 10.1093/biomet/65.1.13). With few cases it covers far
     better than the bootstrap, whose resamples repeat cases and so vary too little.
 
-    Parameters
-    ----------
-    estimate : float
-        Of all cases, between -1 and 1.
-    without_one : (N,) ndarray
-        With each case left out; NaN is skipped.
-    confidence : float
-        Of the interval.
-
     Returns
     -------
     (float, float) or None
@@ -48,11 +39,6 @@ def jackknife_z_interval(
 def pearson_without_one(x: FloatArray, y: FloatArray) -> FloatArray:
     """Return Pearson's r with each pair left out in turn.
 
-    Parameters
-    ----------
-    x, y : (N,) ndarray
-        Finite values, N at least 4.
-
     Returns
     -------
     (N,) ndarray
@@ -70,11 +56,6 @@ def pearson_without_one(x: FloatArray, y: FloatArray) -> FloatArray:
 
 def ranked_without_one(x: FloatArray, y: FloatArray) -> FloatArray:
     """Return the rank correlation with each pair left out in turn and the others ranked anew, in N² operations.
-
-    Parameters
-    ----------
-    x, y : (N,) ndarray
-        Ranks (means for ties), N at least 4.
 
     Returns
     -------
@@ -109,13 +90,6 @@ def resampling_weights(n: int, n_boot: int, seed: int) -> FloatArray:
 
 def weighted_correlation(weights: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
     """Return Pearson's r of every resample.
-
-    Parameters
-    ----------
-    weights : (B, N) ndarray
-        How often a case counts.
-    x, y : (N,) ndarray
-        Values; a case with a missing value counts in no resample.
 
     Returns
     -------

@@ -31,6 +31,13 @@ def total_correlation_score(table: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         model, strategy, n, n_missing, TCS, r_vCS, r_F; NaN with fewer than three cases or a constant column.
+
+    Examples
+    --------
+    >>> cases = pd.DataFrame({"vCS_mri_um": [15, 18, 22], "vCS_histo_um": [14, 19, 21],
+    ...                       "F_mri": [0.4, 0.6, 0.5], "F_histo": [0.5, 0.7, 0.6]})
+    >>> total_correlation_score(cases)["TCS"].round(2).tolist()
+    [1.95]
     """
     table = as_cases(table, PAIRED)
     rows = []

@@ -47,24 +47,7 @@ _UNITS = {"um": "µm", "mm3": "cells/mm³", "mm2": "cells/mm²", "ms": "µm²/ms
 def check_units(
     table: pd.DataFrame, scanner: pd.Series | None = None, path: str | Path | None = None, *, of_voxels: bool = False
 ) -> None:
-    """Check that the values of the contract's columns can be in its units: each scanner's median, and each sample.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns of numbers; those not in `PLAUSIBLE` are not looked at. The index counts rows of the file from 0.
-    scanner : Series, optional
-        Labels of the rows; sites that write different units are told apart.
-    path : path-like, optional
-        For the message.
-    of_voxels : bool
-        Single voxels may have any value, and only medians are looked at.
-
-    Raises
-    ------
-    UnitError
-        Naming column, and scanner and median, or line and value.
-    """
+    """Check that the values of the contract's columns can be in its units: each scanner's median, and each sample."""
     labels = pd.Series("", index=table.index) if scanner is None else scanner.fillna("").astype(str)
     for name, (low, high) in PLAUSIBLE.items():
         if name not in table:
@@ -103,26 +86,10 @@ def check_sites(
     truly differ so much, which columns of other names may between groups, and between scanners that have no group in
     common.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Columns of numbers. Those with values at or below 0 in a tenth of the rows are not compared.
-    labels : mapping
-        ``scanner`` and ``group`` of the rows, as text; labels with fewer than three values are not compared.
-    path : path-like, optional
-        For the message.
-    contract : collection of str
-        Columns whose unit is known.
-
     Returns
     -------
     list of str
         What differs, and by how much.
-
-    Raises
-    ------
-    UnitError
-        Naming column, labels and medians.
     """
     texts: list[str] = []
     told: set[str] = set()
@@ -178,13 +145,7 @@ def _unit_of(name: str) -> str:
 
 
 def require_magnitude(table: pd.DataFrame, path: Path | None = None) -> None:
-    """Raise an InputError for a column whose values cannot be computed with; the index counts rows of the file from 0.
-
-    Raises
-    ------
-    InputError
-        Naming column, line and value.
-    """
+    """Raise an InputError for a column whose values are too large or too small to be computed with."""
     for name, column in table.items():
         size = column.abs()
         if (size > _LARGEST).any():

@@ -46,17 +46,7 @@ def describe_columns() -> dict[str, dict[str, str]]:
 
 
 def describe_column(name: str, known: Mapping[str, dict[str, str]], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return unit and meaning of a column.
-
-    Parameters
-    ----------
-    name : str
-        Of the column.
-    known : mapping
-        From `describe_columns`.
-    given : mapping
-        What the sidecars of the tables that it comes from say of columns that are not known, such as tumour volumes.
-    """
+    """Return unit and meaning of a column."""
     ways = {"_median": "Median over voxels of", "_trimmed": "Mean over voxels, less the extreme tenths, of"}
     for ending, how in ways.items():
         if name.endswith(ending) and (entry := known.get(name.removesuffix(ending))):
@@ -69,13 +59,7 @@ def describe_column(name: str, known: Mapping[str, dict[str, str]], given: Mappi
 
 
 def join_descriptions(tables: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Return what the sidecars of several tables say of their columns, together.
-
-    Raises
-    ------
-    UnitError
-        If two of them give a column different units.
-    """
+    """Return what the sidecars of several tables say of their columns, together."""
     joined: dict[str, dict[str, Any]] = {}
     for described in tables:
         for name, entry in described.items():

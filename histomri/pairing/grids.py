@@ -36,13 +36,7 @@ def same_grid(one: Image, other: Image) -> bool:
 
 
 def require_same_grid(images: Mapping[str, Image], what: str) -> Image:
-    """Return the first image, after checking that the others share its grid.
-
-    Raises
-    ------
-    GeometryError
-        If one does not; the message names both.
-    """
+    """Return the first image, after checking that the others share its grid."""
     (first_name, first), *others = images.items()
     for name, image in others:
         if not same_grid(first, image):
@@ -67,11 +61,6 @@ def find_slice(histology: Image, mri: Image, transform: CanResample | None) -> i
 
     With a transform it is the slice nearest to the mapped centre of the histology; without one, the slice with the
     histology's own grid.
-
-    Raises
-    ------
-    GeometryError
-        If the centre is mapped outside the MRI, or no slice has the grid of the histology.
     """
     if mri.data.ndim == 2:
         if transform is None and not same_grid(histology, mri):
@@ -104,15 +93,6 @@ def _different_grids(histology: Image, mri: Image) -> GeometryError:
 
 def onto_slice(image: Image, like: Image, transform: CanResample | None) -> tuple[FloatArray, FloatArray]:
     """Resample one histology map onto an MRI slice.
-
-    Parameters
-    ----------
-    image : Image
-        (ny, nx) histology map, NaN where nothing was measured.
-    like : Image
-        (I, J) MRI slice.
-    transform : Transform or None
-        Histology world to MRI world; None if both lie on one grid already.
 
     Returns
     -------
