@@ -111,10 +111,10 @@ def steiger_test(
         return DependentTest(r1 - r2, math.nan, math.inf, math.nan, ci)
     # With y1 the same as y2, r(x1, y2) and r(x2, y1) are the compared correlations, and are averaged like them.
     crossed = (mean, mean) if np.array_equal(b, d) else (pearson(a, d), pearson(b, c))
-    shared = _covariance(mean, mean, pearson(a, c), *crossed, pearson(b, d)) / (1.0 - mean**2) ** 2
-    if not shared < 1.0 - 1e-12:
+    correlated = _covariance(mean, mean, pearson(a, c), *crossed, pearson(b, d)) / (1.0 - mean**2) ** 2
+    if not correlated < 1.0 - 1e-12:
         return DependentTest(r1 - r2, math.nan, math.inf, math.nan, ci)
-    z = (math.atanh(r1) - math.atanh(r2)) * math.sqrt((n - 3) / (2.0 - 2.0 * shared))
+    z = (math.atanh(r1) - math.atanh(r2)) * math.sqrt((n - 3) / (2.0 - 2.0 * correlated))
     return DependentTest(r1 - r2, z, math.inf, float(2.0 * ndtr(-abs(z))), ci)
 
 
@@ -286,8 +286,8 @@ def _zou(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, confidence:
     if max(abs(r1), abs(r2)) >= 1.0:
         return None
     covariance = _covariance(r1, r2, pearson(a, c), pearson(a, d), pearson(b, c), pearson(b, d))
-    shared = covariance / ((1.0 - r1**2) * (1.0 - r2**2))
+    correlated = covariance / ((1.0 - r1**2) * (1.0 - r2**2))
     (low1, high1), (low2, high2) = (fisher_interval(r, a.size, confidence) for r in (r1, r2))
-    below = (r1 - low1) ** 2 + (high2 - r2) ** 2 - 2.0 * shared * (r1 - low1) * (high2 - r2)
-    above = (high1 - r1) ** 2 + (r2 - low2) ** 2 - 2.0 * shared * (high1 - r1) * (r2 - low2)
+    below = (r1 - low1) ** 2 + (high2 - r2) ** 2 - 2.0 * correlated * (r1 - low1) * (high2 - r2)
+    above = (high1 - r1) ** 2 + (r2 - low2) ** 2 - 2.0 * correlated * (high1 - r1) * (r2 - low2)
     return (r1 - r2 - math.sqrt(max(below, 0.0)), r1 - r2 + math.sqrt(max(above, 0.0)))

@@ -15,7 +15,7 @@ from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.errors import InputError
 
 Kind = Literal["pearson", "spearman"]
-# Variation below this share of the size of the values is rounding, and a correlation with it is noise.
+# Variation below this fraction of the size of the values is rounding, and a correlation with it is noise.
 _ROUNDING = 1e-13
 # Up to so many pairs all orders are counted (9! = 362880): Student's t would call a perfect order of 6 impossible.
 _EXACT = 9
@@ -148,7 +148,7 @@ def p_value(r: float, n: int) -> float:
 
 
 def exact_rank_p(x: FloatArray, y: FloatArray) -> float:
-    """Return the two-sided p of a rank correlation: the share of all orders of y that agree as much or more."""
+    """Return the two-sided p of a rank correlation: the fraction of all orders of y that agree as much or more."""
     dx, dy = x - x.mean(), y - y.mean()
     # Twice a rank is whole, so that N² times the products are compared without rounding.
     whole_x, whole_y = np.rint(2 * x.size * dx).astype(np.int64), np.rint(2 * x.size * dy).astype(np.int64)

@@ -240,7 +240,7 @@ def within_between(
     """
     first, second, labels, names = _complete(x, y, sample)
     if len(names) < 3:
-        raise InputError(f"{len(names)} samples are too few to tell their means apart", hint="at least 3 are needed")
+        raise InputError(f"{len(names)} samples are too few to compare their means", hint="at least 3 are needed")
     means = _means(first, labels)[labels]
     model = random_intercept(np.column_stack([np.ones_like(first), first - means, means]), second, labels)
     residual = model.n - model.n_samples - 1

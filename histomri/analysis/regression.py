@@ -220,7 +220,7 @@ def _warnings(response: str, terms: list[str], factors: FloatArray, n: int, miss
     collinear = [f"{term} ({factor:.1f})" for term, factor in zip(terms, factors) if factor > _STRONG_COLLINEARITY]
     if collinear:
         names = ", ".join(collinear)
-        texts.append(f"{response}: variance inflation above 10 for {names}; their coefficients cannot be told apart")
+        texts.append(f"{response}: variance inflation above 10 for {names}; their coefficients cannot be separated")
     if n < 10 * len(terms):
         texts.append(f"{response}: {n} cases for {len(terms)} variables, fewer than 10 for each")
     if missing:

@@ -13,7 +13,7 @@ from histomri.analysis.correlation import Kind, constant, p_value, pearson, rank
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
 
-# Autocovariance is estimated up to this share of the largest distance; beyond are few pairs and much scatter. With 0.6
+# Autocovariance is estimated up to this fraction of the largest distance; beyond are few pairs and much noise. With 0.6
 # the test holds its level from white noise to maps with 7 effective voxels; with all lags it is a little too strict.
 _LAGS = 0.6
 _FEWEST = 5

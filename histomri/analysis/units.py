@@ -32,11 +32,11 @@ _POSSIBLE = {
     "ADC_um2_ms": (0.005, 20.0),
     "D0I_mri_um2_ms": (0.005, 20.0),
 }
-# Medians of two sites: this many decades apart they are told, and within so much of a power of 1000 it is the unit.
+# Medians of two sites: this many decades apart they are reported, and within so much of a power of 1000 it is the unit.
 _DECADES, _OF_A_UNIT, _WITHIN = 0.9, (3.0, 6.0, 9.0), 0.35
 _FEWEST, _ERRORS = 3, 3.0  # values of a site, and standard errors between medians that differ
 _NEGATIVE = (
-    0.1  # share of values at or below 0 from which a quantity is signed, or a count with zeros, and has no scale
+    0.1  # fraction of values at or below 0 from which a quantity is signed, or a count with zeros, and has no scale
 )
 # The sixth power of a value, which a cubic surface sums, stays a number; no measurement comes near either.
 _LARGEST = 1e50
@@ -92,20 +92,20 @@ def check_sites(
         What differs, and by how much.
     """
     texts: list[str] = []
-    told: set[str] = set()
+    reported: set[str] = set()
     groups = labels.get("group")
     for kind, names in labels.items():
         for column in table:
-            found = None if column in told else _furthest(table[column], names)
+            found = None if column in reported else _furthest(table[column], names)
             if found is None:
                 continue
-            told.add(column)
+            reported.add(column)
             (low, low_median), (high, high_median), decades = found
             text = f"the median of '{column}' is {low_median:.3g} for {kind} '{low}' and {high_median:.3g} for '{high}'"
             unit_like = min(abs(decades - power) for power in _OF_A_UNIT) <= _WITHIN
-            alike = kind == "scanner" and (groups is None or _share_group(groups, names, low, high))
+            alike = kind == "scanner" and (groups is None or _have_common_group(groups, names, low, high))
             if unit_like and (column in contract or alike):
-                truly = "" if column in contract else "; if they truly differ, tell them apart in the column 'group'"
+                truly = "" if column in contract else "; if they truly differ, name the groups in the column 'group'"
                 raise UnitError(
                     f"{text}, as if in another unit", path=path, hint=f"convert it before it is read{truly}"
                 )
@@ -134,7 +134,7 @@ def _furthest(values: pd.Series, labels: pd.Series) -> tuple[tuple[str, float], 
     return (low, 10**low_median), (high, 10**high_median), decades
 
 
-def _share_group(groups: pd.Series, scanners: pd.Series, one: str, other: str) -> bool:
+def _have_common_group(groups: pd.Series, scanners: pd.Series, one: str, other: str) -> bool:
     """Tell whether two scanners have a group in common, or no groups are known for one."""
     mine, theirs = (set(groups[scanners == name]) - {""} for name in (one, other))
     return not mine or not theirs or bool(mine & theirs)

@@ -10,7 +10,7 @@ from histomri.core.images import HISTOLOGY_MAPS, MRI_MAPS
 
 Side = Literal["mri", "histo"]
 
-CASE = ("sample", "model", "strategy")  # what a row of a table of samples is told apart by
+CASE = ("sample", "model", "strategy")  # identify a row of a table of samples
 KEYS = ("sample", "group", "scanner", "model", "strategy")
 PATIENT = "patient"  # a label beside the keys, in tables of which a sample has one
 LABELS = ("sample", PATIENT, *KEYS[1:])  # columns of text, even where their cells look like numbers
@@ -42,7 +42,7 @@ MEASUREMENTS = tuple(name for name in TITLES if name != "ADC_per_water")
 
 # How a unit ends the name of a map's column; densities are counts per area or volume.
 _MAP_SUFFIX = {"um": "_um", "mm^-2": "_mm2", "mm^-3": "_mm3", "um^2/ms": "_um2_ms", "um^2": "_um2", "ms": "_ms"}
-# How a name that is no map's tells its unit; the first that fits.
+# The unit that ends the name of any other column; the first that fits.
 _SUFFIXES = {
     "_um2_ms": "um^2/ms",
     "_per_mm2": "mm^-2",
@@ -95,7 +95,7 @@ _OF_MAPS = {name: entry["Units"] for name, entry in describe_maps().items()}
 
 
 def unit_of(name: str) -> str | None:
-    """Return the unit that the name of a column tells, as sidecars write it (um, mm^3, 1); None if it tells none."""
+    """Return the unit in the name of a column, as sidecars write it (um, mm^3, 1); None if there is none."""
     for ending in ("_median", "_trimmed"):
         name = name.removesuffix(ending)
     if name in _OF_MAPS:

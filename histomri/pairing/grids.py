@@ -10,7 +10,7 @@ from histomri.core.errors import GeometryError
 from histomri.core.images import Image
 
 MINIMUM_COVERAGE = 0.5
-"""A resampled histology value counts if at least this share of its interpolation weights fell on measured patches."""
+"""A resampled histology value counts if this fraction of its interpolation weights is measured."""
 
 _SAME_MM = 1e-3  # sform and qform are stored as float32, which costs up to a few 1e-5 mm
 
@@ -97,7 +97,7 @@ def onto_slice(image: Image, like: Image, transform: CanResample | None) -> tupl
     Returns
     -------
     values, coverage : (I, J) ndarray
-        The map, NaN where the coverage is below `MINIMUM_COVERAGE`, and the coverage: the share of the linear
+        The map, NaN where the coverage is below `MINIMUM_COVERAGE`, and the coverage: the fraction of the linear
         interpolation weights that fell on finite patches.
     """
     finite = np.isfinite(image.data)
