@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -42,9 +42,14 @@ class Correlation:
     r: float
     p: float
     n: int
-    ci: tuple[float, float] | None
+    ci: tuple[float, float] | None = None
     n_missing: int = 0
     note: str = ""
+
+    def row(self, *names: str) -> dict[str, Any]:
+        """Return attributes for a row of a table, ci as ci_low and ci_high, NaN if there is none."""
+        limits = dict(zip(("ci_low", "ci_high"), self.ci or (math.nan, math.nan)))
+        return {name: limits[name] if name in limits else getattr(self, name) for name in names}
 
 
 def correlate(

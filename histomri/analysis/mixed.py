@@ -7,37 +7,26 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtr
 
-from histomri.analysis.correlation import constant
+from histomri.analysis.correlation import Correlation, constant
 from histomri.analysis.spatial import r_interval, r_test
 from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.errors import InputError
 
 
 @dataclass(frozen=True)
-class RepeatedCorrelation:
+class RepeatedCorrelation(Correlation):
     """The correlation within samples, common to all of them.
 
     Attributes
     ----------
-    r, p : float
-        Coefficient and two-sided p.
     df : float
         Degrees of freedom of p: N - k - 1, or fewer if the voxels of a sample resemble their neighbours.
-    n, n_samples : int
-        Values and samples used.
-    ci : (float, float) or None
-        Confidence interval.
-    note : str
-        Why something is missing.
+    n_samples : int
+        Samples used.
     """
 
-    r: float
-    p: float
-    df: float
-    n: int
-    n_samples: int
-    ci: tuple[float, float] | None
-    note: str = ""
+    df: float = math.nan
+    n_samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,7 +98,7 @@ def repeated_correlation(
     sxx, syy = np.bincount(labels, dx * dx), np.bincount(labels, dy * dy)
     if n - k - 1 < 1 or constant(first) or constant(second) or not (sxx.sum() > 0 and syy.sum() > 0):
         note = "fewer than two values per sample, or no variation within samples"
-        return RepeatedCorrelation(math.nan, math.nan, math.nan, n, k, None, note)
+        return RepeatedCorrelation(math.nan, math.nan, n, note=note, n_samples=k)
     r = float(np.clip((dx @ dy) / math.sqrt(sxx.sum() * syy.sum()), -1.0, 1.0))
     df: float = n - k - 1
     if n_eff is not None:
@@ -118,13 +107,13 @@ def repeated_correlation(
             raise InputError(f"{sizes.size} effective numbers for {k} samples")
         if not (sizes > 1).all():
             note = "a sample has no effective number of voxels"
-            return RepeatedCorrelation(r, math.nan, math.nan, n, k, None, note)
+            return RepeatedCorrelation(r, math.nan, n, note=note, n_samples=k)
         # r is a weighted mean of the samples' covariances; each has variance sxx syy / (n_eff - 1) without correlation.
         variance = float((sxx * syy / (sizes - 1.0)).sum() / (sxx.sum() * syy.sum()))
         df = min(1.0 / variance - 1.0, df)
     if not df > 0:
-        return RepeatedCorrelation(r, math.nan, df, n, k, None, "no degree of freedom is left")
-    return RepeatedCorrelation(r, r_test(r, df), df, n, k, r_interval(r, df + 2.0, confidence))
+        return RepeatedCorrelation(r, math.nan, n, note="no degree of freedom is left", df=df, n_samples=k)
+    return RepeatedCorrelation(r, r_test(r, df), n, r_interval(r, df + 2.0, confidence), df=df, n_samples=k)
 
 
 def random_intercept(design: ArrayLike, y: ArrayLike, sample: ArrayLike) -> MixedModel:

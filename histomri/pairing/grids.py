@@ -1,30 +1,18 @@
 """Bring histology onto the grid of an MRI slice."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError
 from histomri.core.images import Image
+from histomri.registration import Transform
 
 MINIMUM_COVERAGE = 0.5
 """A resampled histology value counts if this fraction of its interpolation weights is measured."""
 
 _SAME_MM = 1e-3  # sform and qform are stored as float32, which costs up to a few 1e-5 mm
-
-
-class CanResample(Protocol):
-    """What pairing needs of a transform (histology world to MRI world)."""
-
-    def points(self, points_mm: FloatArray) -> FloatArray:
-        """Map points of the histology's world to the MRI's world."""
-        ...
-
-    def resample(self, image: Image, like: Image, order: int = 1) -> Image:
-        """Resample a histology image onto the grid of an MRI image."""
-        ...
 
 
 def same_grid(one: Image, other: Image) -> bool:
@@ -56,7 +44,7 @@ def slice_of(image: Image, mri_slice: int | None) -> Image:
     return image.slice(0 if mri_slice is None else mri_slice)
 
 
-def find_slice(histology: Image, mri: Image, transform: CanResample | None) -> int:
+def find_slice(histology: Image, mri: Image, transform: Transform | None) -> int:
     """Return the MRI slice the histology lies in.
 
     With a transform it is the slice nearest to the mapped centre of the histology; without one, the slice with the
@@ -91,7 +79,7 @@ def _different_grids(histology: Image, mri: Image) -> GeometryError:
     )
 
 
-def onto_slice(image: Image, like: Image, transform: CanResample | None) -> tuple[FloatArray, FloatArray]:
+def onto_slice(image: Image, like: Image, transform: Transform | None) -> tuple[FloatArray, FloatArray]:
     """Resample one histology map onto an MRI slice.
 
     Returns

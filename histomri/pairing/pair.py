@@ -13,7 +13,7 @@ from histomri.core.columns import COUNTS, FIT_QUALITY, KEYS, MEASURES, POSITION,
 from histomri.core.errors import InputError
 from histomri.core.images import Image
 from histomri.pairing.folders import read_histology, read_mri
-from histomri.pairing.grids import CanResample, find_slice, onto_slice, require_same_grid, slice_of
+from histomri.pairing.grids import find_slice, onto_slice, require_same_grid, slice_of
 from histomri.pairing.table import PairedTable
 from histomri.registration import Transform
 
@@ -32,7 +32,7 @@ class _Case:
 def pair_maps(
     histology: Mapping[str, Image] | str | Path,
     mri: Fits | str | Path,
-    transform: CanResample | str | Path | None = None,
+    transform: Transform | str | Path | None = None,
     *,
     mri_slice: int | None = None,
     sample: str = "sample",
