@@ -62,6 +62,23 @@ class JoinOptions(Options):
                 yield sidecar
 
 
+class PairsOptions(Options):
+    """Put the pairs of the samples of a study under each other, beside what its file says of them."""
+
+    tables: tuple[Path, ...] = argument("Tables of histomri pair, a row per sample, model and strategy.")
+    measures: dict[str, dict[str, float]] = given({}, "Measurements of each sample by name, such as Ki67_fraction.")
+    free_water_um2_ms: dict[str, float] = given(
+        {}, "Diffusivity of free water where each sample was scanned; if they differ, ADC is given over it too."
+    )
+
+    def reads(self) -> Iterator[Path]:
+        """Yield the tables and their sidecars."""
+        for table in self.tables:
+            yield table
+            if (sidecar := table.with_suffix(".json")).exists():
+                yield sidecar
+
+
 class ResidualsOptions(Options):
     """Pool what the fits of the samples of a study do not explain, over the voxels of all of them."""
 

@@ -13,7 +13,7 @@ from histomri.pairing.grids import same_grid, slice_of
 from histomri.pairing.options import PairOptions
 from histomri.pairing.pair import pair_maps, pair_means
 from histomri.pairing.table import PairedTable
-from histomri.registration import Transform, doubts_of
+from histomri.registration import Transform, quality_warnings
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def pair_folders(options: PairOptions, out: Path) -> SamplePairs:
         table = pair_means(histology, fits, **how)
     if options.patient is not None:
         table = table.of_patient(options.patient)
-    reservations = () if options.xfm is None or transform is None else doubts_of(transform, options.xfm)
+    reservations = () if options.xfm is None or transform is None else quality_warnings(transform, options.xfm)
     tilt = [] if transform is None else _tilt_warnings(transform)
     pairs = SamplePairs(table, label, registered, (*reservations, *tilt, *table.warnings))
     pairs.summary()  # raises if there is no pair

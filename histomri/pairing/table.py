@@ -88,6 +88,28 @@ class PairedTable(Displayed):
         data, counts = (_keys_first(frame.assign(**{PATIENT: name})) for frame in (self.data, self.counts))
         return replace(self, data=data, counts=counts)
 
+    def with_measures(
+        self, measures: Mapping[str, Mapping[str, float]], free_water_um2_ms: Mapping[str, float] | None = None
+    ) -> "PairedTable":
+        """Return the table with measurements of the samples, and ADC over free water where scans differ in that.
+
+        Parameters
+        ----------
+        measures : mapping of sample to mapping of name to number
+            A column each; NaN for samples without the measurement.
+        free_water_um2_ms : mapping of sample to number, optional
+            Water diffuses faster in a patient than in a tube.
+        """
+        sample = self.data["sample"]
+        columns = {
+            name: sample.map({key: values.get(name) for key, values in measures.items()}).astype(float)
+            for name in dict.fromkeys(name for values in measures.values() for name in values)
+        }
+        water = free_water_um2_ms or {}
+        if len(set(water.values())) > 1 and "ADC_um2_ms" in self.data:
+            columns["ADC_per_water"] = self.data["ADC_um2_ms"] / sample.map(water)
+        return replace(self, data=self.data.assign(**columns))
+
     @classmethod
     def join(cls, tables: Iterable["PairedTable"], names: Sequence[str] = ()) -> "PairedTable":
         """Put the tables of several samples under each other.

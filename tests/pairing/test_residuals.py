@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histomri.fitting.residuals import Residuals
+from histomri.fitting.misfit import Residuals
 from histomri.mri import Acquisition
 from histomri.pairing import ResidualsOptions, pool_residuals
 from histomri.study.steps import residuals

@@ -16,7 +16,7 @@ from histomri.core.files import write_json
 from histomri.core.images import map_name, write_map
 from histomri.pairing import PairedTable, PairOptions
 from histomri.registration import Transform
-from histomri.study.stages.report import run_report
+from histomri.report import write_report
 from histomri.study.steps import pair, score
 
 CHROMIUM = next(
@@ -231,7 +231,7 @@ def finished_run(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def finished_report(finished_run) -> Path:
     """Its report; read only."""
-    return run_report(finished_run).outputs[0]
+    return write_report(finished_run)
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ from scipy import stats
 from histomri.analysis import PredictOptions, ScoreOptions, study_statistics
 from histomri.core.files import write_json
 from histomri.report import write_figures, write_report
-from histomri.report.charts import STYLE, inline_svg
 from histomri.report.collect import collect
-from histomri.report.figures_groups import line_band
-from histomri.report.figures_prediction import surface_of
+from histomri.report.figures.association import line_band
+from histomri.report.figures.charts import STYLE, inline_svg
+from histomri.report.figures.prediction import surface_of
+from histomri.report.figures.scatter import samples_card
+from histomri.report.figures.statistics import statistics_cards
 from histomri.report.labels import label_of, ordered
-from histomri.report.scatter import samples_card
-from histomri.report.statistics import statistics_cards
 from histomri.study.steps import predict, score
 
 HOSTILE = '<img src=x onerror="alert(1)">&amp;'
@@ -303,7 +303,7 @@ def test_groups_may_have_names_that_mean_nothing_elsewhere(tmp_path):
         samples_figure = samples_card(("diff-in", "high-b"), run.pairs).chart
     legend = [text.get_text() for text in samples_figure.figure.legends[0].get_texts()]
     assert legend == [*names, "not given", "1.5T", "3T"]
-    said = {text.split("\n")[0] for words in samples_figure.words.values() for text in words}
+    said = {text.split("\n")[0] for words in samples_figure.tips.values() for text in words}
     assert {"NA (NA, 3T)", "nan (nan, 1.5T)", "null (none, 3T)", "s17 (1.5T)"} <= said
     groups = next(card for card in statistics_cards(run) if card.name == "groups").chart.figure
     size, *_, last = [axes for axes in groups.axes if axes.get_visible()]
