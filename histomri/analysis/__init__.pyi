@@ -10,7 +10,7 @@ from .comparison import (
     compare_models as compare_models, rank_by as rank_by, steiger_test as steiger_test, unlabelled as unlabelled,
     williams_test as williams_test,
 )
-from .correlation import Correlation as Correlation, correlate as correlate
+from .correlation import Correlation as Correlation, adjust_p as adjust_p, correlate as correlate
 from .correlation_tables import (
     as_matrix as as_matrix, correlate_table as correlate_table, correlation_table as correlation_table,
 )
@@ -22,7 +22,6 @@ from .mixed import (
     random_intercept as random_intercept, repeated_correlation as repeated_correlation,
     within_between as within_between,
 )
-from .multiple import adjust_p as adjust_p
 from .options import (
     AgreeOptions as AgreeOptions, CompareOptions as CompareOptions, CorrelateOptions as CorrelateOptions,
     HarmoniseOptions as HarmoniseOptions, PowerOptions as PowerOptions, PredictOptions as PredictOptions,

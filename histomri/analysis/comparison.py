@@ -12,8 +12,7 @@ from scipy.special import ndtr, stdtr, stdtrit
 from scipy.stats import ttest_rel, wilcoxon
 
 from histomri.analysis.cases import as_cases
-from histomri.analysis.correlation import constant, fisher_interval, pearson
-from histomri.analysis.multiple import adjust_p
+from histomri.analysis.correlation import adjust_p, constant, fisher_interval, pearson
 from histomri.analysis.options import Adjustment
 from histomri.analysis.ranking import FEWEST_FOR_INTERVAL, listed, rank_models
 from histomri.analysis.resampling import pearson_without_one

@@ -1,4 +1,4 @@
-"""Correlation with p-value and confidence interval."""
+"""Correlation with p-value and confidence interval, and p-values adjusted for the number of tests."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtr
 
-from histomri.analysis.options import Interval
+from histomri.analysis.options import Adjustment, Interval
 from histomri.analysis.resampling import jackknife_z_interval, pearson_without_one, ranked_without_one
 from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.errors import InputError
@@ -178,3 +178,44 @@ def fisher_interval(r: float, n: int, confidence: float = 0.95, kind: Kind = "pe
     half = float(ndtri(0.5 + confidence / 2.0)) * spread
     z = math.atanh(r)
     return (math.tanh(z - half), math.tanh(z + half))
+
+
+def adjust_p(p: ArrayLike, method: Adjustment = "bh") -> FloatArray:
+    """Adjust p-values for the number of tests.
+
+    Parameters
+    ----------
+    p : (T,) array-like
+        Two-sided p-values; a NaN is no test, and stays NaN.
+    method : {"bh", "holm", "bonferroni"}
+        False discovery rate (Benjamini & Hochberg 1995, doi 10.1111/j.2517-6161.1995.tb02031.x), or family-wise error
+        (Holm 1979; Bonferroni).
+
+    Returns
+    -------
+    (T,) ndarray
+        Adjusted values, at most 1, in the order of `p`.
+
+    Examples
+    --------
+    >>> adjust_p([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.04, 0.04]
+    """
+    given = np.asarray(p, dtype=float).ravel()
+    adjusted = np.full(given.shape, np.nan)
+    tests = np.flatnonzero(np.isfinite(given))
+    if not tests.size:
+        return adjusted
+    order = tests[np.argsort(given[tests], kind="stable")]
+    ascending, n = given[order], tests.size
+    rank = np.arange(1, n + 1)
+    if method == "bh":
+        scaled = np.minimum.accumulate((ascending * n / rank)[::-1])[::-1]
+    elif method == "holm":
+        scaled = np.maximum.accumulate(ascending * (n - rank + 1))
+    elif method == "bonferroni":
+        scaled = ascending * n
+    else:
+        raise InputError(f"unknown adjustment '{method}'", hint="use bh, holm or bonferroni")
+    adjusted[order] = np.minimum(scaled, 1.0)
+    return adjusted

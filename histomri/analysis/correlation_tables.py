@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histomri.analysis.correlation import Kind, correlate
+from histomri.analysis.correlation import Kind, adjust_p, correlate
 from histomri.analysis.measurements import MeasurementTable, opened
-from histomri.analysis.multiple import adjust_p
 from histomri.analysis.options import Adjustment, CorrelateOptions, Interval
 from histomri.analysis.repeated import correlate_repeated
 from histomri.analysis.results import Findings, heading, labelled, naming_part

@@ -13,10 +13,9 @@ from numpy.typing import ArrayLike
 from scipy.special import gammaln, stdtr, stdtrit
 
 from histomri.analysis.cases import as_cases
-from histomri.analysis.correlation import constant
+from histomri.analysis.correlation import adjust_p, constant
 from histomri.analysis.harmonisation import confounding
 from histomri.analysis.measurements import opened_cases
-from histomri.analysis.multiple import adjust_p
 from histomri.analysis.noncentral import noncentral_t_cdf
 from histomri.analysis.options import Adjustment, CompareOptions
 from histomri.analysis.results import Findings, heading, labelled, missing_text, naming_part

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from histomri.analysis.cases import as_cases
-from histomri.analysis.correlation import constant, scaled
+from histomri.analysis.correlation import adjust_p, constant, scaled
 from histomri.analysis.measurements import opened_cases
-from histomri.analysis.multiple import adjust_p
 from histomri.analysis.options import RegressOptions
 from histomri.analysis.results import Findings, heading, labelled, missing_text, naming_part
 from histomri.core.arrays import FloatArray

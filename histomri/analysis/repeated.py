@@ -10,9 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from histomri.analysis.cases import as_cases
-from histomri.analysis.correlation import correlate
+from histomri.analysis.correlation import adjust_p, correlate
 from histomri.analysis.mixed import repeated_correlation, within_between
-from histomri.analysis.multiple import adjust_p
 from histomri.analysis.options import Adjustment
 from histomri.core.errors import InputError
 

@@ -24,7 +24,7 @@ _ESTIMATES = (
     ("hedges_g", "hedges_g_low", "hedges_g_high"),
 )
 _NAMES = (*CASE, "x", "y", "kind", "response", "term", "first", "second", "column", "group_a", "group_b")
-_MOST_DRAWN = 40
+_MOST_DRAWN, _MOST_LINES = 40, 3
 
 
 class Written(NamedTuple):
@@ -94,8 +94,9 @@ class Findings(Displayed):
         return cls(json_name, tables, content, lines, warnings, sources, settings, **others)
 
     def facts(self) -> Mapping[str, Any]:
-        """Return the lines, numbered, and the number of warnings."""
-        return {str(k): line for k, line in enumerate(self.lines, start=1)} | {"warnings": len(self.warnings)}
+        """Return the tables with their sizes, the first lines, and the number of warnings."""
+        sizes = {name: f"{len(table)} rows" for name, table in self.tables.items()}
+        return {**sizes, "results": "; ".join(self.lines[:_MOST_LINES]), "warnings": len(self.warnings)}
 
     def _repr_html_(self) -> str:
         return self.to_pandas()._repr_html_()  # type: ignore[no-any-return]  # pandas does not annotate it

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 
 from histomri.analysis.cases import as_cases
-from histomri.analysis.correlation import Kind
+from histomri.analysis.correlation import Kind, adjust_p
 from histomri.analysis.mixed import repeated_correlation
-from histomri.analysis.multiple import adjust_p
 from histomri.analysis.repeated import WITHIN_BETWEEN, mean_correlation, within_and_between
 from histomri.analysis.spatial import (
     SpatialCorrelation,

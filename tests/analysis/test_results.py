@@ -48,7 +48,7 @@ def test_a_table_in_memory_says_what_its_file_says_and_can_be_drawn(cases, tmp_p
     cases.to_csv(tmp_path / "t.csv", index=False)
     found, from_file = analyse(cases), analyse(tmp_path / "t.csv")
     pd.testing.assert_frame_equal(found.to_pandas(), from_file.to_pandas())
-    assert found.lines == from_file.lines and len(repr(found)) < 4000 and "<table" in found._repr_html_()
+    assert found.lines == from_file.lines and len(repr(found)) < 1200 and "<table" in found._repr_html_()
     assert found.plot().get_xlabel() in found.to_pandas()
     pyplot.close("all")
 
