@@ -55,9 +55,7 @@ def test_round_trip(tmp_path, rng, name, moving_axes, fixed_axes):
     if name.startswith("ours"):
         Transform(matrix).save(tmp_path / "ours")
     else:
-        theirs = {
-            key: nib.Nifti1Image(one.data, one.affine) for key, one in (("moving", moving), ("reference", fixed))
-        }
+        theirs = {key: nib.Nifti1Image(one.data, one.affine) for key, one in (("moving", moving), ("reference", fixed))}
         WRITERS[name].from_ras(np.linalg.inv(matrix), **theirs).to_filename(path)
     found = Transform.load(path, moving=moving, fixed=fixed)
     # Six digits are written by nitransforms; ours keep all.

@@ -90,5 +90,3 @@ def test_other_transforms_in_matlab_files_are_refused(tmp_path):
     savemat(path, {"Euler3DTransform_double_3_3": np.zeros((6, 1)), "fixed": np.zeros((3, 1))}, format="4")
     with pytest.raises(InputError, match="Euler3DTransform"):
         Transform.load(path)
-
-
