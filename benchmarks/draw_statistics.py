@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from histomri.report.collect import collect
-from histomri.report.statistics import statistics_cards
+from histomri.report.figures.charts import Card
+from histomri.report.figures.statistics import statistics_cards
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "images"
 SHOWN = {"agreement": "agreement", "association_Ki67_fraction": "ki67", "prediction_cubic": "prediction"}
@@ -15,7 +16,7 @@ SHOWN = {"agreement": "agreement", "association_Ki67_fraction": "ki67", "predict
 
 def main(results: Path) -> None:
     for card in statistics_cards(collect(results)):
-        if card.name in SHOWN:
+        if isinstance(card, Card) and card.name in SHOWN:
             card.chart.figure.savefig(OUT / f"statistics-{SHOWN[card.name]}.png", dpi=110)
 
 

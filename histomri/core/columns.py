@@ -16,6 +16,15 @@ PATIENT = "patient"  # a label beside the keys, in tables of which a sample has 
 LABELS = ("sample", PATIENT, *KEYS[1:])  # columns of text, even where their cells look like numbers
 INDEX, WORLD = ("i", "j", "k"), ("x_mm", "y_mm", "z_mm")
 POSITION = (*INDEX, *WORLD)
+PAIRED = ("vCS_mri_um", "vCS_histo_um", "F_mri", "F_histo")  # what models are scored by
+# The measurements every paired table has, in this order, even where a study lacks one of them (then they are empty).
+MEASURES = (
+    "vCS_mri_um", "F_mri", "CD_mri_mm3", "vCS_histo_um", "F_histo", "CD_histo_mm2", "ADC_um2_ms", "K",
+)  # fmt: skip
+# How good a fit is, not what the tissue is like: never averaged over voxels.
+FIT_QUALITY = ("BIC", "AIC", "logL", "cost", "exit", "at_bound")
+# What the sidecar of paired tables counts of each case.
+COUNTS = (*KEYS, "n_fitted", "n_failed", "n_without_histology", "n_without_mri", "n_outside_mask")
 # The measurements that are correlated and compared, in the order in which they are shown, with their titles.
 TITLES = {
     "vCS_histo_um": "vCS histology",
@@ -58,6 +67,11 @@ _WITHOUT_SIDE = {"ADC", "K", "BIC", "AIC", "logL", "cost", "exit"}
 _SAME = {"fraction": "1", "none": "1", "": "1", "percent": "%", "mL": "ml"}
 _SHOWN = {"um": "µm", "um^2": "µm²", "um^3": "µm³", "um^2/ms": "µm²/ms", "mm^-2": "cells/mm²", "mm^-3": "cells/mm³",
           "mm^2": "mm²", "mm^3": "mm³", "cm^3": "cm³", "1": ""}  # fmt: skip
+
+
+def keys_of(columns: Iterable[str]) -> list[str]:
+    """Return the labels of the rows of a table with these columns: `KEYS`, and the patient if it knows them."""
+    return [KEYS[0], *([PATIENT] if PATIENT in columns else []), *KEYS[1:]]
 
 
 def column_of(param: str, side: Side) -> str:

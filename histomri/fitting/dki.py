@@ -1,14 +1,16 @@
 """Diffusional kurtosis: the model-free ADC and excess kurtosis of each voxel."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from histomri.core.arrays import BoolArray, FloatArray
-from histomri.core.errors import InputError, ProtocolError
+from histomri.core.errors import ProtocolError
 from histomri.core.presets import get_preset
+from histomri.fitting.choices import check_scan
 from histomri.fitting.results import AT_BOUND, BACKGROUND, FAILED, FITTED, FitResult, bound_warnings
 from histomri.mri import Acquisition
 
@@ -22,7 +24,7 @@ _BMAX = 3000.0
 
 def fit_dki(
     signals: ArrayLike,
-    acquisition: Acquisition,
+    acquisition: Acquisition | str | Path,
     *,
     preset: str = "mouse-exvivo",
     bmin_smm2: float | None = None,
@@ -61,9 +63,7 @@ def fit_dki(
     InputError
         If the signals have another number of volumes.
     """
-    values = np.asarray(signals)
-    if values.ndim != 2 or values.shape[1] != len(acquisition):
-        raise InputError(f"signals have shape {values.shape}, and the protocol has {len(acquisition)} volumes")
+    values, acquisition = check_scan(signals, acquisition)
     used, settings = _select(acquisition, preset, bmin_smm2, bmax_smm2, te_ms, Delta_ms)
     b = acquisition.b_smm2[used] / 1000.0
     voxels = values.shape[0]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError, ProtocolError
 from histomri.core.presets import get_preset
+from histomri.fitting.choices import check_scan, noise_level
 from histomri.fitting.results import BACKGROUND, FAILED, FitResult
 from histomri.mri import Acquisition
 
@@ -30,7 +32,7 @@ _CHUNK = 50_000
 
 def fit_t2ivim(
     signals: ArrayLike,
-    acquisition: Acquisition,
+    acquisition: Acquisition | str | Path,
     *,
     preset: str = "invivo-3t",
     kurtosis: float | None = None,
@@ -79,12 +81,10 @@ def fit_t2ivim(
     """
     from histomri.fitting import t2ivim_kernels as kernels
 
-    values = np.asarray(signals)
-    if values.ndim != 2 or values.shape[1] != len(acquisition):
-        raise InputError(f"signals have shape {values.shape}, and the protocol has {len(acquisition)} volumes")
+    values, acquisition = check_scan(signals, acquisition)
     limits = _limits(preset, kurtosis, bounds)
     te = _echo_times(acquisition, limits)
-    levels = _levels(sigma, values.shape[0])
+    levels = noise_level(sigma, values.shape[0])
     b = acquisition.b_smm2 / 1000.0
     lattice = _Lattice.build(b, te, limits)
     lower, upper = np.array([_S0_RANGE, *limits.values()]).T.copy()
@@ -94,18 +94,18 @@ def fit_t2ivim(
         part = slice(start, start + _CHUNK)
         y = values[part].astype(np.float64)
         scale = y.max(axis=1)
-        noise = np.ones(y.shape[0]) if levels is None else levels[part]
+        noise = levels[part]
         with np.errstate(invalid="ignore"):
             good = np.all(np.isfinite(y), axis=1) & (scale > 0) & np.isfinite(noise) & (noise > 0)
         rows = np.full((y.shape[0], kernels.N_OUT), np.nan)
         rows[:, 2 * kernels.N + 1] = np.where(np.all(y == 0, axis=1), BACKGROUND, FAILED)
         fitted, factor = rows[good], scale[good, None]
         kernels.fit_voxels(
-            y[good] / factor, noise[good] / factor[:, 0], levels is not None, b, te,
+            y[good] / factor, noise[good] / factor[:, 0], sigma is not None, b, te,
             lattice.grid, lattice.regions, lower, upper, fitted,
         )  # fmt: skip
         fitted[:, [0, kernels.N]] *= factor
-        if levels is None:
+        if sigma is None:
             fitted[:, [2 * kernels.N, 2 * kernels.N + 2]] *= factor**2
         rows[good] = fitted
         out[part] = rows
@@ -116,7 +116,7 @@ def fit_t2ivim(
         "measurements": len(acquisition),
         "kurtosis": "fitted" if kurtosis is None else kurtosis,
         "bounds": {name: list(pair) for name, pair in limits.items()},
-        "noise": "none" if levels is None else "offset-gaussian",
+        "noise": "none" if sigma is None else "offset-gaussian",
     }
     result = FitResult("t2ivim", _maps(out, limits), settings)
     return FitResult("t2ivim", result.maps, settings, _warnings(result, limits))
@@ -222,19 +222,6 @@ def _echo_times(acquisition: Acquisition, limits: Mapping[str, tuple[float, floa
             hint="hold the kurtosis at 0, or use more volumes",
         )
     return np.ascontiguousarray(acquisition.te_ms, dtype=float)
-
-
-def _levels(sigma: ArrayLike | None, voxels: int) -> FloatArray | None:
-    if sigma is None:
-        return None
-    levels = np.asarray(sigma, dtype=float)
-    if levels.ndim == 0:
-        levels = np.full(voxels, float(levels))
-        if voxels and not levels[0] > 0:
-            raise InputError(f"sigma is {levels[0]:g}, and a noise level is above 0")
-    if levels.shape != (voxels,):
-        raise InputError(f"sigma has shape {levels.shape}, and there are {voxels} voxels")
-    return levels
 
 
 def _maps(out: FloatArray, limits: Mapping[str, tuple[float, float]]) -> dict[str, FloatArray]:

@@ -60,9 +60,7 @@ def read_mri(folder: Path, *, errors: bool = False) -> tuple[Fits, dict[str, Ima
             name = _name(entities)
             if name in maps:
                 raise InputError(
-                    f"a second map of {name} for the same model and strategy",
-                    path=path,
-                    hint="one folder per sample",
+                    f"a second map of {name} for the same model and strategy", path=path, hint="one folder per sample"
                 )
             maps[name] = Image.load(path)
             names.append(entities)

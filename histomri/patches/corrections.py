@@ -60,13 +60,7 @@ class Correction:
 def choose_correction(
     preset: str, section: str | None, shrinkage: float | None, section_thickness_um: float
 ) -> Correction:
-    """Return the preset with what was set by hand put over it.
-
-    Raises
-    ------
-    InputError
-        If a name is unknown or a number impossible.
-    """
+    """Return the preset with what was set by hand put over it."""
     if preset not in CORRECTIONS:
         raise InputError(f"there is no preset {preset!r}", hint=f"choose one of {', '.join(CORRECTIONS)}")
     loss = CORRECTIONS[preset].shrinkage if shrinkage is None else float(shrinkage)

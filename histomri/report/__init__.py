@@ -1,7 +1,9 @@
-"""Show a run: one HTML file with maps, overlays, scatter plots, the ranking, and how far to trust it."""
+"""Show a run: one HTML file with maps, overlays, figures, the ranking, and how reliable it is.
 
-from histomri.report.figures import FigureFormat, write_figures
-from histomri.report.html import write_report
-from histomri.report.overlay import Layer, write_overlay
+`collect` reads the results folder, `page` puts the HTML together from its sections, `figures` draws, `text` and
+`methods` write sentences, `maps`, `pictures`, `sizes` and `overlay` prepare the maps of a sample.
+"""
 
-__all__ = ["FigureFormat", "Layer", "write_figures", "write_overlay", "write_report"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,77 +1,55 @@
-"""Gather what a run has left in its folder; whatever is missing is said, not raised."""
+"""Read what a run has left in its folder; whatever is missing or damaged is noted, not raised."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from histomri.analysis.prediction import BASES
 from histomri.core.arrays import FloatArray
+from histomri.core.display import Displayed
 from histomri.core.errors import HistomriError, InputError
-from histomri.core.files import read_json, require_file
+from histomri.core.files import read_json
 from histomri.core.images import Image, read_sidecar
 from histomri.core.orientation import View
 from histomri.pairing import PairedTable
 from histomri.pairing.folders import Fits, read_histology, read_mri
 from histomri.pairing.grids import find_slice, onto_slice, require_same_grid, slice_of
 from histomri.registration import Transform
-from histomri.report.findings import TABLES, Findings, read_prediction, read_table
+from histomri.report.findings import TABLES, Findings, read_columns, read_prediction
+from histomri.report.guard import attempt
+from histomri.report.labels import LABELS
 from histomri.report.sizes import PatchSizes, count_sizes, patches_of_section, patches_under
 
 SHOWN = ("vCS", "F", "CD")
 _READ = (*SHOWN, *(f"{name}_se" for name in SHOWN))  # with their standard errors
 _RIM = 2  # empty voxels kept around the tissue
+_RANKING = ("model", "strategy", "n", "TCS", "TCS_ci", "r_vCS", "r_F", "HFC_mean", "HFC_wins", "BIC_share", "p_best")
+_RESIDUALS = ("scanner", "model", "strategy", "b_smm2", "Delta_ms", "te_ms", "n", "q25", "median", "q75")
 Key = tuple[str, str]  # model, strategy
-_T = TypeVar("_T")
 
 
-@dataclass
-class Sample:
-    """What there is to show of one sample.
+@dataclass(repr=False)
+class Sample(Displayed):
+    """The results of one sample; maps are pictures, standard errors among them as vCS_se and so on."""
 
-    Attributes
-    ----------
-    record : dict
-        Its entry in study.json.
-    section : dict of str to ndarray
-        Histology maps on their own grid, as pictures; standard errors as vCS_se and so on, here and below.
-    on_mri : dict of str to ndarray
-        The same on the MRI grid, as pictures.
-    fits : dict of (model, strategy) to dict of str to ndarray
-        Fitted maps of the slice, as pictures.
-    common : dict of str to ndarray
-        MRI maps of no model (ADC, K), as pictures.
-    voxels : DataFrame or None
-        The voxel table.
-    section_view, mri_view : View or None
-        How the pictures lie.
-    sidecars : dict
-        Settings of the histology and the MRI maps.
-    sizes : PatchSizes or None
-        Histograms of cell diameters by patch.
-    missing : list of str
-        What could not be shown, and why.
-    by_means : bool
-        Whether nothing was registered, and only means are compared.
-    """
-
-    record: dict[str, Any]
-    section: dict[str, FloatArray] = field(default_factory=dict)
-    on_mri: dict[str, FloatArray] = field(default_factory=dict)
-    fits: dict[Key, dict[str, FloatArray]] = field(default_factory=dict)
-    common: dict[str, FloatArray] = field(default_factory=dict)
+    record: dict[str, Any]  # its entry in study.json
+    section: dict[str, FloatArray] = field(default_factory=dict)  # histology maps on their own grid
+    on_mri: dict[str, FloatArray] = field(default_factory=dict)  # the same on the MRI grid
+    fits: dict[Key, dict[str, FloatArray]] = field(default_factory=dict)  # fitted maps of the slice
+    common: dict[str, FloatArray] = field(default_factory=dict)  # MRI maps of no model (ADC, K)
     voxels: pd.DataFrame | None = None
-    section_view: View | None = None
+    section_view: View | None = None  # how the pictures of the section lie
     mri_view: View | None = None
     mri_slice: int | None = None
-    sidecars: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sidecars: dict[str, dict[str, Any]] = field(default_factory=dict)  # settings of the histology and the MRI maps
     sizes: PatchSizes | None = None
-    missing: list[str] = field(default_factory=list)
-    by_means: bool = False
+    missing: list[str] = field(default_factory=list)  # what could not be shown, and why
+    by_means: bool = False  # nothing was registered: only means are compared
 
     @property
     def id(self) -> str:
@@ -80,19 +58,23 @@ class Sample:
 
     @property
     def failed(self) -> bool:
-        """Whether a stage failed."""
+        """Whether a step failed."""
         return self.record.get("status") == "failed"
 
     @property
     def registration(self) -> dict[str, Any]:
-        """What registration says about itself; empty if there was none."""
-        summary = self.record.get("summary") or {}
-        return dict(summary.get("register") or {})
+        """The summary of the registration; empty if there was none."""
+        return as_dict(as_dict(self.record.get("summary")).get("register"))
+
+    def facts(self) -> dict[str, str]:
+        """Return name, status and fits."""
+        fits = ", ".join("/".join(key) for key in self.fits) or "none"
+        return {"id": self.id, "status": "failed" if self.failed else "ok", "fits": fits}
 
 
-@dataclass
-class Run:
-    """What there is to show of a run."""
+@dataclass(repr=False)
+class Run(Displayed):
+    """The results of a study."""
 
     folder: Path
     study: dict[str, Any]
@@ -103,18 +85,38 @@ class Run:
     scoring: dict[str, Any] = field(default_factory=dict)  # settings of the ranking
     scanners: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # the ranking of each, if several
     findings: Findings = field(default_factory=Findings)
-    residuals: pd.DataFrame | None = None  # what the fits leave unexplained, over the voxels of all samples
+    residuals: pd.DataFrame | None = None  # of the fits, over the voxels of all samples
 
     @property
     def measures(self) -> list[str]:
         """Names of the measurements that the study file gives by hand."""
-        parameters = self.study.get("parameters")
-        samples = parameters.get("samples") if isinstance(parameters, dict) else None
-        given = [sample.get("measures") for sample in samples or [] if isinstance(sample, dict)]
-        return list(dict.fromkeys(str(name) for each in given if isinstance(each, dict) for name in each))
+        given = [as_dict(sample.get("measures")) for sample in self.parameters]
+        return list(dict.fromkeys(str(name) for each in given for name in each))
+
+    @property
+    def parameters(self) -> list[dict[str, Any]]:
+        """The settings of each sample."""
+        parameters = as_dict(self.study.get("parameters"))
+        samples = parameters.get("samples", [parameters] if parameters else [])
+        return [entry for entry in as_list(samples) if isinstance(entry, dict)]
+
+    def facts(self) -> dict[str, str]:
+        """Return name, samples and the model that ranks first."""
+        first = "/".join(str(self.ranking[0][name]) for name in ("model", "strategy")) if self.ranking else "no ranking"
+        return {"study": str(self.study.get("name")), "samples": str(len(self.samples)), "first": first}
 
 
-def collect(folder: Path) -> Run:
+def as_dict(value: Any) -> dict[str, Any]:
+    """Return a part of a record that should be a mapping; empty if it is none."""
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a part of a record that should be a list; empty if it is none."""
+    return list(value) if isinstance(value, list) else []
+
+
+def collect(folder: str | Path) -> Run:
     """Read a results folder.
 
     Raises
@@ -122,6 +124,7 @@ def collect(folder: Path) -> Run:
     InputError
         If it is no results folder: study.json is missing or not what a run writes.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise InputError("no such folder", path=folder, hint="give the results folder of histomri run")
     record = folder / "study.json"
@@ -133,86 +136,97 @@ def collect(folder: Path) -> Run:
     if not study["samples"]:
         raise InputError("lists no samples", path=record, hint="name some in the study file and run it again")
     missing: list[str] = []
-    scores: dict[str, Any] = _try(lambda: _scores(folder / "scores.json"), {}, missing, "No ranking of models")
-    pairs = _try(lambda: PairedTable.load(folder / "pairs.csv").data, None, missing, "No table of samples")
+    scores: dict[str, Any] = attempt(lambda: _scores(folder / "scores.json"), {}, missing, "No ranking of models")
+    pairs = attempt(lambda: _pairs(folder / "pairs.csv", ("sample",)), None, missing, "No table of samples")
     samples = [_sample(folder, entry) for entry in study["samples"]]
-    models, scanners = scores.get("models", []), scores.get("scanners") or {}
-    findings = _findings(folder / "statistics", missing)
-    residuals = _try(lambda: _residuals(folder / "residuals.csv"), None, missing, "No residuals")
-    settings = scores.get("Parameters", {})
-    return Run(folder, study, models, pairs, samples, missing, settings, scanners, findings, residuals)
-
-
-def _findings(folder: Path, missing: list[str]) -> Findings:
-    tables, predictions = {}, {}
-    for name in TABLES:
-        tables[name] = _try(partial(read_table, folder, name), None, missing, "A table of statistics is not shown")
-    for basis in BASES:
-        read = partial(read_prediction, folder / f"prediction_{basis}")
-        predictions[basis] = _try(read, None, missing, f"The {basis} prediction is not shown")
-    return Findings(
-        {name: table for name, table in tables.items() if table is not None},
-        {basis: found for basis, found in predictions.items() if found is not None},
-    )
+    residuals = attempt(lambda: _residuals(folder / "residuals.csv"), None, missing, "No residuals")
+    return Run(
+        folder, study, scores.get("models", []), pairs, samples, missing, as_dict(scores.get("Parameters")),
+        as_dict(scores.get("scanners")), _findings(folder / "statistics", missing), residuals,
+    )  # fmt: skip
 
 
 def _scores(path: Path) -> dict[str, Any]:
-    content = read_json(path, "ranking")
-    if not isinstance(content, dict) or not isinstance(content.get("models"), list):
+    content = as_dict(read_json(path, "ranking"))
+    rankings = [content.get("models"), *as_dict(content.get("scanners")).values()]
+    if not all(isinstance(rows, list) and all(set(_RANKING) <= set(as_dict(row)) for row in rows) for rows in rankings):
         raise InputError("is not a ranking of models", path=path)
     return content
 
 
-def _try(read: Callable[[], _T], otherwise: _T, missing: list[str], what: str) -> _T:
-    """Return what `read` gives; if it cannot, note why with the file's name and not its folder."""
-    try:
-        return read()
-    except InputError as error:
-        where = f"{Path(error.path).name}: " if error.path is not None else ""
-        missing.append(f"{what} ({where}{error.problem}).")
-    except HistomriError as error:
-        missing.append(f"{what} ({error}).")
-    return otherwise
+def _pairs(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    table = PairedTable.load(path).data
+    if lacking := [name for name in ("model", "strategy", *columns) if name not in table]:
+        raise InputError(f"has no column '{lacking[0]}'", path=path)
+    return table.astype({name: float for name in LABELS if name in table})  # text in them is an error
 
 
-def _sample(folder: Path, record: dict[str, Any]) -> Sample:
-    sample = Sample(record)
+def _residuals(path: Path) -> pd.DataFrame | None:
+    return read_columns(path, _RESIDUALS) if path.exists() else None
+
+
+def _findings(folder: Path, missing: list[str]) -> Findings:
+    found = Findings()
+    for name, columns in TABLES.items():
+        path = folder / f"{name}.csv"
+        if path.exists():
+            what = "A table of statistics is not shown"
+            table = attempt(partial(read_columns, path, columns), None, missing, what)
+            found.tables.update({name: table} if table is not None else {})
+    for basis in BASES:
+        read = partial(read_prediction, folder / f"prediction_{basis}")
+        prediction = attempt(read, None, missing, f"The {basis} prediction is not shown")
+        found.predictions.update({basis: prediction} if prediction is not None else {})
+    return found
+
+
+def _sample(folder: Path, record: Any) -> Sample:
+    sample = Sample(as_dict(record))
+    if not isinstance(record, dict):
+        sample.missing.append("Its record in study.json is damaged.")
+        return sample
     home = folder / f"sub-{sample.id}"
     if not home.is_dir():
         sample.missing.append(f"The folder sub-{sample.id} is not there.")
         return sample
-    histology = _try(lambda: read_histology(home / "histo", errors=True)[0], None, sample.missing, "No histology maps")
-    mri = _try(lambda: read_mri(home / "mri", errors=True)[:2], None, sample.missing, "No MRI maps")
+
+    def read(make: Callable[[], Any], what: str) -> Any:
+        return attempt(make, None, sample.missing, what)
+
+    histology = read(lambda: read_histology(home / "histo", errors=True)[0], "No histology maps")
+    mri = read(lambda: read_mri(home / "mri", errors=True)[:2], "No MRI maps")
     if histology:
-        first = require_same_grid(histology, "histology")
-        sample.section_view = View.of(first)
-        section = {name: sample.section_view.show(histology[name].data) for name in _READ if name in histology}
-        sample.section = _with_cells(section)
-        sample.sidecars["histology"] = _settings(home / "histo", "histomap")
-        settings = sample.sidecars["histology"]
-        cells = home / "cells.parquet"
-        sample.sizes = _try(
-            lambda: count_sizes(cells, first, settings), None, sample.missing, "No histograms of cell size"
-        )
-        numbered = {"section": sample.section_view.show(patches_of_section(first))}
-        _crop([sample.section, numbered])
+        sample.sidecars["histology"] = read(lambda: _settings(home / "histo", "histomap"), "No settings of maps") or {}
+        numbered = read(lambda: _place_section(sample, histology), "No histology maps")
+        if numbered is not None:
+            first, settings = next(iter(histology.values())), sample.sidecars["histology"]
+            count = partial(count_sizes, home / "cells.parquet", first, settings)
+            sample.sizes = read(count, "No histograms of cell size")
         if sample.sizes is not None:
             sample.sizes.patches |= numbered
     if mri:
-        _try(lambda: _place(sample, home, histology, *mri), None, sample.missing, "No maps on the MRI grid")
-        sample.sidecars["fit"] = _settings(home / "mri", "dwimap")
+        read(lambda: _place_mri(sample, home, histology, *mri), "No maps on the MRI grid")
+        sample.sidecars["fit"] = read(lambda: _settings(home / "mri", "dwimap"), "No settings of maps") or {}
     if mri and not sample.failed and not sample.on_mri and not (home / "xfm").exists():
         sample.missing = ["The section was not registered: its mean stands against the mean over the MRI region."]
         sample.by_means = True
     elif not sample.failed or (home / "pairs_voxel.csv").exists():
-        table = _try(
-            lambda: PairedTable.load(home / "pairs_voxel.csv").data, None, sample.missing, "No pairs of voxels"
-        )
-        sample.voxels = table
+        sample.voxels = read(lambda: _pairs(home / "pairs_voxel.csv", ("at_bound", *"ijk")), "No pairs of voxels")
     return sample
 
 
-def _place(
+def _place_section(sample: Sample, histology: dict[str, Image]) -> dict[str, FloatArray]:
+    """Set the maps of the section as pictures, and return the number of the patch under each of their pixels."""
+    first = require_same_grid(histology, "histology")
+    view = View.of(first)
+    maps = _with_cells({name: view.show(histology[name].data) for name in _READ if name in histology})
+    numbered = {"section": view.show(patches_of_section(first))}
+    _crop([maps, numbered])
+    sample.section_view, sample.section = view, maps
+    return numbered
+
+
+def _place_mri(
     sample: Sample, home: Path, histology: dict[str, Image] | None, fits: Fits, common: dict[str, Image]
 ) -> None:
     """Cut the slice out of the MRI maps, and bring the histology onto it."""
@@ -229,13 +243,14 @@ def _place(
 
     sample.fits = {key: _tissue({name: picture(image) for name, image in maps.items()}) for key, maps in fits.items()}
     sample.common = {name: picture(image) for name, image in common.items()}
+    numbered = {}
     if histology and problem is None:
         shown = {name: histology[name] for name in _READ if name in histology}
-        laid = {name: view.show(onto_slice(image, like, transform)[0]) for name, image in shown.items()}
-        sample.on_mri = _with_cells(laid)
-    numbered = {}
-    if sample.sizes is not None and histology and problem is None:
-        numbered = {"mri": view.show(patches_under(like, next(iter(histology.values())), transform))}
+        sample.on_mri = _with_cells(
+            {name: view.show(onto_slice(image, like, transform)[0]) for name, image in shown.items()}
+        )
+        if sample.sizes is not None:
+            numbered = {"mri": view.show(patches_under(like, next(iter(histology.values())), transform))}
     _crop([sample.on_mri, *sample.fits.values(), sample.common, numbered])
     if sample.sizes is not None:
         sample.sizes.patches |= numbered
@@ -262,7 +277,10 @@ def _slice_for(
             k = find_slice(next(iter(histology.values())), reference, transform)
         except HistomriError as error:
             problem = error
-    return (_fullest(reference) if k is None else int(k)), problem
+    if k is not None:
+        return int(k), problem
+    measured = np.isfinite(reference.data)
+    return (int(measured.sum(axis=(0, 1)).argmax()) if measured.ndim == 3 else 0), problem
 
 
 def _with_cells(maps: dict[str, FloatArray]) -> dict[str, FloatArray]:
@@ -274,7 +292,7 @@ def _with_cells(maps: dict[str, FloatArray]) -> dict[str, FloatArray]:
 
 
 def _crop(layers: list[dict[str, FloatArray]]) -> None:
-    """Cut the empty rim off all pictures of one grid alike; what is empty is decided by cell size."""
+    """Cut the empty rim off all pictures of one grid alike; cell size decides where it is empty."""
     known = [np.isfinite(maps["vCS"]) for maps in layers if "vCS" in maps]
     used = np.any(known, axis=0) if known else np.zeros((1, 1), bool)
     if not used.any():
@@ -286,30 +304,11 @@ def _crop(layers: list[dict[str, FloatArray]]) -> None:
             maps[name] = picture[part]
 
 
-def _fullest(image: Image) -> int:
-    """Return the slice with the most measured voxels."""
-    return int(np.isfinite(image.data).sum(axis=(0, 1)).argmax()) if image.data.ndim == 3 else 0
-
-
-def _residuals(path: Path) -> pd.DataFrame | None:
-    """Return the statistics of what the fits leave over; None if there are none."""
-    if not path.exists():
-        return None
-    table = pd.read_csv(
-        require_file(path, "table of residuals"), dtype={"scanner": str}, keep_default_na=False, na_values=[""]
-    )
-    if not {"scanner", "model", "strategy", "b_smm2", "Delta_ms", "te_ms", "n", "q25", "median", "q75"} <= {
-        *table.columns
-    }:
-        raise InputError("is no table of residuals", path=path)
-    return table
-
-
 def _settings(folder: Path, suffix: str) -> dict[str, Any]:
     """Return the settings in the sidecar of a vCS map below a folder, or of any other map there."""
     files = sorted(folder.rglob(f"*_{suffix}.nii.gz"), key=lambda path: ("param-vCS" not in path.name, path.name))
     for path in files:
         sidecar = read_sidecar(path)
-        if sidecar.get("Parameters"):
-            return {**sidecar["Parameters"], **{key: sidecar[key] for key in ("BMin",) if key in sidecar}}
+        if parameters := as_dict(sidecar.get("Parameters")):
+            return {**parameters, **{key: sidecar[key] for key in ("BMin",) if key in sidecar}}
     return {}

@@ -11,7 +11,7 @@ from histomri.core.errors import InputError
 from histomri.core.files import read_json
 
 _CASE = ("model", "strategy")
-_TEXT = ("sample", "group_a", "group_b", "note", *_CASE)
+_TEXT = ("sample", "group_a", "group_b", "note", "scanner", *_CASE)
 # Columns that are drawn, by table.
 TABLES: Mapping[str, tuple[str, ...]] = {
     "correlations": ("x", "y", "kind", "r", "p", "n", "note"),
@@ -58,17 +58,6 @@ class Findings:
         return table if len(table) else None
 
 
-def read_table(folder: Path, name: str) -> pd.DataFrame | None:
-    """Return a table of the statistics, None if it was not made.
-
-    Raises
-    ------
-    InputError
-        If it is no such table.
-    """
-    return _csv(folder / f"{name}.csv", TABLES[name]) if (folder / f"{name}.csv").exists() else None
-
-
 def read_prediction(folder: Path) -> Predicted | None:
     """Return a prediction, None if it was not made.
 
@@ -85,12 +74,19 @@ def read_prediction(folder: Path) -> Predicted | None:
     if not isinstance(settings, dict) or not {"x", "y", "target", "basis"} <= settings.keys():
         raise InputError("is not the record of a prediction", path=path, hint="run the study again")
     metrics = (settings["x"], settings["y"])
-    cases = _csv(folder / "predictions.csv", (*metrics, settings["target"], "predicted", "fold"))
-    surface = _csv(folder / "prediction_surface.csv", (*metrics, "predicted", "low", "high", "inside"))
+    cases = read_columns(folder / "predictions.csv", (*metrics, settings["target"], "predicted", "fold"))
+    surface = read_columns(folder / "prediction_surface.csv", (*metrics, "predicted", "low", "high", "inside"))
     return Predicted(record, cases, surface)
 
 
-def _csv(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
+def read_columns(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
+    """Return a table of a run that has the columns that are needed.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or lacks one.
+    """
     try:
         # A group may be called "NA" or "none": only an empty cell is missing.
         table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])

@@ -7,9 +7,9 @@ import numpy as np
 
 from histomri.core.arrays import FloatArray
 from histomri.core.orientation import View
-from histomri.report.collect import Run, Sample
+from histomri.report.collect import Key, Run, Sample
 from histomri.report.pictures import Scale, fit_scale, levels, number, packed, png
-from histomri.report.words import STRATEGIES, best_fit, model_name
+from histomri.report.text import best_fit, fit_label
 
 _HIGHEST_ERROR = 98.0  # percentile
 
@@ -23,94 +23,66 @@ class Quantity:
     histology: Scale
     mri: Scale
 
+    @property
+    def scales(self) -> list[Scale]:
+        """The different scales."""
+        return [self.histology] if self.histology is self.mri else [self.histology, self.mri]
+
 
 def choose_scales(run: Run) -> dict[str, Quantity]:
     """Choose one scale per quantity for the whole run, so that samples can be compared by eye."""
-    best = {id(sample): best_fit(run, sample) for sample in run.samples}
+    best = [(sample, best_fit(run, sample)) for sample in run.samples]
 
     def histology(name: str) -> list[FloatArray]:
         return [sample.section[name] for sample in run.samples if name in sample.section]
 
     def mri(name: str) -> list[FloatArray]:
-        found = []
-        for sample in run.samples:
-            key = best[id(sample)]
-            if key is not None and name in sample.fits[key]:
-                found.append(sample.fits[key][name])
-        return found
+        return [sample.fits[key][name] for sample, key in best if key is not None and name in sample.fits[key]]
 
-    def shared(name: str, cmap: str, unit: str, title: str) -> Scale:
-        # Each side is asked for its percentiles separately, or the one with more pixels would decide alone.
+    def shared(name: str, cmap: str, unit: str, title: str) -> Quantity:
+        # The percentiles of each side are taken separately, or the one with more pixels would decide alone.
         sides = [fit_scale(side, cmap, unit, title) for side in (histology(name), mri(name)) if side]
         low, high = min((side.low for side in sides), default=0.0), max((side.high for side in sides), default=1.0)
-        return Scale(max(low, 0.0), high, cmap, unit, title)
+        scale = Scale(max(low, 0.0), high, cmap, unit, title)
+        return Quantity(name, title, scale, scale)
 
-    size = shared("vCS", "viridis", "µm", "Cell size vCS")
-    fraction = shared("F", "magma", "", "Intra-cellular fraction F")
+    title = "Cell density CD"
+    # The few voxels with tiny cells have densities far beyond all others, and would leave these in the dark.
+    dense = fit_scale(mri("CD"), "cividis", "cells/mm³", f"{title}, MRI", floor=0.0, top=85.0)
+    sparse = fit_scale(histology("CD"), "cividis", "cells/mm²", f"{title}, histology", floor=0.0)
     return {
-        "vCS": Quantity("vCS", "Cell size vCS", size, size),
-        "F": Quantity("F", "Intra-cellular fraction F", fraction, fraction),
-        "CD": Quantity(
-            "CD",
-            "Cell density CD",
-            fit_scale(histology("CD"), "cividis", "cells/mm²", "Cell density CD, histology", floor=0.0),
-            # The few voxels with tiny cells have densities far beyond all others, and would leave these in the dark.
-            fit_scale(mri("CD"), "cividis", "cells/mm³", "Cell density CD, MRI", floor=0.0, top=85.0),
-        ),
+        "vCS": shared("vCS", "viridis", "µm", "Cell size vCS"),
+        "F": shared("F", "magma", "", "Intra-cellular fraction F"),
+        "CD": Quantity("CD", title, sparse, dense),
     }
 
 
-def fit_id(key: tuple[str, str]) -> str:
+def fit_id(key: Key) -> str:
     """Return a name for a model and strategy that HTML can carry."""
     return f"{key[0]}--{key[1]}"
 
 
-def fit_label(key: tuple[str, str]) -> str:
-    """Return a name for a model and strategy that people read."""
-    return f"{model_name(key[0])}, {STRATEGIES.get(key[1], key[1])}"
-
-
-def map_cards(sample: Sample, scales: dict[str, Quantity], best: tuple[str, str] | None) -> list[dict[str, Any]]:
+def map_cards(sample: Sample, scales: dict[str, Quantity], best: Key | None) -> list[dict[str, Any]]:
     """Return, for each quantity, the section, the section on the MRI grid, and the fitted maps."""
     cards = []
     for name, quantity in scales.items():
-        error = f"{name}_se"
-        section = draw(
-            sample.section.get(name),
-            quantity.histology,
-            sample.section_view,
-            "histology section",
-            sample.section.get(error),
-        )
-        on_mri = draw(
-            sample.on_mri.get(name),
-            quantity.histology,
-            sample.mri_view,
-            "histology on the MRI grid",
-            sample.on_mri.get(error),
-        )
+
+        def shown(
+            maps: dict[str, FloatArray], scale: Scale, view: View | None, what: str, name: str = name
+        ) -> dict[str, Any] | None:
+            return draw(maps.get(name), scale, view, what, maps.get(f"{name}_se"))
+
+        section = shown(sample.section, quantity.histology, sample.section_view, "histology section")
+        on_mri = shown(sample.on_mri, quantity.histology, sample.mri_view, "histology on the MRI grid")
         fits = []
         for key, maps in sample.fits.items():
-            one = draw(maps.get(name), quantity.mri, sample.mri_view, f"MRI, {fit_label(key)}", maps.get(error))
-            if one:
+            if one := shown(maps, quantity.mri, sample.mri_view, f"MRI, {fit_label(key)}"):
                 fits.append({"fit": fit_id(key), "shown": key == best, "label": fit_label(key), "map": one})
         if section or on_mri or fits:
-            cards.append(
-                {
-                    "name": name,
-                    "title": quantity.title,
-                    "section": section,
-                    "on_mri": on_mri,
-                    "fits": fits,
-                    "bars": _bars(quantity),
-                }
-            )
+            bars = [colour_bar(scale) for scale in quantity.scales]
+            about = {"name": name, "title": quantity.title, "bars": bars}
+            cards.append({**about, "section": section, "on_mri": on_mri, "fits": fits})
     return cards
-
-
-def _bars(quantity: Quantity) -> list[dict[str, Any]]:
-    scales = [quantity.histology] if quantity.histology is quantity.mri else [quantity.histology, quantity.mri]
-    return [colour_bar(scale) for scale in scales]
 
 
 def colour_bar(scale: Scale) -> dict[str, Any]:
@@ -127,35 +99,24 @@ def aspect(shape: tuple[int, ...], view: View) -> str:
 def draw(
     data: FloatArray | None, scale: Scale, view: View | None, what: str, error: FloatArray | None = None
 ) -> dict[str, Any] | None:
-    """Return a picture for the page, with values and standard errors under the cursor, and what it shows in words."""
+    """Return a picture for the page, with values and standard errors under the cursor, and its description."""
     if data is None or view is None:
         return None
-    values = data[np.isfinite(data)]
-    unit = f" {scale.unit}" if scale.unit else ""
+    values, spread = data[np.isfinite(data)], "nothing measured"
     if values.size:
         low, middle, high = (number(float(value)) for value in np.percentile(values, [5, 50, 95]))
-        spread = (
-            f"median {middle}, most from {low} to {high}" if values.size > 1 else f"{middle}, one value for all of it"
-        )
-    else:
-        spread = "nothing measured"
+        most = f"median {middle}, most from {low} to {high}"
+        spread = most if values.size > 1 else f"{middle}, one value for all of it"
     known = error[np.isfinite(error)] if error is not None else np.zeros(0)
-    # A few huge errors, where the data tell nothing, must not leave one level for all others.
+    # A few huge errors, where the data are uninformative, must not leave one level for all others.
     highest = 1.01 * float(np.percentile(known, _HIGHEST_ERROR)) if known.size else 0.0
-    if highest > 0:
+    errors = ""
+    if error is not None and highest > 0:
         spread += f", standard error {number(float(np.median(known)))}"
+        errors = packed(levels(error, Scale(0.0, highest, scale.cmap, scale.unit, "")))
+    unit = f" {scale.unit}" if scale.unit else ""
     return {
-        "src": png(data, scale),
-        "errors": packed(levels(error, Scale(0.0, highest, scale.cmap, scale.unit, "")))
-        if error is not None and highest
-        else "",
-        "highest_error": highest,
-        "rows": data.shape[0],
-        "columns": data.shape[1],
-        "aspect": aspect(data.shape, view),
-        "low": scale.low,
-        "high": scale.high,
-        "unit": scale.unit,
-        "alt": f"{scale.title.split(',')[0]}, {what}: {spread}{unit}",
-        "spread": spread,
-    }
+        "src": png(data, scale), "errors": errors, "highest_error": highest, "rows": data.shape[0],
+        "columns": data.shape[1], "aspect": aspect(data.shape, view), "low": scale.low, "high": scale.high,
+        "unit": scale.unit, "alt": f"{scale.title.split(',')[0]}, {what}: {spread}{unit}", "spread": spread,
+    }  # fmt: skip

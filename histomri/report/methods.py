@@ -1,13 +1,17 @@
-"""What was done, in words and as a table of settings."""
+"""The methods of a run as paragraphs and as a table of settings."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import import_module
 from typing import Any
 
-from histomri.report.collect import Run, Sample
-from histomri.report.figures_prediction import quantity
+from histomri.core.options import Options
+from histomri.report.collect import Run, Sample, as_dict
+from histomri.report.figures.prediction import quantity
+from histomri.report.guard import attempt
 from histomri.report.labels import label_of
-from histomri.report.words import STRATEGIES, model_name
+from histomri.report.text import STRATEGIES, model_name
 
 CITATIONS = (
     "Grussu F, et al. Clinically feasible liver tumour cell size measurement through histology-informed in vivo "
@@ -19,6 +23,16 @@ CITATIONS = (
 )
 
 
+# The sections of the settings in study.json, and the options that each holds.
+_SECTIONS = {
+    "cell_options": "cells.options:CellOptions",
+    "patches": "patches.options:PatchOptions",
+    "fit": "fitting.options:FitOptions",
+    "registration": "registration.options:RegisterOptions",
+    "prediction": "analysis.options:PredictOptions",
+}
+
+
 def presets(run: Run) -> str:
     """Return the presets of the fits, that of the study first."""
     fitted = [str(sample.sidecars["fit"].get("preset", "")) for sample in run.samples if "fit" in sample.sidecars]
@@ -27,30 +41,42 @@ def presets(run: Run) -> str:
 
 
 def settings_table(run: Run) -> list[dict[str, str]]:
-    """Return every setting with its value; where samples differ, the value of each."""
+    """Return every setting with its value and its help text; where samples differ, the value of each."""
     found: dict[str, dict[str, str]] = {}
     for sample in run.samples:
         for part, settings in sample.sidecars.items():
             for name, value in _flat(settings):
                 found.setdefault(f"{part}: {name}", {})[sample.id] = value
-    for entry in _listed(run.study.get("parameters")):
+    for entry in run.parameters:
         for name, value in _flat({key: value for key, value in entry.items() if key != "id"}):
             found.setdefault(f"study: {name}", {})[str(entry.get("id", ""))] = value
+    help_texts = _help_texts()
     rows = []
     for name, values in sorted(found.items()):
         distinct = list(dict.fromkeys(values.values()))
         text = distinct[0] if len(distinct) == 1 else "; ".join(f"{key}: {value}" for key, value in values.items())
         if text:
-            rows.append({"name": name.replace("_", " "), "value": text})
+            rows.append({"name": name.replace("_", " "), "value": text, "help": help_texts.get(name, "")})
     return rows
+
+
+def _help_texts() -> dict[str, str]:
+    """Return the help text of every option of a study, by its name in the table of settings."""
+    texts = {}
+    for part, place in _SECTIONS.items():
+        module, name = place.split(":")
+        options: type[Options] = getattr(import_module(f"histomri.{module}"), name)
+        for key, field in options.model_fields.items():
+            texts[f"study: {part}, {key}"] = field.description or ""
+    return texts
 
 
 def methods_text(run: Run) -> list[str]:
     """Return the paragraphs of a methods section, filled in as far as the run's records go."""
-    fits = list(dict.fromkeys(key for sample in run.samples for key in sample.fits))
-    return [
-        text for text in (_histology(run), _mri(run, fits), _registration(run), _scores(run), _statistics(run)) if text
-    ]
+    parts = {"the maps": _histology, "the fits": _mri, "the registration": _registration, "the scores": _scores}
+    parts["the statistics"] = _statistics
+    texts = [attempt(partial(make, run), "", run.missing, f"No methods of {name}") for name, make in parts.items()]
+    return [text for text in texts if text]
 
 
 def _each(run: Run, describe: Callable[[Sample], str]) -> str:
@@ -66,13 +92,17 @@ def _histology(run: Run) -> str:
     text = (
         "Cells detected in QuPath were given the diameter l of the circle of equal area. In each patch "
         "volume-weighted cell size is vCS = (⟨l⁷⟩/⟨l³⟩)^¼, the intra-cellular fraction F the summed cell area over "
-        "the area looked at, and cell density CD the number of cells per area."
+        "the analysed area, and cell density CD the number of cells per area."
     )
     return text + _each(run, _patches)
 
 
+def _settings(sample: Sample, part: str) -> dict[str, Any]:
+    return {key.lower(): value for key, value in sample.sidecars.get(part, {}).items()}
+
+
 def _patches(sample: Sample) -> str:
-    settings = {key.lower(): value for key, value in sample.sidecars.get("histology", {}).items()}
+    settings = _settings(sample, "histology")
     if not settings:
         return ""
     size = settings.get("patch_um") or []
@@ -89,7 +119,8 @@ def _patches(sample: Sample) -> str:
     return ", ".join(parts)
 
 
-def _mri(run: Run, fits: list[tuple[str, str]]) -> str:
+def _mri(run: Run) -> str:
+    fits = list(dict.fromkeys(key for sample in run.samples for key in sample.fits))
     if not fits:
         return ""
     models = ", ".join(dict.fromkeys(model_name(model) for model, _ in fits))
@@ -106,7 +137,7 @@ def _mri(run: Run, fits: list[tuple[str, str]]) -> str:
 
 
 def _fitted(sample: Sample) -> str:
-    settings = {key.lower(): value for key, value in sample.sidecars.get("fit", {}).items()}
+    settings = _settings(sample, "fit")
     if not settings:
         return ""
     parts = [f"bounds and b thresholds of preset {settings['preset']}"] if settings.get("preset") else []
@@ -115,14 +146,13 @@ def _fitted(sample: Sample) -> str:
     noise = {"none": "least squares", "rician": "Rician likelihood"}
     if settings.get("noise"):
         parts.append(noise.get(str(settings["noise"]), f"{settings['noise']} likelihood"))
-    if isinstance(settings.get("sigma"), Mapping):
+    if known := str(as_dict(settings.get("sigma")).get("Method", "")):
         method = {"number": "noise level given", "map": "noise map given"}
-        known = str(settings["sigma"].get("Method", ""))
         parts.append(method.get(known, f"noise level by {known}"))
     if settings.get("normalisation"):
         parts.append(f"signals divided by {settings['normalisation'].replace('mean', 'the mean')}")
     if settings.get("t2ivim"):
-        kurtosis = settings["t2ivim"].get("kurtosis") if isinstance(settings["t2ivim"], Mapping) else None
+        kurtosis = as_dict(settings["t2ivim"]).get("kurtosis")
         parts.append("S0, fV and T2 from a fit of tissue and blood" + (f" (kurtosis {kurtosis})" if kurtosis else ""))
     return ", ".join(parts)
 
@@ -146,10 +176,9 @@ def _registration(run: Run) -> str:
 
 def _driven(sample: Sample) -> str:
     """Say what a registration rests on."""
-    settings = sample.registration.get("parameters") or {}
+    settings = as_dict(sample.registration.get("parameters"))
     drives = {
         "outline": "driven by the outline of the tissue alone",
-        "both": "driven by the outline and by what the maps explain of the MRI, which raises their correlation",
         "landmarks": f"by {settings.get('Landmarks')} landmarks alone",
     }
     drive = drives.get(str(settings.get("Drive")))
@@ -195,15 +224,6 @@ def _statistics(run: Run) -> str:
             f"{settings.get('folds')}-fold cross-validation{together} (seed {settings.get('seed')})."
         )
     return text.strip()
-
-
-def _listed(parameters: Any) -> list[dict[str, Any]]:
-    if isinstance(parameters, Mapping):
-        samples = parameters.get("samples")
-        if isinstance(samples, list):
-            return [entry for entry in samples if isinstance(entry, dict)]
-        return [dict(parameters)]
-    return []
 
 
 def _flat(settings: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:

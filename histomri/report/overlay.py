@@ -16,32 +16,22 @@ from histomri.core.files import write_text
 from histomri.core.images import Image
 from histomri.core.orientation import View
 from histomri.report.collect import Sample
-from histomri.report.maps import Quantity, aspect, colour_bar, draw, fit_label
+from histomri.report.guard import Failure
+from histomri.report.maps import Quantity, aspect, colour_bar, draw
 from histomri.report.pictures import Scale, fit_scale, outline
+from histomri.report.text import fit_label
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
 class Layer:
-    """An image to lay over or under others.
-
-    Attributes
-    ----------
-    label : str
-        What it is, for people.
-    image : Image
-        (I, J), NaN where nothing was measured.
-    unit : str
-        Of its values.
-    cmap : str
-        Matplotlib colour map, perceptually uniform.
-    """
+    """An image to lay over or under others."""
 
     label: str
-    image: Image
+    image: Image  # (I, J), NaN where nothing was measured
     unit: str = ""
-    cmap: str = "gray"
+    cmap: str = "gray"  # of matplotlib, perceptually uniform
 
 
 def write_overlay(
@@ -91,23 +81,10 @@ def write_overlay(
         _require_same_place(layer, above[0])
     view = View.of(above[0].image)
     inside = np.isfinite(above[0].image.data) if region is None else region
-    box = _box(
-        [_from_image(layer) for layer in above],
-        [_from_image(layer) for layer in below],
-        view,
-        view.show(inside.astype(float)) > 0,
-    )
-    page = environment().get_template("overlay.html.j2")
-    html = page.render(
-        title=title,
-        box=box,
-        facts=list(facts),
-        warnings=list(warnings),
-        names=names,
-        version=__version__,
-        **page_parts(),
-    )
-    return write_text(path, html)
+    upper, lower = ([_from_image(layer) for layer in layers] for layers in (above, below))
+    box = _box(upper, lower, view, view.show(inside.astype(float)) > 0)
+    about = {"title": title, "facts": list(facts), "warnings": list(warnings), "names": names, "version": __version__}
+    return write_text(path, environment().get_template("overlay.html.j2").render(box=box, **about, **page_parts()))
 
 
 def sample_overlay(sample: Sample, scales: dict[str, Quantity], best: tuple[str, str] | None) -> dict[str, Any] | None:
@@ -137,13 +114,12 @@ def sample_overlay(sample: Sample, scales: dict[str, Quantity], best: tuple[str,
 
 def environment() -> Environment:
     """Return the templates of the report; every text put into them is escaped."""
-    return Environment(
-        loader=PackageLoader("histomri.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    found = Environment(
+        loader=PackageLoader("histomri.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=StrictUndefined,
-    )
+    )  # fmt: skip
+    found.tests["failure"] = lambda section: isinstance(section, Failure)
+    return found
 
 
 def page_parts() -> dict[str, Markup]:
@@ -155,15 +131,8 @@ def page_parts() -> dict[str, Markup]:
 def _box(above: list[dict[str, Any]], below: list[dict[str, Any]], view: View, known: BoolArray) -> dict[str, Any]:
     for place, layer in enumerate((*above, *below)):
         layer.setdefault("id", f"layer{place}")
-    return {
-        "above": above,
-        "below": below,
-        "outline": outline(known),
-        "rows": known.shape[0],
-        "columns": known.shape[1],
-        "aspect": aspect(known.shape, view),
-        "edges": view.edges,
-    }
+    size = {"rows": known.shape[0], "columns": known.shape[1], "aspect": aspect(known.shape, view)}
+    return {"above": above, "below": below, "outline": outline(known), "edges": view.edges, **size}
 
 
 def _layer(name: str, label: str, picture: dict[str, Any] | None, scale: Scale) -> dict[str, Any]:

@@ -1,12 +1,15 @@
-"""Pixels: maps as PNG data URIs, their scales, and the numbers behind them for the cursor."""
+"""Pixels: how a slice is turned, maps as PNG data URIs, their scales, and the numbers behind them for the cursor."""
 
 import base64
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from histomri.core.arrays import BoolArray, FloatArray
@@ -17,46 +20,31 @@ _LEVELS = 254  # one byte per pixel, of which 0 says "not measured"
 
 @dataclass(frozen=True)
 class Scale:
-    """A colour scale.
-
-    Attributes
-    ----------
-    low, high : float
-        Values at its ends; what lies beyond takes the end's colour.
-    cmap : str
-        Matplotlib colour map, perceptually uniform.
-    unit, title : str
-        For people.
-    """
+    """A colour scale; values beyond its ends take the colour of the end."""
 
     low: float
     high: float
-    cmap: str
+    cmap: str  # of matplotlib, perceptually uniform
     unit: str
     title: str
 
     def gradient(self) -> str:
         """Return the CSS of the colour bar."""
-        stops = ", ".join(_hex(colour) for colour in _colours(np.linspace(0, 1, 17), self.cmap))
-        return f"linear-gradient(to right, {stops})"
+        colours = (255 * colormaps[self.cmap](np.linspace(0, 1, 17))[:, :3]).round().astype(int)
+        return f"linear-gradient(to right, {', '.join('#' + bytes(colour.tolist()).hex() for colour in colours)})"
 
     def ticks(self) -> list[dict[str, str]]:
         """Return label and place (percent from the left) of round values."""
-        from matplotlib.ticker import MaxNLocator
-
         long = max(len(number(end)) for end in (self.low, self.high)) > _LONG_LABEL
         values = MaxNLocator(nbins=3 if long else 5, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
         span = self.high - self.low
         inside = [value for value in values if self.low - 1e-9 * span <= value <= self.high + 1e-9 * span]
         places = [100 * (value - self.low) / span for value in inside]
         # Labels near an end are pushed inwards, so that they stay on the page.
+        shifts = ["0" if place < 4 else "-100%" if place > 96 else "-50%" for place in places]
         return [
-            {
-                "label": number(value),
-                "left": f"{place:.2f}",
-                "shift": "0" if place < 4 else "-100%" if place > 96 else "-50%",
-            }
-            for value, place in zip(inside, places)
+            {"label": number(value), "left": f"{place:.2f}", "shift": shift}
+            for value, place, shift in zip(inside, places, shifts)
         ]
 
 
@@ -68,7 +56,7 @@ def number(value: float) -> str:
 
 
 def fit_scale(
-    arrays: list[FloatArray], cmap: str, unit: str, title: str, floor: float | None = None, top: float = 98.0
+    arrays: Sequence[FloatArray], cmap: str, unit: str, title: str, floor: float | None = None, top: float = 98.0
 ) -> Scale:
     """Choose a scale from the 2nd to the 98th (or `top`) percentile of all arrays, widened to round numbers."""
     values = np.concatenate([array[np.isfinite(array)].ravel() for array in arrays] or [np.zeros(0)])
@@ -87,26 +75,21 @@ def png(picture: FloatArray, scale: Scale) -> str:
     """
     coded = levels(picture, scale)
     palette = np.zeros((_LEVELS + 2, 3), np.uint8)
-    palette[1:] = (_colours(np.linspace(0, 1, _LEVELS + 1), scale.cmap)[:, :3] * 255).round()
+    palette[1:] = (colormaps[scale.cmap](np.linspace(0, 1, _LEVELS + 1))[:, :3] * 255).round()
     lines = np.pad(coded, ((0, 0), (1, 0)))  # each line begins with 0: no filter
     header = struct.pack(">2I5B", coded.shape[1], coded.shape[0], 8, 3, 0, 0, 0)  # 8 bits, with a palette
-    parts = (
-        (b"IHDR", header),
-        (b"PLTE", palette.tobytes()),
-        (b"tRNS", b"\0"),
-        (b"IDAT", _deflated(lines)),
-        (b"IEND", b""),
-    )
+    parts = {b"IHDR": header, b"PLTE": palette.tobytes(), b"tRNS": b"\0", b"IDAT": _deflated(lines), b"IEND": b""}
     content = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts.items()
     )
     return data_uri("image/png", b"\x89PNG\r\n\x1a\n" + content)
 
 
 def levels(picture: FloatArray, scale: Scale) -> NDArray[np.uint8]:
     """Return a picture as bytes: 0 not measured, 1 to 255 from the low to the high end of the scale."""
-    share = np.clip((picture - scale.low) / (scale.high - scale.low), 0, 1)
-    return np.where(np.isfinite(picture), 1 + np.round(np.nan_to_num(share) * _LEVELS), 0).astype(np.uint8)
+    fraction = np.clip((picture - scale.low) / (scale.high - scale.low), 0, 1)
+    return np.where(np.isfinite(picture), 1 + np.round(np.nan_to_num(fraction) * _LEVELS), 0).astype(np.uint8)
 
 
 def packed(numbers: NDArray[Any]) -> str:
@@ -129,13 +112,3 @@ def outline(inside: BoolArray) -> str:
 def data_uri(kind: str, content: bytes) -> str:
     """Return content as a data URI."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _colours(share: FloatArray, cmap: str) -> FloatArray:
-    from matplotlib import colormaps
-
-    return np.asarray(colormaps[cmap](share))
-
-
-def _hex(colour: FloatArray) -> str:
-    return "#" + "".join(f"{round(255 * part):02x}" for part in colour[:3])

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
+from pyarrow import ArrowInvalid
 
 from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.errors import InputError
@@ -20,24 +22,13 @@ _OFF = -1.0
 
 @dataclass
 class PatchSizes:
-    """Histograms of cell diameters, and which patch lies under each pixel.
+    """Histograms of cell diameters, and which patch lies under each pixel."""
 
-    Attributes
-    ----------
-    edges_um : (BINS + 1,) ndarray
-        Limits of the classes, corrected like the maps.
-    counts : (ny * nx, BINS) ndarray of int
-        Cells per patch and class; the largest cells are in the last one.
-    patches : dict of str to ndarray
-        For the pictures of the section and of the MRI slice: the patch under each pixel, -1 where there is none.
-    corrected : str
-        What was done to the diameters, in words.
-    """
-
-    edges_um: FloatArray
-    counts: IntArray
+    edges_um: FloatArray  # (BINS + 1,) limits of the classes, corrected like the maps
+    counts: IntArray  # (ny * nx, BINS) cells per patch and class; the largest cells are in the last one
+    # For the pictures of the section and of the MRI slice: the patch under each pixel, -1 where there is none.
     patches: dict[str, FloatArray] = field(default_factory=dict)
-    corrected: str = ""
+    corrected: str = ""  # the correction of the diameters, as text
 
     def embed(self) -> dict[str, Any]:
         """Return the histograms for the page: the used patches only, as little-endian numbers, packed."""
@@ -70,9 +61,6 @@ def count_sizes(cells: Path, section: Image, settings: dict[str, Any]) -> PatchS
     InputError
         If the table cannot be read or there are too many patches.
     """
-    import pyarrow.parquet as pq
-    from pyarrow import ArrowInvalid
-
     shape = section.data.shape
     if section.data.size > MOST_PATCHES:
         raise InputError(f"histograms of {section.data.size:,} patches would make the report too large")
@@ -81,9 +69,8 @@ def count_sizes(cells: Path, section: Image, settings: dict[str, Any]) -> PatchS
     except (ArrowInvalid, KeyError) as error:
         raise InputError(f"cannot be read ({error})", path=cells) from error
     x, y, size = (table[name].to_numpy().astype(float) for name in ("x_um", "y_um", "diameter_um"))
-    world = np.stack([-1e-3 * x, -1e-3 * y, np.zeros_like(x)])
-    row, column = index_of(world.T, section)
-    factor, words = _correction(settings)
+    row, column = index_of(np.stack([-1e-3 * x, -1e-3 * y, np.zeros_like(x)], axis=1), section)
+    factor, corrected = _correction(settings)
     size = size * factor
     good = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1]) & np.isfinite(size)
     row, column, size = row[good], column[good], size[good]
@@ -92,11 +79,11 @@ def count_sizes(cells: Path, section: Image, settings: dict[str, Any]) -> PatchS
     bin_ = np.minimum((size / (top / BINS)).astype(int), BINS - 1)
     flat = (row * shape[1] + column) * BINS + bin_
     counts = np.bincount(flat, minlength=section.data.size * BINS).reshape(section.data.size, BINS)
-    return PatchSizes(edges, counts, corrected=words)
+    return PatchSizes(edges, counts, corrected=corrected)
 
 
 def _correction(settings: dict[str, Any]) -> tuple[float, str]:
-    """Return the one factor that undoes what the maps were corrected for, as far as there is one, and say so."""
+    """Return the one factor that undoes what the maps were corrected for, as far as there is one, and its name."""
     if settings.get("SizeFactor"):
         return float(settings["SizeFactor"]), "diameters corrected for shrinkage and sectioning, as the maps"
     if settings.get("ShrinkageStretch"):

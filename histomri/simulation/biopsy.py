@@ -4,11 +4,13 @@ Nothing is registered here, as in patients: the mean over the tumour stands besi
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.display import Displayed
 from histomri.mri import Acquisition
 
 from .packing import separate
@@ -28,53 +30,30 @@ _SCALE = 1000.0
 
 @dataclass(frozen=True)
 class Tumour:
-    """What a tumour is made of, on average.
+    """Average properties of a tumour."""
 
-    Attributes
-    ----------
-    mean_um, cv : float
-        Mean and coefficient of variation of the cell diameters.
-    fraction : float
-        Intra-cellular part of the tissue between the vessels.
-    vascular : float
-        Part of the vessels.
-    d0i_um2_ms : float
-        Intrinsic intra-cellular diffusivity.
-    """
-
-    mean_um: float
-    cv: float
-    fraction: float
-    vascular: float
-    d0i_um2_ms: float
+    mean_um: float  # of the cell diameters
+    cv: float  # coefficient of variation of the cell diameters
+    fraction: float  # intra-cellular part of the tissue between the vessels
+    vascular: float  # part of the vessels
+    d0i_um2_ms: float  # intrinsic intra-cellular diffusivity
 
 
-@dataclass(frozen=True)
-class Biopsy:
-    """A digital biopsy with known truth.
+@dataclass(frozen=True, repr=False)
+class Biopsy(Displayed):
+    """A digital biopsy with known truth."""
 
-    Attributes
-    ----------
-    cells : DataFrame
-        What QuPath would find on the slide: x_um, y_um, area_um2.
-    dwi : (I, J, K, M) ndarray
-        Noisy magnitude images, float32.
-    mask : (I, J, K) ndarray of bool
-        The tumour.
-    sigma : float
-        Noise per channel.
-    affine : (4, 4) ndarray
-        Voxel index to world, RAS+ mm.
-    truth : dict of str to float
-        vCS_um, F, CD_mm3, D0I_um2_ms, fV: means over the tumour.
-    """
+    cells: pd.DataFrame  # as QuPath would find them on the slide: x_um, y_um, area_um2
+    dwi: FloatArray  # (I, J, K, M) noisy magnitude images, float32
+    mask: BoolArray  # (I, J, K) the tumour
+    sigma: float  # noise per channel
+    affine: FloatArray  # (4, 4) voxel index to world, RAS+ mm
+    truth: dict[str, float]  # vCS_um, F, CD_mm3, D0I_um2_ms, fV: means over the tumour
 
-    cells: pd.DataFrame
-    dwi: FloatArray
-    mask: BoolArray
-    sigma: float
-    affine: FloatArray
-    truth: dict[str, float]
+    def facts(self) -> dict[str, Any]:
+        """Return cells, images and truth in short."""
+        truth = {f"true {name}": f"{value:.4g}" for name, value in self.truth.items()}
+        return {"cells": f"{len(self.cells):,}", "dwi": self.dwi.shape, "tumour voxels": int(self.mask.sum()), **truth}
 
 
 def simulate_biopsy(
@@ -111,14 +90,9 @@ def _fields(tumour: Tumour, waves: tuple[Waves, ...], points: FloatArray) -> Fie
     size, packing, diffusion = (np.tanh(wave(points)) for wave in waves)
     mean = tumour.mean_um * (1.0 + 0.05 * size)
     fraction = np.clip(tumour.fraction + 0.04 * packing, 0.05, 0.9)
-    return Fields(
-        fraction,
-        mean,
-        np.full_like(mean, tumour.cv),
-        tumour.d0i_um2_ms * (1.0 + 0.05 * diffusion),
-        _WATER_UM2_MS / (1.0 + 0.5 * fraction),  # Maxwell's obstruction by spheres
-        0.05 * mean,
-    )
+    d0i = tumour.d0i_um2_ms * (1.0 + 0.05 * diffusion)
+    deinf = _WATER_UM2_MS / (1.0 + 0.5 * fraction)  # Maxwell's obstruction by spheres
+    return Fields(fraction, mean, np.full_like(mean, tumour.cv), d0i, deinf, 0.05 * mean)
 
 
 def _signal(fields: Fields, vascular: float, acquisition: Acquisition) -> FloatArray:

@@ -1,5 +1,6 @@
 """Results of a simulated study against its truth."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from histomri.core.arrays import FloatArray
+from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, require_file
 from histomri.core.images import Image, map_name
@@ -15,32 +17,30 @@ from histomri.registration import Transform, read_landmarks
 # Quantity -> columns of the paired table that estimate it, from MRI and from histology.
 _ESTIMATES = {"vCS": ("vCS_mri_um", "vCS_histo_um"), "F": ("F_mri", "F_histo")}
 _FULL = 0.99  # voxels that hold tissue alone: elsewhere F is a matter of definition
+_FIT = ["model", "strategy"]
 
 
-@dataclass(frozen=True)
-class TruthComparison:
-    """How near the results came to the truth.
+@dataclass(frozen=True, repr=False)
+class TruthComparison(Displayed):
+    """How near the results came to the truth: a table, the CSV file it was written to, and its main numbers as text.
 
-    Attributes
-    ----------
-    table : DataFrame
-        One row per sample, model and strategy: landmark error (µm), true means, and for each estimate its Pearson
-        correlation with the truth over the voxels, its mean, and its median error.
-    path : Path
-        The CSV file it was written to.
-    messages : tuple of str
-        What it comes to, in words.
+    The table has a row per sample, model and strategy: landmark error (µm), true means, and for each estimate its
+    Pearson correlation with the truth over the voxels, its mean, and its median error.
     """
 
     table: pd.DataFrame
     path: Path
     messages: tuple[str, ...]
 
+    def facts(self) -> dict[str, str]:
+        """Return the messages, one below the other."""
+        return {"rows": str(len(self.table)), "results": "; ".join(self.messages)}
+
 
 def compare_with_truth(out: str | Path, inputs: str | Path | None = None) -> TruthComparison:
     """Compare the results of a simulated study, voxel by voxel, with its truth, and write truth.csv.
 
-    Only voxels that hold nothing but tissue count. Samples without results are left out, and said so.
+    Only voxels that hold nothing but tissue count. Samples without results are left out, and named.
 
     Parameters
     ----------
@@ -54,8 +54,7 @@ def compare_with_truth(out: str | Path, inputs: str | Path | None = None) -> Tru
     InputError
         If there is no truth, or nothing to compare with it.
     """
-    out = Path(out)
-    truth = (Path(inputs) if inputs is not None else out / "inputs") / "truth"
+    out, truth = _folders(out, inputs)
     names = sorted(path.name.removesuffix("_truth.json") for path in truth.glob("sub-*_truth.json"))
     if not names:
         raise InputError("holds no truth", path=truth, hint="only simulated studies can be compared with it")
@@ -63,16 +62,15 @@ def compare_with_truth(out: str | Path, inputs: str | Path | None = None) -> Tru
     if not ready:
         raise InputError("no sample has voxel pairs to compare with the truth", path=out, hint="see report.html")
     voxels = pd.concat([_with_truth(out / name, truth, name) for name in ready], ignore_index=True)
-    keys = ["sample", "model", "strategy"]
+    keys = ["sample", *_FIT]
     rows = [{**dict(zip(keys, key)), **_agreement(part)} for key, part in voxels.groupby(keys, sort=False)]
     errors = {name.removeprefix("sub-"): _landmark_error(out / name, truth, name) for name in ready}
     table = pd.DataFrame(rows)
     table.insert(3, "landmark_error_um", table["sample"].map(errors))
-    path = out / "truth.csv"
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")
-    left_out = [name.removeprefix("sub-") for name in names if name not in ready]
-    return TruthComparison(table, path, _in_words(table, voxels, left_out))
+    lines = list(_summary(table, voxels))
+    if left_out := [name.removeprefix("sub-") for name in names if name not in ready]:
+        lines.append(f"not compared, without results: {', '.join(left_out)}")
+    return TruthComparison(table, _write(out / "truth.csv", table), tuple(lines))
 
 
 def compare_cases(out: str | Path, inputs: str | Path | None = None) -> TruthComparison:
@@ -80,45 +78,44 @@ def compare_cases(out: str | Path, inputs: str | Path | None = None) -> TruthCom
 
     Parameters
     ----------
-    out : path-like
-        Folder of the results; truth_cases.csv goes there.
-    inputs : path-like, optional
-        Folder of the study; `out`/inputs if not given.
+    out, inputs : path-like
+        As in `compare_with_truth`; truth_cases.csv goes to `out`.
 
     Raises
     ------
     InputError
         If there is no truth, or there are no results.
     """
-    out = Path(out)
-    truth = require_file((Path(inputs) if inputs is not None else out / "inputs") / "truth" / "cases.csv", "truth")
+    out, truth = _folders(out, inputs)
+    known = require_file(truth / "cases.csv", "truth")
     pairs = _read(require_file(out / "pairs.csv", "table of samples"))
-    known = _read(truth).rename(columns={"vCS_um": "vCS_true_um", "F": "F_true"})
-    joined = pairs.merge(known[["sample", "vCS_true_um", "F_true"]], on="sample", validate="many_to_one")
+    true = _read(known).rename(columns={"vCS_um": "true_vCS", "F": "true_F"})
+    joined = pairs.merge(true[["sample", "true_vCS", "true_F"]], on="sample", validate="many_to_one")
     joined["cohort"] = np.where(joined["scanner"].eq("9.4T"), "mice", "biopsies")
-    rows, lines = [], []
-    for (model, strategy), part in joined.groupby(["model", "strategy"], sort=False):
+    rows = []
+    for (model, strategy), part in joined.groupby(_FIT, sort=False):
         for cohort, some in (("all", part), *part.groupby("cohort")):
             row: dict[str, object] = {"model": model, "strategy": strategy, "cohort": cohort, "n": len(some)}
-            for param, columns in _ESTIMATES.items():
-                true = some["vCS_true_um" if param == "vCS" else "F_true"].to_numpy()
-                for column in columns:
-                    value = some[column].to_numpy(dtype=float)
-                    row |= {f"r_{column}": pearson(value, true), f"bias_{column}": _mean(value - true)}
+            for expected, value, column in _estimates(some):
+                row |= {f"r_{column}": pearson(value, expected), f"bias_{column}": _mean(value - expected)}
             rows.append(row)
     table = pd.DataFrame(rows)
-    path = out / "truth_cases.csv"
+    every = table[table["cohort"] == "all"].to_dict("records")
+    text = "{} against the truth: vCS r = {:.2f}, F r = {:.2f}"
+    lines = [text.format("histology", every[0]["r_vCS_histo_um"], every[0]["r_F_histo"])]
+    lines += [text.format(f"{one['model']} ({one['strategy']})", one["r_vCS_mri_um"], one["r_F_mri"]) for one in every]
+    return TruthComparison(table, _write(out / "truth_cases.csv", table), tuple(lines))
+
+
+def _folders(out: str | Path, inputs: str | Path | None) -> tuple[Path, Path]:
+    """Return the folders of the results and of the truth."""
+    return Path(out), (Path(inputs) if inputs is not None else Path(out) / "inputs") / "truth"
+
+
+def _write(path: Path, table: pd.DataFrame) -> Path:
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g")
-    every = table[table["cohort"] == "all"]
-    first = every.iloc[0]
-    lines.append(f"histology against the truth: vCS r = {first['r_vCS_histo_um']:.2f}, F r = {first['r_F_histo']:.2f}")
-    lines += [
-        f"{row['model']} ({row['strategy']}) against the truth: vCS r = {row['r_vCS_mri_um']:.2f}, "
-        f"F r = {row['r_F_mri']:.2f}"
-        for row in every.to_dict("records")
-    ]
-    return TruthComparison(table, path, tuple(lines))
+    return path
 
 
 def _with_truth(folder: Path, truth: Path, name: str) -> pd.DataFrame:
@@ -132,16 +129,20 @@ def _with_truth(folder: Path, truth: Path, name: str) -> pd.DataFrame:
     return pairs[pairs["true_tissueFraction"] >= _FULL]
 
 
+def _estimates(rows: pd.DataFrame) -> Iterator[tuple[FloatArray, FloatArray, str]]:
+    """Yield truth, estimate and the estimate's column, for every column that estimates a quantity."""
+    for param, columns in _ESTIMATES.items():
+        for column in columns:
+            yield rows[f"true_{param}"].to_numpy(), rows[column].to_numpy(dtype=float), column
+
+
 def _agreement(part: pd.DataFrame) -> dict[str, float]:
     row: dict[str, float] = {"n_voxels": len(part)}
-    for param, columns in _ESTIMATES.items():
-        true = part[f"true_{param}"].to_numpy()
-        row[f"{param}_true"] = float(np.mean(true))
-        for column in columns:
-            value = part[column].to_numpy(dtype=float)
-            row[column] = _mean(value)
-            row[f"r_{column}"] = pearson(value, true)
-            row[f"error_{column}"] = float(np.nanmedian(np.abs(value - true))) if np.isfinite(value).any() else np.nan
+    for true, value, column in _estimates(part):
+        row.setdefault(f"{column.split('_')[0]}_true", float(np.mean(true)))
+        row[column] = _mean(value)
+        row[f"r_{column}"] = pearson(value, true)
+        row[f"error_{column}"] = float(np.nanmedian(np.abs(value - true))) if np.isfinite(value).any() else np.nan
     return row
 
 
@@ -167,31 +168,19 @@ def _mean(values: FloatArray) -> float:
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
-def _in_words(table: pd.DataFrame, voxels: pd.DataFrame, left_out: list[str]) -> tuple[str, ...]:
+def _summary(table: pd.DataFrame, voxels: pd.DataFrame) -> Iterator[str]:
     error = table.groupby("sample")["landmark_error_um"].first()
-    lines = [f"registration: median landmark error {error.median():.0f} µm, worst sample {error.max():.0f} µm"]
-    first = voxels.groupby(["model", "strategy"], sort=False).ngroup() == 0
-    for title, which, side in (("histology", first, 1), *_fits(voxels)):
-        some = voxels[which]
-        means = some.groupby("sample").mean(numeric_only=True)
-        said = []
+    yield f"registration: median landmark error {error.median():.0f} µm, worst sample {error.max():.0f} µm"
+    fits = [(f"{model} ({strategy})", part) for (model, strategy), part in voxels.groupby(_FIT, sort=False)]
+    for title, rows, side in (("histology", fits[0][1], 1), *((title, part, 0) for title, part in fits)):
+        means = rows.groupby("sample").mean(numeric_only=True)
+        texts = []
         for param, columns in _ESTIMATES.items():
-            true, column = f"true_{param}", columns[side]
-            voxelwise = pearson(some[column].to_numpy(dtype=float), some[true].to_numpy())
-            between = pearson(means[column].to_numpy(), means[true].to_numpy())
-            said.append(f"{param} r = {voxelwise:.2f} over voxels, {between:.2f} over samples")
-        lines.append(f"{title} against the truth: {'; '.join(said)}")
-    if left_out:
-        lines.append(f"not compared, without results: {', '.join(left_out)}")
-    return tuple(lines)
-
-
-def _fits(voxels: pd.DataFrame) -> list[tuple[str, "pd.Series[bool]", int]]:
-    keys = voxels[["model", "strategy"]].drop_duplicates().itertuples(index=False)
-    return [
-        (f"{model} ({strategy})", (voxels["model"] == model) & (voxels["strategy"] == strategy), 0)
-        for model, strategy in keys
-    ]
+            over = [
+                pearson(some[columns[side]].to_numpy(float), some[f"true_{param}"].to_numpy()) for some in (rows, means)
+            ]
+            texts.append(f"{param} r = {over[0]:.2f} over voxels, {over[1]:.2f} over samples")
+        yield f"{title} against the truth: {'; '.join(texts)}"
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.mri import Acquisition
 
@@ -23,54 +24,32 @@ SMALLEST_AREA_UM2 = 10.0  # QuPath's default: smaller nuclei are not detected
 _SCALE = 10000.0  # signal of saline at TE = 0, in the arbitrary units of a scanner
 
 
-@dataclass(frozen=True)
-class LiverPhantom:
+@dataclass(frozen=True, repr=False)
+class LiverPhantom(Displayed):
     """A digital liver with known truth.
 
-    Attributes
-    ----------
-    group : str
-        control, infiltrated or necrotic.
-    lobe, tissue : Lobe, Tissue
-        The truth everywhere, in lobe coordinates.
-    scan : Scan
-        Voxels in lobe coordinates.
-    placement : Placement
-        From lobe coordinates to the slide.
-    section : Section
-        All spheres that the section cuts, before shrinkage and losses, with their 3D diameters.
-    cells : DataFrame
-        What QuPath would find on the slide: x_um, y_um, area_um2.
-    lost, missed : int
-        Profiles in tissue that was lost, and profiles too small to be detected.
-    acquisition : Acquisition
-    dwi : (I, J, K, M) ndarray
-        Noisy magnitude images, float32.
-    mask : (I, J, K) ndarray of bool
-        Voxels at least half full of tissue.
-    sigma : float
-        Noise per channel, in the units of `dwi`.
-    affine : (4, 4) ndarray
-        Voxel index to world, RAS+ mm.
-    truth : dict of (I, J, K) ndarray
-        Maps of F (intra-cellular part of the voxel), vCS, CD, D0I, DEinf, beta, tissueFraction.
+    `lobe`, `tissue` and `scan` are the truth everywhere and the voxels, in lobe coordinates.
     """
 
     group: Group
     lobe: Lobe
     tissue: Tissue
     scan: Scan
-    placement: Placement
-    section: Section
-    cells: pd.DataFrame
-    lost: int
-    missed: int
+    placement: Placement  # from lobe coordinates to the slide
+    section: Section  # all spheres that the section cuts, before shrinkage and losses, with their 3D diameters
+    cells: pd.DataFrame  # as QuPath would find them on the slide: x_um, y_um, area_um2
+    lost: int  # profiles in tissue that was lost
+    missed: int  # profiles too small to be detected
     acquisition: Acquisition
-    dwi: FloatArray
-    mask: BoolArray
-    sigma: float
-    affine: FloatArray
-    truth: dict[str, FloatArray]
+    dwi: FloatArray  # (I, J, K, M) noisy magnitude images, float32
+    mask: BoolArray  # (I, J, K) voxels at least half full of tissue
+    sigma: float  # noise per channel, in the units of `dwi`
+    affine: FloatArray  # (4, 4) voxel index to world, RAS+ mm
+    truth: dict[str, FloatArray]  # (I, J, K) F (of the whole voxel), vCS, CD, D0I, DEinf, beta, tissueFraction
+
+    def facts(self) -> dict[str, Any]:
+        """Return group, cells and images in short."""
+        return {"group": self.group, "cells": f"{len(self.cells):,}", "dwi": self.dwi.shape, "sigma": self.sigma}
 
     def landmarks(self, number: int = 24) -> tuple[FloatArray, FloatArray]:
         """Return points on the slide and in the MRI that show the same place, each (N, 3), world mm.
@@ -118,8 +97,7 @@ class LiverPhantom:
 
     def _fixed_world(self, points: FloatArray) -> FloatArray:
         flat = np.column_stack([points, np.zeros(len(points))])
-        index = self.scan.index(flat)
-        return np.asarray(index @ self.affine[:3, :3].T + self.affine[:3, 3])
+        return np.asarray(self.scan.index(flat) @ self.affine[:3, :3].T + self.affine[:3, 3])
 
 
 def simulate_liver(
@@ -181,23 +159,11 @@ def simulate_liver(
     acquisition = default_acquisition() if acquisition is None else acquisition
     voxels = scan_lobe(lobe, tissue, scan, acquisition)
     dwi, mask, sigma = _scanned(voxels, scan, acquisition, snr, noise)
+    truth = {name: value.reshape(scan.shape) for name, value in voxels.maps.items()}
     return LiverPhantom(
-        group=group,
-        lobe=lobe,
-        tissue=tissue,
-        scan=scan,
-        placement=placement,
-        section=section,
-        cells=cells,
-        lost=lost,
-        missed=missed,
-        acquisition=acquisition,
-        dwi=dwi,
-        mask=mask,
-        sigma=sigma,
-        affine=_world(scan, orientation),
-        truth={name: value.reshape(scan.shape) for name, value in voxels.maps.items()},
-    )
+        group, lobe, tissue, scan, placement, section, cells, lost, missed, acquisition, dwi, mask, sigma,
+        _world(scan, orientation), truth,
+    )  # fmt: skip
 
 
 def default_acquisition() -> Acquisition:

@@ -15,21 +15,11 @@ _ANGLES = np.linspace(0.0, 2.0 * np.pi, 721)
 
 @dataclass(frozen=True)
 class Lobe:
-    """A lobe and its holes.
+    """A lobe and its holes."""
 
-    Attributes
-    ----------
-    radius_mm : (721,) ndarray
-        Distance of the outline from the origin at w = 0, for angles 0 to 2 pi in half degrees.
-    half_height_mm : float
-        Where the lobe ends across the slices, as the half axis of an ellipse.
-    vessels : (H, 6) ndarray
-        Centre (u, v) at w = 0, its drift per mm of w (u, v), and the two half axes, all in mm.
-    """
-
-    radius_mm: FloatArray
-    half_height_mm: float
-    vessels: FloatArray
+    radius_mm: FloatArray  # (721,) distance of the outline from the origin at w = 0, for angles in half degrees
+    half_height_mm: float  # where the lobe ends across the slices, as the half axis of an ellipse
+    vessels: FloatArray  # (H, 6) centre (u, v) at w = 0, its drift per mm of w (u, v), and the two half axes, mm
 
     def inside(self, u: FloatArray, v: FloatArray, w: FloatArray | float) -> BoolArray:
         """Tell which points, in lobe coordinates, lie in tissue; the three broadcast."""
@@ -50,13 +40,8 @@ class Lobe:
 def random_lobe(rng: np.random.Generator, area_mm2: float = 75.0, half_height_mm: float = 7.0) -> Lobe:
     """Draw a lobe: a leaf with one notch, and vessels of 0.3 to 1.2 mm that run obliquely through it.
 
-    Parameters
-    ----------
-    rng : numpy Generator
-    area_mm2 : float
-        Area within the outline at w = 0, holes included, mm².
-    half_height_mm : float
-        Half of the lobe's extent across the slices, mm.
+    Its outline encloses `area_mm2` at w = 0, holes included; it extends `half_height_mm` to either side across the
+    slices.
     """
     order = np.arange(2, 8)
     amplitude = np.array([0.17, 0.09, 0.04, 0.025, 0.018, 0.012]) * rng.uniform(0.7, 1.2, order.size)

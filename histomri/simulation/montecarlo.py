@@ -13,37 +13,33 @@ import numpy as np
 from numba import njit, prange
 
 from histomri.core.arrays import FloatArray
+from histomri.core.display import Displayed
 from histomri.core.errors import InputError
+from histomri.core.kernel_cache import ensure_cache
 from histomri.mri import Acquisition, Waveform
 
+ensure_cache()
 _LARGEST_FRACTION = np.pi / 6.0
 _LARGEST_CROSSING = 0.05
 
 
-@dataclass(frozen=True)
-class MonteCarlo:
-    """Signals of a simulation, with their standard errors.
+@dataclass(frozen=True, repr=False)
+class MonteCarlo(Displayed):
+    """Signals of a simulation, (M,), with their standard errors."""
 
-    Attributes
-    ----------
-    signals, standard_error : (M,) ndarray
-        Of all water.
-    intra, intra_error : (M,) ndarray
-        Of the water that started inside the spheres.
-    extra, extra_error : (M,) ndarray
-        Of the water that started outside.
-    fraction_start, fraction_end : float
-        Part of the walkers inside, before and after; even, if the membrane is in balance.
-    """
-
-    signals: FloatArray
+    signals: FloatArray  # of all water
     standard_error: FloatArray
-    intra: FloatArray
+    intra: FloatArray  # of the water that started inside the spheres
     intra_error: FloatArray
-    extra: FloatArray
+    extra: FloatArray  # of the water that started outside
     extra_error: FloatArray
-    fraction_start: float
-    fraction_end: float
+    fraction_start: float  # part of the walkers inside, before
+    fraction_end: float  # and after; the same, if the membrane is in balance
+
+    def facts(self) -> dict[str, Any]:
+        """Return the range of the signals and their largest error."""
+        signals = f"{self.signals.size}, {self.signals.min():.3g} to {self.signals.max():.3g}"
+        return {"signals": signals, "largest error": f"{self.standard_error.max():.2g}"}
 
 
 def simulate_permeable_spheres(
@@ -73,7 +69,7 @@ def simulate_permeable_spheres(
     permeability_um_s : float
         Permeability of the membrane, µm/s.
     walkers : int
-        Number of walkers; each has its own random sequence, so the result does not depend on the number of cores.
+        Each has its own random sequence, so the result does not depend on the number of cores.
     dt_ms : float
         Time step.
     seed : int

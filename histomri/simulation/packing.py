@@ -6,22 +6,16 @@ import numba
 import numpy as np
 
 from histomri.core.arrays import FloatArray, IntArray
+from histomri.core.kernel_cache import ensure_cache
+
+ensure_cache()
 
 
 def separate(x: FloatArray, y: FloatArray, diameter: FloatArray, sweeps: int = 10) -> tuple[FloatArray, FloatArray]:
     """Push overlapping discs apart; the order of the discs and the result are the same on every machine.
 
-    Parameters
-    ----------
-    x, y, diameter : (N,) ndarray
-        Centres and diameters, in the same unit.
-    sweeps : int
-        How often every pair of neighbours is looked at.
-
-    Returns
-    -------
-    x, y : (N,) ndarray
-        New centres. Discs move by a fraction of their diameter, so density maps stay as they were.
+    Centres and diameters are (N,), in the same unit. Discs move by a fraction of their diameter, so density maps stay
+    as they were. `sweeps` is how often every pair of neighbours is visited.
     """
     if x.size < 2:
         return x.copy(), y.copy()

@@ -83,10 +83,8 @@ def write_paper_study(
         Numbers of samples, at least 2 each. A sample does not depend on how many others there are.
     seed : int
         The same seed gives the same files.
-    snr : float
-        Signal over noise of liver tissue at b = 0; a tumour of a patient has four fifths of it.
-    area_mm2 : float
-        Area of a mouse's lobe; smaller is faster.
+    snr, area_mm2 : float
+        Of the mice, see `simulate_liver`; a tumour of a patient has four fifths of the SNR.
     progress : callable, optional
         Called with the fraction done.
 
@@ -105,16 +103,14 @@ def write_paper_study(
     folder = Path(folder)
     report = share_of(progress)
     entries, cases = [_HEADER], []
-    for index in range(mice):
-        entry, case = _mouse(folder, index, seed, snr, area_mm2)
+    for index in range(mice + biopsies):
+        is_mouse = index < mice
+        entry, case = (
+            _mouse(folder, index, seed, snr, area_mm2) if is_mouse else _patient(folder, index - mice, seed, snr)
+        )
         entries.append(entry)
         cases.append(case)
         report((index + 1) / (mice + biopsies))
-    for index in range(biopsies):
-        entry, case = _patient(folder, index, seed, snr)
-        entries.append(entry)
-        cases.append(case)
-        report((mice + index + 1) / (mice + biopsies))
     write_protocol(folder / "protocol.txt", default_acquisition())
     _write_table(folder / "truth" / "cases.csv", pd.DataFrame(cases))
     tumours, truth = _tumours(np.random.default_rng([seed, 3]))
@@ -156,17 +152,8 @@ def _patient(folder: Path, index: int, seed: int, snr: float) -> tuple[str, dict
     case["volume_mm3"] = volume = float(10 ** (4.2 + 0.08 * (truth["vCS_um"] - 20) + 0.4 * noise[1]))
     first = index - index % 18 + _FIRST_TUMOUR.get(index % 18, index % 18)
     ki67 = f", Ki67_fraction = {case['Ki67_fraction']:.4f}" if _has_ki67(index) else ""
-    entry = _BIOPSY.format(
-        id=name,
-        patient=f"P{first + 1:02d}",
-        group=group,
-        scanner=field.upper(),
-        field=field,
-        sigma=biopsy.sigma,
-        volume=volume,
-        ki67=ki67,
-    )
-    return entry, case
+    about = {"id": name, "patient": f"P{first + 1:02d}", "group": group, "scanner": field.upper(), "field": field}
+    return _BIOPSY.format(**about, sigma=biopsy.sigma, volume=volume, ki67=ki67), case
 
 
 def _has_ki67(index: int) -> bool:

@@ -15,33 +15,19 @@ class Placement:
 
     A point p goes to  matrix @ (p + deformation(p)) + shift.
 
-    Attributes
-    ----------
-    matrix : (2, 2) ndarray
-        Shrinkage, rotation, flip and shear.
-    shift_mm : (2,) ndarray
-    wave, phase, weight : (2, W, 2), (2, W), (2, W) ndarray
-        Cosines that make up the two components of the deformation.
-    level : (2, 3) ndarray
-        The affine part of those cosines over the lobe, which is taken off: what is left no affine can undo.
-    shrinkage : float
-        All lengths, cells included, shrink by this fraction.
-    flipped : bool
-    angle_deg : float
-    lost : (T, 4) ndarray
-        Tissue lost in cutting: ellipses of centre (u, v) and half axes, mm.
+    The deformation is a sum of cosines less their affine part over the lobe, so that no affine can undo it.
     """
 
-    matrix: FloatArray
-    shift_mm: FloatArray
-    wave: FloatArray
-    phase: FloatArray
-    weight: FloatArray
-    level: FloatArray
-    shrinkage: float
+    matrix: FloatArray  # (2, 2) shrinkage, rotation, flip and shear
+    shift_mm: FloatArray  # (2,)
+    wave: FloatArray  # (2, W, 2) of the cosines
+    phase: FloatArray  # (2, W)
+    weight: FloatArray  # (2, W)
+    level: FloatArray  # (2, 3) affine part of the cosines
+    shrinkage: float  # by which all lengths shrink, cells included
     flipped: bool
     angle_deg: float
-    lost: FloatArray
+    lost: FloatArray  # (T, 4) tissue lost in cutting: ellipses of centre (u, v) and half axes, mm
 
     def deformation(self, points: FloatArray) -> FloatArray:
         """Displacement at (N, 2) points, mm."""
@@ -69,22 +55,10 @@ def random_placement(
     deformation_mm: float = 0.2,
     lost_fraction: float = 0.04,
 ) -> Placement:
-    """Draw a placement.
+    """Draw a placement of the section at w = `offset_mm`.
 
-    Parameters
-    ----------
-    rng : numpy Generator
-    lobe : Lobe
-    offset_mm : float
-        Where the section lies.
-    flipped : bool
-        Whether the section was mounted the other way up.
-    shrinkage : float
-        Linear shrinkage.
-    deformation_mm : float
-        Largest displacement that an affine transform cannot undo.
-    lost_fraction : float
-        Part of the tissue that is missing on the slide: one bite out of the edge, two tears within.
+    No affine transform can undo the deformation of up to `deformation_mm`. The part `lost_fraction` of the tissue is
+    missing on the slide: one bite out of the edge, two tears within.
     """
     points = _points_in(lobe, offset_mm)
     angle = rng.uniform(0.0, 2.0 * np.pi)

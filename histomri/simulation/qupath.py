@@ -15,19 +15,9 @@ _HEX = np.frombuffer(b"".join(b"%02x" % i for i in range(256)), dtype=np.uint8).
 def write_qupath_tsv(
     path: str | Path, image: str, x_um: FloatArray, y_um: FloatArray, area_um2: FloatArray, rng: np.random.Generator
 ) -> Path:
-    """Write cells as a QuPath measurement table.
+    """Write cells of a slide called `image` as a QuPath measurement table; centroids and areas are (N,).
 
-    Parameters
-    ----------
-    path : path-like
-    image : str
-        Name of the slide.
-    x_um, y_um : (N,) ndarray
-        Centroids on the slide.
-    area_um2 : (N,) ndarray
-        Cell areas on the slide.
-    rng : numpy Generator
-        For object ids, nuclei and stains: they look the part, and carry no truth.
+    Object ids, nuclei and stains come from the generator: they look real, and carry no truth.
     """
     table = _table(image, x_um, y_um, area_um2, rng)
     path = Path(path)

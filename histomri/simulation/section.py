@@ -21,25 +21,13 @@ _PITCH_MM = 0.03
 
 @dataclass(frozen=True)
 class Section:
-    """Spheres cut by the plane w = `offset_mm`, before any shrinkage.
+    """N spheres cut by the plane w = `offset_mm`, before any shrinkage."""
 
-    Attributes
-    ----------
-    u_mm, v_mm : (N,) ndarray
-        Centres in the plane, lobe coordinates.
-    height_um : (N,) ndarray
-        Height of the sphere's centre above the plane.
-    sphere_um, profile_um : (N,) ndarray
-        Diameter of the sphere and of its profile.
-    offset_mm : float
-        Where the plane lies.
-    """
-
-    u_mm: FloatArray
+    u_mm: FloatArray  # centres in the plane, lobe coordinates
     v_mm: FloatArray
-    height_um: FloatArray
-    sphere_um: FloatArray
-    profile_um: FloatArray
+    height_um: FloatArray  # of the sphere's centre above the plane
+    sphere_um: FloatArray  # diameter of the sphere
+    profile_um: FloatArray  # diameter of its profile
     offset_mm: float
 
     def __len__(self) -> int:

@@ -22,22 +22,12 @@ _TABLE = np.geomspace(2e-5, 2.0, 6000)  # D0 / L², 1/ms: cells of 1 to 300 µm
 
 @dataclass(frozen=True)
 class Scan:
-    """Where the voxels lie in lobe coordinates.
-
-    Attributes
-    ----------
-    shape : (3,) tuple of int
-    voxel_mm : (3,) ndarray
-    lobe_slice : int
-        Slice in whose middle w = 0.
-    subdivisions : (3,) tuple of int
-        Pieces that a voxel is divided into along each axis.
-    """
+    """Where the voxels lie in lobe coordinates."""
 
     shape: tuple[int, int, int]
     voxel_mm: FloatArray
-    lobe_slice: int
-    subdivisions: tuple[int, int, int] = (4, 4, 4)
+    lobe_slice: int  # in whose middle w = 0
+    subdivisions: tuple[int, int, int] = (4, 4, 4)  # pieces that a voxel is divided into along each axis
 
     def lobe_mm(self, index: FloatArray) -> FloatArray:
         """Take (N, 3) voxel indices to lobe coordinates, mm."""
@@ -61,18 +51,10 @@ class Scan:
 
 @dataclass(frozen=True)
 class Voxels:
-    """Noise-free signals and truth of all voxels, in the order of the scan.
+    """Noise-free signals and truth of all voxels, in the order of the scan."""
 
-    Attributes
-    ----------
-    signals : (V, M) ndarray
-        Relative to saline and tissue at TE = 0 and b = 0.
-    maps : dict of (V,) ndarray
-        Truth: F, vCS (µm), CD (1/mm³), D0I, DEinf (µm²/ms), beta (µm²), tissueFraction. NaN without tissue.
-    """
-
-    signals: FloatArray
-    maps: dict[str, FloatArray]
+    signals: FloatArray  # (V, M) relative to saline and tissue at TE = 0 and b = 0
+    maps: dict[str, FloatArray]  # (V,) F, vCS (µm), CD (1/mm³), D0I, DEinf, beta, tissueFraction; NaN without tissue
 
 
 def scan_lobe(lobe: Lobe, tissue: Tissue, scan: Scan, acquisition: Acquisition) -> Voxels:

@@ -1,16 +1,19 @@
 """Signals of many kinds of permeable spheres: a dictionary for the fit of tissue that no formula describes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from histomri.core.arrays import FloatArray
+from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, write_json
+from histomri.core.progress import Progress
 from histomri.mri import Acquisition
 
 from .montecarlo import simulate_permeable_spheres
@@ -25,32 +28,22 @@ PARAMETERS = {
 }
 
 
-@dataclass(frozen=True)
-class SphereSignals:
-    """Simulated signals of K kinds of spheres.
+@dataclass(frozen=True, repr=False)
+class SphereSignals(Displayed):
+    """Simulated signals of K kinds of spheres."""
 
-    Attributes
-    ----------
-    parameters : (K, 5) DataFrame
-        Columns vCS (diameter, µm), fI, D0I, D0E (µm²/ms) and permeability (µm/s).
-    signals, standard_error : (K, M) ndarray
-        Of all water, 1 at b = 0, and what the finite number of walkers leaves uncertain.
-    settings : dict
-        Walkers, time step and seed.
-    """
+    parameters: pd.DataFrame  # (K, 5) vCS (diameter, µm), fI, D0I, D0E (µm²/ms) and permeability (µm/s)
+    signals: FloatArray  # (K, M) of all water, 1 at b = 0
+    standard_error: FloatArray  # (K, M) from the finite number of walkers
+    settings: dict[str, float]  # walkers, time step and seed
 
-    parameters: pd.DataFrame
-    signals: FloatArray
-    standard_error: FloatArray
-    settings: dict[str, float]
+    def facts(self) -> dict[str, Any]:
+        """Return numbers of kinds and measurements, and the largest error."""
+        kinds, measurements = self.signals.shape
+        return {"kinds": kinds, "measurements": measurements, "largest error": f"{self.standard_error.max():.2g}"}
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write signals.npy, signals_se.npy and params.csv, which holds the parameters that vary, and a sidecar.
-
-        Returns
-        -------
-        list of Path
-        """
+        """Write signals.npy, signals_se.npy and params.csv, which holds the parameters that vary, and a sidecar."""
         folder = Path(folder)
         written = []
         for name, values in (("signals.npy", self.signals), ("signals_se.npy", self.standard_error)):
@@ -81,7 +74,7 @@ def simulate_sphere_signals(
     walkers: int = 20_000,
     dt_ms: float = 0.02,
     seed: int = 0,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> SphereSignals:
     """Simulate every combination of the given sizes, fractions, diffusivities and permeabilities.
 
@@ -91,18 +84,10 @@ def simulate_sphere_signals(
         Protocol of M volumes.
     diameters_um, fractions, d0i_um2_ms, d0e_um2_ms, permeabilities_um_s : sequence of float
         Values to combine; see `simulate_permeable_spheres`.
-    walkers : int
-        Per combination.
-    dt_ms : float
-        Time step.
-    seed : int
-        Each combination has a random sequence of its own.
+    walkers, dt_ms, seed
+        Of each combination, which has a random sequence of its own.
     progress : callable, optional
         Called with the fraction done.
-
-    Returns
-    -------
-    SphereSignals
 
     Raises
     ------

@@ -24,25 +24,13 @@ def lognormal_moment(k: float, mean: FloatArray, cv: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class Fields:
-    """Tissue at N points.
+    """Tissue at N points; every field is an (N,) array."""
 
-    Attributes
-    ----------
-    fraction : (N,) ndarray
-        Intra-cellular volume fraction F.
-    mean_um, cv : (N,) ndarray
-        Mean and coefficient of variation of the cell diameters (spheres, by number).
-    d0i_um2_ms : (N,) ndarray
-        Intrinsic intra-cellular diffusivity.
-    deinf_um2_ms, beta_um2 : (N,) ndarray
-        Extra-cellular diffusion, ADC_E = DEinf + beta / Delta.
-    """
-
-    fraction: FloatArray
-    mean_um: FloatArray
-    cv: FloatArray
-    d0i_um2_ms: FloatArray
-    deinf_um2_ms: FloatArray
+    fraction: FloatArray  # intra-cellular volume fraction F
+    mean_um: FloatArray  # of the cell diameters (spheres, by number)
+    cv: FloatArray  # coefficient of variation of the cell diameters
+    d0i_um2_ms: FloatArray  # intrinsic intra-cellular diffusivity
+    deinf_um2_ms: FloatArray  # extra-cellular diffusion is ADC_E = DEinf + beta / Delta
     beta_um2: FloatArray
 
     def moment(self, k: float) -> FloatArray:
@@ -148,15 +136,7 @@ class Tissue:
 
 
 def random_tissue(rng: np.random.Generator, group: Group, extent_mm: FloatArray) -> Tissue:
-    """Draw the tissue of one lobe.
-
-    Parameters
-    ----------
-    rng : numpy Generator
-    group : {"control", "infiltrated", "necrotic"}
-    extent_mm : (3,) ndarray
-        Half widths of the lobe: the foci are spread over it.
-    """
+    """Draw the tissue of one lobe; the foci are spread over its half widths, (3,) mm."""
     waves = tuple(Waves.random(rng) for _ in range(4))
     mean, fraction = rng.uniform(19.8, 22.2), rng.uniform(0.61, 0.69)
     number, radius = _FOCI[group]

@@ -1,7 +1,6 @@
 """A whole study on disk: the files a user would have, the study file that names them, and the truth beside them."""
 
 import re
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pandas as pd
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, write_json, write_text
 from histomri.core.images import map_name, write_image, write_map
+from histomri.core.progress import Progress
 from histomri.mri import Acquisition
 from histomri.registration import Transform
 
@@ -54,7 +54,7 @@ def write_study(
     seed: int = 1,
     snr: float = 50.0,
     area_mm2: float = 75.0,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write a digital mouse-liver study: QuPath tables, DWI, masks, protocol, study.toml, and truth/.
 
@@ -67,10 +67,8 @@ def write_study(
         others there are.
     seed : int
         The same seed gives the same files.
-    snr : float
-        Signal over noise of tissue at b = 0 and the shortest echo time.
-    area_mm2 : float
-        Area of a lobe in its middle slice, mm².
+    snr, area_mm2 : float
+        See `simulate_liver`.
     progress : callable, optional
         Called with the fraction done.
 
@@ -115,34 +113,16 @@ def write_mouse(
     Groups, sides and orientations take turns with `index`; `key` keeps the random numbers apart from other samples'.
     """
     group = GROUPS[index % len(GROUPS)]
-    liver = simulate_liver(
-        group,
-        seed=np.random.SeedSequence(seed, spawn_key=key),
-        area_mm2=area_mm2,
-        snr=snr,
-        flipped=index % 2 == 1,
-        orientation=index,
-    )
+    own = np.random.SeedSequence(seed, spawn_key=key)
+    liver = simulate_liver(group, seed=own, area_mm2=area_mm2, snr=snr, flipped=index % 2 == 1, orientation=index)
     write_sample(folder, name, liver, seed=seed)
     return _SAMPLE.format(id=name, group=group, sigma=liver.sigma, slice=LOBE_SLICE), liver
 
 
 def write_sample(folder: str | Path, name: str, liver: LiverPhantom, *, seed: int = 0) -> list[Path]:
-    """Write one liver's files, and its truth under truth/.
+    """Write the files of a sample called `name`, and its truth under truth/; return the files written.
 
-    Parameters
-    ----------
-    folder : path-like
-    name : str
-        The sample's id.
-    liver : LiverPhantom
-    seed : int
-        For what carries no truth in the QuPath table: object ids, nuclei, stains.
-
-    Returns
-    -------
-    list of Path
-        The files written.
+    The seed serves what carries no truth in the QuPath table: object ids, nuclei, stains.
     """
     folder = Path(folder)
     rng = np.random.default_rng([seed, *name.encode()])

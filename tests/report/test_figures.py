@@ -8,11 +8,12 @@ import pytest
 from matplotlib import rc_context
 
 from histomri.core.errors import InputError
-from histomri.report import figures, write_figures
-from histomri.report.charts import STYLE
-from histomri.report.figures import matrix_plot
-from histomri.report.figures_residuals import residuals_plot
-from histomri.report.scatter import samples_card
+from histomri.report import write_figures
+from histomri.report.figures import files
+from histomri.report.figures.charts import STYLE
+from histomri.report.figures.matrix import matrix_plot
+from histomri.report.figures.residuals import residuals_plot
+from histomri.report.figures.scatter import samples_card
 
 KEY = ("diff-in", "whole")
 
@@ -26,8 +27,8 @@ def test_every_figure_is_written(finished_run, tmp_path):
 
 @pytest.mark.parametrize(("kind", "begins"), [("svg", b"<?xml"), ("pdf", b"%PDF"), ("png", b"\x89PNG")])
 def test_the_same_run_gives_the_same_files(finished_run, tmp_path, monkeypatch, kind, begins):
-    every = figures._figures
-    monkeypatch.setattr(figures, "_figures", lambda run: list(itertools.islice(every(run), 2)))
+    every = files._figures
+    monkeypatch.setattr(files, "_figures", lambda run: list(itertools.islice(every(run), 2)))
     one, other = (write_figures(finished_run, kind, tmp_path / name) for name in "ab")
     assert [path.name for path in one] == [f"ranking.{kind}", f"samples.{kind}"]
     assert all(path.read_bytes().startswith(begins) for path in one)

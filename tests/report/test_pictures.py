@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from histomri.report.pictures import Scale, fit_scale, levels, number, outline, png
-from histomri.report.words import correlation_text, decimals, merge_warnings
+from histomri.report.text import correlation_text, decimals, merge_warnings
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from histomri.core.files import write_json
 from histomri.report import write_report
 from histomri.report.collect import Run, Sample
 from histomri.report.methods import methods_text, presets
-from histomri.report.words import trust
+from histomri.report.reliability import reliability_notes
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>&\"'"
 
@@ -108,7 +108,7 @@ def test_the_correlations_are_those_of_the_table(finished_run, page):
         p = 2 * stats.t.sf(abs(t), found.n_eff - 2)
         low, high = np.tanh(np.arctanh(r) + np.array([-1, 1]) * stats.norm.ppf(0.975) / np.sqrt(found.n_eff - 3))
         assert found.n_eff < 0.5 * len(rows)  # smooth maps
-        line = f"r = {r:.2f} over {len(rows)} voxels, which tell as much as {found.n_eff:.0f} independent ones: "
+        line = f"r = {r:.2f} over {len(rows)} voxels, as informative as {found.n_eff:.0f} independent ones: "
         line += "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
         assert f"{line}, 95\u202f% interval [{low:.2f}, {high:.2f}]." in page
 
@@ -220,12 +220,12 @@ def test_same_run_same_report(finished_run, tmp_path):
 
 
 def test_residuals_are_shown_if_there_are_any(copy):
-    assert "leaves unexplained" not in read(copy)
+    assert "Residuals of the best model" not in read(copy)
     best = json.loads((copy / "scores.json").read_text())["models"][0]
     row = {"scanner": "9.4T", **{name: best[name] for name in ("model", "strategy")}, "delta_ms": 12, "Delta_ms": 15}
     row |= {"te_ms": None, "n_samples": 3, "n": 90, "median": 0.01, "q25": -0.02, "q75": 0.03}
     pd.DataFrame([{**row, "b_smm2": b} for b in (1000, 2000)]).to_csv(copy / "residuals.csv", index=False)
-    assert "What the best model leaves unexplained" in read(copy)
+    assert "Residuals of the best model" in read(copy)
 
 
 def test_methods_tell_samples_apart_that_were_treated_differently():
@@ -262,5 +262,5 @@ def test_bounds_are_told_of_samples_without_pairs_of_voxels():
     pairs = pd.DataFrame({"sample": ["a", "b"], "model": "diff-in", "strategy": "whole", "at_bound_share": [0.1, 0.9]})
     ranking = [{"model": "diff-in", "strategy": "whole", "n": 12}]
     run = Run(Path("."), {}, ranking, pairs, [Sample({"id": "a"}), Sample({"id": "b"})])
-    told = next(text for text in trust(run) if "bound" in text)
+    told = next(text for text in reliability_notes(run) if "bound" in text)
     assert re.match(r"50\s%.*\(from 10\s% to 90\s% by sample\); the data barely constrain them", told), told

@@ -17,7 +17,7 @@ from histomri.core.images import Image, read_sidecar
 from histomri.registration import Transform, read_landmarks
 from histomri.simulation import compare_with_truth, default_acquisition, simulate_liver, write_study
 from histomri.simulation.qupath import write_qupath_tsv
-from histomri_cli.simulate import simulate
+from histomri_cli.app import app
 
 IDS = ("control1", "infiltrated1", "necrotic1")
 PARAMS = ("F", "vCS", "CD", "D0I", "DEinf", "beta", "tissueFraction")
@@ -163,7 +163,9 @@ def test_nothing_to_compare_is_told(study, tmp_path):
 
 
 def test_command_writes_a_study(tmp_path):
-    result = CliRunner().invoke(simulate, ["liver", "-o", str(tmp_path / "out"), "--samples", "3", "--area-mm2", "4"])
+    result = CliRunner().invoke(
+        app, ["simulate", "liver", "-o", str(tmp_path / "out"), "--samples", "3", "--area-mm2", "4"]
+    )
     assert result.exit_code == 0, result.output
     assert "study.toml" in result.output and (tmp_path / "out" / "study.toml").is_file()
-    assert CliRunner().invoke(simulate, ["lung", "-o", str(tmp_path)]).exit_code == 2
+    assert CliRunner().invoke(app, ["simulate", "lung", "-o", str(tmp_path)]).exit_code == 2

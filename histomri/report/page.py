@@ -1,0 +1,292 @@
+"""Put the report together from its sections: one HTML file that needs nothing else."""
+
+import io
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib import rc_context
+
+from histomri import __version__
+from histomri.core.files import write_text
+from histomri.report import methods, text
+from histomri.report.collect import Run, Sample, as_dict, as_list, collect
+from histomri.report.figures.charts import STYLE, Card, inline_svg
+from histomri.report.figures.matrix import matrix_plot
+from histomri.report.figures.ranking import ranking_plot
+from histomri.report.figures.residuals import residuals_by_scanner, residuals_plot
+from histomri.report.figures.scatter import samples_card, voxels_card
+from histomri.report.figures.statistics import statistics_cards
+from histomri.report.guard import Failure, attempt, section
+from histomri.report.maps import Quantity, choose_scales, fit_id, map_cards
+from histomri.report.overlay import environment, page_parts, sample_overlay
+from histomri.report.pictures import data_uri
+from histomri.report.reliability import EXPANSION, reliability_notes
+
+_LARGEST_INLINE = 400_000  # bytes of a table that is carried inside the report; larger ones are linked beside it
+_FEWEST_CORRELATED = 4  # with three points every r is near 1
+_SVG_STYLE = {"svg.fonttype": "path", "font.size": 9.5, "svg.hashsalt": "histomri"}
+_VERDICTS = {
+    "good": ("good", "✓ good"),
+    "check": ("check", "▲ check by eye"),
+    "failed": ("failed", "✕ failed"),
+}
+_REGISTRATION = {
+    "confidence": "Confidence (margin to the best other orientation)",
+    "expected_error_mm": "Expected error (mm)",
+    "dice": "Overlap (Dice)",
+    "scale": "Size of the section, MRI over slide",
+}
+
+
+def write_report(run: str | Path | Run, path: str | Path | None = None) -> Path:
+    """Write the report of a run.
+
+    Parameters
+    ----------
+    run : path-like or Run
+        Results folder of a run: study.json, and whatever of scores.json, pairs.csv and the samples' folders there is.
+        The report names what is missing or damaged; a Run notes it in its `missing`.
+    path : path-like, optional
+        The file to write; ``report.html`` in the folder by default.
+
+    Returns
+    -------
+    Path
+        The file written: it holds its pictures, plots and small tables, and asks nothing of the network.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no study.json.
+    """
+    run = run if isinstance(run, Run) else collect(run)
+    return write_text(Path(path) if path is not None else run.folder / "report.html", render(run))
+
+
+def render(run: Run) -> str:
+    """Return the report of a run as HTML; a section that fails is a notice in its place, and a warning."""
+
+    def part(make: Callable[[], Any], name: str) -> Any:
+        return section(make, run.missing, name)
+
+    scales = part(lambda: choose_scales(run), "Colour scales")
+    parts = {
+        "facts": part(lambda: _facts(run), "Facts about the run"),
+        "tiles": part(lambda: _tiles(run), "Overview"),
+        "reliability": reliability_notes(run),
+        "ranking": part(lambda: _ranking(run), "Ranking of models"),
+        "residuals": part(lambda: _residuals(run), "Residuals"),
+        "compared": part(lambda: _compared(run), "Samples compared"),
+        "within": part(lambda: text.within_samples(run), "Correlations within the samples"),
+        "matrix": part(lambda: _matrix(run), "Matrix of correlations"),
+        "statistics": [
+            card if isinstance(card, Failure) else part(partial(_drawn, card, card.name), card.heading)
+            for card in statistics_cards(run)
+        ],
+        "samples": [_sample(run, sample, place, scales) for place, sample in enumerate(run.samples)],
+        "methods": methods.methods_text(run),
+        "settings": part(lambda: methods.settings_table(run), "Settings"),
+        "downloads": part(lambda: _downloads(run), "Tables"),
+    }
+    warnings = attempt(lambda: _warnings(run), [{"text": each, "about": ""} for each in run.missing], [], "")
+    best = text.best_fit(run)
+    page = environment().get_template("report.html.j2")
+    return page.render(
+        name=str(run.study.get("name") or "Study"),
+        failed=[sample for sample in parts["samples"] if sample["failed"]],
+        warnings=warnings,
+        best=text.fit_label(best) if best is not None else None,
+        expansion=EXPANSION,
+        citations=methods.CITATIONS,
+        version=__version__,
+        **parts,
+        **page_parts(),
+    )
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    study = run.study
+    facts = [
+        ("Preset", methods.presets(run)),
+        ("histomri", str(study.get("histomri_version") or "")),
+        ("Finished", _finished(study)),
+        ("Took", _duration(study)),
+    ]
+    return [fact for fact in facts if fact[1]]
+
+
+def _finished(study: dict[str, Any]) -> str:
+    try:
+        return datetime.fromisoformat(str(study.get("finished"))).strftime("%d %B %Y, %H:%M %Z").strip().lstrip("0")
+    except ValueError:
+        return ""
+
+
+def _duration(study: dict[str, Any]) -> str:
+    try:
+        taken = datetime.fromisoformat(study["finished"]) - datetime.fromisoformat(study["started"])
+    except (KeyError, ValueError, TypeError):
+        return ""
+    seconds = taken.total_seconds()
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+
+
+def _tiles(run: Run) -> list[dict[str, str]]:
+    done = [sample for sample in run.samples if not sample.failed]
+    note = "finished" if len(done) == len(run.samples) else "finished, the others failed"
+    tiles = [("Samples", f"{len(done)} of {len(run.samples)}", note)]
+    if run.ranking and run.ranking[0]["TCS"] is not None:
+        first = run.ranking[0]
+        interval = f" {text.interval_text(first['TCS_ci'])}" if first["TCS_ci"] else ", no interval"
+        note = f"{first['strategy']} · TCS {text.decimals(first['TCS'])}{interval}"
+        tiles.append(("Closest to histology", text.model_name(first["model"]), note))
+    if voxels := sum(_paired(sample, text.best_fit(run, sample)) for sample in done):
+        tiles.append(("Voxels paired", f"{voxels:,}".replace(",", "\u202f"), "per model"))
+    verdicts = [str(sample.registration.get("verdict")) for sample in done if sample.registration]
+    if verdicts:
+        good = verdicts.count("good")
+        note = "judged good" if good == len(verdicts) else "judged good, look at the others"
+        tiles.append(("Registrations", f"{good} of {len(verdicts)}", note))
+    return [dict(zip(("label", "value", "note"), tile)) for tile in tiles]
+
+
+def _paired(sample: Sample, key: tuple[str, str] | None) -> int:
+    return len(text.rows_of(sample.voxels, key)) if sample.voxels is not None and key is not None else 0
+
+
+def _warnings(run: Run) -> list[dict[str, str]]:
+    """Return the warnings of the study, then those of the samples; alike ones of several samples are said once."""
+    own = [*map(str, as_list(run.study.get("warnings"))), *run.missing]
+    of_samples = []
+    for sample in run.samples:
+        # What a failed sample lacks follows from its failure, and stands in its own section.
+        missing = [] if sample.failed or sample.by_means else sample.missing
+        texts = [*map(str, as_list(sample.record.get("warnings"))), *missing]
+        of_samples += [(sample.id, each) for each in texts]
+    merged = text.merge_warnings(of_samples, len(run.samples))
+    return [{"text": each, "about": ""} for each in dict.fromkeys(own)] + merged
+
+
+def _ranking(run: Run) -> dict[str, Any] | None:
+    if not run.ranking:
+        return None
+    scanners = [(name, text.ranking_rows(rows)) for name, rows in run.scanners.items()]
+    figure = svg_uri(lambda: ranking_plot(run.ranking))
+    return {"rows": text.ranking_rows(run.ranking), "figure": figure, "scanners": scanners}
+
+
+def svg_uri(draw: Callable[[], Any]) -> str | None:
+    """Draw a figure and return it as an SVG data URI; None if there is nothing to draw."""
+    file = io.BytesIO()
+    with rc_context(_SVG_STYLE):
+        figure = draw()
+        if figure is None:
+            return None
+        figure.savefig(file, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    return data_uri("image/svg+xml", file.getvalue())
+
+
+def _compared(run: Run) -> dict[str, Any] | None:
+    """Return MRI against histology over samples."""
+    found = text.best_rows(run)
+    if found is None:
+        return None
+    with rc_context(STYLE):
+        card = samples_card(*found)
+    return _drawn(card, "samples") if card is not None else None
+
+
+def _matrix(run: Run) -> str | None:
+    """Return the correlations over samples as a picture, if there are enough samples."""
+    found = text.best_rows(run)
+    if found is None or len(found[1]) < _FEWEST_CORRELATED:
+        return None
+    return svg_uri(lambda: matrix_plot(found[1], text.fit_label(found[0]), run.measures))
+
+
+def _drawn(card: Card, name: str) -> dict[str, Any]:
+    """Return a card for the page; `name` begins the ids in it."""
+    with rc_context(STYLE):
+        svg = Markup(inline_svg(card.chart, name, f"{card.heading} {' '.join(card.text)}"))
+    return {"name": name, "heading": card.heading, "text": card.text, "svg": svg, "aside": card.aside}
+
+
+def _residuals(run: Run) -> dict[str, str]:
+    """Return the residuals of the best model, a picture for each scanner."""
+    key = text.best_fit(run)
+    tables = {name: text.rows_of(table, key) for name, table in residuals_by_scanner(run).items()} if key else {}
+    pictures = {name: svg_uri(partial(residuals_plot, rows, name)) for name, rows in tables.items() if len(rows)}
+    return {name: picture for name, picture in pictures.items() if picture is not None}
+
+
+def _sample(run: Run, sample: Sample, place: int, scales: dict[str, Quantity] | Failure) -> dict[str, Any]:
+    record, best = sample.record, text.best_fit(run, sample)
+
+    def part(make: Callable[[], Any], name: str) -> Any:
+        return section(make, sample.missing, name)
+
+    def maps() -> list[dict[str, Any]]:
+        return [] if isinstance(scales, Failure) else map_cards(sample, scales, best)
+
+    def sizes() -> dict[str, Any] | None:
+        return sample.sizes.embed() if sample.sizes is not None and sample.sizes.counts.any() else None
+
+    def overlay() -> dict[str, Any] | None:
+        return None if isinstance(scales, Failure) else sample_overlay(sample, scales, best)
+
+    def voxels() -> dict[str, Any] | None:
+        with rc_context(STYLE):
+            card = voxels_card(sample, best)
+        rows = text.voxel_rows(sample) if card is not None else []
+        return {**_drawn(card, f"voxels-{place}"), "rows": rows} if card is not None else None
+
+    return {
+        "id": sample.id,
+        "anchor": f"sample-{place}",
+        "group": record.get("group"),
+        "scanner": record.get("scanner"),
+        "failed": sample.failed,
+        "stage": record.get("stage"),
+        "reason": record.get("reason"),
+        "verdict": _VERDICTS.get(str(sample.registration.get("verdict"))),
+        "registration": _registration_facts(sample),
+        "fits": [{"id": fit_id(key), "label": text.fit_label(key), "best": key == best} for key in sample.fits],
+        "cards": part(maps, "Maps"),
+        "overlay": part(overlay, "Histology over MRI"),
+        "sizes": part(sizes, "Sizes of the cells"),
+        "voxels": part(voxels, "Voxel by voxel"),
+        "messages": {
+            name: [str(message) for message in as_list(messages)]
+            for name, messages in as_dict(record.get("messages")).items()
+        },
+        "missing": sample.missing,
+        "by_means": sample.by_means,
+    }
+
+
+def _registration_facts(sample: Sample) -> list[tuple[str, str]]:
+    facts = [("MRI slice", str(sample.mri_slice) if sample.mri_slice is not None else "–")]
+    found = {label: sample.registration.get(key) for key, label in _REGISTRATION.items()}
+    numbers = {label: float(value) for label, value in found.items() if isinstance(value, int | float)}
+    return facts + [(label, text.decimals(value, 3)) for label, value in numbers.items()]
+
+
+def _downloads(run: Run) -> list[dict[str, str]]:
+    tables = ("pairs.csv", "scores.csv", "scores.json", "model_comparisons.csv", "scores_by_scanner.csv")
+    statistics = run.folder / "statistics"
+    files = [run.folder / name for name in tables]
+    files += [*sorted(statistics.glob("*.csv")), *sorted(statistics.glob("prediction_*/prediction*.*"))]
+    files += [run.folder / f"sub-{sample.id}" / "pairs_voxel.csv" for sample in run.samples]
+    links = []
+    for file in (each for each in files if each.is_file()):
+        name, size = file.relative_to(run.folder).as_posix(), file.stat().st_size
+        inside = size <= _LARGEST_INLINE
+        kind = "application/json" if file.suffix == ".json" else "text/csv"
+        href = data_uri(kind, file.read_bytes()) if inside else name
+        note = "" if inside else f"{size / 1e6:.1f} MB, beside this report"
+        links.append({"name": name, "file": name.replace("/", "_"), "href": href, "note": note})
+    return links

@@ -1,0 +1,212 @@
+"""Numbers and findings as text."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from histomri.analysis import correlate, correlate_voxels, spatial_correlation
+from histomri.analysis.spatial import voxel_spacing
+from histomri.core.columns import INDEX, WORLD
+from histomri.fitting.models import MODELS
+from histomri.report.collect import Key, Run, Sample
+
+_FEW_NAMES = 6
+# Numbers, with their thousands, but not parts of names.
+_NUMBER = re.compile(r"(?<![\w.,-])(?:\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)(?![\w.-]*\w|,\d)")
+STRATEGIES = {"whole": "all measurements", "high-b": "high b only", "custom": "a custom range of b"}
+
+
+def model_name(model: str) -> str:
+    """Return a model's name as it is printed."""
+    return MODELS[model].display_name if model in MODELS else model
+
+
+def fit_label(key: Key) -> str:
+    """Return a name for a model and strategy that people read."""
+    return f"{model_name(key[0])}, {STRATEGIES.get(key[1], key[1])}"
+
+
+def decimals(value: Any, digits: int = 2) -> str:
+    """Return a number with fixed decimals and a true minus sign, or a dash if there is none."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    return f"{value:.{digits}f}".replace("-", "\u2212")
+
+
+def percent(value: Any) -> str:
+    """Return a fraction as percent."""
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.0f}\u202f%"
+
+
+def p_text(p: float) -> str:
+    """Return a p-value with its sign."""
+    if not math.isfinite(p):
+        return "p undefined"
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+
+
+def interval_text(ends: Any, none: str = "none") -> str:
+    """Return an interval in brackets."""
+    return f"[{decimals(ends[0])}, {decimals(ends[1])}]" if ends else none
+
+
+def _correlation(found: Any) -> dict[str, Any]:
+    """Return r, p, N and interval of a correlation, ready to print."""
+    if not math.isfinite(found.r):
+        return {"r": "–", "p": "–", "n": found.n, "n_eff": "–", "ci": "–", "line": f"No correlation: {found.note}."}
+    p = p_text(found.p).removeprefix("p ") if math.isfinite(found.p) else "–"
+    return {"r": decimals(found.r), "p": p, "n": found.n, "ci": interval_text(found.ci)}
+
+
+def correlation_text(x: Any, y: Any) -> dict[str, Any]:
+    """Return r, p, N and the interval of two series, ready to print."""
+    found = correlate(x, y)
+    row = _correlation(found)
+    line = f"r = {row['r']}, {p_text(found.p)}, N = {found.n}, 95\u202f% interval {row['ci']}"
+    return {"line": f"{line} ({found.note})" if found.note else line, **row}
+
+
+def voxel_text(voxels: pd.DataFrame, x: str, y: str) -> dict[str, Any]:
+    """Return r of two maps with p and interval that count independent voxels, ready to print."""
+    places = voxels[list(INDEX)].to_numpy()
+    found = spatial_correlation(voxels[x], voxels[y], places, spacing=voxel_spacing(places, voxels[list(WORLD)]))
+    row, effective = _correlation(found), decimals(found.n_eff, 0)
+    tested = found.note if found.note else f"{p_text(found.p)}, 95\u202f% interval {row['ci']}"
+    line = f"r = {row['r']} over {found.n} voxels, as informative as {effective} independent ones: {tested}"
+    return {"line": line, "n_eff": effective, **row}
+
+
+def within_samples(run: Run) -> list[str]:
+    """Say how MRI and histology correlate within the samples that were registered, all of them pooled."""
+    key = best_fit(run)
+    parts = [sample.voxels for sample in run.samples if sample.voxels is not None and not sample.failed]
+    if key is None or len(parts) < 2:
+        return []
+    voxels = rows_of(pd.concat(parts, ignore_index=True), key)
+    texts = []
+    for label, x, y in (("Cell size", "vCS_histo_um", "vCS_mri_um"), ("Fraction", "F_histo", "F_mri")):
+        if not voxels[[x, y]].notna().all(axis=1).any():
+            continue
+        row = correlate_voxels(voxels, [x], [y], kinds=("pearson",))[1].to_dict("records")[0]
+        if math.isfinite(row["r_within"]):
+            texts.append(
+                f"{label}, voxel by voxel within {row['n_samples']} samples: r = {decimals(row['r_within'])}, "
+                f"{p_text(row['p'])}, 95\u202f% interval {interval_text((row['ci_low'], row['ci_high']))}, "
+                f"{row['n']} voxels, {decimals(row['df'], 0)} degrees of freedom."
+            )
+    return texts
+
+
+def best_fit(run: Run, sample: Sample | None = None) -> Key | None:
+    """Return model and strategy that rank first (among those a sample has)."""
+    keys = [(row["model"], row["strategy"]) for row in run.ranking]
+    if sample is None:
+        return keys[0] if keys else next((key for one in run.samples for key in one.fits), None)
+    return next((key for key in keys if key in sample.fits), next(iter(sample.fits), None))
+
+
+def rows_of(table: pd.DataFrame, key: Key) -> pd.DataFrame:
+    """Return the rows of a model and strategy."""
+    return table[(table["model"] == key[0]) & (table["strategy"] == key[1])]
+
+
+def best_rows(run: Run) -> tuple[Key, pd.DataFrame] | None:
+    """Return model and strategy that rank first, and their rows of the table of samples; None if there are none."""
+    key = best_fit(run)
+    if run.pairs is None or key is None:
+        return None
+    rows = rows_of(run.pairs, key)
+    return (key, rows) if len(rows) else None
+
+
+def merge_warnings(warnings: list[tuple[str, str]], samples: int | None = None) -> list[dict[str, str]]:
+    """Say once what several samples say alike; numbers that differ become ranges.
+
+    Parameters
+    ----------
+    warnings : list of (sample, warning)
+        In order.
+    samples : int, optional
+        How many there are: what all of them say needs no list of names.
+
+    Returns
+    -------
+    list of dict
+        text, and about: the samples it concerns.
+    """
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for sample, text in warnings:
+        plain = text.removeprefix(f"{sample}: ")
+        groups.setdefault(_NUMBER.sub("#", plain), []).append((sample, plain))
+    merged = []
+    for alike in groups.values():
+        numbers = zip(*(_NUMBER.findall(text) for _, text in alike))
+        ranges = iter([_range_text(values) for values in numbers])
+        text = _NUMBER.sub(lambda _, ranges=ranges: next(ranges), alike[0][1])  # type: ignore[misc]  # a default
+        names = list(dict.fromkeys(sample for sample, _ in alike))
+        everyone = len(names) == samples and len(names) > _FEW_NAMES
+        merged.append({"text": text, "about": f"all {samples} samples" if everyone else ", ".join(names)})
+    return merged
+
+
+def _range_text(values: tuple[str, ...]) -> str:
+    def value(text: str) -> float:
+        return float(text.replace(",", ""))
+
+    low, high = min(values, key=value), max(values, key=value)
+    return low if value(low) == value(high) else f"{low}–{high}"
+
+
+def voxel_rows(sample: Sample) -> list[dict[str, Any]]:
+    """Return the voxel-wise correlations of every model and strategy of a sample."""
+    if sample.voxels is None:
+        return []
+    return [
+        {
+            "model": model_name(model),
+            "strategy": strategy,
+            "n": len(part),
+            "vCS": voxel_text(part, "vCS_histo_um", "vCS_mri_um"),
+            "F": voxel_text(part, "F_histo", "F_mri"),
+            "at_bound": percent(float(part["at_bound"].astype(bool).mean())),
+        }
+        for (model, strategy), part in sample.voxels.groupby(["model", "strategy"], sort=False)
+    ]
+
+
+def ranking_rows(ranking: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the ranking, ready to print."""
+    ranks = [row.get("rank") for row in ranking]
+    rows = []
+    for row in ranking:
+        interval, wins = row["TCS_ci"], row["HFC_wins"]
+        numbers = {name: decimals(row[name]) for name in ("TCS", "r_vCS", "r_F", "HFC_mean")}
+        shares = {name: percent(row.get(name)) for name in ("BIC_share", "AIC_share", "p_best")}
+        rows.append(
+            {
+                "rank": rank_of(row, ranks),
+                "model": model_name(row["model"]),
+                "strategy": row["strategy"],
+                "n": str(row["n"]) + ("" if is_compared(row) else " of its own"),
+                "TCS_ci": f"{decimals(interval[0])} to {decimals(interval[1])}" if interval else "–",
+                "HFC_wins": "–" if wins is None or pd.isna(wins) else f"{wins:g}",
+                "ranked": row["TCS"] is not None and is_compared(row),
+                **numbers,
+                **shares,
+            }
+        )
+    return rows
+
+
+def is_compared(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row of the ranking rests on the samples that the others have; one of too few stands by itself."""
+    return bool(row.get("compared", True))
+
+
+def rank_of(row: Mapping[str, Any], ranks: list[int | None]) -> str:
+    """Return the place of a row, marked where others share it."""
+    rank = row.get("rank")
+    return "–" if rank is None else f"{rank}{'=' if ranks.count(rank) > 1 else ''}"

@@ -1,0 +1,28 @@
+"""What the report says of a ranking: shared places, and rows that rest on samples of their own."""
+
+import numpy as np
+import pandas as pd
+
+from histomri.analysis import rank_models
+from histomri.report.figures.ranking import ranking_plot
+from histomri.report.text import ranking_rows
+
+
+def test_rows_that_cannot_be_compared_say_so_and_ties_share_a_place(rng):
+    """Two models that say the same of 12 samples, and a third that was fitted in four of them."""
+    truth = {"vCS": rng.uniform(15, 30, 12), "F": rng.uniform(0.3, 0.7, 12)}
+    rows = [
+        {"sample": f"s{n}", "model": model, "strategy": "whole", "vCS_histo_um": truth["vCS"][n],
+         "F_histo": truth["F"][n], "vCS_mri_um": truth["vCS"][n] + np.sin(7 * n), "F_mri": truth["F"][n]}
+        for model, count in (("diff-in", 12), ("diff-in-ex", 12), ("diff-in-extd", 4))
+        for n in range(count)
+    ]  # fmt: skip
+    ranking = rank_models(pd.DataFrame(rows), n_boot=100)
+    told = ranking_rows(ranking)
+    assert [(row["model"], row["rank"], row["n"]) for row in told] == [
+        ("Diff-in", "1=", "12"),
+        ("Diff-in-ex", "1=", "12"),
+        ("Diff-in-exTD", "–", "4 of its own"),
+    ]
+    names = [label.get_text() for label in ranking_plot(ranking).axes[0].get_yticklabels()]
+    assert ["other samples" in name for name in names] == [False, False, True]
