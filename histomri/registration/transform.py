@@ -143,17 +143,9 @@ class Transform(Displayed):
         return resample(self, image, like, order)
 
     def save(self, path: str | Path) -> list[Path]:
-        """Write the transform as JSON (complete) and as ITK text (.tfm), and displacements as NIfTI.
+        """Write the transform as JSON (complete) and as ITK text (.tfm), and displacements as NIfTI; return the files.
 
-        Parameters
-        ----------
-        path : path-like
-            Name with or without the ending .json; the other files get the same stem.
-
-        Returns
-        -------
-        list of Path
-            The files written, the JSON first.
+        The name may have the ending .json; the other files get the same stem.
         """
         return save_transform(self, path)
 
