@@ -26,7 +26,7 @@ from histomri.registration.transform import Transform
 
 _SQUARES = 8
 _NOTHING = "#dbe7f3"
-"""Colour of what is no tissue: white is the brightest of it."""
+"""Colour outside the tissue: white is the brightest of it."""
 _LEAST_ARROW, _MOST_TIMES = 0.03, 100.0
 _GRID_LINES = 16
 _GALLERY, _ALIKE_DEG = 6, 25.0

@@ -18,7 +18,7 @@ from histomri.registration.search import Start, distinct
 
 _BENDING_COST = 5e-4
 TOO_FAR_BEHIND = 0.25
-"""Of the score: what is further behind the best cannot become the best."""
+"""Of the score: a match further behind the best cannot become the best."""
 _DEFORMED = 6
 _LEAST_GAIN = 0.03
 
@@ -73,7 +73,7 @@ class Match:
         return self.score - _BENDING_COST * cost
 
     def candidate(self) -> Candidate:
-        """Return what is reported about it."""
+        """Return its record for the report."""
         # The pose pulls, fixed to moving; the section itself turns the other way, unless it is turned over.
         angle = self.pose.angle if self.pose.flip else -self.pose.angle
         degrees = float(np.degrees((angle + np.pi) % (2 * np.pi) - np.pi))

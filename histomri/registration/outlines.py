@@ -18,7 +18,7 @@ _LARGEST_GRID = 1200
 _TISSUE_FROM = 0.35
 _CLEAR_OF_NOISE = 5.0
 _BRIGHT_BORDER = 0.5
-"""Share of the border from which what is bright is what surrounds the tissue: fluid, agar or the rest of a body."""
+"""Fraction of the border from which bright pixels surround the tissue: fluid, agar or the rest of a body."""
 
 
 def tissue_mask(image: Image, what: str = "image") -> FloatArray:

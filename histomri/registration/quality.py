@@ -88,7 +88,7 @@ class Registration(Transform):
         return verdict
 
     def facts(self) -> dict[str, Any]:
-        """Return what is worth knowing at a glance."""
+        """Return the main facts."""
         where = {} if self.slice is None else {"slice": self.slice}
         shown = {"angle": f"{self.qc['angle_deg']:.1f}°", "turned over": self.qc["turned_over"]} if self.qc else {}
         return {"verdict": self.qc.get("verdict"), **where, **shown, **super().facts()}

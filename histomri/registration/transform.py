@@ -193,7 +193,7 @@ class Transform(Displayed):
         return axes
 
     def facts(self) -> dict[str, Any]:
-        """Return what is worth knowing at a glance."""
+        """Return the main facts."""
         moved = self.points([[0.0, 0.0, 0.0]])[0]
         return {
             "kind": "affine" if self.is_affine else "deformable",
