@@ -64,9 +64,7 @@ def read_landmarks(
     path = require_file(path, "landmark file")
     if path.suffix.lower() in (".json", ".geojson", ".fcsv"):
         raise InputError(
-            "holds the points of one image",
-            path=path,
-            hint="give the file of the other image with --fixed-landmarks",
+            "holds the points of one image", path=path, hint="give the file of the other image with --fixed-landmarks"
         )
     table = read_table(path, comment="#")
     sides = []
