@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from histomri.cells import CellOptions, read_cells
-from histomri.study.stages.patches import run_patches
-from histomri.study.steps.cells import run
+from histomri.patches import PatchOptions
+from histomri.study.steps import cells, patches
 
 NEEDED = ("Image", "Object ID", "Object type", "Name", "Classification", "Centroid X µm", "Centroid Y µm")
 AREAS = ("Nucleus: Area", "Cell: Area")
@@ -70,15 +70,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cells.tsv"
         write_table(path, given.cells)
-        size = (386.0, 386.0)
+        maps = lambda table: PatchOptions.read(cells=table, patch_um=386)  # noqa: E731
         jobs: dict[str, Callable[[], object]] = {
             "Arrow, needed columns": lambda: arrow_read(path, (*NEEDED, *AREAS)),
             "read_cells, needed columns": lambda: read_cells(path, measurements=False),
-            "TSV to NIfTI maps": lambda: run_patches(path, Path(folder) / "maps", patch_um=size),
+            "TSV to NIfTI maps": lambda: patches.run(maps(path), Path(folder) / "maps"),
             "Arrow, all columns": lambda: arrow_read(path, None),
             "read_cells, all measurements": lambda: read_cells(path),
-            "TSV to Parquet, all measurements": lambda: run(CellOptions.read(exports=path), Path(folder) / "c.parquet"),
-            "Parquet to NIfTI maps": lambda: run_patches(Path(folder) / "c.parquet", Path(folder) / "m", patch_um=size),
+            "TSV to Parquet, all measurements": lambda: cells.run(
+                CellOptions.read(exports=path), Path(folder) / "c.parquet"
+            ),
+            "Parquet to NIfTI maps": lambda: patches.run(maps(Path(folder) / "c.parquet"), Path(folder) / "m"),
         }
         seconds = measure(jobs, given.repeats)
         megabytes = path.stat().st_size / 1e6

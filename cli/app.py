@@ -4,40 +4,18 @@ from typing import Annotated
 
 import typer
 
-from histomri import __version__
-from histomri.study.graph import COMMANDS
+from histomri.study.commands import COMMANDS
 
-from .agree import agree
-from .apply import apply
 from .build import make_command
 from .common import HistomriGroup
-from .compare import compare
-from .correlate import correlate
-from .crlb import crlb
 from .demo import demo
-from .dki import dki
-from .fit import fit
-from .harmonise import harmonise
-from .join import join
-from .ki67 import ki67
-from .pair import pair
-from .patches import patches
-from .power import power
-from .predict import predict
-from .preprocess import preprocess
-from .qupath_grid import qupath_grid
-from .register import register
-from .regress import regress
-from .run import run
-from .score import score
-from .t2ivim import t2ivim
+from .run import graph, run
 
 app = typer.Typer(
     name="histomri",
     cls=HistomriGroup,
     help="Compare histology with MRI: QuPath cells and diffusion MRI in, registered maps, scores and a report out.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 simulate = typer.Typer(
@@ -48,7 +26,9 @@ simulate = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"histomri {__version__}")
+        from histomri.core.provenance import software_version
+
+        typer.echo(f"histomri {software_version()}")
         raise typer.Exit
 
 
@@ -61,20 +41,14 @@ def root(
     """Compare histology with MRI."""
 
 
-_HAND_MADE = {
-    function.__name__.replace("_", "-"): function
-    for function in (
-        *(patches, ki67, qupath_grid, crlb, preprocess, fit, t2ivim, dki, register, apply, pair, join, score),
-        *(correlate, regress, compare, predict, harmonise, agree, power),
-    )
-}
-for _function in (demo, run):
+for _function in (demo, run, graph):
     app.command(rich_help_panel="Study")(_function)
 for _command in COMMANDS:
-    # Until every command has moved: one whose step is there is made from its options.
-    _made = make_command(_command) if _command.is_declared else _HAND_MADE[_command.name]
     _group, _, _name = _command.name.rpartition(" ")
-    (simulate if _group else app).command(_name, rich_help_panel=None if _group else _command.panel)(_made)
+    if _group:
+        simulate.command(_name)(make_command(_command))
+    elif _command.panel:
+        app.command(_name, rich_help_panel=_command.panel)(make_command(_command))
 app.add_typer(simulate, name="simulate", rich_help_panel="Simulation")
 
 

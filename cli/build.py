@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -11,7 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from histomri.core.errors import InputError
 from histomri.core.options import Choices, alternatives, flag_of, shown, validated
-from histomri.study.graph import Command
+from histomri.study.commands import Command
 
 from .common import announce, number_pair, numbers, progress_bar, report_compiling
 
@@ -100,7 +101,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     if words := (*_words(kinds), *about.completes):
         extra["autocompletion"] = lambda incomplete: [word for word in words if word.startswith(incomplete)]
         if kind is str:
-            extra["help"] = f"{help} [{'|'.join(words)}]"
+            extra["help"] = f"{help} Or: {', '.join(words)}."  # brackets would be taken for markup
     if default is PydanticUndefined:
         default = inspect.Parameter.empty
     elif get_origin(kind) is list:
@@ -127,8 +128,12 @@ def _typed(kinds: tuple[Any, ...], commas: bool) -> Any:
     if len(kinds) > 1 or commas or _is_pair(kinds[0]):
         return str
     kind = kinds[0]
+    if get_origin(kind) is tuple and Ellipsis not in get_args(kind):
+        return kind
     if get_origin(kind) is tuple:
-        return list[_typed(alternatives(get_args(kind)[0]), False)]  # type: ignore[misc]
+        one = _typed(alternatives(get_args(kind)[0]), False)
+        # typer takes no list of literals.
+        return list[Enum("Word", {word: word for word in get_args(one)}) if get_origin(one) is Literal else one]  # type: ignore[misc]
     return _literal(kind)
 
 
@@ -164,6 +169,8 @@ def _words(kinds: tuple[Any, ...]) -> tuple[str, ...]:
     """Return the words that a field which takes several kinds of value knows."""
     found: list[str] = []
     for kind in kinds:
+        if get_origin(kind) is tuple and Ellipsis in get_args(kind):
+            found += _words(alternatives(get_args(kind)[0]))
         found += map(str, get_args(kind)) if get_origin(kind) is Literal else ()
         found += choices.words if (choices := _choices(kind)) is not None else ()
     return tuple(found)
@@ -174,7 +181,7 @@ def _parse(field: FieldInfo, name: str, value: Any) -> Any:
     about, kinds = shown(field), alternatives(field.annotation)
     flag = flag_of(name, field)
     if isinstance(value, list):
-        return tuple(value) or None
+        return tuple(each.value if isinstance(each, Enum) else each for each in value) or None
     if not isinstance(value, str):
         return value
     if any(_is_pair(kind) for kind in kinds):

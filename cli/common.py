@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from histomri.report.options import FigureFormat
-
 if TYPE_CHECKING:
-    from histomri.study.stages import StepResult
+    from histomri.study import StepResult
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")]
 OutDir = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")]
 Sub = Annotated[str | None, typer.Option(help="Label of the sample, for the names of the files.")]
 Mpp = Annotated[str | None, typer.Option(metavar="X[,Y]", help="Pixel size of the slide in µm.")]
-
-Figures = Annotated[FigureFormat | None, typer.Option(help="Write every figure for a paper too, into figures/.")]
 
 # What the commands of diffusion images share.
 PROTOCOL = (
@@ -137,25 +133,13 @@ def number_pair(text: str | None, option: str, example: str) -> tuple[float, flo
 
 @contextmanager
 def report_compiling(quiet: bool) -> Iterator[None]:
-    """Say so on standard error, once, if kernels must be compiled: half a minute without progress otherwise."""
+    """Say so on standard error, once, if kernels must be compiled."""
     if quiet:
         yield
         return
-    from numba.core import event
+    from histomri.core.compiling import COMPILING, reporting_compilation
 
-    class Reporter(event.Listener):  # type: ignore[misc]  # numba has no types
-        reported = False
-
-        def on_start(self, event: Any) -> None:
-            # Parts of a kernel are compiled with it; what is in its cache makes no event.
-            if not self.reported and event.data["dispatcher"].py_func.__name__ == "fit_voxels":
-                self.reported = True
-                typer.echo("compiling the fitting kernels (once after installation)", err=True)
-
-        def on_end(self, event: Any) -> None:
-            pass
-
-    with event.install_listener("numba:compile", Reporter()):
+    with reporting_compilation(lambda: typer.echo(COMPILING, err=True)):
         yield
 
 

@@ -1,21 +1,27 @@
-"""`histomri run`: a whole study."""
+"""`histomri run` and `histomri graph`: a whole study."""
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .common import Figures, OutDir, Quiet
+from .common import OutDir, Quiet
 
 if TYPE_CHECKING:
-    from histomri.report.options import FigureFormat
     from histomri.study import Study, StudyOutcome
+
+Figures = Annotated[
+    Literal["svg", "pdf", "png"] | None, typer.Option(help="Write every figure for a paper too, into figures/.")
+]
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study; docs/study.md shows one.")]
 
 
 def run(
-    study_file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study; docs/study.md shows one.")],
+    study_file: StudyFile,
     out: OutDir,
     jobs: Annotated[int, typer.Option(min=1, help="Samples worked on at the same time.")] = 1,
     dask: Annotated[str | None, typer.Option(help="Use a Dask cluster: 'local' or tcp://host:port.")] = None,
@@ -23,66 +29,55 @@ def run(
         list[str] | None, typer.Option(help="Run only this sample (repeatable); the report takes in all run so far.")
     ] = None,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Check the study and its images' headers, say what would be run, stop."),
+        bool, typer.Option("--dry-run", help="Check the study and its images' headers, list what would be run, stop.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Repeat stages that are finished.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Repeat steps that are finished.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all files again to see whether they changed, whatever their dates.")
+    ] = False,
     figures: Figures = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a study: cells, patch maps, fits, registration, pairs, scores, report.
 
-    Stages that an earlier run has finished in the same folder are kept, if their options and files are the same.
+    Steps that an earlier run has finished in the same folder are kept, if their options, files and code are the same.
     Exit code 0 if every sample was finished, 1 if one failed (the report says why), 2 if nothing could be run.
 
     Example: histomri run study.toml -o results --jobs 2
     """
-    from histomri.study import Study
+    from histomri.study import Study, run_study, select_samples
+    from histomri.study.headers import input_errors, require_matching_inputs
 
     study = Study.load(study_file)
+    chosen = select_samples(study, participant_label)
     if dry_run:
-        _plan(study, out, participant_label)
+        require_matching_inputs(study, chosen)
+        typer.echo(_plan(study, [sample.id for sample in chosen], out))
         return
-    _warn_early(study, participant_label)
-    outcome = run_with_bars(
-        study,
-        out,
-        jobs=jobs,
-        dask=dask,
-        participants=participant_label,
-        force=force,
-        figures=figures,
-        quiet=quiet,
-    )
+    for sample in chosen:
+        for problem in input_errors(sample):
+            typer.secho(f"warning: {sample.id} will fail, {problem}", err=True, fg="yellow")
+    with step_progress([sample.id for sample in chosen], quiet) as progress:
+        outcome = run_study(
+            study, out, jobs=jobs, dask=dask, participants=participant_label, force=force, verify=verify,
+            figures=figures, progress=progress,
+        )  # fmt: skip
     finish(outcome, quiet)
 
 
-def run_with_bars(
-    study: "Study",
-    out: Path,
-    *,
-    jobs: int,
-    dask: str | None = None,
-    participants: list[str] | None = None,
-    force: bool = False,
-    figures: "FigureFormat | None" = None,
-    quiet: bool = False,
-) -> "StudyOutcome":
-    """Run a study with a progress bar per stage."""
-    from histomri.study.pipeline import run_study, select_samples
+def graph(
+    study_file: StudyFile,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="In the language of Mermaid, to be drawn.")] = False,
+) -> None:
+    """Print the steps of a study: what each reads, and where it writes.
 
-    labels = [sample.id for sample in select_samples(study, participants)]
-    with _stage_bars(labels, quiet) as progress:
-        return run_study(
-            study,
-            out,
-            jobs=jobs,
-            dask=dask,
-            participants=participants,
-            force=force,
-            figures=figures,
-            progress=progress,
-        )
+    Example: histomri graph study.toml --mermaid
+    """
+    from histomri.study import Study
+    from histomri.study.show import graph_mermaid, graph_text
+
+    study = Study.load(study_file)
+    typer.echo(graph_mermaid(study) if mermaid else graph_text(study))
 
 
 def finish(outcome: "StudyOutcome", quiet: bool) -> None:
@@ -90,65 +85,97 @@ def finish(outcome: "StudyOutcome", quiet: bool) -> None:
     for warning in outcome.warnings:
         typer.secho(f"warning: {warning}", err=True, fg="yellow")
     for sample in outcome.failed:
-        typer.secho(f"failed: {sample.id}, at {sample.stage}: {sample.reason}", err=True, fg="red")
+        where = f", at {sample.stage}" if sample.stage else ""
+        typer.secho(f"failed: {sample.id}{where}: {sample.reason}", err=True, fg="red")
     if not quiet:
         total = len(outcome.samples)
-        kept = sum(len(sample.kept) for sample in outcome.samples)
-        note = f" ({kept} stages kept from an earlier run; --force repeats them)" if kept else ""
+        kept = sum(len(sample.kept) for sample in outcome.samples) + len(outcome.kept)
+        note = f" ({kept} steps kept from an earlier run; --force repeats them)" if kept else ""
         typer.echo(f"{total - len(outcome.failed)} of {total} samples finished{note}")
         typer.echo(f"wrote {outcome.report}")
     if outcome.failed:
         raise typer.Exit(1)
 
 
-def _warn_early(study: "Study", participants: list[str] | None) -> None:
-    """Say at once which samples cannot be finished; the others are worth their time."""
-    from histomri.study.pipeline import select_samples
-    from histomri.study.validation import input_mistakes
+def _plan(study: "Study", ids: list[str], out: Path) -> str:
+    from histomri.study.graph import PER_SAMPLE, PER_STUDY
 
-    for sample in select_samples(study, participants):
-        for mistake in input_mistakes(sample):
-            typer.secho(f"warning: {sample.id} will fail, {mistake}", err=True, fg="yellow")
-
-
-def _plan(study: "Study", out: Path, participants: list[str] | None) -> None:
-    from histomri.study.pipeline import GROUP_STAGES, select_samples
-    from histomri.study.sample import STAGES
-    from histomri.study.validation import require_matching_inputs
-
-    require_matching_inputs(select_samples(study, participants), study.prediction)
-    typer.echo(
-        f"study {study.name!r}, preset {study.preset}: the file is in order, and the headers of its images agree"
-    )
-    for sample in select_samples(study, participants):
-        fits = f"{', '.join(sample.fit.models)} ({', '.join(sample.fit.strategies)})"
-        typer.echo(f"sub-{sample.id}: {' > '.join(STAGES)}; models {fits}")
-    typer.echo(f"then {' > '.join(GROUP_STAGES)}; results would go to {out}")
+    lines = [f"study {study.name!r}, preset {study.preset}: the file is in order, and the headers of its images agree"]
+    for sample in study.samples:
+        if sample.id in ids:
+            active = study.place(sample).active
+            steps = " > ".join(step.name for step in PER_SAMPLE if step.name in active)
+            fit = study.resolved(sample, str)["fit"]
+            fits = f"{', '.join(fit['models'])} ({', '.join(fit['strategies'])})"
+            lines.append(f"sub-{sample.id}: {steps}; models {fits}")
+    group = [step.name for step in PER_STUDY if step.is_wanted(study)]
+    lines.append(f"then {' > '.join([*group, 'report'])}; results would go to {out}")
+    return "\n".join(lines)
 
 
 @contextmanager
-def _stage_bars(labels: list[str], quiet: bool) -> Iterator[Callable[[str, str, float], None]]:
-    import sys
-
-    if quiet or not sys.stderr.isatty():
-        yield lambda sample, stage, fraction: None
+def step_progress(ids: list[str], quiet: bool) -> Iterator[Callable[[str, str, float], None]]:
+    """Give a function that shows how far each sample is: bars on a terminal, a line per step where output is a file."""
+    if quiet:
+        yield lambda sample, step, fraction: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from histomri.core.compiling import COMPILING
 
-    from histomri.study.pipeline import GROUP_STAGES
-    from histomri.study.sample import STAGES
+    with _bars(ids) if sys.stderr.isatty() else _lines() as show:
+        compiling = False
 
-    percentage = TextColumn("{task.percentage:>3.0f} %")
-    columns = (TextColumn("{task.description:<9}"), BarColumn(), percentage, TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        sizes = {**dict.fromkeys(STAGES, len(labels)), **dict.fromkeys(GROUP_STAGES, 1)}
-        tasks = {stage: bars.add_task(stage, total=size, start=False) for stage, size in sizes.items()}
-        done: dict[str, dict[str, float]] = {stage: {} for stage in tasks}
-
-        def inform(sample: str, stage: str, fraction: float) -> None:
-            bars.start_task(tasks[stage])
-            done[stage][sample] = fraction
-            bars.update(tasks[stage], completed=sum(done[stage].values()))
+        def inform(sample: str, step: str, fraction: float) -> None:
+            nonlocal compiling
+            if step != "compiling":
+                show(sample, step, fraction)
+            elif not compiling:  # said once, however many processes compile
+                compiling = True
+                typer.echo(COMPILING, err=True)
 
         yield inform
+
+
+@contextmanager
+def _bars(ids: list[str]) -> Iterator[Callable[[str, str, float], None]]:
+    """Draw a bar for the study and one for each sample: the step it is at, time elapsed and time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from histomri.study.graph import PER_SAMPLE
+
+    columns = (
+        TextColumn("{task.description:<14} {task.fields[step]:<11}"), BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    order = {step.name: number for number, step in enumerate(PER_SAMPLE)}
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        whole = bars.add_task(f"{len(ids)} samples", total=len(ids), step="")
+        tasks: dict[str, TaskID] = {}
+        done: dict[str, float] = {}
+
+        def show(sample: str, step: str, fraction: float) -> None:
+            name = sample or "study"
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=1.0, step=step)
+            part = (order[step] + fraction) / len(order) if sample else fraction
+            bars.update(tasks[name], completed=part, step=step)
+            if sample:
+                done[sample] = part
+                bars.update(whole, completed=sum(done.values()))
+
+        yield show
+
+
+@contextmanager
+def _lines() -> Iterator[Callable[[str, str, float], None]]:
+    """Write a line on standard error when a step of a sample has ended, with the time since the beginning."""
+    started, ended = time.monotonic(), set[tuple[str, str]]()
+
+    def show(sample: str, step: str, fraction: float) -> None:
+        if fraction >= 1.0 and (sample, step) not in ended:
+            ended.add((sample, step))
+            typer.echo(
+                f"{time.monotonic() - started:5.0f} s  {f'sub-{sample}' if sample else 'study'}: {step}", err=True
+            )
+
+    yield show

@@ -1,10 +1,15 @@
-"""Digital pathology and MRI-histology co-registration.
+"""histomri: histology and MRI on one grid, with honest uncertainty."""
 
-QuPath cells become patch maps, diffusion MRI becomes microstructure maps, the two are registered, paired,
-scored, and shown. Method: Grussu et al., Communications Medicine 2025, doi 10.1038/s43856-025-01246-2.
-"""
+from typing import Any
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-__version__ = "0.1.0"
+_attach, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from histomri.core.provenance import software_version
+
+        return software_version()
+    return _attach(name)

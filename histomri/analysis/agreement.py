@@ -1,7 +1,9 @@
 """Do two methods give the same value? Bias, limits of agreement, and intraclass correlation."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,12 +11,17 @@ from numpy.typing import ArrayLike
 from scipy.special import fdtrc, stdtr, stdtrit
 
 from histomri.analysis.correlation import constant
-from histomri.analysis.jackknife import jackknife_z_interval
+from histomri.analysis.measurements import opened_cases
 from histomri.analysis.noncentral import noncentral_t_quantile
+from histomri.analysis.options import AgreeOptions
+from histomri.analysis.resampling import jackknife_z_interval
+from histomri.analysis.results import Findings, heading, labelled, missing_text, naming_part
 from histomri.core.arrays import FloatArray
+from histomri.core.columns import unit_of, unit_text
 from histomri.core.errors import InputError
 
 _FEWEST = 3
+PAIRS = (("vCS_mri_um", "vCS_histo_um"), ("F_mri", "F_histo"))
 _TWO_SIDED = 1.959963984540054  # 95 % of normal values lie within so many standard deviations of their mean
 
 
@@ -94,23 +101,10 @@ def bland_altman(
         for level in (0.5 - confidence / 2.0, 0.5 + confidence / 2.0)
     )
     p = float(2.0 * stdtr(n - 1, -abs(bias) / se)) if se > 0 else (0.0 if bias else 1.0)
-    return BlandAltman(
-        n,
-        missing,
-        bias,
-        bias - t * se,
-        bias + t * se,
-        p,
-        sd,
-        bias - _TWO_SIDED * sd,
-        bias - far * sd,
-        bias - near * sd,
-        bias + _TWO_SIDED * sd,
-        bias + near * sd,
-        bias + far * sd,
-        *_slope(mean, difference, confidence),
-        relative,
-    )
+    lower = (bias - _TWO_SIDED * sd, bias - far * sd, bias - near * sd)
+    upper = (bias + _TWO_SIDED * sd, bias + near * sd, bias + far * sd)
+    slope = _slope(mean, difference, confidence)
+    return BlandAltman(n, missing, bias, bias - t * se, bias + t * se, p, sd, *lower, *upper, *slope, relative)
 
 
 def bias_by_size(
@@ -291,3 +285,61 @@ def _pairs(first: ArrayLike, second: ArrayLike) -> tuple[FloatArray, FloatArray,
     if both.sum() < _FEWEST:
         raise InputError(f"{int(both.sum())} pairs are too few for agreement", hint="at least 3 are needed")
     return one[both], other[both], int((~both).sum())
+
+
+def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any) -> Findings:
+    """Compare two methods in a table, in every model and strategy.
+
+    Parameters
+    ----------
+    table : AgreeOptions, DataFrame or path-like
+        One row per sample x model x strategy.
+    **choices
+        Options of `histomri agree`, beside a table: ``relative=True``.
+
+    Returns
+    -------
+    Findings
+        agreement.csv and bias_by_size.csv.
+    """
+    options, cases = opened_cases(AgreeOptions, table, choices)
+    pairs = PAIRS if options.first is None or options.second is None else ((options.first, options.second),)
+    values = cases.numbers([name for pair in pairs for name in pair])
+    found, sizes, warnings, lines = [], [], cases.quality_warnings(values), []
+    for key, part in cases.parts(options.by):
+        for one, other in pairs:
+            a, b = values.loc[part.frame.index, one], values.loc[part.frame.index, other]
+            with naming_part(cases.path, {**key, "columns": f"{one} and {other}"}):
+                row = _agreement(a, b, options.relative)
+            head = {**key, "first": one, "second": other, "unit": "%" if options.relative else unit_of(one) or ""}
+            found.append({**head, **row})
+            sizes.append(
+                labelled(head, bias_by_size(a, b, bins=min(options.bins, row["n"]), relative=options.relative))
+            )
+            unit = " %" if options.relative else unit_text(one)
+            limits = f"limits {row['lower']:.3g} to {row['upper']:.3g}{unit}, ICC(A,1) {row['icc_a1']:.2f}"
+            text = f"bias {row['bias']:.3g}{unit} [{row['bias_low']:.3g}, {row['bias_high']:.3g}]"
+            n = f"N = {row['n']}{missing_text(row['n_missing'])}"
+            lines.append(f"{heading(key)}{one} - {other}: {text}, {limits}, {n}")
+            if row["p_slope"] < 0.05:
+                text = "the bias changes with size; limits hold on average only"
+                warnings.append(f"{heading(key)}{one} - {other}: {text}")
+    return Findings.joined(
+        "agreement.json",
+        {"agreement.csv": ("agreement", [pd.DataFrame(found)]), "bias_by_size.csv": ("bias_by_size", sizes)},
+        lines,
+        warnings,
+        options,
+        {name: getattr(options, name) for name in ("relative", "bins", "by", "model", "strategy")},
+        measures=list(values),
+    )
+
+
+def _agreement(first: pd.Series, second: pd.Series, relative: bool) -> dict[str, Any]:
+    row = asdict(bland_altman(first, second, relative=relative))
+    for entry in intraclass_correlation(pd.concat([first, second], axis=1).to_numpy()).to_dict("records"):
+        name = {"ICC(1)": "icc_1", "ICC(A,1)": "icc_a1", "ICC(C,1)": "icc_c1"}[entry["type"]]
+        row |= {name: entry["icc"], f"{name}_low": entry["ci_low"], f"{name}_high": entry["ci_high"]}
+    ccc, limits = concordance(first, second)
+    low, high = limits or (math.nan, math.nan)
+    return row | {"ccc": ccc, "ccc_low": low, "ccc_high": high}

@@ -10,12 +10,15 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, stdtr, stdtrit
 
+from histomri.analysis.cases import as_cases
 from histomri.analysis.correlation import constant, fisher_interval, pearson
-from histomri.analysis.jackknife import pearson_without_one
-from histomri.analysis.multiple import Adjustment, adjust_p
+from histomri.analysis.multiple import adjust_p
+from histomri.analysis.options import Adjustment
 from histomri.analysis.ranking import FEWEST_FOR_INTERVAL, listed, rank_models
-from histomri.analysis.scores import PAIRED, require_columns, require_one_row_each
+from histomri.analysis.resampling import pearson_without_one
+from histomri.analysis.scores import require_one_row_each
 from histomri.core.arrays import FloatArray
+from histomri.core.columns import PAIRED
 
 COMPARISON_KEYS = (
     "model_a",
@@ -129,12 +132,7 @@ def steiger_test(
     return DependentTest(r1 - r2, z, math.inf, float(2.0 * ndtr(-abs(z))), ci)
 
 
-def compare_models(
-    table: pd.DataFrame,
-    *,
-    confidence: float = 0.95,
-    adjustment: Adjustment = "holm",
-) -> pd.DataFrame:
+def compare_models(table: pd.DataFrame, *, confidence: float = 0.95, adjustment: Adjustment = "holm") -> pd.DataFrame:
     """Test every model x strategy against every other on the samples that both have.
 
     Parameters
@@ -158,7 +156,7 @@ def compare_models(
     InputError
         If a column is missing, or a sample x model x strategy comes twice.
     """
-    require_columns(table, ("sample", "model", "strategy", *PAIRED))
+    table = as_cases(table, ("sample", "model", "strategy", *PAIRED))
     require_one_row_each(table)
     parts = {
         key: part.set_index("sample")[list(PAIRED)].astype(float).dropna()

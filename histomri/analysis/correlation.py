@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtr
 
-from histomri.analysis.jackknife import jackknife_z_interval, pearson_without_one, ranked_without_one
-from histomri.analysis.magnitude import scaled
+from histomri.analysis.options import Interval
+from histomri.analysis.resampling import jackknife_z_interval, pearson_without_one, ranked_without_one
 from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.errors import InputError
 
 Kind = Literal["pearson", "spearman"]
-Interval = Literal["jackknife", "fisher"]
 # Variation below this share of the size of the values is rounding, and a correlation with it is noise.
 _ROUNDING = 1e-13
 # Up to so many pairs all orders are counted (9! = 362880): Student's t would call a perfect order of 6 impossible.
@@ -49,12 +48,7 @@ class Correlation:
 
 
 def correlate(
-    x: ArrayLike,
-    y: ArrayLike,
-    *,
-    kind: Kind = "pearson",
-    confidence: float = 0.95,
-    interval: Interval = "jackknife",
+    x: ArrayLike, y: ArrayLike, *, kind: Kind = "pearson", confidence: float = 0.95, interval: Interval = "jackknife"
 ) -> Correlation:
     """Correlate two series of values, leaving out pairs with a missing value.
 
@@ -114,6 +108,22 @@ def ranks(values: FloatArray) -> FloatArray:
     """Return ranks from 1, the mean rank for equal values."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(counts) - 0.5 * (counts - 1))[place])
+
+
+def scaled(values: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Return finite values of order 1, and the powers of two by which columns were divided (`numpy.ldexp` undoes it).
+
+    Unlike other factors a power of two rounds nothing.
+
+    Parameters
+    ----------
+    values : (N,) or (N, P) ndarray
+        NaN is left as it is.
+    """
+    exponent = np.frexp(np.fmax.reduce(np.abs(values), axis=0, initial=0.0))[1]
+    # Twice half the way: the power itself need not be a number.
+    half = exponent // 2
+    return np.asarray(np.ldexp(np.ldexp(values, -half), half - exponent)), np.asarray(exponent)
 
 
 def constant(values: FloatArray) -> bool:

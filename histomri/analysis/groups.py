@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,16 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import gammaln, stdtr, stdtrit
 
+from histomri.analysis.cases import as_cases
 from histomri.analysis.correlation import constant
-from histomri.analysis.multiple import Adjustment, adjust_p
+from histomri.analysis.harmonisation import confounding
+from histomri.analysis.measurements import opened_cases
+from histomri.analysis.multiple import adjust_p
 from histomri.analysis.noncentral import noncentral_t_cdf
-from histomri.analysis.scores import require_columns
+from histomri.analysis.options import Adjustment, CompareOptions
+from histomri.analysis.results import Findings, heading, labelled, missing_text, naming_part
 from histomri.core.arrays import FloatArray
+from histomri.core.columns import unit_of, unit_text
 from histomri.core.errors import InputError
 
 
@@ -87,28 +93,17 @@ def compare_two(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> Grou
         return GroupDifference(n_a, n_b, note="all values are the same")
     delta, delta_low, delta_high = cliff_delta(first, second, confidence=confidence)
     u, p_ranks = _mann_whitney(first, second)
-    means, medians = (first.mean(), second.mean()), (np.median(first), np.median(second))
     sd_a, sd_b = first.std(ddof=1), second.std(ddof=1)
-    ranks = {
-        "mean_a": means[0],
-        "mean_b": means[1],
-        "sd_a": sd_a,
-        "sd_b": sd_b,
-        "median_a": medians[0],
-        "median_b": medians[1],
-        "difference": means[0] - means[1],
-        "u": u,
-        "p_mann_whitney": p_ranks,
-        "cliff_delta": delta,
-        "cliff_delta_low": delta_low,
-        "cliff_delta_high": delta_high,
-    }
-    if constant(first) and constant(second):
-        found: dict[str, Any] = {name: float(value) for name, value in ranks.items()}
-        return GroupDifference(n_a, n_b, **found, note="no variation within either group: only ranks are compared")
-    moments = _by_moments(means[0] - means[1], sd_a**2, sd_b**2, n_a, n_b, confidence)
-    everything: dict[str, Any] = {name: float(value) for name, value in {**ranks, **moments}.items()}
-    return GroupDifference(n_a, n_b, **everything)
+    difference = first.mean() - second.mean()
+    found = {"mean_a": first.mean(), "mean_b": second.mean(), "sd_a": sd_a, "sd_b": sd_b, "difference": difference}
+    found |= {"median_a": np.median(first), "median_b": np.median(second), "u": u, "p_mann_whitney": p_ranks}
+    found |= {"cliff_delta": delta, "cliff_delta_low": delta_low, "cliff_delta_high": delta_high}
+    note = "no variation within either group: only ranks are compared"
+    if not (constant(first) and constant(second)):
+        found |= _by_moments(difference, sd_a**2, sd_b**2, n_a, n_b, confidence)
+        note = ""
+    everything: dict[str, Any] = {name: float(value) for name, value in found.items()}
+    return GroupDifference(n_a, n_b, **everything, note=note)
 
 
 def _by_moments(
@@ -176,7 +171,7 @@ def compare_groups(
     InputError
         If there are fewer than two groups, or a group has no value in any of the columns.
     """
-    require_columns(table, (by, *columns))
+    table = as_cases(table, (by, *columns))
     labels = table[by].fillna("").astype(str).str.strip()
     names = sorted(set(labels) - {""})
     if len(names) < 2:
@@ -188,8 +183,7 @@ def compare_groups(
     for name in names:
         if not table.loc[labels == name, list(columns)].notna().any(axis=None):
             raise InputError(
-                f"group '{name}' has no value in {', '.join(columns)}",
-                hint="drop its rows, or compare other columns",
+                f"group '{name}' has no value in {', '.join(columns)}", hint="drop its rows, or compare other columns"
             )
     rows = [
         {
@@ -208,6 +202,60 @@ def compare_groups(
         place = int(result.columns.get_loc(f"p_{test}")) + 1
         result.insert(place, f"q_{test}", adjust_p(result[f"p_{test}"], adjustment))
     return result
+
+
+def compare_table(table: CompareOptions | pd.DataFrame | str | Path, **choices: Any) -> Findings:
+    """Compare groups in every measurement of a table, in every model and strategy.
+
+    Parameters
+    ----------
+    table : CompareOptions, DataFrame or path-like
+        One row per sample x model x strategy, with a column of labels.
+    **choices
+        Options of `histomri compare`, beside a table: ``by="species"``.
+
+    Returns
+    -------
+    Findings
+        comparisons.csv.
+    """
+    options, cases = opened_cases(CompareOptions, table, choices)
+    by, labels = options.by, cases.text(options.by)
+    names = list(options.measure) or [name for name in cases.measurements() if name != by]
+    if not names:
+        raise InputError("has no columns of numbers to compare", path=cases.path, hint="name some with --measure")
+    values = cases.numbers(names).assign(**{by: labels})
+    found, lines = [], []
+    warnings = cases.quality_warnings(values[names]) + ([] if options.measure else cases.misspelt())
+    for key, part in cases.parts():
+        with naming_part(cases.path, key):
+            result = compare_groups(values.loc[part.frame.index], names, by, adjustment=options.adjust)
+        result.insert(1, "unit", [unit_of(name) or "" for name in result["column"]])
+        found.append(labelled(key, result))
+        of_group = labels.loc[part.frame.index]
+        for row in result.to_dict("records"):
+            text = f"{heading(key)}{row['column']}, {row['group_a']} - {row['group_b']}"
+            if row["note"]:
+                warnings.append(f"{text}: {row['note']}")
+                continue
+            size = f"Hedges g = {row['hedges_g']:.2f} [{row['hedges_g_low']:.2f}, {row['hedges_g_high']:.2f}]"
+            absent = int(of_group.isin([row["group_a"], row["group_b"]]).sum()) - row["n_a"] - row["n_b"]
+            n = f"N = {row['n_a']} and {row['n_b']}{missing_text(absent)}"
+            difference = f"{row['difference']:.4g}{unit_text(row['column'])}"
+            lines.append(f"{text}: {difference}, Welch p = {row['p_welch']:.2g}, {size}, {n}")
+    if "scanner" in cases and by != "scanner" and (labels != "").any():
+        reservation = confounding(cases.text("scanner")[labels != ""], labels[labels != ""], by)
+        warnings += [reservation.replace("batch", "scanner")] if reservation else []
+    settings = {"by": by, "measures": names, "model": options.model, "strategy": options.strategy}
+    return Findings.joined(
+        "comparisons.json",
+        {"comparisons.csv": ("comparisons", found)},
+        lines,
+        warnings,
+        options,
+        settings | {"adjustment": options.adjust},
+        measures=names,
+    )
 
 
 def hedges_correction(df: float) -> float:
@@ -255,9 +303,9 @@ def cliff_delta(a: FloatArray, b: FloatArray, *, confidence: float = 0.95) -> tu
     if abs(delta) >= 1.0:
         signs, df = float(min(n_a, n_b)), float(n_a + n_b - 2)
     else:
-        share_a, share_b = (float(above.var(ddof=1)) / above.size for above in (above_a, above_b))
-        found = share_a + share_b
-        df = found**2 / (share_a**2 / (n_a - 1) + share_b**2 / (n_b - 1)) if found > 0 else float(n_a + n_b - 2)
+        part_a, part_b = (float(above.var(ddof=1)) / above.size for above in (above_a, above_b))
+        found = part_a + part_b
+        df = found**2 / (part_a**2 / (n_a - 1) + part_b**2 / (n_b - 1)) if found > 0 else float(n_a + n_b - 2)
         signs = (1.0 - delta**2) / max(found, (1.0 - delta**2) / (n_a * n_b - 1))
     reach = float(stdtrit(df, 0.5 + confidence / 2.0)) ** 2 / signs
     half = math.sqrt(reach * (1.0 - delta**2) + reach**2)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from histomri.analysis.magnitude import scaled
+from histomri.analysis.correlation import scaled
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import InputError
 

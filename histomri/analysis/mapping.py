@@ -1,6 +1,5 @@
 """Column maps: how the columns of somebody else's table are called, and which of them belong to which model."""
 
-import difflib
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from histomri.analysis.raw import BLOCK
 from histomri.core.errors import InputError
 from histomri.core.files import require_file
+from histomri.core.tables import BLOCK, suggestion
 
 _SECTIONS = ("columns", "constants", "models")
 _OF_A_MODEL = ("model", "strategy", "columns")
@@ -50,7 +49,7 @@ class ColumnMap:
         """Raise an InputError if a column comes out that nobody knows."""
         for name in self.names:
             if name not in known:
-                raise InputError(f"unknown column '{name}'{meant(name, known)}", path=self.path)
+                raise InputError(f"unknown column '{name}'{suggestion(name, known)}", path=self.path)
 
     def apply(self, raw: pd.DataFrame, table: Path) -> pd.DataFrame:
         """Rename, add, and turn the columns of several models into rows, one model after the other.
@@ -77,7 +76,7 @@ class ColumnMap:
         for theirs in columns.values():
             if theirs not in raw:
                 raise InputError(
-                    f"column '{theirs}' is not in {table.name}{meant(theirs, raw.columns)}", path=self.path
+                    f"column '{theirs}' is not in {table.name}{suggestion(theirs, raw.columns)}", path=self.path
                 )
         raw = raw.drop(columns=[name for name in columns if name in raw and name not in columns.values()])
         return raw.rename(columns={theirs: name for name, theirs in columns.items()}).assign(**constants)
@@ -110,13 +109,6 @@ def read_column_map(path: str | Path) -> ColumnMap:
     columns = _names({**top, **section}, path)
     constants = _values(_table(content.get("constants", {}), "constants", path), path)
     return ColumnMap(path, columns, constants, _models(content.get("models", []), columns, path))
-
-
-def meant(name: str, known: Iterable[Any]) -> str:
-    """Return the closest of the known names as a question, empty if none is close."""
-    names = {str(item).casefold(): str(item) for item in known}
-    close = difflib.get_close_matches(name.casefold(), names, n=1, cutoff=0.6)
-    return f" (is it '{names[close[0]]}'?)" if close else ""
 
 
 def _table(value: Any, name: str, path: Path) -> dict[str, Any]:

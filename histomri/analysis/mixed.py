@@ -79,12 +79,7 @@ class Effect:
 
 
 def repeated_correlation(
-    x: ArrayLike,
-    y: ArrayLike,
-    sample: ArrayLike,
-    *,
-    n_eff: ArrayLike | None = None,
-    confidence: float = 0.95,
+    x: ArrayLike, y: ArrayLike, sample: ArrayLike, *, n_eff: ArrayLike | None = None, confidence: float = 0.95
 ) -> RepeatedCorrelation:
     """Correlate within samples: the repeated-measures correlation (Bakdash & Marusich 2017).
 

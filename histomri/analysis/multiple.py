@@ -1,14 +1,11 @@
 """Many tests at once: p-values adjusted for their number."""
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import ArrayLike
 
+from histomri.analysis.options import Adjustment
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
-
-Adjustment = Literal["bh", "holm", "bonferroni"]
 
 
 def adjust_p(p: ArrayLike, method: Adjustment = "bh") -> FloatArray:

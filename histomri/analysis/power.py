@@ -1,11 +1,18 @@
 """How many cases a correlation needs, and what a number of cases can detect."""
 
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.special import stdtrit
 
+from histomri.analysis.agreement import PAIRS
+from histomri.analysis.measurements import opened_cases
 from histomri.analysis.noncentral import chi_rule, noncentral_t_cdf
+from histomri.analysis.options import PowerOptions
+from histomri.analysis.results import Findings, heading, missing_text
 from histomri.core.errors import InputError
 
 _LARGEST_N = 10_000_000
@@ -89,6 +96,56 @@ def critical_correlation(n: int, *, alpha: float = 0.05) -> float:
         raise InputError(f"{n} cases are too few for a correlation")
     t = float(stdtrit(n - 2, 1.0 - alpha / 2.0))
     return t / math.sqrt(n - 2 + t * t)
+
+
+def plan_table(table: PowerOptions | pd.DataFrame | str | Path, **choices: Any) -> Findings:
+    """Plan correlations: what the samples of a table can detect, and how many a correlation needs.
+
+    Parameters
+    ----------
+    table : PowerOptions, DataFrame or path-like
+        Table with one row per sample x model x strategy, whose complete pairs of vCS and F are counted; options may do
+        without one.
+    **choices
+        Options of `histomri power`, beside a table. Correlations are by default 0.3, 0.4, 0.5, 0.6 and 0.7.
+
+    Returns
+    -------
+    Findings
+        power_n.csv, what N samples can detect, and power_r.csv, how many r needs.
+    """
+    counted: list[tuple[str, int, int]] = []
+    options, path = table, None
+    if not isinstance(options, PowerOptions) or options.table is not None:
+        options, cases = opened_cases(PowerOptions, table, choices)
+        values, path = cases.numbers([name for pair in PAIRS for name in pair]), cases.path
+        for key, part in cases.parts():
+            for pair in PAIRS:
+                complete = values.loc[part.frame.index, list(pair)].notna().all(axis=1)
+                counted.append((f"{heading(key)}{' with '.join(pair)}", int(complete.sum()), int((~complete).sum())))
+    power, alpha, wanted = options.power, options.alpha, list(options.r) or [0.3, 0.4, 0.5, 0.6, 0.7]
+    sizes = sorted({*options.n, *(n for _, n, _ in counted)})
+    if sizes and sizes[0] < 4:
+        problem = f"{sizes[0]} samples are too few: no correlation can be relied on to be found"
+        raise InputError(problem, path=path, hint="at least 4 are needed")
+    present = []
+    for n in sizes:
+        row = {"n": n, "critical_r": critical_correlation(n, alpha=alpha)}
+        row["detectable_r"] = detectable_correlation(n, power=power, alpha=alpha)
+        present.append(row | {f"power_r={r:g}": correlation_power(r, n, alpha=alpha) for r in wanted})
+    needed = [{"r": r, "n": sample_size(r, power=power, alpha=alpha)} for r in wanted]
+    lines = [f"{pair}: N = {n}{missing_text(absent)}" for pair, n, absent in counted if absent]
+    for row in present:
+        finds = f"finds r = {row['detectable_r']:.2f} with power {power:g}"
+        lines.append(f"N = {row['n']}: {finds}, and |r| > {row['critical_r']:.3f} has p < {alpha:g}")
+    lines += [f"r = {row['r']:g}: needs N = {row['n']} for power {power:g}" for row in needed]
+    columns = ["n", "critical_r", "detectable_r", *[f"power_r={r:g}" for r in wanted]]
+    frames = {
+        "power_n.csv": ("present", [pd.DataFrame(present, columns=columns)]),
+        "power_r.csv": ("needed", [pd.DataFrame(needed)]),
+    }
+    settings = {"power": power, "alpha": alpha, "r": wanted, "n": sizes}
+    return Findings.joined("power.json", frames, lines, (), options, settings)
 
 
 def _check(*, alpha: float, r: float = 0.0, power: float | None = None) -> None:

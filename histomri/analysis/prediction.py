@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
-from histomri.analysis.bootstrap import check_resamples, resampling_weights
 from histomri.analysis.correlation import constant, correlate
+from histomri.analysis.resampling import resampling_weights
 from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.errors import InputError
 
@@ -161,7 +161,6 @@ def cross_validated_prediction(
     InputError
         If a series is constant, there are too few cases or groups, or the terms cannot be told apart.
     """
-    check_resamples(n_boot)
     columns = np.stack([np.asarray(values, dtype=float).ravel() for values in (x, y, target)])
     used = np.isfinite(columns).all(axis=0)
     labels = np.arange(used.size) if groups is None else np.asarray(groups)
@@ -204,8 +203,7 @@ def _checked_terms(x: FloatArray, y: FloatArray, truth: FloatArray, basis: str) 
     if n < p + 3:
         fewer = " (--basis printed has 7)" if p > len(BASES["printed"]) else ""
         raise InputError(
-            f"{n} complete cases are too few for a polynomial of {p} terms{fewer}",
-            hint=f"at least {p + 3} are needed",
+            f"{n} complete cases are too few for a polynomial of {p} terms{fewer}", hint=f"at least {p + 3} are needed"
         )
     for name, values in (("first metric", x), ("second metric", y), ("target", truth)):
         if constant(values):

@@ -7,18 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histomri.analysis.bootstrap import resampling_weights, weighted_correlation
-from histomri.analysis.jackknife import jackknife_z_interval
+from histomri.analysis.cases import as_cases
+from histomri.analysis.resampling import jackknife_z_interval, resampling_weights, weighted_correlation
 from histomri.analysis.scores import (
-    PAIRED,
     bic_votes,
     complete_cases,
     histology_fidelity,
-    require_columns,
     require_one_row_each,
     total_correlation_score,
 )
 from histomri.core.arrays import FloatArray
+from histomri.core.columns import PAIRED
 
 RANKING_KEYS = (
     "model",
@@ -81,7 +80,7 @@ def rank_models(
     InputError
         If a column is missing, or a sample x model x strategy comes twice.
     """
-    require_columns(table, ("sample", "model", "strategy", *PAIRED))
+    table = as_cases(table, ("sample", "model", "strategy", *PAIRED))
     require_one_row_each(table)
     if not len(table):
         return []

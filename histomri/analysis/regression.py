@@ -2,14 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from histomri.analysis.correlation import constant
-from histomri.analysis.magnitude import scaled
+from histomri.analysis.cases import as_cases
+from histomri.analysis.correlation import constant, scaled
+from histomri.analysis.measurements import opened_cases
 from histomri.analysis.multiple import adjust_p
-from histomri.analysis.scores import require_columns
+from histomri.analysis.options import RegressOptions
+from histomri.analysis.results import Findings, heading, labelled, missing_text, naming_part
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 
@@ -85,6 +89,58 @@ def regress(
     return Regression(frame, pd.DataFrame(summaries), tuple(warnings))
 
 
+def regress_table(table: RegressOptions | pd.DataFrame | str | Path, **choices: Any) -> Findings:
+    """Regress MRI metrics of a table on histology, in every model and strategy.
+
+    Parameters
+    ----------
+    table : RegressOptions, DataFrame or path-like
+        One row per sample x model x strategy.
+    **choices
+        Options of `histomri regress`, beside a table: ``response="K", predictor=["F_histo"]``. By default the three
+        models of equation 16.
+
+    Returns
+    -------
+    Findings
+        regression.csv and regression_models.csv.
+    """
+    options, cases = opened_cases(RegressOptions, table, choices)
+    if options.response is not None:
+        chosen = {options.response: options.predictor}
+    else:
+        chosen = {name: terms for name, terms in MODELS.items() if all(column in cases for column in (name, *terms))}
+    if not chosen:
+        cases.require("vCS_mri_um")
+        raise InputError(
+            "lacks columns of every model of Eq. 16", path=cases.path, hint="give --response and --predictor"
+        )
+    values = cases.numbers([name for key, terms in chosen.items() for name in (key, *terms)])
+    coefficients, models, warnings, lines = [], [], cases.quality_warnings(values), []
+    for key, part in cases.parts(options.by):
+        with naming_part(cases.path, key):
+            found = regress(values.loc[part.frame.index], chosen)
+        coefficients.append(labelled(key, found.coefficients))
+        models.append(labelled(key, found.models))
+        warnings += [heading(key) + text for text in found.warnings]
+        absent = dict(zip(found.models["response"], found.models["n_missing"]))
+        for row in found.coefficients.to_dict("records"):
+            beta = f"beta = {row['beta']:.3f} [{row['ci_low_hc3']:.2f}, {row['ci_high_hc3']:.2f}]"
+            n = f"N = {row['n']}{missing_text(absent[row['response']])}"
+            text = f"{beta}, p = {row['p_hc3']:.2g} (HC3), VIF {row['VIF']:.1f}, {n}"
+            lines.append(f"{heading(key)}{row['response']} on {row['term']}: {text}")
+    settings = {"models": chosen, "by": options.by, "model": options.model, "strategy": options.strategy}
+    return Findings.joined(
+        "regression.json",
+        {"regression.csv": ("coefficients", coefficients), "regression_models.csv": ("models", models)},
+        lines,
+        warnings,
+        options,
+        settings | {"standard_errors": "OLS and HC3"},
+        measures=list(values),
+    )
+
+
 def variance_inflation(design: FloatArray) -> FloatArray:
     """Return the variance inflation factor of each column: 1 / (1 - R²) of that column on all others.
 
@@ -114,7 +170,7 @@ def z_scores(values: FloatArray) -> FloatArray:
 def _fit(
     table: pd.DataFrame, response: str, terms: list[str], confidence: float
 ) -> tuple[list[dict[str, object]], dict[str, object], list[str]]:
-    from statsmodels.regression.linear_model import OLS
+    from statsmodels.regression.linear_model import OLS  # half a second
 
     y, x, missing = _complete(table, response, terms)
     n = len(y)
@@ -126,42 +182,21 @@ def _fit(
     plain, robust = model.fit(), model.fit(cov_type="HC3", use_t=True)
     limits, limits_robust = plain.conf_int(1.0 - confidence), robust.conf_int(1.0 - confidence)
     factors = variance_inflation(scaled)
-    rows: list[dict[str, object]] = []
+    rows = []
     for position, term in enumerate(terms, start=1):
-        rows.append(
-            {
-                "response": response,
-                "term": term,
-                "n": n,
-                "beta": plain.params[position],
-                "se": plain.bse[position],
-                "t": plain.tvalues[position],
-                "p": plain.pvalues[position],
-                "ci_low": limits[position, 0],
-                "ci_high": limits[position, 1],
-                "se_hc3": robust.bse[position],
-                "t_hc3": robust.tvalues[position],
-                "p_hc3": robust.pvalues[position],
-                "ci_low_hc3": limits_robust[position, 0],
-                "ci_high_hc3": limits_robust[position, 1],
-                "VIF": factors[position - 1],
-            }
-        )
-    summary: dict[str, object] = {
-        "response": response,
-        "n": n,
-        "n_missing": missing,
-        "r2": plain.rsquared,
-        "r2_adjusted": plain.rsquared_adj,
-        "f": plain.fvalue,
-        "p_f": plain.f_pvalue,
-        "condition_number": condition,
-    }
-    return rows, summary, _warnings(response, terms, factors, n, missing)
+        row: dict[str, object] = {"response": response, "term": term, "n": n, "beta": plain.params[position]}
+        for ending, fit, limit in (("", plain, limits), ("_hc3", robust, limits_robust)):
+            row |= {f"se{ending}": fit.bse[position], f"t{ending}": fit.tvalues[position]}
+            row |= {f"p{ending}": fit.pvalues[position]}
+            row |= {f"ci_low{ending}": limit[position, 0], f"ci_high{ending}": limit[position, 1]}
+        rows.append({**row, "VIF": factors[position - 1]})
+    summary: dict[str, object] = {"response": response, "n": n, "n_missing": missing, "r2": plain.rsquared}
+    summary |= {"r2_adjusted": plain.rsquared_adj, "f": plain.fvalue, "p_f": plain.f_pvalue}
+    return rows, summary | {"condition_number": condition}, _warnings(response, terms, factors, n, missing)
 
 
 def _complete(table: pd.DataFrame, response: str, terms: list[str]) -> tuple[FloatArray, FloatArray, int]:
-    require_columns(table, (response, *terms))
+    table = as_cases(table, (response, *terms))
     if response in terms or len(set(terms)) < len(terms):
         raise InputError(f"a column comes twice in the model of {response}: {', '.join(terms)}")
     values = table[[response, *terms]].to_numpy(dtype=float)

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from histomri.analysis.cases import as_cases
 from histomri.analysis.correlation import correlate
 from histomri.analysis.mixed import repeated_correlation, within_between
-from histomri.analysis.multiple import Adjustment, adjust_p
-from histomri.analysis.scores import require_columns
+from histomri.analysis.multiple import adjust_p
+from histomri.analysis.options import Adjustment
 from histomri.core.errors import InputError
 
 WITHIN_BETWEEN = (
@@ -59,7 +60,7 @@ def correlate_repeated(
     InputError
         If a column is missing, or no group has two rows.
     """
-    require_columns(table, (by, *x, *(y or ())))
+    table = as_cases(table, (by, *x, *(y or ())))
     labels = table[by].astype(str)
     if not labels.duplicated().any():
         raise InputError(f"every row has a '{by}' of its own; nothing is repeated", hint="name another column, or none")

@@ -3,17 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from histomri.analysis.cases import as_cases
 from histomri.analysis.correlation import correlate
+from histomri.core.columns import PAIRED
 from histomri.core.errors import InputError
-
-PAIRED = ("vCS_mri_um", "vCS_histo_um", "F_mri", "F_histo")
-
-
-def require_columns(table: pd.DataFrame, names: tuple[str, ...]) -> None:
-    """Raise an InputError naming the first column that is missing."""
-    for name in names:
-        if name not in table:
-            raise InputError(f"column '{name}' is missing; the table has {', '.join(map(str, table.columns))}")
 
 
 def require_one_row_each(table: pd.DataFrame) -> None:
@@ -39,7 +32,7 @@ def total_correlation_score(table: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         model, strategy, n, n_missing, TCS, r_vCS, r_F; NaN with fewer than three cases or a constant column.
     """
-    require_columns(table, PAIRED)
+    table = as_cases(table, PAIRED)
     rows = []
     for key, part in _by_model(table):
         values = part[list(PAIRED)].to_numpy(dtype=float)
@@ -74,7 +67,7 @@ def histology_fidelity(table: pd.DataFrame) -> pd.DataFrame:
         sample, model, strategy, HFC, and win: 1 for the lowest HFC of the sample over all models and strategies, shared
         by those that are equal. HFC is NaN where a value is missing or the histology is not positive.
     """
-    require_columns(table, (*PAIRED, "sample", "model", "strategy"))
+    table = as_cases(table, (*PAIRED, "sample", "model", "strategy"))
     size, fraction = (_relative_error(table, name, unit) for name, unit in (("vCS", "_um"), ("F", "")))
     result = table[["sample", "model", "strategy"]].assign(HFC=size + fraction)
     lowest = result["HFC"].eq(result.groupby("sample", sort=False)["HFC"].transform("min"))
@@ -108,7 +101,7 @@ def bic_votes(table: pd.DataFrame, criterion: str = "BIC", counted: pd.Series | 
         model, strategy, n (counted cases with a vote), share; equal votes share a case. NaN without a case that voted.
     """
     column = f"{criterion}_vote"
-    require_columns(table, (column, "sample", "model", "strategy"))
+    table = as_cases(table, (column, "sample", "model", "strategy"))
     case = ["sample", "strategy"]
     votes = table[[*case, "model", column]].copy()
     most = votes[column].eq(votes.groupby(case, sort=False)[column].transform("max")) & votes[column].notna()

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from histomri.core.errors import UnitError
+from histomri.core.errors import InputError, UnitError
+from histomri.core.tables import line_at, line_of
 
 # Median of the samples of one scanner: beyond any tissue, but short of the next unit that people use.
 PLAUSIBLE = {
@@ -37,15 +38,14 @@ _FEWEST, _ERRORS = 3, 3.0  # values of a site, and standard errors between media
 _NEGATIVE = (
     0.1  # share of values at or below 0 from which a quantity is signed, or a count with zeros, and has no scale
 )
+# The sixth power of a value, which a cubic surface sums, stays a number; no measurement comes near either.
+_LARGEST = 1e50
+_SMALLEST = 1e-50
 _UNITS = {"um": "µm", "mm3": "cells/mm³", "mm2": "cells/mm²", "ms": "µm²/ms"}
 
 
 def check_units(
-    table: pd.DataFrame,
-    scanner: pd.Series | None = None,
-    path: str | Path | None = None,
-    *,
-    of_voxels: bool = False,
+    table: pd.DataFrame, scanner: pd.Series | None = None, path: str | Path | None = None, *, of_voxels: bool = False
 ) -> None:
     """Check that the values of the contract's columns can be in its units: each scanner's median, and each sample.
 
@@ -83,7 +83,7 @@ def check_units(
         wrong = table.loc[(table[name] < low) | (table[name] > high), name]
         if len(wrong):
             raise UnitError(
-                f"column '{name}', line {int(wrong.index[0]) + 2}: {wrong.iloc[0]:.3g} cannot be {_unit_of(name)}",
+                f"column '{name}', line {line_at(wrong.index[0])}: {wrong.iloc[0]:.3g} cannot be {_unit_of(name)}",
                 path=path,
                 hint="convert it before it is read, or leave the cell empty",
             )
@@ -175,3 +175,22 @@ def _share_group(groups: pd.Series, scanners: pd.Series, one: str, other: str) -
 
 def _unit_of(name: str) -> str:
     return _UNITS.get(name.rsplit("_", 1)[-1], "a fraction from 0 to 1")
+
+
+def require_magnitude(table: pd.DataFrame, path: Path | None = None) -> None:
+    """Raise an InputError for a column whose values cannot be computed with; the index counts rows of the file from 0.
+
+    Raises
+    ------
+    InputError
+        Naming column, line and value.
+    """
+    for name, column in table.items():
+        size = column.abs()
+        if (size > _LARGEST).any():
+            first = column[size > _LARGEST].iloc[0]
+            problem = f"column '{name}', line {line_of(size > _LARGEST)}: {first:g} is too large to be a measurement"
+            raise InputError(problem, path=path, hint="leave the cell empty if the value is missing")
+        if 0 < size.max() < _SMALLEST:
+            problem = f"column '{name}' has no value above {size.max():g}, too small to be computed with"
+            raise InputError(problem, path=path, hint="give it in another unit")

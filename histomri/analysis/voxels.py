@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from histomri.analysis.cases import as_cases
 from histomri.analysis.correlation import Kind
 from histomri.analysis.mixed import repeated_correlation
 from histomri.analysis.multiple import adjust_p
 from histomri.analysis.repeated import WITHIN_BETWEEN, mean_correlation, within_and_between
-from histomri.analysis.scores import require_columns
 from histomri.analysis.spatial import (
     SpatialCorrelation,
     VoxelGrid,
@@ -19,10 +19,9 @@ from histomri.analysis.spatial import (
     spatial_correlation,
     voxel_spacing,
 )
+from histomri.core.columns import INDEX, WORLD
 from histomri.core.errors import InputError
 
-INDEX = ("i", "j", "k")
-WORLD = ("x_mm", "y_mm", "z_mm")
 SAMPLE_COLUMNS = ("x", "y", "kind", "sample", "n", "n_eff", "r", "ci_low", "ci_high", "p", "p_naive", "q", "note")
 POOLED_COLUMNS = (
     "x", "y", "n_samples", "n", "r_within", "ci_low", "ci_high", "df", "p", "q", "p_naive", *WITHIN_BETWEEN, "note",
@@ -65,7 +64,7 @@ def correlate_voxels(
     InputError
         If a column is missing, a voxel comes twice in a sample, or x and y share no pair of different columns.
     """
-    require_columns(table, ("sample", *INDEX, *x, *y))
+    table = as_cases(table, ("sample", *INDEX, *x, *y))
     pairs = [(a, b) for a in x for b in y if a != b]
     if not pairs:
         raise InputError("there is no pair of different columns to correlate")

@@ -5,9 +5,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from histomri.cells.raw import RawExport
+from histomri.cells.filters import RowFilter, categories, object_types
+from histomri.cells.parsed_export import ParsedExport
 from histomri.cells.sidecar import Calibration
-from histomri.cells.sieve import Sieve, categories, object_types
 from histomri.cells.table import CellMetadata, CellTable, Compartment
 from histomri.core.arrays import BoolArray
 
@@ -41,22 +41,22 @@ def check_table(table: CellTable) -> tuple[str, ...]:
     )
 
 
-def check_planes(raw: RawExport, sieve: Sieve) -> tuple[str, ...]:
+def check_planes(export: ParsedExport, rows: RowFilter) -> tuple[str, ...]:
     """Warn if cells of several focal planes or times lie on top of each other."""
     warnings = []
     for name, words in (("z", "focal planes"), ("t", "time points")):
-        if name in raw.text:
-            count = np.unique(categories(raw.text[name])[1][sieve.keep]).size
+        if name in export.text:
+            count = np.unique(categories(export.text[name])[1][rows.keep]).size
             if count > 1:
                 warnings.append(
-                    f"{raw.path.name}: cells of {count} {words} lie on top of each other and are all counted"
+                    f"{export.path.name}: cells of {count} {words} lie on top of each other and are all counted"
                 )
     return tuple(warnings)
 
 
-def check_count(raw: RawExport, calibration: Calibration, compartment: Compartment) -> tuple[str, ...]:
+def check_count(export: ParsedExport, calibration: Calibration, compartment: Compartment) -> tuple[str, ...]:
     """Warn if the export holds another number of objects than its sidecar or its QuPath project says."""
-    warnings, name, n_rows = [], raw.path.name, raw.n_rows
+    warnings, name, n_rows = [], export.path.name, export.n_rows
     if calibration.n_cells not in (None, n_rows):
         warnings.append(
             f"{name} has {n_rows:,} rows, and the JSON file beside it says {calibration.n_cells:,}: the export is not "
@@ -64,7 +64,7 @@ def check_count(raw: RawExport, calibration: Calibration, compartment: Compartme
         )
     if calibration.project is not None:
         held = calibration.project.n_cells if compartment == "cell" else calibration.project.n_detections
-        types = object_types(raw)
+        types = object_types(export)
         names, codes = types if types is not None else (["cell"], np.zeros(n_rows, dtype=np.int32))
         ours = np.array([kind in ("cell", "detection", "") for kind in names], dtype=bool)
         found = int(np.count_nonzero(ours[codes]))

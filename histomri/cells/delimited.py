@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from histomri.cells.headers import AREAS, POSITION, Column
-from histomri.cells.raw import RawExport
+from histomri.cells.parsed_export import ParsedExport, Wanted
 from histomri.cells.sniff import ENCODINGS, EXPORT_AGAIN, HEAD_BYTES, Layout, is_plain, open_export, sniff_table
 from histomri.core.errors import InputError
 
@@ -30,29 +30,12 @@ class _Attempt:
     cut: str | None = None  # the last line, if it has no end: one row that may be left out
 
 
-def read_delimited(path: Path, head: bytes, *, measurements: bool = True, also: Sequence[str] = ()) -> RawExport:
-    """Read a table; only the columns that mean something here are parsed.
-
-    Parameters
-    ----------
-    path : Path
-        The file, plain or an archive.
-    head : bytes
-        Its first bytes, unpacked.
-    measurements : bool
-        Whether to read the recognised measurements beyond identity, position and areas.
-    also : sequence of str
-        Measurements to read in any case.
-
-    Raises
-    ------
-    InputError
-        If the file is no table, has no positions, only annotations, or rows that are cut short.
-    """
+def read_delimited(path: Path, head: bytes, wanted: Wanted) -> ParsedExport:
+    """Read a table, of which `head` are the first bytes, unpacked; only columns that mean something here are parsed."""
     layout = sniff_table(path, head)
-    wanted = [column for name, column in layout.header.columns.items() if measurements or name in _CORE or name in also]
     _require_cells(path, layout)
-    table, attempt = _read(path, layout, wanted)
+    columns = [column for name, column in layout.header.columns.items() if name in _CORE or wanted.takes(name)]
+    table, attempt = _read(path, layout, columns)
     if table.num_rows == 0:
         if attempt.cut is not None:
             raise InputError("its only row is cut short", path=path, hint=EXPORT_AGAIN)
@@ -67,7 +50,7 @@ def read_delimited(path: Path, head: bytes, *, measurements: bool = True, also: 
             text[column.name] = values
     read = {column.name for column in attempt.columns}
     ignored = [*layout.header.ignored, *(c.raw for n, c in layout.header.columns.items() if n not in read)]
-    return RawExport(
+    return ParsedExport(
         path,
         n_rows,
         text,
@@ -106,10 +89,10 @@ def _require_cells(path: Path, layout: Layout) -> None:
         raise InputError("is a table of annotations, not of cells", path=path, hint=EXPORT_AGAIN)
 
 
-def _read(path: Path, layout: Layout, wanted: list[Column]) -> tuple[pa.Table, _Attempt]:
+def _read(path: Path, layout: Layout, columns: list[Column]) -> tuple[pa.Table, _Attempt]:
     """Read with the layout as sniffed; correct encoding, decimal sign or a useless column, and read again."""
-    attempt = _Attempt(layout.encoding, ".", tuple(wanted))
-    for _ in range(len(wanted) + 8):
+    attempt = _Attempt(layout.encoding, ".", tuple(columns))
+    for _ in range(len(columns) + 8):
         try:
             return _read_once(path, layout, attempt), attempt
         except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeError) as error:
@@ -118,12 +101,7 @@ def _read(path: Path, layout: Layout, wanted: list[Column]) -> tuple[pa.Table, _
 
 
 def _read_once(path: Path, layout: Layout, attempt: _Attempt) -> pa.Table:
-    text = pa.dictionary(pa.int32(), pa.string())
-    types = {
-        "text": text,
-        "id": pa.string(),
-        "number": pa.float64(),
-    }
+    types = {"text": pa.dictionary(pa.int32(), pa.string()), "id": pa.string(), "number": pa.float64()}
     # Measurements have four decimals at most: single precision holds them and halves the memory.
     kinds = {
         f"c{column.index}": pa.float32()
@@ -139,10 +117,7 @@ def _read_once(path: Path, layout: Layout, attempt: _Attempt) -> pa.Table:
         ),
         "parse_options": pc.ParseOptions(delimiter=layout.delimiter, invalid_row_handler=_leave_out(attempt.cut)),
         "convert_options": pc.ConvertOptions(
-            include_columns=list(kinds),
-            column_types=kinds,
-            null_values=_NULLS,
-            decimal_point=attempt.decimal,
+            include_columns=list(kinds), column_types=kinds, null_values=_NULLS, decimal_point=attempt.decimal
         ),
     }
     if is_plain(path):
@@ -152,7 +127,7 @@ def _read_once(path: Path, layout: Layout, attempt: _Attempt) -> pa.Table:
 
 
 def _leave_out(cut: str | None) -> Callable[[pc.InvalidRow], str] | None:
-    """Return what leaves out one row of this text that has too few values; any other such row stays an error."""
+    """Return a handler that skips one row of this text with too few values; any other such row stays an error."""
     if cut is None:
         return None
     left = [cut]
@@ -167,7 +142,7 @@ def _leave_out(cut: str | None) -> Callable[[pc.InvalidRow], str] | None:
 
 
 def _amended(path: Path, layout: Layout, attempt: _Attempt, message: str, error: Exception) -> _Attempt:
-    """Return what to try next, or raise what there is to say."""
+    """Return the next attempt, or raise the error that the user sees."""
     if isinstance(error, UnicodeError) or "invalid UTF8" in message:
         return _next_encoding(path, attempt, error)
     if "Could not skip initial" in message:

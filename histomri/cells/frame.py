@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from histomri.cells.raw import RawExport
-from histomri.cells.sieve import object_types
+from histomri.cells.filters import object_types
+from histomri.cells.parsed_export import ParsedExport
 from histomri.cells.units import Measures
 from histomri.core.arrays import BoolArray
 
 
-def make_frame(raw: RawExport, measures: Measures, keep: BoolArray, image: str | None) -> pd.DataFrame:
+def make_frame(export: ParsedExport, measures: Measures, keep: BoolArray, image: str | None) -> pd.DataFrame:
     """Return the rows to keep as the table of cells; `image` is the slide's name where the export has none."""
     everything = bool(keep.all())
     mask = pa.array(keep) if not everything else None
@@ -22,7 +22,7 @@ def make_frame(raw: RawExport, measures: Measures, keep: BoolArray, image: str |
         return values if everything else values[keep]
 
     def text(name: str) -> Any:
-        column = raw.text[name]
+        column = export.text[name]
         if mask is not None:
             column = column.filter(mask)
         if pa.types.is_dictionary(column.type):
@@ -31,21 +31,21 @@ def make_frame(raw: RawExport, measures: Measures, keep: BoolArray, image: str |
 
     n = int(np.count_nonzero(keep))
     area = rows(measures.area_um2)
-    types = object_types(raw)
+    types = object_types(export)
     columns: dict[str, Any] = {
-        "image": text("image") if "image" in raw.text else _constant(image or _stem(raw.path), n),
-        "object_id": text("object_id") if "object_id" in raw.text else pd.array([""] * n, dtype="str"),
+        "image": text("image") if "image" in export.text else _constant(image or _stem(export.path), n),
+        "object_id": text("object_id") if "object_id" in export.text else pd.array([""] * n, dtype="str"),
         "object_type": _constant("cell" if measures.compartment == "cell" else "detection", n)
         if types is None
         else pd.Categorical(_lookup(types[0], rows(types[1]), measures)),
-        "classification": text("classification") if "classification" in raw.text else _constant("", n),
+        "classification": text("classification") if "classification" in export.text else _constant("", n),
         "x_um": rows(measures.x_um),
         "y_um": rows(measures.y_um),
         "area_um2": area,
         "nucleus_area_um2": rows(measures.nucleus_area_um2),
         "diameter_um": np.sqrt(area * (4 / np.pi)),
     }
-    if "parent" in raw.text:
+    if "parent" in export.text:
         columns["parent"] = text("parent")
     columns.update({name: rows(values) for name, values in measures.others.items()})
     return pd.DataFrame(columns, copy=False)

@@ -9,11 +9,11 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from histomri.cells.buffers import ColumnBuffer, TextsBuffer, WordsBuffer
 from histomri.cells.geojson_stream import stream_batches
-from histomri.cells.growing import GrowingColumn, GrowingTexts, GrowingWords
 from histomri.cells.headers import AREAS, POSITION, recognise
 from histomri.cells.outlines import Geometries, measure_outlines
-from histomri.cells.raw import RawExport
+from histomri.cells.parsed_export import ParsedExport, Wanted
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 
@@ -39,54 +39,27 @@ class _Object(NamedTuple):
 class _Collected:
     """What was read so far."""
 
-    measurements: bool
-    geometries: bool
-    also: tuple[str, ...]
-    object_id: GrowingTexts = field(default_factory=GrowingTexts)
-    object_type: GrowingWords = field(default_factory=GrowingWords)
-    classification: GrowingWords = field(default_factory=GrowingWords)
+    wanted: Wanted
+    object_id: TextsBuffer = field(default_factory=TextsBuffer)
+    object_type: WordsBuffer = field(default_factory=WordsBuffer)
+    classification: WordsBuffer = field(default_factory=WordsBuffer)
     # x, y, area, area of the nucleus; pixels
-    shapes: tuple[GrowingColumn, ...] = field(default_factory=lambda: tuple(GrowingColumn() for _ in range(4)))
+    shapes: tuple[ColumnBuffer, ...] = field(default_factory=lambda: tuple(ColumnBuffer() for _ in range(4)))
     outlines: list[Geometries] = field(default_factory=list)
-    measured: dict[str, GrowingColumn] = field(default_factory=dict)  # raw name -> values
+    measured: dict[str, ColumnBuffer] = field(default_factory=dict)  # raw name -> values
     names: dict[str, bool] = field(default_factory=dict)  # raw name -> whether to keep it
     total: int = 0
     kinds: set[str] = field(default_factory=set)
     repaired: int = 0
 
 
-def read_geojson(
-    path: Path,
-    *,
-    measurements: bool = True,
-    geometries: bool = False,
-    also: Sequence[str] = (),
-    text: IO[bytes] | None = None,
-) -> RawExport:
+def read_geojson(path: Path, wanted: Wanted, text: IO[bytes] | None = None) -> ParsedExport:
     """Read the objects of a GeoJSON file; positions and areas are those of the polygons, in pixels.
 
     A measured area is used in place of the polygon's only if its name states the unit: GeoJSON holds no calibration,
-    so a plain ``Cell: Area`` may be in either.
-
-    Parameters
-    ----------
-    path : Path
-        The file, plain or an archive.
-    measurements : bool
-        Whether to read the recognised measurements beyond identity, position and areas.
-    geometries : bool
-        Whether to keep the outlines.
-    also : sequence of str
-        Measurements to read in any case.
-    text : binary stream, optional
-        Where to read the text from, if not from the file.
-
-    Raises
-    ------
-    InputError
-        If the file is no GeoJSON, cut short, or holds no object.
+    so a plain ``Cell: Area`` may be in either. The text is that of the file, unless another is given.
     """
-    collected = _Collected(measurements, geometries, tuple(also))
+    collected = _Collected(wanted)
     with _no_cycles():
         for features in stream_batches(path, text):
             _collect(path, features, collected)
@@ -107,9 +80,9 @@ def read_geojson(
     labels = dict.fromkeys(numbers, "geometry")
     ignored = _add_measurements(collected, numbers, units, labels, total)
     notes = (f"{collected.repaired:,} outlines crossed themselves and were mended",) if collected.repaired else ()
-    outlines = np.concatenate(collected.outlines) if geometries else None
+    outlines = np.concatenate(collected.outlines) if wanted.geometries else None
     words = {name: getattr(collected, name).finished() for name in _WORDS}
-    return RawExport(path, total, words, numbers, units, labels, ignored, notes, outlines)
+    return ParsedExport(path, total, words, numbers, units, labels, ignored, notes, outlines)
 
 
 @contextmanager
@@ -134,11 +107,11 @@ def _collect(path: Path, features: list[Any], collected: _Collected) -> None:
     outlines: list[Any] = [None] * (2 * n)
     for row in wanted:
         outlines[row], outlines[n + row] = _geometry(objects[row].outline), _geometry(objects[row].nucleus)
-    measured = measure_outlines(path, outlines, keep=n if collected.geometries else 0)
+    measured = measure_outlines(path, outlines, keep=n if collected.wanted.geometries else 0)
     for column, values in zip(collected.shapes, (*measured.values[:n].T, measured.values[n:, 2])):
         column.append(values)
     collected.repaired += measured.mended
-    if collected.geometries:
+    if collected.wanted.geometries:
         collected.outlines.append(measured.geometries)
     _collect_measurements(path, collected, [(row, _measurements(objects[row].values)) for row in wanted])
     collected.total += n
@@ -178,7 +151,7 @@ def _collect_measurements(path: Path, collected: _Collected, values: list[tuple[
             name = names[at]
             if name not in collected.measured:
                 # Measurements have four decimals at most: single precision holds them and halves the memory.
-                collected.measured[name] = GrowingColumn(np.float64 if "Area" in name else np.float32)
+                collected.measured[name] = ColumnBuffer(np.float64 if "Area" in name else np.float32)
             collected.measured[name].put(rows, column)
 
 
@@ -191,7 +164,7 @@ def _is_wanted(path: Path, collected: _Collected, name: str) -> bool:
         known = any(
             column.kind == "number"
             and column.name not in POSITION
-            and (collected.measurements or column.name in (*AREAS, *collected.also))
+            and (column.name in AREAS or collected.wanted.takes(column.name))
             for column in columns.values()
         )
         collected.names[name] = known

@@ -75,11 +75,6 @@ def stream_batches(path: Path, text: IO[bytes] | None = None) -> Iterator[list[A
     """Yield the features of a FeatureCollection or list; a single feature or geometry is yielded as it is.
 
     The text is that of the file, unless another is given.
-
-    Raises
-    ------
-    InputError
-        If the file is no JSON, not UTF-8, or ends before its closing bracket.
     """
     with open_export(path) if text is None else nullcontext(text) as raw:
         window = _Window(raw, path)

@@ -5,7 +5,7 @@ Every object and every measurement is a call into Java, so for many cells histom
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,61 +14,37 @@ import numpy as np
 import shapely
 
 from histomri.cells.geojson import read_geojson
-from histomri.cells.raw import RawExport
+from histomri.cells.parsed_export import ParsedExport, Wanted
 from histomri.core.errors import InputError
 from histomri.core.files import require_file
 
-_WAY_OUT = (
+_HINT = (
     "install QuPath and `pip install 'histomri[qupath]'`, or export the cells with "
     "qupath_scripts/export_for_histomri.groovy"
 )
 _BATCH = 1000
 
 
-def read_project_cells(
-    path: Path, image: str | None = None, *, measurements: bool = True, geometries: bool = False,
-    also: Sequence[str] = (),
-) -> RawExport:  # fmt: skip
-    """Read the cells and detections of one image of a project.
-
-    Parameters
-    ----------
-    path : Path
-        The ``project.qpproj``.
-    image : str, optional
-        Name of the image, if the project holds several.
-    measurements, geometries, also
-        As in `histomri.cells.geojson.read_geojson`.
-
-    Raises
-    ------
-    InputError
-        If paquo or QuPath is missing, or the project does not hold the image.
-    """
+def read_project_cells(path: Path, image: str | None, wanted: Wanted) -> ParsedExport:
+    """Read the cells and detections of one image of a ``project.qpproj``."""
     require_file(path, "QuPath project")
     try:
         from paquo.projects import QuPathProject
     # Without QuPath, importing paquo.projects raises ValueError.
     except (ImportError, ValueError) as error:
         raise InputError(
-            f"is a QuPath project, and reading cells from it needs paquo and QuPath ({error})",
-            path=path,
-            hint=_WAY_OUT,
+            f"is a QuPath project, and reading cells from it needs paquo and QuPath ({error})", path=path, hint=_HINT
         ) from error
     try:
         with QuPathProject(path, mode="r") as project:
-            entry = _entry(path, list(project.images), image)
-            raw = read_entry(path, entry, measurements=measurements, geometries=geometries, also=also)
+            return _read_entry(path, _entry(path, list(project.images), image), wanted)
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"QuPath cannot open it ({error})", path=path, hint=_WAY_OUT) from error
-    return raw
+        raise InputError(f"QuPath cannot open it ({error})", path=path, hint=_HINT) from error
 
 
-def read_entry(
-    path: Path, entry: Any, *, measurements: bool = True, geometries: bool = False, also: Sequence[str] = ()
-) -> RawExport:
+def _read_entry(path: Path, entry: Any, wanted: Wanted) -> ParsedExport:
     """Read the cells and detections of an image entry of paquo (anything with ``hierarchy.detections``)."""
     text = io.BytesIO()
     text.write(b"[")
@@ -77,7 +53,7 @@ def read_entry(
         text.write(b",".join(json.dumps(feature).encode() for feature in _features(batch)) + b",")
     text.write(b"]")
     text.seek(0)
-    return read_geojson(path, measurements=measurements, geometries=geometries, also=also, text=text)
+    return read_geojson(path, wanted, text)
 
 
 def _entry(path: Path, entries: list[Any], image: str | None) -> Any:

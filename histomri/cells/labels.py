@@ -16,15 +16,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from histomri.cells.raw import RawExport
+from histomri.cells.parsed_export import ParsedExport
 from histomri.core.arrays import FloatArray, IntArray
+from histomri.core.calibration import ome_pixel_size
 from histomri.core.errors import InputError
 
 _LARGEST_LABEL = 1 << 27  # 3 GB of sums
 _EXACT_FLOAT = 1 << 24
 _LARGEST_PNG = 2_000_000_000
 _LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 34926, 50000)  # none, LZW, deflate, PackBits, LZMA, ZSTD
-_TO_UM = {"µm": 1.0, "um": 1.0, "μm": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
 
 
 @dataclass
@@ -55,14 +55,8 @@ class _Sums:
         self.y[span] += np.bincount(found, rows + (row + 0.5), most - least)
 
 
-def read_labels(path: Path) -> RawExport:
-    """Read a mask of numbered cells; positions and areas are in its own pixels.
-
-    Raises
-    ------
-    InputError
-        If it is no such mask: a photograph, a mask without numbers, several channels, or not readable.
-    """
+def read_labels(path: Path) -> ParsedExport:
+    """Read a mask of numbered cells; positions and areas are in its own pixels."""
     sums = _Sums(np.zeros(1 << 16, dtype=np.int64), np.zeros(1 << 16), np.zeros(1 << 16))
     with path.open("rb") as stream:
         is_png = stream.read(4) == b"\x89PNG"
@@ -80,7 +74,7 @@ def read_labels(path: Path) -> RawExport:
     text = {"object_id": pa.chunked_array([pa.array(labels).cast(pa.string())]), "object_type": kinds}
     units: dict[str, str | None] = {"x": "px", "y": "px", "area": "px2"}
     names = dict.fromkeys(numbers, "label")
-    return RawExport(path, labels.size, text, numbers, units, names, pixel_size_um=pixel_um, size_px=size)
+    return ParsedExport(path, labels.size, text, numbers, units, names, pixel_size_um=pixel_um, size_px=size)
 
 
 def _not_labels(path: Path, why: str) -> InputError:
@@ -147,7 +141,7 @@ def _read_tiff(path: Path, sums: _Sums) -> tuple[tuple[int, int], tuple[float, f
         with tifffile.TiffFile(path) as tiff:
             series = tiff.series[0]
             size = _check_tiff(path, series)
-            pixel_um = _ome_pixel_um(tiff.ome_metadata) if tiff.is_ome else None
+            pixel_um = ome_pixel_size(tiff.ome_metadata) if tiff.is_ome else None
             if len(series.pages) == 1:
                 for block, column, row in _segments(series.pages[0]):
                     sums.add(_labels(path, block), column, row)
@@ -190,19 +184,3 @@ def _segments(page: Any) -> Iterator[tuple[NDArray[Any], int, int]]:
             row, column = place[2], place[3]
             inside = block[0, : page.imagelength - row, : page.imagewidth - column]
             yield inside[..., 0] if inside.shape[-1] == 1 else inside, column, row
-
-
-def _ome_pixel_um(text: str | None) -> tuple[float, float] | None:
-    """Return the pixel size that OME-XML states; a size in pixels or of no known unit is none."""
-    import tifffile
-
-    try:
-        image = tifffile.xml2dict(text or "")["OME"]["Image"]
-        pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
-        sides = [
-            float(pixels[f"PhysicalSize{axis}"]) * _TO_UM[str(pixels.get(f"PhysicalSize{axis}Unit", "µm"))]
-            for axis in "XY"
-        ]
-    except (KeyError, TypeError, ValueError, IndexError, SyntaxError):
-        return None
-    return (sides[0], sides[1]) if all(0 < side < 1000 for side in sides) else None

@@ -1,10 +1,12 @@
 """The options of `histomri cells`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from histomri.cells.sidecar import companions_of
 from histomri.core.options import Flag, Fraction, Options, Pair, Positive, argument, given, option
 
 Exports = Annotated[
@@ -44,6 +46,12 @@ class CellOptions(Options):
     measurements: Flag = option(
         True, "Keep stains, shapes and other measurements.", flag="--measurements/--no-measurements"
     )
+
+    def reads(self) -> Iterator[Path]:
+        """Yield the files that are read, with the JSON beside an export and the data of a QuPath project."""
+        yield from super().reads()
+        for path in (*self.exports, *([self.project] if self.project is not None else [])):
+            yield from companions_of(path)
 
     @model_validator(mode="after")
     def _can_keep_something(self) -> "CellOptions":

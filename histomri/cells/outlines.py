@@ -42,11 +42,6 @@ def measure_outlines(path: Path, outlines: Sequence[Any], keep: int = 0) -> Meas
         GeoJSON geometry of each object, or None.
     keep : int
         How many of the outlines, from the first, to return as polygons too.
-
-    Raises
-    ------
-    InputError
-        If an outline cannot be read.
     """
     values = np.full((len(outlines), 3), np.nan)
     easy = _measure_plain(outlines, values)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from histomri.core.errors import InputError
+from histomri.core.calibration import check_pixel_size
+from histomri.core.errors import InputError, UnitError
 from histomri.core.files import read_json
 
 _MICRO = ("\u00b5m", "\u03bcm", "um")
@@ -43,13 +44,7 @@ class ProjectImage:
 
 
 def read_project(path: str | Path) -> tuple[ProjectImage, ...]:
-    """Read the images of a ``project.qpproj`` and of the summaries in the folder ``data`` beside it.
-
-    Raises
-    ------
-    InputError
-        If it is no project file, or an entry in it cannot be read.
-    """
+    """Read the images of a ``project.qpproj`` and of the summaries in the folder ``data`` beside it."""
     path = Path(path)
     content = read_json(path, "QuPath project")
     entries = content.get("images") if isinstance(content, dict) else None
@@ -59,13 +54,7 @@ def read_project(path: str | Path) -> tuple[ProjectImage, ...]:
 
 
 def find_image(path: Path, names: list[str]) -> ProjectImage:
-    """Return the one image of a project that has one of these names, with or without extension.
-
-    Raises
-    ------
-    InputError
-        If there is none, or several have it.
-    """
+    """Return the one image of a project that has one of these names, with or without extension."""
     images = read_project(path)
     found = [image for image in images if image.name in names]
     stems = {_stem(name) for name in names}
@@ -141,14 +130,15 @@ def _pixel_size(path: Path, name: str, calibration: dict[str, Any]) -> tuple[flo
     sides = [_dict(calibration.get(side)) for side in ("pixelWidth", "pixelHeight")]
     if not all(side.get("unit") in _MICRO for side in sides):
         return None
-    values = [side.get("value") for side in sides]
-    if not all(isinstance(value, int | float) and 0 < value < 1000 for value in values):
+    values: list[Any] = [side.get("value") for side in sides]
+    try:
+        return check_pixel_size(values)
+    except (UnitError, TypeError, ValueError) as error:
         raise InputError(
             f"the pixel size of {name!r} is {values[0]} x {values[1]} µm, which is not possible",
             path=path,
             hint="mend it in QuPath (Image tab), or pass --mpp and leave the project out",
-        )
-    return float(values[0] or 0), float(values[1] or 0)
+        ) from error
 
 
 def _size(metadata: dict[str, Any]) -> tuple[int, int] | None:

@@ -12,18 +12,22 @@ from shapely.geometry.base import BaseGeometry
 
 from histomri.cells.checks import check_count, check_planes, check_table, repeated_ids
 from histomri.cells.delimited import read_delimited
+from histomri.cells.filters import RowFilter, apply_filters, categories, measurements_read, region_in_other_unit
 from histomri.cells.frame import make_frame
 from histomri.cells.geojson import read_geojson
+from histomri.cells.java import read_project_cells
+from histomri.cells.labels import read_labels
 from histomri.cells.options import CellOptions
 from histomri.cells.outlines import Geometries
-from histomri.cells.raw import RawExport
+from histomri.cells.parsed_export import ParsedExport, Wanted
 from histomri.cells.regions import read_regions
 from histomri.cells.sidecar import Calibration, combined, find_calibration
-from histomri.cells.sieve import Limits, Sieve, categories, region_in_other_unit, sift
 from histomri.cells.sniff import is_picture, read_head
-from histomri.cells.table import COLUMNS, CellMetadata, CellTable
+from histomri.cells.table import COLUMNS, CellMetadata, CellTable, is_cell_table
 from histomri.cells.units import Measures, to_micrometres
+from histomri.core.calibration import PixelSize, check_pixel_size, settle_pixel_size
 from histomri.core.errors import InputError
+from histomri.core.files import require_file
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,9 @@ class _Part:
 
     data: pd.DataFrame
     measures: Measures
-    sieve: Sieve
+    rows: RowFilter
     calibration: Calibration
-    raw: RawExport
+    export: ParsedExport
     warnings: tuple[str, ...]
     region: BaseGeometry | None
     outlines: Geometries | None
@@ -68,6 +72,8 @@ def read_cells(*paths: str | Path, **options: Any) -> CellTable:
     InputError
         If an option is wrong, a file cannot be used, is given twice, holds several slides, or no cell is left.
     """
+    if not paths:
+        raise InputError("no QuPath export was given")
     given = CellOptions.read(**{**options, "exports": paths})
     _require_distinct(paths)
     parts = [_read_part(Path(path), given) for path in paths]
@@ -82,74 +88,97 @@ def _require_distinct(paths: Sequence[str | Path]) -> None:
         seen.add(real)
 
 
-def read_export(
-    path: Path,
+def load_cells(
+    path: str | Path,
     *,
-    measurements: bool = True,
-    geometries: bool = False,
-    also: Sequence[str] = (),
+    roi: str | Path | None = None,
+    mpp: float | PixelSize | None = None,
+    classes: Sequence[str] | None = None,
     image: str | None = None,
-) -> RawExport:
+    geometries: bool = False,
+) -> tuple[CellTable, tuple[str, ...]]:
+    """Load a table that `histomri cells` wrote, or read a QuPath export; both limited to a region and to classes.
+
+    Returns
+    -------
+    table : CellTable
+    warnings : tuple of str
+        Those of reading it; the warnings of a table on disk were shown when it was made.
+    """
+    path = require_file(path, "cell table")
+    if not is_cell_table(path):
+        options = {"roi": roi, "mpp": mpp, "classes": classes, "image": image, "geometries": geometries}
+        table = read_cells(path, measurements=False, **options)
+        return table, table.metadata.warnings
+    if image is not None:
+        raise InputError("is a cell table, which holds one image", path=path, hint="leave out --image")
+    table = CellTable.load(path, geometries=geometries)
+    region = None
+    if roi is not None:
+        sources = [("--mpp", check_pixel_size(mpp)), (path.name, table.metadata.pixel_size_um)]
+        region = read_regions(roi, settle_pixel_size(sources, path)[0])
+    try:
+        return table.select(region=region, classes=classes), ()
+    except InputError as error:
+        raise InputError(error.problem, path=path, hint="check --roi and --classes") from error
+
+
+def _read_export(path: Path, image: str | None, wanted: Wanted) -> ParsedExport:
     """Read one export in whatever format it is; one module per format does the work."""
     if path.suffix.lower() == ".qpproj":
-        from histomri.cells.java import read_project_cells
-
-        return read_project_cells(path, image, measurements=measurements, geometries=geometries, also=also)
+        return read_project_cells(path, image, wanted)
     if (path / "project.qpproj").exists():
         raise InputError("is the folder of a QuPath project", path=path, hint=f"name {path / 'project.qpproj'}")
     head = read_head(path)
     if is_picture(head):
-        from histomri.cells.labels import read_labels
-
         return read_labels(path)
     if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
-        return read_geojson(path, measurements=measurements, geometries=geometries, also=also)
-    return read_delimited(path, head, measurements=measurements, also=also)
+        return read_geojson(path, wanted)
+    return read_delimited(path, head, wanted)
 
 
 def _read_part(path: Path, given: CellOptions) -> _Part:
-    also = ("detection_probability",) if given.min_probability is not None else ()
-    raw = read_export(path, measurements=given.measurements, geometries=given.geometries, also=also, image=given.image)
-    if given.geometries and raw.outlines is None:
+    options = dict(given)
+    wanted = Wanted(given.measurements, given.geometries, measurements_read(options))
+    export = _read_export(path, given.image, wanted)
+    if given.geometries and export.outlines is None:
         raise InputError("holds no outlines of cells", path=path, hint="export the cells as GeoJSON")
-    sieve = Sieve(np.ones(raw.n_rows, dtype=bool), {"last row cut short": raw.n_cut} if raw.n_cut else {})
-    names = _one_image(raw, sieve, given.image)
-    calibration = _calibration(path, raw, given, names)
-    limits = Limits(given.classes, given.min_size_um, given.max_size_um, given.min_probability)
-    limits = replace(limits, field_um=calibration.field_um)
-    notes = calibration.notes
+    rows = RowFilter(np.ones(export.n_rows, dtype=bool), {"last row cut short": export.n_cut} if export.n_cut else {})
+    names = _one_image(export, rows, given.image)
+    calibration = _calibration(path, export, given, names)
+    notes, region = calibration.notes, None
     if given.roi is not None:
-        pixel_um, notes = _region_pixel(path, raw, given, calibration)
-        limits = replace(limits, region=read_regions(given.roi, pixel_um))
-    measures = to_micrometres(raw, calibration, given.area_unit, given.detections)
-    raw.numbers.clear()  # converted by now, and with millions of cells what is held twice counts
-    sift(raw, measures, sieve, limits)
-    if not sieve.keep.any():
-        raise InputError(f"no cell is left of {raw.n_rows:,} rows: {sieve.describe()}", path=path)
-    if limits.region is not None:
-        notes = (*notes, *region_in_other_unit(measures, sieve, limits.region, calibration.pixel_size_um))
+        pixel_um, notes = _region_pixel(path, export, given, calibration)
+        region = read_regions(given.roi, pixel_um)
+    measures = to_micrometres(export, calibration, given.area_unit, given.detections)
+    export.numbers.clear()  # converted by now, and with millions of cells what is held twice counts
+    apply_filters(export, measures, rows, {**options, "roi": region}, calibration.field_um)
+    if not rows.keep.any():
+        raise InputError(f"no cell is left of {export.n_rows:,} rows: {rows.describe()}", path=path)
+    if region is not None:
+        notes = (*notes, *region_in_other_unit(measures, rows, region, calibration.pixel_size_um))
     warnings = (
-        *(f"{path.name}: {text}" for text in (*raw.warnings, *notes, *_pixel_size_in_vain(raw, measures, given))),
-        *check_count(raw, calibration, measures.compartment),
-        *check_planes(raw, sieve),
+        *(f"{path.name}: {text}" for text in (*export.warnings, *notes, *_unused_pixel_size(export, measures, given))),
+        *check_count(export, calibration, measures.compartment),
+        *check_planes(export, rows),
     )
-    outlines = None if raw.outlines is None else _outlines(raw.outlines[sieve.keep], calibration)
-    data = make_frame(raw, measures, sieve.keep, calibration.image)
-    return _Part(data, measures, sieve, calibration, raw, warnings, limits.region, outlines)
+    outlines = None if export.outlines is None else _outlines(export.outlines[rows.keep], calibration)
+    data = make_frame(export, measures, rows.keep, calibration.image)
+    return _Part(data, measures, rows, calibration, export, warnings, region, outlines)
 
 
-def _pixel_size_in_vain(raw: RawExport, measures: Measures, given: CellOptions) -> tuple[str, ...]:
-    """Tell a pixel size that nothing was converted with: the person may take the table to be in pixels."""
-    in_pixels = "px" in raw.units.values() or "px2" in raw.units.values() or measures.area_unit_from.startswith("px2")
+def _unused_pixel_size(export: ParsedExport, measures: Measures, given: CellOptions) -> tuple[str, ...]:
+    """Warn of a pixel size that converted nothing: the user may take the table to be in pixels."""
+    in_pixels = {"px", "px2"} & set(export.units.values()) or measures.area_unit_from.startswith("px2")
     if given.mpp is None or given.roi is not None or in_pixels:
         return ()
     return ("the pixel size (--mpp) was not used: positions and areas are in µm already",)
 
 
-def _calibration(path: Path, raw: RawExport, given: CellOptions, names: Sequence[str]) -> Calibration:
-    if raw.size_px is not None:
+def _calibration(path: Path, export: ParsedExport, given: CellOptions, names: Sequence[str]) -> Calibration:
+    if export.size_px is not None:
         # A mask has pixels of its own, often larger than the slide's, so what is known of those does not apply.
-        own = Calibration(raw.pixel_size_um, raw.size_px, source="the picture itself")
+        own = Calibration(export.pixel_size_um, export.size_px, source="the picture itself")
         return combined(path, [Calibration(given.mpp, source="--mpp"), own])
     project = path if path.suffix.lower() == ".qpproj" else given.project
     if given.image is not None:
@@ -158,10 +187,10 @@ def _calibration(path: Path, raw: RawExport, given: CellOptions, names: Sequence
 
 
 def _region_pixel(
-    path: Path, raw: RawExport, given: CellOptions, calibration: Calibration
+    path: Path, export: ParsedExport, given: CellOptions, calibration: Calibration
 ) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
-    """Return the size of the pixels that a region is in, those of the slide, and what the person should know."""
-    if raw.size_px is None:
+    """Return the size of the pixels that a region is in, those of the slide, and warnings."""
+    if export.size_px is None:
         return calibration.pixel_size_um, calibration.notes
     slide = find_calibration(path, None, given.project, [given.image] if given.image is not None else ())
     if slide.pixel_size_um is not None:
@@ -175,22 +204,22 @@ def _outlines(outlines: Geometries, calibration: Calibration) -> Geometries:
     return np.asarray(shapely.transform(outlines, lambda points: points * scale), dtype=object)
 
 
-def _one_image(raw: RawExport, sieve: Sieve, image: str | None) -> list[str]:
+def _one_image(export: ParsedExport, rows: RowFilter, image: str | None) -> list[str]:
     """Take the rows of one slide, as slides are never mixed in one map; return its name, if the export has it."""
-    if "image" not in raw.text:
-        if image is not None and raw.path.suffix.lower() != ".qpproj":
-            raise InputError(f"has no column 'Image' to find {image!r} in", path=raw.path, hint="leave out --image")
+    if "image" not in export.text:
+        if image is not None and export.path.suffix.lower() != ".qpproj":
+            raise InputError(f"has no column 'Image' to find {image!r} in", path=export.path, hint="leave out --image")
         return []
-    names, codes = categories(raw.text["image"])
+    names, codes = categories(export.text["image"])
     listing = ", ".join(repr(name) for name in names[:20]) + (", ..." if len(names) > 20 else "")
     if image is not None:
         if image not in names:
-            raise InputError(f"holds no image {image!r}; it holds {listing}", path=raw.path)
-        sieve.drop("of another image", codes != names.index(image))
+            raise InputError(f"holds no image {image!r}; it holds {listing}", path=export.path)
+        rows.drop("of another image", codes != names.index(image))
     elif len(names) > 1:
         raise InputError(
             f"holds cells of {len(names)} images: {listing}",
-            path=raw.path,
+            path=export.path,
             hint="choose one with --image, one table for each slide",
         )
     return names
@@ -198,12 +227,12 @@ def _one_image(raw: RawExport, sieve: Sieve, image: str | None) -> list[str]:
 
 def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
     first = parts[0]
+    compartment = first.measures.compartment
     for part in parts[1:]:
-        if part.measures.compartment != first.measures.compartment:
+        if part.measures.compartment != compartment:
             raise InputError(
-                f"has {part.measures.compartment} outlines and {first.raw.path.name} has {first.measures.compartment} "
-                "outlines",
-                path=part.raw.path,
+                f"has {part.measures.compartment} outlines and {first.export.path.name} has {compartment} outlines",
+                path=part.export.path,
                 hint="give files of the same detection",
             )
     images = sorted({str(name) for part in parts for name in part.data["image"].unique()})
@@ -220,7 +249,7 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
         outlines = np.concatenate([part.outlines for part in parts if part.outlines is not None])
     dropped: dict[str, int] = {}
     for part in parts:
-        for reason, count in part.sieve.dropped.items():
+        for reason, count in part.rows.dropped.items():
             dropped[reason] = dropped.get(reason, 0) + count
     notes: tuple[str, ...] = ()
     if (repeats := repeated_ids(data["object_id"])) is not None:
@@ -232,14 +261,14 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
         image=images[0],
         pixel_size_um=first.calibration.pixel_size_um,
         field_um=first.calibration.field_um,
-        compartment=first.measures.compartment,
-        n_read=sum(part.raw.n_rows + part.raw.n_cut for part in parts),
+        compartment=compartment,
+        n_read=sum(part.export.n_rows + part.export.n_cut for part in parts),
         n_kept=len(data),
         dropped=dropped,
-        sources=tuple(part.raw.path.name for part in parts) + ((given.roi.name,) if given.roi is not None else ()),
+        sources=tuple(part.export.path.name for part in parts) + ((given.roi.name,) if given.roi is not None else ()),
         area_unit_from=first.measures.area_unit_from,
         roi_wkt=first.region.wkt if first.region is not None else None,
-        ignored_columns=first.raw.ignored,
+        ignored_columns=first.export.ignored,
         warnings=(*(text for part in parts for text in part.warnings), *notes),
     )
     table = CellTable(data, metadata)

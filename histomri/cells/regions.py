@@ -51,9 +51,7 @@ def read_regions(path: str | Path, pixel_size_um: tuple[float, float] | None) ->
         raise InputError("holds no region (polygon) of an annotation", path=path, hint=_WAY_OUT)
     if pixel_size_um is None:
         raise UnitError(
-            "its polygons are in pixels and the pixel size is not known",
-            path=path,
-            hint="pass --mpp, in µm per pixel",
+            "its polygons are in pixels and the pixel size is not known", path=path, hint="pass --mpp, in µm per pixel"
         )
     scale = np.asarray(pixel_size_um)
     return shapely.transform(region, lambda points: points * scale)
@@ -68,9 +66,7 @@ def _features(path: Path) -> list[Any]:
         raise InputError("is not a UTF-8 text file", path=path, hint=_WAY_OUT) from error
     except json.JSONDecodeError as error:
         raise InputError(
-            f"is not valid GeoJSON (line {error.lineno}, column {error.colno}: {error.msg})",
-            path=path,
-            hint=_WAY_OUT,
+            f"is not valid GeoJSON (line {error.lineno}, column {error.colno}: {error.msg})", path=path, hint=_WAY_OUT
         ) from error
     except RecursionError as error:
         raise InputError("is nested too deeply to be read", path=path) from error

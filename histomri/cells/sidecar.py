@@ -1,22 +1,21 @@
-"""The JSON file that histomri's own QuPath script writes beside a table: calibration, size, and proof of completion."""
+"""Calibration of an export: from the user, the JSON file that histomri's QuPath script writes beside it, a project."""
 
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from histomri.cells.project import ProjectImage, find_image
-from histomri.core.errors import InputError, UnitError
-from histomri.core.files import read_json
+from histomri.core.calibration import PixelSize, check_pixel_size, read_slide_record, settle_pixel_size
+from histomri.core.errors import InputError
 
 _TABLE_NAME = re.compile(r"(?:\.cells)?\.(?:tsv|csv|txt|geojson|json)(?:\.gz|\.zip)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is known of the slide from outside the table.
+    """Facts about the slide from outside the table.
 
     Attributes
     ----------
@@ -31,10 +30,10 @@ class Calibration:
     project : ProjectImage or None
         Its entry in a QuPath project.
     notes : tuple of str
-        What the person should know.
+        Warnings for the user.
     """
 
-    pixel_size_um: tuple[float, float] | None = None
+    pixel_size_um: PixelSize | None = None
     size_px: tuple[int, int] | None = None
     n_cells: int | None = None
     image: str | None = None
@@ -55,111 +54,39 @@ def sidecar_of(export: Path) -> Path:
     return export.with_name(_TABLE_NAME.sub("", export.name) + ".histomri.json")
 
 
+def companions_of(export: Path) -> Iterator[Path]:
+    """Yield the files that are read with an export or a project: its JSON file, the folder of a project's data."""
+    beside = (sidecar_of(export), *([export.parent / "data"] if export.suffix.lower() == ".qpproj" else []))
+    yield from (path for path in beside if path.exists())
+
+
 def find_calibration(
-    export: Path, mpp: float | tuple[float, float] | None, project: Path | None = None, images: Sequence[str] = ()
+    export: Path, mpp: float | PixelSize | None, project: Path | None = None, images: Sequence[str] = ()
 ) -> Calibration:
     """Return what the user, the JSON beside an export, and the QuPath project say of the slide, in this order.
 
-    Parameters
-    ----------
-    export : Path
-        The export.
-    mpp : float or (x, y), optional
-        Pixel size that the user gave.
-    project : Path, optional
-        QuPath project file.
-    images : sequence of str
-        Names under which the slide may be in the project.
-
-    Raises
-    ------
-    UnitError
-        If the pixel size is not positive, or two of them disagree by more than 1 %.
-    InputError
-        If a file cannot be read, says that the export was not finished, or does not hold the image.
+    `images` are the names under which the slide may be in the project.
     """
-    known = [Calibration(pixel_size(mpp), source="--mpp")]
+    known = [Calibration(check_pixel_size(mpp), source="--mpp")]
     if (path := sidecar_of(export)).exists():
-        known.append(_read(path))
+        record = read_slide_record(path)
+        if not record.complete:
+            raise InputError("says that the export was not finished", path=path, hint="run the export script again")
+        known.append(Calibration(record.pixel_size_um, record.size_px, record.n_cells, record.image, path.name))
     if project is not None:
         image = find_image(project, list(images) or [export.name])
-        notes = (
-            (f"in the project the image is {', '.join(image.changes)}: positions are those of the changed image",)
-            if image.changes
-            else ()
-        )
+        note = f"in the project the image is {', '.join(image.changes)}: positions are those of the changed image"
+        notes = (note,) if image.changes else ()
         known.append(Calibration(image.pixel_size_um, image.size_px, None, image.name, project.name, image, notes))
     return combined(export, known)
 
 
 def combined(export: Path, known: Sequence[Calibration]) -> Calibration:
-    """Return the first thing that is known of each kind; pixel sizes must agree within 1 %."""
-    sized = [one for one in known if one.pixel_size_um is not None]
-    sizes = [one.pixel_size_um for one in sized if one.pixel_size_um is not None]
-    if sizes and any(abs(a / b - 1) > 0.01 for size in sizes for a, b in zip(size, sizes[0])):
-        listing = ", and ".join(
-            f"{size[0]:g} x {size[1]:g} µm {'by' if one.source == '--mpp' else 'in'} {one.source}"
-            for one, size in zip(sized[::-1], sizes[::-1])
-        )
-        raise UnitError(
-            f"the pixel size is {listing}", path=export, hint="leave out --mpp, or remove what is wrong of them"
-        )
+    """Return the first known fact of each kind; pixel sizes must agree within 1 %."""
+    size, source = settle_pixel_size([(one.source, one.pixel_size_um) for one in known], export)
 
     def first(name: str) -> Any:
         return next((getattr(one, name) for one in known if getattr(one, name) is not None), None)
 
-    return Calibration(
-        sizes[0] if sizes else None,
-        first("size_px"),
-        first("n_cells"),
-        first("image"),
-        sized[0].source if sized else "",
-        first("project"),
-        tuple(note for one in known for note in one.notes),
-    )
-
-
-def pixel_size(mpp: float | tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return the pixel size as (x, y) µm, checked.
-
-    Raises
-    ------
-    UnitError
-        If it is not one or two positive numbers.
-    """
-    if mpp is None:
-        return None
-    pair = tuple(float(value) for value in mpp) if isinstance(mpp, tuple | list) else (float(mpp), float(mpp))
-    if len(pair) != 2 or not all(math.isfinite(value) and 0 < value < 1000 for value in pair):
-        raise UnitError(
-            f"a pixel size of {mpp} µm is not possible",
-            hint="pass --mpp X or --mpp X,Y in µm per pixel, such as 0.25",
-        )
-    return pair[0], pair[1]
-
-
-def _read(path: Path) -> Calibration:
-    content = read_json(path, "sidecar")
-    if not isinstance(content, dict) or not str(content.get("schema", "")).startswith("histomri.qupath/"):
-        raise InputError("is not a sidecar of the histomri export script", path=path, hint="export again or remove it")
-    if content.get("complete") is not True:
-        raise InputError("says that the export was not finished", path=path, hint="run the export script again")
-    size = _pair(content, "pixel_width_um", "pixel_height_um", path)
-    extent = _pair(content, "width_px", "height_px", path)
-    count = content.get("n_cells")
-    return Calibration(
-        size,
-        (int(extent[0]), int(extent[1])) if extent else None,
-        count if isinstance(count, int) else None,
-        str(content["image_name"]) if content.get("image_name") else None,
-        path.name,
-    )
-
-
-def _pair(content: dict[str, Any], first: str, second: str, path: Path) -> tuple[float, float] | None:
-    values = [content.get(first), content.get(second)]
-    if values == [None, None]:
-        return None
-    if not all(isinstance(value, int | float) and math.isfinite(value) and value > 0 for value in values):
-        raise InputError(f"{first} and {second} must be positive numbers", path=path, hint="export again")
-    return float(values[0] or 0), float(values[1] or 0)
+    notes = tuple(note for one in known for note in one.notes)
+    return Calibration(size, first("size_px"), first("n_cells"), first("image"), source, first("project"), notes)

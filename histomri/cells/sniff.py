@@ -88,13 +88,7 @@ class _Bounded(io.RawIOBase):
 
 @contextmanager
 def open_export(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading bytes; gzip and zip are unpacked as they are read.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, empty, a damaged archive, or a zip that holds more than one file.
-    """
+    """Open a file for reading bytes; gzip and zip are unpacked as they are read."""
     path = require_file(path, "QuPath export")
     with path.open("rb") as raw:
         magic = raw.read(4)
@@ -126,13 +120,7 @@ def is_plain(path: Path) -> bool:
 
 
 def read_head(path: str | Path) -> bytes:
-    """Return the first mebibyte of an export, unpacked.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, empty, or of a kind that holds no table.
-    """
+    """Return the first mebibyte of an export, unpacked."""
     with open_export(path) as stream:
         head = stream.read(HEAD_BYTES)
     if not head:
@@ -153,13 +141,7 @@ def is_picture(head: bytes) -> bool:
 
 
 def sniff_table(path: str | Path, head: bytes) -> Layout:
-    """Find out encoding, delimiter and columns of a delimited table from its first bytes.
-
-    Raises
-    ------
-    InputError
-        If it is no text, or has no header with at least two columns.
-    """
+    """Find out encoding, delimiter and columns of a delimited table from its first bytes."""
     encoding, text = _decode(path, head)
     lines = re.split(r"\r\n|\r|\n", text)
     skip = next((place for place, line in enumerate(lines) if line.strip()), len(lines))
@@ -188,9 +170,7 @@ def _only_member(archive: zipfile.ZipFile, path: Path) -> str:
     if len(names) != 1:
         what = "an Excel workbook or another archive of" if "[Content_Types].xml" in names else "a zip of"
         raise InputError(
-            f"is {what} {len(names)} files, and one table was expected",
-            path=path,
-            hint="unpack it, or " + EXPORT_AGAIN,
+            f"is {what} {len(names)} files, and one table was expected", path=path, hint="unpack it, or " + EXPORT_AGAIN
         )
     if names[0].startswith(("/", "\\")) or ".." in re.split(r"[/\\]", names[0]) or names[0][1:2] == ":":
         raise InputError(

@@ -1,6 +1,7 @@
 """The cells of one slide: a table in micrometres, and the record of how it was made."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +13,15 @@ import pyarrow.parquet as pq
 import shapely
 import shapely.errors
 from numpy.typing import ArrayLike, NDArray
+from shapely.geometry.base import BaseGeometry
 
-from histomri import __version__
+from histomri.core.arrays import BoolArray
+from histomri.core.columns import unit_text
+from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, require_file
+from histomri.core.provenance import software_version
+from histomri.core.spatial import to_spatialdata
 
 Compartment = Literal["cell", "nucleus"]
 
@@ -71,8 +77,8 @@ class CellMetadata:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class CellTable:
+@dataclass(frozen=True, repr=False)
+class CellTable(Displayed):
     """Cells of one slide.
 
     Attributes
@@ -90,11 +96,16 @@ class CellTable:
     ------
     InputError
         If a column is missing, a position is not finite, or an area is not positive.
+
+    Examples
+    --------
+    >>> CellTable.from_columns(x_um=[10, 20], y_um=[5, 5], area_um2=[80, 90])
+    CellTable(cells: 2, slide: unknown, sizes of: cells, median diameter: 10.4 µm)
     """
 
     data: pd.DataFrame
     metadata: CellMetadata = field(default_factory=CellMetadata)
-    outlines: NDArray[np.object_] | None = field(default=None, repr=False, compare=False)
+    outlines: NDArray[np.object_] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.outlines is not None and self.outlines.shape != (len(self.data),):
@@ -111,6 +122,14 @@ class CellTable:
     def __len__(self) -> int:
         return len(self.data)
 
+    def facts(self) -> dict[str, Any]:
+        """Return what the table shows of itself."""
+        facts = {"cells": f"{len(self):,}", "slide": self.metadata.image or "unknown"}
+        facts["sizes of"] = "cells" if self.metadata.compartment == "cell" else "nuclei"
+        if len(self):
+            facts["median diameter"] = f"{np.median(self.data['diameter_um'].to_numpy()):.1f} µm"
+        return facts
+
     @classmethod
     def from_columns(
         cls,
@@ -121,7 +140,7 @@ class CellTable:
         *,
         metadata: CellMetadata | None = None,
     ) -> "CellTable":
-        """Make a table from arrays of shape (N,); what is not given is empty."""
+        """Make a table from arrays of shape (N,); the columns that are not given are empty."""
         area = np.asarray(area_um2, dtype=float)
         text = {name: pd.Categorical([""] * area.size) for name in TEXT_COLUMNS if name != "object_id"}
         nucleus = np.full(area.shape, np.nan) if nucleus_area_um2 is None else np.asarray(nucleus_area_um2, dtype=float)
@@ -138,10 +157,87 @@ class CellTable:
         metadata = replace(metadata, n_read=metadata.n_read or area.size, n_kept=area.size)
         return cls(pd.DataFrame(columns)[list(COLUMNS)], metadata)
 
+    @classmethod
+    def coerce(cls, cells: "CellTable | pd.DataFrame | str | Path", *, geometries: bool = False) -> "CellTable":
+        """Return a cell table made of what a user has: a table, the path of one, or a DataFrame.
+
+        A DataFrame needs the columns ``x_um``, ``y_um`` and ``area_um2``; the others are filled in.
+        """
+        if isinstance(cells, cls):
+            return cells
+        if isinstance(cells, str | Path):
+            return cls.load(cells, geometries=geometries)
+        needed = ("x_um", "y_um", "area_um2")
+        if not isinstance(cells, pd.DataFrame) or not set(needed) <= set(cells.columns):
+            has = "of " + ", ".join(map(str, cells)) if isinstance(cells, pd.DataFrame) else type(cells).__name__
+            raise InputError(
+                f"cells must be a CellTable, the path of one, or a DataFrame with the columns {', '.join(needed)} "
+                f"(centroids and areas in µm), and this is {has}"
+            )
+        made = cls.from_columns(*(cells[name] for name in needed))
+        given = cells.reset_index(drop=True)
+        rest = {str(name): given[name] for name in given.columns if name not in needed}
+        return cls(made.data.assign(**rest), made.metadata)
+
+    def select(self, region: BaseGeometry | None = None, classes: Sequence[str] | None = None) -> "CellTable":
+        """Return the cells whose centroid is in a region (µm) and that are of one of some classes, as a table."""
+        keep, metadata = np.ones(len(self), dtype=bool), self.metadata
+        if region is not None:
+            shapely.prepare(region)
+            keep &= shapely.contains_xy(region, self.data["x_um"].to_numpy(), self.data["y_um"].to_numpy())
+            metadata = replace(metadata, roi_wkt=(region if self.region is None else region & self.region).wkt)
+        if classes is not None:
+            codes, texts = pd.factorize(self.data["classification"].astype("str"))
+            keep &= np.array([is_of_class(text, classes) for text in texts], dtype=bool)[codes]
+        if not keep.any():
+            raise InputError(f"none of {len(self):,} cells is left")
+        return self._rows(keep, metadata)
+
+    def _rows(self, keep: BoolArray, metadata: CellMetadata) -> "CellTable":
+        """Return some of the rows as a table."""
+        if keep.all():
+            return CellTable(self.data, metadata, self.outlines)
+        outlines = None if self.outlines is None else self.outlines[keep]
+        dropped = {**metadata.dropped, "not selected": int(np.count_nonzero(~keep))}
+        metadata = replace(metadata, n_kept=int(np.count_nonzero(keep)), dropped=dropped)
+        return CellTable(self.data[keep].reset_index(drop=True), metadata, outlines)
+
+    @property
+    def region(self) -> BaseGeometry | None:
+        """The region that the cells were limited to, µm; None if they were not."""
+        return None if self.metadata.roi_wkt is None else shapely.from_wkt(self.metadata.roi_wkt)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the table as a DataFrame of its own."""
+        return self.data.copy()
+
+    def to_spatialdata(self, name: str = "cells") -> Any:
+        """Return the cells as shapes of a `spatialdata.SpatialData`, in µm: outlines if there are any, else circles.
+
+        Needs the optional packages: ``pip install 'histomri[notebook]'``.
+        """
+        if self.outlines is not None:
+            return to_spatialdata({name: (self.outlines, self.data)})
+        centres = shapely.points(self.data["x_um"], self.data["y_um"])
+        return to_spatialdata({name: (centres, self.data.assign(radius=self.data["diameter_um"] / 2))})
+
+    def plot(self, column: str = "diameter_um", axes: Any = None, **options: Any) -> Any:
+        """Draw the cells as dots, coloured by a column; `options` go to matplotlib's scatter. Returns the Axes."""
+        from matplotlib import pyplot
+
+        axes = axes if axes is not None else pyplot.subplots()[1]
+        options = {"s": float(np.clip(4e4 / max(len(self), 1), 0.5, 14)), "linewidths": 0, **options}
+        dots = axes.scatter(self.data["x_um"], self.data["y_um"], c=self.data[column], **options)
+        axes.figure.colorbar(dots, ax=axes, label=f"{column}{unit_text(column)}")
+        axes.set(aspect="equal", xlabel="x (µm)", ylabel="y (µm)", title=self.metadata.image)
+        if not axes.yaxis_inverted():
+            axes.invert_yaxis()
+        return axes
+
     def save(self, path: str | Path) -> list[Path]:
         """Write the table as Parquet, atomically; the metadata goes into the schema."""
         table = pa.Table.from_pandas(self.data, preserve_index=False)
-        record = {"schema": _SCHEMA, "version": __version__, **asdict(self.metadata)}
+        record = {"schema": _SCHEMA, "version": software_version(), **asdict(self.metadata)}
         if self.outlines is not None:
             table = table.append_column(_OUTLINE, pa.array(shapely.to_wkb(self.outlines), pa.large_binary()))
         table = table.replace_schema_metadata(
@@ -152,7 +248,7 @@ class CellTable:
         return [Path(path)]
 
     def messages(self) -> tuple[str, ...]:
-        """Return lines for the person who read it: how many cells, of what size, and what was left out."""
+        """Return lines about reading it: number and size of the cells, and the rows that were left out."""
         metadata = self.metadata
         low, middle, high = np.quantile(self.data["diameter_um"].to_numpy(), [0.05, 0.5, 0.95])
         lines = [
@@ -178,20 +274,7 @@ class CellTable:
 
     @classmethod
     def load(cls, path: str | Path, *, geometries: bool = False) -> "CellTable":
-        """Read a table that `save` wrote.
-
-        Parameters
-        ----------
-        path : path-like
-            The Parquet file.
-        geometries : bool
-            Whether to read the outlines, if the table has them.
-
-        Raises
-        ------
-        InputError
-            If the file is missing, empty, damaged, or no cell table.
-        """
+        """Read a table that `save` wrote, with its outlines if it has any and `geometries` asks for them."""
         path = require_file(path, "cell table")
         try:
             names = pq.read_schema(path).names
@@ -231,6 +314,23 @@ def _metadata(text: bytes | None, path: Path) -> CellMetadata:
     if kind != _SCHEMA:
         raise InputError(f"was written in the format {kind}, and this version reads {_SCHEMA}", path=path)
     return metadata
+
+
+def is_of_class(text: str, classes: Sequence[str]) -> bool:
+    """Whether a classification holds all the names of one of `classes`: Tumor keeps ``Tumor: Positive``."""
+    names = _class_names(text)
+    return any(wanted <= names if wanted else not names for wanted in map(_class_names, classes))
+
+
+def _class_names(text: str) -> set[str]:
+    """Split a classification into its names, lower case: ``Tumor: Positive`` is tumor, positive."""
+    return {name.strip().lower() for name in text.split(":")} - {"", "none", "unclassified", "nan"}
+
+
+def is_cell_table(path: Path) -> bool:
+    """Whether a file is in the format of a cell table (Parquet), by its first bytes."""
+    with path.open("rb") as stream:
+        return stream.read(4) == b"PAR1"
 
 
 def refuse_table_name(out: Path) -> None:

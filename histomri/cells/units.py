@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from histomri.cells.headers import AREAS, POSITION
-from histomri.cells.raw import RawExport
+from histomri.cells.parsed_export import ParsedExport
 from histomri.cells.sidecar import Calibration
 from histomri.cells.table import Compartment
 from histomri.core.arrays import FloatArray
@@ -31,7 +31,7 @@ class Measures:
 
 
 def to_micrometres(
-    raw: RawExport,
+    export: ParsedExport,
     calibration: Calibration,
     area_unit: AreaUnit | None,
     detections: Literal["nuclei", "cells"] = "nuclei",
@@ -42,7 +42,7 @@ def to_micrometres(
 
     Parameters
     ----------
-    raw : RawExport
+    export : ParsedExport
         Positions and areas in it may be converted in place.
     calibration : Calibration
         Pixel size, if it is known.
@@ -50,72 +50,71 @@ def to_micrometres(
         Unit of areas whose name states none.
     detections : {"nuclei", "cells"}
         What plain detections, which have one outline only, are.
-
-    Raises
-    ------
-    UnitError
-        If a unit is not known, or pixels cannot be converted because the pixel size is not known.
     """
     if area_unit not in (None, "um2", "px2"):
         raise UnitError(f"{area_unit!r} is no unit of area", hint="pass --area-unit um2 or --area-unit px2")
-    x, y = (_position(raw, axis, index, calibration) for index, axis in enumerate(POSITION))
-    areas = [name for name in AREAS if name in raw.numbers]
-    name = next((name for name in areas if np.isfinite(raw.numbers[name]).any()), areas[0])
+    x, y = (_position(export, axis, index, calibration) for index, axis in enumerate(POSITION))
+    areas = [name for name in AREAS if name in export.numbers]
+    name = next((name for name in areas if np.isfinite(export.numbers[name]).any()), areas[0])
     compartment: Compartment = "cell" if name == "cell_area" else "nucleus"
     if name == "area" and detections == "cells":
         compartment = "cell"
-    area, decided = _area(raw, name, calibration, area_unit)
-    nucleus = area if compartment == "nucleus" else np.full(raw.n_rows, np.nan)
-    if compartment == "cell" and "nucleus_area" in raw.numbers:
-        nucleus = _area(raw, "nucleus_area", calibration, area_unit)[0]
+    area, decided = _area(export, name, calibration, area_unit)
+    nucleus = area if compartment == "nucleus" else np.full(export.n_rows, np.nan)
+    if compartment == "cell" and "nucleus_area" in export.numbers:
+        nucleus = _area(export, "nucleus_area", calibration, area_unit)[0]
     others = {}
-    for other in raw.numbers:
+    for other in export.numbers:
         if other not in (*POSITION, *AREAS):
-            converted, values = _measurement(raw, other, calibration)
+            converted, values = _measurement(export, other, calibration)
             others[converted] = values
     return Measures(x, y, area, nucleus, compartment, decided, others)
 
 
-def _position(raw: RawExport, axis: str, index: int, calibration: Calibration) -> FloatArray:
-    values, unit = raw.numbers[axis], raw.units[axis]
+def _position(export: ParsedExport, axis: str, index: int, calibration: Calibration) -> FloatArray:
+    values, unit = export.numbers[axis], export.units[axis]
     if unit == "um":
         return values
     if unit is None:
-        raise UnitError(f"column {raw.raw_names[axis]!r} has no unit", path=raw.path, hint="rename it to say µm or px")
+        raise UnitError(
+            f"column {export.raw_names[axis]!r} has no unit", path=export.path, hint="rename it to say µm or px"
+        )
     if calibration.pixel_size_um is None:
-        raise UnitError("the positions are in pixels and the pixel size is not known", path=raw.path, hint=MPP)
+        raise UnitError("the positions are in pixels and the pixel size is not known", path=export.path, hint=MPP)
     return _scaled(values, calibration.pixel_size_um[index])
 
 
-def _area(raw: RawExport, name: str, calibration: Calibration, area_unit: AreaUnit | None) -> tuple[FloatArray, str]:
+def _area(
+    export: ParsedExport, name: str, calibration: Calibration, area_unit: AreaUnit | None
+) -> tuple[FloatArray, str]:
     """Return an area in µm² and how its unit was decided: name of the column, option, then unit of the position."""
-    unit, label = raw.units[name], raw.raw_names.get(name, name)
+    unit, label = export.units[name], export.raw_names.get(name, name)
     if unit in ("um2", "px2"):
         if area_unit is not None and area_unit != unit:
             raise UnitError(
                 f"column {label!r} states its unit, and --area-unit {area_unit} says otherwise",
-                path=raw.path,
+                path=export.path,
                 hint="leave out --area-unit",
             )
         decided = "the outlines themselves" if label == "geometry" else f"the name of column {label!r}"
     elif area_unit is not None:
         unit, decided = area_unit, "--area-unit"
-    elif raw.units["x"] in ("um", "px"):
+    elif export.units["x"] in ("um", "px"):
         # QuPath measures in µm on a calibrated image and in pixels on any other, positions and areas alike.
-        unit = "um2" if raw.units["x"] == "um" else "px2"
-        decided = f"the unit of column {raw.raw_names.get('x', 'x')!r}"
+        unit = "um2" if export.units["x"] == "um" else "px2"
+        decided = f"the unit of column {export.raw_names.get('x', 'x')!r}"
     else:
         raise UnitError(
             f"column {label!r} has no unit and the image is not calibrated",
-            path=raw.path,
+            path=export.path,
             hint="pass --area-unit um2, or --mpp with --area-unit px2",
         )
     if unit == "um2":
-        return raw.numbers[name], f"um2, by {decided}"
+        return export.numbers[name], f"um2, by {decided}"
     if calibration.pixel_size_um is None:
-        raise UnitError(f"column {label!r} is in pixels and the pixel size is not known", path=raw.path, hint=MPP)
+        raise UnitError(f"column {label!r} is in pixels and the pixel size is not known", path=export.path, hint=MPP)
     scale = calibration.pixel_size_um[0] * calibration.pixel_size_um[1]
-    return _scaled(raw.numbers[name], scale), f"px2, by {decided}; pixel size from {calibration.source}"
+    return _scaled(export.numbers[name], scale), f"px2, by {decided}; pixel size from {calibration.source}"
 
 
 def _scaled(values: FloatArray, scale: float) -> FloatArray:
@@ -123,15 +122,15 @@ def _scaled(values: FloatArray, scale: float) -> FloatArray:
     return np.multiply(values, scale, out=values if values.flags.writeable else None)
 
 
-def _measurement(raw: RawExport, name: str, calibration: Calibration) -> tuple[str, FloatArray]:
+def _measurement(export: ParsedExport, name: str, calibration: Calibration) -> tuple[str, FloatArray]:
     """Name a length with its unit; in pixels it is converted where that is possible, and named ``_px`` otherwise."""
-    values, unit = raw.numbers[name], raw.units[name]
+    values, unit = export.numbers[name], export.units[name]
     if unit == "um2":
         return f"{name}_um2", values
     if not name.endswith(_LENGTHS) or unit == "unknown":
         return name, values
     if unit is None:
-        unit = raw.units["x"]
+        unit = export.units["x"]
     if unit == "um":
         return f"{name}_um", values
     size = calibration.pixel_size_um

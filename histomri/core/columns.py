@@ -10,6 +10,36 @@ from histomri.core.images import HISTOLOGY_MAPS, MRI_MAPS
 
 Side = Literal["mri", "histo"]
 
+CASE = ("sample", "model", "strategy")  # what a row of a table of samples is told apart by
+KEYS = ("sample", "group", "scanner", "model", "strategy")
+PATIENT = "patient"  # a label beside the keys, in tables of which a sample has one
+LABELS = ("sample", PATIENT, *KEYS[1:])  # columns of text, even where their cells look like numbers
+INDEX, WORLD = ("i", "j", "k"), ("x_mm", "y_mm", "z_mm")
+POSITION = (*INDEX, *WORLD)
+PAIRED = ("vCS_mri_um", "vCS_histo_um", "F_mri", "F_histo")  # what models are scored by
+# The measurements every paired table has, in this order, even where a study lacks one of them (then they are empty).
+MEASURES = (
+    "vCS_mri_um", "F_mri", "CD_mri_mm3", "vCS_histo_um", "F_histo", "CD_histo_mm2", "ADC_um2_ms", "K",
+)  # fmt: skip
+# How good a fit is, not what the tissue is like: never averaged over voxels.
+FIT_QUALITY = ("BIC", "AIC", "logL", "cost", "exit", "at_bound")
+# What the sidecar of paired tables counts of each case.
+COUNTS = (*KEYS, "n_fitted", "n_failed", "n_without_histology", "n_without_mri", "n_outside_mask")
+# The measurements that are correlated and compared, in the order in which they are shown, with their titles.
+TITLES = {
+    "vCS_histo_um": "vCS histology",
+    "F_histo": "F histology",
+    "CD_histo_mm2": "CD histology",
+    "vCS_mri_um": "vCS MRI",
+    "F_mri": "F MRI",
+    "CD_mri_mm3": "CD MRI",
+    "D0I_mri_um2_ms": "D0I",
+    "ADC_um2_ms": "ADC",
+    "ADC_per_water": "ADC / free water",
+    "K": "K",
+}
+MEASUREMENTS = tuple(name for name in TITLES if name != "ADC_per_water")
+
 # How a unit ends the name of a map's column; densities are counts per area or volume.
 _MAP_SUFFIX = {"um": "_um", "mm^-2": "_mm2", "mm^-3": "_mm3", "um^2/ms": "_um2_ms", "um^2": "_um2", "ms": "_ms"}
 # How a name that is no map's tells its unit; the first that fits.
@@ -37,6 +67,11 @@ _WITHOUT_SIDE = {"ADC", "K", "BIC", "AIC", "logL", "cost", "exit"}
 _SAME = {"fraction": "1", "none": "1", "": "1", "percent": "%", "mL": "ml"}
 _SHOWN = {"um": "µm", "um^2": "µm²", "um^3": "µm³", "um^2/ms": "µm²/ms", "mm^-2": "cells/mm²", "mm^-3": "cells/mm³",
           "mm^2": "mm²", "mm^3": "mm³", "cm^3": "cm³", "1": ""}  # fmt: skip
+
+
+def keys_of(columns: Iterable[str]) -> list[str]:
+    """Return the labels of the rows of a table with these columns: `KEYS`, and the patient if it knows them."""
+    return [KEYS[0], *([PATIENT] if PATIENT in columns else []), *KEYS[1:]]
 
 
 def column_of(param: str, side: Side) -> str:
@@ -70,11 +105,21 @@ def unit_of(name: str) -> str | None:
     return unit.replace("^", "^-") if unit is not None and is_density else unit
 
 
-def unit_text(name: str) -> str:
-    """Return the unit of a column for people, with a space before it; empty for pure numbers and where not known."""
+def shown_unit(name: str) -> str:
+    """Return the unit of a column as people write it (µm, cells/mm²); empty for pure numbers and where not known."""
     unit = unit_of(name) or ""
-    shown = _SHOWN.get(unit, unit)
-    return f" {shown}" if shown else ""
+    return _SHOWN.get(unit, unit)
+
+
+def unit_text(name: str) -> str:
+    """Return the unit of a column to put behind a number: `shown_unit`, with a space before it if there is one."""
+    return f" {shown_unit(name)}".rstrip()
+
+
+def title_of(name: str) -> str:
+    """Return what a column is called on axes: its title, or its name without the unit."""
+    ending = next((ending for ending in _SUFFIXES if name.endswith(ending)), "")
+    return TITLES.get(name) or name.removesuffix(ending).replace("_", " ").replace("Ki67", "Ki-67")
 
 
 def read_columns(table: Path) -> dict[str, dict[str, Any]]:

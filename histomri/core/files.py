@@ -2,14 +2,15 @@
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from histomri import __version__
 from histomri.core.errors import InputError
+from histomri.core.provenance import software_version
 
 TEMPORARY = ".writing-"  # how the names of files begin that are not complete yet
 
@@ -110,6 +111,12 @@ def write_json(path: str | Path, content: Any) -> Path:
     return write_text(path, json.dumps(_strict(content), indent=2, ensure_ascii=False) + "\n")
 
 
+def sidecar_path(path: str | Path) -> Path:
+    """Return the JSON sidecar's path of a NIfTI file."""
+    path = Path(path)
+    return path.with_name(re.sub(r"\.nii(\.gz)?$", "", path.name) + ".json")
+
+
 def read_json(path: str | Path, what: str = "JSON file") -> Any:
     """Read a JSON file.
 
@@ -139,7 +146,7 @@ def provenance(sources: Iterable[str | Path] = (), parameters: Mapping[str, Any]
     return {
         "Sources": [Path(source).name for source in sources],
         "Parameters": dict(parameters or {}),
-        "GeneratedBy": [{"Name": "histomri", "Version": __version__}],
+        "GeneratedBy": [{"Name": "histomri", "Version": software_version()}],
     }
 
 

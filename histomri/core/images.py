@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError, UnitError
 from histomri.core.files import atomic_path, provenance, read_json, require_file, write_json
+from histomri.core.files import sidecar_path as sidecar_path
 
 Suffix = Literal["histomap", "dwimap"]
 
@@ -248,12 +249,6 @@ def write_image(path: Path, data: NDArray[Any], affine: FloatArray) -> Path:
     with atomic_path(path) as temporary:
         nib.save(image, temporary)
     return path
-
-
-def sidecar_path(path: str | Path) -> Path:
-    """Return the JSON sidecar's path of a NIfTI file."""
-    path = Path(path)
-    return path.with_name(re.sub(r"\.nii(\.gz)?$", "", path.name) + ".json")
 
 
 def read_sidecar(path: str | Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.fields import FieldInfo
@@ -32,7 +32,15 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Pair = Annotated[
     tuple[Positive, Positive], BeforeValidator(lambda one: (one, one) if isinstance(one, int | float) else one)
 ]
-SampleLabel = Annotated[str, StringConstraints(pattern="^[0-9A-Za-z]+$")]
+
+
+def _sample_label(value: str) -> str:
+    if re.fullmatch("[0-9A-Za-z]+", value) is None:
+        raise ValueError(f"{value!r} names files, so it may hold only letters and digits without accents")
+    return value
+
+
+SampleLabel = Annotated[str, AfterValidator(_sample_label)]
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,7 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    removed: ClassVar[Mapping[str, str]] = {}  # keys of earlier versions: what became of them
 
     @classmethod
     def read(cls, **values: Any) -> Self:
@@ -190,6 +199,19 @@ def alternatives(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
+def words_of(annotation: Any) -> tuple[str, ...]:
+    """Return the words that a value may be: those of a Literal or of `Choices`, alone or beside other kinds."""
+    found: list[str] = []
+    for kind in alternatives(annotation):
+        if get_origin(kind) is Literal:
+            found += map(str, get_args(kind))
+        elif get_origin(kind) is Annotated:
+            found += [word for item in kind.__metadata__ if isinstance(item, Choices) for word in item.words]
+        elif get_origin(kind) is tuple:
+            found += [word for part in get_args(kind) if part is not Ellipsis for word in words_of(part)]
+    return tuple(found)
+
+
 def validated(options: type[Model], values: Mapping[str, Any], name_of: Callable[[str], str], **where: Any) -> Model:
     """Validate values, or raise one InputError that lists every error.
 
@@ -234,7 +256,9 @@ _TYPE_ERRORS = {
 }
 
 
-def format_errors(error: ValidationError, options: type[BaseModel], name_of: Callable[[str], str]) -> Iterator[str]:
+def format_errors(
+    error: ValidationError, options: type[BaseModel], name_of: Callable[[str], str], known: Iterable[str] = ()
+) -> Iterator[str]:
     """Yield one line per field that is wrong; `{field}` in the text of a validator becomes the field's name."""
     found: dict[Any, list[Any]] = {}
     for item in error.errors():
@@ -245,7 +269,9 @@ def format_errors(error: ValidationError, options: type[BaseModel], name_of: Cal
                 text = str(item["msg"]).removeprefix("Value error, ")
                 yield re.sub(r"\{(\w+)\}", lambda match: name_of(match[1]), text)
         elif items[0]["type"] == "extra_forbidden":
-            yield unknown_key(str(name), [name_of(each) for each in options.model_fields])
+            hint = getattr(options, "removed", {}).get(name)
+            names = list(known) or [name_of(each) for each in options.model_fields]
+            yield f"{name}: unknown key since 0.2; {hint}" if hint else unknown_key(str(name), names)
         else:
             texts = dict.fromkeys(_problem(item, len(item["loc"]) == 1) for item in _most_telling(items))
             yield f"{name_of(str(name))}: {', or '.join(texts)}"

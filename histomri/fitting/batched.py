@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import ive
 
 from histomri.core.arrays import BoolArray, FloatArray
-from histomri.fitting.crlb import invert_information
+from histomri.fitting.cramer_rao import invert_information
 
 Forward = Callable[[FloatArray], FloatArray]
 _ITERATIONS = 60

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,19 +15,19 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.files import require_file
 from histomri.fitting.batched import descend, standard_errors
-from histomri.fitting.models import choose_threshold
-from histomri.fitting.normalise import Normalisation
-from histomri.fitting.results import AT_BOUND, FITTED, FitResult, Vascular, bound_warnings, check_bic, criteria, derived
-from histomri.fitting.voxelwise import (
+from histomri.fitting.choices import (
+    Bic,
     Noise,
-    Voxels,
-    check_signals,
+    check_bic,
+    check_scan,
+    choose_measurements,
     choose_noise,
-    fit_in_parts,
-    log_likelihood,
+    choose_threshold,
     noise_level,
-    settings_of,
 )
+from histomri.fitting.normalise import Normalisation
+from histomri.fitting.results import AT_BOUND, FITTED, FitResult, Vascular, bound_warnings, criteria, derived
+from histomri.fitting.voxelwise import Voxels, fit_in_parts, log_likelihood, settings_of
 from histomri.mri import Acquisition
 
 _CHUNK, _CHUNK_VALUES = 4096, 20_000_000
@@ -163,7 +163,7 @@ def fit_dictionary(
     fv_se: ArrayLike | None = None,
     noise: Noise | None = None,
     preset: str = "mouse-exvivo",
-    bic: Literal["schwarz", "paper"] = "schwarz",
+    bic: Bic = "schwarz",
     name: str = "dictionary",
     progress: Callable[[float], None] | None = None,
 ) -> FitResult:
@@ -193,16 +193,13 @@ def fit_dictionary(
     InputError, ProtocolError
         If what is given does not fit together.
     """
-    values = np.asarray(signals)
+    values, acquisition = check_scan(signals, acquisition)
     noise = choose_noise(noise, sigma)
     check_bic(bic)
-    check_signals(values, acquisition)
     if dictionary.signals.shape[1] != len(acquisition):
         raise InputError(f"the dictionary has {dictionary.signals.shape[1]} volumes, the protocol {len(acquisition)}")
     strategy, threshold = choose_threshold(preset, strategy, bmin_smm2)
-    used = np.asarray((acquisition.b_smm2 > threshold) & ~acquisition.is_b0)
-    if used.sum() < len(dictionary.names):
-        raise InputError(f"only {used.sum()} measurements have b > {threshold:g} s/mm²", hint="lower the threshold")
+    used = choose_measurements(acquisition, threshold, len(dictionary.names), "the dictionary")
     how = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t)
     levels = noise_level(sigma, values.shape[0])
     vascular, part_of = how.vascular(fv_se), dictionary.select(used)

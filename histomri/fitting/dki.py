@@ -1,13 +1,16 @@
 """Diffusional kurtosis: the model-free ADC and excess kurtosis of each voxel."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from histomri.core.arrays import BoolArray, FloatArray
-from histomri.core.errors import InputError, ProtocolError
+from histomri.core.errors import ProtocolError
+from histomri.core.presets import get_preset
+from histomri.fitting.choices import check_scan
 from histomri.fitting.results import AT_BOUND, BACKGROUND, FAILED, FITTED, FitResult, bound_warnings
 from histomri.mri import Acquisition
 
@@ -21,7 +24,7 @@ _BMAX = 3000.0
 
 def fit_dki(
     signals: ArrayLike,
-    acquisition: Acquisition,
+    acquisition: Acquisition | str | Path,
     *,
     preset: str = "mouse-exvivo",
     bmin_smm2: float | None = None,
@@ -60,9 +63,7 @@ def fit_dki(
     InputError
         If the signals have another number of volumes.
     """
-    values = np.asarray(signals)
-    if values.ndim != 2 or values.shape[1] != len(acquisition):
-        raise InputError(f"signals have shape {values.shape}, and the protocol has {len(acquisition)} volumes")
+    values, acquisition = check_scan(signals, acquisition)
     used, settings = _select(acquisition, preset, bmin_smm2, bmax_smm2, te_ms, Delta_ms)
     b = acquisition.b_smm2[used] / 1000.0
     voxels = values.shape[0]
@@ -95,22 +96,23 @@ def _select(
 ) -> tuple[BoolArray, dict[str, Any]]:
     if te is not None and acquisition.te_ms is None:
         raise ProtocolError(f"TE {te:g} ms is chosen, and the protocol has no echo times", hint="leave --te out")
-    ex_vivo = preset == "mouse-exvivo"
+    usual = get_preset(preset)
     if bmin is None:
-        bmin = -1.0 if ex_vivo else 100.0
+        bmin = usual.dki_bmin_smm2
     used = (acquisition.b_smm2 > bmin) & (acquisition.b_smm2 <= bmax)
     if acquisition.te_ms is not None:
         times = np.round(acquisition.te_ms, 3)
         if te is None:
-            te = 45.0 if ex_vivo and _enough(acquisition, used & (times == 45.0)) else None
+            te = usual.dki_te_ms if _enough(acquisition, used & (times == usual.dki_te_ms)) else None
         if te is None:
             te = next((float(t) for t in np.unique(times) if _enough(acquisition, used & (times == t))), None)
         used &= times == te if te is not None else True
     gaps = np.round(acquisition.Delta_ms, 3)
-    with_b0 = acquisition.is_b0 | (gaps == (30.0 if separation is None else round(separation, 3)))
-    if separation is not None or (ex_vivo and _enough(acquisition, used & with_b0)):
+    wanted = usual.dki_Delta_ms if separation is None else round(separation, 3)
+    with_b0 = acquisition.is_b0 | (gaps == wanted)
+    if separation is not None or (wanted is not None and _enough(acquisition, used & with_b0)):
         used &= with_b0
-        separation = 30.0 if separation is None else separation
+        separation = wanted if separation is None else separation
     if not _enough(acquisition, used):
         raise ProtocolError(
             f"fewer than three b-values remain for ADC and K (b from {max(bmin, 0):g} to {bmax:g} s/mm²)",

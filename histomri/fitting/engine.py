@@ -14,7 +14,6 @@ from histomri.fitting.models import PARAMETERS, Model
 from histomri.fitting.signals import relative_adc
 from histomri.mri import Acquisition
 
-NOISES: tuple[str, ...] = ("none", "offset-gaussian", "rician")
 # Columns of the engine's output: values, standard errors, cost, exit, covariance of fI and L, steps taken.
 N_OUT, COST, EXIT, COVARIANCE = 14, 10, 11, 12
 _KNOT_STEP = 0.02

@@ -9,26 +9,27 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from histomri.fitting.boxed import N_PARAMETERS, bounded_step, cholesky, gain_of, is_stationary, polish, substitute
-from histomri.fitting.cached import mark_of
+from histomri.core.kernel_cache import ensure_cache, source_hash
+from histomri.fitting.box_qp import N_PARAMETERS, bounded_step, cholesky, gain_of, is_stationary, polish, substitute
 from histomri.fitting.objective import FAST, evaluate_both, evaluate_inside, evaluate_rician
 from histomri.fitting.starts import (
-    EXCHANGES,
     FACES,
-    MOST_VALLEYS,
+    MOST_MINIMA,
+    RESTARTS,
     add_faces,
-    exchange,
-    list_valleys,
+    local_grid_minima,
     put,
+    restart_at_bound,
     score_grid,
 )
 
+ensure_cache()
 N_OUT = 2 * N_PARAMETERS + 4
 """Columns of the output: values, standard errors, cost, exit, covariance of fI and L, steps."""
 _COST, _EXIT, _COVARIANCE, _STEPS = range(2 * N_PARAMETERS, N_OUT)
 _ITERATIONS = 200
 _BRIEF = 3  # steps that every start may take
-_HOPELESS = 7.0  # how many steps of the last size are granted to catch up with the best
+_CATCH_UP = 7.0  # how many steps of the last size are granted to catch up with the best
 _SAME = 1e-3
 _LOOSE = 1e-6
 _BOWL = 0.1
@@ -58,7 +59,7 @@ def _step(theta: Any, limits: Any, local: Any, damping: float, least: float, scr
 
 
 @njit(**FAST)
-def _leads(theta: Any, cost: float, minima: Any, count: int) -> bool:
+def _in_known_bowl(theta: Any, cost: float, minima: Any, count: int) -> bool:
     """Tell whether a point lies in the bowl of a minimum already found: where its quadratic still holds."""
     places, costs, locals_ = minima
     for k in range(count):
@@ -104,12 +105,12 @@ def _move(theta: Any, step: Any, limits: Any, trial: Any) -> None:
 
 def _descent(evaluate: Any) -> Any:
     @njit(**FAST)
-    def descend(theta: Any, limits: Any, setup: Any, data: Any, tol: Any, limit: int, rival: float, minima: Any,
+    def descend(theta: Any, limits: Any, setup: Any, data: Any, tol: Any, limit: int, target: float, minima: Any,
                 known: int, scratch: Any) -> tuple[float, float, int, bool]:  # fmt: skip
         """Damped Newton within bounds, in place; only steps that lower the objective are taken.
 
         It gives up in the bowl of a minimum known, or when at the pace of the last steps it will not catch up with the
-        objective of a `rival`. Returns the objective, by how much the last step lowered it, the number of steps, and
+        objective of `target`. Returns the objective, by how much the last step lowered it, the number of steps, and
         whether this is a minimum.
         """
         local, new_local, trial, small = scratch
@@ -129,7 +130,8 @@ def _descent(evaluate: Any) -> Any:
                 cost = new
                 _accept(theta, trial, local, new_local)
                 if known > 0 and (
-                    (iteration > 2 and cost - rival > _HOPELESS * max(drop, last)) or _leads(theta, cost, minima, known)
+                    (iteration > 2 and cost - target > _CATCH_UP * max(drop, last))
+                    or _in_known_bowl(theta, cost, minima, known)
                 ):
                     break
             else:
@@ -180,7 +182,7 @@ def _errors(theta: Any, limits: Any, plain: Any, work: Any, out: Any) -> None:
 
 
 @njit(**FAST)
-def _known(thetas: Any, order: Any, count: int, limits: Any) -> bool:
+def _is_repeated(thetas: Any, order: Any, count: int, limits: Any) -> bool:
     """Tell whether the start `order[count]` has come to where one of those before it went."""
     for k in range(count):
         far = 0.0
@@ -193,14 +195,14 @@ def _known(thetas: Any, order: Any, count: int, limits: Any) -> bool:
 
 
 @njit(**FAST)
-def _hopeless(n: int, order: Any, thetas: Any, costs: Any, drops: Any, limits: Any, zero: float) -> bool:
+def _is_dominated(n: int, order: Any, thetas: Any, costs: Any, drops: Any, limits: Any, zero: float) -> bool:
     """Tell whether the start `order[n]` need not be followed, after its first steps."""
-    k, rival = order[n], costs.min()
-    if costs[k] == np.inf or (n > 0 and rival <= zero):
+    k, target = order[n], costs.min()
+    if costs[k] == np.inf or (n > 0 and target <= zero):
         return True
-    if n > 2 and drops[k] > 0.0 and costs[k] - rival > _HOPELESS * drops[k]:
+    if n > 2 and drops[k] > 0.0 and costs[k] - target > _CATCH_UP * drops[k]:
         return True
-    return bool(_known(thetas, order, n, limits))
+    return bool(_is_repeated(thetas, order, n, limits))
 
 
 def _voxel(evaluate: Any) -> Any:
@@ -215,7 +217,7 @@ def _voxel(evaluate: Any) -> Any:
         finest, fine, slack, zero = tolerance
         pairs = (atoms[0].shape[0], atoms[1].shape[1])
         score_grid(data, atoms, limits[0, 0], limits[1, 0], scoring, scores.reshape(pairs), fractions.reshape(pairs))
-        count = list_valleys(scores, slack, places, lowest)
+        count = local_grid_minima(scores, slack, places, lowest)
         if axes[2].size > 1:
             count = add_faces(scores, places, count)
         costs[:] = np.inf
@@ -227,17 +229,17 @@ def _voxel(evaluate: Any) -> Any:
             )
             steps += taken + 1
         order = np.argsort(costs[:count])
-        for n in range(count + EXCHANGES):
-            k, rival = n, costs.min()
+        for n in range(count + RESTARTS):
+            k, target = n, costs.min()
             if n < count:
                 k = order[n]
-                useful = not _hopeless(n, order, thetas, costs, drops, limits, zero)
+                useful = not _is_dominated(n, order, thetas, costs, drops, limits, zero)
             else:
-                useful = rival > zero and exchange(n - count, thetas[np.argmin(costs)], limits, thetas[k])
+                useful = target > zero and restart_at_bound(n - count, thetas[np.argmin(costs)], limits, thetas[k])
             if not useful:
                 continue
             costs[k], drops[k], taken, done = descend(
-                thetas[k], limits, setup, data, fine, _ITERATIONS, rival, minima, known, scratch
+                thetas[k], limits, setup, data, fine, _ITERATIONS, target, minima, known, scratch
             )
             steps += taken + 1
             if done:
@@ -280,12 +282,12 @@ def _average(y: Any, sigma: Any, group: Any, counts: Any, noisy: bool, data: Any
 @njit
 def _allocate(axes: Any, width: int) -> Any:
     """Make what `fit_voxel` writes on: room for its starts, and scratch for its descents."""
-    size, starts = N_PARAMETERS, MOST_VALLEYS + FACES + EXCHANGES
+    size, starts = N_PARAMETERS, MOST_MINIMA + FACES + RESTARTS
     shape = (axes[0].size, axes[1].size, axes[2].size, axes[3].size)
     outer = shape[2] * shape[3]
     room = (
         (np.empty(width), np.empty(outer), np.empty(outer), np.empty(outer)), np.empty(shape), np.empty(shape),
-        np.empty(starts, np.int64), np.empty(MOST_VALLEYS), np.empty((starts, size)), np.empty(starts),
+        np.empty(starts, np.int64), np.empty(MOST_MINIMA), np.empty((starts, size)), np.empty(starts),
         np.zeros(starts), (np.empty((starts, size)), np.empty(starts), np.empty((starts, 2 * size + 1, size))),
     )  # fmt: skip
     work = (np.zeros((size, size)), np.empty(size), np.empty(size, np.int64))
@@ -293,12 +295,12 @@ def _allocate(axes: Any, width: int) -> Any:
     return room, (np.zeros((2 * size + 1, size)), np.zeros((2 * size + 1, size)), np.empty(size), small)
 
 
-def _compile(mark: int, kind: int) -> Any:
+def _compile(sources: int, kind: int) -> Any:
     @njit(cache=True, nogil=True, **FAST)
     def fit_voxels(y: Any, sigma: Any, noisy: bool, groups: Any, setup: Any, grid: Any, limits: Any, tolerance: Any,
                    out: Any) -> None:  # fmt: skip
         """Fit every voxel: y and sigma (V, M), out (V, N_OUT)."""
-        _ = mark  # part of the key of the cache
+        _ = sources  # part of the key of the cache
         group, counts = groups
         data = np.zeros((3, counts.size))
         room, scratch = _allocate(grid[1], counts.size)
@@ -316,6 +318,6 @@ def _compile(mark: int, kind: int) -> Any:
     return fit_voxels
 
 
-_MARK = mark_of("boxed", "objective", "special", "starts")
-FIT_VOXELS = tuple(_compile(_MARK, kind) for kind in range(3))
+_SOURCES = source_hash(__file__, "box_qp", "objective", "special", "starts")
+FIT_VOXELS = tuple(_compile(_SOURCES, kind) for kind in range(3))
 """For models of spheres alone, for those with an extra-cellular part, and for the exact Rician likelihood of any."""

@@ -1,60 +1,19 @@
-"""The tissue models, each a short declaration that the one engine reads.
+"""The tissue models, each a short declaration that the one engine reads; a new one is a line in `MODELS`.
 
-Models and bounds are those of Grussu et al. 2025, doi 10.1038/s43856-025-01246-2.
+The command line, the study file, the pairing and the report learn the models from here. Models and bounds are those of
+Grussu et al. 2025, doi 10.1038/s43856-025-01246-2.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from histomri.core.errors import InputError
-from histomri.mri import Acquisition
+from histomri.core.presets import get_preset
 
 PARAMETERS: tuple[str, ...] = ("fI", "D0I", "vCS", "DEinf", "beta")
 """Every parameter a model may have, in the order of the engine: units 1, µm²/ms, µm, µm²/ms, µm²."""
-
-Bounds = Mapping[str, tuple[float, float]]
-
-_EX_VIVO: dict[str, tuple[float, float]] = {
-    "fI": (0.0, 1.0),
-    "D0I": (0.8, 2.6),
-    "vCS": (8.0, 40.0),
-    "DEinf": (0.8, 2.6),
-    "beta": (0.0, 10.0),
-}
-_IN_VIVO: dict[str, tuple[float, float]] = {**_EX_VIVO, "D0I": (0.8, 3.0), "DEinf": (0.8, 3.0)}
 # Faster than any restricted water within the bounds, so the two compartments cannot trade places.
 _FAST_FROM = 1.75
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Bounds and thresholds for one kind of scan.
-
-    Attributes
-    ----------
-    bounds : mapping of str to (float, float)
-        Lower and upper bound by parameter.
-    bmin_smm2 : mapping of str to float
-        By strategy, the b-value that the measurements fitted must exceed.
-    """
-
-    bounds: Bounds
-    bmin_smm2: Mapping[str, float]
-
-
-PRESETS: dict[str, Preset] = {
-    "mouse-exvivo": Preset(_EX_VIVO, {"whole": 1000.0, "high-b": 1800.0}),
-    "invivo-3t": Preset(_IN_VIVO, {"whole": 100.0, "high-b": 900.0}),
-    "invivo-1.5t": Preset(_IN_VIVO, {"whole": 100.0, "high-b": 900.0}),
-}
-_IN_VIVO_NAMES = " or ".join(name for name in PRESETS if name.startswith("invivo"))
-# Above it the signal of living tissue in the body drowns in the noise, s/mm².
-_LARGEST_IN_VIVO = 2000.0
-STRATEGIES: tuple[str, ...] = ("whole", "high-b")
-CUSTOM = "custom"
-"""Strategy of a fit whose b threshold is none of the preset's."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +70,7 @@ MODELS: dict[str, Model] = {
         Model("diff-in-extd-fast", "Diff-in-exTDFast", PARAMETERS, _FAST),
     )
 }
+MODEL_NAMES: tuple[str, ...] = tuple(MODELS)
 
 
 def get_model(model: "str | Model") -> Model:
@@ -126,90 +86,3 @@ def get_model(model: "str | Model") -> Model:
     if model not in MODELS:
         raise InputError(f"there is no model {model!r}", hint=f"choose among {', '.join(MODELS)}")
     return MODELS[model]
-
-
-def get_preset(name: str) -> Preset:
-    """Return bounds and thresholds by name.
-
-    Raises
-    ------
-    InputError
-        If there is no preset of that name.
-    """
-    if name not in PRESETS:
-        raise InputError(f"there is no preset {name!r}", hint=f"choose among {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
-def choose_preset(preset: str | None, protocol: str | Path, otherwise: str = "mouse-exvivo") -> str:
-    """Return the preset given; or else that of a protocol named after it; or else the one otherwise.
-
-    Raises
-    ------
-    InputError
-        If there is no preset of the name given.
-    """
-    if preset is not None:
-        get_preset(preset)
-        return preset
-    return str(protocol) if str(protocol) in PRESETS and not Path(protocol).exists() else otherwise
-
-
-def preset_warnings(preset: str, acquisition: Acquisition) -> tuple[str, ...]:
-    """Tell of a preset that nobody chose and that does not fit the protocol, which has no b above its thresholds."""
-    threshold, largest = get_preset(preset).bmin_smm2["high-b"], float(acquisition.b_smm2.max())
-    if largest > threshold:
-        return ()
-    return (
-        f"no --preset was given, so {preset} sets bounds and b thresholds; its high b is above {threshold:g} s/mm², "
-        f"but the largest of this protocol is {largest:g}: in vivo, give --preset {_IN_VIVO_NAMES}",
-    )
-
-
-def bounds_warnings(preset: str, acquisition: Acquisition) -> tuple[str, ...]:
-    """Tell of in-vivo bounds that nobody chose, where the protocol has a b at which mostly fixed tissue is scanned."""
-    largest = float(acquisition.b_smm2.max())
-    if largest <= _LARGEST_IN_VIVO or not preset.startswith("invivo"):
-        return ()
-    return (
-        f"no --preset was given, so {preset} sets the bounds of T2 and diffusivity; a b of {largest:g} s/mm² is high "
-        "for living tissue: ex vivo, give --preset mouse-exvivo",
-    )
-
-
-def other_preset(acquisition: Acquisition) -> str:
-    """Return a way out where too few measurements have b above a threshold."""
-    largest = acquisition.b_smm2.max()
-    return (
-        f"lower the b threshold (--bmin; the largest b is {largest:g} s/mm²), or choose the preset of the scan "
-        f"(--preset; in vivo {_IN_VIVO_NAMES})"
-    )
-
-
-def choose_threshold(preset: str, strategy: str | None = None, bmin_smm2: float | None = None) -> tuple[str, float]:
-    """Return strategy and b threshold, s/mm², of a fit, of which one, both or neither is given.
-
-    Without either the whole set is fitted. A threshold alone has the strategy of the preset that has exactly this
-    threshold, and is "custom" otherwise.
-
-    Raises
-    ------
-    InputError
-        If there is no such preset or strategy, or the threshold is not that of the strategy.
-    """
-    thresholds = get_preset(preset).bmin_smm2
-    if strategy is not None and strategy not in STRATEGIES:
-        raise InputError(f"there is no strategy {strategy!r}", hint=f"choose among {', '.join(STRATEGIES)}")
-    if bmin_smm2 is None:
-        chosen = strategy or STRATEGIES[0]
-        return chosen, float(thresholds[chosen])
-    if not 0 <= bmin_smm2 < math.inf:
-        raise InputError(f"the b threshold must be a number of at least 0, not {bmin_smm2:g}", hint="check --bmin")
-    named = next((name for name, threshold in thresholds.items() if threshold == bmin_smm2), CUSTOM)
-    if strategy is not None and named != strategy:
-        raise InputError(
-            f"--strategy {strategy} of {preset} means b > {thresholds[strategy]:g} s/mm², and --bmin {bmin_smm2:g} "
-            "is given too",
-            hint="give --strategy or --bmin, not both",
-        )
-    return named, float(bmin_smm2)

@@ -5,26 +5,29 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
 
-from histomri.core.arrays import FloatArray
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, require_file
+from histomri.fitting.choices import BIC_WEIGHTS
 from histomri.fitting.models import PARAMETERS, Model
 from histomri.fitting.signals import predict
 from histomri.mri import Acquisition
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 FITTED, AT_BOUND, BACKGROUND, FAILED = 1, 2, 0, -1
-# What ln λ is multiplied by.
-BIC_WEIGHTS = {"schwarz": 2.0, "paper": 1.0}
 """Exit codes."""
 
 
-@dataclass(frozen=True)
-class FitResult:
+@dataclass(frozen=True, repr=False)
+class FitResult(Displayed):
     """Maps of a fit.
 
     Attributes
@@ -51,6 +54,61 @@ class FitResult:
         codes = self.maps["exit"]
         names = {"fitted": FITTED, "at_bound": AT_BOUND, "background": BACKGROUND, "failed": FAILED}
         return {name: int(np.count_nonzero(codes == code)) for name, code in names.items()}
+
+    def facts(self) -> dict[str, Any]:
+        """Return model, counts and the median of each parameter."""
+        done = self.maps["exit"] > 0
+        medians = {
+            f"median {name}": f"{np.median(values[done]):.4g}" for name, values in self._estimates() if done.any()
+        }
+        return {"model": self.model, **self.counts, **medians}
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a table with a row per voxel and a column per map."""
+        import pandas as pd
+
+        return pd.DataFrame(self.maps)
+
+    def to_xarray(self, mask: BoolArray | None = None) -> Any:
+        """Return the maps as an xarray Dataset: over voxels, or over i, j, k where the mask (I, J, K) is given.
+
+        Raises
+        ------
+        InputError
+            If xarray is not installed, or the mask has another number of voxels.
+        """
+        try:
+            import xarray
+        except ImportError as error:
+            raise InputError("xarray is not installed", hint="pip install xarray") from error
+        axes = ("voxel",) if mask is None else ("i", "j", "k")
+        values = {name: (axes, _on_grid(map_, mask)) for name, map_ in self.maps.items()}
+        return xarray.Dataset(values, attrs={"model": self.model})
+
+    def plot(self, mask: BoolArray | None = None) -> Any:
+        """Draw each parameter: its histogram, or the middle slice of its map where the mask (I, J, K) is given.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from matplotlib.figure import Figure
+
+        shown = self._estimates()
+        figure = Figure(figsize=(3.2 * len(shown), 2.8), layout="constrained")
+        for axis, (name, values) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown):
+            axis.set_title(name)
+            if mask is None:
+                axis.hist(values[np.isfinite(values)], bins=40)
+            else:
+                grid = _on_grid(values, mask)
+                drawn = axis.imshow(grid[:, :, grid.shape[2] // 2].T, origin="lower")
+                figure.colorbar(drawn, ax=axis)
+        return figure
+
+    def _estimates(self) -> list[tuple[str, FloatArray]]:
+        names = ("F", *PARAMETERS, "CD", "ADC", "K", "S0", "fV", "T2T", *self.parameters.get("bounds", ()))
+        return [(name, self.maps[name]) for name in dict.fromkeys(names) if name in self.maps]
 
     def save(self, path: str | Path) -> Path:
         """Write maps, settings and warnings to one .npz file, without pickle.
@@ -95,6 +153,17 @@ class FitResult:
         chosen = {name: self.maps[name][good] for name in PARAMETERS if name in self.maps}
         signals[good] = predict(self.model, chosen, acquisition)
         return signals
+
+
+def _on_grid(values: FloatArray, mask: BoolArray | None) -> FloatArray:
+    """Return values (V,) as they are, or on the grid of a mask with V voxels."""
+    if mask is None:
+        return values
+    if np.ndim(mask) != 3 or np.count_nonzero(mask) != values.size:
+        raise InputError(f"the mask has {np.count_nonzero(mask)} voxels, and the fit {values.size}")
+    grid = np.full(np.shape(mask), np.nan)
+    grid[np.asarray(mask, dtype=bool)] = values
+    return grid
 
 
 def _plain(value: Any) -> Any:
@@ -177,12 +246,6 @@ def criteria(
         "BIC": parameters * np.log(measurements) - BIC_WEIGHTS[bic] * likelihood,
         "AIC": 2 * parameters - 2 * likelihood,
     }
-
-
-def check_bic(bic: str) -> None:
-    """Refuse a definition of the BIC that there is not."""
-    if bic not in BIC_WEIGHTS:
-        raise InputError(f"there is no definition {bic!r} of the BIC", hint=f"choose among {', '.join(BIC_WEIGHTS)}")
 
 
 def bound_warnings(counts: Mapping[str, int], title: str) -> tuple[str, ...]:

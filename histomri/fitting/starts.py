@@ -1,4 +1,4 @@
-"""Where the descents of one voxel begin: every valley of a grid, and the best point on each of its faces.
+"""Where the descents of one voxel begin: every local minimum of a grid, and the best point on each of its faces.
 
 The grid has four axes, L, D0I, DEinf and beta; the fifth parameter, the fraction, has a closed form at every point.
 """
@@ -10,9 +10,9 @@ from numba import njit
 
 from histomri.fitting.objective import FAST
 
-EXCHANGES = 7
-"""Second chances that `exchange` knows."""
-MOST_VALLEYS, FACES = 24, 8
+RESTARTS = 7
+"""Second chances that `restart_at_bound` knows."""
+MOST_MINIMA, FACES = 24, 8
 _INSET = 0.05
 
 
@@ -51,7 +51,7 @@ def score_grid(data: Any, atoms: Any, low: float, high: float, room: Any, scores
 
 
 @njit(**FAST)
-def list_valleys(scores: Any, slack: float, places: Any, lowest: Any) -> int:
+def local_grid_minima(scores: Any, slack: float, places: Any, lowest: Any) -> int:
     """List the points that no neighbour along an axis betters, best first, as positions in the flat grid.
 
     Of neighbours that are equal within `slack` the first counts as better, so that plateaus give few. Returns their
@@ -119,7 +119,7 @@ def put(p: int, scores: Any, fractions: Any, axes: Any, theta: Any) -> None:
 
 
 @njit(**FAST)
-def exchange(chance: int, best: Any, limits: Any, theta: Any) -> bool:
+def restart_at_bound(chance: int, best: Any, limits: Any, theta: Any) -> bool:
     """Start once more from the best, with the compartment that the data hardly see at an extreme; False if pointless.
 
     Chances 0 and 1 are for the extra-cellular diffusivity, 2 to 4 for the inner compartment, 5 and 6 for beta.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import ArrayLike
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError, ProtocolError
+from histomri.core.presets import get_preset
+from histomri.fitting.choices import check_scan, noise_level
 from histomri.fitting.results import BACKGROUND, FAILED, FitResult
 from histomri.mri import Acquisition
 
@@ -23,21 +26,13 @@ T2IVIM_UNITS: dict[str, tuple[str, str]] = {
     "DT": ("um^2/ms", "Apparent diffusion coefficient of the tissue"),
     "KT": ("1", "Apparent excess kurtosis of the tissue"),
 }
-_IN_VIVO = {"fV": (0.0, 1.0), "T2T": (20.0, 140.0), "DV": (4.0, 100.0), "T2V": (150.0, 250.0), "DT": (0.2, 3.0)}
-# Ex vivo the second pool is the fluid around the sample, whose diffusivity and T2 are those of saline.
-_EX_VIVO = {"fV": (0.0, 1.0), "T2T": (5.0, 80.0), "DV": (2.2, 2.6), "T2V": (400.0, 600.0), "DT": (0.1, 1.9)}
-T2IVIM_BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
-    "mouse-exvivo": _EX_VIVO | {"KT": (0.0, 5.0)},
-    "invivo-3t": _IN_VIVO | {"KT": (0.0, 5.0)},
-    "invivo-1.5t": _IN_VIVO | {"KT": (0.0, 5.0)},
-}
 _S0_RANGE = (1e-3, 1e4)
 _CHUNK = 50_000
 
 
 def fit_t2ivim(
     signals: ArrayLike,
-    acquisition: Acquisition,
+    acquisition: Acquisition | str | Path,
     *,
     preset: str = "invivo-3t",
     kurtosis: float | None = None,
@@ -86,12 +81,10 @@ def fit_t2ivim(
     """
     from histomri.fitting import t2ivim_kernels as kernels
 
-    values = np.asarray(signals)
-    if values.ndim != 2 or values.shape[1] != len(acquisition):
-        raise InputError(f"signals have shape {values.shape}, and the protocol has {len(acquisition)} volumes")
+    values, acquisition = check_scan(signals, acquisition)
     limits = _limits(preset, kurtosis, bounds)
     te = _echo_times(acquisition, limits)
-    levels = _levels(sigma, values.shape[0])
+    levels = noise_level(sigma, values.shape[0])
     b = acquisition.b_smm2 / 1000.0
     lattice = _Lattice.build(b, te, limits)
     lower, upper = np.array([_S0_RANGE, *limits.values()]).T.copy()
@@ -101,18 +94,18 @@ def fit_t2ivim(
         part = slice(start, start + _CHUNK)
         y = values[part].astype(np.float64)
         scale = y.max(axis=1)
-        noise = np.ones(y.shape[0]) if levels is None else levels[part]
+        noise = levels[part]
         with np.errstate(invalid="ignore"):
             good = np.all(np.isfinite(y), axis=1) & (scale > 0) & np.isfinite(noise) & (noise > 0)
         rows = np.full((y.shape[0], kernels.N_OUT), np.nan)
         rows[:, 2 * kernels.N + 1] = np.where(np.all(y == 0, axis=1), BACKGROUND, FAILED)
         fitted, factor = rows[good], scale[good, None]
         kernels.fit_voxels(
-            y[good] / factor, noise[good] / factor[:, 0], levels is not None, b, te,
+            y[good] / factor, noise[good] / factor[:, 0], sigma is not None, b, te,
             lattice.grid, lattice.regions, lower, upper, fitted,
         )  # fmt: skip
         fitted[:, [0, kernels.N]] *= factor
-        if levels is None:
+        if sigma is None:
             fitted[:, [2 * kernels.N, 2 * kernels.N + 2]] *= factor**2
         rows[good] = fitted
         out[part] = rows
@@ -123,7 +116,7 @@ def fit_t2ivim(
         "measurements": len(acquisition),
         "kurtosis": "fitted" if kurtosis is None else kurtosis,
         "bounds": {name: list(pair) for name, pair in limits.items()},
-        "noise": "none" if levels is None else "offset-gaussian",
+        "noise": "none" if sigma is None else "offset-gaussian",
     }
     result = FitResult("t2ivim", _maps(out, limits), settings)
     return FitResult("t2ivim", result.maps, settings, _warnings(result, limits))
@@ -199,9 +192,7 @@ def _spread(bounds: tuple[float, float], count: int, geometric: bool = True) -> 
 def _limits(
     preset: str, kurtosis: float | None, bounds: Mapping[str, tuple[float, float]] | None
 ) -> dict[str, tuple[float, float]]:
-    if preset not in T2IVIM_BOUNDS:
-        raise InputError(f"there is no preset {preset!r}", hint=f"choose among {', '.join(T2IVIM_BOUNDS)}")
-    limits = dict(T2IVIM_BOUNDS[preset])
+    limits = dict(get_preset(preset).t2ivim)
     if kurtosis is not None:
         if not 0 <= kurtosis <= 5:
             raise InputError(f"the kurtosis is {kurtosis:g}", hint="hold it at a value from 0 to 5, or fit it")
@@ -231,19 +222,6 @@ def _echo_times(acquisition: Acquisition, limits: Mapping[str, tuple[float, floa
             hint="hold the kurtosis at 0, or use more volumes",
         )
     return np.ascontiguousarray(acquisition.te_ms, dtype=float)
-
-
-def _levels(sigma: ArrayLike | None, voxels: int) -> FloatArray | None:
-    if sigma is None:
-        return None
-    levels = np.asarray(sigma, dtype=float)
-    if levels.ndim == 0:
-        levels = np.full(voxels, float(levels))
-        if voxels and not levels[0] > 0:
-            raise InputError(f"sigma is {levels[0]:g}, and a noise level is above 0")
-    if levels.shape != (voxels,):
-        raise InputError(f"sigma has shape {levels.shape}, and there are {voxels} voxels")
-    return levels
 
 
 def _maps(out: FloatArray, limits: Mapping[str, tuple[float, float]]) -> dict[str, FloatArray]:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from histomri.fitting.boxed import cholesky, substitute
-from histomri.fitting.cached import mark_of
+from histomri.core.kernel_cache import ensure_cache, source_hash
+from histomri.fitting.box_qp import cholesky, substitute
 
+ensure_cache()
 N = 7
 N_OUT = 2 * N + 3
 """Columns of the output: values, standard errors, cost, exit, cost of the best start."""
@@ -290,13 +291,13 @@ def _fit_block(
             _errors(starts[best], limits, data, costs[best], scratch, out[v])
 
 
-def _compile(mark: int) -> Any:
+def _compile(sources: int) -> Any:
     @njit(parallel=True, cache=True)
     def fit_voxels(
         y: Any, sigma: Any, floor: bool, b: Any, te: Any, grid: Any, regions: Any, lower: Any, upper: Any, out: Any
     ) -> None:
         """Fit every voxel: y (V, M), sigma (V,), out (V, 17); b in ms/µm², te in ms."""
-        _ = mark  # part of the key of the cache
+        _ = sources  # part of the key of the cache
         for block in prange((y.shape[0] + _BLOCK - 1) // _BLOCK):
             stop = min((block + 1) * _BLOCK, y.shape[0])
             _fit_block(block * _BLOCK, stop, y, sigma, floor, b, te, grid, regions, (lower, upper), out)
@@ -304,4 +305,4 @@ def _compile(mark: int) -> Any:
     return fit_voxels
 
 
-fit_voxels = _compile(mark_of("boxed", "objective"))
+fit_voxels = _compile(source_hash(__file__, "box_qp", "objective"))

@@ -2,26 +2,36 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from histomri.core.arrays import BoolArray, FloatArray
-from histomri.core.errors import InputError, ProtocolError
-from histomri.fitting.engine import COST, EXIT, N_OUT, NOISES, Engine
-from histomri.fitting.models import Model, choose_threshold, get_model, other_preset
+from histomri.core.errors import InputError
+from histomri.fitting.choices import (
+    Bic,
+    Noise,
+    check_bic,
+    check_scan,
+    choose_measurements,
+    choose_noise,
+    choose_threshold,
+    noise_level,
+)
+from histomri.fitting.engine import COST, EXIT, N_OUT, Engine
+from histomri.fitting.models import Model, get_model
 from histomri.fitting.normalise import Normalisation
-from histomri.fitting.results import BACKGROUND, FAILED, FitResult, Vascular, bound_warnings, check_bic, maps_from
+from histomri.fitting.results import BACKGROUND, FAILED, FitResult, Vascular, bound_warnings, maps_from
 from histomri.mri import Acquisition
 
 _CHUNK = 50_000
-Noise = Literal["offset-gaussian", "rician", "none"]
 
 
 def fit(
     signals: ArrayLike,
-    acquisition: Acquisition,
+    acquisition: Acquisition | str | Path,
     model: str | Model = "diff-in",
     *,
     sigma: ArrayLike | None = None,
@@ -34,7 +44,7 @@ def fit(
     noise: Noise | None = None,
     preset: str = "mouse-exvivo",
     bounds: Mapping[str, tuple[float, float]] | None = None,
-    bic: Literal["schwarz", "paper"] = "schwarz",
+    bic: Bic = "schwarz",
     progress: Callable[[float], None] | None = None,
 ) -> FitResult:
     """Fit a tissue model to each voxel.
@@ -42,9 +52,9 @@ def fit(
     Parameters
     ----------
     signals : (V, M) array-like
-        Raw signals, one row per voxel.
-    acquisition : Acquisition
-        Protocol of the M volumes.
+        Raw signals, one row per voxel; `histomri.mri.Series` reads them from images.
+    acquisition : Acquisition, str or path-like
+        Protocol of the M volumes, or its file, or the name of a preset.
     model : str or Model
         Such as "diff-in", or a declaration of one's own.
     sigma : float or (V,) array-like, optional
@@ -84,14 +94,24 @@ def fit(
     -----
     Objective and models are those of Grussu et al. 2025, doi 10.1038/s43856-025-01246-2: the offset-Gaussian
     log-likelihood is -½ Σ (m - sqrt(s² + σ²))² / σ² - N/2 ln(2πσ²).
+
+    Examples
+    --------
+    >>> from histomri.fitting import fit, predict
+    >>> from histomri.mri import Acquisition
+    >>> mouse = Acquisition.preset("mouse-exvivo")
+    >>> signals = predict("diff-in", {"fI": 0.6, "D0I": 1.5, "vCS": 16.0}, mouse)
+    >>> signals[:, mouse.is_b0] = 1
+    >>> result = fit(signals, mouse, "diff-in", strategy="high-b")
+    >>> result.maps["vCS"].round(2)
+    array([16.])
     """
-    values = np.asarray(signals)
+    values, acquisition = check_scan(signals, acquisition)
     declared = get_model(model)
     noise = choose_noise(noise, sigma)
     check_bic(bic)
-    check_signals(values, acquisition)
     strategy, threshold = choose_threshold(preset, strategy, bmin_smm2)
-    used = _select(acquisition, threshold, declared)
+    used = choose_measurements(acquisition, threshold, len(declared.parameters), declared.display_name)
     limits = _limits(declared, preset, bounds)
     normalisation = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t)
     engine = Engine.build(declared, acquisition.select(used), limits)
@@ -207,36 +227,6 @@ def log_likelihood(cost: FloatArray, y: FloatArray, sigma: FloatArray, noise: st
     return np.asarray(-cost - np.log(sigma).sum(axis=1) - 0.5 * n * np.log(2 * np.pi))
 
 
-def choose_noise(noise: Noise | None, sigma: ArrayLike | None) -> Noise:
-    """Choose the objective by what is known; refuse one that lacks a noise level."""
-    if noise is None:
-        return "none" if sigma is None else "offset-gaussian"
-    if noise not in NOISES:
-        raise InputError(f"there is no noise model {noise!r}", hint=f"choose among {', '.join(NOISES)}")
-    if noise != "none" and sigma is None:
-        raise InputError(f"the {noise} likelihood needs the noise level", hint="give sigma, or noise 'none'")
-    return noise
-
-
-def check_signals(values: Any, acquisition: Acquisition) -> None:
-    """Refuse signals that are not a table of voxels and the protocol's volumes."""
-    if values.ndim != 2 or values.dtype.kind not in "iufb":
-        raise InputError(f"signals must be real numbers of shape (voxels, volumes), not {values.shape}")
-    if values.shape[1] != len(acquisition):
-        raise ProtocolError(f"the signals have {values.shape[1]} volumes, and the protocol has {len(acquisition)}")
-
-
-def _select(acquisition: Acquisition, threshold: float, model: Model) -> BoolArray:
-    used = np.asarray((acquisition.b_smm2 > threshold) & ~acquisition.is_b0)
-    if used.sum() < len(model.parameters):
-        raise ProtocolError(
-            f"only {used.sum()} measurements have b > {threshold:g} s/mm², and {model.display_name} has "
-            f"{len(model.parameters)} parameters",
-            hint=other_preset(acquisition),
-        )
-    return used
-
-
 def _limits(
     model: Model, preset: str, bounds: Mapping[str, tuple[float, float]] | None
 ) -> dict[str, tuple[float, float]]:
@@ -251,20 +241,3 @@ def _limits(
             )
         limits[name] = (float(lower), float(upper))
     return limits
-
-
-def noise_level(sigma: ArrayLike | None, voxels: int) -> FloatArray:
-    """Return the noise level of each voxel, (V,); ones where it is not known."""
-    if sigma is None:
-        return np.ones(voxels)
-    levels = np.asarray(sigma, dtype=float)
-    if levels.ndim == 0:
-        if not (np.isfinite(levels) and levels > 0):
-            raise InputError(
-                f"sigma is {float(levels):g}, and a noise level is above 0",
-                hint="give sigma in the units of the signal",
-            )
-        return np.full(voxels, float(levels))
-    if levels.shape != (voxels,):
-        raise InputError(f"sigma has shape {levels.shape}, and there are {voxels} voxels")
-    return levels

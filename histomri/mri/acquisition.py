@@ -1,21 +1,28 @@
 """The diffusion protocol: one entry per volume, in the units of the scanner console, checked at the door."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.display import Displayed
 from histomri.core.errors import ProtocolError
-from histomri.core.files import read_json
+from histomri.core.files import provenance, read_json, write_json
+from histomri.core.presets import PRESETS
 from histomri.mri.waveforms import Waveform, pulse_pair, twice_refocused
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 B0_BELOW_SMM2 = 10.0
 _LONGEST_MS = 200.0
 _MOST_B_SMM2 = 1e6
+_SAVED = ("b_smm2", "delta_ms", "Delta_ms")
+_PIECES = ("start_ms", "duration_ms", "amplitude")
 
 
 class Encoding(NamedTuple):
@@ -25,8 +32,8 @@ class Encoding(NamedTuple):
     Delta_ms: float
 
 
-@dataclass(frozen=True, eq=False)
-class Acquisition:
+@dataclass(frozen=True, eq=False, repr=False)
+class Acquisition(Displayed):
     """A diffusion protocol of M volumes.
 
     Attributes
@@ -46,6 +53,12 @@ class Acquisition:
     ProtocolError
         If lengths differ, a number is missing or negative, Δ < δ, or the numbers can only be in other units
         (b in s/m², times in seconds or microseconds).
+
+    Examples
+    --------
+    >>> from histomri.mri import Acquisition
+    >>> Acquisition([0, 1000, 2000], delta_ms=10, Delta_ms=30)
+    Acquisition(volumes: 3, b (s/mm²): 0 to 2000, δ (ms): 10, Δ (ms): 30, TE (ms): one, not given)
     """
 
     b_smm2: FloatArray
@@ -113,6 +126,13 @@ class Acquisition:
             delta14 = np.broadcast_to(np.asarray(Delta14_ms, dtype=float), b.shape)
         except ValueError as error:
             raise ProtocolError(f"the timings of the lobes do not fit the {b.size} b-values") from error
+        # Units come first: with wrong ones the lobes may seem to overlap.
+        longest = float(deltas[b >= B0_BELOW_SMM2].max(initial=0.0)) or 1.0
+        if not 0.2 <= longest <= _LONGEST_MS:
+            unit = "seconds" if longest < 0.2 else "µs"
+            raise ProtocolError(
+                f"the lobes last at most {longest:g}, implausible for ms", hint=f"give ms (it looks like {unit})"
+            )
         shapes = [
             None if bi < B0_BELOW_SMM2 and not np.any(row) else twice_refocused(row.tolist(), d12, d14)
             for bi, row, d12, d14 in zip(b, deltas, delta12.tolist(), delta14.tolist())
@@ -122,16 +142,31 @@ class Acquisition:
 
     @classmethod
     def preset(cls, name: str) -> "Acquisition":
-        """Return one of the source paper's protocols: mouse-exvivo, invivo-3t, invivo-1.5t."""
-        from histomri.mri.presets import preset_acquisition
+        """Return one of the source paper's protocols: mouse-exvivo, invivo-3t, invivo-1.5t.
 
-        return preset_acquisition(name)
+        Raises
+        ------
+        ProtocolError
+            If there is no protocol of that name.
+        """
+        if name not in PRESETS:
+            raise ProtocolError(f"there is no protocol preset {name!r}", hint=f"choose among {', '.join(PRESETS)}")
+        blocks = PRESETS[name].protocol
+        b = np.concatenate([block.b_smm2 for block in blocks])
+        te = np.repeat([block.te_ms for block in blocks], [len(block.b_smm2) for block in blocks])
+        if blocks[0].lobes_ms:
+            rows = np.array([block.lobes_ms for block in blocks for _ in block.b_smm2])
+            return cls.trse(b, rows[:, :4], rows[:, 4], rows[:, 5], te)
+        delta, separation = (np.concatenate([getattr(each, key) for each in blocks]) for key in _SAVED[1:])
+        return cls(b, delta, separation, te)
 
     def save(self, path: str | Path) -> Path:
         """Write the protocol as JSON, waveforms included; `load` and `read_acquisition` read it."""
-        from histomri.mri.acquisition_files import write_acquisition
-
-        return write_acquisition(self, path)
+        content: dict[str, Any] = {name: getattr(self, name) for name in (*_SAVED, "te_ms")}
+        content["shapes"] = self.waveforms and [
+            None if each is None else {key: getattr(each, key) for key in _PIECES} for each in self.waveforms
+        ]
+        return write_json(path, content | {"GeneratedBy": provenance()["GeneratedBy"]})
 
     @classmethod
     def load(cls, path: str | Path) -> "Acquisition":
@@ -142,12 +177,56 @@ class Acquisition:
         InputError, ProtocolError
             If the file is missing, or no saved protocol.
         """
-        from histomri.mri.acquisition_files import acquisition_from_json
-
         content = read_json(path, "protocol file")
         if not isinstance(content, dict):
             raise ProtocolError("is not a JSON object", path=path)
-        return acquisition_from_json(content, path)
+        return cls.from_json(content, path)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], path: str | Path) -> "Acquisition":
+        """Return the protocol that `save` wrote, from its content; the path is for errors."""
+        if missing := [name for name in _SAVED if name not in content]:
+            raise ProtocolError(f"has no {', '.join(missing)}", path=path, hint="save the protocol again")
+        shapes = content.get("shapes")
+        try:
+            waveforms = shapes and [
+                None if each is None else Waveform(*(tuple(map(float, each[key])) for key in _PIECES))
+                for each in shapes
+            ]
+            return cls(content["b_smm2"], content["delta_ms"], content["Delta_ms"], content.get("te_ms"), waveforms)
+        except ProtocolError as error:
+            raise ProtocolError(error.problem, path=path, hint=error.hint) from error
+        except (TypeError, ValueError, KeyError) as error:
+            raise ProtocolError(f"is no saved protocol ({error})", path=path, hint="save the protocol again") from error
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the protocol spans."""
+        weighted = ~self.is_b0
+        spans = {"b (s/mm²)": self.b_smm2, "δ (ms)": self.delta_ms[weighted], "Δ (ms)": self.Delta_ms[weighted]}
+        texts = {name: _span(values) for name, values in spans.items()}
+        return (
+            {"volumes": len(self)} | texts | {"TE (ms)": "one, not given" if self.te_ms is None else _span(self.te_ms)}
+        )
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a table with a row per volume: b_smm2, delta_ms, Delta_ms, te_ms."""
+        import pandas as pd
+
+        te = np.full(len(self), np.nan) if self.te_ms is None else self.te_ms
+        return pd.DataFrame({**{name: getattr(self, name) for name in _SAVED}, "te_ms": te})
+
+    def plot(self) -> Any:
+        """Draw b and the timing of each volume; returns the matplotlib Figure."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True)
+        above.stem(self.b_smm2, basefmt=" ")
+        above.set_ylabel("b, s/mm²")
+        below.plot(self.to_pandas()[["delta_ms", "Delta_ms", "te_ms"]], ".", label=["δ", "Δ", "TE"])
+        below.set(xlabel="volume", ylabel="ms")
+        below.legend()
+        return figure
 
     def __len__(self) -> int:
         return int(self.b_smm2.size)
@@ -196,6 +275,12 @@ class Acquisition:
         if self.delta_ms[i] <= 0 or self.Delta_ms[i] <= 0:
             return None
         return pulse_pair(self.delta_ms[i], self.Delta_ms[i])
+
+
+def _span(values: FloatArray) -> str:
+    if values.size == 0:
+        return "none"
+    return f"{values.min():g}" if np.ptp(values) == 0 else f"{values.min():g} to {values.max():g}"
 
 
 def _vector(name: str, values: ArrayLike, length: int | None) -> FloatArray:

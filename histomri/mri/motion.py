@@ -38,6 +38,17 @@ class Motion:
         """Length of each translation at the centre of the field of view, (M, S)."""
         return np.asarray(np.linalg.norm(self.matrices[..., :3, 3], axis=-1))
 
+    def table(self) -> str:
+        """Return the motion as text apart by tabs: a line per volume, or per slice of a volume."""
+        lines = ["volume\tslice\tx_mm\ty_mm\tz_mm\trotation_deg\taligned"]
+        for volume, per_slice in enumerate(self.matrices):
+            for s, matrix in enumerate(per_slice):
+                turn = np.rad2deg(np.arccos(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1)))
+                numbers = "\t".join(f"{value:.4f}" for value in (*matrix[:3, 3], turn))
+                place = str(s) if self.by_slice else "n/a"
+                lines.append(f"{volume}\t{place}\t{numbers}\t{'no' if self.rejected[volume, s] else 'yes'}")
+        return "\n".join(lines) + "\n"
+
 
 def reference_volume(signals: FloatArray, acquisition: Acquisition) -> FloatArray:
     """Return the mean of the b = 0 volumes of the shortest echo time, (I, J, K); of the lowest b if there is none."""

@@ -1,13 +1,17 @@
 """A raw diffusion series made fit for fitting: denoised, unringed, aligned, its drift divided out, and masked."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.display import Displayed
 from histomri.core.errors import InputError
+from histomri.core.files import provenance, write_json, write_text
+from histomri.core.images import map_name, sidecar_path, write_image, write_map
 from histomri.core.progress import Progress, share_of
 from histomri.mri.acquisition import Acquisition
 from histomri.mri.drift import correct_drift, estimate_drift
@@ -19,8 +23,8 @@ STEPS = ("denoise", "unring", "motion", "drift", "mask")
 before anything interpolates, and drift can be read in a region only once the volumes are aligned."""
 
 
-@dataclass(frozen=True)
-class Preprocessed:
+@dataclass(frozen=True, repr=False)
+class Preprocessed(Displayed):
     """What preprocessing hands back.
 
     Attributes
@@ -36,7 +40,7 @@ class Preprocessed:
     steps : tuple of dict
         What was done, in order, with its parameters and numbers.
     warnings : tuple of str
-        What to look at.
+        Where to check the result.
     """
 
     signals: FloatArray
@@ -45,6 +49,46 @@ class Preprocessed:
     motion: Motion | None
     steps: tuple[Mapping[str, Any], ...]
     warnings: tuple[str, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """Return what was done."""
+        return {"shape": self.signals.shape} | {step["Step"]: text for step, text in zip(self.steps, self.messages())}
+
+    def messages(self) -> tuple[str, ...]:
+        """Return a line on each step."""
+        return tuple(_MESSAGES[step["Step"]].format(**step) for step in self.steps)
+
+    def save(
+        self, out: str | Path, affine: FloatArray, *, sources: Iterable[str | Path] = (), sub: str | None = None
+    ) -> list[Path]:
+        """Write series, noise map, mask and motion table into a folder; returns the files."""
+        out, sources, record = Path(out), list(sources), {"Steps": list(self.steps)}
+        stem = map_name("x", "dwimap", sub=sub).split("param-x")[0]
+        series, mask = out / f"{stem}desc-preproc_dwi.nii.gz", out / f"{stem}desc-tissue_mask.nii.gz"
+        write_image(series, self.signals, affine)
+        content = {"Units": "signal", "Description": "Preprocessed diffusion images", **record, **provenance(sources)}
+        outputs = [series, write_json(sidecar_path(series), content)]
+        if self.noise is not None:
+            outputs += write_map(
+                out / map_name("sigma", "dwimap", sub=sub), self.noise.sigma, affine, sources=sources,
+                Units="signal", Description="Noise level (standard deviation) of the raw images",
+                Method=self.noise.method,
+            )  # fmt: skip
+        if self.mask is not None:
+            write_image(mask, self.mask.astype(np.uint8), affine)
+            outputs += [mask, write_json(sidecar_path(mask), {"Type": "ROI", **record, **provenance(sources)})]
+        if self.motion is not None:
+            outputs.append(write_text(out / f"{stem}desc-motion_timeseries.tsv", self.motion.table()))
+        return outputs
+
+
+_MESSAGES = {
+    "denoise": "denoise: {Method}, patches of radius {PatchRadius}, median sigma {MedianSigma:.4g}",
+    "unring": "unring: {Method}",
+    "motion": "motion: largest shift {LargestShiftMm:.2g} mm, median {MedianShiftMm:.2g} mm",
+    "drift": "drift: {DriftPercent:.2g} ± {StandardErrorPercent:.2g} % over the scan, divided out",
+    "mask": "mask: {Share:.1%} of the voxels",
+}
 
 
 def preprocess(

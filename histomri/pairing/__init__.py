@@ -1,6 +1,5 @@
 """Pair histology with MRI, per voxel through a transform or per sample, in tidy tables."""
 
-from histomri.pairing.pair import pair_maps, pair_means
-from histomri.pairing.table import PairedTable
+import lazy_loader
 
-__all__ = ["PairedTable", "pair_maps", "pair_means"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

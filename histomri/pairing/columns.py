@@ -1,44 +1,10 @@
-"""Names of the columns of the paired tables, units included; the contract other tools read."""
+"""Units and meaning of the columns of paired tables, for their sidecars."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from histomri.core.columns import Side, column_of, describe_maps, unit_of
+from histomri.core.columns import PATIENT, describe_maps, unit_of
 from histomri.core.errors import UnitError
-
-__all__ = [
-    "FIT_QUALITY",
-    "KEYS",
-    "MEASURES",
-    "POSITION",
-    "Side",
-    "column_of",
-    "describe_column",
-    "describe_columns",
-    "join_descriptions",
-]
-
-KEYS = ("sample", "group", "scanner", "model", "strategy")
-PATIENT = "patient"  # a label beside the keys, in tables of which a sample has one
-POSITION = ("i", "j", "k", "x_mm", "y_mm", "z_mm")
-# The measurements every paired table has, in this order, even where a study lacks one of them (then they are empty).
-MEASURES = (
-    "vCS_mri_um",
-    "F_mri",
-    "CD_mri_mm3",
-    "vCS_histo_um",
-    "F_histo",
-    "CD_histo_mm2",
-    "ADC_um2_ms",
-    "K",
-)
-# What says how good a fit is, not what the tissue is like: never averaged over voxels.
-FIT_QUALITY = ("BIC", "AIC", "logL", "cost", "exit", "at_bound")
-
-
-def keys_of(columns: Iterable[str]) -> list[str]:
-    """Return the labels of the rows of a table with these columns: `KEYS`, and the patient if it knows them."""
-    return [KEYS[0], *([PATIENT] if PATIENT in columns else []), *KEYS[1:]]
 
 
 def describe_columns() -> dict[str, dict[str, str]]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from histomri.core.errors import InputError
 from histomri.core.images import Image, parse_map_name, read_sidecar
+from histomri.core.presets import STRATEGIES as FITTED_STRATEGIES
 from histomri.fitting.models import MODELS
-from histomri.fitting.models import STRATEGIES as FITTED_STRATEGIES
 
 # Those of a preset, and a threshold of one's own.
 STRATEGIES = (*FITTED_STRATEGIES, "custom")
@@ -60,9 +60,7 @@ def read_mri(folder: Path, *, errors: bool = False) -> tuple[Fits, dict[str, Ima
             name = _name(entities)
             if name in maps:
                 raise InputError(
-                    f"a second map of {name} for the same model and strategy",
-                    path=path,
-                    hint="one folder per sample",
+                    f"a second map of {name} for the same model and strategy", path=path, hint="one folder per sample"
                 )
             maps[name] = Image.load(path)
             names.append(entities)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from histomri.analysis.summary import order_columns, summarise_voxels, trimmed_mean
 from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.columns import COUNTS, FIT_QUALITY, KEYS, MEASURES, POSITION, column_of
 from histomri.core.errors import InputError
 from histomri.core.images import Image
-from histomri.pairing.columns import FIT_QUALITY, KEYS, MEASURES, POSITION, column_of
 from histomri.pairing.grids import CanResample, find_slice, onto_slice, require_same_grid, slice_of
-from histomri.pairing.summary import order_columns, summarise_voxels, trimmed_mean
-from histomri.pairing.table import COUNTS, PairedTable
+from histomri.pairing.table import PairedTable
 
 Fits = Mapping[tuple[str, str], Mapping[str, Image]]
 _NEEDED = ("vCS", "F")

@@ -9,26 +9,19 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
-from histomri.core.columns import check_sidecar
+from histomri.analysis.summary import counted_cases, summarise_voxels
+from histomri.core.columns import CASE, COUNTS, KEYS, PATIENT, check_sidecar, column_of, keys_of, title_of, unit_text
+from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, read_json, require_file, write_json
-from histomri.pairing.columns import (
-    KEYS,
-    PATIENT,
-    describe_column,
-    describe_columns,
-    join_descriptions,
-    keys_of,
-)
-from histomri.pairing.summary import summarise_voxels
+from histomri.pairing.columns import describe_column, describe_columns, join_descriptions
 
-_CASE = ["sample", "model", "strategy"]
+_CASE = list(CASE)
 Level = Literal["voxel", "sample"]
-COUNTS = (*KEYS, "n_fitted", "n_failed", "n_without_histology", "n_without_mri", "n_outside_mask")
 
 
-@dataclass(frozen=True)
-class PairedTable:
+@dataclass(frozen=True, repr=False)
+class PairedTable(Displayed):
     """Histology and MRI, paired.
 
     Attributes
@@ -57,6 +50,29 @@ class PairedTable:
     def __len__(self) -> int:
         return len(self.data)
 
+    def facts(self) -> Mapping[str, Any]:
+        """Return what the table holds."""
+        samples, models = (self.data[name].nunique() for name in ("sample", "model"))
+        return {"rows": len(self), "a row is a": self.level, "samples": samples, "models": models}
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the rows."""
+        return self.data.copy()
+
+    def plot(self, name: str = "vCS") -> Any:
+        """Draw MRI against histology (vCS or F), one colour per model and strategy; return the Axes of matplotlib."""
+        from matplotlib import pyplot
+
+        _, axes = pyplot.subplots()
+        x, y = column_of(name, "histo"), column_of(name, "mri")
+        for labels, part in self.data.groupby(["model", "strategy"], sort=False, observed=True):
+            axes.plot(part[x], part[y], "." if self.level == "voxel" else "o", label=", ".join(labels))
+        values = self.data[[x, y]].to_numpy(dtype=float)
+        axes.axline((np.nanmin(values),) * 2, slope=1, color="0.7")
+        axes.set(xlabel=title_of(x) + unit_text(x), ylabel=title_of(y) + unit_text(y))
+        axes.legend()
+        return axes
+
     def per_sample(self) -> pd.DataFrame:
         """Return one row per sample x model x strategy, see `histomri.pairing.summary.summarise_voxels`."""
         if self.level == "sample":
@@ -71,6 +87,28 @@ class PairedTable:
         """Return the table with the patient beside the sample, for samples of whom there are several."""
         data, counts = (_keys_first(frame.assign(**{PATIENT: name})) for frame in (self.data, self.counts))
         return replace(self, data=data, counts=counts)
+
+    def with_measures(
+        self, measures: Mapping[str, Mapping[str, float]], free_water_um2_ms: Mapping[str, float] | None = None
+    ) -> "PairedTable":
+        """Return the table with measurements of the samples, and ADC over free water where scans differ in that.
+
+        Parameters
+        ----------
+        measures : mapping of sample to mapping of name to number
+            A column each; NaN for samples without the measurement.
+        free_water_um2_ms : mapping of sample to number, optional
+            Water diffuses faster in a patient than in a tube.
+        """
+        sample = self.data["sample"]
+        columns = {
+            name: sample.map({key: values.get(name) for key, values in measures.items()}).astype(float)
+            for name in dict.fromkeys(name for values in measures.values() for name in values)
+        }
+        water = free_water_um2_ms or {}
+        if len(set(water.values())) > 1 and "ADC_um2_ms" in self.data:
+            columns["ADC_per_water"] = self.data["ADC_um2_ms"] / sample.map(water)
+        return replace(self, data=self.data.assign(**columns))
 
     @classmethod
     def join(cls, tables: Iterable["PairedTable"], names: Sequence[str] = ()) -> "PairedTable":
@@ -175,26 +213,11 @@ class PairedTable:
         return cls(
             data,
             level,
-            _counts(content.get("Counts") or [], data),
+            counted_cases(content.get("Counts") or [], data),
             content.get("Parameters", {}),
             tuple(content.get("Warnings", ())),
             described,
         )
-
-
-def _counts(told: list[dict[str, Any]], data: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per case: those that were counted when it was written, and those of the table, with its labels."""
-    labels = [name for name in keys_of(data.columns) if name in data]
-    present = data[labels].drop_duplicates(_CASE).astype(object).set_index(_CASE)
-    if not told:
-        return present.reset_index().reindex(columns=list(COUNTS)).astype({"group": object, "scanner": object})
-    counted = pd.DataFrame(told).set_index(_CASE)
-    cases = pd.MultiIndex.from_tuples(dict.fromkeys([*counted.index, *present.index]), names=_CASE)
-    counted, present = counted.reindex(cases), present.reindex(cases)
-    for name in present:
-        counted[name] = present[name].where(present[name].notna(), counted.get(name))
-    others = [name for name in counted.columns if name not in COUNTS]
-    return counted.reset_index().reindex(columns=[*COUNTS, *others]).infer_objects()
 
 
 def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:

@@ -1,24 +1,5 @@
-"""Patches: cells become maps of cell size, area fraction and density, corrected and with their uncertainty."""
+"""Patches: cells become maps of size, area fraction and density, with their uncertainty; Ki-67 of a section."""
 
-from histomri.patches.corrections import PRESETS, SECTIONS
-from histomri.patches.grid import PatchGrid
-from histomri.patches.maps import PatchMaps
-from histomri.patches.outline import outline_of, tissue_mask, tissue_outline
-from histomri.patches.regions import separate_regions, summarise_regions
-from histomri.patches.summarise import summarise_patches, whole_grid
-from histomri.patches.tissue import extent_of
+import lazy_loader
 
-__all__ = [
-    "PRESETS",
-    "SECTIONS",
-    "PatchGrid",
-    "PatchMaps",
-    "extent_of",
-    "outline_of",
-    "separate_regions",
-    "summarise_patches",
-    "summarise_regions",
-    "tissue_mask",
-    "tissue_outline",
-    "whole_grid",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

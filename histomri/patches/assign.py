@@ -37,13 +37,7 @@ class Assignment:
 
 
 def assign(cells: CellTable, grid: PatchGrid, fraction: FloatArray, extent: Extent, how: str) -> Assignment:
-    """Assign cells to patches by their centroid, or by exact clipping of their outline.
-
-    Raises
-    ------
-    InputError
-        If the cells have no outlines to clip, or none lies on the grid.
-    """
+    """Assign cells to patches by their centroid, or by exact clipping of their outline."""
     if how not in ASSIGNMENTS:
         raise InputError(f"cells cannot be assigned by {how!r}", hint=f"choose one of {', '.join(ASSIGNMENTS)}")
     open_patches = fraction.ravel() > 0
@@ -86,7 +80,7 @@ def _windows_over(
 
 
 def _by_outline(cells: CellTable, grid: PatchGrid, fraction: FloatArray, extent: Extent) -> Assignment:
-    """Share the area of each cell among the patches that its outline reaches, as far as they were looked at."""
+    """Share the area of each cell among the patches that its outline reaches, as far as they were analysed."""
     if cells.outlines is None:
         raise InputError(
             "the cells have no outlines to clip",

@@ -1,24 +1,15 @@
 """Corrections from what the microscope shows to what was in the tissue: shrinkage and sectioning."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from histomri.core.errors import InputError
-
-Preset = Literal["mouse-exvivo", "human-biopsy", "none"]
-Section = Literal["sphere-mean", "wicksell", "none"]
+from histomri.core.presets import CORRECTIONS, SECTIONS, SectionName
 
 # The plane cuts equal spheres to discs of pi/4 their diameter on average.
 SPHERE_MEAN = 4 / np.pi
-# Preset -> (linear shrinkage, section correction); Grussu et al. 2025, doi 10.1038/s43856-025-01246-2.
-PRESETS: dict[str, tuple[float, Section]] = {
-    "mouse-exvivo": (0.129, "sphere-mean"),
-    "human-biopsy": (0.153, "sphere-mean"),
-    "none": (0.0, "none"),
-}
-SECTIONS = ("sphere-mean", "wicksell", "none")
 
 
 @dataclass(frozen=True)
@@ -39,7 +30,7 @@ class Correction:
 
     preset: str
     shrinkage: float
-    section: Section
+    section: SectionName
     section_thickness_um: float
 
     @property
@@ -69,24 +60,17 @@ class Correction:
 def choose_correction(
     preset: str, section: str | None, shrinkage: float | None, section_thickness_um: float
 ) -> Correction:
-    """Return the preset with what was set by hand put over it.
-
-    Raises
-    ------
-    InputError
-        If a name is unknown or a number impossible.
-    """
-    if preset not in PRESETS:
-        raise InputError(f"there is no preset {preset!r}", hint=f"choose one of {', '.join(PRESETS)}")
-    loss, default = PRESETS[preset]
-    loss = loss if shrinkage is None else float(shrinkage)
+    """Return the preset with what was set by hand put over it."""
+    if preset not in CORRECTIONS:
+        raise InputError(f"there is no preset {preset!r}", hint=f"choose one of {', '.join(CORRECTIONS)}")
+    loss = CORRECTIONS[preset].shrinkage if shrinkage is None else float(shrinkage)
     if not 0 <= loss < 1:
         raise InputError(f"a shrinkage of {loss:g} is not possible", hint="give a fraction, such as 0.129 for 12.9 %")
-    chosen = next((name for name in SECTIONS if name == (section or default)), None)
+    chosen = next((name for name in SECTIONS if name == (section or CORRECTIONS[preset].section)), None)
     if chosen is None:
         raise InputError(f"there is no section correction {section!r}", hint=f"choose one of {', '.join(SECTIONS)}")
     if not (np.isfinite(section_thickness_um) and section_thickness_um >= 0):
         raise InputError(
             f"a section thickness of {section_thickness_um:g} µm is not possible", hint="give it in µm, such as 4"
         )
-    return Correction(preset, loss, chosen, float(section_thickness_um))  # type: ignore[arg-type]
+    return Correction(preset, loss, chosen, float(section_thickness_um))

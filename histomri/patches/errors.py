@@ -2,12 +2,12 @@
 
 The truth of a patch is what patches like it have on average: its cells are a sample of all that could lie there.
 
-Sizes. vCS is driven by the few largest cells, and those are too few in one patch to tell how much they matter. So the
+Sizes. vCS is driven by the few largest cells, and one patch has too few of them for an error of its own. So the
 sizes of the whole slide, each relative to its patch, are drawn from: vCS of n cells drawn at random is off by so much
 in 95 of 100 draws, and that is the error of a patch of n cells, relative to its vCS.
 
 Counts. Cells keep their distance, so their number varies less than that of points at random (variance = mean). How
-much less is told by contrasts: tiles are cut into 4 x 4 blocks, and sums over blocks with signs, half of them minus
+much less is known from contrasts: tiles are cut into 4 x 4 blocks, and sums over blocks with signs, half of them minus
 (Walsh functions), are zero on average wherever the density is even. The more often the sign changes across a tile, the
 more the edges between plus and minus count, in proportion; carried on to no change at all, this gives the variance of
 the tile's own number. Areas are treated the same way.
@@ -38,7 +38,7 @@ _DRAWS = {
     1000: 500,
     2000: 500,
 }
-_LEAST_CELLS = 500  # fewer do not tell the tail of the sizes
+_LEAST_CELLS = 500  # fewer do not show the tail of the sizes
 _LEAST_TILES = 40
 _CELLS_PER_TILE = 64
 # Rows: how often the sign changes, 0 to 3.
@@ -56,7 +56,7 @@ class Dispersion:
     count, area : float
         1 for cells at random, less for cells that keep their distance, more for clusters.
     tiles : int
-        How many tiles told it; 0 if there were too few, and cells at random are assumed.
+        Number of tiles it is from; 0 if they were too few, and cells at random are assumed.
     """
 
     count: float = 1.0
@@ -121,13 +121,9 @@ def _extrapolated(blocks: FloatArray, whole: FloatArray, parts: int) -> float:
 
 
 def size_errors(
-    patch: IntArray,
-    diameter_um: FloatArray,
-    moments: Moments,
-    estimate: Callable[[FloatArray], FloatArray],
-    seed: int,
+    patch: IntArray, diameter_um: FloatArray, moments: Moments, estimate: Callable[[FloatArray], FloatArray], seed: int
 ) -> FloatArray | None:
-    """Return the relative error of a patch's size, (P,); None if the slide has too few cells to tell.
+    """Return the relative error of a patch's size, (P,); None if the slide has too few cells.
 
     Parameters
     ----------

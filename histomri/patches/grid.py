@@ -129,13 +129,7 @@ class PatchGrid:
 
     @classmethod
     def from_affine(cls, affine: FloatArray, shape: tuple[int, int]) -> "PatchGrid":
-        """Return the grid whose `affine` this is.
-
-        Raises
-        ------
-        GeometryError
-            If the affine is not one that a grid has.
-        """
+        """Return the grid whose `affine` this is."""
         w, h, t = -1000 * affine[0, 1], -1000 * affine[1, 0], 1000 * affine[2, 2]
         if min(w, h, t) <= 0:
             raise GeometryError("the affine is not that of a patch map")
@@ -151,15 +145,7 @@ class PatchGrid:
 
     @classmethod
     def load(cls, path: str | Path) -> "PatchGrid":
-        """Read a grid that `save` wrote.
-
-        Raises
-        ------
-        InputError
-            If the file is missing, no JSON, or holds no grid.
-        GeometryError
-            If the grid in it is not possible.
-        """
+        """Read a grid that `save` wrote."""
         content = read_json(path, "grid of patches")
         if not isinstance(content, dict) or content.get("schema") != _SCHEMA:
             raise InputError("holds no grid of patches", path=path)

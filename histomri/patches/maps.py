@@ -6,15 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import shapely
 
 from histomri.core.arrays import FloatArray
+from histomri.core.columns import column_of, unit_text
+from histomri.core.display import Displayed
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import HISTOLOGY_MAPS, Image, map_name, parse_map_name, read_sidecar, write_map
+from histomri.core.spatial import to_spatialdata
 from histomri.patches.grid import PatchGrid
 
 
-@dataclass(frozen=True)
-class PatchMaps:
+@dataclass(frozen=True, repr=False)
+class PatchMaps(Displayed):
     """Maps of one slide; every array has the shape of the grid, background is NaN.
 
     Attributes
@@ -28,7 +33,7 @@ class PatchMaps:
     parameters : dict
         Choices made, for the sidecars.
     warnings : tuple of str
-        What makes the maps less trustworthy.
+        Reasons to trust the maps less.
     errors : dict
         Standard errors of the corrected vCS, F and CD; may be empty.
     """
@@ -47,6 +52,58 @@ class PatchMaps:
                     raise InputError(f"{name!r} is no histology map; they are {', '.join(HISTOLOGY_MAPS)}")
                 if np.shape(values) != self.grid.shape:
                     raise GeometryError(f"{kind}[{name!r}] has shape {np.shape(values)}, its grid {self.grid.shape}")
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the maps show of themselves: the grid, and the median of the main maps."""
+        rows, columns = self.grid.shape
+        facts = {"patches": f"{rows} x {columns} of {self.grid.window_um[0]:.4g} x {self.grid.window_um[1]:.4g} µm"}
+        for name in ("vCS", "F", "CD"):
+            if name in self.maps and np.isfinite(self.maps[name]).any():
+                facts[f"median {name}"] = f"{np.nanmedian(self.maps[name]):.3g}{unit_text(column_of(name, 'histo'))}"
+        return facts
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row per patch, row by row: centre (µm), maps, their errors (``_se``), and the uncorrected maps."""
+        row, column = np.indices(self.grid.shape).reshape(2, -1)
+        centre = self.grid.centres_um().reshape(-1, 2)
+        columns = {"row": row, "column": column, "x_um": centre[:, 0], "y_um": centre[:, 1]}
+        for maps, ending in ((self.maps, ""), (self.errors, "_se"), (self.uncorrected, "_uncorrected")):
+            columns |= {column_of(name, "histo") + ending: values.ravel() for name, values in maps.items()}
+        return pd.DataFrame(columns)
+
+    def to_xarray(self) -> Any:
+        """Return the maps as an `xarray.Dataset` over y and x (µm), with units; errors and uncorrected maps too.
+
+        Needs the optional package: ``pip install 'histomri[notebook]'``.
+        """
+        try:
+            from xarray import Dataset
+        except ImportError as error:
+            raise InputError("this needs the package xarray", hint="pip install 'histomri[notebook]'") from error
+        centre = self.grid.centres_um()
+        content = {}
+        for maps, ending in ((self.maps, ""), (self.errors, "_se"), (self.uncorrected, "_uncorrected")):
+            for name, values in maps.items():
+                units, description = HISTOLOGY_MAPS[name]
+                content[name + ending] = ("y_um", "x_um"), values, {"units": units, "description": description}
+        return Dataset(content, {"y_um": centre[:, 0, 1], "x_um": centre[0, :, 0]}, dict(self.parameters))
+
+    def to_spatialdata(self, name: str = "patches") -> Any:
+        """Return the patches as squares of a `spatialdata.SpatialData`, in µm, with the columns of `to_pandas`."""
+        left, right, top, bottom = self.grid.edges_um
+        boxes = shapely.box(left[None, :], top[:, None], right[None, :], bottom[:, None])
+        return to_spatialdata({name: (boxes.ravel(), self.to_pandas())})
+
+    def plot(self, name: str = "vCS", axes: Any = None, **options: Any) -> Any:
+        """Draw a map with the slide's x to the right and y down; `options` go to imshow. Return the Axes."""
+        from matplotlib import pyplot
+
+        left, top, right, bottom = self.grid.bounds_um
+        axes = axes if axes is not None else pyplot.subplots()[1]
+        shown = axes.imshow(self.maps[name], extent=(left, right, bottom, top), **options)
+        axes.figure.colorbar(shown, ax=axes, label=f"{name}{unit_text(column_of(name, 'histo'))}")
+        axes.set(xlabel="x (µm)", ylabel="y (µm)", title=HISTOLOGY_MAPS[name][1])
+        return axes
 
     def image(self, name: str) -> Image:
         """Return a corrected map with its affine."""
@@ -84,22 +141,7 @@ class PatchMaps:
 
     @classmethod
     def load(cls, folder: str | Path, sub: str | None = None) -> "PatchMaps":
-        """Read the maps that `save` wrote.
-
-        Parameters
-        ----------
-        folder : path-like
-            The folder of the maps.
-        sub : str, optional
-            Which sample, if the folder holds several.
-
-        Raises
-        ------
-        InputError
-            If there are no maps, or those of several samples.
-        GeometryError
-            If the maps are not of one grid.
-        """
+        """Read the maps that `save` wrote; `sub` says which sample, if the folder holds several."""
         folder = Path(folder)
         names = {path: parse_map_name(path.name) for path in sorted(folder.glob("*_histomap.nii.gz"))}
         names = {path: entities for path, entities in names.items() if entities and sub in (None, entities.get("sub"))}
@@ -107,7 +149,7 @@ class PatchMaps:
         if not names:
             raise InputError("holds no histology maps", path=folder, hint="make them with `histomri patches`")
         if len(subs) > 1:
-            raise InputError(f"holds the maps of {', '.join(subs)}", path=folder, hint="say which sample is meant")
+            raise InputError(f"holds the maps of {', '.join(subs)}", path=folder, hint="pass the label of one, sub")
         groups: dict[str, dict[str, FloatArray]] = {"": {}, "uncorrected": {}, "se": {}}
         grid: PatchGrid | None = None
         for path, entities in names.items():
@@ -126,7 +168,7 @@ class PatchMaps:
 
 
 def _with_windows(grid: PatchGrid, parameters: Mapping[str, Any], path: Path) -> PatchGrid:
-    """Return the grid with the size of its windows, which only the sidecar tells: the affine has their distance."""
+    """Return the grid with the size of its windows, which only the sidecar has: the affine has their distance."""
     given = parameters.get("Window_um")
     if given is None:
         return grid

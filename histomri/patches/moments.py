@@ -43,11 +43,7 @@ class Moments:
 
 
 def gather(
-    patch: IntArray,
-    diameter_um: FloatArray,
-    area_um2: FloatArray,
-    n_patches: int,
-    share: FloatArray | None = None,
+    patch: IntArray, diameter_um: FloatArray, area_um2: FloatArray, n_patches: int, share: FloatArray | None = None
 ) -> Moments:
     """Gather the moments of cells, each assigned to one patch.
 

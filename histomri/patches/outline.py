@@ -2,7 +2,9 @@
 
 import numpy as np
 import shapely
+from scipy import ndimage
 from shapely.geometry.base import BaseGeometry
+from skimage.morphology import remove_small_holes, remove_small_objects
 
 from histomri.cells import CellTable
 from histomri.core.arrays import BoolArray, FloatArray
@@ -10,6 +12,7 @@ from histomri.core.errors import InputError
 from histomri.core.images import Image
 from histomri.patches.grid import PatchGrid
 from histomri.patches.tissue import extent_of, tissue_fraction
+from histomri.slides import mask_polygons
 
 _COARSE_UM = 200.0
 _SPACINGS_PER_PIXEL = 2.5  # so that a pixel of tissue is rarely without a cell: exp(-2.5^2) if they lay at random
@@ -61,9 +64,6 @@ def tissue_outline(x_um: FloatArray, y_um: FloatArray) -> BaseGeometry:
     InputError
         If the cells are too few or too scattered to cover anything.
     """
-    from scipy import ndimage
-    from skimage.morphology import remove_small_holes, remove_small_objects
-
     pixel = _SPACINGS_PER_PIXEL * _spacing_um(x_um, y_um)
     occupied, origin = _occupied(x_um, y_um, pixel, margin=_CLOSE_PIXELS + 1)
     disc = np.hypot(*np.mgrid[-_CLOSE_PIXELS : _CLOSE_PIXELS + 1, -_CLOSE_PIXELS : _CLOSE_PIXELS + 1]) <= _CLOSE_PIXELS
@@ -72,10 +72,10 @@ def tissue_outline(x_um: FloatArray, y_um: FloatArray) -> BaseGeometry:
     mask = remove_small_holes(mask, max_size=_HOLE_PIXELS - 1)
     if not mask.any():
         raise InputError(
-            f"{x_um.size} cells are too few or too scattered to tell where the tissue is",
+            f"{x_um.size} cells are too few or too scattered to show where the tissue is",
             hint="give its outline (--roi), or take the whole field (--tissue field)",
         )
-    return _polygons(mask, origin, pixel)
+    return shapely.transform(mask_polygons(mask), lambda corners: corners * pixel + origin)
 
 
 def _spacing_um(x_um: FloatArray, y_um: FloatArray) -> float:
@@ -91,13 +91,3 @@ def _occupied(x_um: FloatArray, y_um: FloatArray, pixel: float, margin: int) -> 
     occupied = np.zeros((int(row.max()) + 1 + margin, int(column.max()) + 1 + margin), dtype=bool)
     occupied[row, column] = True
     return occupied, origin
-
-
-def _polygons(mask: BoolArray, origin: tuple[float, float], pixel: float) -> BaseGeometry:
-    """Return the union of the pixels: the runs of each row are joined, which is far fewer pieces than pixels."""
-    edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    row, start = np.nonzero(edges == 1)
-    _, stop = np.nonzero(edges == -1)
-    # Whole numbers first: rows whose shared edge is rounded two ways would not merge.
-    region = shapely.union_all(shapely.box(start, row, stop, row + 1))
-    return shapely.transform(region, lambda corners: corners * pixel + origin)

@@ -22,7 +22,7 @@ class Sizes:
     vcs, mean, sd, skew : (P,) ndarray
         Volume-weighted size, mean, standard deviation, skewness.
     height : (P,) ndarray
-        What a density per area is divided by to be one per volume.
+        Divides a density per area into one per volume.
     vcs_error : (P,) ndarray
         Standard error of the volume-weighted size.
     """
@@ -74,13 +74,13 @@ def corrected_sizes(moments: mo.Moments, correction: Correction) -> Sizes:
 
 
 def size_maps(
-    moments: mo.Moments, sizes: Sizes, looked_at_um2: FloatArray, stretch: float, min_cells: int
+    moments: mo.Moments, sizes: Sizes, analysed_um2: FloatArray, stretch: float, min_cells: int
 ) -> dict[str, FloatArray]:
     """Return vCS, aCS, sdCS, skewCS, F, CD and CDvol; sizes are NaN where there are fewer than `min_cells`."""
     few = moments.count < min_cells
     with np.errstate(invalid="ignore", divide="ignore"):
-        fraction = moments.area / looked_at_um2
-        density = UM2_PER_MM2 * moments.count / (looked_at_um2 * stretch**2)
+        fraction = moments.area / analysed_um2
+        density = UM2_PER_MM2 * moments.count / (analysed_um2 * stretch**2)
         volume = np.where(moments.count == 0, 0.0, np.where(few, np.nan, UM_PER_MM * density / sizes.height))
     named = {"vCS": sizes.vcs, "aCS": sizes.mean, "sdCS": sizes.sd, "skewCS": sizes.skew}
     maps = {name: np.where(few, np.nan, values) for name, values in named.items()}
@@ -90,19 +90,19 @@ def size_maps(
 def error_maps(
     moments: mo.Moments,
     sizes: Sizes,
-    looked_at_um2: FloatArray,
+    analysed_um2: FloatArray,
     stretch: float,
     min_cells: int,
-    scatter: Dispersion,
+    dispersed: Dispersion,
     relative: FloatArray | None,
 ) -> dict[str, FloatArray]:
-    """Return the standard errors of vCS, F and CD; NaN where they cannot be told (one cell, or none).
+    """Return the standard errors of vCS, F and CD; NaN where they are not known (one cell, or none).
 
     Without `relative`, the error of vCS relative to vCS, that of the delta method is taken.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        fraction = np.sqrt(scatter.area * moments.area_squared) / looked_at_um2
-        density = UM2_PER_MM2 * np.sqrt(scatter.count * moments.count) / (looked_at_um2 * stretch**2)
+        fraction = np.sqrt(dispersed.area * moments.area_squared) / analysed_um2
+        density = UM2_PER_MM2 * np.sqrt(dispersed.count * moments.count) / (analysed_um2 * stretch**2)
     empty = moments.count == 0
     vcs_error = sizes.vcs_error if relative is None else relative * sizes.vcs
     return {

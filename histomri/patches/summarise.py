@@ -1,8 +1,11 @@
 """From cells to maps: moments of cell size per patch, corrected for shrinkage and sectioning."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+import pandas as pd
 from shapely.geometry.base import BaseGeometry
 
 from histomri.cells import CellTable
@@ -17,6 +20,9 @@ from histomri.patches.moments import gather, volume_weighted, volume_weighted_un
 from histomri.patches.sizes import corrected_sizes, error_maps, plain_sizes, size_maps
 from histomri.patches.tissue import extent_of, tissue_fraction
 
+Cells: TypeAlias = CellTable | pd.DataFrame | str | Path
+"""What functions take as the cells of one slide."""
+
 _CELL_NOTES = {
     "cell": "QuPath's cell is the nucleus expanded by a fixed distance (5 um by default), not a membrane",
     "nucleus": "the detections are nuclei",
@@ -24,7 +30,7 @@ _CELL_NOTES = {
 
 
 def summarise_patches(
-    cells: CellTable,
+    cells: Cells,
     grid: PatchGrid,
     *,
     preset: str = "mouse-exvivo",
@@ -40,15 +46,15 @@ def summarise_patches(
     """Summarise the cells of each patch.
 
     A cell belongs to the patch its centroid lies in, or is shared among the patches that its outline reaches. F and CD
-    are relative to the part of the patch that was looked at (`tissueFraction`: inside the imaged field and the tissue,
-    as far as they are known). In a patch that was looked at and has no cell, nCells, F, CD and CDvol are 0 and the
-    sizes are NaN; outside, all maps are NaN. F above 1 is reported and not clipped: QuPath does not cut cells at the
+    are relative to the analysed part of the patch (`tissueFraction`: inside the imaged field and the tissue, as far as
+    they are known). In an analysed patch without a cell, nCells, F, CD and CDvol are 0 and the sizes are NaN; outside,
+    all maps are NaN. F above 1 is reported and not clipped: QuPath does not cut cells at the
     edges of patches.
 
     Parameters
     ----------
-    cells : CellTable
-        Cells of one slide.
+    cells : CellTable, DataFrame or path
+        Cells of one slide: a cell table, the path of one, or a DataFrame with ``x_um``, ``y_um`` and ``area_um2``.
     grid : PatchGrid
         The patches.
     preset : {"mouse-exvivo", "human-biopsy", "none"}
@@ -66,10 +72,10 @@ def summarise_patches(
     tissue : shapely geometry, optional
         Outline of the tissue in µm of the slide.
     min_tissue : float
-        Patches of which a smaller fraction was looked at are NaN in all maps but tissueFraction.
+        Patches of which a smaller fraction was analysed are NaN in all maps but tissueFraction.
     assign_by : {"centroid", "clip"}
-        Count a cell where its centroid lies; or cut its outline at the edges of patches and of what was looked at, and
-        count it in each patch with the share of its area. The latter needs `cells.outlines`.
+        Count a cell where its centroid lies; or cut its outline at the edges of patches and of the analysed area, and
+        count it in each patch with the fraction of its area. The latter needs `cells.outlines`.
     seed : int
         Of the draws behind the standard errors of vCS.
 
@@ -83,6 +89,14 @@ def summarise_patches(
     InputError
         If the table is empty, no cell lies on the grid, or a parameter is impossible.
 
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> cells = pd.DataFrame({"x_um": [20, 60, 140], "y_um": [30, 80, 50], "area_um2": [80, 90, 100]})
+    >>> grid = PatchGrid.covering(field_um=(200, 100), patch_um=100)
+    >>> summarise_patches(cells, grid, preset="none").maps["nCells"]
+    array([[2., 1.]])
+
     Notes
     -----
     vCS = (<l^7>/<l^3>)^(1/4) with l = sqrt(4 A / pi); F = sum(A) / area; CD = n / area
@@ -92,6 +106,7 @@ def summarise_patches(
     cells) the error of vCS is by the delta method, too small for skewed sizes, and those of F and CD take cells as
     scattered at random, too large for packed cells.
     """
+    cells = CellTable.coerce(cells, geometries=assign_by == "clip")
     _check(min_cells, min_tissue)
     correction = choose_correction(preset, section, shrinkage, section_thickness_um)
     extent = extent_of(cells, tissue)
@@ -103,15 +118,15 @@ def summarise_patches(
     patch = assigned.patch
     diameter, area = (cells.data[name].to_numpy()[assigned.cell] for name in ("diameter_um", "area_um2"))
     moments = gather(patch, diameter, area, fraction.size, assigned.share)
-    looked_at = fraction * (grid.window_um[0] * grid.window_um[1])
+    analysed_area = fraction * (grid.window_um[0] * grid.window_um[1])
     plain = plain_sizes(moments)
     sizes = corrected_sizes(moments, correction)
     x, y, areas = (cells.data[name].to_numpy() for name in ("x_um", "y_um", "area_um2"))
-    scatter = dispersion(x, y, areas, grid.window_um, extent)
+    dispersed = dispersion(x, y, areas, grid.window_um, extent)
     relative = size_errors(patch, diameter, moments, _estimate(correction), seed)
-    maps = size_maps(moments, sizes, looked_at, correction.stretch, min_cells)
-    uncorrected = size_maps(moments, plain, looked_at, 1.0, min_cells)
-    errors = error_maps(moments, sizes, looked_at, correction.stretch, min_cells, scatter, relative)
+    maps = size_maps(moments, sizes, analysed_area, correction.stretch, min_cells)
+    uncorrected = size_maps(moments, plain, analysed_area, 1.0, min_cells)
+    errors = error_maps(moments, sizes, analysed_area, correction.stretch, min_cells, dispersed, relative)
     maps["nCells"] = moments.count
     for values in (*maps.values(), *uncorrected.values(), *errors.values()):
         values[~valid] = np.nan
@@ -127,9 +142,9 @@ def summarise_patches(
         "Window_um": list(grid.window_um),
         "Origin_um": list(grid.origin_um),
         "Assignment": assign_by,
-        "DispersionOfCount": scatter.count,
-        "DispersionOfArea": scatter.area,
-        "DispersionTiles": scatter.tiles,
+        "DispersionOfCount": dispersed.count,
+        "DispersionOfArea": dispersed.area,
+        "DispersionTiles": dispersed.tiles,
         "SizeErrors": "delta method" if relative is None else "draws from the cells of the slide",
         "Extent": extent.source,
         "Image": cells.metadata.image,
@@ -164,7 +179,7 @@ def _distinct(n_cells: int, cell: IntArray) -> int:
 
 
 def _not_used(n_cells: int, outside: int, sparse: int, min_tissue: float) -> tuple[str, ...]:
-    """Tell cells that count nowhere; the rim of the tissue always loses a few, and the record has their number."""
+    """Warn of cells that count nowhere; the rim of the tissue always loses a few, and the record has their number."""
     texts = []
     if outside > 0.02 * n_cells:
         texts.append(
@@ -179,7 +194,7 @@ def _not_used(n_cells: int, outside: int, sparse: int, min_tissue: float) -> tup
 
 
 def _estimate(correction: Correction) -> Callable[[FloatArray], FloatArray]:
-    """Return what makes a volume-weighted size of moments, but for constant factors."""
+    """Return the function from moments to a volume-weighted size, but for constant factors."""
     if correction.section == "wicksell":
         return lambda raw: volume_weighted_unfolded(raw, correction.section_thickness_um)
     return volume_weighted

@@ -1,4 +1,4 @@
-"""How much of each patch was looked at: the part inside the imaged field and the tissue."""
+"""The analysed area of each patch: its part inside the imaged field and the tissue."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class Extent:
     region : shapely geometry or None
         Its outline in µm, None if it is the whole rectangle.
     source : str
-        How it is known, for the sidecar.
+        How the extent is known, for the sidecar.
     """
 
     bounds_um: tuple[float, float, float, float]
@@ -54,7 +54,7 @@ def extent_of(cells: CellTable, tissue: BaseGeometry | None = None) -> Extent:
     Raises
     ------
     InputError
-        If the cells have no cells, or tissue, region and field do not overlap.
+        If there is no cell, or tissue, region and field do not overlap.
     """
     if len(cells) == 0:
         raise InputError("the cell table is empty", hint="run the cell detection again")

@@ -1,48 +1,5 @@
 """From the world of a histology section to the world of an MRI slice, and back."""
 
-from histomri.registration.assess import assess
-from histomri.registration.depths import landing_plane, located, section_plane, with_depth
-from histomri.registration.displacement import Displacement
-from histomri.registration.estimate import SHRINKAGE, register
-from histomri.registration.figures import write_figures
-from histomri.registration.foreign import is_fsl
-from histomri.registration.formats import doubts_of, own_warps
-from histomri.registration.landmark_files import read_landmarks, read_points, unpaired_landmarks
-from histomri.registration.landmark_fits import fit_landmarks, leave_one_out, tre
-from histomri.registration.quality import Candidate, Registration
-from histomri.registration.records import slice_found
-from histomri.registration.sections import SlidePictures, compare_densities, dense_mask, density_image, slide_image
-from histomri.registration.transform import Transform
-from histomri.registration.warping import warp_region, warp_tiles
+import lazy_loader
 
-__all__ = [
-    "SHRINKAGE",
-    "Candidate",
-    "Displacement",
-    "Registration",
-    "SlidePictures",
-    "Transform",
-    "assess",
-    "compare_densities",
-    "dense_mask",
-    "density_image",
-    "doubts_of",
-    "fit_landmarks",
-    "is_fsl",
-    "landing_plane",
-    "leave_one_out",
-    "located",
-    "own_warps",
-    "read_landmarks",
-    "read_points",
-    "register",
-    "section_plane",
-    "slice_found",
-    "slide_image",
-    "tre",
-    "unpaired_landmarks",
-    "warp_region",
-    "warp_tiles",
-    "with_depth",
-    "write_figures",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

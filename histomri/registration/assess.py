@@ -52,15 +52,15 @@ def assess(
     target = plane_found(fixed, fixed_mask, slice, tilt_deg)
     flat, other = target.fixed, target.tissue
     section = tissue_of(moving, moving_mask, "moving")
-    told: dict[str, Any] = {"dice": _dice(transform, section, flat, other)}
+    found: dict[str, Any] = {"dice": _dice(transform, section, flat, other)}
     before = _centred(section, other)
-    told["nmi_before"] = normalised_mutual_information(before.resample(moving, flat).data, flat.data)
-    told["nmi_after"] = normalised_mutual_information(transform.resample(moving, flat).data, flat.data)
-    told["inverse_um"] = _inverse_um(transform, section)
+    found["nmi_before"] = normalised_mutual_information(before.resample(moving, flat).data, flat.data)
+    found["nmi_after"] = normalised_mutual_information(transform.resample(moving, flat).data, flat.data)
+    found["inverse_um"] = _inverse_um(transform, section)
     if transform.displacements:
         areas = np.concatenate([field.jacobian().ravel() for field in transform.displacements])
-        told["jacobian"] = [float(areas.min()), float(areas.max())]
-    return told
+        found["jacobian"] = [float(areas.min()), float(areas.max())]
+    return found
 
 
 def overlap(
@@ -88,8 +88,8 @@ def normalised_mutual_information(one: FloatArray, other: FloatArray) -> float |
     return (_entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1))) / _entropy(joint)
 
 
-def _entropy(shares: FloatArray) -> float:
-    some = shares[shares > 0]
+def _entropy(fractions: FloatArray) -> float:
+    some = fractions[fractions > 0]
     return float(-(some * np.log(some)).sum())
 
 

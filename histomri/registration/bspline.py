@@ -5,6 +5,8 @@ from math import comb
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array, diags_array, eye_array, kron
+from scipy.sparse.linalg import splu
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError
@@ -23,24 +25,16 @@ _ATTEMPTS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Lattice:
-    """Cubic B-splines on a regular lattice of the fixed plane.
-
-    Attributes
-    ----------
-    p, q : (A,), (B,) ndarray
-        Centres of the basis functions, mm.
-    spacing_mm : float
-        Distance between them.
-    """
+class ControlGrid:
+    """Cubic B-splines on a regular grid of the fixed plane: centres (A,) and (B,), and their distance, mm."""
 
     p: FloatArray
     q: FloatArray
     spacing_mm: float
 
     @classmethod
-    def covering(cls, points: FloatArray, spacing_mm: float) -> "Lattice":
-        """Return the lattice whose functions all reach `points`, (N, 2)."""
+    def covering(cls, points: FloatArray, spacing_mm: float) -> "ControlGrid":
+        """Return the grid whose functions all reach `points`, (N, 2)."""
         low, high = points.min(axis=0) - spacing_mm, points.max(axis=0) + spacing_mm
         count = np.ceil((high - low) / spacing_mm).astype(int) + 1
         start = (low + high - (count - 1) * spacing_mm) / 2
@@ -49,8 +43,6 @@ class Lattice:
 
     def basis(self, points: FloatArray) -> Any:
         """Return the value of every function at every point, a sparse matrix (N, A * B) with 16 entries per row."""
-        from scipy.sparse import csr_array
-
         columns, values = [], []
         for axis, centres in enumerate((self.p, self.q)):
             place = (points[:, axis, None] - centres[0]) / self.spacing_mm
@@ -66,111 +58,90 @@ class Lattice:
 
     def roughness(self, order: int) -> Any:
         """Return K with c' K c the integral of a spline's squared derivatives of an order, sparse (A * B, A * B)."""
-        from scipy.sparse import kron
-
         p, q = ([_gram(centres, self.spacing_mm, n) for n in range(order + 1)] for centres in (self.p, self.q))
         return sum(comb(order, n) * kron(p[n], q[order - n]) for n in range(order + 1))
 
     def prior(self, unit_mm: float, stiffness: float = 1.0) -> Any:
         """Return the precision of the coefficients before anything is matched, sparse (A * B, A * B)."""
-        from scipy.sparse import eye_array
-
         rough = _SECOND * self.roughness(2) + _THIRD * unit_mm**2 * self.roughness(3)
         return stiffness * rough + eye_array(rough.shape[0]) / (_COEFFICIENT_SD * unit_mm) ** 2
 
 
 @dataclass(frozen=True, eq=False)
-class Bent:
-    """A pose after a deformation: x -> pose(x + d(x)).
-
-    Attributes
-    ----------
-    pose : Pose
-        Fixed plane to moving plane.
-    lattice : Lattice
-        Where the splines sit.
-    coefficients : (A * B, 2) ndarray
-        Their heights along p and q, mm.
-    """
+class BSplineDeformation:
+    """A pose after a deformation: x -> pose(x + d(x)); coefficients (A * B, 2) are heights of splines, mm."""
 
     pose: Pose
-    lattice: Lattice
+    grid: ControlGrid
     coefficients: FloatArray
 
     def displacement(self, points: FloatArray) -> FloatArray:
         """Return d at points of the fixed plane, (N, 2) mm."""
-        return np.asarray(self.lattice.basis(points) @ self.coefficients)
+        return np.asarray(self.grid.basis(points) @ self.coefficients)
 
     def points(self, points: FloatArray) -> FloatArray:
         """Map points of the fixed plane to the moving plane, (N, 2)."""
         return self.pose.points(points + self.displacement(points))
 
     def cost(self, unit_mm: float) -> float:
-        """Return what the bending costs beside the residuals, in units of their variance."""
-        prior = self.lattice.prior(unit_mm)
+        """Return what the deformation costs beside the residuals, in units of their variance."""
+        prior = self.grid.prior(unit_mm)
         return float(sum(heights @ (prior @ heights) for heights in self.coefficients.T))
 
     def jacobian(self) -> FloatArray:
-        """Return the area ratio of x -> x + d(x) on a grid four times finer than the lattice."""
-        step = self.lattice.spacing_mm / 4
-        axes = [np.arange(centres[0], centres[-1] + step / 2, step) for centres in (self.lattice.p, self.lattice.q)]
-        grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-        field = self.displacement(grid.reshape(-1, 2)).reshape(grid.shape)
+        """Return the area ratio of x -> x + d(x) on places four times closer than the control points."""
+        step = self.grid.spacing_mm / 4
+        axes = [np.arange(centres[0], centres[-1] + step / 2, step) for centres in (self.grid.p, self.grid.q)]
+        places = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+        field = self.displacement(places.reshape(-1, 2)).reshape(places.shape)
         slope = np.stack(np.gradient(field, step, axis=(0, 1)), axis=-1)
         return np.asarray(np.linalg.det(np.eye(2) + slope))
 
 
-def bend(problem: Problem, pose: Pose) -> Bent:
+def fit_bspline(problem: Problem, pose: Pose) -> BSplineDeformation:
     """Add the deformation that matches the outlines better, as stiff as it must be to keep the Jacobian well positive.
 
-    Raises
-    ------
-    GeometryError
-        If even a stiff deformation folds.
+    A GeometryError is raised if even a stiff deformation folds.
     """
     near = problem.nearby
-    lattice = lattice_of(problem)
-    basis = lattice.basis(near.points)
+    grid = control_grid_of(problem)
+    basis = grid.basis(near.points)
     stiffness = 1.0
     for _ in range(_ATTEMPTS):
-        prior = lattice.prior(problem.unit_mm, stiffness)
-        bent = Bent(pose, lattice, np.zeros((basis.shape[1], 2)))
+        prior = grid.prior(problem.unit_mm, stiffness)
+        deformed = BSplineDeformation(pose, grid, np.zeros((basis.shape[1], 2)))
         for width in _WIDTHS:
-            bent = _solve(near, bent, basis, prior, width * problem.unit_mm)
-        if bent.jacobian().min() > _LEAST_JACOBIAN:
-            return bent
+            deformed = _solve(near, deformed, basis, prior, width * problem.unit_mm)
+        if deformed.jacobian().min() > _LEAST_JACOBIAN:
+            return deformed
         stiffness *= _STIFFER
-    raise GeometryError("the section cannot be bent onto the slice without folding", hint="use kind='affine'")
+    raise GeometryError("the section cannot be deformed onto the slice without folding", hint="use kind='affine'")
 
 
-def lattice_of(problem: Problem) -> Lattice:
-    """Return the lattice of the deformations of a problem."""
-    return Lattice.covering(problem.nearby.points, _KNOTS * problem.unit_mm)
+def control_grid_of(problem: Problem) -> ControlGrid:
+    """Return the grid of the deformations of a problem."""
+    return ControlGrid.covering(problem.nearby.points, _KNOTS * problem.unit_mm)
 
 
-def _solve(problem: Problem, bent: Bent, basis: Any, prior: Any, width: float) -> Bent:
-    from scipy.sparse import diags_array, eye_array, kron
-
+def _solve(problem: Problem, deformed: BSplineDeformation, basis: Any, prior: Any, width: float) -> BSplineDeformation:
     both = kron(prior, eye_array(2), format="csr")  # unknowns in pairs, p and q of one function together
     for _ in range(_ITERATIONS):
-        mapped = bent.pose.points(problem.points + basis @ bent.coefficients)
+        mapped = deformed.pose.points(problem.points + basis @ deformed.coefficients)
         pull = problem.pull(mapped, width, filled=False)
         if not len(pull.rows):
-            return bent
-        rows = paired(basis[pull.rows], bent.pose.linear.T @ pull.slope)
+            return deformed
+        rows = paired(basis[pull.rows], deformed.pose.linear.T @ pull.slope)
         normal = rows.T @ diags_array(pull.weight) @ rows + both
-        slope = rows.T @ (pull.weight * pull.residual) + both @ bent.coefficients.ravel()
+        slope = rows.T @ (pull.weight * pull.residual) + both @ deformed.coefficients.ravel()
         step = -_solve_sparse(normal, slope).reshape(-1, 2)
-        bent = replace(bent, coefficients=bent.coefficients + step)
+        deformed = replace(deformed, coefficients=deformed.coefficients + step)
         if np.abs(step).max() < _STEP_TOLERANCE * problem.unit_mm:
             break
-    return bent
+    return deformed
 
 
 def paired(basis: Any, pull: FloatArray) -> Any:
     """Return the derivative by the coefficients, sparse (N, 2 A B), of what has the slope (2, N) in the fixed plane."""
-    from scipy.sparse import csr_array
-
     count, size = basis.shape
     values = basis.data.reshape(count, 16, 1) * pull.T[:, None, :]
     columns = 2 * basis.indices.reshape(count, 16, 1) + np.arange(2)
@@ -180,8 +151,6 @@ def paired(basis: Any, pull: FloatArray) -> Any:
 
 def _solve_sparse(normal: Any, slope: FloatArray) -> FloatArray:
     """Solve the normal equations, which are symmetric and positive definite."""
-    from scipy.sparse.linalg import splu
-
     # Not LAPACK's banded or dense solvers: on a matrix this small their threads wait for each other.
     options = {"SymmetricMode": True}
     factors = splu(normal.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
@@ -190,8 +159,6 @@ def _solve_sparse(normal: Any, slope: FloatArray) -> FloatArray:
 
 def _gram(centres: FloatArray, spacing: float, order: int) -> Any:
     """Return the integrals of products of derivatives of the given order over the real line, sparse."""
-    from scipy.sparse import csr_array
-
     nodes, weights = np.polynomial.legendre.leggauss(4)  # exact: between knots the products have degree 6 at most
     starts = np.arange(-2, len(centres) + 1)
     place = (starts[:, None] + (nodes + 1) / 2).ravel()

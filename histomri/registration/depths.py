@@ -8,29 +8,14 @@ from histomri.registration.planes import Plane
 from histomri.registration.transform import Transform
 
 _LEAST_SLOPE = 0.1
-"""Third component of the normal of a plane from which on x and y tell where on it a point lies."""
+"""Third component of the normal of a plane from which on x and y give the place of a point on it."""
 
 
 def with_depth(points: FloatArray, origin: FloatArray, normal: FloatArray, what: str) -> FloatArray:
-    """Return points with the z that puts them on a plane, where they have none.
+    """Return points, (N, 3) mm, with the z that puts them on the plane (origin, normal) where it is absent or NaN.
 
-    Parameters
-    ----------
-    points : (N, 2|3) ndarray
-        World mm; z is unknown where it is absent or NaN.
-    origin, normal : (3,) ndarray
-        The plane.
-    what : str
-        What the points are, for the message.
-
-    Returns
-    -------
-    (N, 3) ndarray
-
-    Raises
-    ------
-    GeometryError
-        If a z is unknown, and the plane stands upright, so that many points of it have the same x and y.
+    A GeometryError, which says `what` the points are, is raised if a z is unknown and the plane stands upright, so that
+    many points of it have the same x and y.
     """
     points = np.column_stack([points, np.full(len(points), np.nan)])[:, :3]
     unknown = np.isnan(points[:, 2])

@@ -1,37 +1,70 @@
-"""The second engine: DIPY's mutual information and SyN, started where the outlines agree best.
+"""The engine of DIPY: its mutual information and SyN, started where the outlines agree best.
 
 Mutual information is given no masks: with masks it drifts. SyN runs on the masks, not on the maps: on the maps it folds
 at the edge of the tissue, and makes the correlation that is tested afterwards.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import map_coordinates
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError
 from histomri.core.images import Image
+from histomri.registration.match import Match
+from histomri.registration.outline_engine import OutlineEngine
 from histomri.registration.planes import Plane
 from histomri.registration.refine import Pose, Problem
 
 _BINS = 32
 _BLUR = 1.0
+SMOOTH_AREA = (0.6, 1.67)
+"""Change of area that SyN may make and still be called good; its outlines agree well wherever it drags the tissue."""
+
+
+class DipyEngine(OutlineEngine):
+    """Refines the best outline match by mutual information and, as "bspline", by SyN on the masks."""
+
+    def finish(self, matches: Sequence[Match], moving: Image, kind: str) -> list[Match]:
+        """Return the best match and the runner-up of another orientation, both refined."""
+        runners_up = [match for match in matches if match.differs(matches[0])]
+        finished = [_refined(matches[0], moving, kind)]
+        for match in runners_up[:1]:
+            try:
+                finished.append(_refined(match, moving, kind))
+            except GeometryError:  # it stays the runner-up as it is
+                finished.append(match)
+        return finished
+
+    def without_refinement(self) -> OutlineEngine:
+        """Return the engine that gives the starts: mutual information from every orientation would take too long."""
+        return OutlineEngine()
+
+    def objection(self, qc: Mapping[str, Any]) -> str | None:
+        """Object where areas change too much."""
+        low, high = qc.get("jacobian", (1.0, 1.0))
+        if SMOOTH_AREA[0] <= low and high <= SMOOTH_AREA[1]:
+            return None
+        return (
+            f"SyN changes areas by factors of {low:.2f} to {high:.2f}, as where it pulls tissue into missing pieces; "
+            f"trusted are {SMOOTH_AREA[0]} to {SMOOTH_AREA[1]}"
+        )
+
+
+def _refined(match: Match, moving: Image, kind: str) -> Match:
+    fixed = match.target.fixed
+    pose = mutual_information(moving, fixed, match.planes, match.pose, kind)
+    deformation = warp(match.problem, match.planes, fixed.data.shape, pose) if kind == "bspline" else None
+    score = match.problem.score(pose if deformation is None else deformation)
+    return replace(match, pose=pose, deformation=deformation, score=score)
 
 
 @dataclass(frozen=True, eq=False)
 class Warped:
-    """A pose after a deformation that is known on a grid in the plane of the fixed image: x -> pose(x + d(x)).
-
-    Attributes
-    ----------
-    pose : Pose
-        Fixed plane to moving plane.
-    plane : Plane
-        Pixel grid of the fixed image, or a coarser one.
-    field : (I, J, 2) ndarray
-        d at its pixels, mm.
-    """
+    """A pose after a deformation: x -> pose(x + d(x)); `field` (I, J, 2) is d, mm, on the pixel grid of `plane`."""
 
     pose: Pose
     plane: Plane
@@ -39,8 +72,6 @@ class Warped:
 
     def displacement(self, points: FloatArray) -> FloatArray:
         """Return d at points of the fixed plane, (N, 2) mm."""
-        from scipy.ndimage import map_coordinates
-
         index = np.linalg.inv(self.plane.grid[:2, :2]) @ (points - self.plane.grid[:2, 2]).T
         p, q = (map_coordinates(self.field[..., axis], index, order=1, mode="nearest") for axis in (0, 1))
         return np.column_stack([p, q])
@@ -50,7 +81,7 @@ class Warped:
         return self.pose.points(points + self.displacement(points))
 
     def cost(self, unit_mm: float) -> float:
-        """Return 0: SyN bends freely."""
+        """Return 0: SyN deforms freely."""
         return 0.0
 
     def jacobian(self) -> FloatArray:
@@ -83,13 +114,7 @@ def mutual_information(moving: Image, fixed: Image, planes: tuple[Plane, Plane],
 
 
 def warp(problem: Problem, planes: tuple[Plane, Plane], shape: tuple[int, ...], pose: Pose) -> Warped:
-    """Return the deformation that DIPY's SyN finds between the filled masks, starting from a pose.
-
-    Raises
-    ------
-    GeometryError
-        If it folds.
-    """
+    """Return the deformation that DIPY's SyN finds between the filled masks, from a pose; GeometryError if it folds."""
     from dipy.align.imwarp import SymmetricDiffeomorphicRegistration
     from dipy.align.metrics import SSDMetric
 

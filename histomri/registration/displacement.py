@@ -16,14 +16,9 @@ _HALVINGS = 12
 class Displacement:
     """The map y -> y + d(y), or its inverse, with d known on a grid and continued by its edge values.
 
-    Attributes
-    ----------
-    vectors : (I, J, K, 3) ndarray
-        d in world mm (RAS+) at the grid points, interpolated linearly. A field with K = 1 is the same at every depth.
-    affine : (4, 4) ndarray
-        Grid index to world, RAS+ mm.
-    inverted : bool
-        Whether the map stands for the inverse of y -> y + d(y), found by fixed-point iteration to 1e-6 mm.
+    `vectors` (I, J, K, 3) are d in world mm (RAS+) at the grid points, interpolated linearly; a field with K = 1 is the
+    same at every depth. `affine` (4, 4) takes the grid index to the world. `inverted` says that the map stands for the
+    inverse of y -> y + d(y), found by fixed-point iteration to 1e-6 mm.
     """
 
     vectors: FloatArray

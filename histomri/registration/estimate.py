@@ -1,6 +1,7 @@
 """register: find the transform from a histology section to an MRI slice."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,30 +10,34 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image
 from histomri.registration.displacement import Displacement
+from histomri.registration.engines import ENGINES, resolve
 from histomri.registration.expected import expected_error
+from histomri.registration.files import as_image
 from histomri.registration.landmarks import check_landmarks
-from histomri.registration.matching import Match, Matcher, best_of_slices
+from histomri.registration.match import Match, best_of_slices
+from histomri.registration.matching import Matcher
+from histomri.registration.outline_engine import OutlineEngine
 from histomri.registration.planes import lift
 from histomri.registration.prepare import targets, tissue_of
-from histomri.registration.quality import CLEAR_SLICE_LEAD, CLEAR_SLICE_PIXELS, LARGEST_SLIP_PX, Registration, judge
+from histomri.registration.quality import (
+    CLEAR_SLICE_MARGIN,
+    CLEAR_SLICE_PIXELS,
+    LARGEST_SLIP_PX,
+    Registration,
+    judge,
+)
 from histomri.registration.refine import at_size_bound
 
-KINDS = ("similarity", "affine", "bspline", "syn")
-DRIVES = ("outline", "both")
-ENGINES = ("robust", "dipy")
-SMOOTH_AREA = (0.6, 1.67)
-"""Change of area that SyN may make and still be called good; its outlines agree well wherever it drags the tissue."""
 SHRINKAGE = 0.129
 """Linear shrinkage of paraffin sections against the MRI, Grussu et al. 2025, doi 10.1038/s43856-025-01246-2."""
 
 
 def register(
-    moving: Image,
-    fixed: Image,
+    moving: Image | str | Path,
+    fixed: Image | str | Path,
     *,
-    moving_mask: Image | None = None,
-    fixed_mask: Image | None = None,
-    maps: Sequence[Image] | None = None,
+    moving_mask: Image | str | Path | None = None,
+    fixed_mask: Image | str | Path | None = None,
     shrinkage: float = SHRINKAGE,
     flips: bool = True,
     angle_deg: float | None = None,
@@ -41,35 +46,31 @@ def register(
     kind: str = "bspline",
     slices: int | Sequence[int] | None = None,
     tilts_deg: Sequence[float] | None = None,
-    drive: str = "outline",
     engine: str = "robust",
     progress: Callable[[float], None] | None = None,
 ) -> Registration:
     """Find the transform from the world of a histology section to that of an MRI slice.
 
     All rotations and both sides of the section are searched; each promising one is refined by matching signed distances
-    to the outlines of the tissue with a robust loss, so that missing tissue, tears and holes do not pull. Unless
-    `drive` is "both", the two contrasts are never compared, so a correlation between the registered maps is not made by
-    the registration.
+    to the outlines of the tissue with a robust loss, so that missing tissue, tears and holes do not pull. The two
+    contrasts are never compared, so a correlation between the registered maps is not made by the registration.
 
     Parameters
     ----------
-    moving : Image
+    moving : Image or path
         2D map of the section, (I, J), background NaN.
-    fixed : Image
-        MRI, 2D or 3D.
-    moving_mask, fixed_mask : Image, optional
+    fixed : Image or path
+        MRI, 2D or 3D; of a 4D file the first volume.
+    moving_mask, fixed_mask : Image or path, optional
         Tissue (positive values, or covered fractions between 0 and 1), each on a grid of its own in the world of its
         image; a mask finer than the map gives a finer result. Computed from the image if not given.
-    maps : sequence of Image, optional
-        Maps of the section on one grid, 1 to 5, whose content is matched if `drive` is "both"; `moving` if not given.
     shrinkage : float
         Expected linear shrinkage of the section, 0.129 in Grussu et al. 2025, doi 10.1038/s43856-025-01246-2. The size
         found may be 14 % smaller to 15 % larger than that.
     flips : bool
         Whether the section may lie on the slide with its other side up.
     angle_deg : float, optional
-        Rotation of the section, as `qc` tells it, if it is known to within 15 degrees; all are tried if not given.
+        Rotation of the section, as `qc` gives it, if it is known to within 15 degrees; all are tried if not given.
     turned_over : bool, optional
         Whether the section lies with its other side up, if it is known; overrules `flips`.
     landmarks : (N, 2, 3) array-like, optional
@@ -82,21 +83,17 @@ def register(
         Slices of a 3D fixed image to try; if not given, the one nearest to the landmarks that have a z, else all.
     tilts_deg : sequence of float, optional
         Tilts of the two best slices to try about both of their axes, such as (-4, 4); none if not given.
-    drive : {"outline", "both"}
-        What is matched. "both" adds what the maps explain of the MRI, refitted at every step together with a smooth
-        trend. It is more accurate in tissue with little outline, and it raises the correlation between maps and MRI a
-        little above the true one; do not test that correlation without its null.
     engine : {"robust", "dipy"}
-        How it is matched; "dipy" refines the best outline match with DIPY's mutual information and, for
-        ``kind="bspline"``, its SyN on the masks.
+        "dipy" refines the best outline match with DIPY's mutual information and, for ``kind="bspline"``, its SyN on the
+        masks.
     progress : callable, optional
         Called with the fraction done.
 
     Returns
     -------
     Registration
-        The transform, with the slice, the rivals, the confidence and the verdict. The same input gives the same result:
-        nothing is random.
+        The transform, with the slice, the other orientations, the confidence and the verdict. The same input gives the
+        same result: nothing is random.
 
     Raises
     ------
@@ -104,25 +101,34 @@ def register(
         If a mask is empty or covers everything, an image is constant, or an option is unknown.
     GeometryError
         If the sizes differ by more than a factor of two, a slice does not exist, or landmarks contradict each other.
+
+    Examples
+    --------
+    A section that lies on the slice as it was cut, moved by half a millimetre:
+
+    >>> import numpy as np
+    >>> from histomri.core.images import Image
+    >>> x, y = np.indices((60, 60)) - 30
+    >>> tissue = np.where(np.hypot(x, y * 1.3) < 18 + 4 * np.cos(3 * np.arctan2(y, x) + 1), 1.0, 0.0)
+    >>> shifted = np.diag([0.4, 0.4, 1, 1]) + np.outer([1, 0, 0, 0], [0, 0, 0, 0.5])
+    >>> found = register(Image(np.where(tissue > 0, 1.0, np.nan), np.diag([0.4, 0.4, 1, 1])), Image(tissue, shifted),
+    ...                  shrinkage=0, kind="similarity")
+    >>> found.verdict
+    'good'
+    >>> bool(abs(found.points([[0.0, 0.0]])[0, 0] - 0.5) < 0.05)
+    True
     """
-    _check_options(kind, drive, engine, shrinkage)
-    if angle_deg is not None and not np.isfinite(angle_deg):
-        raise InputError(f"an angle of {angle_deg} means nothing", hint="give degrees")
-    if kind == "syn":
-        kind, engine = "bspline", "dipy"
-    if engine == "dipy" and landmarks is not None:
-        raise InputError(
-            "DIPY (engine='dipy', kind='syn') cannot hold landmarks",
-            hint="use engine='robust' with another kind, or keep the landmarks to measure the error, with "
-            "--landmarks-check",
-        )
+    moving, fixed = as_image(moving, "moving image"), as_image(fixed, "fixed image")
+    moving_mask = None if moving_mask is None else as_image(moving_mask, "moving mask")
+    fixed_mask = None if fixed_mask is None else as_image(fixed_mask, "fixed mask")
+    kind, engine = resolve(kind, engine)
+    matching = _engine(kind, engine, shrinkage, angle_deg, with_landmarks=landmarks is not None)
     pairs = None if landmarks is None else check_landmarks(landmarks)
     if moving.data.ndim != 2:
         raise GeometryError("the moving image must be a two-dimensional section", hint="choose one slice of it")
     sides = ((False, True) if flips else (False,)) if turned_over is None else (turned_over,)
     section = tissue_of(moving, moving_mask, "moving")
-    content = tuple(maps or (moving,)) if drive == "both" else ()
-    matcher = Matcher(moving, section, content, 1.0 - shrinkage, kind, sides, angle_deg, pairs, engine)
+    matcher = Matcher(moving, section, 1.0 - shrinkage, kind, sides, angle_deg, pairs, matching)
     matches: list[Match] = []
     refused: dict[int | None, InputError] = {}
     chosen = targets(fixed, fixed_mask, slices, pairs)
@@ -138,99 +144,110 @@ def register(
         raise refused[fullest.slice]
     if tilts_deg is not None:
         matches += matcher.tilted(matches, fixed, fixed_mask, tilts_deg)
-    ruled_out = matcher.ruled_out(best_of_slices(matches)[0])
-    settings = {"Kind": kind, "Shrinkage": shrinkage, "Flips": flips, "Drive": drive, "Engine": engine}
+    excluded = matcher.excluded_margin(best_of_slices(matches)[0])
+    settings = {"Kind": kind, "Shrinkage": shrinkage, "Flips": flips, "Drive": "outline", "Engine": engine}
     settings |= {"AngleDeg": angle_deg, "TurnedOver": turned_over, "TiltsDeg": list(tilts_deg or ())}
-    settings |= {"ContentMaps": len(content), "Landmarks": 0 if pairs is None else len(pairs)}
-    return _result(matches, moving, fixed, refused, ruled_out, settings)
+    settings |= {"Landmarks": 0 if pairs is None else len(pairs)}
+    info = {"Moving": described(moving), "Fixed": described(fixed), "Parameters": settings}
+    return _result(matches, matching, fixed, refused, excluded, info)
 
 
-def _check_options(kind: str, drive: str, engine: str, shrinkage: float) -> None:
-    for name, value, known in (("kind", kind, KINDS), ("drive", drive, DRIVES), ("engine", engine, ENGINES)):
-        if value not in known:
-            raise InputError(f"{name}={value!r} is not available", hint=f"use {name}=" + " or ".join(map(repr, known)))
+def _engine(
+    kind: str, engine: str, shrinkage: float, angle_deg: float | None, *, with_landmarks: bool
+) -> OutlineEngine:
+    """Return the engine, once it can hold what is asked of it."""
+    known = ENGINES.get(engine)
+    if known is None:
+        raise InputError(f"engine={engine!r} is not available", hint="use engine=" + " or ".join(map(repr, ENGINES)))
+    if kind not in known.kinds:
+        raise InputError(
+            f"kind={kind!r} is not available", hint="use kind=" + " or ".join(map(repr, (*known.kinds, "syn")))
+        )
     if not 0 <= shrinkage < 0.5:
         raise InputError(f"a shrinkage of {shrinkage} is implausible", hint="give a fraction of length, such as 0.129")
+    if angle_deg is not None and not np.isfinite(angle_deg):
+        raise InputError(f"an angle of {angle_deg} means nothing", hint="give degrees")
+    if with_landmarks and "landmarks" not in known.holds:
+        raise InputError(
+            f"the engine {engine!r} cannot hold landmarks",
+            hint="use engine='robust' with another kind, or keep the landmarks to measure the error",
+        )
+    loaded: OutlineEngine = known.load()
+    return loaded
 
 
 def _result(
     matches: list[Match],
-    moving: Image,
+    engine: OutlineEngine,
     fixed: Image,
     refused: dict[int | None, InputError],
-    ruled_out: float,
-    parameters: dict[str, Any],
+    excluded: float,
+    info: dict[str, Any],
 ) -> Registration:
-    """Return the best match, judged against its rivals."""
+    """Return the best match, judged against the others."""
     slices = best_of_slices(matches)
     best = slices[0]
     ranked = sorted(matches, key=lambda match: (match.slice != best.slice, -match.score))
-    rivals = [match for match in ranked if match.slice == best.slice and match.differs(best)]
-    gap = best.score - rivals[0].score if rivals else 1.0
+    runners_up = [match for match in ranked if match.slice == best.slice and match.differs(best)]
+    margin = best.score - runners_up[0].score if runners_up else 1.0
     candidates = tuple(match.candidate() for match in ranked)
-    told = candidates[0]
-    bending = _bending(best)
+    first = candidates[0]
+    deformation = _deformation(best)
     # Six digits: those after them depend on the number of threads of the linear algebra.
     expected = float(f"{expected_error(best.problem, best.mapping, best.pose):.6g}")
     verdict, reasons = judge(
-        told.agreement,
-        gap,
+        first.agreement,
+        margin,
         at_bound=at_size_bound(best.pose, best.problem.scale),
         stretch=best.stretch,
         strain=best.strain,
-        ruled_out=ruled_out,
+        excluded=excluded,
         error_px=expected / best.problem.unit_mm,
     )
-    lead, doubt = _slice_lead(slices, fixed)
-    if doubt:
-        verdict = "check" if verdict == "good" else verdict
-        reasons.append(doubt)
-    if parameters["Engine"] == "dipy" and not _smooth(bending):
-        verdict = "check" if verdict == "good" else verdict
-        low, high = bending["jacobian"]
-        reasons.append(
-            f"SyN changes areas by factors of {low:.2f} to {high:.2f}, as where it pulls tissue into missing pieces; "
-            f"trusted are {SMOOTH_AREA[0]} to {SMOOTH_AREA[1]}"
-        )
+    slice_margin, doubt = _slice_margin(slices, fixed)
+    for reason in (doubt, engine.objection(deformation)):
+        if reason:
+            verdict = "check" if verdict == "good" else verdict
+            reasons.append(reason)
     by_slice = sorted(slices, key=lambda match: match.slice or 0)
     qc: dict[str, Any] = {
         "verdict": verdict,
         "reasons": reasons,
-        "agreement": told.agreement,
-        "explained": told.explained,
-        "gap": gap,
+        "agreement": first.agreement,
+        "gap": margin,
         "expected_error_mm": expected,
-        "ruled_out": ruled_out,
-        "angle_deg": told.angle_deg,
-        "turned_over": told.turned_over,
-        "size": told.size,
+        "ruled_out": excluded,
+        "angle_deg": first.angle_deg,
+        "turned_over": first.turned_over,
+        "size": first.size,
         "stretch": best.stretch,
-        "tilt_deg": list(told.tilt_deg),
-        **bending,
-        "slice_lead": lead,
-        "slice_agreement": [{"slice": each.slice, "agreement": each.score, "worth": each.worth} for each in by_slice],
+        "tilt_deg": list(first.tilt_deg),
+        **deformation,
+        "slice_lead": slice_margin,
+        "slice_agreement": [
+            {"slice": each.slice, "agreement": each.score, "worth": each.adjusted_score} for each in by_slice
+        ],
         "slices_refused": [{"slice": k, "reason": str(error)} for k, error in refused.items()],
     }
-    info = {"Moving": described(moving), "Fixed": described(fixed), "Parameters": parameters}
     matrix = lift(best.pose.matrix, *best.planes)
-    return Registration(matrix, _field(best), info, candidates, gap, qc, best.slice)
+    return Registration(matrix, _field(best), info, candidates, margin, qc, best.slice)
 
 
-def _slice_lead(slices: Sequence[Match], fixed: Image) -> tuple[float, str]:
-    """Return the lead of the best over every slice that lies too far from it to be as good, and what is in doubt."""
+def _slice_margin(slices: Sequence[Match], fixed: Image) -> tuple[float, str]:
+    """Return the margin of the best over every slice that lies too far from it to be as good, and what is in doubt."""
     best = slices[0]
     apart = [(_slices_mm(fixed, each, best), each) for each in slices[1:]]
     far = [(mm, each) for mm, each in apart if mm > LARGEST_SLIP_PX * best.problem.unit_mm]
     if not far:
         return 1.0, ""
-    mm, rival = far[0]
-    lead = best.worth - rival.worth
-    clear = CLEAR_SLICE_LEAD * float(np.sqrt(CLEAR_SLICE_PIXELS / best.problem.compared(best.mapping)))
-    if lead >= clear:
-        return lead, ""
-    return lead, (
-        f"slice {rival.slice}, {mm:.2g} mm away, fits nearly as well as slice {best.slice} (a lead of {lead:.3f}, "
-        f"clear is {clear:.3f}): look at both, and choose the slice if you know it"
+    mm, runner_up = far[0]
+    margin = best.adjusted_score - runner_up.adjusted_score
+    clear = CLEAR_SLICE_MARGIN * float(np.sqrt(CLEAR_SLICE_PIXELS / best.problem.compared(best.mapping)))
+    if margin >= clear:
+        return margin, ""
+    return margin, (
+        f"slice {runner_up.slice}, {mm:.2g} mm away, fits nearly as well as slice {best.slice} (a margin of "
+        f"{margin:.3f}, clear is {clear:.3f}): look at both, and choose the slice if you know it"
     )
 
 
@@ -240,23 +257,18 @@ def _slices_mm(fixed: Image, one: Match, other: Match) -> float:
 
 def _field(best: Match) -> tuple[Displacement, ...]:
     """Return the deformation as a displacement on the grid of the fixed slice; it pulls, so points go the other way."""
-    if best.bent is None:
+    if best.deformation is None:
         return ()
     flat, plane = best.target.fixed, best.planes[1]
-    moved = best.bent.displacement(plane.pixels(flat.data.shape)) @ plane.frame[:3, :2].T
+    moved = best.deformation.displacement(plane.pixels(flat.data.shape)) @ plane.frame[:3, :2].T
     return (Displacement(moved.reshape(*flat.data.shape, 1, 3), flat.affine, inverted=True),)
 
 
-def _bending(best: Match) -> dict[str, Any]:
-    if best.bent is None:
+def _deformation(best: Match) -> dict[str, Any]:
+    if best.deformation is None:
         return {"deformed": False}
-    moved = np.hypot(*best.bent.displacement(best.problem.nearby.points).T)
+    moved = np.hypot(*best.deformation.displacement(best.problem.nearby.points).T)
     return {"deformed": True, "jacobian": list(best.jacobian or ()), "bent_mm": float(moved.max())}
-
-
-def _smooth(bending: dict[str, Any]) -> bool:
-    low, high = bending.get("jacobian", (1.0, 1.0))
-    return bool(SMOOTH_AREA[0] <= low and high <= SMOOTH_AREA[1])
 
 
 def described(image: Image) -> dict[str, Any]:

@@ -12,11 +12,11 @@ import numpy as np
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.files import atomic_path
 from histomri.core.images import Image
+from histomri.registration.figure_layout import Overlay, background, draw_image, draw_slide, frame, outline, overlay_of
 from histomri.registration.landmark_fits import tre
 from histomri.registration.planes import Plane, lift
 from histomri.registration.prepare import tissue_of
 from histomri.registration.quality import Candidate, Registration
-from histomri.registration.scenes import Scene, background, draw, draw_slide, frame, outline, scene_of
 from histomri.registration.search import apart_deg, linear
 from histomri.registration.sections import SlidePictures
 from histomri.registration.transform import Transform
@@ -70,7 +70,7 @@ def write_figures(
         ``_missing``, ``_residual``, ``_grid``, ``_jacobian``, ``_candidates``, ``_gallery`` and ``_landmarks``; the
         last three only if there are any.
     """
-    scene = scene_of(found, moving, fixed, (moving_mask, fixed_mask), names, pictures)
+    overlay = overlay_of(found, moving, fixed, (moving_mask, fixed_mask), names, pictures)
     drawn = {
         "contours": _contours,
         "checkerboard": _checkerboard,
@@ -79,20 +79,20 @@ def write_figures(
         "grid": _grid,
         "jacobian": _jacobian,
     }
-    outputs = [_flip_book(scene, folder / f"{stem}_flipbook.gif")]
+    outputs = [_flip_book(overlay, folder / f"{stem}_flipbook.gif")]
     for name, draws in drawn.items():
         figure, axes = _figure()
-        draws(axes, scene, found)
+        draws(axes, overlay, found)
         outputs.append(_save(figure, folder / f"{stem}_{name}.png"))
     if found.candidates:
         figure, axes = _figure()
         _candidates(axes, found)
         outputs.append(_save(figure, folder / f"{stem}_candidates.png"))
         section = tissue_of(moving, moving_mask, "moving")
-        outputs.append(_save(_gallery(scene, found, section), folder / f"{stem}_gallery.png"))
+        outputs.append(_save(_gallery(overlay, found, section), folder / f"{stem}_gallery.png"))
     if landmarks is not None:
         figure, axes = _figure()
-        _landmarks(axes, scene, found, np.asarray(landmarks, dtype=float))
+        _landmarks(axes, overlay, found, np.asarray(landmarks, dtype=float))
         outputs.append(_save(figure, folder / f"{stem}_landmarks.png"))
     return outputs
 
@@ -110,25 +110,25 @@ def _save(figure: Any, path: Path) -> Path:
     return path
 
 
-def _contours(axes: Any, scene: Scene, found: Registration) -> None:
-    background(axes, scene)
-    outline(axes, scene, scene.tissue, "deepskyblue")
-    outline(axes, scene, scene.section, "orangered")
-    frame(axes, scene, f"outlines of {scene.names[1]} (blue) and {scene.names[0]} (red): {found.verdict}")
+def _contours(axes: Any, overlay: Overlay, found: Registration) -> None:
+    background(axes, overlay)
+    outline(axes, overlay, overlay.tissue, "deepskyblue")
+    outline(axes, overlay, overlay.section, "orangered")
+    frame(axes, overlay, f"outlines of {overlay.names[1]} (blue) and {overlay.names[0]} (red): {found.verdict}")
 
 
-def _checkerboard(axes: Any, scene: Scene, found: Registration) -> None:
-    section, other = scene.names
-    if scene.pictures is not None:
-        odd = _board(scene.pictures.fixed.shape[:2])[..., None]
-        draw_slide(axes, scene.pictures, np.where(odd, scene.pictures.moved, scene.pictures.fixed))
-        frame(axes, scene, f"{other} and {section} in turn")
+def _checkerboard(axes: Any, overlay: Overlay, found: Registration) -> None:
+    section, other = overlay.names
+    if overlay.pictures is not None:
+        odd = _board(overlay.pictures.fixed.shape[:2])[..., None]
+        draw_slide(axes, overlay.pictures, np.where(odd, overlay.pictures.moved, overlay.pictures.fixed))
+        frame(axes, overlay, f"{other} and {section} in turn")
         return
-    odd = _board(scene.fixed.shape)
-    board = np.where(odd, _ranked(scene.moved), _ranked(np.where(scene.tissue > 0.5, scene.fixed, np.nan)))
+    odd = _board(overlay.fixed.shape)
+    board = np.where(odd, _ranked(overlay.moved), _ranked(np.where(overlay.tissue > 0.5, overlay.fixed, np.nan)))
     axes.set_facecolor(_NOTHING)
-    draw(axes, scene, board, vmin=0, vmax=1)
-    frame(axes, scene, f"{other} and {section} in turn, each in ranks of its values")
+    draw_image(axes, overlay, board, vmin=0, vmax=1)
+    frame(axes, overlay, f"{other} and {section} in turn, each in ranks of its values")
 
 
 def _board(shape: tuple[int, ...]) -> BoolArray:
@@ -137,23 +137,23 @@ def _board(shape: tuple[int, ...]) -> BoolArray:
     return np.asarray((i // size + j // size) % 2 == 1)
 
 
-def _flip_book(scene: Scene, path: Path) -> Path:
+def _flip_book(overlay: Overlay, path: Path) -> Path:
     """Write both images in turn, in the same frame."""
     from PIL import Image as Picture
 
-    known = np.where(scene.tissue > 0.5, scene.fixed, np.nan)
-    section, other = scene.names
-    colours = (None, None) if scene.pictures is None else (scene.pictures.fixed, scene.pictures.moved)
-    titles = other, f"{section}, with the outline of {'the ' * (scene.pictures is None)}{other}"
+    known = np.where(overlay.tissue > 0.5, overlay.fixed, np.nan)
+    section, other = overlay.names
+    colours = (None, None) if overlay.pictures is None else (overlay.pictures.fixed, overlay.pictures.moved)
+    titles = other, f"{section}, with the outline of {'the ' * (overlay.pictures is None)}{other}"
     frames = []
-    for picture, colour, title in zip((known, scene.moved), colours, titles, strict=True):
+    for picture, colour, title in zip((known, overlay.moved), colours, titles, strict=True):
         figure, axes = _figure()
-        if scene.pictures is None:
-            draw(axes, scene, np.nan_to_num(_ranked(picture)), vmin=0, vmax=1)
+        if overlay.pictures is None:
+            draw_image(axes, overlay, np.nan_to_num(_ranked(picture)), vmin=0, vmax=1)
         else:
-            draw_slide(axes, scene.pictures, colour)
-        outline(axes, scene, scene.tissue, "deepskyblue")
-        frame(axes, scene, title)
+            draw_slide(axes, overlay.pictures, colour)
+        outline(axes, overlay, overlay.tissue, "deepskyblue")
+        frame(axes, overlay, title)
         frames.append(Picture.fromarray(_pixels(figure)).convert("P", palette=Picture.Palette.ADAPTIVE))
     with atomic_path(path) as temporary:
         frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=900, loop=0)
@@ -177,47 +177,48 @@ def _ranked(picture: FloatArray) -> FloatArray:
     return result
 
 
-def _missing(axes: Any, scene: Scene, found: Registration) -> None:
-    own, there = scene.tissue > 0.5, scene.section > 0.5
+def _missing(axes: Any, overlay: Overlay, found: Registration) -> None:
+    own, there = overlay.tissue > 0.5, overlay.section > 0.5
     code = np.where(own & there, 1.0, np.where(own, 2.0, np.where(there, 3.0, 0.0)))
+
     from matplotlib.colors import ListedColormap
 
     colours = ListedColormap(["white", "lightgrey", "royalblue", "orangered"])
-    draw(axes, scene, code, cmap=colours, vmin=-0.5, vmax=3.5)
-    share = float((own & ~there).sum() / max(own.sum(), 1))
-    section, other = scene.names
-    frame(axes, scene, f"tissue of {other} missing in {section} (blue, {100 * share:.0f} %), beyond it (red)")
+    draw_image(axes, overlay, code, cmap=colours, vmin=-0.5, vmax=3.5)
+    fraction = float((own & ~there).sum() / max(own.sum(), 1))
+    section, other = overlay.names
+    frame(axes, overlay, f"tissue of {other} missing in {section} (blue, {100 * fraction:.0f} %), beyond it (red)")
 
 
-def _residual(axes: Any, scene: Scene, found: Registration) -> None:
+def _residual(axes: Any, overlay: Overlay, found: Registration) -> None:
     from scipy.ndimage import distance_transform_edt
 
-    own, there = scene.tissue > 0.5, scene.section > 0.5
-    pixel = float(scene.flat.voxel_mm[:2].min())
+    own, there = overlay.tissue > 0.5, overlay.section > 0.5
+    pixel = float(overlay.flat.voxel_mm[:2].min())
     depth = distance_transform_edt(own) - 0.5
     edge = own & (depth < 1.0)
     away = (np.where(there, distance_transform_edt(there) - 0.5, 0.5 - distance_transform_edt(~there)) - depth) * pixel
     i, j = np.nonzero(edge)
-    middle = np.array([scene.p[own].mean(), scene.q[own].mean()])
-    around = np.degrees(np.arctan2(scene.q[i, j] - middle[1], scene.p[i, j] - middle[0]))
+    middle = np.array([overlay.p[own].mean(), overlay.q[own].mean()])
+    around = np.degrees(np.arctan2(overlay.q[i, j] - middle[1], overlay.p[i, j] - middle[0]))
     axes.scatter(around, away[i, j], s=6)
     axes.axhline(0, color="black", linewidth=0.5)
-    axes.set_xlabel(f"place on the outline of {scene.names[1]}, degrees")
-    axes.set_ylabel(f"how far {scene.names[0]} reaches beyond it, mm (below 0: it is missing)")
+    axes.set_xlabel(f"place on the outline of {overlay.names[1]}, degrees")
+    axes.set_ylabel(f"how far {overlay.names[0]} reaches beyond it, mm (below 0: it is missing)")
     axes.set_title("disagreement along the outline", fontsize=10)
 
 
-def _grid(axes: Any, scene: Scene, found: Registration) -> None:
-    background(axes, scene)
-    index = np.indices(scene.fixed.shape).reshape(2, -1).T
-    back = found.inverse().points(index @ scene.flat.affine[:3, :2].T + scene.flat.affine[:3, 3])
+def _grid(axes: Any, overlay: Overlay, found: Registration) -> None:
+    background(axes, overlay)
+    index = np.indices(overlay.fixed.shape).reshape(2, -1).T
+    back = found.inverse().points(index @ overlay.flat.affine[:3, :2].T + overlay.flat.affine[:3, 3])
     directions = np.linalg.svd(back - back.mean(axis=0), full_matrices=False)[2][:2]
-    parts = ((back - back.mean(axis=0)) @ directions.T).T.reshape(2, *scene.fixed.shape)
-    step = _round_step(max(float(np.ptp(part[scene.tissue > 0.5])) for part in parts) / _GRID_LINES)
+    parts = ((back - back.mean(axis=0)) @ directions.T).T.reshape(2, *overlay.fixed.shape)
+    step = _round_step(max(float(np.ptp(part[overlay.tissue > 0.5])) for part in parts) / _GRID_LINES)
     for part in parts:
         levels = step * np.arange(np.floor(part.min() / step), np.ceil(part.max() / step) + 1)
-        axes.contour(scene.p, scene.q, part, levels=levels, colors="gold", linewidths=0.6, linestyles="solid")
-    frame(axes, scene, f"a grid of {step:g} mm on {scene.names[0]}, as it lies on {scene.names[1]}")
+        axes.contour(overlay.p, overlay.q, part, levels=levels, colors="gold", linewidths=0.6, linestyles="solid")
+    frame(axes, overlay, f"a grid of {step:g} mm on {overlay.names[0]}, as it lies on {overlay.names[1]}")
 
 
 def _round_step(length: float) -> float:
@@ -226,20 +227,20 @@ def _round_step(length: float) -> float:
     return float(next(power * factor for factor in (1, 2, 5, 10) if power * factor >= length * (1 - 1e-9)))
 
 
-def _jacobian(axes: Any, scene: Scene, found: Registration) -> None:
-    area = np.ones(scene.fixed.shape)
+def _jacobian(axes: Any, overlay: Overlay, found: Registration) -> None:
+    area = np.ones(overlay.fixed.shape)
     for field in found.displacements:
         ratio = field.jacobian()
         area = area * (ratio[..., 0] if ratio.shape[:2] == area.shape else 1.0)
-    drawn = draw(axes, scene, np.log(np.maximum(area, 1e-3)), cmap="RdBu", vmin=-0.5, vmax=0.5)
+    drawn = draw_image(axes, overlay, np.log(np.maximum(area, 1e-3)), cmap="RdBu", vmin=-0.5, vmax=0.5)
     axes.figure.colorbar(drawn, ax=axes, label="log of the area ratio")
-    outline(axes, scene, scene.tissue, "black")
-    inside = area[scene.tissue > 0.5]
+    outline(axes, overlay, overlay.tissue, "black")
+    inside = area[overlay.tissue > 0.5]
     low, high = (inside.min(), inside.max()) if inside.size else (1.0, 1.0)
-    frame(axes, scene, f"areas change by factors of {low:.2f} to {high:.2f} in the tissue")
+    frame(axes, overlay, f"areas change by factors of {low:.2f} to {high:.2f} in the tissue")
 
 
-def _gallery(scene: Scene, found: Registration, section: Image) -> Any:
+def _gallery(overlay: Overlay, found: Registration, section: Image) -> Any:
     """Draw the best orientations side by side: the outline of the section, before it is bent, on the fixed image."""
     from matplotlib.figure import Figure
 
@@ -251,11 +252,11 @@ def _gallery(scene: Scene, found: Registration, section: Image) -> Any:
     figure = Figure(figsize=(7.2, 5.4), dpi=120)
     for number, item in enumerate(best[:_GALLERY]):
         axes = figure.add_axes((0.01 + 0.33 * (number % 3), 0.5 - 0.49 * (number // 3), 0.32, 0.43))
-        background(axes, scene)
-        outline(axes, scene, scene.tissue, "deepskyblue")
-        outline(axes, scene, _placed(scene, section, item), "orangered")
+        background(axes, overlay)
+        outline(axes, overlay, overlay.tissue, "deepskyblue")
+        outline(axes, overlay, _placed(overlay, section, item), "orangered")
         side = "turned over" if item.turned_over else "as it lies"
-        frame(axes, scene, f"{item.angle_deg:.0f}°, {side}: {item.agreement:.2f}")
+        frame(axes, overlay, f"{item.angle_deg:.0f}°, {side}: {item.agreement:.2f}")
         axes.set_axis_off()
     return figure
 
@@ -264,22 +265,22 @@ def _apart(one: Candidate, other: Candidate) -> float:
     return apart_deg(np.radians(one.angle_deg), np.radians(other.angle_deg))
 
 
-def _placed(scene: Scene, section: Image, item: Candidate) -> FloatArray:
+def _placed(overlay: Overlay, section: Image, item: Candidate) -> FloatArray:
     """Return the tissue of the section in the orientation of a candidate, shifted to where the overlap is best."""
     from scipy.signal import fftconvolve
 
-    planes = Plane.of(section), Plane.of(scene.flat)
+    planes = Plane.of(section), Plane.of(overlay.flat)
     angle = np.radians(item.angle_deg if item.turned_over else -item.angle_deg)
     pull = np.eye(3)
     pull[:2, :2] = item.size * linear(angle, item.turned_over)
     middles = [
         plane.pixels(mask.shape)[mask.ravel() > 0.5].mean(axis=0)
-        for plane, mask in zip(planes, (section.data, scene.tissue), strict=True)
+        for plane, mask in zip(planes, (section.data, overlay.tissue), strict=True)
     ]
     pull[:2, 2] = middles[0] - pull[:2, :2] @ middles[1]
-    turned = Transform(lift(pull, *planes)).resample(section, scene.flat).data
+    turned = Transform(lift(pull, *planes)).resample(section, overlay.flat).data
     turned = np.nan_to_num(turned)
-    overlap = fftconvolve(scene.tissue, turned[::-1, ::-1], mode="same")
+    overlap = fftconvolve(overlay.tissue, turned[::-1, ::-1], mode="same")
     shift = np.array(np.unravel_index(np.argmax(overlap), overlap.shape)) - np.array(overlap.shape) // 2
     return np.roll(turned, tuple(shift), axis=(0, 1))
 
@@ -292,13 +293,13 @@ def _candidates(axes: Any, found: Registration) -> None:
     axes.scatter([best.angle_deg], [best.agreement], s=160, facecolors="none", edgecolors="black", label="taken")
     axes.set_xlabel("rotation of the section, degrees")
     axes.set_ylabel("agreement of the outlines")
-    axes.set_title(f"orientations tried; lead over the next {found.confidence:.2f}", fontsize=10)
+    axes.set_title(f"orientations tried; margin over the next {found.confidence:.2f}", fontsize=10)
     axes.legend()
 
 
-def _landmarks(axes: Any, scene: Scene, found: Registration, pairs: FloatArray) -> None:
-    background(axes, scene)
-    goal, there = scene.across(pairs[:, 1]), scene.across(found.points(pairs[:, 0]))
+def _landmarks(axes: Any, overlay: Overlay, found: Registration, pairs: FloatArray) -> None:
+    background(axes, overlay)
+    goal, there = overlay.across(pairs[:, 1]), overlay.across(found.points(pairs[:, 0]))
     errors = tre(found, pairs)
     across = float(np.ptp(goal, axis=0).max())
     times = max(_round_step(_LEAST_ARROW * across / max(float(np.median(errors)), 1e-6)), 1.0)
@@ -309,7 +310,7 @@ def _landmarks(axes: Any, scene: Scene, found: Registration, pairs: FloatArray) 
     longer = f", drawn {times:.0f} times as long" if times > 1 else ""
     frame(
         axes,
-        scene,
+        overlay,
         f"errors of {len(pairs)} landmarks{longer}, median {1000 * np.median(errors):.0f} µm",
         np.concatenate([goal, ends]),
     )

@@ -10,9 +10,10 @@ import numpy as np
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError, UnitError
 from histomri.core.files import read_json, require_file
+from histomri.core.tables import Table, read_table
 
 _PAIR_COLUMNS = "moving_x_mm, moving_y_mm, fixed_x_mm, fixed_y_mm and .._z_mm; .._um for µm of a slide"
-_NAMES = ("name", "Name", "label", "Label")
+_TABLES = (".csv", ".tsv", ".xlsx", ".parquet")
 _LEAST_NAMES = 2
 _SLICER_DEFINED = "2"
 """Status of a point that has a place, the first of two values that 3D Slicer 5 appends without naming a column."""
@@ -22,15 +23,7 @@ Mpp = float | tuple[float, float] | None
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Named points in the world of one image.
-
-    Attributes
-    ----------
-    names : tuple of str
-        What they are called; empty strings where they have no name.
-    xyz_mm : (N, 3) ndarray
-        World coordinates, RAS+ mm; z is NaN where it is not given.
-    """
+    """Named points, (N, 3) RAS+ mm, in the world of one image; a name or a z that is not given is empty or NaN."""
 
     names: tuple[str, ...]
     xyz_mm: FloatArray
@@ -44,12 +37,12 @@ def read_landmarks(
     Parameters
     ----------
     path : path-like
-        CSV with the columns moving_x_mm, moving_y_mm, fixed_x_mm, fixed_y_mm, and optionally moving_z_mm, fixed_z_mm
+        Table with the columns moving_x_mm, moving_y_mm, fixed_x_mm, fixed_y_mm, and optionally moving_z_mm, fixed_z_mm
         (world coordinates of the two images, RAS+ mm), or on either side .._x_um, .._y_um (µm from the top left corner
         of a slide); or, if `fixed` is given, the points of the moving image in any form that `read_points` takes.
     fixed : path-like, optional
         The points of the fixed image. Points are paired by name if, in either file, all have names and no two the same,
-        and two or more names are in both; `unpaired_landmarks` tells which are then left out. Else by order.
+        and two or more names are in both; `unpaired_landmarks` gives those that are then left out. Else by order.
     mpp, fixed_mpp : float or (x, y), optional
         Pixel sizes in µm of the two slides, for points in pixels.
 
@@ -74,10 +67,10 @@ def read_landmarks(
             path=path,
             hint="give the file of the other image with --fixed-landmarks",
         )
-    table = _table(path)
+    table = read_table(path, comment="#")
     sides = []
     for side in ("moving_", "fixed_"):
-        points = _world(table, side, path)
+        points = _world(table, side)
         if points is None:
             absent = next(name for name in (f"{side}x_mm", f"{side}y_mm") if name not in table)
             raise InputError(f"lacks the column {absent}", path=path, hint=f"the columns are {_PAIR_COLUMNS}")
@@ -93,7 +86,7 @@ def read_points(path: str | Path, *, mpp: Mpp = None) -> Points:
     Parameters
     ----------
     path : path-like
-        CSV with x_mm, y_mm[, z_mm][, name]; or with x_um, y_um, or x, y in pixels, of the slide; GeoJSON of QuPath
+        Table with x_mm, y_mm[, z_mm][, name]; or with x_um, y_um, or x, y in pixels, of the slide; GeoJSON of QuPath
         (points and multipoints, pixels of the slide); 3D Slicer's .fcsv or .mrk.json, whose coordinate system is taken
         from the file.
     mpp : float or (x, y), optional
@@ -110,8 +103,8 @@ def read_points(path: str | Path, *, mpp: Mpp = None) -> Points:
     name = path.name.lower()
     if name.endswith(".fcsv"):
         found = _from_fcsv(path)
-    elif name.endswith(".csv"):
-        found = _from_csv(path, mpp)
+    elif name.endswith(_TABLES):
+        found = _from_table(read_table(path, comment="#"), mpp)
     elif name.endswith((".json", ".geojson")):
         content = read_json(path, "point file")
         markups = isinstance(content, dict) and "markups" in content
@@ -128,18 +121,7 @@ def read_points(path: str | Path, *, mpp: Mpp = None) -> Points:
 def unpaired_landmarks(
     path: str | Path, fixed: str | Path, *, mpp: Mpp = None, fixed_mpp: Mpp = None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names that only one of two files of points has, where `read_landmarks` pairs them by name.
-
-    Parameters
-    ----------
-    path, fixed, mpp, fixed_mpp
-        As for `read_landmarks`.
-
-    Returns
-    -------
-    moving, fixed : tuple of str
-        The names of the points that are left out of either file.
-    """
+    """Return the names that only one of two files of points has, where `read_landmarks` pairs them by name."""
     moving, other = read_points(path, mpp=mpp), read_points(fixed, mpp=fixed_mpp)
     shared = _shared_names(moving, other)
     if not shared:
@@ -170,22 +152,10 @@ def _paired(moving: Points, fixed: Points, path: Path, other: Path) -> FloatArra
     return np.stack([moving.xyz_mm, fixed.xyz_mm], axis=1)
 
 
-def _table(path: Path) -> Any:
-    import pandas as pd
-
-    try:
-        return pd.read_csv(path, skipinitialspace=True, comment="#", dtype=dict.fromkeys(_NAMES, str))
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"is not a readable CSV file ({error})", path=path) from error
-
-
-def _numbers(table: Any, columns: list[str], path: Path) -> FloatArray:
-    try:
-        values = table[columns].to_numpy(dtype=float)
-    except ValueError as error:
-        raise InputError(f"has a cell that is no number ({error})", path=path) from error
+def _numbers(table: Table, columns: list[str]) -> FloatArray:
+    values = table.numbers(columns).to_numpy(dtype=float)
     if not np.all(np.isfinite(values)):
-        raise InputError("has an empty or infinite cell", path=path)
+        raise InputError("has an empty or infinite cell", path=table.path)
     return np.asarray(values)
 
 
@@ -195,32 +165,25 @@ def _on_the_slide(pairs: FloatArray) -> FloatArray:
     return pairs
 
 
-def _from_csv(path: Path, mpp: Mpp) -> Points:
-    table = _table(path)
-    table.columns = [str(name).strip() for name in table.columns]
-    lower = {name.lower(): name for name in table.columns}
+def _from_table(table: Table, mpp: Mpp) -> Points:
+    lower = {name.lower(): name for name in table.names}
     label = next((lower[name] for name in ("name", "label") if name in lower), None)
-    names = (
-        ("",) * len(table)
-        if label is None
-        else tuple(table[label].astype(str).where(table[label].notna(), "").str.strip())
-    )
-    world = _world(table, "", path)
+    names = ("",) * len(table) if label is None else tuple(table.text(label))
+    world = _world(table, "")
     if world is not None:
         return Points(names, world)
     if {"x", "y"} <= set(lower):
-        return Points(names, _from_pixels(_numbers(table, [lower["x"], lower["y"]], path), mpp, path))
-    raise InputError("lacks the columns x_mm and y_mm (or x_um and y_um, or x and y in pixels)", path=path)
+        return Points(names, _from_pixels(_numbers(table, [lower["x"], lower["y"]]), mpp, table.path))
+    raise InputError("lacks the columns x_mm and y_mm (or x_um and y_um, or x and y in pixels)", path=table.path)
 
 
-def _world(table: Any, side: str, path: Path) -> FloatArray | None:
+def _world(table: Table, side: str) -> FloatArray | None:
     """Return world mm of the columns of one image, given in mm or in µm of its slide; None if there are none."""
-    if {f"{side}x_mm", f"{side}y_mm"} <= set(table.columns):
-        known = [f"{side}{axis}_mm" for axis in "xyz" if axis != "z" or f"{side}z_mm" in table]
-        points = _numbers(table, known, path)
+    if f"{side}x_mm" in table and f"{side}y_mm" in table:
+        points = _numbers(table, [f"{side}{axis}_mm" for axis in "xyz" if axis != "z" or f"{side}z_mm" in table])
         return np.column_stack([points, np.full(len(points), np.nan)])[:, :3]
-    if {f"{side}x_um", f"{side}y_um"} <= set(table.columns):
-        slide = _numbers(table, [f"{side}x_um", f"{side}y_um"], path)
+    if f"{side}x_um" in table and f"{side}y_um" in table:
+        slide = _numbers(table, [f"{side}x_um", f"{side}y_um"])
         return np.column_stack([-slide / 1000, np.zeros(len(slide))])
     return None
 

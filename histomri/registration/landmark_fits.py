@@ -45,13 +45,7 @@ def tre(transform: Transform, pairs: FloatArray) -> FloatArray:
 def leave_one_out(
     pairs: FloatArray, kind: str = "affine", *, moving: Image | None = None, fixed: Image | None = None
 ) -> FloatArray:
-    """Return the error of each landmark under the transform fitted to all others, (N,) mm.
-
-    Raises
-    ------
-    GeometryError
-        If leaving one out leaves too few.
-    """
+    """Return the error of each landmark under the transform fitted to all others, (N,) mm."""
     pairs = _placed(pairs, moving, fixed)
     errors = []
     for left_out in range(len(pairs)):
@@ -102,7 +96,7 @@ def fit_landmarks(
         If there are too few pairs, they lie on one line, contradict each other, or a spline through them folds.
     """
     pairs = _placed(pairs, moving, fixed)
-    transform, told = _fitted(pairs, kind, moving, fixed)
+    transform, facts = _fitted(pairs, kind, moving, fixed)
     residuals = tre(transform, pairs)
     spread = float(np.sqrt(np.mean(np.sum((pairs[:, 1] - pairs[:, 1].mean(axis=0)) ** 2, axis=1))))
     if float(np.sqrt(np.mean(residuals**2))) > _LARGEST_MISFIT * spread:
@@ -112,7 +106,7 @@ def fit_landmarks(
         )
     left_out = leave_one_out(pairs, kind, moving=moving, fixed=fixed) if len(pairs) > KINDS[kind] else None
     qc: dict[str, Any] = {
-        **told,
+        **facts,
         "landmarks": len(pairs),
         "landmark_residual_mm": residuals.tolist(),
         "landmark_left_out_mm": None if left_out is None else left_out.tolist(),
@@ -123,7 +117,7 @@ def fit_landmarks(
         freedom = len(pairs) if kind == "tps" else KINDS[kind]
         images, masks = (moving, fixed), (moving_mask, fixed_mask)
         verdict, reasons, seen = judge_landmarks(
-            transform, pairs, told["size"], freedom, left_out, images, masks=masks, shrinkage=shrinkage
+            transform, pairs, facts["size"], freedom, left_out, images, masks=masks, shrinkage=shrinkage
         )
         qc |= {**seen, "verdict": verdict, "reasons": reasons}
     known = {"Moving": moving, "Fixed": fixed}
@@ -156,7 +150,7 @@ def _fitted(
     turned = bool(np.linalg.det(linear) < 0)
     u, size, vt = np.linalg.svd(np.linalg.inv(linear) @ np.diag([1.0, -1.0 if turned else 1.0]))
     rotation = u @ vt
-    told: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "angle_deg": float(np.degrees(np.arctan2(rotation[1, 0], rotation[0, 0]))),
         "turned_over": turned,
         "size": float(1 / np.sqrt(size.prod())),
@@ -164,13 +158,13 @@ def _fitted(
     }
     matrix = lift(pull, *planes)
     if kind != "tps":
-        return Transform(matrix), told
+        return Transform(matrix), facts
     field = _thin_plate(here, there, pull, planes[1], fixed)
     jacobian = field.jacobian()
-    told["jacobian"] = [float(jacobian.min()), float(jacobian.max())]
+    facts["jacobian"] = [float(jacobian.min()), float(jacobian.max())]
     if jacobian.min() <= 0:
         raise GeometryError("a thin plate through these landmarks folds", hint="check the pairs, or use kind='affine'")
-    return Transform(matrix, (field,)), told
+    return Transform(matrix, (field,)), facts
 
 
 def _plane(image: Image | None, points: FloatArray) -> Plane:

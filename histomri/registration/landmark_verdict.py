@@ -20,7 +20,7 @@ from histomri.registration.transform import Transform
 GOOD_AGREEMENT = 0.40
 """An affine leaves the bending of the section, so that outlines agree less than where they were matched."""
 LEAST_AGREEMENT = 0.25
-_CLEAR_LEAD = 0.04
+_CLEAR_MARGIN = 0.04
 _LARGEST_ERROR_PX = 1.1
 _LARGEST_LEFT_OUT_PX = 3.0
 _LARGEST_LEVERAGE = 2.0
@@ -39,33 +39,13 @@ def judge_landmarks(
 ) -> tuple[Verdict, list[str], dict[str, float]]:
     """Return what the scatter of the landmarks, the outlines of the tissues, the size and the places say.
 
-    Parameters
-    ----------
-    transform : Transform
-        Moving world to fixed world.
-    pairs : (N, 2, 3) ndarray
-        Moving and fixed points, world mm.
-    size : float
-        Size of the section relative to the MRI.
-    freedom : int
-        Pairs that settle the transform; all, if it goes through every one.
-    left_out : (N,) ndarray or None
-        Error of each pair under the fit to all others, mm; None if there are just enough.
-    images : (Image, Image)
-        The section and the slice of the MRI.
-    masks : (Image or None, Image or None)
-        Their tissue; found in the images where None.
-    shrinkage : float
-        Expected linear shrinkage of the section.
-
-    Returns
-    -------
-    verdict, reasons
-        "failed" if the outlines hardly agree, the tissues differ too much in size, or most points lie outside an image;
-        "check" if anything is in doubt.
-    told : dict
-        ``outline_agreement``, ``outline_lead`` over another sign of x or y, and ``expected_mm``, the error in the
-        tissue that the scatter of the landmarks leads one to expect; each if it is known.
+    The transform goes from moving to fixed world, the `pairs` (N, 2, 3) are in mm, `size` is that of the section
+    relative to the MRI, `freedom` how many pairs settle the transform (all, if it goes through every one), and
+    `left_out` (N,) the error of each pair under the fit to all others, None if there are just enough. Images and masks
+    are of the section and of the slice of the MRI. "failed" is returned if the outlines hardly agree, the tissues
+    differ too much in size, or most points lie outside an image, and "check" if anything is in doubt; with the reasons,
+    and ``outline_agreement``, ``outline_lead`` over another sign of x or y, and ``expected_mm``, the error that the
+    scatter leads one to expect.
     """
     reasons, failed = _places(pairs, images)
     low, high = (1 - shrinkage) * np.array(SIZE_RANGE)
@@ -75,24 +55,24 @@ def judge_landmarks(
             f"{100 * low:.0f} to {100 * high:.0f} %: check the pixel size, and that moving and fixed are not swapped"
         )
     moving, flat = images
-    told: dict[str, float] = {}
+    measured: dict[str, float] = {}
     try:
         section = tissue_of(moving, masks[0], "moving")
         tissue = tissue_of(flat, masks[1], "fixed")
         problem, planes = build_problem(moving, section, Target(None, flat, tissue), 1 - shrinkage)
     except GeometryError as error:
-        return "failed", [*reasons, error.problem], told
+        return "failed", [*reasons, error.problem], measured
     except InputError as error:
         reasons.append(f"the outlines of the tissues are not known ({error.problem})")
-        return "failed" if failed else "check", reasons, told
-    agreement, more = _outlines(transform, problem, planes, told)
+        return "failed" if failed else "check", reasons, measured
+    agreement, more = _outlines(transform, problem, planes, measured)
     residuals = np.linalg.norm(transform.points(pairs[:, 0]) - pairs[:, 1], axis=1)
     place = planes[1].holding(tissue, "fixed mask").pixels(tissue.data.shape)[tissue.data.ravel() > 0.5]
     points = planes[1].to_plane(pairs[:, 1])
-    reasons += more + _scatter(residuals, points, place, freedom, left_out, problem.unit_mm, told)
+    reasons += more + _dispersion(residuals, points, place, freedom, left_out, problem.unit_mm, measured)
     if failed or agreement < LEAST_AGREEMENT:
-        return "failed", reasons, told
-    return ("check" if reasons else "good"), reasons, told
+        return "failed", reasons, measured
+    return ("check" if reasons else "good"), reasons, measured
 
 
 class _Pull:
@@ -107,7 +87,7 @@ class _Pull:
 
 
 def _outlines(
-    transform: Transform, problem: Problem, planes: tuple[Plane, Plane], told: dict[str, float]
+    transform: Transform, problem: Problem, planes: tuple[Plane, Plane], measured: dict[str, float]
 ) -> tuple[float, list[str]]:
     """Return how well the outlines agree, and reasons if they do not, or do better with another sign.
 
@@ -120,9 +100,9 @@ def _outlines(
         for what, matrix in (("fixed", turned @ transform.matrix), ("moving", transform.matrix @ turned)):
             tried.append((problem.agreement(_Pull(Transform(matrix), planes)), axes, what))
     best, axes, what = max(tried)
-    told |= {"outline_agreement": own, "outline_lead": own - best}
+    measured |= {"outline_agreement": own, "outline_lead": own - best}
     reasons = []
-    if own - best < _CLEAR_LEAD:
+    if own - best < _CLEAR_MARGIN:
         reasons.append(
             f"with another sign of {axes} in the {what} landmarks the outlines agree as well or better ({best:.2f}, "
             f"{own:.2f} as given): check LPS or RAS"
@@ -135,14 +115,14 @@ def _outlines(
     return own, reasons
 
 
-def _scatter(
+def _dispersion(
     residuals: FloatArray,
     points: FloatArray,
     tissue: FloatArray,
     freedom: int,
     left_out: FloatArray | None,
     pixel_mm: float,
-    told: dict[str, float],
+    measured: dict[str, float],
 ) -> list[str]:
     """Return reasons if the landmarks scatter too much, or lie so that a little scatter moves the tissue by much.
 
@@ -160,12 +140,12 @@ def _scatter(
             f"{leverage:.1f} times; add a point far from the others"
         )
     if freedom < len(points):
-        scatter = float(np.sqrt(np.sum(residuals**2) / (len(points) - freedom)))
-        told["expected_mm"] = scatter * leverage
-        if scatter * leverage > _LARGEST_ERROR_PX * pixel_mm:
+        dispersion = float(np.sqrt(np.sum(residuals**2) / (len(points) - freedom)))
+        measured["expected_mm"] = dispersion * leverage
+        if dispersion * leverage > _LARGEST_ERROR_PX * pixel_mm:
             reasons.append(
-                f"the landmarks scatter by {scatter:.2g} mm: the tissue is expected {scatter * leverage:.2g} mm off, "
-                f"more than {_LARGEST_ERROR_PX} pixels ({_LARGEST_ERROR_PX * pixel_mm:.2g} mm)"
+                f"the landmarks scatter by {dispersion:.2g} mm: the tissue is expected {dispersion * leverage:.2g} mm "
+                f"off, more than {_LARGEST_ERROR_PX} pixels ({_LARGEST_ERROR_PX * pixel_mm:.2g} mm)"
             )
     typical, limit = float(np.median(left_out)), _LARGEST_LEFT_OUT_PX * pixel_mm
     if typical > limit:

@@ -17,13 +17,7 @@ _MARGIN = 0.1
 
 
 def check_landmarks(landmarks: FloatArray) -> FloatArray:
-    """Return landmarks as (N, 2, 3); z is NaN where it is not known.
-
-    Raises
-    ------
-    InputError
-        If the shape is another, there are fewer than two pairs, or an x or y is not finite.
-    """
+    """Return landmarks as (N, 2, 3), two at least; z is NaN where it is not known."""
     pairs = np.asarray(landmarks, dtype=float)
     if pairs.ndim != 3 or pairs.shape[1] != 2 or pairs.shape[2] not in (2, 3):
         raise InputError(
@@ -39,21 +33,9 @@ def check_landmarks(landmarks: FloatArray) -> FloatArray:
 
 
 def place_landmarks(pairs: FloatArray, planes: tuple[Plane, Plane], images: tuple[Image, Image]) -> FloatArray:
-    """Return landmarks to start from, with z where they have none, once they have been found to lie on the images.
+    """Return landmarks (N, 2, 3) to start from, with z where they have none, found to lie on their images.
 
-    Parameters
-    ----------
-    pairs : (N, 2, 3) ndarray
-        Moving and fixed points, world mm.
-    planes : (moving, fixed) Plane
-        The two planes.
-    images : (moving, fixed) Image
-        The section and the slice of the MRI.
-
-    Raises
-    ------
-    GeometryError
-        If a point lies beside its image, or fixed points lie off the slice.
+    A GeometryError is raised if a point lies beside its image, or fixed points lie off the slice.
     """
     pairs = on_planes(pairs, planes)
     check_depth(pairs[:, 1], images[1])
@@ -71,8 +53,8 @@ def place_landmarks(pairs: FloatArray, planes: tuple[Plane, Plane], images: tupl
 def outside(points: FloatArray, image: Image) -> BoolArray:
     """Return which points, (N, 3), lie beside a 2D image by more than a tenth of its sides."""
     index = (np.linalg.inv(image.affine) @ np.column_stack([points, np.ones(len(points))]).T)[:2].T
-    share = (index + 0.5) / np.array(image.data.shape[:2])
-    return np.asarray(((share < -_MARGIN) | (share > 1 + _MARGIN)).any(axis=1))
+    place = (index + 0.5) / np.array(image.data.shape[:2])
+    return np.asarray(((place < -_MARGIN) | (place > 1 + _MARGIN)).any(axis=1))
 
 
 def check_depth(points: FloatArray, flat: Image) -> None:
@@ -104,23 +86,9 @@ def landmark_starts(
 ) -> list[Start]:
     """Return the orientations that landmarks allow: one, or both sides if there are only two pairs.
 
-    Parameters
-    ----------
-    pairs : (N, 2, 3) ndarray
-        Moving and fixed points, world mm.
-    planes : (moving, fixed) Plane
-        The two planes.
-    centres : (moving, fixed) (2,) ndarray
-        Centroids of the tissue in their planes.
-    scale : float
-        Expected size of the section relative to the MRI.
-    sides : sequence of bool
-        Whether to try the section turned over (True), as it lies (False), or both.
-
-    Raises
-    ------
-    GeometryError
-        If the points coincide, lie on one line, or cannot be matched at a plausible size.
+    The `pairs` (N, 2, 3) are in world mm, `planes` and `centres` (2,) of the tissue those of the moving and the fixed
+    image, `scale` is the expected size of the section relative to the MRI. A GeometryError is raised if the points
+    coincide, lie on one line, or cannot be matched at a plausible size.
     """
     moving, fixed = (plane.to_plane(pairs[:, side]) for side, plane in enumerate(planes))
     for points, what in ((moving, "moving"), (fixed, "fixed")):

@@ -20,21 +20,12 @@ _BRIGHT_BORDER = 0.5
 
 
 def tissue_mask(image: Image, what: str = "image") -> FloatArray:
-    """Return where the tissue is, from the image itself.
+    """Return where the tissue is, 1 or 0, from the image itself.
 
     NaN is background if it reaches the border of the picture. Else exact zeros are, if there are at least 5 % of them.
     Without either, Otsu's threshold separates bright tissue from dark noise, lowered where dark tissue can still be
-    told from it. Pieces smaller than a twentieth of the largest are dropped.
-
-    Returns
-    -------
-    ndarray of the image's shape
-        1 in tissue, 0 elsewhere.
-
-    Raises
-    ------
-    InputError
-        If there is no background to tell the tissue from, or most of the border is bright, as where fluid surrounds it.
+    distinguished. Pieces smaller than a twentieth of the largest are dropped. An InputError is raised if there is no
+    background, or most of the border is bright, as where fluid surrounds the tissue.
     """
     data = np.asarray(image.data)
     known = np.isfinite(data)
@@ -61,10 +52,10 @@ def _bright(data: FloatArray, what: str) -> BoolArray:
     noise = 1.4826 * float(np.median(np.abs(empty - ground)))
     lower = max(ground + _TISSUE_FROM * (float(np.median(tissue)) - ground), ground + _CLEAR_OF_NOISE * noise)
     bright = _large_pieces(data > min(level, lower))
-    share = float(_border(bright).mean())
-    if share > _BRIGHT_BORDER:
+    fraction = float(_border(bright).mean())
+    if fraction > _BRIGHT_BORDER:
         raise InputError(
-            f"the {what} is bright along {100 * share:.0f} % of its border, as where fluid surrounds the tissue, so "
+            f"the {what} is bright along {100 * fraction:.0f} % of its border, as where fluid surrounds the tissue, so "
             "the two cannot be told apart",
             hint="give a mask of the tissue",
         )
@@ -80,12 +71,7 @@ def coverage(mask: Image, what: str = "mask") -> FloatArray:
     """Return a mask as the covered fraction of each pixel.
 
     Values between 0 and 1 are taken as fractions (a fraction puts the outline at the right place inside the pixel),
-    everything else as tissue where it is positive.
-
-    Raises
-    ------
-    InputError
-        If the mask is empty, or covers everything.
+    everything else as tissue where it is positive. An InputError is raised if the mask is empty.
     """
     data = np.nan_to_num(np.asarray(mask.data, dtype=float), nan=0.0, posinf=0.0, neginf=0.0)
     values = data if data.min() >= 0 and data.max() <= 1 else (data > 0).astype(float)
@@ -98,18 +84,8 @@ def coverage(mask: Image, what: str = "mask") -> FloatArray:
 class Outline:
     """The signed distance to the outline of the tissue in one plane, on a fine isotropic grid.
 
-    Attributes
-    ----------
-    origin : (2,) ndarray
-        p, q (mm) of the first grid point.
-    step_mm : float
-        Grid spacing.
-    inside : (A, B) ndarray of bool
-        Tissue, holes left open.
-    filled : (A, B) ndarray of bool
-        Tissue, holes filled.
-    distance, distance_filled : (A, B) ndarray
-        Signed distance in mm, negative inside.
+    The first grid point is at `origin` (2,), p and q mm; `inside` (A, B) is tissue with holes left open, `filled` with
+    holes filled, and `distance` and `distance_filled` are signed, mm, negative inside.
     """
 
     origin: FloatArray
@@ -123,10 +99,7 @@ class Outline:
     def of(cls, values: FloatArray, plane: Plane, step_mm: float, margin_mm: float, what: str = "mask") -> "Outline":
         """Compute the outline of a coverage, (I, J) in 0..1, that lies in `plane`.
 
-        Raises
-        ------
-        InputError
-            If fewer than 20 pixels are covered, or all are.
+        An InputError is raised if fewer than 20 pixels are covered, or all are.
         """
         from scipy.ndimage import binary_fill_holes, gaussian_filter, map_coordinates
 

@@ -17,14 +17,9 @@ class Plane:
 
     The normal points to the positive side of the world axis nearest to it, the first axis is the direction in the plane
     nearest to the world's x (or y), and the second completes a right-handed frame. Angles and flips found between two
-    planes are therefore the same for RAS, LAS, LPS or any other storage of the same picture.
-
-    Attributes
-    ----------
-    frame : (4, 4) ndarray
-        Plane coordinates (p, q, r) mm to world mm; a rigid motion with determinant +1.
-    grid : (3, 3) ndarray
-        Array index (i, j, 1) to (p, q, 1) mm.
+    planes are therefore the same for RAS, LAS, LPS or any other storage of the same picture. `frame` (4, 4) takes plane
+    coordinates (p, q, r) to world, both mm, a rigid motion with determinant +1; `grid` (3, 3) takes array index (i, j,
+    1) to (p, q, 1).
     """
 
     frame: FloatArray
@@ -32,13 +27,7 @@ class Plane:
 
     @classmethod
     def of(cls, image: Image) -> "Plane":
-        """Return the plane of a 2D image.
-
-        Raises
-        ------
-        GeometryError
-            If the image is not 2D.
-        """
+        """Return the plane of a 2D image."""
         if image.data.ndim != 2:
             raise GeometryError("only a two-dimensional image has a plane", hint="choose a slice")
         edges = image.affine[:3, :2]
@@ -61,13 +50,7 @@ class Plane:
         return cls(frame, grid)
 
     def holding(self, image: Image, what: str) -> "Plane":
-        """Return this frame with the pixel grid of another 2D image that lies in the same plane.
-
-        Raises
-        ------
-        GeometryError
-            If it is not 2D, or tilted against this plane.
-        """
+        """Return this frame with the pixel grid of another 2D image, which must lie in the same plane."""
         if image.data.ndim != 2:
             raise GeometryError(f"the {what} must be two-dimensional")
         edges = self.frame[:3, :3].T @ image.affine[:3, :2]
@@ -98,20 +81,10 @@ class Plane:
 
 
 def lift(pull: FloatArray, moving: Plane, fixed: Plane) -> FloatArray:
-    """Return the 4 x 4 matrix, moving world to fixed world, of a 2D affine found between two planes.
+    """Return the 4 x 4 matrix, moving to fixed world, of a 2D affine (3, 3) from the fixed to the moving plane.
 
-    Parameters
-    ----------
-    pull : (3, 3) ndarray
-        Fixed plane (p, q, 1) to moving plane (p, q, 1).
-    moving, fixed : Plane
-        The two planes.
-
-    Returns
-    -------
-    (4, 4) ndarray
-        Lengths along the normal are kept. Where the section is turned over, its normal is mapped to the opposite of the
-        fixed normal, so that the determinant is positive: a body can be turned in space, it cannot be mirrored.
+    Lengths along the normal are kept. Where the section is turned over, its normal is mapped to the opposite of the
+    fixed normal, so that the determinant is positive: a body can be turned in space, it cannot be mirrored.
     """
     push = np.linalg.inv(pull)
     flat = np.eye(4)

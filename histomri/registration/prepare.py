@@ -8,7 +8,6 @@ import numpy as np
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image
-from histomri.registration.content import Content
 from histomri.registration.outlines import Outline, coverage, tissue_mask
 from histomri.registration.planes import Plane
 from histomri.registration.refine import Problem
@@ -24,17 +23,7 @@ _LARGEST_MM, _SMALLEST_MM = 1000.0, 0.05
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A slice to try.
-
-    Attributes
-    ----------
-    slice : int or None
-        Number of the slice; None for a 2D fixed image.
-    fixed, tissue : Image
-        The slice and its tissue, 2D.
-    tilt_deg : (2,) tuple of float
-        How far it is tilted out of the stored slice, about its first and its second axis.
-    """
+    """A slice to try, 2D, and its tissue; `slice` is None for a 2D fixed image, `tilt_deg` about its two axes."""
 
     slice: int | None
     fixed: Image
@@ -113,9 +102,7 @@ def _at_slice(fixed: Image, tissue: Image, k: int | None) -> tuple[Image, Image]
     return fixed.slice(k), tissue.slice(k)
 
 
-def build_problem(
-    moving: Image, section: Image, target: Target, scale: float, maps: Sequence[Image] = ()
-) -> tuple[Problem, tuple[Plane, Plane]]:
+def build_problem(moving: Image, section: Image, target: Target, scale: float) -> tuple[Problem, tuple[Plane, Plane]]:
     """Return the outlines of both tissues in the planes of their images, once they have been found comparable."""
     fixed, tissue = target.fixed, target.tissue
     planes = Plane.of(moving), Plane.of(fixed)
@@ -124,13 +111,8 @@ def build_problem(
     unit = max(planes[1].voxel_mm, np.sqrt(_area(tissue, other)) / _PIXELS_ACROSS)
     goal = Outline.of(tissue.data, other, unit / _FINE, _MARGIN * unit, "fixed mask")
     source = Outline.of(section.data, own, scale * unit / _FINE, _MARGIN * unit, "moving mask")
-    points = planes[1].pixels(fixed.data.shape)
     chosen = _every(fixed.data.shape, max(1, round(unit / planes[1].voxel_mm)))
-    content = None
-    if maps:
-        inside = (goal.at(points, filled=False)[0] < 0).reshape(fixed.data.shape)
-        content = Content.of(maps, planes, fixed, inside, points)[chosen]
-    return Problem(source, goal, points[chosen], unit, scale, content), planes
+    return Problem(source, goal, planes[1].pixels(fixed.data.shape)[chosen], unit, scale), planes
 
 
 def _every(shape: tuple[int, ...], step: int) -> BoolArray:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from histomri.registration.formats import save_transform
+from histomri.registration.io.registry import save_transform
 from histomri.registration.transform import Transform
 
 Verdict = Literal["good", "check", "failed"]
@@ -14,38 +14,24 @@ GOOD_AGREEMENT = 0.57
 LEAST_AGREEMENT = 0.40
 STRAIN_COST = 0.2
 """What stretching and bending take off the agreement, per unit of the logarithm: a wrong match has to be forced."""
-CLEAR_GAP = 0.015
+CLEAR_MARGIN = 0.015
 LARGEST_ERROR_PX = 0.70
 """Expected error in pixels of the MRI; of 340 hard synthetic pairs, 4 of the 6 that ended two pixels off had more."""
 LARGEST_STRETCH = 0.12
-CLEAR_SLICE_LEAD, CLEAR_SLICE_PIXELS = 0.04, 1500
+CLEAR_SLICE_MARGIN, CLEAR_SLICE_PIXELS = 0.04, 1500
 LARGEST_SLIP_PX = 2.0
-"""A slice further away than this many pixels has to be told from the best: by this lead where so many pixels lie along
-the outlines, and by more where they are fewer, in proportion to the root of their number."""
+"""A slice further away than this many pixels must be behind the best: by this margin where so many pixels lie along the
+outlines, and by more where they are fewer, in proportion to the root of their number."""
 
 
 @dataclass(frozen=True)
 class Candidate:
     """One orientation that was tried.
 
-    Attributes
-    ----------
-    slice : int or None
-        Slice of the fixed image; None for a 2D image.
-    angle_deg : float
-        Rotation of the section, counter-clockwise as seen from the positive side of the plane's normal.
-    turned_over : bool
-        Whether the section lies on the slide with its other side up.
-    size : float
-        Size of the section relative to the MRI.
-    agreement : float
-        Robust agreement of the outlines, 0 to 1.
-    overlap : float
-        Dice coefficient of the filled masks at the start; no verdict rests on it.
-    explained : float or None
-        Share of the MRI that the maps explain beyond a smooth trend; None where content was not matched.
-    tilt_deg : tuple of float
-        Tilt out of the slice about its two axes.
+    `slice` is None for a 2D image; `angle_deg` turns the section counter-clockwise as seen from the positive side of
+    the plane's normal; `size` is relative to the MRI; `agreement` is that of the outlines, 0 to 1, robust; `overlap`
+    the Dice coefficient of the filled masks at the start, on which no verdict rests; `tilt_deg` out of the slice about
+    its axes.
     """
 
     slice: int | None
@@ -54,11 +40,10 @@ class Candidate:
     size: float
     agreement: float
     overlap: float
-    explained: float | None = None
     tilt_deg: tuple[float, float] = (0.0, 0.0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Registration(Transform):
     """A Transform that knows how it was found.
 
@@ -109,49 +94,37 @@ class Registration(Transform):
 
 def judge(
     agreement: float,
-    gap: float,
+    margin: float,
     *,
     at_bound: bool,
     stretch: float = 0.0,
     strain: float = 0.0,
-    ruled_out: float = 0.0,
+    excluded: float = 0.0,
     error_px: float = 0.0,
 ) -> tuple[Verdict, list[str]]:
     """Return the verdict and the reasons for anything but "good".
 
     The limits were set on synthetic pairs, right and wrong ones, other than those of the benchmark.
 
-    Parameters
-    ----------
-    agreement : float
-        Robust agreement of the outlines.
-    gap : float
-        Lead over the best distinct orientation.
-    at_bound : bool
-        Whether the size ended at the edge of what shrinkage allows.
-    stretch : float
-        How much longer the section became along one direction than on average, as a logarithm.
-    strain : float
-        That, and how much the area changed where it changed most, as a logarithm.
-    ruled_out : float
-        By how much an orientation that the user ruled out fits better.
-    error_px : float
-        Error to be expected from how firmly the outlines hold the section, in pixels of the MRI.
+    `margin` is that over the best distinct orientation, `stretch` how much longer the section became along one
+    direction than on average, as a logarithm, `strain` that and how much the area changed where it changed most,
+    `excluded` by how much an orientation that the user excluded fits better, and `error_px` the error to be expected
+    from how firmly the outlines hold the section, in pixels of the MRI.
     """
     reasons = []
     cost = STRAIN_COST * strain
     if agreement - cost < GOOD_AGREEMENT:
-        less = f", less {cost:.3f} for how much was stretched and bent" if cost > 0.0005 else ""
+        less = f", less {cost:.3f} for how much was stretched and deformed" if cost > 0.0005 else ""
         reasons.append(f"the outlines agree poorly ({agreement:.3f}{less}; good is {GOOD_AGREEMENT:.2f} or more)")
-    if gap < CLEAR_GAP:
-        reasons.append(f"another orientation fits nearly as well (a lead of {gap:.3f}, clear is {CLEAR_GAP})")
+    if margin < CLEAR_MARGIN:
+        reasons.append(f"another orientation fits nearly as well (a margin of {margin:.3f}, clear is {CLEAR_MARGIN})")
     if error_px > LARGEST_ERROR_PX:
         reasons.append(
             f"the outlines hold the section loosely: an error of about {error_px:.2f} pixels is to be expected "
             f"(good is {LARGEST_ERROR_PX:.2f} or less); landmarks would hold it"
         )
-    if ruled_out > CLEAR_GAP:
-        reasons.append(f"an orientation that was ruled out fits better (by {ruled_out:.2f}): check side and angle")
+    if excluded > CLEAR_MARGIN:
+        reasons.append(f"an orientation that was excluded fits better (by {excluded:.2f}): check side and angle")
     if at_bound:
         reasons.append("the size of the section is at the edge of what the shrinkage allows: check the pixel sizes")
     if stretch > LARGEST_STRETCH:

@@ -6,6 +6,7 @@ takes the voice from pixels whose disagreement r is far above c: a missing lobe,
 images has then pulls at nothing. c starts wide and narrows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -13,7 +14,6 @@ from typing import Protocol
 import numpy as np
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
-from histomri.registration.content import Content, robust_weight
 from histomri.registration.outlines import Outline
 from histomri.registration.search import Start, linear
 
@@ -29,7 +29,6 @@ _STEP_TOLERANCE, _NEAR = 1e-4, 5e-3
 _SIZE_SD = 0.06
 _SHEAR_SD = 0.05
 _EARLY_SHEAR_SD = 2e-3
-_CONTENT_WEIGHT = 0.5
 # A person clicks less precisely than this, but hundreds of pixels side by side would outvote an honest figure.
 _ANCHOR_MM = 0.07
 _ANCHOR_WIDTH = 2.5
@@ -38,7 +37,6 @@ _SPILL = 0.1
 _SPILL_FROM = 1.5
 _REACH = 10.0
 _SPARSE = 3
-_SHARE_WEIGHT = 0.5
 _QUARTER_TURN = np.array([[0.0, -1.0], [1.0, 0.0]])
 SIZE_RANGE = (0.75 / 0.871, 1.0 / 0.871)
 """Allowed size relative to the expected one: 0.75 to 1.0 of the MRI where the section shrinks by 12.9 %."""
@@ -145,7 +143,7 @@ class Deformed(HasPoints, Protocol):
         """Return d, (N, 2) mm."""
 
     def cost(self, unit_mm: float) -> float:
-        """Return what the bending costs beside the residuals."""
+        """Return what the deformation costs beside the residuals."""
 
     def jacobian(self) -> FloatArray:
         """Return the area ratio of x -> x + d(x) where it is known."""
@@ -155,16 +153,8 @@ class Deformed(HasPoints, Protocol):
 class Pull:
     """What one alignment leaves to be matched, point by point, with the noise as unit.
 
-    Attributes
-    ----------
-    rows : (M,) ndarray of int
-        The points that pull; those with outline and content come twice.
-    residual : (M,) ndarray
-        Disagreement.
-    slope : (2, M) ndarray
-        Its derivative by the position in the moving plane, per mm.
-    weight : (M,) ndarray
-        How much each is believed.
+    Points `rows` (M,) pull with a `residual` (M,), whose derivative by the position in the moving plane is `slope`
+    (2, M) per mm, and with the `weight` (M,) by which each is believed. A point may pull several times.
     """
 
     rows: IntArray
@@ -172,25 +162,24 @@ class Pull:
     slope: FloatArray
     weight: FloatArray
 
+    @classmethod
+    def joined(cls, pulls: "Sequence[Pull]") -> "Pull":
+        """Return several pulls as one."""
+        return cls(
+            np.concatenate([pull.rows for pull in pulls]),
+            np.concatenate([pull.residual for pull in pulls]),
+            np.concatenate([pull.slope for pull in pulls], axis=1),
+            np.concatenate([pull.weight for pull in pulls]),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Two outlines to be matched, and the content within them if that is wanted.
+    """Two outlines to be matched at points of the fixed plane; an engine may match more in a class of its own.
 
-    Attributes
-    ----------
-    moving, fixed : Outline
-        The outlines.
-    points : (N, 2) ndarray
-        Pixels of the fixed image, plane coordinates.
-    unit_mm : float
-        The length that counts as one pixel; all widths are multiples of it.
-    scale : float
-        Expected size of the section relative to the MRI.
-    content : Content or None
-        Maps of the section and the MRI at `points`.
-    anchors : (K, 2) ndarray or None
-        Where the last K of `points`, landmarks, belong in the moving plane.
+    The `points` (N, 2) are pixels of the fixed image, of which the last K, landmarks, belong at `anchors` (K, 2) in the
+    moving plane; `unit_mm` is the length that counts as one pixel, and all widths are multiples of it; `scale` is the
+    expected size of the section relative to the MRI.
     """
 
     moving: Outline
@@ -198,7 +187,6 @@ class Problem:
     points: FloatArray
     unit_mm: float
     scale: float
-    content: Content | None = None
     anchors: FloatArray | None = None
 
     def pose(self, start: Start) -> Pose:
@@ -208,23 +196,10 @@ class Problem:
         )
 
     def differ(self, mapped: FloatArray, *, filled: bool) -> tuple[BoolArray, FloatArray, FloatArray]:
-        """Compare the two signed distances.
+        """Compare the two signed distances, with holes or `filled`; `mapped` (N, 2) are the images of `points`.
 
-        Parameters
-        ----------
-        mapped : (N, 2) ndarray
-            Images of `points` in the moving plane.
-        filled : bool
-            Whether holes are filled.
-
-        Returns
-        -------
-        near : (N,) ndarray of bool
-            Which points lie near either outline.
-        residual : (M,) ndarray
-            Their disagreement, mm of the fixed image.
-        gradient : (2, M) ndarray
-            Slope of the moving distance, which is in mm of the moving image.
+        Returns which points lie near either outline, (N,); their disagreement, (M,) mm of the fixed image; and the
+        slope of the moving distance, (2, M), which is in mm of the moving image.
         """
         own = self.own_filled if filled else self.own
         there = self.moving.at(mapped, filled=filled)
@@ -232,26 +207,16 @@ class Problem:
         near = np.minimum(np.abs(own), np.abs(distance)) < _BAND * self.unit_mm
         return near, distance[near] - own[near], there[1:, near]
 
-    def pull(self, mapped: FloatArray, width_mm: float, *, filled: bool, content: bool = True) -> Pull:
-        """Return the residuals of the outlines, and of the content if there is any, at the images of `points`."""
+    def pull(self, mapped: FloatArray, width_mm: float, *, filled: bool) -> Pull:
+        """Return the residuals at the images of `points`."""
         near, residual, gradient = self.differ(mapped, filled=filled)
         noise = NOISE * self.unit_mm
         # Tissue of the section may be missing; it cannot lie where the MRI shows none, and that keeps its voice longer.
         weight = 1 / (1 + (residual / width_mm) ** 2) ** 2
         spilt = (residual < 0) & (self.own_filled[near] > _SPILL_FROM * self.unit_mm)
         weight = np.where(spilt, np.maximum(weight, _SPILL), weight)
-        pulls = [Pull(np.flatnonzero(near), residual / noise, gradient / (self.scale * noise), weight)]
-        fit = self.content.fit(mapped) if self.content is not None and content else None
-        if fit is not None:
-            pulls.append(Pull(fit.rows, fit.residual, fit.slope, _CONTENT_WEIGHT * robust_weight(fit.residual)))
-        if self.anchors is not None:
-            pulls.append(self._anchored(mapped, self.anchors))
-        return Pull(
-            np.concatenate([pull.rows for pull in pulls]),
-            np.concatenate([pull.residual for pull in pulls]),
-            np.concatenate([pull.slope for pull in pulls], axis=1),
-            np.concatenate([pull.weight for pull in pulls]),
-        )
+        outline = Pull(np.flatnonzero(near), residual / noise, gradient / (self.scale * noise), weight)
+        return outline if self.anchors is None else Pull.joined([outline, self._anchored(mapped, self.anchors)])
 
     def _anchored(self, mapped: FloatArray, anchors: FloatArray) -> Pull:
         """Hold the landmarks, each along both axes, so that an outline that leaves something open cannot drift."""
@@ -264,19 +229,11 @@ class Problem:
 
     def anchored(self, moving: FloatArray, fixed: FloatArray) -> "Problem":
         """Return the problem with landmarks, (K, 2) in each plane, that hold it."""
-        content = self.content.padded(fixed) if self.content is not None else None
-        return replace(self, points=np.concatenate([self.points, fixed]), content=content, anchors=moving)
+        return replace(self, points=np.concatenate([self.points, fixed]), anchors=moving)
 
     def score(self, pose: "HasPoints") -> float:
-        """Return what candidates are ranked by: the agreement, and half the share that the content explains."""
-        return self.agreement(pose) + _SHARE_WEIGHT * (self.share(pose) or 0.0)
-
-    def share(self, pose: "HasPoints") -> float | None:
-        """Return the share of the MRI that the maps explain, None where content is not matched."""
-        if self.content is None:
-            return None
-        fit = self.content.fit(pose.points(self.points))
-        return fit.share if fit else 0.0
+        """Return what candidates are ranked by."""
+        return self.agreement(pose)
 
     @cached_property
     def sparse(self) -> "Problem":
@@ -284,7 +241,7 @@ class Problem:
         near = self.nearby
         last = len(near.points) - (0 if self.anchors is None else len(self.anchors))
         chosen = np.concatenate([np.arange(0, last, _SPARSE), np.arange(last, len(near.points))])
-        return replace(near, points=near.points[chosen], content=None)
+        return replace(near, points=near.points[chosen])
 
     @cached_property
     def own(self) -> FloatArray:
@@ -303,10 +260,7 @@ class Problem:
         near = np.minimum(np.abs(self.own), np.abs(self.own_filled)) < reach
         if self.anchors is not None:
             near[len(near) - len(self.anchors) :] = True
-        if self.content is None:
-            return replace(self, points=self.points[near])
-        near = near | self.content.present
-        return replace(self, points=self.points[near], content=self.content[near])
+        return replace(self, points=self.points[near])
 
     def compared(self, pose: "HasPoints") -> int:
         """Return how many pixels lie near either outline, 1 at least."""
@@ -319,8 +273,8 @@ class Problem:
         """
         _, residual, _ = self.differ(pose.points(self.points), filled=False)
         width = WIDTHS[-1] * self.unit_mm
-        share = np.where(residual > _MISSING_FROM * self.unit_mm, _MISSING, 1.0)
-        return float(np.average(1 / (1 + (residual / width) ** 2), weights=share)) if len(residual) else 0.0
+        weight = np.where(residual > _MISSING_FROM * self.unit_mm, _MISSING, 1.0)
+        return float(np.average(1 / (1 + (residual / width) ** 2), weights=weight)) if len(residual) else 0.0
 
 
 def approach(problem: Problem, start: Start) -> Pose:
@@ -349,7 +303,7 @@ def _solve(
     expected = np.array([0.0, 0.0, 0.0, np.log(problem.scale), 0.0, 0.0])
     width = width * problem.unit_mm
     for _ in range(_ITERATIONS):
-        pull = problem.pull(pose.points(problem.points), width, filled=filled, content=not filled)
+        pull = problem.pull(pose.points(problem.points), width, filled=filled)
         if not len(pull.rows):
             return pose
         rows = pose.derivative(problem.points[pull.rows], pull.slope)

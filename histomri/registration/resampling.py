@@ -1,16 +1,14 @@
 """Drawing one image on the grid of another, with unknown voxels kept unknown."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt, map_coordinates, minimum_filter, spline_filter
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.images import Image
-
-if TYPE_CHECKING:
-    from histomri.registration.transform import Transform
 
 _LEAST_WEIGHT = 0.5
 _SUPPORT = 4
@@ -18,15 +16,29 @@ _SUPPORT = 4
 _ON_SLICE = 1e-3
 
 
-def resample(transform: "Transform", image: Image, like: Image, order: int = 1) -> Image:
+class AnyTransform(Protocol):
+    """What is used here of a `Transform`."""
+
+    @property
+    def matrix(self) -> FloatArray:
+        """The affine part, (4, 4)."""
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether the matrix is all there is."""
+
+    def inverse(self) -> Any:
+        """Return the transform from the fixed world to the moving world."""
+
+
+def resample(transform: AnyTransform, image: Image, like: Image, order: int = 1) -> Image:
     """Draw `image` on the grid of `like`; see `Transform.resample`.
 
     Cubic interpolation is scipy's B-spline. A spline sees every voxel, so one without a value, or the end of the image,
-    would ring through its surroundings. Voxels without a value are therefore filled with the nearest known one, and the
-    spline is used only where all voxels within two of the place are known; elsewhere the weights are linear.
-
-    Linear interpolation under an affine transform is DIPY's. The rest is scipy's: DIPY's nearest neighbour leaves out
-    half a voxel at the far edges, and its DiffeomorphicMap cannot chain several fields.
+    would ring through its surroundings: such voxels are filled with the nearest known one, and the spline is used only
+    where all voxels within two of the place are known. Linear interpolation under an affine transform is DIPY's, the
+    rest scipy's: DIPY's nearest neighbour leaves out half a voxel at the far edges, and its maps cannot chain several
+    fields.
     """
     if order not in (0, 1, 3):
         raise InputError(
@@ -72,8 +84,6 @@ def _smooth(volume: FloatArray, index: FloatArray, order: int) -> FloatArray:
 
 def _with_spline(volume: FloatArray, index: FloatArray, linear: FloatArray) -> FloatArray:
     """Return the values of a cubic spline where all voxels around are known, `linear` elsewhere."""
-    from scipy.ndimage import distance_transform_edt, map_coordinates, minimum_filter, spline_filter
-
     known = np.isfinite(volume)
     if not known.any():
         return linear
@@ -122,15 +132,13 @@ def _affine_sampler(matrix: FloatArray, shape: tuple[int, ...], *, flat: bool) -
 
 
 def _sampler(index: FloatArray) -> Any:
-    from scipy.ndimage import map_coordinates
-
     def sample(volume: FloatArray) -> FloatArray:
         return np.asarray(map_coordinates(volume, index, order=1, mode="grid-constant", cval=0.0))
 
     return sample
 
 
-def _indices(transform: "Transform", image: Image, like: Image, shape: tuple[int, ...]) -> FloatArray:
+def _indices(transform: AnyTransform, image: Image, like: Image, shape: tuple[int, ...]) -> FloatArray:
     grid = np.stack([axis.ravel() for axis in np.indices(shape)], axis=1)
     world = transform.inverse().points(grid @ like.affine[:3, :3].T + like.affine[:3, 3])
     return np.asarray(np.linalg.inv(image.affine[:3, :3]) @ (world - image.affine[:3, 3]).T)

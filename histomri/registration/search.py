@@ -19,16 +19,9 @@ _PIXELS_ACROSS = 48
 class Start:
     """Where a refinement begins.
 
-    Attributes
-    ----------
-    angle : float
-        Rotation of the pull, fixed plane to moving plane, rad.
-    flip : bool
-        Whether the section is turned over.
-    shift : (2,) ndarray
-        What is added to the moving centroid to get the image of the fixed centroid, mm.
-    overlap : float
-        Dice coefficient of the filled masks; NaN for a start that was given.
+    `angle` is the rotation of the pull, fixed plane to moving plane, rad; `flip` whether the section is turned over;
+    `shift` (2,), mm, is added to the moving centroid to get the image of the fixed centroid; `overlap` is the Dice
+    coefficient of the filled masks, NaN for a start that was given.
     """
 
     angle: float
@@ -63,16 +56,8 @@ def search(
 ) -> list[Start]:
     """Return the most promising distinct starts, best overlap first.
 
-    Parameters
-    ----------
-    moving, fixed : Outline
-        The two outlines.
-    scale : float
-        Expected size of the section relative to the MRI.
-    sides : sequence of bool
-        Whether to try the section turned over (True), as it lies (False), or both.
-    angle_deg : float, optional
-        Rotation of the section if it is known; all are tried if not given.
+    `scale` is the expected size of the section relative to the MRI, `sides` whether it is tried turned over, as it
+    lies, or both, and `angle_deg` its rotation if it is known.
     """
     from scipy import fft
     from scipy.ndimage import map_coordinates

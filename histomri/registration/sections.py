@@ -21,13 +21,7 @@ _LARGEST_PICTURE_PX = 900
 
 
 def slide_image(picture: FloatArray | NDArray[np.bool_], um_per_px: float | tuple[float, float]) -> Image:
-    """Return a picture, (h, w), as an image in the world of its slide: x and y run against those of the slide, in mm.
-
-    Raises
-    ------
-    GeometryError
-        If it is not two-dimensional, or a pixel has no size.
-    """
+    """Return a picture (h, w) as an image in the world of its slide, in mm; its x and y run against the slide's."""
     size = np.broadcast_to(np.asarray(um_per_px, dtype=float), 2) / 1000
     if np.ndim(picture) != 2 or not np.all(np.isfinite(size)) or np.any(size <= 0):
         raise GeometryError("a picture of shape (h, w) and a pixel size in µm above 0 are needed")
@@ -68,9 +62,9 @@ def density_image(
     rows, columns = (length // shrink for length in mask.shape)
     cut = (slice(0, rows * shrink), slice(0, columns * shrink))
     blocks = (rows, shrink, columns, shrink)
-    share = mask[cut].reshape(blocks).mean(axis=(1, 3))
+    fraction = mask[cut].reshape(blocks).mean(axis=(1, 3))
     total = np.where(mask, density, 0.0)[cut].reshape(blocks).mean(axis=(1, 3))
-    values = np.where(share >= 0.5, total / np.maximum(share, 1e-12), np.nan)
+    values = np.where(fraction >= 0.5, total / np.maximum(fraction, 1e-12), np.nan)
     size = np.broadcast_to(np.asarray(um_per_px, dtype=float), 2) * shrink
     return slide_image(values, (float(size[0]), float(size[1])))
 
@@ -83,39 +77,29 @@ def _density(rgb: NDArray[np.uint8]) -> FloatArray:
 def compare_densities(found: Registration, moving: Image, fixed: Image) -> Registration:
     """Hold the densities of two sections, which the outlines know nothing of, against the result.
 
-    The same structures are dense in two stains. Where the sections lie right, their densities are more alike than where
-    one is moved aside by a tenth or a fifth of the tissue.
-
-    Parameters
-    ----------
-    found : Registration
-    moving, fixed : Image
-        Optical densities, NaN where there is no tissue.
-
-    Returns
-    -------
-    Registration
-        With ``density_r``, the correlation of the densities, and ``density_lead``, how much lower the best aside is, in
-        `qc`. A lead of 0.05 or more makes "failed" a "check"; below 0, "good" becomes a "check".
+    The same structures are dense in two stains. Where the sections lie right, their densities, NaN where there is no
+    tissue, are more alike than where one is moved aside by a tenth or a fifth of the tissue. `qc` gets ``density_r``,
+    the correlation of the densities, and ``density_lead``, how much lower the best aside is: 0.05 or more makes
+    "failed" a "check"; below 0, "good" becomes a "check".
     """
     here = _correlation(found, moving, fixed)
     size = np.sqrt(np.isfinite(fixed.data).sum()) * fixed.voxel_mm[:2]
     directions = (fixed.affine[:3, :2] / fixed.voxel_mm[:2]) * size
     angles = np.arange(8) * np.pi / 4
-    asides = [share * directions @ (np.cos(angle), np.sin(angle)) for share in _ASIDE for angle in angles]
+    asides = [fraction * directions @ (np.cos(angle), np.sin(angle)) for fraction in _ASIDE for angle in angles]
     beside = [_correlation(_moved(shift).compose(found), moving, fixed) for shift in asides]
     known = [r for r in beside if r is not None]
     if here is None or not known:
         return replace(found, qc={**found.qc, "density_r": here, "density_lead": None})
-    lead = here - max(known)
+    margin = here - max(known)
     verdict, reasons = found.verdict, list(found.qc["reasons"])
-    if lead >= _CLEAR_PEAK and verdict == "failed":
+    if margin >= _CLEAR_PEAK and verdict == "failed":
         verdict = "check"
-        reasons.append(f"the densities agree nowhere around as well as here (r {here:.2f}, {lead:.2f} more)")
-    elif lead < 0:
+        reasons.append(f"the densities agree nowhere around as well as here (r {here:.2f}, {margin:.2f} more)")
+    elif margin < 0:
         verdict = "check" if verdict == "good" else verdict
-        reasons.append(f"the densities agree better beside this place (r {here:.2f} here, {here - lead:.2f} there)")
-    qc = {"verdict": verdict, "reasons": reasons, "density_r": here, "density_lead": lead}
+        reasons.append(f"the densities agree better beside this place (r {here:.2f} here, {here - margin:.2f} there)")
+    qc = {"verdict": verdict, "reasons": reasons, "density_r": here, "density_lead": margin}
     return replace(found, qc={**found.qc, **qc})
 
 
@@ -135,15 +119,7 @@ def _moved(shift: FloatArray) -> Transform:
 
 @dataclass(frozen=True, eq=False)
 class SlidePictures:
-    """Two slides in colour, one as it lies on the other.
-
-    Attributes
-    ----------
-    moved, fixed : (h, w, 3) uint8 ndarray
-        On one grid.
-    size_mm : (width, height)
-        Of the fixed slide.
-    """
+    """Two slides in colour on one grid, one as it lies on the other, and the size of that one."""
 
     moved: NDArray[np.uint8]
     fixed: NDArray[np.uint8]

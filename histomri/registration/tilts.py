@@ -16,21 +16,8 @@ _LARGEST_DEG = 15.0
 def tilted_targets(fixed: Image, mask: Image | None, target: Target, tilts_deg: Sequence[float]) -> Iterator[Target]:
     """Give the planes that a slice becomes by tilting it about the middle of its tissue.
 
-    Parameters
-    ----------
-    fixed : Image
-        The volume.
-    mask : Image, optional
-        Its tissue; on the same grid.
-    target : Target
-        The slice as it is stored.
-    tilts_deg : sequence of float
-        Tilts to try about each of the two axes of the slice, in every combination but (0, 0).
-
-    Raises
-    ------
-    GeometryError
-        If the image has no slices to tilt between, or a tilt is more than 15 degrees.
+    The tilts, degrees, are tried about both axes of the slice, in every combination but (0, 0). A GeometryError is
+    raised if the image has no slices to tilt between, or a tilt is more than 15 degrees.
     """
     if fixed.data.ndim != 3 or fixed.data.shape[2] < 2 or (mask is not None and mask.data.ndim != 3):
         raise GeometryError("a single slice cannot be tilted", hint="give an MRI and a mask of several slices")

@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 
 from histomri.core.arrays import FloatArray
+from histomri.core.display import Displayed
 from histomri.core.errors import GeometryError
 from histomri.core.images import Image
 from histomri.registration.displacement import Displacement
+from histomri.registration.io.registry import load_transform, save_transform
 from histomri.registration.records import chained, inverted
+from histomri.registration.resampling import resample
 
 _LARGEST_CONDITION = 1e6
 
 
-@dataclass(frozen=True, eq=False)
-class Transform:
+@dataclass(frozen=True, eq=False, repr=False)
+class Transform(Displayed):
     """A map from the moving world to the fixed world, both RAS+ mm (the NIfTI convention).
 
     A point goes through `matrix` first and then through every displacement in turn, so that any chain of affine and
@@ -32,6 +35,14 @@ class Transform:
         Deformations in the fixed world; empty for an affine transform.
     info : mapping
         What the transform is about and where it came from, for people; kept by `save`.
+
+    Examples
+    --------
+    >>> quarter = Transform([[0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]])
+    >>> quarter.points([[10, 20]])
+    array([[-19.,  12.,   3.]])
+    >>> quarter.inverse().compose(quarter).points([[10, 20]])
+    array([[10., 20.,  0.]])
     """
 
     matrix: FloatArray
@@ -128,8 +139,6 @@ class Transform:
             Shape and affine of `like`, NaN outside `image`. With `order` 0 the type of the data is kept; integers are 0
             outside.
         """
-        from histomri.registration.resampling import resample
-
         return resample(self, image, like, order)
 
     def save(self, path: str | Path) -> list[Path]:
@@ -145,31 +154,38 @@ class Transform:
         list of Path
             The files written, the JSON first.
         """
-        from histomri.registration.formats import save_transform
-
         return save_transform(self, path)
 
     @classmethod
     def load(cls, path: str | Path, *, moving: Image | None = None, fixed: Image | None = None) -> "Transform":
-        """Read a transform written by `save` (.json), or an affine of ITK or ANTs (.tfm, .txt, .mat) or FSL (.mat).
+        """Read a transform written by `save` (.json), or one of another program.
 
-        Where a .tfm was written together with displacements, these are read as well.
+        These are affines of ITK and ANTs (.tfm, .txt, .mat), composites of ITK and ANTs (.h5), FSL's matrices (.mat),
+        AFNI's (.aff12.1D), and FreeSurfer's .lta. Where a .tfm was written together with displacements, these are read
+        as well.
 
         Parameters
         ----------
         path : path-like
-            The file.
         moving, fixed : Image, optional
-            The two images; only FSL's matrices need them.
+            The two images, which only the matrices of FSL and AFNI need.
 
         Raises
         ------
         InputError
             If the file is missing, damaged, or holds another kind of transform.
         """
-        from histomri.registration.formats import load_transform
+        found: Transform = load_transform(path, moving, fixed)
+        return found
 
-        return load_transform(path, moving, fixed)
+    def facts(self) -> dict[str, Any]:
+        """Return what is worth knowing at a glance."""
+        moved = self.points([[0.0, 0.0, 0.0]])[0]
+        return {
+            "kind": "affine" if self.is_affine else "deformable",
+            "origin goes to": f"{', '.join(f'{value:.2f}' for value in moved)} mm",
+            "from": ", ".join(map(str, self.info.get("Sources", ()))) or "memory",
+        }
 
 
 def _affine(matrix: FloatArray) -> FloatArray:

@@ -93,13 +93,7 @@ def warp_tiles(
     size: int = 256,
     **options: Any,
 ) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
-    """Give a warped slide tile by tile, as (first i, first j, pixels); see `warp_region`.
-
-    Raises
-    ------
-    GeometryError
-        If a tile has no size.
-    """
+    """Give a warped slide tile by tile, as (first i, first j, pixels); see `warp_region`."""
     if size < 1:
         raise GeometryError(f"tiles of {size} pixels are not possible")
     for i in range(0, shape[0], size):

@@ -15,6 +15,7 @@ from histomri.core.display import Displayed
 from histomri.core.errors import HistomriError, InputError
 from histomri.core.files import read_json
 from histomri.core.images import Image, read_sidecar
+from histomri.core.orientation import View
 from histomri.pairing import PairedTable
 from histomri.pairing.folders import Fits, read_histology, read_mri
 from histomri.pairing.grids import find_slice, onto_slice, require_same_grid, slice_of
@@ -22,7 +23,6 @@ from histomri.registration import Transform
 from histomri.report.findings import TABLES, Findings, read_columns, read_prediction
 from histomri.report.guard import attempt
 from histomri.report.labels import LABELS
-from histomri.report.pictures import View
 from histomri.report.sizes import PatchSizes, count_sizes, patches_of_section, patches_under
 
 SHOWN = ("vCS", "F", "CD")

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from histomri.core.arrays import FloatArray
+from histomri.core.orientation import View
 from histomri.report.collect import Key, Run, Sample
-from histomri.report.pictures import Scale, View, fit_scale, levels, number, packed, png
+from histomri.report.pictures import Scale, fit_scale, levels, number, packed, png
 from histomri.report.text import best_fit, fit_label
 
 _HIGHEST_ERROR = 98.0  # percentile

@@ -65,10 +65,8 @@ def _help_texts() -> dict[str, str]:
     texts = {}
     for part, place in _SECTIONS.items():
         module, name = place.split(":")
-        options: type[Options] | None = attempt(
-            lambda module=module, name=name: getattr(import_module(f"histomri.{module}"), name), None, [], ""
-        )  # fmt: skip
-        for key, field in options.model_fields.items() if options is not None else ():
+        options: type[Options] = getattr(import_module(f"histomri.{module}"), name)
+        for key, field in options.model_fields.items():
             texts[f"study: {part}, {key}"] = field.description or ""
     return texts
 

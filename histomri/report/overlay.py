@@ -14,10 +14,11 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.files import write_text
 from histomri.core.images import Image
+from histomri.core.orientation import View
 from histomri.report.collect import Sample
 from histomri.report.guard import Failure
 from histomri.report.maps import Quantity, aspect, colour_bar, draw
-from histomri.report.pictures import Scale, View, fit_scale, outline
+from histomri.report.pictures import Scale, fit_scale, outline
 from histomri.report.text import fit_label
 
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from histomri.analysis import correlate, correlate_voxels, spatial_correlation
 from histomri.analysis.spatial import voxel_spacing
-from histomri.analysis.voxels import INDEX, WORLD
+from histomri.core.columns import INDEX, WORLD
 from histomri.fitting.models import MODELS
 from histomri.report.collect import Key, Run, Sample
 

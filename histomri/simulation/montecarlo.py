@@ -15,8 +15,10 @@ from numba import njit, prange
 from histomri.core.arrays import FloatArray
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
+from histomri.core.kernel_cache import ensure_cache
 from histomri.mri import Acquisition, Waveform
 
+ensure_cache()
 _LARGEST_FRACTION = np.pi / 6.0
 _LARGEST_CROSSING = 0.05
 

@@ -1,17 +1,16 @@
 """The options of `histomri simulate`."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from histomri.core.options import Number, Options, Positive, Seed, Whole, given, option
+from histomri.mri.options import PROTOCOL, Protocol, ProtocolOptions
 
 _SEED = "Seed of the random numbers: the same seed gives the same files."
 _SNR = "Signal over noise of liver tissue at b = 0."
 _AREA = "Area of a lobe; smaller is faster."
-Numbers = Annotated[tuple[Number, ...], Field(min_length=1)]
+Numbers = Annotated[tuple[Annotated[Number, Field(ge=0)], ...], Field(min_length=1)]
 
 
 class LiverOptions(Options):
@@ -39,26 +38,18 @@ class PaperOptions(Options):
     area_mm2: Positive = option(20.0, _AREA, unit="mm²")
 
 
-class SpheresOptions(Options):
+class SpheresOptions(ProtocolOptions):
     """Simulate water that walks in and around permeable spheres, for every combination of the given numbers.
 
     Example: histomri simulate spheres --protocol mouse-exvivo --diameter-um 8,16,24 --fraction 0.3,0.5 -o spheres
     """
 
-    protocol: str = given(
-        ...,
-        "Rows b (s/mm²), δ, Δ[, TE] (ms); or .bval (+ .gdur, .gsep, .te); or JSON, a file of waveforms, a preset name.",
-    )
-    diameter_um: Numbers = option(..., "Diameters.", unit="µm", commas=True)
+    protocol: Protocol = given(..., PROTOCOL)
+    diameter_um: Numbers = option(..., "Diameters, with commas between them.", unit="µm", commas=True)
     fraction: Numbers = option(..., "Volume fractions of the spheres, up to 0.52, where they touch.", commas=True)
     d0i: Numbers = option((2.0,), "Diffusivities in the spheres.", unit="µm²/ms", commas=True)
     d0e: Numbers = option((2.0,), "Diffusivities between the spheres.", unit="µm²/ms", commas=True)
     permeability_um_s: Numbers = option((0.0,), "Permeabilities of the wall.", unit="µm/s", commas=True)
-    walkers: Whole = option(20_000, "Random walkers for each combination.")
+    walkers: Annotated[Whole, Field(ge=1)] = option(20_000, "Random walkers for each combination.")
     dt_ms: Positive = option(0.02, "Time step.", unit="ms")
     seed: Seed = option(1, _SEED)
-
-    def reads(self) -> Iterator[Path]:
-        """Yield the protocol, if it is a file, and its parts (.bval, .gdur, ..) beside it."""
-        path = Path(self.protocol)
-        yield from sorted(path.parent.glob(f"{path.name.split('.')[0]}.*")) if path.name else ()

@@ -6,6 +6,9 @@ import numba
 import numpy as np
 
 from histomri.core.arrays import FloatArray, IntArray
+from histomri.core.kernel_cache import ensure_cache
+
+ensure_cache()
 
 
 def separate(x: FloatArray, y: FloatArray, diameter: FloatArray, sweeps: int = 10) -> tuple[FloatArray, FloatArray]:

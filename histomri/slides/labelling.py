@@ -1,10 +1,12 @@
-"""Labelling index: which share of the cells is positive, over all and in the hot spot."""
+"""Labelling index: the fraction of cells that is positive, over all and in the hot spot."""
 
 import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy.special import ndtri
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
@@ -73,8 +75,6 @@ def is_positive(classes: Any) -> tuple[BoolArray, BoolArray, dict[str, int]]:
     counts : dict
         Cells by class, the unclassified as ``Unclassified``.
     """
-    import pandas as pd
-
     codes, names = pd.factorize(pd.Series(classes).astype("str").fillna(""))
     last = [re.split(r":\s*", str(name).strip())[-1].strip() for name in names]
     positive = np.array([name in POSITIVE for name in last], dtype=bool)
@@ -94,12 +94,10 @@ def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[
     """Return Wilson's interval of a proportion (Wilson 1927, doi 10.1080/01621459.1927.10502953); NaN if n is 0."""
     if n == 0:
         return float("nan"), float("nan")
-    from scipy.special import ndtri
-
     z = float(ndtri(0.5 + confidence / 2))
-    share = n_positive / n
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    fraction = n_positive / n
+    middle = (fraction + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(fraction * (1 - fraction) / n + z**2 / (4 * n**2))
     # The ends are exact where every cell is alike, which rounding would spoil.
     low = 0.0 if n_positive == 0 else float(middle - half)
     high = 1.0 if n_positive == n else float(middle + half)
@@ -166,8 +164,8 @@ def hot_spot(
     enough = totals >= min_cells
     if not enough.any():
         return None
-    share = np.where(enough, hits / np.maximum(totals, 1), -1.0)
-    best = int(np.argmax(np.where(share == share.max(), totals, -1)))
+    index = np.where(enough, hits / np.maximum(totals, 1), -1.0)
+    best = int(np.argmax(np.where(index == index.max(), totals, -1)))
     place = np.unravel_index(best, totals.shape)
     left = float((place[1] - _STEPS_PER_WINDOW + 1 + corner[0]) * step)
     top = float((place[0] - _STEPS_PER_WINDOW + 1 + corner[1]) * step)

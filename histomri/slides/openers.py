@@ -7,14 +7,24 @@ from typing import Any
 
 import numpy as np
 
+from histomri.core.calibration import (
+    PixelSize,
+    check_pixel_size,
+    positive_pair,
+    read_slide_record,
+    settle_pixel_size,
+    slide_record_path,
+)
 from histomri.core.errors import InputError
 from histomri.core.files import require_file
-from histomri.slides.calibration import check_pixel_size, record_of, settle_pixel_size
 from histomri.slides.slide import LARGEST_PICTURE, RGB, Slide
-from histomri.slides.tiffs import TiffSlide, positive_pair
+from histomri.slides.tiffs import TiffSlide
 
 _CONVERT = "save it from QuPath as OME-TIFF"
 _PICTURES = (".png", ".jpg", ".jpeg")
+_OTHER_PICTURES = (".bmp", ".gif", ".webp")
+_SLIDES = (".svs", ".ndpi", ".tif", ".tiff", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi")
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 class OpenSlideSlide(Slide):
@@ -35,8 +45,8 @@ class OpenSlideSlide(Slide):
             (max(round(self.size_px[0] / x), 1), max(round(self.size_px[1] / y), 1)) for x, y in self._scales
         )
 
-    def stated_pixel_sizes(self) -> list[tuple[str, tuple[float, float] | None]]:
-        """Return what the file says of its pixel size, by source."""
+    def stated_pixel_sizes(self) -> list[tuple[str, PixelSize | None]]:
+        """Return the pixel sizes that the file states, by source."""
         properties = self._handle.properties
         aperio = properties.get("aperio.MPP")
         return [
@@ -65,7 +75,7 @@ class OpenSlideSlide(Slide):
 
 
 class PictureSlide(Slide):
-    """A PNG or JPEG picture, such as a thumbnail; it is unpacked whole, and tells no pixel size."""
+    """A PNG or JPEG picture, such as a thumbnail; it is unpacked whole, and states no pixel size."""
 
     def __init__(self, path: Path) -> None:
         from PIL import Image as Picture
@@ -90,8 +100,8 @@ class PictureSlide(Slide):
         self.size_px = (rgba.shape[1], rgba.shape[0])
         self.level_sizes = (self.size_px,)
 
-    def stated_pixel_sizes(self) -> list[tuple[str, tuple[float, float] | None]]:
-        """Return nothing: dots per inch are a printer's."""
+    def stated_pixel_sizes(self) -> list[tuple[str, PixelSize | None]]:
+        """Return nothing: dots per inch are those of a printer."""
         return []
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> RGB:
@@ -105,9 +115,9 @@ class PictureSlide(Slide):
 def open_slide(
     path: str | Path,
     *,
-    mpp: float | tuple[float, float] | None = None,
+    mpp: float | PixelSize | None = None,
     trust_mpp: bool = False,
-    known_um: Mapping[str, tuple[float, float]] | None = None,
+    known_um: Mapping[str, PixelSize] | None = None,
 ) -> Slide:
     """Open a slide with OpenSlide, or tifffile where OpenSlide cannot (OME-TIFF, plain TIFF).
 
@@ -128,7 +138,7 @@ def open_slide(
     Returns
     -------
     Slide
-        Its `pixel_size_um` is None if nothing tells it.
+        Its `pixel_size_um` is None if it is not known.
 
     Raises
     ------
@@ -141,9 +151,9 @@ def open_slide(
     given = check_pixel_size(mpp)
     slide = _open(path)
     try:
-        record = record_of(path)
         sources = [("--mpp", given)]
-        if record is not None:
+        if (beside := slide_record_path(path)) is not None:
+            record = read_slide_record(beside)
             sources.append((record.path.name, record.pixel_size_um))
             if record.size_px is not None and record.size_px != slide.size_px:
                 raise InputError(
@@ -160,6 +170,29 @@ def open_slide(
         slide.close()
         raise
     return slide
+
+
+def is_slide(path: Path) -> bool:
+    """Whether a file is a slide, and not a table of cells: by its first bytes or else its name.
+
+    Raises
+    ------
+    InputError
+        If it is a picture, which as a slide has lost its pixel size.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    if start == b"PAR1":
+        return False
+    if start in _TIFF_STARTS or path.name.lower().endswith(_SLIDES):
+        return True
+    if path.suffix.lower() in (*_PICTURES, *_OTHER_PICTURES):
+        raise InputError(
+            "is a picture of a kind that is not read as a slide",
+            path=path,
+            hint="pass the slide as the scanner wrote it (svs, ndpi, ...) or as TIFF or OME-TIFF",
+        )
+    return False
 
 
 def _open(path: Path) -> OpenSlideSlide | TiffSlide | PictureSlide:

@@ -1,10 +1,11 @@
-"""Pictures of what was counted for Ki-67: PNG, for a person to check."""
+"""Pictures of the cells or pixels that were counted for Ki-67, for a person to check."""
 
-import io
 from typing import Any
 
 import numpy as np
 import shapely
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
@@ -27,8 +28,8 @@ def draw_cells(
     title: str,
     region: BaseGeometry | None = None,
     spot: HotSpot | None = None,
-) -> bytes:
-    """Draw the cells that were counted, the region and the hot spot; return a PNG file."""
+) -> Figure:
+    """Draw the cells that were counted, the region and the hot spot; return a Figure."""
     figure, axes = _figure(1, (8, 8.4))
     axis = axes[0]
     other = ~(positive | negative)
@@ -57,38 +58,38 @@ def draw_cells(
     axis.invert_yaxis()
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=4, frameon=False, markerscale=2)
     axis.set_title(title, parse_math=False)
-    return _png(figure)
+    return figure
 
 
 def draw_stain(
     overview: RGB,
-    overview_share: FloatArray,
+    overview_fraction: FloatArray,
     detail: RGB,
     detail_stained: BoolArray,
     detail_counted: BoolArray,
     *,
     title: str,
     field_um: tuple[float, float],
-    share_um: tuple[float, float],
+    grid_um: tuple[float, float],
     detail_um: tuple[float, float, float, float],
     outlines: tuple[BaseGeometry, ...],
-) -> bytes:
-    """Draw the slide with what was stained, and a part of it pixel by pixel; return a PNG file.
+) -> Figure:
+    """Draw the slide with what was stained, and a part of it pixel by pixel; return a Figure.
 
     Parameters
     ----------
     overview : (h, w, 3) uint8 ndarray
         Whole slide.
-    overview_share : (ny, nx) ndarray
-        Share of stained pixels per cell of the grid, NaN where nothing was counted; the grid starts at the corner and
-        may reach a little beyond the slide.
+    overview_fraction : (ny, nx) ndarray
+        Fraction of stained pixels per cell of the grid, NaN where nothing was counted; the grid starts at the
+        corner and may reach a little beyond the slide.
     detail : (h, w, 3) uint8 ndarray
         A part of the slide at the resolution of the count.
     detail_stained, detail_counted : (h, w) bool ndarray
         What was stained there, and what was counted at all.
     title : str
-    field_um, share_um : (width, height)
-        Size of the slide, and of the grid of `overview_share`.
+    field_um, grid_um : (width, height)
+        Size of the slide, and of the grid of `overview_fraction`.
     detail_um : (x low, y low, x high, y high)
         Where the detail is.
     outlines : tuple of shapely geometry
@@ -96,17 +97,17 @@ def draw_stain(
     """
     figure, axes = _figure(3, (15, 5.6))
     axes[0].imshow(_paled(overview), extent=(0, field_um[0], field_um[1], 0))
-    share = np.nan_to_num(overview_share)
-    layer = np.zeros((*share.shape, 4))
+    fraction = np.nan_to_num(overview_fraction)
+    layer = np.zeros((*fraction.shape, 4))
     layer[..., :3] = _STAINED
-    layer[..., 3] = np.clip(share, 0, 1) ** 0.5
-    axes[0].imshow(layer, extent=(0, share_um[0], share_um[1], 0), interpolation="nearest")
+    layer[..., 3] = np.clip(fraction, 0, 1) ** 0.5
+    axes[0].imshow(layer, extent=(0, grid_um[0], grid_um[1], 0), interpolation="nearest")
     for outline in outlines:
         _outline(axes[0], outline)
     low_x, low_y, high_x, high_y = detail_um
     axes[0].plot([low_x, high_x, high_x, low_x, low_x], [low_y, low_y, high_y, high_y, low_y], color="black")
     axes[0].set(xlim=(0, field_um[0]), ylim=(field_um[1], 0))
-    axes[0].set_title("stained share (magenta), counted region (green)")
+    axes[0].set_title("stained fraction (magenta), counted region (green)")
     where = (low_x, high_x, high_y, low_y)
     axes[1].imshow(detail, extent=where, interpolation="nearest")
     axes[1].set_title("the black frame: as it is")
@@ -118,7 +119,7 @@ def draw_stain(
         axis.set(aspect="equal", xlabel="x (µm)")
     axes[0].set_ylabel("y (µm)")
     figure.suptitle(title, parse_math=False)
-    return _png(figure)
+    return figure
 
 
 def _draw_binned(axis: Any, x: FloatArray, y: FloatArray, layers: tuple[tuple[BoolArray, Any, str], ...]) -> None:
@@ -146,16 +147,7 @@ def _paled(picture: RGB) -> NDArray[np.uint8]:
     return (picture // 2 + 127).astype(np.uint8)
 
 
-def _figure(columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+def _figure(columns: int, size: tuple[float, float]) -> tuple[Figure, list[Any]]:
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, [figure.add_subplot(1, columns, number + 1) for number in range(columns)]
-
-
-def _png(figure: Any) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=130)
-    return stream.getvalue()

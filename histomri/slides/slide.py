@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import shapely
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from histomri.core.arrays import FloatArray
+from histomri.core.display import Displayed
 from histomri.core.errors import InputError, UnitError
 
 RGB = NDArray[np.uint8]
@@ -21,7 +23,7 @@ _BLOCK_PIXELS = 16_000_000
 LARGEST_PICTURE = 400_000_000
 
 
-class Slide(ABC):
+class Slide(Displayed, ABC):
     """An opened slide; a context manager.
 
     Coordinates are those of QuPath: x right, y down, from the top left corner of the full-resolution image, which for
@@ -32,9 +34,9 @@ class Slide(ABC):
     path : Path
         The file.
     pixel_size_um : (x, y) or None
-        Pixel size of the full-resolution image, None if nothing tells it.
+        Pixel size of the full-resolution image, None if it is not known.
     pixel_size_from : str
-        What told the pixel size.
+        Source of the pixel size.
     size_px : (width, height)
         Size of the full-resolution image.
     level_sizes : tuple of (width, height)
@@ -52,11 +54,6 @@ class Slide(ABC):
         """Read a part of a stored level as (height, width, 3); x and y are pixels of that level.
 
         What was never scanned is white.
-
-        Raises
-        ------
-        InputError
-            If the file is damaged there, or needs a decoder that is missing.
         """
 
     @abstractmethod
@@ -71,6 +68,22 @@ class Slide(ABC):
     ) -> None:
         self.close()
 
+    def facts(self) -> dict[str, Any]:
+        """Return what the slide shows of itself."""
+        size = "unknown" if self.pixel_size_um is None else "{:.4g} x {:.4g} µm".format(*self.pixel_size_um)
+        levels = ", ".join(f"{width} x {height}" for width, height in self.level_sizes)
+        return {"slide": self.path.name, "pixel size": size, "levels": f"{levels} px"}
+
+    def plot(self, um_per_px: float | None = None, axes: Any = None) -> Any:
+        """Draw the whole slide, by default some 1000 pixels wide; return the Axes, in µm."""
+        from matplotlib import pyplot
+
+        wide, high = self.field_um
+        axes = axes if axes is not None else pyplot.subplots()[1]
+        axes.imshow(self.thumbnail(um_per_px or max(wide, high) / 1000), extent=(0, wide, high, 0))
+        axes.set(xlabel="x (µm)", ylabel="y (µm)", title=self.path.name)
+        return axes
+
     @property
     def downsamples(self) -> tuple[float, ...]:
         """How much smaller each stored level is than the first."""
@@ -78,13 +91,7 @@ class Slide(ABC):
 
     @property
     def field_um(self) -> tuple[float, float]:
-        """Width and height of the image in µm.
-
-        Raises
-        ------
-        UnitError
-            If the pixel size is not known.
-        """
+        """Width and height of the image in µm."""
         if self.pixel_size_um is None:
             raise UnitError("the slide states no pixel size", path=self.path, hint="give the pixel size, --mpp")
         return self.size_px[0] * self.pixel_size_um[0], self.size_px[1] * self.pixel_size_um[1]
@@ -94,13 +101,6 @@ class Slide(ABC):
 
         The smallest stored level that is fine enough is taken, whatever its number, and averaged down. The slide is
         never enlarged: where the wanted resolution is finer than the slide's, the view has that of the slide.
-
-        Raises
-        ------
-        UnitError
-            If the pixel size of the slide is not known.
-        InputError
-            If the resolution is not positive.
         """
         field = self.field_um
         if not (np.isfinite(um_per_px) and um_per_px > 0):
@@ -112,15 +112,7 @@ class Slide(ABC):
         return View(self, level, (width, height), (field[0] / width, field[1] / height))
 
     def thumbnail(self, um_per_px: float) -> RGB:
-        """Return the whole slide at a wanted resolution, (h, w, 3).
-
-        Raises
-        ------
-        UnitError
-            If the pixel size of the slide is not known.
-        InputError
-            If the resolution is not positive, or the picture would not fit in memory.
-        """
+        """Return the whole slide at a wanted resolution, (h, w, 3)."""
         view = self.at(um_per_px)
         width, height = view.size_px
         if width * height > LARGEST_PICTURE:
@@ -185,13 +177,7 @@ class View:
     um_per_px: tuple[float, float]
 
     def read(self, x: int, y: int, width: int, height: int) -> RGB:
-        """Read a part, (height, width, 3); x, y, width and height are pixels of the view.
-
-        Raises
-        ------
-        InputError
-            If the part is not inside the view.
-        """
+        """Read a part, (height, width, 3); x, y, width and height are pixels of the view."""
         if min(x, y) < 0 or min(width, height) < 1 or x + width > self.size_px[0] or y + height > self.size_px[1]:
             raise InputError(
                 f"there is no part of {width} x {height} px at ({x}, {y}) in a view of "

@@ -23,7 +23,7 @@ _LEAST_PIXELS = 1000
 # Hematoxylin and DAB are some 40 degrees apart; within so few there is one stain only.
 _LEAST_ANGLE = 15.0
 _TILE_PX, _MOST_TILES, _MOST_PIXELS = 256, 60, 400_000
-_WAY_OUT = "leave out --stains, or estimate them in QuPath (Analyze > Preprocessing) and pass the text"
+_HINT = "leave out --stains, or estimate them in QuPath (Analyze > Preprocessing) and pass the text"
 
 
 def estimate_stains(rgb: NDArray[np.uint8], background_rgb: FloatArray) -> Stains:
@@ -44,7 +44,7 @@ def estimate_stains(rgb: NDArray[np.uint8], background_rgb: FloatArray) -> Stain
     density = -np.log10(np.maximum(rgb, 1) / background_rgb)
     density = density[(density.max(axis=1) > _PALE_OD) & (density.max(axis=1) < _DARK_OD)]
     if len(density) < _LEAST_PIXELS:
-        raise InputError(f"{len(density):,} stained pixels are too few to estimate the stains from", hint=_WAY_OUT)
+        raise InputError(f"{len(density):,} stained pixels are too few to estimate the stains from", hint=_HINT)
     plane = np.linalg.eigh(density.T @ density)[1][:, :0:-1]
     # The first component points to where the stain is, so that angles lie around 0.
     plane[:, 0] *= np.sign(plane[:, 0].sum())
@@ -56,7 +56,7 @@ def estimate_stains(rgb: NDArray[np.uint8], background_rgb: FloatArray) -> Stain
     if _degrees(edges[0], edges[1]) < _LEAST_ANGLE:
         raise InputError(
             f"the stains of the slide are {_degrees(edges[0], edges[1]):.0f} degrees apart, as if there were one only",
-            hint=_WAY_OUT,
+            hint=_HINT,
         )
     usual = Stains.h_dab()
     # DAB is brown: of the two, the one that takes more blue than red.

@@ -1,4 +1,4 @@
-"""Stained area fraction: which share of the tissue is stained, pixel by pixel, tile by tile."""
+"""Stained area fraction: how much of the tissue is stained, pixel by pixel, tile by tile."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -158,6 +158,6 @@ def stained_pixels(rgb: NDArray[np.uint8], stains: Stains, threshold: float) -> 
     return np.asarray(stains.amount(rgb, stains.dab) >= threshold)
 
 
-def shares(stained: IntArray, counted: IntArray) -> FloatArray:
+def ratio(stained: IntArray, counted: IntArray) -> FloatArray:
     """Return stained per counted, NaN where nothing was counted."""
     return np.asarray(np.divide(stained, counted, out=np.full(counted.shape, np.nan), where=counted > 0))

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import InputError
+from histomri.core.files import require_file
 
-_WAY_OUT = (
+_HINT = (
     'pass QuPath\'s own text, {"Name": "H-DAB", "Stain 1": "Hematoxylin", "Values 1": "0.65 0.70 0.29", "Stain 2": '
     '"DAB", "Values 2": "0.27 0.57 0.78", "Background": "243 243 243"}, or a file that holds it'
 )
@@ -48,10 +49,10 @@ class Stains:
     def __post_init__(self) -> None:
         vectors = np.array(self.vectors, dtype=float)
         if vectors.shape != (3, 3) or not np.isfinite(vectors).all():
-            raise InputError("stain vectors are three times three finite numbers", hint=_WAY_OUT)
+            raise InputError("stain vectors are three times three finite numbers", hint=_HINT)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if (lengths < 1e-6).any() or abs(np.linalg.det(vectors / np.maximum(lengths, 1e-6))) < 1e-3:
-            raise InputError("the stain vectors are too alike to tell the stains apart", hint=_WAY_OUT)
+            raise InputError("the stain vectors are too alike to tell the stains apart", hint=_HINT)
         object.__setattr__(self, "vectors", vectors / lengths)
         if self.background_rgb is not None:
             background = np.array(self.background_rgb, dtype=float)
@@ -73,18 +74,13 @@ class Stains:
         """Read the text that QuPath shows and stores for stain vectors; a third stain may be missing.
 
         QuPath's background of 255 is its way of saying that none was set, so it is estimated then.
-
-        Raises
-        ------
-        InputError
-            If it is not such a text.
         """
         try:
             content = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
-            raise InputError("the stain vectors are no JSON", hint=_WAY_OUT) from error
+            raise InputError("the stain vectors are no JSON", hint=_HINT) from error
         if not isinstance(content, dict):
-            raise InputError("the stain vectors are no JSON object", hint=_WAY_OUT)
+            raise InputError("the stain vectors are no JSON object", hint=_HINT)
         first, second = _numbers(content, "Values 1"), _numbers(content, "Values 2")
         third = _numbers(content, "Values 3") if "Values 3" in content else np.cross(first, second)
         names = [str(content.get(f"Stain {number}", "Residual")) for number in (1, 2, 3)]
@@ -93,15 +89,17 @@ class Stains:
             background = None
         return cls((names[0], names[1], names[2]), np.stack([first, second, third]), background, source)
 
+    @classmethod
+    def read(cls, given: str, option: str = "--stains") -> "Stains":
+        """Read stain vectors from QuPath's text itself, or from a file that holds it."""
+        if given.lstrip().startswith("{"):
+            return cls.from_qupath(given, option)
+        path = require_file(given, "file of stain vectors")
+        return cls.from_qupath(path.read_text(encoding="utf-8-sig", errors="replace"), path.name)
+
     @property
     def dab(self) -> int:
-        """Number of the stain DAB.
-
-        Raises
-        ------
-        InputError
-            If none, or more than one, has DAB in its name.
-        """
+        """Number of the stain DAB."""
         found = [number for number, name in enumerate(self.names) if "dab" in name.lower()]
         if len(found) != 1:
             raise InputError(
@@ -163,5 +161,5 @@ def _numbers(content: dict[str, Any], key: str) -> FloatArray:
     except (TypeError, ValueError):
         numbers = np.zeros(0)
     if numbers.shape != (3,) or not np.isfinite(numbers).all():
-        raise InputError(f"the stain vectors lack three numbers at {key!r}", hint=_WAY_OUT)
+        raise InputError(f"the stain vectors lack three numbers at {key!r}", hint=_HINT)
     return numbers

@@ -1,4 +1,4 @@
-"""Slides that tifffile reads: OME-TIFF and plain TIFF."""
+"""Slides that tifffile reads: OME-TIFF and plain TIFF; JPEG, LZW and the like are decoded by imagecodecs."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from histomri.core.calibration import PixelSize, ome_pixel_size, positive_pair
 from histomri.core.errors import InputError
-from histomri.slides.segments import read_segment, segment_shape
 from histomri.slides.slide import RGB, Slide
 
 _CACHE_BYTES = 128_000_000
-_TO_UM = {"µm": 1.0, "um": 1.0, "μm": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0}
+# A tile is decoded whole, so its size bounds the memory from below.
+_LARGEST_SEGMENT = 64_000_000
 
 
 class TiffSlide(Slide):
@@ -39,9 +40,10 @@ class TiffSlide(Slide):
         self.size_px = self.level_sizes[0]
         self._cache: OrderedDict[tuple[int, int, int], RGB] = OrderedDict()
 
-    def stated_pixel_sizes(self) -> list[tuple[str, tuple[float, float] | None]]:
-        """Return what the file says of its pixel size, by source."""
-        return [("its OME metadata", _ome_pixel_size(self._handle)), ("its TIFF tags", _tiff_pixel_size(self._series))]
+    def stated_pixel_sizes(self) -> list[tuple[str, PixelSize | None]]:
+        """Return the pixel sizes that the file states, by source."""
+        ome, tags = ome_pixel_size(self._handle.ome_metadata), _tiff_pixel_size(self._series)
+        return [("its OME metadata", ome), ("its TIFF tags", tags)]
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> RGB:
         """Read a part of a level; see `Slide.read`."""
@@ -63,7 +65,7 @@ class TiffSlide(Slide):
         page = self._pages[level][number]
         if page.is_memmappable:
             return self._mapped(page)[y : y + height, x : x + width]
-        rows, columns = segment_shape(page)
+        rows, columns = _segment_shape(page)
         down, across = -(-page.imagelength // rows), -(-page.imagewidth // columns)
         planes = int(page.samplesperpixel) if page.planarconfig == 2 else 1
         samples = int(page.samplesperpixel)
@@ -99,47 +101,62 @@ class TiffSlide(Slide):
             self._cache.move_to_end(key)
             return self._cache[key]
         page = self._pages[level][number]
-        rows = segment_shape(page)[0]
+        rows = _segment_shape(page)[0]
         if not page.is_tiled:
             rows = min(rows, page.imagelength - row * rows)
-        segment = read_segment(page, index, rows, self.path)
+        segment = _read_segment(page, index, rows, self.path)
         self._cache[key] = segment
         while sum(kept.nbytes for kept in self._cache.values()) > _CACHE_BYTES and len(self._cache) > 1:
             self._cache.popitem(last=False)
         return segment
 
 
-def positive_pair(x: Any, y: Any) -> tuple[float, float] | None:
-    """Return two positive numbers, None if they are not that."""
+def _segment_shape(page: Any) -> tuple[int, int]:
+    """Return (height, width) of the tiles or strips of a page."""
+    if page.is_tiled:
+        return int(page.tilelength), int(page.tilewidth)
+    return min(int(page.rowsperstrip or page.imagelength), int(page.imagelength)), int(page.imagewidth)
+
+
+def _read_segment(page: Any, index: int, rows: int, path: Path) -> RGB:
+    """Read tile or strip `index` of a page, `rows` high, as (rows, width, samples)."""
+    height, width = rows, _segment_shape(page)[1]
+    samples = 1 if page.planarconfig == 2 else int(page.samplesperpixel)
+    if height * width > _LARGEST_SEGMENT:
+        raise InputError(
+            f"is stored in pieces of {height * width / 1e6:,.0f} million pixels, which have to be read whole",
+            path=path,
+            hint="save it as a tiled pyramid, for example from QuPath as OME-TIFF",
+        )
+    count = page.databytecounts[index]
+    if count == 0:  # a tile that was never scanned
+        return np.full((height, width, samples), 255, np.uint8)
+    page.parent.filehandle.seek(page.dataoffsets[index])
+    data = page.parent.filehandle.read(count)
+    if len(data) < count:
+        raise InputError("the slide is cut short", path=path, hint="copy it again")
+    picture = _decoded(page, data, index, path)
+    if picture.shape[0] < height or picture.shape[1:] != (width, samples):
+        raise InputError(f"piece {index} of the slide is damaged", path=path, hint="copy it again")
+    return picture[:height]
+
+
+def _decoded(page: Any, data: bytes, index: int, path: Path) -> RGB:
     try:
-        pair = float(x), float(y)
-    except (TypeError, ValueError):
-        return None
-    return pair if all(np.isfinite(pair)) and min(pair) > 0 else None
+        picture = np.asarray(page.decode(data, index, jpegtables=page.jpegtables)[0])
+    except (ValueError, OSError, RuntimeError, IndexError, ArithmeticError) as error:
+        if "imagecodecs" in str(error) and "requires" in str(error):
+            name = getattr(page.compression, "name", page.compression)
+            raise InputError(
+                f"is compressed as {name}, which needs the package imagecodecs",
+                path=path,
+                hint="install it (pip install imagecodecs), or save the slide from QuPath as OME-TIFF, JPEG",
+            ) from error
+        raise InputError(f"the slide is damaged ({error})", path=path, hint="copy it again") from error
+    return picture.reshape(picture.shape[-3:])
 
 
-def _ome_pixel_size(handle: Any) -> tuple[float, float] | None:
-    if not handle.is_ome or not handle.ome_metadata:
-        return None
-    from xml.etree import ElementTree
-
-    if "<!ENTITY" in handle.ome_metadata:  # no OME writer makes these, and they can be made to fill the memory
-        return None
-    try:
-        root = ElementTree.fromstring(handle.ome_metadata)
-    except ElementTree.ParseError:
-        return None
-    pixels = next((node for node in root.iter() if node.tag.endswith("}Pixels")), None)
-    if pixels is None:
-        return None
-    pair = positive_pair(pixels.get("PhysicalSizeX"), pixels.get("PhysicalSizeY"))
-    scales = [_TO_UM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XY"]
-    if pair is None or scales[0] is None or scales[1] is None:
-        return None
-    return pair[0] * scales[0], pair[1] * scales[1]
-
-
-def _tiff_pixel_size(series: Any) -> tuple[float, float] | None:
+def _tiff_pixel_size(series: Any) -> PixelSize | None:
     """Return the pixel size by the resolution tags, unless they are a printer's dots per inch."""
     tags = series.levels[0].keyframe.tags
     unit = {2: 25400.0, 3: 10000.0}.get(int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 0)

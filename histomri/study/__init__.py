@@ -1,7 +1,5 @@
-"""Studies: the file that describes one, and the pipeline that runs it."""
+"""Studies: the file that describes one, the graph of its steps, and the pipeline that runs it."""
 
-from histomri.study.config import Study
-from histomri.study.options import Sample
-from histomri.study.pipeline import StudyOutcome, run_study
+import lazy_loader
 
-__all__ = ["Sample", "Study", "StudyOutcome", "run_study"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,32 +2,33 @@
 
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from histomri import __version__
+from histomri.core.compiling import reporting_compilation
 from histomri.core.errors import InputError, StudyError
 from histomri.core.files import require_folder, write_json
-from histomri.study.config import Study
+from histomri.core.options import paths_in, plain
+from histomri.core.provenance import software_version
+from histomri.study.graph import PER_STUDY
 from histomri.study.lock import Locks
-from histomri.study.options import FREE_WATER_UM2_MS, Sample
-from histomri.study.resume import clear_unfinished, identify
-from histomri.study.sample import STAGES, SampleFolder, SampleOutcome, run_sample
-from histomri.study.scheduler import run_tasks
+from histomri.study.records import Ledger, clear_unfinished, identify
+from histomri.study.runner import OUTDATED, explain, run_sample, run_step
+from histomri.study.sample import Sample, SampleOutcome, require_results_folder
+from histomri.study.scheduler import Lost, Progress, run_tasks
+from histomri.study.sources import Place
+from histomri.study.study_file import Study
 
 if TYPE_CHECKING:
-    from histomri.pairing import PairedTable
-    from histomri.report import FigureFormat
+    from histomri.report.options import FigureFormat
 
-GROUP_STAGES = ("score", "report")
-# Called with sample id, stage, and the fraction of the stage that is done for that sample.
-Progress = Callable[[str, str, float], None]
+RECORD_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class StudyOutcome:
     samples: tuple[SampleOutcome, ...]
     report: Path
     warnings: tuple[str, ...]
+    kept: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[SampleOutcome, ...]:
@@ -46,14 +48,15 @@ class StudyOutcome:
 
 def run_study(
     study: Study,
-    out: Path,
+    out: str | Path,
     *,
     jobs: int = 1,
     dask: str | None = None,
     participants: Sequence[str] | None = None,
     force: bool = False,
+    verify: bool = False,
     figures: "FigureFormat | None" = None,
-    progress: Progress | None = None,
+    progress: Progress = lambda sample, step, fraction: None,
 ) -> StudyOutcome:
     """Run a study and write its results below `out`.
 
@@ -61,19 +64,21 @@ def run_study(
     ----------
     study : Study
         From `Study.load`.
-    out : Path
-        Results folder; made if missing. Stages that an earlier run has finished there are kept, if neither their
-        options nor the files they read have changed.
+    out : path-like
+        Results folder; made if missing. Steps that an earlier run has finished there are kept, if neither their
+        options, nor the files they read, nor their code have changed.
     jobs, dask
         See `run_tasks`.
     participants : sequence of str, optional
         Ids of the samples to run now; the tables and the report take in all that have been run so far.
     force : bool
-        Whether to repeat stages that are finished.
+        Whether to repeat steps that are finished.
+    verify : bool
+        Whether to read all files again, to find out whether they have changed.
     figures : {"svg", "pdf", "png"}, optional
         Format of figures to write beside the report.
     progress : callable, optional
-        Called with (sample id, stage, fraction done); per sample only, when several processes work.
+        Called with (sample id, step, fraction done), also when several processes or a cluster work.
 
     Returns
     -------
@@ -82,23 +87,34 @@ def run_study(
     """
     started = datetime.now(UTC)
     chosen = select_samples(study, participants)
-    require_folder(out)
+    out = require_folder(out).resolve()  # processes elsewhere may run in another folder
     _protect(study, chosen, out)
-    inform = progress or (lambda sample, stage, fraction: None)
-    alone = dask is None and (jobs == 1 or len(chosen) == 1)
-    work = partial(_run_one, preset=study.preset, out=out, force=force, progress=inform if alone else None)
+    work = partial(_run_one, study=study, out=out, force=force, verify=verify)
     with Locks.of(out) as locks, ExitStack() as held:
         held.enter_context(locks.on([sample.id for sample in chosen]))
         with locks.together():
             study.save(out / "study_resolved.json")
         done = {}
-        for outcome in run_tasks(work, chosen, jobs=jobs, dask=dask):
+        for outcome in run_tasks(work, chosen, jobs=jobs, dask=dask, progress=progress):
+            outcome = _lost(outcome, out) if isinstance(outcome, Lost) else outcome
             done[outcome.id] = outcome
-            for stage in STAGES:
-                inform(outcome.id, stage, 1.0)
         with locks.together():
             held.close()  # already here, so that who concludes next finds these samples free; who begins has to wait
-            return _conclude(study, out, done, locks, started, figures, inform)
+            return _conclude(study, out, done, locks, started, figures, force, verify, progress)
+
+
+def _run_one(sample: Sample, progress: Progress, study: Study, out: Path, force: bool, verify: bool) -> SampleOutcome:
+    with reporting_compilation(partial(progress, sample.id, "compiling", 0.0)):
+        return run_sample(sample, study, out, partial(progress, sample.id), force=force, verify=verify)
+
+
+def _lost(lost: "Lost[Sample]", out: Path) -> SampleOutcome:
+    """Record a sample whose process was killed; what it had finished is kept for the next run."""
+    folder = out / f"sub-{lost.task.id}"
+    clear_unfinished(folder)
+    outcome = SampleOutcome.of(lost.task, status="failed", reason=lost.reason)
+    outcome.save(folder)
+    return outcome
 
 
 def _conclude(
@@ -108,36 +124,68 @@ def _conclude(
     locks: Locks,
     started: datetime,
     figures: "FigureFormat | None",
-    inform: Progress,
+    force: bool,
+    verify: bool,
+    progress: Progress,
 ) -> StudyOutcome:
-    """Score and report all samples that have been run so far."""
+    """Run the steps over all samples that have been finished so far, and write the report."""
     from histomri.report.options import ReportOptions
-    from histomri.study.steps.report import run as run_report
+    from histomri.study.steps.report import run as write_report
 
     clear_unfinished(out, deep=False)
-    clear_unfinished(out / "statistics")
     outcomes, missing = _gather(study, out, done, locks)
-    warnings = [*locks.warnings, *missing, *_score(study, out, outcomes, inform)]
-    write_json(out / "study.json", _record(study, outcomes, warnings, started))
-    inform("", "report", 0.0)
-    report = run_report(ReportOptions(folder=out, figures=figures)).outputs[0]
-    inform("", "report", 1.0)
-    return StudyOutcome(tuple(outcomes), report, tuple(warnings))
+    finished = {outcome.id for outcome in outcomes if outcome.status == "ok"}
+    good = [sample for sample in study.samples if sample.id in finished]
+    warnings, kept = _run_over_samples(study, out, good, force, verify, progress)
+    warnings = [*locks.warnings, *missing, *warnings, *_dependent(good)]
+    write_json(out / "study.json", _record(study, outcomes, warnings, kept, started))
+    progress("", "report", 0.0)
+    report = write_report(ReportOptions(folder=out, figures=figures)).outputs[0]
+    progress("", "report", 1.0)
+    return StudyOutcome(tuple(outcomes), report, tuple(warnings), tuple(kept))
+
+
+def _run_over_samples(
+    study: Study, out: Path, good: Sequence[Sample], force: bool, verify: bool, progress: Progress
+) -> tuple[list[str], list[str]]:
+    """Run the steps over all samples; return warnings, and the steps that were kept."""
+    ledger = Ledger(out, verify=verify)
+    warnings, kept = [OUTDATED] if ledger.outdated else [], []
+    if not good:
+        warnings.append("no sample was finished, so there is nothing to score")
+    done = {"fit", "pair"} if good else set[str]()
+    for step in PER_STUDY:
+        if not step.is_wanted(study) or not (done.issuperset(step.after) or step.alone(study)):
+            ledger.forget(step.name)
+            continue
+        place = Place(out, study.preset, samples=good, active=frozenset(done), options=study.options)
+        progress("", step.name, 0.0)
+        try:
+            finished, was_kept = run_step(step, place, ledger, partial(progress, "", step.name), force=force)
+        except Exception as error:  # noqa: BLE001  # the other tables, and the report, are made all the same
+            ledger.forget(step.name)
+            reason = error.problem if isinstance(error, InputError) else explain(error, out)
+            warnings.append(f"{step.name}: {reason}")
+            continue
+        progress("", step.name, 1.0)
+        done.add(step.name)
+        warnings += finished.warnings
+        kept += [step.name] if was_kept else []
+    ledger.inputs()
+    return list(dict.fromkeys(warnings)), kept
 
 
 def _protect(study: Study, chosen: list[Sample], out: Path) -> None:
     """Raise StudyError, before anything is touched, if results would replace what the user has."""
-    folders = [SampleFolder(out / f"sub-{sample.id}") for sample in chosen]
+    folders = [out / f"sub-{sample.id}" for sample in chosen]
     for folder in folders:
-        folder.require_ours()
+        require_results_folder(folder)
     inputs = [path for sample in study.samples for _, path in sample.files()]
-    if study.prediction is not None and study.prediction.table is not None:
-        inputs.append(study.prediction.table)
-    for path in inputs:
+    for path in (*inputs, *paths_in(study.options)):
         for folder in folders:
-            if path.resolve().is_relative_to(folder.root.resolve()):
+            if path.resolve().is_relative_to(folder.resolve()):
                 raise StudyError(
-                    f"is an input, and {folder.root.name} is cleared for the results",
+                    f"is an input, and {folder.name} is cleared for the results",
                     path=path,
                     hint="give another folder with -o",
                 )
@@ -152,65 +200,25 @@ def select_samples(study: Study, participants: Sequence[str] | None) -> list[Sam
     return [known[label] for label in wanted]
 
 
-def _run_one(sample: Sample, preset: str, out: Path, force: bool, progress: Progress | None) -> SampleOutcome:
-    def inform(stage: str, fraction: float) -> None:
-        if progress is not None:
-            progress(sample.id, stage, fraction)
-
-    return run_sample(sample, sample.preset or preset, out, inform, force=force)
-
-
 def _gather(
     study: Study, out: Path, done: dict[str, SampleOutcome], locks: Locks
 ) -> tuple[list[SampleOutcome], list[str]]:
     """Return the outcomes in the study's order, with those of other participants, and what is not among them."""
     outcomes, working = [], []
     for sample in study.samples:
-        earlier = SampleFolder(out / f"sub-{sample.id}").outcome
         if sample.id in done:
             outcomes.append(done[sample.id])
         elif locks.taken(sample.id):
             working.append(sample.id)
-        elif earlier.exists():
-            outcomes.append(SampleOutcome.load(earlier))
-    told = f"another run is still working on {', '.join(working)}, which will be in its tables and report"
-    return outcomes, [told] if working else []
+        elif (earlier := SampleOutcome.load(out / f"sub-{sample.id}")) is not None:
+            outcomes.append(earlier)
+    text = f"another run is still working on {', '.join(working)}, which will be in its tables and report"
+    return outcomes, [text] if working else []
 
 
-def _score(study: Study, out: Path, outcomes: list[SampleOutcome], inform: Progress) -> list[str]:
-    from histomri.pairing import PairedTable
-    from histomri.study.prediction import PREDICTION_FILES, run_prediction
-    from histomri.study.residuals import RESIDUAL_FILES, write_residuals
-    from histomri.study.stages.score import SCORE_FILES, run_score
-    from histomri.study.statistics import FILES, run_statistics
-
-    inform("", "score", 0.0)
-    pairs = out / "pairs.csv"
-    statistics = (f"statistics/{name}" for name in (*FILES, *PREDICTION_FILES))
-    for stale in ("pairs.csv", "pairs.json", *SCORE_FILES, *RESIDUAL_FILES, *statistics):
-        (out / stale).unlink(missing_ok=True)
-    finished = [outcome.id for outcome in outcomes if outcome.status == "ok"]
-    good = [SampleFolder(out / f"sub-{name}") for name in finished]
-    scanners = {f"sub-{sample.id}": sample.scanner for sample in study.samples}
-    warnings = write_residuals(out, {folder.root.name: folder.mri for folder in good}, scanners)
-    if good:
-        _with_measures(PairedTable.join(PairedTable.load(folder.sample_pairs) for folder in good), study).save(pairs)
-        try:
-            warnings += run_score(pairs, out).warnings
-            by_hand = dict.fromkeys(name for sample in study.samples for name in sample.measures)
-            warnings += run_statistics(pairs, out / "statistics", [*by_hand, "ADC_per_water"])
-        except InputError as error:
-            warnings.append(f"the models were not scored: {error.problem}")
-    else:
-        warnings.append("no sample was finished, so there is nothing to score")
-    warnings += [*run_prediction(study, out), *_dependent(study, finished)]
-    inform("", "score", 1.0)
-    return warnings
-
-
-def _dependent(study: Study, finished: list[str]) -> list[str]:
-    """Say which patients have several samples, which only the prediction allows for."""
-    names = [sample.patient for sample in study.samples if sample.patient is not None and sample.id in finished]
+def _dependent(good: Sequence[Sample]) -> list[str]:
+    """Name the patients that have several samples, which only the prediction allows for."""
+    names = [sample.patient for sample in good if sample.patient is not None]
     several = sorted({name for name in names if names.count(name) > 1})
     if not several:
         return []
@@ -218,21 +226,6 @@ def _dependent(study: Study, finished: list[str]) -> list[str]:
         f"several samples are of one patient ({', '.join(several)}): a prediction keeps them together, but intervals "
         "and p-values of scores, correlations, regressions and comparisons take them as independent"
     ]
-
-
-def _with_measures(table: "PairedTable", study: Study) -> "PairedTable":
-    """Add the measurements that the study file gives by hand, and ADC over free water where scans differ in that."""
-    by_id = {sample.id: sample for sample in study.samples}
-    columns = {
-        name: table.data["sample"].map({key: sample.measures.get(name) for key, sample in by_id.items()}).astype(float)
-        for name in dict.fromkeys(name for sample in study.samples for name in sample.measures)
-    }
-    water = {
-        key: FREE_WATER_UM2_MS[sample.fit.preset or sample.preset or study.preset] for key, sample in by_id.items()
-    }
-    if len(set(water.values())) > 1 and "ADC_um2_ms" in table.data:
-        columns["ADC_per_water"] = table.data["ADC_um2_ms"] / table.data["sample"].map(water)
-    return replace(table, data=table.data.assign(**columns))
 
 
 def _software() -> dict[str, str]:
@@ -245,23 +238,32 @@ def _software() -> dict[str, str]:
     return found
 
 
-def _record(study: Study, outcomes: list[SampleOutcome], warnings: list[str], started: datetime) -> dict[str, Any]:
+def _name(path: Path) -> str:
+    """Return how a path is recorded: the report is passed on, and folders often hold names of people or machines."""
+    return path.name
+
+
+def _record(
+    study: Study, outcomes: list[SampleOutcome], warnings: list[str], kept: list[str], started: datetime
+) -> dict[str, Any]:
     finished = datetime.now(UTC)
-    table = study.prediction.table if study.prediction is not None else None
+    table = next(paths_in(study.options.get("prediction", {}).get("table")), None)
     return {
+        "schema": RECORD_SCHEMA,
         "name": study.name,
         "preset": study.preset,
-        "histomri_version": __version__,
+        "histomri_version": software_version(),
         "software": _software(),
         "started": started.isoformat(timespec="seconds"),
         "finished": finished.isoformat(timespec="seconds"),
         "seconds": round((finished - started).total_seconds(), 1),
-        # File names only: the report is passed on, and folders often hold names of people or machines.
         "parameters": {
-            "samples": [sample.dump(lambda path: path.name) for sample in study.samples],
-            "prediction": study.dump_prediction(lambda path: path.name),
+            "samples": [study.resolved(sample, _name) for sample in study.samples],
+            "prediction": {},
+            **study.resolved_options(_name),
         },
-        "samples": [asdict(outcome) for outcome in outcomes],
+        "samples": [plain(asdict(outcome), _name) for outcome in outcomes],
         **({"prediction_table": identify(table)} if table is not None and table.is_file() else {}),
+        "kept": kept,
         "warnings": warnings,
     }

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from histomri.analysis import combat, correlate, regress
-from histomri.analysis.magnitude import require_magnitude, scaled
+from histomri.analysis.correlation import scaled
+from histomri.analysis.units import require_magnitude
 from histomri.core.errors import InputError
 
 SIZES = (1e-300, 1e-180, 1.0, 1e180, 1e300)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histomri.analysis import read_cases, read_sheet
+from histomri.analysis import read_cases, read_measurements
 from histomri.core.errors import InputError
 
 SHARED = 'sample = "Case"\nvCS_histo_um = "size HE"\nF_histo = "f HE"\n'
@@ -71,10 +71,10 @@ def test_messages_name_the_line_of_the_wide_table(tmp_path, wide):
 def test_rows_of_a_wide_table_are_told_apart(tmp_path, wide):
     """Each model's rows have an index of their own, by which values are found again."""
     wide.to_csv(tmp_path / "wide.csv", index=False)
-    sheet = read_sheet(tmp_path / "wide.csv", write(tmp_path, SHARED + TWO))
+    sheet = read_measurements(tmp_path / "wide.csv", write(tmp_path, SHARED + TWO))
     values = sheet.numbers(["F_mri"])
-    for (_, part), theirs in zip(sheet.parts(("model", "strategy")), ("f in", "f ex")):
-        np.testing.assert_array_equal(values.loc[part.raw.index, "F_mri"], wide[theirs])
+    for (_, part), theirs in zip(sheet.parts(), ("f in", "f ex")):
+        np.testing.assert_array_equal(values.loc[part.frame.index, "F_mri"], wide[theirs])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histomri.analysis import read_sheet
+from histomri.analysis import read_measurements
 from histomri.analysis.units import check_sites
 from histomri.core.errors import UnitError
 
@@ -81,4 +81,4 @@ def test_a_density_that_cannot_be(tmp_path, rng, name, value):
     table.loc[3, name] = value
     table.to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(UnitError, match=f"column '{name}', line 5: .* cannot be cells/mm"):
-        read_sheet(tmp_path / "t.csv").numbers([name])
+        read_measurements(tmp_path / "t.csv").numbers([name])

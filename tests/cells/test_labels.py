@@ -81,7 +81,7 @@ def test_the_pixel_size_is_that_of_the_file(tmp_path, mask):
     assert table.metadata.compartment == "cell"
     assert table.data["nucleus_area_um2"].isna().all()
     assert table.data["object_id"][0] == str(np.unique(mask)[1])
-    with pytest.raises(UnitError, match=r"0\.5 x 0\.25 µm in the picture itself, and 0\.3 x 0\.3 µm by --mpp"):
+    with pytest.raises(UnitError, match=r"0\.3 x 0\.3 by --mpp, 0\.5 x 0\.25 by the picture itself"):
         read_cells(path, mpp=0.3)
     tifffile.imwrite(path, mask)
     with pytest.raises(UnitError, match="pass --mpp"):

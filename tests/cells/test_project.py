@@ -58,7 +58,7 @@ def test_the_project_calibrates_a_table(tmp_path):
     assert "pixel size from project.qpproj" in cells.metadata.area_unit_from
     # The counts are of entry 7's neighbour, entry 1.
     assert any("A.tsv has 2 cells, and the QuPath project holds 5" in text for text in cells.metadata.warnings)
-    with pytest.raises(UnitError, match=r"0\.25 x 0\.5 µm in project.qpproj, and 0\.3 x 0\.3 µm by --mpp"):
+    with pytest.raises(UnitError, match=r"0\.3 x 0\.3 by --mpp, 0\.25 x 0\.5 by project.qpproj"):
         read_cells(tmp_path / "A.tsv", project=path, mpp=0.3)
 
 

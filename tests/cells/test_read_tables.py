@@ -267,7 +267,7 @@ def test_the_sidecar_gives_pixel_size_and_field(tmp_path):
         ({"complete": False}, {}, "says that the export was not finished; run the export script again"),
         ({"schema": "other"}, {}, "is not a sidecar"),
         ({"pixel_width_um": -1}, {}, "must be positive numbers"),
-        ({}, {"mpp": 0.3}, r"0\.25 x 0\.5 µm in A\.histomri\.json, and 0\.3 x 0\.3 µm by --mpp"),
+        ({}, {"mpp": 0.3}, r"0\.3 x 0\.3 by --mpp, 0\.25 x 0\.5 by A\.histomri\.json"),
         ({"width_px": 10}, {}, "100% of the cells lie outside the slide of 2 x 400 µm"),
     ],
 )

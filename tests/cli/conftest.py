@@ -3,19 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from histomri_cli.agree import agree
 from histomri_cli.app import app
-from histomri_cli.common import HistomriGroup
-from histomri_cli.compare import compare
-from histomri_cli.correlate import correlate
-from histomri_cli.harmonise import harmonise
-from histomri_cli.power import power
-from histomri_cli.predict import predict
-from histomri_cli.regress import regress
-from histomri_cli.score import score
 
 
 @pytest.fixture
@@ -32,9 +22,6 @@ def run():
 
 @pytest.fixture
 def histomri():
-    app = typer.Typer(cls=HistomriGroup)
-    for command in (correlate, regress, compare, predict, harmonise, agree, power, score):
-        app.command()(command)
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 

@@ -80,7 +80,10 @@ def test_regress(histomri, pairs, table, tmp_path):
     chosen = ("--response", "Ki67", "--predictor", "F_mri", "--predictor", "vCS_mri_um")
     assert histomri("regress", pairs, "-o", tmp_path / "own", *chosen).exit_code == 0
     assert set(pd.read_csv(tmp_path / "own" / "regression_models.csv")["model"]) == {"diff-in", "diff-in-ex"}
-    assert "needs a response and predictors" in histomri("regress", pairs, "-o", tmp_path, "--response", "F_mri").stderr
+    assert (
+        "a model needs a --response and at least one --predictor"
+        in histomri("regress", pairs, "-o", tmp_path, "--response", "F_mri").stderr
+    )
 
 
 def test_compare(histomri, pairs, table, tmp_path):
@@ -244,7 +247,7 @@ def test_bad_tables(histomri, table, tmp_path, command, change, message):
         (("correlate", "--x", "Ki76"), "column 'Ki76' is missing (is it 'Ki67'?)"),
         (("correlate", "--model", "diff"), "no row has model 'diff'; there is diff-in, diff-in-ex"),
         (("correlate", "--by", "site"), "column 'site' is missing"),
-        (("correlate", "--y", "Ki67"), "no column x"),
+        (("correlate", "--y", "Ki67"), "--y needs at least one --x"),
         (("compare", "--by", "tumour"), "column 'tumour' is missing"),
         (("regress", "--response", "F_mri", "--predictor", "Ki76"), "column 'Ki76' is missing"),
         (("harmonise", "--batch", "site"), "column 'site' is missing"),

@@ -5,21 +5,16 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from histomri.registration import Displacement, Transform
-from histomri_cli.apply import apply
-from histomri_cli.common import HistomriGroup
+from histomri_cli.app import app
 
 # A quarter turn counter-clockwise, then a shift: (x, y, z) -> (1 - y, 2 + x, 3 + z).
 QUARTER = np.array([[0.0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]])
 
 
 def run(*arguments):
-    app = typer.Typer(cls=HistomriGroup)
-    app.command()(apply)
-    app.command(name="other")(lambda: None)
     return CliRunner().invoke(app, ["apply", *map(str, arguments)])
 
 
@@ -101,11 +96,11 @@ def test_map(tmp_path, xfm, rng):
     ("name", "text", "options", "message"),
     [
         ("p.csv", "x,y\n1,2\n", [], "lacks the columns"),
-        ("p.csv", "x_mm,y_mm\n1,\n", [], "row 1"),
+        ("p.csv", "x_mm,y_mm\n1,\n", [], "line 2"),
         ("p.csv", "", [], "empty"),
         ("p.txt", "1 2", [], "kind of file"),
         ("r.geojson", '{"type": "Point", "coordinates": [1, 2]}', [], "--mpp"),
-        ("r.geojson", '{"type": "Point", "coordinates": [1, 2]}', ["--mpp", "0"], "impossible"),
+        ("r.geojson", '{"type": "Point", "coordinates": [1, 2]}', ["--mpp", "0"], "--mpp: must be greater than 0"),
         ("r.geojson", '{"type": "Point", "coordinates": [1, 2]}', ["--mpp", "half"], "not a number"),
         ("r.geojson", '{"type": "Point", "coordinates": ["a", 2]}', ["--mpp", "1"], "finite numbers"),
         ("r.geojson", '{"type": "Polygon", "coordinates": [[[1, 2], 3]]}', ["--mpp", "1"], "finite numbers"),
@@ -130,7 +125,7 @@ def test_mistakes_are_told_and_nothing_is_written(tmp_path, xfm, name, text, opt
     [
         ("p.csv", ["--like", "p.csv"], "--like does nothing to a table"),
         ("p.csv", ["--mpp", "0.5"], "--mpp does nothing"),
-        ("p.csv", ["--nearest"], "--nearest does nothing"),
+        ("p.csv", ["--nearest"], "--interpolation nearest does nothing"),
         ("r.geojson", ["--mpp", "1", "--like", "p.csv"], "--like does nothing"),
         ("m.nii.gz", ["--mpp", "1", "--like", "m.nii.gz"], "--mpp does nothing"),
         ("p.csv", ["-o", "foo.nii.gz"], "end in .csv"),
@@ -291,7 +286,7 @@ def test_slide_on_the_mri(tmp_path, xfm):
     for words, message in (
         ((xfm, slide, "-o", out), "--like"),
         ((xfm, slide, "--like", mri, "-o", tmp_path / "x.png"), ".ome.tif"),
-        ((xfm, slide, "--like", mri, "--um-per-px", "0", "-o", out), "above 0"),
+        ((xfm, slide, "--like", mri, "--um-per-px", "0", "-o", out), "greater than 0"),
         ((xfm, slide, "--like", mri, "--inverse", "-o", out), "leave --inverse out"),
     ):
         result = run(*words)

@@ -218,7 +218,7 @@ def test_cubic(run, tmp_path):
     assert "exclude each other" in run("apply", xfm, source, *options, "--cubic", "--nearest").stderr
     (tmp_path / "s.png").write_bytes(b"not read")
     refused = run("apply", xfm, tmp_path / "s.png", "--like", source, "--cubic", "-o", tmp_path / "o.ome.tif")
-    assert "--cubic does nothing to a slide" in refused.stderr
+    assert "--interpolation cubic does nothing to a slide" in refused.stderr
 
 
 def test_points_through_a_matrix_of_fsl(run, tmp_path):
@@ -241,4 +241,6 @@ def test_points_through_a_matrix_of_fsl(run, tmp_path):
         read(tmp_path / "out.csv"), Transform(QUARTER).points(np.add(PLACES, (-4, -3, 0))), atol=1e-9
     )
     assert "give it first" in run("apply", turned, points, "--then", matrix, "-o", tmp_path / "out.csv").stderr
-    assert "for a matrix of FSL alone" in run("apply", turned, points, *images, "-o", tmp_path / "out.csv").stderr
+    assert (
+        "for a matrix of FSL or AFNI alone" in run("apply", turned, points, *images, "-o", tmp_path / "out.csv").stderr
+    )

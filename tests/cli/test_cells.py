@@ -1,16 +1,11 @@
 """`histomri cells`: exit codes, messages and files."""
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from histomri.cells import CellTable
-from histomri_cli.cells import cells
-from histomri_cli.common import HistomriGroup
+from histomri_cli.app import app
 
-app = typer.Typer(cls=HistomriGroup)
-app.command()(cells)
-app.command()(lambda: None)  # a second command, so that the first keeps its name
 HEADER = "Image\tClass\tCentroid X px\tCentroid Y px\tNucleus: Area\tCell: Area\n"
 
 
@@ -54,8 +49,8 @@ def test_quiet_prints_warnings_only(tmp_path):
         ((), "a.tsv: the positions are in pixels and the pixel size is not known; pass --mpp"),
         (("--mpp", "half"), "--mpp half is not a number; write --mpp 0.2268 or --mpp 0.2268,0.2268"),
         (("--mpp", "1,2,3"), "--mpp 1,2,3 is not a number"),
-        (("--mpp", "-1"), "is not possible"),
-        (("--mpp", "0.5", "--area-unit", "mm2"), "is no unit of area"),
+        (("--mpp", "-1"), "--mpp: must be greater than 0"),
+        (("--mpp", "0.5", "--area-unit", "mm2"), "is not one of"),
         (("--mpp", "0.5", "--roi", "gone.geojson"), "gone.geojson: no such region of interest file"),
         (("--mpp", "0.5", "--max-size-um", "1"), "no cell is left of 3 rows"),
         (("--mpp", "0.5", "--image", "B"), "holds no image 'B'"),

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from histomri.registration import Transform
-from histomri.study.stages.headers import handedness_warnings, section_warnings
+from histomri.registration.headers import handedness_warnings, section_warnings
 
 RAS = np.array([[0.4, 0, 0, -11], [0, 0.4, 0, -17], [0, 0, 2, 16], [0, 0, 0, 1]])
 LAS = np.diag([-1.0, 1, 1, 1]) @ RAS
@@ -39,7 +39,7 @@ def nifti(path, sform, qform, codes=(1, 1)):
         (LAS, RAS, (1, 1), "sform LAS is mirrored against qform RAS; the sform was used"),
         (RAS, LAS, (1, 2), "sform RAS is mirrored against qform LAS; the sform was used"),
         (LPS, RAS, (1, 1), "sform LPS is turned against qform RAS; the sform was used"),
-        (LAS, RAS, (0, 0), "tells no orientation"),
+        (LAS, RAS, (0, 0), "states no orientation"),
     ],
 )
 def test_two_orientations_in_one_header(tmp_path, sform, qform, codes, said):
@@ -54,7 +54,7 @@ def test_two_orientations_in_one_header(tmp_path, sform, qform, codes, said):
 def test_analyze_tells_no_orientation(tmp_path):
     path = tmp_path / "old.img"
     nib.save(nib.AnalyzeImage(np.ones((5, 6, 3), np.float32), np.diag([-1.0, 1, 1, 1])), path)
-    assert "old.img tells no orientation" in handedness_warnings([path])[0]
+    assert "old.img states no orientation" in handedness_warnings([path])[0]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from PIL import Image as Picture
 from statsmodels.stats.proportion import proportion_confint
 
 from histomri.cells import CellTable, read_cells
+from histomri.patches import measure_labelling
 
 GLASS = np.array([236.0, 230.0, 241.0])
 STAINS = {"Stain 1": "Hematoxylin", "Values 1": "0.65 0.704 0.286", "Stain 2": "DAB", "Values 2": "0.268 0.57 0.776"}
@@ -137,14 +138,12 @@ def test_few_cells_are_told(histomri, export, tmp_path):
 
 
 def test_very_many_cells_are_drawn_binned(tmp_path, rng):
-    from histomri.study.stages.ki67 import run_ki67
-
     x, y = rng.uniform(0, 1000, (2, 120_000))
     table = CellTable.from_columns(x, y, np.full(x.size, 80.0))
     table.data["classification"] = np.where(rng.random(x.size) < 0.2, "Positive", "Negative")
-    table.save(tmp_path / "cells.parquet")
-    result = run_ki67(tmp_path / "cells.parquet", tmp_path / "out")
-    assert result.summary["labelling_index"]["value"] == pytest.approx(0.2, abs=0.005)
+    result = measure_labelling(table)
+    result.save(tmp_path / "out")
+    assert result.value == pytest.approx(0.2, abs=0.005)
     colours = pixels(tmp_path / "out" / "ki67.png").reshape(-1, 3)
     blue = (colours[:, 2] > colours[:, 0] + 60).mean()
     brown = (colours[:, 0] > colours[:, 2] + 60).mean()
@@ -244,22 +243,22 @@ def test_mistakes_are_told(histomri, export, slide, tmp_path):
         ((slide, "--classes", "Tumor"), "is a slide, for which there is no --classes"),
         ((slide, "--roi", far), "there is no tissue to count in; check the region"),
         ((slide, "--mpp", 0.25), "0.25 x 0.25 by --mpp, 1 x 1 by its OME metadata"),
-        ((slide, "--threshold", 0), "a threshold of 0.0 is not possible"),
-        ((slide, "--um-per-px", -1), "a resolution of -1.0 µm per pixel is not possible"),
-        ((slide, "--background", "white"), "--background white is no colour"),
+        ((slide, "--threshold", 0), "--threshold: must be greater than 0"),
+        ((slide, "--um-per-px", -1), "--um-per-px: must be greater than 0"),
+        ((slide, "--background", "white"), "--background white is no list of numbers"),
         ((slide, "--background", "0,0,300"), "a background of"),
         ((slide, "--stains", "nowhere.json"), "no such file of stain vectors"),
         ((slide, "--stains", "{}"), "the stain vectors lack three numbers at 'Values 1'"),
-        ((slide, "--map-um", 0), "patches of 0.0 µm are not possible"),
+        ((slide, "--map-um", 0), "--map-um: must be greater than 0"),
         ((path, "--roi", far), "pass --mpp"),
-        ((path, "--min-cells", 0), "a hot spot of 0 cells is not possible"),
+        ((path, "--min-cells", 0), "--min-cells: must be at least 1"),
         ((tmp_path / "no.svs",), "no such slide or cell table"),
     ]
     for arguments, message in cases:
         done = histomri(*arguments, "-o", out)
         assert done.exit_code == 2 and message in done.stderr, (arguments, done.output)
         assert not out.exists()
-    assert "is a file, and the results need a folder" in histomri(path, "-o", tmp_path / "file").stderr
+    assert "is a file, and a folder is needed for the results" in histomri(path, "-o", tmp_path / "file").stderr
 
 
 def test_a_real_ki67_section(histomri, real_data, tmp_path):
@@ -272,7 +271,7 @@ def test_a_real_ki67_section(histomri, real_data, tmp_path):
 
 def test_a_slide_without_dab_is_doubted(histomri, real_data, tmp_path):
     done = histomri(real_data / "slides" / "CMU-1-Small-Region.svs", "-o", tmp_path / "out")
-    assert done.exit_code == 0 and "what counts as stained has more Hematoxylin than DAB" in done.stderr
+    assert done.exit_code == 0 and "the pixels that count as stained have more Hematoxylin than DAB" in done.stderr
     fluorescence = histomri(real_data / "slides" / "hamamatsu_dapi.ndpi", "-o", tmp_path / "dark")
     assert fluorescence.exit_code == 2 and "is dark: a fluorescence image" in fluorescence.stderr
     assert not (tmp_path / "dark").exists()

@@ -180,7 +180,7 @@ def test_wrong_use(histomri, folders, tmp_path):
 
 def test_two_samples_are_not_paired_by_mistake(tmp_path):
     from histomri.core.errors import InputError
-    from histomri.study.stages.pair import _label
+    from histomri.pairing.sample import _label
 
     one, other = {"sub": "m1", "param": "F"}, {"sub": "m2", "param": "F"}
     assert _label([one, one], None) == "m1"

@@ -6,19 +6,15 @@ import pandas as pd
 import pytest
 import shapely
 import tifffile
-import typer
 from PIL import Image as Picture
 from shapely.geometry import box
 from typer.testing import CliRunner
 
 from histomri.cells import CellMetadata, CellTable
 from histomri.patches import PatchMaps
-from histomri_cli.common import HistomriGroup
-from histomri_cli.patches import patches
+from histomri_cli.app import app
 
-app = typer.Typer(cls=HistomriGroup)
-app.command()(patches)
-app.command()(lambda: None)  # a second command, so that the first keeps its name
+FIELD = ("--tissue", "field", "--min-tissue", "0")  # all of the field counts, as far as cells lie anywhere in it
 
 
 def invoke(*words):
@@ -40,7 +36,7 @@ def mri(path, voxel=(0.386, 0.386, 2.216)):
 
 def test_the_patch_size_is_taken_from_the_mri(table, tmp_path):
     out = tmp_path / "histo"
-    result = invoke(table, "-o", out, "--like", mri(tmp_path / "dwi.nii.gz"), "--sub", "m1")
+    result = invoke(table, "-o", out, "--like", mri(tmp_path / "dwi.nii.gz"), "--sub", "m1", *FIELD)
     assert result.exit_code == 0
     assert "6 x 8 patches of 386 x 386 µm, 48 with cells, 800 of 800 cells used; extent: imaged field" in result.stdout
     assert "corrections: shrinkage 12.9%, section sphere-mean (sizes x 1.462)" in result.stdout
@@ -61,7 +57,7 @@ def test_options_reach_the_maps(table, tmp_path):
 
 
 def test_one_number_for_the_whole_slide(table, tmp_path):
-    assert invoke(table, "-o", tmp_path / "h", "--whole").exit_code == 0
+    assert invoke(table, "-o", tmp_path / "h", "--whole", *FIELD).exit_code == 0
     maps = PatchMaps.load(tmp_path / "h")
     assert maps.maps["nCells"].tolist() == [[800]]
     assert maps.maps["tissueFraction"].tolist() == [[1]]
@@ -122,7 +118,7 @@ def test_a_region_without_a_cell_has_a_row(rng, tmp_path):
 def test_a_qupath_table_is_taken_directly(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text("Centroid X um\tCentroid Y um\tNucleus: Area\n1\t2\t30\n90\t80\t40\n")
-    result = invoke(path, "-o", tmp_path / "h", "--patch-um", "50")
+    result = invoke(path, "-o", tmp_path / "h", "--patch-um", "50", *FIELD)
     assert result.exit_code == 0
     assert "only nuclei" in result.stderr
 
@@ -139,16 +135,16 @@ def test_oblong_voxels_are_told(table, tmp_path):
         ((), "pass one of --patch-um, --like and --whole"),
         (("--patch-um", "386", "--whole"), "pass one of --patch-um, --like and --whole"),
         (("--patch-um", "big"), "--patch-um big is not a number"),
-        (("--patch-um", "0"), "are not possible; give positive sizes"),
+        (("--patch-um", "0"), "--patch-um: must be greater than 0"),
         (("--patch-um", "0.01"), "are too many; check the unit"),
         (("--like", "gone.nii"), "gone.nii: no such NIfTI image"),
-        (("--patch-um", "386", "--preset", "rat"), "choose one of mouse-exvivo, human-biopsy, none"),
-        (("--patch-um", "386", "--shrinkage", "13"), "give a fraction, such as 0.129"),
-        (("--patch-um", "386", "--min-cells", "0"), "--min-cells 1 or more"),
-        (("--patch-um", "386", "--sub", "a/b"), "'a/b' cannot be the label of a sample; a label may hold only letters"),
-        (("--patch-um", "386", "--sub", "a-b"), "a label may hold only letters and digits"),
-        (("--patch-um", "386", "--sub", ""), "a label may hold only letters and digits"),
-        (("--patch-um", "386", "--sub", "a\n"), "a label may hold only letters and digits"),
+        (("--patch-um", "386", "--preset", "rat"), "is not one of"),
+        (("--patch-um", "386", "--shrinkage", "13"), "--shrinkage: must be less than 1"),
+        (("--patch-um", "386", "--min-cells", "0"), "--min-cells: must be at least 1"),
+        (("--patch-um", "386", "--sub", "a/b"), "--sub: 'a/b' names files, so it may hold only letters and digits"),
+        (("--patch-um", "386", "--sub", "a-b"), "it may hold only letters and digits"),
+        (("--patch-um", "386", "--sub", ""), "it may hold only letters and digits"),
+        (("--patch-um", "386", "--sub", "a\n"), "it may hold only letters and digits"),
     ],
 )
 def test_mistakes_are_told_and_nothing_is_written(table, tmp_path, words, message):
@@ -165,7 +161,7 @@ def test_cells_that_count_nowhere_are_told_apart(rng, tmp_path):
     metadata = CellMetadata(field_um=(1500, 1000))
     cells = CellTable.from_columns(x, rng.uniform(0, 1000, 100), rng.uniform(50, 300, 100), metadata=metadata)
     cells.save(tmp_path / "cells.parquet")
-    words = ("--patch-um", "1000", "--min-tissue", "0.6")
+    words = ("--patch-um", "1000", "--min-tissue", "0.6", "--tissue", "field")
     result = invoke(tmp_path / "cells.parquet", "-o", tmp_path / "h", *words)
     assert "20 of 100 cells lie in patches of which less than 0.6 is tissue (--min-tissue)" in result.stderr
     assert "5 of 100 cells lie off the grid of patches or outside the extent" in result.stderr
@@ -188,7 +184,7 @@ def test_wrong_files_are_refused(table, tmp_path):
     result = invoke(table, "-o", tmp_path / "h", "--like", mri(tmp_path / "metres.nii", (400, 400, 2000)))
     assert (result.exit_code, "voxels are 400 x 400 x 2000 mm, which no MRI has" in result.stderr) == (2, True)
     result = invoke(table, "-o", table, "--patch-um", "386")
-    assert (result.exit_code, "is a file, and the maps need a folder" in result.stderr) == (2, True)
+    assert (result.exit_code, "is a file, and a folder is needed for the results" in result.stderr) == (2, True)
     table.write_bytes(table.read_bytes()[:-200])
     result = invoke(table, "-o", tmp_path / "h", "--patch-um", "386")
     assert (result.exit_code, "is not a Parquet file, or it is cut short" in result.stderr) == (2, True)
@@ -197,7 +193,7 @@ def test_wrong_files_are_refused(table, tmp_path):
 def test_an_unknown_extent_is_told(rng, tmp_path):
     CellTable.from_columns(*rng.uniform(0, 900, (2, 500)), np.full(500, 90.0)).save(tmp_path / "cells.parquet")
     doubt = "F and CD are per bounding box of the cells"
-    for words, told in (((), True), (("--tissue", "cells"), False)):
+    for words, told in ((FIELD, True), ((), False), (("--tissue", "cells"), False)):
         done = invoke(tmp_path / "cells.parquet", "-o", tmp_path / "h", "--patch-um", "300", *words)
         assert (done.exit_code, doubt in done.stderr) == (0, told)
 

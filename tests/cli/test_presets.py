@@ -6,7 +6,8 @@ import pytest
 
 from histomri.core.errors import ProtocolError
 from histomri.core.images import read_sidecar
-from histomri.fitting import bounds_warnings, choose_preset, fit, preset_warnings
+from histomri.core.presets import choose_preset
+from histomri.fitting import bounds_warnings, fit, preset_warnings
 from histomri.mri import Acquisition
 from histomri.simulation import write_protocol
 

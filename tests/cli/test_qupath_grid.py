@@ -197,7 +197,7 @@ def test_mistakes_are_told(histomri, section, tmp_path, rng):
         ((moved, "-o", out, "--mpp", 1), "lies in the space dwi, and where the section lies in it is not known; pass"),
         ((*paths, "-o", out, "--mpp", 345), "would be 0.29 px wide with pixels of 345 x 345 µm; pass the pixel size"),
         ((*paths, "-o", out), "the pixel size of the slide is not known; pass --mpp"),
-        ((*paths, "-o", out, "--mpp", "0"), "a pixel size of (0.0, 0.0) µm is not possible"),
+        ((*paths, "-o", out, "--mpp", "0"), "--mpp: must be greater than 0"),
         ((*paths, "-o", out, "--mpp", "x"), "--mpp x is not a number"),
         ((*paths, other, "-o", out, "--mpp", 1), "has 3 x 4 voxels, and param-vCS_histomap.nii.gz has 4 x 3"),
         ((mri, "-o", out, "--mpp", 1), "is an MRI map, and where the section lies in it is not known; pass"),

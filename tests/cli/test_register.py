@@ -6,12 +6,10 @@ import re
 import nibabel as nib
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from histomri.registration import Transform
-from histomri_cli.common import HistomriGroup
-from histomri_cli.register import register
+from histomri_cli.app import app
 
 # Section world (RAS): x and y of the slide run against those of the world. A quarter turn and a shift lead to the MRI.
 QUICK = ("--kind", "similarity", "--no-figures")
@@ -75,9 +73,6 @@ def hostile(folder, inside, affine):
 
 
 def run(*arguments):
-    app = typer.Typer(cls=HistomriGroup)
-    app.command()(register)
-    app.command(name="other")(lambda: None)
     return CliRunner().invoke(app, ["register", *map(str, arguments)])
 
 
@@ -143,7 +138,7 @@ def test_landmarks_file(images, tmp_path):
         (["moving", "nothing"], "constant"),
         (["moving", "fixed", "--slice", "4"], "slices run from 0 to 3"),
         (["moving", "fixed", "--slice", "1"], "constant|no tissue"),
-        (["moving", "fixed", "--kind", "rigid"], "not available"),
+        (["moving", "fixed", "--kind", "rigid"], "is not one of"),
         (["fixed", "fixed"], "two-dimensional"),
         (["moving", "fixed", "--moving-mask", "nothing"], "nothing.nii.gz: is empty as a mask"),
         (["moving", "slice", "--fixed-mask", "moving"], "0% of the mask lies within b0.nii.gz"),
@@ -160,9 +155,7 @@ def test_landmarks_file(images, tmp_path):
 def test_mistakes_are_told_and_nothing_is_written(images, tmp_path, arguments, message):
     result = run(*(images.get(word, word) for word in arguments), "-o", tmp_path / "out")
     assert result.exit_code == 2
-    assert "error:" in result.stderr
-    import re
-
+    assert "rror" in result.stderr
     assert re.search(message, result.stderr), result.stderr
     assert not (tmp_path / "out").exists()
 
@@ -287,30 +280,14 @@ def test_swapped_landmarks_write_no_map(images, tmp_path, points):
     assert not list((tmp_path / "out").glob("*histomap.nii.gz"))
 
 
-def test_content_is_recorded_and_warned_of(images, tmp_path, rng):
-    varied = nib.load(images["moving"])
-    data = np.asarray(varied.dataobj) * rng.uniform(0.5, 1.5, varied.shape)
-    for name in ("F", "vCS"):
-        write(tmp_path / f"sub-7_param-{name}_histomap.nii.gz", data**2 if name == "vCS" else data, varied.affine)
-    moving = tmp_path / "sub-7_param-F_histomap.nii.gz"
-    options = ["--slice", "2", "--drive", "both", "--no-figures"]
-    result = run(moving, images["fixed"], "-o", tmp_path / "out", *options)
-    assert result.exit_code == 0, result.output
-    assert "content was matched" in result.stderr
-    found = Transform.load(tmp_path / "out" / "sub-7_from-histo_to-dwi_mode-image_xfm.json")
-    assert found.info["Parameters"]["Drive"] == "both"
-    assert found.info["Parameters"]["ContentMaps"] == 2
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--landmarks-only"], "no landmarks"),
         (["--landmarks-only", "--landmarks-check"], "exclude each other"),
         (["--tilts", "a,b"], "--tilts a,b is no list of numbers"),
-        (["--engine", "ants"], "engine='robust' or 'dipy'"),
-        (["--drive", "content"], "drive='outline' or 'both'"),
-        (["--map", "F.nii.gz"], "add --drive both"),
+        (["--engine", "ants"], "is not one of"),
+        (["--drive", "both"], "No such option"),
         (["--turned-over", "--no-flip"], "contradict each other"),
         (["--fixed-mpp", "0.5"], "--fixed-mpp does nothing"),
         (["--mpp", "99"], "--mpp does nothing"),
@@ -361,9 +338,9 @@ def test_an_image_without_orientation_is_warned_of(images, tmp_path):
     options = [*QUICK]
     result = run(images["moving"], bare, "-o", tmp_path / "out", *options)
     assert result.exit_code == 0, result.output
-    assert "bare.nii.gz tells no orientation" in result.stderr
+    assert "bare.nii.gz states no orientation" in result.stderr
     result = run(images["moving"], images["slice"], "-o", tmp_path / "out", *options)
-    assert "tells no orientation" not in result.stderr
+    assert "states no orientation" not in result.stderr
 
 
 def test_a_map_of_an_earlier_run_is_told(images, tmp_path):

@@ -5,15 +5,12 @@ import json
 import numpy as np
 import pytest
 import tifffile
-import typer
 from PIL import Image as Picture
 from typer.testing import CliRunner
 
 from histomri.core.images import Image
 from histomri.registration import Transform
-from histomri_cli.apply import apply
-from histomri_cli.common import HistomriGroup
-from histomri_cli.register import register
+from histomri_cli.app import app
 
 # µm of the slide HE to µm of the slide Ki67: a turn, and a shift that keeps the tissue on the slide.
 ANGLE = np.radians(65)
@@ -43,9 +40,6 @@ def picture(um, shape, colour, back):
 
 
 def call(command, *arguments):
-    app = typer.Typer(cls=HistomriGroup)
-    app.command()(register)
-    app.command()(apply)
     return CliRunner().invoke(app, [command, *map(str, arguments)])
 
 
@@ -152,7 +146,15 @@ def test_landmarks_in_um_of_the_slides(tmp_path, slides):
     table.write_text("moving_x_um,moving_y_um,fixed_x_um,fixed_y_um\n" + "\n".join(rows) + "\n")
     options = ["--mpp", HE_UM, "--no-figures", "-o", tmp_path / "xfm"]
     result = call(
-        "register", slides / "HE.png", slides / "Ki67.ome.tif", "--landmarks", table, "--landmarks-only", *options
+        "register",
+        slides / "HE.png",
+        slides / "Ki67.ome.tif",
+        "--landmarks",
+        table,
+        "--landmarks-only",
+        "--kind",
+        "affine",
+        *options,
     )
     assert result.exit_code == 0, result.output
     found = Transform.load(tmp_path / "xfm" / "from-HE_to-Ki67_mode-image_xfm.json")

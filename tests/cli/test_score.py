@@ -133,7 +133,7 @@ def test_bad_tables(histomri, pairs, tmp_path, old, new, message):
 
 
 def test_wrong_use(histomri, pairs, tmp_path):
-    assert "too few" in histomri(pairs, "-o", tmp_path / "o", "--boot", 5).stderr
+    assert "must be at least 100" in histomri(pairs, "-o", tmp_path / "o", "--boot", 5).stderr
     assert histomri(tmp_path / "no.csv", "-o", tmp_path / "o").exit_code == 2
     assert not (tmp_path / "o").exists()
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from histomri.analysis.statistics import FILES
 from histomri.core.images import Image
+from histomri.pairing.residuals import RESIDUAL_FILES
 from histomri.registration import Transform, read_landmarks
-from histomri.study.residuals import RESIDUAL_FILES
-from histomri.study.statistics import FILES
 
 SAMPLES = [f"{group}{number}" for number in (1, 2) for group in ("control", "infiltrated", "necrotic")]
 VOXEL_MM = 0.386

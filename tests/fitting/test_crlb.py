@@ -1,10 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from histomri.core.errors import InputError, ProtocolError
-from histomri.fitting import MODELS, Model, crlb, predict
+from histomri.fitting import MODELS, Model, bound_of_protocol, crlb, predict
 from histomri.mri import Acquisition
-from histomri.study.stages.crlb import run_crlb
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_what_makes_no_sense_is_refused():
 
 
 def test_the_report_names_what_the_data_cannot_tell(tmp_path):
-    import pandas as pd
-
-    result = run_crlb("invivo-3t", tmp_path, snr=30, models=["diff-in", "diff-in-extd"], preset="invivo-3t")
-    assert [path.name for path in result.outputs] == ["crlb.csv", "crlb.json", "crlb.png"]
+    models = ["diff-in", "diff-in-extd"]
+    result = bound_of_protocol(Acquisition.preset("invivo-3t"), snr=30, models=models, preset="invivo-3t")
+    assert [path.name for path in result.save(tmp_path)] == ["crlb.csv", "crlb.json", "crlb.png"]
+    assert "vCS ± " in result._repr_html_()
     table = pd.read_csv(tmp_path / "crlb.csv")
     row = table[(table.model == "diff-in") & (table.strategy == "high-b") & (table.vCS_um == 18)]
     assert row.set_index("parameter").loc["vCS", "sd"] == pytest.approx(8.5, rel=0.03)
-    assert row.set_index("parameter").loc["D0I", "told_by"] == "bounds"
+    assert row.set_index("parameter").loc["D0I", "determined_by"] == "bounds"
     assert any("leave" in text and "beta" in text for text in result.warnings)
     assert (tmp_path / "crlb.png").read_bytes()[:4] == b"\x89PNG"

@@ -67,5 +67,5 @@ def test_codes_and_refusals():
     no_te = Acquisition(MOUSE.b_smm2, MOUSE.delta_ms, MOUSE.Delta_ms)
     with pytest.raises(ProtocolError, match="the protocol has no echo times"):
         fit_dki(signals, no_te, te_ms=45)
-    with pytest.raises(InputError, match="50 volumes"):
+    with pytest.raises(InputError, match="the protocol has 50"):
         fit_dki(signals[:, :9], MOUSE)

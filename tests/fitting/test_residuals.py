@@ -4,7 +4,7 @@ from scipy.stats import rice
 
 from histomri.core.errors import InputError
 from histomri.fitting import bootstrap, fit, predict, residuals
-from histomri.fitting.residuals import mean_signal
+from histomri.fitting.misfit import mean_signal
 from histomri.mri import Acquisition
 
 MOUSE = Acquisition.preset("mouse-exvivo")

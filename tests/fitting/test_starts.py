@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 
 from histomri.fitting import MODELS, predict
 from histomri.fitting.engine import Engine
-from histomri.fitting.starts import FACES, MOST_VALLEYS, add_faces, list_valleys, score_grid
+from histomri.fitting.starts import FACES, MOST_MINIMA, add_faces, local_grid_minima, score_grid
 from histomri.mri import Acquisition
 
 
@@ -25,9 +25,9 @@ def _valleys(scores):
 @pytest.mark.parametrize("shape", [(7, 3, 4, 2), (5, 6, 1, 1), (4, 3, 5, 1)])
 def test_valleys_and_faces(shape, rng):
     scores = rng.uniform(size=shape)
-    places, lowest = np.empty(MOST_VALLEYS + FACES, np.int64), np.empty(MOST_VALLEYS)
-    count = list_valleys(scores, 0.0, places, lowest)
-    expected = [np.ravel_multi_index(place, shape) for place in _valleys(scores)][:MOST_VALLEYS]
+    places, lowest = np.empty(MOST_MINIMA + FACES, np.int64), np.empty(MOST_MINIMA)
+    count = local_grid_minima(scores, 0.0, places, lowest)
+    expected = [np.ravel_multi_index(place, shape) for place in _valleys(scores)][:MOST_MINIMA]
     assert places[:count].tolist() == expected
     total = add_faces(scores, places, count)
     faces = []
@@ -41,8 +41,8 @@ def test_valleys_and_faces(shape, rng):
 def test_a_plateau_is_one_valley():
     """A fraction of 0 makes all sizes alike, up to rounding."""
     scores = np.ones((6, 5, 2, 1)) + 1e-14 * np.random.default_rng(0).uniform(size=(6, 5, 2, 1))
-    places, lowest = np.empty(MOST_VALLEYS, np.int64), np.empty(MOST_VALLEYS)
-    assert list_valleys(scores, 1e-12, places, lowest) == 1
+    places, lowest = np.empty(MOST_MINIMA, np.int64), np.empty(MOST_MINIMA)
+    assert local_grid_minima(scores, 1e-12, places, lowest) == 1
 
 
 def test_the_fraction_of_every_pair_is_the_best(rng):

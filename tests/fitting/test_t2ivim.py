@@ -144,7 +144,7 @@ def test_codes_bounds_and_refusals(truth):
     ):
         with pytest.raises(error, match=message):
             fit_t2ivim(np.ones((5, len(acquisition))), acquisition, **options)
-    with pytest.raises(InputError, match="21 volumes"):
+    with pytest.raises(InputError, match="the protocol has 21"):
         fit_t2ivim(np.ones((5, 20)), BODY)
 
 

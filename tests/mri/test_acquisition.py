@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histomri.core.errors import ProtocolError
-from histomri.mri import PRESETS, Acquisition, Waveform, pulse_pair, twice_refocused
+from histomri.core.presets import PRESETS
+from histomri.mri import Acquisition, Waveform, pulse_pair, twice_refocused
 
 
 def test_presets_are_the_papers_protocols():

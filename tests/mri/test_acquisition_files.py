@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from histomri.core.errors import InputError, ProtocolError
-from histomri.mri import PRESETS, Acquisition, pulse_pair, read_acquisition
+from histomri.core.presets import PRESETS
+from histomri.mri import Acquisition, pulse_pair, read_acquisition
 
 MIXED = Acquisition([0, 900, 1100], [0, 1 / 3, 9], [0, 20.1, 30], None, [None, pulse_pair(1 / 3, 20.1), None])
 

@@ -331,7 +331,7 @@ def test_weak_pairs_are_warned_about(rng):
 def test_the_trimmed_mean_is_that_of_scipy(rng):
     from scipy.stats import trim_mean
 
-    from histomri.pairing.summary import trimmed_mean
+    from histomri.analysis.summary import trimmed_mean
 
     for size in (1, 9, 10, 57):
         values = rng.standard_cauchy(size)

@@ -9,8 +9,9 @@ import shapely
 from histomri.cells import CellMetadata, CellOptions, CellTable, read_cells
 from histomri.core.errors import GeometryError, InputError
 from histomri.patches import PatchGrid, PatchMaps, summarise_patches
-from histomri.study.stages.patches import run_patches
-from histomri.study.steps.cells import run
+from histomri.patches.options import PatchOptions
+from histomri.study.steps import cells as cells_step
+from histomri.study.steps import patches as patches_step
 
 FIELD = (700.0, 450.0)
 GRID = PatchGrid((0.0, 0.0), (100.0, 90.0), (5, 7))
@@ -132,17 +133,18 @@ def test_outlines_go_from_geojson_through_a_file_to_maps(tmp_path):
     export.write_text(json.dumps(features))
     sidecar = {"schema": "histomri.qupath/1", "complete": True, "pixel_width_um": 1.0, "pixel_height_um": 0.5}
     (tmp_path / "cells.histomri.json").write_text(json.dumps({**sidecar, "width_px": 200, "height_px": 200}))
-    run(CellOptions.read(exports=[export], geometries=True), table)
+    cells_step.run(CellOptions.read(exports=[export], geometries=True), table)
     assert CellTable.load(table).outlines is None
     loaded = CellTable.load(table, geometries=True)
     assert shapely.area(loaded.outlines).tolist() == [800, 50, 200]
     assert loaded.outlines[0].bounds == (90, 15, 130, 35)
-    grid = {"patch_um": (100.0, 100.0), "preset": "none"}
-    run_patches(table, tmp_path / "maps", assign_by="clip", sub="A", **grid)
+    given = {"cells": table, "patch_um": (100.0, 100.0), "preset": "none", "sub": "A", "tissue": "field"}
+    given["min_tissue"] = 0.0
+    patches_step.run(PatchOptions.read(**given, assign="clip"), tmp_path / "maps")
     maps = PatchMaps.load(tmp_path / "maps").maps
     # A quarter of the first cell lies in the first patch.
     assert maps["nCells"].tolist() == [[1.25, 1.75]]
-    run_patches(table, tmp_path / "centroids", sub="A", **grid)
+    patches_step.run(PatchOptions.read(**given), tmp_path / "centroids")
     assert PatchMaps.load(tmp_path / "centroids").maps["nCells"].tolist() == [[1, 2]]
     with pytest.raises(InputError, match="holds no outlines of cells; export the cells as GeoJSON"):
         (tmp_path / "a.tsv").write_text("Centroid X µm\tCentroid Y µm\tCell: Area\n1\t2\t30\n", encoding="utf-8")

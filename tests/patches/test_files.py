@@ -88,7 +88,7 @@ def test_loading_what_is_not_one_set_of_maps_is_refused(maps, tmp_path):
         PatchMaps.load(tmp_path)
     maps.save(tmp_path, "A")
     maps.save(tmp_path, "B")
-    with pytest.raises(InputError, match="holds the maps of A, B; say which sample"):
+    with pytest.raises(InputError, match="holds the maps of A, B; pass the label of one"):
         PatchMaps.load(tmp_path)
     assert PatchMaps.load(tmp_path, "B").grid.shape == (7, 9)
     moved = PatchGrid((0.0, 0.0), GRID.patch_um, GRID.shape)

@@ -18,7 +18,7 @@ import pytest
 
 from histomri.core.images import write_map
 from histomri.patches import PatchGrid
-from histomri.study.stages.qupath_grid import run_qupath_grid
+from histomri.slides import load_measurements, section_tiles
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = HERE.parents[1] / "qupath_scripts"
@@ -80,7 +80,7 @@ def write_own_tiles(folder: Path) -> None:
     paths = [folder / f"param-{name}_histomap.nii.gz" for name in ("vCS", "CD", "F")]
     for path, factor in zip(paths, (1, 100, 0.01)):
         write_map(path, factor * values, grid.affine)
-    run_qupath_grid(paths, folder / "A01 HE.geojson", mpp=(0.5, 0.25))
+    section_tiles(load_measurements(paths), (0.5, 0.25)).save(folder / "A01 HE.geojson", sources=paths)
 
 
 @pytest.fixture(scope="session")

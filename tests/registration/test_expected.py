@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from histomri.registration.bspline import lattice_of
+from histomri.registration.bspline import control_grid_of
 from histomri.registration.expected import ALIKE, CALIBRATION, expected_error
 from histomri.registration.prepare import build_problem, targets
 from histomri.registration.refine import approach, refine
@@ -30,8 +30,8 @@ def test_expected_error_against_simulated_errors(make_pair, rng):
     # finite differences of the residuals. 400 draws give the median of the standard deviations to about 3 %.
     pair = make_pair(40)
     problem, pose = matched(pair)
-    near, lattice = problem.nearby, lattice_of(problem)
-    basis = lattice.basis(near.points)
+    near, grid = problem.nearby, control_grid_of(problem)
+    basis = grid.basis(near.points)
     size = basis.shape[1]
 
     def residuals(coefficients):
@@ -49,12 +49,12 @@ def test_expected_error_against_simulated_errors(make_pair, rng):
     weight[pull.rows] = pull.weight
     rows, weight = slopes.T[known], weight[known]
     spread = np.sqrt(ALIKE * np.average(still[known] ** 2, weights=weight) / weight)
-    prior = np.kron(lattice.prior(problem.unit_mm).toarray(), np.eye(2))
+    prior = np.kron(grid.prior(problem.unit_mm).toarray(), np.eye(2))
     true = np.linalg.solve(np.linalg.cholesky(prior).T, rng.normal(size=(2 * size, 400)))
     seen = rows @ true + spread[:, None] * rng.normal(size=(len(rows), 400))
     believed = rows / spread[:, None] ** 2
     error = np.linalg.solve(rows.T @ believed + prior, believed.T @ seen) - true
-    tissue = lattice.basis(problem.points[problem.own < 0]).toarray()
+    tissue = grid.basis(problem.points[problem.own < 0]).toarray()
     off = np.hypot(tissue @ error[::2], tissue @ error[1::2])
     expected = CALIBRATION * np.median(np.sqrt((off**2).mean(axis=1)))
     assert expected_error(problem, pose, pose) == pytest.approx(expected, rel=0.06)

@@ -98,12 +98,12 @@ def test_wrong_pixel_size(make_pair, factor):
         assert any("pixel sizes" in reason for reason in found.qc["reasons"])
 
 
-def test_a_side_that_is_ruled_out_and_fits_better_is_told(make_pair):
+def test_a_side_that_is_excluded_and_fits_better_is_reported(make_pair):
     pair = make_pair(10, True)
     found = register(pair.moving, pair.fixed, moving_mask=pair.mask, flips=False)
     assert not any(candidate.turned_over for candidate in found.candidates)
     assert found.verdict != "good"
-    assert any("ruled out" in reason for reason in found.qc["reasons"])
+    assert any("was excluded" in reason for reason in found.qc["reasons"])
     assert found.qc["ruled_out"] > 0.1
 
 

@@ -26,7 +26,7 @@ def test_read(tmp_path):
     ("text", "message"),
     [
         ("moving_x_mm,moving_y_mm,fixed_x_mm\n1,2,3\n", "lacks the column fixed_y_mm"),
-        ("moving_x_mm,moving_y_mm,fixed_x_mm,fixed_y_mm\n1,2,3,left\n", "no number"),
+        ("moving_x_mm,moving_y_mm,fixed_x_mm,fixed_y_mm\n1,2,3,left\n", "line 2: 'left' is not a finite number"),
         ("moving_x_mm,moving_y_mm,fixed_x_mm,fixed_y_mm\n1,2,3,\n", "empty or infinite"),
         ("", "empty"),
     ],

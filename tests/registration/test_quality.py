@@ -37,13 +37,13 @@ def test_mutual_information_against_its_limits(rng):
 @pytest.mark.parametrize(
     ("given", "verdict"),
     [
-        ({"agreement": 0.8, "gap": 0.2}, "good"),
-        ({"agreement": 0.8, "gap": 0.01}, "check"),
-        ({"agreement": 0.8, "gap": 0.2, "error_px": 0.8}, "check"),
-        ({"agreement": 0.45, "gap": 0.2}, "check"),
-        ({"agreement": 0.3, "gap": 0.2}, "failed"),
-        ({"agreement": 0.8, "gap": 0.2, "at_bound": True}, "check"),
-        ({"agreement": 0.8, "gap": 0.2, "stretch": 0.2}, "check"),
+        ({"agreement": 0.8, "margin": 0.2}, "good"),
+        ({"agreement": 0.8, "margin": 0.01}, "check"),
+        ({"agreement": 0.8, "margin": 0.2, "error_px": 0.8}, "check"),
+        ({"agreement": 0.45, "margin": 0.2}, "check"),
+        ({"agreement": 0.3, "margin": 0.2}, "failed"),
+        ({"agreement": 0.8, "margin": 0.2, "at_bound": True}, "check"),
+        ({"agreement": 0.8, "margin": 0.2, "stretch": 0.2}, "check"),
     ],
 )
 def test_verdicts(given, verdict):
@@ -151,8 +151,8 @@ def test_pictures(make_pair, tmp_path):
 @pytest.mark.parametrize(("axes", "drawn"), [((0, 1), "xy"), ((0, 2), "xz"), ((1, 2), "yz")])
 @pytest.mark.parametrize("signs", [(1, 1), (-1, 1), (-1, -1)])
 def test_pictures_are_drawn_in_mm_of_the_world(axes, drawn, signs):
+    from histomri.registration.figure_layout import overlay_of
     from histomri.registration.quality import Registration
-    from histomri.registration.scenes import scene_of
 
     affine = np.zeros((4, 4))
     for column, (axis, sign) in enumerate(zip((*axes, 3 - sum(axes)), (*signs, 1), strict=True)):
@@ -161,8 +161,8 @@ def test_pictures_are_drawn_in_mm_of_the_world(axes, drawn, signs):
     data = np.zeros((20, 24))
     data[4:14, 6:20] = 1
     image = Image(data, affine)
-    scene = scene_of(Registration(np.eye(4)), image, image, (None, None), ("section", "MRI"), None)
+    overlay = overlay_of(Registration(np.eye(4)), image, image, (None, None), ("section", "MRI"), None)
     world = affine @ (3, 5, 0, 1)
     expected = [world["xyz".index(name)] for name in drawn]
-    np.testing.assert_allclose([scene.p[3, 5], scene.q[3, 5]], expected)
-    np.testing.assert_allclose(scene.across(world[None, :3])[0], expected)
+    np.testing.assert_allclose([overlay.p[3, 5], overlay.q[3, 5]], expected)
+    np.testing.assert_allclose(overlay.across(world[None, :3])[0], expected)

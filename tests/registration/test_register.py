@@ -8,7 +8,7 @@ import pytest
 from histomri import registration
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image
-from histomri.registration.bspline import Lattice
+from histomri.registration.bspline import ControlGrid
 from histomri.registration.planes import Plane, lift
 
 register = partial(registration.register, kind="affine")  # the quicker one; bending has tests of its own
@@ -210,7 +210,7 @@ def scaled(image, factor):
         (lambda p: {"fixed_mask": Image(p.fixed.data[:, :, None], p.fixed.affine)}, "three-dimensional"),
         (lambda p: {"fixed_mask": Image(p.fixed.data, p.fixed.affine[[0, 2, 1, 3]])}, "tilted"),
         (lambda p: {"kind": "rigid"}, "kind='similarity'"),
-        (lambda p: {"drive": "maps"}, "drive='outline'"),
+        (lambda p: {"moving": p.moving.data}, "an Image or the path of a NIfTI file is needed"),
         (lambda p: {"engine": "ants"}, "engine='robust'"),
         (lambda p: {"shrinkage": 12.9}, "implausible"),
         (lambda p: {"slices": 3}, "only one"),
@@ -244,15 +244,15 @@ def test_lift_maps_planes_onto_each_other(rng):
 def test_spline_reproduces_what_it_must():
     # A cubic B-spline with coefficients on a straight line is that line; its bending energy is zero in the interior.
     points = np.random.default_rng(0).uniform(-5, 5, (40, 2))
-    lattice = Lattice.covering(points, 2.5)
-    assert np.asarray(lattice.basis(points).sum(axis=1)) == pytest.approx(1.0)
-    p, q = np.meshgrid(lattice.p, lattice.q, indexing="ij")
+    grid = ControlGrid.covering(points, 2.5)
+    assert np.asarray(grid.basis(points).sum(axis=1)) == pytest.approx(1.0)
+    p, q = np.meshgrid(grid.p, grid.q, indexing="ij")
     line = (0.3 * p - 0.7 * q + 2).ravel()
-    np.testing.assert_allclose(lattice.basis(points) @ line, points @ [0.3, -0.7] + 2, atol=1e-12)
-    bending, change = lattice.roughness(2).toarray(), lattice.roughness(3).toarray()
+    np.testing.assert_allclose(grid.basis(points) @ line, points @ [0.3, -0.7] + 2, atol=1e-12)
+    bending, change = grid.roughness(2).toarray(), grid.roughness(3).toarray()
     assert np.linalg.eigvalsh(bending).min() > -1e-9
     assert np.linalg.eigvalsh(change).min() > -1e-9
-    wave = np.zeros((len(lattice.p), len(lattice.q)))
+    wave = np.zeros((len(grid.p), len(grid.q)))
     wave[3, 3] = 1.0
     # One function alone: the integral of (b_pp^2 + 2 b_pq^2 + b_qq^2), from the known integrals of the cubic B-spline
     # (151/315, 2/3, 8/3) and the spacing h: (2 * 8/3 * 151/315 + 2 * (2/3)^2) / h^2.

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image
-from histomri.registration import Displacement, Transform, doubts_of
+from histomri.registration import Displacement, Transform, quality_warnings
 
 numbers = st.floats(-1, 1, allow_nan=False)
 
@@ -74,7 +74,7 @@ def test_what_is_known_of_a_transform_survives_inverse_and_chain(tmp_path):
         ("g", good.inverse(), 0),
     ):
         again = Transform.load(transform.save(tmp_path / name)[0])
-        assert [text.count("the outlines agree poorly") for text in doubts_of(again, "x.json")] == [1] * count
+        assert [text.count("the outlines agree poorly") for text in quality_warnings(again, "x.json")] == [1] * count
     # Where the second end is not known, the chain does not end where the first did.
     assert "Fixed" not in Transform.identity().compose(good).info
     assert not Transform.identity().compose(Transform.identity()).info

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from histomri.analysis import ScoreOptions
 from histomri.core.files import write_json
 from histomri.core.images import map_name, write_map
-from histomri.pairing import PairedTable
+from histomri.pairing import PairedTable, PairOptions
 from histomri.registration import Transform
 from histomri.report import write_report
-from histomri.study.stages.pair import run_pair
-from histomri.study.stages.score import run_score
+from histomri.study.steps import pair, score
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None
@@ -152,7 +152,10 @@ def make_sample(home: Path, sub: str, kind: int, rng, n=(40, 50), group=None) ->
     cells = {"x_um": x, "y_um": y, "diameter_um": 8 + 0.2 * column + rng.uniform(0, 1, column.size)}
     pd.DataFrame(cells).to_parquet(home / "cells.parquet")
     files = Transform(matrix).save(home / "xfm" / f"sub-{sub}_from-histo_to-dwi_mode-image_xfm.json")
-    run_pair(home / "histo", home / "mri", home / "pairs_voxel.csv", xfm=files[0], sample=sub, group=group)
+    pair.run(
+        PairOptions(histo_dir=home / "histo", mri_dir=home / "mri", xfm=files[0], sample=sub, group=group),
+        home / "pairs_voxel.csv",
+    )
 
 
 def build_run(
@@ -194,7 +197,7 @@ def build_run(
         records[1]["warnings"] = ["18 % of the tissue has no counterpart on the MRI"]
         records[1]["summary"] = {"register": {"verdict": "check", "confidence": 0.021, "dice": 0.902, "scale": 1.12}}
     PairedTable.join(tables).summarised().save(out / "pairs.csv")
-    scored = run_score(out / "pairs.csv", out)
+    scored = score.run(ScoreOptions(table=out / "pairs.csv"), out)
     study = {
         "name": name,
         "preset": "mouse-exvivo",

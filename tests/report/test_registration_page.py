@@ -4,7 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from histomri.study.stages.register import run_register
+from histomri.registration.options import RegisterOptions
+from histomri.study.steps.register import run
 
 FIXED = np.array([[-0.4, 0, 0, 26.0], [0, 0.4, 0, -17], [0, 0, 2, 16], [0, 0, 0, 1]])
 SECTION = np.array([[0, -0.4, 0, 12.0], [-0.4, 0, 0, 13], [0, 0, 1, 0], [0, 0, 0, 1]])
@@ -55,7 +56,9 @@ def files(tmp_path_factory):
 
 
 def test_slider_cursor_and_outline(files, tmp_path, browse):
-    result = run_register(*files, tmp_path, kind="similarity", shrinkage=0.129)
+    moving, fixed = files
+    options = RegisterOptions.read(moving=moving, fixed=fixed, kind="similarity", shrinkage=0.129)
+    result = run(options, tmp_path)
     page = next(path for path in result.outputs if path.suffix == ".html")
     drawn = tmp_path / "sub-7_space-dwi_param-vCS_histomap.nii.gz"
     above, below = (np.asarray(nib.load(path).dataobj)[:, :, 0] for path in (drawn, files[1]))

@@ -11,6 +11,7 @@ import statsmodels.api as sm
 from matplotlib import rc_context
 from scipy import stats
 
+from histomri.analysis import PredictOptions, ScoreOptions, study_statistics
 from histomri.core.files import write_json
 from histomri.report import write_figures, write_report
 from histomri.report.collect import collect
@@ -20,9 +21,7 @@ from histomri.report.figures.prediction import surface_of
 from histomri.report.figures.scatter import samples_card
 from histomri.report.figures.statistics import statistics_cards
 from histomri.report.labels import label_of, ordered
-from histomri.study.stages.predict import run_predict
-from histomri.study.stages.score import run_score
-from histomri.study.statistics import run_statistics
+from histomri.study.steps import predict, score
 
 HOSTILE = '<img src=x onerror="alert(1)">&amp;'
 FIGURES = {"agreement", "regression", "groups", "association_Ki67_fraction", "prediction_cubic", "prediction_printed"}
@@ -59,15 +58,14 @@ def study(tmp_path_factory):
     out, rng = tmp_path_factory.mktemp("study"), np.random.default_rng(8)
     pairs = pd.concat([make_cases(rng, "diff-in", 1.0), make_cases(rng, "diff-in-ex", 3.0)], ignore_index=True)
     pairs.to_csv(out / "pairs.csv", index=False)
-    run_score(out / "pairs.csv", out, n_boot=200)
-    assert run_statistics(out / "pairs.csv", out / "statistics", ["Ki67_fraction"]) == []
+    score.run(ScoreOptions(table=out / "pairs.csv", boot=200), out)
+    assert study_statistics(out / "pairs.csv", ["Ki67_fraction"]).write(out / "statistics").warnings == ()
     x, y = rng.uniform(1, 2.8, 60), rng.uniform(12, 34, 60)
     volume = 10 ** (4.6 - (x - 1.8) ** 2 - 0.006 * (y - 25) ** 2 + 0.4 * rng.normal(size=60))
     tumours = pd.DataFrame({"sample": [f"t{case}" for case in range(60)], "D0I_mri_um2_ms": x, "vCS_mri_um": y})
     tumours.assign(volume_mm3=volume, patient=np.arange(60) // 3).to_csv(out / "tumours.csv", index=False)
-    for basis in ("cubic", "printed"):
-        folder = out / "statistics" / f"prediction_{basis}"
-        run_predict(out / "tumours.csv", folder, target="volume_mm3", group_by="patient", basis=basis, n_boot=200)
+    options = PredictOptions(table=out / "tumours.csv", target="volume_mm3", boot=200, folder_each=True)
+    predict.run(options, out / "statistics")
     samples = [{"id": f"s{case}", "measures": {"Ki67_fraction": 0.1}, "status": "ok"} for case in range(2)]
     write_json(out / "study.json", {"name": "x", "samples": samples, "parameters": {"samples": samples}})
     return out
@@ -295,8 +293,8 @@ def test_groups_may_have_names_that_mean_nothing_elsewhere(tmp_path):
     cases["sample"] = ["NA", "nan", "null", *cases["sample"][3:]]
     cases["group"] = [*names, *names, *names, *names, *names, *names[:2], None]
     cases.to_csv(tmp_path / "pairs.csv", index=False)
-    run_score(tmp_path / "pairs.csv", tmp_path, n_boot=200)
-    assert run_statistics(tmp_path / "pairs.csv", tmp_path / "statistics") == []
+    score.run(ScoreOptions(table=tmp_path / "pairs.csv", boot=200), tmp_path)
+    assert study_statistics(tmp_path / "pairs.csv").write(tmp_path / "statistics").warnings == ()
     samples = [{"id": name, "group": group, "status": "ok"} for name, group in zip(cases["sample"], cases["group"])]
     write_json(tmp_path / "study.json", {"name": "x", "samples": samples})
     run = collect(tmp_path)

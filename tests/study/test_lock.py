@@ -9,9 +9,8 @@ from contextlib import contextmanager
 import pytest
 
 from histomri.core.errors import InputError, StudyError
-from histomri.study import Study, lock, run_study
+from histomri.study import Sample, Study, lock, run_study
 from histomri.study.lock import Locks
-from histomri.study.options import Sample
 from histomri.study.pipeline import _gather
 
 HOLD = """
@@ -44,7 +43,7 @@ def study(tmp_path):
         Sample(id=name, cells=[tmp_path / "c.tsv"], dwi=tmp_path / "d.nii.gz", protocol="mouse-exvivo")
         for name in ("m1", "m2")
     ]
-    return Study(name="two", preset="mouse-exvivo", samples=samples)
+    return Study(name="two", preset="mouse-exvivo", samples=tuple(samples))
 
 
 def test_a_sample_belongs_to_one_run_until_that_ends_in_whatever_way(tmp_path):
@@ -74,15 +73,11 @@ def test_a_run_waits_for_what_belongs_to_all(tmp_path):
             assert ended.is_set()
 
 
-@pytest.mark.parametrize("lacking", ["file system", "system"])
-def test_where_nothing_can_be_locked_the_run_goes_on_and_says_so(tmp_path, monkeypatch, lacking):
-    def refuse(*arguments):
+def test_where_nothing_can_be_locked_the_run_goes_on_and_says_so(tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    if lacking == "system":
-        monkeypatch.setattr(lock, "fcntl", None)
-    else:
-        monkeypatch.setattr(lock.fcntl, "lockf", refuse)
+    monkeypatch.setattr(lock.FileLock, "acquire", refuse)
     with Locks.of(tmp_path) as locks, locks.on(["m1"]), locks.together():
         assert locks.warnings == (
             "files cannot be locked where the results are: no other run may work there meanwhile",
@@ -90,8 +85,21 @@ def test_where_nothing_can_be_locked_the_run_goes_on_and_says_so(tmp_path, monke
         assert not locks.taken("m1")
 
 
+def test_without_the_locks_of_unix_a_second_run_is_refused_too(tmp_path):
+    """As on Windows and on systems without fcntl: the case of two runs in one process, in a fresh interpreter."""
+    code = (
+        "import sys; sys.modules['fcntl'] = None\n"
+        "import pathlib\nfrom histomri.study.lock import Locks\nfrom histomri.core.errors import StudyError\n"
+        "out = pathlib.Path(sys.argv[1])\n"
+        "with Locks.of(out) as a, Locks.of(out) as b, a.on(['s1']):\n"
+        "    try:\n        b.on(['s1']).__enter__()\n    except StudyError:\n        print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, tmp_path], capture_output=True, text=True)
+    assert done.stdout == "refused\n", done.stderr
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / lock.LOCK).mkdir()  # root may write where others may not, and nobody may write to a folder
+    (tmp_path / lock.FOLDER).write_text("")  # a file where the folder of the locks should be
     with pytest.raises(InputError, match=r"cannot hold the results .*another folder with -o"), Locks.of(tmp_path):
         pass
 
@@ -99,7 +107,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 def test_a_second_run_is_refused_before_it_touches_anything(study, tmp_path):
     with another_run(tmp_path / "out", "m2"), pytest.raises(StudyError, match="working on sample m2"):
         run_study(study, tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [lock.LOCK]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [lock.FOLDER]
 
 
 def test_a_sample_of_another_run_is_left_to_it(study, tmp_path):
@@ -107,8 +115,8 @@ def test_a_sample_of_another_run_is_left_to_it(study, tmp_path):
     (tmp_path / "out" / "sub-m2").mkdir(parents=True)
     (tmp_path / "out" / "sub-m2" / "sample.json").write_text("{")
     with another_run(tmp_path / "out", "m2"), Locks.of(tmp_path / "out") as locks:
-        told = "another run is still working on m2, which will be in its tables and report"
-        assert _gather(study, tmp_path / "out", {}, locks) == ([], [told])
+        text = "another run is still working on m2, which will be in its tables and report"
+        assert _gather(study, tmp_path / "out", {}, locks) == ([], [text])
 
 
 def test_what_killed_runs_have_left_is_cleared_but_not_what_others_write(study, tmp_path):

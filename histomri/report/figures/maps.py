@@ -6,10 +6,11 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from histomri.core.arrays import FloatArray
+from histomri.core.orientation import View
 from histomri.report.collect import Key, Sample
 from histomri.report.figures.charts import heading, new_figure
 from histomri.report.maps import Quantity
-from histomri.report.pictures import Scale, View, fit_scale, number
+from histomri.report.pictures import Scale, fit_scale, number
 from histomri.report.text import fit_label
 
 

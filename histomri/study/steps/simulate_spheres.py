@@ -1,4 +1,4 @@
-"""Signals of permeable spheres, as a dictionary that can be fitted."""
+"""A protocol to Monte Carlo signals of permeable spheres, as a dictionary that can be fitted."""
 
 from pathlib import Path
 
@@ -11,23 +11,18 @@ from histomri.study.result import StepResult
 
 
 def run(options: SpheresOptions, out: Path, progress: Progress | None = None) -> StepResult:
-    """Write signals.npy (K, M), signals_se.npy, params.csv and its sidecar."""
+    """Simulate every combination and write signals, standard errors and parameters."""
     acquisition = read_acquisition(options.protocol)
     folder = require_folder(out)
     refuse_overwrite(folder / "params.csv", [options.protocol])
-    found = simulate_sphere_signals(
-        acquisition,
-        diameters_um=options.diameter_um,
-        fractions=options.fraction,
-        d0i_um2_ms=options.d0i,
-        d0e_um2_ms=options.d0e,
-        permeabilities_um_s=options.permeability_um_s,
-        walkers=options.walkers,
-        dt_ms=options.dt_ms,
-        seed=options.seed,
-        progress=progress,
+    result = simulate_sphere_signals(
+        acquisition, diameters_um=options.diameter_um, fractions=options.fraction, d0i_um2_ms=options.d0i,
+        d0e_um2_ms=options.d0e, permeabilities_um_s=options.permeability_um_s, walkers=options.walkers,
+        dt_ms=options.dt_ms, seed=options.seed, progress=progress,
+    )  # fmt: skip
+    kinds, measurements = result.signals.shape
+    message = (
+        f"{kinds} kinds of spheres, {measurements} measurements, {options.walkers} walkers each; "
+        f"standard error of a signal at most {result.standard_error.max():.2g}"
     )
-    kinds, measurements = found.signals.shape
-    text = f"{kinds} kinds of spheres, {measurements} measurements, {options.walkers} walkers each"
-    error = f"standard error of a signal at most {found.standard_error.max():.2g}"
-    return StepResult(tuple(found.save(folder)), (f"{text}; {error}",), summary={"kinds": kinds})
+    return StepResult(outputs=tuple(result.save(folder)), messages=(message,), summary={"kinds": kinds})

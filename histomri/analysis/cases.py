@@ -1,0 +1,204 @@
+"""Read tables of paired measurements, by histomri or from a person's spreadrows, and check them cell by cell."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from histomri.analysis.correlation import constant
+from histomri.analysis.measurements import MeasurementTable, opened
+from histomri.analysis.options import ScoreOptions
+from histomri.core.columns import CASE, INDEX, LABELS, PAIRED
+from histomri.core.errors import InputError
+from histomri.core.tables import line_of, suggestion
+
+_DERIVED = ("_median", "_trimmed")  # columns that pairing writes beside each mean
+NEEDED = ("sample", "model", "strategy", "vCS_mri_um", "vCS_histo_um", "F_mri", "F_histo")
+OPTIONAL = (
+    "group", "scanner", "n_voxels", "CD_mri_mm3", "CD_histo_mm2", "ADC_um2_ms", "K", "BIC_vote", "AIC_vote",
+    "BIC_best", "AIC_best", "at_bound_share",
+)  # fmt: skip
+OF_VOXELS = ("group", "scanner", "CD_mri_mm3", "CD_histo_mm2", "ADC_um2_ms", "K", "BIC", "AIC", "at_bound")
+STRATEGIES = ("whole", "high-b", "custom")
+_BY_PAIRING = ("pairing", "logL", "cost", "exit", "K_median", *[f"{axis}_mm" for axis in "xyz"])
+
+
+def open_pairs(
+    table: ScoreOptions | pd.DataFrame | str | Path, choices: dict[str, Any]
+) -> tuple[ScoreOptions, MeasurementTable]:
+    """Return options and table (see `opened`); its column map may name the columns of tables of pairs only."""
+    return opened(ScoreOptions, table, choices, known=(*NEEDED, *OPTIONAL, *OF_VOXELS, *INDEX))
+
+
+def read_cases(table: pd.DataFrame | str | Path, columns: str | Path | None = None) -> tuple[pd.DataFrame, list[str]]:
+    """Read a table with one row per sample x model x strategy: `cases_of` of `open_pairs`."""
+    cases, notes = cases_of(open_pairs(table, {} if columns is None else {"columns": Path(columns)})[1])
+    return cases.reset_index(drop=True), notes
+
+
+def as_cases(table: Any, names: Iterable[str]) -> pd.DataFrame:
+    """Return the cases of what a person has: a DataFrame, the path of a table of pairs, or what turns into a DataFrame.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, or lacks one of the columns.
+    """
+    if isinstance(table, str | Path):
+        table = read_cases(table)[0]
+    if hasattr(table, "to_pandas"):
+        table = table.to_pandas()
+    names = tuple(names)
+    if not isinstance(table, pd.DataFrame):
+        raise InputError(
+            f"a {type(table).__name__} is no table of pairs",
+            hint=f"give a DataFrame with the columns {', '.join(names)}, or the path of a table",
+        )
+    for name in names:
+        if name not in table:
+            raise InputError(f"column '{name}' is missing; the table has {', '.join(map(str, table.columns))}")
+    return table
+
+
+def cases_of(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str]]:
+    """Return the cases of a table with one row per sample x model x strategy.
+
+    Parameters
+    ----------
+    rows : MeasurementTable
+        Table with the columns `NEEDED` and any of `OPTIONAL`.
+
+    Returns
+    -------
+    table : DataFrame
+        Identifiers as text, everything else as numbers, NaN where missing; the index is that of the rows.
+    notes : list of str
+        What was ignored.
+
+    Raises
+    ------
+    InputError
+        Naming file, column and line, if a column is missing or misspelt, an identifier is empty or comes twice, a cell
+        that should be a number is none, rows of a sample contradict each other, or the histology never varies;
+        UnitError if a column cannot be in its unit.
+    """
+    kept = _known_columns(rows, OPTIONAL)
+    _check_identifiers(rows)
+    rows.require_unique()
+    table = _columns(rows, kept)
+    for name in ("vCS_histo_um", "F_histo"):
+        if (table[name] <= 0).any():
+            raise InputError(f"column '{name}', line {line_of(table[name] <= 0)} is not positive", path=rows.path)
+    require_varying_histology(table, rows.path)
+    return table, _unused(rows, kept)
+
+
+def voxels_of(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str]]:
+    """Return the voxels of a table with one row per voxel x sample x model x strategy.
+
+    Parameters
+    ----------
+    rows : MeasurementTable
+        Table with the columns `NEEDED`, i, j, k, and any of `OF_VOXELS`.
+
+    Returns
+    -------
+    table : DataFrame
+        As for `cases_of`. Values are NaN throughout in voxels that lack one of the four that are scored, so that means
+        of all columns are over the same voxels.
+    notes : list of str
+        What was ignored, and how many voxels.
+
+    Raises
+    ------
+    InputError
+        As for `cases_of`; and if a voxel comes twice, or an index is none.
+    """
+    kept = _known_columns(rows, OF_VOXELS)
+    _check_identifiers(rows)
+    rows.require_consistent()
+    table = _columns(rows, [*kept, *INDEX])
+    where = [*CASE, *INDEX]
+    for name in LABELS:
+        if name in table:
+            table[name] = table[name].astype("category")
+    twice = table.duplicated(where)
+    if twice.any():
+        row = table[twice].iloc[0]
+        voxel = ", ".join(str(int(row[axis])) for axis in INDEX)
+        raise InputError(
+            f"line {line_of(twice)}: voxel {voxel} of sample '{row['sample']}' comes twice for {row['model']}, "
+            f"{row['strategy']}",
+            path=rows.path,
+            hint="keep one row per voxel, sample, model and strategy",
+        )
+    incomplete = table[list(PAIRED)].isna().any(axis=1)
+    notes = _unused(rows, kept)
+    if incomplete.any():
+        table.loc[incomplete, [name for name in kept if name not in LABELS]] = float("nan")
+        notes.append(f"{int(incomplete.sum())} of {len(table)} rows of voxels left out because a value is missing")
+    return table, notes
+
+
+def require_varying_histology(table: pd.DataFrame, path: Path | None = None) -> None:
+    """Raise an InputError if the histology of the samples has no value, or the same in all."""
+    for name in ("vCS_histo_um", "F_histo"):
+        per_sample = table.groupby("sample", observed=True)[name].first().dropna().to_numpy()
+        if not len(per_sample):
+            raise InputError(f"column '{name}' has no value at all", path=path)
+        if len(per_sample) >= 3 and constant(per_sample):
+            raise InputError(
+                f"column '{name}' has the same value in every row; nothing can correlate with it", path=path
+            )
+
+
+def _known_columns(rows: MeasurementTable, optional: tuple[str, ...]) -> list[str]:
+    """Return the columns that are used, after a look for those that are missing or misspelt."""
+    for name in NEEDED:
+        if name not in rows:
+            raise InputError(
+                f"column '{name}' is missing{suggestion(name, rows.names)}",
+                path=rows.path,
+                hint="name the table's own columns, or a value for all rows, in a file and pass it with --columns",
+            )
+    absent = [name for name in optional if name not in rows]
+    for name in rows.names:
+        close = difflib.get_close_matches(name, absent, n=1, cutoff=0.85)
+        if close and name not in (*NEEDED, *OPTIONAL, *OF_VOXELS) and not name.endswith(_DERIVED):
+            raise InputError(f"unknown column '{name}'; did you mean '{close[0]}'?", path=rows.path)
+    return [name for name in rows.names if name in (*NEEDED, *optional)]
+
+
+def _check_identifiers(rows: MeasurementTable) -> None:
+    for name in CASE:
+        rows.text(name, complete=True)
+    strategies = rows.text("strategy")
+    odd = ~strategies.isin(STRATEGIES)
+    if odd.any():
+        raise InputError(
+            f"column 'strategy', line {line_of(odd)}: '{strategies[odd].iloc[0]}' is neither whole, high-b nor custom",
+            path=rows.path,
+        )
+
+
+def _columns(rows: MeasurementTable, names: list[str]) -> pd.DataFrame:
+    """Return identifiers as text and the rest as numbers."""
+    numbers = rows.numbers([name for name in names if name not in LABELS], empty=True)
+    return pd.DataFrame({name: rows.text(name) if name in LABELS else numbers[name] for name in names})
+
+
+def _unused(rows: MeasurementTable, kept: list[str]) -> list[str]:
+    known = (*NEEDED, *OPTIONAL, *OF_VOXELS)
+    derived = {f"{name}{end}" for name in known for end in _DERIVED}
+    ignored = [
+        name for name in rows.names if name not in (*kept, *INDEX, *derived, *_BY_PAIRING) and not _by_pairing(name)
+    ]
+    return [f"{rows.path.name}: columns not used: {', '.join(ignored)}"] if ignored else []
+
+
+def _by_pairing(name: Any) -> bool:
+    """Tell whether `histomri pair` writes a column beyond those that are scored."""
+    parts = ("_mri", "_histo", "n_", "AIC", "K_median", "patient")
+    return any(part in str(name) for part in parts)

@@ -1,0 +1,278 @@
+"""Every measurement against every other: tables and matrices of correlations, and `histomri correlate`."""
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from histomri.analysis.correlation import Kind, correlate
+from histomri.analysis.measurements import MeasurementTable, opened
+from histomri.analysis.multiple import adjust_p
+from histomri.analysis.options import Adjustment, CorrelateOptions, Interval
+from histomri.analysis.repeated import correlate_repeated
+from histomri.analysis.results import Findings, heading, labelled, naming_part
+from histomri.analysis.voxels import correlate_voxels
+from histomri.core.columns import INDEX, WORLD
+from histomri.core.errors import InputError
+from histomri.core.tables import line_of
+
+COLUMNS = ("x", "y", "kind", "r", "p", "q", "n", "ci_low", "ci_high", "n_missing", "note")
+FILES = (
+    "correlations.csv", "correlation_matrix.csv", "correlations_voxel.csv", "correlations_pooled.csv",
+    "correlations_repeated.csv", "correlations.json",
+)  # fmt: skip
+_SHOWN = 8
+
+
+def correlation_table(
+    table: pd.DataFrame,
+    x: Sequence[str] | None = None,
+    y: Sequence[str] | None = None,
+    *,
+    kinds: Sequence[Kind] = ("pearson", "spearman"),
+    confidence: float = 0.95,
+    interval: Interval = "jackknife",
+    adjustment: Adjustment = "bh",
+) -> pd.DataFrame:
+    """Correlate columns of a table in pairs.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per case, columns of numbers; NaN is missing.
+    x, y : sequence of str, optional
+        Every x against every y. Without y every pair of x; without both every pair of columns.
+    kinds : sequence of {"pearson", "spearman"}
+        Linear and rank correlations.
+    confidence, interval
+        As in `correlate`.
+    adjustment : {"bh", "holm", "bonferroni"}
+        Of q, over all tests of one kind.
+
+    Returns
+    -------
+    DataFrame
+        Columns `COLUMNS`, one row per pair and kind; q is the adjusted p. Undefined correlations are NaN with a note,
+        and do not count as tests.
+    """
+    first = list(x) if x is not None else list(table.columns)
+    pairs = list(combinations(first, 2)) if y is None else [(a, b) for a in first for b in y if a != b]
+    rows = []
+    for kind in kinds:
+        for one, other in pairs:
+            found = correlate(table[one], table[other], kind=kind, confidence=confidence, interval=interval)
+            low, high = found.ci or (np.nan, np.nan)
+            values = (one, other, kind, found.r, found.p, np.nan, found.n, low, high, found.n_missing, found.note)
+            rows.append(dict(zip(COLUMNS, values)))
+    result = pd.DataFrame(rows, columns=list(COLUMNS))
+    for kind in kinds:
+        mine = result["kind"] == kind
+        result.loc[mine, "q"] = adjust_p(result.loc[mine, "p"], adjustment)
+    return result
+
+
+def as_matrix(correlations: pd.DataFrame, value: str = "r", kind: Kind = "pearson") -> pd.DataFrame:
+    """Return one value of a table of all pairs as a symmetric matrix.
+
+    Parameters
+    ----------
+    correlations : DataFrame
+        From `correlation_table`.
+    value : str
+        Column to show: r, p, q or n.
+    kind : {"pearson", "spearman"}
+        Which correlations.
+
+    Returns
+    -------
+    DataFrame
+        Rows and columns are the measurements; pairs not in the table are NaN, the diagonal is 1 for r, NaN otherwise.
+    """
+    mine = correlations[correlations["kind"] == kind]
+    names = list(dict.fromkeys([*mine["x"], *mine["y"]]))
+    place = {name: position for position, name in enumerate(names)}
+    matrix = np.full((len(names), len(names)), np.nan)
+    rows, columns = [place[name] for name in mine["x"]], [place[name] for name in mine["y"]]
+    matrix[rows, columns] = matrix[columns, rows] = mine[value].to_numpy(dtype=float)
+    if value == "r":
+        np.fill_diagonal(matrix, 1.0)
+    return pd.DataFrame(matrix, index=names, columns=names)
+
+
+def correlate_table(table: CorrelateOptions | pd.DataFrame | str | Path, **choices: Any) -> Findings:
+    """Correlate the columns of a table with one row per sample, or per voxel, in every model and strategy.
+
+    Parameters
+    ----------
+    table : CorrelateOptions, DataFrame or path-like
+        With columns i, j, k a row is a voxel.
+    **choices
+        Options of `histomri correlate`, beside a table: ``x=["Ki67"], y=["F_mri"]``. By default every measurement is
+        correlated with every other; of voxels histology with MRI.
+
+    Returns
+    -------
+    Findings
+        correlations.csv and correlation_matrix.csv; of voxels correlations_voxel.csv and correlations_pooled.csv; with
+        `group_by` correlations_repeated.csv.
+    """
+    options, rows = opened(CorrelateOptions, table, choices)
+    rows = rows.only(model=options.model, strategy=options.strategy)
+    if rows.is_voxelwise:
+        if options.group_by is not None:
+            raise InputError(
+                "has a row per voxel, and its samples are the groups", path=rows.path, hint="drop --group-by"
+            )
+        return _voxels(rows, options)
+    return _cases(rows, options) if options.group_by is None else _repeated(rows, options, options.group_by)
+
+
+def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
+    rows.require_unique()
+    names = list(dict.fromkeys([*options.x, *options.y])) or rows.measurements()
+    values = rows.numbers(names)
+    if len(names) < 2:
+        raise InputError(
+            "there are fewer than two columns to correlate", path=rows.path, hint="name more with --x, --y"
+        )
+    x, y = list(options.x) or names, list(options.y) or None
+    how: dict[str, Any] = {"kinds": options.kinds, "interval": options.interval, "adjustment": options.adjust}
+    found, matrices = [], []
+    for key, part in rows.parts(options.by):
+        result = correlation_table(values.loc[part.frame.index], x, y, **how)
+        found.append(labelled(key, result))
+        matrices += [labelled(key, _stacked(result, kind)) for kind in options.kinds] if y is None else []
+    everything = pd.concat(found, ignore_index=True)
+    warnings = rows.quality_warnings(values) + ([] if options.x or options.y else rows.misspelt())
+    frames: dict[str, tuple[str | None, list[pd.DataFrame]]] = {"correlations.csv": ("correlations", [everything])}
+    if matrices:
+        frames["correlation_matrix.csv"] = (None, matrices)
+    warnings += [*_missing(everything), *_undefined(everything)]
+    return _findings(options, frames, _lines(everything), warnings, names, interval=options.interval)
+
+
+def _repeated(rows: MeasurementTable, options: CorrelateOptions, by: str) -> Findings:
+    twice = rows.frame.duplicated()
+    if twice.any():
+        raise InputError(f"line {line_of(twice)} repeats another line, cell by cell", path=rows.path, hint="drop one")
+    names = list(dict.fromkeys([*options.x, *options.y])) or [name for name in rows.measurements() if name != by]
+    values = rows.numbers(names).assign(**{by: rows.text(by, complete=True)})
+    found = []
+    for key, part in rows.parts(options.by):
+        mine = values.loc[part.frame.index]
+        with naming_part(rows.path, key):
+            result = correlate_repeated(mine, options.x or names, options.y or None, by=by, adjustment=options.adjust)
+        found.append(labelled(key, result))
+    everything = pd.concat(found, ignore_index=True)
+    lines = _pooled_lines(
+        everything,
+        f"within each {by}",
+        lambda row: f"{row['n']} rows, {row['n_groups']} groups, {row['df']:.0f} degrees of freedom",
+    )
+    warnings = [*_missing(everything), *_undefined(everything)]
+    return _findings(options, {"correlations_repeated.csv": ("repeated", [everything])}, lines, warnings, names)
+
+
+def _voxels(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
+    x = options.x or [name for name in rows.measurements() if "_histo" in name]
+    y = options.y or [name for name in rows.measurements() if name not in x and "_histo" not in name]
+    if not x or not y:
+        raise InputError("has no columns of histology and MRI", path=rows.path, hint="name them with --x and --y")
+    world = WORLD if all(name in rows for name in WORLD) else ()
+    numbers = rows.numbers([*INDEX, *world, *x, *y])
+    values = numbers.assign(sample=rows.text("sample", complete=True) if "sample" in rows else "all")
+    each, together = [], []
+    for key, part in rows.parts(options.by):
+        with naming_part(rows.path, key):
+            singles, pooled = correlate_voxels(values.loc[part.frame.index], x, y, kinds=options.kinds)
+        each.append(labelled(key, singles))
+        together.append(labelled(key, pooled))
+    frames = {"correlations_voxel.csv": ("samples", each), "correlations_pooled.csv": ("pooled", together)}
+    lines = _pooled_lines(
+        pd.concat(together, ignore_index=True),
+        "within samples",
+        lambda row: f"{row['n']} voxels, {row['n_samples']} sample(s), {row['df']:.0f} effective degrees of freedom",
+    )
+    warnings = rows.quality_warnings(numbers) + _undefined(pd.concat(each, ignore_index=True))
+    return _findings(options, frames, lines, warnings, [*x, *y], x=x, y=y)
+
+
+def _findings(
+    options: CorrelateOptions, frames: Any, lines: list[str], warnings: list[str], measures: Sequence[str], **more: Any
+) -> Findings:
+    settings = {name: getattr(options, name) for name in ("x", "y", "by", "group_by", "model", "strategy", "kinds")}
+    settings |= {"adjustment": options.adjust} | more
+    return Findings.joined(
+        "correlations.json", frames, lines, warnings, options, settings, measures=measures, replaces=FILES
+    )
+
+
+def _stacked(result: pd.DataFrame, kind: Kind) -> pd.DataFrame:
+    """Return the matrices of r, p, q and n under each other."""
+    parts = []
+    for value in ("r", "p", "q", "n"):
+        matrix = as_matrix(result, value, kind)
+        matrix.insert(0, "measurement", matrix.index)
+        matrix.insert(0, "value", value)
+        matrix.insert(0, "kind", kind)
+        parts.append(matrix)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _missing(found: pd.DataFrame) -> list[str]:
+    """Say how many correlations leave cases out, and how many cases."""
+    short = found[found["n_missing"] > 0]
+    if short.empty:
+        return []
+    least, most = int(short["n_missing"].min()), int(short["n_missing"].max())
+    cases = f"{least} cases" if least == most else f"{least} to {most} cases"
+    text = f"{len(short)} of {len(found)} correlations leave out {cases} because a value is missing"
+    every = set(zip(found["x"], found["y"])) - set(zip(short["x"], short["y"]))
+    columns = [name for name in dict.fromkeys([*short["x"], *short["y"]]) if not any(name in pair for pair in every)]
+    return [f"{text} (column n_missing)" + (f": {', '.join(columns)}" if columns else "")]
+
+
+def _undefined(found: pd.DataFrame) -> list[str]:
+    undefined = found[found["p"].isna() & found["note"].ne("")]
+    texts = [f"{row['x']} with {row['y']}: {row['note']}" for row in undefined.to_dict("records")]
+    texts = list(dict.fromkeys(texts))
+    if len(texts) > _SHOWN:
+        texts = [*texts[:_SHOWN], f"{len(texts) - _SHOWN} more correlations are undefined; see the column note"]
+    return texts
+
+
+def _lines(found: pd.DataFrame) -> list[str]:
+    """Return the strongest correlations of all, for the terminal; undefined ones are never among them."""
+    defined = found[found["r"].notna()]
+    lines = [_count(defined, "correlations")]
+    for row in _strongest(defined, "r"):
+        text = f"{row['kind']} r = {row['r']:.3f}, p = {row['p']:.2g}, q = {row['q']:.2g}, N = {row['n']}"
+        lines.append(f"{_part(found, row)}{row['x']} with {row['y']}: {text}")
+    return lines
+
+
+def _pooled_lines(pooled: pd.DataFrame, where: str, size: Callable[[dict[str, Any]], str]) -> list[str]:
+    defined = pooled[pooled["p"].notna()]
+    lines = [_count(defined, "pairs")]
+    for row in _strongest(defined, "r_within"):
+        found = f"r = {row['r_within']:.3f}, p = {row['p']:.2g} ({size(row)})"
+        lines.append(f"{_part(pooled, row)}{row['x']} with {row['y']} {where}: {found}")
+    return lines
+
+
+def _strongest(defined: pd.DataFrame, r: str) -> list[dict[str, Any]]:
+    order = defined[r].abs().sort_values(ascending=False, kind="stable").index
+    return [{str(name): value for name, value in row.items()} for row in defined.loc[order[:_SHOWN]].to_dict("records")]
+
+
+def _part(found: pd.DataFrame, row: dict[str, Any]) -> str:
+    """Return the heading of a result: the columns in front of x say which part of the table it is of."""
+    return heading({name: str(row[name]) for name in found.columns[: found.columns.get_loc("x")]})
+
+
+def _count(defined: pd.DataFrame, what: str) -> str:
+    n, significant = len(defined), int((defined["q"] < 0.05).sum())
+    return f"{n} {what}, {significant} with q < 0.05; the strongest:" if n else f"no {what} can be computed"

@@ -1,0 +1,297 @@
+"""Tables of measurements whose columns the person chooses: turned into numbers column by column, checked on the way."""
+
+import difflib
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import pandas as pd
+
+from histomri.analysis.mapping import read_column_map
+from histomri.analysis.options import TableOptions
+from histomri.analysis.units import check_sites, check_units, require_magnitude
+from histomri.core.columns import CASE, INDEX, LABELS, MEASUREMENTS, POSITION
+from histomri.core.errors import InputError
+from histomri.core.tables import Table, as_text, fraction_of_numbers, line_at, line_of, read_table
+
+LARGEST_INDEX = 32766  # an axis of a NIfTI-1 image has at most 32767 voxels
+# Up to which fraction the histology of a sample's rows may differ: by rounding, or as a mean over nearly the same
+# voxels.
+_SAME, _ALIKE = 0.01, 0.1
+_NUMERIC = (*POSITION, *MEASUREMENTS, "BIC", "AIC")
+Chosen = TypeVar("Chosen", bound=TableOptions)
+
+
+class MeasurementTable(Table):
+    """A table with one row per sample (x model x strategy) or voxel, as text; see `Table`."""
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, path: str | Path = "table") -> Self:
+        """Return a table that is in memory already, called `path` in messages."""
+        texts = {
+            name: as_text(frame[name]).where(frame[name].notna(), "")
+            for name in frame
+            if name in LABELS or not pd.api.types.is_numeric_dtype(frame[name])
+        }
+        return cls(Path(path), frame.assign(**texts).reset_index(drop=True))
+
+    @property
+    def is_voxelwise(self) -> bool:
+        """Whether a row is a voxel (columns i, j, k)."""
+        return set(INDEX) <= set(self.names)
+
+    def numbers(self, names: Sequence[str], *, empty: bool = False) -> pd.DataFrame:
+        """Return columns as numbers, NaN where missing; with `empty`, a column may have no value at all.
+
+        Raises
+        ------
+        InputError
+            If a column is missing, holds no value at all, a cell is no finite number (with its line), or an index of a
+            voxel is none; UnitError if a column of histomri cannot be in its unit, or scanners write different units.
+        """
+        numbers = super().numbers(names)
+        for name, values in numbers.items():
+            if not empty and not values.notna().any():
+                raise InputError(f"column '{name}' has no value at all", path=self.path)
+            if name in INDEX and self.is_voxelwise:
+                _check_index(values, str(name), self.path)
+        require_magnitude(numbers, self.path)
+        scanner = self.text("scanner") if "scanner" in self else None
+        check_units(numbers, scanner, self.path, of_voxels=self.is_voxelwise)
+        self.quality_warnings(numbers)
+        return numbers
+
+    def quality_warnings(self, numbers: pd.DataFrame) -> list[str]:
+        """Say what was left out in reading, and which columns of numbers differ so much between sites that units may.
+
+        Raises
+        ------
+        UnitError
+            If they differ as units do.
+        """
+        labels = {name: self.text(name) for name in ("scanner", "group") if name in self}
+        measured = [name for name in numbers if name not in (*LABELS, *POSITION)]
+        return [*self.notes, *check_sites(numbers[measured], labels, self.path, contract=MEASUREMENTS)]
+
+    def numeric_names(self) -> list[str]:
+        """Return the columns in which every filled cell is a number, labels and positions aside."""
+        return [name for name in self._others() if self._has_numbers(name, otherwise=False)]
+
+    def measurements(self) -> list[str]:
+        """Return the measurements there are: those of histomri, or all that are mostly numbers if there are none.
+
+        One with text in it is among them, and `numbers` refuses it: left out silently, it would not be missed.
+        """
+        known = [name for name in MEASUREMENTS if name in self and self._has_numbers(name, otherwise=True)]
+        if len(known) < 2:
+            return [name for name in self._others() if fraction_of_numbers(self.frame[name]) > 0.5]
+        return known
+
+    def misspelt(self) -> list[str]:
+        """Say which columns look like a measurement that the table does not have."""
+        absent = {name.casefold(): name for name in MEASUREMENTS if name not in self}
+        texts = []
+        for name in self.names:
+            close = difflib.get_close_matches(name.casefold(), absent, n=1, cutoff=0.8)
+            if close and name not in MEASUREMENTS:
+                texts.append(f"column '{name}' is not used; did you mean '{absent[close[0]]}'?")
+        return texts
+
+    def only(self, **wanted: str | None) -> Self:
+        """Keep the rows in which the columns have the wanted text; None keeps all.
+
+        Raises
+        ------
+        InputError
+            If a column is missing, or no row is left.
+        """
+        kept = pd.Series(True, index=self.frame.index)
+        for name, value in wanted.items():
+            if value is None:
+                continue
+            column = self.text(name)
+            if not column.eq(value).any():
+                there = ", ".join(sorted(set(column)))
+                raise InputError(f"no row has {name} '{value}'", path=self.path, hint=f"there is {there}")
+            kept &= column.eq(value)
+        if not kept.any():
+            raise InputError("no row has all of the wanted labels", path=self.path)
+        return self.rows(kept)
+
+    def parts(self, by: str | None = None) -> list[tuple[dict[str, str], Self]]:
+        """Split by model and strategy, as far as there are such columns, and by a column of the person's choice."""
+        if by is not None:
+            self.require(by)
+        keys = [name for name in ("model", "strategy", *([by] if by else [])) if name in self]
+        if not keys:
+            return [({}, self)]
+        groups = self.frame.groupby([self.text(name) for name in keys], sort=False)
+        parts = [(dict(zip(keys, map(str, key))), replace(self, frame=part)) for key, part in groups]
+        parts = [(key, part) for key, part in parts if by is None or key[by].strip()]
+        if not parts:
+            raise InputError(f"column '{by}' is empty", path=self.path)
+        return parts
+
+    def require_unique(self, by: Sequence[str] = CASE) -> None:
+        """Check that every row is one sample (x model x strategy), and that the rows of a sample say the same of it.
+
+        Raises
+        ------
+        InputError
+            If two rows have the same labels, or rows of one sample another group, scanner or histology.
+        """
+        keys = [name for name in by if name in self]
+        labels = pd.DataFrame({name: self.text(name) for name in keys})
+        for name in keys:
+            # An empty column distinguishes nothing; a gap in one is a row that belongs nowhere, or a remark.
+            self.text(name, complete=name == "sample" or bool(labels[name].any()))
+        if "sample" not in keys:
+            return
+        twice = labels.duplicated()
+        if twice.any():
+            row = labels[twice].iloc[0]
+            lines = [line_at(position) for position in labels.index[(labels == row).all(axis=1)][:2]]
+            rest = ", ".join(str(row[name]) for name in keys if name != "sample")
+            where = f"{f' for {rest}' if rest else ''} (lines {lines[0]} and {lines[1]})"
+            raise InputError(
+                f"sample '{row['sample']}' comes twice{where}",
+                path=self.path,
+                hint="keep one row per sample, or select a model and strategy",
+            )
+        self.require_consistent()
+
+    def require_consistent(self) -> None:
+        """Raise an InputError if rows of one sample have another group, scanner or (in tables of samples) histology."""
+        samples = self.text("sample")
+        for name in ("group", "scanner"):
+            if name in self:
+                _check_same(self.text(name).replace("", "(empty)"), [samples], name, self.path)
+        if self.is_voxelwise:
+            return
+        # Fits that lost other voxels were averaged over the histology of other voxels.
+        averaged = "n_voxels" in self
+        cases = [samples, self.text("n_voxels")] if averaged else [samples]
+        for name in ("vCS_histo_um", "F_histo", "CD_histo_mm2"):
+            if name in self:
+                _check_same(self.number(name), cases, name, self.path, alike=_ALIKE if averaged else _SAME)
+
+    def _others(self) -> list[str]:
+        return [name for name in self.names if name not in (*LABELS, *POSITION)]
+
+    def _has_numbers(self, name: str, *, otherwise: bool) -> bool:
+        """Tell whether a column holds a number; `otherwise`, if a cell is neither number nor missing."""
+        try:
+            return bool(self.number(name).notna().any())
+        except InputError:
+            return otherwise
+
+
+def read_measurements(
+    path: str | Path, columns: str | Path | None = None, *, known: Collection[str] | None = None
+) -> MeasurementTable:
+    """Read a table of any columns.
+
+    Parameters
+    ----------
+    path : path-like
+        As for `histomri.core.tables.read_table`.
+    columns : path-like, optional
+        TOML file of renamings (``vCS_mri_um = "cell size MRI"``), with values for columns that the table lacks in its
+        section ``[constants]``, and the columns of each model in ``[[models]]`` (see `read_column_map`).
+    known : collection of str, optional
+        What the column map may name; by default anything.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, has no rows, or the column map does not fit.
+    """
+    table = read_table(path, numeric=_NUMERIC)
+    frame = table.frame
+    if columns is not None:
+        column_map = read_column_map(columns)
+        if known is not None:
+            column_map.require_known(known)
+        frame = column_map.apply(frame, table.path)
+    if not len(frame):
+        raise InputError("has a header and no rows", path=table.path)
+    return MeasurementTable(table.path, frame, table.notes)
+
+
+def opened(
+    kind: type[Chosen], given: Chosen | pd.DataFrame | str | Path, choices: dict[str, Any], **known: Any
+) -> tuple[Chosen, MeasurementTable]:
+    """Return options and table from what a function was given: options, or a table with options by name.
+
+    Parameters
+    ----------
+    kind : type
+        Class of the options.
+    given : options, DataFrame or path-like
+    choices : dict
+        Options by name, beside a table.
+    **known
+        As for `read_measurements`.
+    """
+    if isinstance(given, kind):
+        assert given.table is not None
+        return given, read_measurements(given.table, given.columns, **known)
+    if hasattr(given, "to_pandas"):
+        given = given.to_pandas()
+    if isinstance(given, pd.DataFrame):
+        return kind.read(table=Path("table"), **choices), MeasurementTable.of(given)
+    if not isinstance(given, str | Path):
+        raise InputError(
+            f"a {type(given).__name__} is no table", hint="give a DataFrame, or the path of a CSV, .xlsx or Parquet"
+        )
+    return opened(kind, kind.read(table=Path(given), **choices), {}, **known)
+
+
+def opened_cases(
+    kind: type[Chosen], given: Chosen | pd.DataFrame | str | Path, choices: dict[str, Any]
+) -> tuple[Chosen, MeasurementTable]:
+    """Return options and table as `opened` does, of the wanted model and strategy, with one row per sample.
+
+    Raises
+    ------
+    InputError
+        If it is a table of voxels, or a sample comes twice.
+    """
+    options, table = opened(kind, given, choices)
+    if table.is_voxelwise:
+        raise InputError(
+            "has a row per voxel, and rows per sample are needed",
+            path=table.path,
+            hint="average it with histomri pair --per sample",
+        )
+    chosen = table.only(model=getattr(options, "model", None), strategy=getattr(options, "strategy", None))
+    chosen.require_unique()
+    return options, chosen
+
+
+def _check_index(values: pd.Series, name: str, path: Path) -> None:
+    wrong = ~((values % 1 == 0) & values.between(0, LARGEST_INDEX))
+    if wrong.any():
+        raise InputError(
+            f"column '{name}', line {line_of(wrong)}: {values[wrong].iloc[0]:g} is not the index of a voxel",
+            path=path,
+            hint=f"voxels are counted from 0 to {LARGEST_INDEX}",
+        )
+
+
+def _check_same(values: pd.Series, cases: list[pd.Series], name: str, path: Path, alike: float = 0.0) -> None:
+    """Raise an InputError if rows of one case have different values; numbers may differ by the fraction `alike`."""
+    first = values.groupby(cases).transform("first")
+    numeric = pd.api.types.is_numeric_dtype(values)
+    differs = (values - first).abs() > alike * first.abs() if numeric else values != first
+    if differs.any():
+        row = differs.index[differs.to_numpy()][0]
+        sample = cases[0][row]
+        one = values.index[((cases[0] == sample) & (values == first[row])).to_numpy()][0]
+        both = f"{values[one]} (line {line_at(one)}) and {values[row]} (line {line_at(row)})"
+        raise InputError(
+            f"sample '{sample}' has two values of '{name}': {both}",
+            path=path,
+            hint="a sample has one; correct the rows, or give the samples different names",
+        )

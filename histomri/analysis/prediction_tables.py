@@ -1,0 +1,185 @@
+"""`histomri predict`: a target such as tumour volume from a polynomial of two metrics, for the cases of a table."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from histomri.analysis.measurements import MeasurementTable, opened_cases
+from histomri.analysis.options import Basis, PredictOptions
+from histomri.analysis.prediction import Prediction, cross_validated_prediction, fold_range, log10_volume
+from histomri.analysis.results import Findings, Written, missing_text, naming_part, records
+from histomri.core.columns import PATIENT
+from histomri.core.errors import InputError
+from histomri.core.files import read_json
+
+FILES = ("prediction.json", "predictions.csv", "prediction_surface.csv")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions with each basis, and why there is none with the others.
+
+    Attributes
+    ----------
+    found : dict of basis to Findings
+    problems : dict of basis to str
+    """
+
+    found: dict[Basis, Findings]
+    problems: dict[Basis, str]
+
+    def write(self, out: Path, *, folder_each: bool = False) -> Written:
+        """Write `FILES` of the first basis to a folder, those of others to prediction_BASIS below it.
+
+        With `folder_each` those of the first have such a folder too.
+        """
+        first = next(iter((*self.found, *self.problems)))
+        parts = []
+        for basis, found in self.found.items():
+            alone = basis == first and not folder_each
+            parts.append(found.write(out if alone else out / f"prediction_{basis}"))
+        outputs = tuple(path for part in parts for path in part.outputs)
+        several = len(self.found) + len(self.problems) > 1
+        lines = tuple(
+            f"{basis}: {line}" if several else line for basis, part in zip(self.found, parts) for line in part.messages
+        )
+        warnings = dict.fromkeys(text for part in parts for text in (*part.warnings, *self.problems.values()))
+        content: dict[str, Any] = {basis: dict(found.content) for basis, found in self.found.items()}
+        return Written(outputs, lines, tuple(warnings), content)
+
+
+def predict_table(table: PredictOptions | pd.DataFrame | str | Path, **choices: Any) -> Predictions:
+    """Cross-validate a prediction from the cases of a table, with every basis.
+
+    Parameters
+    ----------
+    table : PredictOptions, DataFrame or path-like
+        One row per case of one model and strategy.
+    **choices
+        Options of `histomri predict`, beside a table: ``target="volume_mm3"``.
+
+    Returns
+    -------
+    Predictions
+
+    Raises
+    ------
+    InputError
+        If the target cannot be predicted with any basis.
+    """
+    if isinstance(table, PredictOptions) and table.table is None:
+        raise InputError("there is no table to predict from", hint="name one")
+    if isinstance(table, PredictOptions) and table.ranking is not None and None in (table.model, table.strategy):
+        if not table.ranking.exists():
+            raise InputError("the models were not ranked", hint="name a model and a strategy")
+        ranking = read_json(table.ranking, "ranking")["models"]
+        model, strategy = first_ranked(ranking, table.model, table.strategy)
+        table = table.model_copy(update={"model": model, "strategy": strategy})
+    options, cases = opened_cases(PredictOptions, table, choices)
+    parts = cases.parts()
+    if len(parts) > 1:
+        there = "; ".join(", ".join(key.values()) for key, _ in parts)
+        raise InputError(
+            f"has several models or strategies ({there})", path=cases.path, hint="choose with --model and --strategy"
+        )
+    found: dict[Basis, Findings] = {}
+    errors: dict[Basis, InputError] = {}
+    for basis in dict.fromkeys(options.bases):
+        try:
+            found[basis] = _predicted(cases, options, basis)
+        except InputError as error:
+            errors[basis] = error
+    if not found:
+        raise next(iter(errors.values()))
+    return Predictions(
+        found, {basis: f"predict {options.target} ({basis}): {error.problem}" for basis, error in errors.items()}
+    )
+
+
+def first_ranked(ranking: Sequence[dict[str, Any]], model: str | None, strategy: str | None) -> tuple[str, str]:
+    """Return model and strategy that rank first among those wanted.
+
+    Parameters
+    ----------
+    ranking : sequence of dict
+        From `rank_models`.
+    model, strategy : str or None
+        None stands for any.
+    """
+    for row in ranking:
+        if model in (None, row["model"]) and strategy in (None, row["strategy"]):
+            return str(row["model"]), str(row["strategy"])
+    raise InputError(f"no sample was fitted with {' and '.join(word for word in (model, strategy) if word)}")
+
+
+def _predicted(cases: MeasurementTable, options: PredictOptions, basis: Basis) -> Findings:
+    x, y, target = options.x, options.y, options.target
+    values = cases.numbers([x, y, target])
+    try:
+        truth = log10_volume(values[target]) if options.log10 else values[target].to_numpy()
+    except InputError as error:
+        raise InputError(f"column '{target}': {error.problem}", path=cases.path, hint="use --no-log10") from error
+    group_by = options.group_by or (PATIENT if PATIENT in cases else None)
+    groups = None
+    if group_by is not None:  # a case that is used must have one
+        cases.rows(np.isfinite(values[[x, y]].assign(target=truth)).all(axis=1)).text(group_by, complete=True)
+        groups = cases.text(group_by)
+    with naming_part(cases.path, {}):
+        found = cross_validated_prediction(
+            values[x], values[y], truth, basis=basis, folds=options.folds, groups=groups, n_boot=options.boot,
+            seed=options.seed,
+        )  # fmt: skip
+    name = f"log10({target})" if options.log10 else target
+    rows = pd.DataFrame({x: values[x], y: values[y], name: truth, "predicted": found.predicted, "fold": found.fold + 1})
+    rows["fold"] = rows["fold"].where(found.fold >= 0)
+    for label in (group_by, "sample"):
+        if label is not None and label in cases and label not in rows:
+            rows.insert(0, label, cases.text(label).to_numpy())
+    settings = {"x": x, "y": y, "target": name, "basis": basis, "folds": options.folds, "group_by": group_by}
+    settings |= {"model": options.model, "strategy": options.strategy, "n_boot": options.boot, "seed": options.seed}
+    return Findings.joined(
+        "prediction.json",
+        {
+            "predictions.csv": (None, [rows]),
+            "prediction_surface.csv": (None, [found.surface.rename(columns={"x": x, "y": y})]),
+        },
+        [_line(name, found, grouped=groups is not None)],
+        [*cases.quality_warnings(values), *found.warnings],
+        options,
+        settings,
+        measures=[x, y, target],
+        more=_summary(found, name),
+    )
+
+
+def _line(name: str, found: Prediction, *, grouped: bool) -> str:
+    size = f"N = {found.n}" + (f" in {found.n_groups} groups" if grouped else "") + missing_text(found.n_missing)
+    if math.isnan(found.r):
+        return f"{name}: r is undefined, as the predictions do not vary, {size}"
+    band = f" [{found.ci[0]:.2f}, {found.ci[1]:.2f}]" if found.ci else ""
+    p = "p undefined" if math.isnan(found.p) else f"p = {found.p:.2g}"
+    low, high = fold_range(found.fold_r)
+    within = f"folds {low:.3f} to {high:.3f}"
+    if math.isnan(low):
+        within = "r within folds undefined: none has three cases that vary"
+    return f"{name}: r = {found.r:.3f}{band}, {p}, {within}, {size}"
+
+
+def _summary(found: Prediction, name: str) -> dict[str, object]:
+    return {
+        "target": name,
+        "r": found.r,
+        "p": found.p,
+        "r_ci": list(found.ci) if found.ci else None,
+        "fold_r": np.where(np.isfinite(found.fold_r), found.fold_r, np.nan),
+        "fold_r_range": list(fold_range(found.fold_r)),
+        "n": found.n,
+        "n_missing": found.n_missing,
+        "n_groups": found.n_groups,
+        "coefficients": records(found.coefficients),
+    }

@@ -1,0 +1,164 @@
+"""What an analysis of a table found: tables, lines for the person who ran it, warnings, and how to write them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import pandas as pd
+
+from histomri.analysis.options import TableOptions
+from histomri.core.columns import unit_of
+from histomri.core.display import Displayed
+from histomri.core.errors import InputError
+from histomri.core.files import atomic_path, provenance, refuse_overwrite, require_folder, write_json
+
+
+class Written(NamedTuple):
+    """The files that were written, what to say about them, what to warn of, and the same in numbers."""
+
+    outputs: tuple[Path, ...]
+    messages: tuple[str, ...]
+    warnings: tuple[str, ...]
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True, repr=False)
+class Findings(Displayed):
+    """What was found in a table.
+
+    Attributes
+    ----------
+    json_name : str
+        File that holds all results once more, with settings and sources.
+    tables : mapping of str to DataFrame
+        By the name of the file to write, the main one first.
+    content : mapping
+        Results as the JSON file has them.
+    lines, warnings : sequence of str
+        Results and reservations for the person who ran it.
+    sources : sequence of Path
+        Files they were made from.
+    settings : mapping
+        How they were made.
+    measures : sequence of str
+        Columns whose units are recorded.
+    sidecars : mapping of str to dict
+        More JSON files, by name.
+    replaces : sequence of str
+        Files that an earlier run may have left, and that do not go with these results.
+    """
+
+    json_name: str
+    tables: Mapping[str, pd.DataFrame]
+    content: Mapping[str, Any]
+    lines: Sequence[str]
+    warnings: Sequence[str]
+    sources: Sequence[Path]
+    settings: Mapping[str, Any]
+    measures: Sequence[str] = ()
+    sidecars: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    replaces: Sequence[str] = ()
+
+    @classmethod
+    def joined(
+        cls,
+        json_name: str,
+        frames: Mapping[str, tuple[str | None, Sequence[pd.DataFrame]]],
+        lines: Sequence[str],
+        warnings: Sequence[str],
+        options: TableOptions,
+        settings: Mapping[str, Any],
+        *,
+        more: Mapping[str, Any] | None = None,
+        **others: Any,
+    ) -> Self:
+        """Put what was found in the parts of a table under each other.
+
+        Parameters
+        ----------
+        json_name, lines, warnings, settings, **others
+            As in the class.
+        frames : mapping of file name to (key, frames)
+            The key is that of the JSON file; without one the table is not in it.
+        options : TableOptions
+            Name the sources.
+        more : mapping, optional
+            Content of the JSON file beside the tables.
+        """
+        tables = {name: pd.concat(list(parts), ignore_index=True) for name, (_, parts) in frames.items()}
+        content = dict(more or {})
+        content |= {key: records(tables[name]) for name, (key, _) in frames.items() if key is not None}
+        sources = [path for path in (options.table, options.columns) if path is not None]
+        return cls(json_name, tables, content, lines, warnings, sources, settings, **others)
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return the lines, numbered, and the number of warnings."""
+        return {str(k): line for k, line in enumerate(self.lines, start=1)} | {"warnings": len(self.warnings)}
+
+    def _repr_html_(self) -> str:
+        return self.to_pandas()._repr_html_()  # type: ignore[no-any-return]  # pandas does not annotate it
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the main table."""
+        return next(iter(self.tables.values()))
+
+    def write(self, out: Path) -> Written:
+        """Write CSV tables, and a JSON file with the results and how they came to be; remove what they replace.
+
+        Raises
+        ------
+        InputError
+            If `out` is a file, or a result would replace one of the sources; nothing is written then.
+        """
+        require_folder(out)
+        for name in (*self.tables, self.json_name):
+            refuse_overwrite(out / name, self.sources)
+        for name in self.sidecars:
+            refuse_overwrite(out / name, [source.with_suffix(".json") for source in self.sources])
+        for name, table in self.tables.items():
+            with atomic_path(out / name) as temporary:
+                table.to_csv(temporary, index=False, lineterminator="\n")
+        units = {name: unit for name in self.measures if (unit := unit_of(name)) is not None}
+        about = provenance(self.sources, self.settings)
+        record = {**self.content, "Units": units, "warnings": list(self.warnings), **about}
+        outputs = [write_json(out / self.json_name, record), *(out / name for name in self.tables)]
+        outputs += [write_json(out / name, {**content, **about}) for name, content in self.sidecars.items()]
+        kept = {path.resolve() for path in (*outputs, *self.sources)}
+        stale = [name for name in self.replaces if (out / name).is_file() and (out / name).resolve() not in kept]
+        for name in stale:
+            (out / name).unlink()
+        removed = [f"removed {name} of an earlier run, which does not go with these results" for name in stale]
+        return Written(tuple(outputs), (*self.lines, *removed), tuple(self.warnings), dict(self.content))
+
+
+@contextmanager
+def naming_part(path: Path, key: Mapping[str, str]) -> Iterator[None]:
+    """Let errors name the table, and the model and strategy they are about."""
+    try:
+        yield
+    except InputError as error:
+        if error.path is not None:
+            raise
+        raise type(error)(f"{heading(key)}{error.problem}", path=path, hint=error.hint) from error
+
+
+def heading(key: Mapping[str, str]) -> str:
+    """Return the labels of a part of a table as the beginning of a message, empty if there is only one part."""
+    return f"{', '.join(key.values())}: " if key else ""
+
+
+def labelled(key: Mapping[str, str], table: pd.DataFrame) -> pd.DataFrame:
+    """Put the labels of a part in front of its results."""
+    return pd.DataFrame(dict(key), index=table.index).join(table) if key else table
+
+
+def missing_text(n_missing: int) -> str:
+    """Return how many cases are left out, for the end of a line; empty if none is."""
+    return f" ({n_missing} left out, a value is missing)" if n_missing else ""
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return rows for JSON."""
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]

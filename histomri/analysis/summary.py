@@ -1,0 +1,148 @@
+"""From voxels to samples: means, medians, and the vote of the voxels between models."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from histomri.core.arrays import FloatArray
+from histomri.core.columns import CASE, COUNTS, FIT_QUALITY, KEYS, MEASURES, PATIENT, POSITION, keys_of
+
+_CASE = list(CASE)
+TRIMMED = 0.1  # fraction of the values cut off at either end for the robust mean
+
+
+def vote(criterion: FloatArray) -> tuple[FloatArray, int]:
+    """Let voxels vote between models.
+
+    Parameters
+    ----------
+    criterion : (V, M) ndarray
+        BIC or AIC of each voxel and model, lower is better.
+
+    Returns
+    -------
+    fractions : (M,) ndarray
+        Fraction of the voting voxels in which the model is the lowest; equal lowest values split the vote. NaN if there
+        is one model only, or no voxel votes.
+    n : int
+        Voxels that voted: those in which the criterion of every model is finite.
+    """
+    voting = criterion[np.isfinite(criterion).all(axis=1)]
+    if criterion.shape[1] < 2 or not len(voting):
+        return np.full(criterion.shape[1], np.nan), len(voting)
+    lowest = voting == voting.min(axis=1, keepdims=True)
+    return np.asarray((lowest / lowest.sum(axis=1, keepdims=True)).mean(axis=0)), len(voting)
+
+
+def votes_per_sample(voxels: pd.DataFrame, criterion: str = "BIC") -> pd.DataFrame:
+    """Return the vote of the voxels, one row per sample x model x strategy.
+
+    Models are compared within a strategy only, because the criterion means nothing between different data.
+
+    Parameters
+    ----------
+    voxels : DataFrame
+        Columns sample, model, strategy, i, j, k and the criterion.
+
+    Returns
+    -------
+    DataFrame
+        sample, model, strategy, `<criterion>_vote`, `<criterion>_best` (the largest vote; none if tied or alone).
+    """
+    vote_name, best_name = f"{criterion}_vote", f"{criterion}_best"
+    rows: list[dict[str, object]] = []
+    for (sample, strategy), part in voxels.groupby(["sample", "strategy"], sort=False, observed=True):
+        wide = part.set_index(["i", "j", "k", "model"])[criterion].unstack("model")
+        fractions, _ = vote(wide.to_numpy(dtype=float))
+        first = fractions == np.nanmax(fractions) if np.isfinite(fractions).any() else np.zeros(len(fractions), bool)
+        for model, fraction, is_first in zip(wide.columns, fractions, first):
+            best = bool(is_first and first.sum() == 1)
+            case = dict(zip(_CASE, (sample, model, strategy)))
+            rows.append({**case, vote_name: fraction, best_name: best})
+    return pd.DataFrame(rows, columns=[*_CASE, vote_name, best_name])
+
+
+def trimmed_mean(values: FloatArray) -> float:
+    """Return the mean of the finite values without the lowest and the highest tenth of them; NaN if there is none."""
+    ordered = np.sort(values[np.isfinite(values)])
+    cut = int(TRIMMED * ordered.size)
+    return float(ordered[cut : ordered.size - cut].mean()) if ordered.size else float("nan")
+
+
+def measured_columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns that can be averaged: measurements, not keys, positions or qualities of a fit."""
+    others = {*KEYS, PATIENT, *POSITION, *FIT_QUALITY}
+    return [name for name in table.columns if name not in others and pd.api.types.is_numeric_dtype(table[name])]
+
+
+def summarise_voxels(voxels: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per sample x model x strategy.
+
+    Parameters
+    ----------
+    voxels : DataFrame
+        Rows of a voxel table.
+    counts : DataFrame
+        One row per sample x model x strategy that was tried (columns `KEYS`, then counts), so that a case without a
+        single paired voxel keeps its row.
+
+    Returns
+    -------
+    DataFrame
+        `KEYS` (and patient, if the counts have it), n_voxels (rows with a cell size by MRI), pairing, means (cell
+        density is averaged over voxels, never computed from mean size and fraction), BIC_vote, BIC_best,
+        at_bound_share, medians as `.._median`, of `MEASURES` means without the extreme tenths as `.._trimmed`, and the
+        counts.
+    """
+    values = measured_columns(voxels)
+    groups = voxels.groupby(_CASE, sort=False, observed=True)
+    means = groups[values].mean()
+    medians = groups[values].median().add_suffix("_median")
+    robust = [name for name in MEASURES if name in values]
+    trimmed = groups[robust].agg(lambda column: trimmed_mean(column.to_numpy(dtype=float))).add_suffix("_trimmed")
+    extra = pd.DataFrame({"n_voxels": groups["vCS_mri_um"].count()})
+    if "at_bound" in voxels:
+        extra["at_bound_share"] = groups["at_bound"].mean()
+    table = counts.merge(
+        extra.join(means).join(medians).join(trimmed).reset_index(), on=_CASE, how="left", validate="one_to_one"
+    )
+    for criterion in ("BIC", "AIC"):
+        if criterion in voxels:
+            table = table.merge(votes_per_sample(voxels, criterion), on=_CASE, how="left", validate="one_to_one")
+            table[f"{criterion}_best"] = table[f"{criterion}_best"].eq(True)
+    table["n_voxels"] = table["n_voxels"].fillna(0).astype(int)
+    return order_columns(table.assign(pairing="voxels"))
+
+
+def counted_cases(counts: Iterable[Mapping[str, Any]], data: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per case: those that were counted when a table was written, and those of the table, with its labels.
+
+    Parameters
+    ----------
+    counts : iterable of dict
+        From the sidecar of a paired table; empty without one.
+    data : DataFrame
+        Its rows.
+    """
+    labels = [name for name in keys_of(data.columns) if name in data]
+    present = data[labels].drop_duplicates(_CASE).astype(object).set_index(_CASE)
+    counted = list(counts)
+    if not counted:
+        return present.reset_index().reindex(columns=list(COUNTS)).astype({"group": object, "scanner": object})
+    table = pd.DataFrame(counted).set_index(_CASE)
+    cases = pd.MultiIndex.from_tuples(dict.fromkeys([*table.index, *present.index]), names=_CASE)
+    table, present = table.reindex(cases), present.reindex(cases)
+    for name in present:
+        table[name] = present[name].where(present[name].notna(), table.get(name))
+    others = [name for name in table.columns if name not in COUNTS]
+    return table.reset_index().reindex(columns=[*COUNTS, *others]).infer_objects()
+
+
+def order_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Put the columns of the contract first, add those that are missing (empty), and keep the rest behind."""
+    first = [*keys_of(table.columns), "n_voxels", *MEASURES, "BIC_vote", "BIC_best", "at_bound_share", "pairing"]
+    table = table.reindex(columns=[*first, *[name for name in table.columns if name not in first]])
+    table["BIC_best"] = table["BIC_best"].eq(True)
+    return table

@@ -1,0 +1,246 @@
+"""Which rows become cells; each row that does not is counted under the first reason that applies.
+
+A further filter is one field of `CellOptions` and one entry in `FILTERS`; nothing else changes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from histomri.cells.parsed_export import ParsedExport
+from histomri.cells.table import is_of_class
+from histomri.cells.units import Measures
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError
+
+# No section is a metre wide: a position beyond that is a wrong unit or a damaged number.
+LARGEST_UM = 1e6
+_OUTSIDE_REGION = "outside the region of interest"
+_FEW_INSIDE, _NEARLY_ALL = 0.5, 0.9
+_LEGACY_TYPES = {
+    "pathcellobject": "cell",
+    "pathdetectionobject": "detection",
+    "pathtileobject": "tile",
+    "pathannotationobject": "annotation",
+    "pathrootobject": "root",
+    "tmacoreobject": "tma core",
+    "tma_core": "tma core",
+    "tmacore": "tma core",
+}
+
+
+@dataclass
+class RowFilter:
+    """The rows that are still there, and how many were dropped for which reason."""
+
+    keep: BoolArray
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def drop(self, reason: str, rows: BoolArray) -> None:
+        """Drop the rows where `rows` is true."""
+        dropped = rows & self.keep
+        count = int(np.count_nonzero(dropped))
+        if count:
+            self.dropped[reason] = self.dropped.get(reason, 0) + count
+            self.keep = self.keep & ~dropped
+
+    def describe(self) -> str:
+        """Return the reasons as one clause."""
+        return ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
+
+
+@dataclass(frozen=True)
+class CellFilter:
+    """A filter that an option switches on.
+
+    Attributes
+    ----------
+    option : str
+        Field of `CellOptions`; the filter is applied unless its value is None.
+    apply : callable
+        Called with the export, its measures, the rows, and the value of the option; drops rows.
+    reads : tuple of str
+        Measurements that it needs, which are then read in any case.
+    """
+
+    option: str
+    apply: Callable[[ParsedExport, Measures, RowFilter, Any], None]
+    reads: tuple[str, ...] = ()
+
+
+def apply_filters(
+    export: ParsedExport,
+    measures: Measures,
+    rows: RowFilter,
+    options: Mapping[str, Any],
+    field_um: tuple[float, float] | None = None,
+) -> None:
+    """Drop the rows that are no cells, have no usable numbers, or are not wanted.
+
+    `options` maps fields of `CellOptions` to their values; the value of ``roi`` is the region itself, in µm.
+    """
+    _drop_other_objects(export, rows)
+    with np.errstate(invalid="ignore"):
+        x, y = measures.x_um, measures.y_um
+        rows.drop("without a position", np.isnan(x) | np.isnan(y))
+        far = (x > LARGEST_UM) | (x < -LARGEST_UM) | (y > LARGEST_UM) | (y < -LARGEST_UM)
+        rows.drop("more than a metre off the slide", far)
+        area = measures.area_um2
+        rows.drop("without an area", np.isnan(area))
+        rows.drop("with an infinite area", np.isinf(area))
+        rows.drop("with an area of zero or less", area <= 0)
+        _drop_outside_field(export, measures, rows, field_um)
+        for each in FILTERS:
+            if (value := options.get(each.option)) is not None:
+                each.apply(export, measures, rows, value)
+
+
+def measurements_read(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the measurements that the filters switched on by these options need."""
+    return tuple(name for each in FILTERS if options.get(each.option) is not None for name in each.reads)
+
+
+def categories(column: pa.ChunkedArray) -> tuple[list[str], FloatArray]:
+    """Return the distinct texts of a column, and the code of each row; equal texts have one code."""
+    encoded = column.dictionary_encode() if not pa.types.is_dictionary(column.type) else column
+    encoded = encoded.unify_dictionaries().combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):
+        if encoded.num_chunks == 0:
+            return [], np.zeros(0, dtype=np.int32)
+        encoded = encoded.chunk(0)
+    return [str(text) for text in encoded.dictionary.to_pylist()], encoded.indices.to_numpy(zero_copy_only=False)
+
+
+def object_types(export: ParsedExport) -> tuple[list[str], FloatArray] | None:
+    """Return the types of the objects in today's words (``cell``, ``detection``, ...), None if they are not known."""
+    name = "object_type" if "object_type" in export.text else "name"
+    if name not in export.text:
+        return None
+    texts, codes = categories(export.text[name])
+    if name == "object_type":
+        return [_LEGACY_TYPES.get(text.strip().lower(), text.strip().lower()) for text in texts], codes
+    # Until 0.4 the name fell back to the Java class of the object; any other name is the user's and is no type.
+    types = [_LEGACY_TYPES.get(text.strip().lower(), "") for text in texts]
+    return (types, codes) if any(types) else None
+
+
+def region_in_other_unit(
+    measures: Measures, rows: RowFilter, region: BaseGeometry, pixel_size_um: tuple[float, float] | None
+) -> tuple[str, ...]:
+    """Warn of a region that holds few cells, and would hold nearly all in another unit."""
+    kept, lost = int(np.count_nonzero(rows.keep)), rows.dropped.get(_OUTSIDE_REGION, 0)
+    if pixel_size_um is None or kept >= _FEW_INSIDE * (kept + lost):
+        return ()
+    x, y = measures.x_um, measures.y_um
+    known = np.isfinite(x) & np.isfinite(y)
+    for change, factors in (("divided", 1 / np.array(pixel_size_um)), ("multiplied", np.array(pixel_size_um))):
+        scaled = shapely.transform(region, lambda points, by=factors: points * by)
+        fraction = float(np.mean(shapely.contains_xy(scaled, x[known], y[known])))
+        if fraction > _NEARLY_ALL:
+            return (
+                f"the region of interest holds {kept:,} of {kept + lost:,} cells, and would hold {fraction:.0%} "
+                f"{change} by the pixel size: is it in µm, where pixels of the full-resolution image are expected, and "
+                "are the positions of the cells in the unit that their column states?",
+            )
+    return ()
+
+
+def _drop_other_objects(export: ParsedExport, rows: RowFilter) -> None:
+    types = object_types(export)
+    if types is None:
+        return
+    names, codes = types
+    other = np.array([bool(name) and name not in ("cell", "detection") for name in names], dtype=bool)
+    if other.any() and len(codes) and other[codes].all():
+        kinds = sorted({names[code] for code in np.unique(codes)})
+        raise InputError(
+            f"holds no cells: its {export.n_rows:,} objects are of type {', '.join(kinds)}",
+            path=export.path,
+            hint="export again from QuPath with Measure > Export measurements, export type 'Cells'",
+        )
+    rows.drop("not a cell or detection", other[codes])
+
+
+def _drop_outside_field(
+    export: ParsedExport, measures: Measures, rows: RowFilter, field_um: tuple[float, float] | None
+) -> None:
+    if field_um is None:
+        return
+    outside = (measures.x_um < 0) | (measures.y_um < 0)
+    outside |= (measures.x_um > field_um[0]) | (measures.y_um > field_um[1])
+    fraction = int(np.count_nonzero(outside & rows.keep)) / max(int(np.count_nonzero(rows.keep)), 1)
+    if fraction > 0.5:
+        raise InputError(
+            f"{fraction:.0%} of the cells lie outside the slide of {field_um[0]:.0f} x {field_um[1]:.0f} µm: wrong "
+            "image, wrong unit, or an image that was rotated or cropped in QuPath",
+            path=export.path,
+            hint="check that the table and its JSON file belong together",
+        )
+    rows.drop("outside the slide", outside)
+
+
+def _drop_other_classes(export: ParsedExport, measures: Measures, rows: RowFilter, classes: Sequence[str]) -> None:
+    if "classification" not in export.text:
+        raise InputError("has no classification, so --classes cannot be applied", path=export.path)
+    texts, codes = categories(export.text["classification"])
+    fits = np.array([is_of_class(text, classes) for text in texts], dtype=bool)
+    if not fits.any():
+        raise InputError(
+            f"no cell is of class {', '.join(map(repr, classes))}; its classes are "
+            + ", ".join(repr(text or "None") for text in texts[:20]),
+            path=export.path,
+            hint="pass --classes with names from that list",
+        )
+    rows.drop("of another class", ~fits[codes])
+
+
+def _drop_outside_region(export: ParsedExport, measures: Measures, rows: RowFilter, region: BaseGeometry) -> None:
+    shapely.prepare(region)
+    inside = np.zeros(rows.keep.shape, dtype=bool)
+    left = np.flatnonzero(rows.keep)
+    x, y = measures.x_um[left], measures.y_um[left]
+    inside[left] = shapely.contains_xy(region, x, y)
+    if left.size and not inside.any():
+        low_x, low_y, high_x, high_y = region.bounds
+        raise InputError(
+            f"no cell lies in the region of interest: the region spans x {low_x:.0f}-{high_x:.0f}, y {low_y:.0f}-"
+            f"{high_y:.0f} µm, the cells x {x.min():.0f}-{x.max():.0f}, y {y.min():.0f}-{y.max():.0f} µm",
+            path=export.path,
+            hint="the region must be of this image and, as QuPath writes it, in pixels of the full-resolution image",
+        )
+    rows.drop(_OUTSIDE_REGION, ~inside)
+
+
+def _drop_improbable(export: ParsedExport, measures: Measures, rows: RowFilter, least: float) -> None:
+    probability = measures.others.get("detection_probability")
+    if probability is None:
+        raise InputError(
+            "has no column 'Detection probability', so --min-probability cannot be applied",
+            path=export.path,
+            hint="leave it out, or detect with StarDist and includeProbability(true)",
+        )
+    rows.drop("without a detection probability", np.isnan(probability))
+    rows.drop(f"of a detection probability below {least:g}", probability < np.float32(least))
+
+
+def _drop_small(export: ParsedExport, measures: Measures, rows: RowFilter, least: float) -> None:
+    rows.drop(f"smaller than {least:g} µm", np.sqrt(4 * measures.area_um2 / np.pi) < least)
+
+
+def _drop_large(export: ParsedExport, measures: Measures, rows: RowFilter, most: float) -> None:
+    rows.drop(f"larger than {most:g} µm", np.sqrt(4 * measures.area_um2 / np.pi) > most)
+
+
+# In the order in which they are applied, and rows counted.
+FILTERS = [
+    CellFilter("classes", _drop_other_classes),
+    CellFilter("roi", _drop_outside_region),
+    CellFilter("min_probability", _drop_improbable, reads=("detection_probability",)),
+    CellFilter("min_size_um", _drop_small),
+    CellFilter("max_size_um", _drop_large),
+]

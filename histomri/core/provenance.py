@@ -1,0 +1,109 @@
+"""Which code made a result: the version with its commit, and a stamp of the modules that a step imports."""
+
+import ast
+import hashlib
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGE = "histomri"
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+@cache
+def software_version() -> str:
+    """Return the version: a release has its number, any other checkout its commit, and whether files were changed.
+
+    An installed package has it in its metadata, where the build wrote it.
+    """
+    try:
+        installed = version(PACKAGE)
+    except PackageNotFoundError:
+        installed = "0+unknown"
+    if not (_ROOT.parent / ".git").exists():
+        return installed
+    commit = _git("rev-parse", "--short=9", "HEAD")
+    if not commit:
+        return installed
+    changed = bool(_git("status", "--porcelain", "--untracked-files=no", "--", _ROOT.name, "cli"))
+    release = _git("describe", "--tags", "--exact-match", "--match", "v*").removeprefix("v")
+    if release and not changed:
+        return release
+    base = installed.split("+")[0].split(".dev")[0]
+    since = _git("rev-list", "--count", "HEAD")
+    return f"{base}.dev{since}+g{commit}{'.changed' if changed else ''}"
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(_ROOT.parent), *words], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):  # no git on this machine: the metadata has to do
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+@cache
+def code_stamp(module: str) -> str:
+    """Return a hash of the source of a module and of every module of histomri that it imports, near or far.
+
+    Editing a page of the report does not change the stamp of a fit, because a fit does not import the report.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(_closure(module)):
+        for path in _files(name):
+            digest.update(f"{name}\0{path.name}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _closure(module: str) -> set[str]:
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += _imports(name)
+    return found
+
+
+@cache
+def _imports(module: str) -> tuple[str, ...]:
+    """Return the modules of histomri that the source of a module names in its imports."""
+    names: dict[str, None] = {}
+    for path in _files(module):
+        for node in _nodes(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name: None for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                place = ".".join(part for part in (_package(module) if node.level else "", node.module) if part)
+                names |= {place: None} | {f"{place}.{alias.name}": None for alias in node.names}
+    return tuple(name for name in names if name.split(".")[0] == PACKAGE and _files(name))
+
+
+def _package(module: str) -> str:
+    """Return what a relative import in a module starts from."""
+    return module if any(path.stem == "__init__" for path in _files(module)) else module.rpartition(".")[0]
+
+
+def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes of a tree, less what is for the type checker alone."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        yield from _nodes(node)
+
+
+@cache
+def _files(module: str) -> tuple[Path, ...]:
+    """Return the source of a module; the stub beside a package that loads its parts late names those parts."""
+    if module.split(".")[0] != PACKAGE:
+        return ()
+    place = _ROOT.joinpath(*module.split(".")[1:])
+    beside = [place.with_suffix(".py"), place / "__init__.py", place / "__init__.pyi"]
+    return tuple(path for path in beside if path.is_file())

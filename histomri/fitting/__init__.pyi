@@ -1,0 +1,45 @@
+from .choices import bounds_warnings, check_bic, choose_noise, choose_threshold, preset_warnings
+from .cramer_rao import CramerRao, crlb
+from .dictionary import Dictionary, fit_dictionary
+from .dki import fit_dki
+from .misfit import Residuals, residuals
+from .models import MODELS, PARAMETERS, Model, get_model
+from .protocol_bound import ProtocolBound, bound_of_protocol
+from .repeats import bootstrap
+from .results import FitResult
+from .run import FitOutputs, FitRun
+from .signals import predict, sphere_adc
+from .t2ivim import T2IVIM_PARAMETERS, T2IVIM_UNITS, fit_t2ivim, predict_t2ivim
+from .voxelwise import fit
+
+__all__ = [
+    "MODELS",
+    "PARAMETERS",
+    "T2IVIM_PARAMETERS",
+    "T2IVIM_UNITS",
+    "CramerRao",
+    "Dictionary",
+    "FitOutputs",
+    "FitResult",
+    "FitRun",
+    "Model",
+    "ProtocolBound",
+    "Residuals",
+    "bootstrap",
+    "bound_of_protocol",
+    "bounds_warnings",
+    "check_bic",
+    "choose_noise",
+    "choose_threshold",
+    "crlb",
+    "fit",
+    "fit_dictionary",
+    "fit_dki",
+    "fit_t2ivim",
+    "get_model",
+    "predict",
+    "predict_t2ivim",
+    "preset_warnings",
+    "residuals",
+    "sphere_adc",
+]

@@ -1,0 +1,161 @@
+"""What a fit needs besides the signals: which measurements, which objective, and warnings about what nobody chose."""
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError, ProtocolError
+from histomri.core.presets import IN_VIVO_NAMES, STRATEGIES, get_preset
+from histomri.mri import Acquisition, read_acquisition
+
+Noise = Literal["offset-gaussian", "rician", "none"]
+Bic = Literal["schwarz", "paper"]
+NOISES: tuple[str, ...] = ("none", "offset-gaussian", "rician")
+BIC_WEIGHTS = {"schwarz": 2.0, "paper": 1.0}
+"""What ln λ is multiplied by in each definition of the BIC."""
+CUSTOM = "custom"
+"""Strategy of a fit whose b threshold is none of the preset's."""
+# Above it the signal of living tissue in the body drowns in the noise, s/mm².
+_LARGEST_IN_VIVO = 2000.0
+
+
+def preset_warnings(preset: str, acquisition: Acquisition) -> tuple[str, ...]:
+    """Warn of a preset that nobody chose and that does not fit the protocol, which has no b above its thresholds."""
+    threshold, largest = get_preset(preset).bmin_smm2["high-b"], float(acquisition.b_smm2.max())
+    if largest > threshold:
+        return ()
+    return (
+        f"no --preset was given, so {preset} sets bounds and b thresholds; its high b is above {threshold:g} s/mm², "
+        f"but the largest of this protocol is {largest:g}: in vivo, give --preset {IN_VIVO_NAMES}",
+    )
+
+
+def bounds_warnings(preset: str, acquisition: Acquisition) -> tuple[str, ...]:
+    """Warn of in-vivo bounds that nobody chose, where the protocol has a b at which mostly fixed tissue is scanned."""
+    largest = float(acquisition.b_smm2.max())
+    if largest <= _LARGEST_IN_VIVO or not get_preset(preset).in_vivo:
+        return ()
+    return (
+        f"no --preset was given, so {preset} sets the bounds of T2 and diffusivity; a b of {largest:g} s/mm² is high "
+        "for living tissue: ex vivo, give --preset mouse-exvivo",
+    )
+
+
+def choose_threshold(preset: str, strategy: str | None = None, bmin_smm2: float | None = None) -> tuple[str, float]:
+    """Return strategy and b threshold, s/mm², of a fit, of which one, both or neither is given.
+
+    Without either the whole set is fitted. A threshold alone has the strategy of the preset that has exactly this
+    threshold, and is "custom" otherwise.
+
+    Raises
+    ------
+    InputError
+        If there is no such preset or strategy, or the threshold is not that of the strategy.
+    """
+    thresholds = get_preset(preset).bmin_smm2
+    if strategy is not None and strategy not in STRATEGIES:
+        raise InputError(f"there is no strategy {strategy!r}", hint=f"choose among {', '.join(STRATEGIES)}")
+    if bmin_smm2 is None:
+        chosen = strategy or STRATEGIES[0]
+        return chosen, float(thresholds[chosen])
+    if not 0 <= bmin_smm2 < math.inf:
+        raise InputError(f"the b threshold must be a number of at least 0, not {bmin_smm2:g}", hint="check --bmin")
+    named = next((name for name, threshold in thresholds.items() if threshold == bmin_smm2), CUSTOM)
+    if strategy is not None and named != strategy:
+        raise InputError(
+            f"--strategy {strategy} of {preset} means b > {thresholds[strategy]:g} s/mm², and --bmin {bmin_smm2:g} "
+            "is given too",
+            hint="give --strategy or --bmin, not both",
+        )
+    return named, float(bmin_smm2)
+
+
+def choose_measurements(acquisition: Acquisition, threshold: float, parameters: int = 0, title: str = "") -> BoolArray:
+    """Return which of the M measurements are fitted: those with b above the threshold, (M,).
+
+    Raises
+    ------
+    ProtocolError
+        If there are none, or fewer than the parameters of the model of this title.
+    """
+    used = np.asarray((acquisition.b_smm2 > threshold) & ~acquisition.is_b0)
+    if used.sum() < max(parameters, 1):
+        few = f"only {used.sum()} measurements have" if used.any() else "no measurement has"
+        raise ProtocolError(
+            f"{few} b > {threshold:g} s/mm²" + (f", and {title} has {parameters} parameters" if parameters else ""),
+            hint=f"lower the b threshold (--bmin; the largest b is {acquisition.b_smm2.max():g} s/mm²), or choose the "
+            f"preset of the scan (--preset; in vivo {IN_VIVO_NAMES})",
+        )
+    return used
+
+
+def choose_noise(noise: Noise | None, sigma: ArrayLike | None) -> Noise:
+    """Choose the objective by what is known; refuse one that lacks a noise level."""
+    if noise is None:
+        return "none" if sigma is None else "offset-gaussian"
+    if noise not in NOISES:
+        raise InputError(f"there is no noise model {noise!r}", hint=f"choose among {', '.join(NOISES)}")
+    if noise != "none" and sigma is None:
+        raise InputError(f"the {noise} likelihood needs the noise level", hint="give sigma, or noise 'none'")
+    return noise
+
+
+def check_bic(bic: str) -> None:
+    """Refuse a definition of the BIC that there is not."""
+    if bic not in BIC_WEIGHTS:
+        raise InputError(f"there is no definition {bic!r} of the BIC", hint=f"choose among {', '.join(BIC_WEIGHTS)}")
+
+
+def check_scan(signals: Any, acquisition: Any) -> tuple[Any, Acquisition]:
+    """Return signals (V, M) and their protocol, which may be given as a path or by the name of a preset.
+
+    Raises
+    ------
+    InputError
+        If the signals are no array of V voxels and the M volumes of the protocol.
+    """
+    if isinstance(signals, str | Path):
+        raise InputError(
+            f"signals are an array (voxels, volumes), and {str(signals)!r} is text",
+            hint="read images with series = histomri.mri.Series.open(dwi, protocol, mask), and pass series.read()",
+        )
+    if isinstance(acquisition, str | Path):
+        acquisition = read_acquisition(acquisition)
+    if not isinstance(acquisition, Acquisition):
+        raise InputError(
+            f"the protocol is a {type(acquisition).__name__}",
+            hint="give an Acquisition, a protocol file, or the name of a preset",
+        )
+    values = np.asarray(signals)
+    if values.ndim != 2 or values.dtype.kind not in "iufb":
+        raise InputError(f"signals must be real numbers of shape (voxels, volumes), not {values.shape}")
+    if values.shape[1] != len(acquisition):
+        raise ProtocolError(f"the signals have {values.shape[1]} volumes, and the protocol has {len(acquisition)}")
+    return values, acquisition
+
+
+def noise_level(sigma: ArrayLike | None, voxels: int) -> FloatArray:
+    """Return the noise level of each voxel, (V,); ones where it is not known.
+
+    Raises
+    ------
+    InputError
+        If it is a number not above 0, or has another shape.
+    """
+    if sigma is None:
+        return np.ones(voxels)
+    levels = np.asarray(sigma, dtype=float)
+    if levels.ndim == 0:
+        if not (np.isfinite(levels) and levels > 0):
+            raise InputError(
+                f"sigma is {float(levels):g}, and a noise level is above 0",
+                hint="give sigma in the units of the signal",
+            )
+        return np.full(voxels, float(levels))
+    if levels.shape != (voxels,):
+        raise InputError(f"sigma has shape {levels.shape}, and there are {voxels} voxels")
+    return levels

@@ -1,0 +1,300 @@
+"""All fits of one scan, from options to files: what is fitted, the scan that is read once, and what came of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histomri.core.arrays import FloatArray
+from histomri.core.display import Displayed
+from histomri.core.errors import InputError
+from histomri.core.images import map_name, read_sidecar
+from histomri.core.presets import choose_preset
+from histomri.core.progress import Progress, share_of
+from histomri.fitting.choices import choose_noise, choose_threshold, preset_warnings
+from histomri.fitting.dictionary import Dictionary, fit_dictionary
+from histomri.fitting.misfit import Residuals, residuals
+from histomri.fitting.models import Model, get_model
+from histomri.fitting.options import FitOptions
+from histomri.fitting.outputs import PARAMS, counted, require_fitted, write_fit, write_residuals, write_t2ivim
+from histomri.fitting.protocol_bound import ProtocolBound, bound_of_protocol
+from histomri.fitting.repeats import bootstrap
+from histomri.fitting.results import FitResult
+from histomri.fitting.vascular import describe_t2ivim, normalising_maps, vascular_step
+from histomri.fitting.voxelwise import fit
+from histomri.mri import Series, Sigma, read_sigma
+
+
+@dataclass(frozen=True, repr=False)
+class FitRun(Displayed):
+    """The fits that options ask for, checked before anything is read.
+
+    Attributes
+    ----------
+    options : FitOptions
+    preset : str
+        Bounds and thresholds: those given, or of the protocol.
+    tasks : tuple of Task
+        A model and a choice of measurements each.
+    out : Path
+        Folder for the results.
+    """
+
+    options: FitOptions
+    preset: str
+    tasks: tuple["Task", ...]
+    out: Path
+
+    @classmethod
+    def plan(cls, options: FitOptions, out: str | Path) -> "FitRun":
+        """List what is to be fitted, and refuse to replace maps of other measurements.
+
+        The names of maps do not carry the strategy, so a folder holds the maps of one.
+
+        Raises
+        ------
+        InputError
+            If a dictionary cannot be read, or the folder holds the maps of a fit to other measurements.
+        """
+        preset, out = choose_preset(options.preset, options.protocol), Path(out)
+        models: list[Model | Dictionary] = [get_model(name) for name in dict.fromkeys(options.fitted_models)]
+        if options.dictionary is not None:
+            models.append(Dictionary.load(*options.dictionary, options.parameter_names))
+        elif options.dictionary_table is not None:
+            models.append(Dictionary.load(options.dictionary_table))
+        tasks: list[Task] = []
+        for strategy in options.fitted_strategies:
+            name, threshold = choose_threshold(preset, strategy, options.bmin)
+            tasks += [Task(each, name, threshold, out / name if options.has_folders else out) for each in models]
+        for task in tasks:
+            task.refuse_other_maps(options.sub)
+        return cls(options, preset, tuple(tasks), out)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is to be fitted."""
+        fits = ", ".join(f"{task.title} ({task.strategy})" for task in self.tasks)
+        return {"images": self.options.dwi.name, "preset": self.preset, "fits": fits}
+
+    def fit(self, progress: Progress | None = None) -> "FitOutputs":
+        """Read the scan and fit all models.
+
+        Raises
+        ------
+        InputError
+            If an input cannot be used, or a model was not fitted in a single voxel.
+        """
+        scan = Scan.read(self.options, self.preset, share_of(progress, 0.0, 0.2))
+        step = 0.8 / len(self.tasks)
+        fits = [
+            task.fit(scan, self.options, self.preset, share_of(progress, 0.2 + k * step, 0.2 + (k + 1) * step))
+            for k, task in enumerate(self.tasks)
+        ]
+        return FitOutputs(self, scan, tuple(fits), self._bound(scan))
+
+    def _bound(self, scan: "Scan") -> ProtocolBound | None:
+        if not self.options.crlb:
+            return None
+        return bound_of_protocol(
+            scan.series.acquisition, snr=scan.signal_to_noise(), models=self.options.fitted_models, preset=self.preset,
+            thresholds=[(task.strategy, task.bmin) for task in self.tasks],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The series that all fits share, read and normalised once.
+
+    Attributes
+    ----------
+    series : Series
+        Images, protocol, mask.
+    signals : (V, M) ndarray
+        Of the voxels of the mask.
+    level : Sigma
+        Noise level.
+    first : FitResult or None
+        Of the T2-IVIM step, if it was done.
+    divided_by : dict of str to (V,) ndarray or None
+        s0, fv and t2t, and fv_se where it is known.
+    sources : list of Path
+        The files read besides images, protocol and mask.
+    """
+
+    series: Series
+    signals: FloatArray
+    level: Sigma
+    first: FitResult | None
+    divided_by: dict[str, FloatArray | None]
+    sources: list[Path]
+
+    @classmethod
+    def read(cls, options: FitOptions, preset: str, progress: Progress) -> "Scan":
+        """Read everything, and fit S0, fV and T2 where they are wanted and not given."""
+        series = Series.open(options.dwi, options.protocol, options.mask)
+        level = read_sigma(options.sigma, series)
+        divided_by = {
+            "s0": series.read_positive(options.s0, "S0"),
+            "fv": series.read_values(options.fv),
+            "t2t": series.read_positive(options.t2t, "T2"),
+        }
+        signals = series.read(share_of(progress, 0.0, 0.5))
+        with series.name_files():
+            first = vascular_step(
+                options.t2ivim, None if options.kurtosis == "free" else options.kurtosis, preset, series.acquisition,
+                any(each is not None for each in divided_by.values()), signals, level.level,
+                share_of(progress, 0.5, 1.0),
+            )  # fmt: skip
+        if first is not None:
+            require_fitted(first, series, "T2-IVIM")
+            divided_by = {**normalising_maps(first)}
+        maps = (options.s0, options.fv, options.t2t, level.source)
+        return cls(series, signals, level, first, divided_by, [path for path in maps if path is not None])
+
+    def signal_to_noise(self) -> float:
+        """Return the median over voxels of the signal at b = 0 and the shortest echo time, over the noise level."""
+        acquisition = self.series.acquisition
+        te = np.zeros(len(acquisition)) if acquisition.te_ms is None else acquisition.te_ms
+        lowest = acquisition.b_smm2 == acquisition.b_smm2.min()
+        chosen = lowest & (te == te[lowest].min())
+        ratio = self.signals[:, chosen].mean(axis=1) / np.asarray(self.level.level, dtype=float)
+        found = float(np.median(ratio[np.isfinite(ratio)])) if np.isfinite(ratio).any() else 0.0
+        if not found > 0:
+            raise InputError("no signal is above 0 where it is highest, so there is no signal-to-noise ratio")
+        return found
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model on one choice of measurements, and the folder for its maps."""
+
+    model: Model | Dictionary
+    strategy: str
+    bmin: float
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        """As printed."""
+        return self.model.display_name if isinstance(self.model, Model) else "Dictionary"
+
+    def refuse_other_maps(self, sub: str | None) -> None:
+        """Raise InputError if the folder holds maps of this model, fitted to other measurements."""
+        name = self.model.name if isinstance(self.model, Model) else "dictionary"
+        for param in PARAMS:
+            path = self.folder / map_name(param, "dwimap", sub=sub, model=name)
+            found = read_sidecar(path) if path.exists() else {}
+            if found.get("Strategy", self.strategy) != self.strategy or found.get("BMin", self.bmin) != self.bmin:
+                raise InputError(
+                    f"already holds {path.name} of another fit (strategy {found.get('Strategy')}, "
+                    f"b > {found.get('BMin')} s/mm²)",
+                    path=self.folder,
+                    hint=f"give another --out, such as {self.folder / self.strategy}",
+                )
+
+    def fit(self, scan: Scan, options: FitOptions, preset: str, advance: Progress) -> "ModelFit":
+        """Fit, and find residuals and bootstrap."""
+        share, series = 1 / (1 + options.bootstrap), scan.series
+        level, dictionary = scan.level.level, self.model if isinstance(self.model, Dictionary) else None
+        settings: dict[str, Any] = {
+            "sigma": level, "bmin_smm2": self.bmin, "noise": choose_noise(options.noise, level), "bic": options.bic,
+            "preset": preset, **scan.divided_by, "progress": share_of(advance, 0.0, share),
+        }  # fmt: skip
+        with series.name_files():
+            if isinstance(self.model, Dictionary):
+                result = fit_dictionary(scan.signals, series.acquisition, self.model, **settings)
+            else:
+                result = fit(scan.signals, series.acquisition, self.model, **settings)
+        require_fitted(result, series, self.title)
+        result.parameters["sigma"] = scan.level.record
+        result.parameters["t2ivim"] = None if scan.first is None else {**scan.first.parameters, **scan.first.counts}
+        same: dict[str, Any] = {name: scan.divided_by[name] for name in ("s0", "fv", "t2t")}
+        same |= {"sigma": level, "dictionary": dictionary}
+        left, spread = residuals(result, scan.signals, series.acquisition, **same), {}
+        if options.bootstrap:
+            spread = bootstrap(
+                result, scan.signals, series.acquisition, count=options.bootstrap, seed=options.seed,
+                kind=options.bootstrap_kind, progress=share_of(advance, share, 1.0), **same,
+            )  # fmt: skip
+        # Maps are written as float32, and those of all models wait until the last is fitted.
+        result.maps.update({name: values.astype(np.float32) for name, values in result.maps.items()})
+        return ModelFit(self, result, left, spread)
+
+
+@dataclass(frozen=True)
+class ModelFit:
+    """What came of a task: maps, residuals, and the spread of a bootstrap."""
+
+    task: Task
+    result: FitResult
+    residuals: Residuals
+    spread: dict[str, FloatArray]
+
+    @property
+    def message(self) -> str:
+        """A line on what was fitted."""
+        settings = self.result.parameters
+        return (
+            f"{self.task.title} ({settings['strategy']}, b > {settings['bmin_smm2']:g} s/mm², "
+            f"{settings['measurements']} measurements): {counted(self.result)}"
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class FitOutputs(Displayed):
+    """All results of a run, and how they are written."""
+
+    run: FitRun
+    scan: Scan
+    fits: tuple[ModelFit, ...]
+    bound: ProtocolBound | None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what was fitted."""
+        return dict(message.split(": ", 1) for message in self.messages)
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """A line on each fit."""
+        first = self.scan.first
+        return (*([] if first is None else [describe_t2ivim(first)]), *(each.message for each in self.fits))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Where the results may be wrong."""
+        scan, given = self.scan, self.run.options.preset is not None
+        before = scan.series.images.warnings + scan.level.warnings + (scan.first.warnings if scan.first else ())
+        assumed = () if given else preset_warnings(self.run.preset, scan.series.acquisition)
+        return (*before, *assumed, *(text for each in self.fits for text in each.result.warnings))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Counts and settings by model; by strategy and model where each strategy has a folder."""
+        summary: dict[str, Any] = {}
+        for each in self.fits:
+            place = summary.setdefault(each.task.strategy, {}) if self.run.options.has_folders else summary
+            place[each.result.model] = {**each.result.counts, **each.result.parameters}
+        return summary
+
+    def write(self) -> tuple[Path, ...]:
+        """Write maps, residuals and what else was wanted; returns the files."""
+        return tuple(self._written())
+
+    def _written(self) -> Iterator[Path]:
+        options, scan, out = self.run.options, self.scan, self.run.out
+        series, sub = scan.series, options.sub
+        models = [task.model for task in self.run.tasks]
+        examples = [path for model in models if isinstance(model, Dictionary) for path in model.sources]
+        sources = [*scan.sources, *dict.fromkeys(examples)]
+        note = "No vascular fraction was given: fI then stands for F."
+        if scan.first is not None:
+            yield from write_t2ivim(scan.first, series, out, scan.sources, sub, scan.level.record)
+        for each in self.fits:
+            where = (each.result, series, each.task.folder, sources, sub)
+            more: dict[str, Any] = {"Note": note} if scan.divided_by["fv"] is None else {}
+            yield from write_fit(each.result.maps, *where, ModelName=each.task.title, **more)
+            yield from write_residuals(each.residuals, *where, maps=options.residuals)
+            yield from write_fit(each.spread, *where)
+        if self.bound is not None:
+            yield from self.bound.save(out, series.sources)

@@ -1,0 +1,39 @@
+from .acquisition import Acquisition, Encoding
+from .drift import Drift, correct_drift, estimate_drift
+from .images import DwiFile, open_dwi
+from .motion import Motion, correct_motion
+from .noise import NOISE_METHODS, NoiseLevel, denoise, estimate_noise
+from .preparation import STEPS, Preprocessed, preprocess, tissue_mask, unring
+from .protocols import protocol_files, read_acquisition
+from .series import Series
+from .sigma import Sigma, read_sigma
+from .waveforms import Waveform, pulse_pair, twice_refocused
+
+__all__ = [
+    "NOISE_METHODS",
+    "STEPS",
+    "Acquisition",
+    "Drift",
+    "DwiFile",
+    "Encoding",
+    "Motion",
+    "NoiseLevel",
+    "Preprocessed",
+    "Series",
+    "Sigma",
+    "Waveform",
+    "correct_drift",
+    "correct_motion",
+    "denoise",
+    "estimate_drift",
+    "estimate_noise",
+    "open_dwi",
+    "preprocess",
+    "protocol_files",
+    "pulse_pair",
+    "read_acquisition",
+    "read_sigma",
+    "tissue_mask",
+    "twice_refocused",
+    "unring",
+]

@@ -1,0 +1,74 @@
+"""The options of `histomri preprocess`, and what every command on diffusion images is given."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from histomri import mri
+from histomri.core.options import Choices, Flag, Options, Text, Whole, argument, given, option
+from histomri.core.presets import PRESET_NAMES
+
+
+def _refuse_empty(value: object) -> object:
+    if not str(value).strip():
+        raise ValueError("no protocol is named")
+    return value
+
+
+Protocol = Annotated[Annotated[str, Choices(PRESET_NAMES)] | Path, BeforeValidator(_refuse_empty)]
+PROTOCOL = "Rows b (s/mm²), δ, Δ[, TE] (ms); or .bval (+ .gdur, .gsep, .te); or JSON, a file of waveforms, or a preset."
+
+
+class ProtocolOptions(Options):
+    """What a command with a protocol is given."""
+
+    def reads(self) -> Iterator[Path]:
+        """Yield every file: also those that a protocol, or an image in two files, consists of."""
+        protocol, dwi = getattr(self, "protocol"), getattr(self, "dwi", None)  # noqa: B009 - fields of the subclasses
+        for path in super().reads():
+            if path != protocol:
+                yield path
+            yield from (pair for end in _PAIRS.get(path.suffix, ()) if (pair := path.with_suffix(end)).exists())
+        yield from mri.protocol_files(protocol, dwi)
+
+
+_PAIRS = {".img": (".hdr",), ".hdr": (".img", ".img.gz")}
+
+
+class SeriesOptions(ProtocolOptions):
+    """What a command on diffusion images is given."""
+
+    dwi: Path = argument("4D NIfTI of diffusion images.")
+    protocol: Protocol = given(..., PROTOCOL)
+    sub: Text | None = given(None, "Label of the sample, for the names of the files.")
+
+
+class PreprocessOptions(SeriesOptions):
+    """Prepare raw diffusion images for fitting: denoise, unring, align, correct drift, mask, in this order.
+
+    Example: histomri preprocess raw.nii.gz --protocol invivo-3t -o mri --no-unring
+    """
+
+    dwi: Path = argument("4D NIfTI of raw magnitude images, in the order of acquisition.")
+    denoise: Flag = option(True, "Denoise by MP-PCA, which also gives the noise map.")
+    unring: Flag = option(True, "Remove Gibbs ringing within slices.")
+    motion: Flag = option(True, "Align the volumes rigidly (slice by slice in thin stacks).")
+    drift_reference: Path | None = given(
+        None, "NIfTI mask of saline, a phantom or muscle: the drift of its signal is divided out."
+    )
+    drift_order: Annotated[Whole, Field(ge=1, le=2)] = option(1, "1: linear drift; 2: with a square.")
+    mask: Flag = option(True, "Make a tissue mask from the volumes at b = 0.")
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The steps that are switched on."""
+        wanted = {"denoise": self.denoise, "unring": self.unring, "motion": self.motion, "mask": self.mask}
+        return tuple(name for name, on in wanted.items() if on) + ("drift",) * (self.drift_reference is not None)
+
+    @model_validator(mode="after")
+    def _do_something(self) -> "PreprocessOptions":
+        if not self.steps:
+            raise ValueError("every step is switched off; leave one of them on")
+        return self

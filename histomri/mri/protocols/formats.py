@@ -1,0 +1,124 @@
+"""What every format of protocol files shares: how it registers itself, what it is given, and tables of numbers.
+
+A format is a file of this folder that calls `register`; nothing else has to change.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError, ProtocolError
+from histomri.core.files import read_json, require_file
+from histomri.core.presets import PRESETS
+from histomri.mri.acquisition import Acquisition
+from histomri.mri.images import open_dwi
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the user named as the protocol, and the images it belongs to, if they are known."""
+
+    path: Path
+    dwi: Path | None = None
+
+    @cached_property
+    def json(self) -> dict[str, Any]:
+        """Content of a JSON object; empty if it is none."""
+        content = read_json(self.path, "JSON sidecar") if self.path.suffix == ".json" and self.path.exists() else {}
+        return content if isinstance(content, dict) else {}
+
+    @property
+    def volumes(self) -> int | None:
+        """How many volumes the images have."""
+        return None if self.dwi is None else open_dwi(self.dwi).shape[3]
+
+    def beside(self, suffix: str) -> list[Path]:
+        """List the files that are named like the protocol, or else like the images, and end in `suffix`."""
+        stems = [self.path.with_suffix("") if self.path.exists() else self.path]
+        if self.dwi is not None:
+            stems.append(self.dwi.with_name(re.sub(r"\.nii(\.gz)?$", "", self.dwi.name)))
+        return [path for path in (each.with_name(each.name + suffix) for each in stems) if path.exists()]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of protocol files.
+
+    Attributes
+    ----------
+    form : str
+        What a user has to give, for the messages about files of no format.
+    recognises : callable
+        Whether a source is of this format.
+    read : callable
+        From a source to its protocol; raises ProtocolError with what is wrong.
+    parts : tuple of str
+        Endings of the files beside the protocol that it may read too.
+    general : bool
+        Whether it is asked only after all that are not.
+    """
+
+    form: str
+    recognises: Callable[[Source], bool]
+    read: Callable[[Source], Acquisition]
+    parts: tuple[str, ...] = ()
+    general: bool = False
+
+
+FORMATS: list[Format] = []
+
+
+def register(entry: Format) -> None:
+    """Add a format; those that take almost any file stay last."""
+    FORMATS.append(entry)
+    FORMATS.sort(key=lambda each: each.general)
+
+
+def accepted_forms() -> str:
+    """Return what a user can give, for the end of a message."""
+    forms: Iterable[str] = (each.form for each in sorted(FORMATS, key=lambda each: not each.general))
+    return f"give {'; or '.join(forms)}; or one of {', '.join(PRESETS)}"
+
+
+def number_list(path: Path) -> FloatArray:
+    """Read a file that holds one row, or one column, of numbers."""
+    table = number_table(path)
+    if 1 not in table.shape:
+        raise ProtocolError(
+            f"has {table.shape[0]} rows of {table.shape[1]} numbers, and one list was expected", path=path
+        )
+    return table.ravel()
+
+
+def number_table(path: Path) -> FloatArray:
+    """Read a table of numbers apart by blanks, tabs, commas or semicolons; # starts a comment."""
+    require_file(path, "protocol file")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError("is not a text file, so it cannot be a protocol", path=path, hint=accepted_forms()) from error
+    rows: list[list[float]] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = re.split(r"[\s,;]+", line.split("#", 1)[0].strip(" \t,;"))
+        if words == [""]:
+            continue
+        try:
+            rows.append([float(word) for word in words])
+        except ValueError as error:
+            shown = line.strip()[:60]
+            raise ProtocolError(
+                f"line {number} holds something that is not a number: {shown!r}", path=path, hint=accepted_forms()
+            ) from error
+        if len(rows[-1]) != len(rows[0]):
+            raise ProtocolError(
+                f"line {number} has {len(rows[-1])} numbers where the first has {len(rows[0])}", path=path
+            )
+    if not rows:
+        raise ProtocolError("holds no numbers", path=path, hint=accepted_forms())
+    return np.array(rows)

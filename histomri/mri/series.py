@@ -1,0 +1,151 @@
+"""A series of diffusion images with its protocol and mask, checked against each other; maps on its grid."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.display import Displayed
+from histomri.core.errors import InputError, ProtocolError, UnitError
+from histomri.core.images import write_map
+from histomri.core.progress import Progress
+from histomri.mri.acquisition import Acquisition
+from histomri.mri.images import DwiFile, open_dwi
+from histomri.mri.protocols import read_acquisition
+
+
+@dataclass(frozen=True, repr=False)
+class Series(Displayed):
+    """Images, protocol and mask that belong together.
+
+    Attributes
+    ----------
+    images : DwiFile
+        The images, on disk.
+    acquisition : Acquisition
+        Their protocol.
+    inside : (I, J, K) ndarray of bool
+        The voxels of the mask; all without one.
+    protocol, mask : str or Path
+        Where they are from.
+    """
+
+    images: DwiFile
+    acquisition: Acquisition
+    inside: BoolArray
+    protocol: str | Path
+    mask: str | Path | None
+
+    @classmethod
+    def open(cls, dwi: str | Path, protocol: str | Path, mask: str | Path | None = None) -> "Series":
+        """Open 4D images and read their protocol (any form that `read_acquisition` takes) and mask.
+
+        Raises
+        ------
+        InputError
+            If one cannot be used, or they do not fit together.
+        """
+        acquisition = read_acquisition(protocol, dwi)
+        images = open_dwi(dwi)
+        return cls(images, acquisition, images.read_mask(mask), protocol, mask)
+
+    @property
+    def sources(self) -> list[Path]:
+        """The files it was read from."""
+        return [Path(each) for each in (self.images.path, self.protocol, self.mask) if each is not None]
+
+    def facts(self) -> dict[str, Any]:
+        """Return what belongs together."""
+        voxels = f"{int(self.inside.sum())} of {' x '.join(map(str, self.inside.shape))}"
+        return {"images": self.images.path.name, "voxels": voxels, **self.acquisition.facts()}
+
+    def read(self, progress: Progress | None = None) -> FloatArray:
+        """Read the voxels of the mask, (V, M).
+
+        Raises
+        ------
+        InputError
+            If no value is above 0.
+        """
+        signals = self.images.read(self.inside, progress)
+        with np.errstate(invalid="ignore"):
+            empty = not np.any(signals > 0)
+        if empty:
+            what = "every value is NaN" if np.all(np.isnan(signals)) else "no value is above 0"
+            raise InputError(
+                f"holds no signal{self.where}: {what}",
+                path=self.images.path,
+                hint="check the images" + (", and that the mask lies on the tissue" if self.mask is not None else ""),
+            )
+        return signals
+
+    def read_values(self, path: str | Path | None) -> FloatArray | None:
+        """Read a map for the voxels of the mask, (V,)."""
+        return None if path is None else np.asarray(self.images.read_map(path)[self.inside])
+
+    def read_positive(self, path: str | Path | None, name: str) -> FloatArray | None:
+        """Read a map of S0, T2 or sigma for the voxels of the mask, (V,).
+
+        Raises
+        ------
+        InputError
+            If no value inside the mask is finite and above 0.
+        UnitError
+            If it is T2 and can only be in seconds.
+        """
+        values = self.read_values(path)
+        if values is None:
+            return None
+        good = values[np.isfinite(values) & (values > 0)]
+        if good.size == 0:
+            raise InputError(
+                f"the map of {name} has no value above 0" + ("" if self.inside.all() else " inside the mask"),
+                path=path,
+                hint=f"give a map of {name} of the same tissue, or leave it out",
+            )
+        if name == "T2" and good.max() < 1:
+            raise UnitError(
+                f"T2 is at most {good.max():.3g}, too short for ms",
+                path=path,
+                hint="give T2 in ms (it looks like seconds)",
+            )
+        return values
+
+    @contextmanager
+    def name_files(self) -> Iterator[None]:
+        """Name the protocol, or else the images, in errors about them that do not say where they were found."""
+        try:
+            yield
+        except InputError as error:
+            if error.path is not None:
+                raise
+            path = self.protocol if isinstance(error, ProtocolError) else self.images.path
+            raise type(error)(error.problem, path=path, hint=error.hint) from error
+
+    def write(
+        self,
+        path: Path,
+        values: FloatArray,
+        *,
+        parameters: dict[str, Any],
+        sources: Iterable[Path] = (),
+        **sidecar: Any,
+    ) -> list[Path]:
+        """Write values of the voxels of the mask, (V,) or (V, N), as a map on the grid of the images.
+
+        Outside it is NaN, and 0 in the map of the exit codes.
+        """
+        outside = 0.0 if "_param-exit_" in f"_{path.name}" else np.nan
+        grid = np.full((*self.inside.shape, *values.shape[1:]), outside, dtype=np.float32)
+        grid[self.inside] = values
+        every = [*self.sources, *sources]
+        return write_map(path, grid, self.images.affine, sources=every, parameters=parameters, **sidecar)
+
+    @property
+    def where(self) -> str:
+        """Words on the mask, for the end of a sentence."""
+        return "" if self.mask is None else f" inside the mask {Path(self.mask).name}"

@@ -1,0 +1,104 @@
+"""The noise level as users give it: a number, a map, or a method to estimate it with."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import InputError
+from histomri.mri.images import DwiFile
+from histomri.mri.noise import estimate_noise
+from histomri.mri.series import Series
+
+_METHODS = {"estimate": "mppca", "mppca": "mppca", "piesno": "piesno"}
+# The widest patch of MP-PCA: what is read beyond the mask, so that voxels at its rim have neighbours.
+_MARGIN = 5
+
+
+@dataclass(frozen=True)
+class Sigma:
+    """A noise level.
+
+    Attributes
+    ----------
+    level : float, (V,) ndarray or None
+        In the units of the signal, for the voxels of a mask.
+    record : dict
+        Where it is from, for the sidecar.
+    source : Path or None
+        The map it was read from.
+    warnings : tuple of str
+        Where it may be wrong.
+    """
+
+    level: float | FloatArray | None
+    record: dict[str, Any] = field(default_factory=dict)
+    source: Path | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def read_sigma(sigma: float | str | Path | None, series: Series) -> Sigma:
+    """Read or estimate the noise level of the voxels of a series.
+
+    Parameters
+    ----------
+    sigma : float, str or path-like, optional
+        A number in the units of the signal; a NIfTI map of it; ``estimate`` (or ``mppca``) for MP-PCA, ``piesno``
+        for the noise of the background. The estimates need the images as the scanner made them, and the memory of
+        the part of the series that holds the mask, five times.
+    series : Series
+
+    Raises
+    ------
+    InputError
+        If it cannot be read or estimated, or is nowhere above 0 inside the mask.
+    """
+    if sigma is None:
+        return Sigma(None, {"Method": "none"})
+    if isinstance(sigma, float | int):
+        return Sigma(float(sigma), {"Method": "number", "Sigma": float(sigma)})
+    if str(sigma).lower() in _METHODS:
+        return _estimated(_METHODS[str(sigma).lower()], series.images, series.inside)
+    path = Path(sigma)
+    if not path.exists():
+        raise InputError(
+            f"--sigma {sigma} is neither a number, estimate nor piesno, and there is no such NIfTI image",
+            hint="check the spelling and the folder",
+        )
+    return Sigma(series.read_positive(path, "sigma"), {"Method": "map", "File": path.name}, path)
+
+
+def _estimated(method: str, images: DwiFile, inside: BoolArray) -> Sigma:
+    box = np.ones(inside.shape, dtype=bool)
+    if method == "mppca":
+        box[:] = False
+        box[_bounding(inside)] = True
+    corner = _bounding(box)
+    shape = tuple(s.stop - s.start for s in corner)
+    signals = images.read(box).reshape(*shape, images.shape[3])
+    wanted = inside[corner]
+    try:
+        noise = estimate_noise(signals, wanted, method)
+    except InputError as error:
+        raise InputError(error.problem, path=images.path, hint=error.hint) from error
+    level = noise.sigma[wanted]
+    missing = int(np.count_nonzero(~np.isfinite(level)))
+    warnings: tuple[str, ...] = ()
+    if missing:
+        warnings = (f"sigma: {missing} voxels have no estimate and take the median of the others",)
+        if missing == level.size:
+            raise InputError("no voxel has an estimate of its noise", path=images.path, hint="give --sigma")
+        level = np.where(np.isfinite(level), level, np.nanmedian(level))
+    return Sigma(level, {"Method": noise.method, **noise.details}, None, warnings)
+
+
+def _bounding(mask: BoolArray) -> tuple[slice, ...]:
+    """Return the box around a mask, with the margin of the patches."""
+    box = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        filled = np.flatnonzero(mask.any(axis=others))
+        box.append(slice(max(int(filled[0]) - _MARGIN, 0), min(int(filled[-1]) + 1 + _MARGIN, mask.shape[axis])))
+    return tuple(box)

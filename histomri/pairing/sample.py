@@ -1,0 +1,149 @@
+"""The pairs of one sample, from the folders of its maps."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from histomri.core.errors import InputError
+from histomri.core.files import refuse_overwrite, require_folder
+from histomri.core.images import Image
+from histomri.pairing.folders import Fits, read_histology, read_mri
+from histomri.pairing.grids import same_grid, slice_of
+from histomri.pairing.options import PairOptions
+from histomri.pairing.pair import pair_maps, pair_means
+from histomri.pairing.table import PairedTable
+from histomri.registration import Transform, quality_warnings
+
+
+@dataclass(frozen=True)
+class SamplePairs:
+    """Histology and MRI of one sample, paired.
+
+    Attributes
+    ----------
+    table : PairedTable
+        A row per voxel; per sample if only means of the whole sample could be compared.
+    label : str
+        Name of the sample.
+    registered : bool
+        Whether voxels were paired.
+    warnings : tuple of str
+        Reservations about transform and pairs.
+    """
+
+    table: PairedTable
+    label: str
+    registered: bool
+    warnings: tuple[str, ...]
+
+    def save(self, out: Path, options: PairOptions) -> list[Path]:
+        """Write the table that the options ask for, and `voxel_out` where voxels were paired; return all files."""
+        folders, files = (options.histo_dir, options.mri_dir), (options.xfm, options.mask)
+        sources = [*folders, *(path for path in files if path is not None)]
+        outputs = (self.table.summarised() if options.per == "sample" else self.table).save(out, sources)
+        if options.voxel_out is not None and self.registered:
+            outputs += self.table.save(options.voxel_out, sources)
+        return outputs
+
+    def summary(self) -> dict[str, Any]:
+        """Return the numbers of voxels of each fit; a table without a single pair is an error."""
+        rows = self.table.per_sample()
+        counts = ["n_voxels", "n_without_histology", "n_failed"]
+        cases = [
+            {"model": row["model"], "strategy": row["strategy"], **{name: int(row[name]) for name in counts}}
+            | {"at_bound_share": float(row["at_bound_share"])}
+            for _, row in rows.iterrows()
+        ]
+        voxels = max((case["n_voxels"] for case in cases), default=0)
+        if voxels == 0:
+            raise InputError(
+                f"{self.label}: not a single voxel is measured on both sides",
+                hint="check the transform, the mask, and that both sides are of one sample",
+            )
+        found = {"sample": self.label, "registered": self.registered, "n_voxels": voxels, "cases": cases}
+        return found | dict(self.table.parameters)
+
+    def message(self) -> str:
+        """Return what was paired."""
+        summary = self.summary()
+        how = "voxel by voxel" if self.registered else "means of the whole sample, without registration"
+        text = f"{self.label}: {len(summary['cases'])} fits paired with histology, {how}"
+        left_out = max(case["n_without_histology"] for case in summary["cases"])
+        text += f"; up to {summary['n_voxels']} voxels"
+        return text + (f"; {left_out} fitted voxels have no histology" if left_out else "")
+
+
+def pair_folders(options: PairOptions, out: Path) -> SamplePairs:
+    """Pair the maps of one sample.
+
+    Parameters
+    ----------
+    options : PairOptions
+        Folders with ``*_param-<map>_histomap.nii.gz`` (uncorrected maps are not used) and ``*_dwimap.nii.gz``, in it or
+        in its direct subfolders; model and strategy come from the sidecars. Without a transform both sides must share a
+        grid, or (per sample) means are compared.
+    out : Path
+        Where the table will be written, which must be possible before anything is computed.
+
+    Raises
+    ------
+    InputError
+        If a folder or map is missing, or there is not a single pair; GeometryError if the sides lie on different grids
+        and there is no transform.
+    """
+    if out.suffix not in (".csv", ".parquet"):
+        raise InputError("a table is written as .csv or .parquet", path=out, hint="change the ending of --out")
+    require_folder(out.parent)
+    for path in (out, out.with_suffix(".json"), *([options.voxel_out] if options.voxel_out is not None else [])):
+        refuse_overwrite(path, (options.xfm, options.mask))
+    histology, names = read_histology(options.histo_dir)
+    fits, common, mri_names = read_mri(options.mri_dir)
+    transform = Transform.load(options.xfm) if options.xfm is not None else None
+    label = options.sample or _label([*names, *mri_names], options.xfm) or options.histo_dir.resolve().name
+    how: dict[str, Any] = {"sample": label, "group": options.group, "scanner": options.scanner, "common": common}
+    how["mask"] = Image.load(options.mask) if options.mask is not None else None
+    registered = options.per == "voxel" or transform is not None or _share_grid(histology, fits, options.slice)
+    if registered:
+        table = pair_maps(histology, fits, transform, mri_slice=options.slice, **how)
+    else:
+        table = pair_means(histology, fits, **how)
+    if options.patient is not None:
+        table = table.of_patient(options.patient)
+    reservations = () if options.xfm is None or transform is None else quality_warnings(transform, options.xfm)
+    tilt = [] if transform is None else _tilt_warnings(transform)
+    pairs = SamplePairs(table, label, registered, (*reservations, *tilt, *table.warnings))
+    pairs.summary()  # raises if there is no pair
+    return pairs
+
+
+def _tilt_warnings(transform: Transform) -> list[str]:
+    """Say what a tilted section loses: it crosses several slices, and pairs are made in one."""
+    tilt = transform.info.get("Registration", {}).get("QualityControl", {}).get("tilt_deg", (0.0, 0.0))
+    if not any(tilt):
+        return []
+    return [
+        f"the section is tilted by {tilt[0]:g} and {tilt[1]:g} degrees against the slices: only what lies within half "
+        "a slice of the paired one has pairs"
+    ]
+
+
+def _label(names: list[dict[str, str]], xfm: Path | None) -> str | None:
+    """Return the one sample that all file names agree on; several are an error."""
+    labels = {name["sub"] for name in names if "sub" in name}
+    if xfm is not None and (match := re.match(r"sub-([0-9A-Za-z]+)_", xfm.name)):
+        labels.add(match[1])
+    if len(labels) > 1:
+        raise InputError(
+            f"histology, MRI and transform are of different samples: {', '.join(sorted(labels))}",
+            hint="give folders of one sample, or --sample NAME if they are one",
+        )
+    return labels.pop() if labels else None
+
+
+def _share_grid(histology: dict[str, Image], fits: Fits, k: int | None) -> bool:
+    one, other = next(iter(histology.values())), next(iter(next(iter(fits.values())).values()))
+    slices = (
+        [slice_of(other, k)] if other.data.ndim == 2 or k is not None else map(other.slice, range(other.data.shape[2]))
+    )
+    return any(same_grid(one, candidate) for candidate in slices)

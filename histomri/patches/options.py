@@ -1,0 +1,161 @@
+"""The options of `histomri patches` and `histomri ki67`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from histomri.cells.sidecar import companions_of
+from histomri.core.calibration import slide_record_path
+from histomri.core.errors import InputError
+from histomri.core.options import (
+    Flag,
+    Fraction,
+    Number,
+    Options,
+    Pair,
+    Positive,
+    SampleLabel,
+    Shrinkage,
+    Whole,
+    argument,
+    given,
+    option,
+)
+from histomri.core.presets import CorrectionName, SectionName
+
+USUAL_SECTION_UM = 4.0
+RECOMMENDED_CELLS = 500
+ESTIMATE = "estimate"
+_USUAL: dict[str, Any] = {"min_cells": RECOMMENDED_CELLS, "threshold": 0.2, "um_per_px": 1.0}
+
+
+def _present(*paths: Path | None) -> Iterator[Path]:
+    yield from (path for path in paths if path is not None and path.exists())
+
+
+class PatchOptions(Options):
+    """Make maps of cell size (vCS), area fraction (F), density (CD) and more from a cell table.
+
+    Corrected maps, the same uncorrected (desc-uncorrected), and standard errors (stat-se) are written as NIfTI.
+
+    Example: histomri patches cells.parquet -o histo --like dwi.nii.gz --preset mouse-exvivo
+    """
+
+    cells: Path = argument("Table of `histomri cells`, or a QuPath table.", metavar="CELLS")
+    patch_um: Pair | None = option(None, "Size of a patch.", unit="µm")
+    like: Path | None = given(None, "Take the size of a patch from the voxels of this MRI.")
+    thickness_um: Positive | None = option(None, "Slice thickness to state in the maps.", unit="µm")
+    preset: CorrectionName | None = option(
+        None, "Corrections: mouse-exvivo (shrinkage 12.9 %; the default), human-biopsy (15.3 %), none."
+    )
+    section: SectionName | None = option(None, "Section correction, in place of the preset's.")
+    section_thickness_um: Annotated[Number, Field(ge=0)] = option(
+        USUAL_SECTION_UM, "Thickness of the section, for wicksell.", unit="µm"
+    )
+    shrinkage: Shrinkage | None = option(
+        None, "Shrinkage, in place of the preset's: fraction of length lost, such as 0.129."
+    )
+    min_cells: Annotated[Whole, Field(ge=1)] = option(1, "Fewer cells in a patch give no sizes.")
+    min_tissue: Fraction = option(0.25, "Patches with a smaller fraction inside the tissue are left out.")
+    tissue: Literal["cells", "field"] | None = option(
+        None, "Without a region of interest, F and CD are per: cells (the area cells cover; the default), field (all)."
+    )
+    slide: Path | None = given(None, "The slide the cells were found on: F and CD are per area of tissue on it.")
+    whole: Flag = option(False, "One patch, and rois.csv if regions are several.")
+    assign: Literal["centroid", "clip"] = option(
+        "centroid", "How cells count: centroid (where it lies), clip (shared by area; needs `cells --geometries`)."
+    )
+    step_um: Pair | None = option(None, "Distance of patches, less than their size if they overlap.", unit="µm")
+    like_mri: Flag = option(True, "Whether patches have the size of the MRI's voxels.", hidden=True)
+    sub: SampleLabel | None = given(None, "Label of the sample, for the names of the files.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_unused_mri(cls, values: Any) -> Any:
+        """Leave out the MRI of a study where it sets no size: it then does not enter the key of the step."""
+        if isinstance(values, dict) and (values.get("like_mri") is False or values.get("whole") is True):
+            return {name: value for name, value in values.items() if name != "like"}
+        return values
+
+    @model_validator(mode="after")
+    def _has_one_size(self) -> "PatchOptions":
+        if sum((self.patch_um is not None, self.like is not None, self.whole)) != 1:
+            raise ValueError(
+                "the size of the patches is not settled; pass one of {patch_um}, {like} and {whole} (in a study, "
+                "like_mri = false leaves out the MRI)"
+            )
+        if self.whole and self.step_um is not None:
+            raise ValueError("one patch for the whole slide cannot overlap others; leave out {whole} or {step_um}")
+        if self.assign == "clip" and self.step_um is not None:
+            raise ValueError("overlapping patches cannot share cells by area; leave out {assign} or {step_um}")
+        if self.slide is not None and self.tissue == "cells":
+            raise ValueError("the tissue is that of the slide or of the cells; leave out {tissue} or {slide}")
+        return self
+
+    def reads(self) -> Iterator[Path]:
+        """Yield the files that are read, with the JSON files beside an export and beside a slide."""
+        yield from super().reads()
+        if self.cells.suffix.lower() != ".parquet":
+            yield from companions_of(self.cells)
+        if self.slide is not None:
+            yield from _present(slide_record_path(self.slide))
+
+
+class Ki67Options(Options):
+    """Measure Ki-67: the labelling index from classified cells, or the stained area fraction from a slide.
+
+    The two are different quantities and are never mixed. ki67.png shows what was counted.
+
+    Example: histomri ki67 slide_ki67.ndpi -o ki67/ --roi tumour.geojson
+    """
+
+    source: Path = argument(
+        "Slide (svs, ndpi, OME-TIFF, TIFF), or classified cells (QuPath export, cells.parquet).",
+        metavar="SLIDE_OR_CELLS",
+    )
+    roi: Path | None = given(None, "GeoJSON polygons (pixels) to count in.")
+    mpp: Pair | None = option(None, "Pixel size of the slide.", unit="µm")
+    trust_mpp: Flag = option(False, "Slide: take --mpp even if the slide says otherwise.")
+    classes: tuple[str, ...] | None = option(
+        None, "Cells: count these only, such as Tumor.", metavar="A,B", commas=True
+    )
+    image: str | None = option(None, "Cells: which slide of a file that holds several.")
+    window_um: Positive | None = option(
+        None, "Cells: edge of the hot spot; if left out, by the density of the cells.", unit="µm"
+    )
+    min_cells: Annotated[Whole, Field(ge=1)] = option(_USUAL["min_cells"], "Cells: least number in a hot spot.")
+    stains: str | None = option(None, "Slide: QuPath's stain vectors (JSON text), a file of them, or: estimate.")
+    background: tuple[Number, Number, Number] | None = option(
+        None, "Slide: colour of the glass; if left out, estimated.", metavar="R,G,B", commas=True
+    )
+    threshold: Positive = option(_USUAL["threshold"], "Slide: DAB optical density from which a pixel is stained.")
+    um_per_px: Positive = option(_USUAL["um_per_px"], "Slide: resolution at which pixels are judged.", unit="µm")
+    tissue: Flag = option(True, "Slide: count tissue only, or all of the region.", flag="--tissue/--no-tissue")
+    map_um: Positive | None = option(None, "Write a map too, of patches of this size.", unit="µm")
+    sub: SampleLabel | None = given(None, "Label of the sample, for the names of the files.")
+
+    @property
+    def stains_file(self) -> Path | None:
+        """The file of stain vectors, if they are not written out or estimated."""
+        text = self.stains
+        return None if text is None or text == ESTIMATE or text.lstrip().startswith("{") else Path(text)
+
+    def reads(self) -> Iterator[Path]:
+        """Yield the files that are read, with the JSON files beside an export or slide, and the stain vectors."""
+        yield from super().reads()
+        yield from companions_of(self.source)
+        yield from _present(slide_record_path(self.source), self.stains_file)
+
+    def refuse_useless(self, kind: Literal["a slide", "a cell table"]) -> None:
+        """Raise InputError for options that would silently do nothing with this kind of source."""
+        of_cells = {"classes": "--classes", "image": "--image", "window_um": "--window-um", "min_cells": "--min-cells"}
+        of_slides = {
+            "stains": "--stains", "background": "--background", "trust_mpp": "--trust-mpp",
+            "threshold": "--threshold", "um_per_px": "--um-per-px", "tissue": "--no-tissue",
+        }  # fmt: skip
+        for name, flag in (of_cells if kind == "a slide" else of_slides).items():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                problem = f"is {kind}, for which there is no {flag}"
+                raise InputError(problem, path=self.source, hint=f"leave out {flag}")

@@ -1,0 +1,315 @@
+"""All maps of one section: patches of the size of an MRI's voxels, where the tissue is, and a row per region."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from histomri.cells import CellTable
+from histomri.core.display import Displayed
+from histomri.core.errors import GeometryError, InputError, UnitError
+from histomri.core.files import atomic_path, refuse_overwrite
+from histomri.core.images import Image, open_nifti, write_map
+from histomri.patches.grid import PatchGrid
+from histomri.patches.maps import PatchMaps
+from histomri.patches.options import USUAL_SECTION_UM
+from histomri.patches.outline import outline_of, tissue_mask
+from histomri.patches.regions import separate_regions, summarise_regions
+from histomri.patches.summarise import Cells, summarise_patches, whole_grid
+from histomri.patches.tissue import BOUNDING_BOX, extent_of
+from histomri.slides import Slide, find_tissue, open_slide
+
+# Voxels of MRI and of MR microscopy; anything else is a header in another unit.
+_VOXEL_MM = (0.005, 50.0)
+# Below the first fraction it is another slide, or another image of it; below the second, much tissue was missed.
+_LEAST_INSIDE, _USUALLY_INSIDE = 0.5, 0.9
+_SAME_SIZE = 0.01
+_QUANTITIES = ("vCS", "aCS", "F", "CD")
+
+
+@dataclass(frozen=True, repr=False)
+class SectionMaps(Displayed):
+    """The maps of one section.
+
+    Attributes
+    ----------
+    maps : PatchMaps
+    tissue : Image or None
+        Mask of the tissue, finer than the patches; None if nothing but the field is known.
+    extent : str
+        How the tissue is known.
+    regions : list of dict
+        A row per region if one patch pools several; see `summarise_regions`.
+    warnings : tuple of str
+    """
+
+    maps: PatchMaps
+    tissue: Image | None
+    extent: str
+    regions: list[dict[str, float | int]]
+    warnings: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the maps show of themselves."""
+        return {**self.maps.facts(), "regions": len(self.regions) or 1}
+
+    def save(
+        self, folder: str | Path, sub: str | None = None, *, cells: Path, sources: Iterable[Path] = ()
+    ) -> list[Path]:
+        """Write the maps, the mask of the tissue and rois.csv; no input is overwritten.
+
+        `cells` is the table they are made of, and `sources` are the other inputs.
+        """
+        folder, sources = Path(folder), tuple(sources)
+        mask, table = folder / tissue_mask_name(sub), folder / regions_name(sub)
+        for path in (*self.maps.paths(folder, sub), mask, table):
+            refuse_overwrite(path, (cells, *sources))
+        written = self.maps.save(folder, sub, sources=[cells, *sources])
+        if self.tissue is not None:
+            about = {"Units": "1", "Description": "Tissue of the section"}
+            settings = {"Extent": self.extent}
+            written += write_map(
+                mask, self.tissue.data, self.tissue.affine, sources=(cells,), parameters=settings, **about
+            )
+        if self.regions:
+            with atomic_path(table) as temporary:
+                pd.DataFrame(self.regions).to_csv(temporary, index=False, lineterminator="\n")
+            written.append(table)
+        elif table.is_file() and table.read_bytes().startswith(b"roi,centre_x_um,"):
+            table.unlink()  # that of an earlier run belongs to other maps
+        return written
+
+    def summary(self) -> dict[str, Any]:
+        """Return the maps in a few numbers, as plain data."""
+        maps = self.maps
+        return {
+            "shape": list(maps.grid.shape),
+            "patch_um": list(maps.grid.patch_um),
+            "patches_with_cells": int(np.count_nonzero(maps.maps["nCells"] > 0)),
+            "cells_used": maps.parameters["CellsUsed"],
+            "median": {name: _median(maps.maps[name]) for name in _QUANTITIES},
+            "median_uncorrected": {name: _median(maps.uncorrected[name]) for name in _QUANTITIES},
+            "parameters": dict(maps.parameters),
+            **({"regions": self.regions} if self.regions else {}),
+        }
+
+    def messages(self) -> tuple[str, ...]:
+        """Return lines for the user: grid, cells used, corrections and medians."""
+        choice, (rows, columns), (w, h) = self.maps.parameters, self.maps.grid.shape, self.maps.grid.window_um
+        summary, factor = self.summary(), choice["SizeFactor"]
+        places = (
+            (choice["CellsOutsideGrid"], "off the grid or outside the extent"),
+            (choice["CellsInSparsePatches"], "in patches with too little tissue"),
+        )
+        total = choice["CellsUsed"] + sum(count for count, _ in places)
+        lost = ", ".join(f"{count:,} {where}" for count, where in places if count)
+        lines = [
+            f"{rows} x {columns} patches of {w:.4g} x {h:.4g} µm, {summary['patches_with_cells']:,} with cells, "
+            f"{choice['CellsUsed']:,} of {total:,} cells used{f' ({lost})' if lost else ''}; "
+            f"extent: {choice['Extent']}",
+            f"corrections: shrinkage {choice['Shrinkage']:.1%}, section {choice['Section']}"
+            + (f" (sizes x {factor:.4g})" if factor is not None else f" ({choice['SectionThickness_um']:g} µm thick)"),
+        ]
+        median, plain = summary["median"], summary["median_uncorrected"]
+        if median["vCS"] is not None:
+            lines.append(
+                f"medians over patches: vCS {median['vCS']:.1f} µm (uncorrected {plain['vCS']:.1f}), F "
+                f"{median['F']:.2f}, CD {median['CD']:.0f} /mm²"
+            )
+        return tuple(lines)
+
+
+def map_section(
+    cells: Cells,
+    *,
+    patch_um: float | tuple[float, float] | None = None,
+    like: str | Path | Image | None = None,
+    whole: bool = False,
+    step_um: float | tuple[float, float] | None = None,
+    thickness_um: float | None = None,
+    tissue: Literal["cells", "field"] | BaseGeometry = "cells",
+    section_thickness_um: float = USUAL_SECTION_UM,
+    min_tissue: float = 0.25,
+    sub: str | None = None,
+    **options: Any,
+) -> SectionMaps:
+    """Make all maps of one section.
+
+    Parameters
+    ----------
+    cells : CellTable, DataFrame or path
+        Cells of one slide.
+    patch_um : float or (w, h), optional
+        Size of a patch; one of `patch_um`, `like` and `whole` must be given.
+    like : path-like or Image, optional
+        MRI whose voxel size the patches take, in the plane and in thickness.
+    whole : bool
+        One patch for the whole tissue or region of interest.
+    step_um : float or (w, h), optional
+        Distance of neighbouring patches, if they are to overlap.
+    thickness_um : float, optional
+        Thickness of the slice, in place of the MRI's or the section's own.
+    tissue : {"cells", "field"} or shapely geometry
+        F and CD are relative to it: the region that cells cover (`tissue_outline`), unless there is a region of
+        interest; the whole imaged field; or an outline in µm, such as that of `tissue_of_slide`.
+    section_thickness_um, min_tissue, **options
+        As in `summarise_patches`.
+    sub : str, optional
+        Label of the sample, for a message.
+    """
+    cells = CellTable.coerce(cells, geometries=options.get("assign_by") == "clip")
+    outline, warnings = _outline(cells, tissue)
+    thickness = section_thickness_um or 1.0
+    if like is not None:
+        voxel = voxel_size_um(like)
+        patch_um, thickness = voxel[:2], voxel[2]
+        if abs(voxel[0] / voxel[1] - 1) > 1e-3:
+            name = like if isinstance(like, Image) else Path(like).name
+            warnings += (
+                f"{name} has voxels of {voxel[0]:.4g} x {voxel[1]:.4g} µm in the plane; its first axis was taken for "
+                "the slide's x",
+            )
+    thickness = thickness if thickness_um is None else thickness_um
+    if whole:
+        grid = whole_grid(cells, thickness_um=thickness, tissue=outline)
+    elif patch_um is None:
+        raise InputError("the size of the patches is not settled", hint="pass patch_um, like or whole")
+    else:
+        x, y = cells.data["x_um"].to_numpy(), cells.data["y_um"].to_numpy()
+        grid = PatchGrid.covering(
+            x, y, field_um=cells.metadata.field_um, patch_um=patch_um, thickness_um=thickness, step_um=step_um
+        )
+    options["section_thickness_um"] = section_thickness_um
+    maps = summarise_patches(cells, grid, min_tissue=min_tissue, tissue=outline, **options)
+    if section_thickness_um != USUAL_SECTION_UM and maps.parameters["Section"] != "wicksell":
+        warnings += ("--section-thickness-um changes sizes with --section wicksell only; here it did not",)
+    rows: list[dict[str, float | int]] = []
+    if whole and len(separate_regions(cells, outline)) > 1:  # as one number for two biopsies is of neither
+        rows = summarise_regions(cells, outline, thickness_um=grid.thickness_um, **options)
+        filled = sum(row["nCells"] > 0 for row in rows)
+        warnings += (
+            f"the maps pool {len(rows)} separate regions, {filled} with cells, in one patch; {regions_name(sub)} has "
+            "the numbers of each",
+        )
+    mask = tissue_mask(cells, outline)
+    return SectionMaps(maps, mask, extent_of(cells, outline).source, rows, (*warnings, *maps.warnings))
+
+
+def _outline(
+    cells: CellTable, tissue: Literal["cells", "field"] | BaseGeometry
+) -> tuple[BaseGeometry | None, tuple[str, ...]]:
+    """Return the outline of the tissue if it is known, and warnings."""
+    if isinstance(tissue, BaseGeometry):
+        return tissue, ()
+    if tissue not in ("cells", "field"):
+        raise InputError(f"there is no tissue {tissue!r}", hint="take field or cells")
+    outline = outline_of(cells) if tissue == "cells" and cells.metadata.roi_wkt is None else None
+    if extent_of(cells, outline).source != BOUNDING_BOX:
+        return outline, ()
+    return outline, (
+        "the analysed area is not known, so F and CD are per bounding box of the cells; to say where the tissue is, "
+        "pass --slide or --tissue cells, or --roi to `histomri cells`",
+    )
+
+
+def tissue_of_slide(
+    cells: CellTable, slide: Slide | str | Path, name: str = "the table"
+) -> tuple[CellTable, BaseGeometry, tuple[str, ...]]:
+    """Find the tissue on the slide of a cell table.
+
+    Parameters
+    ----------
+    cells : CellTable
+        Cells of this slide.
+    slide : Slide or path-like
+        The slide; if it states no pixel size, that of the table counts.
+    name : str
+        Of the table, for messages.
+
+    Returns
+    -------
+    cells : CellTable
+        The same cells; the field is that of the slide.
+    tissue : shapely geometry
+        Outline in µm.
+    warnings : tuple of str
+
+    Raises
+    ------
+    InputError
+        If no tissue is found, the pixel sizes differ, or the cells do not lie on the tissue.
+    """
+    if not isinstance(slide, Slide):
+        known = {} if cells.metadata.pixel_size_um is None else {name: cells.metadata.pixel_size_um}
+        with open_slide(slide, known_um=known) as opened:
+            return tissue_of_slide(cells, opened, name)
+    path, of_cells, other_slide = slide.path, cells.metadata.field_um, "give the slide that the cells were found on"
+    try:
+        field, tissue = slide.field_um, find_tissue(slide).region
+    except UnitError as error:
+        hint = f"{other_slide}, and its pixel size to `histomri cells`, --mpp"
+        raise UnitError(error.problem, path=path, hint=hint) from error
+    if tissue.is_empty:
+        raise InputError("shows no tissue", path=path, hint="give its outline to `histomri cells`, --roi")
+    if of_cells is not None and not np.allclose(field, of_cells, rtol=_SAME_SIZE):
+        raise GeometryError(
+            f"is of {field[0]:.0f} x {field[1]:.0f} µm, and the slide of the cells of {of_cells[0]:.0f} x "
+            f"{of_cells[1]:.0f} µm",
+            path=path,
+            hint=other_slide,
+        )
+    shapely.prepare(tissue)
+    inside = shapely.contains_xy(tissue, cells.data["x_um"].to_numpy(), cells.data["y_um"].to_numpy())
+    fraction = float(inside.mean())
+    if fraction < _LEAST_INSIDE:
+        raise GeometryError(
+            f"only {fraction:.0%} of the cells of {name} lie on its tissue",
+            path=path,
+            hint=f"{other_slide}; if it is, outline the tissue in QuPath (--roi)",
+        )
+    warnings: tuple[str, ...] = ()
+    if fraction < _USUALLY_INSIDE:
+        warnings = (
+            f"{1 - fraction:.0%} of the cells lie off the tissue that was found on {path.name}, so F and CD are too "
+            "high at its rim; look at the tissue mask",
+        )
+    return CellTable(cells.data, replace(cells.metadata, field_um=field), cells.outlines), tissue, warnings
+
+
+def voxel_size_um(image: str | Path | Image) -> tuple[float, float, float]:
+    """Return the voxel size of an MRI in µm, (i, j, k).
+
+    Raises
+    ------
+    GeometryError
+        If its voxel size is no length in millimetres.
+    """
+    affine = image.affine if isinstance(image, Image) else np.asarray(open_nifti(image).affine, dtype=float)
+    sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    if not (np.isfinite(sizes).all() and sizes.min() >= _VOXEL_MM[0] and sizes.max() <= _VOXEL_MM[1]):
+        raise GeometryError(
+            f"its voxels are {' x '.join(f'{size:g}' for size in sizes)} mm, which no MRI has",
+            path=None if isinstance(image, Image) else image,
+            hint="mend its header, or pass --patch-um",
+        )
+    return float(1000 * sizes[0]), float(1000 * sizes[1]), float(1000 * sizes[2])
+
+
+def tissue_mask_name(sub: str | None) -> str:
+    """Return the file name of the tissue mask."""
+    return (f"sub-{sub}_" if sub else "") + "desc-tissue_mask.nii.gz"
+
+
+def regions_name(sub: str | None) -> str:
+    """Return the file name of the table of regions."""
+    return (f"sub-{sub}_" if sub else "") + "rois.csv"
+
+
+def _median(values: Any) -> float | None:
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else None

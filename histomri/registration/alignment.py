@@ -1,0 +1,196 @@
+"""A section laid on its target by the images, from landmarks on, or by landmarks alone; then judged."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError, InputError
+from histomri.registration.assess import assess
+from histomri.registration.depths import located
+from histomri.registration.estimate import SHRINKAGE, register
+from histomri.registration.landmark_files import read_landmarks, unpaired_landmarks
+from histomri.registration.landmark_fits import KINDS, fit_landmarks, tre
+from histomri.registration.options import RegisterOptions
+from histomri.registration.quality import Registration
+from histomri.registration.sections import compare_densities
+from histomri.registration.sides import Side
+
+_LEAST_TO_LEAVE_ONE_OUT = 4
+_SLIDE_ERROR_MM = 0.1
+Progress = Callable[[float], None]
+
+
+def landmark_pairs(options: RegisterOptions, section: Side, target: Side) -> tuple[FloatArray | None, tuple[str, ...]]:
+    """Read the landmarks that the options name, (N, 2, 3) mm, and what was left out of their files."""
+    path, fixed = options.landmarks, options.fixed_landmarks
+    if path is None:
+        return None, ()
+    sizes: dict[str, Any] = {
+        "mpp": options.mpp if section.overview is None else section.overview.pixel_size_um,
+        "fixed_mpp": None if target.overview is None else target.overview.pixel_size_um,
+    }
+    pairs = read_landmarks(path, fixed, **sizes)
+    if fixed is None:
+        return pairs, ()
+    alone = zip((path, fixed), unpaired_landmarks(path, fixed, **sizes), strict=True)
+    left_out = [f"{', '.join(names)} of {file.name}" for file, names in alone if names]
+    note = "landmarks are paired by name, and these have no partner and were left out: "
+    return pairs, (note + "; ".join(left_out),) if left_out else ()
+
+
+def align(
+    section: Side,
+    target: Side,
+    options: RegisterOptions,
+    pairs: FloatArray | None = None,
+    progress: Progress | None = None,
+) -> tuple[Registration, FloatArray | None]:
+    """Register two sides as the options say, and judge the result by all that is known.
+
+    Parameters
+    ----------
+    section, target : Side
+    options : RegisterOptions
+        Of its files only the names are used, for the record.
+    pairs : (N, 2, 3) ndarray, optional
+        Landmarks, from `landmark_pairs`.
+    progress : callable, optional
+
+    Returns
+    -------
+    found : Registration
+        With the files and where the images lie in its record.
+    pairs : (N, 2, 3) ndarray or None
+        The landmarks with every z.
+    """
+    try:
+        found = _find(section, target, pairs, options, progress)
+    except InputError as error:
+        if error.path is not None:
+            raise
+        names = f"{section.path.name} to {target.path.name}"
+        raise type(error)(error.problem, path=names, hint=error.hint) from error
+    pairs = None if pairs is None else located(found, pairs)
+    masks, where = {"moving_mask": section.mask, "fixed_mask": target.mask}, found.qc.get("tilt_deg", (0.0, 0.0))
+    quality = assess(found, section.image, target.image, **masks, slice=found.slice, tilt_deg=where)
+    if pairs is not None:
+        errors = {"landmarks": len(pairs), "landmark_error_mm": tre(found, pairs).tolist()}
+        quality |= {**errors, "landmarks_for": options.landmarks_for}
+    found = replace(found, qc={**quality, **found.qc})
+    if section.overview is not None and target.overview is not None:
+        found = compare_densities(found, section.image, target.image)
+    found = _doubted_by_landmarks(found, target)
+    return replace(found, info=_info(found, section, target, options)), pairs
+
+
+def _find(
+    section: Side, target: Side, pairs: FloatArray | None, options: RegisterOptions, progress: Progress | None
+) -> Registration:
+    """Return the transform, by the images, from the landmarks on, or by the landmarks alone."""
+    shrinkage = options.shrinkage
+    if shrinkage is None:  # two sections have that of paraffin in common
+        shrinkage = SHRINKAGE if target.overview is None else 0.0
+
+    def by_image(start: FloatArray | None, report: Progress | None = None) -> Registration:
+        return register(
+            section.image,
+            target.image,
+            moving_mask=section.mask,
+            fixed_mask=target.mask,
+            landmarks=start,
+            kind=options.kind,
+            engine=options.engine,
+            flips=options.flips,
+            angle_deg=options.angle,
+            turned_over=options.turned_over,
+            tilts_deg=options.tilts,
+            slices=options.slice,
+            shrinkage=shrinkage,
+            progress=report,
+        )
+
+    if pairs is None or options.landmarks_for == "check":
+        return by_image(None, progress)
+    if options.landmarks_for == "only":
+        return _by_landmarks(section, target, pairs, options, shrinkage)
+    found = by_image(pairs, progress)
+    return replace(found, qc={**found.qc, "landmark_left_out_mm": _left_out(pairs, by_image)})
+
+
+def _left_out(pairs: FloatArray, fit: Callable[[FloatArray], Registration]) -> list[float] | None:
+    """Return how far each landmark ends when it is left out, None where that leaves too few or too bad ones."""
+    if len(pairs) < _LEAST_TO_LEAVE_ONE_OUT:
+        return None
+    errors = []
+    for n in range(len(pairs)):
+        try:
+            errors.append(float(tre(fit(np.delete(pairs, n, axis=0)), pairs[n : n + 1])[0]))
+        except GeometryError:  # the others lie on one line
+            return None
+    return errors
+
+
+def _by_landmarks(
+    section: Side, side: Side, pairs: FloatArray, options: RegisterOptions, shrinkage: float
+) -> Registration:
+    kind, target, mask, k = options.kind, side.image, side.mask, options.slice
+    if kind == "bspline":
+        kind = "tps" if len(pairs) >= KINDS["tps"] else "affine"
+    if target.data.ndim == 3:
+        k = _slice_of(pairs, target) if k is None else k
+        if mask is not None and mask.data.ndim == 3:
+            mask = mask.slice(k)
+        target = target.slice(k)
+    else:
+        k = None
+    masks = {"moving_mask": section.mask, "fixed_mask": mask}
+    return fit_landmarks(pairs, kind, moving=section.image, fixed=target, slice=k, shrinkage=shrinkage, **masks)
+
+
+def _slice_of(pairs: FloatArray, target: Any) -> int:
+    """Return the slice of a volume in which the fixed landmarks lie."""
+    known = pairs[np.isfinite(pairs[:, 1, 2]), 1]
+    if not len(known):
+        raise InputError(
+            "the fixed landmarks have no z, and the MRI has several slices",
+            hint="give --slice, or the column fixed_z_mm",
+        )
+    depths = np.linalg.inv(target.affine) @ np.column_stack([known, np.ones(len(known))]).T
+    k = int(np.rint(np.median(depths[2])))
+    if not 0 <= k < target.data.shape[2]:
+        raise GeometryError("the fixed landmarks lie outside the fixed image", hint="give x, y and z in mm")
+    return k
+
+
+def _doubted_by_landmarks(found: Registration, target: Side) -> Registration:
+    """Lower a good verdict where landmarks that had no part in the result end further off than that allows."""
+    if found.qc.get("landmarks_for") != "check":
+        return found
+    typical = float(np.median(found.qc["landmark_error_mm"]))
+    limit, what = 2 * float(target.image.voxel_mm[:2].min()), "two pixels"
+    if target.overview is not None:
+        limit, what = _SLIDE_ERROR_MM, "half a patch"
+    if typical <= limit:
+        return found
+    reason = f"the landmarks end {typical:.2g} mm off (median), more than {what} ({limit:.2g} mm)"
+    verdict = "check" if found.verdict == "good" else found.verdict
+    return replace(found, qc={**found.qc, "verdict": verdict, "reasons": [*found.qc["reasons"], reason]})
+
+
+def _info(found: Registration, section: Side, target: Side, options: RegisterOptions) -> dict[str, Any]:
+    """Return the record: the files, where the images lie, and of slides what is needed to carry their pixels over."""
+    sides = {
+        name: {
+            "Shape": list(side.image.data.shape),
+            "Affine": side.image.affine,
+            **found.info.get(name, {}),
+            **({} if side.overview is None else side.overview.record),
+        }
+        for name, side in (("Moving", section), ("Fixed", target))
+    }
+    names = ("moving", "fixed", "moving_mask", "fixed_mask", "landmarks", "fixed_landmarks")
+    files = [getattr(options, name) for name in names]
+    return {**found.info, **sides, "Sources": [path.name for path in files if path is not None]}

@@ -1,0 +1,160 @@
+"""A slide drawn where its MRI, or the next section, is: tile by tile, as it is read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import InputError
+from histomri.core.files import atomic_path
+from histomri.core.images import Image
+from histomri.core.orientation import View
+from histomri.registration.records import slice_found
+from histomri.registration.sections import slide_image
+from histomri.registration.transform import Transform
+from histomri.registration.warping import Picture, warp_tiles
+
+_TILE = 256
+_LITTLE = 0.01
+_SAME_SIZE = 0.02
+_MOST_PIXELS = 4_000_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """The grid that a slide is drawn on: affine, index (i, j, 0) to world mm, shape (I, J), and pixel size."""
+
+    affine: FloatArray
+    shape: tuple[int, int]
+    um_per_px: float
+
+    @classmethod
+    def over_slice(cls, like: Image, um_per_px: float) -> "Canvas":
+        """Return the grid that covers a 2D slice, the way up in which radiologists look at it."""
+        view, step = View.of(like), um_per_px / 1000
+        order = (1, 0) if view.transpose else (0, 1)
+        size = np.array([like.data.shape[axis] for axis in order])
+        voxel = np.array([like.voxel_mm[axis] for axis in order])
+        edges = np.stack([like.affine[:3, axis] for axis in order])
+        corner = like.affine[:3, 3] - edges.sum(axis=0) / 2
+        for n, flipped in enumerate((view.flip_rows, view.flip_columns)):
+            if flipped:
+                corner = corner + size[n] * edges[n]
+                edges[n] *= -1
+        shape = np.maximum(np.rint(size * voxel / step), 1).astype(int)
+        affine = np.eye(4)
+        affine[:3, :2] = (edges / voxel[:, None] * step).T
+        affine[:3, 2] = like.affine[:3, 2]
+        affine[:3, 3] = corner + affine[:3, :2].sum(axis=1) / 2
+        return cls(affine, (int(shape[0]), int(shape[1])), um_per_px)
+
+    @classmethod
+    def over_slide(cls, field_um: tuple[float, float], um_per_px: float) -> "Canvas":
+        """Return the grid that covers a slide, from its top left corner."""
+        shape = max(round(field_um[1] / um_per_px), 1), max(round(field_um[0] / um_per_px), 1)
+        return cls(slide_image(np.zeros((1, 1)), um_per_px).affine, shape, um_per_px)
+
+    def resolution_of(self, transform: Transform) -> float:
+        """Return the pixel size in µm to read a slide at: a section that has shrunk is read finer than it is drawn."""
+        return self.um_per_px / float(np.linalg.svd(transform.matrix[:3, :3], compute_uv=False)[0])
+
+
+def slice_to_draw_on(like: Image, transform: Transform, k: int | None = None) -> Image:
+    """Return slice `k` of an image, or the one that was registered."""
+    if like.data.ndim == 2:
+        return like
+    k = slice_found(transform.info) if k is None else k
+    if k is None:
+        raise InputError("has several slices, and the transform does not say which", hint="pass --slice")
+    return like.slice(k)
+
+
+def carry_slide(transform: Transform, picture: Picture, canvas: Canvas, path: Path, *, order: int = 1) -> float:
+    """Draw a slide on a canvas, as a tiled OME-TIFF.
+
+    Parameters
+    ----------
+    transform : Transform
+        From the world of the slide to that of the canvas.
+    picture : Picture
+        The slide at the resolution to draw from, such as `histomri.slides.View`.
+    canvas : Canvas
+    path : Path
+        The TIFF to write.
+    order : {0, 1}
+        Nearest pixel or linear interpolation.
+
+    Returns
+    -------
+    float
+        Fraction of the pixels that are not white.
+
+    Raises
+    ------
+    InputError
+        If the result would have more than 4 thousand million pixels.
+    """
+    shape, um, coloured = canvas.shape, canvas.um_per_px, 0
+    if shape[0] * shape[1] > _MOST_PIXELS:
+        raise InputError(f"the result would have {shape[0]} x {shape[1]} pixels", hint="pass a larger --um-per-px")
+
+    def tiles() -> Iterator[NDArray[np.uint8]]:
+        nonlocal coloured
+        for _, _, piece in warp_tiles(transform, picture, canvas.affine, shape, size=_TILE, order=order):
+            tile = np.full((_TILE, _TILE, 3), 255, np.uint8)
+            tile[: piece.shape[0], : piece.shape[1]] = piece
+            coloured += int((tile < 255).any(axis=2).sum())
+            yield tile
+
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            tiles(),
+            shape=(*shape, 3),
+            dtype=np.uint8,
+            tile=(_TILE, _TILE),
+            photometric="rgb",
+            compression="zlib",
+            bigtiff=shape[0] * shape[1] > 1_000_000_000,
+            ome=True,
+            resolution=(1e4 / um, 1e4 / um),
+            resolutionunit="CENTIMETER",
+            metadata={
+                "axes": "YXS",
+                "PhysicalSizeX": um,
+                "PhysicalSizeY": um,
+                "PhysicalSizeXUnit": "µm",
+                "PhysicalSizeYUnit": "µm",
+            },
+        )
+    return coloured / (shape[0] * shape[1])
+
+
+def other_slide_warnings(transform: Transform, name: str, field_um: tuple[float, float]) -> tuple[str, ...]:
+    """Warn of a slide that is not as large as the one that was registered."""
+    record = transform.info.get("Moving")
+    if not isinstance(record, dict) or not {"Size_px", "PixelSize_um"} <= set(record):
+        return ()
+    field = np.multiply(record["Size_px"], record["PixelSize_um"])
+    if np.allclose(field_um, field, rtol=_SAME_SIZE):
+        return ()
+    return (
+        f"{name} is of {field_um[0]:.0f} x {field_um[1]:.0f} µm, and the registered {record.get('Slide')} of "
+        f"{field[0]:.0f} x {field[1]:.0f} µm: is it another slide, or another picture of it?",
+    )
+
+
+def drawn_warnings(drawn: float, like: str) -> tuple[str, ...]:
+    """Warn where hardly anything was drawn; `drawn` is what `carry_slide` returns."""
+    if not drawn:
+        return (f"nothing of the slide lies in the field of view of {like}",)
+    if drawn < _LITTLE:
+        return (
+            f"only {100 * drawn:.2g} % of the picture is not white: check that {like} is, or is in the world of, "
+            "the image that was registered, and that the slide is the section's",
+        )
+    return ()

@@ -1,0 +1,142 @@
+"""What every picture of a registration begins with: both images on one grid, where it lies, and how it is framed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from histomri.core.arrays import FloatArray
+from histomri.core.images import Image
+from histomri.registration.planes import Plane
+from histomri.registration.prepare import tissue_of
+from histomri.registration.quality import Registration
+from histomri.registration.sections import SlidePictures
+from histomri.registration.tilts import plane_found
+from histomri.registration.transform import Transform
+
+_LINE = 1.0
+_MARGIN = 0.08
+_STRAIGHT = 0.9999
+_LONGEST_NAME = 16
+_DIGITS = 9
+"""Of places in mm: what is left of them by rounding would put the pixels of a tilted plane out of order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """Both images on the grid of the fixed slice, and where its pixels are drawn.
+
+    `axes` (3, 2) are the world directions of the pictures' axes, along which the pixels are at `p`, `q` (I, J) mm;
+    `fixed` and `moved` (I, J) are the fixed image `flat` and the section on it, `tissue` and `section` their tissue as
+    covered fractions; `pictures` has both in colour, if they are slides.
+    """
+
+    axes: FloatArray
+    p: FloatArray
+    q: FloatArray
+    fixed: FloatArray
+    moved: FloatArray
+    tissue: FloatArray
+    section: FloatArray
+    flat: Image
+    names: tuple[str, str]
+    pictures: SlidePictures | None
+
+    def across(self, points: FloatArray) -> FloatArray:
+        """Return where world points are drawn, (N, 3) -> (N, 2)."""
+        return np.asarray(points @ self.axes)
+
+
+def overlay_of(
+    found: Registration,
+    moving: Image,
+    fixed: Image,
+    masks: tuple[Image | None, Image | None],
+    names: tuple[str, str],
+    pictures: SlidePictures | None,
+) -> Overlay:
+    """Return the overlay of a registration; masks, names and pictures are of the moving and the fixed image."""
+    moving_mask, fixed_mask = masks
+    names = short_names(*names)
+    target = plane_found(fixed, fixed_mask, found.slice, found.qc.get("tilt_deg", (0.0, 0.0)))
+    fixed, tissue = target.fixed, target.tissue
+    section = tissue_of(moving, moving_mask, "moving")
+    frame = Plane.of(fixed).frame[:3, :2]
+    axes = frame * np.sign(frame[np.argmax(np.abs(frame), axis=0), (0, 1)])
+    index = np.indices(fixed.data.shape).reshape(2, -1).T
+    places = (index @ fixed.affine[:3, :2].T + fixed.affine[:3, 3]) @ axes
+    p, q = np.round(places, _DIGITS).T.reshape(2, *fixed.data.shape)
+    own = np.nan_to_num(Transform.identity().resample(tissue, fixed).data)
+    there = np.nan_to_num(found.resample(section, fixed).data)
+    moved = found.resample(moving, fixed).data
+    return Overlay(axes, p, q, fixed.data, moved, own, there, fixed, names, pictures)
+
+
+def short_names(one: str, other: str) -> tuple[str, str]:
+    """Return two names short enough for a title, without what they begin with alike where that would hide the rest."""
+    if max(len(one), len(other)) > _LONGEST_NAME and one != other:
+        alike = next(n for n, (a, b) in enumerate(zip(f"{one}\0", f"{other}\1", strict=False)) if a != b)
+        # Back to where a word begins: half a number means nothing.
+        while alike and one[alike - 1].isalnum():
+            alike -= 1
+        one, other = (name[alike:] or name for name in (one, other))
+    return shortened(one), shortened(other)
+
+
+def shortened(name: str) -> str:
+    """Return a name that fits into a title."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def frame(axes: Any, overlay: Overlay, title: str, points: FloatArray | None = None) -> None:
+    """Show the tissue of both images, and these points, with what is around."""
+    shown = (overlay.tissue > 0.5) | (overlay.section > 0.5)
+    seen = np.concatenate(
+        [np.column_stack([overlay.p[shown], overlay.q[shown]]), np.reshape([] if points is None else points, (-1, 2))]
+    )
+    axes.set_aspect("equal")
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    margin = _MARGIN * (high - low).max()
+    axes.set_xlim(high[0] + margin, low[0] - margin)
+    axes.set_ylim(low[1] - margin, high[1] + margin)
+    for axis, name in ((axes.xaxis, _axis(overlay, 0)), (axes.yaxis, _axis(overlay, 1))):
+        axis.set_label_text(name)
+        if overlay.pictures is not None:
+            axis.set_major_formatter(lambda value, _: f"{0.0 - value:g}")  # a slide's x and y run against its world's
+    axes.set_title(title, fontsize=10)
+
+
+def _axis(overlay: Overlay, number: int) -> str:
+    """Return what an axis of the picture is called."""
+    direction = np.abs(overlay.axes[:, number])
+    name = "xyz"[int(np.argmax(direction))]
+    if overlay.pictures is not None:
+        return f"{name} on {overlay.names[1]}, mm"
+    return f"{name}, mm" if direction.max() > _STRAIGHT else f"about along {name}, mm (oblique slice)"
+
+
+def draw_image(axes: Any, overlay: Overlay, picture: FloatArray, **options: Any) -> Any:
+    """Draw an image of the overlay, in grey if no other colours are given."""
+    known = picture[np.isfinite(picture)]
+    low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
+    return axes.pcolormesh(overlay.p, overlay.q, picture, **{"cmap": "gray", "vmin": low, "vmax": high, **options})
+
+
+def outline(axes: Any, overlay: Overlay, mask: FloatArray, colour: str) -> None:
+    """Draw the outline of a tissue."""
+    if mask.min() < 0.5 < mask.max():
+        axes.contour(overlay.p, overlay.q, mask, levels=[0.5], colors=colour, linewidths=_LINE)
+
+
+def background(axes: Any, overlay: Overlay) -> None:
+    """Draw the fixed image, in colour if it is a slide."""
+    if overlay.pictures is None:
+        draw_image(axes, overlay, overlay.fixed)
+    else:
+        draw_slide(axes, overlay.pictures, overlay.pictures.fixed)
+
+
+def draw_slide(axes: Any, pictures: SlidePictures, rgb: Any) -> None:
+    """Draw a picture on the grid of the fixed slide."""
+    width, height = pictures.size_mm
+    axes.imshow(rgb, extent=(0.0, -width, -height, 0.0), aspect="equal")

@@ -1,0 +1,14 @@
+"""Diffusion images and protocol to maps of the tissue models."""
+
+from pathlib import Path
+
+from histomri.core.progress import Progress
+from histomri.fitting import FitRun
+from histomri.fitting.options import FitOptions
+from histomri.study.result import StepResult
+
+
+def run(options: FitOptions, out: Path, progress: Progress | None = None) -> StepResult:
+    """Fit the models and write their maps; nothing is written if one of them fails."""
+    outputs = FitRun.plan(options, out).fit(progress)
+    return StepResult(outputs.write(), outputs.messages, outputs.warnings, outputs.summary)

@@ -1,0 +1,63 @@
+"""Ki-67: classified cells to the labelling index, or a slide to the stained area fraction."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from histomri.cells import load_cells, read_regions
+from histomri.core.errors import InputError
+from histomri.core.files import require_file, require_folder
+from histomri.core.progress import Progress
+from histomri.patches import Ki67, Ki67Options, measure_labelling, measure_stained_area
+from histomri.patches.ki67 import refuse_other_quantity
+from histomri.patches.options import ESTIMATE
+from histomri.slides import Stains, is_slide, open_slide
+from histomri.study.result import StepResult
+
+
+def run(options: Ki67Options, out: Path, progress: Progress | None = None) -> StepResult:
+    """Write ki67.json, ki67.csv, ki67.png, and a map on request; a folder holds one of the two quantities."""
+    require_folder(out)
+    measure = _slide if is_slide(require_file(options.source, "slide or cell table")) else _cells
+    found = measure(options, out, progress)
+    sources = [options.source, *([options.roi] if options.roi else [])]
+    settings = {"Mpp": options.mpp, "Roi": options.roi.name if options.roi else None}
+    outputs = found.save(out, options.sub, sources=sources, settings=settings)
+    return StepResult(tuple(outputs), found.messages, found.warnings, {found.quantity: found.content})
+
+
+def _slide(options: Ki67Options, out: Path, progress: Progress | None) -> Ki67:
+    options.refuse_useless("a slide")
+    refuse_other_quantity(out, "stained_area_fraction")
+    stains = options.stains
+    with open_slide(options.source, mpp=options.mpp, trust_mpp=options.trust_mpp) as slide:
+        return measure_stained_area(
+            slide,
+            region=None if options.roi is None else read_regions(options.roi, slide.pixel_size_um),
+            tissue=options.tissue,
+            stains=stains if stains in (None, ESTIMATE) else Stains.read(stains),
+            background=options.background,
+            threshold=options.threshold,
+            um_per_px=options.um_per_px,
+            map_um=options.map_um,
+            progress=progress,
+        )
+
+
+def _cells(options: Ki67Options, out: Path, progress: Progress | None) -> Ki67:
+    options.refuse_useless("a cell table")
+    refuse_other_quantity(out, "labelling_index")
+    cells, warnings = load_cells(
+        options.source, roi=options.roi, mpp=options.mpp, classes=options.classes, image=options.image
+    )
+    try:
+        found = measure_labelling(
+            cells,
+            window_um=options.window_um,
+            min_cells=options.min_cells,
+            map_um=options.map_um,
+            title=options.source.name,
+        )
+    except InputError as error:
+        raise InputError(error.problem, path=options.source, hint=error.hint) from error
+    classes = {"Classes": None if options.classes is None else list(options.classes)}
+    return replace(found, warnings=(*warnings, *found.warnings), settings={**found.settings, **classes})

@@ -1,0 +1,32 @@
+"""Diffusion images of several echo times to maps of S0, vascular fraction and tissue T2."""
+
+from pathlib import Path
+
+from histomri.core.presets import choose_preset
+from histomri.core.progress import Progress, share_of
+from histomri.fitting import bounds_warnings, fit_t2ivim
+from histomri.fitting.options import T2IvimOptions
+from histomri.fitting.outputs import require_fitted, write_t2ivim
+from histomri.fitting.vascular import describe_t2ivim
+from histomri.mri import Series, read_sigma
+from histomri.study.result import StepResult
+
+
+def run(options: T2IvimOptions, out: Path, progress: Progress | None = None) -> StepResult:
+    """Fit the two-pool model to all volumes and write its maps."""
+    preset = choose_preset(options.preset, options.protocol, "invivo-3t")
+    series = Series.open(options.dwi, options.protocol, options.mask)
+    level = read_sigma(options.sigma, series)
+    signals = series.read(share_of(progress, 0.0, 0.3))
+    with series.name_files():
+        result = fit_t2ivim(
+            signals, series.acquisition, preset=preset, sigma=level.level, progress=share_of(progress, 0.3, 1.0),
+            kurtosis=None if options.kurtosis == "free" else options.kurtosis,
+        )  # fmt: skip
+    require_fitted(result, series, "T2-IVIM")
+    sources = [level.source] if level.source is not None else []
+    outputs = write_t2ivim(result, series, out, sources, options.sub, level.record)
+    assumed = bounds_warnings(preset, series.acquisition) if options.preset is None else ()
+    warnings = series.images.warnings + level.warnings + assumed + result.warnings
+    summary = {**result.counts, **result.parameters, "sigma": level.record}
+    return StepResult(tuple(outputs), (describe_t2ivim(result),), warnings, summary)

@@ -1,0 +1,364 @@
+"""The study file: what a user writes in TOML, checked in full before anything runs."""
+
+import os
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from histomri.core.errors import StudyError
+from histomri.core.files import read_json, require_file, write_json
+from histomri.core.options import Choices, Options, alternatives, format_errors, paths_in, plain, unknown_key, words_of
+from histomri.core.presets import PRESET_NAMES
+from histomri.study.graph import PER_SAMPLE, PER_STUDY, Step, build
+from histomri.study.sample import Sample
+from histomri.study.sources import Key, Place
+
+SECTIONS = {step.section: step for step in (*PER_SAMPLE, *PER_STUDY)}
+_SAMPLE_SECTIONS = tuple(step.section for step in PER_SAMPLE)
+_SAMPLE_KEYS = tuple(name for name in Sample.model_fields if name != "options")
+_EXAMPLE = "docs/study.md shows a whole study"
+
+
+class _Head(BaseModel):
+    """The table [study]."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    preset: Annotated[str, Choices(PRESET_NAMES)]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A validated study; paths are absolute, and each sample holds the options that apply to it.
+
+    Attributes
+    ----------
+    name, preset : str
+    samples : tuple of Sample
+    options : mapping
+        The sections for the steps over all samples.
+    """
+
+    name: str
+    preset: str
+    samples: tuple[Sample, ...]
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Study":
+        """Read and check a study file (TOML, or the JSON that `save` writes).
+
+        Raises
+        ------
+        StudyError
+            One message that lists every unknown key, wrong value, duplicate id and missing file.
+        """
+        path = Path(path)
+        if path.is_file() and not path.stat().st_size:
+            raise StudyError("is empty", path=path, hint=_EXAMPLE)
+        require_file(path, "study file")
+        content = read_json(path, "study file") if path.suffix == ".json" else _read_toml(path)
+        _report(_wrong_shapes(content), path)
+        study, errors = _validate(content, path.resolve().parent)
+        _report(errors, path)
+        assert study is not None
+        _report(_contradictions(study), path)
+        return study
+
+    def save(self, path: str | Path) -> Path:
+        """Write the study as it will be run, every default spelled out, as JSON that `load` reads.
+
+        Paths are relative to the file where the system can, so that inputs and results can be moved together.
+        """
+        folder = Path(path).resolve().parent
+
+        def show(file: Path) -> str:
+            try:
+                return os.path.relpath(file, folder)
+            except ValueError:  # on another drive of Windows
+                return str(file)
+
+        samples = [self.resolved(sample, show) for sample in self.samples]
+        head = {"study": {"name": self.name, "preset": self.preset}}
+        return write_json(path, {**head, **self.resolved_options(show), "samples": samples})
+
+    def resolved(self, sample: Sample, show: Callable[[Path], str]) -> dict[str, Any]:
+        """Return a sample as plain data with every default spelled out, each path written by `show`."""
+        place = self.place(sample)
+        content = sample.keys(show)
+        for step in PER_SAMPLE:
+            if step.name in place.active:
+                content[step.section] = _settings(build(step, place), show)
+            elif step.section in sample.options:
+                content[step.section] = plain(sample.options[step.section], show)
+        return content
+
+    def resolved_options(self, show: Callable[[Path], str]) -> dict[str, Any]:
+        """Return the sections of the steps over all samples as plain data."""
+        return {
+            step.section: plain({**_defaults(step), **self.options[step.section]}, show)
+            for step in PER_STUDY
+            if step.section in self.options
+        }
+
+    def place(self, sample: Sample, folder: Path = Path(), *, planned: bool = True) -> Place:
+        """Return the place where the steps of a sample run."""
+        active = frozenset(step.name for step in PER_SAMPLE if step.is_wanted(sample))
+        preset = sample.preset or self.preset
+        return Place(folder, preset, sample, active=active, planned=planned, options=sample.options)
+
+
+def _settings(options: Options, show: Callable[[Path], str]) -> dict[str, Any]:
+    content = {name: getattr(options, name) for name in options.names("option")}
+    return {name: plain(value, show) for name, value in content.items() if value is not None}
+
+
+def _defaults(step: Step) -> dict[str, Any]:
+    fields = step.command.options_class.model_fields
+    own = {name: fields[name].default for name in step.keys if not fields[name].is_required()}
+    return {name: value for name, value in own.items() if value is not None}
+
+
+def _report(errors: Iterator[str] | list[str], path: Path) -> None:
+    """Raise one error for all that is wrong with a study file, if anything is."""
+    texts = list(dict.fromkeys(errors))
+    if texts:
+        raise StudyError(texts[0] if len(texts) == 1 else "\n  " + "\n  ".join(texts), path=path)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise StudyError("is not a UTF-8 text file", path=path, hint="save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        slashes = "write paths with /, on every system" if "Unescaped" in str(error) else None
+        raise StudyError(f"is not valid TOML: {error}", path=path, hint=slashes or _EXAMPLE) from error
+    except RecursionError as error:
+        raise StudyError("is nested too deeply to be read", path=path) from error
+    except ValueError as error:  # a whole number of thousands of digits
+        raise StudyError(f"is not valid TOML: {error}", path=path, hint=_EXAMPLE) from error
+
+
+def _wrong_shapes(content: Any) -> Iterator[str]:
+    """Yield what stands in the wrong place, or is no table where one is needed."""
+    if not isinstance(content, dict) or "samples" not in content:
+        yield "there are no samples; add a [[samples]] table for each section"
+        return
+    tables = ("study", *SECTIONS)
+    for key, value in content.items():
+        if key not in (*tables, "samples"):
+            yield unknown_key(key, (*tables, "samples"))
+        elif key in tables and not isinstance(value, dict):
+            yield f"{key} must be one table: write [{key}] above its keys"
+    samples = content["samples"]
+    if not isinstance(samples, list) or not all(isinstance(item, dict) for item in samples):
+        yield "samples must be tables: write [[samples]] above each"
+    elif not samples:
+        yield "samples: must have at least 1 item"
+    if isinstance(content.get("study"), dict):
+        yield from _misplaced(content["study"])
+
+
+def _misplaced(head: dict[str, Any]) -> Iterator[str]:
+    for name in head:
+        if name in SECTIONS:
+            yield f"study.{name}: unknown key; it is a section of its own, [{name}]"
+        elif name not in _Head.model_fields:
+            yield "study." + unknown_key(name, tuple(_Head.model_fields))
+
+
+def _validate(content: dict[str, Any], folder: Path) -> tuple[Study | None, list[str]]:
+    """Return the study, None if it cannot be made, and everything that is wrong with it."""
+    errors: list[str] = []
+    try:
+        head = _Head.model_validate(content.get("study", {}))
+    except ValidationError as error:
+        errors += format_errors(error, _Head, lambda name: f"study.{name}")
+        head = None
+    common = {name: _absolute(SECTIONS[name], dict(content[name]), folder) for name in SECTIONS if name in content}
+    samples = []
+    for number, given in enumerate(content["samples"], 1):
+        who = f"sample {given.get('id') or number}: "
+        sample, wrong = _validate_sample(given, common, folder)
+        errors += (who + text for text in wrong)
+        if sample is not None:
+            samples.append((who, set(given), sample))
+    group = {step.section: common[step.section] for step in PER_STUDY if step.section in common}
+    study = Study(head.name, head.preset, tuple(each for *_, each in samples), group) if head else None
+    preset = study or Study("", PRESET_NAMES[0], ())
+    for who, own, sample in samples:
+        errors += _option_errors(preset, sample, who, own)
+    for step in PER_STUDY:
+        if step.section in group:
+            errors += _unknown_options(step, group[step.section])
+            errors += _wrong_options(step, group[step.section])
+    return study, errors
+
+
+def _validate_sample(
+    given: Mapping[str, Any], common: Mapping[str, Mapping[str, Any]], folder: Path
+) -> tuple[Sample | None, list[str]]:
+    keys = {name: value for name, value in given.items() if name not in _SAMPLE_SECTIONS}
+    if "options" in keys:
+        return None, [unknown_key("options", (*_SAMPLE_KEYS, *_SAMPLE_SECTIONS))]
+    errors, options = [], {}
+    for section in _SAMPLE_SECTIONS:
+        own = given.get(section)
+        if own is not None and not isinstance(own, dict):
+            errors.append(f"{section}: must be a table, with its keys below a heading or in {{ }}")
+        elif own is not None or section in common:
+            options[section] = {**common.get(section, {}), **_absolute(SECTIONS[section], own or {}, folder)}
+    keys = {name: _resolve(Sample.model_fields[name].annotation, value, folder) if name in _SAMPLE_KEYS else value
+            for name, value in keys.items()}  # fmt: skip
+    try:
+        return Sample(**keys, options=options), errors
+    except ValidationError as error:
+        known = (*_SAMPLE_KEYS, *_SAMPLE_SECTIONS)
+        return None, [*errors, *format_errors(error, Sample, lambda name: name, known)]
+
+
+def _absolute(step: Step, values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the values of a section, relative paths taken from the folder of the study file."""
+    fields = step.command.options_class.model_fields
+    return {
+        name: _resolve(fields[name].annotation, value, folder) if name in fields else value
+        for name, value in values.items()
+    }
+
+
+def _resolve(annotation: Any, value: Any, folder: Path) -> Any:
+    """Return a value with its paths absolute: text, where a path is meant and no word of ours stands."""
+    if isinstance(value, list):
+        return [_resolve(annotation, item, folder) for item in value]
+    if not isinstance(value, str) or not value or not _takes_path(annotation) or value in words_of(annotation):
+        return value
+    return Path(os.path.normpath(folder / value))
+
+
+def _takes_path(annotation: Any) -> bool:
+    kinds = alternatives(annotation)
+    return Path in kinds or any(_takes_path(part) for kind in kinds for part in getattr(kind, "__args__", ()))
+
+
+def _option_errors(study: Study, sample: Sample, who: str, own: set[str]) -> Iterator[str]:
+    """Yield what is wrong with the options of a sample; without its id where all samples inherit them."""
+    for step in PER_SAMPLE:
+        prefix = who if step.section in own else ""
+        if step.section in sample.options:
+            yield from (prefix + text for text in _unknown_options(step, sample.options[step.section]))
+    place = study.place(sample)
+    for step in PER_SAMPLE:
+        if step.name not in place.active:
+            continue
+        prefix = who if step.section in own else ""
+        try:
+            build(step, place)
+        except ValidationError as error:
+            for text in format_errors(error, step.command.options_class, partial(_name, step)):
+                yield (prefix if text.startswith(f"{step.section}.") else who) + text
+
+
+def _name(step: Step, field: str) -> str:
+    """Return what the study file calls a field of a step."""
+    source = step.source(field)
+    return f"{step.section}.{field}" if source is None else source.name if isinstance(source, Key) else field
+
+
+def _unknown_options(step: Step, section: Mapping[str, Any]) -> Iterator[str]:
+    known = step.keys
+    for name in section:
+        if name not in known:
+            hint = step.command.options_class.removed.get(name)
+            yield f"{step.section}." + (f"{name}: unknown key since 0.2; {hint}" if hint else unknown_key(name, known))
+
+
+def _wrong_options(step: Step, section: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the section of a step over all samples, whose inputs are not there yet."""
+    try:
+        step.command.options_class.model_validate(dict(section))
+    except ValidationError as error:
+        missing = {str(item["loc"][0]) for item in error.errors() if item["type"] == "missing"}
+        inputs = {name for name in missing if step.source(name) is not None}
+        for text in format_errors(error, step.command.options_class, lambda name: f"{step.section}.{name}"):
+            if text.split(":")[0].split(".")[-1] not in inputs:
+                yield text
+
+
+def _contradictions(study: Study) -> Iterator[str]:
+    yield from _ambiguous([sample.id for sample in study.samples])
+    for sample in study.samples:
+        for key, path in sample.files():
+            beside = f"{path}.bval"  # a protocol may be named by what its files have in common
+            if not os.path.isfile(path) and not (key == "protocol" and os.path.isfile(beside)):
+                yield f"sample {sample.id}: {key}: {_no_file(path)}"
+    if any(sample.patient for sample in study.samples):
+        for sample in study.samples:
+            if "patient" in sample.measures:
+                yield f"sample {sample.id}: measures.patient: other samples have a key patient; write it as they do"
+    if "prediction" in study.options:
+        yield from _unpredictable(study, study.options["prediction"])
+
+
+def _ambiguous(ids: list[str]) -> Iterator[str]:
+    times = Counter(ids)
+    for item, number in sorted(times.items()):
+        if number > 1:
+            yield f"the id {item!r} stands {number} times; every sample needs its own"
+    for folded, number in Counter(item.casefold() for item in times).items():
+        if number > 1:
+            alike = [item for item in times if item.casefold() == folded]
+            yield f"the ids {' and '.join(alike)} differ in capitals only, which the folders of some systems cannot"
+
+
+def _no_file(path: Path) -> str:
+    """Say why a path is not that of a file."""
+    if path == Path():
+        return "is empty; leave the key out, or name a file"
+    if os.path.isdir(path):
+        return f"is a folder, and a file is needed: {path}"
+    if path.name.replace(".", "").isdigit():
+        return f"no such file: {path}; write a number without quotation marks"
+    if not str(path).isprintable():
+        return f"no such file: {str(path)!r}; write paths with /, as \\ has a meaning of its own in quotation marks"
+    return f"no such file: {path}" + ("; write paths with /, on every system" if "\\" in str(path) else "")
+
+
+def _unpredictable(study: Study, options: Mapping[str, Any]) -> Iterator[str]:
+    target = options["target"]
+    for path in paths_in(options.get("table")):
+        if not path.is_file():
+            yield f"prediction: table: {_no_file(path)}"
+        return
+    given = sorted({name for sample in study.samples for name in sample.measures})
+    if target not in given:
+        there = f"they have {', '.join(given)}" if given else "they have none"
+        yield (
+            f"prediction: target: {target!r} is no measurement of the samples (measures); {there}. "
+            "Give the table that holds it with table"
+        )
+    yield from _ungrouped(study, options)
+
+
+def _ungrouped(study: Study, options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the samples of which it is not known whether they are from the same patient as others."""
+    asked, target = options.get("group_by"), options["target"]
+    name = asked or "patient"
+    labels = {sample.id: sample.label(name) for sample in study.samples}
+    if not any(labels.values()):
+        if asked is not None:
+            yield f"prediction: group_by: no sample has a {name!r}; give the samples theirs, or leave group_by out"
+        return
+    for sample in study.samples:
+        if target in sample.measures and not labels[sample.id]:
+            yield (
+                f"sample {sample.id}: {name}: is missing; samples with the same one stay together in the prediction "
+                f"of {target}. With group_by = 'sample' under [prediction] each stands alone"
+            )
