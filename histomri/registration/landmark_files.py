@@ -188,8 +188,7 @@ def _world(table: Table, side: str) -> FloatArray | None:
 
 
 def _from_pixels(pixels: FloatArray, mpp: Mpp, path: Path) -> FloatArray:
-    size = check_pixel_size(mpp)
-    if size is None:
+    if (size := check_pixel_size(mpp)) is None:
         raise UnitError("the points are in pixels of the slide", path=path, hint="pass --mpp with its pixel size")
     return np.column_stack([-pixels * np.array(size) / 1000, np.zeros(len(pixels))])
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from histomri.analysis.prediction import BASES
 from histomri.core.arrays import FloatArray
+from histomri.core.columns import TITLES
 from histomri.core.display import Displayed
 from histomri.core.errors import HistomriError, InputError
 from histomri.core.files import read_json
@@ -22,7 +23,6 @@ from histomri.pairing.grids import find_slice, onto_slice, require_same_grid, sl
 from histomri.registration import Transform
 from histomri.report.findings import TABLES, Findings, read_columns, read_prediction
 from histomri.report.guard import attempt
-from histomri.report.labels import LABELS
 from histomri.report.sizes import PatchSizes, count_sizes, patches_of_section, patches_under
 
 SHOWN = ("vCS", "F", "CD")
@@ -158,7 +158,7 @@ def _pairs(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     table = PairedTable.load(path).data
     if lacking := [name for name in ("model", "strategy", *columns) if name not in table]:
         raise InputError(f"has no column '{lacking[0]}'", path=path)
-    return table.astype({name: float for name in LABELS if name in table})  # text in them is an error
+    return table.astype({name: float for name in TITLES if name in table})  # text in them is an error
 
 
 def _residuals(path: Path) -> pd.DataFrame | None:

@@ -1,4 +1,4 @@
-"""What the columns of the tables are called on axes, with their units."""
+"""Names and units of the columns on axes and in text."""
 
 import math
 from collections.abc import Iterable
@@ -7,27 +7,15 @@ from typing import Any
 
 import numpy as np
 
-# In the order in which they are shown.
-LABELS = {
-    "vCS_histo_um": ("vCS histology", "µm"),
-    "F_histo": ("F histology", ""),
-    "CD_histo_mm2": ("CD histology", "cells/mm²"),
-    "vCS_mri_um": ("vCS MRI", "µm"),
-    "F_mri": ("F MRI", ""),
-    "CD_mri_mm3": ("CD MRI", "cells/mm³"),
-    "D0I_mri_um2_ms": ("D0I", "µm²/ms"),
-    "ADC_um2_ms": ("ADC", "µm²/ms"),
-    "ADC_per_water": ("ADC / free water", ""),
-    "K": ("K", ""),
-}
-_UNITS = {"_um2_ms": "µm²/ms", "_mm3": "mm³", "_mm2": "mm²", "_um": "µm", "_mm": "mm", "_ms": "ms", "_percent": "%"}
+from histomri.core.columns import TITLES, shown_unit, title_of
+
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MANY = 1e4  # from here on thousands are put into the unit
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a column is called, its unit, and by what its values are divided to have short ticks."""
+    """Name and unit of a column, and the divisor of its values that makes the ticks short."""
 
     name: str
     unit: str
@@ -52,24 +40,20 @@ class Label:
 
 
 def label_of(column: str, values: Any = ()) -> Label:
-    """Return the label of a column; of columns of the person's choice the unit is read from the end of the name."""
-    name, unit = LABELS.get(column, ("", ""))
-    if not name:
-        suffix = next((end for end in _UNITS if column.endswith(end)), "")
-        name, unit = column.removesuffix(suffix).replace("_", " ").replace("Ki67", "Ki-67"), _UNITS.get(suffix, "")
+    """Return the label of a column; the unit of your own columns is read from the end of the name."""
     known = np.asarray(values, dtype=float)
     largest = float(np.nanmax(np.abs(known))) if np.isfinite(known).any() else 0.0
     divisor = 10.0 ** (3 * math.floor(math.log10(largest) / 3)) if largest >= _MANY else 1.0
-    return Label(name, unit, divisor)
+    return Label(title_of(column), shown_unit(column), divisor)
 
 
 def ordered(columns: Iterable[str]) -> list[str]:
-    """Return columns in the order in which they are shown: those of histomri, then those of the person's choice.
+    """Return columns in the order in which they are shown: those of histomri, then your own.
 
-    Where scans were made at different temperatures ADC itself says more of these than of the tissue, and ADC over that
-    of free water stands for it.
+    Where scans were made at different temperatures, ADC over that of free water stands for ADC, which then says more of
+    the temperature than of the tissue.
     """
     known = dict.fromkeys(columns)
     if "ADC_per_water" in known:
         known.pop("ADC_um2_ms", None)
-    return [name for name in LABELS if name in known] + [name for name in known if name not in LABELS]
+    return [name for name in TITLES if name in known] + [name for name in known if name not in TITLES]

@@ -8,8 +8,9 @@ from matplotlib.ticker import MaxNLocator
 from scipy.special import stdtrit
 
 from histomri.core.arrays import FloatArray
+from histomri.core.columns import TITLES
 from histomri.report.figures.charts import Card, Chart, Looks, heading, panels
-from histomri.report.labels import LABELS, label_of, ordered
+from histomri.report.labels import label_of, ordered
 from histomri.report.text import decimals, p_text
 
 
@@ -36,7 +37,7 @@ def association_card(
 
 def _chart(rows: pd.DataFrame, correlations: pd.DataFrame, measure: str, looks: Looks, title: str) -> Chart | None:
     table = partners(correlations, measure)
-    names = [name for name in table if name in rows and name in LABELS]
+    names = [name for name in table if name in rows and name in TITLES]
     if not names or measure not in rows:
         return None
     figure, axes = panels(len(names), None, height=1.95, sharey=True)

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from histomri.analysis import correlation_table
+from histomri.core.columns import TITLES
 from histomri.report.figures.charts import new_figure
-from histomri.report.labels import LABELS, label_of, ordered
+from histomri.report.labels import label_of, ordered
 
 
 def matrix_plot(rows: pd.DataFrame, title: str, by_hand: Sequence[str] = ()) -> Any:
@@ -17,7 +18,7 @@ def matrix_plot(rows: pd.DataFrame, title: str, by_hand: Sequence[str] = ()) -> 
     A small number is the N of a correlation that rests on fewer samples than others. None if fewer than two
     measurements vary.
     """
-    names = ordered(name for name in (*LABELS, *by_hand) if name in rows and rows[name].nunique() > 2)
+    names = ordered(name for name in (*TITLES, *by_hand) if name in rows and rows[name].nunique() > 2)
     if len(names) < 2:
         return None
     found = correlation_table(rows[names], names, kinds=("pearson",)).set_index(["x", "y"])
