@@ -1,4 +1,4 @@
-"""What the columns of the tables are called on axes, with their units."""
+"""Names and units of the columns on axes and in text."""
 
 import math
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ _MANY = 1e4  # from here on thousands are put into the unit
 
 @dataclass(frozen=True)
 class Label:
-    """What a column is called, its unit, and by what its values are divided to have short ticks."""
+    """Name and unit of a column, and the divisor of its values that makes the ticks short."""
 
     name: str
     unit: str
@@ -40,7 +40,7 @@ class Label:
 
 
 def label_of(column: str, values: Any = ()) -> Label:
-    """Return the label of a column; of columns of the person's choice the unit is read from the end of the name."""
+    """Return the label of a column; the unit of your own columns is read from the end of the name."""
     known = np.asarray(values, dtype=float)
     largest = float(np.nanmax(np.abs(known))) if np.isfinite(known).any() else 0.0
     divisor = 10.0 ** (3 * math.floor(math.log10(largest) / 3)) if largest >= _MANY else 1.0
@@ -48,10 +48,10 @@ def label_of(column: str, values: Any = ()) -> Label:
 
 
 def ordered(columns: Iterable[str]) -> list[str]:
-    """Return columns in the order in which they are shown: those of histomri, then those of the person's choice.
+    """Return columns in the order in which they are shown: those of histomri, then your own.
 
-    Where scans were made at different temperatures ADC itself says more of these than of the tissue, and ADC over that
-    of free water stands for it.
+    Where scans were made at different temperatures, ADC over that of free water stands for ADC, which then says more of
+    the temperature than of the tissue.
     """
     known = dict.fromkeys(columns)
     if "ADC_per_water" in known:

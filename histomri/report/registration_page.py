@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from histomri.core.columns import column_of, shown_unit
 from histomri.core.images import HISTOLOGY_MAPS, Image, parse_map_name
 from histomri.registration.prepare import tissue_of
 from histomri.registration.quality import Registration
 from histomri.registration.sides import Side
 from histomri.registration.summary import size_text
 from histomri.report.overlay import Layer, write_overlay
-
-_UNITS = {"1": "", "um": "µm", "mm^-2": "cells/mm²", "mm^-3": "cells/mm³"}
 
 
 def write_registration_page(
@@ -23,7 +22,7 @@ def write_registration_page(
     if found.slice is not None:
         above, below = above.slice(found.slice), below.slice(found.slice)
     param = parse_map_name(name.name).get("param", name.name)
-    unit = HISTOLOGY_MAPS.get(param, ("1", ""))[0]
+    unit = shown_unit(column_of(param, "histo")) if param in HISTOLOGY_MAPS else ""
     qc = found.qc
     facts = [("Verdict", found.verdict), ("Margin over other orientations", f"{found.confidence:.2f}")]
     if "expected_error_mm" in qc:
@@ -34,7 +33,7 @@ def write_registration_page(
     tissue = found.resample(tissue_of(section.image, section.mask, "moving"), below)
     return write_overlay(
         path,
-        [Layer(param, above, _UNITS.get(unit, unit), cmap="viridis")],
+        [Layer(param, above, unit, cmap="viridis")],
         [Layer(other.name, below)],
         title=f"{name.name} on {other.name}",
         facts=facts,
