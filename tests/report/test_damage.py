@@ -18,8 +18,8 @@ RANKING = "Which model agrees best with histology?"
 
 
 @pytest.fixture
-def copy(finished_run, tmp_path):
-    return shutil.copytree(finished_run, tmp_path / "run")
+def copy(small_run, tmp_path):
+    return shutil.copytree(small_run, tmp_path / "run")
 
 
 def edit_json(path, change):
