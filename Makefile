@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow mutants lint bench clean
 
 demo: .venv/demo-installed
 	$(BIN)/histomri demo histomri-demo
@@ -16,6 +16,9 @@ test: .venv/test-installed
 
 test-slow: .venv/test-installed
 	$(BIN)/python -m pytest -m slow
+
+mutants: .venv/test-installed
+	$(BIN)/python tests/mutants.py
 
 bench: .venv/test-installed
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done

@@ -41,12 +41,16 @@ def write_scan(folder: Path, edge: int) -> None:
 
 def fit(folder: str, masked: bool, t2ivim: bool) -> None:
     """Run once and print seconds and the peak of memory: the work of a process of its own."""
-    from histomri.study.stages.fit import run_fit
+    from histomri.fitting import FitRun
+    from histomri.fitting.options import FitOptions
 
     start = time.perf_counter()
     place = Path(folder)
-    run_fit(place / "dwi.nii.gz", BODY, place / f"out{masked}{t2ivim}", preset=BODY, sigma=4.0, models=["diff-in"],
-            mask=place / "mask.nii.gz" if masked else None, t2ivim=t2ivim)  # fmt: skip
+    options = FitOptions(
+        dwi=place / "dwi.nii.gz", protocol=BODY, sigma=4.0, models=("diff-in",), strategies=("whole",),
+        mask=place / "mask.nii.gz" if masked else None, t2ivim=t2ivim,
+    )  # fmt: skip
+    FitRun.plan(options, place / f"out{masked}{t2ivim}").fit().write()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     print(f"{time.perf_counter() - start:.1f} s | {peak:.2f} GiB")
 

@@ -11,6 +11,7 @@ import argparse
 import time
 
 import numpy as np
+from content_engine import ContentEngine
 from registration_pairs import LEVELS, PIXEL, make_liver, make_pair, make_stack
 
 from histomri.core.images import Image
@@ -22,13 +23,12 @@ def run(level: str, seeds: range, *, verbose: bool = False, landmarks: int = 0, 
     rows, errors = [], []
     for seed in seeds:
         pair = make_pair(seed, LEVELS[level])
-        maps = pair.maps if options.get("drive") == "both" else None
+        ContentEngine.maps = pair.maps
         start = time.perf_counter()
         found = register(
             pair.moving,
             pair.fixed,
             moving_mask=pair.moving_mask,
-            maps=maps,
             landmarks=_clicked(pair, seed, landmarks),
             **options,
         )
@@ -62,8 +62,8 @@ def run_slices(level: str, seeds: range, **options) -> dict[str, float]:
     rows = []
     for seed in seeds:
         pair, stack, right = make_stack(seed, LEVELS[level])
-        maps = pair.maps if options.get("drive") == "both" else None
-        found = register(pair.moving, stack, moving_mask=pair.moving_mask, maps=maps, **options)
+        ContentEngine.maps = pair.maps
+        found = register(pair.moving, stack, moving_mask=pair.moving_mask, **options)
         away = abs(stack.affine[2, 2] * found.slice + stack.affine[2, 3] - pair.off_mm)
         rows.append((abs(found.slice - right), away, _slice_is_doubted(found)))
     return _told(rows)
@@ -104,8 +104,8 @@ def run_null(level: str, seeds: range, **options) -> dict[str, float]:
     rows = []
     for seed in seeds:
         pair = make_pair(seed, LEVELS[level], related=False)
-        maps = pair.maps if options.get("drive") == "both" else None
-        found = register(pair.moving, pair.fixed, moving_mask=pair.moving_mask, maps=maps, **options)
+        ContentEngine.maps = pair.maps
+        found = register(pair.moving, pair.fixed, moving_mask=pair.moving_mask, **options)
         at_truth = related(pair.aligned, pair.fixed.data)
         there = related(np.stack([found.resample(each, pair.fixed).data for each in pair.maps]), pair.fixed.data)
         rows.append((*at_truth, *there))
@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args()
     seeds = range(given.first, given.first + given.count)
-    options = {"drive": given.drive, "engine": given.engine}
+    options = {"engine": "content" if given.drive == "both" else given.engine}
     others = {"slices": run_slices, "livers": run_livers, "null": run_null, "wrong": run_wrong}
     other = [function for name, function in others.items() if getattr(given, name)]
     for level in given.level or LEVELS:

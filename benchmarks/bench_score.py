@@ -17,8 +17,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from histomri.study.stages.correlate import run_correlate
-from histomri.study.stages.score import run_score
+from histomri.analysis import CorrelateOptions, ScoreOptions
+from histomri.study.steps import correlate, score
 
 MODELS = ("diff-in", "diff-in-ex", "diff-in-ex-fast", "diff-in-extd", "diff-in-extd-fast")
 STRATEGIES = ("whole", "high-b")
@@ -73,9 +73,9 @@ def one_job(name: str, table: Path, out: Path, results: "multiprocessing.Queue[t
     """Run one stage in a process of its own, so that its peak memory is its own."""
     start = time.perf_counter()
     if name == "score":
-        run_score(table, out)
+        score.run(ScoreOptions(table=table), out)
     else:
-        run_correlate(table, out, model="diff-in", strategy="high-b")
+        correlate.run(CorrelateOptions(table=table, model="diff-in", strategy="high-b"), out)
     # ru_maxrss is in KiB on Linux, in bytes on macOS.
     unit = 1024.0**2 if platform.system() == "Darwin" else 1024.0
     results.put((time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit))

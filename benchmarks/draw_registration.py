@@ -13,7 +13,8 @@ from PIL import Image as Picture
 from registration_pairs import LEVELS, make_pair
 
 from histomri.registration import register, write_figures
-from histomri.study.stages.register import run_register
+from histomri.registration.options import RegisterOptions
+from histomri.study.steps.register import run
 
 OUT = Path(__file__).parents[1] / "docs" / "images"
 SEED, DOUBTFUL = 3005, 20107
@@ -43,7 +44,8 @@ def draw_slides(folder: Path, names: tuple[str, ...]) -> None:
             np.savetxt(place / f"{name}.csv", points, delimiter=",", header="x_um,y_um", comments="")
         moving, fixed = (place / f"{name}.png" for name in SECTIONS)
         marks = {"landmarks": place / "HE.csv", "fixed_landmarks": place / "Ki67.csv", "landmarks_for": "check"}
-        result = run_register(moving, fixed, place / "xfm", mpp=UM_PER_PX, figures=True, **marks)
+        options = RegisterOptions.read(moving=moving, fixed=fixed, mpp=UM_PER_PX, **marks)
+        result = run(options, place / "xfm")
         print(*result.messages, *result.warnings, sep="\n")
         for name in names:
             keep(next((place / "xfm" / "figures").glob(f"*_{name}.png")), f"slides-{name}")

@@ -66,9 +66,9 @@ def detectCells(Map settings, Map detection) {
     setStain(imageData, 'BRIGHTFIELD_H_DAB', settings)
     def regions = chooseRegions(imageData, settings)
     runDetector('qupath.imagej.detect.cells.PositiveCellDetection', regions, detection)
-    tell(countCells() + ' cells in the image after detection in ' + regions.size() + ' region(s)')
-    tellLabellingIndex()
-    tell('next: look at them, save the image, then run export_for_histomri.groovy')
+    report(countCells() + ' cells in the image after detection in ' + regions.size() + ' region(s)')
+    reportLabellingIndex()
+    report('next: look at them, save the image, then run export_for_histomri.groovy')
 }
 
 /** The open image. QuPath would detect at a made-up scale in an image without pixel size, so that is refused. */
@@ -90,7 +90,7 @@ def setStain(imageData, String wanted, Map settings) {
             stop('the image is set to ' + current + ', and this script is for ' + wanted +
                  ': change "Image type" in the Image tab, or set changeImageType to true')
         setImageType(wanted)
-        tell('image type set to ' + wanted)
+        report('image type set to ' + wanted)
     }
     if (settings.stains != null)
         setColorDeconvolutionStains(settings.stains.toString())
@@ -99,7 +99,7 @@ def setStain(imageData, String wanted, Map settings) {
 def chooseRegions(imageData, Map settings) {
     def regions = areasOf(getSelectedObjects())
     if (regions) {
-        tell('using the ' + regions.size() + ' selected annotation(s)')
+        report('using the ' + regions.size() + ' selected annotation(s)')
     } else {
         regions = areasOf(getAnnotationObjects())
         if (regions && settings.regionClass != null) {
@@ -108,7 +108,7 @@ def chooseRegions(imageData, Map settings) {
                 stop('no annotation has the class "' + settings.regionClass + '"')
         }
         if (regions)
-            tell('no annotation is selected: using the ' + regions.size() + ' annotation(s) of the image')
+            report('no annotation is selected: using the ' + regions.size() + ' annotation(s) of the image')
         else
             regions = findTissue(imageData, settings)
     }
@@ -155,7 +155,7 @@ def findTissue(imageData, Map settings) {
     def found = areasOf(getAnnotationObjects()).findAll { !before.contains(it) }
     if (!found)
         stop('no tissue found: raise tissueThreshold (now ' + settings.tissueThreshold + '), or draw an annotation')
-    tell('the image has no annotation: found ' + found.size() + ' piece(s) of tissue')
+    report('the image has no annotation: found ' + found.size() + ' piece(s) of tissue')
     return found
 }
 
@@ -173,21 +173,21 @@ void runDetector(String plugin, List regions, Map parameters) {
 int countCells() {
     int n = getDetectionObjects().count { !it.isTile() }
     if (n == 0)
-        tell('WARNING: no cell was found. Is the threshold too high, or are the stain vectors wrong?')
+        report('WARNING: no cell was found. Is the threshold too high, or are the stain vectors wrong?')
     return n
 }
 
 /** Positive among the cells called positive or negative; all other classes are left out, as QuPath does. */
-void tellLabellingIndex() {
+void reportLabellingIndex() {
     def classes = getDetectionObjects().findAll { !it.isTile() && it.getPathClass() != null }*.getPathClass()
     int positive = classes.count { PathClassTools.isPositiveOrGradedIntensityClass(it) }
     int negative = classes.count { PathClassTools.isNegativeClass(it) }
     if (positive + negative > 0)
-        tell(String.format(Locale.US, 'Ki-67 labelling index %.1f %% (%d of %d cells)',
+        report(String.format(Locale.US, 'Ki-67 labelling index %.1f %% (%d of %d cells)',
              100.0d * positive / (positive + negative), positive, positive + negative))
 }
 
-void tell(String message) {
+void report(String message) {
     println 'histomri: ' + message
 }
 

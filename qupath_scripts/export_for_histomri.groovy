@@ -71,10 +71,10 @@ def exportImage(Map settings) {
     writeWhole(files.sidecar) { part ->
         Files.write(part, (GsonTools.getInstance(true).toJson(facts) + '\n').getBytes(StandardCharsets.UTF_8))
     }
-    tell('wrote ' + chosen.size() + ' cells and ' + annotations.size() + ' annotations of ' + name)
-    tell('  ' + files.cells)
-    tell('  ' + files.annotations)
-    tell('  ' + files.sidecar)
+    report('wrote ' + chosen.size() + ' cells and ' + annotations.size() + ' annotations of ' + name)
+    report('  ' + files.cells)
+    report('  ' + files.annotations)
+    report('  ' + files.sidecar)
 }
 
 // ------------------------------------------------ what to export, and where to
@@ -166,7 +166,7 @@ List chooseObjects(Map settings) {
         stop('there is nothing to export: no ' + (settings.objects == 'auto' ? 'cells' : settings.objects) +
              ' in this image. Run detect_cells_he.groovy or detect_cells_ki67.groovy first')
     if (takeCells && others)
-        tell('left out ' + others.size() + ' detection(s) that are not cells')
+        report('left out ' + others.size() + ' detection(s) that are not cells')
     return chosen
 }
 
@@ -291,7 +291,7 @@ def builderType(server) {
 /** Whether QuPath shows only the scanned part of a larger slide (MRXS and the like), so that the origin is moved. */
 def boundsCropped(server) {
     if (!server.getServerType().startsWith('OpenSlide') || !server.metaClass.respondsTo(server, 'dumpMetadata'))
-        return builderType(server) == 'uri' ? false : null      // only OpenSlide crops; a turned image does not tell
+        return builderType(server) == 'uri' ? false : null      // only OpenSlide crops; a turned image does not show it
     def properties = GsonTools.getInstance().fromJson(server.dumpMetadata().toString(), Map) ?: [:]
     def width = properties['openslide.level[0].width']
     def height = properties['openslide.level[0].height']
@@ -341,7 +341,7 @@ String fileName(Path path) {
     return path.getFileName().toString()
 }
 
-void tell(String message) {
+void report(String message) {
     println 'histomri: ' + message
 }
 

@@ -38,7 +38,7 @@ def showResults(Map settings) {
     if (imageData == null)
         stop('no image is open: open one and run the script again')
     if (settings.removeOnly) {
-        tell('removed ' + removeTiles(null) + ' tiles')
+        report('removed ' + removeTiles(null) + ' tiles')
         return
     }
     // Everything is read and checked before anything is changed.
@@ -47,12 +47,12 @@ def showResults(Map settings) {
         int former = removeTiles(name)
         tiles.each { it.setName(name) }
         getCurrentHierarchy().addObjects(tiles)
-        tell('added ' + tiles.size() + ' tiles of "' + name + '"' + (former ? ', in place of ' + former : ''))
+        report('added ' + tiles.size() + ' tiles of "' + name + '"' + (former ? ', in place of ' + former : ''))
     }
     fireHierarchyUpdate()
     def shown = sets.values().flatten().collectMany { it.getMeasurements().keySet() }.unique().sort()
-    tell('measurements: ' + shown.join(', '))
-    tell('choose one under Measure > Show measurement maps')
+    report('measurements: ' + shown.join(', '))
+    report('choose one under Measure > Show measurement maps')
 }
 
 // ------------------------------------------------ the files
@@ -140,7 +140,7 @@ void refuseOtherImage(List tiles, server, Path path) {
         stop(path.toString() + ' was made for another image: none of its ' + tiles.size() +
              ' tiles lies in this one (' + server.getWidth() + ' x ' + server.getHeight() + ' px)')
     if (2 * inside < tiles.size())
-        tell('WARNING: only ' + inside + ' of ' + tiles.size() + ' tiles lie in this image. Is it the right one?')
+        report('WARNING: only ' + inside + ' of ' + tiles.size() + ' tiles lie in this image. Is it the right one?')
 }
 
 /** A new tile in the same place, whatever the object in the file is: the export passes tiles over. */
@@ -188,7 +188,7 @@ int removeTiles(String name) {
 
 // ------------------------------------------------ small helpers
 
-void tell(String message) {
+void report(String message) {
     println 'histomri: ' + message
 }
 

@@ -221,11 +221,6 @@ def concordance(
 def _mean_squares(values: FloatArray) -> FloatArray:
     """Return the mean squares of cases, methods, residual, and within cases: of all cases, then without each.
 
-    Parameters
-    ----------
-    values : (N, K) ndarray
-        Cases x methods.
-
     Returns
     -------
     (4, N + 1) ndarray
@@ -301,6 +296,12 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
     -------
     Findings
         agreement.csv and bias_by_size.csv.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"sample": list("abcd"), "K": [1.0, 1.2, 0.9, 1.1], "Kref": [0.9, 1.1, 0.9, 1.0]})
+    >>> agree_table(table, first="K", second="Kref").lines
+    ['K - Kref: bias 0.075 [-0.00456, 0.155], limits -0.023 to 0.173, ICC(A,1) 0.76, N = 4']
     """
     options, cases = opened_cases(AgreeOptions, table, choices)
     pairs = PAIRS if options.first is None or options.second is None else ((options.first, options.second),)

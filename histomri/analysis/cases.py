@@ -39,13 +39,7 @@ def read_cases(table: pd.DataFrame | str | Path, columns: str | Path | None = No
 
 
 def as_cases(table: Any, names: Iterable[str]) -> pd.DataFrame:
-    """Return the cases of what a person has: a DataFrame, the path of a table of pairs, or what turns into a DataFrame.
-
-    Raises
-    ------
-    InputError
-        If it is none of these, or lacks one of the columns.
-    """
+    """Return cases from a DataFrame, what turns into one, or the path of a table of pairs; the columns must exist."""
     if isinstance(table, str | Path):
         table = read_cases(table)[0]
     if hasattr(table, "to_pandas"):

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, stdtr, stdtrit
+from scipy.stats import ttest_rel, wilcoxon
 
 from histomri.analysis.cases import as_cases
-from histomri.analysis.correlation import constant, fisher_interval, pearson
-from histomri.analysis.multiple import adjust_p
+from histomri.analysis.correlation import adjust_p, constant, fisher_interval, pearson
 from histomri.analysis.options import Adjustment
 from histomri.analysis.ranking import FEWEST_FOR_INTERVAL, listed, rank_models
 from histomri.analysis.resampling import pearson_without_one
@@ -21,24 +21,9 @@ from histomri.core.arrays import FloatArray
 from histomri.core.columns import PAIRED
 
 COMPARISON_KEYS = (
-    "model_a",
-    "strategy_a",
-    "model_b",
-    "strategy_b",
-    "quantity",
-    "test",
-    "n",
-    "value_a",
-    "value_b",
-    "difference",
-    "ci_low",
-    "ci_high",
-    "statistic",
-    "df",
-    "p",
-    "q",
-    "note",
-)
+    "model_a", "strategy_a", "model_b", "strategy_b", "quantity", "test", "n", "value_a", "value_b", "difference",
+    "ci_low", "ci_high", "statistic", "df", "p", "q", "note",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -125,10 +110,10 @@ def steiger_test(
         return DependentTest(r1 - r2, math.nan, math.inf, math.nan, ci)
     # With y1 the same as y2, r(x1, y2) and r(x2, y1) are the compared correlations, and are averaged like them.
     crossed = (mean, mean) if np.array_equal(b, d) else (pearson(a, d), pearson(b, c))
-    shared = _covariance(mean, mean, pearson(a, c), *crossed, pearson(b, d)) / (1.0 - mean**2) ** 2
-    if not shared < 1.0 - 1e-12:
+    correlated = _covariance(mean, mean, pearson(a, c), *crossed, pearson(b, d)) / (1.0 - mean**2) ** 2
+    if not correlated < 1.0 - 1e-12:
         return DependentTest(r1 - r2, math.nan, math.inf, math.nan, ci)
-    z = (math.atanh(r1) - math.atanh(r2)) * math.sqrt((n - 3) / (2.0 - 2.0 * shared))
+    z = (math.atanh(r1) - math.atanh(r2)) * math.sqrt((n - 3) / (2.0 - 2.0 * correlated))
     return DependentTest(r1 - r2, z, math.inf, float(2.0 * ndtr(-abs(z))), ci)
 
 
@@ -230,16 +215,9 @@ def _tests(first: FloatArray, second: FloatArray, confidence: float) -> list[dic
 
 def _of(test: DependentTest) -> dict[str, Any]:
     low, high = test.ci or (math.nan, math.nan)
-    undefined = math.isnan(test.p)
-    return {
-        "difference": test.difference,
-        "ci_low": low,
-        "ci_high": high,
-        "statistic": test.statistic,
-        "df": test.df,
-        "p": test.p,
-        "note": "too few samples, a constant, or both models give the same values" if undefined else "",
-    }
+    note = "too few samples, a constant, or both models give the same values" if math.isnan(test.p) else ""
+    found = {"difference": test.difference, "ci_low": low, "ci_high": high, "statistic": test.statistic}
+    return {**found, "df": test.df, "p": test.p, "note": note}
 
 
 def _compare_tcs(first: FloatArray, second: FloatArray, confidence: float) -> dict[str, Any]:
@@ -248,7 +226,9 @@ def _compare_tcs(first: FloatArray, second: FloatArray, confidence: float) -> di
     row = {"quantity": "TCS", "test": "jackknife", "value_a": a, "value_b": b, "difference": a - b, "note": ""}
     if n < FEWEST_FOR_INTERVAL or not math.isfinite(a - b):
         return {**row, "note": "too few samples for a jackknife, or an undefined TCS"}
-    without_one = _tcs_without_one(first) - _tcs_without_one(second)
+    without_one = np.subtract(
+        *(pearson_without_one(*each[:2]) + pearson_without_one(*each[2:]) for each in (first, second))
+    )
     known = without_one[np.isfinite(without_one)]
     pseudo = known.size * (a - b) - (known.size - 1) * known
     se = float(np.std(pseudo, ddof=1)) / math.sqrt(known.size) if known.size > 2 else 0.0
@@ -262,8 +242,6 @@ def _compare_tcs(first: FloatArray, second: FloatArray, confidence: float) -> di
 
 
 def _compare_hfc(first: FloatArray, second: FloatArray, confidence: float) -> list[dict[str, Any]]:
-    from scipy.stats import ttest_rel, wilcoxon
-
     a, b = (_hfc(values) for values in (first, second))
     known = np.isfinite(a) & np.isfinite(b)
     a, b = a[known], b[known]
@@ -274,17 +252,10 @@ def _compare_hfc(first: FloatArray, second: FloatArray, confidence: float) -> li
     row |= {"value_a": a.mean(), "value_b": b.mean(), "difference": np.mean(a - b), "note": ""}
     t, ranks = ttest_rel(a, b), wilcoxon(a, b)
     low, high = t.confidence_interval(confidence)
+    paired = {"test": "paired t", "statistic": float(t.statistic), "df": float(t.df), "p": float(t.pvalue)}
     return [
         {**row, "test": "wilcoxon", "statistic": float(ranks.statistic), "p": float(ranks.pvalue)},
-        {
-            **row,
-            "test": "paired t",
-            "statistic": float(t.statistic),
-            "df": float(t.df),
-            "p": float(t.pvalue),
-            "ci_low": float(low),
-            "ci_high": float(high),
-        },
+        {**row, **paired, "ci_low": float(low), "ci_high": float(high)},
     ]
 
 
@@ -292,10 +263,6 @@ def _hfc(values: FloatArray) -> FloatArray:
     size, size_histo, fraction, fraction_histo = values
     size_histo, fraction_histo = (np.where(truth > 0, truth, np.nan) for truth in (size_histo, fraction_histo))
     return np.asarray(np.abs(size - size_histo) / size_histo + np.abs(fraction - fraction_histo) / fraction_histo)
-
-
-def _tcs_without_one(values: FloatArray) -> FloatArray:
-    return pearson_without_one(values[0], values[1]) + pearson_without_one(values[2], values[3])
 
 
 def _r(x: FloatArray, y: FloatArray) -> float:
@@ -318,8 +285,8 @@ def _zou(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, confidence:
     if max(abs(r1), abs(r2)) >= 1.0:
         return None
     covariance = _covariance(r1, r2, pearson(a, c), pearson(a, d), pearson(b, c), pearson(b, d))
-    shared = covariance / ((1.0 - r1**2) * (1.0 - r2**2))
+    correlated = covariance / ((1.0 - r1**2) * (1.0 - r2**2))
     (low1, high1), (low2, high2) = (fisher_interval(r, a.size, confidence) for r in (r1, r2))
-    below = (r1 - low1) ** 2 + (high2 - r2) ** 2 - 2.0 * shared * (r1 - low1) * (high2 - r2)
-    above = (high1 - r1) ** 2 + (r2 - low2) ** 2 - 2.0 * shared * (high1 - r1) * (r2 - low2)
+    below = (r1 - low1) ** 2 + (high2 - r2) ** 2 - 2.0 * correlated * (r1 - low1) * (high2 - r2)
+    above = (high1 - r1) ** 2 + (r2 - low2) ** 2 - 2.0 * correlated * (high1 - r1) * (r2 - low2)
     return (r1 - r2 - math.sqrt(max(below, 0.0)), r1 - r2 + math.sqrt(max(above, 0.0)))

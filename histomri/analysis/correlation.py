@@ -1,21 +1,21 @@
-"""Correlation with p-value and confidence interval."""
+"""Correlation with p-value and confidence interval, and p-values adjusted for the number of tests."""
 
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtr
 
-from histomri.analysis.options import Interval
+from histomri.analysis.options import Adjustment, Interval
 from histomri.analysis.resampling import jackknife_z_interval, pearson_without_one, ranked_without_one
 from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.errors import InputError
 
 Kind = Literal["pearson", "spearman"]
-# Variation below this share of the size of the values is rounding, and a correlation with it is noise.
+# Variation below this fraction of the size of the values is rounding, and a correlation with it is noise.
 _ROUNDING = 1e-13
 # Up to so many pairs all orders are counted (9! = 362880): Student's t would call a perfect order of 6 impossible.
 _EXACT = 9
@@ -42,9 +42,14 @@ class Correlation:
     r: float
     p: float
     n: int
-    ci: tuple[float, float] | None
+    ci: tuple[float, float] | None = None
     n_missing: int = 0
     note: str = ""
+
+    def row(self, *names: str) -> dict[str, Any]:
+        """Return attributes for a row of a table, ci as ci_low and ci_high, NaN if there is none."""
+        limits = dict(zip(("ci_low", "ci_high"), self.ci or (math.nan, math.nan)))
+        return {name: limits[name] if name in limits else getattr(self, name) for name in names}
 
 
 def correlate(
@@ -74,6 +79,12 @@ def correlate(
     ------
     InputError
         If the series differ in length, or an option is unknown.
+
+    Examples
+    --------
+    >>> found = correlate([1, 2, 3, 4, 5, float("nan")], [2, 1, 4, 3, 5, 6])
+    >>> round(found.r, 2), found.n, found.n_missing
+    (0.8, 5, 1)
     """
     first, second = np.asarray(x, dtype=float).ravel(), np.asarray(y, dtype=float).ravel()
     if first.shape != second.shape:
@@ -114,11 +125,6 @@ def scaled(values: FloatArray) -> tuple[FloatArray, IntArray]:
     """Return finite values of order 1, and the powers of two by which columns were divided (`numpy.ldexp` undoes it).
 
     Unlike other factors a power of two rounds nothing.
-
-    Parameters
-    ----------
-    values : (N,) or (N, P) ndarray
-        NaN is left as it is.
     """
     exponent = np.frexp(np.fmax.reduce(np.abs(values), axis=0, initial=0.0))[1]
     # Twice half the way: the power itself need not be a number.
@@ -147,13 +153,7 @@ def p_value(r: float, n: int) -> float:
 
 
 def exact_rank_p(x: FloatArray, y: FloatArray) -> float:
-    """Return the two-sided p of a rank correlation: the share of all orders of y that agree as much or more.
-
-    Parameters
-    ----------
-    x, y : (N,) ndarray
-        Ranks, N at most 9; ties may occur.
-    """
+    """Return the two-sided p of a rank correlation: the fraction of all orders of y that agree as much or more."""
     dx, dy = x - x.mean(), y - y.mean()
     # Twice a rank is whole, so that N² times the products are compared without rounding.
     whole_x, whole_y = np.rint(2 * x.size * dx).astype(np.int64), np.rint(2 * x.size * dy).astype(np.int64)
@@ -178,3 +178,44 @@ def fisher_interval(r: float, n: int, confidence: float = 0.95, kind: Kind = "pe
     half = float(ndtri(0.5 + confidence / 2.0)) * spread
     z = math.atanh(r)
     return (math.tanh(z - half), math.tanh(z + half))
+
+
+def adjust_p(p: ArrayLike, method: Adjustment = "bh") -> FloatArray:
+    """Adjust p-values for the number of tests.
+
+    Parameters
+    ----------
+    p : (T,) array-like
+        Two-sided p-values; a NaN is no test, and stays NaN.
+    method : {"bh", "holm", "bonferroni"}
+        False discovery rate (Benjamini & Hochberg 1995, doi 10.1111/j.2517-6161.1995.tb02031.x), or family-wise error
+        (Holm 1979; Bonferroni).
+
+    Returns
+    -------
+    (T,) ndarray
+        Adjusted values, at most 1, in the order of `p`.
+
+    Examples
+    --------
+    >>> adjust_p([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.04, 0.04]
+    """
+    given = np.asarray(p, dtype=float).ravel()
+    adjusted = np.full(given.shape, np.nan)
+    tests = np.flatnonzero(np.isfinite(given))
+    if not tests.size:
+        return adjusted
+    order = tests[np.argsort(given[tests], kind="stable")]
+    ascending, n = given[order], tests.size
+    rank = np.arange(1, n + 1)
+    if method == "bh":
+        scaled = np.minimum.accumulate((ascending * n / rank)[::-1])[::-1]
+    elif method == "holm":
+        scaled = np.maximum.accumulate(ascending * (n - rank + 1))
+    elif method == "bonferroni":
+        scaled = ascending * n
+    else:
+        raise InputError(f"unknown adjustment '{method}'", hint="use bh, holm or bonferroni")
+    adjusted[order] = np.minimum(scaled, 1.0)
+    return adjusted

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from histomri.analysis.correlation import Kind, correlate
+from histomri.analysis.correlation import Kind, adjust_p, correlate
 from histomri.analysis.measurements import MeasurementTable, opened
-from histomri.analysis.multiple import adjust_p
 from histomri.analysis.options import Adjustment, CorrelateOptions, Interval
 from histomri.analysis.repeated import correlate_repeated
 from histomri.analysis.results import Findings, heading, labelled, naming_part
@@ -20,6 +19,7 @@ from histomri.core.errors import InputError
 from histomri.core.tables import line_of
 
 COLUMNS = ("x", "y", "kind", "r", "p", "q", "n", "ci_low", "ci_high", "n_missing", "note")
+_VALUES = ("r", "p", "n", "ci_low", "ci_high", "n_missing", "note")
 FILES = (
     "correlations.csv", "correlation_matrix.csv", "correlations_voxel.csv", "correlations_pooled.csv",
     "correlations_repeated.csv", "correlations.json",
@@ -64,9 +64,7 @@ def correlation_table(
     for kind in kinds:
         for one, other in pairs:
             found = correlate(table[one], table[other], kind=kind, confidence=confidence, interval=interval)
-            low, high = found.ci or (np.nan, np.nan)
-            values = (one, other, kind, found.r, found.p, np.nan, found.n, low, high, found.n_missing, found.note)
-            rows.append(dict(zip(COLUMNS, values)))
+            rows.append({"x": one, "y": other, "kind": kind, "q": np.nan, **found.row(*_VALUES)})
     result = pd.DataFrame(rows, columns=list(COLUMNS))
     for kind in kinds:
         mine = result["kind"] == kind

@@ -13,10 +13,9 @@ from numpy.typing import ArrayLike
 from scipy.special import gammaln, stdtr, stdtrit
 
 from histomri.analysis.cases import as_cases
-from histomri.analysis.correlation import constant
+from histomri.analysis.correlation import adjust_p, constant
 from histomri.analysis.harmonisation import confounding
 from histomri.analysis.measurements import opened_cases
-from histomri.analysis.multiple import adjust_p
 from histomri.analysis.noncentral import noncentral_t_cdf
 from histomri.analysis.options import Adjustment, CompareOptions
 from histomri.analysis.results import Findings, heading, labelled, missing_text, naming_part
@@ -289,13 +288,6 @@ def cliff_delta(a: FloatArray, b: FloatArray, *, confidence: float = 0.95) -> tu
     A score interval: the limits are the values D with (delta - D)² = t² (1 - D²) / n. As many independent signs, n,
     have the variance that is found for delta (Cliff 1993, doi 10.1037/0033-2909.114.3.494); t has the degrees of
     freedom of Brunner & Munzel (2000). Groups that do not overlap show no variance, and count as the smaller of them.
-
-    Parameters
-    ----------
-    a, b : ndarray
-        Finite values of two groups, at least two each.
-    confidence : float
-        Of the interval.
     """
     n_a, n_b = a.size, b.size
     above_a, above_b = _dominance(a, b), _dominance(b, a)

@@ -70,7 +70,7 @@ def combat(
     ------
     InputError
         If there is one batch only, a batch has fewer than two values of a metric, a metric does not vary, or batch and
-        covariates cannot be told apart.
+        covariates cannot be separated.
     """
     data, exponent = scaled(values.to_numpy(dtype=float))
     labels = np.asarray(batch).astype(str)
@@ -109,15 +109,6 @@ def shrink(
 ) -> tuple[FloatArray, FloatArray]:
     """Return posterior shifts and scales of one batch, from priors fitted to all metrics by their moments.
 
-    Parameters
-    ----------
-    standard : (n, F) ndarray
-        Standardised values of the batch; NaN is missing.
-    gamma_hat, delta_hat : (F,) ndarray
-        Estimated shifts and scales.
-    mean_only : bool
-        Keep the scales at 1.
-
     Returns
     -------
     gamma, delta : (F,) ndarray
@@ -153,7 +144,7 @@ def cramers_v(one: ArrayLike, other: ArrayLike) -> float:
 
 
 def confounding(batch: ArrayLike, label: ArrayLike, name: str = "group", threshold: float = 0.5) -> str | None:
-    """Say whether a label and the batch can hardly be told apart.
+    """Warn if a label and the batch are confounded.
 
     Parameters
     ----------
@@ -173,7 +164,7 @@ def confounding(batch: ArrayLike, label: ArrayLike, name: str = "group", thresho
     v = cramers_v(batches, labels)
     single = [value for value in sorted(set(labels)) if len(set(batches[labels == value])) == 1]
     if np.isfinite(v) and v >= threshold:
-        return f"batch and {name} are confounded (Cramér's V = {v:.2f}): part of what differs cannot be told apart"
+        return f"batch and {name} are confounded (Cramér's V = {v:.2f}): their effects cannot be separated"
     if np.isfinite(v) and single:
         return f"{name} '{single[0]}' occurs in one batch only: its effect rests on the model, not on data"
     return None
@@ -224,7 +215,7 @@ def _covariate_columns(covariates: pd.DataFrame | None, n: int) -> tuple[FloatAr
 def _check_rank(design: FloatArray, names: list[str]) -> None:
     if np.linalg.matrix_rank(design) < design.shape[1]:
         raise InputError(
-            f"batch and covariates ({', '.join(names)}) cannot be told apart: one follows from the others",
+            f"batch and covariates ({', '.join(names)}) cannot be separated: one follows from the others",
             hint="leave a covariate out, or do not harmonise these batches",
         )
     if len(design) <= design.shape[1]:
@@ -241,7 +232,7 @@ def _standardise(
         known = np.isfinite(column)
         if np.linalg.matrix_rank(design[known]) < design.shape[1]:
             raise InputError(
-                f"'{names[position]}': the cases with a value cannot tell batches and covariates apart",
+                f"'{names[position]}': the cases with a value do not separate batches and covariates",
                 hint=_NAME_OTHERS,
             )
         coefficients = np.linalg.lstsq(design[known], column[known], rcond=None)[0]
@@ -249,8 +240,8 @@ def _standardise(
         if anchor is not None:
             general, judged = coefficients[anchor], known & member[:, anchor]
         else:
-            shares = member[known].mean(axis=0)
-            general, judged = shares @ coefficients[:n_batches], known
+            weights = member[known].mean(axis=0)
+            general, judged = weights @ coefficients[:n_batches], known
         variance = float(np.mean(residual[judged] ** 2))
         if variance <= (_ROUNDING * np.abs(column[known]).max()) ** 2:
             raise InputError(
@@ -301,8 +292,8 @@ def _confounding_warnings(labels: np.ndarray, covariates: pd.DataFrame | None) -
     for name in covariates if covariates is not None else ():
         column = covariates[name]  # type: ignore[index]
         if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-            share = _explained(labels, column.to_numpy(dtype=float))
-            text = f"batch explains {share:.0%} of the variance of covariate '{name}'" if share >= 0.5 else None
+            fraction = _explained(labels, column.to_numpy(dtype=float))
+            text = f"batch explains {fraction:.0%} of the variance of covariate '{name}'" if fraction >= 0.5 else None
         else:
             text = confounding(labels, column, f"covariate '{name}'")
         texts += [text] if text else []
@@ -310,7 +301,7 @@ def _confounding_warnings(labels: np.ndarray, covariates: pd.DataFrame | None) -
 
 
 def _explained(labels: np.ndarray, values: FloatArray) -> float:
-    """Return the share of variance that lies between the labels."""
+    """Return the fraction of variance that lies between the labels."""
     means = pd.Series(values).groupby(labels).transform("mean").to_numpy()
     total = float(values.var())
     return float(means.var() / total) if total > 0 else 0.0

@@ -52,13 +52,7 @@ class ColumnMap:
                 raise InputError(f"unknown column '{name}'{suggestion(name, known)}", path=self.path)
 
     def apply(self, raw: pd.DataFrame, table: Path) -> pd.DataFrame:
-        """Rename, add, and turn the columns of several models into rows, one model after the other.
-
-        Raises
-        ------
-        InputError
-            If a column is not in the table.
-        """
+        """Rename, add, and turn the columns of several models into rows, one model after the other."""
         if not self.models:
             return self._one(raw, self.columns, self.constants, table)
         taken = {theirs for _, columns in self.models for theirs in columns.values()} - set(self.columns.values())
@@ -87,11 +81,6 @@ def read_column_map(path: str | Path) -> ColumnMap:
 
     Names stand at the top or in a section ``[columns]``, values for all rows in ``[constants]``; each ``[[models]]``
     has the model, the strategy and the columns of one model.
-
-    Raises
-    ------
-    InputError
-        If it is no TOML, or a name or value is of the wrong kind, or comes twice.
     """
     path = require_file(path, "column map")
     try:

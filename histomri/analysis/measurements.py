@@ -42,14 +42,7 @@ class MeasurementTable(Table):
         return set(INDEX) <= set(self.names)
 
     def numbers(self, names: Sequence[str], *, empty: bool = False) -> pd.DataFrame:
-        """Return columns as numbers, NaN where missing; with `empty`, a column may have no value at all.
-
-        Raises
-        ------
-        InputError
-            If a column is missing, holds no value at all, a cell is no finite number (with its line), or an index of a
-            voxel is none; UnitError if a column of histomri cannot be in its unit, or scanners write different units.
-        """
+        """Return columns as numbers, NaN where missing; with `empty`, a column may have no value at all."""
         numbers = super().numbers(names)
         for name, values in numbers.items():
             if not empty and not values.notna().any():
@@ -63,13 +56,7 @@ class MeasurementTable(Table):
         return numbers
 
     def quality_warnings(self, numbers: pd.DataFrame) -> list[str]:
-        """Say what was left out in reading, and which columns of numbers differ so much between sites that units may.
-
-        Raises
-        ------
-        UnitError
-            If they differ as units do.
-        """
+        """Say what was left out in reading, and which columns differ so much between sites that units may."""
         labels = {name: self.text(name) for name in ("scanner", "group") if name in self}
         measured = [name for name in numbers if name not in (*LABELS, *POSITION)]
         return [*self.notes, *check_sites(numbers[measured], labels, self.path, contract=MEASUREMENTS)]
@@ -99,13 +86,7 @@ class MeasurementTable(Table):
         return texts
 
     def only(self, **wanted: str | None) -> Self:
-        """Keep the rows in which the columns have the wanted text; None keeps all.
-
-        Raises
-        ------
-        InputError
-            If a column is missing, or no row is left.
-        """
+        """Keep the rows in which the columns have the wanted text; None keeps all."""
         kept = pd.Series(True, index=self.frame.index)
         for name, value in wanted.items():
             if value is None:
@@ -134,13 +115,7 @@ class MeasurementTable(Table):
         return parts
 
     def require_unique(self, by: Sequence[str] = CASE) -> None:
-        """Check that every row is one sample (x model x strategy), and that the rows of a sample say the same of it.
-
-        Raises
-        ------
-        InputError
-            If two rows have the same labels, or rows of one sample another group, scanner or histology.
-        """
+        """Check that every row is one sample (x model x strategy), and that the rows of a sample say the same of it."""
         keys = [name for name in by if name in self]
         labels = pd.DataFrame({name: self.text(name) for name in keys})
         for name in keys:
@@ -222,18 +197,7 @@ def read_measurements(
 def opened(
     kind: type[Chosen], given: Chosen | pd.DataFrame | str | Path, choices: dict[str, Any], **known: Any
 ) -> tuple[Chosen, MeasurementTable]:
-    """Return options and table from what a function was given: options, or a table with options by name.
-
-    Parameters
-    ----------
-    kind : type
-        Class of the options.
-    given : options, DataFrame or path-like
-    choices : dict
-        Options by name, beside a table.
-    **known
-        As for `read_measurements`.
-    """
+    """Return options and table from what a function was given: options, or a table with options by name."""
     if isinstance(given, kind):
         assert given.table is not None
         return given, read_measurements(given.table, given.columns, **known)
@@ -251,13 +215,7 @@ def opened(
 def opened_cases(
     kind: type[Chosen], given: Chosen | pd.DataFrame | str | Path, choices: dict[str, Any]
 ) -> tuple[Chosen, MeasurementTable]:
-    """Return options and table as `opened` does, of the wanted model and strategy, with one row per sample.
-
-    Raises
-    ------
-    InputError
-        If it is a table of voxels, or a sample comes twice.
-    """
+    """Return options and table as `opened` does, of the wanted model and strategy, with one row per sample."""
     options, table = opened(kind, given, choices)
     if table.is_voxelwise:
         raise InputError(

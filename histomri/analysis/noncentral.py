@@ -29,13 +29,6 @@ def noncentral_t_cdf(t: float, df: float, noncentrality: float | FloatArray) -> 
     Integrated over whichever of z and chi leaves the smoother integrand, so that no noncentrality is too large; library
     functions for this distribution give up beyond about 40.
 
-    Parameters
-    ----------
-    t, df : float
-        Quantile and degrees of freedom.
-    noncentrality : float or ndarray
-        Mean of the numerator.
-
     Returns
     -------
     ndarray

@@ -54,6 +54,11 @@ def sample_size(r: float, *, power: float = 0.8, alpha: float = 0.05) -> int:
         True correlation, not 0.
     power, alpha : float
         Wanted power, and level of the two-sided test.
+
+    Examples
+    --------
+    >>> sample_size(0.5)
+    29
     """
     _check(r=r, alpha=alpha, power=power)
     if r == 0:

@@ -90,15 +90,6 @@ def polynomial(x: ArrayLike, y: ArrayLike, basis: str = "cubic") -> FloatArray:
 def assign_folds(groups: ArrayLike, folds: int, seed: int) -> IntArray:
     """Deal groups to folds at random, the largest first, each to the fold with the fewest cases.
 
-    Parameters
-    ----------
-    groups : (N,) array-like
-        Label of each case; cases with the same label go to the same fold.
-    folds : int
-        How many, at least 2.
-    seed : int
-        Of the order of groups of the same size.
-
     Returns
     -------
     (N,) ndarray of int
@@ -159,7 +150,7 @@ def cross_validated_prediction(
     Raises
     ------
     InputError
-        If a series is constant, there are too few cases or groups, or the terms cannot be told apart.
+        If a series is constant, there are too few cases or groups, or the terms are not independent.
     """
     columns = np.stack([np.asarray(values, dtype=float).ravel() for values in (x, y, target)])
     used = np.isfinite(columns).all(axis=0)
@@ -259,9 +250,9 @@ def _uncertainty(
         return math.nan, None, 0
     if failed > len(weights) / 2 or math.isnan(r):
         return math.nan, None, failed
-    z, scatter = math.atanh(r), float(np.arctanh(drawn).std(ddof=1))
-    half = float(stdtrit(n_groups - 1, 0.5 + confidence / 2.0)) * scatter
-    p = float(2.0 * stdtr(n_groups - 1, -abs(z) / scatter))
+    z, se = math.atanh(r), float(np.arctanh(drawn).std(ddof=1))
+    half = float(stdtrit(n_groups - 1, 0.5 + confidence / 2.0)) * se
+    p = float(2.0 * stdtr(n_groups - 1, -abs(z) / se))
     return p, (math.tanh(z - half), math.tanh(z + half)), failed
 
 
@@ -304,8 +295,8 @@ def _surface(
     without_one, _ = _weighted_fits(orthogonal, truth, (1.0 - np.eye(groups))[:, codes])
     fitted = orthogonal.T @ truth
     # A percentile bootstrap would be too narrow where there are groups, and leave some resamples without a fit.
-    scatter = np.sqrt((groups - 1) / groups * (((without_one - fitted) @ grid.T) ** 2).sum(axis=0))
-    half = float(stdtrit(groups - 1, 0.5 + confidence / 2.0)) * scatter
+    se = np.sqrt((groups - 1) / groups * (((without_one - fitted) @ grid.T) ** 2).sum(axis=0))
+    half = float(stdtrit(groups - 1, 0.5 + confidence / 2.0)) * se
     try:
         hull = Delaunay(np.column_stack([x, y]) / [np.ptp(x), np.ptp(y)])
         inside = hull.find_simplex(points / [np.ptp(x), np.ptp(y)]) >= 0

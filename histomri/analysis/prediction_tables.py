@@ -14,14 +14,15 @@ from histomri.analysis.options import Basis, PredictOptions
 from histomri.analysis.prediction import Prediction, cross_validated_prediction, fold_range, log10_volume
 from histomri.analysis.results import Findings, Written, missing_text, naming_part, records
 from histomri.core.columns import PATIENT
+from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import read_json
 
 FILES = ("prediction.json", "predictions.csv", "prediction_surface.csv")
 
 
-@dataclass(frozen=True)
-class Predictions:
+@dataclass(frozen=True, repr=False)
+class Predictions(Displayed):
     """The predictions with each basis, and why there is none with the others.
 
     Attributes
@@ -32,6 +33,11 @@ class Predictions:
 
     found: dict[Basis, Findings]
     problems: dict[Basis, str]
+
+    def facts(self) -> dict[str, str]:
+        """Return what was found with each basis."""
+        found = {str(basis): findings.lines[0] for basis, findings in self.found.items()}
+        return found | {str(basis): problem for basis, problem in self.problems.items()}
 
     def write(self, out: Path, *, folder_each: bool = False) -> Written:
         """Write `FILES` of the first basis to a folder, those of others to prediction_BASIS below it.

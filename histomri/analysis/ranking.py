@@ -20,24 +20,9 @@ from histomri.core.arrays import FloatArray
 from histomri.core.columns import PAIRED
 
 RANKING_KEYS = (
-    "model",
-    "strategy",
-    "n",
-    "TCS",
-    "TCS_ci",
-    "r_vCS",
-    "r_F",
-    "HFC_mean",
-    "HFC_wins",
-    "BIC_share",
-    "p_best",
-    "AIC_share",
-    "n_missing",
-    "rank",
-    "compared",
-    "n_own",
-    "TCS_own",
-)
+    "model", "strategy", "n", "TCS", "TCS_ci", "r_vCS", "r_F", "HFC_mean", "HFC_wins", "BIC_share", "p_best",
+    "AIC_share", "n_missing", "rank", "compared", "n_own", "TCS_own",
+)  # fmt: skip
 FEWEST_FOR_INTERVAL = 4
 FEWEST_CASES = 0.8  # of those of the row that has most: a row with fewer is not compared with the others
 FEWEST_COMMON = 0.5  # of the same: what the rows that are compared must have in common
@@ -68,10 +53,10 @@ def rank_models(
     -------
     list of dict
         Keys `RANKING_KEYS`. Of rows that are compared: n common cases; TCS and its interval (jackknife of Fisher's z of
-        TCS/2); its two correlations; mean HFC and the number of cases with the lowest HFC of all rows; shares of the
-        cases whose voxels vote for the model by BIC and by AIC; p_best, the share of bootstrap resamples in which TCS
+        TCS/2); its two correlations; mean HFC and the number of cases with the lowest HFC of all rows; fractions of the
+        cases whose voxels vote for the model by BIC and by AIC; p_best, the fraction of resamples in which TCS
         is the highest; rank, the same for scores that are equal within `EQUAL`. Of the others n, TCS and mean HFC are
-        of their own cases, and what needs rivals is None. Of all: n_missing, cases of the table that are not complete;
+        of their own cases, and what compares rows is None. Of all: n_missing, cases of the table that are not complete;
         n_own and TCS_own, complete cases of the row, and TCS on all of them. None where it cannot be had: TCS needs
         three cases, interval and bootstrap four. Rows without TCS come last of their kind.
 
@@ -108,11 +93,6 @@ def common_cases(table: pd.DataFrame) -> tuple[list[tuple[Any, ...]], set[Any]]:
     A row is compared if it has at least `FEWEST_CASES` of the complete cases of the fullest row, or all but one. Where
     such rows still have fewer than `FEWEST_COMMON` of them in common (or than `FEWEST_FOR_INTERVAL`, if there are as
     many), the row without which most are common is left out, again and again.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As for `rank_models`.
 
     Returns
     -------
@@ -187,7 +167,7 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def missing_cases(table: pd.DataFrame) -> list[str]:
-    """Say which cases each row of a ranking leaves out because a value is missing; alike rows are told together.
+    """Say which cases each row of a ranking leaves out because a value is missing; equal rows together.
 
     Parameters
     ----------
@@ -308,7 +288,7 @@ def _tcs(weights: FloatArray, values: FloatArray) -> FloatArray:
 
 
 def _chances(drawn: FloatArray, ranked: list[bool]) -> list[float | None]:
-    """Return in which share of the resamples that all can be scored in each one has the highest TCS."""
+    """Return in which fraction of the resamples that all can be scored in each one has the highest TCS."""
     chosen = np.flatnonzero(ranked)
     chances: list[float | None] = [None] * len(ranked)
     if not chosen.size:
@@ -318,9 +298,9 @@ def _chances(drawn: FloatArray, ranked: list[bool]) -> list[float | None]:
     if not len(usable):
         return chances
     highest = usable == usable.max(axis=1, keepdims=True)
-    shares = (highest / highest.sum(axis=1, keepdims=True)).mean(axis=0)
-    for position, share in zip(chosen, shares):
-        chances[position] = float(share)
+    fractions = (highest / highest.sum(axis=1, keepdims=True)).mean(axis=0)
+    for position, fraction in zip(chosen, fractions):
+        chances[position] = float(fraction)
     return chances
 
 

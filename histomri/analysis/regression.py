@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from histomri.analysis.cases import as_cases
-from histomri.analysis.correlation import constant, scaled
+from histomri.analysis.correlation import adjust_p, constant, scaled
 from histomri.analysis.measurements import opened_cases
-from histomri.analysis.multiple import adjust_p
 from histomri.analysis.options import RegressOptions
 from histomri.analysis.results import Findings, heading, labelled, missing_text, naming_part
 from histomri.core.arrays import FloatArray
@@ -220,7 +219,7 @@ def _warnings(response: str, terms: list[str], factors: FloatArray, n: int, miss
     collinear = [f"{term} ({factor:.1f})" for term, factor in zip(terms, factors) if factor > _STRONG_COLLINEARITY]
     if collinear:
         names = ", ".join(collinear)
-        texts.append(f"{response}: variance inflation above 10 for {names}; their coefficients cannot be told apart")
+        texts.append(f"{response}: variance inflation above 10 for {names}; their coefficients cannot be separated")
     if n < 10 * len(terms):
         texts.append(f"{response}: {n} cases for {len(terms)} variables, fewer than 10 for each")
     if missing:

@@ -10,9 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from histomri.analysis.cases import as_cases
-from histomri.analysis.correlation import correlate
+from histomri.analysis.correlation import adjust_p, correlate
 from histomri.analysis.mixed import repeated_correlation, within_between
-from histomri.analysis.multiple import adjust_p
 from histomri.analysis.options import Adjustment
 from histomri.core.errors import InputError
 
@@ -81,30 +80,9 @@ def correlate_repeated(
 def within_and_between(
     x: pd.Series, y: pd.Series, labels: pd.Series, *, n_eff: ArrayLike | None = None, confidence: float = 0.95
 ) -> dict[str, Any]:
-    """Return the correlation within groups, slopes within and between them, and the correlation of their means.
-
-    Parameters
-    ----------
-    x, y : Series
-        Values, none missing.
-    labels : Series of str
-        What belongs together.
-    n_eff : (k,) array-like, optional
-        As for `repeated_correlation`.
-    confidence : float
-        Of the intervals.
-    """
+    """Return the correlation within groups, slopes within and between them, and the correlation of their means."""
     common = repeated_correlation(x, y, labels, n_eff=n_eff, confidence=confidence)
-    low, high = common.ci or (math.nan, math.nan)
-    row: dict[str, Any] = {
-        "n": common.n,
-        "r_within": common.r,
-        "ci_low": low,
-        "ci_high": high,
-        "df": common.df,
-        "p": common.p,
-        "note": common.note,
-    }
+    row = common.row("n", "ci_low", "ci_high", "df", "p", "note") | {"r_within": common.r}
     row |= _slopes(x, y, labels, common.df)
     means = pd.DataFrame({"x": x, "y": y}).groupby(labels).mean()
     between = correlate(means["x"], means["y"], confidence=confidence)
@@ -115,16 +93,9 @@ def _slopes(x: pd.Series, y: pd.Series, labels: pd.Series, df: float) -> dict[st
     if labels.nunique() < 3 or not df > 0:
         return {}
     within, between, model = within_between(x, y, labels, df_within=df)
-    return {
-        "slope_within": within.slope,
-        "se_within": within.se,
-        "p_slope_within": within.p,
-        "slope_between": between.slope,
-        "se_between": between.se,
-        "df_between": between.df,
-        "p_slope_between": between.p,
-        "icc": model.icc,
-    }
+    found = {"slope_within": within.slope, "se_within": within.se, "p_slope_within": within.p, "icc": model.icc}
+    found |= {"slope_between": between.slope, "se_between": between.se, "df_between": between.df}
+    return found | {"p_slope_between": between.p}
 
 
 def mean_correlation(correlations: Sequence[float]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from scipy.special import stdtrit
 
 from histomri.core.arrays import FloatArray
 
-_FEWEST = 3  # known values from which a scatter is taken
+_FEWEST = 3  # known values from which a standard error is taken
 _ROUNDING = 1e-12
 _PAIRS_AT_ONCE = 1_000_000
 _LEAST_DISTINCT = 3  # a resample of one or two distinct cases has r = +-1 or none
@@ -16,18 +16,9 @@ def jackknife_z_interval(
 ) -> tuple[float, float] | None:
     """Return an interval of a correlation, or a mean of correlations, from the jackknife of its Fisher z.
 
-    Fisher's z makes the scatter nearly the same whatever the correlation, and the jackknife finds how large it is
+    Fisher's z makes the error nearly the same whatever the correlation, and the jackknife finds how large it is
     without taking the values for normal (Hinkley 1978, doi 10.1093/biomet/65.1.13). With few cases it covers far
     better than the bootstrap, whose resamples repeat cases and so vary too little.
-
-    Parameters
-    ----------
-    estimate : float
-        Of all cases, between -1 and 1.
-    without_one : (N,) ndarray
-        With each case left out; NaN is skipped.
-    confidence : float
-        Of the interval.
 
     Returns
     -------
@@ -48,11 +39,6 @@ def jackknife_z_interval(
 def pearson_without_one(x: FloatArray, y: FloatArray) -> FloatArray:
     """Return Pearson's r with each pair left out in turn.
 
-    Parameters
-    ----------
-    x, y : (N,) ndarray
-        Finite values, N at least 4.
-
     Returns
     -------
     (N,) ndarray
@@ -62,19 +48,14 @@ def pearson_without_one(x: FloatArray, y: FloatArray) -> FloatArray:
     dx, dy = x - x.mean(), y - y.mean()
     dx, dy = dx / np.linalg.norm(dx), dy / np.linalg.norm(dy)
     # A pair also moves the means, which is where n / (n - 1) comes from.
-    share = n / (n - 1.0)
-    sxx, syy, sxy = 1.0 - share * dx**2, 1.0 - share * dy**2, dx @ dy - share * dx * dy
+    factor = n / (n - 1.0)
+    sxx, syy, sxy = 1.0 - factor * dx**2, 1.0 - factor * dy**2, dx @ dy - factor * dx * dy
     varies = np.minimum(sxx, syy) > _ROUNDING
     return np.where(varies, np.clip(sxy / np.sqrt(np.where(varies, sxx * syy, 1.0)), -1.0, 1.0), np.nan)
 
 
 def ranked_without_one(x: FloatArray, y: FloatArray) -> FloatArray:
     """Return the rank correlation with each pair left out in turn and the others ranked anew, in N² operations.
-
-    Parameters
-    ----------
-    x, y : (N,) ndarray
-        Ranks (means for ties), N at least 4.
 
     Returns
     -------
@@ -109,13 +90,6 @@ def resampling_weights(n: int, n_boot: int, seed: int) -> FloatArray:
 
 def weighted_correlation(weights: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
     """Return Pearson's r of every resample.
-
-    Parameters
-    ----------
-    weights : (B, N) ndarray
-        How often a case counts.
-    x, y : (N,) ndarray
-        Values; a case with a missing value counts in no resample.
 
     Returns
     -------

@@ -9,10 +9,22 @@ from typing import Any, NamedTuple, Self
 import pandas as pd
 
 from histomri.analysis.options import TableOptions
-from histomri.core.columns import unit_of
+from histomri.core.columns import CASE, unit_of
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, refuse_overwrite, require_folder, write_json
+
+# Estimates with their limits, and the columns that name them; the first three that a table has are drawn.
+_ESTIMATES = (
+    ("TCS", "TCS_ci_low", "TCS_ci_high"),
+    ("r", "ci_low", "ci_high"),
+    ("r_within", "ci_low", "ci_high"),
+    ("beta", "ci_low_hc3", "ci_high_hc3"),
+    ("bias", "bias_low", "bias_high"),
+    ("hedges_g", "hedges_g_low", "hedges_g_high"),
+)
+_NAMES = (*CASE, "x", "y", "kind", "response", "term", "first", "second", "column", "group_a", "group_b")
+_MOST_DRAWN, _MOST_LINES = 40, 3
 
 
 class Written(NamedTuple):
@@ -74,19 +86,7 @@ class Findings(Displayed):
         more: Mapping[str, Any] | None = None,
         **others: Any,
     ) -> Self:
-        """Put what was found in the parts of a table under each other.
-
-        Parameters
-        ----------
-        json_name, lines, warnings, settings, **others
-            As in the class.
-        frames : mapping of file name to (key, frames)
-            The key is that of the JSON file; without one the table is not in it.
-        options : TableOptions
-            Name the sources.
-        more : mapping, optional
-            Content of the JSON file beside the tables.
-        """
+        """Put what was found in the parts of a table under each other."""
         tables = {name: pd.concat(list(parts), ignore_index=True) for name, (_, parts) in frames.items()}
         content = dict(more or {})
         content |= {key: records(tables[name]) for name, (key, _) in frames.items() if key is not None}
@@ -94,8 +94,9 @@ class Findings(Displayed):
         return cls(json_name, tables, content, lines, warnings, sources, settings, **others)
 
     def facts(self) -> Mapping[str, Any]:
-        """Return the lines, numbered, and the number of warnings."""
-        return {str(k): line for k, line in enumerate(self.lines, start=1)} | {"warnings": len(self.warnings)}
+        """Return the tables with their sizes, the first lines, and the number of warnings."""
+        sizes = {name: f"{len(table)} rows" for name, table in self.tables.items()}
+        return {**sizes, "results": "; ".join(self.lines[:_MOST_LINES]), "warnings": len(self.warnings)}
 
     def _repr_html_(self) -> str:
         return self.to_pandas()._repr_html_()  # type: ignore[no-any-return]  # pandas does not annotate it
@@ -104,14 +105,23 @@ class Findings(Displayed):
         """Return the main table."""
         return next(iter(self.tables.values()))
 
-    def write(self, out: Path) -> Written:
-        """Write CSV tables, and a JSON file with the results and how they came to be; remove what they replace.
+    def plot(self) -> Any:
+        """Draw the main table's estimates with their intervals, the highest 40 rows of it; return matplotlib's Axes."""
+        from matplotlib import pyplot
 
-        Raises
-        ------
-        InputError
-            If `out` is a file, or a result would replace one of the sources; nothing is written then.
-        """
+        table = self.to_pandas().head(_MOST_DRAWN)[::-1]
+        found = next((names for names in _ESTIMATES if set(names) <= set(table.columns)), None)
+        if found is None:
+            raise InputError(f"{next(iter(self.tables))} has no estimates with intervals to draw")
+        value, low, high = (table[name].to_numpy(dtype=float) for name in found)
+        labels = table[[name for name in table.columns[: table.columns.get_loc(found[0])] if name in _NAMES]]
+        _, axes = pyplot.subplots(figsize=(6, 1 + 0.25 * len(table)), layout="constrained")
+        axes.errorbar(value, range(len(table)), xerr=[value - low, high - value], fmt="o", capsize=2)
+        axes.set(xlabel=found[0], yticks=range(len(table)), yticklabels=labels.agg(", ".join, axis=1))
+        return axes
+
+    def write(self, out: Path) -> Written:
+        """Write CSV tables, and a JSON file with the results and how they came to be; remove what they replace."""
         require_folder(out)
         for name in (*self.tables, self.json_name):
             refuse_overwrite(out / name, self.sources)

@@ -31,6 +31,13 @@ def total_correlation_score(table: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         model, strategy, n, n_missing, TCS, r_vCS, r_F; NaN with fewer than three cases or a constant column.
+
+    Examples
+    --------
+    >>> cases = pd.DataFrame({"vCS_mri_um": [15, 18, 22], "vCS_histo_um": [14, 19, 21],
+    ...                       "F_mri": [0.4, 0.6, 0.5], "F_histo": [0.5, 0.7, 0.6]})
+    >>> total_correlation_score(cases)["TCS"].round(2).tolist()
+    [1.95]
     """
     table = as_cases(table, PAIRED)
     rows = []
@@ -81,19 +88,19 @@ def complete_cases(table: pd.DataFrame) -> pd.Series:
 
 
 def bic_votes(table: pd.DataFrame, criterion: str = "BIC", counted: pd.Series | None = None) -> pd.DataFrame:
-    """Return in which share of the cases each model wins the vote of the voxels.
+    """Return in which fraction of the cases each model wins the vote of the voxels.
 
     Models are compared within a strategy only: the criterion means nothing between different data.
 
     Parameters
     ----------
     table : DataFrame
-        Columns sample, model, strategy and `<criterion>_vote`, the share of the case's voxels in which the model is
+        Columns sample, model, strategy and `<criterion>_vote`, the fraction of the case's voxels in which the model is
         the lowest.
     criterion : str
         BIC or AIC.
     counted : Series of bool, optional
-        Rows that count, such as `complete_cases`; the others vote as rivals do and are not counted. By default all.
+        Rows that count, such as `complete_cases`; the others compete and are not counted. By default all.
 
     Returns
     -------

@@ -9,11 +9,11 @@ from numpy.typing import ArrayLike
 from scipy.fft import irfftn, next_fast_len, rfftn
 from scipy.special import ndtri, stdtr
 
-from histomri.analysis.correlation import Kind, constant, p_value, pearson, ranks
+from histomri.analysis.correlation import Correlation, Kind, constant, p_value, pearson, ranks
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
 
-# Autocovariance is estimated up to this share of the largest distance; beyond are few pairs and much scatter. With 0.6
+# Autocovariance is estimated up to this fraction of the largest distance; beyond are few pairs and much noise. With 0.6
 # the test holds its level from white noise to maps with 7 effective voxels; with all lags it is a little too strict.
 _LAGS = 0.6
 _FEWEST = 5
@@ -21,32 +21,19 @@ _LARGEST_GRID = 60_000_000  # cells of the padded grid, 0.5 GB in double precisi
 
 
 @dataclass(frozen=True)
-class SpatialCorrelation:
+class SpatialCorrelation(Correlation):
     """A correlation of two maps.
 
     Attributes
     ----------
-    r : float
-        Coefficient over voxels.
-    p, p_naive : float
-        Two-sided p with the effective number of voxels, and as if voxels were independent (too small).
-    n : int
-        Voxels.
     n_eff : float
-        Effective number of voxels, never more than n; NaN if undefined.
-    ci : (float, float) or None
-        Confidence interval with the effective number.
-    note : str
-        Why something is missing.
+        Effective number of voxels, never more than n, from which p and ci are; NaN if undefined.
+    p_naive : float
+        Two-sided p as if voxels were independent (too small).
     """
 
-    r: float
-    p: float
-    n: int
-    n_eff: float
-    p_naive: float
-    ci: tuple[float, float] | None
-    note: str = ""
+    n_eff: float = math.nan
+    p_naive: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -240,9 +227,9 @@ def spatial_correlation(
     n = int(both.sum())
     first, second = first[both], second[both]
     if n < 3:
-        return SpatialCorrelation(math.nan, math.nan, n, math.nan, math.nan, None, f"{n} voxels are too few")
+        return SpatialCorrelation(math.nan, math.nan, n, note=f"{n} voxels are too few")
     if constant(first) or constant(second):
-        return SpatialCorrelation(math.nan, math.nan, n, math.nan, math.nan, None, "one side is constant")
+        return SpatialCorrelation(math.nan, math.nan, n, note="one side is constant")
     if kind == "spearman":
         first, second = ranks(first), ranks(second)
     layout = grid if grid is not None and both.all() else VoxelGrid.of(places[both], spacing)
@@ -250,8 +237,9 @@ def spatial_correlation(
     naive = p_value(r, n)
     if not n_eff >= _FEWEST:
         note = f"maps too smooth: fewer than {_FEWEST} effective voxels"
-        return SpatialCorrelation(r, math.nan, n, n_eff, naive, None, note)
-    return SpatialCorrelation(r, r_test(r, n_eff - 2), n, n_eff, naive, r_interval(r, n_eff, confidence))
+        return SpatialCorrelation(r, math.nan, n, note=note, n_eff=n_eff, p_naive=naive)
+    ci = r_interval(r, n_eff, confidence)
+    return SpatialCorrelation(r, r_test(r, n_eff - 2), n, ci, n_eff=n_eff, p_naive=naive)
 
 
 def r_test(r: float, df: float) -> float:

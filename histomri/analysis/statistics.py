@@ -14,6 +14,7 @@ from histomri.analysis.options import StatisticsOptions
 from histomri.analysis.regression import regress_table
 from histomri.analysis.results import Findings, Written
 from histomri.core.columns import MEASUREMENTS
+from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 
 FEWEST = 3
@@ -23,8 +24,8 @@ FILES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Statistics:
+@dataclass(frozen=True, repr=False)
+class Statistics(Displayed):
     """What was found by each command, and why there is nothing by others.
 
     Attributes
@@ -35,6 +36,10 @@ class Statistics:
 
     found: dict[str, Findings]
     problems: tuple[str, ...]
+
+    def facts(self) -> dict[str, str]:
+        """Return the first result of each command, and the problems."""
+        return {name: found.lines[0] for name, found in self.found.items()} | {"problems": "; ".join(self.problems)}
 
     def write(self, out: Path) -> Written:
         """Write what was found; files that an earlier run left and this one did not write are removed."""

@@ -16,11 +16,6 @@ TRIMMED = 0.1  # fraction of the values cut off at either end for the robust mea
 def vote(criterion: FloatArray) -> tuple[FloatArray, int]:
     """Let voxels vote between models.
 
-    Parameters
-    ----------
-    criterion : (V, M) ndarray
-        BIC or AIC of each voxel and model, lower is better.
-
     Returns
     -------
     fractions : (M,) ndarray
@@ -40,11 +35,6 @@ def votes_per_sample(voxels: pd.DataFrame, criterion: str = "BIC") -> pd.DataFra
     """Return the vote of the voxels, one row per sample x model x strategy.
 
     Models are compared within a strategy only, because the criterion means nothing between different data.
-
-    Parameters
-    ----------
-    voxels : DataFrame
-        Columns sample, model, strategy, i, j, k and the criterion.
 
     Returns
     -------
@@ -117,15 +107,7 @@ def summarise_voxels(voxels: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame
 
 
 def counted_cases(counts: Iterable[Mapping[str, Any]], data: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per case: those that were counted when a table was written, and those of the table, with its labels.
-
-    Parameters
-    ----------
-    counts : iterable of dict
-        From the sidecar of a paired table; empty without one.
-    data : DataFrame
-        Its rows.
-    """
+    """Return a row per case: those that the sidecar of a table counts, if it has one, and those of the table itself."""
     labels = [name for name in keys_of(data.columns) if name in data]
     present = data[labels].drop_duplicates(_CASE).astype(object).set_index(_CASE)
     counted = list(counts)

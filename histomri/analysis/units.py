@@ -10,80 +10,53 @@ import pandas as pd
 from histomri.core.errors import InputError, UnitError
 from histomri.core.tables import line_at, line_of
 
-# Median of the samples of one scanner: beyond any tissue, but short of the next unit that people use.
+_SIZE, _FRACTION = ("µm", (1.0, 200.0), (0.5, 500.0)), ("a fraction from 0 to 1", (0.0, 2.0), (-0.5, 5.0))
+_DIFFUSIVITY = ("µm²/ms", (0.02, 10.0), (0.005, 20.0))
+# Unit; median of the samples of one scanner: beyond any tissue, but short of the next unit that people use; one sample,
+# harmonised or not: a fraction or a density may come out a little below 0.
 PLAUSIBLE = {
-    "vCS_mri_um": (1.0, 200.0),
-    "vCS_histo_um": (1.0, 200.0),
-    "F_mri": (0.0, 2.0),
-    "F_histo": (0.0, 2.0),
-    "CD_mri_mm3": (5e2, 3e7),
-    "CD_histo_mm2": (10.0, 1e5),
-    "ADC_um2_ms": (0.02, 10.0),
-    "D0I_mri_um2_ms": (0.02, 10.0),
+    "vCS_mri_um": _SIZE,
+    "vCS_histo_um": _SIZE,
+    "F_mri": _FRACTION,
+    "F_histo": _FRACTION,
+    "CD_mri_mm3": ("cells/mm³", (5e2, 3e7), (-1e6, 1e9)),
+    "CD_histo_mm2": ("cells/mm²", (10.0, 1e5), (-1e4, 1e6)),
+    "ADC_um2_ms": _DIFFUSIVITY,
+    "D0I_mri_um2_ms": _DIFFUSIVITY,
 }
-# One sample, harmonised or not: a fraction or a density may come out a little below 0.
-_POSSIBLE = {
-    "vCS_mri_um": (0.5, 500.0),
-    "vCS_histo_um": (0.5, 500.0),
-    "F_mri": (-0.5, 5.0),
-    "F_histo": (-0.5, 5.0),
-    "CD_mri_mm3": (-1e6, 1e9),
-    "CD_histo_mm2": (-1e4, 1e6),
-    "ADC_um2_ms": (0.005, 20.0),
-    "D0I_mri_um2_ms": (0.005, 20.0),
-}
-# Medians of two sites: this many decades apart they are told, and within so much of a power of 1000 it is the unit.
+# Medians of two sites: this many decades apart they are reported, and within so much of a power of 1000 it is the unit.
 _DECADES, _OF_A_UNIT, _WITHIN = 0.9, (3.0, 6.0, 9.0), 0.35
 _FEWEST, _ERRORS = 3, 3.0  # values of a site, and standard errors between medians that differ
-_NEGATIVE = (
-    0.1  # share of values at or below 0 from which a quantity is signed, or a count with zeros, and has no scale
-)
+# Fraction of values at or below 0 from which a quantity is signed, or a count with zeros, and has no scale.
+_NEGATIVE = 0.1
 # The sixth power of a value, which a cubic surface sums, stays a number; no measurement comes near either.
 _LARGEST = 1e50
 _SMALLEST = 1e-50
-_UNITS = {"um": "µm", "mm3": "cells/mm³", "mm2": "cells/mm²", "ms": "µm²/ms"}
 
 
 def check_units(
     table: pd.DataFrame, scanner: pd.Series | None = None, path: str | Path | None = None, *, of_voxels: bool = False
 ) -> None:
-    """Check that the values of the contract's columns can be in its units: each scanner's median, and each sample.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns of numbers; those not in `PLAUSIBLE` are not looked at. The index counts rows of the file from 0.
-    scanner : Series, optional
-        Labels of the rows; sites that write different units are told apart.
-    path : path-like, optional
-        For the message.
-    of_voxels : bool
-        Single voxels may have any value, and only medians are looked at.
-
-    Raises
-    ------
-    UnitError
-        Naming column, and scanner and median, or line and value.
-    """
+    """Check that the values of the contract's columns can be in its units: each scanner's median, and each sample."""
     labels = pd.Series("", index=table.index) if scanner is None else scanner.fillna("").astype(str)
-    for name, (low, high) in PLAUSIBLE.items():
+    for name, (unit, (low, high), _) in PLAUSIBLE.items():
         if name not in table:
             continue
         for label, median in table[name].groupby(labels).median().dropna().items():
             if not low <= median <= high:
                 where = f" for scanner '{label}'" if label else ""
                 raise UnitError(
-                    f"column '{name}' should be {_unit_of(name)}, and its median{where} is {median:.3g}",
+                    f"column '{name}' should be {unit}, and its median{where} is {median:.3g}",
                     path=path,
                     hint="convert it before it is read, and check that it is not another column",
                 )
-    for name, (low, high) in _POSSIBLE.items():
+    for name, (unit, _, (lowest, highest)) in PLAUSIBLE.items():
         if of_voxels or name not in table:
             continue
-        wrong = table.loc[(table[name] < low) | (table[name] > high), name]
+        wrong = table.loc[(table[name] < lowest) | (table[name] > highest), name]
         if len(wrong):
             raise UnitError(
-                f"column '{name}', line {line_at(wrong.index[0])}: {wrong.iloc[0]:.3g} cannot be {_unit_of(name)}",
+                f"column '{name}', line {line_at(wrong.index[0])}: {wrong.iloc[0]:.3g} cannot be {unit}",
                 path=path,
                 hint="convert it before it is read, or leave the cell empty",
             )
@@ -103,42 +76,26 @@ def check_sites(
     truly differ so much, which columns of other names may between groups, and between scanners that have no group in
     common.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Columns of numbers. Those with values at or below 0 in a tenth of the rows are not compared.
-    labels : mapping
-        ``scanner`` and ``group`` of the rows, as text; labels with fewer than three values are not compared.
-    path : path-like, optional
-        For the message.
-    contract : collection of str
-        Columns whose unit is known.
-
     Returns
     -------
     list of str
         What differs, and by how much.
-
-    Raises
-    ------
-    UnitError
-        Naming column, labels and medians.
     """
     texts: list[str] = []
-    told: set[str] = set()
+    reported: set[str] = set()
     groups = labels.get("group")
     for kind, names in labels.items():
         for column in table:
-            found = None if column in told else _furthest(table[column], names)
+            found = None if column in reported else _furthest(table[column], names)
             if found is None:
                 continue
-            told.add(column)
+            reported.add(column)
             (low, low_median), (high, high_median), decades = found
             text = f"the median of '{column}' is {low_median:.3g} for {kind} '{low}' and {high_median:.3g} for '{high}'"
             unit_like = min(abs(decades - power) for power in _OF_A_UNIT) <= _WITHIN
-            alike = kind == "scanner" and (groups is None or _share_group(groups, names, low, high))
+            alike = kind == "scanner" and (groups is None or _have_common_group(groups, names, low, high))
             if unit_like and (column in contract or alike):
-                truly = "" if column in contract else "; if they truly differ, tell them apart in the column 'group'"
+                truly = "" if column in contract else "; if they truly differ, name the groups in the column 'group'"
                 raise UnitError(
                     f"{text}, as if in another unit", path=path, hint=f"convert it before it is read{truly}"
                 )
@@ -167,24 +124,14 @@ def _furthest(values: pd.Series, labels: pd.Series) -> tuple[tuple[str, float], 
     return (low, 10**low_median), (high, 10**high_median), decades
 
 
-def _share_group(groups: pd.Series, scanners: pd.Series, one: str, other: str) -> bool:
+def _have_common_group(groups: pd.Series, scanners: pd.Series, one: str, other: str) -> bool:
     """Tell whether two scanners have a group in common, or no groups are known for one."""
     mine, theirs = (set(groups[scanners == name]) - {""} for name in (one, other))
     return not mine or not theirs or bool(mine & theirs)
 
 
-def _unit_of(name: str) -> str:
-    return _UNITS.get(name.rsplit("_", 1)[-1], "a fraction from 0 to 1")
-
-
 def require_magnitude(table: pd.DataFrame, path: Path | None = None) -> None:
-    """Raise an InputError for a column whose values cannot be computed with; the index counts rows of the file from 0.
-
-    Raises
-    ------
-    InputError
-        Naming column, line and value.
-    """
+    """Raise an InputError for a column whose values are too large or too small to be computed with."""
     for name, column in table.items():
         size = column.abs()
         if (size > _LARGEST).any():

@@ -1,6 +1,5 @@
 """Voxel-wise correlation over many samples: each sample on its own, all together, and between samples."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,9 +7,8 @@ import numpy as np
 import pandas as pd
 
 from histomri.analysis.cases import as_cases
-from histomri.analysis.correlation import Kind
+from histomri.analysis.correlation import Kind, adjust_p
 from histomri.analysis.mixed import repeated_correlation
-from histomri.analysis.multiple import adjust_p
 from histomri.analysis.repeated import WITHIN_BETWEEN, mean_correlation, within_and_between
 from histomri.analysis.spatial import (
     SpatialCorrelation,
@@ -23,6 +21,7 @@ from histomri.core.columns import INDEX, WORLD
 from histomri.core.errors import InputError
 
 SAMPLE_COLUMNS = ("x", "y", "kind", "sample", "n", "n_eff", "r", "ci_low", "ci_high", "p", "p_naive", "q", "note")
+_VALUES = ("n", "n_eff", "r", "ci_low", "ci_high", "p", "p_naive", "note")
 POOLED_COLUMNS = (
     "x", "y", "n_samples", "n", "r_within", "ci_low", "ci_high", "df", "p", "q", "p_naive", *WITHIN_BETWEEN, "note",
 )  # fmt: skip
@@ -74,10 +73,8 @@ def correlate_voxels(
     for one, other in pairs:
         found = {kind: samples.correlations(one, other, kind, confidence) for kind in {*kinds, "pearson"}}
         for kind in kinds:
-            singles += [
-                {"x": one, "y": other, "kind": kind, "sample": name, **_row(result)}
-                for name, result in found[kind].items()
-            ]
+            head = {"x": one, "y": other, "kind": kind}
+            singles += [{**head, "sample": name, **result.row(*_VALUES)} for name, result in found[kind].items()]
         sizes = samples.sizes(one, other, found["pearson"])
         pooled.append({"x": one, "y": other, **_pooled(table, one, other, found["pearson"], sizes, confidence)})
     each = pd.DataFrame(singles, columns=list(SAMPLE_COLUMNS))
@@ -115,18 +112,12 @@ class _Samples:
             self.places[name], self.spacing[name] = places, spacing
 
     def correlations(self, x: str, y: str, kind: Kind, confidence: float) -> dict[str, SpatialCorrelation]:
-        return {
-            name: spatial_correlation(
-                part[x],
-                part[y],
-                self.places[name],
-                spacing=self.spacing[name],
-                kind=kind,
-                confidence=confidence,
-                grid=self.grids[name],
-            )
-            for name, part in self.parts.items()
-        }
+        found = {}
+        for name, part in self.parts.items():
+            where = {"spacing": self.spacing[name], "grid": self.grids[name]}
+            how: dict[str, Any] = {"kind": kind, "confidence": confidence} | where
+            found[name] = spatial_correlation(part[x], part[y], self.places[name], **how)
+        return found
 
     def sizes(self, x: str, y: str, found: dict[str, SpatialCorrelation]) -> dict[str, float]:
         """Return the unbiased effective numbers of the samples that have one."""
@@ -138,20 +129,6 @@ class _Samples:
             grid = self.grids[name] if both.all() else VoxelGrid.of(self.places[name][both], self.spacing[name])
             sizes[name] = effective_sample_size(part[x][both], part[y][both], grid, unbiased=True)
         return {name: size for name, size in sizes.items() if size > 1}
-
-
-def _row(found: SpatialCorrelation) -> dict[str, Any]:
-    low, high = found.ci or (math.nan, math.nan)
-    return {
-        "n": found.n,
-        "n_eff": found.n_eff,
-        "r": found.r,
-        "ci_low": low,
-        "ci_high": high,
-        "p": found.p,
-        "p_naive": found.p_naive,
-        "note": found.note,
-    }
 
 
 def _pooled(

@@ -99,15 +99,11 @@ class WordsBuffer:
 
     def finished(self) -> pa.ChunkedArray:
         """Return the texts, each distinct one stored once."""
-        spelled = pa.array([_spelled(text) for text in self._known], pa.large_string())
+        # Halves of surrogate pairs, which JSON can spell and UTF-8 cannot, are replaced.
+        spelled = pa.array([text.encode("utf-8", "replace").decode() for text in self._known], pa.large_string())
         # Two texts may become one when they are spelled in UTF-8.
         distinct = spelled.dictionary_encode()
         codes = self._codes.finished()
         if len(distinct.dictionary) < len(spelled):
             codes = distinct.indices.to_numpy()[codes]
         return pa.chunked_array([pa.DictionaryArray.from_arrays(pa.array(codes), distinct.dictionary)])
-
-
-def _spelled(text: str) -> str:
-    """Replace halves of surrogate pairs, which JSON can spell and UTF-8 cannot."""
-    return text.encode("utf-8", "replace").decode()

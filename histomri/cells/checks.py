@@ -1,9 +1,12 @@
-"""What a careful eye would see in a cell table: duplicates, impossible sizes, wrong units."""
+"""Warnings about a cell table: duplicates, impossible sizes, wrong units."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from histomri.cells.filters import RowFilter, categories, object_types
 from histomri.cells.parsed_export import ParsedExport
@@ -18,88 +21,73 @@ DIAMETER_UM = (3.0, 100.0)
 # Areas are measured on the detector's outline, the ratio on the simplified polygon: they differ by a few per cent.
 TOLERANCE = 1.05
 _HASHED_AT_ONCE = 1 << 16
+_NUCLEI_ONLY = (
+    "the table has no cell outlines, only nuclei (or plain detections): all sizes and fractions are of NUCLEI; "
+    "for cells, use a cell expansion above 0 in QuPath"
+)
 
 
 def check_table(table: CellTable) -> tuple[str, ...]:
-    """Return warnings about a table, in words."""
-    data, compartment = table.data, table.metadata.compartment
-    area = data["area_um2"].to_numpy()
-    nucleus = data["nucleus_area_um2"].to_numpy()
-    return tuple(
-        filter(
-            None,
-            (
-                _nuclei_only(compartment),
-                _duplicates(data),
-                _duplicate_ids(data["object_id"]),
-                _nucleus_larger(area, nucleus) if compartment == "cell" else None,
-                _nucleus_size(nucleus),
-                _cell_size(data["diameter_um"].to_numpy(), table.metadata),
-                _expansion(area, nucleus) if compartment == "cell" else None,
-            ),
-        )
+    """Return warnings about a table."""
+    data, is_cell = table.data, table.metadata.compartment == "cell"
+    area, nucleus = data["area_um2"].to_numpy(), data["nucleus_area_um2"].to_numpy()
+    same_id = _count_repeats(data["object_id"])
+    larger = int(np.count_nonzero(nucleus > TOLERANCE * area)) if is_cell else 0  # not where the nucleus is unknown
+    found = (
+        None if is_cell else _NUCLEI_ONLY,
+        _duplicates(data),
+        f"{same_id:,} cells have the object ID of another cell: some rows may be there twice" if same_id else None,
+        f"{larger:,} cells have a nucleus larger than the cell" if larger else None,
+        _nucleus_size(nucleus),
+        _cell_size(data["diameter_um"].to_numpy(), table.metadata),
+        _expansion(area, nucleus) if is_cell else None,
     )
+    return tuple(text for text in found if text is not None)
 
 
-def check_planes(export: ParsedExport, rows: RowFilter) -> tuple[str, ...]:
+def check_planes(export: ParsedExport, rows: RowFilter) -> Iterator[str]:
     """Warn if cells of several focal planes or times lie on top of each other."""
-    warnings = []
-    for name, words in (("z", "focal planes"), ("t", "time points")):
-        if name in export.text:
-            count = np.unique(categories(export.text[name])[1][rows.keep]).size
-            if count > 1:
-                warnings.append(
-                    f"{export.path.name}: cells of {count} {words} lie on top of each other and are all counted"
-                )
-    return tuple(warnings)
+    for name, kind in (("z", "focal planes"), ("t", "time points")):
+        if name in export.text and (count := np.unique(categories(export.text[name])[1][rows.keep]).size) > 1:
+            yield f"{export.path.name}: cells of {count} {kind} lie on top of each other and are all counted"
 
 
-def check_count(export: ParsedExport, calibration: Calibration, compartment: Compartment) -> tuple[str, ...]:
+def check_count(export: ParsedExport, calibration: Calibration, compartment: Compartment) -> Iterator[str]:
     """Warn if the export holds another number of objects than its sidecar or its QuPath project says."""
-    warnings, name, n_rows = [], export.path.name, export.n_rows
+    name, n_rows, project = export.path.name, export.n_rows, calibration.project
     if calibration.n_cells not in (None, n_rows):
-        warnings.append(
+        yield (
             f"{name} has {n_rows:,} rows, and the JSON file beside it says {calibration.n_cells:,}: the export is not "
             "complete"
         )
-    if calibration.project is not None:
-        held = calibration.project.n_cells if compartment == "cell" else calibration.project.n_detections
-        types = object_types(export)
-        names, codes = types if types is not None else (["cell"], np.zeros(n_rows, dtype=np.int32))
-        ours = np.array([kind in ("cell", "detection", "") for kind in names], dtype=bool)
-        found = int(np.count_nonzero(ours[codes]))
-        if held and held != found:
-            warnings.append(
-                f"{name} has {found:,} cells, and the QuPath project holds {held:,}: a part was exported, or the image "
-                "was changed after the export"
-            )
-    return tuple(warnings)
-
-
-def _nuclei_only(compartment: Compartment) -> str | None:
-    if compartment == "cell":
-        return None
-    return (
-        "the table has no cell outlines, only nuclei (or plain detections): all sizes and fractions are of NUCLEI; "
-        "for cells, use a cell expansion above 0 in QuPath"
-    )
+    if project is None:
+        return
+    types, codes = object_types(export) or (["cell"], np.zeros(n_rows, dtype=np.int32))
+    ours = np.array([kind in ("cell", "detection", "") for kind in types], dtype=bool)
+    found = int(np.count_nonzero(ours[codes]))
+    if (held := project.n_cells if compartment == "cell" else project.n_detections) and held != found:
+        yield (
+            f"{name} has {found:,} cells, and the QuPath project holds {held:,}: a part was exported, or the image "
+            "was changed after the export"
+        )
 
 
 def _duplicates(data: pd.DataFrame) -> str | None:
     x, y, area = (data[name].to_numpy(dtype=float).view(np.uint64) for name in ("x_um", "y_um", "area_um2"))
-    # In place, as memory is what runs short with millions of cells.
+    # In place: with millions of cells, memory runs short.
     key, other = x * np.uint64(0x9E3779B97F4A7C15), y * np.uint64(0xC2B2AE3D27D4EB4F)
     key ^= other
     key ^= np.right_shift(key, np.uint64(29), out=other)
     key *= np.uint64(0xBF58476D1CE4E5B9)
     key ^= area
+    text = "cells have the position and area of another cell: detected or exported twice, so they count twice"
+    return f"{count:,} {text}" if (count := _repeats(key)) else None
+
+
+def _repeats(key: NDArray[np.uint64]) -> int:
+    """Return how many keys are there before; they are sorted in place."""
     key.sort()
-    count = int(np.count_nonzero(key[1:] == key[:-1]))
-    if count == 0:
-        return None
-    return (
-        f"{count:,} cells have the position and area of another cell: detected or exported twice, so they count twice"
-    )
+    return int(np.count_nonzero(key[1:] == key[:-1]))
 
 
 def repeated_ids(ids: pd.Series) -> BoolArray | None:
@@ -116,11 +104,6 @@ def repeated_ids(ids: pd.Series) -> BoolArray | None:
     return repeats if repeats.any() else None
 
 
-def _duplicate_ids(ids: pd.Series) -> str | None:
-    count = _count_repeats(ids)
-    return f"{count:,} cells have the object ID of another cell: some rows may be there twice" if count else None
-
-
 def _count_repeats(ids: pd.Series) -> int:
     """Return how many rows have the identifier of another; fast, as nearly every table has none."""
     column = pa.chunked_array(pa.array(ids, from_pandas=True))
@@ -134,8 +117,7 @@ def _count_repeats(ids: pd.Series) -> int:
                 part = chunk.slice(at, _HASHED_AT_ONCE)
                 key[done : done + len(part)] = _hashed(part, lengths["max"])
                 done += len(part)
-        key.sort()
-        return int(np.count_nonzero(key[1:] == key[:-1]))
+        return _repeats(key)
     known = column.filter(pc.greater(pc.binary_length(column), 0))
     return len(known) - int(pc.count_distinct(known).as_py())
 
@@ -155,11 +137,6 @@ def _hashed(chunk: pa.Array, length: int) -> np.ndarray:
     return key
 
 
-def _nucleus_larger(area: np.ndarray, nucleus: np.ndarray) -> str | None:
-    count = int(np.count_nonzero(nucleus > TOLERANCE * area))  # false where the nucleus is unknown, NaN
-    return f"{count:,} cells have a nucleus larger than the cell" if count else None
-
-
 def _nucleus_size(nucleus: np.ndarray) -> str | None:
     known = nucleus[np.isfinite(nucleus)]
     if not known.size:
@@ -174,17 +151,17 @@ def _cell_size(diameter: np.ndarray, metadata: CellMetadata) -> str | None:
     median = float(np.median(diameter)) if diameter.size else float("nan")
     if not np.isfinite(median) or DIAMETER_UM[0] <= median <= DIAMETER_UM[1]:
         return None
-    size, told = metadata.pixel_size_um, ""
+    size, also = metadata.pixel_size_um, ""
     if size is not None and metadata.area_unit_from.startswith("px2"):
-        told = f", and the pixel size of {size[0]:g} x {size[1]:g} µm (--mpp)"
+        also = f", and the pixel size of {size[0]:g} x {size[1]:g} µm (--mpp)"
     return (
         f"the median diameter is {median:.3g} µm, where {DIAMETER_UM[0]:g}-{DIAMETER_UM[1]:g} is usual: check the unit "
-        f"of the areas ({metadata.area_unit_from}){told}"
+        f"of the areas ({metadata.area_unit_from}){also}"
     )
 
 
 def _expansion(area: np.ndarray, nucleus: np.ndarray) -> str | None:
-    """Tell cell outlines that are the nucleus plus a constant rim, as QuPath's expansion makes them."""
+    """Warn of cell outlines that are the nucleus plus a constant rim, as QuPath's expansion makes them."""
     with np.errstate(invalid="ignore"):
         rim = np.sqrt(area / np.pi) - np.sqrt(nucleus / np.pi)
     rim = rim[np.isfinite(rim)]

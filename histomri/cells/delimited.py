@@ -190,7 +190,7 @@ def _last_line(path: Path, encoding: str) -> str:
         while chunk := stream.read(HEAD_BYTES):
             start = start or chunk[:2]
             tail = (tail + chunk)[-HEAD_BYTES:]
-    if encoding == "utf-16":  # the mark that tells the order of its bytes is at the start of the file only
+    if encoding == "utf-16":  # the mark of its byte order is at the start of the file only
         encoding += "-le" if start == codecs.BOM_UTF16_LE else "-be"
     return re.split(r"\r\n|\r|\n", tail.decode(encoding, errors="replace"))[-1]
 

@@ -22,16 +22,8 @@ from histomri.core.errors import InputError
 LARGEST_UM = 1e6
 _OUTSIDE_REGION = "outside the region of interest"
 _FEW_INSIDE, _NEARLY_ALL = 0.5, 0.9
-_LEGACY_TYPES = {
-    "pathcellobject": "cell",
-    "pathdetectionobject": "detection",
-    "pathtileobject": "tile",
-    "pathannotationobject": "annotation",
-    "pathrootobject": "root",
-    "tmacoreobject": "tma core",
-    "tma_core": "tma core",
-    "tmacore": "tma core",
-}
+_LEGACY_TYPES = {f"path{kind}object": kind for kind in ("cell", "detection", "tile", "annotation", "root")}
+_LEGACY_TYPES |= dict.fromkeys(("tmacoreobject", "tma_core", "tmacore"), "tma core")
 
 
 @dataclass
@@ -56,21 +48,12 @@ class RowFilter:
 
 @dataclass(frozen=True)
 class CellFilter:
-    """A filter that an option switches on.
+    """A filter that an option switches on."""
 
-    Attributes
-    ----------
-    option : str
-        Field of `CellOptions`; the filter is applied unless its value is None.
-    apply : callable
-        Called with the export, its measures, the rows, and the value of the option; drops rows.
-    reads : tuple of str
-        Measurements that it needs, which are then read in any case.
-    """
-
-    option: str
+    option: str  # field of `CellOptions`; the filter is applied unless its value is None
+    # called with the export, its measures, the rows, and the value of the option; drops rows
     apply: Callable[[ParsedExport, Measures, RowFilter, Any], None]
-    reads: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()  # measurements that it needs, which are then read in any case
 
 
 def apply_filters(

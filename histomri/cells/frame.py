@@ -1,6 +1,5 @@
 """The rows of an export that are cells, as the table that everything else works on."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ def make_frame(export: ParsedExport, measures: Measures, keep: BoolArray, image:
     area = rows(measures.area_um2)
     types = object_types(export)
     columns: dict[str, Any] = {
-        "image": text("image") if "image" in export.text else _constant(image or _stem(export.path), n),
+        "image": text("image") if "image" in export.text else _constant(image or export.path.name.split(".")[0], n),
         "object_id": text("object_id") if "object_id" in export.text else pd.array([""] * n, dtype="str"),
         "object_type": _constant("cell" if measures.compartment == "cell" else "detection", n)
         if types is None
@@ -52,7 +51,7 @@ def make_frame(export: ParsedExport, measures: Measures, keep: BoolArray, image:
 
 
 def _lookup(names: list[str], codes: Any, measures: Measures) -> pd.Categorical:
-    """Return one category per row; a legacy row without a type is what the columns say it is."""
+    """Return one category per row; a legacy row without a type has the one that the columns imply."""
     default = "cell" if measures.compartment == "cell" else "detection"
     kinds = [name or default for name in names]
     distinct = sorted(set(kinds))
@@ -62,7 +61,3 @@ def _lookup(names: list[str], codes: Any, measures: Measures) -> pd.Categorical:
 
 def _constant(value: str, n: int) -> pd.Categorical:
     return pd.Categorical.from_codes(np.zeros(n, dtype=np.int8), categories=[value])
-
-
-def _stem(path: Path) -> str:
-    return path.name.split(".")[0]

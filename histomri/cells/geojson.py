@@ -1,8 +1,6 @@
 """Cells of GeoJSON files that QuPath wrote, any version, streamed."""
 
 import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -37,7 +35,7 @@ class _Object(NamedTuple):
 
 @dataclass
 class _Collected:
-    """What was read so far."""
+    """The columns read so far."""
 
     wanted: Wanted
     object_id: TextsBuffer = field(default_factory=TextsBuffer)
@@ -60,10 +58,15 @@ def read_geojson(path: Path, wanted: Wanted, text: IO[bytes] | None = None) -> P
     so a plain ``Cell: Area`` may be in either. The text is that of the file, unless another is given.
     """
     collected = _Collected(wanted)
-    with _no_cycles():
+    was_on = gc.isenabled()
+    gc.disable()  # parsed JSON has no cyclic garbage, and the search for it takes a quarter of the time
+    try:
         for features in stream_batches(path, text):
             _collect(path, features, collected)
             del features  # before the next are made: they then take the same place, and stay in the cache
+    finally:
+        if was_on:
+            gc.enable()
     total = collected.total
     if not collected.kinds.intersection(_CELLS):
         raise InputError(
@@ -85,18 +88,6 @@ def read_geojson(path: Path, wanted: Wanted, text: IO[bytes] | None = None) -> P
     return ParsedExport(path, total, words, numbers, units, labels, ignored, notes, outlines)
 
 
-@contextmanager
-def _no_cycles() -> Iterator[None]:
-    """Pause the search for cyclic garbage: parsed JSON has none, and the search takes a quarter of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
 def _collect(path: Path, features: list[Any], collected: _Collected) -> None:
     objects = [_parse(feature) for feature in _with_children(features)]
     for name in _WORDS:
@@ -106,7 +97,7 @@ def _collect(path: Path, features: list[Any], collected: _Collected) -> None:
     wanted = [row for row, item in enumerate(objects) if item.object_type in _CELLS]
     outlines: list[Any] = [None] * (2 * n)
     for row in wanted:
-        outlines[row], outlines[n + row] = _geometry(objects[row].outline), _geometry(objects[row].nucleus)
+        outlines[row], outlines[n + row] = objects[row].outline, objects[row].nucleus
     measured = measure_outlines(path, outlines, keep=n if collected.wanted.geometries else 0)
     for column, values in zip(collected.shapes, (*measured.values[:n].T, measured.values[n:, 2])):
         column.append(values)
@@ -119,8 +110,7 @@ def _collect(path: Path, features: list[Any], collected: _Collected) -> None:
 
 def _with_children(features: list[Any]) -> list[Any]:
     """Return features and the objects inside them, which QuPath may write as a list within the feature."""
-    found = features
-    children = features
+    found = children = features
     while children := [
         child
         for feature in children
@@ -129,10 +119,6 @@ def _with_children(features: list[Any]) -> list[Any]:
     ]:
         found = [*found, *children]
     return found
-
-
-def _geometry(outline: Any) -> Any:
-    return outline if isinstance(outline, dict) else None
 
 
 def _collect_measurements(path: Path, collected: _Collected, values: list[tuple[int, dict[Any, Any]]]) -> None:
@@ -231,8 +217,8 @@ def _parse(feature: Any) -> _Object:
         label,
         _TYPES.get(kind, kind),
         _class(class_) if class_ is not None else "",
-        feature.get("geometry"),
-        nucleus,
+        outline if isinstance(outline := feature.get("geometry"), dict) else None,
+        nucleus if isinstance(nucleus, dict) else None,
         properties.get("measurements"),
     )
 
@@ -254,10 +240,5 @@ def _measurements(values: Any) -> dict[Any, Any]:
     """Return measurements by name; until 0.3 they were a list of names and values."""
     if isinstance(values, dict):
         return values
-    return dict(_listed(values)) if isinstance(values, list) else {}
-
-
-def _listed(values: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    for item in values:
-        if isinstance(item, dict) and isinstance(item.get("name"), str):
-            yield item["name"], item.get("value")
+    items = [item for item in values if isinstance(item, dict)] if isinstance(values, list) else []
+    return {item["name"]: item.get("value") for item in items if isinstance(item.get("name"), str)}

@@ -27,27 +27,18 @@ _BETWEEN = re.compile(r"[ \t\r\n,]*")
 _BLANKS = b" \t\r\n"
 # The longest border that is looked for.
 _BORDER_BYTES = 200
-# An object that seems wrong so near to the end of the text may only be cut by it.
 _CUT_PLACE = 16
+_NO_END = "its list of objects has no end"
 _AGAIN = "export it again from QuPath with File > Export objects as GeoJSON"
 
 
 @dataclass(frozen=True)
 class _Parsed:
-    """The features at the start of a text.
-
-    Attributes
-    ----------
-    features : list
-    stop : int
-        Where the last one ends.
-    at_end : bool
-        Whether the list of features ends there.
-    """
+    """The features at the start of a text."""
 
     features: list[Any]
-    stop: int
-    at_end: bool = False
+    stop: int  # where the last one ends
+    at_end: bool = False  # whether the list of features ends there
 
 
 class _Window:
@@ -89,7 +80,8 @@ def stream_batches(path: Path, text: IO[bytes] | None = None) -> Iterator[list[A
                 return
             window.text = window.text[stop:]
             if window.ended and not found:
-                raise _cut_short(window)
+                problem = "it ends within an object" if window.text.strip(_BLANKS + b",") else _NO_END
+                raise InputError(f"is cut short: {problem}", path=path, hint=_AGAIN)
             if not window.ended:
                 window.grow()
 
@@ -98,16 +90,12 @@ def _parse_list(window: _Window) -> _Parsed:
     """Parse up to the last border between features, all at once; or else one by one."""
     if stop := _last_border(window.text):
         text = b"[" + window.text[:stop].lstrip(_BLANKS + b",") + b"]"
-        for spell in (bytes, _quoted):
+        for spell in (bytes, lambda text: _NO_NUMBER.sub(rb'"\g<0>"', text)):
             try:
                 return _Parsed(orjson.loads(spell(text)), stop)
             except orjson.JSONDecodeError:
                 continue  # a border within a feature, a number beyond double precision, or a mistake
     return _parse(window)
-
-
-def _quoted(text: bytes) -> bytes:
-    return _NO_NUMBER.sub(rb'"\g<0>"', text)
 
 
 def _last_border(text: bytes) -> int:
@@ -137,33 +125,19 @@ def _parse(window: _Window, most: int | None = None) -> _Parsed:
         try:
             value, stop = decoder.raw_decode(words, start)
         except json.JSONDecodeError as error:
-            if _is_mistake(error, window.ended):
-                raise _invalid(error, window.path) from error
+            # Near the end, an object may merely be cut by it.
+            if "Unterminated" not in error.msg and error.pos < len(words) - (1 if window.ended else _CUT_PLACE):
+                problem = f"is not valid JSON ({error.msg}, at {words[error.pos : error.pos + 20]!r})"
+                raise InputError(problem, path=window.path, hint=_AGAIN) from error
             break
         except (RecursionError, ValueError) as error:
-            raise _unreadable(error, window.path) from error
+            problem = "is nested too deeply" if isinstance(error, RecursionError) else "holds a number too long"
+            raise InputError(f"{problem} to be read", path=window.path) from error
         if stop == len(words) and not window.ended and isinstance(value, int | float):
             break  # the rest of the number may follow
         features.append(value)
         at = stop
     return _Parsed(features, len(words[:at].encode()), at_end)
-
-
-def _is_mistake(error: json.JSONDecodeError, ended: bool) -> bool:
-    """Return whether a text is wrong for sure, and is not merely cut short."""
-    if "Unterminated" in error.msg:
-        return False
-    return error.pos < len(error.doc) - (1 if ended else _CUT_PLACE)
-
-
-def _invalid(error: json.JSONDecodeError, path: Path) -> InputError:
-    excerpt = error.doc[error.pos : error.pos + 20]
-    return InputError(f"is not valid JSON ({error.msg}, at {excerpt!r})", path=path, hint=_AGAIN)
-
-
-def _unreadable(error: Exception, path: Path) -> InputError:
-    what = "is nested too deeply" if isinstance(error, RecursionError) else "holds a number too long"
-    return InputError(f"{what} to be read", path=path)
 
 
 def _enter(window: _Window) -> bool:
@@ -181,9 +155,3 @@ def _enter(window: _Window) -> bool:
         return False
     window.text = window.text[match.end() :]
     return True
-
-
-def _cut_short(window: _Window) -> InputError:
-    if window.text.strip(_BLANKS + b","):
-        return InputError("is cut short: it ends within an object", path=window.path, hint=_AGAIN)
-    return InputError("is cut short: its list of objects has no end", path=window.path, hint=_AGAIN)

@@ -1,4 +1,4 @@
-"""The column names of QuPath, in every version and spelling, and what each one means here."""
+"""The column names of QuPath, in every version and spelling, and their meaning here."""
 
 import re
 from collections.abc import Sequence
@@ -7,21 +7,11 @@ from typing import Literal
 
 Kind = Literal["text", "id", "number"]
 
-# What a micro sign becomes when a text is decoded with the wrong table, worst first.
+# A micro sign after decoding with the wrong table, worst first.
 _MOJIBAKE = (
-    ("Ã‚Âµ", "µ"),
-    ("Ã‚Â²", "²"),
-    ("Âµ", "µ"),
-    ("Â²", "²"),
-    ("┬╡", "µ"),
-    ("┬Á", "µ"),
-    ("¬µ", "µ"),
-    ("\ufffdm", "µm"),
-    ("碌m", "µm"),
-    ("ﾂｵm", "µm"),
-    ("?m", "µm"),
-    ("\u03bc", "µ"),
-)
+    ("Ã‚Âµ", "µ"), ("Ã‚Â²", "²"), ("Âµ", "µ"), ("Â²", "²"), ("┬╡", "µ"), ("┬Á", "µ"), ("¬µ", "µ"), ("\ufffdm", "µm"),
+    ("碌m", "µm"), ("ﾂｵm", "µm"), ("?m", "µm"), ("\u03bc", "µ"),
+)  # fmt: skip
 _COMPARTMENT = r"(?P<comp>Nucleus|Cell|Cytoplasm|Membrane)"
 _STAT = r"(?P<stat>Mean|Median|Min|Max|Std\.Dev\.|Variance)"
 _SHAPE = re.compile(
@@ -39,26 +29,20 @@ _CENTROID = re.compile(r"Centroid (?P<axis>[XY]) (?P<unit>µm|px)", re.IGNORECAS
 _OWN = re.compile(r"(?P<name>[xy]|(?:cell_|nucleus_)?area)_(?P<unit>um2|px2|um|px)")
 _UNITS = {"µm^2": "um2", "px^2": "px2", "µm": "um", "px": "px", "um2": "um2", "px2": "px2", "um": "um", None: None}
 _STATS = {"std.dev.": "std", "std dev": "std", "median": "median", "variance": "variance"}
-_IDENTITY: dict[str, tuple[str, Kind]] = {
-    "image": ("image", "text"),
-    "object id": ("object_id", "id"),
-    "object_id": ("object_id", "id"),
-    "id": ("object_id", "id"),
-    "object type": ("object_type", "text"),
-    "objecttype": ("object_type", "text"),
-    "object_type": ("object_type", "text"),
-    "classification": ("classification", "text"),
-    "class": ("classification", "text"),
-    "name": ("name", "text"),
-    "parent": ("parent", "text"),
-    "z index": ("z", "text"),
-    "z-slice": ("z", "text"),
-    "time index": ("t", "text"),
-    "timepoint": ("t", "text"),
-    "nucleus/cell area ratio": ("nucleus_cell_ratio", "number"),
-    "detection probability": ("detection_probability", "number"),
-    "num detections": ("num_detections", "number"),
+_SPELLINGS: dict[tuple[str, Kind], tuple[str, ...]] = {
+    ("image", "text"): ("image",),
+    ("object_id", "id"): ("object id", "object_id", "id"),
+    ("object_type", "text"): ("object type", "objecttype", "object_type"),
+    ("classification", "text"): ("classification", "class"),
+    ("name", "text"): ("name",),
+    ("parent", "text"): ("parent",),
+    ("z", "text"): ("z index", "z-slice"),
+    ("t", "text"): ("time index", "timepoint"),
+    ("nucleus_cell_ratio", "number"): ("nucleus/cell area ratio",),
+    ("detection_probability", "number"): ("detection probability",),
+    ("num_detections", "number"): ("num detections",),
 }
+_IDENTITY = {spelling: meaning for meaning, spellings in _SPELLINGS.items() for spelling in spellings}
 # The first spelling wins when a table has two columns for one thing: `Object ID` before the `ID` of an atlas.
 _RANK = {"object id": 0, "object_id": 0, "id": 2, "classification": 0, "class": 1}
 _UNIT_RANK = {"um2": 0, "um": 0, "px2": 1, "px": 1, None: 2}
@@ -68,32 +52,18 @@ AREAS = ("cell_area", "nucleus_area", "area")
 
 @dataclass(frozen=True)
 class Column:
-    """A column that was recognised.
+    """A column that was recognised."""
 
-    Attributes
-    ----------
-    index : int
-        Place in the table, from 0.
-    raw : str
-        The name as the file writes it.
-    name : str
-        Canonical name without a unit, such as ``cell_area``.
-    kind : {"text", "id", "number"}
-        How to read it.
-    unit : {"um", "px", "um2", "px2"} or None
-        The unit that the name states.
-    """
-
-    index: int
-    raw: str
-    name: str
-    kind: Kind
-    unit: str | None = None
+    index: int  # place in the table, from 0
+    raw: str  # the name as the file writes it
+    name: str  # canonical name without a unit, such as ``cell_area``
+    kind: Kind  # how to read it
+    unit: str | None = None  # the unit that the name states
 
 
 @dataclass(frozen=True)
 class Header:
-    """The recognised columns of a table, by canonical name, and what was passed over."""
+    """The recognised columns of a table, by canonical name, and the names that were passed over."""
 
     columns: dict[str, Column]
     ignored: tuple[str, ...] = ()
@@ -110,7 +80,7 @@ def normalise(name: str) -> str:
 
 
 def unmangle(name: str) -> str:
-    """Undo what R's ``make.names`` and similar tools do to a name: ``Cell..Area`` is `Cell: Area`."""
+    """Undo the changes that R's ``make.names`` and similar tools make to a name: ``Cell..Area`` is `Cell: Area`."""
     name = re.sub(r"^(Centroid[._][XY])[._]{2}m$", r"\1.µm", name)
     name = re.sub(r"((?:Area|Length|caliper|diameter|Perimeter))[._]{2}m(?=[._]2|$)", r"\1.µm", name)
     name = re.sub(r"[._](µm|um|px)[._]2$", r".\1^2", name)
@@ -121,7 +91,7 @@ def unmangle(name: str) -> str:
 
 
 def recognise(names: Sequence[str]) -> Header:
-    """Find out what each column of a table is.
+    """Recognise the columns of a table.
 
     Where a table has several columns for one thing, the one with a unit in its name is taken, µm before pixels.
     """

@@ -61,12 +61,12 @@ def _entry(path: Path, entries: list[Any], image: str | None) -> Any:
     if len(found) == 1:
         return found[0]
     names = ", ".join(repr(str(entry.image_name)) for entry in entries[:20])
-    what = f"holds no image {image!r}" if image is not None and not found else f"holds {len(found)} images"
-    raise InputError(f"{what}; its images are {names or 'none'}", path=path, hint="choose one with --image")
+    problem = f"holds no image {image!r}" if image is not None and not found else f"holds {len(found)} images"
+    raise InputError(f"{problem}; its images are {names or 'none'}", path=path, hint="choose one with --image")
 
 
 def _features(objects: list[Any]) -> Iterator[dict[str, Any]]:
-    """Yield what QuPath itself would write as GeoJSON."""
+    """Yield the features that QuPath itself would write as GeoJSON."""
     outlines = _geojson([item.roi for item in objects])
     nuclei = _geojson([_nucleus(item) for item in objects])
     for item, outline, nucleus in zip(objects, outlines, nuclei):

@@ -1,7 +1,7 @@
 """Masks in which every cell has its own number (StarDist, Cellpose, QuPath's labelled images): centroids and areas.
 
 TIFF is read tile by tile, so memory is that of a tile and 24 bytes for each number up to the largest; PNG is unpacked
-whole. What a mask cannot tell: which nucleus is in which cell, classes, and cells hidden below others.
+whole. A mask does not show which nucleus is in which cell, classes, and cells hidden below others.
 """
 
 import struct

@@ -40,7 +40,7 @@ class CellOptions(Options):
     image: str | None = option(None, "Which slide to take from a file that holds several.")
     project: Path | None = option(None, "QuPath project file: pixel size, slide size and number of cells.")
     detections: Literal["nuclei", "cells"] = option(
-        "nuclei", "What objects with one outline only are (StarDist, masks)."
+        "nuclei", "Meaning of objects with one outline only (StarDist, masks)."
     )
     geometries: Flag = option(False, "Keep the outlines of GeoJSON, for `histomri patches --assign clip`.")
     measurements: Flag = option(

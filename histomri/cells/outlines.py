@@ -29,19 +29,10 @@ class Measured:
 
 
 def measure_outlines(path: Path, outlines: Sequence[Any], keep: int = 0) -> Measured:
-    """Measure the outlines of the objects of a batch.
+    """Measure the outlines of the objects of a batch (GeoJSON geometries or None); return the first `keep` as polygons.
 
     Most outlines are one ring that surely does not cross itself; they are measured by the shoelace formula. Those with
     holes or several parts, and those that may cross themselves, go through shapely, and are mended where needed.
-
-    Parameters
-    ----------
-    path : Path
-        The file, for messages.
-    outlines : sequence of length n
-        GeoJSON geometry of each object, or None.
-    keep : int
-        How many of the outlines, from the first, to return as polygons too.
     """
     values = np.full((len(outlines), 3), np.nan)
     easy = _measure_plain(outlines, values)
@@ -102,8 +93,9 @@ def _build(path: Path, objects: list[list[list[Any]]]) -> tuple[Geometries, int]
             _ends(len(polygons) for polygons in objects),
         )
         shapes = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, np.concatenate(parts), offsets)
-        wrong = ~shapely.is_valid(shapes)
-        shapes[wrong] = shapely.make_valid(shapes[wrong])
+        with np.errstate(invalid="ignore"):  # of corners that are no numbers; such an outline has no area
+            wrong = ~shapely.is_valid(shapes)
+            shapes[wrong] = shapely.make_valid(shapes[wrong])
     except (GEOSException, TypeError, ValueError, KeyError, OverflowError) as error:
         raise InputError(f"holds an outline that cannot be read ({error})", path=path) from error
     return shapes, int(np.count_nonzero(wrong))

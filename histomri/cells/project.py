@@ -1,4 +1,4 @@
-"""What a QuPath project file says of its images: calibration, size, number of cells; no Java needed."""
+"""The images of a QuPath project file: calibration, size, number of cells; no Java needed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,30 +16,14 @@ _DEEPEST = 30
 
 @dataclass(frozen=True)
 class ProjectImage:
-    """One image of a project.
+    """One image of a project."""
 
-    Attributes
-    ----------
-    name : str
-        Its name in the project.
-    entry : str
-        Its number.
-    pixel_size_um : (x, y) or None
-        None if QuPath has no calibration for it.
-    size_px : (width, height) or None
-        Full-resolution size, as QuPath shows the image.
-    changes : tuple of str
-        What QuPath does to the image as it is read, such as ``rotated``; positions are those of the changed image.
-    n_cells, n_detections : int or None
-        How many of them the project holds, by its summary.
-    """
-
-    name: str
-    entry: str
-    pixel_size_um: tuple[float, float] | None = None
-    size_px: tuple[int, int] | None = None
-    changes: tuple[str, ...] = ()
-    n_cells: int | None = None
+    name: str  # its name in the project
+    entry: str  # its number
+    pixel_size_um: tuple[float, float] | None = None  # (x, y); None if QuPath has no calibration for it
+    size_px: tuple[int, int] | None = None  # (width, height): full-resolution size, as QuPath shows the image
+    changes: tuple[str, ...] = ()  # that QuPath makes as it reads, such as ``rotated``; positions are those after them
+    n_cells: int | None = None  # how many of them the project holds, by its summary
     n_detections: int | None = None
 
 
@@ -64,9 +48,9 @@ def find_image(path: Path, names: list[str]) -> ProjectImage:
     if len(found) == 1:
         return found[0]
     listing = ", ".join(repr(image.name) for image in images[:20]) + (", ..." if len(images) > 20 else "")
-    what = "several images" if found else "no image"
+    found_text = "several images" if found else "no image"
     raise InputError(
-        f"holds {what} named {' or '.join(map(repr, names)) or '(nothing)'}; it holds {listing or 'none'}",
+        f"holds {found_text} named {' or '.join(map(repr, names)) or '(nothing)'}; it holds {listing or 'none'}",
         path=path,
         hint="say which one with --image",
     )
@@ -87,7 +71,7 @@ def _image(path: Path, entry: dict[str, Any]) -> ProjectImage:
         builders = list(_builders(wrapped if isinstance(wrapped, dict) else stored)) or builders
         if isinstance(stored.get("metadata"), dict):
             builders.insert(0, stored)
-    # The outermost metadata tell of the image as QuPath shows it.
+    # The outermost metadata are those of the image as QuPath shows it.
     metadata: Any = next((one["metadata"] for one in builders if isinstance(one.get("metadata"), dict)), {})
     kinds = [str(builder.get("builderType")) for builder in builders if builder.get("builderType")]
     summary = _optional(folder, "summary.json")
@@ -133,7 +117,7 @@ def _pixel_size(path: Path, name: str, calibration: dict[str, Any]) -> tuple[flo
     values: list[Any] = [side.get("value") for side in sides]
     try:
         return check_pixel_size(values)
-    except (UnitError, TypeError, ValueError) as error:
+    except UnitError as error:
         raise InputError(
             f"the pixel size of {name!r} is {values[0]} x {values[1]} µm, which is not possible",
             path=path,

@@ -1,5 +1,6 @@
 """From QuPath exports to one cell table."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,17 +76,12 @@ def read_cells(*paths: str | Path, **options: Any) -> CellTable:
     if not paths:
         raise InputError("no QuPath export was given")
     given = CellOptions.read(**{**options, "exports": paths})
-    _require_distinct(paths)
+    resolved = [Path(path).resolve() for path in paths]
+    for number, path in enumerate(paths):
+        if resolved[number] in resolved[:number]:
+            raise InputError("is given twice, and its cells would count twice", path=path, hint="name it once")
     parts = [_read_part(Path(path), given) for path in paths]
     return _assemble(parts, given)
-
-
-def _require_distinct(paths: Sequence[str | Path]) -> None:
-    seen: set[Path] = set()
-    for path in paths:
-        if (real := Path(path).resolve()) in seen:
-            raise InputError("is given twice, and its cells would count twice", path=path, hint="name it once")
-        seen.add(real)
 
 
 def load_cells(
@@ -151,7 +147,7 @@ def _read_part(path: Path, given: CellOptions) -> _Part:
         pixel_um, notes = _region_pixel(path, export, given, calibration)
         region = read_regions(given.roi, pixel_um)
     measures = to_micrometres(export, calibration, given.area_unit, given.detections)
-    export.numbers.clear()  # converted by now, and with millions of cells what is held twice counts
+    export.numbers.clear()  # converted by now, and millions of cells are not held twice
     apply_filters(export, measures, rows, {**options, "roi": region}, calibration.field_um)
     if not rows.keep.any():
         raise InputError(f"no cell is left of {export.n_rows:,} rows: {rows.describe()}", path=path)
@@ -162,7 +158,10 @@ def _read_part(path: Path, given: CellOptions) -> _Part:
         *check_count(export, calibration, measures.compartment),
         *check_planes(export, rows),
     )
-    outlines = None if export.outlines is None else _outlines(export.outlines[rows.keep], calibration)
+    outlines = None
+    if export.outlines is not None:
+        scale = np.asarray(calibration.pixel_size_um)  # known, or the positions would not have been converted
+        outlines = shapely.transform(export.outlines[rows.keep], lambda points: points * scale)
     data = make_frame(export, measures, rows.keep, calibration.image)
     return _Part(data, measures, rows, calibration, export, warnings, region, outlines)
 
@@ -177,7 +176,7 @@ def _unused_pixel_size(export: ParsedExport, measures: Measures, given: CellOpti
 
 def _calibration(path: Path, export: ParsedExport, given: CellOptions, names: Sequence[str]) -> Calibration:
     if export.size_px is not None:
-        # A mask has pixels of its own, often larger than the slide's, so what is known of those does not apply.
+        # A mask has pixels of its own, often larger than the slide's, so facts about those do not apply.
         own = Calibration(export.pixel_size_um, export.size_px, source="the picture itself")
         return combined(path, [Calibration(given.mpp, source="--mpp"), own])
     project = path if path.suffix.lower() == ".qpproj" else given.project
@@ -197,11 +196,6 @@ def _region_pixel(
         return slide.pixel_size_um, slide.notes
     note = "the region was taken to be in pixels of the mask; if the mask is smaller than the slide, pass --project"
     return calibration.pixel_size_um, (note,)
-
-
-def _outlines(outlines: Geometries, calibration: Calibration) -> Geometries:
-    scale = np.asarray(calibration.pixel_size_um)  # known, or the positions would not have been converted
-    return np.asarray(shapely.transform(outlines, lambda points: points * scale), dtype=object)
 
 
 def _one_image(export: ParsedExport, rows: RowFilter, image: str | None) -> list[str]:
@@ -243,14 +237,15 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
         )
     if given.roi is not None and len({part.calibration.pixel_size_um for part in parts}) > 1:
         raise InputError("the exports differ in pixel size, so one region cannot be laid on all of them")
-    data = first.data if len(parts) == 1 else _stacked(parts)
+    data = first.data
+    if len(parts) > 1:
+        data = pd.concat([part.data for part in parts], ignore_index=True)
+        for name in COLUMNS[:1] + COLUMNS[2:4]:
+            data[name] = data[name].astype("category")
     outlines = None
     if given.geometries:
         outlines = np.concatenate([part.outlines for part in parts if part.outlines is not None])
-    dropped: dict[str, int] = {}
-    for part in parts:
-        for reason, count in part.rows.dropped.items():
-            dropped[reason] = dropped.get(reason, 0) + count
+    dropped = dict(sum((Counter(part.rows.dropped) for part in parts), Counter()))
     notes: tuple[str, ...] = ()
     if (repeats := repeated_ids(data["object_id"])) is not None:
         data = data[~repeats].reset_index(drop=True)
@@ -273,10 +268,3 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
     )
     table = CellTable(data, metadata)
     return CellTable(data, replace(metadata, warnings=(*metadata.warnings, *check_table(table))), outlines)
-
-
-def _stacked(parts: Sequence[_Part]) -> pd.DataFrame:
-    data = pd.concat([part.data for part in parts], ignore_index=True)
-    for name in COLUMNS[:1] + COLUMNS[2:4]:
-        data[name] = data[name].astype("category")
-    return data

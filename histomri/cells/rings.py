@@ -17,7 +17,7 @@ def flattened(rings: list[Any]) -> tuple[FloatArray, FloatArray, IntArray] | Non
     None if there is no ring, one is empty, or one is anything but a list of pairs of finite numbers.
     """
     try:
-        # An array for each ring would take three times as long: making small objects is what takes the time.
+        # An array for each ring would take three times as long: making small objects takes the time.
         columns = zip(*chain.from_iterable(rings), strict=True)
         x, y = (np.frombuffer(struct.pack(f"{len(column)}d", *column)) for column in columns)
         ends = np.cumsum([len(ring) for ring in rings], dtype=np.int64)
@@ -27,23 +27,10 @@ def flattened(rings: list[Any]) -> tuple[FloatArray, FloatArray, IntArray] | Non
 
 
 def measure_rings(x: FloatArray, y: FloatArray, ends: IntArray) -> tuple[FloatArray, BoolArray]:
-    """Measure rings by the shoelace formula, and tell which are simple for sure.
+    """Measure rings by the shoelace formula: centroid x, y and area (R, 3), and whether each is simple for sure (R,).
 
-    A ring whose points go once around its centroid, always in the same sense, cannot cross itself.
-
-    Parameters
-    ----------
-    x, y : (P,) ndarray
-        Points of all rings.
-    ends : (R,) int ndarray
-        How many points there are up to the end of each ring; no ring is empty.
-
-    Returns
-    -------
-    measures : (R, 3) ndarray
-        Centroid x, y, and area.
-    simple : (R,) bool ndarray
-        Whether the ring has at least three corners and surely does not cross itself.
+    `x` and `y` are the points of all rings, `ends` how many there are up to the end of each (R,). A ring whose points
+    go once around its centroid, always in the same sense, cannot cross itself; it has at least three corners.
     """
     measures = np.zeros((ends.size, 3))
     starts = np.concatenate([[0], ends[:-1]])

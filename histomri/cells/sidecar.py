@@ -15,31 +15,15 @@ _TABLE_NAME = re.compile(r"(?:\.cells)?\.(?:tsv|csv|txt|geojson|json)(?:\.gz|\.z
 
 @dataclass(frozen=True)
 class Calibration:
-    """Facts about the slide from outside the table.
+    """Facts about the slide from outside the table."""
 
-    Attributes
-    ----------
-    pixel_size_um : (x, y) or None
-    size_px : (width, height) or None
-    n_cells : int or None
-        Number of cells that the export should hold.
-    image : str or None
-        Name of the slide.
-    source : str
-        Where the pixel size is from.
-    project : ProjectImage or None
-        Its entry in a QuPath project.
-    notes : tuple of str
-        Warnings for the user.
-    """
-
-    pixel_size_um: PixelSize | None = None
-    size_px: tuple[int, int] | None = None
-    n_cells: int | None = None
-    image: str | None = None
-    source: str = ""
-    project: ProjectImage | None = None
-    notes: tuple[str, ...] = ()
+    pixel_size_um: PixelSize | None = None  # (x, y)
+    size_px: tuple[int, int] | None = None  # (width, height)
+    n_cells: int | None = None  # number of cells that the export should hold
+    image: str | None = None  # name of the slide
+    source: str = ""  # where the pixel size is from
+    project: ProjectImage | None = None  # its entry in a QuPath project
+    notes: tuple[str, ...] = ()  # warnings for the user
 
     @property
     def field_um(self) -> tuple[float, float] | None:
@@ -63,7 +47,7 @@ def companions_of(export: Path) -> Iterator[Path]:
 def find_calibration(
     export: Path, mpp: float | PixelSize | None, project: Path | None = None, images: Sequence[str] = ()
 ) -> Calibration:
-    """Return what the user, the JSON beside an export, and the QuPath project say of the slide, in this order.
+    """Return the facts that the user, the JSON beside an export, and the QuPath project state, in this order.
 
     `images` are the names under which the slide may be in the project.
     """

@@ -1,4 +1,4 @@
-"""What kind of file is this: container, encoding, delimiter, header; told from its first bytes, never from its name."""
+"""The kind of a file: container, encoding, delimiter, header; from its first bytes, never from its name."""
 
 import codecs
 import csv
@@ -127,7 +127,9 @@ def read_head(path: str | Path) -> bytes:
         raise InputError("the file inside the archive is empty", path=path, hint="export it again")
     for magic, kind in _MAGIC:
         if head.startswith(magic) and not is_picture(head):
-            raise InputError(f"is {kind}, not a table of cells", path=path, hint=_remedy(kind))
+            made = magic == b"PAR1"
+            hint = "a table made by `histomri cells` goes into `histomri patches`" if made else EXPORT_AGAIN
+            raise InputError(f"is {kind}, not a table of cells", path=path, hint=hint)
     if head[:4] in _UTF16_JSON:
         raise InputError("is GeoJSON, but not a UTF-8 text file", path=path, hint="save it as UTF-8")
     if head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] == b"n+2\0":
@@ -168,21 +170,15 @@ def sniff_table(path: str | Path, head: bytes) -> Layout:
 def _only_member(archive: zipfile.ZipFile, path: Path) -> str:
     names = [info.filename for info in archive.infolist() if not info.is_dir() and "__MACOSX" not in info.filename]
     if len(names) != 1:
-        what = "an Excel workbook or another archive of" if "[Content_Types].xml" in names else "a zip of"
+        kind = "an Excel workbook or another archive of" if "[Content_Types].xml" in names else "a zip of"
         raise InputError(
-            f"is {what} {len(names)} files, and one table was expected", path=path, hint="unpack it, or " + EXPORT_AGAIN
+            f"is {kind} {len(names)} files, and one table was expected", path=path, hint="unpack it, or " + EXPORT_AGAIN
         )
     if names[0].startswith(("/", "\\")) or ".." in re.split(r"[/\\]", names[0]) or names[0][1:2] == ":":
         raise InputError(
             f"holds a file named {names[0]!r}, a name that points out of its folder", path=path, hint=EXPORT_AGAIN
         )
     return names[0]
-
-
-def _remedy(kind: str) -> str:
-    if "Parquet" in kind:
-        return "a table made by `histomri cells` goes into `histomri patches`"
-    return EXPORT_AGAIN
 
 
 def _fields(line: str, delimiter: str) -> list[str]:

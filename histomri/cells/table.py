@@ -15,7 +15,6 @@ import shapely.errors
 from numpy.typing import ArrayLike, NDArray
 from shapely.geometry.base import BaseGeometry
 
-from histomri.core.arrays import BoolArray
 from histomri.core.columns import unit_text
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
@@ -35,46 +34,20 @@ _SCHEMA = "histomri.cells/1"
 
 @dataclass(frozen=True)
 class CellMetadata:
-    """How a cell table came to be.
+    """How a cell table came to be."""
 
-    Attributes
-    ----------
-    image : str
-        Name of the slide the cells lie on.
-    pixel_size_um : (x, y) or None
-        Pixel size of the slide, if it is known; x and y are never averaged.
-    field_um : (width, height) or None
-        Size of the imaged field, if it is known.
-    compartment : {"cell", "nucleus"}
-        What `area_um2` is the area of.
-    n_read, n_kept : int
-        Rows in the files, rows in the table.
-    dropped : dict
-        Reason to number of rows; ``n_read == n_kept + sum(dropped.values())``.
-    sources : tuple of str
-        Names of the files (without their folders).
-    area_unit_from : str
-        How the unit of the area was decided.
-    roi_wkt : str or None
-        The region the cells were limited to, as well-known text in µm.
-    ignored_columns : tuple of str
-        Columns of the files that were not read.
-    warnings : tuple of str
-        What makes the table less trustworthy.
-    """
-
-    image: str = ""
-    pixel_size_um: tuple[float, float] | None = None
-    field_um: tuple[float, float] | None = None
-    compartment: Compartment = "cell"
-    n_read: int = 0
-    n_kept: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    sources: tuple[str, ...] = ()
-    area_unit_from: str = "given in um2"
-    roi_wkt: str | None = None
-    ignored_columns: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    image: str = ""  # name of the slide the cells lie on
+    pixel_size_um: tuple[float, float] | None = None  # (x, y), if it is known; x and y are never averaged
+    field_um: tuple[float, float] | None = None  # (width, height) of the imaged field, if it is known
+    compartment: Compartment = "cell"  # of which `area_um2` is the area
+    n_read: int = 0  # rows in the files
+    n_kept: int = 0  # rows in the table
+    dropped: dict[str, int] = field(default_factory=dict)  # reason to rows; n_read == n_kept + sum(dropped.values())
+    sources: tuple[str, ...] = ()  # names of the files (without their folders)
+    area_unit_from: str = "given in um2"  # how the unit of the area was decided
+    roi_wkt: str | None = None  # the region the cells were limited to, as well-known text in µm
+    ignored_columns: tuple[str, ...] = ()  # columns of the files that were not read
+    warnings: tuple[str, ...] = ()  # reasons to trust the table less
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,14 +61,9 @@ class CellTable(Displayed):
         and then any other measurements. Positions are those of the cell's centroid, µm from the top left corner of
         the full-resolution image, y down. ``diameter_um`` is that of the disc with the same area, sqrt(4 A / pi).
     metadata : CellMetadata
-        Where they come from and what was left out.
+        Their origin, and the rows that were left out.
     outlines : (N rows,) object ndarray of shapely geometries, or None
         Outline of each cell in µm, if it was asked for.
-
-    Raises
-    ------
-    InputError
-        If a column is missing, a position is not finite, or an area is not positive.
 
     Examples
     --------
@@ -123,7 +91,7 @@ class CellTable(Displayed):
         return len(self.data)
 
     def facts(self) -> dict[str, Any]:
-        """Return what the table shows of itself."""
+        """Return the facts that `repr` shows."""
         facts = {"cells": f"{len(self):,}", "slide": self.metadata.image or "unknown"}
         facts["sizes of"] = "cells" if self.metadata.compartment == "cell" else "nuclei"
         if len(self):
@@ -159,7 +127,7 @@ class CellTable(Displayed):
 
     @classmethod
     def coerce(cls, cells: "CellTable | pd.DataFrame | str | Path", *, geometries: bool = False) -> "CellTable":
-        """Return a cell table made of what a user has: a table, the path of one, or a DataFrame.
+        """Return a cell table made of a table, the path of one, or a DataFrame.
 
         A DataFrame needs the columns ``x_um``, ``y_um`` and ``area_um2``; the others are filled in.
         """
@@ -191,21 +159,20 @@ class CellTable(Displayed):
             keep &= np.array([is_of_class(text, classes) for text in texts], dtype=bool)[codes]
         if not keep.any():
             raise InputError(f"none of {len(self):,} cells is left")
-        return self._rows(keep, metadata)
-
-    def _rows(self, keep: BoolArray, metadata: CellMetadata) -> "CellTable":
-        """Return some of the rows as a table."""
-        if keep.all():
-            return CellTable(self.data, metadata, self.outlines)
         outlines = None if self.outlines is None else self.outlines[keep]
-        dropped = {**metadata.dropped, "not selected": int(np.count_nonzero(~keep))}
-        metadata = replace(metadata, n_kept=int(np.count_nonzero(keep)), dropped=dropped)
+        if not keep.all():
+            dropped = {**metadata.dropped, "not selected": int(np.count_nonzero(~keep))}
+            metadata = replace(metadata, n_kept=int(np.count_nonzero(keep)), dropped=dropped)
         return CellTable(self.data[keep].reset_index(drop=True), metadata, outlines)
 
     @property
     def region(self) -> BaseGeometry | None:
         """The region that the cells were limited to, µm; None if they were not."""
-        return None if self.metadata.roi_wkt is None else shapely.from_wkt(self.metadata.roi_wkt)
+        try:
+            return None if self.metadata.roi_wkt is None else shapely.from_wkt(self.metadata.roi_wkt)
+        except shapely.errors.GEOSException as error:
+            problem = f"the region of interest of the cell table cannot be read ({error})"
+            raise InputError(problem, hint="run `histomri cells` again") from error
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the table as a DataFrame of its own."""
@@ -266,7 +233,7 @@ class CellTable(Displayed):
         return tuple(lines)
 
     def summary(self) -> dict[str, Any]:
-        """Return what the report shows of the cells, as plain data."""
+        """Return the facts that the report shows, as plain data."""
         names = ("image", "n_read", "n_kept", "dropped", "compartment", "area_unit_from", "pixel_size_um", "field_um")
         content: dict[str, Any] = {name: getattr(self.metadata, name) for name in names}
         content["median_diameter_um"] = float(np.median(self.data["diameter_um"].to_numpy()))

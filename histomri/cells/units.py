@@ -36,20 +36,10 @@ def to_micrometres(
     area_unit: AreaUnit | None,
     detections: Literal["nuclei", "cells"] = "nuclei",
 ) -> Measures:
-    """Convert an export to µm and µm².
+    """Convert an export to µm and µm²; its positions and areas may be converted in place.
 
+    `area_unit` is that of areas whose name states none, and `detections` says which outline plain detections have.
     Where the column of cell areas is there and empty, as in histomri's own export of nuclei, those of nuclei are taken.
-
-    Parameters
-    ----------
-    export : ParsedExport
-        Positions and areas in it may be converted in place.
-    calibration : Calibration
-        Pixel size, if it is known.
-    area_unit : {"um2", "px2"}, optional
-        Unit of areas whose name states none.
-    detections : {"nuclei", "cells"}
-        What plain detections, which have one outline only, are.
     """
     if area_unit not in (None, "um2", "px2"):
         raise UnitError(f"{area_unit!r} is no unit of area", hint="pass --area-unit um2 or --area-unit px2")

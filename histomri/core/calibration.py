@@ -21,8 +21,8 @@ _ENDINGS = re.compile(r"(?:\.ome)?\.[^.]+$", re.IGNORECASE)
 _TO_UM = {"µm": 1.0, "um": 1.0, "μm": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0}
 
 
-def check_pixel_size(mpp: float | Sequence[float] | None, option: str = "--mpp") -> PixelSize | None:
-    """Return a pixel size given by the user as (x, y) µm; one number stands for both.
+def check_pixel_size(mpp: Any, option: str = "--mpp") -> PixelSize | None:
+    """Return a pixel size as (x, y) µm; one number stands for both.
 
     Raises
     ------
@@ -36,7 +36,10 @@ def check_pixel_size(mpp: float | Sequence[float] | None, option: str = "--mpp")
     """
     if mpp is None:
         return None
-    pair = tuple(float(value) for value in mpp) if isinstance(mpp, Sequence) else (float(mpp), float(mpp))
+    try:
+        pair = (float(mpp), float(mpp)) if isinstance(mpp, int | float) else tuple(float(value) for value in mpp)
+    except (TypeError, ValueError):
+        pair = ()
     if len(pair) != 2 or not all(math.isfinite(value) and 0 < value < _LARGEST_UM for value in pair):
         raise UnitError(
             f"a pixel size of {mpp} µm is not possible",

@@ -273,8 +273,19 @@ def format_errors(
             names = list(known) or [name_of(each) for each in options.model_fields]
             yield f"{name}: unknown key since 0.2; {hint}" if hint else unknown_key(str(name), names)
         else:
-            texts = dict.fromkeys(_problem(item, len(item["loc"]) == 1) for item in _most_telling(items))
-            yield f"{name_of(str(name))}: {', or '.join(texts)}"
+            yield from _value_errors(options.model_fields[str(name)], name_of(str(name)), items)
+
+
+def _value_errors(field: FieldInfo, name: str, items: list[Any]) -> Iterator[str]:
+    """Yield what is wrong with a value; of a table, with each of its keys."""
+    parts: dict[str, list[Any]] = {}
+    is_table = any(get_origin(kind) is dict for kind in alternatives(field.annotation))
+    for item in items:
+        key = f".{item['loc'][1]}" if is_table and len(item["loc"]) > 1 else ""
+        parts.setdefault(key, []).append(item)
+    for key, found in parts.items():
+        texts = dict.fromkeys(_problem(item, len(item["loc"]) == 1) for item in _most_telling(found))
+        yield f"{name}{key}: {', or '.join(texts)}"
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:

@@ -22,15 +22,7 @@ SECTIONS: tuple[SectionName, ...] = ("sphere-mean", "wicksell", "none")
 
 @dataclass(frozen=True)
 class HistologyCorrection:
-    """How sizes in a section become sizes in the tissue.
-
-    Attributes
-    ----------
-    shrinkage : float
-        Fraction of its length that the tissue lost in processing.
-    section : {"sphere-mean", "wicksell", "none"}
-        How sizes of discs become sizes of spheres.
-    """
+    """Linear shrinkage in processing (a fraction), and how sizes of discs become sizes of spheres."""
 
     shrinkage: float
     section: SectionName
@@ -38,15 +30,9 @@ class HistologyCorrection:
 
 @dataclass(frozen=True)
 class Block:
-    """The volumes of a protocol that share an echo time, or one timing.
+    """Volumes of a protocol that share an echo time: a value per volume, s/mm² and ms.
 
-    Attributes
-    ----------
-    te_ms : float
-    b_smm2, delta_ms, Delta_ms : tuple of float
-        A value per volume; δ and Δ are empty for a twice-refocused echo.
-    lobes_ms : tuple of float
-        Twice-refocused echo: δ1, δ2, δ3, δ4 and the starts of the second and the fourth lobe.
+    A twice-refocused echo has δ1, δ2, δ3, δ4 and the starts of the second and the fourth lobe in place of δ and Δ.
     """
 
     te_ms: float
@@ -160,13 +146,7 @@ IN_VIVO_NAMES = " or ".join(name for name, preset in PRESETS.items() if preset.i
 
 
 def get_preset(name: str) -> Preset:
-    """Return a preset by name.
-
-    Raises
-    ------
-    InputError
-        If there is no preset of that name.
-    """
+    """Return a preset by name; InputError if there is none."""
     if name not in PRESETS:
         raise InputError(f"there is no preset {name!r}", hint=f"choose among {', '.join(PRESETS)}")
     return PRESETS[name]
@@ -178,13 +158,7 @@ def names_preset(protocol: object) -> bool:
 
 
 def choose_preset(preset: str | None, protocol: object, otherwise: str = DEFAULT_PRESET) -> str:
-    """Return the preset given; or else that of a protocol named after it; or else the one otherwise.
-
-    Raises
-    ------
-    InputError
-        If there is no preset of the name given.
-    """
+    """Return the preset given; or else that of a protocol named after it; or else the one otherwise."""
     if preset is not None:
         get_preset(preset)
         return preset

@@ -81,7 +81,9 @@ def _imports(module: str) -> tuple[str, ...]:
                 names |= {alias.name: None for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 place = ".".join(part for part in (_package(module) if node.level else "", node.module) if part)
-                names |= {place: None} | {f"{place}.{alias.name}": None for alias in node.names}
+                # A module of a package stands for itself; any other name for all that the package offers.
+                parts = [f"{place}.{alias.name}" for alias in node.names]
+                names |= {part if _files(part) else place: None for part in parts}
     return tuple(name for name in names if name.split(".")[0] == PACKAGE and _files(name))
 
 

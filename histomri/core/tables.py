@@ -345,8 +345,8 @@ def _check_header(names: list[str], path: Path) -> None:
 
 
 def _without_blank_rows(table: pd.DataFrame) -> pd.DataFrame:
-    doubtful = table[as_text(table.iloc[:, 0]) == ""]
-    blank = doubtful.apply(lambda column: as_text(column) == "").all(axis=1)
+    candidates = table[as_text(table.iloc[:, 0]) == ""]
+    blank = candidates.apply(lambda column: as_text(column) == "").all(axis=1)
     return table.drop(index=blank.index[blank]) if blank.any() else table
 
 

@@ -1,6 +1,6 @@
 from .choices import bounds_warnings, check_bic, choose_noise, choose_threshold, preset_warnings
 from .cramer_rao import CramerRao, crlb
-from .dictionary import Dictionary, fit_dictionary
+from .dictionary import Dictionary
 from .dki import fit_dki
 from .misfit import Residuals, residuals
 from .models import MODELS, PARAMETERS, Model, get_model
@@ -33,7 +33,6 @@ __all__ = [
     "choose_threshold",
     "crlb",
     "fit",
-    "fit_dictionary",
     "fit_dki",
     "fit_t2ivim",
     "get_model",

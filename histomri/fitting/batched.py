@@ -24,36 +24,23 @@ def objective(signal: FloatArray, y: FloatArray, sigma: FloatArray, noise: str) 
         return (residual**2).sum(axis=1), 2 * residual, np.full_like(residual, 2.0)
     precision = sigma**-2.0
     root = np.hypot(signal, sigma)
-    share = signal / root
+    ratio = signal / root
     if noise == "offset-gaussian":
         residual = root - y
-        return 0.5 * (precision * residual**2).sum(axis=1), precision * residual * share, precision * share**2
+        return 0.5 * (precision * residual**2).sum(axis=1), precision * residual * ratio, precision * ratio**2
     z = y * signal * precision
     even, odd = ive(0, z), ive(1, z)
     cost = 0.5 * precision * (signal - y) ** 2 - np.log(even)
-    return cost.sum(axis=1), precision * (signal - y * odd / even), precision * share**2
+    return cost.sum(axis=1), precision * (signal - y * odd / even), precision * ratio**2
 
 
 def descend(
     forward: Forward, y: FloatArray, sigma: FloatArray, noise: str, start: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Lower the objective of each voxel within [0, 1] of every parameter.
+    """Lower the objective of each voxel within [0, 1] of every parameter, from a start (V, P).
 
-    Parameters
-    ----------
-    forward : callable
-        From parameters (V, P) to signals (V, M).
-    y, sigma : (V, M) ndarray
-        Measured signals and noise levels.
-    noise : {"none", "offset-gaussian", "rician"}
-        The objective.
-    start : (V, P) ndarray
-        Where to begin.
-
-    Returns
-    -------
-    theta, cost : (V, P), (V,) ndarray
-        Where it ended; the objective is never above that of the start.
+    `forward` leads from parameters (V, P) to signals (V, M). Returns where it ended, and the objective there, (V,),
+    which is never above that of the start.
     """
     theta = start.copy()
     cost, *_ = objective(forward(theta), y, sigma, noise)

@@ -94,7 +94,7 @@ def _worst(theta: Any, limits: Any, held: Any, right: Any) -> int:
 def bounded_step(theta: Any, limits: Any, gradient: Any, damped: Any, step: Any, work: Any, anyhow: bool) -> int:
     """Minimise the damped quadratic within the bounds: parameters that would leave are set to the bound in turn.
 
-    Returns 1 if that is exact, 2 if not surely so, and 0, unless told to step `anyhow`, if there is no minimum.
+    Returns 1 if that is exact, 2 if that is not certain, and 0, unless `anyhow` is set, if there is no minimum.
     """
     factor, right, held = work
     _hold(theta, limits, gradient, held)

@@ -49,12 +49,7 @@ def choose_threshold(preset: str, strategy: str | None = None, bmin_smm2: float 
     """Return strategy and b threshold, s/mm², of a fit, of which one, both or neither is given.
 
     Without either the whole set is fitted. A threshold alone has the strategy of the preset that has exactly this
-    threshold, and is "custom" otherwise.
-
-    Raises
-    ------
-    InputError
-        If there is no such preset or strategy, or the threshold is not that of the strategy.
+    threshold, and is "custom" otherwise; InputError if the two contradict each other.
     """
     thresholds = get_preset(preset).bmin_smm2
     if strategy is not None and strategy not in STRATEGIES:
@@ -75,13 +70,7 @@ def choose_threshold(preset: str, strategy: str | None = None, bmin_smm2: float 
 
 
 def choose_measurements(acquisition: Acquisition, threshold: float, parameters: int = 0, title: str = "") -> BoolArray:
-    """Return which of the M measurements are fitted: those with b above the threshold, (M,).
-
-    Raises
-    ------
-    ProtocolError
-        If there are none, or fewer than the parameters of the model of this title.
-    """
+    """Return which of the M measurements are fitted, b above the threshold, or ProtocolError if too few are."""
     used = np.asarray((acquisition.b_smm2 > threshold) & ~acquisition.is_b0)
     if used.sum() < max(parameters, 1):
         few = f"only {used.sum()} measurements have" if used.any() else "no measurement has"
@@ -111,13 +100,7 @@ def check_bic(bic: str) -> None:
 
 
 def check_scan(signals: Any, acquisition: Any) -> tuple[Any, Acquisition]:
-    """Return signals (V, M) and their protocol, which may be given as a path or by the name of a preset.
-
-    Raises
-    ------
-    InputError
-        If the signals are no array of V voxels and the M volumes of the protocol.
-    """
+    """Return signals (V, M) and their protocol, which may be given as a path or by the name of a preset."""
     if isinstance(signals, str | Path):
         raise InputError(
             f"signals are an array (voxels, volumes), and {str(signals)!r} is text",
@@ -139,13 +122,7 @@ def check_scan(signals: Any, acquisition: Any) -> tuple[Any, Acquisition]:
 
 
 def noise_level(sigma: ArrayLike | None, voxels: int) -> FloatArray:
-    """Return the noise level of each voxel, (V,); ones where it is not known.
-
-    Raises
-    ------
-    InputError
-        If it is a number not above 0, or has another shape.
-    """
+    """Return the noise level of each voxel, (V,); ones where it is not known. A number must be above 0."""
     if sigma is None:
         return np.ones(voxels)
     levels = np.asarray(sigma, dtype=float)

@@ -21,19 +21,10 @@ def class_of(values: FloatArray) -> IntArray:
 
 
 def quantiles_of_counts(counts: pd.DataFrame, probabilities: tuple[float, ...]) -> pd.DataFrame:
-    """Return the quantiles of each group of counts.
+    """Return quantiles of each group of counts: index group, a column per probability from 0 to 1.
 
-    Parameters
-    ----------
-    counts : DataFrame
-        group (whole numbers), class, n (above 0); a class of a group may come several times.
-    probabilities : tuple of float
-        From 0 to 1.
-
-    Returns
-    -------
-    DataFrame
-        Index group, a column per probability; as `numpy.quantile` finds them, values spread evenly in their classes.
+    Counts have the columns group, class and n; a class may come several times. The quantiles are those that
+    `numpy.quantile` finds for values spread evenly in their classes.
     """
     added = counts.groupby(["group", "class"], sort=True)["n"].sum()
     groups, classes = (added.index.get_level_values(name).to_numpy() for name in ("group", "class"))
@@ -53,9 +44,9 @@ def quantiles_of_counts(counts: pd.DataFrame, probabilities: tuple[float, ...]) 
 def _at(rank: FloatArray, up_to: IntArray, n: IntArray, classes: IntArray) -> FloatArray:
     """Return the values with these ranks, from 0, among all values in the order of groups and classes."""
     place = np.searchsorted(up_to, rank, side="right")
-    share = (rank - (up_to[place] - n[place]) + 0.5) / n[place]
+    fraction = (rank - (up_to[place] - n[place]) + 0.5) / n[place]
     lower, upper = _edges(classes[place])
-    return np.asarray(lower + share * (upper - lower))
+    return np.asarray(lower + fraction * (upper - lower))
 
 
 def _edges(classes: IntArray) -> tuple[FloatArray, FloatArray]:

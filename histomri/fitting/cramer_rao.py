@@ -1,4 +1,4 @@
-"""What a protocol can tell before anyone is scanned: the Cramér-Rao bound of the tissue models."""
+"""What a protocol can determine before anyone is scanned: the Cramér-Rao bound of the tissue models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class CramerRao:
     bmin_smm2: float
 
     def informative(self, name: str) -> BoolArray:
-        """Tell where the data say more about a parameter than its bounds do, (V,) of bool.
+        """Return where the data say more about a parameter than its bounds do, (V,) of bool.
 
         Someone who knows the bounds alone, and takes every value between them for equally likely, has a standard
         deviation of their distance / √12.

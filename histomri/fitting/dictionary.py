@@ -1,9 +1,9 @@
 """Tissue models known only by examples: signals simulated for many parameters, interpolated between, and fitted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -15,20 +15,8 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.files import require_file
 from histomri.fitting.batched import descend, standard_errors
-from histomri.fitting.choices import (
-    Bic,
-    Noise,
-    check_bic,
-    check_scan,
-    choose_measurements,
-    choose_noise,
-    choose_threshold,
-    noise_level,
-)
-from histomri.fitting.normalise import Normalisation
-from histomri.fitting.results import AT_BOUND, FITTED, FitResult, Vascular, bound_warnings, criteria, derived
-from histomri.fitting.voxelwise import Voxels, fit_in_parts, log_likelihood, settings_of
-from histomri.mri import Acquisition
+from histomri.fitting.normalise import Voxels, log_likelihood
+from histomri.fitting.results import AT_BOUND, FITTED, Vascular, criteria, derived
 
 _CHUNK, _CHUNK_VALUES = 4096, 20_000_000
 _STARTS = 4
@@ -66,6 +54,8 @@ class Dictionary:
     parameters: FloatArray
     signals: FloatArray
     sources: tuple[Path, ...] = ()
+    name: ClassVar[str] = "dictionary"
+    display_name: ClassVar[str] = "Dictionary"
     _forward: Any = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -100,13 +90,23 @@ class Dictionary:
         return {name: (float(low[i]), float(high[i])) for i, name in enumerate(self.names)}
 
     def scaled(self, parameters: FloatArray) -> FloatArray:
-        """Return parameters as shares of their range, (V, P)."""
+        """Return parameters as fractions of their range, (V, P)."""
         low = self.parameters.min(axis=0)
         return np.asarray((parameters - low) / (self.parameters.max(axis=0) - low))
 
     def predict(self, parameters: ArrayLike) -> FloatArray:
         """Return interpolated signals (V, M) of parameters (V, P) within the range of the examples."""
         return np.asarray(self._forward(self.scaled(np.atleast_2d(np.asarray(parameters, dtype=float)))))
+
+    def require(self, volumes: int) -> None:
+        """Raise InputError if the protocol has another number of volumes."""
+        if self.signals.shape[1] != volumes:
+            raise InputError(f"the dictionary has {self.signals.shape[1]} volumes, the protocol {volumes}")
+
+    @property
+    def chunk(self) -> int:
+        """How many voxels are fitted at a time: the distances of all examples to their starts are held."""
+        return int(np.clip(_CHUNK_VALUES // self.parameters.size, 1, _CHUNK))
 
     def select(self, used: Any) -> "Dictionary":
         """Return the dictionary of some volumes."""
@@ -149,72 +149,10 @@ class Dictionary:
         return cls(chosen, known, matrix, (Path(signals), Path(parameters)))
 
 
-def fit_dictionary(
-    signals: ArrayLike,
-    acquisition: Acquisition,
-    dictionary: Dictionary,
-    *,
-    sigma: ArrayLike | None = None,
-    bmin_smm2: float | None = None,
-    strategy: str | None = None,
-    s0: ArrayLike | None = None,
-    fv: ArrayLike | None = None,
-    t2t: ArrayLike | None = None,
-    fv_se: ArrayLike | None = None,
-    noise: Noise | None = None,
-    preset: str = "mouse-exvivo",
-    bic: Bic = "schwarz",
-    name: str = "dictionary",
-    progress: Callable[[float], None] | None = None,
-) -> FitResult:
-    """Fit a dictionary of simulated signals to each voxel.
-
-    Parameters
-    ----------
-    signals : (V, M) array-like
-        Raw signals.
-    acquisition : Acquisition
-        Protocol of the M volumes, the same as the dictionary's.
-    dictionary : Dictionary
-        The examples.
-    sigma, bmin_smm2, strategy, s0, fv, t2t, fv_se, noise, preset, bic, progress
-        As in `fit`; of the preset only the b thresholds are used.
-    name : str
-        What the model is called.
-
-    Returns
-    -------
-    FitResult
-        Maps of the dictionary's parameters with standard errors, F and CD where it has fI (and vCS), cost, logL, BIC,
-        AIC, exit.
-
-    Raises
-    ------
-    InputError, ProtocolError
-        If what is given does not fit together.
-    """
-    values, acquisition = check_scan(signals, acquisition)
-    noise = choose_noise(noise, sigma)
-    check_bic(bic)
-    if dictionary.signals.shape[1] != len(acquisition):
-        raise InputError(f"the dictionary has {dictionary.signals.shape[1]} volumes, the protocol {len(acquisition)}")
-    strategy, threshold = choose_threshold(preset, strategy, bmin_smm2)
-    used = choose_measurements(acquisition, threshold, len(dictionary.names), "the dictionary")
-    how = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t)
-    levels = noise_level(sigma, values.shape[0])
-    vascular, part_of = how.vascular(fv_se), dictionary.select(used)
-    # The distances of all examples to the starts are held for a chunk of voxels.
-    step = int(np.clip(_CHUNK_VALUES // dictionary.parameters.size, 1, _CHUNK))
-    maps = fit_in_parts(
-        lambda voxels, blood: _fit_part(voxels, blood, part_of, noise, bic),
-        step, values, levels, how, vascular, noise, progress,
-    )  # fmt: skip
-    settings = settings_of(preset, strategy, threshold, how, dictionary.bounds, noise, bic)
-    result = FitResult(name, maps, settings | {"examples": dictionary.parameters.shape[0]})
-    return replace(result, warnings=bound_warnings(result.counts, f"{name} ({strategy})"))
-
-
-def _fit_part(voxels: Voxels, blood: Vascular, dictionary: Dictionary, noise: str, bic: str) -> dict[str, FloatArray]:
+def fit_examples(
+    dictionary: Dictionary, voxels: Voxels, blood: Vascular, noise: str, bic: str
+) -> dict[str, FloatArray]:
+    """Return the maps of a dictionary fitted to some voxels."""
     names, count, size = dictionary.names, len(dictionary.names), voxels.good.size
     values, errors = np.full((2, size, count), np.nan)
     covariance = np.full((size, count, count), np.nan)

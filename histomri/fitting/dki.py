@@ -1,6 +1,5 @@
 """Diffusional kurtosis: the model-free ADC and excess kurtosis of each voxel."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from numpy.typing import ArrayLike
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import ProtocolError
 from histomri.core.presets import get_preset
+from histomri.core.progress import Progress
 from histomri.fitting.choices import check_scan
 from histomri.fitting.results import AT_BOUND, BACKGROUND, FAILED, FITTED, FitResult, bound_warnings
 from histomri.mri import Acquisition
@@ -18,7 +18,7 @@ ADC_BOUNDS = (0.0, 5.0)
 K_BOUNDS = (-1.0, 5.0)
 _CHUNK = 20_000
 _STEPS = 60
-# Beyond this b the expansion that defines the kurtosis says nothing any more.
+# Beyond this b the expansion that defines the kurtosis no longer holds.
 _BMAX = 3000.0
 
 
@@ -31,7 +31,7 @@ def fit_dki(
     bmax_smm2: float = _BMAX,
     te_ms: float | None = None,
     Delta_ms: float | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> FitResult:
     """Fit s = S0 exp(-b ADC + K (b ADC)² / 6) by bounded least squares.
 
@@ -87,12 +87,7 @@ def fit_dki(
 
 
 def _select(
-    acquisition: Acquisition,
-    preset: str,
-    bmin: float | None,
-    bmax: float,
-    te: float | None,
-    separation: float | None,
+    acquisition: Acquisition, preset: str, bmin: float | None, bmax: float, te: float | None, separation: float | None
 ) -> tuple[BoolArray, dict[str, Any]]:
     if te is not None and acquisition.te_ms is None:
         raise ProtocolError(f"TE {te:g} ms is chosen, and the protocol has no echo times", hint="leave --te out")

@@ -10,6 +10,7 @@ from scipy.interpolate import CubicSpline
 
 from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.errors import ProtocolError
+from histomri.core.progress import Progress
 from histomri.fitting.models import PARAMETERS, Model
 from histomri.fitting.signals import relative_adc
 from histomri.mri import Acquisition
@@ -32,8 +33,6 @@ class Engine:
 
     Attributes
     ----------
-    model : Model
-        The model.
     limits : (3, 5) ndarray
         Lower and upper bounds of `PARAMETERS`, equal where a parameter is not fitted, and one over their distance.
     row : (M,) ndarray of int
@@ -48,17 +47,7 @@ class Engine:
 
     @classmethod
     def build(cls, model: Model, acquisition: Acquisition, bounds: Mapping[str, tuple[float, float]]) -> "Engine":
-        """Tabulate and prepare; takes milliseconds.
-
-        Parameters
-        ----------
-        model : Model
-            What to fit.
-        acquisition : Acquisition
-            The measurements to fit, none of them without gradients.
-        bounds : mapping of str to (float, float)
-            For each parameter fitted.
-        """
+        """Tabulate and prepare, in milliseconds, for measurements with gradients; bounds for each parameter fitted."""
         full = {name: (model.fixed.get(name, 0.0),) * 2 for name in PARAMETERS} | dict(bounds)
         lower, upper = (np.array([full[name][side] for name in PARAMETERS]) for side in (0, 1))
         encodings, index = acquisition.encodings()
@@ -83,24 +72,10 @@ class Engine:
             (inside, outside, axes),
         )
 
-    def run(
-        self, y: FloatArray, sigma: FloatArray, noise: str, progress: Callable[[float], None] | None = None
-    ) -> FloatArray:
-        """Fit voxels.
+    def run(self, y: FloatArray, sigma: FloatArray, noise: str, progress: Progress | None = None) -> FloatArray:
+        """Fit normalised signals y with noise levels sigma, (V, M); least squares ignore these.
 
-        Parameters
-        ----------
-        y, sigma : (V, M) ndarray
-            Normalised signals and their noise levels (ignored by least squares).
-        noise : {"none", "offset-gaussian", "rician"}
-            The objective.
-        progress : callable, optional
-            Called with the fraction done.
-
-        Returns
-        -------
-        (V, 14) ndarray
-            Values, standard errors, cost, exit, covariance of fI and L, steps taken.
+        Returns (V, 14): values, standard errors, cost, exit, covariance of fI and L, steps taken.
         """
         from numba import config
 

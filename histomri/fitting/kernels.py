@@ -1,7 +1,7 @@
 """The compiled fit: bounded Newton descents from the starts of a grid, one voxel at a time.
 
-One set of kernels serves every model: the parameter vector always is (fI, D0I, L, DEinf, beta), and a model says
-which of them are free. What comes out for a voxel depends on nothing but that voxel.
+One set of kernels serves every model: the parameter vector always is (fI, D0I, L, DEinf, beta), and a model
+declares which of them are free. The result of a voxel depends on nothing but that voxel.
 """
 
 from typing import Any
@@ -76,7 +76,7 @@ def _in_known_bowl(theta: Any, cost: float, minima: Any, count: int) -> bool:
 
 @njit(**FAST)
 def _propose(theta: Any, limits: Any, local: Any, damping: float, least: float, scratch: Any) -> Any:
-    """Find the damping at which a step promises something; the last result tells that there is none, a minimum."""
+    """Find the damping at which a step promises something; the last result is True where none does, at a minimum."""
     while damping <= 1e12:
         promised, hessian = _step(theta, limits, local, damping, least, scratch)
         if promised > least:
@@ -262,7 +262,7 @@ _INSIDE, _BOTH, _RICIAN = (_voxel(each) for each in (evaluate_inside, evaluate_b
 
 @njit(error_model="numpy")
 def _average(y: Any, sigma: Any, group: Any, counts: Any, noisy: bool, data: Any) -> float:
-    """Fill in mean, variance and weight of each group, (3, U); return the objective of the scatter within."""
+    """Fill in mean, variance and weight of each group, (3, U); return the objective of what varies within."""
     data[0] = 0.0
     data[1] = 1.0 if noisy else 0.0
     for m in range(group.size):
@@ -305,7 +305,7 @@ def _compile(sources: int, kind: int) -> Any:
         data = np.zeros((3, counts.size))
         room, scratch = _allocate(grid[1], counts.size)
         for v in range(y.shape[0]):
-            scatter = _average(y[v], sigma[v], group, counts, noisy, data)
+            spread = _average(y[v], sigma[v], group, counts, noisy, data)
             # Only the branch of this kind is compiled. A kernel among the closed-over variables would defeat the cache.
             if kind == 0:
                 _INSIDE(data, setup, grid, limits, tolerance, room, scratch, out[v])
@@ -313,7 +313,7 @@ def _compile(sources: int, kind: int) -> Any:
                 _BOTH(data, setup, grid, limits, tolerance, room, scratch, out[v])
             else:
                 _RICIAN(data, setup, grid, limits, tolerance, room, scratch, out[v])
-            out[v, _COST] += scatter
+            out[v, _COST] += spread
 
     return fit_voxels
 

@@ -1,4 +1,4 @@
-"""What a fit leaves unexplained, by voxel, and by b-value and diffusion time."""
+"""Residuals of a fit, by voxel, and by b-value and diffusion time."""
 
 from dataclasses import dataclass
 
@@ -66,13 +66,7 @@ class Residuals:
         return pd.DataFrame(rows)
 
     def counts(self) -> pd.DataFrame:
-        """Count the values in narrow classes, so that quantiles over many samples can be had without their voxels.
-
-        Returns
-        -------
-        DataFrame
-            measurement (row of `table`), class, n; see `histomri.fitting.classes`.
-        """
+        """Count values in narrow `classes`, from which quantiles over many samples follow: measurement, class, n."""
         _, kind = self._kinds()
         good = np.isfinite(self.values)
         found = pd.DataFrame({"measurement": np.nonzero(good)[1], "class": class_of(self.values[good])})
@@ -108,7 +102,7 @@ def residuals(
     signals, acquisition, sigma, s0, fv, t2t
         Those given to `fit`.
     dictionary : Dictionary, optional
-        The one fitted, where the result is that of `fit_dictionary`.
+        The one fitted, where the result is of one.
 
     Returns
     -------

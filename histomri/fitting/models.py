@@ -44,13 +44,7 @@ class Model:
         return "DEinf" in self.parameters or "DEinf" in self.fixed
 
     def bounds(self, preset: str) -> dict[str, tuple[float, float]]:
-        """Return lower and upper bound of each fitted parameter.
-
-        Raises
-        ------
-        InputError
-            If there is no such preset.
-        """
+        """Return lower and upper bound of each fitted parameter."""
         common = get_preset(preset).bounds
         result = {}
         for name in self.parameters:
@@ -74,13 +68,7 @@ MODEL_NAMES: tuple[str, ...] = tuple(MODELS)
 
 
 def get_model(model: "str | Model") -> Model:
-    """Return a model by name; a `Model` of one's own is passed through.
-
-    Raises
-    ------
-    InputError
-        If there is no model of that name.
-    """
+    """Return a model by name; a `Model` of one's own is passed through."""
     if isinstance(model, Model):
         return model
     if model not in MODELS:

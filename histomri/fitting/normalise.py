@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError, ProtocolError
-from histomri.fitting.results import Vascular
+from histomri.fitting.results import BACKGROUND, FAILED, Vascular
 from histomri.mri import Acquisition
 
 
@@ -15,16 +15,7 @@ from histomri.mri import Acquisition
 class Normalisation:
     """How signals are divided: by the mean at b = 0 of the same echo time, or by S0 (1 - fV) exp(-TE/T2T).
 
-    Attributes
-    ----------
-    acquisition : Acquisition
-        Of all M volumes.
-    used : (M,) ndarray of bool
-        Measurements to fit.
-    voxels : int
-        Their number, V.
-    s0, fv, t2t : (V,) ndarray or None
-        Signal, vascular fraction and tissue T2 (ms), where known.
+    `used` (M,) are the measurements to fit; s0, fv and t2t (ms) are (V,) where they are known.
     """
 
     acquisition: Acquisition
@@ -44,14 +35,12 @@ class Normalisation:
         fv: ArrayLike | None,
         t2t: ArrayLike | None,
     ) -> "Normalisation":
-        """Check what is given.
+        """Check S0, fV and T2.
 
         Raises
         ------
-        InputError
-            If fV or T2 come without S0, or lengths differ.
-        ProtocolError
-            If there is no b = 0 volume to divide by, or no echo times for T2.
+        InputError, ProtocolError
+            If fV or T2 come without S0, T2 without echo times, lengths differ, or there is no b = 0 volume.
         """
         if s0 is None and (fv is not None or t2t is not None):
             raise InputError("fV and T2 can only be used together with S0", hint="give S0 too (--s0)")
@@ -86,13 +75,7 @@ class Normalisation:
         return np.asarray(factor * np.where(self.t2t[part, None] > 0, decay, np.nan))
 
     def vascular(self, error: ArrayLike | None) -> Vascular:
-        """Return the vascular fraction of each voxel with its standard error, 0 where it is not known.
-
-        Raises
-        ------
-        InputError
-            If there is an error and no fraction, or the length differs.
-        """
+        """Return the vascular fraction of each voxel with its standard error, 0 where it is not known."""
         if error is not None and self.fv is None:
             raise InputError("the error of fV is given, and fV is not", hint="give both")
         none = np.zeros(self.voxels)
@@ -131,3 +114,55 @@ def _per_voxel(name: str, values: ArrayLike | None, voxels: int) -> FloatArray |
     if array.shape != (voxels,):
         raise InputError(f"{name} has shape {array.shape}, and there are {voxels} voxels")
     return array
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """The G of some voxels that can be fitted: normalised signals and noise levels (ones for least squares), (G, N).
+
+    `good` (V,) says which these are, and `codes` (V,) are the exit codes of the others.
+    """
+
+    y: FloatArray
+    sigma: FloatArray
+    good: BoolArray
+    codes: FloatArray
+
+
+def normalised(raw: FloatArray, sigma: FloatArray, part: slice, how: Normalisation, noise: str) -> Voxels:
+    """Divide the signals of a part of the voxels, (V, M), and sort out those that cannot be fitted."""
+    divisor = how.divisors(raw, part)
+    involved = raw[:, how.involved()]
+    background = np.all(involved == 0, axis=1)
+    if how.s0 is not None:
+        # Maps made elsewhere mark what lies outside their mask with 0 or NaN.
+        background |= ~(how.s0[part] != 0) | np.isnan(how.s0[part])
+    good = _fittable(involved, divisor, sigma, noise) & ~background
+    y = raw[good][:, how.used] / divisor[good]
+    if noise == "rician":
+        positive = np.all(y > 0, axis=1)
+        good[np.flatnonzero(good)[~positive]] = False
+        y = y[positive]
+    levels = sigma[good, None] / divisor[good] if noise != "none" else np.ones_like(y)
+    return Voxels(y, levels, good, np.where(background, BACKGROUND, FAILED).astype(float))
+
+
+def _fittable(involved: FloatArray, divisor: FloatArray, sigma: FloatArray, noise: str) -> BoolArray:
+    """Return which voxels have finite signals, something to normalise by and a noise level, (V,)."""
+    good = np.all(np.isfinite(involved), axis=1)
+    with np.errstate(invalid="ignore"):
+        good &= np.all(np.isfinite(divisor) & (divisor > 0), axis=1)
+        if noise != "none":
+            good &= np.isfinite(sigma) & (sigma > 0)
+    return np.asarray(good)
+
+
+def log_likelihood(cost: FloatArray, y: FloatArray, sigma: FloatArray, noise: str) -> FloatArray:
+    """Return the log-likelihood at an objective, (V,)."""
+    n = y.shape[1]
+    if noise == "none":
+        # The noise level that fits best takes the place of the one not given.
+        return np.asarray(-0.5 * n * (np.log(2 * np.pi * np.maximum(cost, 1e-300) / n) + 1))
+    if noise == "rician":
+        return np.asarray(np.log(y / sigma**2).sum(axis=1) - cost)
+    return np.asarray(-cost - np.log(sigma).sum(axis=1) - 0.5 * n * np.log(2 * np.pi))

@@ -44,8 +44,8 @@ def _offset_gaussian(signal: float, y: float, variance: float, precision: float)
     """Return a row's part of the objective, its slope over the signal, and the weight of squared slopes."""
     root = max(np.sqrt(signal * signal + variance), 1e-150)
     residual = root - y
-    share = signal / root if variance > 0.0 else 1.0
-    return 0.5 * precision * residual * residual, precision * residual * share, precision * share * share
+    ratio = signal / root if variance > 0.0 else 1.0
+    return 0.5 * precision * residual * residual, precision * residual * ratio, precision * ratio * ratio
 
 
 # Inlined before it is compiled: other products and sums would else be fused, and results change in the last bit.

@@ -148,8 +148,7 @@ class DkiOptions(SeriesOptions):
 
     mask: Path | None = given(None, _MASK)
     preset: PresetName | None = option(
-        None,
-        f"Measurements: ex vivo TE 45, Δ 30 ms where present; in vivo b > 100 s/mm². {_PRESET}mouse-exvivo.",
+        None, f"Measurements: ex vivo TE 45, Δ 30 ms where present; in vivo b > 100 s/mm². {_PRESET}mouse-exvivo."
     )
     bmin: Threshold | None = option(None, "Use b above this.", unit="s/mm²")
     bmax: Positive = option(3000.0, "Use b up to this.", unit="s/mm²")

@@ -1,4 +1,4 @@
-"""The files of fits: maps with sidecars, residuals and their statistics, and how estimates scatter."""
+"""The files of fits: maps with sidecars, residuals with their statistics, and the spread of a bootstrap."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,13 +33,7 @@ _CAVEATS = {
 
 
 def require_fitted(result: FitResult, series: Series, title: str) -> None:
-    """Refuse a result that holds nothing.
-
-    Raises
-    ------
-    InputError
-        If not one voxel was fitted.
-    """
+    """Raise InputError if not one voxel was fitted."""
     counts = result.counts
     if counts["fitted"] + counts["at_bound"]:
         return

@@ -67,15 +67,7 @@ def bound_of_protocol(
 
 @dataclass(frozen=True, repr=False)
 class ProtocolBound(Displayed):
-    """The Cramér-Rao bound of models on a protocol.
-
-    Attributes
-    ----------
-    results : tuple of CramerRao
-        Per model and b threshold.
-    acquisition, snr, preset, t2t_ms
-        What they were found for.
-    """
+    """The Cramér-Rao bound of models on a protocol, a result per model and b threshold."""
 
     results: tuple[CramerRao, ...]
     acquisition: Acquisition

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.progress import Progress, share_of
-from histomri.fitting.dictionary import Dictionary, fit_dictionary
+from histomri.fitting.dictionary import Dictionary
 from histomri.fitting.misfit import fitted_signals, residuals
 from histomri.fitting.normalise import Normalisation
 from histomri.fitting.results import FitResult
@@ -41,7 +41,7 @@ def bootstrap(
     result : FitResult
         Of `fit`.
     signals, acquisition, sigma, s0, fv, t2t, dictionary
-        Those given to `fit` or `fit_dictionary`.
+        Those given to `fit`.
     count : int
         Repeats; intervals need at least about 100.
     kind : {"parametric", "residual"}
@@ -101,9 +101,8 @@ def _repeat(
     clean = fitted_signals(result, acquisition.select(used), used, dictionary) * divisor
     left, inflated = None, 1.0
     if kind == "residual":
-        left = (
-            -residuals(result, raw, acquisition, dictionary=dictionary, **given).values * divisor
-        )  # measured - fitted
+        # Measured minus fitted.
+        left = -residuals(result, raw, acquisition, dictionary=dictionary, **given).values * divisor
         inflated = np.sqrt(left.shape[1] / max(left.shape[1] - len(result.parameters["bounds"]), 1))
     rng = np.random.default_rng(seed)
     draws = np.empty((len(names), count, raw.shape[0]), dtype=np.float32)
@@ -126,15 +125,9 @@ def _refit(
     result: FitResult, raw: FloatArray, acquisition: Acquisition, given: dict[str, Any], dictionary: Dictionary | None
 ) -> FitResult:
     settings = result.parameters
-    same: dict[str, Any] = {
-        "noise": settings["noise"],
-        "bmin_smm2": settings["bmin_smm2"],
-        "preset": settings["preset"],
-    }
-    if dictionary is not None:
-        return fit_dictionary(raw, acquisition, dictionary, **same, **given)
     limits = {name: (pair[0], pair[1]) for name, pair in settings["bounds"].items()}
-    return fit(raw, acquisition, result.model, bounds=limits, **same, **given)
+    same: dict[str, Any] = {name: settings[name] for name in ("noise", "bmin_smm2", "preset")}
+    return fit(raw, acquisition, dictionary or result.model, bounds=limits, **same, **given)
 
 
 def _take(value: ArrayLike | None, part: Any, voxels: int) -> FloatArray | None:

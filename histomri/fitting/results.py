@@ -1,4 +1,4 @@
-"""What a fit hands back: maps over voxels, the settings that made them, and what to be wary of."""
+"""Results of a fit: maps over voxels, the settings that made them, and warnings."""
 
 import json
 import zlib
@@ -40,7 +40,7 @@ class FitResult(Displayed):
     parameters : dict
         Settings: strategy, b threshold, bounds, noise, normalisation.
     warnings : tuple of str
-        What makes the result less trustworthy.
+        Where the result may be wrong.
     """
 
     model: str
@@ -70,13 +70,7 @@ class FitResult(Displayed):
         return pd.DataFrame(self.maps)
 
     def to_xarray(self, mask: BoolArray | None = None) -> Any:
-        """Return the maps as an xarray Dataset: over voxels, or over i, j, k where the mask (I, J, K) is given.
-
-        Raises
-        ------
-        InputError
-            If xarray is not installed, or the mask has another number of voxels.
-        """
+        """Return the maps as an xarray Dataset over voxels, or over i, j, k where the mask (I, J, K) is given."""
         try:
             import xarray
         except ImportError as error:
@@ -86,12 +80,7 @@ class FitResult(Displayed):
         return xarray.Dataset(values, attrs={"model": self.model})
 
     def plot(self, mask: BoolArray | None = None) -> Any:
-        """Draw each parameter: its histogram, or the middle slice of its map where the mask (I, J, K) is given.
-
-        Returns
-        -------
-        matplotlib.figure.Figure
-        """
+        """Draw each parameter: its histogram, or the middle slice of its map where the mask (I, J, K) is given."""
         from matplotlib.figure import Figure
 
         shown = self._estimates()
@@ -99,7 +88,9 @@ class FitResult(Displayed):
         for axis, (name, values) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown):
             axis.set_title(name)
             if mask is None:
-                axis.hist(values[np.isfinite(values)], bins=40)
+                some = values[np.isfinite(values)]
+                low, high = (some.min(), some.max()) if some.size else (0.0, 1.0)
+                axis.hist(some, bins=40, range=(low, max(high, low + 1e-6 * max(abs(low), 1.0))))
             else:
                 grid = _on_grid(values, mask)
                 drawn = axis.imshow(grid[:, :, grid.shape[2] // 2].T, origin="lower")
@@ -111,13 +102,7 @@ class FitResult(Displayed):
         return [(name, self.maps[name]) for name in dict.fromkeys(names) if name in self.maps]
 
     def save(self, path: str | Path) -> Path:
-        """Write maps, settings and warnings to one .npz file, without pickle.
-
-        Raises
-        ------
-        InputError
-            If the name does not end in .npz, or the file cannot be written.
-        """
+        """Write maps, settings and warnings to one .npz file, without pickle."""
         path = Path(path)
         if path.suffix != ".npz":
             raise InputError("a result of a fit is saved as .npz", path=path, hint="give a name ending in .npz")
@@ -130,13 +115,7 @@ class FitResult(Displayed):
 
     @classmethod
     def load(cls, path: str | Path) -> "FitResult":
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        InputError
-            If the file is missing, damaged, or no result of a fit.
-        """
+        """Read what `save` wrote; InputError if the file is damaged, or no result of a fit."""
         path = require_file(path, "result of a fit")
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -177,23 +156,7 @@ def _plain(value: Any) -> Any:
 def maps_from(
     out: FloatArray, model: Model, vascular: "Vascular", likelihood: FloatArray, measurements: int, bic: str
 ) -> dict[str, FloatArray]:
-    """Turn the engine's columns into named maps.
-
-    Parameters
-    ----------
-    out : (V, 14) ndarray
-        Of `Engine.run`.
-    model : Model
-        The model fitted.
-    vascular : Vascular
-        Vascular fraction, for F = (1 - fV) fI.
-    likelihood : (V,) ndarray
-        Log-likelihood at the optimum.
-    measurements : int
-        Number of measurements fitted, N.
-    bic : {"schwarz", "paper"}
-        P ln N - 2 ln λ, or P ln N - ln λ.
-    """
+    """Turn the columns of `Engine.run`, (V, 14), into named maps; F = (1 - fV) fI."""
     n = len(PARAMETERS)
     maps: dict[str, FloatArray] = {}
     for i, name in enumerate(PARAMETERS):
@@ -249,7 +212,7 @@ def criteria(
 
 
 def bound_warnings(counts: Mapping[str, int], title: str) -> tuple[str, ...]:
-    """Say so when many voxels are at a bound, or failed."""
+    """Warn when many voxels are at a bound, or failed."""
     warnings = []
     done = counts["fitted"] + counts["at_bound"]
     if done and counts["at_bound"] > 0.5 * done:

@@ -1,4 +1,4 @@
-"""All fits of one scan, from options to files: what is fitted, the scan that is read once, and what came of it."""
+"""All fits of one scan, from options to files: the plan, the scan that is read once, and the results."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from histomri.core.images import map_name, read_sidecar
 from histomri.core.presets import choose_preset
 from histomri.core.progress import Progress, share_of
 from histomri.fitting.choices import choose_noise, choose_threshold, preset_warnings
-from histomri.fitting.dictionary import Dictionary, fit_dictionary
+from histomri.fitting.dictionary import Dictionary
 from histomri.fitting.misfit import Residuals, residuals
 from histomri.fitting.models import Model, get_model
 from histomri.fitting.options import FitOptions
@@ -22,7 +22,7 @@ from histomri.fitting.outputs import PARAMS, counted, require_fitted, write_fit,
 from histomri.fitting.protocol_bound import ProtocolBound, bound_of_protocol
 from histomri.fitting.repeats import bootstrap
 from histomri.fitting.results import FitResult
-from histomri.fitting.vascular import describe_t2ivim, normalising_maps, vascular_step
+from histomri.fitting.t2ivim import describe_t2ivim, normalising_maps, vascular_step
 from histomri.fitting.voxelwise import fit
 from histomri.mri import Series, Sigma, read_sigma
 
@@ -31,15 +31,11 @@ from histomri.mri import Series, Sigma, read_sigma
 class FitRun(Displayed):
     """The fits that options ask for, checked before anything is read.
 
-    Attributes
-    ----------
-    options : FitOptions
-    preset : str
-        Bounds and thresholds: those given, or of the protocol.
-    tasks : tuple of Task
-        A model and a choice of measurements each.
-    out : Path
-        Folder for the results.
+    Examples
+    --------
+    >>> options = FitOptions(dwi="dwi.nii.gz", protocol="mouse-exvivo", strategies=("whole",))
+    >>> FitRun.plan(options, "mri")
+    FitRun(images: dwi.nii.gz, preset: mouse-exvivo, fits: Diff-in (whole), Diff-in-ex (whole))
     """
 
     options: FitOptions
@@ -49,14 +45,9 @@ class FitRun(Displayed):
 
     @classmethod
     def plan(cls, options: FitOptions, out: str | Path) -> "FitRun":
-        """List what is to be fitted, and refuse to replace maps of other measurements.
+        """List the fits; InputError if a dictionary cannot be read, or maps would replace others.
 
         The names of maps do not carry the strategy, so a folder holds the maps of one.
-
-        Raises
-        ------
-        InputError
-            If a dictionary cannot be read, or the folder holds the maps of a fit to other measurements.
         """
         preset, out = choose_preset(options.preset, options.protocol), Path(out)
         models: list[Model | Dictionary] = [get_model(name) for name in dict.fromkeys(options.fitted_models)]
@@ -73,18 +64,12 @@ class FitRun(Displayed):
         return cls(options, preset, tuple(tasks), out)
 
     def facts(self) -> dict[str, Any]:
-        """Return what is to be fitted."""
-        fits = ", ".join(f"{task.title} ({task.strategy})" for task in self.tasks)
+        """Return the plan."""
+        fits = ", ".join(f"{task.model.display_name} ({task.strategy})" for task in self.tasks)
         return {"images": self.options.dwi.name, "preset": self.preset, "fits": fits}
 
     def fit(self, progress: Progress | None = None) -> "FitOutputs":
-        """Read the scan and fit all models.
-
-        Raises
-        ------
-        InputError
-            If an input cannot be used, or a model was not fitted in a single voxel.
-        """
+        """Read the scan and fit all models; InputError if a model was not fitted in a single voxel."""
         scan = Scan.read(self.options, self.preset, share_of(progress, 0.0, 0.2))
         step = 0.8 / len(self.tasks)
         fits = [
@@ -108,12 +93,8 @@ class Scan:
 
     Attributes
     ----------
-    series : Series
-        Images, protocol, mask.
     signals : (V, M) ndarray
         Of the voxels of the mask.
-    level : Sigma
-        Noise level.
     first : FitResult or None
         Of the T2-IVIM step, if it was done.
     divided_by : dict of str to (V,) ndarray or None
@@ -174,16 +155,10 @@ class Task:
     bmin: float
     folder: Path
 
-    @property
-    def title(self) -> str:
-        """As printed."""
-        return self.model.display_name if isinstance(self.model, Model) else "Dictionary"
-
     def refuse_other_maps(self, sub: str | None) -> None:
         """Raise InputError if the folder holds maps of this model, fitted to other measurements."""
-        name = self.model.name if isinstance(self.model, Model) else "dictionary"
         for param in PARAMS:
-            path = self.folder / map_name(param, "dwimap", sub=sub, model=name)
+            path = self.folder / map_name(param, "dwimap", sub=sub, model=self.model.name)
             found = read_sidecar(path) if path.exists() else {}
             if found.get("Strategy", self.strategy) != self.strategy or found.get("BMin", self.bmin) != self.bmin:
                 raise InputError(
@@ -195,18 +170,15 @@ class Task:
 
     def fit(self, scan: Scan, options: FitOptions, preset: str, advance: Progress) -> "ModelFit":
         """Fit, and find residuals and bootstrap."""
-        share, series = 1 / (1 + options.bootstrap), scan.series
+        part, series = 1 / (1 + options.bootstrap), scan.series
         level, dictionary = scan.level.level, self.model if isinstance(self.model, Dictionary) else None
         settings: dict[str, Any] = {
             "sigma": level, "bmin_smm2": self.bmin, "noise": choose_noise(options.noise, level), "bic": options.bic,
-            "preset": preset, **scan.divided_by, "progress": share_of(advance, 0.0, share),
+            "preset": preset, **scan.divided_by, "progress": share_of(advance, 0.0, part),
         }  # fmt: skip
         with series.name_files():
-            if isinstance(self.model, Dictionary):
-                result = fit_dictionary(scan.signals, series.acquisition, self.model, **settings)
-            else:
-                result = fit(scan.signals, series.acquisition, self.model, **settings)
-        require_fitted(result, series, self.title)
+            result = fit(scan.signals, series.acquisition, self.model, **settings)
+        require_fitted(result, series, self.model.display_name)
         result.parameters["sigma"] = scan.level.record
         result.parameters["t2ivim"] = None if scan.first is None else {**scan.first.parameters, **scan.first.counts}
         same: dict[str, Any] = {name: scan.divided_by[name] for name in ("s0", "fv", "t2t")}
@@ -215,7 +187,7 @@ class Task:
         if options.bootstrap:
             spread = bootstrap(
                 result, scan.signals, series.acquisition, count=options.bootstrap, seed=options.seed,
-                kind=options.bootstrap_kind, progress=share_of(advance, share, 1.0), **same,
+                kind=options.bootstrap_kind, progress=share_of(advance, part, 1.0), **same,
             )  # fmt: skip
         # Maps are written as float32, and those of all models wait until the last is fitted.
         result.maps.update({name: values.astype(np.float32) for name, values in result.maps.items()})
@@ -236,7 +208,7 @@ class ModelFit:
         """A line on what was fitted."""
         settings = self.result.parameters
         return (
-            f"{self.task.title} ({settings['strategy']}, b > {settings['bmin_smm2']:g} s/mm², "
+            f"{self.task.model.display_name} ({settings['strategy']}, b > {settings['bmin_smm2']:g} s/mm², "
             f"{settings['measurements']} measurements): {counted(self.result)}"
         )
 
@@ -278,7 +250,7 @@ class FitOutputs(Displayed):
         return summary
 
     def write(self) -> tuple[Path, ...]:
-        """Write maps, residuals and what else was wanted; returns the files."""
+        """Write maps, residuals and what the options ask for; returns the files."""
         return tuple(self._written())
 
     def _written(self) -> Iterator[Path]:
@@ -293,7 +265,7 @@ class FitOutputs(Displayed):
         for each in self.fits:
             where = (each.result, series, each.task.folder, sources, sub)
             more: dict[str, Any] = {"Note": note} if scan.divided_by["fv"] is None else {}
-            yield from write_fit(each.result.maps, *where, ModelName=each.task.title, **more)
+            yield from write_fit(each.result.maps, *where, ModelName=each.task.model.display_name, **more)
             yield from write_residuals(each.residuals, *where, maps=options.residuals)
             yield from write_fit(each.spread, *where)
         if self.bound is not None:

@@ -116,20 +116,7 @@ def extra_adc(de_inf_um2_ms: ArrayLike, beta_um2: ArrayLike, acquisition: Acquis
 
 
 def relative_adc(rate_per_ms: ArrayLike, waveform: Waveform) -> FloatArray:
-    """ADC inside a sphere divided by its intrinsic diffusivity.
-
-    Parameters
-    ----------
-    rate_per_ms : (...) array-like
-        D/R², 1/ms, from 0 (free: the result is 1) to infinity (the result is 0).
-    waveform : Waveform
-        Shape of the gradient.
-
-    Returns
-    -------
-    (...) ndarray
-        Between 0 and 1.
-    """
+    """ADC in a sphere over its intrinsic diffusivity: 1 to 0 for rates D/R² (1/ms) from 0 to infinity."""
     rate = np.asarray(rate_per_ms, dtype=float)
     flat, result = rate.ravel(), np.ones(rate.size)
     shortest = min(waveform.duration_ms)

@@ -11,7 +11,7 @@ from numba import njit
 from histomri.fitting.objective import FAST
 
 RESTARTS = 7
-"""Second chances that `restart_at_bound` knows."""
+"""Ways in which `restart_at_bound` starts once more."""
 MOST_MINIMA, FACES = 24, 8
 _INSET = 0.05
 

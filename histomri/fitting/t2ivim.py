@@ -1,6 +1,6 @@
 """T2 and vascular fraction of each voxel from all volumes of a series with several b-values and echo times."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError, ProtocolError
 from histomri.core.presets import get_preset
+from histomri.core.progress import Progress
 from histomri.fitting.choices import check_scan, noise_level
 from histomri.fitting.results import BACKGROUND, FAILED, FitResult
 from histomri.mri import Acquisition
@@ -38,7 +39,7 @@ def fit_t2ivim(
     kurtosis: float | None = None,
     sigma: ArrayLike | None = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> FitResult:
     """Fit S = S0 {fV exp(-b DV - TE/T2V) + (1 - fV) exp(-b DT + K (b DT)²/6 - TE/T2T)} to all volumes.
 
@@ -73,7 +74,7 @@ def fit_t2ivim(
     InputError
         If the signals have another number of volumes, or sigma or bounds make no sense.
     ProtocolError
-        If T2 or diffusion cannot be told from these volumes.
+        If T2 or diffusion cannot be found from these volumes.
 
     Notes
     -----
@@ -212,7 +213,7 @@ def _echo_times(acquisition: Acquisition, limits: Mapping[str, tuple[float, floa
     if acquisition.te_ms is None:
         raise ProtocolError("T2 and vascular fraction need echo times, and the protocol has none", hint=hint)
     if np.unique(np.round(acquisition.te_ms, 1)).size < 2:
-        raise ProtocolError("T2 cannot be told from a single echo time", hint=hint)
+        raise ProtocolError("T2 cannot be found from a single echo time", hint=hint)
     if np.unique(np.round(acquisition.b_smm2, 1)).size < 3:
         raise ProtocolError("T2 and vascular fraction need at least three b-values", hint=hint)
     free = 1 + sum(lower < upper for lower, upper in limits.values())
@@ -234,15 +235,15 @@ def _maps(out: FloatArray, limits: Mapping[str, tuple[float, float]]) -> dict[st
 
 
 def _warnings(result: FitResult, limits: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
-    """Speak of T2 alone: blood fraction may be 0, and its diffusivity is rarely determined, without any harm."""
+    """Warn of T2 alone: blood fraction may be 0, and its diffusivity is rarely determined, without any harm."""
     warnings, counts = [], result.counts
     done = result.maps["exit"] > 0
     lower, upper = limits["T2T"]
     t2t = result.maps["T2T"][done]
-    share = np.mean((t2t < lower + 1e-3) | (t2t > upper - 1e-3)) if done.any() else 0.0
-    if share > 0.5 and lower < upper:
+    fraction = np.mean((t2t < lower + 1e-3) | (t2t > upper - 1e-3)) if done.any() else 0.0
+    if fraction > 0.5 and lower < upper:
         warnings.append(
-            f"T2-IVIM: in {100 * share:.0f} % of the fitted voxels the T2 of tissue is at its bound "
+            f"T2-IVIM: in {100 * fraction:.0f} % of the fitted voxels the T2 of tissue is at its bound "
             f"({lower:g} or {upper:g} ms), so the data do not determine it there"
         )
     if counts["failed"]:
@@ -253,3 +254,53 @@ def _warnings(result: FitResult, limits: Mapping[str, tuple[float, float]]) -> t
     if not done.any():
         warnings.append("T2-IVIM: no voxel was fitted")
     return tuple(warnings)
+
+
+def vascular_step(
+    wanted: bool | None,
+    kurtosis: float | None,
+    preset: str,
+    acquisition: Acquisition,
+    given: bool,
+    signals: FloatArray,
+    sigma: float | FloatArray | None,
+    progress: Progress | None = None,
+) -> FitResult | None:
+    """Fit S0, fV and T2T where they are wanted and not given; None where signals are divided by something else.
+
+    By default they are wanted with an in-vivo preset and several echo times; ex vivo no blood flows, and the signal
+    at b = 0 of each echo time serves.
+    """
+    if wanted and given:
+        raise InputError(
+            "S0, fV or T2 are given, and --t2ivim would fit them anew", hint="leave --t2ivim or the maps out"
+        )
+    several = acquisition.te_ms is not None and np.unique(np.round(acquisition.te_ms, 1)).size > 1
+    if wanted is None:
+        wanted = several and not given and get_preset(preset).in_vivo
+    if not wanted:
+        return None
+    return fit_t2ivim(signals, acquisition, preset=preset, kurtosis=kurtosis, sigma=sigma, progress=progress)
+
+
+def normalising_maps(result: FitResult) -> dict[str, FloatArray]:
+    """Return s0, fv and t2t, by which `fit` divides, and fv_se; where the step failed, S0 is -1: the fit fails too."""
+    codes = result.maps["exit"]
+    return {
+        "s0": np.where(codes > 0, result.maps["S0"], np.where(codes < 0, -1.0, 0.0)),
+        "fv": np.where(codes > 0, result.maps["fV"], 0.0),
+        "t2t": np.where(codes > 0, result.maps["T2T"], 1.0),
+        "fv_se": result.maps["fV_se"],
+    }
+
+
+def describe_t2ivim(result: FitResult) -> str:
+    """Return a line on what was fitted."""
+    counts, settings = result.counts, result.parameters
+    held = settings["kurtosis"]
+    how = "K fitted" if held == "fitted" else f"K held at {held:g}"
+    return (
+        f"T2-IVIM ({how}, {settings['measurements']} volumes): {counts['fitted'] + counts['at_bound']} voxels "
+        f"fitted, fV or T2 of {counts['at_bound']} at a bound, {counts['background']} background, "
+        f"{counts['failed']} failed"
+    )

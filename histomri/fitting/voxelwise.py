@@ -1,29 +1,24 @@
 """Fit of a tissue model to the signals of many voxels."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
-from histomri.fitting.choices import (
-    Bic,
-    Noise,
-    check_bic,
-    check_scan,
-    choose_measurements,
-    choose_noise,
-    choose_threshold,
-    noise_level,
-)
+from histomri.core.progress import Progress
+from histomri.fitting import choices
+from histomri.fitting.choices import Bic, Noise
+from histomri.fitting.dictionary import Dictionary, fit_examples
 from histomri.fitting.engine import COST, EXIT, N_OUT, Engine
 from histomri.fitting.models import Model, get_model
-from histomri.fitting.normalise import Normalisation
-from histomri.fitting.results import BACKGROUND, FAILED, FitResult, Vascular, bound_warnings, maps_from
+from histomri.fitting.normalise import Normalisation, Voxels, log_likelihood, normalised
+from histomri.fitting.results import FitResult, Vascular, bound_warnings, maps_from
 from histomri.mri import Acquisition
 
 _CHUNK = 50_000
@@ -32,7 +27,7 @@ _CHUNK = 50_000
 def fit(
     signals: ArrayLike,
     acquisition: Acquisition | str | Path,
-    model: str | Model = "diff-in",
+    model: str | Model | Dictionary = "diff-in",
     *,
     sigma: ArrayLike | None = None,
     bmin_smm2: float | None = None,
@@ -45,7 +40,7 @@ def fit(
     preset: str = "mouse-exvivo",
     bounds: Mapping[str, tuple[float, float]] | None = None,
     bic: Bic = "schwarz",
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> FitResult:
     """Fit a tissue model to each voxel.
 
@@ -55,8 +50,8 @@ def fit(
         Raw signals, one row per voxel; `histomri.mri.Series` reads them from images.
     acquisition : Acquisition, str or path-like
         Protocol of the M volumes, or its file, or the name of a preset.
-    model : str or Model
-        Such as "diff-in", or a declaration of one's own.
+    model : str, Model or Dictionary
+        Such as "diff-in", or a declaration of one's own, or simulated signals of the same protocol.
     sigma : float or (V,) array-like, optional
         Noise level, in the units of the signals.
     bmin_smm2 : float, optional
@@ -74,7 +69,7 @@ def fit(
     preset : {"mouse-exvivo", "invivo-3t", "invivo-1.5t"}
         Bounds and thresholds.
     bounds : mapping of str to (float, float), optional
-        Bounds that replace the preset's.
+        Bounds that replace the preset's; those of a dictionary are the range of its examples.
     bic : {"schwarz", "paper"}
         P ln N - 2 ln λ, or Eq. 15 of the paper, P ln N - ln λ.
     progress : callable, optional
@@ -83,7 +78,8 @@ def fit(
     Returns
     -------
     FitResult
-        Maps of shape (V,). Without fV, F equals fI.
+        Maps of shape (V,). Without fV, F equals fI. Of a dictionary those of its parameters, with F and CD where it
+        has fI (and vCS).
 
     Raises
     ------
@@ -106,125 +102,52 @@ def fit(
     >>> result.maps["vCS"].round(2)
     array([16.])
     """
-    values, acquisition = check_scan(signals, acquisition)
-    declared = get_model(model)
-    noise = choose_noise(noise, sigma)
-    check_bic(bic)
-    strategy, threshold = choose_threshold(preset, strategy, bmin_smm2)
-    used = choose_measurements(acquisition, threshold, len(declared.parameters), declared.display_name)
-    limits = _limits(declared, preset, bounds)
-    normalisation = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t)
-    engine = Engine.build(declared, acquisition.select(used), limits)
-    levels = noise_level(sigma, values.shape[0])
-    vascular = normalisation.vascular(fv_se)
-    maps = fit_in_parts(
-        lambda voxels, blood: _fit_part(voxels, blood, engine, noise, bic),
-        _CHUNK, values, levels, normalisation, vascular, noise, progress,
-    )  # fmt: skip
-    settings = settings_of(preset, strategy, threshold, normalisation, limits, noise, bic)
+    values, acquisition = choices.check_scan(signals, acquisition)
+    noise = choices.choose_noise(noise, sigma)
+    choices.check_bic(bic)
+    strategy, threshold = choices.choose_threshold(preset, strategy, bmin_smm2)
+    declared = model if isinstance(model, Dictionary) else get_model(model)
+    limits = declared.bounds if isinstance(declared, Dictionary) else _limits(declared, preset, bounds)
+    used = choices.choose_measurements(acquisition, threshold, len(limits), declared.display_name)
+    how = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t)
+    levels, vascular = choices.noise_level(sigma, values.shape[0]), how.vascular(fv_se)
+    fit_part: Callable[..., dict[str, FloatArray]]
+    if isinstance(declared, Dictionary):
+        declared.require(len(acquisition))
+        size, fit_part = declared.chunk, partial(fit_examples, declared.select(used))
+    else:
+        size, fit_part = _CHUNK, partial(_fit_part, Engine.build(declared, acquisition.select(used), limits))
+    parts, count = [], values.shape[0]
+    for start in range(0, max(count, 1), size):  # a part at a time, so that the memory is bounded
+        part = slice(start, min(start + size, count))
+        voxels = normalised(values[part].astype(np.float64), levels[part], part, how, noise)
+        parts.append(fit_part(voxels, Vascular(vascular.fraction[part], vascular.error[part]), noise, bic))
+        if progress is not None:
+            progress(part.stop / max(count, 1))
+    maps = {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
+    settings: dict[str, Any] = {
+        "preset": preset,
+        "strategy": strategy,
+        "bmin_smm2": threshold,
+        "measurements": int(used.sum()),
+        "bounds": {name: list(pair) for name, pair in limits.items()},
+        "noise": noise,
+        "normalisation": how.description,
+        "bic": bic,
+    }
+    if isinstance(declared, Dictionary):
+        settings["examples"] = declared.parameters.shape[0]
     result = FitResult(declared.name, maps, settings)
     return replace(result, warnings=bound_warnings(result.counts, f"{declared.display_name} ({strategy})"))
 
 
-def _fit_part(voxels: "Voxels", blood: Vascular, engine: Engine, noise: str, bic: str) -> dict[str, FloatArray]:
+def _fit_part(engine: Engine, voxels: Voxels, blood: Vascular, noise: str, bic: str) -> dict[str, FloatArray]:
     out = np.full((voxels.good.size, N_OUT), np.nan)
     out[:, EXIT] = voxels.codes
     out[voxels.good] = engine.run(voxels.y, voxels.sigma, noise)
     likelihood = np.full(voxels.good.size, np.nan)
     likelihood[voxels.good] = log_likelihood(out[voxels.good, COST], voxels.y, voxels.sigma, noise)
     return maps_from(out, engine.model, blood, likelihood, voxels.y.shape[1], bic)
-
-
-@dataclass(frozen=True)
-class Voxels:
-    """Those of some voxels that can be fitted.
-
-    Attributes
-    ----------
-    y, sigma : (G, N) ndarray
-        Normalised signals of the measurements to fit, and their noise levels (ones for least squares).
-    good : (V,) ndarray of bool
-        Which voxels these are.
-    codes : (V,) ndarray
-        Exit codes of the others.
-    """
-
-    y: FloatArray
-    sigma: FloatArray
-    good: BoolArray
-    codes: FloatArray
-
-
-def fit_in_parts(
-    fit_part: Callable[[Voxels, Vascular], dict[str, FloatArray]], size: int, signals: Any, sigma: FloatArray,
-    how: Normalisation, vascular: Vascular, noise: str, progress: Callable[[float], None] | None,
-) -> dict[str, FloatArray]:  # fmt: skip
-    """Fit `size` voxels at a time, so that the memory is bounded, and return the maps of all, (V,) each."""
-    count = signals.shape[0]
-    parts = []
-    for start in range(0, max(count, 1), size):
-        part = slice(start, min(start + size, count))
-        voxels = _normalised(signals[part].astype(np.float64), sigma[part], part, how, noise)
-        parts.append(fit_part(voxels, Vascular(vascular.fraction[part], vascular.error[part])))
-        if progress is not None:
-            progress(part.stop / max(count, 1))
-    return {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
-
-
-def settings_of(
-    preset: str, strategy: str, bmin_smm2: float, how: Normalisation, bounds: Mapping[str, tuple[float, float]],
-    noise: str, bic: str,
-) -> dict[str, Any]:  # fmt: skip
-    """Return what every result of a fit records of how it was made."""
-    return {
-        "preset": preset,
-        "strategy": strategy,
-        "bmin_smm2": bmin_smm2,
-        "measurements": int(how.used.sum()),
-        "bounds": {name: list(pair) for name, pair in bounds.items()},
-        "noise": noise,
-        "normalisation": how.description,
-        "bic": bic,
-    }
-
-
-def _normalised(raw: FloatArray, sigma: FloatArray, part: slice, how: Normalisation, noise: str) -> Voxels:
-    """Divide the signals of a part of the voxels, (V, M), and sort out those that cannot be fitted."""
-    divisor = how.divisors(raw, part)
-    involved = raw[:, how.involved()]
-    background = np.all(involved == 0, axis=1)
-    if how.s0 is not None:
-        # Maps made elsewhere mark what lies outside their mask with 0 or NaN.
-        background |= ~(how.s0[part] != 0) | np.isnan(how.s0[part])
-    good = _fittable(involved, divisor, sigma, noise) & ~background
-    y = raw[good][:, how.used] / divisor[good]
-    if noise == "rician":
-        positive = np.all(y > 0, axis=1)
-        good[np.flatnonzero(good)[~positive]] = False
-        y = y[positive]
-    levels = sigma[good, None] / divisor[good] if noise != "none" else np.ones_like(y)
-    return Voxels(y, levels, good, np.where(background, BACKGROUND, FAILED).astype(float))
-
-
-def _fittable(involved: FloatArray, divisor: FloatArray, sigma: FloatArray, noise: str) -> BoolArray:
-    """Tell which voxels have finite signals, something to normalise by and a noise level, (V,)."""
-    good = np.all(np.isfinite(involved), axis=1)
-    with np.errstate(invalid="ignore"):
-        good &= np.all(np.isfinite(divisor) & (divisor > 0), axis=1)
-        if noise != "none":
-            good &= np.isfinite(sigma) & (sigma > 0)
-    return np.asarray(good)
-
-
-def log_likelihood(cost: FloatArray, y: FloatArray, sigma: FloatArray, noise: str) -> FloatArray:
-    """Return the log-likelihood at an objective, (V,)."""
-    n = y.shape[1]
-    if noise == "none":
-        # The noise level that fits best takes the place of the one not given.
-        return np.asarray(-0.5 * n * (np.log(2 * np.pi * np.maximum(cost, 1e-300) / n) + 1))
-    if noise == "rician":
-        return np.asarray(np.log(y / sigma**2).sum(axis=1) - cost)
-    return np.asarray(-cost - np.log(sigma).sum(axis=1) - 0.5 * n * np.log(2 * np.pi))
 
 
 def _limits(

@@ -142,13 +142,7 @@ class Acquisition(Displayed):
 
     @classmethod
     def preset(cls, name: str) -> "Acquisition":
-        """Return one of the source paper's protocols: mouse-exvivo, invivo-3t, invivo-1.5t.
-
-        Raises
-        ------
-        ProtocolError
-            If there is no protocol of that name.
-        """
+        """Return one of the source paper's protocols: mouse-exvivo, invivo-3t, invivo-1.5t."""
         if name not in PRESETS:
             raise ProtocolError(f"there is no protocol preset {name!r}", hint=f"choose among {', '.join(PRESETS)}")
         blocks = PRESETS[name].protocol
@@ -170,13 +164,7 @@ class Acquisition(Displayed):
 
     @classmethod
     def load(cls, path: str | Path) -> "Acquisition":
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        InputError, ProtocolError
-            If the file is missing, or no saved protocol.
-        """
+        """Read what `save` wrote; ProtocolError if it is no saved protocol."""
         content = read_json(path, "protocol file")
         if not isinstance(content, dict):
             raise ProtocolError("is not a JSON object", path=path)
@@ -324,8 +312,7 @@ def _check_units(acquisition: Acquisition) -> None:
             )
         if 0 < used.max() < 0.2:
             raise ProtocolError(
-                f"{name} is at most {used.max():g}, too short for ms",
-                hint=f"give {name} in ms (it looks like seconds)",
+                f"{name} is at most {used.max():g}, too short for ms", hint=f"give {name} in ms (it looks like seconds)"
             )
 
 

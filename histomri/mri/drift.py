@@ -9,24 +9,14 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import InputError, ProtocolError
 from histomri.mri.acquisition import Acquisition
 
-# Variance inflation above which time cannot be told from echo time and diffusion.
-_TANGLED = 100.0
+# Variance inflation above which time cannot be separated from echo time and diffusion.
+_MOST_INFLATION = 100.0
 _MOST_UNCERTAIN = 0.05
 
 
 @dataclass(frozen=True)
 class Drift:
-    """The drift of a series.
-
-    Attributes
-    ----------
-    factor : (M,) ndarray
-        What each volume is to be divided by; 1 for the first.
-    standard_error : float
-        Of the drift over the whole scan, relative.
-    details : dict
-        How it was found, for the sidecar.
-    """
+    """The drift of a series: the (M,) factors to divide by, 1 first, and the relative error over the scan."""
 
     factor: FloatArray
     standard_error: float
@@ -56,7 +46,7 @@ def estimate_drift(signals: FloatArray, reference: BoolArray, acquisition: Acqui
     InputError
         If the region is empty or without signal, or the order is another.
     ProtocolError
-        If time cannot be told from echo time and diffusion with this order of volumes.
+        If time cannot be separated from echo time and diffusion with this order of volumes.
 
     Notes
     -----
@@ -89,7 +79,7 @@ def estimate_drift(signals: FloatArray, reference: BoolArray, acquisition: Acqui
             }
             return Drift(np.exp(log_factor), spread, details)
     raise ProtocolError(
-        "the drift cannot be told from T2 and diffusion: time, echo time and b run together in this order of volumes",
+        "the drift cannot be separated from T2 and diffusion: time, echo time and b change together here",
         hint="leave --drift-reference out, or acquire some b = 0 volumes again at the end",
     )
 
@@ -131,7 +121,7 @@ def _regress(
     alone = columns - vectors @ (vectors.T @ columns)
     left = y.size - vectors.shape[1] - columns.shape[1]
     smallest, whole = (np.linalg.svd(part, compute_uv=False)[-1] ** 2 for part in (alone, columns))
-    if left < 1 or not smallest > whole / _TANGLED:
+    if left < 1 or not smallest > whole / _MOST_INFLATION:
         return None
     rest = y - vectors @ (vectors.T @ y)
     slope = np.linalg.lstsq(alone, rest, rcond=None)[0]

@@ -1,7 +1,6 @@
 """Diffusion images on disk, read volume by volume, and only the voxels that are wanted."""
 
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -14,23 +13,14 @@ from nibabel.nifti1 import Nifti1Pair
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import open_nifti
+from histomri.core.progress import Progress
 
 _SHIFT = 0.1
 
 
 @dataclass(frozen=True)
 class DwiFile:
-    """A series of diffusion images whose voxels stay on disk until asked for.
-
-    Attributes
-    ----------
-    path : Path
-        The NIfTI file.
-    shape : (4,) tuple of int
-        Voxels along i, j, k, and volumes.
-    affine : (4, 4) ndarray
-        Voxel index to world, RAS+ mm.
-    """
+    """A series of diffusion images whose voxels stay on disk until asked for; the affine leads to RAS+ mm."""
 
     path: Path
     shape: tuple[int, int, int, int]
@@ -39,7 +29,7 @@ class DwiFile:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to be wary of in the header."""
+        """Faults of the header."""
         header = self._image.header
         if isinstance(self._image, Nifti1Pair) and not (header["sform_code"] or header["qform_code"]):
             return (
@@ -48,25 +38,10 @@ class DwiFile:
             )
         return ()
 
-    def read(self, mask: BoolArray, progress: Callable[[float], None] | None = None) -> FloatArray:
-        """Read the voxels of a mask.
+    def read(self, mask: BoolArray, progress: Progress | None = None) -> FloatArray:
+        """Read the voxels of a mask (I, J, K), in the order of ``mask.nonzero()``: (V, M) float32.
 
-        Parameters
-        ----------
-        mask : (I, J, K) ndarray of bool
-            Voxels wanted.
-        progress : callable, optional
-            Called with the fraction done.
-
-        Returns
-        -------
-        (V, M) float32 ndarray
-            Signals, voxels in the order of ``mask.nonzero()``. Memory is that of the result and of one volume.
-
-        Raises
-        ------
-        InputError
-            If the file is cut short or damaged.
+        Memory is that of the result and of one volume. InputError if the file is cut short or damaged.
         """
         wanted = np.flatnonzero(mask)
         signals = np.empty((wanted.size, self.shape[3]), dtype=np.float32)
@@ -86,15 +61,7 @@ class DwiFile:
         return signals
 
     def read_mask(self, path: str | Path | None) -> BoolArray:
-        """Read a mask on the same grid, (I, J, K); without a path, every voxel.
-
-        Raises
-        ------
-        InputError
-            If nothing is inside.
-        GeometryError
-            If it lies on another grid.
-        """
+        """Read a mask on the same grid, (I, J, K) of bool, which may not be empty; without a path, every voxel."""
         if path is None:
             return np.ones(self.shape[:3], dtype=bool)
         values = self.read_map(path)
@@ -104,13 +71,7 @@ class DwiFile:
         return inside
 
     def read_map(self, path: str | Path) -> FloatArray:
-        """Read a map on the same grid, (I, J, K).
-
-        Raises
-        ------
-        GeometryError
-            If its shape or its place in the world differs.
-        """
+        """Read a map on the same grid, (I, J, K)."""
         image = self.open_map(path)
         try:
             return np.asarray(image.dataobj, dtype=np.float32).reshape(self.shape[:3])
@@ -120,13 +81,7 @@ class DwiFile:
             ) from error
 
     def open_map(self, path: str | Path) -> Any:
-        """Open a map without reading its voxels.
-
-        Raises
-        ------
-        GeometryError
-            If its shape or its place in the world differs.
-        """
+        """Open a map without its voxels; GeometryError if its shape or its place in the world differs."""
         image = open_nifti(path)
         shape = tuple(image.shape)
         while len(shape) > 3 and shape[-1] == 1:
@@ -149,15 +104,7 @@ class DwiFile:
 
 
 def open_dwi(path: str | Path) -> DwiFile:
-    """Open a series of diffusion images without reading its voxels.
-
-    Raises
-    ------
-    InputError
-        If it is no NIfTI file, or not a series of three-dimensional volumes.
-    GeometryError
-        If its affine cannot be inverted.
-    """
+    """Open a series of diffusion images without its voxels; InputError if it is no 4D NIfTI file of real numbers."""
     image = open_nifti(path)
     shape = tuple(int(n) for n in image.shape)
     if len(shape) != 4:

@@ -1,12 +1,12 @@
 """Motion between the volumes of a series, estimated by DIPY and undone by one interpolation."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from histomri.core.arrays import FloatArray
+from histomri.core.progress import Progress
 from histomri.mri.acquisition import Acquisition
 
 # Stacks of fewer slices hold too little along their axis to be turned in three dimensions.
@@ -21,12 +21,10 @@ class Motion:
     Attributes
     ----------
     matrices : (M, S, 4, 4) ndarray
-        For each volume, and each slice where slices were aligned one by one (else S = 1): from the world (RAS+ mm)
-        of the reference to where the tissue is in this volume.
-    by_slice : bool
-        Whether each slice was moved within its plane.
+        Per volume, and per slice where slices were aligned one by one (else S = 1): from the world (RAS+ mm) of the
+        reference to where the tissue is in this volume.
     rejected : (M, S) ndarray of bool
-        Alignments that did not help or went implausibly far, and were left as they were.
+        Alignments that did not help or went implausibly far, and were not used.
     """
 
     matrices: FloatArray
@@ -60,10 +58,7 @@ def reference_volume(signals: FloatArray, acquisition: Acquisition) -> FloatArra
 
 
 def correct_motion(
-    signals: FloatArray,
-    affine: FloatArray,
-    acquisition: Acquisition,
-    progress: Callable[[float], None] | None = None,
+    signals: FloatArray, affine: FloatArray, acquisition: Acquisition, progress: Progress | None = None
 ) -> tuple[FloatArray, Motion]:
     """Align every volume rigidly with the mean b = 0 of the shortest echo time.
 

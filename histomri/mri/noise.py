@@ -114,13 +114,7 @@ def denoise(signals: FloatArray, mask: BoolArray | None = None) -> tuple[FloatAr
 
 
 def patch_radius(shape: tuple[int, ...]) -> IntArray:
-    """Return the radius of the patches along i, j, k: 5 x 5 x 5, wider in plane where that is under two per volume.
-
-    Raises
-    ------
-    InputError
-        If the image is too small.
-    """
+    """Return the radius of patches along i, j, k: 2, wider in plane where that holds under two voxels per volume."""
     # With hardly more voxels than volumes the noise comes out a tenth too small.
     most = np.array([(n - 1) // 2 for n in shape[:3]])
     radius = np.minimum(most, 2)
@@ -140,8 +134,8 @@ def _piesno(signals: FloatArray, mask: BoolArray | None) -> NoiseLevel:
     from dipy.denoise.noise_estimate import piesno
 
     level, background = piesno(np.asarray(signals, dtype=np.float32), 1, return_mask=True)
-    share = background.mean(axis=(0, 1))
-    good = (share >= _LEAST_BACKGROUND) & (np.asarray(level) > 0)
+    fraction = background.mean(axis=(0, 1))
+    good = (fraction >= _LEAST_BACKGROUND) & (np.asarray(level) > 0)
     # PIESNO compares sums of squares only, and may settle on tissue; noise alone also has the mean of its law.
     good &= [_is_rayleigh(signals[:, :, k][background[:, :, k]]) for k in range(good.size)]
     if not good.any():

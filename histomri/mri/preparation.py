@@ -25,7 +25,7 @@ before anything interpolates, and drift can be read in a region only once the vo
 
 @dataclass(frozen=True, repr=False)
 class Preprocessed(Displayed):
-    """What preprocessing hands back.
+    """A preprocessed series, and the record of how it was made.
 
     Attributes
     ----------
@@ -156,10 +156,10 @@ def preprocess(
             )
     if "mask" in steps:
         mask = tissue_mask(reference_volume(values, acquisition))
-        share = float(mask.mean())
-        done.append({"Step": "mask", "Method": f"median Otsu of the mean b = 0 (DIPY {_dipy()})", "Share": share})
-        if not 0.005 < share < 0.95:
-            warnings.append(f"mask: {100 * share:.2g} % of the voxels are in the mask; look at it before using it")
+        fraction = float(mask.mean())
+        done.append({"Step": "mask", "Method": f"median Otsu of the mean b = 0 (DIPY {_dipy()})", "Share": fraction})
+        if not 0.005 < fraction < 0.95:
+            warnings.append(f"mask: {100 * fraction:.2g} % of the voxels are in the mask; check it before you use it")
     report(1.0)
     return Preprocessed(values, noise, mask, motion, tuple(done), tuple(warnings))
 

@@ -42,13 +42,7 @@ class Series(Displayed):
 
     @classmethod
     def open(cls, dwi: str | Path, protocol: str | Path, mask: str | Path | None = None) -> "Series":
-        """Open 4D images and read their protocol (any form that `read_acquisition` takes) and mask.
-
-        Raises
-        ------
-        InputError
-            If one cannot be used, or they do not fit together.
-        """
+        """Open 4D images and read their protocol (as `read_acquisition` does) and mask, which must fit together."""
         acquisition = read_acquisition(protocol, dwi)
         images = open_dwi(dwi)
         return cls(images, acquisition, images.read_mask(mask), protocol, mask)
@@ -64,13 +58,7 @@ class Series(Displayed):
         return {"images": self.images.path.name, "voxels": voxels, **self.acquisition.facts()}
 
     def read(self, progress: Progress | None = None) -> FloatArray:
-        """Read the voxels of the mask, (V, M).
-
-        Raises
-        ------
-        InputError
-            If no value is above 0.
-        """
+        """Read the voxels of the mask, (V, M); InputError if no value is above 0."""
         signals = self.images.read(self.inside, progress)
         with np.errstate(invalid="ignore"):
             empty = not np.any(signals > 0)
@@ -88,15 +76,7 @@ class Series(Displayed):
         return None if path is None else np.asarray(self.images.read_map(path)[self.inside])
 
     def read_positive(self, path: str | Path | None, name: str) -> FloatArray | None:
-        """Read a map of S0, T2 or sigma for the voxels of the mask, (V,).
-
-        Raises
-        ------
-        InputError
-            If no value inside the mask is finite and above 0.
-        UnitError
-            If it is T2 and can only be in seconds.
-        """
+        """Read a map of S0, T2 (ms) or sigma for the voxels of the mask, (V,), some of which must be above 0."""
         values = self.read_values(path)
         if values is None:
             return None

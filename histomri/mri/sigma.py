@@ -13,7 +13,7 @@ from histomri.mri.noise import estimate_noise
 from histomri.mri.series import Series
 
 _METHODS = {"estimate": "mppca", "mppca": "mppca", "piesno": "piesno"}
-# The widest patch of MP-PCA: what is read beyond the mask, so that voxels at its rim have neighbours.
+# The widest patch of MP-PCA: it is read beyond the mask, so that voxels at its rim have neighbours.
 _MARGIN = 5
 
 

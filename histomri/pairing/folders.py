@@ -19,11 +19,6 @@ def read_histology(folder: Path, *, errors: bool = False) -> tuple[dict[str, Ima
     """Return the corrected histology maps of a folder by name, and the entities of their file names.
 
     With `errors` also their standard errors, that of vCS as vCS_se.
-
-    Raises
-    ------
-    InputError
-        If there are none, or several of one kind.
     """
     found = list(_maps(folder, "histomap", errors))
     if not found:
@@ -42,11 +37,6 @@ def read_mri(folder: Path, *, errors: bool = False) -> tuple[Fits, dict[str, Ima
 
     Maps lie in the folder or in its direct subfolders; model and strategy come from the sidecars. With `errors` also
     the standard errors, that of vCS as vCS_se.
-
-    Raises
-    ------
-    InputError
-        If there are none, two of one kind, or one that does not say which measurements were fitted.
     """
     fits: Fits = {}
     common: dict[str, Image] = {}

@@ -1,30 +1,18 @@
 """Bring histology onto the grid of an MRI slice."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError
 from histomri.core.images import Image
+from histomri.registration import Transform
 
 MINIMUM_COVERAGE = 0.5
-"""A resampled histology value counts if at least this share of its interpolation weights fell on measured patches."""
+"""A resampled histology value counts if this fraction of its interpolation weights is measured."""
 
 _SAME_MM = 1e-3  # sform and qform are stored as float32, which costs up to a few 1e-5 mm
-
-
-class CanResample(Protocol):
-    """What pairing needs of a transform (histology world to MRI world)."""
-
-    def points(self, points_mm: FloatArray) -> FloatArray:
-        """Map points of the histology's world to the MRI's world."""
-        ...
-
-    def resample(self, image: Image, like: Image, order: int = 1) -> Image:
-        """Resample a histology image onto the grid of an MRI image."""
-        ...
 
 
 def same_grid(one: Image, other: Image) -> bool:
@@ -36,13 +24,7 @@ def same_grid(one: Image, other: Image) -> bool:
 
 
 def require_same_grid(images: Mapping[str, Image], what: str) -> Image:
-    """Return the first image, after checking that the others share its grid.
-
-    Raises
-    ------
-    GeometryError
-        If one does not; the message names both.
-    """
+    """Return the first image, after checking that the others share its grid."""
     (first_name, first), *others = images.items()
     for name, image in others:
         if not same_grid(first, image):
@@ -62,16 +44,11 @@ def slice_of(image: Image, mri_slice: int | None) -> Image:
     return image.slice(0 if mri_slice is None else mri_slice)
 
 
-def find_slice(histology: Image, mri: Image, transform: CanResample | None) -> int:
+def find_slice(histology: Image, mri: Image, transform: Transform | None) -> int:
     """Return the MRI slice the histology lies in.
 
     With a transform it is the slice nearest to the mapped centre of the histology; without one, the slice with the
     histology's own grid.
-
-    Raises
-    ------
-    GeometryError
-        If the centre is mapped outside the MRI, or no slice has the grid of the histology.
     """
     if mri.data.ndim == 2:
         if transform is None and not same_grid(histology, mri):
@@ -102,22 +79,13 @@ def _different_grids(histology: Image, mri: Image) -> GeometryError:
     )
 
 
-def onto_slice(image: Image, like: Image, transform: CanResample | None) -> tuple[FloatArray, FloatArray]:
+def onto_slice(image: Image, like: Image, transform: Transform | None) -> tuple[FloatArray, FloatArray]:
     """Resample one histology map onto an MRI slice.
-
-    Parameters
-    ----------
-    image : Image
-        (ny, nx) histology map, NaN where nothing was measured.
-    like : Image
-        (I, J) MRI slice.
-    transform : Transform or None
-        Histology world to MRI world; None if both lie on one grid already.
 
     Returns
     -------
     values, coverage : (I, J) ndarray
-        The map, NaN where the coverage is below `MINIMUM_COVERAGE`, and the coverage: the share of the linear
+        The map, NaN where the coverage is below `MINIMUM_COVERAGE`, and the coverage: the fraction of the linear
         interpolation weights that fell on finite patches.
     """
     finite = np.isfinite(image.data)

@@ -25,7 +25,7 @@ class PairOptions(Options):
     scanner: Text | None = given(None, "Scanner of the MRI.")
     mask: Path | None = given(None, "Mask on the grid of the MRI: voxels to use.")
     slice: Annotated[Whole, Field(ge=0)] | None = given(
-        None, "MRI slice, from 0; by default where the transform leads."
+        None, "MRI slice, from 0; by default where the transform puts the histology."
     )
     voxel_out: Path | None = output(
         None, "With a row per sample: the table of the voxels too, unless only means can be compared.", hidden=True

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,10 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.columns import COUNTS, FIT_QUALITY, KEYS, MEASURES, POSITION, column_of
 from histomri.core.errors import InputError
 from histomri.core.images import Image
-from histomri.pairing.grids import CanResample, find_slice, onto_slice, require_same_grid, slice_of
+from histomri.pairing.folders import read_histology, read_mri
+from histomri.pairing.grids import find_slice, onto_slice, require_same_grid, slice_of
 from histomri.pairing.table import PairedTable
+from histomri.registration import Transform
 
 Fits = Mapping[tuple[str, str], Mapping[str, Image]]
 _NEEDED = ("vCS", "F")
@@ -27,15 +30,15 @@ class _Case:
 
 
 def pair_maps(
-    histology: Mapping[str, Image],
-    mri: Fits,
-    transform: CanResample | None = None,
+    histology: Mapping[str, Image] | str | Path,
+    mri: Fits | str | Path,
+    transform: Transform | str | Path | None = None,
     *,
     mri_slice: int | None = None,
     sample: str = "sample",
     group: str | None = None,
     scanner: str | None = None,
-    mask: Image | None = None,
+    mask: Image | str | Path | None = None,
     common: Mapping[str, Image] | None = None,
 ) -> PairedTable:
     """Pair every voxel of an MRI slice with the histology at the same place.
@@ -46,17 +49,18 @@ def pair_maps(
 
     Parameters
     ----------
-    histology : mapping of str to Image
-        (ny, nx) maps by name, all on one grid; vCS and F are needed.
-    mri : mapping of (model, strategy) to mapping of str to Image
-        (I, J) or (I, J, K) fitted maps by name, all on one grid; vCS and F are needed, exit and BIC are used.
-    transform : Transform, optional
+    histology : mapping of str to Image, or path-like
+        (ny, nx) maps by name, all on one grid, of which vCS and F are needed; or the folder of `histomri patches`.
+    mri : mapping of (model, strategy) to mapping of str to Image, or path-like
+        (I, J) or (I, J, K) fitted maps by name, all on one grid, of which vCS and F are needed, exit and BIC are used;
+        or the folder of `histomri fit`.
+    transform : Transform or path-like, optional
         Histology world to MRI world. Without it both sides must share one grid.
     mri_slice : int, optional
         Slice of the MRI; by default the one in which the transform puts the histology.
     sample, group, scanner : str
         Labels of the rows.
-    mask : Image, optional
+    mask : Image or path-like, optional
         On the grid of the MRI; voxels that are zero or NaN are left out.
     common : mapping of str to Image, optional
         MRI maps that belong to no model, such as ADC and K.
@@ -73,7 +77,9 @@ def pair_maps(
     GeometryError
         If grids differ without a transform, or the slice does not exist.
     """
-    case, common = _Case(sample, group, scanner), dict(common or {})
+    case = _Case(sample, group, scanner)
+    histology, mri, common, mask = _loaded(histology, mri, common, mask)
+    transform = Transform.load(transform) if isinstance(transform, str | Path) else transform
     reference = _check(histology, mri, common, mask)
     first = next(iter(histology.values()))
     k = find_slice(first, reference, transform) if mri_slice is None else mri_slice
@@ -103,13 +109,13 @@ def pair_maps(
 
 
 def pair_means(
-    histology: Mapping[str, Image],
-    mri: Fits,
+    histology: Mapping[str, Image] | str | Path,
+    mri: Fits | str | Path,
     *,
     sample: str = "sample",
     group: str | None = None,
     scanner: str | None = None,
-    mask: Image | None = None,
+    mask: Image | str | Path | None = None,
     common: Mapping[str, Image] | None = None,
 ) -> PairedTable:
     """Pair the mean of all patches with the mean of all voxels, where nothing can be registered (biopsies).
@@ -121,7 +127,8 @@ def pair_means(
     PairedTable
         One row per model x strategy, with n_voxels of the MRI and n_patches of the histology.
     """
-    case, common = _Case(sample, group, scanner), dict(common or {})
+    case = _Case(sample, group, scanner)
+    histology, mri, common, mask = _loaded(histology, mri, common, mask)
     reference = _check(histology, mri, common, mask)
     volume = reference.data.shape
     inside = np.ones(volume, bool) if mask is None else np.nan_to_num(mask.data) > 0
@@ -149,6 +156,21 @@ def pair_means(
         )
     table["pairing"] = "means"
     return PairedTable(order_columns(table), "sample", tally, {"pairing": {sample: "means"}}, warnings)
+
+
+def _loaded(
+    histology: Mapping[str, Image] | str | Path,
+    mri: Fits | str | Path,
+    common: Mapping[str, Image] | None,
+    mask: Image | str | Path | None,
+) -> tuple[Mapping[str, Image], Fits, Mapping[str, Image], Image | None]:
+    """Return the maps, read from their folders where those were given."""
+    if isinstance(histology, str | Path):
+        histology = read_histology(Path(histology))[0]
+    if isinstance(mri, str | Path):
+        mri, of_no_model, _ = read_mri(Path(mri))
+        common = {**of_no_model, **(common or {})}
+    return histology, mri, dict(common or {}), Image.load(mask) if isinstance(mask, str | Path) else mask
 
 
 def _check(histology: Mapping[str, Image], mri: Fits, common: Mapping[str, Image], mask: Image | None) -> Image:

@@ -103,7 +103,7 @@ def pair_folders(options: PairOptions, out: Path) -> SamplePairs:
     label = options.sample or _label([*names, *mri_names], options.xfm) or options.histo_dir.resolve().name
     how: dict[str, Any] = {"sample": label, "group": options.group, "scanner": options.scanner, "common": common}
     how["mask"] = Image.load(options.mask) if options.mask is not None else None
-    registered = options.per == "voxel" or transform is not None or _share_grid(histology, fits, options.slice)
+    registered = options.per == "voxel" or transform is not None or _have_common_grid(histology, fits, options.slice)
     if registered:
         table = pair_maps(histology, fits, transform, mri_slice=options.slice, **how)
     else:
@@ -141,7 +141,7 @@ def _label(names: list[dict[str, str]], xfm: Path | None) -> str | None:
     return labels.pop() if labels else None
 
 
-def _share_grid(histology: dict[str, Image], fits: Fits, k: int | None) -> bool:
+def _have_common_grid(histology: dict[str, Image], fits: Fits, k: int | None) -> bool:
     one, other = next(iter(histology.values())), next(iter(next(iter(fits.values())).values()))
     slices = (
         [slice_of(other, k)] if other.data.ndim == 2 or k is not None else map(other.slice, range(other.data.shape[2]))

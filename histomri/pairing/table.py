@@ -10,11 +10,23 @@ import pandas as pd
 import pyarrow
 
 from histomri.analysis.summary import counted_cases, summarise_voxels
-from histomri.core.columns import CASE, COUNTS, KEYS, PATIENT, check_sidecar, column_of, keys_of, title_of, unit_text
+from histomri.core.columns import (
+    CASE,
+    COUNTS,
+    KEYS,
+    PATIENT,
+    check_sidecar,
+    column_of,
+    describe_column,
+    describe_columns,
+    join_descriptions,
+    keys_of,
+    title_of,
+    unit_text,
+)
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, read_json, require_file, write_json
-from histomri.pairing.columns import describe_column, describe_columns, join_descriptions
 
 _CASE = list(CASE)
 Level = Literal["voxel", "sample"]
@@ -27,7 +39,7 @@ class PairedTable(Displayed):
     Attributes
     ----------
     data : DataFrame
-        Long form; one row per voxel (or sample) x model x strategy, columns as in `histomri.pairing.columns`.
+        Long form; one row per voxel (or sample) x model x strategy, columns as in `histomri.core.columns`.
     level : {"voxel", "sample"}
         What a row is.
     counts : DataFrame
@@ -74,7 +86,7 @@ class PairedTable(Displayed):
         return axes
 
     def per_sample(self) -> pd.DataFrame:
-        """Return one row per sample x model x strategy, see `histomri.pairing.summary.summarise_voxels`."""
+        """Return one row per sample x model x strategy, see `histomri.analysis.summarise_voxels`."""
         if self.level == "sample":
             return self.data.copy()
         return summarise_voxels(self.data, self.counts)
@@ -186,15 +198,8 @@ class PairedTable(Displayed):
         return [path, write_json(path.with_suffix(".json"), content)]
 
     @classmethod
-    def load(cls, path: str | Path, data: pd.DataFrame | None = None) -> Self:
+    def load(cls, path: str | Path) -> Self:
         """Read a table that was written by `save`; a table without its sidecar has no counts of what was left out.
-
-        Parameters
-        ----------
-        path : path-like
-            The table; what its sidecar counts is read with it.
-        data : DataFrame, optional
-            The rows, if they have been read and checked.
 
         Raises
         ------
@@ -202,7 +207,7 @@ class PairedTable(Displayed):
             If it is no table of pairs.
         """
         path = require_file(path, "table of pairs")
-        data = _read(path) if data is None else data
+        data = _read(path)
         missing = [name for name in (*_CASE, "vCS_mri_um", "vCS_histo_um") if name not in data]
         if missing:
             raise InputError(f"is not a table of pairs: column '{missing[0]}' is missing", path=path)
@@ -210,14 +215,8 @@ class PairedTable(Displayed):
         sidecar = path.with_suffix(".json")
         content = read_json(sidecar, "sidecar") if sidecar.exists() else {}
         level: Level = "voxel" if {"i", "j", "k"} <= set(data.columns) else "sample"
-        return cls(
-            data,
-            level,
-            counted_cases(content.get("Counts") or [], data),
-            content.get("Parameters", {}),
-            tuple(content.get("Warnings", ())),
-            described,
-        )
+        counts = counted_cases(content.get("Counts") or [], data)
+        return cls(data, level, counts, content.get("Parameters", {}), tuple(content.get("Warnings", ())), described)
 
 
 def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Which cell counts in which patch, and with what share."""
+"""Which cell counts in which patch, and which part of it."""
 
 from dataclasses import dataclass
 
@@ -21,19 +21,11 @@ _BATCH = 200_000
 
 @dataclass(frozen=True)
 class Assignment:
-    """Pairs of cell and patch; a cell may be in several, or in none.
+    """Pairs of cell and patch; a cell may be in several, or in none."""
 
-    Attributes
-    ----------
-    cell, patch : (M,) int ndarray
-        Row of the cell, flat index of the patch.
-    share : (M,) ndarray or None
-        Part of the cell's area that counts in the patch; None if all of it does.
-    """
-
-    cell: IntArray
-    patch: IntArray
-    share: FloatArray | None = None
+    cell: IntArray  # (M,): row of the cell
+    patch: IntArray  # (M,): flat index of the patch
+    part: FloatArray | None = None  # (M,): part of the cell's area that counts in the patch; None if all of it does
 
 
 def assign(cells: CellTable, grid: PatchGrid, fraction: FloatArray, extent: Extent, how: str) -> Assignment:
@@ -94,7 +86,7 @@ def _by_outline(cells: CellTable, grid: PatchGrid, fraction: FloatArray, extent:
     ]
     cell, patch, area = (np.concatenate([piece[part] for piece in pieces]) for part in range(3))
     there = area > 0
-    # The measured area may differ a little from that of the outline; the share is that of the outline.
+    # The measured area may differ a little from that of the outline; the part is that of the outline.
     whole = shapely.area(cells.outlines)
     return Assignment(cell[there], patch[there], np.minimum(area[there] / whole[cell[there]], 1.0))
 

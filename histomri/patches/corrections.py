@@ -1,4 +1,4 @@
-"""Corrections from what the microscope shows to what was in the tissue: shrinkage and sectioning."""
+"""Corrections from the section under the microscope to the living tissue: shrinkage and sectioning."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,24 +14,12 @@ SPHERE_MEAN = 4 / np.pi
 
 @dataclass(frozen=True)
 class Correction:
-    """A choice of corrections.
+    """A choice of corrections."""
 
-    Attributes
-    ----------
-    preset : str
-        Where the defaults are from.
-    shrinkage : float
-        Fraction p of its length that the tissue lost in processing; sizes are multiplied by 1 / (1 - p).
-    section : {"sphere-mean", "wicksell", "none"}
-        How sizes of discs become sizes of spheres.
-    section_thickness_um : float
-        Thickness of the section, used by ``wicksell``.
-    """
-
-    preset: str
-    shrinkage: float
-    section: SectionName
-    section_thickness_um: float
+    preset: str  # where the defaults are from
+    shrinkage: float  # fraction p of its length that the tissue lost in processing; sizes are multiplied by 1 / (1 - p)
+    section: SectionName  # how sizes of discs become sizes of spheres
+    section_thickness_um: float  # thickness of the section, used by ``wicksell``
 
     @property
     def stretch(self) -> float:
@@ -60,7 +48,7 @@ class Correction:
 def choose_correction(
     preset: str, section: str | None, shrinkage: float | None, section_thickness_um: float
 ) -> Correction:
-    """Return the preset with what was set by hand put over it."""
+    """Return the correction of a preset, with the settings given in its place."""
     if preset not in CORRECTIONS:
         raise InputError(f"there is no preset {preset!r}", hint=f"choose one of {', '.join(CORRECTIONS)}")
     loss = CORRECTIONS[preset].shrinkage if shrinkage is None else float(shrinkage)

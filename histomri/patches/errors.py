@@ -1,6 +1,6 @@
 """Standard errors of the maps, made so that value +- 1.96 errors holds the truth in 95 % of patches.
 
-The truth of a patch is what patches like it have on average: its cells are a sample of all that could lie there.
+The truth of a patch is the mean of patches like it: its cells are a sample of all that could lie there.
 
 Sizes. vCS is driven by the few largest cells, and one patch has too few of them for an error of its own. So the
 sizes of the whole slide, each relative to its patch, are drawn from: vCS of n cells drawn at random is off by so much
@@ -25,19 +25,7 @@ from histomri.patches.tissue import Extent, tissue_fraction
 
 _Z95 = 1.959964
 # Numbers of cells for which errors of sizes are simulated, and how often: 2.5 million draws in all.
-_DRAWS = {
-    2: 2000,
-    3: 2000,
-    5: 2000,
-    10: 2000,
-    20: 2000,
-    50: 2000,
-    100: 2000,
-    200: 1000,
-    500: 1000,
-    1000: 500,
-    2000: 500,
-}
+_DRAWS = {n: 2000 if n <= 100 else 1000 if n <= 500 else 500 for n in (2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)}
 _LEAST_CELLS = 500  # fewer do not show the tail of the sizes
 _LEAST_TILES = 40
 _CELLS_PER_TILE = 64
@@ -49,19 +37,11 @@ _LEAST_DISPERSION = 0.02
 
 @dataclass(frozen=True)
 class Dispersion:
-    """Variance of numbers and of areas, relative to what cells at random would have.
+    """Variance of numbers and of areas, relative to those of cells at random."""
 
-    Attributes
-    ----------
-    count, area : float
-        1 for cells at random, less for cells that keep their distance, more for clusters.
-    tiles : int
-        Number of tiles it is from; 0 if they were too few, and cells at random are assumed.
-    """
-
-    count: float = 1.0
+    count: float = 1.0  # 1 for cells at random, less for cells that keep their distance, more for clusters
     area: float = 1.0
-    tiles: int = 0
+    tiles: int = 0  # number of tiles it is from; 0 if they were too few, and cells at random are assumed
 
 
 def dispersion(
@@ -69,14 +49,7 @@ def dispersion(
 ) -> Dispersion:
     """Return how numbers and areas of cells vary between patches of a size, for one slide.
 
-    Parameters
-    ----------
-    x_um, y_um, area_um2 : (N,) ndarray
-        Cells.
-    window_um : (w, h)
-        Size of a patch.
-    extent : Extent
-        Where cells could have been found; only tiles that lie wholly inside are used.
+    Only tiles that lie wholly inside the extent, where cells could have been found, are used.
     """
     expected = x_um.size * window_um[0] * window_um[1] / extent.area_um2
     parts = max(1, round(float(np.sqrt(expected / _CELLS_PER_TILE))))
@@ -125,18 +98,7 @@ def size_errors(
 ) -> FloatArray | None:
     """Return the relative error of a patch's size, (P,); None if the slide has too few cells.
 
-    Parameters
-    ----------
-    patch : (N,) int ndarray
-        Patch of each cell.
-    diameter_um : (N,) ndarray
-        Size of each cell.
-    moments : Moments
-        Of each patch.
-    estimate : callable
-        Makes a size of raw moments (8, R).
-    seed : int
-        Of the draws.
+    `patch` and `diameter_um` (N,) are those of the cells, and `estimate` makes a size (R,) of raw moments (8, R).
     """
     if diameter_um.size < _LEAST_CELLS:
         return None

@@ -1,14 +1,12 @@
 """The grid of patches on a slide, and where it lies in the world."""
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
-from histomri.core.errors import GeometryError, InputError
-from histomri.core.files import provenance, read_json, write_json
+from histomri.core.errors import GeometryError
 
 # Far more than a slide has at any sensible patch size: beyond it a unit is wrong, and memory would run out.
 LARGEST_GRID = 25_000_000
@@ -16,7 +14,6 @@ LARGEST_GRID = 25_000_000
 _SLACK = 1e-9
 # Windows overlap this many times along each axis at most.
 MOST_OVERLAP = 20
-_SCHEMA = "histomri.grid/1"
 
 
 @dataclass(frozen=True)
@@ -35,11 +32,6 @@ class PatchGrid:
         Thickness that the maps state for their single slice.
     window_um : (w, h)
         Size of a patch; larger than `patch_um` if patches overlap, around the same centre.
-
-    Raises
-    ------
-    GeometryError
-        If a size is not positive and finite, or the grid has no patch or far too many.
     """
 
     origin_um: tuple[float, float]
@@ -64,14 +56,9 @@ class PatchGrid:
                 "possible",
                 hint="give positive sizes in µm",
             )
-        rows, columns = self.shape
-        if rows < 1 or columns < 1:
-            raise GeometryError(f"a grid of {rows} x {columns} patches has no patch")
-        if rows * columns > LARGEST_GRID:
-            raise GeometryError(
-                f"{rows:,} x {columns:,} patches of {self.patch_um[0]:g} x {self.patch_um[1]:g} µm are too many",
-                hint="check the unit of the positions, or take larger patches",
-            )
+        if min(self.shape) < 1:
+            raise GeometryError(f"a grid of {self.shape[0]} x {self.shape[1]} patches has no patch")
+        _refuse_many(*self.shape, self.patch_um)
 
     @classmethod
     def covering(
@@ -117,11 +104,7 @@ class PatchGrid:
         if not (np.isfinite(step).all() and (step > 0).all()):
             raise GeometryError(f"a step of {step_um} µm is not possible", hint="give a positive number of µm")
         count = np.maximum(np.ceil((high - first * size - size) / step - _SLACK) + 1, 1)
-        if not np.isfinite(count).all() or count.prod() > LARGEST_GRID:
-            raise GeometryError(
-                f"{count[1]:,.0f} x {count[0]:,.0f} patches of {size[0]:g} x {size[1]:g} µm are too many",
-                hint="check the unit of the positions, or take larger patches",
-            )
+        _refuse_many(count[1], count[0], (size[0], size[1]))
         origin = first * size + (size - step) / 2
         shape = (int(count[1]), int(count[0]))
         pairs = [(float(pair[0]), float(pair[1])) for pair in (origin, step, size)]
@@ -137,28 +120,6 @@ class PatchGrid:
         grid = cls(origin, (float(w), float(h)), shape, float(t))
         if not np.allclose(grid.affine, affine, atol=1e-6 * np.abs(affine).max()):
             raise GeometryError("the affine is not that of a patch map")
-        return grid
-
-    def save(self, path: str | Path) -> list[Path]:
-        """Write the grid as JSON, atomically."""
-        return [write_json(path, {"schema": _SCHEMA, **asdict(self), **provenance()})]
-
-    @classmethod
-    def load(cls, path: str | Path) -> "PatchGrid":
-        """Read a grid that `save` wrote."""
-        content = read_json(path, "grid of patches")
-        if not isinstance(content, dict) or content.get("schema") != _SCHEMA:
-            raise InputError("holds no grid of patches", path=path)
-        try:
-            pairs = [
-                (float(x), float(y)) for x, y in (content[name] for name in ("origin_um", "patch_um", "window_um"))
-            ]
-            rows, columns = content["shape"]
-            grid = cls(pairs[0], pairs[1], (int(rows), int(columns)), float(content["thickness_um"]), pairs[2])
-        except GeometryError as error:
-            raise GeometryError(error.problem, path=path) from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError("holds no grid of patches that can be read", path=path) from error
         return grid
 
     @property
@@ -204,6 +165,14 @@ class PatchGrid:
         column, right = _along(x_um, self.origin_um[0], self.patch_um[0], self.shape[1])
         row, down = _along(y_um, self.origin_um[1], self.patch_um[1], self.shape[0])
         return row, column, right & down
+
+
+def _refuse_many(rows: float, columns: float, size_um: tuple[float, float]) -> None:
+    if not rows * columns <= LARGEST_GRID:
+        raise GeometryError(
+            f"{rows:,.0f} x {columns:,.0f} patches of {size_um[0]:g} x {size_um[1]:g} µm are too many",
+            hint="check the unit of the positions, or take larger patches",
+        )
 
 
 def _along(values: ArrayLike, origin: float, size: float, count: int) -> tuple[IntArray, BoolArray]:

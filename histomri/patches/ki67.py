@@ -53,7 +53,7 @@ class Ki67(Displayed):
     settings: dict[str, Any] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
-        """Return what the result shows of itself."""
+        """Return the facts that `repr` shows."""
         low, high = self.ci95
         return {self.quantity.replace("_", " "): f"{self.value:.2%}", "95 % interval": f"{low:.2%} to {high:.2%}"}
 
@@ -105,24 +105,8 @@ def refuse_other_quantity(folder: Path, quantity: Quantity) -> None:
         )
 
 
-def row_of(
-    quantity: Quantity,
-    region: str,
-    value: float,
-    ci95: tuple[float, float],
-    n_positive: int,
-    n_counted: int,
-    **more: Any,
-) -> Row:
+def row_of(quantity: Quantity, region: str, value: float, ci95: Any, n_positive: int, n_counted: int) -> Row:
     """Return a row of the table, whose columns are the same for cells and for slides."""
-    return {
-        "quantity": quantity,
-        "region": region,
-        "value": value,
-        "ci95_low": ci95[0],
-        "ci95_high": ci95[1],
-        "n_positive": n_positive,
-        "n_counted": n_counted,
-        "unit_counted": "cells" if quantity == "labelling_index" else "pixels",
-        **more,
-    }
+    numbers = {"value": value, "ci95_low": ci95[0], "ci95_high": ci95[1], "n_positive": n_positive}
+    unit = "cells" if quantity == "labelling_index" else "pixels"
+    return {"quantity": quantity, "region": region, **numbers, "n_counted": n_counted, "unit_counted": unit}

@@ -21,7 +21,7 @@ from histomri.patches.options import ESTIMATE
 from histomri.slides import Raster, Slide, StainedArea, Stains, Tissue, estimate_background, find_tissue, stained_area
 from histomri.slides.pictures import draw_stain
 from histomri.slides.stain_estimate import estimate_stains, tissue_pixels, usual_angles
-from histomri.slides.stained import ratio, stained_pixels
+from histomri.slides.stained import analysed_pixels, ratio
 
 _CELL_UM, _BLOCK_UM, _DETAIL_UM = 25.0, 250.0, 300.0
 _OVERVIEW_PX = 900
@@ -132,6 +132,8 @@ def measure_stained_area(
         "background_rgb": background_rgb,
         "background_from": chosen.background_from,
     }
+    row = row_of("stained_area_fraction", "whole", area.fraction, ci95, n_stained, n_counted)
+    row["area_mm2"] = area.area_mm2
     x, y = slide.pixel_size_um or (0.0, 0.0)  # it is known, or there would be no field
     lines = (
         f"{headline} of {area.area_mm2:.3g} mm² ({where})"
@@ -146,7 +148,10 @@ def measure_stained_area(
         area.fraction,
         ci95,
         content,
-        [row_of("stained_area_fraction", "whole", area.fraction, ci95, n_stained, n_counted, area_mm2=area.area_mm2)],
+        [
+            row_of("stained_area_fraction", "whole", area.fraction, ci95, n_stained, n_counted)
+            | {"area_mm2": area.area_mm2}
+        ],
         figure,
         _map(area, per_map) if map_um else None,
         lines,
@@ -233,12 +238,8 @@ def _picture(
     corner = [int(np.clip(round(c - n / 2), 0, total - n)) for c, n, total in zip(centre, size, view.size_px)]
     detail = view.read(corner[0], corner[1], size[0], size[1])
     x, y = ((start + np.arange(n) + 0.5) * pixel for start, n, pixel in zip(corner, size, view.um_per_px))
-    counted = np.ones(detail.shape[:2], dtype=bool)
-    if tissue is not None:
-        counted &= tissue.inside(x, y)
-    if region is not None:
-        counted &= Raster(region).inside(x, y)
-    stained = stained_pixels(detail, stains, area.threshold)
+    counted = analysed_pixels(x, y, tissue, None if region is None else Raster(region))
+    stained = stains.amount(detail, stains.dab) >= area.threshold
     low = (corner[0] * view.um_per_px[0], corner[1] * view.um_per_px[1])
     outlines = tuple(shape for shape in (tissue.region if tissue is not None else None, region) if shape is not None)
     figure = draw_stain(

@@ -54,7 +54,7 @@ class PatchMaps(Displayed):
                     raise GeometryError(f"{kind}[{name!r}] has shape {np.shape(values)}, its grid {self.grid.shape}")
 
     def facts(self) -> dict[str, Any]:
-        """Return what the maps show of themselves: the grid, and the median of the main maps."""
+        """Return the facts that `repr` shows."""
         rows, columns = self.grid.shape
         facts = {"patches": f"{rows} x {columns} of {self.grid.window_um[0]:.4g} x {self.grid.window_um[1]:.4g} µm"}
         for name in ("vCS", "F", "CD"):

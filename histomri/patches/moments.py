@@ -1,4 +1,4 @@
-"""Power moments of cell size per patch, and what they say of the cells in three dimensions.
+"""Power moments of cell size per patch, and the cells in three dimensions that they imply.
 
 A thin plane through spheres of diameter D shows discs of diameter l with ``<l^k> = c_k <D^(k+1)> / <D>``,
 ``c_k = (sqrt(pi) / 2) Gamma(k/2 + 1) / Gamma(k/2 + 3/2)`` (Wicksell 1925; Stoyan, Kendall and Mecke, Stochastic
@@ -20,47 +20,26 @@ _ITERATIONS = 400
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over the cells of each patch.
+    """Sums over the cells of each patch."""
 
-    Attributes
-    ----------
-    count : (P,) ndarray
-        Number of cells.
-    raw : (ORDERS, P) ndarray
-        ``<l^k>``, NaN in an empty patch.
-    sd, skew : (P,) ndarray
-        Population standard deviation and Fisher-Pearson skewness of l; the skewness of equal sizes is NaN.
-    area, area_squared : (P,) ndarray
-        Sums of the cells' areas and of their squares.
-    """
-
-    count: FloatArray
-    raw: FloatArray
-    sd: FloatArray
-    skew: FloatArray
-    area: FloatArray
-    area_squared: FloatArray
+    count: FloatArray  # (P,): number of cells
+    raw: FloatArray  # (ORDERS, P): ``<l^k>``, NaN in an empty patch
+    sd: FloatArray  # (P,): population standard deviation of l
+    skew: FloatArray  # (P,): Fisher-Pearson skewness of l; that of equal sizes is NaN
+    area: FloatArray  # (P,): sum of the cells' areas
+    area_squared: FloatArray  # (P,): sum of their squares
 
 
 def gather(
-    patch: IntArray, diameter_um: FloatArray, area_um2: FloatArray, n_patches: int, share: FloatArray | None = None
+    patch: IntArray, diameter_um: FloatArray, area_um2: FloatArray, n_patches: int, part: FloatArray | None = None
 ) -> Moments:
-    """Gather the moments of cells, each assigned to one patch.
+    """Gather the moments of cells (N,), each assigned to one of `n_patches` patches by flat index.
 
-    Parameters
-    ----------
-    patch : (N,) int ndarray
-        Flat index of the patch of each cell.
-    diameter_um, area_um2 : (N,) ndarray
-        Size of each cell.
-    n_patches : int
-        Number of patches, P.
-    share : (N,) ndarray, optional
-        Part of each cell that counts; all of it if not given.
+    `part` is the part of each cell that counts; all of it if not given.
     """
-    count = np.bincount(patch, share, n_patches).astype(float)
+    count = np.bincount(patch, part, n_patches).astype(float)
     raw = np.full((ORDERS, n_patches), np.nan)
-    power = np.ones_like(diameter_um, dtype=float) if share is None else share.copy()
+    power = np.ones_like(diameter_um, dtype=float) if part is None else part.copy()
     with np.errstate(invalid="ignore", divide="ignore"):
         raw[0] = count / count
         for order in range(1, ORDERS):
@@ -68,7 +47,7 @@ def gather(
             raw[order] = np.bincount(patch, power, n_patches) / count
         # From raw moments a small spread would be the difference of two large numbers, hence a second pass.
         deviation = diameter_um - raw[1][patch]
-        once = 1.0 if share is None else share
+        once = 1.0 if part is None else part
         second = np.bincount(patch, once * deviation**2, n_patches) / count
         third = np.bincount(patch, once * deviation**3, n_patches) / count
         # Below this the spread is rounding, and its shape means nothing.
@@ -85,29 +64,18 @@ def gather(
 
 
 def section_coefficient(order: int | FloatArray) -> FloatArray:
-    """Return c_k, the share that a random plane leaves of the k-th moment."""
+    """Return c_k, the fraction that a random plane leaves of the k-th moment."""
     k = np.asarray(order, dtype=float)
     return np.asarray(np.sqrt(np.pi) / 2 * np.exp(gammaln(k / 2 + 1) - gammaln(k / 2 + 1.5)))
 
 
 def unfold(raw: FloatArray, thickness_um: float) -> FloatArray:
-    """Return ``<D^k>`` of the spheres, k = 0..7, from ``<l^k>`` of their profiles, for any distribution of D.
+    """Return ``<D^k>`` of the spheres, k = 0..7, (8, ...), from ``<l^k>`` of their profiles, for any distribution of D.
 
-    ``<D>`` itself is not among the moments that a section tells well: it follows from the closure
-    ``<D>^3 <D^3> = <D^2>^3``, which is exact for lognormal diameters, by damped fixed-point iteration. In a thin
-    section the volume-weighted size does not depend on it.
-
-    Parameters
-    ----------
-    raw : (>= 7, ...) ndarray
-        ``<l^k>``, k = 0, 1, ....
-    thickness_um : float
-        Section thickness t, 0 for a plane.
-
-    Returns
-    -------
-    (8, ...) ndarray
-        NaN where no spheres could have such profiles, or the iteration does not settle.
+    `thickness_um` is that of the section, 0 for a plane. ``<D>`` itself is not among the moments that a section shows
+    well: it follows from the closure ``<D>^3 <D^3> = <D^2>^3``, which is exact for lognormal diameters, by damped
+    fixed-point iteration. In a thin section the volume-weighted size does not depend on it. NaN where no spheres could
+    have such profiles, or the iteration does not settle.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = raw[1] * 4 / np.pi
@@ -147,16 +115,9 @@ def volume_weighted_unfolded(raw: FloatArray, thickness_um: float) -> FloatArray
 
 
 def standard_error(raw: FloatArray, count: FloatArray, gradient: dict[int, FloatArray]) -> FloatArray:
-    """Return the standard error of a function of moments by the delta method.
+    """Return the standard error of a function of moments by the delta method, (P,); NaN for fewer than two cells.
 
-    Parameters
-    ----------
-    raw : (ORDERS, P) ndarray
-        ``<l^k>``.
-    count : (P,) ndarray
-        Number of cells; fewer than two give NaN.
-    gradient : dict
-        Order k to the derivative of the function by ``<l^k>``, (P,).
+    `gradient` maps the order k to the derivative of the function by ``<l^k>``, (P,).
     """
     variance = np.zeros_like(count)
     for i, di in gradient.items():

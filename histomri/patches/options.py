@@ -28,7 +28,6 @@ from histomri.core.presets import CorrectionName, SectionName
 USUAL_SECTION_UM = 4.0
 RECOMMENDED_CELLS = 500
 ESTIMATE = "estimate"
-_USUAL: dict[str, Any] = {"min_cells": RECOMMENDED_CELLS, "threshold": 0.2, "um_per_px": 1.0}
 
 
 def _present(*paths: Path | None) -> Iterator[Path]:
@@ -106,7 +105,7 @@ class PatchOptions(Options):
 class Ki67Options(Options):
     """Measure Ki-67: the labelling index from classified cells, or the stained area fraction from a slide.
 
-    The two are different quantities and are never mixed. ki67.png shows what was counted.
+    The two are different quantities and are never mixed. ki67.png shows the counted cells or pixels.
 
     Example: histomri ki67 slide_ki67.ndpi -o ki67/ --roi tumour.geojson
     """
@@ -125,13 +124,13 @@ class Ki67Options(Options):
     window_um: Positive | None = option(
         None, "Cells: edge of the hot spot; if left out, by the density of the cells.", unit="µm"
     )
-    min_cells: Annotated[Whole, Field(ge=1)] = option(_USUAL["min_cells"], "Cells: least number in a hot spot.")
+    min_cells: Annotated[Whole, Field(ge=1)] = option(RECOMMENDED_CELLS, "Cells: least number in a hot spot.")
     stains: str | None = option(None, "Slide: QuPath's stain vectors (JSON text), a file of them, or: estimate.")
     background: tuple[Number, Number, Number] | None = option(
         None, "Slide: colour of the glass; if left out, estimated.", metavar="R,G,B", commas=True
     )
-    threshold: Positive = option(_USUAL["threshold"], "Slide: DAB optical density from which a pixel is stained.")
-    um_per_px: Positive = option(_USUAL["um_per_px"], "Slide: resolution at which pixels are judged.", unit="µm")
+    threshold: Positive = option(0.2, "Slide: DAB optical density from which a pixel is stained.")
+    um_per_px: Positive = option(1.0, "Slide: resolution at which pixels are judged.", unit="µm")
     tissue: Flag = option(True, "Slide: count tissue only, or all of the region.", flag="--tissue/--no-tissue")
     map_um: Positive | None = option(None, "Write a map too, of patches of this size.", unit="µm")
     sub: SampleLabel | None = given(None, "Label of the sample, for the names of the files.")

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -44,39 +43,28 @@ def summarise_regions(
         and CD (1/mm²), corrected, with their standard errors. A region without a cell has nCells, F and CD of 0.
     """
     rows = []
-    x, y = cells.data["x_um"].to_numpy(), cells.data["y_um"].to_numpy()
     for number, part in enumerate(separate_regions(cells, tissue), start=1):
-        row: dict[str, float | int] = {
-            "roi": number,
-            "centre_x_um": float(part.centroid.x),
-            "centre_y_um": float(part.centroid.y),
-            "area_mm2": float(part.area) / 1e6,
-            "nCells": 0,
-        }
-        shapely.prepare(part)
-        inside = np.asarray(shapely.contains_xy(part, x, y), dtype=bool)
-        row.update(_numbers(_only(cells, inside), part, thickness_um, options) if inside.any() else _NONE)
-        rows.append(row)
+        place = {"centre_x_um": float(part.centroid.x), "centre_y_um": float(part.centroid.y)}
+        row = {"roi": number, **place, "area_mm2": float(part.area) / 1e6}
+        rows.append({**row, **_numbers(cells, part, thickness_um, options)})
     return rows
 
 
-_NONE = {
+_NONE: dict[str, float | int] = {"nCells": 0} | {
     f"{name}{unit}{end}": 0.0 if name != "vCS" and not end else float("nan")
     for name, unit in _QUANTITIES.items()
     for end in ("", "_se")
 }
 
 
-def _only(cells: CellTable, inside: np.ndarray) -> CellTable:
-    outlines = None if cells.outlines is None else cells.outlines[inside]
-    return CellTable(cells.data[inside].reset_index(drop=True), cells.metadata, outlines)
-
-
 def _numbers(cells: CellTable, part: BaseGeometry, thickness_um: float, options: Any) -> dict[str, float | int]:
+    shapely.prepare(part)
+    if not shapely.contains_xy(part, cells.data["x_um"].to_numpy(), cells.data["y_um"].to_numpy()).any():
+        return _NONE
     # The part is inside the region of interest already; cutting again would only round.
+    cells = replace(cells, metadata=replace(cells.metadata, roi_wkt=None)).select(region=part)
     cells = replace(cells, metadata=replace(cells.metadata, roi_wkt=None))
-    grid = whole_grid(cells, thickness_um=thickness_um, tissue=part)
-    maps = summarise_patches(cells, grid, tissue=part, **options)
+    maps = summarise_patches(cells, whole_grid(cells, thickness_um=thickness_um, tissue=part), tissue=part, **options)
     found: dict[str, float | int] = {"nCells": int(maps.maps["nCells"][0, 0])}
     for name, unit in _QUANTITIES.items():
         found[f"{name}{unit}"] = float(maps.maps[name][0, 0])

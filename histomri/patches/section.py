@@ -55,11 +55,11 @@ class SectionMaps(Displayed):
     warnings: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
-        """Return what the maps show of themselves."""
+        """Return the facts that `repr` shows."""
         return {**self.maps.facts(), "regions": len(self.regions) or 1}
 
     def save(
-        self, folder: str | Path, sub: str | None = None, *, cells: Path, sources: Iterable[Path] = ()
+        self, folder: str | Path, sub: str | None = None, *, cells: str | Path, sources: Iterable[str | Path] = ()
     ) -> list[Path]:
         """Write the maps, the mask of the tissue and rois.csv; no input is overwritten.
 

@@ -15,24 +15,14 @@ UM_PER_MM = 1e3
 
 @dataclass(frozen=True)
 class Sizes:
-    """Statistics of cell size in µm.
+    """Statistics of cell size in µm."""
 
-    Attributes
-    ----------
-    vcs, mean, sd, skew : (P,) ndarray
-        Volume-weighted size, mean, standard deviation, skewness.
-    height : (P,) ndarray
-        Divides a density per area into one per volume.
-    vcs_error : (P,) ndarray
-        Standard error of the volume-weighted size.
-    """
-
-    vcs: FloatArray
+    vcs: FloatArray  # volume-weighted size
     mean: FloatArray
     sd: FloatArray
     skew: FloatArray
-    height: FloatArray
-    vcs_error: FloatArray
+    height: FloatArray  # divides a density per area into one per volume
+    vcs_error: FloatArray  # standard error of the volume-weighted size
 
 
 def plain_sizes(moments: mo.Moments, factor: float = 1.0) -> Sizes:

@@ -9,7 +9,7 @@ import pandas as pd
 from shapely.geometry.base import BaseGeometry
 
 from histomri.cells import CellTable
-from histomri.core.arrays import FloatArray, IntArray
+from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.patches.assign import assign
 from histomri.patches.corrections import Correction, choose_correction
@@ -21,7 +21,7 @@ from histomri.patches.sizes import corrected_sizes, error_maps, plain_sizes, siz
 from histomri.patches.tissue import extent_of, tissue_fraction
 
 Cells: TypeAlias = CellTable | pd.DataFrame | str | Path
-"""What functions take as the cells of one slide."""
+"""The cells of one slide, as functions take them."""
 
 _CELL_NOTES = {
     "cell": "QuPath's cell is the nucleus expanded by a fixed distance (5 um by default), not a membrane",
@@ -101,13 +101,16 @@ def summarise_patches(
     -----
     vCS = (<l^7>/<l^3>)^(1/4) with l = sqrt(4 A / pi); F = sum(A) / area; CD = n / area
     (Grussu et al. 2025, doi 10.1038/s43856-025-01246-2). CDvol = CD / <D>, with ``wicksell`` CD / (<D> + t).
-    Value +- 1.96 standard errors holds the truth, what patches like this one have on average, in about 95 % of patches
+    Value +- 1.96 standard errors holds the truth, the mean of patches like this one, in about 95 % of patches
     with 50 cells and more: see `histomri.patches.errors`. On small slides (fewer than 500 cells, or 40 tiles of some 64
     cells) the error of vCS is by the delta method, too small for skewed sizes, and those of F and CD take cells as
     scattered at random, too large for packed cells.
     """
     cells = CellTable.coerce(cells, geometries=assign_by == "clip")
-    _check(min_cells, min_tissue)
+    if min_cells < 1:
+        raise InputError(f"at least {min_cells} cells is no limit", hint="give --min-cells 1 or more")
+    if not 0 <= min_tissue <= 1:
+        raise InputError(f"a tissue fraction of {min_tissue:g} is not possible", hint="give a number from 0 to 1")
     correction = choose_correction(preset, section, shrinkage, section_thickness_um)
     extent = extent_of(cells, tissue)
     fraction = tissue_fraction(grid, extent).ravel()
@@ -117,7 +120,7 @@ def summarise_patches(
         raise InputError("no patch holds enough tissue", hint="lower the least tissue, or take smaller patches")
     patch = assigned.patch
     diameter, area = (cells.data[name].to_numpy()[assigned.cell] for name in ("diameter_um", "area_um2"))
-    moments = gather(patch, diameter, area, fraction.size, assigned.share)
+    moments = gather(patch, diameter, area, fraction.size, assigned.part)
     analysed_area = fraction * (grid.window_um[0] * grid.window_um[1])
     plain = plain_sizes(moments)
     sizes = corrected_sizes(moments, correction)
@@ -132,7 +135,7 @@ def summarise_patches(
         values[~valid] = np.nan
     maps["tissueFraction"] = fraction
     groups = [{name: map_.reshape(grid.shape) for name, map_ in group.items()} for group in (maps, uncorrected, errors)]
-    on_grid, used = (_distinct(len(cells), cell) for cell in (assigned.cell, assigned.cell[valid[patch]]))
+    on_grid, used = (int(np.count_nonzero(np.bincount(cell))) for cell in (assigned.cell, assigned.cell[valid[patch]]))
     outside, sparse = len(cells) - on_grid, on_grid - used
     parameters = {
         **correction.record(),
@@ -162,20 +165,6 @@ def whole_grid(cells: CellTable, *, thickness_um: float = 4.0, tissue: BaseGeome
     """Return a grid of one patch around the tissue, region of interest or field: one number per slide."""
     low_x, low_y, high_x, high_y = extent_of(cells, tissue).bounds_um
     return PatchGrid((low_x, low_y), (high_x - low_x, high_y - low_y), (1, 1), thickness_um)
-
-
-def _check(min_cells: int, min_tissue: float) -> None:
-    if min_cells < 1:
-        raise InputError(f"at least {min_cells} cells is no limit", hint="give --min-cells 1 or more")
-    if not 0 <= min_tissue <= 1:
-        raise InputError(f"a tissue fraction of {min_tissue:g} is not possible", hint="give a number from 0 to 1")
-
-
-def _distinct(n_cells: int, cell: IntArray) -> int:
-    """Return how many cells there are in pairs of cell and patch."""
-    found = np.zeros(n_cells, dtype=bool)
-    found[cell] = True
-    return int(np.count_nonzero(found))
 
 
 def _not_used(n_cells: int, outside: int, sparse: int, min_tissue: float) -> tuple[str, ...]:

@@ -17,21 +17,11 @@ BOUNDING_BOX = "bounding box of the cells"  # the source of an extent where noth
 
 @dataclass(frozen=True)
 class Extent:
-    """Where cells could have been found.
+    """Where cells could have been found."""
 
-    Attributes
-    ----------
-    bounds_um : (x low, y low, x high, y high)
-        Rectangle that holds it.
-    region : shapely geometry or None
-        Its outline in µm, None if it is the whole rectangle.
-    source : str
-        How the extent is known, for the sidecar.
-    """
-
-    bounds_um: tuple[float, float, float, float]
-    region: BaseGeometry | None
-    source: str
+    bounds_um: tuple[float, float, float, float]  # rectangle that holds it: x low, y low, x high, y high
+    region: BaseGeometry | None  # its outline in µm, None if it is the whole rectangle
+    source: str  # how the extent is known, for the sidecar
 
     @property
     def area_um2(self) -> float:
@@ -42,25 +32,11 @@ class Extent:
 
 
 def extent_of(cells: CellTable, tissue: BaseGeometry | None = None) -> Extent:
-    """Return the extent of a cell table: tissue or region of interest inside the field, as far as they are known.
-
-    Parameters
-    ----------
-    cells : CellTable
-        Its metadata may hold the field and the region of interest it was limited to.
-    tissue : shapely geometry, optional
-        Outline of the tissue in µm.
-
-    Raises
-    ------
-    InputError
-        If there is no cell, or tissue, region and field do not overlap.
-    """
+    """Return the extent of cells: tissue (µm) and region of interest inside the field, as far as they are known."""
     if len(cells) == 0:
         raise InputError("the cell table is empty", hint="run the cell detection again")
     field_um, region, names = cells.metadata.field_um, tissue, ["tissue outline"] if tissue is not None else []
-    if cells.metadata.roi_wkt is not None:
-        interest = _from_wkt(cells.metadata.roi_wkt)
+    if (interest := cells.region) is not None:
         region = interest if region is None else shapely.intersection(region, interest)
         names.append("region of interest")
     if field_um is not None:
@@ -104,12 +80,3 @@ def tissue_fraction(grid: PatchGrid, extent: Extent) -> FloatArray:
 def _tidy(fraction: FloatArray) -> FloatArray:
     """Make whole patches exactly whole: their fraction is a quotient of rounded numbers."""
     return np.where(np.abs(fraction - 1) < 1e-9, 1.0, np.where(fraction < 1e-9, 0.0, fraction))
-
-
-def _from_wkt(text: str) -> BaseGeometry:
-    try:
-        return shapely.from_wkt(text)
-    except GEOSException as error:
-        raise InputError(
-            f"the region of interest of the cell table cannot be read ({error})", hint="run `histomri cells` again"
-        ) from error

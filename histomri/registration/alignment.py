@@ -50,21 +50,8 @@ def align(
 ) -> tuple[Registration, FloatArray | None]:
     """Register two sides as the options say, and judge the result by all that is known.
 
-    Parameters
-    ----------
-    section, target : Side
-    options : RegisterOptions
-        Of its files only the names are used, for the record.
-    pairs : (N, 2, 3) ndarray, optional
-        Landmarks, from `landmark_pairs`.
-    progress : callable, optional
-
-    Returns
-    -------
-    found : Registration
-        With the files and where the images lie in its record.
-    pairs : (N, 2, 3) ndarray or None
-        The landmarks with every z.
+    Of the files that the options name only the names are used, for the record; `pairs` (N, 2, 3) are landmarks, from
+    `landmark_pairs`. Also returned are these with every z.
     """
     try:
         found = _find(section, target, pairs, options, progress)

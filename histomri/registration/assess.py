@@ -28,26 +28,12 @@ def assess(
 ) -> dict[str, Any]:
     """Return overlap, shared information, inverse consistency and area change of a registration.
 
-    Parameters
-    ----------
-    transform : Transform
-        Moving world to fixed world.
-    moving, fixed : Image
-        The section and the MRI.
-    moving_mask, fixed_mask : Image, optional
-        Their tissue; found in the images if not given.
-    slice : int, optional
-        Slice of a 3D fixed image.
-    tilt_deg : (2,) sequence of float
-        Tilt of the section out of the slice, about its two axes.
-
-    Returns
-    -------
-    dict
-        ``dice`` of the two tissues; ``nmi_before`` and ``nmi_after``, normalised mutual information (Studholme et al.
-        1999, doi 10.1016/S0031-3203(98)00091-0, 1 none to 2 all) with only the centres and with everything aligned;
-        ``inverse_um``, the largest distance of a tissue point from itself after there and back;
-        ``jacobian``, smallest and largest area ratio of the deformation.
+    The transform goes from the world of `moving` to that of `fixed`; their tissue is found if no masks are given; the
+    section lies on `slice` of a 3D fixed image, tilted out of it by `tilt_deg`. The result has ``dice`` of the two
+    tissues; ``nmi_before`` and ``nmi_after``, normalised mutual information (Studholme et al. 1999, doi
+    10.1016/S0031-3203(98)00091-0, 1 none to 2 all) with only the centres and with everything aligned; ``inverse_um``,
+    the largest distance of a tissue point from itself after there and back; and ``jacobian``, smallest and largest area
+    ratio of the deformation.
     """
     target = plane_found(fixed, fixed_mask, slice, tilt_deg)
     flat, other = target.fixed, target.tissue

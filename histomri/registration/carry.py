@@ -1,6 +1,8 @@
 """Points, tables and annotations carried through a transform, from one slide or world to another."""
 
 import copy
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from histomri.core.arrays import FloatArray
+from histomri.core.calibration import check_pixel_size
 from histomri.core.errors import InputError
+from histomri.core.files import atomic_path, provenance, write_text
 from histomri.core.tables import line_of, read_number
 from histomri.registration.depths import landing_plane, section_plane, with_depth
 from histomri.registration.headers import beside_warnings, slide_warnings
@@ -19,11 +23,6 @@ _GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon"
 _SLIDE_COLUMNS = (("x_um", "y_um"), ("Centroid X µm", "Centroid Y µm"), ("Centroid X um", "Centroid Y um"))
 _WORLD_COLUMNS = ["x_mm", "y_mm", "z_mm"]
 Mpp = float | tuple[float, float] | None
-
-
-def check_pixel_size(mpp: Any, option: str) -> tuple[float, float] | None:
-    """Stand-in until core has it."""
-    return None if mpp is None else tuple(float(value) for value in np.broadcast_to(np.asarray(mpp, float), 2))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,9 @@ class Route:
         return cls(transform, ends[0], ends[1], section_plane(transform))
 
 
-def carry_table(route: Route, table: pd.DataFrame, path: str | Path = "table") -> tuple[pd.DataFrame, tuple[str, ...]]:
+def carry_table(
+    route: Route, table: pd.DataFrame, path: str | Path = "table"
+) -> tuple[pd.DataFrame, list[str], tuple[str, ...]]:
     """Move the points of a table: mm of a world to mm, or µm of a slide to µm of the other, or to mm if there is none.
 
     Parameters
@@ -94,6 +95,8 @@ def carry_table(route: Route, table: pd.DataFrame, path: str | Path = "table") -
     Returns
     -------
     moved : DataFrame
+    columns : list of str
+        Those in which the points now are.
     warnings : tuple of str
 
     Raises
@@ -104,8 +107,8 @@ def carry_table(route: Route, table: pd.DataFrame, path: str | Path = "table") -
     Examples
     --------
     >>> shift = Transform([[1, 0, 0, 2], [0, 1, 0, 0], [0, 0, 1, 5], [0, 0, 0, 1]])
-    >>> moved, _ = carry_table(Route.of(shift), pd.DataFrame({"cell": ["a"], "x_um": [1500], "y_um": [500]}))
-    >>> moved[["cell", "x_mm", "y_mm", "z_mm"]].to_numpy().tolist()
+    >>> moved, columns, _ = carry_table(Route.of(shift), pd.DataFrame({"cell": ["a"], "x_um": [1500], "y_um": [500]}))
+    >>> moved[["cell", *columns]].to_numpy().tolist()
     [['a', 0.5, -0.5, 5.0]]
     """
     columns = _columns(table, route.start, path)
@@ -118,15 +121,9 @@ def carry_table(route: Route, table: pd.DataFrame, path: str | Path = "table") -
     points = -points / 1000 if in_um else with_depth(points, *route.plane, "points")
     warnings = (*(slide_warnings(route.transform) if in_um else ()), *beside_warnings(route.transform, points))
     moved = route.transform.points(points)
-    names = carried_columns(route, table, path)
-    values = moved if names == _WORLD_COLUMNS else -1000 * moved
-    return table.assign(**dict(zip(names, values.T, strict=False))), warnings
-
-
-def carried_columns(route: Route, table: pd.DataFrame, path: str | Path = "table") -> list[str]:
-    """Return the names of the columns in which `carry_table` leaves the points of a table."""
-    columns = _columns(table, route.start, path)
-    return columns if columns[0] not in _WORLD_COLUMNS and route.end.is_slide else _WORLD_COLUMNS
+    to_slide = in_um and route.end.is_slide
+    names, values = (columns, -1000 * moved) if to_slide else (_WORLD_COLUMNS, moved)
+    return table.assign(**dict(zip(names, values.T, strict=False))), names, warnings
 
 
 def _columns(table: pd.DataFrame, start: End, path: str | Path) -> list[str]:
@@ -148,6 +145,14 @@ def _columns(table: pd.DataFrame, start: End, path: str | Path) -> list[str]:
             hint="give x_mm and y_mm, or leave --inverse out",
         )
     return slide
+
+
+def write_table(out: Path, table: pd.DataFrame) -> Path:
+    """Write a table as CSV, or with tabs as .tsv."""
+    separator = "\t" if out.name.lower().endswith(".tsv") else ","
+    with atomic_path(out) as temporary:
+        table.to_csv(temporary, sep=separator, index=False, lineterminator="\n")
+    return out
 
 
 @dataclass(frozen=True)
@@ -205,6 +210,15 @@ def carry_geojson(route: Route, content: Any, *, in_place: bool = False) -> Carr
         else {"Units": "mm", "CoordinateSystem": "fixed world, RAS+"}
     )
     return CarriedAnnotations(content, len(geometries), len(positions), units, warnings)
+
+
+def write_geojson(
+    out: Path, carried: CarriedAnnotations, route: Route, sources: Sequence[Path], settings: Mapping[str, Any]
+) -> Path:
+    """Write annotations, with a note on their units and on where they come from."""
+    sizes = {each.option: each.mpp for each in (route.start, route.end) if each.is_slide}
+    note = {**carried.units, **provenance(sources, {**settings, "PixelSizes_um": sizes})}
+    return write_text(out, json.dumps({**carried.content, "histomri": note}, ensure_ascii=False) + "\n")
 
 
 def _check_start(content: Any, start: End, end: End) -> None:

@@ -1,6 +1,6 @@
 """A slide drawn where its MRI, or the next section, is: tile by tile, as it is read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +9,11 @@ import tifffile
 from numpy.typing import NDArray
 
 from histomri.core.arrays import FloatArray
-from histomri.core.errors import InputError
-from histomri.core.files import atomic_path
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.files import atomic_path, provenance, write_json
 from histomri.core.images import Image
 from histomri.core.orientation import View
+from histomri.registration.files import slide_sidecar
 from histomri.registration.records import slice_found
 from histomri.registration.sections import slide_image
 from histomri.registration.transform import Transform
@@ -33,8 +34,18 @@ class Canvas:
     um_per_px: float
 
     @classmethod
-    def over_slice(cls, like: Image, um_per_px: float) -> "Canvas":
-        """Return the grid that covers a 2D slice, the way up in which radiologists look at it."""
+    def over_slice(
+        cls, like: Image, um_per_px: float, transform: Transform, k: int | None = None, path: Path | None = None
+    ) -> "Canvas":
+        """Return the grid that covers slice `k`, or that registered, the way up in which radiologists look at it."""
+        if like.data.ndim == 3:
+            k = slice_found(transform.info) if k is None else k
+            if k is None:
+                problem = "has several slices, and the transform does not say which"
+                raise InputError(problem, path=path, hint="pass --slice")
+            if k >= like.data.shape[2]:
+                raise GeometryError(f"there is no slice {k}", path=path)
+            like = like.slice(k)
         view, step = View.of(like), um_per_px / 1000
         order = (1, 0) if view.transpose else (0, 1)
         size = np.array([like.data.shape[axis] for axis in order])
@@ -62,41 +73,23 @@ class Canvas:
         """Return the pixel size in µm to read a slide at: a section that has shrunk is read finer than it is drawn."""
         return self.um_per_px / float(np.linalg.svd(transform.matrix[:3, :3], compute_uv=False)[0])
 
-
-def slice_to_draw_on(like: Image, transform: Transform, k: int | None = None) -> Image:
-    """Return slice `k` of an image, or the one that was registered."""
-    if like.data.ndim == 2:
-        return like
-    k = slice_found(transform.info) if k is None else k
-    if k is None:
-        raise InputError("has several slices, and the transform does not say which", hint="pass --slice")
-    return like.slice(k)
+    def warnings(self, drawn: float, like: str) -> tuple[str, ...]:
+        """Warn where hardly anything was drawn; `drawn` is what `carry_slide` returns."""
+        if not drawn:
+            return (f"nothing of the slide lies in the field of view of {like}",)
+        if drawn < _LITTLE:
+            return (
+                f"only {100 * drawn:.2g} % of the picture is not white: check that {like} is, or is in the world of, "
+                "the image that was registered, and that the slide is the section's",
+            )
+        return ()
 
 
 def carry_slide(transform: Transform, picture: Picture, canvas: Canvas, path: Path, *, order: int = 1) -> float:
-    """Draw a slide on a canvas, as a tiled OME-TIFF.
+    """Draw a slide on a canvas, as a tiled OME-TIFF, and return the fraction of its pixels that are not white.
 
-    Parameters
-    ----------
-    transform : Transform
-        From the world of the slide to that of the canvas.
-    picture : Picture
-        The slide at the resolution to draw from, such as `histomri.slides.View`.
-    canvas : Canvas
-    path : Path
-        The TIFF to write.
-    order : {0, 1}
-        Nearest pixel or linear interpolation.
-
-    Returns
-    -------
-    float
-        Fraction of the pixels that are not white.
-
-    Raises
-    ------
-    InputError
-        If the result would have more than 4 thousand million pixels.
+    The transform goes from the world of the slide to that of the canvas; `picture` is the slide at the resolution to
+    draw from, such as `histomri.slides.View`; `order` is 0 for the nearest pixel, 1 for linear interpolation.
     """
     shape, um, coloured = canvas.shape, canvas.um_per_px, 0
     if shape[0] * shape[1] > _MOST_PIXELS:
@@ -148,13 +141,8 @@ def other_slide_warnings(transform: Transform, name: str, field_um: tuple[float,
     )
 
 
-def drawn_warnings(drawn: float, like: str) -> tuple[str, ...]:
-    """Warn where hardly anything was drawn; `drawn` is what `carry_slide` returns."""
-    if not drawn:
-        return (f"nothing of the slide lies in the field of view of {like}",)
-    if drawn < _LITTLE:
-        return (
-            f"only {100 * drawn:.2g} % of the picture is not white: check that {like} is, or is in the world of, "
-            "the image that was registered, and that the slide is the section's",
-        )
-    return ()
+def write_place(out: Path, canvas: Canvas, sources: Sequence[Path], order: int) -> Path:
+    """Write the JSON file that says where a drawn slide lies."""
+    note = {"Units": "mm", "CoordinateSystem": "fixed world, RAS+", "AffineRowColumnToWorld": canvas.affine}
+    settings = {"UmPerPx": canvas.um_per_px, "Order": order}
+    return write_json(slide_sidecar(out), {**note, **provenance(sources, settings)})

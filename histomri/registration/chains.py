@@ -16,7 +16,7 @@ def load_chain(options: ApplyOptions) -> tuple[Transform, tuple[str, ...]]:
 
     Also returned is what a person should know before using the chain.
     """
-    paths = [options.xfm, *options.then]
+    paths = options.transforms
     links = [_load(path, _images(options) if n == 0 else (None, None)) for n, path in enumerate(paths)]
     chain = links[0]
     for link in links[1:]:

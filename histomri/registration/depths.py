@@ -25,7 +25,7 @@ def with_depth(points: FloatArray, origin: FloatArray, normal: FloatArray, what:
     if abs(normal[2]) < _LEAST_SLOPE:
         raise GeometryError(
             f"the {what} have no z, and lie in a plane that stands upright (coronal or sagittal), where x and y alone "
-            "do not tell the place",
+            "do not give the place",
             hint="give z in mm as well",
         )
     away = (points[unknown, :2] - origin[:2]) @ normal[:2]

@@ -14,8 +14,7 @@ from scipy.ndimage import map_coordinates
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError
 from histomri.core.images import Image
-from histomri.registration.match import Match
-from histomri.registration.outline_engine import OutlineEngine
+from histomri.registration.outline_engine import Match, OutlineEngine
 from histomri.registration.planes import Plane
 from histomri.registration.refine import Pose, Problem
 

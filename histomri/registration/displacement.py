@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import map_coordinates
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError
@@ -77,8 +78,6 @@ class Displacement:
 
     def at(self, points: FloatArray) -> FloatArray:
         """Return d at points (N, 3) world mm."""
-        from scipy.ndimage import map_coordinates
-
         index = (np.asarray(points) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
         flat = self.vectors.shape[2] == 1
         coordinates, vectors = (index[:, :2].T, self.vectors[:, :, 0]) if flat else (index.T, self.vectors)

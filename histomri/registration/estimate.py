@@ -14,18 +14,11 @@ from histomri.registration.engines import ENGINES, resolve
 from histomri.registration.expected import expected_error
 from histomri.registration.files import as_image
 from histomri.registration.landmarks import check_landmarks
-from histomri.registration.match import Match, best_of_slices
 from histomri.registration.matching import Matcher
-from histomri.registration.outline_engine import OutlineEngine
+from histomri.registration.outline_engine import Match, OutlineEngine, best_of_slices
 from histomri.registration.planes import lift
 from histomri.registration.prepare import targets, tissue_of
-from histomri.registration.quality import (
-    CLEAR_SLICE_MARGIN,
-    CLEAR_SLICE_PIXELS,
-    LARGEST_SLIP_PX,
-    Registration,
-    judge,
-)
+from histomri.registration.quality import CLEAR_SLICE_MARGIN, CLEAR_SLICE_PIXELS, LARGEST_SLIP_PX, Registration, judge
 from histomri.registration.refine import at_size_bound
 
 SHRINKAGE = 0.129

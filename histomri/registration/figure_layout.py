@@ -19,7 +19,7 @@ _MARGIN = 0.08
 _STRAIGHT = 0.9999
 _LONGEST_NAME = 16
 _DIGITS = 9
-"""Of places in mm: what is left of them by rounding would put the pixels of a tilted plane out of order."""
+"""Digits of places in mm: rounding errors beyond them would put the pixels of a tilted plane out of order."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
+from scipy.signal import fftconvolve
+from scipy.stats import rankdata
 
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.files import atomic_path
@@ -23,7 +26,7 @@ from histomri.registration.transform import Transform
 
 _SQUARES = 8
 _NOTHING = "#dbe7f3"
-"""Colour of what is no tissue: white is the brightest of it."""
+"""Colour outside the tissue: white is the brightest of it."""
 _LEAST_ARROW, _MOST_TIMES = 0.03, 100.0
 _GRID_LINES = 16
 _GALLERY, _ALIKE_DEG = 6, 25.0
@@ -44,31 +47,11 @@ def write_figures(
 ) -> list[Path]:
     """Write the pictures of a registration.
 
-    Parameters
-    ----------
-    found : Registration
-        The result.
-    moving, fixed : Image
-        The section and the MRI.
-    folder : Path
-        Where to write.
-    stem : str
-        Beginning of the file names.
-    moving_mask, fixed_mask : Image, optional
-        Their tissue; found in the images if not given.
-    landmarks : (N, 2, 3) ndarray, optional
-        Landmark pairs whose errors are drawn.
-    names : (str, str)
-        What the two images are called.
-    pictures : SlidePictures, optional
-        Both slides in colour, if they are slides.
-
-    Returns
-    -------
-    list of Path
-        ``<stem>_flipbook.gif``, in which MRI and section take turns; ``_contours.png``, ``_checkerboard``,
-        ``_missing``, ``_residual``, ``_grid``, ``_jacobian``, ``_candidates``, ``_gallery`` and ``_landmarks``; the
-        last three only if there are any.
+    These are ``<stem>_flipbook.gif``, in which MRI and section take turns; ``_contours.png``, ``_checkerboard``,
+    ``_missing``, ``_residual``, ``_grid``, ``_jacobian``, ``_candidates``, ``_gallery`` and ``_landmarks``, the last
+    three only if there are any. The tissue of the images is found in them if no masks are given; `landmarks` (N, 2, 3)
+    are pairs whose errors are drawn, `names` what the two images are called, and `pictures` both in colour, if they are
+    slides.
     """
     overlay = overlay_of(found, moving, fixed, (moving_mask, fixed_mask), names, pictures)
     drawn = {
@@ -169,8 +152,6 @@ def _pixels(figure: Any) -> Any:
 
 
 def _ranked(picture: FloatArray) -> FloatArray:
-    from scipy.stats import rankdata
-
     known = np.isfinite(picture)
     result = np.full(picture.shape, np.nan)
     result[known] = (rankdata(picture[known]) - 1) / max(int(known.sum()) - 1, 1)
@@ -191,8 +172,6 @@ def _missing(axes: Any, overlay: Overlay, found: Registration) -> None:
 
 
 def _residual(axes: Any, overlay: Overlay, found: Registration) -> None:
-    from scipy.ndimage import distance_transform_edt
-
     own, there = overlay.tissue > 0.5, overlay.section > 0.5
     pixel = float(overlay.flat.voxel_mm[:2].min())
     depth = distance_transform_edt(own) - 0.5
@@ -267,8 +246,6 @@ def _apart(one: Candidate, other: Candidate) -> float:
 
 def _placed(overlay: Overlay, section: Image, item: Candidate) -> FloatArray:
     """Return the tissue of the section in the orientation of a candidate, shifted to where the overlap is best."""
-    from scipy.signal import fftconvolve
-
     planes = Plane.of(section), Plane.of(overlay.flat)
     angle = np.radians(item.angle_deg if item.turned_over else -item.angle_deg)
     pull = np.eye(3)

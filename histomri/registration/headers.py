@@ -18,7 +18,7 @@ _ROWS_COLUMNS = np.array([[0.0, -1.0], [-1.0, 0.0], [0.0, 0.0]])
 """World directions of the two axes of a map as `histomri patches` stores it: x and y run against those of the slide."""
 _COLUMNS_ROWS = _ROWS_COLUMNS[:, ::-1]
 _ALONG = 0.9998
-"""Cosine of a degree: what is turned by more is turned."""
+"""Cosine of a degree: an axis that is off by more counts as turned."""
 _FEW = 0.1
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from histomri.core.arrays import FloatArray
+from histomri.core.calibration import check_pixel_size
 from histomri.core.errors import InputError, UnitError
 from histomri.core.files import read_json, require_file
 from histomri.core.tables import Table, read_table
@@ -63,9 +64,7 @@ def read_landmarks(
     path = require_file(path, "landmark file")
     if path.suffix.lower() in (".json", ".geojson", ".fcsv"):
         raise InputError(
-            "holds the points of one image",
-            path=path,
-            hint="give the file of the other image with --fixed-landmarks",
+            "holds the points of one image", path=path, hint="give the file of the other image with --fixed-landmarks"
         )
     table = read_table(path, comment="#")
     sides = []
@@ -189,12 +188,9 @@ def _world(table: Table, side: str) -> FloatArray | None:
 
 
 def _from_pixels(pixels: FloatArray, mpp: Mpp, path: Path) -> FloatArray:
-    if mpp is None:
+    if (size := check_pixel_size(mpp)) is None:
         raise UnitError("the points are in pixels of the slide", path=path, hint="pass --mpp with its pixel size")
-    size = np.broadcast_to(np.asarray(mpp, dtype=float), 2)
-    if not np.all(np.isfinite(size)) or np.any(size <= 0):
-        raise UnitError(f"a pixel size of {mpp} µm is impossible", path=path, hint="pass --mpp X or X,Y in µm")
-    return np.column_stack([-pixels * size / 1000, np.zeros(len(pixels))])
+    return np.column_stack([-pixels * np.array(size) / 1000, np.zeros(len(pixels))])
 
 
 def _from_geojson(content: Any, path: Path, mpp: Mpp) -> Points:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from scipy.interpolate import RBFInterpolator
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
@@ -24,19 +25,10 @@ _LARGEST_MISFIT = 0.25
 
 
 def tre(transform: Transform, pairs: FloatArray) -> FloatArray:
-    """Return the target registration error of landmark pairs.
+    """Return the target registration error of landmark pairs, (N,) mm in the fixed world.
 
-    Parameters
-    ----------
-    transform : Transform
-        Moving world to fixed world.
-    pairs : (N, 2, 3) ndarray
-        Moving and fixed points, world mm; where z is NaN, a point lies on the plane of the section.
-
-    Returns
-    -------
-    (N,) ndarray
-        Distances in the fixed world, mm.
+    The transform goes from moving to fixed world; where a z of the `pairs` (N, 2, 3), world mm, is NaN, a point lies on
+    the plane of the section.
     """
     pairs = located(transform, np.asarray(pairs, dtype=float))
     return np.asarray(np.linalg.norm(transform.points(pairs[:, 0]) - pairs[:, 1], axis=1))
@@ -85,10 +77,7 @@ def fit_landmarks(
     Returns
     -------
     Registration
-        ``qc`` holds the residuals, the errors of each pair under the fit to all others, and how well the outlines of
-        the tissues agree. The verdict is "check" unless the scatter of the landmarks leads to an error below 1.1 pixels
-        of `fixed`, the size is one that shrinkage allows, the points lie in the images, and the outlines agree, and do
-        so better than with another sign of x or y; "failed" if these contradict the landmarks.
+        ``qc`` holds the residuals, the errors of each pair under the fit to all others, and the verdict.
 
     Raises
     ------
@@ -202,8 +191,6 @@ def _similarity(here: FloatArray, there: FloatArray) -> FloatArray:
 def _thin_plate(
     here: FloatArray, there: FloatArray, pull: FloatArray, plane: Plane, fixed: Image | None
 ) -> Displacement:
-    from scipy.interpolate import RBFInterpolator
-
     if fixed is None:
         low, high = here.min(axis=0), here.max(axis=0)
         step = float((high - low).max()) * 2 / _GRID

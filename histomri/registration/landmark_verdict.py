@@ -1,7 +1,7 @@
 """Whether a transform made from landmarks alone can be believed.
 
 Points can fit each other perfectly and mean something else: moving and fixed swapped, a sign of another convention, a
-wrong pixel size, another unit, another section. The outlines of the tissue, which had no part in the fit, tell.
+wrong pixel size, another unit, another section. The outlines of the tissue, which had no part in the fit, show it.
 """
 
 import numpy as np

@@ -113,7 +113,7 @@ def check_spread(points: FloatArray, what: str) -> None:
         raise GeometryError(f"the {what} landmarks all lie at one place")
     if len(points) > 2 and singular[1] < _COLLINEAR * singular[0]:
         raise GeometryError(
-            f"the {what} landmarks lie on one line, which does not tell the two sides of the section apart",
+            f"the {what} landmarks lie on one line, which leaves open which side of the section is up",
             hint="add a point away from the line",
         )
 

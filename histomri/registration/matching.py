@@ -9,8 +9,7 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.images import Image
 from histomri.registration.landmarks import landmark_starts, place_landmarks
-from histomri.registration.match import Match, best_of_slices
-from histomri.registration.outline_engine import TOO_FAR_BEHIND, OutlineEngine
+from histomri.registration.outline_engine import TOO_FAR_BEHIND, Match, OutlineEngine, best_of_slices
 from histomri.registration.planes import Plane
 from histomri.registration.prepare import Target
 from histomri.registration.refine import Pose, Problem, approach, refine

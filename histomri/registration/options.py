@@ -24,12 +24,7 @@ from histomri.registration.engines import ENGINES, LANDMARKS_ONLY, SEARCH_OPTION
 
 WHOLE_SLIDES = (".svs", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".tif", ".tiff")
 SLIDES = (*WHOLE_SLIDES, ".png", ".jpg", ".jpeg")
-INPUTS = {
-    "map": (".nii", ".nii.gz"),
-    "slide": SLIDES,
-    "GeoJSON file": (".geojson", ".json"),
-    "table": (".csv", ".tsv"),
-}
+INPUTS = {"map": (".nii", ".nii.gz"), "slide": SLIDES, "GeoJSON file": (".geojson", ".json"), "table": (".csv", ".tsv")}
 _USED_BY = {
     "map": ("like", "interpolation"),
     "slide": ("like", "mpp", "fixed_mpp", "interpolation", "slice"),
@@ -177,9 +172,7 @@ class ApplyOptions(Options):
     moving: Path | None = given(None, "Image that a matrix of FSL or AFNI was made with; INPUT, if that is a map.")
     fixed: Path | None = given(None, "The other image of such a matrix; --like, if a map is drawn on it.")
     mpp: Pair | None = given(
-        None,
-        "Pixel size of the section's slide, for GeoJSON and slides; else that of the registered one.",
-        unit="µm",
+        None, "Pixel size of the section's slide, for GeoJSON and slides; else that of the registered one.", unit="µm"
     )
     fixed_mpp: Pair | None = given(
         None, "Pixel size of the slide it was laid on; GeoJSON then ends in its pixels.", unit="µm"
@@ -196,6 +189,16 @@ class ApplyOptions(Options):
     def kind(self) -> str:
         """What the input is: map, slide, GeoJSON file or table."""
         return kind_of_input(self.input) or ""
+
+    @property
+    def transforms(self) -> tuple[Path, ...]:
+        """The transforms, the first one first."""
+        return (self.xfm, *self.then)
+
+    @property
+    def grid(self) -> Path:
+        """What a map or a slide is drawn on; `like`, which these need."""
+        return self.like or self.input
 
     @property
     def order(self) -> int:
@@ -226,7 +229,7 @@ class ApplyOptions(Options):
 
         for path in super().reads():
             yield from with_companions(path)
-        for xfm in (self.xfm, *self.then):
+        for xfm in self.transforms:
             yield from companions(xfm)
 
 

@@ -1,21 +1,98 @@
-"""The engine that matches outlines of tissue, and the interface that every engine has."""
+"""The engine that matches outlines of tissue, the interface that every engine has, and the matches that it refines."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from histomri.core.errors import GeometryError
 from histomri.core.images import Image
 from histomri.registration.bspline import fit_bspline
-from histomri.registration.match import Match
 from histomri.registration.planes import Plane
 from histomri.registration.prepare import Target, build_problem
-from histomri.registration.refine import Problem
+from histomri.registration.quality import Candidate
+from histomri.registration.refine import Deformed, Pose, Problem
+from histomri.registration.search import Start, distinct
 
+_BENDING_COST = 5e-4
 TOO_FAR_BEHIND = 0.25
-"""Of the score: what is further behind the best cannot become the best."""
+"""Of the score: a match further behind the best cannot become the best."""
 _DEFORMED = 6
 _LEAST_GAIN = 0.03
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """A refined orientation on one slice."""
+
+    target: Target
+    start: Start
+    pose: Pose
+    deformation: Deformed | None
+    score: float
+    problem: Problem
+    planes: tuple[Plane, Plane]
+
+    @property
+    def slice(self) -> int | None:
+        """Number of the slice."""
+        return self.target.slice
+
+    @property
+    def mapping(self) -> Deformed | Pose:
+        """The map from the fixed to the moving plane."""
+        return self.pose if self.deformation is None else self.deformation
+
+    @property
+    def agreement(self) -> float:
+        """Robust agreement of the outlines."""
+        return self.problem.agreement(self.mapping)
+
+    @property
+    def stretch(self) -> float:
+        """How much longer the section became along one direction than on average, as a logarithm."""
+        return float(np.hypot(self.pose.stretch, self.pose.shear))
+
+    @cached_property
+    def jacobian(self) -> tuple[float, float] | None:
+        """Smallest and largest change of area of the deformation, None where there is none."""
+        areas = None if self.deformation is None else self.deformation.jacobian()
+        return None if areas is None else (float(areas.min()), float(areas.max()))
+
+    @property
+    def strain(self) -> float:
+        """How much was stretched and deformed, as a logarithm."""
+        return self.stretch + float(np.abs(np.log(self.jacobian or (1.0,))).max())
+
+    @property
+    def adjusted_score(self) -> float:
+        """What slices are ranked by: the score, less what the deformation that it took costs."""
+        cost = 0.0 if self.deformation is None else self.deformation.cost(self.problem.unit_mm)
+        return self.score - _BENDING_COST * cost
+
+    def candidate(self) -> Candidate:
+        """Return its record for the report."""
+        # The pose pulls, fixed to moving; the section itself turns the other way, unless it is turned over.
+        angle = self.pose.angle if self.pose.flip else -self.pose.angle
+        degrees = float(np.degrees((angle + np.pi) % (2 * np.pi) - np.pi))
+        size, overlap = float(np.exp(self.pose.size)), self.start.overlap
+        return Candidate(self.slice, degrees, self.pose.flip, size, self.agreement, overlap, self.target.tilt_deg)
+
+    def differs(self, other: "Match") -> bool:
+        """Whether the two ended in different orientations."""
+        return distinct(self.as_start(), other.as_start())
+
+    def as_start(self) -> Start:
+        """Return where the refinement ended, as a start."""
+        return Start(self.pose.angle, self.pose.flip, self.pose.shift)
+
+
+def best_of_slices(matches: Sequence[Match]) -> list[Match]:
+    """Return the best match on each slice, that of the most likely slice first."""
+    best = {match.slice: match for match in sorted(matches, key=lambda match: match.score)}
+    return sorted(best.values(), key=lambda match: -match.adjusted_score)
 
 
 class OutlineEngine:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter, label, map_coordinates
+from skimage.filters import threshold_otsu
 
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import InputError
@@ -16,7 +18,7 @@ _LARGEST_GRID = 1200
 _TISSUE_FROM = 0.35
 _CLEAR_OF_NOISE = 5.0
 _BRIGHT_BORDER = 0.5
-"""Share of the border from which what is bright is what surrounds the tissue: fluid, agar or the rest of a body."""
+"""Fraction of the border from which bright pixels surround the tissue: fluid, agar or the rest of a body."""
 
 
 def tissue_mask(image: Image, what: str = "image") -> FloatArray:
@@ -41,8 +43,6 @@ def tissue_mask(image: Image, what: str = "image") -> FloatArray:
 
 def _bright(data: FloatArray, what: str) -> BoolArray:
     """Return what is clearly brighter than the noise."""
-    from skimage.filters import threshold_otsu
-
     if np.ptp(data) == 0:
         raise InputError(f"the {what} is constant, so tissue cannot be told from background", hint="give a mask")
     level = float(threshold_otsu(data.ravel()))  # a last axis of 3 or 4 is no colour
@@ -101,8 +101,6 @@ class Outline:
 
         An InputError is raised if fewer than 20 pixels are covered, or all are.
         """
-        from scipy.ndimage import binary_fill_holes, gaussian_filter, map_coordinates
-
         covered = int((values > 0.5).sum())
         if covered < _LEAST_PIXELS:
             raise InputError(f"the {what} covers {covered} pixels, too few for an outline", hint="give another mask")
@@ -157,8 +155,6 @@ def _box(covered: BoolArray, plane: Plane) -> tuple[FloatArray, FloatArray]:
 
 
 def _signed_distance(inside: BoolArray, step_mm: float) -> FloatArray:
-    from scipy.ndimage import distance_transform_edt, gaussian_filter
-
     # Half a pixel: the transform measures between pixel centres, and the outline runs between them.
     outer = distance_transform_edt(~inside) - 0.5
     inner = distance_transform_edt(inside) - 0.5
@@ -166,8 +162,6 @@ def _signed_distance(inside: BoolArray, step_mm: float) -> FloatArray:
 
 
 def _large_pieces(mask: BoolArray) -> BoolArray:
-    from scipy.ndimage import label
-
     labels, count = label(mask)
     if count < 2:
         return mask

@@ -87,6 +87,12 @@ class Registration(Transform):
         verdict: Verdict = self.qc["verdict"]
         return verdict
 
+    def facts(self) -> dict[str, Any]:
+        """Return the main facts."""
+        where = {} if self.slice is None else {"slice": self.slice}
+        shown = {"angle": f"{self.qc['angle_deg']:.1f}°", "turned over": self.qc["turned_over"]} if self.qc else {}
+        return {"verdict": self.qc.get("verdict"), **where, **shown, **super().facts()}
+
     def save(self, path: str | Path) -> list[Path]:
         """Write transform and record; see `Transform.save`."""
         return save_transform(self.transform, path)

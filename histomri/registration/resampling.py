@@ -1,6 +1,6 @@
 """Drawing one image on the grid of another, with unknown voxels kept unknown."""
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,22 +16,7 @@ _SUPPORT = 4
 _ON_SLICE = 1e-3
 
 
-class AnyTransform(Protocol):
-    """What is used here of a `Transform`."""
-
-    @property
-    def matrix(self) -> FloatArray:
-        """The affine part, (4, 4)."""
-
-    @property
-    def is_affine(self) -> bool:
-        """Whether the matrix is all there is."""
-
-    def inverse(self) -> Any:
-        """Return the transform from the fixed world to the moving world."""
-
-
-def resample(transform: AnyTransform, image: Image, like: Image, order: int = 1) -> Image:
+def resample(transform: Any, image: Image, like: Image, order: int = 1) -> Image:
     """Draw `image` on the grid of `like`; see `Transform.resample`.
 
     Cubic interpolation is scipy's B-spline. A spline sees every voxel, so one without a value, or the end of the image,
@@ -138,7 +123,7 @@ def _sampler(index: FloatArray) -> Any:
     return sample
 
 
-def _indices(transform: AnyTransform, image: Image, like: Image, shape: tuple[int, ...]) -> FloatArray:
+def _indices(transform: Any, image: Image, like: Image, shape: tuple[int, ...]) -> FloatArray:
     grid = np.stack([axis.ravel() for axis in np.indices(shape)], axis=1)
     world = transform.inverse().points(grid @ like.affine[:3, :3].T + like.affine[:3, 3])
     return np.asarray(np.linalg.inv(image.affine[:3, :3]) @ (world - image.affine[:3, 3]).T)

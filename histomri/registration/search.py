@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import fft
+from scipy.ndimage import map_coordinates
 
 from histomri.core.arrays import FloatArray
 from histomri.registration.outlines import Outline
@@ -59,9 +61,6 @@ def search(
     `scale` is the expected size of the section relative to the MRI, `sides` whether it is tried turned over, as it
     lies, or both, and `angle_deg` its rotation if it is known.
     """
-    from scipy import fft
-    from scipy.ndimage import map_coordinates
-
     step = np.sqrt(max(fixed.area_mm2, moving.area_mm2 / scale**2)) / _PIXELS_ACROSS
     still = _coarse(fixed, step)
     # The turned section fits into a square of its diagonal, and the sum of both sizes keeps shifts from wrapping.
@@ -105,8 +104,6 @@ def thin_out(starts: list[Start]) -> list[Start]:
 
 
 def _coarse(outline: Outline, step: float) -> FloatArray:
-    from scipy.ndimage import map_coordinates
-
     count = np.ceil(np.array(outline.filled.shape) * outline.step_mm / step).astype(int) + 1
     index = np.stack(np.meshgrid(*(np.arange(n) * step / outline.step_mm for n in count), indexing="ij"))
     return np.asarray(map_coordinates(outline.filled.astype(float), index, order=1))

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from skimage.filters import threshold_otsu
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError
@@ -35,9 +37,6 @@ def dense_mask(rgb: NDArray[np.uint8], *, blur_px: float = 20.0) -> NDArray[np.b
     In spongy or cropped tissue the outline of all that is stained differs from stain to stain; that of a dense region,
     such as a tumour, does not.
     """
-    from scipy.ndimage import gaussian_filter
-    from skimage.filters import threshold_otsu
-
     density = gaussian_filter(_density(rgb), blur_px)
     return np.asarray(density > threshold_otsu(density))
 
@@ -45,18 +44,9 @@ def dense_mask(rgb: NDArray[np.uint8], *, blur_px: float = 20.0) -> NDArray[np.b
 def density_image(
     rgb: NDArray[np.uint8], um_per_px: float | tuple[float, float], mask: NDArray[np.bool_], *, shrink: int = 1
 ) -> Image:
-    """Return the optical density of a bright-field picture within its tissue, averaged over blocks of pixels.
+    """Return the optical density of a bright-field picture (h, w, 3) within its tissue, averaged over blocks of pixels.
 
-    Parameters
-    ----------
-    rgb : (h, w, 3) uint8 ndarray
-        Thumbnail.
-    um_per_px : float or (x, y)
-        Its pixel size.
-    mask : (h, w) bool ndarray
-        Where its tissue is.
-    shrink : int
-        Pixels per edge of a block; blocks with less than half tissue are NaN.
+    A block has an edge of `shrink` pixels, and is NaN if less than half of it is tissue, by the mask (h, w).
     """
     density = _density(rgb)
     rows, columns = (length // shrink for length in mask.shape)

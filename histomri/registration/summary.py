@@ -1,4 +1,4 @@
-"""What is said of a registration: lines for a person, warnings, numbers for the report, and the names of its files."""
+"""A registration in words and numbers: lines for a person, warnings, a summary, and the names of its files."""
 
 import re
 from dataclasses import dataclass

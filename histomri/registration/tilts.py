@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt, map_coordinates
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError
@@ -65,8 +66,6 @@ def _about(axis: FloatArray, degrees: float) -> FloatArray:
 
 def _distances(tissue: Image) -> Image:
     """Return the signed distance in pixels within each slice: between slices it goes over smoothly, a mask does not."""
-    from scipy.ndimage import distance_transform_edt
-
     result = np.full(tissue.data.shape, 10.0)
     for k in range(tissue.data.shape[2]):
         inside = tissue.data[:, :, k] > 0.5
@@ -77,8 +76,6 @@ def _distances(tissue: Image) -> Image:
 
 
 def _sampled(volume: Image, affine: FloatArray, shape: tuple[int, ...], outside: float) -> FloatArray:
-    from scipy.ndimage import map_coordinates
-
     i, j = np.indices(shape).reshape(2, -1)
     world = affine @ np.stack([i, j, np.zeros_like(i), np.ones_like(i)])
     index = (np.linalg.inv(volume.affine) @ world)[:3]

@@ -11,6 +11,7 @@ from histomri.core.arrays import FloatArray
 from histomri.core.display import Displayed
 from histomri.core.errors import GeometryError
 from histomri.core.images import Image
+from histomri.core.orientation import View
 from histomri.registration.displacement import Displacement
 from histomri.registration.io.registry import load_transform, save_transform
 from histomri.registration.records import chained, inverted
@@ -142,17 +143,9 @@ class Transform(Displayed):
         return resample(self, image, like, order)
 
     def save(self, path: str | Path) -> list[Path]:
-        """Write the transform as JSON (complete) and as ITK text (.tfm), and displacements as NIfTI.
+        """Write the transform as JSON (complete) and as ITK text (.tfm), and displacements as NIfTI; return the files.
 
-        Parameters
-        ----------
-        path : path-like
-            Name with or without the ending .json; the other files get the same stem.
-
-        Returns
-        -------
-        list of Path
-            The files written, the JSON first.
+        The name may have the ending .json; the other files get the same stem.
         """
         return save_transform(self, path)
 
@@ -178,8 +171,29 @@ class Transform(Displayed):
         found: Transform = load_transform(path, moving, fixed)
         return found
 
+    def plot(self, moving: Image, fixed: Image, axes: Any = None) -> Any:
+        """Draw a moving image over the fixed one, of a volume in the slice that shows most of it.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        from matplotlib import pyplot
+
+        drawn = self.resample(moving, fixed)
+        if fixed.data.ndim == 3:
+            k = int(np.isfinite(drawn.data).sum(axis=(0, 1)).argmax())
+            drawn, fixed = drawn.slice(k), fixed.slice(k)
+        view = View.of(fixed)
+        axes = pyplot.gca() if axes is None else axes
+        aspect = view.pixel_mm[1] / view.pixel_mm[0]
+        axes.imshow(view.show(fixed.data), cmap="gray", aspect=aspect)
+        axes.imshow(view.show(drawn.data), cmap="viridis", aspect=aspect, alpha=0.6)
+        axes.set_axis_off()
+        return axes
+
     def facts(self) -> dict[str, Any]:
-        """Return what is worth knowing at a glance."""
+        """Return the main facts."""
         moved = self.points([[0.0, 0.0, 0.0]])[0]
         return {
             "kind": "affine" if self.is_affine else "deformable",

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
@@ -32,33 +33,12 @@ class Picture(Protocol):
 def warp_region(
     transform: Transform, picture: Picture, affine: FloatArray, shape: tuple[int, int], *, order: int = 1
 ) -> NDArray[np.uint8]:
-    """Draw a slide on a grid in the world of the MRI.
+    """Draw a slide on a grid in the world of the MRI, (I, J, 3) uint8, white where the slide ends.
 
-    Parameters
-    ----------
-    transform : Transform
-        From the world of the slide to that of the MRI.
-    picture : Picture
-        The slide at the resolution to draw from.
-    affine : (4, 4) ndarray
-        Index (i, j, 0) of the result to world, RAS+ mm.
-    shape : (I, J)
-        Size of the result.
-    order : {0, 1}
-        Nearest pixel or linear interpolation.
-
-    Returns
-    -------
-    (I, J, 3) uint8 ndarray
-        White where the slide ends.
-
-    Raises
-    ------
-    InputError
-        If so much of the slide would be needed at once that it does not fit; take smaller pieces or a coarser level.
+    The transform goes from the world of the slide to that of the MRI; `affine` takes the index (i, j, 0) of the result,
+    of the `shape` (I, J), to world mm; `order` is 0 for the nearest pixel, 1 for linear interpolation. An InputError is
+    raised if so much of the slide would be needed at once that it does not fit; take smaller pieces or a coarser level.
     """
-    from scipy.ndimage import map_coordinates
-
     if order not in (0, 1):
         raise InputError(f"order {order} is not available", hint="use order=1, or order=0 for labels")
     i, j = np.indices(shape).reshape(2, -1)

@@ -41,12 +41,10 @@ class Label:
 
 def label_of(column: str, values: Any = ()) -> Label:
     """Return the label of a column; the unit of your own columns is read from the end of the name."""
-    unit = shown_unit(column)
-    name = title_of(column) if unit or column in TITLES else column.replace("_", " ").replace("Ki67", "Ki-67")
     known = np.asarray(values, dtype=float)
     largest = float(np.nanmax(np.abs(known))) if np.isfinite(known).any() else 0.0
     divisor = 10.0 ** (3 * math.floor(math.log10(largest) / 3)) if largest >= _MANY else 1.0
-    return Label(name, unit, divisor)
+    return Label(title_of(column), shown_unit(column), divisor)
 
 
 def ordered(columns: Iterable[str]) -> list[str]:

@@ -1,11 +1,10 @@
 """How reliable the results are: registration, number of samples, fits at their bounds."""
 
-import math
 from collections import Counter
 
 import numpy as np
-from scipy.special import stdtrit
 
+from histomri.analysis import critical_correlation
 from histomri.report.collect import Run, Sample
 from histomri.report.guard import attempt
 from histomri.report.text import STRATEGIES, best_fit, decimals, model_name, percent, rows_of
@@ -57,8 +56,7 @@ def _number(run: Run, samples: list[Sample]) -> str:
     n = max((row["n"] for row in run.ranking), default=len(samples))
     if n < 3:
         return f"With {n} sample{'s' if n != 1 else ''}, models cannot be ranked by correlation over samples."
-    t = float(stdtrit(n - 2, 0.975))
-    critical = decimals(t / math.sqrt(n - 2 + t * t), 3)
+    critical = decimals(critical_correlation(n), 3)
     if n >= 10:
         return f"With N = {n} samples, correlations above |r| = {critical} differ from none at p < 0.05."
     return (

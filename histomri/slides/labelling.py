@@ -20,44 +20,22 @@ _LEAST_WINDOW_UM, _ROUND_UM = 200.0, 50.0
 
 @dataclass(frozen=True)
 class LabellingIndex:
-    """Positive cells per positive and negative cell.
+    """Positive cells per positive and negative cell."""
 
-    Attributes
-    ----------
-    value : float
-        From 0 to 1; NaN if there is no such cell.
-    ci95 : (low, high)
-        Wilson's interval.
-    n_positive, n_counted : int
-        Positive cells; positive and negative cells.
-    """
-
-    value: float
-    ci95: tuple[float, float]
+    value: float  # from 0 to 1; NaN if there is no such cell
+    ci95: tuple[float, float]  # Wilson's interval
     n_positive: int
-    n_counted: int
+    n_counted: int  # positive and negative cells
 
 
 @dataclass(frozen=True)
 class HotSpot:
-    """The window with the highest labelling index.
+    """The window with the highest labelling index."""
 
-    Attributes
-    ----------
-    index : LabellingIndex
-        In the window. It is the largest of many, so its interval is too narrow for the true largest.
-    corner_um : (x, y)
-        Top left corner of the window.
-    window_um : float
-        Edge of the window, a square.
-    n_windows : int
-        Windows with enough cells that were compared.
-    """
-
-    index: LabellingIndex
-    corner_um: tuple[float, float]
-    window_um: float
-    n_windows: int
+    index: LabellingIndex  # the largest of many, so its interval is too narrow for the true largest
+    corner_um: tuple[float, float]  # top left corner of the window, x and y
+    window_um: float  # edge of the window, a square
+    n_windows: int  # windows with enough cells that were compared
 
 
 def is_positive(classes: Any) -> tuple[BoolArray, BoolArray, dict[str, int]]:

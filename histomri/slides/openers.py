@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image as Picture
+from PIL import UnidentifiedImageError
 
 from histomri.core.calibration import (
     PixelSize,
@@ -33,12 +35,10 @@ class OpenSlideSlide(Slide):
     def __init__(self, path: Path, handle: Any) -> None:
         self.path, self._handle = path, handle
         properties = handle.properties
-        bounds = [_whole(properties.get(f"openslide.bounds-{name}")) for name in ("x", "y", "width", "height")]
-        self._corner = (bounds[0] or 0, bounds[1] or 0)
-        self.size_px = (
-            min(bounds[2] or handle.dimensions[0], handle.dimensions[0] - self._corner[0]),
-            min(bounds[3] or handle.dimensions[1], handle.dimensions[1] - self._corner[1]),
-        )
+        texts = [properties.get(f"openslide.bounds-{name}") or "" for name in ("x", "y", "width", "height")]
+        x, y, width, height = (int(text) if text.isdigit() else 0 for text in texts)
+        self._corner, (wide, high) = (x, y), handle.dimensions
+        self.size_px = (min(width or wide, wide - x), min(height or high, high - y))
         whole = [tuple(map(int, size)) for size in handle.level_dimensions]
         self._scales = [(whole[0][0] / width, whole[0][1] / height) for width, height in whole]
         self.level_sizes = tuple(
@@ -46,7 +46,7 @@ class OpenSlideSlide(Slide):
         )
 
     def stated_pixel_sizes(self) -> list[tuple[str, PixelSize | None]]:
-        """Return the pixel sizes that the file states, by source."""
+        """Return the pixel sizes of the metadata; see `Slide.stated_pixel_sizes`."""
         properties = self._handle.properties
         aperio = properties.get("aperio.MPP")
         return [
@@ -75,12 +75,9 @@ class OpenSlideSlide(Slide):
 
 
 class PictureSlide(Slide):
-    """A PNG or JPEG picture, such as a thumbnail; it is unpacked whole, and states no pixel size."""
+    """A PNG or JPEG picture, such as a thumbnail; it is unpacked whole. Its dots per inch are those of a printer."""
 
     def __init__(self, path: Path) -> None:
-        from PIL import Image as Picture
-        from PIL import UnidentifiedImageError
-
         self.path = path
         try:
             with warnings.catch_warnings():
@@ -100,16 +97,9 @@ class PictureSlide(Slide):
         self.size_px = (rgba.shape[1], rgba.shape[0])
         self.level_sizes = (self.size_px,)
 
-    def stated_pixel_sizes(self) -> list[tuple[str, PixelSize | None]]:
-        """Return nothing: dots per inch are those of a printer."""
-        return []
-
     def read(self, level: int, x: int, y: int, width: int, height: int) -> RGB:
         """Read a part; see `Slide.read`."""
         return self._picture[y : y + height, x : x + width]
-
-    def close(self) -> None:
-        """Do nothing: the file was closed when it had been read."""
 
 
 def open_slide(
@@ -135,17 +125,10 @@ def open_slide(
     known_um : mapping, optional
         Pixel sizes (x, y) from elsewhere by the name of the source, such as a QuPath project.
 
-    Returns
-    -------
-    Slide
-        Its `pixel_size_um` is None if it is not known.
-
     Raises
     ------
     InputError
-        If the file is missing, empty, damaged, no slide, or of another size than its JSON file says.
-    UnitError
-        If two sources of the pixel size disagree by more than 1 %.
+        If the file is damaged, no slide, or of another size than its JSON file says, or pixel sizes disagree.
     """
     path = require_file(path, "slide")
     given = check_pixel_size(mpp)
@@ -195,7 +178,7 @@ def is_slide(path: Path) -> bool:
     return False
 
 
-def _open(path: Path) -> OpenSlideSlide | TiffSlide | PictureSlide:
+def _open(path: Path) -> Slide:
     if path.suffix.lower() in _PICTURES:
         return PictureSlide(path)
     import openslide
@@ -219,7 +202,3 @@ def _open(path: Path) -> OpenSlideSlide | TiffSlide | PictureSlide:
     except (tifffile.TiffFileError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
         handle.close()
         raise InputError(f"the slide is damaged ({error})", path=path, hint="copy it again") from error
-
-
-def _whole(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdigit() else None

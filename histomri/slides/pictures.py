@@ -74,26 +74,10 @@ def draw_stain(
     detail_um: tuple[float, float, float, float],
     outlines: tuple[BaseGeometry, ...],
 ) -> Figure:
-    """Draw the slide with what was stained, and a part of it pixel by pixel; return a Figure.
+    """Draw the slide with its stained fraction, and a part of it pixel by pixel; return a Figure.
 
-    Parameters
-    ----------
-    overview : (h, w, 3) uint8 ndarray
-        Whole slide.
-    overview_fraction : (ny, nx) ndarray
-        Fraction of stained pixels per cell of the grid, NaN where nothing was counted; the grid starts at the
-        corner and may reach a little beyond the slide.
-    detail : (h, w, 3) uint8 ndarray
-        A part of the slide at the resolution of the count.
-    detail_stained, detail_counted : (h, w) bool ndarray
-        What was stained there, and what was counted at all.
-    title : str
-    field_um, grid_um : (width, height)
-        Size of the slide, and of the grid of `overview_fraction`.
-    detail_um : (x low, y low, x high, y high)
-        Where the detail is.
-    outlines : tuple of shapely geometry
-        Tissue and region, µm.
+    `overview_fraction` (ny, nx) is NaN where nothing was counted; its grid, of size `grid_um`, starts at the corner of
+    the slide and may reach a little beyond it. The detail lies at `detail_um` (x low, y low, x high, y high).
     """
     figure, axes = _figure(3, (15, 5.6))
     axes[0].imshow(_paled(overview), extent=(0, field_um[0], field_um[1], 0))

@@ -67,7 +67,7 @@ class SlideTiles(Displayed):
         return len(self.corners_px)
 
     def facts(self) -> dict[str, Any]:
-        """Return what the tiles show of themselves."""
+        """Return the facts that `repr` shows."""
         return {"tiles": f"{len(self):,}", "measurements": ", ".join(self.names), "beside the slide": self.n_beside}
 
     def messages(self) -> tuple[str, ...]:

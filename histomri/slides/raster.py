@@ -30,15 +30,7 @@ class Raster:
         self._low = np.where(swap, start, stop)[level]
 
     def inside(self, x: FloatArray, y: FloatArray) -> BoolArray:
-        """Return which pixels are inside, (h, w).
-
-        Parameters
-        ----------
-        x : (w,) ndarray
-            Centres of the columns, ascending.
-        y : (h,) ndarray
-            Centres of the rows, ascending.
-        """
+        """Return which pixels are inside, (h, w), for centres of columns `x` (w,) and rows `y` (h,), ascending."""
         first = np.searchsorted(y, self._high[:, 1])  # half-open: a corner counts for one of its two edges
         count = np.searchsorted(y, self._low[:, 1]) - first
         edge = np.repeat(np.arange(count.size), count)

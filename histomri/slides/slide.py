@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from histomri.core.arrays import FloatArray
+from histomri.core.calibration import PixelSize
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError, UnitError
 
@@ -44,7 +45,7 @@ class Slide(Displayed, ABC):
     """
 
     path: Path
-    pixel_size_um: tuple[float, float] | None = None
+    pixel_size_um: PixelSize | None = None
     pixel_size_from: str = ""
     size_px: tuple[int, int]
     level_sizes: tuple[tuple[int, int], ...]
@@ -53,10 +54,13 @@ class Slide(Displayed, ABC):
     def read(self, level: int, x: int, y: int, width: int, height: int) -> RGB:
         """Read a part of a stored level as (height, width, 3); x and y are pixels of that level.
 
-        What was never scanned is white.
+        Parts that were never scanned are white.
         """
 
-    @abstractmethod
+    def stated_pixel_sizes(self) -> list[tuple[str, PixelSize | None]]:
+        """Return the pixel sizes that the file states, by source."""
+        return []
+
     def close(self) -> None:
         """Close the file."""
 
@@ -69,7 +73,7 @@ class Slide(Displayed, ABC):
         self.close()
 
     def facts(self) -> dict[str, Any]:
-        """Return what the slide shows of itself."""
+        """Return the facts that `repr` shows."""
         size = "unknown" if self.pixel_size_um is None else "{:.4g} x {:.4g} µm".format(*self.pixel_size_um)
         levels = ", ".join(f"{width} x {height}" for width, height in self.level_sizes)
         return {"slide": self.path.name, "pixel size": size, "levels": f"{levels} px"}
@@ -130,21 +134,12 @@ class Slide(Displayed, ABC):
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """A part of a slide.
+    """A part of a slide."""
 
-    Attributes
-    ----------
-    rgb : (h, w, 3) uint8 ndarray
-    x, y : int
-        Top left corner in pixels of the view.
-    um_per_px : (x, y)
-        Pixel size.
-    """
-
-    rgb: RGB
-    x: int
+    rgb: RGB  # (h, w, 3) uint8
+    x: int  # of the top left corner, in pixels of the view
     y: int
-    um_per_px: tuple[float, float]
+    um_per_px: tuple[float, float]  # x, y
 
     @property
     def centres_um(self) -> tuple[FloatArray, FloatArray]:
@@ -158,23 +153,12 @@ class Tile:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A slide at one resolution.
-
-    Attributes
-    ----------
-    slide : Slide
-    level : int
-        Stored level that it is made of.
-    size_px : (width, height)
-        Its size in its own pixels.
-    um_per_px : (x, y)
-        Its pixel size; within half a pixel per slide of what was wanted.
-    """
+    """A slide at one resolution."""
 
     slide: Slide
-    level: int
-    size_px: tuple[int, int]
-    um_per_px: tuple[float, float]
+    level: int  # stored level that it is made of
+    size_px: tuple[int, int]  # width, height in its own pixels
+    um_per_px: tuple[float, float]  # x, y; within half a pixel per slide of the wanted size
 
     def read(self, x: int, y: int, width: int, height: int) -> RGB:
         """Read a part, (height, width, 3); x, y, width and height are pixels of the view."""
@@ -212,7 +196,7 @@ class View:
                     yield Tile(self.read(x, y, width, height), x, y, self.um_per_px)
 
     def _fill(self, out: RGB, x: int, y: int) -> None:
-        """Read the part at (x, y) into `out`, in pieces if what it is made of is large."""
+        """Read the part at (x, y) into `out`, in pieces if the stored part is large."""
         height, width = out.shape[:2]
         stored = self.slide.level_sizes[self.level]
         scale = stored[0] / self.size_px[0], stored[1] / self.size_px[1]

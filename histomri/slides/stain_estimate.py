@@ -34,7 +34,7 @@ def estimate_stains(rgb: NDArray[np.uint8], background_rgb: FloatArray) -> Stain
     rgb : (N, 3) uint8 ndarray
         Pixels of tissue.
     background_rgb : (3,) ndarray
-        What glass looks like.
+        Colour of the glass.
 
     Raises
     ------

@@ -17,25 +17,13 @@ from histomri.slides.tissue import Tissue
 
 @dataclass(frozen=True, eq=False)
 class StainedArea:
-    """How much of the tissue is stained.
+    """How much of the tissue is stained."""
 
-    Attributes
-    ----------
-    stained, counted : (ny, nx) ndarray
-        Stained pixels and all pixels of the tissue or region, per cell of a grid from the corner of the slide.
-    cell_um : (w, h)
-        Size of a cell of that grid.
-    um_per_px : (x, y)
-        Resolution at which pixels were counted.
-    threshold : float
-        Optical density from which a pixel is stained.
-    """
-
-    stained: IntArray
-    counted: IntArray
-    cell_um: tuple[float, float]
-    um_per_px: tuple[float, float]
-    threshold: float
+    stained: IntArray  # (ny, nx): stained pixels, per cell of a grid from the corner of the slide
+    counted: IntArray  # (ny, nx): all pixels of the tissue or region
+    cell_um: tuple[float, float]  # size of a cell of that grid
+    um_per_px: tuple[float, float]  # resolution at which pixels were counted
+    threshold: float  # optical density from which a pixel is stained
 
     @property
     def fraction(self) -> float:
@@ -85,7 +73,7 @@ def stained_area(
     tile_px: int = 512,
     progress: Callable[[float], None] | None = None,
 ) -> StainedArea:
-    """Count the pixels stained with DAB.
+    """Count the pixels stained with DAB; `histomri.patches.measure_stained_area` makes Ki-67 of them.
 
     Parameters
     ----------
@@ -97,21 +85,12 @@ def stained_area(
         Amount of DAB (optical density, QuPath's units) from which a pixel is stained.
     um_per_px : float
         Resolution at which pixels are judged.
-    tissue : Tissue, optional
-        Only its pixels count.
-    region : shapely geometry, optional
-        Polygons in µm; only pixels whose centre is inside count.
+    tissue, region : Tissue, shapely geometry, optional
+        Only pixels of the tissue count, and those whose centre is in the region (µm).
     cell_um : float
         Grid of the counts that are kept; a cell is rounded to whole pixels.
     tile_px : int
         Tiles that are read at a time.
-    progress : callable, optional
-        Called with the fraction done.
-
-    Raises
-    ------
-    InputError
-        If no pixel is left to count, or the slide is damaged.
     """
     if not (np.isfinite(threshold) and threshold > 0):
         raise InputError(f"a threshold of {threshold} is not possible", hint="pass an optical density, such as 0.2")
@@ -122,7 +101,7 @@ def stained_area(
     stained, counted = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     dab, n_pixels = stains.dab, view.size_px[0] * view.size_px[1]
     for tile in view.tiles(tile_px, region):
-        inside = _inside(tile, tissue, raster)
+        inside = analysed_pixels(*tile.centres_um, tissue, raster)
         if inside.any():
             above = (stains.amount(tile.rgb, dab) >= threshold) & inside
             for total, mask in ((stained, above), (counted, inside)):
@@ -135,9 +114,9 @@ def stained_area(
     return StainedArea(stained, counted, size, view.um_per_px, threshold)
 
 
-def _inside(tile: Tile, tissue: Tissue | None, raster: Raster | None) -> BoolArray:
-    x, y = tile.centres_um
-    inside = np.ones(tile.rgb.shape[:2], dtype=bool)
+def analysed_pixels(x: FloatArray, y: FloatArray, tissue: Tissue | None, raster: Raster | None) -> BoolArray:
+    """Return which pixels are in tissue and region (h, w), for centres of columns (w,) and rows (h,), µm."""
+    inside = np.ones((y.size, x.size), dtype=bool)
     if tissue is not None:
         inside &= tissue.inside(x, y)
     if raster is not None and inside.any():
@@ -151,11 +130,6 @@ def _add(total: NDArray[np.int64], mask: BoolArray, tile: Tile, step: tuple[int,
     first_x, first_y = np.flatnonzero(np.diff(x, prepend=-1)), np.flatnonzero(np.diff(y, prepend=-1))
     sums = np.add.reduceat(np.add.reduceat(mask, first_y, axis=0, dtype=np.int64), first_x, axis=1)
     total[y[0] : y[-1] + 1, x[0] : x[-1] + 1] += sums
-
-
-def stained_pixels(rgb: NDArray[np.uint8], stains: Stains, threshold: float) -> BoolArray:
-    """Return which pixels of a picture are stained, (h, w)."""
-    return np.asarray(stains.amount(rgb, stains.dab) >= threshold)
 
 
 def ratio(stained: IntArray, counted: IntArray) -> FloatArray:

@@ -20,7 +20,7 @@ _HINT = (
     'pass QuPath\'s own text, {"Name": "H-DAB", "Stain 1": "Hematoxylin", "Values 1": "0.65 0.70 0.29", "Stain 2": '
     '"DAB", "Values 2": "0.27 0.57 0.78", "Background": "243 243 243"}, or a file that holds it'
 )
-# What is darker than this in some channel is no glass.
+# Pixels darker than this in some channel are no glass.
 _DARKEST_BACKGROUND = 150
 _LEAST_GLASS = 0.005
 
@@ -36,7 +36,7 @@ class Stains:
     vectors : (3, 3) ndarray
         A row per stain, red, green, blue optical density, of length 1.
     background_rgb : (3,) ndarray or None
-        What glass looks like; None if it has to be estimated from the slide.
+        Colour of the glass; None if it has to be estimated from the slide.
     source : str
         Where the vectors are from.
     """
@@ -52,7 +52,7 @@ class Stains:
             raise InputError("stain vectors are three times three finite numbers", hint=_HINT)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if (lengths < 1e-6).any() or abs(np.linalg.det(vectors / np.maximum(lengths, 1e-6))) < 1e-3:
-            raise InputError("the stain vectors are too alike to tell the stains apart", hint=_HINT)
+            raise InputError("the stain vectors are too alike to separate the stains", hint=_HINT)
         object.__setattr__(self, "vectors", vectors / lengths)
         if self.background_rgb is not None:
             background = np.array(self.background_rgb, dtype=float)
@@ -119,7 +119,7 @@ class Stains:
             Its number.
         """
         if self.background_rgb is None:
-            raise InputError("the background has to be known before stains are told apart")
+            raise InputError("the background has to be known before stains are separated")
         weights = np.linalg.inv(self.vectors)[:, stain]
         values = np.maximum(np.arange(256), 1)[:, None]
         table = (np.clip(-np.log10(values / self.background_rgb), 0, None) * weights).astype(np.float32)
@@ -141,8 +141,8 @@ def estimate_background(rgb: NDArray[np.uint8], tissue: BoolArray) -> tuple[Floa
     rgb : (h, w, 3) uint8 ndarray
         Thumbnail.
     tissue : (h, w) bool ndarray
-        Where tissue is. Glass is the median of the rest, without pure white, which fills what was not scanned. Where
-        no glass is in the picture, its brightest half percent stands in: gaps and vessels.
+        Where tissue is. Glass is the median of the rest, without pure white, which fills the parts that were not
+        scanned. Without glass in the picture, its brightest half percent stands in: gaps and vessels.
     """
     glass = rgb[~tissue & (rgb < 255).any(axis=2) & (rgb.min(axis=2) >= _DARKEST_BACKGROUND)]
     if len(glass) >= _LEAST_GLASS * tissue.size:

@@ -7,6 +7,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
+from skimage.filters import gaussian, threshold_otsu
+from skimage.morphology import remove_small_holes, remove_small_objects
 
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import InputError
@@ -19,7 +21,7 @@ _LEAST_OD, _MOST_OD = 0.03, 0.08
 _DENSE_OD = 0.1
 # Glass and pale tissue are brighter in every channel; on a fluorescence slide at least one colour is missing.
 _DARKEST_GLASS = 60
-# Some scanners fill what they did not scan with black; no stain is that dark in all channels.
+# Some scanners fill the rest with black; no stain is that dark in all channels.
 _BLACK = 8
 _BLUR_UM = 10.0
 _COARSEST_UM, _FINEST_UM = 8.0, 1.0
@@ -27,18 +29,10 @@ _COARSEST_UM, _FINEST_UM = 8.0, 1.0
 
 @dataclass(frozen=True, eq=False)
 class Tissue:
-    """The tissue of a slide.
+    """The tissue of a slide."""
 
-    Attributes
-    ----------
-    mask : (h, w) bool ndarray
-        Rows run down, columns to the right, from the top left corner of the slide.
-    um_per_px : (x, y)
-        Pixel size of the mask.
-    """
-
-    mask: BoolArray
-    um_per_px: tuple[float, float]
+    mask: BoolArray  # (h, w): rows run down, columns to the right, from the top left corner of the slide
+    um_per_px: tuple[float, float]  # pixel size of the mask, x and y
 
     @cached_property
     def region(self) -> BaseGeometry:
@@ -106,7 +100,7 @@ def find_tissue(
 def tissue_mask(
     rgb: NDArray[np.uint8], *, threshold: float | None = None, min_size: float = 0.001, blur_px: float = 2.0
 ) -> BoolArray:
-    """Find the tissue in a bright-field picture by its optical density.
+    """Find the tissue in a bright-field picture by its optical density, (h, w).
 
     Parameters
     ----------
@@ -118,23 +112,12 @@ def tissue_mask(
         Specks and holes smaller than this fraction of the picture are removed.
     blur_px : float
         Gaussian blur before the threshold, so that the gaps between cells count as tissue.
-
-    Returns
-    -------
-    (h, w) bool ndarray
-
-    Raises
-    ------
-    InputError
-        If the array is no RGB picture of 8 bits, or dark.
     """
     mask = _dense(rgb, threshold, blur_px)
     return _cleaned(mask, min_size * mask.size, min_size * mask.size)
 
 
 def _dense(rgb: NDArray[np.uint8], threshold: float | None, blur_px: float) -> BoolArray:
-    from skimage.filters import gaussian, threshold_otsu
-
     picture = np.asarray(rgb)
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or picture.size == 0:
         raise InputError(f"a picture of shape (h, w, 3), 8 bits, was expected; got {picture.shape}, {picture.dtype}")
@@ -156,7 +139,5 @@ def _dense(rgb: NDArray[np.uint8], threshold: float | None, blur_px: float) -> B
 
 
 def _cleaned(mask: BoolArray, speck_px: float, hole_px: float) -> BoolArray:
-    from skimage.morphology import remove_small_holes, remove_small_objects
-
     mask = remove_small_objects(mask, max_size=max(int(speck_px) - 1, 0))
     return np.asarray(remove_small_holes(mask, max_size=max(int(hole_px) - 1, 0)), dtype=bool)

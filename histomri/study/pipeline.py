@@ -132,7 +132,8 @@ def _conclude(
     from histomri.report.options import ReportOptions
     from histomri.study.steps.report import run as write_report
 
-    clear_unfinished(out, deep=False)
+    for place in (out, out / "statistics"):
+        clear_unfinished(place, deep=False)
     outcomes, missing = _gather(study, out, done, locks)
     finished = {outcome.id for outcome in outcomes if outcome.status == "ok"}
     good = [sample for sample in study.samples if sample.id in finished]

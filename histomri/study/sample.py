@@ -67,8 +67,7 @@ class Sample(BaseModel):
     def _new(cls, value: dict[str, float]) -> dict[str, float]:
         if not value:
             return value
-        from histomri.core.columns import PATIENT
-        from histomri.pairing.columns import describe_columns
+        from histomri.core.columns import PATIENT, describe_columns
 
         # A number for the patient was the only way to name one before there was a key for it.
         if taken := [name for name in value if name in describe_columns() and name != PATIENT]:

@@ -95,7 +95,7 @@ class Study:
         content = sample.keys(show)
         for step in PER_SAMPLE:
             if step.name in place.active:
-                content[step.section] = _settings(build(step, place), show)
+                content[step.section] = _settings(step, build(step, place), show)
             elif step.section in sample.options:
                 content[step.section] = plain(sample.options[step.section], show)
         return content
@@ -115,8 +115,8 @@ class Study:
         return Place(folder, preset, sample, active=active, planned=planned, options=sample.options)
 
 
-def _settings(options: Options, show: Callable[[Path], str]) -> dict[str, Any]:
-    content = {name: getattr(options, name) for name in options.names("option")}
+def _settings(step: Step, options: Options, show: Callable[[Path], str]) -> dict[str, Any]:
+    content = {name: getattr(options, name) for name in step.keys}
     return {name: plain(value, show) for name, value in content.items() if value is not None}
 
 
@@ -190,12 +190,15 @@ def _validate(content: dict[str, Any], folder: Path) -> tuple[Study | None, list
         sample, wrong = _validate_sample(given, common, folder)
         errors += (who + text for text in wrong)
         if sample is not None:
-            samples.append((who, set(given), sample))
+            samples.append((who, sample))
     group = {step.section: common[step.section] for step in PER_STUDY if step.section in common}
-    study = Study(head.name, head.preset, tuple(each for *_, each in samples), group) if head else None
+    study = Study(head.name, head.preset, tuple(each for _, each in samples), group) if head else None
     preset = study or Study("", PRESET_NAMES[0], ())
-    for who, own, sample in samples:
-        errors += _option_errors(preset, sample, who, own)
+    found = [(who, list(dict.fromkeys(_option_errors(preset, sample)))) for who, sample in samples]
+    for who, texts in found:
+        # What is wrong with every sample stands in the sections that they share.
+        shared = len(found) > 1 and {text for text in texts if all(text in others for _, others in found)}
+        errors += [text if shared and text in shared else who + text for text in texts]
     for step in PER_STUDY:
         if step.section in group:
             errors += _unknown_options(step, group[step.section])
@@ -238,9 +241,9 @@ def _resolve(annotation: Any, value: Any, folder: Path) -> Any:
     """Return a value with its paths absolute: text, where a path is meant and no word of ours stands."""
     if isinstance(value, list):
         return [_resolve(annotation, item, folder) for item in value]
-    if not isinstance(value, str) or not value or not _takes_path(annotation) or value in words_of(annotation):
+    if not isinstance(value, str) or not _takes_path(annotation) or value in words_of(annotation):
         return value
-    return Path(os.path.normpath(folder / value))
+    return Path(os.path.normpath(folder / value)) if value else Path()
 
 
 def _takes_path(annotation: Any) -> bool:
@@ -248,22 +251,21 @@ def _takes_path(annotation: Any) -> bool:
     return Path in kinds or any(_takes_path(part) for kind in kinds for part in getattr(kind, "__args__", ()))
 
 
-def _option_errors(study: Study, sample: Sample, who: str, own: set[str]) -> Iterator[str]:
-    """Yield what is wrong with the options of a sample; without its id where all samples inherit them."""
-    for step in PER_SAMPLE:
-        prefix = who if step.section in own else ""
-        if step.section in sample.options:
-            yield from (prefix + text for text in _unknown_options(step, sample.options[step.section]))
+def _option_errors(study: Study, sample: Sample) -> Iterator[str]:
+    """Yield what is wrong with the options of a sample."""
     place = study.place(sample)
     for step in PER_SAMPLE:
+        section = sample.options.get(step.section, {})
+        yield from _unknown_options(step, section)
         if step.name not in place.active:
+            given = {key: value for key, value in section.items() if (key, value) != ("kind", "none")}
+            yield from _wrong_options(step, given)
             continue
-        prefix = who if step.section in own else ""
         try:
             build(step, place)
         except ValidationError as error:
-            for text in format_errors(error, step.command.options_class, partial(_name, step)):
-                yield (prefix if text.startswith(f"{step.section}.") else who) + text
+            texts = format_errors(error, step.command.options_class, partial(_name, step))
+            yield from (text for text in texts if ": unknown key" not in text)  # those are named above
 
 
 def _name(step: Step, field: str) -> str:
@@ -281,7 +283,7 @@ def _unknown_options(step: Step, section: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _wrong_options(step: Step, section: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with the section of a step over all samples, whose inputs are not there yet."""
+    """Yield what is wrong with the section of a step whose inputs are not there."""
     try:
         step.command.options_class.model_validate(dict(section))
     except ValidationError as error:

@@ -177,7 +177,7 @@ def test_cramers_v_against_scipy(rng):
 
 def test_refused(rng):
     values, batch, covariates = scanners(rng)
-    with pytest.raises(InputError, match="cannot be told apart: one follows"):
+    with pytest.raises(InputError, match="cannot be separated: one follows"):
         combat(values, batch, covariates=pd.DataFrame({"site": batch}))
     with pytest.raises(InputError, match="only one batch"):
         combat(values, ["3T"] * len(values))

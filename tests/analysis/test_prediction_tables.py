@@ -114,5 +114,6 @@ def test_a_basis_that_cannot_be_fitted_costs_no_other(table, tmp_path):
     assert record(tmp_path, "printed")["n"] == 11
     found = predict_table(table.head(11), target="volume_mm3", group_by="sample")
     assert set(found.found) == {"printed"} and "cubic" in found.problems
+    assert "printed: log10(volume_mm3): r = " in repr(found) and "cubic: predict volume_mm3 (cubic): 11" in repr(found)
     with pytest.raises(InputError, match="no table to predict from"):
         predict_table(PredictOptions(target="volume_mm3"))

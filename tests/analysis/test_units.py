@@ -46,7 +46,7 @@ def test_what_may_truly_differ_is_no_error(rng):
     species = SITES.map({"1.5T": "mouse", "3T": "patient"})
     assert len(check(values, group=species)) == 1
     assert len(check(values, scanner=GROUPS.map(str.upper), group=species)) == 1
-    with pytest.raises(UnitError, match="tell them apart in the column 'group'"):
+    with pytest.raises(UnitError, match="name the groups in the column 'group'"):
         check(values, group=None)
     with pytest.raises(UnitError):  # no tissue has 1000 times the cells of another
         check(values, "CD_mri_mm3", group=species)

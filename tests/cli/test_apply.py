@@ -308,3 +308,11 @@ def test_matrix_of_fsl(tmp_path):
     found = np.asarray(nib.load(tmp_path / "out.nii.gz").dataobj)
     np.testing.assert_allclose(found[2:], np.asarray(nib.load(moving).dataobj)[:4, :7], atol=1e-4)
     assert np.isnan(found[:1]).all()
+
+
+def test_a_table_of_excel_with_decimal_commas(tmp_path, xfm):
+    table = tmp_path / "points.csv"
+    table.write_text("name;x_mm;y_mm\na;1,5;2\n")
+    result = run(xfm, table, "-o", tmp_path / "out.csv")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out.csv").read_text() == "name,x_mm,y_mm,z_mm\na,-1.0,3.5,3.0\n"

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from histomri.cells import CellMetadata, CellTable
 from histomri.patches import PatchMaps
+from histomri.study import Sample, Study
+from histomri.study.graph import PER_SAMPLE, build
 from histomri_cli.app import app
 
 FIELD = ("--tissue", "field", "--min-tissue", "0")  # all of the field counts, as far as cells lie anywhere in it
@@ -272,3 +274,21 @@ def test_a_thickness_that_corrects_nothing_is_told(table, tmp_path):
     words = (table, "-o", tmp_path / "h", "--patch-um", "500", "--section-thickness-um", "8")
     assert "--section-thickness-um changes sizes with --section wicksell only" in invoke(*words).stderr
     assert "--section-thickness-um" not in invoke(*words, "--section", "wicksell").stderr
+
+
+def test_a_study_makes_the_same_maps_as_the_command(rng, tmp_path):
+    x, y = rng.uniform(200, 2800, 6000), rng.uniform(100, 1900, 6000)
+    cells = CellTable.from_columns(x, y, rng.uniform(50, 300, 6000))
+    dwi = mri(tmp_path / "dwi.nii.gz")
+    sample = Sample(id="m1", cells=[tmp_path / "cells.tsv"], dwi=dwi, protocol="mouse-exvivo")
+    place = Study("s", "mouse-exvivo", (sample,)).place(sample, tmp_path / "results")
+    step = next(each for each in PER_SAMPLE if each.name == "patches")
+    options = build(step, place)
+    cells.save(options.cells)
+    step.command.run(options, tmp_path / "study")
+    done = invoke(options.cells, "-o", tmp_path / "command", "--like", dwi, "--sub", "m1")
+    assert done.exit_code == 0, done.output
+    names = sorted(path.name for path in (tmp_path / "study").iterdir())
+    assert len(names) == 40 and names == sorted(path.name for path in (tmp_path / "command").iterdir())
+    for name in names:
+        assert (tmp_path / "command" / name).read_bytes() == (tmp_path / "study" / name).read_bytes(), name

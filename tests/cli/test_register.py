@@ -286,7 +286,7 @@ def test_swapped_landmarks_write_no_map(images, tmp_path, points):
         (["--landmarks-only"], "no landmarks"),
         (["--landmarks-only", "--landmarks-check"], "exclude each other"),
         (["--tilts", "a,b"], "--tilts a,b is no list of numbers"),
-        (["--engine", "ants"], "is not one of"),
+        (["--engine", "ants"], "'robust' or 'dipy'"),
         (["--drive", "both"], "No such option"),
         (["--turned-over", "--no-flip"], "contradict each other"),
         (["--fixed-mpp", "0.5"], "--fixed-mpp does nothing"),

@@ -65,7 +65,7 @@ def test_t2ivim_writes_its_maps_and_they_are_right(run, scan):
 def test_one_command_does_all_steps_and_equals_them_one_by_one(run, scan):
     folder, mask, fv, _ = scan
     base = ("--protocol", "invivo-3t", "--mask", folder / "mask.nii.gz", "--sigma", SIGMA)
-    body = (folder / "dwi.nii.gz", *base)
+    body = (folder / "dwi.nii.gz", *base, "--strategy", "whole")
     one, two, without = (folder / name for name in ("one", "two", "without"))
     result = run("fit", *body, "-o", one)
     assert result.exit_code == 0, result.output
@@ -94,7 +94,8 @@ def test_one_command_does_all_steps_and_equals_them_one_by_one(run, scan):
 def test_the_noise_is_estimated_on_demand(run, scan):
     folder, _, _, _ = scan
     result = run("fit", folder / "dwi.nii.gz", "--protocol", "invivo-3t", "--preset", "invivo-3t", "--no-t2ivim",
-                 "--mask", folder / "mask.nii.gz", "--sigma", "estimate", "-o", folder / "out")  # fmt: skip
+                 "--mask", folder / "mask.nii.gz", "--sigma", "estimate", "-o", folder / "out",
+                 "--strategy", "whole")  # fmt: skip
     assert result.exit_code == 0, result.output
     sidecar = read_sidecar(folder / "out" / "model-diffin_param-F_dwimap.nii.gz")
     assert sidecar["Noise"] == "offset-gaussian" and sidecar["NoiseLevel"]["Method"].startswith("MP-PCA (DIPY")
@@ -139,14 +140,17 @@ def test_motion_is_listed_and_mistakes_leave_nothing(run, scan):
     off = ("--no-denoise", "--no-unring", "--no-motion", "--no-mask")
     for arguments, message in (
         ((dwi, *off), "every step is switched off"),
-        ((dwi, *off, "--drift-reference", folder / "mask.nii.gz"), "cannot be told from T2 and diffusion"),
+        ((dwi, *off, "--drift-reference", folder / "mask.nii.gz"), "cannot be separated from T2 and diffusion"),
         ((folder / "short.nii.gz",), "has 3 volumes"),
     ):
         result = run("preprocess", *arguments, "--protocol", "invivo-3t", "-o", folder / "none")
         assert result.exit_code == 2 and message in " ".join(result.output.split()), result.output
         assert not (folder / "none").exists()
     for arguments, message in (
-        (("t2ivim", dwi, "--protocol", "invivo-3t", "--kurtosis", "high"), "give free, or a number"),
+        (
+            ("t2ivim", dwi, "--protocol", "invivo-3t", "--kurtosis", "high"),
+            "--kurtosis: must be 'free', or must be a number",
+        ),
         (("t2ivim", folder / "short.nii.gz", "--protocol", folder / "short.txt"), "need echo times"),
         (("fit", dwi, "--protocol", "invivo-3t", "--sigma", "piesno"), "no background"),
     ):

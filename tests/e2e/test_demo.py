@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histomri.analysis.statistics import FILES
 from histomri.core.images import Image
-from histomri.pairing.residuals import RESIDUAL_FILES
 from histomri.registration import Transform, read_landmarks
 
+RESIDUAL_FILES = ("residuals.csv", "residuals.json")
+STATISTICS = (
+    "correlations.csv", "correlation_matrix.csv", "correlations.json", "regression.csv", "regression_models.csv",
+    "regression.json", "agreement.csv", "bias_by_size.csv", "agreement.json", "comparisons.csv", "comparisons.json",
+)  # fmt: skip
 SAMPLES = [f"{group}{number}" for number in (1, 2) for group in ("control", "infiltrated", "necrotic")]
 VOXEL_MM = 0.386
 HISTOLOGY = ("CD", "CDvol", "F", "aCS", "nCells", "sdCS", "skewCS", "tissueFraction", "vCS")
@@ -64,10 +67,10 @@ def test_the_list_of_files_is_as_promised(demo):
         steps = json.loads((demo.out / f"{stem}.json").read_text())["Displacements"]
         assert {f"sub-{sample}/xfm/{step['File']}" for step in steps} == bent & {f"{stem}_warp0.nii.gz"}
     names = ("pairs.csv", "pairs.json", "scores.json", "scores.csv", "truth.csv", "report.html", "study.json")
-    statistics = [f"statistics/{name}" for name in FILES]
-    expected = {*names, ".lock", "model_comparisons.csv", "study_resolved.json", *RESIDUAL_FILES, *statistics}.union(
-        *(expected_files(sample) for sample in SAMPLES)
-    )
+    statistics = [f"statistics/{name}" for name in STATISTICS]
+    locks = [f".locks/{name}.lock" for name in ("study", *(f"sub-{sample}" for sample in SAMPLES))]
+    expected = {*names, *locks, "model_comparisons.csv", "study_resolved.json", "stages.json"}
+    expected = expected.union(RESIDUAL_FILES, statistics, *(expected_files(sample) for sample in SAMPLES))
     assert results == expected | bent
     for sample in SAMPLES:
         assert {f"inputs/{sample}_cells.tsv", f"inputs/{sample}_dwi.nii.gz", f"inputs/{sample}_mask.nii.gz"} <= found

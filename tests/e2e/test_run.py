@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -89,7 +88,10 @@ def test_processes_give_what_one_process_gives(demo, inputs):
 def test_a_dry_run_checks_and_writes_nothing(inputs):
     result = run(inputs / "study.toml", "-o", inputs / "results", "--dry-run")
     assert result.exit_code == 0
-    assert "sub-control1: cells > patches > fit > register > pair" in result.stdout
+    assert (
+        "sub-control1: cells > patches > fit > dki > register > pair; models diff-in, diff-in-ex (whole, high-b)"
+        in result.stdout
+    )
     assert not (inputs / "results").exists()
 
 
@@ -160,10 +162,8 @@ def test_results_cannot_go_where_a_file_is(inputs):
 
 
 def test_a_killed_run_is_told_and_can_be_repeated(demo, inputs, monkeypatch):
-    from histomri.study import sample as module
-
     out = inputs / "results"
-    monkeypatch.setitem(module._STAGES, "fit", replace(module._STAGES["fit"], run=_killed))
+    monkeypatch.setattr("histomri.study.steps.fit.run", _killed)
     assert run(inputs / "study.toml", "-o", out, "--participant-label", "control1").exit_code != 0
     monkeypatch.undo()
     assert json.loads((out / "sub-control1" / "sample.json").read_text())["reason"] == "the run was interrupted"

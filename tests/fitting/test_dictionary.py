@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import qmc
 
 from histomri.core.errors import InputError
-from histomri.fitting import Dictionary, fit, fit_dictionary, predict
+from histomri.fitting import Dictionary, fit, predict
 from histomri.mri import Acquisition
 
 MOUSE = Acquisition.preset("mouse-exvivo")
@@ -31,7 +31,7 @@ def test_a_dictionary_of_spheres_gives_what_the_formula_gives(spheres, rng):
     truth = {"fI": rng.uniform(0.4, 0.8, 150), "D0I": rng.uniform(1.2, 2.2, 150), "vCS": rng.uniform(11, 17, 150)}
     signals = np.abs(80 * (predict("diff-in", truth, PAIR) + rng.standard_normal((150, len(PAIR))) / 200))
     given = {"sigma": 0.4, "s0": 80.0}
-    ours = fit_dictionary(signals, PAIR, spheres, **given)
+    ours = fit(signals, PAIR, spheres, **given)
     theirs = fit(signals, PAIR, "diff-in", bounds=dict(list(spheres.bounds.items())), **given)
     both = (ours.maps["exit"] == 1) & (theirs.maps["exit"] == 1)
     assert both.mean() > 0.9
@@ -48,7 +48,7 @@ def test_other_objectives_and_codes(spheres, noise, rng):
     truth = {"fI": np.full(5, 0.6), "D0I": 1.6, "vCS": 14.0}
     signals = np.abs(predict("diff-in", truth, PAIR) + rng.standard_normal((5, len(PAIR))) / 300)
     signals[3], signals[4, 7] = 0, np.nan
-    result = fit_dictionary(signals, PAIR, spheres, s0=1.0, noise=noise, sigma=None if noise == "none" else 1 / 300)
+    result = fit(signals, PAIR, spheres, s0=1.0, noise=noise, sigma=None if noise == "none" else 1 / 300)
     assert result.maps["exit"].tolist()[3:] == [0, -1] and np.all(result.maps["exit"][:3] > 0)
     np.testing.assert_allclose(result.maps["F"][:3], 0.6, atol=0.1)
 
@@ -88,7 +88,7 @@ def test_repeated_examples_other_protocols_and_lone_files_are_refused(tmp_path, 
     with pytest.raises(InputError, match="same parameters"):
         Dictionary(spheres.names, twice, np.vstack([spheres.signals, spheres.signals[:1]]))
     with pytest.raises(InputError, match="the protocol 50"):
-        fit_dictionary(np.ones((1, 50)), MOUSE, spheres)
+        fit(np.ones((1, 50)), MOUSE, spheres)
     np.save(tmp_path / "s.npy", spheres.signals)
     with pytest.raises(InputError, match="without parameters"):
         Dictionary.load(tmp_path / "s.npy")
@@ -107,6 +107,6 @@ def test_monte_carlo_of_permeable_spheres_becomes_a_model(real_data):
     places = np.stack([size, exchange], axis=1)
     known = np.isin(size, np.unique(size)[::2])
     dictionary = Dictionary(("vCS", "Pm"), places[known], signals[known])
-    result = fit_dictionary(signals[~known], acquisition, dictionary, bmin_smm2=0, s0=1.0)
+    result = fit(signals[~known], acquisition, dictionary, bmin_smm2=0, s0=1.0)
     inside = exchange[~known] < 0.05
     assert np.sqrt(np.mean((result.maps["vCS"] - size[~known])[inside] ** 2)) < 1.0

@@ -119,7 +119,7 @@ def test_drift_without_repeated_volumes_comes_from_the_decay_or_not_at_all(rng, 
     assert found.details["LevelsFrom"] == "decay with TE and b"
     assert found.details["DriftPercent"] == pytest.approx(8, abs=1)
     body = np.broadcast_to(1000 * np.exp(-BODY.b_smm2 / 1000 - BODY.te_ms / 60), (6, 5, 2, 21))
-    with pytest.raises(ProtocolError, match="cannot be told from T2 and diffusion"):
+    with pytest.raises(ProtocolError, match="cannot be separated from T2 and diffusion"):
         estimate_drift(magnitude(body, 5.0, rng), np.ones((6, 5, 2), bool), BODY)
     with pytest.raises(InputError, match="empty"):
         estimate_drift(clean, np.zeros((6, 5, 2), bool), scan)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from histomri.core.errors import InputError, ProtocolError
-from histomri.mri import read_acquisition
+from histomri.mri import Acquisition, protocol_files, protocols, read_acquisition
+from histomri.mri.protocols import formats
 
 B, DELTA, SEPARATION, TE = [0, 500, 1000, 2000, 2800], [0, 10, 10, 10, 8], [0, 30, 30, 15, 15], [45, 45, 45, 65, 65]
 
@@ -136,3 +137,34 @@ def test_a_real_protocol_with_another_stem_than_the_images(real_data):
     assert np.all(acquisition.delta_ms[acquisition.is_b0] == 0)
     assert set(acquisition.delta_ms[~acquisition.is_b0]) == {3.0, 8.0}
     assert len(acquisition.encodings()[0]) == 12
+
+
+def test_swapped_arguments_are_recognised(tmp_path):
+    nib.save(nib.Nifti1Image(np.ones((2, 3, 1, 5), np.float32), np.eye(4)), tmp_path / "dwi.nii.gz")
+    table = _write(tmp_path / "p.txt", B, DELTA, SEPARATION, TE)
+    with pytest.raises(
+        InputError, match=r"are swapped: dwi\.nii\.gz is an image, p\.txt is not; give dwi\.nii\.gz as dwi"
+    ):
+        read_acquisition(tmp_path / "dwi.nii.gz", table)
+    with pytest.raises(InputError, match="and mouse-exvivo as protocol"):
+        read_acquisition(tmp_path / "dwi.nii.gz", "mouse-exvivo")
+    with pytest.raises(ProtocolError, match=r"dwi\.nii\.gz: is an image, and a protocol was expected"):
+        read_acquisition(tmp_path / "dwi.nii.gz")
+
+
+def test_a_format_is_one_file_that_registers_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "FORMATS", list(formats.FORMATS))
+    monkeypatch.setattr(protocols, "FORMATS", formats.FORMATS)
+    formats.register(
+        formats.Format(
+            form="a protocol of a scanner of one's own",
+            recognises=lambda source: source.path.suffix == ".own",
+            read=lambda source: Acquisition([0, 1000], 10, float(source.path.read_text())),
+            parts=(".extra",),
+        )
+    )
+    (tmp_path / "a.own").write_text("40")
+    (tmp_path / "a.extra").write_text("x")
+    np.testing.assert_array_equal(read_acquisition(tmp_path / "a.own").Delta_ms, [40, 40])
+    assert [path.name for path in protocol_files(tmp_path / "a.own")] == ["a.own", "a.extra"]
+    assert "a scanner of one's own" in formats.accepted_forms()

@@ -145,6 +145,7 @@ GOOD = {"waveforms": {"a": _pieces(pulse_pair(10, 30))}, "waveform": [None, "a"]
     [
         ({"waveform": ["b", "a"]}, "names 'b'"),
         ({"waveform": []}, "list one of them"),
+        ({"waveform": [["a"], None]}, r"names \['a'\]"),
         ({"waveform": [None, None]}, "b = 900 s/mm² and no waveform"),
         ({"b_smm2": [0]}, "1 values for 2 volumes"),
         ({"b_smm2": [0, "x"]}, "'x' is not a number"),
@@ -195,3 +196,11 @@ def test_whatever_a_file_holds_is_read_or_refused(tmp_path_factory, text):
         (folder / name).write_text("start_ms duration_ms\n" + text if name == "w.txt" else text)
         with pytest.raises(InputError):
             read_acquisition(folder / name)
+
+
+def test_a_table_in_another_encoding_is_refused(tmp_path):
+    (tmp_path / "w.csv").write_bytes(
+        "volume,b_smm2,start_ms,duration_ms,amplitude\n1,0,0,0,0 # \xff\n".encode("latin-1")
+    )
+    with pytest.raises(InputError, match=r"w\.csv: is not a text file"):
+        read_acquisition(tmp_path / "w.csv")

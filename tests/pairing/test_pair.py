@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histomri.core.errors import GeometryError, InputError, UnitError
-from histomri.core.images import Image
-from histomri.pairing import PairedTable, pair_maps, pair_means
+from histomri.core.images import Image, map_name, write_map
+from histomri.pairing import PairedTable, PairOptions, pair_maps, pair_means
 from histomri.registration import Transform
 
 NY, NX = 7, 9
@@ -358,3 +358,27 @@ def test_a_patient_stands_behind_the_sample_where_one_is_known(rng, tmp_path):
         assert list(rows.columns[:3]) == ["sample", "patient", "group"]
         assert rows.drop_duplicates("sample")["patient"].fillna("").tolist() == ["", "007", "007"]
     pd.testing.assert_frame_equal(rows.drop(columns="patient"), PairedTable.join(plain).summarised().data)
+
+
+def test_a_notebook_pairs_folders_and_sees_a_few_facts(rng, tmp_path):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    maps, fits, transform = histology(rng), mri(rng, models=("diff-in",), strategies=("whole",)), rotated()
+    for name, image in maps.items():
+        write_map(tmp_path / "histo" / map_name(name, "histomap"), image.data, image.affine)
+    for name in ("vCS", "F", "exit"):
+        image = fits["diff-in", "whole"][name]
+        write_map(tmp_path / "mri" / "whole" / map_name(name, "dwimap", model="diffin"), image.data, image.affine)
+    path = transform.save(tmp_path / "xfm" / "x_xfm")[0]
+    found = pair_maps(tmp_path / "histo", str(tmp_path / "mri"), path)
+    truth = pair_maps(maps, fits, transform)
+    assert 0 < len(found) == len(truth) and repr(found).startswith(f"PairedTable(rows: {len(found)}, a row is a: voxel")
+    np.testing.assert_allclose(found.to_pandas()["vCS_histo_um"], truth.data["vCS_histo_um"], rtol=1e-5)
+    assert "<table" in found._repr_html_() and found.plot("F").get_xlabel() == "F histology"
+    pyplot.close("all")
+    (tmp_path / "xfm" / "x_xfm_warp0.nii.gz").write_bytes(b"1")
+    (tmp_path / "xfm" / "y_xfm.json").write_text("{}")
+    options = PairOptions(
+        histo_dir=tmp_path / "histo", mri_dir=tmp_path / "mri", xfm=path, voxel_out=tmp_path / "v.csv"
+    )
+    names = {file.name for file in options.reads()}
+    assert {"histo", "mri", path.name, "x_xfm_warp0.nii.gz"} <= names and not {"y_xfm.json", "v.csv"} & names

@@ -1,7 +1,5 @@
 """Where patches lie: in the slide, and in the world that viewers show."""
 
-import json
-
 import nibabel as nib
 import numpy as np
 import pytest
@@ -103,28 +101,3 @@ def test_impossible_grids_are_refused(make, message):
     with pytest.raises(HistomriError, match=message) as caught:
         make()
     assert isinstance(caught.value, GeometryError)
-
-
-@pytest.mark.parametrize("grid", [GRID, PatchGrid((-1.5, 0.1), (1 / 3, 7.0), (2, 3), 4.0, (2 / 3, 21.0))])
-def test_a_grid_survives_saving(tmp_path, grid):
-    assert grid.save(tmp_path / "grid.json") == [tmp_path / "grid.json"]
-    assert PatchGrid.load(tmp_path / "grid.json") == grid  # to the last bit
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"schema": "other"}, "holds no grid of patches"),
-        ([], "holds no grid of patches"),
-        ({"origin_um": [0]}, "holds no grid of patches that can be read"),
-        ({"shape": None}, "holds no grid of patches that can be read"),
-        ({"patch_um": [0, -1]}, "are not possible"),
-    ],
-)
-def test_a_damaged_grid_is_refused(tmp_path, content, message):
-    path = tmp_path / "grid.json"
-    GRID.save(path)
-    whole = json.loads(path.read_text())
-    path.write_text(json.dumps(whole | content if isinstance(content, dict) else content))
-    with pytest.raises(HistomriError, match=rf"grid\.json: .*{message}"):
-        PatchGrid.load(path)

@@ -229,7 +229,7 @@ def functions(script: Path) -> dict[str, str]:
 def test_functions_of_one_name_are_one_function() -> None:
     # Each script must run by itself in QuPath's editor, so they cannot share a file; nor may their copies differ.
     he, ki67 = (functions(SCRIPTS / f"detect_cells_{stain}.groovy") for stain in ("he", "ki67"))
-    assert set(ki67) - set(he) == {"tellLabellingIndex"}
+    assert set(ki67) - set(he) == {"reportLabellingIndex"}
     assert {name for name in he if he[name] != ki67[name]} == {"detectCells"}
 
 

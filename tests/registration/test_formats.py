@@ -1,4 +1,4 @@
-"""Transforms of other programs: written by nitransforms or by hand, read here, in every orientation of the images."""
+"""Transforms of other programs, written by nitransforms or by hand, in every orientation of the images."""
 
 import itertools
 from pathlib import Path

@@ -174,3 +174,9 @@ def test_a_z_that_is_not_given_is_not_known(tmp_path):
 def test_one_file_of_points_is_not_enough(tmp_path):
     with pytest.raises(InputError, match="one image"):
         read_landmarks(write(tmp_path / "a.mrk.json", markups("RAS", [[1, 2, 3]])))
+
+
+def test_tables_of_excel_and_comments(tmp_path):
+    header = "# clicked twice\nname;moving_x_mm;moving_y_mm;fixed_x_mm;fixed_y_mm\n"
+    pairs = read_landmarks(write(tmp_path / "l.csv", f"{header}a;1,5;2,5;0,5;3\n# again\nb;3;4;5;6\n"))
+    np.testing.assert_array_equal(pairs[:, :, 0], [[1.5, 0.5], [3, 5]])

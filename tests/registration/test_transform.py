@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image
-from histomri.registration import Displacement, Transform, quality_warnings
+from histomri.registration import Displacement, Registration, Transform, quality_warnings
 
 numbers = st.floats(-1, 1, allow_nan=False)
 
@@ -320,3 +320,19 @@ def test_a_section_fills_one_slice_of_a_stack(rng):
     back = Transform(matrix).inverse().resample(stack, image)
     assert back.data.shape == (7, 9)
     assert np.isfinite(back.data).all()
+
+
+def test_shows_itself_in_short_and_draws_an_overlay(make_pair):
+    pair = make_pair(30)
+    assert repr(Transform.identity()) == "Transform(kind: affine, origin goes to: 0.00, 0.00, 0.00 mm, from: memory)"
+    found = Registration(pair.truth.matrix, qc={"verdict": "good", "angle_deg": 30.0, "turned_over": False}, slice=3)
+    assert repr(found).startswith("Registration(verdict: good, slice: 3, angle: 30.0°, turned over: False, ")
+    assert "<td>good</td>" in found._repr_html_()
+    from matplotlib.figure import Figure
+
+    axes = found.plot(pair.moving, pair.fixed, Figure().add_subplot())
+    below, above = (np.ma.filled(picture.get_array(), np.nan) for picture in axes.images)
+    assert below.shape == above.shape == pair.fixed.data.T.shape
+    assert np.isfinite(above).sum() > 0.9 * (below > 0).sum()
+    volume = Image(np.stack([pair.fixed.data] * 3, axis=2), pair.fixed.affine)
+    assert found.plot(pair.moving, volume, Figure().add_subplot()).images[0].get_array().shape == below.shape

@@ -25,7 +25,7 @@ def test_rows_follow_their_parameters():
 
 def test_water_in_closed_spheres_is_the_fraction_that_high_b_leaves():
     """At a b that kills free water, what stays is the fraction inside, less what the small spheres themselves lose."""
-    strong = Acquisition([8000.0], [1.0], [20.0])
+    strong = Acquisition([8000.0], [1.0], [10.0])
     result = simulate_sphere_signals(
         strong, diameters_um=[3.0], fractions=[0.2, 0.5], d0i_um2_ms=[0.5], d0e_um2_ms=[3.0], walkers=3000, dt_ms=0.005
     )

@@ -49,8 +49,10 @@ def study(tmp_path):
     return Study("s", "mouse-exvivo", (sample,))
 
 
-def other(value: Any) -> Any:
-    """Return a value that is not the same."""
+def other(field: Any, value: Any) -> Any:
+    """Return a value that is not the same, of a kind that the field may have."""
+    if value is None and Path in alternatives(field.annotation):
+        return Path("another")
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
@@ -58,7 +60,7 @@ def other(value: Any) -> Any:
     if isinstance(value, Path):
         return value.with_name("another")
     if isinstance(value, tuple):
-        return (*value, "another")
+        return (*value, value[0]) if value else ("another",)
     return "another"
 
 
@@ -73,7 +75,7 @@ def test_nothing_that_a_step_sees_can_be_forgotten(step, study, tmp_path):
     ledger = Ledger(tmp_path)
     key = ledger.key(step.name, step.command.module, options)
     for name in options.names("input") + options.names("option"):
-        changed = options.model_copy(update={name: other(getattr(options, name))})
+        changed = options.model_copy(update={name: other(type(options).model_fields[name], getattr(options, name))})
         assert ledger.key(step.name, step.command.module, changed) != key, name
 
 
@@ -106,4 +108,4 @@ def test_the_graph_is_printed(study):
     assert re.search(r"^  fit +<- .*protocol.*\[preprocess\].*  -> mri$", text, re.M), text
     assert "over all samples" in text
     drawn = graph_mermaid(study)
-    assert drawn.startswith("flowchart LR\n") and "  cells --> patches" in drawn and "  pair --> join" in drawn
+    assert drawn.startswith("flowchart LR\n") and "  cells --> patches" in drawn and "  pair --> pairs" in drawn

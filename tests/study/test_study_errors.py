@@ -76,7 +76,7 @@ def test_files_of_another_shape_are_refused(load, content, message):
             "sigma: must be a number, without quotation marks, or must be 'estimate'.*, or must be a path",
         ),
         ("sigma = inf", "sigma: must be a finite number"),
-        ("sigma = -1.0", "sigma: Input should be greater than 0$"),
+        ("sigma = -1.0", "sigma: must be greater than 0$"),
         ("mri_slice = true", "mri_slice: must be a whole number"),
         ("measures = { Ki67 = true }", r"measures\.Ki67: must be a number"),
         ("measures = { Ki67 = nan }", r"measures\.Ki67: must be a finite number; leave out what is not known"),
@@ -86,7 +86,7 @@ def test_files_of_another_shape_are_refused(load, content, message):
         ("fit = { dki = 'no' }", r"fit\.dki: must be true or false"),
         ("fit = { models = 'diff-in' }", r"fit\.models: must be a list, in \[ \]$"),
         ("cell_options = { mpp = [0.2] }", r"cell_options\.mpp: .*too few values"),
-        ("cell_options = { mpp = [0.2, -1] }", r"cell_options\.mpp: Input should be greater than 0$"),
+        ("cell_options = { mpp = [0.2, -1] }", r"cell_options\.mpp: must be greater than 0$"),
     ],
 )
 def test_wrong_values_are_named_in_the_words_of_the_file(load, lines, message):

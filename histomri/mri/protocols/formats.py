@@ -53,11 +53,9 @@ class Format:
     Attributes
     ----------
     form : str
-        What a user has to give, for the messages about files of no format.
-    recognises : callable
-        Whether a source is of this format.
-    read : callable
-        From a source to its protocol; raises ProtocolError with what is wrong.
+        What a user has to give, for messages.
+    recognises, read : callable
+        Whether a source is of this format, and its protocol; raises ProtocolError with the fault.
     parts : tuple of str
         Endings of the files beside the protocol that it may read too.
     general : bool
@@ -96,25 +94,29 @@ def number_list(path: Path) -> FloatArray:
     return table.ravel()
 
 
-def number_table(path: Path) -> FloatArray:
-    """Read a table of numbers apart by blanks, tabs, commas or semicolons; # starts a comment."""
+def text_lines(path: Path) -> list[tuple[int, str]]:
+    """Read the lines of a text file with their numbers, without comments (after #) and empty ones."""
     require_file(path, "protocol file")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError("is not a text file, so it cannot be a protocol", path=path, hint=accepted_forms()) from error
+    lines = [line.split("#", 1)[0].strip() for line in text.splitlines()]
+    return [(number, line) for number, line in enumerate(lines, start=1) if line]
+
+
+def number_table(path: Path) -> FloatArray:
+    """Read a table of numbers apart by blanks, tabs, commas or semicolons."""
     rows: list[list[float]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        words = re.split(r"[\s,;]+", line.split("#", 1)[0].strip(" \t,;"))
+    for number, line in text_lines(path):
+        words = re.split(r"[\s,;]+", line.strip(" \t,;"))
         if words == [""]:
             continue
         try:
             rows.append([float(word) for word in words])
         except ValueError as error:
-            shown = line.strip()[:60]
-            raise ProtocolError(
-                f"line {number} holds something that is not a number: {shown!r}", path=path, hint=accepted_forms()
-            ) from error
+            problem = f"line {number} holds something that is not a number: {line[:60]!r}"
+            raise ProtocolError(problem, path=path, hint=accepted_forms()) from error
         if len(rows[-1]) != len(rows[0]):
             raise ProtocolError(
                 f"line {number} has {len(rows[-1])} numbers where the first has {len(rows[0])}", path=path

@@ -10,7 +10,7 @@ _PARTS = (".bval", ".gdur", ".gsep", ".te")
 
 
 def _recognises(source: Source) -> bool:
-    """Tell whether it is one of the parts, or their common stem."""
+    """Return whether it is one of the parts, or their common stem."""
     path = source.path
     return path.suffix in _PARTS or (not path.exists() and path.with_name(path.name + ".bval").exists())
 

@@ -12,7 +12,7 @@ import numpy as np
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import ProtocolError, UnitError
 from histomri.mri.acquisition import B0_BELOW_SMM2, Acquisition
-from histomri.mri.protocols.formats import Format, Source, register
+from histomri.mri.protocols.formats import Format, Source, register, text_lines
 from histomri.mri.waveforms import Waveform
 
 # Gyromagnetic ratio of the proton, rad / (ms (mT/m) µm) = 2π 42.577478518 MHz/T in these units.
@@ -61,18 +61,15 @@ def _from_json(source: Source) -> Acquisition:
         shapes[name] = _shape(
             start, duration, amplitude, strong, None if time is None else _number(time, path), f"{name!r}", path
         )
-    volumes: list[_Shape | None] = []
     for each in chosen:
-        if each is not None and each not in shapes:
+        if each is not None and each not in list(shapes):
             raise ProtocolError(f'"waveform" names {each!r}, which "waveforms" does not describe', path=path)
-        volumes.append(None if each is None else shapes[each])
-    b = _numbers(content, "b_smm2", path, "the file") if "b_smm2" in content else None
-    te = _numbers(content, "te_ms", path, "the file") if "te_ms" in content else None
-    return _acquisition(volumes, b, te, path)
+    b, te = (_numbers(content, key, path, "the file") if key in content else None for key in ("b_smm2", "te_ms"))
+    return _acquisition([None if each is None else shapes[each] for each in chosen], b, te, path)
 
 
 def _has_header(source: Source) -> bool:
-    """Tell whether the first line of a text file names the columns of a table of pieces."""
+    """Return whether the first line of a text file names the columns of a table of pieces."""
     if not source.path.is_file():
         return False
     with source.path.open(encoding="utf-8-sig", errors="replace") as lines:
@@ -111,9 +108,7 @@ def _from_table(source: Source) -> Acquisition:
 
 
 def _rows(path: Path) -> list[dict[str, float]]:
-    text = path.read_text(encoding="utf-8-sig")
-    lines = [line.split("#", 1)[0].strip() for line in text.splitlines()]
-    lines = [line for line in lines if line]
+    lines = [line for _, line in text_lines(path)]
     delimiter = next((mark for mark in ",;\t" if mark in lines[0]), None)
     table = list(csv.reader(lines, delimiter=delimiter)) if delimiter else [line.split() for line in lines]
     header = [name.strip().lower() for name in table[0]]

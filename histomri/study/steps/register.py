@@ -6,9 +6,8 @@ from histomri.core.files import refuse_overwrite, require_folder
 from histomri.core.progress import Progress
 from histomri.registration.alignment import align, landmark_pairs
 from histomri.registration.figures import write_figures
-from histomri.registration.guards import refuse_other_samples
+from histomri.registration.files import refuse_other_samples, write_drawn
 from histomri.registration.headers import handedness_warnings, section_warnings
-from histomri.registration.maps import write_drawn
 from histomri.registration.options import RegisterOptions
 from histomri.registration.sections import SlidePictures
 from histomri.registration.summary import ResultNames, describe, numbers, result_warnings

@@ -7,7 +7,7 @@ from histomri.core.progress import Progress, share_of
 from histomri.fitting import bounds_warnings, fit_t2ivim
 from histomri.fitting.options import T2IvimOptions
 from histomri.fitting.outputs import require_fitted, write_t2ivim
-from histomri.fitting.vascular import describe_t2ivim
+from histomri.fitting.t2ivim import describe_t2ivim
 from histomri.mri import Series, read_sigma
 from histomri.study.result import StepResult
 

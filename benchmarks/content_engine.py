@@ -1,23 +1,30 @@
-"""What the maps of the section explain of the MRI: residuals of a regression that is fitted again at every step.
+"""An engine that also matches content: what the maps of the section explain of the MRI, fitted again at every step.
 
-This is an option and never the default: a registration that improves the fit between two images makes part of the
-correlation that is found between them afterwards.
+It is no part of histomri: a registration that improves the fit between two images makes part of the correlation that is
+found between them afterwards. The benchmarks measure how much (``bench_registration.py --drive both --null``).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
 from histomri.core.images import Image
+from histomri.registration.engines import ENGINES, SEARCH_OPTIONS, Engine
+from histomri.registration.outline_engine import OutlineEngine
 from histomri.registration.planes import Plane
+from histomri.registration.prepare import Target, build_problem
+from histomri.registration.refine import HasPoints, Problem, Pull
 
 _BLUR = 0.7
 _MOST_MAPS = 5
 _PIXELS_PER_COLUMN = 4
 _ROBUST = 2.5
+_WEIGHT, _SCORE_WEIGHT = 0.5, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,3 +193,71 @@ def _bilinear(fields: FloatArray, index: FloatArray) -> tuple[FloatArray, FloatA
     low, high = v00 + (v10 - v00) * u, v01 + (v11 - v01) * u
     along = (v10 - v00) * (1 - v) + (v11 - v01) * v
     return low + (high - low) * v, np.stack([along, high - low], axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class ContentProblem(Problem):
+    """Two outlines and the content within them."""
+
+    content: Content | None = None
+
+    def pull(self, mapped: FloatArray, width_mm: float, *, filled: bool) -> Pull:
+        """Return the residuals of the outlines, and of the content once the holes are matched too."""
+        outline = super().pull(mapped, width_mm, filled=filled)
+        fit = None if self.content is None or filled else self.content.fit(mapped)
+        if fit is None:
+            return outline
+        weight = _WEIGHT * robust_weight(fit.residual)
+        return Pull.joined([outline, Pull(fit.rows, fit.residual, fit.slope, weight)])
+
+    def score(self, pose: HasPoints) -> float:
+        """Return the agreement of the outlines, and half the share that the content explains."""
+        fit = None if self.content is None else self.content.fit(pose.points(self.points))
+        return self.agreement(pose) + _SCORE_WEIGHT * (fit.share if fit else 0.0)
+
+    def anchored(self, moving: FloatArray, fixed: FloatArray) -> "ContentProblem":
+        """Return the problem with landmarks that hold it."""
+        content = None if self.content is None else self.content.padded(fixed)
+        return replace(self, points=np.concatenate([self.points, fixed]), content=content, anchors=moving)
+
+    @cached_property
+    def sparse(self) -> Problem:
+        """A third of the pixels near the outline, without content."""
+        return replace(self, content=None).sparse if self.content is not None else super().sparse
+
+    @cached_property
+    def nearby(self) -> "ContentProblem":
+        """The pixels that can pull."""
+        if self.content is None:
+            return super().nearby
+        reach = 10.0 * self.unit_mm
+        near = np.minimum(np.abs(self.own), np.abs(self.own_filled)) < reach
+        if self.anchors is not None:
+            near[len(near) - len(self.anchors) :] = True
+        near = near | self.content.present
+        return replace(self, points=self.points[near], content=self.content[near])
+
+
+class ContentEngine(OutlineEngine):
+    """Matches outlines and the content of `maps`, which are set before a registration."""
+
+    maps: ClassVar[Sequence[Image]] = ()
+
+    def problem(
+        self, moving: Image, section: Image, target: Target, scale: float
+    ) -> tuple[Problem, tuple[Plane, Plane]]:
+        """Return what is to be matched on one slice."""
+        plain, planes = build_problem(moving, section, target, scale)
+        points = planes[1].pixels(target.fixed.data.shape)
+        inside = (plain.fixed.at(points, filled=False)[0] < 0).reshape(target.fixed.data.shape)
+        content = Content.of(self.maps or (moving,), planes, target.fixed, inside, points)
+        rows = {tuple(point): n for n, point in enumerate(points)}
+        chosen = np.zeros(len(points), bool)
+        chosen[[rows[tuple(point)] for point in plain.points]] = True
+        parts = (plain.moving, plain.fixed, plain.points, plain.unit_mm, plain.scale)
+        return ContentProblem(*parts, content=content[chosen]), planes
+
+
+ENGINES["content"] = Engine(
+    "content", ("similarity", "affine", "bspline"), frozenset(SEARCH_OPTIONS), "content_engine:ContentEngine"
+)
