@@ -257,9 +257,9 @@ def test_methods_tell_samples_apart_that_were_treated_differently():
     assert "The whole tissue as one patch" in alone[0] and alone[-1].startswith("The mean over the MRI region")
 
 
-def test_bounds_are_told_of_samples_without_pairs_of_voxels():
+def test_bounds_are_reported_for_samples_without_pairs_of_voxels():
     pairs = pd.DataFrame({"sample": ["a", "b"], "model": "diff-in", "strategy": "whole", "at_bound_share": [0.1, 0.9]})
     ranking = [{"model": "diff-in", "strategy": "whole", "n": 12}]
     run = Run(Path("."), {}, ranking, pairs, [Sample({"id": "a"}), Sample({"id": "b"})])
-    told = next(text for text in reliability_notes(run) if "bound" in text)
-    assert re.match(r"50\s%.*\(from 10\s% to 90\s% by sample\); the data barely constrain them", told), told
+    note = next(text for text in reliability_notes(run) if "bound" in text)
+    assert re.match(r"50\s%.*\(from 10\s% to 90\s% by sample\); the data barely constrain them", note), note
