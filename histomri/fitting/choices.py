@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import InputError, ProtocolError
 from histomri.core.presets import IN_VIVO_NAMES, STRATEGIES, get_preset
-from histomri.mri import Acquisition, read_acquisition
+from histomri.mri import Acquisition, as_acquisition
 
 Noise = Literal["offset-gaussian", "rician", "none"]
 Bic = Literal["schwarz", "paper"]
@@ -106,13 +106,7 @@ def check_scan(signals: Any, acquisition: Any) -> tuple[Any, Acquisition]:
             f"signals are an array (voxels, volumes), and {str(signals)!r} is text",
             hint="read images with series = histomri.mri.Series.open(dwi, protocol, mask), and pass series.read()",
         )
-    if isinstance(acquisition, str | Path):
-        acquisition = read_acquisition(acquisition)
-    if not isinstance(acquisition, Acquisition):
-        raise InputError(
-            f"the protocol is a {type(acquisition).__name__}",
-            hint="give an Acquisition, a protocol file, or the name of a preset",
-        )
+    acquisition = as_acquisition(acquisition)
     values = np.asarray(signals)
     if values.ndim != 2 or values.dtype.kind not in "iufb":
         raise InputError(f"signals must be real numbers of shape (voxels, volumes), not {values.shape}")

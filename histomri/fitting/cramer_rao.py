@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,7 +12,7 @@ from histomri.core.errors import InputError
 from histomri.fitting.choices import choose_measurements, choose_threshold
 from histomri.fitting.models import PARAMETERS, Model, get_model
 from histomri.fitting.signals import predict
-from histomri.mri import Acquisition
+from histomri.mri import Acquisition, as_acquisition
 
 TYPICAL: dict[str, float] = {"fI": 0.6, "D0I": 1.5, "vCS": 18.0, "DEinf": 2.0, "beta": 3.0}
 """Tissue for which the bound is given by default."""
@@ -58,7 +59,7 @@ class CramerRao:
 
 def crlb(
     model: str | Model,
-    acquisition: Acquisition,
+    acquisition: Acquisition | str | Path,
     snr: float,
     parameters: Mapping[str, ArrayLike] | None = None,
     *,
@@ -73,8 +74,8 @@ def crlb(
     ----------
     model : str or Model
         Such as "diff-in".
-    acquisition : Acquisition
-        The protocol of M volumes; it need not have been scanned.
+    acquisition : Acquisition, str or path-like
+        The protocol of M volumes, its file, or the name of a preset; it need not have been scanned.
     snr : float
         Signal at b = 0, at the shortest echo time, over the noise level of one measurement.
     parameters : mapping of str to (V,) array-like, optional
@@ -100,7 +101,7 @@ def crlb(
     the parameters that take part in the combination not seen have an infinite bound. See Kay, Fundamentals of
     Statistical Signal Processing, 1993, chapter 3.
     """
-    declared = get_model(model)
+    declared, acquisition = get_model(model), as_acquisition(acquisition)
     if not (np.isfinite(snr) and snr > 0):
         raise InputError(f"the signal-to-noise ratio must be above 0, not {snr:g}")
     strategy, threshold = choose_threshold(preset, strategy, bmin_smm2)

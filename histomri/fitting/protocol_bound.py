@@ -15,7 +15,7 @@ from histomri.core.presets import STRATEGIES
 from histomri.fitting.choices import choose_threshold
 from histomri.fitting.cramer_rao import CramerRao, crlb
 from histomri.fitting.models import get_model
-from histomri.mri import Acquisition
+from histomri.mri import Acquisition, as_acquisition
 
 _SIZES = np.arange(8.0, 40.5, 1.0)
 _SHOWN = (10.0, 14.0, 18.0, 24.0, 30.0)
@@ -24,7 +24,7 @@ _LABELS = {"fI": "fI", "D0I": "D0I, µm²/ms", "vCS": "vCS, µm", "DEinf": "DEin
 
 
 def bound_of_protocol(
-    acquisition: Acquisition,
+    acquisition: Acquisition | str | Path,
     *,
     snr: float,
     models: Sequence[str] = ("diff-in",),
@@ -36,8 +36,8 @@ def bound_of_protocol(
 
     Parameters
     ----------
-    acquisition : Acquisition
-        The protocol; it need not have been scanned.
+    acquisition : Acquisition, str or path-like
+        The protocol, its file, or the name of a preset; it need not have been scanned.
     snr : float
         Signal at b = 0 and the shortest echo time over the noise level of one measurement.
     models : sequence of str
@@ -54,6 +54,7 @@ def bound_of_protocol(
     InputError, ProtocolError
         If no model is named, the numbers make no sense, or no measurement is above a threshold.
     """
+    acquisition = as_acquisition(acquisition)
     if not models:
         raise InputError("no model was named", hint="pass --model diff-in")
     chosen = thresholds or [choose_threshold(preset, strategy) for strategy in STRATEGIES]

@@ -13,7 +13,7 @@ from histomri.core.errors import InputError
 from histomri.core.images import map_name, read_sidecar
 from histomri.core.presets import choose_preset
 from histomri.core.progress import Progress, share_of
-from histomri.fitting.choices import choose_noise, choose_threshold, preset_warnings
+from histomri.fitting.choices import choose_measurements, choose_noise, choose_threshold, preset_warnings
 from histomri.fitting.dictionary import Dictionary
 from histomri.fitting.misfit import Residuals, residuals
 from histomri.fitting.models import Model, get_model
@@ -71,12 +71,28 @@ class FitRun(Displayed):
     def fit(self, progress: Progress | None = None) -> "FitOutputs":
         """Read the scan and fit all models; InputError if a model was not fitted in a single voxel."""
         scan = Scan.read(self.options, self.preset, share_of(progress, 0.0, 0.2))
-        step = 0.8 / len(self.tasks)
+        tasks, left_out = self._possible(scan.series)
+        step = 0.8 / len(tasks)
         fits = [
             task.fit(scan, self.options, self.preset, share_of(progress, 0.2 + k * step, 0.2 + (k + 1) * step))
-            for k, task in enumerate(self.tasks)
+            for k, task in enumerate(tasks)
         ]
-        return FitOutputs(self, scan, tuple(fits), self._bound(scan))
+        return FitOutputs(self, scan, tuple(fits), self._bound(scan), left_out)
+
+    def _possible(self, series: Series) -> tuple[list["Task"], tuple[str, ...]]:
+        """Return the fits with enough measurements, and warnings of others; InputError if there is none."""
+        possible, problems = [], list[InputError]()
+        for task in self.tasks:
+            try:
+                with series.name_files():
+                    model, free = task.model, task.n_parameters(self.preset)
+                    choose_measurements(series.acquisition, task.bmin, free, model.display_name)
+                possible.append(task)
+            except InputError as error:
+                problems.append(error)
+        if not possible:
+            raise problems[0]
+        return possible, tuple(f"not fitted: {error.problem}" for error in problems)
 
     def _bound(self, scan: "Scan") -> ProtocolBound | None:
         if not self.options.crlb:
@@ -155,6 +171,10 @@ class Task:
     bmin: float
     folder: Path
 
+    def n_parameters(self, preset: str) -> int:
+        """Return how many parameters are fitted."""
+        return len(self.model.names if isinstance(self.model, Dictionary) else self.model.bounds(preset))
+
     def refuse_other_maps(self, sub: str | None) -> None:
         """Raise InputError if the folder holds maps of this model, fitted to other measurements."""
         for param in PARAMS:
@@ -221,6 +241,7 @@ class FitOutputs(Displayed):
     scan: Scan
     fits: tuple[ModelFit, ...]
     bound: ProtocolBound | None
+    left_out: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """Return what was fitted."""
@@ -238,7 +259,7 @@ class FitOutputs(Displayed):
         scan, given = self.scan, self.run.options.preset is not None
         before = scan.series.images.warnings + scan.level.warnings + (scan.first.warnings if scan.first else ())
         assumed = () if given else preset_warnings(self.run.preset, scan.series.acquisition)
-        return (*before, *assumed, *(text for each in self.fits for text in each.result.warnings))
+        return (*before, *assumed, *self.left_out, *(text for each in self.fits for text in each.result.warnings))
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ is built on that one function of one variable.
 
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +17,7 @@ from scipy.optimize import brentq
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.fitting.models import Model, get_model
-from histomri.mri import Acquisition, Waveform
+from histomri.mri import Acquisition, Waveform, as_acquisition
 
 # Number of roots, and the largest R²/(Dδ) for which the sum over them plus its tail is exact to 1e-11.
 _ROOT_CLASSES = ((20, 200.0), (100, 5e3), (500, 1e5), (2500, 3e6))
@@ -24,7 +25,7 @@ _TAIL_ROOTS = 12_000
 _CHUNK = 1 << 20
 
 
-def sphere_adc(diameter_um: ArrayLike, d0_um2_ms: ArrayLike, acquisition: Acquisition) -> FloatArray:
+def sphere_adc(diameter_um: ArrayLike, d0_um2_ms: ArrayLike, acquisition: Acquisition | str | Path) -> FloatArray:
     """Apparent diffusion coefficient inside impermeable spheres.
 
     Parameters
@@ -33,8 +34,8 @@ def sphere_adc(diameter_um: ArrayLike, d0_um2_ms: ArrayLike, acquisition: Acquis
         Sphere diameters, µm; 0 and infinity are the limits of no and of free diffusion.
     d0_um2_ms : (...) array-like
         Intrinsic diffusivities, µm²/ms; broadcast against the diameters.
-    acquisition : Acquisition
-        Protocol of M volumes: pulse pairs, or any gradient of constant pieces.
+    acquisition : Acquisition, str or path-like
+        Protocol of M volumes, its file, or a preset: pulse pairs, or any gradient of constant pieces.
 
     Returns
     -------
@@ -57,14 +58,16 @@ def sphere_adc(diameter_um: ArrayLike, d0_um2_ms: ArrayLike, acquisition: Acquis
     with np.errstate(divide="ignore", invalid="ignore"):
         rate = np.where(np.isinf(diameter), 0.0, d0 / (diameter / 2) ** 2)
     rate[(diameter == 0) | (d0 == 0)] = np.inf
-    encodings, index = acquisition.encodings()
+    encodings, index = as_acquisition(acquisition).encodings()
     adc = np.zeros((*diameter.shape, len(encodings) + 1))
     for i, encoding in enumerate(encodings):
         adc[..., i] = d0 * relative_adc(rate, encoding.waveform)
     return np.asarray(adc[..., index])
 
 
-def predict(model: str | Model, parameters: Mapping[str, ArrayLike], acquisition: Acquisition) -> FloatArray:
+def predict(
+    model: str | Model, parameters: Mapping[str, ArrayLike], acquisition: Acquisition | str | Path
+) -> FloatArray:
     """Return the noise-free signals of a model, normalised to 1 at b = 0.
 
     Parameters
@@ -74,8 +77,8 @@ def predict(model: str | Model, parameters: Mapping[str, ArrayLike], acquisition
     parameters : mapping of str to (V,) array-like
         The model's parameters by name: fI, D0I (µm²/ms), vCS (µm), DEinf (µm²/ms), beta (µm²). "L" and "F" are
         taken for vCS and fI where those are absent.
-    acquisition : Acquisition
-        Protocol of M volumes.
+    acquisition : Acquisition, str or path-like
+        Protocol of M volumes, its file, or the name of a preset.
 
     Returns
     -------
@@ -87,8 +90,14 @@ def predict(model: str | Model, parameters: Mapping[str, ArrayLike], acquisition
     ------
     InputError
         If the model is unknown or a parameter missing.
+
+    Examples
+    --------
+    >>> from histomri.fitting import predict
+    >>> predict("diff-in", {"fI": 0.6, "D0I": 1.5, "vCS": 16.0}, "invivo-3t").shape
+    (1, 21)
     """
-    declared = get_model(model)
+    declared, acquisition = get_model(model), as_acquisition(acquisition)
     given = {**declared.fixed, **parameters}
     for name, other in (("vCS", "L"), ("fI", "F")):
         if name not in given and other in given:

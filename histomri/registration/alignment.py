@@ -14,6 +14,7 @@ from histomri.registration.estimate import SHRINKAGE, register
 from histomri.registration.landmark_files import read_landmarks, unpaired_landmarks
 from histomri.registration.landmark_fits import KINDS, fit_landmarks, tre
 from histomri.registration.options import RegisterOptions
+from histomri.registration.prepare import slice_of_landmarks
 from histomri.registration.quality import Registration
 from histomri.registration.sections import compare_densities
 from histomri.registration.sides import Side
@@ -127,7 +128,12 @@ def _by_landmarks(
     if kind == "bspline":
         kind = "tps" if len(pairs) >= KINDS["tps"] else "affine"
     if target.data.ndim == 3:
-        k = _slice_of(pairs, target) if k is None else k
+        k = slice_of_landmarks(pairs, target) if k is None else k
+        if k is None:
+            raise InputError(
+                "the fixed landmarks have no z, and the MRI has several slices",
+                hint="give --slice, or the column fixed_z_mm",
+            )
         if mask is not None and mask.data.ndim == 3:
             mask = mask.slice(k)
         target = target.slice(k)
@@ -135,21 +141,6 @@ def _by_landmarks(
         k = None
     masks = {"moving_mask": section.mask, "fixed_mask": mask}
     return fit_landmarks(pairs, kind, moving=section.image, fixed=target, slice=k, shrinkage=shrinkage, **masks)
-
-
-def _slice_of(pairs: FloatArray, target: Any) -> int:
-    """Return the slice of a volume in which the fixed landmarks lie."""
-    known = pairs[np.isfinite(pairs[:, 1, 2]), 1]
-    if not len(known):
-        raise InputError(
-            "the fixed landmarks have no z, and the MRI has several slices",
-            hint="give --slice, or the column fixed_z_mm",
-        )
-    depths = np.linalg.inv(target.affine) @ np.column_stack([known, np.ones(len(known))]).T
-    k = int(np.rint(np.median(depths[2])))
-    if not 0 <= k < target.data.shape[2]:
-        raise GeometryError("the fixed landmarks lie outside the fixed image", hint="give x, y and z in mm")
-    return k
 
 
 def _doubted_by_landmarks(found: Registration, target: Side) -> Registration:

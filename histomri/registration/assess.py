@@ -49,20 +49,6 @@ def assess(
     return found
 
 
-def overlap(
-    transform: Transform,
-    moving: Image,
-    flat: Image,
-    *,
-    moving_mask: Image | None = None,
-    fixed_mask: Image | None = None,
-) -> float:
-    """Return the Dice coefficient of the tissues of a section and of one slice of the MRI."""
-    tissue = tissue_of(flat, fixed_mask, "fixed")
-    section = tissue_of(moving, moving_mask, "moving")
-    return _dice(transform, section, flat, tissue)
-
-
 def normalised_mutual_information(one: FloatArray, other: FloatArray) -> float | None:
     """Return (H(A) + H(B)) / H(A, B) over the pixels known in both, None if there are too few or one is constant."""
     known = np.isfinite(one) & np.isfinite(other)

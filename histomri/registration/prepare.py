@@ -69,14 +69,20 @@ def _slices(fixed: Image, slices: int | Sequence[int] | None, pairs: FloatArray 
         if not chosen:
             raise InputError("the list of slices is empty")
         return list(dict.fromkeys(chosen))
-    known = [] if pairs is None else pairs[np.isfinite(pairs[:, 1, 2]), 1]
-    if len(known):
-        to_index = np.linalg.inv(fixed.affine)
-        depth = float(np.median(known @ to_index[2, :3] + to_index[2, 3]))
-        if not -0.5 <= depth <= count - 0.5:
-            raise GeometryError("the fixed landmarks lie outside the fixed image", hint="give x, y and z in world mm")
-        return [int(np.clip(np.rint(depth), 0, count - 1))]
-    return list(range(count))
+    marked = None if pairs is None else slice_of_landmarks(pairs, fixed)
+    return list(range(count)) if marked is None else [marked]
+
+
+def slice_of_landmarks(pairs: FloatArray, fixed: Image) -> int | None:
+    """Return the slice of a volume in which the fixed landmarks lie, None if they have no z."""
+    known = pairs[np.isfinite(pairs[:, 1, 2]), 1]
+    if not len(known):
+        return None
+    to_index, last = np.linalg.inv(fixed.affine), fixed.data.shape[2] - 1
+    depth = float(np.median(known @ to_index[2, :3] + to_index[2, 3]))
+    if not -0.5 <= depth <= last + 0.5:
+        raise GeometryError("the fixed landmarks lie outside the fixed image", hint="give x, y and z in world mm")
+    return int(np.clip(np.rint(depth), 0, last))
 
 
 def tissue_of(image: Image, mask: Image | None, what: str) -> Image:

@@ -52,8 +52,8 @@ class Registration(Transform):
     candidates : tuple of Candidate
         The orientations tried, those on the slice that was found first; then best first.
     confidence : float
-        Agreement of the best minus that of the best orientation distinct from it on the same slice (other side, or
-        turned by 25 degrees or more); 1 if there was none.
+        Agreement of the best minus that of the best distinct orientation on the same slice (other side, or turned by 25
+        degrees or more); 1 if there was none.
     qc : mapping
         ``verdict`` ("good", "check" or "failed"), ``reasons`` for it, and the numbers it rests on.
     slice : int or None

@@ -89,11 +89,6 @@ class Transform(Displayed):
         -------
         (N, 3) ndarray
             Always three coordinates, because the plane of the fixed image need not be at z = 0.
-
-        Raises
-        ------
-        GeometryError
-            If the shape is another, or a coordinate is not finite.
         """
         points = np.asarray(points_mm, dtype=float)
         if points.ndim != 2 or points.shape[1] not in (2, 3):

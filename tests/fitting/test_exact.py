@@ -1,10 +1,14 @@
 """Exact numbers that a slip of a factor, a sign or an inequality would change."""
 
+from itertools import product
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from histomri.fitting import bootstrap, crlb, fit, fit_dki, fit_t2ivim, predict, predict_t2ivim
-from histomri.mri import Acquisition
+from histomri.fitting import Dictionary, Model, bootstrap, crlb, fit, fit_dki, fit_t2ivim, predict, predict_t2ivim
+from histomri.fitting.run import Scan
+from histomri.mri import Acquisition, Sigma
 
 MOUSE = Acquisition.preset("mouse-exvivo")
 
@@ -89,3 +93,26 @@ def test_the_residual_bootstrap_makes_up_for_the_parameters_fitted(rng):
     assert result.parameters["measurements"] == 10 and result.counts["fitted"] == 60
     spread = bootstrap(result, signals, few, count=60, kind="residual")
     assert np.median(spread["vCS_bootse"] / result.maps["vCS_se"]) == pytest.approx(1, abs=0.1)
+
+
+def test_errors_of_a_dictionary_are_those_of_the_model_it_was_made_from(rng):
+    few = MOUSE.select(MOUSE.is_b0 | np.isin(MOUSE.b_smm2.round(), (2489, 2800)))
+    truth = {"fI": 0.6, "vCS": 15.0}
+    places = np.array(list(product(np.linspace(0.3, 0.9, 7), np.linspace(9, 21, 13))))
+    examples = predict("diff-in", {"fI": places[:, 0], "vCS": places[:, 1], "D0I": 1.5}, few)
+    signals = predict("diff-in", truth | {"D0I": 1.5}, few) + 1e-3 * rng.standard_normal((20, len(few)))
+    signals[:, few.is_b0] = 1
+    held = Model("held", "Held", ("fI", "vCS"), fixed={"D0I": 1.5})
+    by_model, by_examples = (
+        fit(signals, few, model, noise="none", bmin_smm2=1800)
+        for model in (held, Dictionary(("fI", "vCS"), places, examples))
+    )
+    for name in ("fI_se", "vCS_se", "CD_se"):
+        assert np.median(by_examples.maps[name] / by_model.maps[name]) == pytest.approx(1, abs=0.03)
+
+
+def test_the_signal_to_noise_ratio_is_the_median_at_the_shortest_echo():
+    acquisition = Acquisition([0, 0, 1000, 0], 10, 30, [65, 31, 31, 31])
+    signals = np.array([[10.0, 90, 5, 110], [10, 190, 5, 210], [10, 890, 5, 910], [np.nan] * 4])
+    scan = Scan(SimpleNamespace(acquisition=acquisition), signals, Sigma(2.0), None, {}, [])
+    assert scan.signal_to_noise() == 100

@@ -38,7 +38,7 @@ def test_protocols_may_be_named_and_results_are_short(signals):
         repr(MOUSE) == "Acquisition(volumes: 50, b (s/mm²): 0 to 2800, δ (ms): 10, Δ (ms): 15 to 30, TE (ms): 31 to 65)"
     )
     assert MOUSE.to_pandas().shape == (50, 4) and isinstance(MOUSE.plot(), Figure)
-    bound = bound_of_protocol(MOUSE, snr=50)
+    bound = bound_of_protocol("mouse-exvivo", snr=50)
     assert "Diff-in (whole" in repr(bound) and set(bound.to_pandas().determined_by) <= {"data", "bounds"}
 
 

@@ -5,7 +5,8 @@ import pytest
 from scipy.optimize import least_squares
 
 from histomri.core.errors import InputError, ProtocolError
-from histomri.fitting import T2IVIM_PARAMETERS, fit, fit_t2ivim, predict, predict_t2ivim
+from histomri.fitting import T2IVIM_PARAMETERS, FitResult, fit, fit_t2ivim, predict, predict_t2ivim
+from histomri.fitting.t2ivim import normalising_maps
 from histomri.mri import Acquisition
 
 BODY = Acquisition.preset("invivo-3t")
@@ -173,3 +174,17 @@ def test_errors_of_f_and_density_include_those_of_the_vascular_fraction(rng, mag
     )
     with pytest.raises(InputError, match="fV is not"):
         fit(signals, BODY, fv_se=0.1, preset="invivo-3t", s0=1000.0)
+
+
+def test_what_the_step_did_not_fit_is_not_fitted_later():
+    maps = {name: np.full(3, np.nan) for name in ("S0", "fV", "T2T", "fV_se")} | {"exit": np.array([1.0, 0.0, -1.0])}
+    maps["S0"][0], maps["fV"][0], maps["T2T"][0] = 500, 0.2, 40
+    found = normalising_maps(FitResult("t2ivim", maps))
+    assert (found["s0"].tolist(), found["fv"].tolist(), found["t2t"].tolist()) == (
+        [500, 0, -1],
+        [0.2, 0, 0],
+        [40, 1, 1],
+    )
+    signals = np.full((3, len(BODY)), 100.0)
+    codes = fit(signals, BODY, preset="invivo-3t", **{name: found[name] for name in ("s0", "fv", "t2t")}).maps["exit"]
+    assert codes[0] > 0 and codes[1:].tolist() == [0, -1]

@@ -71,6 +71,18 @@ def read_acquisition(spec: str | Path, dwi: str | Path | None = None) -> Acquisi
     return acquisition
 
 
+def as_acquisition(protocol: Acquisition | str | Path) -> Acquisition:
+    """Return a protocol that is given as one, as a file, or by the name of a preset."""
+    if isinstance(protocol, str | Path):
+        return read_acquisition(protocol)
+    if not isinstance(protocol, Acquisition):
+        raise InputError(
+            f"the protocol is a {type(protocol).__name__}",
+            hint="give an Acquisition, a protocol file, or the name of a preset",
+        )
+    return protocol
+
+
 def protocol_files(spec: str | Path, dwi: str | Path | None = None) -> list[Path]:
     """Return every file that `read_acquisition` may open for a protocol, the images aside."""
     source = Source(Path(spec), None if dwi is None else Path(dwi))
