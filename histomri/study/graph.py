@@ -121,7 +121,8 @@ PER_SAMPLE = (
         preset=preset("patches", of_histology=True), open=("preset",),
     ),
     _step(
-        "ki67", "ki67", "ki67", wanted=lambda sample: sample.ki67_source is not None, source=key("ki67_source"), sub=_ID,
+        "ki67", "ki67", "ki67", wanted=lambda sample: sample.ki67_source is not None, sub=_ID,
+        source=key("ki67_source"),
     ),
     _step(
         "t2ivim", "t2ivim", "t2ivim", asked=True, dwi=_DWI, mask=_MASK, sigma=_SIGMA, sub=_ID,
