@@ -11,10 +11,15 @@ from markupsafe import Markup
 
 from histomri import __version__
 from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.columns import column_of, shown_unit
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.files import write_text
-from histomri.core.images import Image
+from histomri.core.images import HISTOLOGY_MAPS, Image, parse_map_name
 from histomri.core.orientation import View
+from histomri.registration.prepare import tissue_of
+from histomri.registration.quality import Registration
+from histomri.registration.sides import Side
+from histomri.registration.summary import size_text
 from histomri.report.collect import Sample
 from histomri.report.guard import Failure
 from histomri.report.maps import Quantity, aspect, colour_bar, draw
@@ -157,3 +162,32 @@ def _require_same_place(layer: Layer, first: Layer) -> None:
     away = np.linalg.norm(corners(layer.image) - corners(first.image), axis=1).max()
     if away > 0.5 * float(first.image.voxel_mm[:2].min()):
         raise GeometryError(f"{layer.label} and {first.label} do not cover the same rectangle ({away:.2g} mm apart)")
+
+
+def write_registration_page(
+    path: Path, found: Registration, section: Side, target: Side, above: Image, warnings: Sequence[str]
+) -> Path:
+    """Write the page; `above` is the section on the grid of the target."""
+    name, other, below = section.path, target.path, target.image
+    if found.slice is not None:
+        above, below = above.slice(found.slice), below.slice(found.slice)
+    param = parse_map_name(name.name).get("param", name.name)
+    unit = shown_unit(column_of(param, "histo")) if param in HISTOLOGY_MAPS else ""
+    qc = found.qc
+    facts = [("Verdict", found.verdict), ("Margin over other orientations", f"{found.confidence:.2f}")]
+    if "expected_error_mm" in qc:
+        facts.append(("Expected error", f"{qc['expected_error_mm']:.2g} mm"))
+    facts += [("Overlap (Dice)", f"{qc['dice']:.2f}"), ("Rotation", f"{qc['angle_deg']:.1f}°")]
+    facts += [("Turned over", "yes" if qc["turned_over"] else "no"), ("Size", size_text(found, target))]
+    facts += [("Slice", str(found.slice))] if found.slice is not None else []
+    tissue = found.resample(tissue_of(section.image, section.mask, "moving"), below)
+    return write_overlay(
+        path,
+        [Layer(param, above, unit, cmap="viridis")],
+        [Layer(other.name, below)],
+        title=f"{name.name} on {other.name}",
+        facts=facts,
+        warnings=warnings,
+        names=(section.name("histology"), target.name("MRI")),
+        region=np.asarray(tissue.data > 0.5),
+    )

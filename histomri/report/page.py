@@ -15,25 +15,20 @@ from histomri.core.files import write_text
 from histomri.report import methods, text
 from histomri.report.collect import Run, Sample, as_dict, as_list, collect
 from histomri.report.figures.charts import STYLE, Card, inline_svg
-from histomri.report.figures.matrix import matrix_plot
-from histomri.report.figures.ranking import ranking_plot
-from histomri.report.figures.residuals import residuals_by_scanner, residuals_plot
+from histomri.report.figures.correlations import matrix_plot
+from histomri.report.figures.models import ranking_plot, residuals_by_scanner, residuals_plot
 from histomri.report.figures.scatter import samples_card, voxels_card
 from histomri.report.figures.statistics import statistics_cards
 from histomri.report.guard import Failure, attempt, section
 from histomri.report.maps import Quantity, choose_scales, fit_id, map_cards
+from histomri.report.methods import EXPANSION, reliability_notes
 from histomri.report.overlay import environment, page_parts, sample_overlay
 from histomri.report.pictures import data_uri
-from histomri.report.reliability import EXPANSION, reliability_notes
 
 _LARGEST_INLINE = 400_000  # bytes of a table that is carried inside the report; larger ones are linked beside it
 _FEWEST_CORRELATED = 4  # with three points every r is near 1
 _SVG_STYLE = {"svg.fonttype": "path", "font.size": 9.5, "svg.hashsalt": "histomri"}
-_VERDICTS = {
-    "good": ("good", "✓ good"),
-    "check": ("check", "▲ check by eye"),
-    "failed": ("failed", "✕ failed"),
-}
+_VERDICTS = {"good": ("good", "✓ good"), "check": ("check", "▲ check by eye"), "failed": ("failed", "✕ failed")}
 _REGISTRATION = {
     "confidence": "Confidence (margin to the best other orientation)",
     "expected_error_mm": "Expected error (mm)",

@@ -12,8 +12,7 @@ from histomri.core.errors import InputError
 from histomri.mri import Acquisition
 
 from .lobe import Lobe, random_lobe
-from .placement import Placement, random_placement
-from .section import Section, cut_section
+from .section import Placement, Section, cut_section, random_placement
 from .signals import Scan, Voxels, add_rician, scan_lobe
 from .tissue import GROUPS, Group, Tissue, random_tissue
 

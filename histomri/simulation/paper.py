@@ -16,9 +16,8 @@ from histomri.mri import Acquisition
 
 from .biopsy import Biopsy, Tumour, simulate_biopsy
 from .liver import default_acquisition
-from .qupath import write_qupath_tsv
 from .tissue import GROUPS
-from .write import write_mouse, write_protocol
+from .write import write_mouse, write_protocol, write_qupath_tsv
 
 TUMOURS = 140
 _HEADER = """\

@@ -11,8 +11,8 @@ from histomri.core.errors import InputError
 from histomri.report import write_figures
 from histomri.report.figures import files
 from histomri.report.figures.charts import STYLE
-from histomri.report.figures.matrix import matrix_plot
-from histomri.report.figures.residuals import residuals_plot
+from histomri.report.figures.correlations import matrix_plot
+from histomri.report.figures.models import residuals_plot
 from histomri.report.figures.scatter import samples_card
 
 KEY = ("diff-in", "whole")

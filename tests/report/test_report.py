@@ -17,8 +17,7 @@ from histomri.core.errors import InputError
 from histomri.core.files import write_json
 from histomri.report import write_report
 from histomri.report.collect import Run, Sample
-from histomri.report.methods import methods_text, presets
-from histomri.report.reliability import reliability_notes
+from histomri.report.methods import methods_text, presets, reliability_notes
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>&\"'"
 

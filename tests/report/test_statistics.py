@@ -15,12 +15,12 @@ from histomri.analysis import PredictOptions, ScoreOptions, study_statistics
 from histomri.core.files import write_json
 from histomri.report import write_figures, write_report
 from histomri.report.collect import collect
-from histomri.report.figures.association import line_band
 from histomri.report.figures.charts import STYLE, inline_svg
+from histomri.report.figures.correlations import line_band
 from histomri.report.figures.prediction import surface_of
 from histomri.report.figures.scatter import samples_card
 from histomri.report.figures.statistics import statistics_cards
-from histomri.report.labels import label_of, ordered
+from histomri.report.text import label_of, ordered
 from histomri.study.steps import predict, score
 
 HOSTILE = '<img src=x onerror="alert(1)">&amp;'

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from histomri.analysis import rank_models
-from histomri.report.figures.ranking import ranking_plot
+from histomri.report.figures.models import ranking_plot
 from histomri.report.text import ranking_rows
 
 

@@ -16,7 +16,7 @@ from histomri.core.errors import InputError
 from histomri.core.images import Image, read_sidecar
 from histomri.registration import Transform, read_landmarks
 from histomri.simulation import compare_with_truth, default_acquisition, simulate_liver, write_study
-from histomri.simulation.qupath import write_qupath_tsv
+from histomri.simulation.write import write_qupath_tsv
 from histomri_cli.app import app
 
 IDS = ("control1", "infiltrated1", "necrotic1")

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from histomri.report.figures.charts import BLUE, SMALL, Card, Chart, Looks, heading, new_figure
-from histomri.report.labels import Label, label_of
-from histomri.report.text import p_text
+from histomri.report.text import Label, label_of, p_text
 
 _GREY = "#666666"
 
@@ -22,13 +21,11 @@ def agreement_card(
         label, second = label_of(row["first"]), label_of(row["second"])
         unit = Label("", "%") if row["relative"] else label
         limits = f"limits of agreement {unit.value(row['lower'])} to {unit.value(row['upper'])}"
-        text = (
-            f"{label.name} less {second.name}: bias {unit.value(row['bias'])}, 95\u202f% interval "
-            f"[{unit.value(row['bias_low'])}, {unit.value(row['bias_high'])}]; {limits}; N = {row['n']}."
-        )
-        if row["p_slope"] < 0.05:
-            text += " The difference changes with size: bias and limits hold on average only."
-        texts.append(text)
+        bias = f"bias {unit.value(row['bias'])}"
+        interval = f"95\u202f% interval [{unit.value(row['bias_low'])}, {unit.value(row['bias_high'])}]"
+        changes = " The difference changes with size: bias and limits hold on average only."
+        text = f"{label.name} less {second.name}: {bias}, {interval}; {limits}; N = {row['n']}."
+        texts.append(text + (changes if row["p_slope"] < 0.05 else ""))
     texts.append("Bands are 95\u202f% intervals. Classes of size are by histology.")
     chart = _chart(rows, agreement, sizes, looks, f"MRI less histology: {title}")
     return Card("agreement", "How large is the difference between MRI and histology?", tuple(texts), chart)
@@ -69,10 +66,8 @@ def _draw_differences(
         value, low, high = (row[key] / scale for key in (name, f"{name}_low", f"{name}_high"))
         axes.axhspan(low, high, color=colour, alpha=0.12, linewidth=0)
         axes.axhline(value, color=colour, linestyle=style, linewidth=1.0)
-        axes.text(
-            1.01, value, f"{text}  {_short(value)}", transform=axes.get_yaxis_transform(), va=side, fontsize=SMALL,
-            color=colour,
-        )  # fmt: skip
+        look = {"va": side, "fontsize": SMALL, "color": colour}
+        axes.text(1.01, value, f"{text}  {_short(value)}", transform=axes.get_yaxis_transform(), **look)
     axes.axhline(0, color="#bbbbbb", linewidth=0.6, zorder=0)
     names = [label_of(row[side]) for side in ("first", "second")]
     tips = [
@@ -98,10 +93,9 @@ def _draw_sizes(axes: Any, sizes: pd.DataFrame, row: Mapping[str, Any], label: L
     axes.hlines(bias, low, high, color=BLUE, linewidth=2.2, alpha=0.55)
     axes.vlines(middle, below, above, color=BLUE, linewidth=1.0)
     axes.plot(middle, bias, "o", color=BLUE, markersize=4)
+    look = {"textcoords": "offset points", "ha": "center", "fontsize": SMALL, "color": _GREY}
     for x, y, n in zip(middle, np.where(np.isfinite(above), above, bias), sizes["n"]):
-        axes.annotate(
-            f"n = {n}", (x, y), xytext=(0, 3), textcoords="offset points", ha="center", fontsize=SMALL, color=_GREY
-        )
+        axes.annotate(f"n = {n}", (x, y), xytext=(0, 3), **look)
     axes.margins(y=0.1)
     axes.set_xlabel(label_of(row["second"], sizes["size_to"]).axis)
     axes.set_title("bias by size", loc="left")

@@ -1,9 +1,9 @@
 """What the figures share: style, colours, points that say their values, and SVG for the report."""
 
 import io
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 from xml.etree import ElementTree
 
@@ -16,33 +16,17 @@ from matplotlib.lines import Line2D
 # Okabe & Ito, without the yellow that vanishes on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 STYLE = {
-    "font.size": 8,
-    "axes.titlesize": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "histomri",
-    "pdf.fonttype": 42,
-    "figure.dpi": 100,
-    "savefig.dpi": 300,
-}
+    "font.size": 8, "axes.titlesize": 8.5, "axes.spines.top": False, "axes.spines.right": False,
+    "legend.frameon": False, "svg.fonttype": "path", "svg.hashsalt": "histomri", "pdf.fonttype": 42,
+    "figure.dpi": 100, "savefig.dpi": 300,
+}  # fmt: skip
 MARKERS = ("o", "s", "^", "D", "v", "h", "*")
 BLUE, ORANGE, GREY = COLOURS[0], COLOURS[1], "#888888"
 SMALL = 6.5  # points, of what is written beside the data
 _SVG, _LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-_REFERENCE = re.compile(r"url\(#")
+_POINT = f"{{{_SVG}}}use"
 _CAPS = {"o": "round", "s": "square"}  # of lines so short that their ends are the marker
 _DOTS = 100  # in one path: within it they do not darken each other, so that many paths show where points crowd
-
-
-@dataclass(frozen=True)
-class Cloud:
-    """Many small points: a template of their tips, and the values that fill it."""
-
-    template: str
-    values: list[str]
-    pen: dict[str, str]
 
 
 @dataclass
@@ -51,7 +35,7 @@ class Chart:
 
     figure: Any
     tips: dict[str, list[str]] = field(default_factory=dict)  # by the id of a group of points, in their order
-    clouds: dict[str, Cloud] = field(default_factory=dict)  # by the id of a group of many points
+    clouds: dict[str, dict[str, str]] = field(default_factory=dict)  # what the SVG says of a group of many points
 
     def points(self, axes: Any, x: Any, y: Any, tips: Sequence[str], **style: Any) -> None:
         """Draw points with a tip each."""
@@ -74,12 +58,10 @@ class Chart:
         "o" or "s", `size` points wide.
         """
         name = f"cloud{len(self.clouds)}"
-        opacity = 0.45
-        axes.plot(
-            x, y, gid=name, linestyle="", marker=marker, color=colour, markersize=size, alpha=opacity, markeredgewidth=0
-        )
-        pen = {"stroke": colour, "stroke-width": f"{size:g}", "stroke-opacity": f"{opacity:g}"}
-        self.clouds[name] = Cloud(template, list(values), {**pen, "stroke-linecap": _CAPS[marker]})
+        look = {"marker": marker, "color": colour, "markersize": size, "alpha": 0.45, "markeredgewidth": 0}
+        axes.plot(x, y, gid=name, linestyle="", **look)
+        pen = f"stroke:{colour};stroke-width:{size:g};stroke-opacity:0.45;stroke-linecap:{_CAPS[marker]}"
+        self.clouds[name] = {"data-tip": template, "data-values": ";".join(values), "style": pen}
 
 
 @dataclass(frozen=True)
@@ -103,14 +85,13 @@ class Looks:
     @classmethod
     def of(cls, rows: pd.DataFrame) -> "Looks":
         """Give the groups and the scanners of a table their looks, in alphabetical order; those without come last."""
-        groups, scanners = (
-            sorted(labels_of(rows, name).unique(), key=lambda label: (not label, label))
-            for name in ("group", "scanner")
-        )
-        return cls(
-            {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(groups)},
-            {name: MARKERS[place % len(MARKERS)] for place, name in enumerate(scanners)},
-        )
+
+        def looks(name: str, choice: Sequence[str]) -> dict[str, str]:
+            return dict(
+                zip(sorted(labels_of(rows, name).unique(), key=lambda label: (not label, label)), cycle(choice))
+            )
+
+        return cls(looks("group", COLOURS), looks("scanner", MARKERS))
 
     def draw(self, chart: Chart, axes: Any, rows: pd.DataFrame, x: Any, y: Any, tips: Sequence[str]) -> None:
         """Draw a point for each row at the given places; rows without a place are left out."""
@@ -201,31 +182,24 @@ def inline_svg(chart: Chart, name: str, alt: str) -> str:
     for element in list(root.iter()):
         if element.get("id") in chart.clouds:
             _condense(element, chart.clouds[element.get("id", "")])
-        for point, text in zip(_points(element), chart.tips.get(element.get("id", ""), ())):
+        for point, text in zip(element.iter(_POINT), chart.tips.get(element.get("id", ""), ())):
             point.set("data-tip", text)
         _rename(element, name)
     for size in ("width", "height"):
         root.attrib.pop(size, None)
-    root.set("class", "chart")
-    root.set("role", "group")
-    root.set("tabindex", "0")
-    root.set("aria-label", f"{alt} Arrow keys step through the points.")
+    label = f"{alt} Arrow keys step through the points."
+    root.attrib.update({"class": "chart", "role": "group", "tabindex": "0", "aria-label": label})
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _LINK)
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def _points(element: ElementTree.Element) -> Iterable[ElementTree.Element]:
-    return element.iter(f"{{{_SVG}}}use")
-
-
-def _condense(group: ElementTree.Element, cloud: Cloud) -> None:
+def _condense(group: ElementTree.Element, cloud: dict[str, str]) -> None:
     """Draw a cloud as a few paths instead of an element for each point, of which a browser would tire."""
-    dots = [f"M{float(point.get('x', 0)):.1f} {float(point.get('y', 0)):.1f}h.01" for point in _points(group)]
+    dots = [f"M{float(point.get('x', 0)):.1f} {float(point.get('y', 0)):.1f}h.01" for point in group.iter(_POINT)]
     name = group.get("id", "")
     group.clear()
-    style = ";".join(f"{key}:{value}" for key, value in cloud.pen.items())
-    group.attrib.update({"id": name, "data-tip": cloud.template, "data-values": ";".join(cloud.values), "style": style})
+    group.attrib.update({"id": name, **cloud})
     for start in range(0, len(dots), _DOTS):
         ElementTree.SubElement(group, f"{{{_SVG}}}path", d="".join(dots[start : start + _DOTS]))
 
@@ -239,4 +213,4 @@ def _rename(element: ElementTree.Element, name: str) -> None:
         element.set(link, f"#{name}-{element.get(link, '')[1:]}")
     for key, value in element.attrib.items():
         if "url(#" in value:
-            element.set(key, _REFERENCE.sub(f"url(#{name}-", value))
+            element.set(key, value.replace("url(#", f"url(#{name}-"))

@@ -11,10 +11,9 @@ from histomri.core.errors import InputError
 from histomri.core.files import atomic_path
 from histomri.report.collect import Run, collect
 from histomri.report.figures.charts import STYLE
+from histomri.report.figures.correlations import matrix_plot
 from histomri.report.figures.maps import maps_plot
-from histomri.report.figures.matrix import matrix_plot
-from histomri.report.figures.ranking import ranking_plot
-from histomri.report.figures.residuals import residuals_by_scanner, residuals_plot
+from histomri.report.figures.models import ranking_plot, residuals_by_scanner, residuals_plot
 from histomri.report.figures.scatter import samples_card, voxels_card
 from histomri.report.figures.statistics import statistics_cards
 from histomri.report.guard import Failure, section

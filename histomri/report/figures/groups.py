@@ -9,8 +9,7 @@ import pandas as pd
 
 from histomri.core.arrays import FloatArray
 from histomri.report.figures.charts import SMALL, Card, Chart, Looks, heading, labels_of, panels
-from histomri.report.labels import label_of, ordered
-from histomri.report.text import decimals, p_text
+from histomri.report.text import decimals, label_of, ordered, p_text
 
 _BRACKETS = 3
 _COLUMNS = 3  # of groups

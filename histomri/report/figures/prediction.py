@@ -10,8 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from histomri.core.arrays import FloatArray
 from histomri.report.figures.charts import BLUE, Card, Chart, heading, new_figure
 from histomri.report.findings import Predicted
-from histomri.report.labels import Label, label_of
-from histomri.report.text import decimals, fit_label, interval_text, p_text
+from histomri.report.text import Label, decimals, fit_label, interval_text, label_of, p_text
 
 _STEPS = 25  # of a surface
 BASES = {"cubic": "all ten terms up to the third degree", "printed": "the seven terms of Eq. 17 as printed"}
@@ -52,10 +51,9 @@ def _chart(found: Predicted, title: str) -> Chart:
     low, high = np.percentile(measured, [2, 98])
     picture = _draw_surface(middle, x, y, layers["predicted"], "viridis", (low, high))
     middle.contour(x, y, layers["predicted"].T, 6, colors="white", linewidths=0.5)
-    chart.shaded_points(
-        middle, cases[found.settings["x"]], cases[found.settings["y"]], measured, _tips(found, cases),
-        cmap="viridis", vmin=low, vmax=high, s=9, edgecolors="black", linewidths=0.3, zorder=3,
-    )  # fmt: skip
+    look = {"cmap": "viridis", "vmin": low, "vmax": high, "s": 9, "edgecolors": "black", "linewidths": 0.3, "zorder": 3}
+    places = (cases[found.settings[name]] for name in "xy")
+    chart.shaded_points(middle, *places, measured, _tips(found, cases), **look)
     _colour_bar(figure, middle, picture, quantity(found))
     band = _draw_surface(right, x, y, layers["high"] - layers["low"], "cividis", None)
     _colour_bar(figure, right, band, "width of the 95 % band")
@@ -82,12 +80,12 @@ def _column(found: Predicted) -> str:
 
 def surface_of(surface: pd.DataFrame, x: str, y: str) -> tuple[FloatArray, FloatArray, dict[str, FloatArray]]:
     """Return the axes of a fitted surface and its layers as matrices, NaN beyond the cases."""
-    known = surface[[x, y]].assign(**{
-        name: surface[name].where(surface["inside"].astype(bool)) for name in ("predicted", "low", "high")
-    })  # fmt: skip
-    tables = {name: known.pivot(index=x, columns=y, values=name) for name in ("predicted", "low", "high")}
-    axes = tables["predicted"]
+    names = ["predicted", "low", "high"]
+    known = surface[[x, y, *names]].copy()
+    known.loc[~surface["inside"].astype(bool), names] = np.nan
+    tables = {name: known.pivot(index=x, columns=y, values=name) for name in names}
     layers = {name: table.to_numpy(dtype=float) for name, table in tables.items()}
+    axes = tables["predicted"]
     return axes.index.to_numpy(dtype=float), axes.columns.to_numpy(dtype=float), layers
 
 
@@ -100,26 +98,23 @@ def _draw_cases(chart: Chart, axes: Any, found: Predicted) -> None:
     axes.plot(ends, ends, "--", color="#999999", linewidth=0.7, zorder=0)
     record = found.record
     interval = f" {interval_text(record['r_ci'])}" if record.get("r_ci") else ""
-    text = f"r = {decimals(record['r'])}{interval}\n{p_text(record['p'])}, N = {record['n']}"
-    axes.set_title(text, loc="left")
+    axes.set_title(f"r = {decimals(record['r'])}{interval}\n{p_text(record['p'])}, N = {record['n']}", loc="left")
     axes.set_xlabel(f"measured {quantity(found)}")
     axes.set_ylabel(f"predicted {quantity(found)}")
     margin = 0.04 * (ends[1] - ends[0])
-    axes.set(xlim=(ends[0] - margin, ends[1] + margin), ylim=(ends[0] - margin, ends[1] + margin), box_aspect=1)
+    limits = (ends[0] - margin, ends[1] + margin)
+    axes.set(xlim=limits, ylim=limits, box_aspect=1)
 
 
 def _tips(found: Predicted, cases: pd.DataFrame) -> list[str]:
-    settings = found.settings
-    metrics = [_metric(found, name) for name in "xy"]
+    x, y = (_metric(found, name) for name in "xy")
     names = cases["sample"] if "sample" in cases else cases.index.map(lambda place: f"case {place + 1}")
+    columns = [*(found.settings[name] for name in ("x", "y", "target")), "predicted", "fold"]
     return [
-        f"{name}\n{metrics[0].name} {metrics[0].value(a)}, {metrics[1].name} {metrics[1].value(b)}\n"
+        f"{name}\n{x.name} {x.value(a)}, {y.name} {y.value(b)}\n"
         f"measured {decimals(truth)}, predicted {decimals(guess)} (fold {fold:.0f})"
-        for name, a, b, truth, guess, fold in zip(
-            names, cases[settings["x"]], cases[settings["y"]], cases[settings["target"]], cases["predicted"],
-            cases["fold"],
-        )
-    ]  # fmt: skip
+        for name, a, b, truth, guess, fold in zip(names, *(cases[column] for column in columns))
+    ]
 
 
 def _draw_surface(

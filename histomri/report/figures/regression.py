@@ -6,11 +6,10 @@ from typing import Any
 import pandas as pd
 
 from histomri.report.figures.charts import BLUE, ORANGE, Card, Chart, heading, new_figure
-from histomri.report.labels import label_of
-from histomri.report.text import decimals, interval_text, p_text
+from histomri.report.text import decimals, interval_text, label_of, p_text
 
 COLLINEAR = 10.0  # variance inflation from which coefficients cannot be separated
-_GREY = "#666666"
+_P, _VIF = 1.02, 1.18  # where the columns of numbers stand, in widths of the axes
 
 
 def regression_card(coefficients: pd.DataFrame, models: pd.DataFrame, title: str) -> Card:
@@ -25,8 +24,8 @@ def regression_card(coefficients: pd.DataFrame, models: pd.DataFrame, title: str
         f"Open squares: variance inflation (VIF) of {COLLINEAR:g} or more ({', '.join(names)}). The properties go "
         "together so closely that their coefficients cannot be separated."
     )
-    texts = (text, warning) if len(flagged) else (text,)
     chart = _chart(coefficients, models, f"Regression on histology: {title}")
+    texts = (text, warning) if len(flagged) else (text,)
     return Card("regression", "Which property of the tissue does each MRI metric follow?", texts, chart)
 
 
@@ -53,8 +52,8 @@ def _chart(coefficients: pd.DataFrame, models: pd.DataFrame, title: str) -> Char
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.08)
     axes.set_xlabel("standardised coefficient, with its 95 % interval (HC3)")
-    for place, head in ((1.02, "p (HC3)"), (1.18, "VIF")):
-        axes.text(place, -0.9, head, transform=axes.get_yaxis_transform(), va="bottom", fontsize=7, color=_GREY)
+    for place, head in ((_P, "p (HC3)"), (_VIF, "VIF")):
+        axes.text(place, -0.9, head, transform=axes.get_yaxis_transform(), va="bottom", fontsize=7, color="#666666")
     figure.get_layout_engine().set(w_pad=0.12)
     heading(figure, title)
     return chart
@@ -72,7 +71,6 @@ def _draw_coefficient(chart: Chart, axes: Any, y: float, response: str, row: Map
     look = {"markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 1.1} if flagged else {}
     chart.points(axes, [row["beta"]], [y], [tip], marker="s", color=colour, markersize=5, zorder=3, **look)
     p = p_text(row["p_hc3"]).removeprefix("p ").removeprefix("= ")
-    note = "  collinear" if flagged else ""
-    texts = ((1.02, p, "black"), (1.18, f"{decimals(row['VIF'], 1)}{note}", "#a84a00" if flagged else "black"))
-    for place, text, ink in texts:
+    note, warn = ("  collinear", "#a84a00") if flagged else ("", "black")
+    for place, text, ink in ((_P, p, "black"), (_VIF, f"{decimals(row['VIF'], 1)}{note}", warn)):
         axes.text(place, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7, color=ink)

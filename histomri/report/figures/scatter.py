@@ -7,8 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from histomri.report.collect import Key, Sample
 from histomri.report.figures.charts import BLUE, ORANGE, Card, Chart, Looks, heading, legend_below, new_figure
-from histomri.report.labels import label_of
-from histomri.report.text import correlation_text, fit_label, rows_of, voxel_text
+from histomri.report.text import correlation_text, fit_label, label_of, rows_of, voxel_text
 
 MOST_POINTS = 3000
 # Columns of histology and MRI, and what they measure; voxels are compared by the first two.
@@ -62,8 +61,8 @@ def voxels_card(sample: Sample, key: Key | None, seed: int = 0) -> Card | None:
         for part, (_, marker, colour) in zip((drawn[~at_bound], drawn[at_bound]), _VOXELS):
             _draw_voxels(chart, axes, part.dropna(subset=[x, y]), x, y, marker, colour)
         found = voxel_text(rows, x, y)
-        title = f"r = {found['r']}, p {found['p']}\n{found['n']} voxels, {found['n_eff']} independent"
-        axes.set_title(title, loc="left")
+        count = f"{found['n']} voxels, {found['n_eff']} independent"
+        axes.set_title(f"r = {found['r']}, p {found['p']}\n{count}", loc="left")
         texts.append(f"{name}: {found['line'].rstrip('.')}.")
         _finish(axes, drawn, x, y)
     if len(drawn) < len(rows):
@@ -91,9 +90,8 @@ def _draw_voxels(chart: Chart, axes: Any, rows: pd.DataFrame, x: str, y: str, ma
     if rows.empty:
         return
     lines = [f"{label_of(name).name} {{}} {label_of(name).unit}".rstrip() for name in (x, y)]
-    values = [
-        f"{i} {j} {k} {a:.3g} {b:.3g}" for i, j, k, a, b in zip(rows["i"], rows["j"], rows["k"], rows[x], rows[y])
-    ]
+    columns = (rows[name] for name in (*"ijk", x, y))
+    values = [f"{i} {j} {k} {a:.3g} {b:.3g}" for i, j, k, a, b in zip(*columns)]
     template = "\n".join(["voxel {}, {}, {}", *lines])
     chart.cloud(axes, rows[x], rows[y], template, values, marker=marker, colour=colour, size=3.0)
 

@@ -8,14 +8,13 @@ from matplotlib import rc_context
 
 from histomri.report.collect import Key, Run
 from histomri.report.figures.agreement import agreement_card
-from histomri.report.figures.association import association_card
 from histomri.report.figures.charts import STYLE, Card, Looks
+from histomri.report.figures.correlations import association_card
 from histomri.report.figures.groups import groups_card
 from histomri.report.figures.prediction import prediction_card
 from histomri.report.figures.regression import regression_card
 from histomri.report.guard import Failure, section
-from histomri.report.labels import label_of
-from histomri.report.text import best_rows, fit_label
+from histomri.report.text import best_rows, fit_label, label_of
 
 
 def statistics_cards(run: Run) -> Iterator[Card | Failure]:

@@ -11,7 +11,7 @@ from histomri.registration.headers import handedness_warnings, section_warnings
 from histomri.registration.options import RegisterOptions
 from histomri.registration.sections import SlidePictures
 from histomri.registration.summary import ResultNames, describe, numbers, result_warnings
-from histomri.report.registration_page import write_registration_page
+from histomri.report.overlay import write_registration_page
 from histomri.study.result import StepResult
 from histomri.study.steps.sides import read_sides
 

@@ -1,5 +1,6 @@
-"""The figure of a measurement given by hand, such as Ki-67, against every metric of MRI and histology."""
+"""The figures of correlations: of all measurements, and of one given by hand, such as Ki-67, with every metric."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,49 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from scipy.special import stdtrit
 
+from histomri.analysis import correlation_table
 from histomri.core.arrays import FloatArray
 from histomri.core.columns import TITLES
-from histomri.report.figures.charts import Card, Chart, Looks, heading, panels
-from histomri.report.labels import label_of, ordered
-from histomri.report.text import decimals, p_text
+from histomri.report.figures.charts import Card, Chart, Looks, heading, new_figure, panels
+from histomri.report.text import decimals, label_of, ordered, p_text
+
+
+def matrix_plot(rows: pd.DataFrame, title: str, by_hand: Sequence[str] = ()) -> Any:
+    """Plot the correlations of all measurements over samples; stars mark p < 0.05, not adjusted.
+
+    A small number is the N of a correlation that rests on fewer samples than others. None if fewer than two
+    measurements vary.
+    """
+    names = ordered(name for name in (*TITLES, *by_hand) if name in rows and rows[name].nunique() > 2)
+    if len(names) < 2:
+        return None
+    found = correlation_table(rows[names], names, kinds=("pearson",)).set_index(["x", "y"])
+    size = len(names)
+    r, p, n = np.eye(size), np.zeros((size, size)), np.zeros((size, size), dtype=int)
+    for (x, y), row in found.iterrows():
+        i, j = names.index(x), names.index(y)
+        for matrix, value in zip((r, p, n), row[["r", "p", "n"]]):
+            matrix[i, j] = matrix[j, i] = value
+    shown = np.isfinite(r) & (n > 0)
+    fewest, most = (int(n[shown].min()), int(n[shown].max())) if shown.any() else (0, 0)
+    figure = new_figure(1.6 + 0.42 * size, 1.2 + 0.42 * size)
+    axes = figure.subplots()
+    picture = axes.imshow(r, cmap="RdBu_r", vmin=-1, vmax=1)
+    for i, j in np.argwhere(np.isfinite(r) & ~np.eye(size, dtype=bool)).tolist():
+        text = f"{r[i, j]:.2f}{'*' if p[i, j] < 0.05 else ''}".replace("-", "\u2212")
+        look = {"ha": "center", "va": "center", "color": "white" if abs(r[i, j]) > 0.6 else "k"}
+        axes.text(j, i, text, fontsize=6.5, **look)
+        if n[i, j] < most:
+            axes.text(j, i + 0.34, str(n[i, j]), fontsize=4.5, **look)
+    labels = [label_of(name).name for name in names]
+    axes.set_xticks(range(size), labels, rotation=50, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(size), labels)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    number = f"N = {most}" if fewest == most else f"N = {fewest} to {most} (small, where below {most})"
+    axes.set_title(f"Pearson's r over samples, {number}\n* p < 0.05, not adjusted; {title}", loc="left")
+    figure.colorbar(picture, ax=axes, shrink=0.7, label="r")
+    return figure
 
 
 def association_card(
@@ -25,18 +64,20 @@ def association_card(
     chart = _chart(rows, correlations, measure, looks, f"{name}: {title}")
     if chart is None:
         return None
-    found = {other: kinds["pearson"] for other, kinds in partners(correlations, measure).items()}
-    defined = {other: row for other, row in found.items() if np.isfinite(row["r"]) and label_of(other).name != other}
+    found = {
+        label_of(name): kinds["pearson"] for name, kinds in _partners(correlations, measure).items() if name in TITLES
+    }
+    defined = {label: row for label, row in found.items() if np.isfinite(row["r"])}
     text = "Pearson's r, with the line of least squares and its 95\u202f% band, and Spearman's ρ."
     if defined:
-        other, row = max(defined.items(), key=lambda item: abs(item[1]["r"]))
-        closest = f"Closest: {label_of(other).name}, r = {decimals(row['r'])}, {p_text(row['p'])}, N = {row['n']}."
+        label, row = max(defined.items(), key=lambda item: abs(item[1]["r"]))
+        closest = f"Closest: {label.name}, r = {decimals(row['r'])}, {p_text(row['p'])}, N = {row['n']}."
         text = f"{closest} {text} p are of single tests; correlations.csv adjusts for their number."
     return Card(f"association_{measure}", f"What goes with {name}?", (text,), chart)
 
 
 def _chart(rows: pd.DataFrame, correlations: pd.DataFrame, measure: str, looks: Looks, title: str) -> Chart | None:
-    table = partners(correlations, measure)
+    table = _partners(correlations, measure)
     names = [name for name in table if name in rows and name in TITLES]
     if not names or measure not in rows:
         return None
@@ -59,18 +100,17 @@ def _chart(rows: pd.DataFrame, correlations: pd.DataFrame, measure: str, looks: 
         panel.set_title(_correlation_title(table[name]), loc="left", fontsize=7)
         panel.set_xlabel(label.axis)
         panel.xaxis.set_major_locator(MaxNLocator(4))
-    low, high = np.concatenate(reach).min(), np.concatenate(reach).max()
-    axes[0].set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))  # of all panels; bands may run out of it
-    for panel in axes:
         if panel.get_subplotspec().is_first_col():
             panel.set_ylabel(own.axis)
+    low, high = np.concatenate(reach).min(), np.concatenate(reach).max()
+    axes[0].set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))  # of all panels; bands may run out of it
     looks.legend(figure, rows.dropna(subset=[measure]))
     cases = sorted({int(table[name]["pearson"]["n"]) for name in names})
     heading(figure, f"{title}, N = {' to '.join(map(str, dict.fromkeys((cases[0], cases[-1]))))}")
     return chart
 
 
-def partners(correlations: pd.DataFrame, measure: str) -> dict[str, dict[str, dict[str, Any]]]:
+def _partners(correlations: pd.DataFrame, measure: str) -> dict[str, dict[str, dict[str, Any]]]:
     """Return the rows of a table of correlations about a column, by the other column and by kind."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for row in correlations.to_dict("records"):
