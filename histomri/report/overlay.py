@@ -88,8 +88,8 @@ def write_overlay(
     inside = np.isfinite(above[0].image.data) if region is None else region
     upper, lower = ([_from_image(layer) for layer in layers] for layers in (above, below))
     box = _box(upper, lower, view, view.show(inside.astype(float)) > 0)
-    about = {"title": title, "facts": list(facts), "warnings": list(warnings), "names": names, "version": __version__}
-    return write_text(path, environment().get_template("overlay.html.j2").render(box=box, **about, **page_parts()))
+    about = {"title": title, "facts": list(facts), "warnings": list(warnings), "names": names}
+    return write_text(path, fill("overlay.html.j2", box=box, **about))
 
 
 def sample_overlay(sample: Sample, scales: dict[str, Quantity], best: tuple[str, str] | None) -> dict[str, Any] | None:
@@ -117,20 +117,14 @@ def sample_overlay(sample: Sample, scales: dict[str, Quantity], best: tuple[str,
     return _box(above, below, view, known)
 
 
-def environment() -> Environment:
-    """Return the templates of the report; every text put into them is escaped."""
-    found = Environment(
-        loader=PackageLoader("histomri.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )  # fmt: skip
-    found.tests["failure"] = lambda section: isinstance(section, Failure)
-    return found
-
-
-def page_parts() -> dict[str, Markup]:
-    """Return the style and the behaviour that every page carries."""
-    files = {"style": "style.css", "behaviour": "report.js"}
-    return {name: Markup((_TEMPLATES / file).read_text(encoding="utf-8")) for name, file in files.items()}
+def fill(template: str, **content: Any) -> str:
+    """Return a page of the report from its template; every text put into it is escaped."""
+    look = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
+    pages = Environment(loader=PackageLoader("histomri.report"), **look)
+    pages.tests["failure"] = lambda section: isinstance(section, Failure)
+    files = {"style": "style.css", "behaviour": "report.js"}  # which every page carries
+    parts = {name: Markup((_TEMPLATES / file).read_text(encoding="utf-8")) for name, file in files.items()}
+    return pages.get_template(template).render(version=__version__, **parts, **content)
 
 
 def _box(above: list[dict[str, Any]], below: list[dict[str, Any]], view: View, known: BoolArray) -> dict[str, Any]:

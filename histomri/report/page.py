@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib import rc_context
 
-from histomri import __version__
 from histomri.core.files import write_text
 from histomri.report import methods, text
 from histomri.report.collect import Run, Sample, as_dict, as_list, collect
@@ -21,8 +21,7 @@ from histomri.report.figures.scatter import samples_card, voxels_card
 from histomri.report.figures.statistics import statistics_cards
 from histomri.report.guard import Failure, attempt, section
 from histomri.report.maps import Quantity, choose_scales, fit_id, map_cards
-from histomri.report.methods import EXPANSION, reliability_notes
-from histomri.report.overlay import environment, page_parts, sample_overlay
+from histomri.report.overlay import fill, sample_overlay
 from histomri.report.pictures import data_uri
 
 _LARGEST_INLINE = 400_000  # bytes of a table that is carried inside the report; larger ones are linked beside it
@@ -72,7 +71,7 @@ def render(run: Run) -> str:
     parts = {
         "facts": part(lambda: _facts(run), "Facts about the run"),
         "tiles": part(lambda: _tiles(run), "Overview"),
-        "reliability": reliability_notes(run),
+        "reliability": methods.reliability_notes(run),
         "ranking": part(lambda: _ranking(run), "Ranking of models"),
         "residuals": part(lambda: _residuals(run), "Residuals"),
         "compared": part(lambda: _compared(run), "Samples compared"),
@@ -86,48 +85,25 @@ def render(run: Run) -> str:
         "methods": methods.methods_text(run),
         "settings": part(lambda: methods.settings_table(run), "Settings"),
         "downloads": part(lambda: _downloads(run), "Tables"),
+        # Last, as every part may add to what is missing.
+        "warnings": attempt(lambda: _warnings(run), [{"text": each, "about": ""} for each in run.missing], [], ""),
     }
-    warnings = attempt(lambda: _warnings(run), [{"text": each, "about": ""} for each in run.missing], [], "")
     best = text.best_fit(run)
-    page = environment().get_template("report.html.j2")
-    return page.render(
-        name=str(run.study.get("name") or "Study"),
-        failed=[sample for sample in parts["samples"] if sample["failed"]],
-        warnings=warnings,
-        best=text.fit_label(best) if best is not None else None,
-        expansion=EXPANSION,
-        citations=methods.CITATIONS,
-        version=__version__,
-        **parts,
-        **page_parts(),
-    )
+    label = text.fit_label(best) if best is not None else None
+    about = {"expansion": methods.EXPANSION, "citations": methods.CITATIONS}
+    title = str(run.study.get("name") or "Study")
+    return fill("report.html.j2", title=title, best=label, **about, **parts)
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
     study = run.study
-    facts = [
-        ("Preset", methods.presets(run)),
-        ("histomri", str(study.get("histomri_version") or "")),
-        ("Finished", _finished(study)),
-        ("Took", _duration(study)),
-    ]
+    facts = [("Preset", methods.presets(run)), ("histomri", str(study.get("histomri_version") or ""))]
+    with suppress(ValueError):
+        finished = datetime.fromisoformat(str(study.get("finished")))
+        facts.append(("Finished", finished.strftime("%d %B %Y, %H:%M %Z").strip().lstrip("0")))
+        seconds = (finished - datetime.fromisoformat(str(study.get("started")))).total_seconds()
+        facts.append(("Took", f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"))
     return [fact for fact in facts if fact[1]]
-
-
-def _finished(study: dict[str, Any]) -> str:
-    try:
-        return datetime.fromisoformat(str(study.get("finished"))).strftime("%d %B %Y, %H:%M %Z").strip().lstrip("0")
-    except ValueError:
-        return ""
-
-
-def _duration(study: dict[str, Any]) -> str:
-    try:
-        taken = datetime.fromisoformat(study["finished"]) - datetime.fromisoformat(study["started"])
-    except (KeyError, ValueError, TypeError):
-        return ""
-    seconds = taken.total_seconds()
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
 def _tiles(run: Run) -> list[dict[str, str]]:
@@ -139,7 +115,8 @@ def _tiles(run: Run) -> list[dict[str, str]]:
         interval = f" {text.interval_text(first['TCS_ci'])}" if first["TCS_ci"] else ", no interval"
         note = f"{first['strategy']} · TCS {text.decimals(first['TCS'])}{interval}"
         tiles.append(("Closest to histology", text.model_name(first["model"]), note))
-    if voxels := sum(_paired(sample, text.best_fit(run, sample)) for sample in done):
+    tables = [(sample.voxels, text.best_fit(run, sample)) for sample in done]
+    if voxels := sum(len(text.rows_of(table, key)) for table, key in tables if table is not None and key is not None):
         tiles.append(("Voxels paired", f"{voxels:,}".replace(",", "\u202f"), "per model"))
     verdicts = [str(sample.registration.get("verdict")) for sample in done if sample.registration]
     if verdicts:
@@ -147,10 +124,6 @@ def _tiles(run: Run) -> list[dict[str, str]]:
         note = "judged good" if good == len(verdicts) else "judged good, look at the others"
         tiles.append(("Registrations", f"{good} of {len(verdicts)}", note))
     return [dict(zip(("label", "value", "note"), tile)) for tile in tiles]
-
-
-def _paired(sample: Sample, key: tuple[str, str] | None) -> int:
-    return len(text.rows_of(sample.voxels, key)) if sample.voxels is not None and key is not None else 0
 
 
 def _warnings(run: Run) -> list[dict[str, str]]:
@@ -188,10 +161,8 @@ def svg_uri(draw: Callable[[], Any]) -> str | None:
 def _compared(run: Run) -> dict[str, Any] | None:
     """Return MRI against histology over samples."""
     found = text.best_rows(run)
-    if found is None:
-        return None
     with rc_context(STYLE):
-        card = samples_card(*found)
+        card = samples_card(*found) if found is not None else None
     return _drawn(card, "samples") if card is not None else None
 
 
@@ -224,50 +195,35 @@ def _sample(run: Run, sample: Sample, place: int, scales: dict[str, Quantity] | 
     def part(make: Callable[[], Any], name: str) -> Any:
         return section(make, sample.missing, name)
 
-    def maps() -> list[dict[str, Any]]:
-        return [] if isinstance(scales, Failure) else map_cards(sample, scales, best)
-
-    def sizes() -> dict[str, Any] | None:
-        return sample.sizes.embed() if sample.sizes is not None and sample.sizes.counts.any() else None
-
-    def overlay() -> dict[str, Any] | None:
-        return None if isinstance(scales, Failure) else sample_overlay(sample, scales, best)
-
     def voxels() -> dict[str, Any] | None:
         with rc_context(STYLE):
             card = voxels_card(sample, best)
-        rows = text.voxel_rows(sample) if card is not None else []
-        return {**_drawn(card, f"voxels-{place}"), "rows": rows} if card is not None else None
+        return {**_drawn(card, f"voxels-{place}"), "rows": text.voxel_rows(sample)} if card is not None else None
 
+    # Without scales there are no maps: the failure of the scales stands among the warnings.
+    drawn = {"cards": [], "overlay": None} if isinstance(scales, Failure) else {
+        "cards": part(lambda: map_cards(sample, scales, best), "Maps"),
+        "overlay": part(lambda: sample_overlay(sample, scales, best), "Histology over MRI"),
+    }  # fmt: skip
+    sizes = sample.sizes if sample.sizes is not None and sample.sizes.counts.any() else None
     return {
-        "id": sample.id,
+        **{key: record.get(key) for key in ("group", "scanner", "stage", "reason")},
+        **{key: getattr(sample, key) for key in ("id", "failed", "missing", "by_means")},
+        **drawn,
         "anchor": f"sample-{place}",
-        "group": record.get("group"),
-        "scanner": record.get("scanner"),
-        "failed": sample.failed,
-        "stage": record.get("stage"),
-        "reason": record.get("reason"),
         "verdict": _VERDICTS.get(str(sample.registration.get("verdict"))),
         "registration": _registration_facts(sample),
         "fits": [{"id": fit_id(key), "label": text.fit_label(key), "best": key == best} for key in sample.fits],
-        "cards": part(maps, "Maps"),
-        "overlay": part(overlay, "Histology over MRI"),
-        "sizes": part(sizes, "Sizes of the cells"),
+        "sizes": part(sizes.embed, "Sizes of the cells") if sizes is not None else None,
         "voxels": part(voxels, "Voxel by voxel"),
-        "messages": {
-            name: [str(message) for message in as_list(messages)]
-            for name, messages in as_dict(record.get("messages")).items()
-        },
-        "missing": sample.missing,
-        "by_means": sample.by_means,
+        "messages": {name: as_list(texts) for name, texts in as_dict(record.get("messages")).items()},
     }
 
 
 def _registration_facts(sample: Sample) -> list[tuple[str, str]]:
     facts = [("MRI slice", str(sample.mri_slice) if sample.mri_slice is not None else "–")]
-    found = {label: sample.registration.get(key) for key, label in _REGISTRATION.items()}
-    numbers = {label: float(value) for label, value in found.items() if isinstance(value, int | float)}
-    return facts + [(label, text.decimals(value, 3)) for label, value in numbers.items()]
+    found = [(label, sample.registration.get(key)) for key, label in _REGISTRATION.items()]
+    return facts + [(label, text.decimals(float(value), 3)) for label, value in found if isinstance(value, int | float)]
 
 
 def _downloads(run: Run) -> list[dict[str, str]]:
