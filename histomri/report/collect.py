@@ -139,7 +139,8 @@ def collect(folder: str | Path) -> Run:
     scores: dict[str, Any] = attempt(lambda: _scores(folder / "scores.json"), {}, missing, "No ranking of models")
     pairs = attempt(lambda: _pairs(folder / "pairs.csv", ("sample",)), None, missing, "No table of samples")
     samples = [_sample(folder, entry) for entry in study["samples"]]
-    residuals = attempt(lambda: _residuals(folder / "residuals.csv"), None, missing, "No residuals")
+    csv = folder / "residuals.csv"
+    residuals = attempt(lambda: read_columns(csv, _RESIDUALS), None, missing, "No residuals") if csv.exists() else None
     return Run(
         folder, study, scores.get("models", []), pairs, samples, missing, as_dict(scores.get("Parameters")),
         as_dict(scores.get("scanners")), _findings(folder / "statistics", missing), residuals,
@@ -161,23 +162,18 @@ def _pairs(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     return table.astype({name: float for name in TITLES if name in table})  # text in them is an error
 
 
-def _residuals(path: Path) -> pd.DataFrame | None:
-    return read_columns(path, _RESIDUALS) if path.exists() else None
-
-
 def _findings(folder: Path, missing: list[str]) -> Findings:
-    found = Findings()
-    for name, columns in TABLES.items():
-        path = folder / f"{name}.csv"
-        if path.exists():
-            what = "A table of statistics is not shown"
-            table = attempt(partial(read_columns, path, columns), None, missing, what)
-            found.tables.update({name: table} if table is not None else {})
-    for basis in BASES:
-        read = partial(read_prediction, folder / f"prediction_{basis}")
-        prediction = attempt(read, None, missing, f"The {basis} prediction is not shown")
-        found.predictions.update({basis: prediction} if prediction is not None else {})
-    return found
+    def read(what: str, make: Callable[..., Any], path: Path, *columns: Any) -> Any:
+        return attempt(partial(make, path, *columns), None, missing, what) if path.exists() else None
+
+    what = "A table of statistics is not shown"
+    tables = {name: read(what, read_columns, folder / f"{name}.csv", columns) for name, columns in TABLES.items()}
+    records = {basis: folder / f"prediction_{basis}" / "prediction.json" for basis in BASES}
+    found = {name: read(f"The {name} prediction is not shown", read_prediction, path) for name, path in records.items()}
+    return Findings(
+        {name: table for name, table in tables.items() if table is not None},
+        {basis: prediction for basis, prediction in found.items() if prediction is not None},
+    )
 
 
 def _sample(folder: Path, record: Any) -> Sample:
@@ -199,11 +195,8 @@ def _sample(folder: Path, record: Any) -> Sample:
         sample.sidecars["histology"] = read(lambda: _settings(home / "histo", "histomap"), "No settings of maps") or {}
         numbered = read(lambda: _place_section(sample, histology), "No histology maps")
         if numbered is not None:
-            first, settings = next(iter(histology.values())), sample.sidecars["histology"]
-            count = partial(count_sizes, home / "cells.parquet", first, settings)
-            sample.sizes = read(count, "No histograms of cell size")
-        if sample.sizes is not None:
-            sample.sizes.patches |= numbered
+            about = next(iter(histology.values())), sample.sidecars["histology"], numbered
+            sample.sizes = read(lambda: count_sizes(home / "cells.parquet", *about), "No histograms of cell size")
     if mri:
         read(lambda: _place_mri(sample, home, histology, *mri), "No maps on the MRI grid")
         sample.sidecars["fit"] = read(lambda: _settings(home / "mri", "dwimap"), "No settings of maps") or {}
@@ -245,10 +238,8 @@ def _place_mri(
     sample.common = {name: picture(image) for name, image in common.items()}
     numbered = {}
     if histology and problem is None:
-        shown = {name: histology[name] for name in _READ if name in histology}
-        sample.on_mri = _with_cells(
-            {name: view.show(onto_slice(image, like, transform)[0]) for name, image in shown.items()}
-        )
+        shown = {name: onto_slice(histology[name], like, transform)[0] for name in _READ if name in histology}
+        sample.on_mri = _with_cells({name: view.show(data) for name, data in shown.items()})
         if sample.sizes is not None:
             numbered = {"mri": view.show(patches_under(like, next(iter(histology.values())), transform))}
     _crop([sample.on_mri, *sample.fits.values(), sample.common, numbered])
@@ -277,10 +268,9 @@ def _slice_for(
             k = find_slice(next(iter(histology.values())), reference, transform)
         except HistomriError as error:
             problem = error
-    if k is not None:
-        return int(k), problem
-    measured = np.isfinite(reference.data)
-    return (int(measured.sum(axis=(0, 1)).argmax()) if measured.ndim == 3 else 0), problem
+    if k is None:  # the slice with the most voxels
+        k = np.isfinite(reference.data).sum(axis=(0, 1)).argmax() if reference.data.ndim == 3 else 0
+    return int(k), problem
 
 
 def _with_cells(maps: dict[str, FloatArray]) -> dict[str, FloatArray]:
@@ -307,8 +297,7 @@ def _crop(layers: list[dict[str, FloatArray]]) -> None:
 def _settings(folder: Path, suffix: str) -> dict[str, Any]:
     """Return the settings in the sidecar of a vCS map below a folder, or of any other map there."""
     files = sorted(folder.rglob(f"*_{suffix}.nii.gz"), key=lambda path: ("param-vCS" not in path.name, path.name))
-    for path in files:
-        sidecar = read_sidecar(path)
+    for sidecar in map(read_sidecar, files):
         if parameters := as_dict(sidecar.get("Parameters")):
-            return {**parameters, **{key: sidecar[key] for key in ("BMin",) if key in sidecar}}
+            return parameters | ({"BMin": sidecar["BMin"]} if "BMin" in sidecar else {})
     return {}

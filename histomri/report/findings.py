@@ -47,46 +47,29 @@ class Findings:
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     predictions: dict[str, Predicted] = field(default_factory=dict)
 
-    def of(self, name: str, key: tuple[str, str] | None) -> pd.DataFrame | None:
+    def of(self, name: str, key: tuple[str, str]) -> pd.DataFrame | None:
         """Return the rows of a table of a model and strategy; None if there are none."""
         table = self.tables.get(name)
-        if table is None or key is None:
-            return None
         for column, wanted in zip(_CASE, key):
-            if column in table:
+            if table is not None and column in table:
                 table = table[table[column] == wanted]
-        return table if len(table) else None
+        return table if table is not None and len(table) else None
 
 
-def read_prediction(folder: Path) -> Predicted | None:
-    """Return a prediction, None if it was not made.
-
-    Raises
-    ------
-    InputError
-        If a file is missing or not what `histomri predict` writes.
-    """
-    path = folder / "prediction.json"
-    if not path.exists():
-        return None
+def read_prediction(path: Path) -> Predicted:
+    """Return a prediction from prediction.json and the tables beside it."""
+    folder = path.parent
     record = read_json(path, "prediction")
     settings = record.get("Parameters") if isinstance(record, dict) else None
     if not isinstance(settings, dict) or not {"x", "y", "target", "basis"} <= settings.keys():
         raise InputError("is not the record of a prediction", path=path, hint="run the study again")
-    metrics = (settings["x"], settings["y"])
-    cases = read_columns(folder / "predictions.csv", (*metrics, settings["target"], "predicted", "fold"))
-    surface = read_columns(folder / "prediction_surface.csv", (*metrics, "predicted", "low", "high", "inside"))
-    return Predicted(record, cases, surface)
+    needed = (settings["x"], settings["y"], "predicted")
+    cases = read_columns(folder / "predictions.csv", (*needed, settings["target"], "fold"))
+    return Predicted(record, cases, read_columns(folder / "prediction_surface.csv", (*needed, "low", "high", "inside")))
 
 
 def read_columns(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
-    """Return a table of a run that has the columns that are needed.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, or lacks one.
-    """
+    """Return a table of a run; InputError if it lacks a column that is needed."""
     try:
         # A group may be called "NA" or "none": only an empty cell is missing.
         table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])

@@ -12,6 +12,7 @@ from histomri.report.pictures import Scale, fit_scale, levels, number, packed, p
 from histomri.report.text import best_fit, fit_label
 
 _HIGHEST_ERROR = 98.0  # percentile
+Maps = dict[str, FloatArray]
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,6 @@ class Quantity:
     title: str
     histology: Scale
     mri: Scale
-
-    @property
-    def scales(self) -> list[Scale]:
-        """The different scales."""
-        return [self.histology] if self.histology is self.mri else [self.histology, self.mri]
 
 
 def choose_scales(run: Run) -> dict[str, Quantity]:
@@ -64,22 +60,21 @@ def fit_id(key: Key) -> str:
 
 def map_cards(sample: Sample, scales: dict[str, Quantity], best: Key | None) -> list[dict[str, Any]]:
     """Return, for each quantity, the section, the section on the MRI grid, and the fitted maps."""
+
+    def shown(maps: Maps, name: str, scale: Scale, view: View | None, what: str) -> dict[str, Any] | None:
+        return draw(maps.get(name), scale, view, what, maps.get(f"{name}_se"))
+
     cards = []
     for name, quantity in scales.items():
-
-        def shown(
-            maps: dict[str, FloatArray], scale: Scale, view: View | None, what: str, name: str = name
-        ) -> dict[str, Any] | None:
-            return draw(maps.get(name), scale, view, what, maps.get(f"{name}_se"))
-
-        section = shown(sample.section, quantity.histology, sample.section_view, "histology section")
-        on_mri = shown(sample.on_mri, quantity.histology, sample.mri_view, "histology on the MRI grid")
+        section = shown(sample.section, name, quantity.histology, sample.section_view, "histology section")
+        on_mri = shown(sample.on_mri, name, quantity.histology, sample.mri_view, "histology on the MRI grid")
         fits = []
         for key, maps in sample.fits.items():
-            if one := shown(maps, quantity.mri, sample.mri_view, f"MRI, {fit_label(key)}"):
+            if one := shown(maps, name, quantity.mri, sample.mri_view, f"MRI, {fit_label(key)}"):
                 fits.append({"fit": fit_id(key), "shown": key == best, "label": fit_label(key), "map": one})
         if section or on_mri or fits:
-            bars = [colour_bar(scale) for scale in quantity.scales]
+            # One bar where both sides have one scale.
+            bars = [colour_bar(scale) for scale in dict.fromkeys((quantity.histology, quantity.mri))]
             about = {"name": name, "title": quantity.title, "bars": bars}
             cards.append({**about, "section": section, "on_mri": on_mri, "fits": fits})
     return cards

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -27,21 +27,12 @@ CITATIONS = (
 
 # The sections of the settings in study.json, and the options that each holds.
 _SECTIONS = {
-    "cell_options": "cells:CellOptions",
-    "patches": "patches:PatchOptions",
-    "ki67": "patches:Ki67Options",
-    "preprocess": "mri:PreprocessOptions",
-    "t2ivim": "fitting:T2IvimOptions",
-    "fit": "fitting:FitOptions",
-    "dki": "fitting:DkiOptions",
-    "crlb": "fitting:CrlbOptions",
-    "registration": "registration:RegisterOptions",
-    "pair": "pairing:PairOptions",
-    "qupath_grid": "slides:QupathGridOptions",
-    "score": "analysis:ScoreOptions",
-    "prediction": "analysis:PredictOptions",
-    "harmonise": "analysis:HarmoniseOptions",
-}
+    "cell_options": "cells:CellOptions", "patches": "patches:PatchOptions", "ki67": "patches:Ki67Options",
+    "preprocess": "mri:PreprocessOptions", "t2ivim": "fitting:T2IvimOptions", "fit": "fitting:FitOptions",
+    "dki": "fitting:DkiOptions", "crlb": "fitting:CrlbOptions", "registration": "registration:RegisterOptions",
+    "pair": "pairing:PairOptions", "qupath_grid": "slides:QupathGridOptions", "score": "analysis:ScoreOptions",
+    "prediction": "analysis:PredictOptions", "harmonise": "analysis:HarmoniseOptions",
+}  # fmt: skip
 
 
 def presets(run: Run) -> str:
@@ -74,19 +65,19 @@ def settings_table(run: Run) -> list[dict[str, str]]:
 
 def _help_texts() -> dict[str, str]:
     """Return the help text of every option of a study, by its name in the table of settings."""
-    texts = {}
+    texts: dict[str, str] = {}
     for part, place in _SECTIONS.items():
-        module, name = place.split(":")
-        options: type[Options] = getattr(import_module(f"histomri.{module}.options"), name)
-        for key, field in options.model_fields.items():
-            texts[f"study: {part}, {key}"] = field.description or ""
+        options: type[Options] = resolve_name(f"histomri.{place.replace(':', '.options:')}")
+        texts |= {f"study: {part}, {key}": field.description or "" for key, field in options.model_fields.items()}
     return texts
 
 
 def methods_text(run: Run) -> list[str]:
     """Return the paragraphs of a methods section, filled in as far as the run's records go."""
-    parts = {"the maps": _histology, "the fits": _mri, "the registration": _registration, "the scores": _scores}
-    parts["the statistics"] = _statistics
+    parts = {
+        "the maps": _histology, "the fits": _mri, "the registration": _registration, "the scores": _scores,
+        "the statistics": _statistics,
+    }  # fmt: skip
     texts = [attempt(partial(make, run), "", run.missing, f"No methods of {name}") for name, make in parts.items()]
     return [text for text in texts if text]
 
@@ -189,17 +180,15 @@ def _registration(run: Run) -> str:
 def _driven(sample: Sample) -> str:
     """Say what a registration rests on."""
     settings = as_dict(sample.registration.get("parameters"))
-    drives = {
-        "outline": "driven by the outline of the tissue alone",
-        "landmarks": f"by {settings.get('Landmarks')} landmarks alone",
-    }
-    drive = drives.get(str(settings.get("Drive")))
-    if drive is None:
+    if "Drive" not in settings:
         return ""
     kinds = {"bspline": "affine and, where it clearly helps, B-spline", "tps": "thin-plate spline"}
-    start = f", from {settings['Landmarks']} landmarks" if settings.get("Landmarks") and "outline" in drive else ""
+    kind, landmarks = settings.get("Kind"), settings.get("Landmarks")
+    drive = f"by {landmarks} landmarks alone"
+    if settings["Drive"] == "outline":
+        drive = "driven by the outline of the tissue alone" + (f", from {landmarks} landmarks" if landmarks else "")
     engine = ", refined by DIPY" if settings.get("Engine") == "dipy" else ""
-    return f"{kinds.get(str(settings.get('Kind')), settings.get('Kind'))}, {drive}{start}{engine}"
+    return f"{kinds.get(str(kind), kind)}, {drive}{engine}"
 
 
 def _scores(run: Run) -> str:
@@ -243,17 +232,13 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> list[tuple[str, str]
     for key, value in settings.items():
         if isinstance(value, Mapping):
             rows += _flat(value, f"{before}{key}, ")
-        elif value is None or (isinstance(value, list | tuple) and len(value) > 12):
-            continue
         elif isinstance(value, list | tuple):
-            rows.append((f"{before}{key}", ", ".join(str(item) for item in value)))
-        else:
+            rows += [(f"{before}{key}", ", ".join(map(str, value)))] if len(value) <= 12 else []
+        elif value is not None:
             rows.append((f"{before}{key}", f"{value:g}" if isinstance(value, float) else str(value)))
     return rows
 
 
-_ALIKE = 0.1
-_BARELY = 0.25
 EXPANSION = (
     "QuPath outlines a cell by widening its nucleus by a fixed distance (5 µm unless changed), stopping at its "
     "neighbours; it does not see the membrane. Histological cell size and fraction inherit this convention, and cells "
@@ -269,15 +254,12 @@ _NEIGHBOURS = (
 def reliability_notes(run: Run) -> list[str]:
     """Return one note each about registration, number of samples, fits at their bounds, and voxels."""
     good = [sample for sample in run.samples if not sample.failed]
-    texts = [
-        attempt(lambda: _registrations(good), "", run.missing, "No note about the registrations"),
-        attempt(lambda: _number(run, good), "", run.missing, "No note about the number of samples"),
-        attempt(lambda: _bounds(run, good), "", run.missing, "No note about fits at their bounds"),
-    ]
+    parts = {"the registrations": _registrations, "the number of samples": _number, "fits at their bounds": _bounds}
+    texts = [attempt(partial(say, run, good), "", run.missing, f"No note about {name}") for name, say in parts.items()]
     return [text for text in (*texts, _NEIGHBOURS) if text]
 
 
-def _registrations(samples: list[Sample]) -> str:
+def _registrations(run: Run, samples: list[Sample]) -> str:
     verdicts = Counter(str(sample.registration.get("verdict", "none")) for sample in samples)
     if not samples:
         return "No sample was finished."
@@ -289,8 +271,7 @@ def _registrations(samples: list[Sample]) -> str:
         return f"Every registration is judged good.{rest}"
     parts = []
     for verdict, wording in (("check", "should be checked by eye"), ("failed", "failed")):
-        names = [sample.id for sample in samples if sample.registration.get("verdict") == verdict]
-        if names:
+        if names := [sample.id for sample in samples if sample.registration.get("verdict") == verdict]:
             parts.append(f"{', '.join(names)} {wording}")
     return f"Registration: {verdicts.get('good', 0)} of {sum(verdicts.values())} good; {'; '.join(parts)}.{rest}"
 
@@ -322,6 +303,6 @@ def _bounds(run: Run, samples: list[Sample]) -> str:
         return ""
     low, mean, high = min(shares), float(np.mean(shares)), max(shares)
     name = f"{model_name(key[0])} ({STRATEGIES.get(key[1], key[1])})"
-    spread = "" if high - low < _ALIKE else f" (from {percent(low)} to {percent(high)} by sample)"
-    effect = "the data barely constrain them" if mean > _BARELY else "those voxels carry less information"
+    spread = "" if high - low < 0.1 else f" (from {percent(low)} to {percent(high)} by sample)"
+    effect = "the data barely constrain them" if mean > 0.25 else "those voxels carry less information"
     return f"{percent(mean)} of the compared voxels have a parameter of {name} at its bound{spread}; {effect}."

@@ -40,16 +40,10 @@ class Layer:
 
 
 def write_overlay(
-    path: str | Path,
-    above: Sequence[Layer],
-    below: Sequence[Layer],
-    *,
-    title: str,
-    facts: Sequence[tuple[str, str]] = (),
-    warnings: Sequence[str] = (),
-    names: tuple[str, str] = ("histology", "MRI"),
+    path: str | Path, above: Sequence[Layer], below: Sequence[Layer], *, title: str,
+    facts: Sequence[tuple[str, str]] = (), warnings: Sequence[str] = (), names: tuple[str, str] = ("histology", "MRI"),
     region: BoolArray | None = None,
-) -> Path:
+) -> Path:  # fmt: skip
     """Write a page on which images are laid over others, to judge by eye whether they fit.
 
     Parameters
@@ -97,20 +91,20 @@ def sample_overlay(sample: Sample, scales: dict[str, Quantity], best: tuple[str,
     if not sample.on_mri or sample.mri_view is None or best is None:
         return None
     view = sample.mri_view
-    below = []
+
+    def layer(name: str, label: str, data: FloatArray, scale: Scale, what: str) -> dict[str, Any]:
+        return {"id": name, "label": label, "map": draw(data, scale, view, what), "bar": colour_bar(scale)}
+
+    below, above = [], []
     if "ADC" in sample.common:
         adc = sample.common["ADC"]
-        scale = fit_scale([adc[np.isfinite(adc)]], "gray", "µm²/ms", "ADC")
-        below.append(_layer("ADC", "ADC", draw(adc, scale, view, "MRI"), scale))
-    above = []
+        below.append(layer("ADC", "ADC", adc, fit_scale([adc], "gray", "µm²/ms", "ADC"), "MRI"))
     for name in ("vCS", "F"):
-        quantity = scales[name]
+        title, histology, mri = scales[name].title, scales[name].histology, scales[name].mri
         if name in sample.fits[best]:
-            picture = draw(sample.fits[best][name], quantity.mri, view, f"MRI, {fit_label(best)}")
-            below.append(_layer(name, quantity.title, picture, quantity.mri))
+            below.append(layer(name, title, sample.fits[best][name], mri, f"MRI, {fit_label(best)}"))
         if name in sample.on_mri:
-            picture = draw(sample.on_mri[name], quantity.histology, view, "histology on the MRI grid")
-            above.append(_layer(name, quantity.title, picture, quantity.histology))
+            above.append(layer(name, title, sample.on_mri[name], histology, "histology on the MRI grid"))
     if not (above and below):
         return None
     known: BoolArray = np.any([np.isfinite(picture) for picture in sample.on_mri.values()], axis=0)
@@ -119,8 +113,10 @@ def sample_overlay(sample: Sample, scales: dict[str, Quantity], best: tuple[str,
 
 def fill(template: str, **content: Any) -> str:
     """Return a page of the report from its template; every text put into it is escaped."""
-    look = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
-    pages = Environment(loader=PackageLoader("histomri.report"), **look)
+    pages = Environment(
+        loader=PackageLoader("histomri.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )  # fmt: skip
     pages.tests["failure"] = lambda section: isinstance(section, Failure)
     files = {"style": "style.css", "behaviour": "report.js"}  # which every page carries
     parts = {name: Markup((_TEMPLATES / file).read_text(encoding="utf-8")) for name, file in files.items()}
@@ -132,10 +128,6 @@ def _box(above: list[dict[str, Any]], below: list[dict[str, Any]], view: View, k
         layer.setdefault("id", f"layer{place}")
     size = {"rows": known.shape[0], "columns": known.shape[1], "aspect": aspect(known.shape, view)}
     return {"above": above, "below": below, "outline": outline(known), "edges": view.edges, **size}
-
-
-def _layer(name: str, label: str, picture: dict[str, Any] | None, scale: Scale) -> dict[str, Any]:
-    return {"id": name, "label": label, "map": picture, "bar": colour_bar(scale)}
 
 
 def _from_image(layer: Layer) -> dict[str, Any]:
@@ -169,19 +161,13 @@ def write_registration_page(
     unit = shown_unit(column_of(param, "histo")) if param in HISTOLOGY_MAPS else ""
     qc = found.qc
     facts = [("Verdict", found.verdict), ("Margin over other orientations", f"{found.confidence:.2f}")]
-    if "expected_error_mm" in qc:
-        facts.append(("Expected error", f"{qc['expected_error_mm']:.2g} mm"))
+    facts += [("Expected error", f"{qc['expected_error_mm']:.2g} mm")] if "expected_error_mm" in qc else []
     facts += [("Overlap (Dice)", f"{qc['dice']:.2f}"), ("Rotation", f"{qc['angle_deg']:.1f}°")]
     facts += [("Turned over", "yes" if qc["turned_over"] else "no"), ("Size", size_text(found, target))]
     facts += [("Slice", str(found.slice))] if found.slice is not None else []
     tissue = found.resample(tissue_of(section.image, section.mask, "moving"), below)
     return write_overlay(
-        path,
-        [Layer(param, above, unit, cmap="viridis")],
-        [Layer(other.name, below)],
-        title=f"{name.name} on {other.name}",
-        facts=facts,
-        warnings=warnings,
+        path, [Layer(param, above, unit, cmap="viridis")], [Layer(other.name, below)],
+        title=f"{name.name} on {other.name}", facts=facts, warnings=warnings, region=np.asarray(tissue.data > 0.5),
         names=(section.name("histology"), target.name("MRI")),
-        region=np.asarray(tissue.data > 0.5),
-    )
+    )  # fmt: skip

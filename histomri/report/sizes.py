@@ -33,33 +33,22 @@ class PatchSizes:
     def embed(self) -> dict[str, Any]:
         """Return the histograms for the page: the used patches only, as little-endian numbers, packed."""
         used = np.flatnonzero(self.counts.sum(axis=1))
-        place = np.full(len(self.counts) + 1, 0)  # 0 is no patch; the last entry serves -1
+        place = np.zeros(len(self.counts) + 1, "<u2")  # 0 is no patch; the last entry serves -1
         place[used] = np.arange(1, used.size + 1)
         table = np.minimum(self.counts[used], 65535).astype("<u2")
-        pixels = {
-            name: packed(place[np.nan_to_num(picture, nan=_OFF).astype(int)].astype("<u2"))
-            for name, picture in self.patches.items()
-        }
+        under = {name: np.nan_to_num(picture, nan=_OFF).astype(int) for name, picture in self.patches.items()}
+        pixels = {name: packed(place[patch]) for name, patch in under.items()}
         edges = [float(f"{edge:.4g}") for edge in self.edges_um]
         return {"edges": edges, "counts": packed(table), "pixels": pixels, "corrected": self.corrected}
 
 
-def count_sizes(cells: Path, section: Image, settings: dict[str, Any]) -> PatchSizes:
+def count_sizes(
+    cells: Path, section: Image, settings: dict[str, Any], patches: dict[str, FloatArray] | None = None
+) -> PatchSizes:
     """Count the cells of each patch of a section by diameter.
 
-    Parameters
-    ----------
-    cells : Path
-        The cell table that the maps were made from.
-    section : Image
-        One of the maps.
-    settings : dict
-        Parameters of its sidecar, for the corrections.
-
-    Raises
-    ------
-    InputError
-        If the table cannot be read or there are too many patches.
+    `cells` is the table that the maps were made from, `section` one of the maps, `settings` the parameters in its
+    sidecar, for the corrections, and `patches` the pictures of the section.
     """
     shape = section.data.shape
     if section.data.size > MOST_PATCHES:
@@ -71,15 +60,13 @@ def count_sizes(cells: Path, section: Image, settings: dict[str, Any]) -> PatchS
     x, y, size = (table[name].to_numpy().astype(float) for name in ("x_um", "y_um", "diameter_um"))
     row, column = index_of(np.stack([-1e-3 * x, -1e-3 * y, np.zeros_like(x)], axis=1), section)
     factor, corrected = _correction(settings)
-    size = size * factor
     good = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1]) & np.isfinite(size)
-    row, column, size = row[good], column[good], size[good]
+    row, column, size = row[good], column[good], size[good] * factor
     top = float(np.ceil(np.quantile(size, 0.998))) if size.size else 40.0
     edges = np.linspace(0.0, top, BINS + 1)
-    bin_ = np.minimum((size / (top / BINS)).astype(int), BINS - 1)
-    flat = (row * shape[1] + column) * BINS + bin_
+    flat = (row * shape[1] + column) * BINS + np.minimum((size / (top / BINS)).astype(int), BINS - 1)
     counts = np.bincount(flat, minlength=section.data.size * BINS).reshape(section.data.size, BINS)
-    return PatchSizes(edges, counts, corrected=corrected)
+    return PatchSizes(edges, counts, dict(patches or {}), corrected)
 
 
 def _correction(settings: dict[str, Any]) -> tuple[float, str]:

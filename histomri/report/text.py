@@ -18,6 +18,8 @@ from histomri.report.collect import Key, Run, Sample
 _FEW_NAMES = 6
 # Numbers, with their thousands, but not parts of names.
 _NUMBER = re.compile(r"(?<![\w.,-])(?:\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)(?![\w.-]*\w|,\d)")
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+_MANY = 1e4  # from here on thousands are put into the unit
 STRATEGIES = {"whole": "all measurements", "high-b": "high b only", "custom": "a custom range of b"}
 
 
@@ -33,7 +35,7 @@ def fit_label(key: Key) -> str:
 
 def decimals(value: Any, digits: int = 2) -> str:
     """Return a number with fixed decimals and a true minus sign, or a dash if there is none."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+    if value is None or not math.isfinite(value):
         return "–"
     return f"{value:.{digits}f}".replace("-", "\u2212")
 
@@ -127,17 +129,8 @@ def best_rows(run: Run) -> tuple[Key, pd.DataFrame] | None:
 def merge_warnings(warnings: list[tuple[str, str]], samples: int | None = None) -> list[dict[str, str]]:
     """Say once what several samples say alike; numbers that differ become ranges.
 
-    Parameters
-    ----------
-    warnings : list of (sample, warning)
-        In order.
-    samples : int, optional
-        How many there are: what all of them say needs no list of names.
-
-    Returns
-    -------
-    list of dict
-        text, and about: the samples it concerns.
+    `warnings` are pairs of sample and warning, and `samples` how many there are: what all of them say needs no list of
+    names. Each text comes with `about`, the samples it concerns.
     """
     groups: dict[str, list[tuple[str, str]]] = {}
     for sample, text in warnings:
@@ -145,8 +138,7 @@ def merge_warnings(warnings: list[tuple[str, str]], samples: int | None = None) 
         groups.setdefault(_NUMBER.sub("#", plain), []).append((sample, plain))
     merged = []
     for alike in groups.values():
-        numbers = zip(*(_NUMBER.findall(text) for _, text in alike))
-        ranges = iter([_range_text(values) for values in numbers])
+        ranges = map(_range_text, *(_NUMBER.findall(text) for _, text in alike))
         text = _NUMBER.sub(lambda _, ranges=ranges: next(ranges), alike[0][1])  # type: ignore[misc]  # a default
         names = list(dict.fromkeys(sample for sample, _ in alike))
         everyone = len(names) == samples and len(names) > _FEW_NAMES
@@ -154,7 +146,7 @@ def merge_warnings(warnings: list[tuple[str, str]], samples: int | None = None) 
     return merged
 
 
-def _range_text(values: tuple[str, ...]) -> str:
+def _range_text(*values: str) -> str:
     def value(text: str) -> float:
         return float(text.replace(",", ""))
 
@@ -168,54 +160,38 @@ def voxel_rows(sample: Sample) -> list[dict[str, Any]]:
         return []
     return [
         {
-            "model": model_name(model),
-            "strategy": strategy,
-            "n": len(part),
-            "vCS": voxel_text(part, "vCS_histo_um", "vCS_mri_um"),
-            "F": voxel_text(part, "F_histo", "F_mri"),
+            "model": model_name(model), "strategy": strategy, "n": len(part),
             "at_bound": percent(float(part["at_bound"].astype(bool).mean())),
+            "vCS": voxel_text(part, "vCS_histo_um", "vCS_mri_um"), "F": voxel_text(part, "F_histo", "F_mri"),
         }
         for (model, strategy), part in sample.voxels.groupby(["model", "strategy"], sort=False)
-    ]
+    ]  # fmt: skip
 
 
 def ranking_rows(ranking: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of the ranking, ready to print."""
     ranks = [row.get("rank") for row in ranking]
-    rows = []
-    for row in ranking:
-        interval, wins = row["TCS_ci"], row["HFC_wins"]
-        numbers = {name: decimals(row[name]) for name in ("TCS", "r_vCS", "r_F", "HFC_mean")}
-        shares = {name: percent(row.get(name)) for name in ("BIC_share", "AIC_share", "p_best")}
-        rows.append(
-            {
-                "rank": rank_of(row, ranks),
-                "model": model_name(row["model"]),
-                "strategy": row["strategy"],
-                "n": str(row["n"]) + ("" if is_compared(row) else " of its own"),
-                "TCS_ci": f"{decimals(interval[0])} to {decimals(interval[1])}" if interval else "–",
-                "HFC_wins": "–" if wins is None or pd.isna(wins) else f"{wins:g}",
-                "ranked": row["TCS"] is not None and is_compared(row),
-                **numbers,
-                **shares,
-            }
-        )
-    return rows
+
+    def printed(row: dict[str, Any]) -> dict[str, Any]:
+        interval, wins, rank = row["TCS_ci"], row["HFC_wins"], row.get("rank")
+        return {
+            **{name: decimals(row[name]) for name in ("TCS", "r_vCS", "r_F", "HFC_mean")},
+            **{name: percent(row.get(name)) for name in ("BIC_share", "AIC_share", "p_best")},
+            "rank": "–" if rank is None else f"{rank}{'=' if ranks.count(rank) > 1 else ''}",  # = where others share it
+            "model": model_name(row["model"]),
+            "strategy": row["strategy"],
+            "n": str(row["n"]) + ("" if is_compared(row) else " of its own"),
+            "TCS_ci": f"{decimals(interval[0])} to {decimals(interval[1])}" if interval else "–",
+            "HFC_wins": "–" if wins is None or pd.isna(wins) else f"{wins:g}",
+            "ranked": row["TCS"] is not None and is_compared(row),
+        }
+
+    return [printed(row) for row in ranking]
 
 
 def is_compared(row: Mapping[str, Any]) -> bool:
     """Tell whether a row of the ranking rests on the samples that the others have; one of too few stands by itself."""
     return bool(row.get("compared", True))
-
-
-def rank_of(row: Mapping[str, Any], ranks: list[int | None]) -> str:
-    """Return the place of a row, marked where others share it."""
-    rank = row.get("rank")
-    return "–" if rank is None else f"{rank}{'=' if ranks.count(rank) > 1 else ''}"
-
-
-_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-_MANY = 1e4  # from here on thousands are put into the unit
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,8 @@ SMALLEST_AREA_UM2 = 10.0
 VOXEL_MM = (1.9, 1.9, 6.0)
 SHAPE = (11, 13, 4)
 CORE_MM = (1.0, 9.0)
-_WATER_UM2_MS = 3.0  # at 37 °C
+_WATER_UM2_MS, _BLOOD_UM2_MS = 3.0, 25.0  # water at 37 °C; pseudo-diffusion of blood
 _T2_TISSUE_MS, _T2_BLOOD_MS = 60.0, 180.0
-_BLOOD_UM2_MS = 25.0  # pseudo-diffusion
 _SCALE = 1000.0
 
 
@@ -127,9 +126,7 @@ def _truth(fields: Fields, tumour: Tumour, inside: BoolArray) -> dict[str, float
     some = replace(fields, **{name: value[inside] for name, value in vars(fields).items()})
     cells = 1.0 - tumour.vascular
     return {
-        "vCS_um": float(some.vcs_um.mean()),
-        "F": float(cells * some.fraction.mean()),
-        "CD_mm3": float(1e9 * cells * some.density_um3.mean()),
-        "D0I_um2_ms": float(some.d0i_um2_ms.mean()),
+        "vCS_um": float(some.vcs_um.mean()), "F": float(cells * some.fraction.mean()),
+        "CD_mm3": float(1e9 * cells * some.density_um3.mean()), "D0I_um2_ms": float(some.d0i_um2_ms.mean()),
         "fV": tumour.vascular,
-    }
+    }  # fmt: skip

@@ -10,9 +10,11 @@ import pandas as pd
 from histomri.core.arrays import FloatArray
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
-from histomri.core.files import atomic_path, require_file
+from histomri.core.files import require_file
 from histomri.core.images import Image, map_name
 from histomri.registration import Transform, read_landmarks
+
+from .write import write_csv
 
 # Quantity -> columns of the paired table that estimate it, from MRI and from histology.
 _ESTIMATES = {"vCS": ("vCS_mri_um", "vCS_histo_um"), "F": ("F_mri", "F_histo")}
@@ -70,7 +72,7 @@ def compare_with_truth(out: str | Path, inputs: str | Path | None = None) -> Tru
     lines = list(_summary(table, voxels))
     if left_out := [name.removeprefix("sub-") for name in names if name not in ready]:
         lines.append(f"not compared, without results: {', '.join(left_out)}")
-    return TruthComparison(table, _write(out / "truth.csv", table), tuple(lines))
+    return TruthComparison(table, write_csv(out / "truth.csv", table), tuple(lines))
 
 
 def compare_cases(out: str | Path, inputs: str | Path | None = None) -> TruthComparison:
@@ -104,18 +106,12 @@ def compare_cases(out: str | Path, inputs: str | Path | None = None) -> TruthCom
     text = "{} against the truth: vCS r = {:.2f}, F r = {:.2f}"
     lines = [text.format("histology", every[0]["r_vCS_histo_um"], every[0]["r_F_histo"])]
     lines += [text.format(f"{one['model']} ({one['strategy']})", one["r_vCS_mri_um"], one["r_F_mri"]) for one in every]
-    return TruthComparison(table, _write(out / "truth_cases.csv", table), tuple(lines))
+    return TruthComparison(table, write_csv(out / "truth_cases.csv", table), tuple(lines))
 
 
 def _folders(out: str | Path, inputs: str | Path | None) -> tuple[Path, Path]:
     """Return the folders of the results and of the truth."""
     return Path(out), (Path(inputs) if inputs is not None else Path(out) / "inputs") / "truth"
-
-
-def _write(path: Path, table: pd.DataFrame) -> Path:
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")
-    return path
 
 
 def _with_truth(folder: Path, truth: Path, name: str) -> pd.DataFrame:

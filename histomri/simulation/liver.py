@@ -55,8 +55,11 @@ class LiverPhantom(Displayed):
 
         They are spread evenly over the section, without lost tissue; the fixed ones lie in the middle of the slice.
         """
-        points = _spread(self.lobe, self.placement, self.section.offset_mm, number)
-        return _slide_world(self.placement.slide_um(points)), self._fixed_world(points)
+        points = self._spread(number)
+        # x and y of the slide run to the left and to the back.
+        moving = np.column_stack([-1e-3 * self.placement.slide_um(points), np.zeros(len(points))])
+        flat = np.column_stack([points, np.zeros(len(points))])
+        return moving, np.asarray(self.scan.index(flat) @ self.affine[:3, :3].T + self.affine[:3, 3])
 
     def affine_truth(self) -> FloatArray:
         """Return the affine part of slide world to MRI world, (4, 4): least squares over the whole section.
@@ -64,8 +67,7 @@ class LiverPhantom(Displayed):
         In-plane points map in plane. The slide's normal maps to that of the MRI slice, millimetre to millimetre, signed
         so that the matrix turns but never mirrors: a flipped section was turned over.
         """
-        points = _spread(self.lobe, self.placement, self.section.offset_mm, 2000)
-        moving, fixed = _slide_world(self.placement.slide_um(points)), self._fixed_world(points)
+        moving, fixed = self.landmarks(2000)
         design = np.column_stack([moving[:, :2], np.ones(len(moving))])
         solution = np.linalg.lstsq(design, fixed, rcond=None)[0]
         matrix = np.eye(4)
@@ -76,40 +78,34 @@ class LiverPhantom(Displayed):
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers that describe the section and the scan, for the truth folder."""
-        sphere = self.section.sphere_um
+        sphere, placed = self.section.sphere_um, self.placement
         return {
-            "Group": self.group,
-            "SectionOffsetMm": self.section.offset_mm,
-            "AngleDeg": self.placement.angle_deg,
-            "Flipped": self.placement.flipped,
-            "Shrinkage": self.placement.shrinkage,
-            "SpheresCut": len(self.section),
-            "ProfilesInLostTissue": self.lost,
-            "ProfilesBelowDetection": self.missed,
-            "SmallestAreaUm2": SMALLEST_AREA_UM2,
-            "Cells": len(self.cells),
+            "Group": self.group, "SectionOffsetMm": self.section.offset_mm, "AngleDeg": placed.angle_deg,
+            "Flipped": placed.flipped, "Shrinkage": placed.shrinkage, "SpheresCut": len(self.section),
+            "ProfilesInLostTissue": self.lost, "ProfilesBelowDetection": self.missed,
+            "SmallestAreaUm2": SMALLEST_AREA_UM2, "Cells": len(self.cells),
             # Spheres are cut in proportion to their diameter; dividing by it gives back the number distribution.
             "MeanDiameterUm": len(sphere) / float(np.sum(1.0 / sphere)),
-            "vCSUm": float((np.sum(sphere**6) / np.sum(sphere**2)) ** 0.25),
-            "SigmaSignal": self.sigma,
-        }
+            "vCSUm": float((np.sum(sphere**6) / np.sum(sphere**2)) ** 0.25), "SigmaSignal": self.sigma,
+        }  # fmt: skip
 
-    def _fixed_world(self, points: FloatArray) -> FloatArray:
-        flat = np.column_stack([points, np.zeros(len(points))])
-        return np.asarray(self.scan.index(flat) @ self.affine[:3, :3].T + self.affine[:3, 3])
+    def _spread(self, number: int) -> FloatArray:
+        """Return at least `number` points of a regular grid in the lobe, on the slide as well."""
+        half = self.lobe.extent_mm[:2]
+        for side in range(int(np.sqrt(number)) + 1, 400):
+            u, v = np.meshgrid(*(np.linspace(-width, width, side + 2)[1:-1] for width in half))
+            points = np.column_stack([u.ravel(), v.ravel()])
+            within = self.lobe.inside(points[:, 0], points[:, 1], self.section.offset_mm)
+            points = points[within & self.placement.present(points)]
+            if len(points) >= number:
+                return points
+        raise InputError(f"the lobe has no room for {number} landmarks")
 
 
 def simulate_liver(
-    group: Group = "control",
-    *,
-    seed: int | np.random.SeedSequence = 0,
-    area_mm2: float = 75.0,
-    snr: float = 50.0,
-    flipped: bool = False,
-    orientation: int = 0,
-    acquisition: Acquisition | None = None,
-    shrinkage: float = SHRINKAGE,
-) -> LiverPhantom:
+    group: Group = "control", *, seed: int | np.random.SeedSequence = 0, area_mm2: float = 75.0, snr: float = 50.0,
+    flipped: bool = False, orientation: int = 0, acquisition: Acquisition | None = None, shrinkage: float = SHRINKAGE,
+) -> LiverPhantom:  # fmt: skip
     """Make a digital mouse liver: section and MRI of the same lobe, with known truth.
 
     Parameters
@@ -154,7 +150,9 @@ def simulate_liver(
     placement = random_placement(slide, lobe, section.offset_mm, flipped=flipped, shrinkage=shrinkage)
     cells, lost, missed = _detected(section, placement)
 
-    scan = _scan_around(lobe)
+    margin = 4
+    columns, rows = (int(2 * np.ceil(half / size) + 2 * margin) for half, size in zip(lobe.extent_mm, VOXEL_MM[:2]))
+    scan = Scan((columns, rows, SLICES), np.array(VOXEL_MM), LOBE_SLICE)
     acquisition = default_acquisition() if acquisition is None else acquisition
     voxels = scan_lobe(lobe, tissue, scan, acquisition)
     dwi, mask, sigma = _scanned(voxels, scan, acquisition, snr, noise)
@@ -192,12 +190,6 @@ def _detected(section: Section, placement: Placement) -> tuple[pd.DataFrame, int
     return cells, int(np.sum(~present)), int(np.sum(~seen))
 
 
-def _scan_around(lobe: Lobe) -> Scan:
-    margin = 4
-    in_plane = [int(2 * np.ceil(half / VOXEL_MM[0]) + 2 * margin) for half in lobe.extent_mm[:2]]
-    return Scan((in_plane[0], in_plane[1], SLICES), np.array(VOXEL_MM), LOBE_SLICE)
-
-
 def _scanned(
     voxels: Voxels, scan: Scan, acquisition: Acquisition, snr: float, rng: np.random.Generator
 ) -> tuple[FloatArray, BoolArray, float]:
@@ -227,21 +219,3 @@ def _world(scan: Scan, orientation: int) -> FloatArray:
     affine[:3, :3] = turn @ np.diag(np.array(signs) * scan.voxel_mm)
     affine[:3, 3] = np.array([1.5, -2.0, 3.0]) - affine[:3, :3] @ (0.5 * (np.array(scan.shape) - 1.0))
     return affine
-
-
-def _slide_world(slide_um: FloatArray) -> FloatArray:
-    """Return slide coordinates as world mm: x and y of the slide run to the left and to the back."""
-    return np.column_stack([-1e-3 * slide_um, np.zeros(len(slide_um))])
-
-
-def _spread(lobe: Lobe, placement: Placement, offset_mm: float, number: int) -> FloatArray:
-    """Return about `number` (at least) points of a regular grid in the lobe, on the slide as well."""
-    half = lobe.extent_mm[:2]
-    for side in range(int(np.sqrt(number)) + 1, 400):
-        axes = [np.linspace(-width, width, side + 2)[1:-1] for width in half]
-        u, v = np.meshgrid(*axes)
-        points = np.column_stack([u.ravel(), v.ravel()])
-        points = points[lobe.inside(points[:, 0], points[:, 1], offset_mm) & placement.present(points)]
-        if len(points) >= number:
-            return points
-    raise InputError(f"the lobe has no room for {number} landmarks")

@@ -44,16 +44,9 @@ class MonteCarlo(Displayed):
 
 def simulate_permeable_spheres(
     acquisition: Acquisition,
-    *,
-    diameter_um: float,
-    fraction: float,
-    d0i_um2_ms: float,
-    d0e_um2_ms: float,
-    permeability_um_s: float = 0.0,
-    walkers: int = 50_000,
-    dt_ms: float = 0.02,
-    seed: int = 0,
-) -> MonteCarlo:
+    *, diameter_um: float, fraction: float, d0i_um2_ms: float, d0e_um2_ms: float, permeability_um_s: float = 0.0,
+    walkers: int = 50_000, dt_ms: float = 0.02, seed: int = 0,
+) -> MonteCarlo:  # fmt: skip
     """Simulate the signals of equal spheres on a cubic lattice.
 
     Parameters
@@ -98,13 +91,11 @@ def simulate_permeable_spheres(
 
     unit = np.array([encoding.waveform.weighting for encoding in encodings])
     strength = np.where(index >= 0, np.sqrt(1e-3 * acquisition.b_smm2 / np.append(unit, 1.0)[index]), 0.0)
-    groups: list[tuple[FloatArray, FloatArray]] = []
+    groups: list[FloatArray] = []
     for chosen in (np.ones(walkers, dtype=bool), started, ~started):
-        mean = [np.cos(strength[m] * phase[chosen, index[m]]).mean(axis=1) for m in range(len(acquisition))]
-        values = np.array(mean)
-        number = max(int(chosen.sum()), 1)
-        groups.append((values.mean(axis=1), values.std(axis=1) / np.sqrt(number)))
-    (total, error), (intra, intra_error), (extra, extra_error) = groups
+        values = np.array([np.cos(a * phase[chosen, e]).mean(axis=1) for a, e in zip(strength, index)])
+        groups += [values.mean(axis=1), values.std(axis=1) / np.sqrt(max(int(chosen.sum()), 1))]
+    total, error, intra, intra_error, extra, extra_error = groups
     return MonteCarlo(total, error, intra, intra_error, extra, extra_error, float(started.mean()), float(ended.mean()))
 
 
@@ -112,9 +103,8 @@ def _check(diameter: float, fraction: float, positive: tuple[float, ...], permea
     if not (diameter > 0 and all(value > 0 for value in positive)):
         raise InputError("diameter, diffusivities and time step must be positive numbers")
     if not 0 < fraction <= _LARGEST_FRACTION * (1 + 1e-5):
-        raise InputError(
-            f"spheres on a cubic lattice cannot fill {fraction:g} of the volume", hint="choose at most pi/6 = 0.5236"
-        )
+        problem = f"spheres on a cubic lattice cannot fill {fraction:g} of the volume"
+        raise InputError(problem, hint="choose at most pi/6 = 0.5236")
     if not 0 <= permeability < np.inf:
         raise InputError("the permeability must be 0 or more, in µm/s")
     if walkers < 100:

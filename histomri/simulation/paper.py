@@ -9,15 +9,14 @@ import numpy as np
 import pandas as pd
 
 from histomri.core.errors import InputError
-from histomri.core.files import atomic_path, write_json, write_text
-from histomri.core.images import write_image
+from histomri.core.files import write_json, write_text
 from histomri.core.progress import Progress, share_of
 from histomri.mri import Acquisition
 
-from .biopsy import Biopsy, Tumour, simulate_biopsy
+from .biopsy import Tumour, simulate_biopsy
 from .liver import default_acquisition
 from .tissue import GROUPS
-from .write import write_mouse, write_protocol, write_qupath_tsv
+from .write import write_csv, write_mouse, write_protocol, write_qupath_tsv, write_scan
 
 TUMOURS = 140
 _HEADER = """\
@@ -63,15 +62,9 @@ _FIRST_TUMOUR = {11: 6, 16: 13, 17: 12}
 
 
 def write_paper_study(
-    folder: str | Path,
-    *,
-    mice: int = 7,
-    biopsies: int = 18,
-    seed: int = 1,
-    snr: float = 50.0,
-    area_mm2: float = 20.0,
+    folder: str | Path, *, mice: int = 7, biopsies: int = 18, seed: int = 1, snr: float = 50.0, area_mm2: float = 20.0,
     progress: Progress | None = None,
-) -> Path:
+) -> Path:  # fmt: skip
     """Write a study of mouse livers and biopsies: tables, DWI, masks, study.toml, tumours.csv, and truth/.
 
     Parameters
@@ -100,30 +93,27 @@ def write_paper_study(
     if mice < 2 or biopsies < 2:
         raise InputError("the study needs two mice and two biopsies or more")
     folder = Path(folder)
-    report = share_of(progress)
-    entries, cases = [_HEADER], []
+    report, made = share_of(progress), []
     for index in range(mice + biopsies):
-        is_mouse = index < mice
-        entry, case = (
-            _mouse(folder, index, seed, snr, area_mm2) if is_mouse else _patient(folder, index - mice, seed, snr)
-        )
-        entries.append(entry)
-        cases.append(case)
+        if index < mice:
+            made.append(_mouse(folder, index, seed, snr, area_mm2))
+        else:
+            made.append(_patient(folder, index - mice, seed, snr))
         report((index + 1) / (mice + biopsies))
     write_protocol(folder / "protocol.txt", default_acquisition())
-    _write_table(folder / "truth" / "cases.csv", pd.DataFrame(cases))
+    write_csv(folder / "truth" / "cases.csv", pd.DataFrame([case for _, case in made]))
     tumours, truth = _tumours(np.random.default_rng([seed, 3]))
-    _write_table(folder / "tumours.csv", tumours)
+    write_csv(folder / "tumours.csv", tumours)
     write_json(folder / "truth" / "tumours.json", truth)
-    return write_text(folder / "study.toml", "".join(entries))
+    return write_text(folder / "study.toml", _HEADER + "".join(entry for entry, _ in made))
 
 
 def _mouse(folder: Path, index: int, seed: int, snr: float, area_mm2: float) -> tuple[str, dict[str, object]]:
     group, name = GROUPS[index % len(GROUPS)], f"mouse{index + 1}"
     entry, liver = write_mouse(folder, name, index, seed=seed, key=(0, index), snr=snr, area_mm2=area_mm2)
     inside = liver.mask & (liver.truth["tissueFraction"] >= 0.99)
-    mean = {param: float(liver.truth[param][inside].mean()) for param in ("vCS", "F", "CD", "D0I")}
-    truth = {"vCS_um": mean["vCS"], "F": mean["F"], "CD_mm3": mean["CD"], "D0I_um2_ms": mean["D0I"]}
+    columns = {"vCS_um": "vCS", "F": "F", "CD_mm3": "CD", "D0I_um2_ms": "D0I"}
+    truth = {column: float(liver.truth[param][inside].mean()) for column, param in columns.items()}
     return entry, {"sample": name, "group": group, "scanner": "9.4T", **truth}
 
 
@@ -133,37 +123,26 @@ def _patient(folder: Path, index: int, seed: int, snr: float) -> tuple[str, dict
     group = order[(index * 7) % len(order)]  # every group early on, for small studies
     size, fraction, _ = _GROUPS[group]
     tumour = Tumour(
-        mean_um=float(rng.uniform(size - 3.5, size + 3.5)),
-        cv=0.17,
-        fraction=float(np.clip(rng.normal(fraction, 0.07), 0.35, 0.8)),
-        vascular=float(rng.uniform(0.05, 0.15)),
+        mean_um=float(rng.uniform(size - 3.5, size + 3.5)), cv=0.17,
+        fraction=float(np.clip(rng.normal(fraction, 0.07), 0.35, 0.8)), vascular=float(rng.uniform(0.05, 0.15)),
         d0i_um2_ms=float(rng.uniform(1.1, 1.9)),
-    )
+    )  # fmt: skip
     field = "1.5t" if index % 18 in (2, 5, 9, 13, 16) else "3t"
     biopsy = simulate_biopsy(tumour, Acquisition.preset(f"invivo-{field}"), snr=0.8 * snr, seed=[seed, 2, index])
     name = f"biopsy{index + 1:02d}"
-    _write_biopsy(folder, name, biopsy, rng)
+    write_qupath_tsv(folder / f"{name}_cells.tsv", f"{name}_HE.svs", biopsy.cells, rng)
+    write_scan(folder, name, biopsy)
     truth = biopsy.truth
     noise = rng.normal(size=2)
     crowded = (np.log10(truth["CD_mm3"]) - 5.3) / 0.25
     case: dict[str, object] = {"sample": name, "group": group, "scanner": field.upper(), **truth}
-    case["Ki67_fraction"] = float(1 / (1 + np.exp(1.6 - 0.9 * crowded - 0.45 * noise[0]))) if _has_ki67(index) else None
+    stained = index % 18 < _KI67_CASES
+    case["Ki67_fraction"] = float(1 / (1 + np.exp(1.6 - 0.9 * crowded - 0.45 * noise[0]))) if stained else None
     case["volume_mm3"] = volume = float(10 ** (4.2 + 0.08 * (truth["vCS_um"] - 20) + 0.4 * noise[1]))
     first = index - index % 18 + _FIRST_TUMOUR.get(index % 18, index % 18)
-    ki67 = f", Ki67_fraction = {case['Ki67_fraction']:.4f}" if _has_ki67(index) else ""
+    ki67 = f", Ki67_fraction = {case['Ki67_fraction']:.4f}" if stained else ""
     about = {"id": name, "patient": f"P{first + 1:02d}", "group": group, "scanner": field.upper(), "field": field}
     return _BIOPSY.format(**about, sigma=biopsy.sigma, volume=volume, ki67=ki67), case
-
-
-def _has_ki67(index: int) -> bool:
-    return index % 18 < _KI67_CASES
-
-
-def _write_biopsy(folder: Path, name: str, biopsy: Biopsy, rng: np.random.Generator) -> None:
-    columns = [biopsy.cells[column].to_numpy() for column in ("x_um", "y_um", "area_um2")]
-    write_qupath_tsv(folder / f"{name}_cells.tsv", f"{name}_HE.svs", columns[0], columns[1], columns[2], rng)
-    write_image(folder / f"{name}_dwi.nii.gz", biopsy.dwi, biopsy.affine)
-    write_image(folder / f"{name}_mask.nii.gz", biopsy.mask.astype(np.uint8), biopsy.affine)
 
 
 def _tumours(rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, object]]:
@@ -172,22 +151,15 @@ def _tumours(rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, object]]
     d0i, vcs = rng.uniform(1.0, 2.8, TUMOURS), np.clip(rng.normal(22.0, 4.0, TUMOURS), 10.0, 36.0)
     expected = 4.6 - 0.9 * (d0i - 1.8) ** 2 - 0.006 * (vcs - 28.0) ** 2
     log_volume = expected + rng.normal(0.0, 0.7, TUMOURS)
-    table = pd.DataFrame(
-        {
-            "sample": [f"tumour{index + 1:03d}" for index in range(TUMOURS)],
-            "patient": [f"patient{index:02d}" for index in patient],
-            "scanner": np.where(patient <= 11, "1.5T", "3T"),
-            "volume_mm3": np.round(10.0**log_volume, 1),
-            "D0I_mri_um2_ms": d0i,
-            "vCS_mri_um": vcs,
-            "ADC_um2_ms": 0.3 + 0.5 * d0i + rng.normal(0.0, 0.1, TUMOURS),
-            "K": np.clip(rng.normal(0.8, 0.2, TUMOURS), 0.1, 2.0),
-        }
-    )
+    columns = {
+        "sample": [f"tumour{index + 1:03d}" for index in range(TUMOURS)],
+        "patient": [f"patient{index:02d}" for index in patient],
+        "scanner": np.where(patient <= 11, "1.5T", "3T"),
+        "volume_mm3": np.round(10.0**log_volume, 1),
+        "D0I_mri_um2_ms": d0i,
+        "vCS_mri_um": vcs,
+        "ADC_um2_ms": 0.3 + 0.5 * d0i + rng.normal(0.0, 0.1, TUMOURS),
+        "K": np.clip(rng.normal(0.8, 0.2, TUMOURS), 0.1, 2.0),
+    }
     truth = {"r_expected_log10_volume": float(np.corrcoef(expected, log_volume)[0, 1]), "peak": [1.8, 28.0]}
-    return table, truth
-
-
-def _write_table(path: Path, table: pd.DataFrame) -> None:
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")
+    return pd.DataFrame(columns), truth

@@ -6,7 +6,7 @@ N_A = N_V <D> per area, their diameters are drawn with weight D, and given D the
 the plane meets; the others are never seen. (Underwood, Quantitative Stereology, 1970.)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from .packing import separate
 from .tissue import Tissue
 
 _PITCH_MM = 0.03
+_DEFORMATION_MM = 0.2
+_LOST = 0.04
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,7 @@ def cut_section(lobe: Lobe, tissue: Tissue, offset_mm: float, rng: np.random.Gen
 def _touches(lobe: Lobe, u: FloatArray, v: FloatArray, w: float) -> np.ndarray:
     """Tell which boxes have a corner in the tissue though their middle has not."""
     h = 0.5 * _PITCH_MM
-    corners = [lobe.inside(u + du, v + dv, w) for du in (-h, h) for dv in (-h, h)]
-    return np.asarray(np.any(corners, axis=0))
+    return np.asarray(np.any([lobe.inside(u + du, v + dv, w) for du in (-h, h) for dv in (-h, h)], axis=0))
 
 
 def _stratified(expected: FloatArray, rng: np.random.Generator) -> IntArray:
@@ -121,21 +122,16 @@ class Placement:
 
 
 def random_placement(
-    rng: np.random.Generator,
-    lobe: Lobe,
-    offset_mm: float = 0.0,
-    *,
-    flipped: bool = False,
-    shrinkage: float = 0.129,
-    deformation_mm: float = 0.2,
-    lost_fraction: float = 0.04,
+    rng: np.random.Generator, lobe: Lobe, offset_mm: float, *, flipped: bool, shrinkage: float
 ) -> Placement:
     """Draw a placement of the section at w = `offset_mm`.
 
-    No affine transform can undo the deformation of up to `deformation_mm`. The part `lost_fraction` of the tissue is
-    missing on the slide: one bite out of the edge, two tears within.
+    No affine transform can undo the deformation of up to 0.2 mm. A part of 4 % of the tissue is missing on the slide:
+    one bite out of the edge, two tears within.
     """
-    points = _points_in(lobe, offset_mm)
+    u, v = np.meshgrid(*(np.linspace(-half, half, 120) for half in lobe.extent_mm[:2]))
+    within = lobe.inside(u, v, offset_mm)
+    points = np.column_stack([u[within], v[within]])
     angle = rng.uniform(0.0, 2.0 * np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shear = np.array([[1.0, rng.uniform(-0.03, 0.03)], [0.0, 1.0]])
@@ -149,25 +145,17 @@ def random_placement(
     raw = _cosines(points, wave, phase, weight)
     level = np.linalg.lstsq(_homogeneous(points), raw, rcond=None)[0].T
     largest = np.hypot(*(raw - _homogeneous(points) @ level.T).T).max()
-    weight, level = weight * deformation_mm / largest, level * deformation_mm / largest
+    weight, level = weight * _DEFORMATION_MM / largest, level * _DEFORMATION_MM / largest
 
-    lost = _lost_tissue(rng, points, lost_fraction)
-    placed = Placement(matrix, np.zeros(2), wave, phase, weight, level, shrinkage, flipped, np.degrees(angle), lost)
-    corner = placed.slide_um(points).min(axis=0) / 1000.0
-    shift = rng.uniform(1.0, 3.0, 2) - corner
-    return Placement(matrix, shift, wave, phase, weight, level, shrinkage, flipped, float(np.degrees(angle)), lost)
+    lost, degrees = _lost_tissue(rng, points), float(np.degrees(angle))
+    placed = Placement(matrix, np.zeros(2), wave, phase, weight, level, shrinkage, flipped, degrees, lost)
+    return replace(placed, shift_mm=rng.uniform(1.0, 3.0, 2) - placed.slide_um(points).min(axis=0) / 1000.0)
 
 
-def _points_in(lobe: Lobe, offset_mm: float) -> FloatArray:
-    half = lobe.extent_mm[:2]
-    u, v = np.meshgrid(np.linspace(-half[0], half[0], 120), np.linspace(-half[1], half[1], 120))
-    within = lobe.inside(u, v, offset_mm)
-    return np.column_stack([u[within], v[within]])
-
-
-def _lost_tissue(rng: np.random.Generator, points: FloatArray, fraction: float) -> FloatArray:
-    """Find the sizes of a bite at the edge and of two narrow tears that together take `fraction` of the points."""
-    edge = points[np.argmax(points @ _unit(rng.uniform(0.0, 2.0 * np.pi)))]
+def _lost_tissue(rng: np.random.Generator, points: FloatArray) -> FloatArray:
+    """Find the sizes of a bite at the edge and of two narrow tears that together take their part of the points."""
+    angle = rng.uniform(0.0, 2.0 * np.pi)
+    edge = points[np.argmax(points @ np.array([np.cos(angle), np.sin(angle)]))]
     tears = points[rng.integers(len(points), size=2)] * 0.8
     centre = np.vstack([edge, tears])
     shape = np.array([[1.0, 1.3], [0.9, 0.16], [0.14, 0.7]])
@@ -176,12 +164,8 @@ def _lost_tissue(rng: np.random.Generator, points: FloatArray, fraction: float) 
         size = 0.5 * (low + high)
         scaled = ((points[:, None] - centre) / np.maximum(shape * size, 1e-9)) ** 2
         taken = (scaled.sum(axis=2) < 1.0).any(axis=1).mean()
-        low, high = (size, high) if taken < fraction else (low, size)
+        low, high = (size, high) if taken < _LOST else (low, size)
     return np.column_stack([centre, np.maximum(shape * low, 1e-9)])
-
-
-def _unit(angle: float) -> FloatArray:
-    return np.array([np.cos(angle), np.sin(angle)])
 
 
 def _homogeneous(points: FloatArray) -> FloatArray:

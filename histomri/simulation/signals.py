@@ -117,28 +117,19 @@ def _voxel_mean(values: FloatArray, voxel: IntArray, number: int, parts: int) ->
 
 
 def _truth(fields: Fields, voxel: IntArray, number: int, parts: int, filled: FloatArray) -> dict[str, FloatArray]:
-    density, fraction = fields.density_um3, fields.fraction
+    density, fraction, free = fields.density_um3, fields.fraction, 1.0 - fields.fraction
     each = {
-        "F": fraction,
-        "CD": 1e9 * density,
-        "cubes": density * fields.moment(3),
-        "sevenths": density * fields.moment(7),
-        "D0I": fraction * fields.d0i_um2_ms,
-        "free": 1.0 - fraction,
-        "DEinf": (1.0 - fraction) * fields.deinf_um2_ms,
-        "beta": (1.0 - fraction) * fields.beta_um2,
-    }
+        "F": fraction, "CD": 1e9 * density, "cubes": density * fields.moment(3), "sevenths": density * fields.moment(7),
+        "D0I": fraction * fields.d0i_um2_ms, "free": free, "DEinf": free * fields.deinf_um2_ms,
+        "beta": free * fields.beta_um2,
+    }  # fmt: skip
     mean = dict(zip(each, _voxel_mean(np.column_stack(list(each.values())), voxel, number, parts).T))
     some = filled > 0
     safe = {key: np.where(some, mean[key], 1.0) for key in ("F", "cubes", "free")}
     maps = {
-        "F": mean["F"],
-        "vCS": (mean["sevenths"] / safe["cubes"]) ** 0.25,
-        "CD": mean["CD"],
-        "D0I": mean["D0I"] / safe["F"],
-        "DEinf": mean["DEinf"] / safe["free"],
-        "beta": mean["beta"] / safe["free"],
-    }
+        "F": mean["F"], "vCS": (mean["sevenths"] / safe["cubes"]) ** 0.25, "CD": mean["CD"],
+        "D0I": mean["D0I"] / safe["F"], "DEinf": mean["DEinf"] / safe["free"], "beta": mean["beta"] / safe["free"],
+    }  # fmt: skip
     return {**{key: np.where(some, value, np.nan) for key, value in maps.items()}, "tissueFraction": filled}
 
 

@@ -13,7 +13,7 @@ from histomri.core.arrays import FloatArray
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, write_json
-from histomri.core.progress import Progress
+from histomri.core.progress import Progress, share_of
 from histomri.mri import Acquisition
 
 from .montecarlo import simulate_permeable_spheres
@@ -65,17 +65,10 @@ class SphereSignals(Displayed):
 
 def simulate_sphere_signals(
     acquisition: Acquisition,
-    *,
-    diameters_um: Sequence[float],
-    fractions: Sequence[float],
-    d0i_um2_ms: Sequence[float] = (2.0,),
-    d0e_um2_ms: Sequence[float] = (2.0,),
-    permeabilities_um_s: Sequence[float] = (0.0,),
-    walkers: int = 20_000,
-    dt_ms: float = 0.02,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> SphereSignals:
+    *, diameters_um: Sequence[float], fractions: Sequence[float], d0i_um2_ms: Sequence[float] = (2.0,),
+    d0e_um2_ms: Sequence[float] = (2.0,), permeabilities_um_s: Sequence[float] = (0.0,),
+    walkers: int = 20_000, dt_ms: float = 0.02, seed: int = 0, progress: Progress | None = None,
+) -> SphereSignals:  # fmt: skip
     """Simulate every combination of the given sizes, fractions, diffusivities and permeabilities.
 
     Parameters
@@ -98,18 +91,15 @@ def simulate_sphere_signals(
     for name, values in zip(PARAMETERS, lists):
         if len(values) == 0 or len(set(values)) != len(values):
             raise InputError(f"{name} needs one or more different values, and has {list(values)}")
-    rows = list(product(*lists))
+    rows, report = list(product(*lists)), share_of(progress)
     seeds = np.random.SeedSequence(seed).generate_state(len(rows), np.uint64)
     signals, errors = np.empty((len(rows), len(acquisition))), np.empty((len(rows), len(acquisition)))
-    for n, (row, own) in enumerate(zip(rows, seeds)):
-        diameter, fraction, d0i, d0e, permeability = row
+    for n, ((diameter, fraction, d0i, d0e, permeability), own) in enumerate(zip(rows, seeds)):
         result = simulate_permeable_spheres(
             acquisition, diameter_um=diameter, fraction=fraction, d0i_um2_ms=d0i, d0e_um2_ms=d0e,
             permeability_um_s=permeability, walkers=walkers, dt_ms=dt_ms, seed=int(own),
         )  # fmt: skip
         signals[n], errors[n] = result.signals, result.standard_error
-        if progress is not None:
-            progress((n + 1) / len(rows))
-    parameters = pd.DataFrame(rows, columns=list(PARAMETERS))
+        report((n + 1) / len(rows))
     settings = {"walkers": walkers, "dt_ms": dt_ms, "seed": seed}
-    return SphereSignals(parameters, signals, errors, settings)
+    return SphereSignals(pd.DataFrame(rows, columns=list(PARAMETERS)), signals, errors, settings)

@@ -3,7 +3,6 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,11 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, write_json, write_text
 from histomri.core.images import map_name, write_image, write_map
-from histomri.core.progress import Progress
+from histomri.core.progress import Progress, share_of
 from histomri.mri import Acquisition
 from histomri.registration import Transform
 
+from .biopsy import Biopsy
 from .liver import LOBE_SLICE, LiverPhantom, default_acquisition, simulate_liver
 from .tissue import GROUPS
 
@@ -35,6 +35,7 @@ strategies = ["whole", "high-b"]
 [patches]
 like_mri = true                # patches of the size of the MRI voxels
 """
+_HEX = np.frombuffer(b"".join(b"%02x" % i for i in range(256)), dtype=np.uint8).reshape(256, 2)
 _SAMPLE = """
 [[samples]]
 id = "{id}"
@@ -50,14 +51,9 @@ mri_slice = {slice}
 
 
 def write_study(
-    folder: str | Path,
-    *,
-    samples: int = 6,
-    seed: int = 1,
-    snr: float = 50.0,
-    area_mm2: float = 75.0,
+    folder: str | Path, *, samples: int = 6, seed: int = 1, snr: float = 50.0, area_mm2: float = 75.0,
     progress: Progress | None = None,
-) -> Path:
+) -> Path:  # fmt: skip
     """Write a digital mouse-liver study: QuPath tables, DWI, masks, protocol, study.toml, and truth/.
 
     Parameters
@@ -89,22 +85,19 @@ def write_study(
             f"a study of {samples} samples has no sample of some groups", hint="ask for three or more samples"
         )
     folder = Path(folder)
-    done = 0
+    report, entries = share_of(progress), []
 
     def one(index: int) -> str:
-        nonlocal done
         name = f"{GROUPS[index % len(GROUPS)]}{index // len(GROUPS) + 1}"
-        entry, _ = write_mouse(folder, name, index, seed=seed, key=(index,), snr=snr, area_mm2=area_mm2)
-        done += 1
-        if progress is not None:
-            progress(done / samples)
-        return entry
+        return write_mouse(folder, name, index, seed=seed, key=(index,), snr=snr, area_mm2=area_mm2)[0]
 
     # Two at a time: the work is mostly in compiled code, and two livers still fit in little memory.
     with ThreadPoolExecutor(2) as pool:
-        tables = list(pool.map(one, range(samples)))
+        for entry in pool.map(one, range(samples)):
+            entries.append(entry)
+            report(len(entries) / samples)
     write_protocol(folder / "protocol.txt", default_acquisition())
-    return write_text(folder / "study.toml", _HEADER + "".join(tables))
+    return write_text(folder / "study.toml", _HEADER + "".join(entries))
 
 
 def write_mouse(
@@ -128,13 +121,23 @@ def write_sample(folder: str | Path, name: str, liver: LiverPhantom, *, seed: in
     """
     folder = Path(folder)
     rng = np.random.default_rng([seed, *name.encode()])
-    cells = [column.to_numpy() for column in (liver.cells["x_um"], liver.cells["y_um"], liver.cells["area_um2"])]
+    cells = write_qupath_tsv(folder / f"{name}_cells.tsv", f"{name}_HE.ndpi", liver.cells, rng)
+    return [cells, *write_scan(folder, name, liver), *_write_truth(folder / "truth", name, liver)]
+
+
+def write_scan(folder: Path, name: str, scanned: LiverPhantom | Biopsy) -> list[Path]:
+    """Write the images of a sample and their mask."""
     return [
-        write_qupath_tsv(folder / f"{name}_cells.tsv", f"{name}_HE.ndpi", cells[0], cells[1], cells[2], rng),
-        write_image(folder / f"{name}_dwi.nii.gz", liver.dwi, liver.affine),
-        write_image(folder / f"{name}_mask.nii.gz", liver.mask.astype(np.uint8), liver.affine),
-        *_write_truth(folder / "truth", name, liver),
+        write_image(folder / f"{name}_dwi.nii.gz", scanned.dwi, scanned.affine),
+        write_image(folder / f"{name}_mask.nii.gz", scanned.mask.astype(np.uint8), scanned.affine),
     ]
+
+
+def write_csv(path: Path, table: pd.DataFrame, digits: str = "%.6g") -> Path:
+    """Write a table as CSV, numbers with the given format."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, float_format=digits)
+    return path
 
 
 def write_protocol(path: str | Path, acquisition: Acquisition) -> Path:
@@ -147,38 +150,28 @@ def write_protocol(path: str | Path, acquisition: Acquisition) -> Path:
 
 def _write_truth(folder: Path, name: str, liver: LiverPhantom) -> list[Path]:
     written: list[Path] = []
+    filled = {"Units": "1", "Description": "Part of the voxel filled with tissue"}
     for param, data in liver.truth.items():
-        extra: dict[str, Any] = {}
-        if param == "tissueFraction":
-            extra = {"Units": "1", "Description": "Part of the voxel filled with tissue"}
         path = folder / map_name(param, "dwimap", sub=name, desc="truth")
-        written += write_map(path, data, liver.affine, **extra)
-    moving, fixed = liver.landmarks()
+        written += write_map(path, data, liver.affine, **(filled if param == "tissueFraction" else {}))
     axes = [f"{side}_{axis}_mm" for side in ("moving", "fixed") for axis in "xyz"]
     stem = f"sub-{re.sub('[^0-9A-Za-z]', '', name)}"
-    with atomic_path(folder / f"{stem}_landmarks.csv") as temporary:
-        pd.DataFrame(np.hstack([moving, fixed]), columns=axes).to_csv(temporary, index=False, float_format="%.5f")
+    landmarks = pd.DataFrame(np.hstack(liver.landmarks()), columns=axes)
     transform = Transform(liver.affine_truth(), info={"Truth": "affine part, least squares over the section"})
     return [
         *written,
-        folder / f"{stem}_landmarks.csv",
+        write_csv(folder / f"{stem}_landmarks.csv", landmarks, "%.5f"),
         *transform.save(folder / f"{stem}_from-histo_to-dwi_mode-image_xfm"),
         write_json(folder / f"{stem}_truth.json", liver.summary()),
     ]
 
 
-_HEX = np.frombuffer(b"".join(b"%02x" % i for i in range(256)), dtype=np.uint8).reshape(256, 2)
-
-
-def write_qupath_tsv(
-    path: str | Path, image: str, x_um: FloatArray, y_um: FloatArray, area_um2: FloatArray, rng: np.random.Generator
-) -> Path:
-    """Write cells of a slide called `image` as a QuPath measurement table; centroids and areas are (N,).
+def write_qupath_tsv(path: Path, image: str, cells: pd.DataFrame, rng: np.random.Generator) -> Path:
+    """Write cells (x_um, y_um, area_um2) of a slide called `image` as QuPath exports them: names, rounding, no quotes.
 
     Object ids, nuclei and stains come from the generator: they look real, and carry no truth.
     """
-    table = _table(image, x_um, y_um, area_um2, rng)
-    path = Path(path)
+    table = _table(image, cells, rng)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         # QuPath's TSV has no quotes, and pyarrow would quote the header.
         file.write("\t".join(table.column_names).encode() + b"\n")
@@ -187,8 +180,8 @@ def write_qupath_tsv(
     return path
 
 
-def _table(image: str, x_um: FloatArray, y_um: FloatArray, area_um2: FloatArray, rng: np.random.Generator) -> pa.Table:
-    number = len(x_um)
+def _table(image: str, cells: pd.DataFrame, rng: np.random.Generator) -> pa.Table:
+    number, area_um2 = len(cells), cells["area_um2"].to_numpy()
     ratio = rng.beta(18.0, 42.0, number)
     size = np.sqrt(4.0 * area_um2 / np.pi)
     columns = {
@@ -199,8 +192,8 @@ def _table(image: str, x_um: FloatArray, y_um: FloatArray, area_um2: FloatArray,
         "Classification": pa.nulls(number, pa.string()),
         "Parent": pa.repeat("Annotation (Tissue)", number),
         "ROI": pa.repeat("Polygon", number),
-        "Centroid X µm": x_um,
-        "Centroid Y µm": y_um,
+        "Centroid X µm": cells["x_um"].to_numpy(),
+        "Centroid Y µm": cells["y_um"].to_numpy(),
         "Nucleus: Area": ratio * area_um2,
         "Nucleus: Circularity": np.minimum(0.999, rng.normal(0.90, 0.04, number)),
         "Nucleus: Hematoxylin OD mean": np.maximum(0.1, rng.normal(0.42, 0.07, number)),

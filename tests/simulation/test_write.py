@@ -89,8 +89,8 @@ def test_cells_are_written_as_qupath_does(study):
 @given(st.lists(st.floats(0.001, 90000.0), min_size=1, max_size=20))
 def test_numbers_have_the_decimals_of_qupath(tmp_path_factory, values):
     path = tmp_path_factory.getbasetemp() / "decimals.tsv"
-    column = np.array(values)
-    write_qupath_tsv(path, "a.svs", column, column, column, np.random.default_rng(0))
+    cells = pd.DataFrame(dict.fromkeys(("x_um", "y_um", "area_um2"), np.array(values)))
+    write_qupath_tsv(path, "a.svs", cells, np.random.default_rng(0))
     with path.open(encoding="utf-8", newline="") as file:
         written = [row["Cell: Area"] for row in csv.DictReader(file, delimiter="\t")]
     for text, value in zip(written, values, strict=True):

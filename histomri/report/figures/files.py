@@ -21,8 +21,6 @@ from histomri.report.maps import choose_scales
 from histomri.report.options import FigureFormat
 from histomri.report.text import best_fit, best_rows, fit_label
 
-_FEWEST = 3  # samples of a figure over samples
-
 
 def write_figures(run: str | Path | Run, kind: FigureFormat, out: str | Path | None = None) -> list[Path]:
     """Write every figure of a run as a file of its own.
@@ -51,14 +49,12 @@ def write_figures(run: str | Path | Run, kind: FigureFormat, out: str | Path | N
         raise InputError(f"there is no format {kind!r}", hint=f"choose {', '.join(get_args(FigureFormat))}")
     run = run if isinstance(run, Run) else collect(run)
     target = Path(out) if out is not None else run.folder / "figures"
-    written = []
     with rc_context(STYLE):
-        for name, draw in _figures(run):
-            save = partial(_save, draw, target / f"{name}.{kind}", kind)
-            path = section(save, run.missing, f"Figure {name}")
-            if isinstance(path, Path):
-                written.append(path)
-    return written
+        paths = [
+            section(partial(_save, draw, target / f"{name}.{kind}", kind), run.missing, f"Figure {name}")
+            for name, draw in _figures(run)
+        ]
+    return [path for path in paths if isinstance(path, Path)]
 
 
 def _save(draw: Callable[[], Any], path: Path, kind: FigureFormat) -> Path | None:
@@ -79,7 +75,7 @@ def _figures(run: Run) -> Iterator[tuple[str, Any]]:
     for scanner, ranking in run.scanners.items():
         yield f"ranking_{_plain(scanner)}", lambda ranking=ranking: ranking_plot(ranking)
     found = best_rows(run)
-    if found is not None and len(found[1]) >= _FEWEST:
+    if found is not None and len(found[1]) >= 3:
         yield "samples", lambda: _figure(samples_card(*found))
         yield "correlations", lambda: matrix_plot(found[1], fit_label(found[0]), run.measures)
     for card in statistics_cards(run):

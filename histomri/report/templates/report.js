@@ -22,24 +22,23 @@
 
   // The overlay: a divider or a blend, moved by one slider.
   for (const box of all(".overlay")) {
-    const slider = box.querySelector("input[type=range]");
-    const position = box.querySelector(".position");
-    const divider = box.querySelector(".divider");
+    const [slider, position, divider, stage] = ["input[type=range]", ".position", ".divider", ".stage"]
+      .map((selector) => box.querySelector(selector));
+    const picked = (side) => box.querySelector(`select[data-pick=${side}]`).value;
     const draw = () => {
-      const value = Number(slider.value);
-      const swipe = box.querySelector("input[value=swipe]").checked;
+      const value = Number(slider.value), swipe = box.querySelector("input[value=swipe]").checked;
       for (const layer of all("img[data-above]", box)) {
-        layer.hidden = layer.dataset.above !== box.querySelector("select[data-pick=above]").value;
+        layer.hidden = layer.dataset.above !== picked("above");
         layer.style.clipPath = swipe ? `inset(0 ${100 - value}% 0 0)` : "none";
         layer.style.opacity = swipe ? 1 : value / 100;
       }
       for (const layer of all("img[data-below]", box)) {
-        layer.hidden = layer.dataset.below !== box.querySelector("select[data-pick=below]").value;
+        layer.hidden = layer.dataset.below !== picked("below");
         layer.style.clipPath = swipe ? `inset(0 0 0 ${value}%)` : "none";
       }
       for (const bar of all("[data-bar]", box)) {
-        const [layer, id] = bar.dataset.bar.split(":");
-        bar.hidden = id !== box.querySelector(`select[data-pick=${layer}]`).value;
+        const [side, id] = bar.dataset.bar.split(":");
+        bar.hidden = id !== picked(side);
       }
       divider.style.left = `calc(${value}% - 1px)`;
       divider.hidden = !swipe;
@@ -48,7 +47,6 @@
       slider.setAttribute("aria-valuetext", position.textContent);
     };
     for (const input of all("input, select", box)) input.addEventListener("input", draw);
-    const stage = box.querySelector(".stage");
     stage.addEventListener("pointerdown", (event) => { stage.setPointerCapture(event.pointerId); follow(event); });
     stage.addEventListener("pointermove", (event) => { if (event.buttons) follow(event); });
     const follow = (event) => {
@@ -90,14 +88,17 @@
     if (!level) return "";
     return ` ± ${level === 255 ? "≥ " : ""}${format((level - 1) / 254 * Number(map.dataset.highestError), 2)}`;
   };
+  const number = (map, row, column) => {
+    const level = levelOf(map, row, column), low = Number(map.dataset.low), high = Number(map.dataset.high);
+    return level ? low + (level - 1) / 254 * (high - low) : NaN;
+  };
   const read = (map, row, column) => {
     const place = row * Number(map.dataset.columns) + column, level = levelOf(map, row, column);
     if (level === undefined) return "";
     if (!level) return "not measured";
-    const low = Number(map.dataset.low), high = Number(map.dataset.high);
-    const mark = level === 255 ? "≥ " : level === 1 && low !== 0 ? "≤ " : "";
+    const mark = level === 255 ? "≥ " : level === 1 && Number(map.dataset.low) !== 0 ? "≤ " : "";
     const unit = map.dataset.unit ? ` ${map.dataset.unit}` : "";
-    return mark + format(low + (level - 1) / 254 * (high - low)) + error(map, place) + unit;
+    return mark + format(number(map, row, column)) + error(map, place) + unit;
   };
   // The histogram of cell sizes of the whole section, or of one patch.
   const unpack = async (text) => new Uint16Array((await inflate(bytes(text))).buffer);
@@ -207,10 +208,8 @@
   }
 
   // The same place in all pictures of a grid: `down` and `across` are parts of the picture, 0 to 1.
-  const cell = (map, down, across) => [
-    Math.min(Math.max(Math.floor(down * Number(map.dataset.rows)), 0), Number(map.dataset.rows) - 1),
-    Math.min(Math.max(Math.floor(across * Number(map.dataset.columns)), 0), Number(map.dataset.columns) - 1),
-  ];
+  const nth = (part, count) => Math.min(Math.max(Math.floor(part * Number(count)), 0), Number(count) - 1);
+  const cell = (map, down, across) => [nth(down, map.dataset.rows), nth(across, map.dataset.columns)];
   const says = (map, down, across) => read(map, ...cell(map, down, across));
   const laidOver = (stage, down, across) => all("img:not([hidden])", stage).reverse().map(
     (layer) => `${layer.dataset.above ? "above" : "below"}, ${layer.dataset.label}: ${says(layer, down, across)}`,
@@ -230,19 +229,12 @@
     }
     map.dataset.at = cell(map, down, across).join();
   };
-  const number = (map, row, column) => {
-    const level = levelOf(map, row, column);
-    const low = Number(map.dataset.low), high = Number(map.dataset.high);
-    return level ? low + (level - 1) / 254 * (high - low) : NaN;
-  };
   const open = (map, down, across) => {
     const [anchor, grid] = map.dataset.grid.split(/-(?=[a-z]+$)/), histogram = histograms.get(anchor);
     if (!histogram) return;
     const [row, column] = cell(map, down, across);
     const sized = onGrid(map).filter((other) => other.dataset.quantity === "vCS" && other.offsetParent);
-    const marks = sized.map((other) => [
-      `vCS ${other.dataset.side}`, number(other, row, column),
-    ]);
+    const marks = sized.map((other) => [`vCS ${other.dataset.side}`, number(other, row, column)]);
     histogram.show(grid, row, column, Number(map.dataset.columns), marks);
   };
   const clear = (map) => {
@@ -253,16 +245,13 @@
   };
   const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
   for (const map of all("[data-grid]")) {
-    map.addEventListener("pointermove", (event) => {
-      const frame = map.getBoundingClientRect();
-      point(map, (event.clientY - frame.top) / frame.height, (event.clientX - frame.left) / frame.width);
-    });
-    map.addEventListener("click", (event) => {
-      const frame = map.getBoundingClientRect();
-      open(map, (event.clientY - frame.top) / frame.height, (event.clientX - frame.left) / frame.width);
-    });
-    map.addEventListener("pointerleave", () => clear(map));
-    map.addEventListener("blur", () => clear(map));
+    for (const [kind, act] of [["pointermove", point], ["click", open]]) {
+      map.addEventListener(kind, (event) => {
+        const frame = map.getBoundingClientRect();
+        act(map, (event.clientY - frame.top) / frame.height, (event.clientX - frame.left) / frame.width);
+      });
+    }
+    for (const end of ["pointerleave", "blur"]) map.addEventListener(end, () => clear(map));
     map.addEventListener("keydown", (event) => {
       const [row, column] = map.dataset.at ? map.dataset.at.split(",").map(Number) : cell(map, 0.5, 0.5);
       if (event.key === "Enter") open(map, (row + 0.5) / map.dataset.rows, (column + 0.5) / map.dataset.columns);
