@@ -109,11 +109,8 @@ def _patches(sample: Sample) -> str:
     if not settings:
         return ""
     size = settings.get("patch_um") or []
-    parts = ["patches of one MRI voxel"]
-    if sample.by_means:
-        parts = ["the whole tissue as one patch"]
-    elif len(size) == 2:
-        parts = [f"patches of {size[0]:.0f} by {size[1]:.0f} µm"]
+    one = f"patches of {size[0]:.0f} by {size[1]:.0f} µm" if len(size) == 2 else "patches of one MRI voxel"
+    parts = ["the whole tissue as one patch" if sample.by_means else one]
     shrinkage = settings.get("shrinkage")
     if shrinkage not in (None, "", 0, "0", "none"):
         parts.append(f"lengths corrected for {100 * float(shrinkage):g}\u202f% shrinkage of the tissue")
@@ -146,9 +143,9 @@ def _fitted(sample: Sample) -> str:
     parts = [f"bounds and b thresholds of preset {settings['preset']}"] if settings.get("preset") else []
     if settings.get("strategy") == "high-b" and settings.get("bmin"):
         parts.append(f"high b above {float(settings['bmin']):g} s/mm²")
-    noise = {"none": "least squares", "rician": "Rician likelihood"}
-    if settings.get("noise"):
-        parts.append(noise.get(str(settings["noise"]), f"{settings['noise']} likelihood"))
+    if noise := settings.get("noise"):
+        named = {"none": "least squares", "rician": "Rician likelihood"}
+        parts.append(named.get(str(noise), f"{noise} likelihood"))
     if known := str(as_dict(settings.get("sigma")).get("Method", "")):
         method = {"number": "noise level given", "map": "noise map given"}
         parts.append(method.get(known, f"noise level by {known}"))
@@ -283,10 +280,8 @@ def _number(run: Run, samples: list[Sample]) -> str:
     critical = decimals(critical_correlation(n), 3)
     if n >= 10:
         return f"With N = {n} samples, correlations above |r| = {critical} differ from none at p < 0.05."
-    return (
-        f"With N = {n} samples, correlations over samples are uncertain: only |r| above {critical} differs from none "
-        "at p < 0.05. Take the order of the models as a hint."
-    )
+    uncertain = f"correlations over samples are uncertain: only |r| above {critical} differs from none at p < 0.05"
+    return f"With N = {n} samples, {uncertain}. Take the order of the models as a hint."
 
 
 def _bounds(run: Run, samples: list[Sample]) -> str:

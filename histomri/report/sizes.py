@@ -71,11 +71,10 @@ def count_sizes(
 
 def _correction(settings: dict[str, Any]) -> tuple[float, str]:
     """Return the one factor that undoes what the maps were corrected for, as far as there is one, and its name."""
-    if settings.get("SizeFactor"):
-        return float(settings["SizeFactor"]), "diameters corrected for shrinkage and sectioning, as the maps"
-    if settings.get("ShrinkageStretch"):
-        # Wicksell's correction changes the distribution, not each diameter.
-        return float(settings["ShrinkageStretch"]), "diameters of profiles, corrected for shrinkage alone"
+    if factor := settings.get("SizeFactor"):
+        return float(factor), "diameters corrected for shrinkage and sectioning, as the maps"
+    if factor := settings.get("ShrinkageStretch"):  # Wicksell's correction changes the distribution, not each diameter
+        return float(factor), "diameters of profiles, corrected for shrinkage alone"
     return 1.0, "diameters of profiles, not corrected"
 
 

@@ -78,7 +78,7 @@ def voxel_text(voxels: pd.DataFrame, x: str, y: str) -> dict[str, Any]:
     places = voxels[list(INDEX)].to_numpy()
     found = spatial_correlation(voxels[x], voxels[y], places, spacing=voxel_spacing(places, voxels[list(WORLD)]))
     row, effective = _correlation(found), decimals(found.n_eff, 0)
-    tested = found.note if found.note else f"{p_text(found.p)}, 95\u202f% interval {row['ci']}"
+    tested = found.note or f"{p_text(found.p)}, 95\u202f% interval {row['ci']}"
     line = f"r = {row['r']} over {found.n} voxels, as informative as {effective} independent ones: {tested}"
     return {"line": line, "n_eff": effective, **row}
 
@@ -92,7 +92,7 @@ def within_samples(run: Run) -> list[str]:
     voxels = rows_of(pd.concat(parts, ignore_index=True), key)
     texts = []
     for label, x, y in (("Cell size", "vCS_histo_um", "vCS_mri_um"), ("Fraction", "F_histo", "F_mri")):
-        if not voxels[[x, y]].notna().all(axis=1).any():
+        if voxels[[x, y]].dropna().empty:
             continue
         row = correlate_voxels(voxels, [x], [y], kinds=("pearson",))[1].to_dict("records")[0]
         if math.isfinite(row["r_within"]):

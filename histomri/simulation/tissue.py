@@ -11,6 +11,7 @@ import numpy as np
 
 from histomri.core.arrays import FloatArray
 
+_SOFTNESS = 0.18  # of the edges of foci, as a part of their radius
 Group = Literal["control", "infiltrated", "necrotic"]
 GROUPS: tuple[Group, ...] = ("control", "infiltrated", "necrotic")
 
@@ -78,14 +79,13 @@ class Foci:
 
     centre_mm: FloatArray  # (B, 3)
     radius_mm: FloatArray  # (B, 3)
-    softness: float = 0.18
 
     def __call__(self, points: FloatArray) -> FloatArray:
         """Weight of the disease at (N, 3) points, between 0 and 1."""
         healthy = np.ones(len(points))
         for centre, radius in zip(self.centre_mm, self.radius_mm):
             reach = np.sqrt((((points - centre) / radius) ** 2).sum(axis=1))
-            healthy *= 1.0 - 1.0 / (1.0 + np.exp(np.clip((reach - 1.0) / self.softness, -40.0, 40.0)))
+            healthy *= 1.0 - 1.0 / (1.0 + np.exp(np.clip((reach - 1.0) / _SOFTNESS, -40.0, 40.0)))
         return np.asarray(1.0 - healthy)
 
 
@@ -101,7 +101,6 @@ class Disease:
 
 # Small, densely packed cells; and dead tissue, where few and shrunken cells are left in fluid.
 DISEASES = {"infiltrated": Disease(12.5, 0.16, 0.78, 1.15), "necrotic": Disease(16.0, 0.24, 0.28, 1.5)}
-
 # Their number, and their radius as a part of the lobe's.
 _FOCI = {"control": (0, (1.0, 1.0)), "infiltrated": (6, (0.16, 0.30)), "necrotic": (3, (0.28, 0.50))}
 

@@ -3,6 +3,7 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -150,7 +151,7 @@ def write_protocol(path: str | Path, acquisition: Acquisition) -> Path:
 
 def _write_truth(folder: Path, name: str, liver: LiverPhantom) -> list[Path]:
     written: list[Path] = []
-    filled = {"Units": "1", "Description": "Part of the voxel filled with tissue"}
+    filled: dict[str, Any] = {"Units": "1", "Description": "Part of the voxel filled with tissue"}
     for param, data in liver.truth.items():
         path = folder / map_name(param, "dwimap", sub=name, desc="truth")
         written += write_map(path, data, liver.affine, **(filled if param == "tissueFraction" else {}))
@@ -184,14 +185,11 @@ def _table(image: str, cells: pd.DataFrame, rng: np.random.Generator) -> pa.Tabl
     number, area_um2 = len(cells), cells["area_um2"].to_numpy()
     ratio = rng.beta(18.0, 42.0, number)
     size = np.sqrt(4.0 * area_um2 / np.pi)
+    none = pa.nulls(number, pa.string())
     columns = {
-        "Image": pa.repeat(image, number),
-        "Object ID": _object_ids(number, rng),
-        "Object type": pa.repeat("Cell", number),
-        "Name": pa.nulls(number, pa.string()),
-        "Classification": pa.nulls(number, pa.string()),
-        "Parent": pa.repeat("Annotation (Tissue)", number),
-        "ROI": pa.repeat("Polygon", number),
+        "Image": pa.repeat(image, number), "Object ID": _object_ids(number, rng),
+        "Object type": pa.repeat("Cell", number), "Name": none, "Classification": none,
+        "Parent": pa.repeat("Annotation (Tissue)", number), "ROI": pa.repeat("Polygon", number),
         "Centroid X µm": cells["x_um"].to_numpy(),
         "Centroid Y µm": cells["y_um"].to_numpy(),
         "Nucleus: Area": ratio * area_um2,
@@ -201,14 +199,12 @@ def _table(image: str, cells: pd.DataFrame, rng: np.random.Generator) -> pa.Tabl
         "Cell: Circularity": np.minimum(0.999, rng.normal(0.87, 0.05, number)),
         "Cell: Eosin OD mean": np.maximum(0.02, 0.15 + 0.005 * size + rng.normal(0.0, 0.03, number)),
         "Nucleus/Cell area ratio": ratio,
-    }
-    return pa.table({name: _rounded(column) for name, column in columns.items()})
+    }  # fmt: skip
+    return pa.table({name: _rounded(c) if isinstance(c, np.ndarray) else c for name, c in columns.items()})
 
 
-def _rounded(column: FloatArray | pa.Array) -> pa.Array:
+def _rounded(column: FloatArray) -> pa.Array:
     """Round as QuPath shows numbers: the larger, the fewer decimals."""
-    if isinstance(column, pa.Array):
-        return column
     size = np.abs(column)
     power = np.select([size > 1000, size > 10, size > 1], [10.0, 100.0, 1000.0], 10000.0)
     return pa.array(np.rint(column * power) / power)

@@ -38,15 +38,12 @@ class Chart:
     clouds: dict[str, dict[str, str]] = field(default_factory=dict)  # what the SVG says of a group of many points
 
     def points(self, axes: Any, x: Any, y: Any, tips: Sequence[str], **style: Any) -> None:
-        """Draw points with a tip each."""
+        """Draw points with a tip each, coloured by the values `c` if the style has them."""
         name = f"points{len(self.tips)}"
-        axes.plot(x, y, gid=name, linestyle="", **{"markeredgecolor": "white", "markeredgewidth": 0.4, **style})
-        self.tips[name] = list(tips)
-
-    def shaded_points(self, axes: Any, x: Any, y: Any, values: Any, tips: Sequence[str], **style: Any) -> None:
-        """Draw points as `points` does, coloured by value."""
-        name = f"points{len(self.tips)}"
-        axes.scatter(x, y, c=values, gid=name, **style)
+        if "c" in style:
+            axes.scatter(x, y, gid=name, **style)
+        else:
+            axes.plot(x, y, gid=name, linestyle="", **{"markeredgecolor": "white", "markeredgewidth": 0.4, **style})
         self.tips[name] = list(tips)
 
     def cloud(

@@ -53,7 +53,7 @@ def _chart(found: Predicted, title: str) -> Chart:
     middle.contour(x, y, layers["predicted"].T, 6, colors="white", linewidths=0.5)
     look = {"cmap": "viridis", "vmin": low, "vmax": high, "s": 9, "edgecolors": "black", "linewidths": 0.3, "zorder": 3}
     across, along = (cases[found.settings[name]] for name in "xy")
-    chart.shaded_points(middle, across, along, measured, _tips(found, cases), **look)
+    chart.points(middle, across, along, _tips(found, cases), c=measured, **look)
     _colour_bar(figure, middle, picture, quantity(found))
     band = _draw_surface(right, x, y, layers["high"] - layers["low"], "cividis", None)
     _colour_bar(figure, right, band, "width of the 95 % band")
