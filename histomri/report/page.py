@@ -98,7 +98,7 @@ def render(run: Run) -> str:
 def _facts(run: Run) -> list[tuple[str, str]]:
     study = run.study
     facts = [("Preset", methods.presets(run)), ("histomri", str(study.get("histomri_version") or ""))]
-    with suppress(ValueError):
+    with suppress(ValueError, TypeError):  # no time, or no time zone beside one
         finished = datetime.fromisoformat(str(study.get("finished")))
         facts.append(("Finished", finished.strftime("%d %B %Y, %H:%M %Z").strip().lstrip("0")))
         seconds = (finished - datetime.fromisoformat(str(study.get("started")))).total_seconds()

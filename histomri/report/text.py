@@ -35,7 +35,7 @@ def fit_label(key: Key) -> str:
 
 def decimals(value: Any, digits: int = 2) -> str:
     """Return a number with fixed decimals and a true minus sign, or a dash if there is none."""
-    if value is None or not math.isfinite(value):
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     return f"{value:.{digits}f}".replace("-", "\u2212")
 
