@@ -8,8 +8,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from histomri.core.options import Choices, alternatives, flag_of, shown, words_of
-from histomri.study.commands import COMMANDS
-from histomri.study.graph import PER_SAMPLE, PER_STUDY
+from histomri.study.graph import COMMANDS, PER_SAMPLE, PER_STUDY
 
 _HEAD = """# Options
 

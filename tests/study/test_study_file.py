@@ -8,7 +8,8 @@ import pytest
 
 from histomri.core.errors import InputError, StudyError
 from histomri.study import Study
-from histomri.study.graph import PER_SAMPLE, build
+from histomri.study.graph import PER_SAMPLE
+from histomri.study.step import build
 
 GOOD = """
 [study]
