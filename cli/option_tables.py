@@ -35,7 +35,8 @@ def _table(command: Any) -> Iterator[str]:
     for name, field in options.model_fields.items():
         role = shown(field).role
         key = f"`{name}`" if role == "option" and steps else "input" if role == "input" else ""
-        flag = "" if shown(field).hidden else f"`{flag_of(name, field)}`"
+        flags = [] if shown(field).hidden else [flag_of(name, field), *shown(field).switches]
+        flag = ", ".join(f"`{each}`" for each in flags)
         yield f"| {flag} | {key} | {_kind(field)} | {_default(field)} | {field.description} |"
     yield ""
 
