@@ -15,8 +15,8 @@ from histomri.core.calibration import check_pixel_size
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, write_text
 from histomri.core.tables import line_of, read_number
-from histomri.registration.depths import landing_plane, section_plane, with_depth
-from histomri.registration.headers import beside_warnings, slide_warnings
+from histomri.registration.files import beside_warnings, slide_warnings
+from histomri.registration.planes import landing_plane, section_plane, with_depth
 from histomri.registration.transform import Transform
 
 _GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")

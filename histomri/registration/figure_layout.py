@@ -7,11 +7,10 @@ import numpy as np
 
 from histomri.core.arrays import FloatArray
 from histomri.core.images import Image
+from histomri.registration.carry_slide import SlidePictures
 from histomri.registration.planes import Plane
-from histomri.registration.prepare import tissue_of
+from histomri.registration.prepare import plane_found, tissue_of
 from histomri.registration.quality import Registration
-from histomri.registration.sections import SlidePictures
-from histomri.registration.tilts import plane_found
 from histomri.registration.transform import Transform
 
 _LINE = 1.0

@@ -15,13 +15,13 @@ from scipy.stats import rankdata
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.files import atomic_path
 from histomri.core.images import Image
+from histomri.registration.carry_slide import SlidePictures
 from histomri.registration.figure_layout import Overlay, background, draw_image, draw_slide, frame, outline, overlay_of
 from histomri.registration.landmark_fits import tre
 from histomri.registration.planes import Plane, lift
 from histomri.registration.prepare import tissue_of
 from histomri.registration.quality import Candidate, Registration
 from histomri.registration.search import apart_deg, linear
-from histomri.registration.sections import SlidePictures
 from histomri.registration.transform import Transform
 
 _SQUARES = 8

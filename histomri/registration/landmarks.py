@@ -7,8 +7,7 @@ import numpy as np
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image
-from histomri.registration.depths import on_planes
-from histomri.registration.planes import Plane
+from histomri.registration.planes import Plane, on_planes
 from histomri.registration.search import Start, linear
 
 _COLLINEAR = 0.02

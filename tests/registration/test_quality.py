@@ -9,8 +9,7 @@ from histomri import registration
 from histomri.core.errors import GeometryError
 from histomri.core.images import Image
 from histomri.registration import assess, write_figures
-from histomri.registration.assess import normalised_mutual_information
-from histomri.registration.quality import judge
+from histomri.registration.quality import judge, normalised_mutual_information
 from histomri.registration.refine import Pose
 
 register = partial(registration.register, kind="affine")  # the quicker one; bending has tests of its own

@@ -11,7 +11,6 @@ from typing import Any
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.files import require_file
 from histomri.core.images import Image
-from histomri.registration.records import registrations
 
 Images = tuple[Image | None, Image | None]
 """The moving and the fixed image, which the matrices of some programs count from."""
@@ -98,15 +97,3 @@ def companions(path: Path) -> list[Path]:
     """Return the other files that are opened together with a transform."""
     found = format_of(path) if path.is_file() else None
     return [] if found is None else list(found.companions(path))
-
-
-def quality_warnings(transform: Any, path: str | Path) -> tuple[str, ...]:
-    """Return what a person should know before using a transform: how it was judged, and what is not applied."""
-    path = Path(path)
-    found = format_of(path)
-    warnings = [] if found is None else list(found.warnings(transform, path))
-    for record in registrations(transform.record):
-        quality = record.get("QualityControl")
-        if isinstance(quality, dict) and quality.get("verdict") == "failed":
-            warnings.append(f"{path.name} is of a registration that failed: {'; '.join(quality.get('reasons', []))}")
-    return tuple(warnings)
