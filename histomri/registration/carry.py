@@ -133,17 +133,11 @@ def _columns(table: pd.DataFrame, start: End, path: str | Path) -> list[str]:
     if world[:2] == _WORLD_COLUMNS[:2]:
         return world
     if slide is None:
-        raise InputError(
-            "lacks the columns x_mm and y_mm",
-            path=path,
-            hint="give points in mm of the image's world, or x_um and y_um of a slide",
-        )
+        hint = "give points in mm of the image's world, or x_um and y_um of a slide"
+        raise InputError("lacks the columns x_mm and y_mm", path=path, hint=hint)
     if not start.is_slide:
-        raise InputError(
-            f"{slide[0]} is in µm of a slide, and the way back starts from the MRI",
-            path=path,
-            hint="give x_mm and y_mm, or leave --inverse out",
-        )
+        problem = f"{slide[0]} is in µm of a slide, and the way back starts from the MRI"
+        raise InputError(problem, path=path, hint="give x_mm and y_mm, or leave --inverse out")
     return slide
 
 
@@ -204,11 +198,9 @@ def carry_geojson(route: Route, content: Any, *, in_place: bool = False) -> Carr
         position[:] = point
     if isinstance(content, list):
         content = {"type": "FeatureCollection", "features": content}
-    units = (
-        {"Units": "px", "PixelSize_um": end.mpp, **({"Slide": end.slide} if end.slide else {})}
-        if end.is_slide
-        else {"Units": "mm", "CoordinateSystem": "fixed world, RAS+"}
-    )
+    units: dict[str, Any] = {"Units": "mm", "CoordinateSystem": "fixed world, RAS+"}
+    if end.is_slide:
+        units = {"Units": "px", "PixelSize_um": end.mpp, **({"Slide": end.slide} if end.slide else {})}
     return CarriedAnnotations(content, len(geometries), len(positions), units, warnings)
 
 
@@ -229,10 +221,8 @@ def _check_start(content: Any, start: End, end: End) -> None:
     if start.is_slide and note.get("Units") == "mm":
         raise InputError("is in mm already, and pixels are expected", hint=hint)
     if not start.is_slide and note.get("Units") != "mm":
-        raise InputError(
-            "is in pixels, as far as is known, and the way back starts from mm",
-            hint='leave --inverse out, or, if it is in mm of the MRI, add "histomri": {"Units": "mm"} to it',
-        )
+        leave = 'leave --inverse out, or, if it is in mm of the MRI, add "histomri": {"Units": "mm"} to it'
+        raise InputError("is in pixels, as far as is known, and the way back starts from mm", hint=leave)
     if end.slide is not None and note.get("Slide") == end.slide != start.slide:
         raise InputError(f"is in pixels of {end.slide} already", hint=hint)
 
@@ -249,8 +239,7 @@ def _geometries(content: Any) -> list[dict[str, Any]]:
                 found.append(item)
             else:
                 waiting += [entry for key, entry in item.items() if key != "properties"]
-                properties = item.get("properties")
-                if isinstance(properties, dict):  # QuBaLab keeps the nucleus of a cell here
+                if isinstance(properties := item.get("properties"), dict):  # QuBaLab keeps the nucleus of a cell here
                     waiting.append(properties.get("extra_geometries"))
     if not found:
         raise InputError("holds no GeoJSON geometry")

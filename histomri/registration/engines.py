@@ -13,10 +13,7 @@ SEARCH_OPTIONS = ("landmarks", "tilts", "angle", "turned_over", "flips")
 
 @dataclass(frozen=True)
 class Engine:
-    """What an engine can do: the kinds of transform that it finds, and which of `SEARCH_OPTIONS` it holds.
-
-    `code` is its class, as ``module:Class``, which is loaded when it is needed.
-    """
+    """The kinds of transform that an engine finds, which of `SEARCH_OPTIONS` it holds, and its class, module:Class."""
 
     name: str
     kinds: tuple[str, ...]
@@ -24,30 +21,17 @@ class Engine:
     code: str = ""
 
     def load(self) -> Any:
-        """Return an instance of its class, an `outline_engine.OutlineEngine` or one like it."""
+        """Return an instance of its class, loaded now: an `outline_engine.OutlineEngine` or one like it."""
         module, name = self.code.split(":")
         return getattr(import_module(module), name)()
 
 
-_ROOM = "histomri.registration"
+_ROOM, _KINDS, _ALL = "histomri.registration", ("similarity", "affine", "bspline"), frozenset(SEARCH_OPTIONS)
 ENGINES = {
-    engine.name: engine
-    for engine in (
-        Engine(
-            "robust",
-            ("similarity", "affine", "bspline"),
-            frozenset(SEARCH_OPTIONS),
-            f"{_ROOM}.outline_engine:OutlineEngine",
-        ),
-        Engine(
-            "dipy",
-            ("similarity", "affine", "bspline"),
-            frozenset(SEARCH_OPTIONS) - {"landmarks"},
-            f"{_ROOM}.dipy_engine:DipyEngine",
-        ),
-    )
+    "robust": Engine("robust", _KINDS, _ALL, f"{_ROOM}.outline_engine:OutlineEngine"),
+    "dipy": Engine("dipy", _KINDS, _ALL - {"landmarks"}, f"{_ROOM}.dipy_engine:DipyEngine"),
 }
-LANDMARKS_ONLY = Engine("landmarks", ("similarity", "affine", "bspline", "tps"), frozenset({"landmarks"}))
+LANDMARKS_ONLY = Engine("landmarks", (*_KINDS, "tps"), frozenset({"landmarks"}))
 """Landmarks that settle everything, in place of an engine; "bspline" is a thin plate where there are enough."""
 
 

@@ -41,10 +41,6 @@ class Overlay:
     names: tuple[str, str]
     pictures: SlidePictures | None
 
-    def across(self, points: FloatArray) -> FloatArray:
-        """Return where world points are drawn, (N, 3) -> (N, 2)."""
-        return np.asarray(points @ self.axes)
-
 
 def overlay_of(
     found: Registration,
@@ -55,20 +51,20 @@ def overlay_of(
     pictures: SlidePictures | None,
 ) -> Overlay:
     """Return the overlay of a registration; masks, names and pictures are of the moving and the fixed image."""
-    moving_mask, fixed_mask = masks
-    names = short_names(*names)
-    target = plane_found(fixed, fixed_mask, found.slice, found.qc.get("tilt_deg", (0.0, 0.0)))
-    fixed, tissue = target.fixed, target.tissue
-    section = tissue_of(moving, moving_mask, "moving")
-    frame = Plane.of(fixed).frame[:3, :2]
+    target = plane_found(fixed, masks[1], found.slice, found.qc.get("tilt_deg", (0.0, 0.0)))
+    flat = target.fixed
+    frame = Plane.of(flat).frame[:3, :2]
     axes = frame * np.sign(frame[np.argmax(np.abs(frame), axis=0), (0, 1)])
-    index = np.indices(fixed.data.shape).reshape(2, -1).T
-    places = (index @ fixed.affine[:3, :2].T + fixed.affine[:3, 3]) @ axes
-    p, q = np.round(places, _DIGITS).T.reshape(2, *fixed.data.shape)
-    own = np.nan_to_num(Transform.identity().resample(tissue, fixed).data)
-    there = np.nan_to_num(found.resample(section, fixed).data)
-    moved = found.resample(moving, fixed).data
-    return Overlay(axes, p, q, fixed.data, moved, own, there, fixed, names, pictures)
+    p, q = np.round(pixel_centres(flat) @ axes, _DIGITS).T.reshape(2, *flat.data.shape)
+    own = np.nan_to_num(Transform.identity().resample(target.tissue, flat).data)
+    there = np.nan_to_num(found.resample(tissue_of(moving, masks[0], "moving"), flat).data)
+    moved = found.resample(moving, flat).data
+    return Overlay(axes, p, q, flat.data, moved, own, there, flat, short_names(*names), pictures)
+
+
+def pixel_centres(flat: Image) -> FloatArray:
+    """Return where the pixels of a 2D image lie, (I * J, 3) mm."""
+    return np.asarray(np.indices(flat.data.shape).reshape(2, -1).T @ flat.affine[:3, :2].T + flat.affine[:3, 3])
 
 
 def short_names(one: str, other: str) -> tuple[str, str]:
@@ -79,20 +75,15 @@ def short_names(one: str, other: str) -> tuple[str, str]:
         while alike and one[alike - 1].isalnum():
             alike -= 1
         one, other = (name[alike:] or name for name in (one, other))
-    return shortened(one), shortened(other)
-
-
-def shortened(name: str) -> str:
-    """Return a name that fits into a title."""
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    one, other = (name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in (one, other))
+    return one, other
 
 
 def frame(axes: Any, overlay: Overlay, title: str, points: FloatArray | None = None) -> None:
     """Show the tissue of both images, and these points, with what is around."""
     shown = (overlay.tissue > 0.5) | (overlay.section > 0.5)
-    seen = np.concatenate(
-        [np.column_stack([overlay.p[shown], overlay.q[shown]]), np.reshape([] if points is None else points, (-1, 2))]
-    )
+    seen = np.column_stack([overlay.p[shown], overlay.q[shown]])
+    seen = seen if points is None else np.concatenate([seen, points])
     axes.set_aspect("equal")
     low, high = seen.min(axis=0), seen.max(axis=0)
     margin = _MARGIN * (high - low).max()

@@ -16,7 +16,16 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.files import atomic_path
 from histomri.core.images import Image
 from histomri.registration.carry_slide import SlidePictures
-from histomri.registration.figure_layout import Overlay, background, draw_image, draw_slide, frame, outline, overlay_of
+from histomri.registration.figure_layout import (
+    Overlay,
+    background,
+    draw_image,
+    draw_slide,
+    frame,
+    outline,
+    overlay_of,
+    pixel_centres,
+)
 from histomri.registration.landmark_fits import tre
 from histomri.registration.planes import Plane, lift
 from histomri.registration.prepare import tissue_of
@@ -54,30 +63,19 @@ def write_figures(
     slides.
     """
     overlay = overlay_of(found, moving, fixed, (moving_mask, fixed_mask), names, pictures)
-    drawn = {
-        "contours": _contours,
-        "checkerboard": _checkerboard,
-        "missing": _missing,
-        "residual": _residual,
-        "grid": _grid,
-        "jacobian": _jacobian,
-    }
-    outputs = [_flip_book(overlay, folder / f"{stem}_flipbook.gif")]
-    for name, draws in drawn.items():
-        figure, axes = _figure()
-        draws(axes, overlay, found)
-        outputs.append(_save(figure, folder / f"{stem}_{name}.png"))
+    draws = [_contours, _checkerboard, _missing, _residual, _grid, _jacobian]
+    draws += [_candidates] if found.candidates else []
+    figures = {}
+    for draw in draws:
+        figures[draw.__name__], axes = _figure()
+        draw(axes, overlay, found)
     if found.candidates:
-        figure, axes = _figure()
-        _candidates(axes, found)
-        outputs.append(_save(figure, folder / f"{stem}_candidates.png"))
-        section = tissue_of(moving, moving_mask, "moving")
-        outputs.append(_save(_gallery(overlay, found, section), folder / f"{stem}_gallery.png"))
+        figures["_gallery"] = _gallery(overlay, found, tissue_of(moving, moving_mask, "moving"))
     if landmarks is not None:
-        figure, axes = _figure()
+        figures["_landmarks"], axes = _figure()
         _landmarks(axes, overlay, found, np.asarray(landmarks, dtype=float))
-        outputs.append(_save(figure, folder / f"{stem}_landmarks.png"))
-    return outputs
+    outputs = [_flip_book(overlay, folder / f"{stem}_flipbook.gif")]
+    return outputs + [_save(figure, folder / f"{stem}{name}.png") for name, figure in figures.items()]
 
 
 def _figure() -> tuple[Any, Any]:
@@ -159,11 +157,10 @@ def _ranked(picture: FloatArray) -> FloatArray:
 
 
 def _missing(axes: Any, overlay: Overlay, found: Registration) -> None:
-    own, there = overlay.tissue > 0.5, overlay.section > 0.5
-    code = np.where(own & there, 1.0, np.where(own, 2.0, np.where(there, 3.0, 0.0)))
-
     from matplotlib.colors import ListedColormap
 
+    own, there = overlay.tissue > 0.5, overlay.section > 0.5
+    code = np.where(own & there, 1.0, np.where(own, 2.0, np.where(there, 3.0, 0.0)))
     colours = ListedColormap(["white", "lightgrey", "royalblue", "orangered"])
     draw_image(axes, overlay, code, cmap=colours, vmin=-0.5, vmax=3.5)
     fraction = float((own & ~there).sum() / max(own.sum(), 1))
@@ -182,15 +179,14 @@ def _residual(axes: Any, overlay: Overlay, found: Registration) -> None:
     around = np.degrees(np.arctan2(overlay.q[i, j] - middle[1], overlay.p[i, j] - middle[0]))
     axes.scatter(around, away[i, j], s=6)
     axes.axhline(0, color="black", linewidth=0.5)
-    axes.set_xlabel(f"place on the outline of {overlay.names[1]}, degrees")
-    axes.set_ylabel(f"how far {overlay.names[0]} reaches beyond it, mm (below 0: it is missing)")
+    axes.set(xlabel=f"place on the outline of {overlay.names[1]}, degrees")
+    axes.set(ylabel=f"how far {overlay.names[0]} reaches beyond it, mm (below 0: it is missing)")
     axes.set_title("disagreement along the outline", fontsize=10)
 
 
 def _grid(axes: Any, overlay: Overlay, found: Registration) -> None:
     background(axes, overlay)
-    index = np.indices(overlay.fixed.shape).reshape(2, -1).T
-    back = found.inverse().points(index @ overlay.flat.affine[:3, :2].T + overlay.flat.affine[:3, 3])
+    back = found.inverse().points(pixel_centres(overlay.flat))
     directions = np.linalg.svd(back - back.mean(axis=0), full_matrices=False)[2][:2]
     parts = ((back - back.mean(axis=0)) @ directions.T).T.reshape(2, *overlay.fixed.shape)
     step = _round_step(max(float(np.ptp(part[overlay.tissue > 0.5])) for part in parts) / _GRID_LINES)
@@ -225,8 +221,7 @@ def _gallery(overlay: Overlay, found: Registration, section: Image) -> Any:
 
     best: list[Candidate] = []
     for item in found.candidates:
-        alike = (one.turned_over == item.turned_over and _apart(one, item) < _ALIKE_DEG for one in best)
-        if item.slice == found.slice and not any(alike):
+        if item.slice == found.slice and not any(_alike(one, item) for one in best):
             best.append(item)
     figure = Figure(figsize=(7.2, 5.4), dpi=120)
     for number, item in enumerate(best[:_GALLERY]):
@@ -240,8 +235,9 @@ def _gallery(overlay: Overlay, found: Registration, section: Image) -> Any:
     return figure
 
 
-def _apart(one: Candidate, other: Candidate) -> float:
-    return apart_deg(np.radians(one.angle_deg), np.radians(other.angle_deg))
+def _alike(one: Candidate, other: Candidate) -> bool:
+    apart = apart_deg(np.radians(one.angle_deg), np.radians(other.angle_deg))
+    return one.turned_over == other.turned_over and apart < _ALIKE_DEG
 
 
 def _placed(overlay: Overlay, section: Image, item: Candidate) -> FloatArray:
@@ -250,33 +246,29 @@ def _placed(overlay: Overlay, section: Image, item: Candidate) -> FloatArray:
     angle = np.radians(item.angle_deg if item.turned_over else -item.angle_deg)
     pull = np.eye(3)
     pull[:2, :2] = item.size * linear(angle, item.turned_over)
-    middles = [
-        plane.pixels(mask.shape)[mask.ravel() > 0.5].mean(axis=0)
-        for plane, mask in zip(planes, (section.data, overlay.tissue), strict=True)
-    ]
-    pull[:2, 2] = middles[0] - pull[:2, :2] @ middles[1]
-    turned = Transform(lift(pull, *planes)).resample(section, overlay.flat).data
-    turned = np.nan_to_num(turned)
+    sides = zip(planes, (section.data, overlay.tissue), strict=True)
+    own, other = (plane.pixels(mask.shape)[mask.ravel() > 0.5].mean(axis=0) for plane, mask in sides)
+    pull[:2, 2] = own - pull[:2, :2] @ other
+    turned = np.nan_to_num(Transform(lift(pull, *planes)).resample(section, overlay.flat).data)
     overlap = fftconvolve(overlay.tissue, turned[::-1, ::-1], mode="same")
     shift = np.array(np.unravel_index(np.argmax(overlap), overlap.shape)) - np.array(overlap.shape) // 2
     return np.roll(turned, tuple(shift), axis=(0, 1))
 
 
-def _candidates(axes: Any, found: Registration) -> None:
+def _candidates(axes: Any, overlay: Overlay, found: Registration) -> None:
     for turned, colour, word in ((False, "tab:blue", "as it lies"), (True, "tab:red", "turned over")):
         chosen = [item for item in found.candidates if item.turned_over is turned and item.slice == found.slice]
         axes.scatter([item.angle_deg for item in chosen], [item.agreement for item in chosen], color=colour, label=word)
     best = found.candidates[0]
     axes.scatter([best.angle_deg], [best.agreement], s=160, facecolors="none", edgecolors="black", label="taken")
-    axes.set_xlabel("rotation of the section, degrees")
-    axes.set_ylabel("agreement of the outlines")
+    axes.set(xlabel="rotation of the section, degrees", ylabel="agreement of the outlines")
     axes.set_title(f"orientations tried; margin over the next {found.confidence:.2f}", fontsize=10)
     axes.legend()
 
 
 def _landmarks(axes: Any, overlay: Overlay, found: Registration, pairs: FloatArray) -> None:
     background(axes, overlay)
-    goal, there = overlay.across(pairs[:, 1]), overlay.across(found.points(pairs[:, 0]))
+    goal, there = pairs[:, 1] @ overlay.axes, found.points(pairs[:, 0]) @ overlay.axes
     errors = tre(found, pairs)
     across = float(np.ptp(goal, axis=0).max())
     times = max(_round_step(_LEAST_ARROW * across / max(float(np.median(errors)), 1e-6)), 1.0)
@@ -285,9 +277,5 @@ def _landmarks(axes: Any, overlay: Overlay, found: Registration, pairs: FloatArr
     axes.quiver(*goal.T, *(ends - goal).T, color="orangered", angles="xy", scale_units="xy", scale=1, width=0.004)
     axes.plot(*goal.T, "o", color="deepskyblue", markersize=4)
     longer = f", drawn {times:.0f} times as long" if times > 1 else ""
-    frame(
-        axes,
-        overlay,
-        f"errors of {len(pairs)} landmarks{longer}, median {1000 * np.median(errors):.0f} µm",
-        np.concatenate([goal, ends]),
-    )
+    title = f"errors of {len(pairs)} landmarks{longer}, median {1000 * np.median(errors):.0f} µm"
+    frame(axes, overlay, title, np.concatenate([goal, ends]))

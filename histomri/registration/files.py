@@ -34,21 +34,16 @@ def as_image(image: Any, what: str) -> Image:
     if isinstance(image, str | Path):
         return load_first_volume(Path(image))
     if not isinstance(image, Image):
-        raise InputError(
-            f"the {what} is a {type(image).__name__}, and an Image or the path of a NIfTI file is needed",
-            hint="wrap an array as histomri.core.images.Image(array, affine)",
-        )
+        problem = f"the {what} is a {type(image).__name__}, and an Image or the path of a NIfTI file is needed"
+        raise InputError(problem, hint="wrap an array as histomri.core.images.Image(array, affine)")
     return image
 
 
 def load_first_volume(path: Path) -> Image:
     """Read an image; of a 4D series the first volume alone."""
     if path.is_file() and not path.name.lower().endswith(_VOLUMES):
-        raise InputError(
-            "is neither a NIfTI image nor a slide, by its ending",
-            path=path,
-            hint="give .nii or .nii.gz, or a slide such as .svs, .ndpi, .ome.tif, .png",
-        )
+        hint = "give .nii or .nii.gz, or a slide such as .svs, .ndpi, .ome.tif, .png"
+        raise InputError("is neither a NIfTI image nor a slide, by its ending", path=path, hint=hint)
     image = open_nifti(path)
     if len(image.shape) != 4 or image.shape[3] == 1:
         return Image.load(path)
@@ -63,7 +58,7 @@ def load_first_volume(path: Path) -> Image:
 
 
 def read_labels(path: Path, image: Image) -> Image:
-    """Return an image with its voxels in the type of their file, of which nearest voxels are kept as they are."""
+    """Return an image with its voxels in the type of their file."""
     data = np.asarray(open_nifti(path).dataobj)
     return Image(data.astype(data.dtype.newbyteorder("=")).reshape(image.data.shape), image.affine)
 
@@ -84,9 +79,8 @@ def write_drawn(
     words = {key: found[key] for key in ("Units", "Description") if found.get(key)}
     if not parse_map_name(out.name).get("param"):
         words = {"Units": "arbitrary", "Description": f"{source.name} on the grid of {like.name}", **words}
-    sources = [source, like, *xfms]
-    keys = {**(sidecar or {}), **words}
-    return write_map(out, drawn.data, drawn.affine, sources=sources, parameters=parameters, dtype=dtype, **keys)
+    form = {"parameters": parameters, "dtype": dtype, **(sidecar or {}), **words}
+    return write_map(out, drawn.data, drawn.affine, sources=[source, like, *xfms], **form)
 
 
 def count_known(image: Image) -> int:
@@ -112,15 +106,11 @@ def refuse_outputs(options: ApplyOptions, out: Path) -> None:
 
 def refuse_other_samples(*paths: Path | None, otherwise: str = "rename one of them") -> None:
     """Raise InputError if files are of different samples, by the ``sub-`` that their names begin with."""
-    labels = {path: found[1] for path in paths if path is not None and (found := _SAMPLE.match(path.name))}
-    first: tuple[Path, str] | None = next(iter(labels.items()), None)
-    for path, label in labels.items():
-        if first is not None and label != first[1]:
-            raise InputError(
-                f"is of sample {label}, and {first[0].name} of sample {first[1]}",
-                path=path,
-                hint=f"give files of one sample, or {otherwise} if they are",
-            )
+    labels = [(path, found[1]) for path in paths if path is not None and (found := _SAMPLE.match(path.name))]
+    for path, label in labels:
+        if label != (first := labels[0])[1]:
+            problem = f"is of sample {label}, and {first[0].name} of sample {first[1]}"
+            raise InputError(problem, path=path, hint=f"give files of one sample, or {otherwise} if they are")
 
 
 def slide_sidecar(out: Path) -> Path:
@@ -161,8 +151,7 @@ def _handedness(path: Path) -> str | None:
 
 def section_warnings(path: Path, affine: FloatArray) -> tuple[str, ...]:
     """Warn of a map of a section whose header puts it in another world than that of its slide."""
-    problem = None if is_slide(path) else _other_world(path.name, np.asarray(affine))
-    if problem is None:
+    if is_slide(path) or (problem := _other_world(path.name, np.asarray(affine))) is None:
         return ()
     return (
         f"{problem}. The map is laid on the MRI as its voxels and this header show it, so `apply` and `pair` carry "
@@ -180,16 +169,14 @@ def slide_warnings(transform: Transform) -> tuple[str, ...]:
     record = _record(transform, "Moving")
     if record is None or "Slide" in record:
         return ()
-    name, affine = _name(transform, "Moving"), np.array(record["Affine"], dtype=float)
-    problem = _other_world(name, affine)
-    if problem is None:
+    affine = np.array(record["Affine"], dtype=float)
+    if (problem := _other_world(_name(transform, "Moving"), affine)) is None:
         return ()
     hint = "register a map written by `histomri patches`, or the slide itself; maps, and tables in mm, can be carried"
     corners = np.array([[i, j, 0, 1] for i in (0, record["Shape"][0] - 1) for j in (0, record["Shape"][1] - 1)])
     if (corners @ affine.T)[:, :2].min(axis=0).max() > 0:  # a slide has x and y below 0 in its world
-        raise GeometryError(
-            f"{problem} and puts it where no slide is, so coordinates of the slide cannot be carried", hint=hint
-        )
+        problem += " and puts it where no slide is, so coordinates of the slide cannot be carried"
+        raise GeometryError(problem, hint=hint)
     return (f"{problem}: coordinates of the slide are carried rightly only if this header is right; else {hint}",)
 
 
@@ -203,10 +190,9 @@ def beside_warnings(transform: Transform, points: FloatArray) -> tuple[str, ...]
     world = np.zeros((len(points), 3))
     world[:, : points.shape[1]] = points
     index = ((world - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T)[:, : len(shape)]
+    fraction = float(np.all((index > -1) & (index < shape), axis=1).mean())
     # An annotation around the section has its corners beside it, and its middle on it.
-    on_it = np.all((index > -1) & (index < shape), axis=1)
     middle = np.median(index, axis=0)
-    fraction = float(on_it.mean())
     if fraction >= _FEW or np.all((middle > -1) & (middle < shape)):
         return ()
     few = f"only {fraction:.0%} of" if fraction else "none of"

@@ -63,9 +63,8 @@ def read_landmarks(
         return _on_the_slide(pairs)
     path = require_file(path, "landmark file")
     if path.suffix.lower() in (".json", ".geojson", ".fcsv"):
-        raise InputError(
-            "holds the points of one image", path=path, hint="give the file of the other image with --fixed-landmarks"
-        )
+        hint = "give the file of the other image with --fixed-landmarks"
+        raise InputError("holds the points of one image", path=path, hint=hint)
     table = read_table(path, comment="#")
     sides = []
     for side in ("moving_", "fixed_"):
@@ -143,11 +142,9 @@ def _paired(moving: Points, fixed: Points, path: Path, other: Path) -> FloatArra
         left, right = ({n: p for n, p in zip(side.names, side.xyz_mm, strict=True)} for side in (moving, fixed))
         return np.array([[left[name], right[name]] for name in shared])
     if len(moving.names) != len(fixed.names):
-        raise InputError(
-            f"has {len(moving.names)} points and {other.name} has {len(fixed.names)}",
-            path=path,
-            hint="give the pairs the same names, or both files the same number of points in the same order",
-        )
+        problem = f"has {len(moving.names)} points and {other.name} has {len(fixed.names)}"
+        hint = "give the pairs the same names, or both files the same number of points in the same order"
+        raise InputError(problem, path=path, hint=hint)
     return np.stack([moving.xyz_mm, fixed.xyz_mm], axis=1)
 
 
@@ -249,10 +246,8 @@ def _from_markups(markups: Any, path: Path) -> Points:
 
 def _from_fcsv(path: Path) -> Points:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    words = {
-        key.strip().lower(): value.strip()
-        for key, value in (line[1:].split("=", 1) for line in lines if line.startswith("#") and "=" in line)
-    }
+    headers = (line[1:].split("=", 1) for line in lines if line.startswith("#") and "=" in line)
+    words = {key.strip().lower(): value.strip() for key, value in headers}
     if "coordinatesystem" not in words or "columns" not in words:
         raise InputError("lacks the header of a .fcsv file of 3D Slicer", path=path)
     sign = _sign(words["coordinatesystem"], path)

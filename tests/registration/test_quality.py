@@ -163,4 +163,4 @@ def test_pictures_are_drawn_in_mm_of_the_world(axes, drawn, signs):
     world = affine @ (3, 5, 0, 1)
     expected = [world["xyz".index(name)] for name in drawn]
     np.testing.assert_allclose([overlay.p[3, 5], overlay.q[3, 5]], expected)
-    np.testing.assert_allclose(overlay.across(world[None, :3])[0], expected)
+    np.testing.assert_allclose(world[:3] @ overlay.axes, expected)
