@@ -11,7 +11,7 @@ import numpy as np
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image, sidecar_path
-from histomri.registration.estimate import SHRINKAGE, register
+from histomri.registration.estimate import SHRINKAGE, described, register
 from histomri.registration.io.native import own_warps
 from histomri.registration.landmark_files import read_landmarks, unpaired_landmarks
 from histomri.registration.landmark_fits import KINDS, fit_landmarks, tre
@@ -84,23 +84,13 @@ def _find(
     if shrinkage is None:  # two sections have that of paraffin in common
         shrinkage = SHRINKAGE if target.overview is None else 0.0
 
+    names = {"angle": "angle_deg", "tilts": "tilts_deg", "slice": "slices"}
+    names |= {name: name for name in ("kind", "engine", "flips", "turned_over")}
+    settings: dict[str, Any] = {name: getattr(options, key) for key, name in names.items()}
+    settings |= {"moving_mask": section.mask, "fixed_mask": target.mask, "shrinkage": shrinkage}
+
     def by_image(start: FloatArray | None, report: Progress | None = None) -> Registration:
-        return register(
-            section.image,
-            target.image,
-            moving_mask=section.mask,
-            fixed_mask=target.mask,
-            landmarks=start,
-            kind=options.kind,
-            engine=options.engine,
-            flips=options.flips,
-            angle_deg=options.angle,
-            turned_over=options.turned_over,
-            tilts_deg=options.tilts,
-            slices=options.slice,
-            shrinkage=shrinkage,
-            progress=report,
-        )
+        return register(section.image, target.image, landmarks=start, progress=report, **settings)
 
     if pairs is None or options.landmarks_for == "check":
         return by_image(None, progress)
@@ -126,34 +116,28 @@ def _left_out(pairs: FloatArray, fit: Callable[[FloatArray], Registration]) -> l
 def _by_landmarks(
     section: Side, side: Side, pairs: FloatArray, options: RegisterOptions, shrinkage: float
 ) -> Registration:
-    kind, target, mask, k = options.kind, side.image, side.mask, options.slice
+    kind, target, mask, k = options.kind, side.image, side.mask, None
     if kind == "bspline":
         kind = "tps" if len(pairs) >= KINDS["tps"] else "affine"
     if target.data.ndim == 3:
-        k = slice_of_landmarks(pairs, target) if k is None else k
+        k = slice_of_landmarks(pairs, target) if options.slice is None else options.slice
         if k is None:
-            raise InputError(
-                "the fixed landmarks have no z, and the MRI has several slices",
-                hint="give --slice, or the column fixed_z_mm",
-            )
+            problem = "the fixed landmarks have no z, and the MRI has several slices"
+            raise InputError(problem, hint="give --slice, or the column fixed_z_mm")
         if mask is not None and mask.data.ndim == 3:
             mask = mask.slice(k)
         target = target.slice(k)
-    else:
-        k = None
     masks = {"moving_mask": section.mask, "fixed_mask": mask}
     return fit_landmarks(pairs, kind, moving=section.image, fixed=target, slice=k, shrinkage=shrinkage, **masks)
 
 
 def _doubted_by_landmarks(found: Registration, target: Side) -> Registration:
     """Lower a good verdict where landmarks that had no part in the result end further off than that allows."""
-    if found.qc.get("landmarks_for") != "check":
-        return found
-    typical = float(np.median(found.qc["landmark_error_mm"]))
     limit, what = 2 * float(target.image.voxel_mm[:2].min()), "two pixels"
     if target.overview is not None:
         limit, what = _SLIDE_ERROR_MM, "half a patch"
-    if typical <= limit:
+    typical = float(np.median(found.qc.get("landmark_error_mm", 0.0)))
+    if found.qc.get("landmarks_for") != "check" or typical <= limit:
         return found
     reason = f"the landmarks end {typical:.2g} mm off (median), more than {what} ({limit:.2g} mm)"
     verdict = "check" if found.verdict == "good" else found.verdict
@@ -162,15 +146,10 @@ def _doubted_by_landmarks(found: Registration, target: Side) -> Registration:
 
 def _info(found: Registration, section: Side, target: Side, options: RegisterOptions) -> dict[str, Any]:
     """Return the record: the files, where the images lie, and of slides what is needed to carry their pixels over."""
-    sides = {
-        name: {
-            "Shape": list(side.image.data.shape),
-            "Affine": side.image.affine,
-            **found.info.get(name, {}),
-            **({} if side.overview is None else side.overview.record),
-        }
-        for name, side in (("Moving", section), ("Fixed", target))
-    }
+    sides = {}
+    for name, side in (("Moving", section), ("Fixed", target)):
+        slide = {} if side.overview is None else side.overview.record
+        sides[name] = {**described(side.image), **found.info.get(name, {}), **slide}
     names = ("moving", "fixed", "moving_mask", "fixed_mask", "landmarks", "fixed_landmarks")
     files = [getattr(options, name) for name in names]
     return {**found.info, **sides, "Sources": [path.name for path in files if path is not None]}
@@ -195,22 +174,15 @@ class ResultNames:
         drawn = None if is_slide(moving) else out / f"{start}space-{_word(fixed, 'dwi')}_{rest}.nii.gz"
         return cls(out / f"{start}{ends}_mode-image_xfm", drawn)
 
-    @property
-    def json(self) -> Path:
-        """The transform."""
-        return self.transform.with_name(f"{self.transform.name}.json")
-
-    @property
-    def page(self) -> Path:
-        """The page with a slider."""
-        return self.transform.with_name(f"{self.transform.name}.html")
+    def file(self, ending: str) -> Path:
+        """Return the file of the transform with an ending: .json, or .html of the page with a slider."""
+        return self.transform.with_name(f"{self.transform.name}{ending}")
 
     @property
     def written(self) -> list[Path]:
         """What may be replaced."""
         drawn = [] if self.drawn is None else [self.drawn, sidecar_path(self.drawn)]
-        stem = self.transform
-        return [*drawn, self.json, stem.with_name(f"{stem.name}.tfm"), *own_warps(stem)]
+        return [*drawn, self.file(".json"), self.file(".tfm"), *own_warps(self.transform)]
 
 
 def _word(path: Path, other: str) -> str:
@@ -264,14 +236,12 @@ def _hint(found: Registration, target: Side) -> str:
     if "agreement" not in found.qc:
         return "correct the landmarks"
     if target.mask is None:
-        return (
-            f"all that is bright in {target.path.name} was taken for tissue: give --fixed-mask if some of it is fluid, "
-            "a tube or another organ; else --landmarks, --moving-mask or --slice"
-        )
+        otherwise = "if some of it is fluid, a tube or another organ; else --landmarks, --moving-mask or --slice"
+        return f"all that is bright in {target.path.name} was taken for tissue: give --fixed-mask {otherwise}"
     return "give --landmarks, --slice or other masks"
 
 
 def numbers(found: Registration) -> dict[str, object]:
     """Return the same in numbers."""
-    settings = {"parameters": found.info.get("Parameters", {})}
-    return {"slice": found.slice, "confidence": found.confidence, **settings, **found.qc}
+    parameters = found.info.get("Parameters", {})
+    return {"slice": found.slice, "confidence": found.confidence, "parameters": parameters, **found.qc}

@@ -66,9 +66,8 @@ def warp_region(
     high = np.clip(np.floor(there[inside].max(axis=0)).astype(int) + 2, 1, size)
     width, height = (int(length) for length in high - low)
     if width * height > _LARGEST_PIECE:
-        raise InputError(
-            f"this piece needs {width} x {height} pixels of the slide at once", hint="smaller pieces, or coarser"
-        )
+        problem = f"this piece needs {width} x {height} pixels of the slide at once"
+        raise InputError(problem, hint="smaller pieces, or coarser")
     part = picture.read(int(low[0]), int(low[1]), width, height).astype(float)
     where = (there[inside] - low).T[::-1]
     for channel in range(3):
@@ -84,7 +83,7 @@ def warp_tiles(
     shape: tuple[int, int],
     *,
     size: int = 256,
-    **options: Any,
+    order: int = 1,
 ) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
     """Give a warped slide tile by tile, as (first i, first j, pixels); see `warp_region`."""
     if size < 1:
@@ -94,7 +93,7 @@ def warp_tiles(
             corner = np.array(affine, dtype=float)
             corner[:, 3] = corner @ (i, j, 0.0, 1.0)
             piece = min(size, shape[0] - i), min(size, shape[1] - j)
-            yield i, j, warp_region(transform, picture, corner, piece, **options)
+            yield i, j, warp_region(transform, picture, corner, piece, order=order)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,10 +141,9 @@ class Canvas:
                 raise GeometryError(f"there is no slice {k}", path=path)
             like = like.slice(k)
         view, step = View.of(like), um_per_px / 1000
-        order = (1, 0) if view.transpose else (0, 1)
-        size = np.array([like.data.shape[axis] for axis in order])
-        voxel = np.array([like.voxel_mm[axis] for axis in order])
-        edges = np.stack([like.affine[:3, axis] for axis in order])
+        order = [1, 0] if view.transpose else [0, 1]
+        size, voxel = np.array(like.data.shape)[order], like.voxel_mm[order]
+        edges = like.affine[:3, order].T.copy()
         corner = like.affine[:3, 3] - edges.sum(axis=0) / 2
         for n, flipped in enumerate((view.flip_rows, view.flip_columns)):
             if flipped:
@@ -172,12 +170,9 @@ class Canvas:
         """Warn where hardly anything was drawn; `drawn` is what `carry_slide` returns."""
         if not drawn:
             return (f"nothing of the slide lies in the field of view of {like}",)
-        if drawn < _LITTLE:
-            return (
-                f"only {100 * drawn:.2g} % of the picture is not white: check that {like} is, or is in the world of, "
-                "the image that was registered, and that the slide is the section's",
-            )
-        return ()
+        registered = "the image that was registered, and that the slide is the section's"
+        check = f"only {100 * drawn:.2g} % of the picture is not white: check that {like} is, or is in the world of, "
+        return (check + registered,) if drawn < _LITTLE else ()
 
 
 def carry_slide(transform: Transform, picture: Picture, canvas: Canvas, path: Path, *, order: int = 1) -> float:
@@ -198,27 +193,12 @@ def carry_slide(transform: Transform, picture: Picture, canvas: Canvas, path: Pa
             coloured += int((tile < 255).any(axis=2).sum())
             yield tile
 
+    size = {f"PhysicalSize{axis}": um for axis in "XY"} | {f"PhysicalSize{axis}Unit": "µm" for axis in "XY"}
+    form: dict[str, Any] = {"ome": True, "metadata": {"axes": "YXS", **size}, "tile": (_TILE, _TILE)}
+    form |= {"photometric": "rgb", "compression": "zlib", "bigtiff": shape[0] * shape[1] > 1_000_000_000}
+    form |= {"resolution": (1e4 / um, 1e4 / um), "resolutionunit": "CENTIMETER"}
     with atomic_path(path) as temporary:
-        tifffile.imwrite(
-            temporary,
-            tiles(),
-            shape=(*shape, 3),
-            dtype=np.uint8,
-            tile=(_TILE, _TILE),
-            photometric="rgb",
-            compression="zlib",
-            bigtiff=shape[0] * shape[1] > 1_000_000_000,
-            ome=True,
-            resolution=(1e4 / um, 1e4 / um),
-            resolutionunit="CENTIMETER",
-            metadata={
-                "axes": "YXS",
-                "PhysicalSizeX": um,
-                "PhysicalSizeY": um,
-                "PhysicalSizeXUnit": "µm",
-                "PhysicalSizeYUnit": "µm",
-            },
-        )
+        tifffile.imwrite(temporary, tiles(), shape=(*shape, 3), dtype=np.uint8, **form)
     return coloured / (shape[0] * shape[1])
 
 

@@ -33,18 +33,15 @@ SHRINKAGE = 0.129
 
 @dataclass(frozen=True, eq=False)
 class Matcher:
-    """What is the same for every slice: the section and its tissue, its expected size, and how it is searched.
-
-    `sides` says whether it is tried turned over, or not, or both; `pairs` (N, 2, 3) are landmarks to start from.
-    """
+    """What is the same for every slice: the section, and how it is searched."""
 
     moving: Image
-    section: Image
-    scale: float
+    section: Image  # its tissue
+    scale: float  # its expected size, of the MRI's
     kind: str
-    sides: tuple[bool, ...]
+    sides: tuple[bool, ...]  # whether it is tried turned over, or not, or both
     angle_deg: float | None
-    pairs: FloatArray | None
+    pairs: FloatArray | None  # (N, 2, 3) landmarks to start from
     engine: OutlineEngine
 
     def search(self, target: Target) -> list[Match]:
@@ -228,12 +225,11 @@ def register(
         raise refused[fullest.slice]
     if tilts_deg is not None:
         matches += matcher.tilted(matches, fixed, fixed_mask, tilts_deg)
-    excluded = matcher.excluded_margin(best_of_slices(matches)[0])
     settings = {"Kind": kind, "Shrinkage": shrinkage, "Flips": flips, "Drive": "outline", "Engine": engine}
     settings |= {"AngleDeg": angle_deg, "TurnedOver": turned_over, "TiltsDeg": list(tilts_deg or ())}
     settings |= {"Landmarks": 0 if pairs is None else len(pairs)}
     info = {"Moving": described(moving), "Fixed": described(fixed), "Parameters": settings}
-    return _result(matches, matching, fixed, refused, excluded, info)
+    return _result(matches, matcher, fixed, refused, info)
 
 
 def _engine(
@@ -244,56 +240,44 @@ def _engine(
     if known is None:
         raise InputError(f"engine={engine!r} is not available", hint="use engine=" + " or ".join(map(repr, ENGINES)))
     if kind not in known.kinds:
-        raise InputError(
-            f"kind={kind!r} is not available", hint="use kind=" + " or ".join(map(repr, (*known.kinds, "syn")))
-        )
+        kinds = " or ".join(map(repr, (*known.kinds, "syn")))
+        raise InputError(f"kind={kind!r} is not available", hint=f"use kind={kinds}")
     if not 0 <= shrinkage < 0.5:
         raise InputError(f"a shrinkage of {shrinkage} is implausible", hint="give a fraction of length, such as 0.129")
     if angle_deg is not None and not np.isfinite(angle_deg):
         raise InputError(f"an angle of {angle_deg} means nothing", hint="give degrees")
     if with_landmarks and "landmarks" not in known.holds:
-        raise InputError(
-            f"the engine {engine!r} cannot hold landmarks",
-            hint="use engine='robust' with another kind, or keep the landmarks to measure the error",
-        )
+        hint = "use engine='robust' with another kind, or keep the landmarks to measure the error"
+        raise InputError(f"the engine {engine!r} cannot hold landmarks", hint=hint)
     loaded: OutlineEngine = known.load()
     return loaded
 
 
 def _result(
-    matches: list[Match],
-    engine: OutlineEngine,
-    fixed: Image,
-    refused: dict[int | None, InputError],
-    excluded: float,
-    info: dict[str, Any],
+    matches: list[Match], matcher: Matcher, fixed: Image, refused: dict[int | None, InputError], info: dict[str, Any]
 ) -> Registration:
     """Return the best match, judged against the others."""
     slices = best_of_slices(matches)
     best = slices[0]
+    excluded = matcher.excluded_margin(best)
     ranked = sorted(matches, key=lambda match: (match.slice != best.slice, -match.score))
     runners_up = [match for match in ranked if match.slice == best.slice and match.differs(best)]
     margin = best.score - runners_up[0].score if runners_up else 1.0
     candidates = tuple(match.candidate() for match in ranked)
     first = candidates[0]
-    deformation = _deformation(best)
+    displacements, deformation = _deformation(best)
     # Six digits: those after them depend on the number of threads of the linear algebra.
     expected = float(f"{expected_error(best.problem, best.mapping, best.pose):.6g}")
-    verdict, reasons = judge(
-        first.agreement,
-        margin,
-        at_bound=at_size_bound(best.pose, best.problem.scale),
-        stretch=best.stretch,
-        strain=best.strain,
-        excluded=excluded,
-        error_px=expected / best.problem.unit_mm,
-    )
+    signs = {"stretch": best.stretch, "strain": best.strain, "error_px": expected / best.problem.unit_mm}
+    at_bound = at_size_bound(best.pose, best.problem.scale)
+    verdict, reasons = judge(first.agreement, margin, at_bound=at_bound, excluded=excluded, **signs)
     slice_margin, doubt = _slice_margin(slices, fixed)
-    for reason in (doubt, engine.objection(deformation)):
+    for reason in (doubt, matcher.engine.objection(deformation)):
         if reason:
             verdict = "check" if verdict == "good" else verdict
             reasons.append(reason)
     by_slice = sorted(slices, key=lambda match: match.slice or 0)
+    agreements = [{"slice": each.slice, "agreement": each.score, "worth": each.adjusted_score} for each in by_slice]
     qc: dict[str, Any] = {
         "verdict": verdict,
         "reasons": reasons,
@@ -308,19 +292,17 @@ def _result(
         "tilt_deg": list(first.tilt_deg),
         **deformation,
         "slice_lead": slice_margin,
-        "slice_agreement": [
-            {"slice": each.slice, "agreement": each.score, "worth": each.adjusted_score} for each in by_slice
-        ],
+        "slice_agreement": agreements,
         "slices_refused": [{"slice": k, "reason": str(error)} for k, error in refused.items()],
     }
-    matrix = lift(best.pose.matrix, *best.planes)
-    return Registration(matrix, _field(best), info, candidates, margin, qc, best.slice)
+    return Registration(lift(best.pose.matrix, *best.planes), displacements, info, candidates, margin, qc, best.slice)
 
 
 def _slice_margin(slices: Sequence[Match], fixed: Image) -> tuple[float, str]:
     """Return the margin of the best over every slice that lies too far from it to be as good, and what is in doubt."""
     best = slices[0]
-    apart = [(_slices_mm(fixed, each, best), each) for each in slices[1:]]
+    step_mm = float(np.linalg.norm(fixed.affine[:3, 2]))
+    apart = [(abs((each.slice or 0) - (best.slice or 0)) * step_mm, each) for each in slices[1:]]
     far = [(mm, each) for mm, each in apart if mm > LARGEST_SLIP_PX * best.problem.unit_mm]
     if not far:
         return 1.0, ""
@@ -335,24 +317,15 @@ def _slice_margin(slices: Sequence[Match], fixed: Image) -> tuple[float, str]:
     )
 
 
-def _slices_mm(fixed: Image, one: Match, other: Match) -> float:
-    return abs((one.slice or 0) - (other.slice or 0)) * float(np.linalg.norm(fixed.affine[:3, 2]))
-
-
-def _field(best: Match) -> tuple[Displacement, ...]:
-    """Return the deformation as a displacement on the grid of the fixed slice; it pulls, so points go the other way."""
+def _deformation(best: Match) -> tuple[tuple[Displacement, ...], dict[str, Any]]:
+    """Return the deformation as a displacement on the grid of the fixed slice, and facts on it."""
     if best.deformation is None:
-        return ()
+        return (), {"deformed": False}
     flat, plane = best.target.fixed, best.planes[1]
     moved = best.deformation.displacement(plane.pixels(flat.data.shape)) @ plane.frame[:3, :2].T
-    return (Displacement(moved.reshape(*flat.data.shape, 1, 3), flat.affine, inverted=True),)
-
-
-def _deformation(best: Match) -> dict[str, Any]:
-    if best.deformation is None:
-        return {"deformed": False}
-    moved = np.hypot(*best.deformation.displacement(best.problem.nearby.points).T)
-    return {"deformed": True, "jacobian": list(best.jacobian or ()), "bent_mm": float(moved.max())}
+    field = Displacement(moved.reshape(*flat.data.shape, 1, 3), flat.affine, inverted=True)  # it pulls
+    bent = np.hypot(*best.deformation.displacement(best.problem.nearby.points).T)
+    return (field,), {"deformed": True, "jacobian": list(best.jacobian or ()), "bent_mm": float(bent.max())}
 
 
 def described(image: Image) -> dict[str, Any]:

@@ -4,6 +4,7 @@ All are drawn in the plane of the fixed image, in mm of its world, seen as a rad
 plane, y) grows to the left, the other axis upwards. A slide is thereby seen as it lies, and its own mm are written.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +17,137 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.files import atomic_path
 from histomri.core.images import Image
 from histomri.registration.carry_slide import SlidePictures
-from histomri.registration.figure_layout import (
-    Overlay,
-    background,
-    draw_image,
-    draw_slide,
-    frame,
-    outline,
-    overlay_of,
-    pixel_centres,
-)
 from histomri.registration.landmark_fits import tre
+from histomri.registration.outlines import signed_distance
 from histomri.registration.planes import Plane, lift
-from histomri.registration.prepare import tissue_of
+from histomri.registration.prepare import plane_found, tissue_of
 from histomri.registration.quality import Candidate, Registration
 from histomri.registration.search import apart_deg, linear
 from histomri.registration.transform import Transform
 
+_LINE = 1.0
+_MARGIN = 0.08
+_STRAIGHT = 0.9999
+_LONGEST_NAME = 16
+_DIGITS = 9
+"""Digits of places in mm: rounding errors beyond them would put the pixels of a tilted plane out of order."""
 _SQUARES = 8
 _NOTHING = "#dbe7f3"
 """Colour outside the tissue: white is the brightest of it."""
 _LEAST_ARROW, _MOST_TIMES = 0.03, 100.0
 _GRID_LINES = 16
 _GALLERY, _ALIKE_DEG = 6, 25.0
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """Both images on the grid of the fixed slice, and where its pixels are drawn.
+
+    `axes` (3, 2) are the world directions of the pictures' axes, along which the pixels are at `p`, `q` (I, J) mm;
+    `fixed` and `moved` (I, J) are the fixed image `flat` and the section on it, `tissue` and `section` their tissue as
+    covered fractions; `pictures` has both in colour, if they are slides.
+    """
+
+    axes: FloatArray
+    p: FloatArray
+    q: FloatArray
+    fixed: FloatArray
+    moved: FloatArray
+    tissue: FloatArray
+    section: FloatArray
+    flat: Image
+    names: tuple[str, str]
+    pictures: SlidePictures | None
+
+
+def overlay_of(
+    found: Registration,
+    moving: Image,
+    fixed: Image,
+    masks: tuple[Image | None, Image | None],
+    names: tuple[str, str],
+    pictures: SlidePictures | None,
+) -> Overlay:
+    """Return the overlay of a registration; masks, names and pictures are of the moving and the fixed image."""
+    target = plane_found(fixed, masks[1], found.slice, found.qc.get("tilt_deg", (0.0, 0.0)))
+    flat = target.fixed
+    frame = Plane.of(flat).frame[:3, :2]
+    axes = frame * np.sign(frame[np.argmax(np.abs(frame), axis=0), (0, 1)])
+    p, q = np.round(pixel_centres(flat) @ axes, _DIGITS).T.reshape(2, *flat.data.shape)
+    own = np.nan_to_num(Transform.identity().resample(target.tissue, flat).data)
+    there = np.nan_to_num(found.resample(tissue_of(moving, masks[0], "moving"), flat).data)
+    moved = found.resample(moving, flat).data
+    return Overlay(axes, p, q, flat.data, moved, own, there, flat, short_names(*names), pictures)
+
+
+def pixel_centres(flat: Image) -> FloatArray:
+    """Return where the pixels of a 2D image lie, (I * J, 3) mm."""
+    return np.asarray(np.indices(flat.data.shape).reshape(2, -1).T @ flat.affine[:3, :2].T + flat.affine[:3, 3])
+
+
+def short_names(one: str, other: str) -> tuple[str, str]:
+    """Return two names short enough for a title, without what they begin with alike where that would hide the rest."""
+    if max(len(one), len(other)) > _LONGEST_NAME and one != other:
+        alike = next(n for n, (a, b) in enumerate(zip(f"{one}\0", f"{other}\1", strict=False)) if a != b)
+        # Back to where a word begins: half a number means nothing.
+        while alike and one[alike - 1].isalnum():
+            alike -= 1
+        one, other = (name[alike:] or name for name in (one, other))
+    one, other = (name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in (one, other))
+    return one, other
+
+
+def frame(axes: Any, overlay: Overlay, title: str, points: FloatArray | None = None) -> None:
+    """Show the tissue of both images, and these points, with what is around."""
+    shown = (overlay.tissue > 0.5) | (overlay.section > 0.5)
+    seen = np.column_stack([overlay.p[shown], overlay.q[shown]])
+    seen = seen if points is None else np.concatenate([seen, points])
+    axes.set_aspect("equal")
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    margin = _MARGIN * (high - low).max()
+    axes.set_xlim(high[0] + margin, low[0] - margin)
+    axes.set_ylim(low[1] - margin, high[1] + margin)
+    for axis, name in ((axes.xaxis, _axis(overlay, 0)), (axes.yaxis, _axis(overlay, 1))):
+        axis.set_label_text(name)
+        if overlay.pictures is not None:
+            axis.set_major_formatter(lambda value, _: f"{0.0 - value:g}")  # a slide's x and y run against its world's
+    axes.set_title(title, fontsize=10)
+
+
+def _axis(overlay: Overlay, number: int) -> str:
+    """Return what an axis of the picture is called."""
+    direction = np.abs(overlay.axes[:, number])
+    name = "xyz"[int(np.argmax(direction))]
+    if overlay.pictures is not None:
+        return f"{name} on {overlay.names[1]}, mm"
+    return f"{name}, mm" if direction.max() > _STRAIGHT else f"about along {name}, mm (oblique slice)"
+
+
+def draw_image(axes: Any, overlay: Overlay, picture: FloatArray, **options: Any) -> Any:
+    """Draw an image of the overlay, in grey if no other colours are given."""
+    known = picture[np.isfinite(picture)]
+    low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
+    return axes.pcolormesh(overlay.p, overlay.q, picture, **{"cmap": "gray", "vmin": low, "vmax": high, **options})
+
+
+def outline(axes: Any, overlay: Overlay, mask: FloatArray, colour: str) -> None:
+    """Draw the outline of a tissue."""
+    if mask.min() < 0.5 < mask.max():
+        axes.contour(overlay.p, overlay.q, mask, levels=[0.5], colors=colour, linewidths=_LINE)
+
+
+def background(axes: Any, overlay: Overlay) -> None:
+    """Draw the fixed image, in colour if it is a slide."""
+    if overlay.pictures is None:
+        draw_image(axes, overlay, overlay.fixed)
+    else:
+        draw_slide(axes, overlay.pictures, overlay.pictures.fixed)
+
+
+def draw_slide(axes: Any, pictures: SlidePictures, rgb: Any) -> None:
+    """Draw a picture on the grid of the fixed slide."""
+    width, height = pictures.size_mm
+    axes.imshow(rgb, extent=(0.0, -width, -height, 0.0), aspect="equal")
 
 
 def write_figures(
@@ -120,6 +229,7 @@ def _board(shape: tuple[int, ...]) -> BoolArray:
 
 def _flip_book(overlay: Overlay, path: Path) -> Path:
     """Write both images in turn, in the same frame."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image as Picture
 
     known = np.where(overlay.tissue > 0.5, overlay.fixed, np.nan)
@@ -135,18 +245,13 @@ def _flip_book(overlay: Overlay, path: Path) -> Path:
             draw_slide(axes, overlay.pictures, colour)
         outline(axes, overlay, overlay.tissue, "deepskyblue")
         frame(axes, overlay, title)
-        frames.append(Picture.fromarray(_pixels(figure)).convert("P", palette=Picture.Palette.ADAPTIVE))
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        frames.append(Picture.fromarray(pixels).convert("P", palette=Picture.Palette.ADAPTIVE))
     with atomic_path(path) as temporary:
         frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=900, loop=0)
     return path
-
-
-def _pixels(figure: Any) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _ranked(picture: FloatArray) -> FloatArray:
@@ -173,7 +278,7 @@ def _residual(axes: Any, overlay: Overlay, found: Registration) -> None:
     pixel = float(overlay.flat.voxel_mm[:2].min())
     depth = distance_transform_edt(own) - 0.5
     edge = own & (depth < 1.0)
-    away = (np.where(there, distance_transform_edt(there) - 0.5, 0.5 - distance_transform_edt(~there)) - depth) * pixel
+    away = (-signed_distance(there) - depth) * pixel
     i, j = np.nonzero(edge)
     middle = np.array([overlay.p[own].mean(), overlay.q[own].mean()])
     around = np.degrees(np.arctan2(overlay.q[i, j] - middle[1], overlay.p[i, j] - middle[0]))

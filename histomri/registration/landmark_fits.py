@@ -10,10 +10,10 @@ from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image
 from histomri.registration.displacement import Displacement
 from histomri.registration.estimate import SHRINKAGE, described
-from histomri.registration.landmarks import check_depth, check_landmarks, check_spread, outside
+from histomri.registration.landmarks import CHECK_PAIRS, check_depth, check_landmarks, check_spread, outside
 from histomri.registration.planes import Plane, lift, located, on_planes
 from histomri.registration.prepare import Target, build_problem, tissue_of
-from histomri.registration.quality import Registration, Verdict
+from histomri.registration.quality import Registration
 from histomri.registration.refine import SIZE_RANGE, Problem
 from histomri.registration.transform import Transform
 
@@ -47,11 +47,8 @@ def leave_one_out(
 ) -> FloatArray:
     """Return the error of each landmark under the transform fitted to all others, (N,) mm."""
     pairs = _placed(pairs, moving, fixed)
-    errors = []
-    for left_out in range(len(pairs)):
-        others = np.delete(pairs, left_out, axis=0)
-        errors.append(tre(_fitted(others, kind, moving, fixed)[0], pairs[left_out : left_out + 1])[0])
-    return np.array(errors)
+    fits = [_fitted(np.delete(pairs, n, axis=0), kind, moving, fixed)[0] for n in range(len(pairs))]
+    return np.array([tre(fit, pairs[n : n + 1])[0] for n, fit in enumerate(fits)])
 
 
 def fit_landmarks(
@@ -97,26 +94,17 @@ def fit_landmarks(
     residuals = tre(transform, pairs)
     spread = float(np.sqrt(np.mean(np.sum((pairs[:, 1] - pairs[:, 1].mean(axis=0)) ** 2, axis=1))))
     if float(np.sqrt(np.mean(residuals**2))) > _LARGEST_MISFIT * spread:
-        raise GeometryError(
-            f"the landmarks do not fit each other: pair {np.argmax(residuals) + 1} is {residuals.max():.2g} mm off",
-            hint="check that the pairs are in the same order, in mm, and moving and fixed are not swapped",
-        )
+        worst = f"pair {np.argmax(residuals) + 1} is {residuals.max():.2g} mm off"
+        raise GeometryError(f"the landmarks do not fit each other: {worst}", hint=CHECK_PAIRS)
     left_out = leave_one_out(pairs, kind, moving=moving, fixed=fixed) if len(pairs) > KINDS[kind] else None
-    qc: dict[str, Any] = {
-        **facts,
-        "landmarks": len(pairs),
-        "landmark_residual_mm": residuals.tolist(),
-        "landmark_left_out_mm": None if left_out is None else left_out.tolist(),
-    }
+    qc: dict[str, Any] = {**facts, "landmarks": len(pairs), "landmark_residual_mm": residuals.tolist()}
+    qc["landmark_left_out_mm"] = None if left_out is None else left_out.tolist()
     if moving is None or fixed is None:
         qc |= {"verdict": "check", "reasons": ["the images are not known, so the landmarks cannot be judged"]}
     else:
         freedom = len(pairs) if kind == "tps" else KINDS[kind]
-        images, masks = (moving, fixed), (moving_mask, fixed_mask)
-        verdict, reasons, seen = judge_landmarks(
-            transform, pairs, facts["size"], freedom, left_out, images, masks=masks, shrinkage=shrinkage
-        )
-        qc |= {**seen, "verdict": verdict, "reasons": reasons}
+        seen: dict[str, Any] = {"masks": (moving_mask, fixed_mask), "shrinkage": shrinkage}
+        qc |= judge_landmarks(transform, pairs, facts["size"], freedom, left_out, (moving, fixed), **seen)
     known = {"Moving": moving, "Fixed": fixed}
     info = {name: described(image) for name, image in known.items() if image is not None}
     info["Parameters"] = {"Kind": kind, "Drive": "landmarks", "Landmarks": len(pairs)}
@@ -226,18 +214,24 @@ def judge_landmarks(
     *,
     masks: tuple[Image | None, Image | None] = (None, None),
     shrinkage: float,
-) -> tuple[Verdict, list[str], dict[str, float]]:
+) -> dict[str, Any]:
     """Return what the scatter of the landmarks, the outlines of the tissues, the size and the places say.
 
-    The transform goes from moving to fixed world, the `pairs` (N, 2, 3) are in mm, `size` is that of the section
-    relative to the MRI, `freedom` how many pairs settle the transform (all, if it goes through every one), and
-    `left_out` (N,) the error of each pair under the fit to all others, None if there are just enough. Images and masks
-    are of the section and of the slice of the MRI. "failed" is returned if the outlines hardly agree, the tissues
-    differ too much in size, or most points lie outside an image, and "check" if anything is in doubt; with the reasons,
-    and ``outline_agreement``, ``outline_lead`` over another sign of x or y, and ``expected_mm``, the error that the
-    scatter leads one to expect.
+    Points can fit each other perfectly and mean something else: moving and fixed swapped, a sign of another convention,
+    a wrong pixel size, another unit, another section. The outlines, which had no part in the fit, show it.
+
+    The `pairs` (N, 2, 3) are in mm, `size` is that of the section relative to the MRI, `freedom` how many pairs settle
+    the transform (all, if it goes through every one), `left_out` (N,) the error of each pair under the fit to all
+    others, None if there are just enough. Images and masks are of the section and of the slice of the MRI. The verdict
+    is "failed" if the outlines hardly agree, the tissues differ too much in size, or most points lie outside an image,
+    and "check" if anything is in doubt. With it come the reasons, ``outline_agreement``, ``outline_lead`` over another
+    sign of x or y, and ``expected_mm``, the error that the scatter leads one to expect.
     """
-    reasons, failed = _places(pairs, images)
+    reasons, failed = [], False
+    for points, image, what in zip(pairs.swapaxes(0, 1), images, ("moving", "fixed"), strict=True):
+        if beside := int(outside(points, image).sum()):
+            reasons.append(f"{beside} of {len(points)} {what} landmarks lie outside the {what} image: check the units")
+        failed |= 2 * beside > len(points)
     low, high = (1 - shrinkage) * np.array(SIZE_RANGE)
     if not low <= size <= high:
         reasons.append(
@@ -247,22 +241,20 @@ def judge_landmarks(
     moving, flat = images
     measured: dict[str, float] = {}
     try:
-        section = tissue_of(moving, masks[0], "moving")
-        tissue = tissue_of(flat, masks[1], "fixed")
+        section, tissue = tissue_of(moving, masks[0], "moving"), tissue_of(flat, masks[1], "fixed")
         problem, planes = build_problem(moving, section, Target(None, flat, tissue), 1 - shrinkage)
     except GeometryError as error:
-        return "failed", [*reasons, error.problem], measured
+        return {"verdict": "failed", "reasons": [*reasons, error.problem]}
     except InputError as error:
         reasons.append(f"the outlines of the tissues are not known ({error.problem})")
-        return "failed" if failed else "check", reasons, measured
+        return {"verdict": "failed" if failed else "check", "reasons": reasons}
     agreement, more = _outlines(transform, problem, planes, measured)
     residuals = np.linalg.norm(transform.points(pairs[:, 0]) - pairs[:, 1], axis=1)
     place = planes[1].holding(tissue, "fixed mask").pixels(tissue.data.shape)[tissue.data.ravel() > 0.5]
     points = planes[1].to_plane(pairs[:, 1])
     reasons += more + _dispersion(residuals, points, place, freedom, left_out, problem.unit_mm, measured)
-    if failed or agreement < LEAST_AGREEMENT:
-        return "failed", reasons, measured
-    return ("check" if reasons else "good"), reasons, measured
+    verdict = "failed" if failed or agreement < LEAST_AGREEMENT else "check" if reasons else "good"
+    return {**measured, "verdict": verdict, "reasons": reasons}
 
 
 class _Pull:
@@ -345,14 +337,3 @@ def _dispersion(
             f"({limit:.2g} mm); pair {worst + 1} is worst, {left_out[worst]:.2g} mm"
         )
     return reasons
-
-
-def _places(pairs: FloatArray, images: tuple[Image, Image]) -> tuple[list[str], bool]:
-    """Return reasons if points lie beside their image, and whether most of one image do."""
-    reasons, failed = [], False
-    for points, image, what in zip(pairs.swapaxes(0, 1), images, ("moving", "fixed"), strict=True):
-        beside = int(outside(points, image).sum())
-        if beside:
-            reasons.append(f"{beside} of {len(points)} {what} landmarks lie outside the {what} image: check the units")
-        failed |= 2 * beside > len(points)
-    return reasons, failed

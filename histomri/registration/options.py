@@ -44,11 +44,6 @@ def is_slide(path: Path) -> bool:
     return path.name.lower().endswith(SLIDES)
 
 
-def kind_of_input(path: Path) -> str | None:
-    """Return "map", "slide", "GeoJSON file" or "table", by the ending of a file; None if it is none of these."""
-    return next((kind for kind, endings in INPUTS.items() if path.name.lower().endswith(endings)), None)
-
-
 class RegisterOptions(Options):
     """Find where a histology section lies in the MRI, or on another section.
 
@@ -65,12 +60,8 @@ class RegisterOptions(Options):
     }
 
     moving: Path = argument("NIfTI map of the histology section, or a slide.", metavar="MOVING")
-    fixed: Path = argument(
-        "MRI, 2D to 4D; of a 4D file the first volume. Or the slide of another section.", metavar="FIXED"
-    )
-    moving_mask: Path | None = given(
-        None, "Tissue mask of the section, on any grid; of a slide also annotations (QuPath GeoJSON)."
-    )
+    fixed: Path = argument("MRI, 2D to 4D (its first volume), or the slide of another section.", metavar="FIXED")
+    moving_mask: Path | None = given(None, "Tissue mask of the section; of a slide also annotations (QuPath GeoJSON).")
     fixed_mask: Path | None = given(None, "Tissue mask of FIXED.")
     landmarks: Path | None = given(
         None,
@@ -90,9 +81,7 @@ class RegisterOptions(Options):
     engine: Annotated[str, Choices(tuple(ENGINES))] = option("robust", "What matches section and MRI.")
     flips: Flag = option(True, "Whether the section may lie with its other side up.", flag="--flip/--no-flip")
     angle: Number | None = option(None, "Rotation of the section, if it is known.", unit="degrees")
-    turned_over: Flag | None = option(
-        None, "Which side of the section is up, if it is known.", flag="--turned-over/--as-it-lies"
-    )
+    turned_over: Flag | None = option(None, "Which side of the section is up.", flag="--turned-over/--as-it-lies")
     tilts: Tilts | None = option(None, "Tilts of the best slices to try, degrees, such as -4,4.", commas=True)
     landmarks_for: Literal["start", "only", "check"] = option(
         "start",
@@ -133,9 +122,8 @@ class RegisterOptions(Options):
             raise ValueError(f"{{{wrong[0]}}} does nothing where landmarks alone settle everything; leave it out")
         if wrong:
             other = ', or let {landmarks_for} be "check"' if wrong[0] == "landmarks" else ""
-            raise ValueError(
-                f'the engine "{name}" cannot hold {{{wrong[0]}}}; leave it out, take another engine{other}'
-            )
+            hint = f"leave it out, take another engine{other}"
+            raise ValueError(f'the engine "{name}" cannot hold {{{wrong[0]}}}; {hint}')
         if searches["landmarks"] is not None and self.angle is not None:
             raise ValueError("{angle} does nothing where landmarks replace the search; leave it out")
 
@@ -167,16 +155,14 @@ class ApplyOptions(Options):
     like: Path | None = given(None, "NIfTI image whose grid a map is drawn on; image or slide for a slide.")
     inverse: Flag = option(False, "From the MRI, or the other slide, back to the section.")
     then: Transforms = given(
-        (), "Transform that comes after XFM, such as from the next section to the MRI; may be repeated."
+        (), "Transform that comes after XFM, as from the next section to the MRI; may be repeated."
     )
     moving: Path | None = given(None, "Image that a matrix of FSL or AFNI was made with; INPUT, if that is a map.")
     fixed: Path | None = given(None, "The other image of such a matrix; --like, if a map is drawn on it.")
     mpp: Pair | None = given(
         None, "Pixel size of the section's slide, for GeoJSON and slides; else that of the registered one.", unit="µm"
     )
-    fixed_mpp: Pair | None = given(
-        None, "Pixel size of the slide it was laid on; GeoJSON then ends in its pixels.", unit="µm"
-    )
+    fixed_mpp: Pair | None = given(None, "The same of the slide it was laid on; GeoJSON then ends there.", unit="µm")
     um_per_px: Positive = option(10.0, "Pixel size of a warped slide (.ome.tif).", unit="µm")
     slice: Slice | None = given(None, "Slice that a slide is drawn on; the registered one if not given.")
     interpolation: Literal["linear", "nearest", "cubic"] = option(
@@ -187,8 +173,8 @@ class ApplyOptions(Options):
 
     @property
     def kind(self) -> str:
-        """What the input is: map, slide, GeoJSON file or table."""
-        return kind_of_input(self.input) or ""
+        """What the input is, by its ending: map, slide, GeoJSON file or table; empty if it is none of these."""
+        return next((kind for kind, ends in INPUTS.items() if self.input.name.lower().endswith(ends)), "")
 
     @property
     def transforms(self) -> tuple[Path, ...]:
@@ -208,10 +194,8 @@ class ApplyOptions(Options):
     @model_validator(mode="after")
     def _suit_the_input(self) -> "ApplyOptions":
         if not self.kind:
-            raise ValueError(
-                f"{self.input.name}: a transform cannot be applied to this kind of file; give .nii.gz, .geojson, .csv "
-                "or a slide"
-            )
+            what = f"{self.input.name}: a transform cannot be applied to this kind of file"
+            raise ValueError(f"{what}; give .nii.gz, .geojson, .csv or a slide")
         for name in ("like", "mpp", "fixed_mpp", "interpolation", "slice"):
             changed = getattr(self, name) != type(self).model_fields[name].default
             cubic_slide = name == "interpolation" and self.interpolation == "cubic" and self.kind == "slide"

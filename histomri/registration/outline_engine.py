@@ -25,7 +25,7 @@ _LEAST_GAIN = 0.03
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """A refined orientation on one slice."""
+    """A refined orientation on one slice; the planes are of the moving and the fixed image."""
 
     target: Target
     start: Start
@@ -80,13 +80,13 @@ class Match:
         size, overlap = float(np.exp(self.pose.size)), self.start.overlap
         return Candidate(self.slice, degrees, self.pose.flip, size, self.agreement, overlap, self.target.tilt_deg)
 
-    def differs(self, other: "Match") -> bool:
-        """Whether the two ended in different orientations."""
-        return distinct(self.as_start(), other.as_start())
-
     def as_start(self) -> Start:
         """Return where the refinement ended, as a start."""
         return Start(self.pose.angle, self.pose.flip, self.pose.shift)
+
+    def differs(self, other: "Match") -> bool:
+        """Whether the two ended in different orientations."""
+        return distinct(self.as_start(), other.as_start())
 
 
 def best_of_slices(matches: Sequence[Match]) -> list[Match]:

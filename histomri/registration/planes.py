@@ -110,11 +110,8 @@ def with_depth(points: FloatArray, origin: FloatArray, normal: FloatArray, what:
         return points
     normal = normal / np.linalg.norm(normal)
     if abs(normal[2]) < _LEAST_SLOPE:
-        raise GeometryError(
-            f"the {what} have no z, and lie in a plane that stands upright (coronal or sagittal), where x and y alone "
-            "do not give the place",
-            hint="give z in mm as well",
-        )
+        upright = "in a plane that stands upright (coronal or sagittal), where x and y alone do not give the place"
+        raise GeometryError(f"the {what} have no z, and lie {upright}", hint="give z in mm as well")
     away = (points[unknown, :2] - origin[:2]) @ normal[:2]
     points[unknown, 2] = origin[2] - away / normal[2]
     return points
@@ -135,19 +132,14 @@ def landing_plane(transform: Transform) -> tuple[FloatArray, FloatArray]:
 
 def located(transform: Transform, pairs: FloatArray) -> FloatArray:
     """Return landmarks, (N, 2, 3), with every z: that of the section, and of where the transform lays it."""
-    return np.stack(
-        [
-            with_depth(pairs[:, 0], *section_plane(transform), "moving landmarks"),
-            with_depth(pairs[:, 1], *landing_plane(transform), "fixed landmarks"),
-        ],
-        axis=1,
-    )
+    return _on_planes(pairs, section_plane(transform), landing_plane(transform))
 
 
 def on_planes(pairs: FloatArray, planes: tuple[Plane, Plane]) -> FloatArray:
     """Return landmarks, (N, 2, 3), with every z: that of the plane of the moving, or of the fixed image."""
+    return _on_planes(pairs, *((plane.frame[:3, 3], plane.frame[:3, 2]) for plane in planes))
+
+
+def _on_planes(pairs: FloatArray, *planes: tuple[FloatArray, FloatArray]) -> FloatArray:
     sides = zip(pairs.swapaxes(0, 1), planes, ("moving", "fixed"), strict=True)
-    return np.stack(
-        [with_depth(side, plane.frame[:3, 3], plane.frame[:3, 2], f"{name} landmarks") for side, plane, name in sides],
-        axis=1,
-    )
+    return np.stack([with_depth(side, *plane, f"{name} landmarks") for side, plane, name in sides], axis=1)

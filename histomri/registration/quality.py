@@ -81,12 +81,8 @@ class Registration(Transform):
     @property
     def record(self) -> Mapping[str, Any]:
         """What is kept of `info`, and of how the transform was found, when it is saved, turned round or chained."""
-        found = {
-            "Slice": self.slice,
-            "Confidence": self.confidence,
-            "QualityControl": dict(self.qc),
-            "Candidates": [asdict(candidate) for candidate in self.candidates],
-        }
+        found: dict[str, Any] = {"Slice": self.slice, "Confidence": self.confidence, "QualityControl": dict(self.qc)}
+        found["Candidates"] = [asdict(candidate) for candidate in self.candidates]
         return {**self.info, "Registration": found}
 
     @property
@@ -172,8 +168,8 @@ def assess(
     section = tissue_of(moving, moving_mask, "moving")
     found: dict[str, Any] = {"dice": _dice(transform, section, flat, other)}
     before = Transform.shift(_points(other).mean(axis=0) - _points(section).mean(axis=0))
-    found["nmi_before"] = normalised_mutual_information(before.resample(moving, flat).data, flat.data)
-    found["nmi_after"] = normalised_mutual_information(transform.resample(moving, flat).data, flat.data)
+    for name, each in (("nmi_before", before), ("nmi_after", transform)):
+        found[name] = normalised_mutual_information(each.resample(moving, flat).data, flat.data)
     found["inverse_um"] = _inverse_um(transform, section)
     if transform.displacements:
         areas = np.concatenate([field.jacobian().ravel() for field in transform.displacements])

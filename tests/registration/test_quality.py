@@ -149,7 +149,7 @@ def test_pictures(make_pair, tmp_path):
 @pytest.mark.parametrize(("axes", "drawn"), [((0, 1), "xy"), ((0, 2), "xz"), ((1, 2), "yz")])
 @pytest.mark.parametrize("signs", [(1, 1), (-1, 1), (-1, -1)])
 def test_pictures_are_drawn_in_mm_of_the_world(axes, drawn, signs):
-    from histomri.registration.figure_layout import overlay_of
+    from histomri.registration.figures import overlay_of
     from histomri.registration.quality import Registration
 
     affine = np.zeros((4, 4))

@@ -32,11 +32,11 @@ def run(options: RegisterOptions, out: Path, progress: Progress | None = None) -
     pairs, left_out = landmark_pairs(options, section, target)
     found, pairs = align(section, target, options, pairs, progress)
     resampled = None if found.verdict == "failed" else found.resample(section.image, target.image)
-    outputs = found.save(names.json)
+    outputs = found.save(names.file(".json"))
     headers = (*handedness_warnings([section.path, target.path]), *section_warnings(section.path, section.image.affine))
     warnings = (*notes, *left_out, *headers, *result_warnings(found, resampled, section, target))
     if resampled is not None and names.drawn is not None:
-        judged = {"Transform": names.json.name, "RegistrationVerdict": found.verdict}
+        judged = {"Transform": names.file(".json").name, "RegistrationVerdict": found.verdict}
         outputs += write_drawn(names.drawn, resampled, section.path, target.path, sidecar=judged)
     elif names.drawn is not None and names.drawn.exists():
         warnings += (f"{names.drawn.name} is left from an earlier run and does not belong to this result",)
@@ -50,5 +50,5 @@ def run(options: RegisterOptions, out: Path, progress: Progress | None = None) -
         }
         outputs += write_figures(found, section.image, target.image, out / "figures", **shown)
         if resampled is not None:
-            outputs.append(write_registration_page(names.page, found, section, target, resampled, warnings))
+            outputs.append(write_registration_page(names.file(".html"), found, section, target, resampled, warnings))
     return StepResult(tuple(outputs), describe(found, target), warnings, numbers(found))
