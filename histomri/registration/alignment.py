@@ -45,11 +45,7 @@ def landmark_pairs(options: RegisterOptions, section: Side, target: Side) -> tup
 
 
 def align(
-    section: Side,
-    target: Side,
-    options: RegisterOptions,
-    pairs: FloatArray | None = None,
-    progress: Progress | None = None,
+    section: Side, target: Side, options: RegisterOptions, pairs: FloatArray | None, progress: Progress | None = None
 ) -> tuple[Registration, FloatArray | None]:
     """Register two sides as the options say, and judge the result by all that is known.
 
@@ -203,10 +199,9 @@ def describe(found: Registration, target: Side) -> tuple[str, ...]:
     side = "turned over, " if qc["turned_over"] else ""
     lines = [f"registered: {where}{side}rotated by {qc['angle_deg']:.1f} degrees, {size_text(found, target)}"]
     if "agreement" in qc:
-        lines.append(
-            f"outline agreement {qc['agreement']:.2f}, margin over other orientations {found.confidence:.2f}, "
-            f"expected error {qc['expected_error_mm']:.2g} mm: {found.verdict}"
-        )
+        margin = f"margin over other orientations {found.confidence:.2f}"
+        error = f"expected error {qc['expected_error_mm']:.2g} mm: {found.verdict}"
+        lines.append(f"outline agreement {qc['agreement']:.2f}, {margin}, {error}")
     else:
         lines.append(f"from the landmarks alone, overlap of the tissues (Dice) {qc['dice']:.2f}: {found.verdict}")
     if qc.get("density_lead") is not None:

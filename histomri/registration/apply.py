@@ -79,7 +79,7 @@ def _map(route: Route, options: ApplyOptions, out: Path) -> Applied:
     drawn = route.transform.resample(image, load_first_volume(options.grid), order=options.order)
     settings = {"Inverse": options.inverse, "Order": options.order}
     form: dict[str, Any] = {"parameters": settings, "dtype": drawn.data.dtype if options.order == 0 else np.float32}
-    outputs = write_drawn(out, drawn, options.input, options.grid, xfms=options.transforms, **form)
+    outputs = write_drawn(out, drawn, options.input, options.grid, options.transforms, **form)
     warnings, known = handedness_warnings([options.input, options.grid]), count_known(drawn)
     if not known:
         warnings += ("no voxel of the result is known: the image and the grid do not overlap",)
@@ -142,11 +142,8 @@ def _load(path: Path, options: ApplyOptions | None) -> Transform:
     chosen = (None, None) if options is None else (options.moving, options.fixed)
     if not needs_images(path):
         if chosen != (None, None):
-            problem, hint = (
-                "--moving and --fixed are for a matrix of FSL or AFNI alone",
-                "leave --moving and --fixed out",
-            )
-            raise InputError(problem, path=path, hint=hint)
+            problem = "--moving and --fixed are for a matrix of FSL or AFNI alone"
+            raise InputError(problem, path=path, hint="leave --moving and --fixed out")
         return Transform.load(path)
     images: tuple[Path | None, Path | None] = (None, None)
     if options is not None and not options.then:  # else the map is drawn on the grid of another image

@@ -10,7 +10,7 @@ from scipy.sparse.linalg import splu
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError
-from histomri.registration.refine import HasPoints, Pose, Problem
+from histomri.registration.refine import Deformed, HasPoints, Pose, Problem
 
 _KNOTS = 7.0
 _WIDTHS = (1.0, 0.6)
@@ -75,20 +75,15 @@ class ControlGrid:
 
 
 @dataclass(frozen=True, eq=False)
-class BSplineDeformation:
-    """A pose after a deformation: x -> pose(x + d(x)); coefficients (A * B, 2) are heights of splines, mm."""
+class BSplineDeformation(Deformed):
+    """A deformation of which the coefficients (A * B, 2) are heights of splines, mm."""
 
-    pose: Pose
     grid: ControlGrid
     coefficients: FloatArray
 
     def displacement(self, points: FloatArray) -> FloatArray:
         """Return d at points of the fixed plane, (N, 2) mm."""
         return np.asarray(self.grid.basis(points) @ self.coefficients)
-
-    def points(self, points: FloatArray) -> FloatArray:
-        """Map points of the fixed plane to the moving plane, (N, 2)."""
-        return self.pose.points(points + self.displacement(points))
 
     def cost(self, unit_mm: float) -> float:
         """Return what the deformation costs beside the residuals, in units of their variance."""
@@ -140,7 +135,9 @@ def _solve(problem: Problem, deformed: BSplineDeformation, basis: Any, prior: An
         rows = paired(basis[pull.rows], deformed.pose.linear.T @ pull.slope)
         normal = rows.T @ diags_array(pull.weight) @ rows + both
         slope = rows.T @ (pull.weight * pull.residual) + both @ deformed.coefficients.ravel()
-        step = -_solve_sparse(normal, slope).reshape(-1, 2)
+        # Symmetric and positive definite; LAPACK's threads would wait for each other on a matrix this small.
+        symmetric: dict[str, Any] = {"permc_spec": "MMD_AT_PLUS_A", "options": {"SymmetricMode": True}}
+        step = -splu(normal.tocsc(), diag_pivot_thresh=0.0, **symmetric).solve(slope).reshape(-1, 2)
         deformed = replace(deformed, coefficients=deformed.coefficients + step)
         if np.abs(step).max() < _STEP_TOLERANCE * problem.unit_mm:
             break
@@ -154,14 +151,6 @@ def paired(basis: Any, pull: FloatArray) -> Any:
     columns = 2 * basis.indices.reshape(count, 16, 1) + np.arange(2)
     rows = np.arange(0, 32 * count + 1, 32)
     return csr_array((values.ravel(), columns.ravel(), rows), shape=(count, 2 * size))
-
-
-def _solve_sparse(normal: Any, slope: FloatArray) -> FloatArray:
-    """Solve the normal equations, which are symmetric and positive definite."""
-    # Not LAPACK's banded or dense solvers: on a matrix this small their threads wait for each other.
-    options = {"SymmetricMode": True}
-    factors = splu(normal.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
-    return np.asarray(factors.solve(slope))
 
 
 def _gram(centres: FloatArray, spacing: float, order: int) -> Any:

@@ -23,6 +23,7 @@ _LARGEST_PICTURE_PX = 900
 _LARGEST_PIECE = 60_000_000
 _EMPTY = 255
 _TILE = 256
+Shape = tuple[int, int]
 _LITTLE = 0.01
 _SAME_SIZE = 0.02
 _MOST_PIXELS = 4_000_000_000
@@ -44,7 +45,7 @@ class Picture(Protocol):
 
 
 def warp_region(
-    transform: Transform, picture: Picture, affine: FloatArray, shape: tuple[int, int], *, order: int = 1
+    transform: Transform, picture: Picture, affine: FloatArray, shape: Shape, *, order: int = 1
 ) -> NDArray[np.uint8]:
     """Draw a slide on a grid in the world of the MRI, (I, J, 3) uint8, white where the slide ends.
 
@@ -77,13 +78,7 @@ def warp_region(
 
 
 def warp_tiles(
-    transform: Transform,
-    picture: Picture,
-    affine: FloatArray,
-    shape: tuple[int, int],
-    *,
-    size: int = 256,
-    order: int = 1,
+    transform: Transform, picture: Picture, affine: FloatArray, shape: Shape, *, size: int = 256, order: int = 1
 ) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
     """Give a warped slide tile by tile, as (first i, first j, pixels); see `warp_region`."""
     if size < 1:
@@ -210,10 +205,9 @@ def other_slide_warnings(transform: Transform, name: str, field_um: tuple[float,
     field = np.multiply(record["Size_px"], record["PixelSize_um"])
     if np.allclose(field_um, field, rtol=_SAME_SIZE):
         return ()
-    return (
-        f"{name} is of {field_um[0]:.0f} x {field_um[1]:.0f} µm, and the registered {record.get('Slide')} of "
-        f"{field[0]:.0f} x {field[1]:.0f} µm: is it another slide, or another picture of it?",
-    )
+    other = f"the registered {record.get('Slide')} of {field[0]:.0f} x {field[1]:.0f} µm"
+    own = f"{name} is of {field_um[0]:.0f} x {field_um[1]:.0f} µm"
+    return (f"{own}, and {other}: is it another slide, or another picture of it?",)
 
 
 def write_place(out: Path, canvas: Canvas, sources: Sequence[Path], order: int) -> Path:

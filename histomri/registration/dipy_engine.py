@@ -16,7 +16,7 @@ from histomri.core.errors import GeometryError
 from histomri.core.images import Image
 from histomri.registration.outline_engine import Match, OutlineEngine
 from histomri.registration.planes import Plane
-from histomri.registration.refine import Pose, Problem
+from histomri.registration.refine import Deformed, Pose, Problem
 
 _BINS = 32
 _BLUR = 1.0
@@ -29,9 +29,8 @@ class DipyEngine(OutlineEngine):
 
     def finish(self, matches: Sequence[Match], moving: Image, kind: str) -> list[Match]:
         """Return the best match and the runner-up of another orientation, both refined."""
-        runners_up = [match for match in matches if match.differs(matches[0])]
         finished = [_refined(matches[0], moving, kind)]
-        for match in runners_up[:1]:
+        for match in [match for match in matches if match.differs(matches[0])][:1]:
             try:
                 finished.append(_refined(match, moving, kind))
             except GeometryError:  # it stays the runner-up as it is
@@ -60,10 +59,9 @@ def _refined(match: Match, moving: Image, kind: str) -> Match:
 
 
 @dataclass(frozen=True, eq=False)
-class Warped:
-    """A pose after a deformation: x -> pose(x + d(x)); `field` (I, J, 2) is d, mm, on the pixel grid of `plane`."""
+class Warped(Deformed):
+    """A deformation whose `field` (I, J, 2) is d, mm, on the pixel grid of `plane`."""
 
-    pose: Pose
     plane: Plane
     field: FloatArray
 
@@ -72,10 +70,6 @@ class Warped:
         index = np.linalg.inv(self.plane.grid[:2, :2]) @ (points - self.plane.grid[:2, 2]).T
         p, q = (map_coordinates(self.field[..., axis], index, order=1, mode="nearest") for axis in (0, 1))
         return np.column_stack([p, q])
-
-    def points(self, points: FloatArray) -> FloatArray:
-        """Map points of the fixed plane to the moving plane, (N, 2)."""
-        return self.pose.points(points + self.displacement(points))
 
     def cost(self, unit_mm: float) -> float:
         """Return 0: SyN deforms freely."""

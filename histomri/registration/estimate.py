@@ -278,23 +278,12 @@ def _result(
             reasons.append(reason)
     by_slice = sorted(slices, key=lambda match: match.slice or 0)
     agreements = [{"slice": each.slice, "agreement": each.score, "worth": each.adjusted_score} for each in by_slice]
-    qc: dict[str, Any] = {
-        "verdict": verdict,
-        "reasons": reasons,
-        "agreement": first.agreement,
-        "gap": margin,
-        "expected_error_mm": expected,
-        "ruled_out": excluded,
-        "angle_deg": first.angle_deg,
-        "turned_over": first.turned_over,
-        "size": first.size,
-        "stretch": best.stretch,
-        "tilt_deg": list(first.tilt_deg),
-        **deformation,
-        "slice_lead": slice_margin,
-        "slice_agreement": agreements,
-        "slices_refused": [{"slice": k, "reason": str(error)} for k, error in refused.items()],
-    }
+    qc: dict[str, Any] = {"verdict": verdict, "reasons": reasons, "agreement": first.agreement, "gap": margin}
+    qc |= {"expected_error_mm": expected, "ruled_out": excluded}
+    qc |= {"angle_deg": first.angle_deg, "turned_over": first.turned_over, "size": first.size}
+    qc |= {"stretch": best.stretch, "tilt_deg": list(first.tilt_deg), **deformation}
+    qc |= {"slice_lead": slice_margin, "slice_agreement": agreements}
+    qc["slices_refused"] = [{"slice": k, "reason": str(error)} for k, error in refused.items()]
     return Registration(lift(best.pose.matrix, *best.planes), displacements, info, candidates, margin, qc, best.slice)
 
 

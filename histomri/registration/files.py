@@ -1,14 +1,13 @@
 """Files that registrations read and write: images, maps on other grids, what is refused, and what headers say."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from nibabel.analyze import AnalyzeHeader
 from nibabel.orientations import aff2axcodes
-from numpy.typing import DTypeLike
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
@@ -64,23 +63,14 @@ def read_labels(path: Path, image: Image) -> Image:
 
 
 def write_drawn(
-    out: Path,
-    drawn: Image,
-    source: Path,
-    like: Path,
-    *,
-    xfms: Sequence[Path] = (),
-    parameters: Mapping[str, Any] | None = None,
-    dtype: DTypeLike = np.float32,
-    sidecar: Mapping[str, Any] | None = None,
+    out: Path, drawn: Image, source: Path, like: Path, xfms: Sequence[Path] = (), **form: Any
 ) -> list[Path]:
-    """Write a map on the grid of another image, with unit and description of the map it comes from."""
+    """Write a map on the grid of another image, with unit and description of its source; `form` is for `write_map`."""
     found = read_sidecar(source)
     words = {key: found[key] for key in ("Units", "Description") if found.get(key)}
     if not parse_map_name(out.name).get("param"):
         words = {"Units": "arbitrary", "Description": f"{source.name} on the grid of {like.name}", **words}
-    form = {"parameters": parameters, "dtype": dtype, **(sidecar or {}), **words}
-    return write_map(out, drawn.data, drawn.affine, sources=[source, like, *xfms], **form)
+    return write_map(out, drawn.data, drawn.affine, sources=[source, like, *xfms], **{**form, **words})
 
 
 def count_known(image: Image) -> int:

@@ -193,11 +193,8 @@ def _from_geojson(content: Any, path: Path, mpp: Mpp) -> Points:
         geometry = feature.get("geometry", feature) if isinstance(feature, dict) else None
         if not isinstance(geometry, dict) or geometry.get("type") not in ("Point", "MultiPoint"):
             continue
-        several, points, name = (
-            geometry["type"] == "MultiPoint",
-            geometry.get("coordinates") or [],
-            _geojson_name(feature),
-        )
+        several, name = geometry["type"] == "MultiPoint", _geojson_name(feature)
+        points = geometry.get("coordinates") or []
         points = points if several else [points]
         pixels += [point[:2] for point in points]
         names += [f"{name} {n + 1}" if name and several else name for n in range(len(points))]

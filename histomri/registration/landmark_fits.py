@@ -135,12 +135,9 @@ def _fitted(
     turned = bool(np.linalg.det(linear) < 0)
     u, size, vt = np.linalg.svd(np.linalg.inv(linear) @ np.diag([1.0, -1.0 if turned else 1.0]))
     rotation = u @ vt
-    facts: dict[str, Any] = {
-        "angle_deg": float(np.degrees(np.arctan2(rotation[1, 0], rotation[0, 0]))),
-        "turned_over": turned,
-        "size": float(1 / np.sqrt(size.prod())),
-        "deformed": kind == "tps",
-    }
+    angle = float(np.degrees(np.arctan2(rotation[1, 0], rotation[0, 0])))
+    facts: dict[str, Any] = {"angle_deg": angle, "turned_over": turned, "size": float(1 / np.sqrt(size.prod()))}
+    facts["deformed"] = kind == "tps"
     matrix = lift(pull, *planes)
     if kind != "tps":
         return Transform(matrix), facts
@@ -252,7 +249,13 @@ def judge_landmarks(
     residuals = np.linalg.norm(transform.points(pairs[:, 0]) - pairs[:, 1], axis=1)
     place = planes[1].holding(tissue, "fixed mask").pixels(tissue.data.shape)[tissue.data.ravel() > 0.5]
     points = planes[1].to_plane(pairs[:, 1])
-    reasons += more + _dispersion(residuals, points, place, freedom, left_out, problem.unit_mm, measured)
+    reasons += more
+    if left_out is None:
+        reasons.append("there are just enough landmarks to settle the transform, and none to test it")
+    else:
+        more, expected = _dispersion(residuals, points, place, freedom, left_out, problem.unit_mm)
+        reasons += more
+        measured |= expected
     verdict = "failed" if failed or agreement < LEAST_AGREEMENT else "check" if reasons else "good"
     return {**measured, "verdict": verdict, "reasons": reasons}
 
@@ -285,55 +288,39 @@ def _outlines(
     measured |= {"outline_agreement": own, "outline_lead": own - best}
     reasons = []
     if own - best < _CLEAR_MARGIN:
-        reasons.append(
-            f"with another sign of {axes} in the {what} landmarks the outlines agree as well or better ({best:.2f}, "
-            f"{own:.2f} as given): check LPS or RAS"
-        )
+        better = f"the outlines agree as well or better ({best:.2f}, {own:.2f} as given)"
+        reasons.append(f"with another sign of {axes} in the {what} landmarks {better}: check LPS or RAS")
     if own < GOOD_AGREEMENT:
-        reasons.append(
-            f"the outlines agree poorly ({own:.2f}; good is {GOOD_AGREEMENT:.2f} or more): check the pairs, that both "
-            "images are of this section, the signs (LPS or RAS), the units and the masks"
-        )
+        poorly = f"the outlines agree poorly ({own:.2f}; good is {GOOD_AGREEMENT:.2f} or more)"
+        check = "the pairs, that both images are of this section, the signs (LPS or RAS), the units and the masks"
+        reasons.append(f"{poorly}: check {check}")
     return own, reasons
 
 
 def _dispersion(
-    residuals: FloatArray,
-    points: FloatArray,
-    tissue: FloatArray,
-    freedom: int,
-    left_out: FloatArray | None,
-    pixel_mm: float,
-    measured: dict[str, float],
-) -> list[str]:
+    residuals: FloatArray, points: FloatArray, tissue: FloatArray, freedom: int, left_out: FloatArray, pixel_mm: float
+) -> tuple[list[str], dict[str, float]]:
     """Return reasons if the landmarks scatter too much, or lie so that a little scatter moves the tissue by much.
 
     `points` and `tissue` are in the fixed plane, (N, 2) and (M, 2) mm. In least squares the error to be expected at a
-    place is the scatter times the root of its leverage.
+    place is the scatter times the root of its leverage; it is returned too, where there is any scatter.
     """
-    if left_out is None:
-        return ["there are just enough landmarks to settle the transform, and none to test it"]
-    reasons = []
+    reasons, measured = [], {}
     design, places = (np.column_stack([each, np.ones(len(each))]) for each in (points, tissue))
     leverage = float(np.sqrt(np.mean(np.sum(places @ np.linalg.pinv(design.T @ design) * places, axis=1))))
     if leverage > _LARGEST_LEVERAGE:
-        reasons.append(
-            f"the landmarks lie nearly on one line or close together: what they are off, the tissue is off "
-            f"{leverage:.1f} times; add a point far from the others"
-        )
+        lie = "the landmarks lie nearly on one line or close together: what they are off, the tissue is off"
+        reasons.append(f"{lie} {leverage:.1f} times; add a point far from the others")
     if freedom < len(points):
         dispersion = float(np.sqrt(np.sum(residuals**2) / (len(points) - freedom)))
-        measured["expected_mm"] = dispersion * leverage
-        if dispersion * leverage > _LARGEST_ERROR_PX * pixel_mm:
-            reasons.append(
-                f"the landmarks scatter by {dispersion:.2g} mm: the tissue is expected {dispersion * leverage:.2g} mm "
-                f"off, more than {_LARGEST_ERROR_PX} pixels ({_LARGEST_ERROR_PX * pixel_mm:.2g} mm)"
-            )
-    typical, limit = float(np.median(left_out)), _LARGEST_LEFT_OUT_PX * pixel_mm
-    if typical > limit:
-        worst = int(np.argmax(left_out))
-        reasons.append(
-            f"landmarks left out end {typical:.2g} mm off (median), more than {_LARGEST_LEFT_OUT_PX:.0f} pixels "
-            f"({limit:.2g} mm); pair {worst + 1} is worst, {left_out[worst]:.2g} mm"
-        )
-    return reasons
+        measured["expected_mm"] = expected = dispersion * leverage
+        if expected > _LARGEST_ERROR_PX * pixel_mm:
+            limit = f"more than {_LARGEST_ERROR_PX} pixels ({_LARGEST_ERROR_PX * pixel_mm:.2g} mm)"
+            scatter = f"the landmarks scatter by {dispersion:.2g} mm"
+            reasons.append(f"{scatter}: the tissue is expected {expected:.2g} mm off, {limit}")
+    typical, most = float(np.median(left_out)), _LARGEST_LEFT_OUT_PX * pixel_mm
+    if typical > most:
+        limit, worst = f"more than {_LARGEST_LEFT_OUT_PX:.0f} pixels ({most:.2g} mm)", int(np.argmax(left_out))
+        end = f"landmarks left out end {typical:.2g} mm off (median), {limit}"
+        reasons.append(f"{end}; pair {worst + 1} is worst, {left_out[worst]:.2g} mm")
+    return reasons, measured

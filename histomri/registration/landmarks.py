@@ -73,12 +73,7 @@ def check_depth(points: FloatArray, flat: Image) -> None:
 
 
 def landmark_starts(
-    pairs: FloatArray,
-    planes: tuple[Plane, Plane],
-    centres: tuple[FloatArray, FloatArray],
-    scale: float,
-    *,
-    sides: Sequence[bool] = (False, True),
+    pairs: FloatArray, planes: tuple[Plane, Plane], centres: Sequence[FloatArray], scale: float, sides: Sequence[bool]
 ) -> list[Start]:
     """Return the orientations that landmarks allow: one, or both sides if there are only two pairs.
 

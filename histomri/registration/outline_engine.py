@@ -46,11 +46,6 @@ class Match:
         return self.pose if self.deformation is None else self.deformation
 
     @property
-    def agreement(self) -> float:
-        """Robust agreement of the outlines."""
-        return self.problem.agreement(self.mapping)
-
-    @property
     def stretch(self) -> float:
         """How much longer the section became along one direction than on average, as a logarithm."""
         return float(np.hypot(self.pose.stretch, self.pose.shear))
@@ -77,8 +72,9 @@ class Match:
         # The pose pulls, fixed to moving; the section itself turns the other way, unless it is turned over.
         angle = self.pose.angle if self.pose.flip else -self.pose.angle
         degrees = float(np.degrees((angle + np.pi) % (2 * np.pi) - np.pi))
-        size, overlap = float(np.exp(self.pose.size)), self.start.overlap
-        return Candidate(self.slice, degrees, self.pose.flip, size, self.agreement, overlap, self.target.tilt_deg)
+        size, agreement = float(np.exp(self.pose.size)), self.problem.agreement(self.mapping)
+        overlap, tilt_deg = self.start.overlap, self.target.tilt_deg
+        return Candidate(self.slice, degrees, self.pose.flip, size, agreement, overlap, tilt_deg)
 
     def as_start(self) -> Start:
         """Return where the refinement ended, as a start."""

@@ -129,10 +129,8 @@ def judge(
     if margin < CLEAR_MARGIN:
         reasons.append(f"another orientation fits nearly as well (a margin of {margin:.3f}, clear is {CLEAR_MARGIN})")
     if error_px > LARGEST_ERROR_PX:
-        reasons.append(
-            f"the outlines hold the section loosely: an error of about {error_px:.2f} pixels is to be expected "
-            f"(good is {LARGEST_ERROR_PX:.2f} or less); landmarks would hold it"
-        )
+        loosely = f"an error of about {error_px:.2f} pixels is to be expected (good is {LARGEST_ERROR_PX:.2f} or less)"
+        reasons.append(f"the outlines hold the section loosely: {loosely}; landmarks would hold it")
     if excluded > CLEAR_MARGIN:
         reasons.append(f"an orientation that was excluded fits better (by {excluded:.2f}): check side and angle")
     if at_bound:
@@ -166,7 +164,10 @@ def assess(
     target = plane_found(fixed, fixed_mask, slice, tilt_deg)
     flat, other = target.fixed, target.tissue
     section = tissue_of(moving, moving_mask, "moving")
-    found: dict[str, Any] = {"dice": _dice(transform, section, flat, other)}
+    own = Transform.identity().resample(other, flat).data > 0.5
+    there = np.nan_to_num(transform.resample(section, flat).data) > 0.5
+    total = int(own.sum() + there.sum())
+    found: dict[str, Any] = {"dice": float(2 * (own & there).sum() / total) if total else 0.0}
     before = Transform.shift(_points(other).mean(axis=0) - _points(section).mean(axis=0))
     for name, each in (("nmi_before", before), ("nmi_after", transform)):
         found[name] = normalised_mutual_information(each.resample(moving, flat).data, flat.data)
@@ -191,13 +192,6 @@ def normalised_mutual_information(one: FloatArray, other: FloatArray) -> float |
 def _entropy(fractions: FloatArray) -> float:
     some = fractions[fractions > 0]
     return float(-(some * np.log(some)).sum())
-
-
-def _dice(transform: Transform, section: Image, flat: Image, tissue: Image) -> float:
-    own = Transform.identity().resample(tissue, flat).data > 0.5
-    there = np.nan_to_num(transform.resample(section, flat).data) > 0.5
-    total = int(own.sum() + there.sum())
-    return float(2 * (own & there).sum() / total) if total else 0.0
 
 
 def _points(mask: Image) -> FloatArray:

@@ -6,6 +6,7 @@ takes the voice from pixels whose disagreement r is far above c: a missing lobe,
 images has then pulls at nothing. c starts wide and narrows.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -126,17 +127,27 @@ class HasPoints(Protocol):
         """Map points, (N, 2)."""
 
 
-class Deformed(HasPoints, Protocol):
+@dataclass(frozen=True, eq=False)
+class Deformed(ABC):
     """A pose after a deformation of the fixed plane: x -> pose(x + d(x))."""
 
+    pose: Pose
+
+    @abstractmethod
     def displacement(self, points: FloatArray) -> FloatArray:
-        """Return d, (N, 2) mm."""
+        """Return d at points of the fixed plane, (N, 2) mm."""
 
+    @abstractmethod
     def cost(self, unit_mm: float) -> float:
-        """Return what the deformation costs beside the residuals."""
+        """Return what the deformation costs beside the residuals, in units of their variance."""
 
+    @abstractmethod
     def jacobian(self) -> FloatArray:
         """Return the area ratio of x -> x + d(x) where it is known."""
+
+    def points(self, points: FloatArray) -> FloatArray:
+        """Map points of the fixed plane to the moving plane, (N, 2)."""
+        return self.pose.points(points + self.displacement(points))
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,12 +44,7 @@ def distinct(one: "Start", other: "Start") -> bool:
 
 
 def search(
-    moving: Outline,
-    fixed: Outline,
-    scale: float,
-    *,
-    sides: Sequence[bool] = (False, True),
-    angle_deg: float | None = None,
+    moving: Outline, fixed: Outline, scale: float, sides: Sequence[bool] = (False, True), angle_deg: float | None = None
 ) -> list[Start]:
     """Return the most promising distinct starts, 24 at most, best overlap first.
 

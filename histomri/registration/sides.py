@@ -250,7 +250,8 @@ def comparable_tissue(views: Sequence[Overview], inside: Sequence[BoolArray]) ->
 
     Tissue that fills the picture has no outline of its own; a dense region in it, such as a tumour, has one.
     """
-    if not any(_is_cut(tissue) for tissue in inside):
+    edges = (np.concatenate([tissue[0], tissue[-1], tissue[:, 0], tissue[:, -1]]) for tissue in inside)
+    if not any(edge.mean() > _CUT for edge in edges):
         return list(inside), ""
     blur_um = _BLUR * min(max(np.multiply(view.size_px, view.um_per_px)) for view in views)
     dense = [whole_section(dense_mask(view.rgb, blur_px=blur_um / view.um_per_px[0])) for view in views]
@@ -258,10 +259,6 @@ def comparable_tissue(views: Sequence[Overview], inside: Sequence[BoolArray]) ->
         "tissue runs over the edge of a picture, so the outlines of its dense parts were matched; --moving-mask "
         "and --fixed-mask take annotations of QuPath (GeoJSON) in their place"
     )
-
-
-def _is_cut(tissue: BoolArray) -> bool:
-    return bool(np.concatenate([tissue[0], tissue[-1], tissue[:, 0], tissue[:, -1]]).mean() > _CUT)
 
 
 def _mask_of(image: Image, mask: Path, path: Path) -> Image:

@@ -188,21 +188,18 @@ class Transform(Displayed):
             k = int(np.isfinite(drawn.data).sum(axis=(0, 1)).argmax())
             drawn, fixed = drawn.slice(k), fixed.slice(k)
         view = View.of(fixed)
-        axes = pyplot.gca() if axes is None else axes
-        aspect = view.pixel_mm[1] / view.pixel_mm[0]
-        axes.imshow(view.show(fixed.data), cmap="gray", aspect=aspect)
-        axes.imshow(view.show(drawn.data), cmap="viridis", aspect=aspect, alpha=0.6)
+        axes, aspect = pyplot.gca() if axes is None else axes, view.pixel_mm[1] / view.pixel_mm[0]
+        for image, style in ((fixed, {"cmap": "gray"}), (drawn, {"cmap": "viridis", "alpha": 0.6})):
+            axes.imshow(view.show(image.data), aspect=aspect, **style)
         axes.set_axis_off()
         return axes
 
     def facts(self) -> dict[str, Any]:
         """Return the main facts."""
-        moved = self.points([[0.0, 0.0, 0.0]])[0]
-        return {
-            "kind": "affine" if self.is_affine else "deformable",
-            "origin goes to": f"{', '.join(f'{value:.2f}' for value in moved)} mm",
-            "from": ", ".join(map(str, self.info.get("Sources", ()))) or "memory",
-        }
+        moved = ", ".join(f"{value:.2f}" for value in self.points([[0.0, 0.0, 0.0]])[0])
+        sources = ", ".join(map(str, self.info.get("Sources", ()))) or "memory"
+        kind = "affine" if self.is_affine else "deformable"
+        return {"kind": kind, "origin goes to": f"{moved} mm", "from": sources}
 
 
 def _affine(matrix: FloatArray) -> FloatArray:

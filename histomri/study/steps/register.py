@@ -36,8 +36,8 @@ def run(options: RegisterOptions, out: Path, progress: Progress | None = None) -
     headers = (*handedness_warnings([section.path, target.path]), *section_warnings(section.path, section.image.affine))
     warnings = (*notes, *left_out, *headers, *result_warnings(found, resampled, section, target))
     if resampled is not None and names.drawn is not None:
-        judged = {"Transform": names.file(".json").name, "RegistrationVerdict": found.verdict}
-        outputs += write_drawn(names.drawn, resampled, section.path, target.path, sidecar=judged)
+        judged: dict[str, Any] = {"Transform": names.file(".json").name, "RegistrationVerdict": found.verdict}
+        outputs += write_drawn(names.drawn, resampled, section.path, target.path, **judged)
     elif names.drawn is not None and names.drawn.exists():
         warnings += (f"{names.drawn.name} is left from an earlier run and does not belong to this result",)
     if options.figures:
