@@ -219,21 +219,18 @@ def result_warnings(found: Registration, resampled: Image | None, section: Side,
     warnings = [f"registration: {reason}" for reason in found.qc["reasons"]]
     if found.verdict == "failed":
         lost = "the map was not resampled" if section.overview is None else "do not use the transform"
-        warnings.append(f"registration failed: {lost}; {_hint(found, target)}")
+        hint = "give --landmarks, --slice or other masks"
+        if "agreement" not in found.qc:
+            hint = "correct the landmarks"
+        elif target.mask is None:
+            otherwise = "if some of it is fluid, a tube or another organ; else --landmarks, --moving-mask or --slice"
+            hint = f"all that is bright in {target.path.name} was taken for tissue: give --fixed-mask {otherwise}"
+        warnings.append(f"registration failed: {lost}; {hint}")
     elif found.verdict == "check":
         warnings.append("registration: look at the overlay before using the result; --landmarks can correct it")
     if resampled is not None and not np.isfinite(resampled.data).any():
         warnings.append("registration: no voxel of the resampled map is known")
     return tuple(warnings)
-
-
-def _hint(found: Registration, target: Side) -> str:
-    if "agreement" not in found.qc:
-        return "correct the landmarks"
-    if target.mask is None:
-        otherwise = "if some of it is fluid, a tube or another organ; else --landmarks, --moving-mask or --slice"
-        return f"all that is bright in {target.path.name} was taken for tissue: give --fixed-mask {otherwise}"
-    return "give --landmarks, --slice or other masks"
 
 
 def numbers(found: Registration) -> dict[str, object]:

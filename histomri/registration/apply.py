@@ -15,7 +15,6 @@ from histomri.core.tables import read_table
 from histomri.registration.carry import Route, carry_geojson, carry_table, write_geojson, write_table
 from histomri.registration.carry_slide import Canvas, carry_slide, other_slide_warnings, write_place
 from histomri.registration.files import (
-    count_known,
     handedness_warnings,
     load_first_volume,
     read_labels,
@@ -80,10 +79,11 @@ def _map(route: Route, options: ApplyOptions, out: Path) -> Applied:
     settings = {"Inverse": options.inverse, "Order": options.order}
     form: dict[str, Any] = {"parameters": settings, "dtype": drawn.data.dtype if options.order == 0 else np.float32}
     outputs = write_drawn(out, drawn, options.input, options.grid, options.transforms, **form)
-    warnings, known = handedness_warnings([options.input, options.grid]), count_known(drawn)
+    labels = drawn.data.dtype.kind in "iu"
+    known = int(np.count_nonzero(drawn.data) if labels else np.isfinite(drawn.data).sum())
+    warnings, what = handedness_warnings([options.input, options.grid]), "of a label" if labels else "known"
     if not known:
         warnings += ("no voxel of the result is known: the image and the grid do not overlap",)
-    what = "of a label" if drawn.data.dtype.kind in "iu" else "known"
     return Applied(tuple(outputs), f"{known} voxels {what}", warnings, {"n_known": known})
 
 
@@ -117,7 +117,8 @@ def _slide(route: Route, options: ApplyOptions, out: Path, open_slide: OpenSlide
     warnings = (*slide_warnings(transform), *handedness_warnings([like]))
     with open_slide(options.input, mpp=mpp) as opened:
         warnings += other_slide_warnings(transform, options.input.name, opened.field_um)
-        picture = opened.at(canvas.resolution_of(transform))
+        # A section that has shrunk is read finer than it is drawn.
+        picture = opened.at(um / float(np.linalg.svd(transform.matrix[:3, :3], compute_uv=False)[0]))
         drawn = carry_slide(transform, picture, canvas, out, order=options.order)
     sidecar = write_place(out, canvas, [options.input, like, *options.transforms], options.order)
     message = f"{canvas.shape[1]} x {canvas.shape[0]} pixels of {um:g} µm, {100 * drawn:.2g} % not white"
@@ -163,13 +164,10 @@ def _break(one: Transform, other: Transform, first: str, second: str) -> str | N
     slides = ends.get("Slide"), begins.get("Slide")
     on_mri = slides[0] is None and (slides[1] is not None or len(ends.get("Shape", ())) == 3)
     if ends and begins and on_mri:
-        return (
-            f"{first} ends on an MRI, and {second} begins on a section: check the order of the transforms, the first "
-            "comes first"
-        )
+        order = "check the order of the transforms, the first comes first"
+        return f"{first} ends on an MRI, and {second} begins on a section: {order}"
     if None not in slides and slides[0] != slides[1]:
-        return (
-            f"{first} ends on {slides[0]}, and {second} begins on {slides[1]}: unless these are two pictures of one "
-            "slide, the transforms do not belong together, or their order is wrong"
-        )
+        wrong = "the transforms do not belong together, or their order is wrong"
+        where = f"{first} ends on {slides[0]}, and {second} begins on {slides[1]}"
+        return f"{where}: unless these are two pictures of one slide, {wrong}"
     return None

@@ -157,10 +157,6 @@ class Canvas:
         shape = max(round(field_um[1] / um_per_px), 1), max(round(field_um[0] / um_per_px), 1)
         return cls(slide_image(np.zeros((1, 1)), um_per_px).affine, shape, um_per_px)
 
-    def resolution_of(self, transform: Transform) -> float:
-        """Return the pixel size in µm to read a slide at: a section that has shrunk is read finer than it is drawn."""
-        return self.um_per_px / float(np.linalg.svd(transform.matrix[:3, :3], compute_uv=False)[0])
-
     def warnings(self, drawn: float, like: str) -> tuple[str, ...]:
         """Warn where hardly anything was drawn; `drawn` is what `carry_slide` returns."""
         if not drawn:

@@ -300,10 +300,9 @@ def _slice_margin(slices: Sequence[Match], fixed: Image) -> tuple[float, str]:
     clear = CLEAR_SLICE_MARGIN * float(np.sqrt(CLEAR_SLICE_PIXELS / best.problem.compared(best.mapping)))
     if margin >= clear:
         return margin, ""
-    return margin, (
-        f"slice {runner_up.slice}, {mm:.2g} mm away, fits nearly as well as slice {best.slice} (a margin of "
-        f"{margin:.3f}, clear is {clear:.3f}): look at both, and choose the slice if you know it"
-    )
+    nearly = f"fits nearly as well as slice {best.slice} (a margin of {margin:.3f}, clear is {clear:.3f})"
+    away = f"slice {runner_up.slice}, {mm:.2g} mm away"
+    return margin, f"{away}, {nearly}: look at both, and choose the slice if you know it"
 
 
 def _deformation(best: Match) -> tuple[tuple[Displacement, ...], dict[str, Any]]:

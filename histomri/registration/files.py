@@ -73,12 +73,6 @@ def write_drawn(
     return write_map(out, drawn.data, drawn.affine, sources=[source, like, *xfms], **{**form, **words})
 
 
-def count_known(image: Image) -> int:
-    """Return how many voxels hold a value, of labels how many are not 0."""
-    labels = image.data.dtype.kind in "iu"
-    return int(np.count_nonzero(image.data) if labels else np.isfinite(image.data).sum())
-
-
 def refuse_outputs(options: ApplyOptions, out: Path) -> None:
     """Raise InputError for a wrong ending, and for an output or its sidecar that would replace a file in use."""
     kind, endings = options.kind, _ENDINGS[options.kind]
@@ -119,10 +113,8 @@ def _handedness(path: Path) -> str | None:
         return None
     codes = [int(header[name]) if name in header else 0 for name in ("sform_code", "qform_code")]
     if codes == [0, 0]:
-        return (
-            f"{path.name} states no orientation (sform and qform code 0): which side is left is a guess, so a mirrored "
-            "result and landmarks of another program may not fit"
-        )
+        guess = "which side is left is a guess, so a mirrored result and landmarks of another program may not fit"
+        return f"{path.name} states no orientation (sform and qform code 0): {guess}"
     if 0 in codes:
         return None
     forms = header.get_sform(), header.get_qform()
@@ -130,13 +122,10 @@ def _handedness(path: Path) -> str | None:
     against = np.einsum("ij,ij->j", forms[0][:3, :3], forms[1][:3, :3]) < 0
     if not mirrored and not against.any():
         return None
-    letters = ["".join(map(str, aff2axcodes(form))) for form in forms]
-    how = "mirrored against" if mirrored else "turned against"
-    return (
-        f"{path.name}: the two orientations in its header contradict each other, sform {letters[0]} is {how} qform "
-        f"{letters[1]}; the sform was used, other programs may use the other: mend the header, or check which side is "
-        "left"
-    )
+    sform, qform = ("".join(map(str, aff2axcodes(form))) for form in forms)
+    how = f"sform {sform} is {'mirrored' if mirrored else 'turned'} against qform {qform}"
+    used = "the sform was used, other programs may use the other: mend the header, or check which side is left"
+    return f"{path.name}: the two orientations in its header contradict each other, {how}; {used}"
 
 
 def section_warnings(path: Path, affine: FloatArray) -> tuple[str, ...]:
@@ -186,10 +175,8 @@ def beside_warnings(transform: Transform, points: FloatArray) -> tuple[str, ...]
     if fraction >= _FEW or np.all((middle > -1) & (middle < shape)):
         return ()
     few = f"only {fraction:.0%} of" if fraction else "none of"
-    return (
-        f"{few} the {len(points)} points lies on {_name(transform, side)}, which was registered: check the pixel size "
-        "and the signs, and that they are of this section",
-    )
+    lie = f"{few} the {len(points)} points lies on {_name(transform, side)}, which was registered"
+    return (f"{lie}: check the pixel size and the signs, and that they are of this section",)
 
 
 def _record(transform: Transform, side: str) -> dict[str, Any] | None:

@@ -86,10 +86,14 @@ def landmark_starts(
         check_spread(points, what)
     fits = [_rigid(moving, fixed, scale, flip) for flip in sides]
     if len(pairs) > 2:
-        fits = [min(fits, key=lambda fit: fit[1])]
-    _check_misfit(moving, fixed, fits[0], scale)
+        fits = [min(fits, key=lambda fit: fit[0])]
+    misfit, _, squared = fits[0]
+    if misfit > _LARGEST_MISFIT * scale * np.sqrt(np.mean(np.sum((fixed - fixed.mean(axis=0)) ** 2, axis=1))):
+        worst = int(np.argmax(squared))
+        apart = f"{misfit:.2g} mm apart on average, pair {worst + 1} worst ({np.sqrt(squared[worst]):.2g} mm)"
+        raise GeometryError(f"the landmarks do not fit each other: {apart}", hint=CHECK_PAIRS)
     starts = []
-    for (angle, flip), _ in fits:
+    for _, (angle, flip), _ in fits:
         matrix = scale * linear(angle, flip)
         image = moving.mean(axis=0) + matrix @ (centres[1] - fixed.mean(axis=0))
         starts.append(Start(angle, flip, image - centres[0]))
@@ -106,22 +110,13 @@ def check_spread(points: FloatArray, what: str) -> None:
         raise GeometryError(problem, hint="add a point away from the line")
 
 
-def _rigid(moving: FloatArray, fixed: FloatArray, scale: float, flip: bool) -> tuple[tuple[float, bool], float]:
-    """Return the rotation (after a reflection if `flip`) that fits best at the expected size, and its RMS misfit."""
+def _rigid(
+    moving: FloatArray, fixed: FloatArray, scale: float, flip: bool
+) -> tuple[float, tuple[float, bool], FloatArray]:
+    """Return the RMS misfit of the best rotation (after a reflection if `flip`), it, and the squared misfits."""
     centred = moving - moving.mean(axis=0)
     about = (fixed - fixed.mean(axis=0)) @ np.diag([1.0, -1.0 if flip else 1.0])
     cross = about[:, 0] * centred[:, 1] - about[:, 1] * centred[:, 0]
     angle = float(np.arctan2(cross.sum(), (about * centred).sum()))
-    rest = centred - scale * about @ linear(angle, False).T
-    return (angle, flip), float(np.sqrt(np.mean(np.sum(rest**2, axis=1))))
-
-
-def _check_misfit(moving: FloatArray, fixed: FloatArray, fit: tuple[tuple[float, bool], float], scale: float) -> None:
-    (angle, flip), misfit = fit
-    spread = scale * np.sqrt(np.mean(np.sum((fixed - fixed.mean(axis=0)) ** 2, axis=1)))
-    if misfit <= _LARGEST_MISFIT * spread:
-        return
-    rest = moving - moving.mean(axis=0) - scale * (fixed - fixed.mean(axis=0)) @ linear(angle, flip).T
-    worst = int(np.argmax(np.sum(rest**2, axis=1)))
-    apart = f"{misfit:.2g} mm apart on average, pair {worst + 1} worst ({np.hypot(*rest[worst]):.2g} mm)"
-    raise GeometryError(f"the landmarks do not fit each other: {apart}", hint=CHECK_PAIRS)
+    squared = np.sum((centred - scale * about @ linear(angle, False).T) ** 2, axis=1)
+    return float(np.sqrt(np.mean(squared))), (angle, flip), squared

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +9,6 @@ import numpy as np
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError
 from histomri.core.images import Image
-from histomri.registration.io.registry import save_transform
 from histomri.registration.prepare import plane_found, tissue_of
 from histomri.registration.transform import Transform
 
@@ -74,11 +72,6 @@ class Registration(Transform):
     slice: int | None = None
 
     @property
-    def transform(self) -> Transform:
-        """The plain transform, with the record of the registration in its info."""
-        return Transform(self.matrix, self.displacements, self.record)
-
-    @property
     def record(self) -> Mapping[str, Any]:
         """What is kept of `info`, and of how the transform was found, when it is saved, turned round or chained."""
         found: dict[str, Any] = {"Slice": self.slice, "Confidence": self.confidence, "QualityControl": dict(self.qc)}
@@ -96,10 +89,6 @@ class Registration(Transform):
         where = {} if self.slice is None else {"slice": self.slice}
         shown = {"angle": f"{self.qc['angle_deg']:.1f}°", "turned over": self.qc["turned_over"]} if self.qc else {}
         return {"verdict": self.qc.get("verdict"), **where, **shown, **super().facts()}
-
-    def save(self, path: str | Path) -> list[Path]:
-        """Write transform and record; see `Transform.save`."""
-        return save_transform(self.transform, path)
 
 
 def judge(

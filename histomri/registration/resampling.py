@@ -1,5 +1,6 @@
 """Drawing one image on the grid of another, with unknown voxels kept unknown."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,11 @@ def resample(transform: Any, image: Image, like: Image, order: int = 1) -> Image
         depth = index[2].reshape(shape)
         if flat:
             index = np.stack([index[0], index[1], np.zeros_like(index[2])])
-        values = (_nearest(volume, index) if order == 0 else _smooth(volume, index, order)).reshape(shape)
+        if order == 0:
+            values = _nearest(volume, index).reshape(shape)
+        else:
+            values = _normalised(volume, partial(map_coordinates, coordinates=index, order=1, mode="grid-constant"))
+            values = (values if order == 1 else _with_spline(volume, index, values)).reshape(shape)
     if flat:  # it is as thick as the thicker of the two slices
         half = float(0.5 * max(image.voxel_mm[2], like.voxel_mm[2]) / image.voxel_mm[2]) + 1e-6
         values[np.abs(depth) > half] = _unknown(values.dtype)
@@ -58,16 +63,10 @@ def _unknown(dtype: np.dtype[Any]) -> float | int:
 
 def _nearest(volume: NDArray[Any], index: FloatArray) -> NDArray[Any]:
     """Return the nearest voxel of each place, in the type of the volume: no label goes through a float."""
-    size = np.array(volume.shape)[:, None]
-    nearest = np.floor(index + 0.5)
+    size, nearest = np.array(volume.shape)[:, None], np.floor(index + 0.5)
     inside = np.all((nearest >= 0) & (nearest < size), axis=0)
     values = volume[tuple(np.clip(nearest, 0, size - 1).astype(int))]
     return np.where(inside & np.isfinite(values), values, np.array(_unknown(volume.dtype), dtype=volume.dtype))
-
-
-def _smooth(volume: FloatArray, index: FloatArray, order: int) -> FloatArray:
-    linear = _normalised(volume, lambda each: map_coordinates(each, index, order=1, mode="grid-constant", cval=0.0))
-    return linear if order == 1 else _with_spline(volume, index, linear)
 
 
 def _with_spline(volume: FloatArray, index: FloatArray, linear: FloatArray) -> FloatArray:

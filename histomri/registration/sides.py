@@ -201,14 +201,13 @@ def read_sides(options: RegisterOptions, slides: SlideReader) -> tuple[Side, Sid
     """
     paths, masks = (options.moving, options.fixed), (options.moving_mask, options.fixed_mask)
     sizes = ((options.mpp, None, "--mpp"), (options.fixed_mpp, options.mpp, "--fixed-mpp"))
-    views = [
-        _overview(path, *size, slides) if is_slide(path) else None for path, size in zip(paths, sizes, strict=True)
-    ]
+    given = zip(paths, sizes, strict=True)
+    views = [_overview(path, *size, slides) if is_slide(path) else None for path, size in given]
     inside = [None if view is None else _inside(view, mask, slides) for view, mask in zip(views, masks, strict=True)]
     note = ""
-    if masks == (None, None) and None not in views:
-        found = [each for each in views if each is not None], [each for each in inside if each is not None]
-        inside[:], note = comparable_tissue(*found)
+    known = [each for each in views if each is not None], [each for each in inside if each is not None]
+    if masks == (None, None) and len(known[0]) == 2:
+        inside[:], note = comparable_tissue(*known)
     moving, fixed = (
         Side.of_file(path, mask) if view is None or tissue is None else Side.of_slide(view, tissue)
         for path, view, tissue, mask in zip(paths, views, inside, masks, strict=True)
@@ -255,10 +254,8 @@ def comparable_tissue(views: Sequence[Overview], inside: Sequence[BoolArray]) ->
         return list(inside), ""
     blur_um = _BLUR * min(max(np.multiply(view.size_px, view.um_per_px)) for view in views)
     dense = [whole_section(dense_mask(view.rgb, blur_px=blur_um / view.um_per_px[0])) for view in views]
-    return dense, (
-        "tissue runs over the edge of a picture, so the outlines of its dense parts were matched; --moving-mask "
-        "and --fixed-mask take annotations of QuPath (GeoJSON) in their place"
-    )
+    instead = "--moving-mask and --fixed-mask take annotations of QuPath (GeoJSON) in their place"
+    return dense, f"tissue runs over the edge of a picture, so the outlines of its dense parts were matched; {instead}"
 
 
 def _mask_of(image: Image, mask: Path, path: Path) -> Image:

@@ -39,7 +39,7 @@ def save_transform(transform: Transform, path: str | Path) -> list[Path]:
         fields.append({"File": warp.name, "Inverted": field.inverted, **where})
     for stale in set(own_warps(stem)) - set(warps):  # of an earlier run: it does not belong to this one
         stale.unlink()
-    info = dict(transform.info)
+    info = dict(transform.record)
     content = {
         "Format": FORMAT,
         "Version": 1,
