@@ -12,9 +12,9 @@ from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image
 from histomri.registration.bspline import expected_error
 from histomri.registration.displacement import Displacement
-from histomri.registration.engines import ENGINES, resolve
 from histomri.registration.files import as_image
 from histomri.registration.landmarks import check_landmarks, landmark_starts, place_landmarks
+from histomri.registration.options import ENGINES, resolve
 from histomri.registration.outline_engine import TOO_FAR_BEHIND, Match, OutlineEngine, best_of_slices
 from histomri.registration.planes import Plane, lift
 from histomri.registration.prepare import Target, targets, tilted_targets, tissue_of

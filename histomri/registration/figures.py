@@ -107,20 +107,14 @@ def frame(axes: Any, overlay: Overlay, title: str, points: FloatArray | None = N
     margin = _MARGIN * (high - low).max()
     axes.set_xlim(high[0] + margin, low[0] - margin)
     axes.set_ylim(low[1] - margin, high[1] + margin)
-    for axis, name in ((axes.xaxis, _axis(overlay, 0)), (axes.yaxis, _axis(overlay, 1))):
-        axis.set_label_text(name)
+    for axis, direction in zip((axes.xaxis, axes.yaxis), np.abs(overlay.axes.T), strict=True):
+        name = "xyz"[int(np.argmax(direction))]
+        oblique = direction.max() <= _STRAIGHT
+        axis.set_label_text(f"about along {name}, mm (oblique slice)" if oblique else f"{name}, mm")
         if overlay.pictures is not None:
+            axis.set_label_text(f"{name} on {overlay.names[1]}, mm")
             axis.set_major_formatter(lambda value, _: f"{0.0 - value:g}")  # a slide's x and y run against its world's
     axes.set_title(title, fontsize=10)
-
-
-def _axis(overlay: Overlay, number: int) -> str:
-    """Return what an axis of the picture is called."""
-    direction = np.abs(overlay.axes[:, number])
-    name = "xyz"[int(np.argmax(direction))]
-    if overlay.pictures is not None:
-        return f"{name} on {overlay.names[1]}, mm"
-    return f"{name}, mm" if direction.max() > _STRAIGHT else f"about along {name}, mm (oblique slice)"
 
 
 def draw_image(axes: Any, overlay: Overlay, picture: FloatArray, **options: Any) -> Any:

@@ -1,8 +1,14 @@
-"""The options of `histomri register` and `histomri apply`."""
+"""The options of `histomri register` and `histomri apply`, and the engines that these choose from.
+
+Each engine is declared with what it can hold: contradictions between options follow from that. One is added by a file
+with a class like `outline_engine.OutlineEngine`, and a declaration of it here.
+"""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -20,8 +26,9 @@ from histomri.core.options import (
     given,
     option,
 )
-from histomri.registration.engines import ENGINES, LANDMARKS_ONLY, SEARCH_OPTIONS, resolve
 
+SEARCH_OPTIONS = ("landmarks", "tilts", "angle", "turned_over", "flips")
+"""Options of the search that not every engine can hold."""
 WHOLE_SLIDES = (".svs", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".tif", ".tiff")
 SLIDES = (*WHOLE_SLIDES, ".png", ".jpg", ".jpeg")
 INPUTS = {"map": (".nii", ".nii.gz"), "slide": SLIDES, "GeoJSON file": (".geojson", ".json"), "table": (".csv", ".tsv")}
@@ -37,6 +44,35 @@ Tilts = Annotated[tuple[Annotated[Number, Field(ge=-15, le=15)], ...], Field(min
 Transforms = Annotated[
     tuple[Path, ...], BeforeValidator(lambda paths: paths if isinstance(paths, list | tuple) else [paths])
 ]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The kinds of transform that an engine finds, which of `SEARCH_OPTIONS` it holds, and its class, module:Class."""
+
+    name: str
+    kinds: tuple[str, ...]
+    holds: frozenset[str]
+    code: str = ""
+
+    def load(self) -> Any:
+        """Return an instance of its class, loaded now: an `outline_engine.OutlineEngine` or one like it."""
+        module, name = self.code.split(":")
+        return getattr(import_module(module), name)()
+
+
+_ROOM, _KINDS, _ALL = "histomri.registration", ("similarity", "affine", "bspline"), frozenset(SEARCH_OPTIONS)
+ENGINES = {
+    "robust": Engine("robust", _KINDS, _ALL, f"{_ROOM}.outline_engine:OutlineEngine"),
+    "dipy": Engine("dipy", _KINDS, _ALL - {"landmarks"}, f"{_ROOM}.dipy_engine:DipyEngine"),
+}
+LANDMARKS_ONLY = Engine("landmarks", (*_KINDS, "tps"), frozenset({"landmarks"}))
+"""Landmarks that settle everything, in place of an engine; "bspline" is a thin plate where there are enough."""
+
+
+def resolve(kind: str, engine: str) -> tuple[str, str]:
+    """Return kind and engine, of which "syn" is the usual name for both: DIPY's deformation."""
+    return ("bspline", "dipy") if kind == "syn" else (kind, engine)
 
 
 def is_slide(path: Path) -> bool:
@@ -61,7 +97,7 @@ class RegisterOptions(Options):
 
     moving: Path = argument("NIfTI map of the histology section, or a slide.", metavar="MOVING")
     fixed: Path = argument("MRI, 2D to 4D (its first volume), or the slide of another section.", metavar="FIXED")
-    moving_mask: Path | None = given(None, "Tissue mask of the section; of a slide also annotations (QuPath GeoJSON).")
+    moving_mask: Path | None = given(None, "Tissue mask of the section, on any grid; of a slide also QuPath GeoJSON.")
     fixed_mask: Path | None = given(None, "Tissue mask of FIXED.")
     landmarks: Path | None = given(
         None,
@@ -162,7 +198,7 @@ class ApplyOptions(Options):
     mpp: Pair | None = given(
         None, "Pixel size of the section's slide, for GeoJSON and slides; else that of the registered one.", unit="µm"
     )
-    fixed_mpp: Pair | None = given(None, "The same of the slide it was laid on; GeoJSON then ends there.", unit="µm")
+    fixed_mpp: Pair | None = given(None, "Pixel size of the slide it was laid on; GeoJSON ends in its px.", unit="µm")
     um_per_px: Positive = option(10.0, "Pixel size of a warped slide (.ome.tif).", unit="µm")
     slice: Slice | None = given(None, "Slice that a slide is drawn on; the registered one if not given.")
     interpolation: Literal["linear", "nearest", "cubic"] = option(
@@ -219,18 +255,14 @@ class ApplyOptions(Options):
 
 def with_companions(path: Path) -> Iterator[Path]:
     """Yield a file and what is opened because a file of that name was given: sidecar, record, folder of tiles."""
-    yield path
-    yield from (beside for beside in _companions(path) if beside.exists())
-
-
-def _companions(path: Path) -> Iterator[Path]:
-    name, ending = path.name, path.suffix.lower()
+    name, ending, beside = path.name, path.suffix.lower(), []
     if name.lower().endswith((".nii", ".nii.gz")):
-        yield path.with_name(f"{name.removesuffix('.gz').removesuffix('.nii')}.json")
+        beside = [path.with_name(f"{name.removesuffix('.gz').removesuffix('.nii')}.json")]
     elif ending in (".hdr", ".img"):
-        yield path.with_suffix(".img" if ending == ".hdr" else ".hdr")
+        beside = [path.with_suffix(".img" if ending == ".hdr" else ".hdr")]
     elif is_slide(path):
         stems = dict.fromkeys((path.stem, path.stem.removesuffix(".ome")))
-        yield from (path.with_name(f"{stem}.histomri.json") for stem in stems)
+        beside = [path.with_name(f"{stem}.histomri.json") for stem in stems]
         if ending in (".mrxs", ".vms", ".vmu"):  # their pixels lie in other files
-            yield path.with_suffix("") if ending == ".mrxs" else path.parent
+            beside.append(path.with_suffix("") if ending == ".mrxs" else path.parent)
+    yield from (path, *(each for each in beside if each.exists()))

@@ -103,7 +103,9 @@ class Outline:
             raise InputError(f"the {what} covers {covered} pixels, too few for an outline", hint="give another mask")
         if covered == values.size:
             raise InputError(f"the {what} covers the whole image, so it has no outline", hint="give another mask")
-        low, high = _box(values > 0.5, plane)
+        i, j = np.nonzero(values > 0.5)
+        points = (plane.grid @ np.stack([i, j, np.ones_like(i)]))[:2]
+        low, high = points.min(axis=1) - plane.voxel_mm, points.max(axis=1) + plane.voxel_mm
         step_mm = max(step_mm, float((high - low + 2 * margin_mm).max()) / _LARGEST_GRID)
         origin = low - margin_mm
         shape = np.ceil((high - low + 2 * margin_mm) / step_mm).astype(int) + 1
@@ -144,12 +146,6 @@ class Outline:
         low, high = v00 + (v10 - v00) * u, v01 + (v11 - v01) * u
         along = (v10 - v00) * (1 - v) + (v11 - v01) * v
         return np.asarray([low + (high - low) * v, along / self.step_mm, (high - low) / self.step_mm])
-
-
-def _box(covered: BoolArray, plane: Plane) -> tuple[FloatArray, FloatArray]:
-    i, j = np.nonzero(covered)
-    points = (plane.grid @ np.stack([i, j, np.ones_like(i)]))[:2]
-    return points.min(axis=1) - plane.voxel_mm, points.max(axis=1) + plane.voxel_mm
 
 
 def signed_distance(inside: BoolArray) -> FloatArray:
