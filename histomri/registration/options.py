@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from histomri.core.calibration import slide_record_path
 from histomri.core.options import (
     Choices,
     Flag,
@@ -261,8 +262,7 @@ def with_companions(path: Path) -> Iterator[Path]:
     elif ending in (".hdr", ".img"):
         beside = [path.with_suffix(".img" if ending == ".hdr" else ".hdr")]
     elif is_slide(path):
-        stems = dict.fromkeys((path.stem, path.stem.removesuffix(".ome")))
-        beside = [path.with_name(f"{stem}.histomri.json") for stem in stems]
+        beside = [record] if (record := slide_record_path(path)) else []
         if ending in (".mrxs", ".vms", ".vmu"):  # their pixels lie in other files
             beside.append(path.with_suffix("") if ending == ".mrxs" else path.parent)
     yield from (path, *(each for each in beside if each.exists()))
