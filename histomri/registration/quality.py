@@ -72,6 +72,11 @@ class Registration(Transform):
     slice: int | None = None
 
     @property
+    def transform(self) -> Transform:
+        """The plain transform, with the record of the registration in its info."""
+        return Transform(self.matrix, self.displacements, self.record)
+
+    @property
     def record(self) -> Mapping[str, Any]:
         """What is kept of `info`, and of how the transform was found, when it is saved, turned round or chained."""
         found: dict[str, Any] = {"Slice": self.slice, "Confidence": self.confidence, "QualityControl": dict(self.qc)}
