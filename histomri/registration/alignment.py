@@ -45,7 +45,11 @@ def landmark_pairs(options: RegisterOptions, section: Side, target: Side) -> tup
 
 
 def align(
-    section: Side, target: Side, options: RegisterOptions, pairs: FloatArray | None, progress: Progress | None = None
+    section: Side,
+    target: Side,
+    options: RegisterOptions,
+    pairs: FloatArray | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Registration, FloatArray | None]:
     """Register two sides as the options say, and judge the result by all that is known.
 
