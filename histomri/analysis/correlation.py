@@ -103,7 +103,7 @@ def correlate(
     if kind == "spearman":
         first, second = ranks(first), ranks(second)
     r = pearson(first, second)
-    p = exact_rank_p(first, second) if kind == "spearman" and n <= _EXACT else p_value(r, n)
+    p = exact_rank_p(first, second) if kind == "spearman" and n <= _EXACT else p_value(r, n - 2)
     if n == 3:
         return Correlation(r, p, n, None, missing, "three pairs give no confidence interval")
     if kind == "spearman" and abs(r) >= 1.0:
@@ -122,10 +122,7 @@ def ranks(values: FloatArray) -> FloatArray:
 
 
 def scaled(values: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Return finite values of order 1, and the powers of two by which columns were divided (`numpy.ldexp` undoes it).
-
-    Unlike other factors a power of two rounds nothing.
-    """
+    """Return finite values of order 1, and the powers of two (which round nothing) by which columns were divided."""
     exponent = np.frexp(np.fmax.reduce(np.abs(values), axis=0, initial=0.0))[1]
     # Twice half the way: the power itself need not be a number.
     half = exponent // 2
@@ -144,12 +141,11 @@ def pearson(x: FloatArray, y: FloatArray) -> float:
     return float(np.clip(dx @ dy, -1.0, 1.0))
 
 
-def p_value(r: float, n: int) -> float:
-    """Return the two-sided p of r against zero, from Student's t with n - 2 degrees of freedom."""
+def p_value(r: float, df: float) -> float:
+    """Return the two-sided p of r against zero, from Student's t with df degrees of freedom (any positive number)."""
     if abs(r) >= 1.0:
         return 0.0
-    t = abs(r) * math.sqrt((n - 2) / ((1.0 - r) * (1.0 + r)))
-    return float(2.0 * stdtr(n - 2, -t))
+    return float(2.0 * stdtr(df, -abs(r) * math.sqrt(df / ((1.0 - r) * (1.0 + r)))))
 
 
 def exact_rank_p(x: FloatArray, y: FloatArray) -> float:

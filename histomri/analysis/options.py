@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,10 @@ class TableOptions(Options):
 
     table: Path = argument(_TABLE)
     columns: Path | None = given(None, "TOML file that maps histomri's column names to those of the table.")
+
+    def named(self, *names: str) -> dict[str, Any]:
+        """Return some of the options by name, for the record of a result."""
+        return {name: getattr(self, name) for name in names}
 
     def reads(self) -> Iterator[Path]:
         """Yield the table, its sidecar if there is one, and the column map."""

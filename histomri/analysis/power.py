@@ -144,10 +144,8 @@ def plan_table(table: PowerOptions | pd.DataFrame | str | Path, **choices: Any) 
         lines.append(f"N = {row['n']}: {finds}, and |r| > {row['critical_r']:.3f} has p < {alpha:g}")
     lines += [f"r = {row['r']:g}: needs N = {row['n']} for power {power:g}" for row in needed]
     columns = ["n", "critical_r", "detectable_r", *[f"power_r={r:g}" for r in wanted]]
-    frames = {
-        "power_n.csv": ("present", [pd.DataFrame(present, columns=columns)]),
-        "power_r.csv": ("needed", [pd.DataFrame(needed)]),
-    }
+    frames = {"power_n.csv": ("present", [pd.DataFrame(present, columns=columns)])}
+    frames["power_r.csv"] = ("needed", [pd.DataFrame(needed)])
     settings = {"power": power, "alpha": alpha, "r": wanted, "n": sizes}
     return Findings.joined("power.json", frames, lines, (), options, settings)
 

@@ -15,7 +15,7 @@ from histomri.analysis.scores import (
     histology_fidelity,
     require_one_row_each,
     total_correlation_score,
-)
+)  # fmt: skip
 from histomri.core.arrays import FloatArray
 from histomri.core.columns import PAIRED
 
@@ -88,24 +88,18 @@ def rank_models(
 
 
 def common_cases(table: pd.DataFrame) -> tuple[list[tuple[Any, ...]], set[Any]]:
-    """Return the rows of a ranking that are compared, and the cases that all of them have.
+    """Return the rows (model, strategy) of a ranking that are compared, and the samples that all of them have.
 
     A row is compared if it has at least `FEWEST_CASES` of the complete cases of the fullest row, or all but one. Where
     such rows still have fewer than `FEWEST_COMMON` of them in common (or than `FEWEST_FOR_INTERVAL`, if there are as
     many), the row without which most are common is left out, again and again.
-
-    Returns
-    -------
-    rows : list of (model, strategy)
-        In the order of the table.
-    cases : set
-        Names of samples.
     """
     complete = complete_cases(table)
     cases = {key: set(part.loc[complete[part.index], "sample"]) for key, part in table.groupby(_ROW, sort=False)}
     most = max(map(len, cases.values()))
     rows = [key for key, mine in cases.items() if len(mine) >= fewest_cases(most)]
-    while len(common := set.intersection(*(cases[key] for key in rows))) < _fewest_common(most) and len(rows) > 1:
+    fewest = max(FEWEST_COMMON * most, min(FEWEST_FOR_INTERVAL, most))
+    while len(common := set.intersection(*(cases[key] for key in rows))) < fewest and len(rows) > 1:
 
         def left(key: tuple[Any, ...], rows: list[tuple[Any, ...]] = rows) -> tuple[int, int]:
             others = (cases[other] for other in rows if other != key)
@@ -118,10 +112,6 @@ def common_cases(table: pd.DataFrame) -> tuple[list[tuple[Any, ...]], set[Any]]:
 def fewest_cases(most: int) -> float:
     """Return how many complete cases a row must have to be compared with one that has `most`."""
     return min(FEWEST_CASES * most, most - 1)
-
-
-def _fewest_common(most: int) -> float:
-    return max(FEWEST_COMMON * most, min(FEWEST_FOR_INTERVAL, most))
 
 
 def ranking_warnings(ranking: list[dict[str, Any]]) -> list[str]:
@@ -142,9 +132,10 @@ def ranking_warnings(ranking: list[dict[str, Any]]) -> list[str]:
     texts += _left_out(ranking)
     for row in ranking:
         if n >= 3 and row["n"] and row["TCS"] is None:
-            texts.append(f"{_name(row)}: TCS is undefined (fewer than 3 complete cases, or a value that never varies)")
+            why = "fewer than 3 complete cases, or a value that never varies"
+            texts.append(f"{row['model']}, {row['strategy']}: TCS is undefined ({why})")
     for rank in sorted({row["rank"] for row in compared if row["rank"]}):
-        equal = [_name(row) for row in compared if row["rank"] == rank]
+        equal = [f"{row['model']}, {row['strategy']}" for row in compared if row["rank"] == rank]
         if len(equal) > 1:
             texts.append(f"{'; '.join(equal)}: equal, and share rank {rank}")
     return texts
@@ -158,12 +149,8 @@ def _left_out(ranking: list[dict[str, Any]]) -> list[str]:
         why = "too few for a comparison" if few else "and too few of these in the others"
         if not row["compared"]:
             how = "ranked last, on its own cases" if row["n_own"] else "ranked last"
-            texts.append(f"{_name(row)}: N = {row['n_own']} (others up to {most}), {why}; {how}")
+            texts.append(f"{row['model']}, {row['strategy']}: N = {row['n_own']} (others up to {most}), {why}; {how}")
     return texts
-
-
-def _name(row: dict[str, Any]) -> str:
-    return f"{row['model']}, {row['strategy']}"
 
 
 def missing_cases(table: pd.DataFrame) -> list[str]:
@@ -178,8 +165,8 @@ def missing_cases(table: pd.DataFrame) -> list[str]:
     rows: dict[tuple[Any, ...], list[str]] = {}
     models = table[complete_cases(table)].groupby(["model", "strategy"])["sample"].agg(set)
     for model, strategy in table[["model", "strategy"]].drop_duplicates().itertuples(index=False):
-        left = models.get((model, strategy), set())
-        lost = tuple(sample for sample in samples if sample not in left)
+        kept = models.get((model, strategy), set())
+        lost = tuple(sample for sample in samples if sample not in kept)
         rows.setdefault(lost, []).append(f"{model}, {strategy}")
     groups = table.groupby("sample")["group"].first().fillna("").astype(str) if "group" in table else None
     texts = []
@@ -196,7 +183,10 @@ def missing_cases(table: pd.DataFrame) -> list[str]:
 
 def _scored(table: pd.DataFrame, n_boot: int, seed: int, confidence: float, *, compared: bool) -> list[dict[str, Any]]:
     """Return the scores of rows that share their cases, or of one row alone."""
-    scores = total_correlation_score(table).merge(_fidelity(table), on=_ROW, how="left")
+    fidelity = (
+        histology_fidelity(table).groupby(_ROW, sort=False).agg(HFC_mean=("HFC", "mean"), HFC_wins=("win", "sum"))
+    )
+    scores = total_correlation_score(table).merge(fidelity.reset_index(), on=_ROW, how="left")
     counted = complete_cases(table)
     for criterion in ("BIC", "AIC"):
         share = f"{criterion}_share"
@@ -243,15 +233,6 @@ def listed(samples: Sequence[Any]) -> str:
     return ", ".join(map(str, samples[:_MOST_NAMED])) + (" and others" if len(samples) > _MOST_NAMED else "")
 
 
-def _fidelity(table: pd.DataFrame) -> pd.DataFrame:
-    cases = histology_fidelity(table)
-    return (
-        cases.groupby(["model", "strategy"], sort=False)
-        .agg(HFC_mean=("HFC", "mean"), HFC_wins=("win", "sum"))
-        .reset_index()
-    )
-
-
 def _bootstrap(
     table: pd.DataFrame, scores: pd.DataFrame, n_boot: int, seed: int, confidence: float
 ) -> tuple[list[tuple[float, float] | None], list[float | None]]:
@@ -266,8 +247,7 @@ def _bootstrap(
     weights = resampling_weights(n, n_boot, seed)
     drawn = np.stack([_tcs(weights, values) for values in cases], axis=1)
     intervals: list[tuple[float, float] | None] = []
-    for position, values in enumerate(cases):
-        score = scores.iloc[position]
+    for score, values in zip(scores.to_dict("records"), cases):
         if score["n"] < FEWEST_FOR_INTERVAL or not math.isfinite(score["TCS"]):
             intervals.append(None)
             continue
@@ -281,10 +261,9 @@ def _bootstrap(
 
 def _tcs(weights: FloatArray, values: FloatArray) -> FloatArray:
     known = np.asarray(np.isfinite(values).all(axis=1))
-    complete = np.where(known[:, None], values, np.nan)
-    return weighted_correlation(weights, complete[:, 0], complete[:, 1]) + weighted_correlation(
-        weights, complete[:, 2], complete[:, 3]
-    )
+    size, size_histo, fraction, fraction_histo = np.where(known[:, None], values, np.nan).T
+    scored = weighted_correlation(weights, size, size_histo) + weighted_correlation(weights, fraction, fraction_histo)
+    return np.asarray(scored)
 
 
 def _chances(drawn: FloatArray, ranked: list[bool]) -> list[float | None]:

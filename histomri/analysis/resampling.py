@@ -18,12 +18,7 @@ def jackknife_z_interval(
 
     Fisher's z makes the error nearly the same whatever the correlation, and the jackknife finds how large it is
     without taking the values for normal (Hinkley 1978, doi 10.1093/biomet/65.1.13). With few cases it covers far
-    better than the bootstrap, whose resamples repeat cases and so vary too little.
-
-    Returns
-    -------
-    (float, float) or None
-        None if fewer than three of `without_one` are known.
+    better than the bootstrap, whose resamples repeat cases and so vary too little. It needs three known values.
     """
     known = without_one[np.isfinite(without_one)]
     if known.size < _FEWEST or not np.isfinite(estimate):
@@ -37,13 +32,7 @@ def jackknife_z_interval(
 
 
 def pearson_without_one(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Return Pearson's r with each pair left out in turn.
-
-    Returns
-    -------
-    (N,) ndarray
-        NaN where one side does not vary without the pair.
-    """
+    """Return Pearson's r with each pair left out in turn, (N,); NaN where one side does not vary without the pair."""
     n = x.size
     dx, dy = x - x.mean(), y - y.mean()
     dx, dy = dx / np.linalg.norm(dx), dy / np.linalg.norm(dy)
@@ -55,12 +44,9 @@ def pearson_without_one(x: FloatArray, y: FloatArray) -> FloatArray:
 
 
 def ranked_without_one(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Return the rank correlation with each pair left out in turn and the others ranked anew, in N² operations.
+    """Return the rank correlation with each pair left out in turn and the others ranked anew, (N,), in N² operations.
 
-    Returns
-    -------
-    (N,) ndarray
-        NaN where one side is all ties without the pair.
+    It is NaN where one side is all ties without the pair.
     """
     n = x.size
     found = np.empty(n)
@@ -89,13 +75,7 @@ def resampling_weights(n: int, n_boot: int, seed: int) -> FloatArray:
 
 
 def weighted_correlation(weights: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Return Pearson's r of every resample.
-
-    Returns
-    -------
-    (B,) ndarray
-        NaN where fewer than three distinct cases, or no variation, are left.
-    """
+    """Return r of every resample, (B,); NaN where fewer than three distinct cases, or no variation, are left."""
     both = np.isfinite(x) & np.isfinite(y)
     weights, x, y = weights[:, both], x[both], y[both]
     if x.size < _LEAST_DISTINCT:

@@ -41,20 +41,14 @@ def total_correlation_score(table: pd.DataFrame) -> pd.DataFrame:
     """
     table = as_cases(table, PAIRED)
     rows = []
-    for key, part in _by_model(table):
+    keys = [name for name in ("model", "strategy") if name in table]
+    for key, part in table.groupby(keys, sort=False) if keys else [((), table)]:
         values = part[list(PAIRED)].to_numpy(dtype=float)
         complete = values[np.isfinite(values).all(axis=1)].T
         size, fraction = correlate(complete[0], complete[1]).r, correlate(complete[2], complete[3]).r
-        rows.append(
-            {
-                **key,
-                "n": complete.shape[1],
-                "n_missing": len(part) - complete.shape[1],
-                "TCS": size + fraction,
-                "r_vCS": size,
-                "r_F": fraction,
-            }
-        )
+        n = complete.shape[1]
+        row = {"n": n, "n_missing": len(part) - n, "TCS": size + fraction, "r_vCS": size, "r_F": fraction}
+        rows.append({**dict(zip(keys, key)), **row})
     return pd.DataFrame(rows)
 
 
@@ -75,8 +69,10 @@ def histology_fidelity(table: pd.DataFrame) -> pd.DataFrame:
         by those that are equal. HFC is NaN where a value is missing or the histology is not positive.
     """
     table = as_cases(table, (*PAIRED, "sample", "model", "strategy"))
-    size, fraction = (_relative_error(table, name, unit) for name, unit in (("vCS", "_um"), ("F", "")))
-    result = table[["sample", "model", "strategy"]].assign(HFC=size + fraction)
+    size, size_histo, fraction, fraction_histo = (table[name].astype(float) for name in PAIRED)
+    error = (size - size_histo).abs() / size_histo.where(size_histo > 0)
+    error = error + (fraction - fraction_histo).abs() / fraction_histo.where(fraction_histo > 0)
+    result = table[["sample", "model", "strategy"]].assign(HFC=error)
     lowest = result["HFC"].eq(result.groupby("sample", sort=False)["HFC"].transform("min"))
     result["win"] = lowest / lowest.groupby(result["sample"], sort=False).transform("sum").clip(lower=1)
     return result
@@ -118,16 +114,3 @@ def bic_votes(table: pd.DataFrame, criterion: str = "BIC", counted: pd.Series | 
     totals = voted.groupby(["model", "strategy"], sort=False).agg(n=("cases", "sum"), wins=("win", "sum")).reset_index()
     totals["share"] = totals["wins"] / totals["n"].where(totals["n"] > 0)
     return totals.drop(columns="wins")
-
-
-def _relative_error(table: pd.DataFrame, name: str, unit: str) -> pd.Series:
-    mri = table[f"{name}_mri{unit}"].astype(float)
-    truth = table[f"{name}_histo{unit}"].astype(float)
-    return (mri - truth).abs() / truth.where(truth > 0)
-
-
-def _by_model(table: pd.DataFrame) -> list[tuple[dict[str, str], pd.DataFrame]]:
-    keys = [name for name in ("model", "strategy") if name in table]
-    if not keys:
-        return [({}, table)]
-    return [(dict(zip(keys, key)), part) for key, part in table.groupby(keys, sort=False)]

@@ -15,14 +15,11 @@ _DIFFUSIVITY = ("µm²/ms", (0.02, 10.0), (0.005, 20.0))
 # Unit; median of the samples of one scanner: beyond any tissue, but short of the next unit that people use; one sample,
 # harmonised or not: a fraction or a density may come out a little below 0.
 PLAUSIBLE = {
-    "vCS_mri_um": _SIZE,
-    "vCS_histo_um": _SIZE,
-    "F_mri": _FRACTION,
-    "F_histo": _FRACTION,
+    **dict.fromkeys(("vCS_mri_um", "vCS_histo_um"), _SIZE),
+    **dict.fromkeys(("F_mri", "F_histo"), _FRACTION),
     "CD_mri_mm3": ("cells/mm³", (5e2, 3e7), (-1e6, 1e9)),
     "CD_histo_mm2": ("cells/mm²", (10.0, 1e5), (-1e4, 1e6)),
-    "ADC_um2_ms": _DIFFUSIVITY,
-    "D0I_mri_um2_ms": _DIFFUSIVITY,
+    **dict.fromkeys(("ADC_um2_ms", "D0I_mri_um2_ms"), _DIFFUSIVITY),
 }
 # Medians of two sites: this many decades apart they are reported, and within so much of a power of 1000 it is the unit.
 _DECADES, _OF_A_UNIT, _WITHIN = 0.9, (3.0, 6.0, 9.0), 0.35
@@ -30,8 +27,7 @@ _FEWEST, _ERRORS = 3, 3.0  # values of a site, and standard errors between media
 # Fraction of values at or below 0 from which a quantity is signed, or a count with zeros, and has no scale.
 _NEGATIVE = 0.1
 # The sixth power of a value, which a cubic surface sums, stays a number; no measurement comes near either.
-_LARGEST = 1e50
-_SMALLEST = 1e-50
+_LARGEST, _SMALLEST = 1e50, 1e-50
 
 
 def check_units(
@@ -63,23 +59,15 @@ def check_units(
 
 
 def check_sites(
-    table: pd.DataFrame,
-    labels: Mapping[str, pd.Series],
-    path: str | Path | None = None,
-    *,
+    table: pd.DataFrame, labels: Mapping[str, pd.Series], path: str | Path | None = None, *,
     contract: Collection[str] = (),
-) -> list[str]:
-    """Compare the columns of a table between scanners, and between groups.
+) -> list[str]:  # fmt: skip
+    """Compare the columns of a table between scanners, and between groups; say what differs, and by how much.
 
     Two labels differ if the middle halves of their values do not overlap, and their medians are a factor of 8 or more
     and three standard errors apart. A factor of about 1000, 10^6 or 10^9 is that of a unit: an error, unless tissue may
     truly differ so much, which columns of other names may between groups, and between scanners that have no group in
     common.
-
-    Returns
-    -------
-    list of str
-        What differs, and by how much.
     """
     texts: list[str] = []
     reported: set[str] = set()
