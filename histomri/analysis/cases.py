@@ -46,10 +46,8 @@ def as_cases(table: Any, names: Iterable[str]) -> pd.DataFrame:
         table = table.to_pandas()
     names = tuple(names)
     if not isinstance(table, pd.DataFrame):
-        raise InputError(
-            f"a {type(table).__name__} is no table of pairs",
-            hint=f"give a DataFrame with the columns {', '.join(names)}, or the path of a table",
-        )
+        problem = f"a {type(table).__name__} is no table of pairs"
+        raise InputError(problem, hint=f"give a DataFrame with the columns {', '.join(names)}, or the path of a table")
     for name in names:
         if name not in table:
             raise InputError(f"column '{name}' is missing; the table has {', '.join(map(str, table.columns))}")
@@ -122,12 +120,11 @@ def voxels_of(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str]]:
     if twice.any():
         row = table[twice].iloc[0]
         voxel = ", ".join(str(int(row[axis])) for axis in INDEX)
-        raise InputError(
+        problem = (
             f"line {line_of(twice)}: voxel {voxel} of sample '{row['sample']}' comes twice for {row['model']}, "
-            f"{row['strategy']}",
-            path=rows.path,
-            hint="keep one row per voxel, sample, model and strategy",
+            f"{row['strategy']}"
         )
+        raise InputError(problem, path=rows.path, hint="keep one row per voxel, sample, model and strategy")
     incomplete = table[list(PAIRED)].isna().any(axis=1)
     notes = _unused(rows, kept)
     if incomplete.any():
@@ -143,9 +140,8 @@ def require_varying_histology(table: pd.DataFrame, path: Path | None = None) -> 
         if not len(per_sample):
             raise InputError(f"column '{name}' has no value at all", path=path)
         if len(per_sample) >= 3 and constant(per_sample):
-            raise InputError(
-                f"column '{name}' has the same value in every row; nothing can correlate with it", path=path
-            )
+            problem = f"column '{name}' has the same value in every row; nothing can correlate with it"
+            raise InputError(problem, path=path)
 
 
 def _known_columns(rows: MeasurementTable, optional: tuple[str, ...]) -> list[str]:

@@ -206,10 +206,8 @@ def _is_number(column: pd.Series) -> bool:
 
 def _check_rank(design: FloatArray, names: list[str]) -> None:
     if np.linalg.matrix_rank(design) < design.shape[1]:
-        raise InputError(
-            f"batch and covariates ({', '.join(names)}) cannot be separated: one follows from the others",
-            hint="leave a covariate out, or do not harmonise these batches",
-        )
+        problem = f"batch and covariates ({', '.join(names)}) cannot be separated: one follows from the others"
+        raise InputError(problem, hint="leave a covariate out, or do not harmonise these batches")
     if len(design) <= design.shape[1]:
         raise InputError(f"{len(design)} cases are too few for {design.shape[1]} effects of batches and covariates")
 
@@ -251,10 +249,8 @@ def _batch_moments(
         return gamma, np.ones_like(delta)
     if (delta <= _ROUNDING**2).any():
         b, f = np.argwhere(delta <= _ROUNDING**2)[0]
-        raise InputError(
-            f"'{names[f]}' has the same value throughout batch '{batches[b]}', so that its scale is unknown",
-            hint=f"{_NAME_OTHERS}, or correct the shift alone (--mean-only)",
-        )
+        problem = f"'{names[f]}' has the same value throughout batch '{batches[b]}', so that its scale is unknown"
+        raise InputError(problem, hint=f"{_NAME_OTHERS}, or correct the shift alone (--mean-only)")
     return gamma, delta
 
 

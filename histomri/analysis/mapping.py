@@ -69,9 +69,8 @@ class ColumnMap:
     ) -> pd.DataFrame:
         for theirs in columns.values():
             if theirs not in raw:
-                raise InputError(
-                    f"column '{theirs}' is not in {table.name}{suggestion(theirs, raw.columns)}", path=self.path
-                )
+                problem = f"column '{theirs}' is not in {table.name}{suggestion(theirs, raw.columns)}"
+                raise InputError(problem, path=self.path)
         raw = raw.drop(columns=[name for name in columns if name in raw and name not in columns.values()])
         return raw.rename(columns={theirs: name for name, theirs in columns.items()}).assign(**constants)
 
@@ -87,9 +86,8 @@ def read_column_map(path: str | Path) -> ColumnMap:
         content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         hint = "name each column once; columns of several models go into [[models]]"
-        raise InputError(
-            f"is not valid TOML ({error})", path=path, hint=hint if "overwrite" in str(error) else None
-        ) from error
+        problem = f"is not valid TOML ({error})"
+        raise InputError(problem, path=path, hint=hint if "overwrite" in str(error) else None) from error
     top = {name: value for name, value in content.items() if name not in _SECTIONS}
     section = _table(content.get("columns", {}), "columns", path)
     both = sorted(set(top) & set(section))
@@ -115,11 +113,8 @@ def _names(columns: dict[str, Any], path: Path, shared: Mapping[str, str] | None
     named: dict[str, str] = {}
     for name, theirs in {**(shared or {}), **columns}.items():
         if theirs in named:
-            raise InputError(
-                f"column '{theirs}' is given two names, '{named[theirs]}' and '{name}'",
-                path=path,
-                hint="give each column of the table one name",
-            )
+            problem = f"column '{theirs}' is given two names, '{named[theirs]}' and '{name}'"
+            raise InputError(problem, path=path, hint="give each column of the table one name")
         named[theirs] = name
     return columns
 
@@ -127,11 +122,8 @@ def _names(columns: dict[str, Any], path: Path, shared: Mapping[str, str] | None
 def _values(constants: dict[str, Any], path: Path) -> dict[str, str]:
     for name, value in constants.items():
         if not isinstance(value, str | int | float):
-            raise InputError(
-                f"'{name}' in [constants] must be one text or number",
-                path=path,
-                hint="columns of several models go into [[models]]",
-            )
+            problem = f"'{name}' in [constants] must be one text or number"
+            raise InputError(problem, path=path, hint="columns of several models go into [[models]]")
     return {name: str(value) for name, value in constants.items()}
 
 
@@ -143,9 +135,8 @@ def _models(entries: Any, shared: Mapping[str, str], path: Path) -> tuple[tuple[
         where = f"[[models]] number {number}"
         unknown = [name for name in _table(entry, "[models]", path) if name not in _OF_A_MODEL]
         if unknown:
-            raise InputError(
-                f"{where}: unknown key '{unknown[0]}'", path=path, hint=f"it takes {', '.join(_OF_A_MODEL)}"
-            )
+            problem = f"{where}: unknown key '{unknown[0]}'"
+            raise InputError(problem, path=path, hint=f"it takes {', '.join(_OF_A_MODEL)}")
         labels = _values({name: entry[name] for name in ("model", "strategy") if name in entry}, path)
         if not labels:
             raise InputError(f"{where} has neither model nor strategy", path=path)

@@ -129,11 +129,8 @@ class MeasurementTable(Table):
             lines = [line_at(position) for position in labels.index[(labels == row).all(axis=1)][:2]]
             rest = ", ".join(str(row[name]) for name in keys if name != "sample")
             where = f"{f' for {rest}' if rest else ''} (lines {lines[0]} and {lines[1]})"
-            raise InputError(
-                f"sample '{row['sample']}' comes twice{where}",
-                path=self.path,
-                hint="keep one row per sample, or select a model and strategy",
-            )
+            problem = f"sample '{row['sample']}' comes twice{where}"
+            raise InputError(problem, path=self.path, hint="keep one row per sample, or select a model and strategy")
         self.require_consistent()
 
     def require_consistent(self) -> None:
@@ -206,9 +203,8 @@ def opened(
     if isinstance(given, pd.DataFrame):
         return kind.read(table=Path("table"), **choices), MeasurementTable.of(given)
     if not isinstance(given, str | Path):
-        raise InputError(
-            f"a {type(given).__name__} is no table", hint="give a DataFrame, or the path of a CSV, .xlsx or Parquet"
-        )
+        problem = f"a {type(given).__name__} is no table"
+        raise InputError(problem, hint="give a DataFrame, or the path of a CSV, .xlsx or Parquet")
     return opened(kind, kind.read(table=Path(given), **choices), {}, **known)
 
 
@@ -218,11 +214,8 @@ def opened_cases(
     """Return options and table as `opened` does, of the wanted model and strategy, with one row per sample."""
     options, table = opened(kind, given, choices)
     if table.is_voxelwise:
-        raise InputError(
-            "has a row per voxel, and rows per sample are needed",
-            path=table.path,
-            hint="average it with histomri pair --per sample",
-        )
+        problem = "has a row per voxel, and rows per sample are needed"
+        raise InputError(problem, path=table.path, hint="average it with histomri pair --per sample")
     chosen = table.only(model=getattr(options, "model", None), strategy=getattr(options, "strategy", None))
     chosen.require_unique()
     return options, chosen
@@ -231,11 +224,8 @@ def opened_cases(
 def _check_index(values: pd.Series, name: str, path: Path) -> None:
     wrong = ~((values % 1 == 0) & values.between(0, LARGEST_INDEX))
     if wrong.any():
-        raise InputError(
-            f"column '{name}', line {line_of(wrong)}: {values[wrong].iloc[0]:g} is not the index of a voxel",
-            path=path,
-            hint=f"voxels are counted from 0 to {LARGEST_INDEX}",
-        )
+        problem = f"column '{name}', line {line_of(wrong)}: {values[wrong].iloc[0]:g} is not the index of a voxel"
+        raise InputError(problem, path=path, hint=f"voxels are counted from 0 to {LARGEST_INDEX}")
 
 
 def _check_same(values: pd.Series, cases: list[pd.Series], name: str, path: Path, alike: float = 0.0) -> None:

@@ -150,9 +150,8 @@ def _checked_terms(x: FloatArray, y: FloatArray, truth: FloatArray, basis: str) 
     n, p = terms.shape
     if n < p + 3:
         fewer = " (--basis printed has 7)" if p > len(BASES["printed"]) else ""
-        raise InputError(
-            f"{n} complete cases are too few for a polynomial of {p} terms{fewer}", hint=f"at least {p + 3} are needed"
-        )
+        problem = f"{n} complete cases are too few for a polynomial of {p} terms{fewer}"
+        raise InputError(problem, hint=f"at least {p + 3} are needed")
     for name, values in (("first metric", x), ("second metric", y), ("target", truth)):
         if constant(values):
             raise InputError(f"the {name} is constant; nothing can be predicted", hint="name another column")
@@ -172,10 +171,8 @@ def _out_of_fold(terms: FloatArray, truth: FloatArray, fold: IntArray) -> FloatA
         # Orthogonal on the training cases, so that nearly collinear powers lose no digits in the predictions.
         orthogonal, triangle = np.linalg.qr(scaled[~test])
         if len(orthogonal) < scaled.shape[1] or np.linalg.cond(triangle) > _LARGEST_CONDITION:
-            raise InputError(
-                f"fold {k + 1}: the other folds cannot determine the {scaled.shape[1]} terms of the polynomial",
-                hint="use fewer folds (--folds), or --basis printed",
-            )
+            problem = f"fold {k + 1}: the other folds cannot determine the {scaled.shape[1]} terms of the polynomial"
+            raise InputError(problem, hint="use fewer folds (--folds), or --basis printed")
         predicted[test] = scaled[test] @ np.linalg.solve(triangle, orthogonal.T @ truth[~test])
     return predicted
 

@@ -51,11 +51,8 @@ def check_units(
             continue
         wrong = table.loc[(table[name] < lowest) | (table[name] > highest), name]
         if len(wrong):
-            raise UnitError(
-                f"column '{name}', line {line_at(wrong.index[0])}: {wrong.iloc[0]:.3g} cannot be {unit}",
-                path=path,
-                hint="convert it before it is read, or leave the cell empty",
-            )
+            problem = f"column '{name}', line {line_at(wrong.index[0])}: {wrong.iloc[0]:.3g} cannot be {unit}"
+            raise UnitError(problem, path=path, hint="convert it before it is read, or leave the cell empty")
 
 
 def check_sites(
@@ -84,9 +81,8 @@ def check_sites(
             alike = kind == "scanner" and (groups is None or _have_common_group(groups, names, low, high))
             if unit_like and (column in contract or alike):
                 truly = "" if column in contract else "; if they truly differ, name the groups in the column 'group'"
-                raise UnitError(
-                    f"{text}, as if in another unit", path=path, hint=f"convert it before it is read{truly}"
-                )
+                problem = f"{text}, as if in another unit"
+                raise UnitError(problem, path=path, hint=f"convert it before it is read{truly}")
             texts.append(f"{text}, a factor of {10**decades:.3g}: are the units the same?")
     return texts
 

@@ -73,11 +73,8 @@ class Table(Displayed):
         """Raise an InputError for the first column that is missing, with the closest name there is."""
         for name in names:
             if name not in self.frame:
-                raise InputError(
-                    f"column '{name}' is missing{suggestion(name, self.names)}",
-                    path=self.path,
-                    hint=f"the table has {', '.join(self.names)}",
-                )
+                problem = f"column '{name}' is missing{suggestion(name, self.names)}"
+                raise InputError(problem, path=self.path, hint=f"the table has {', '.join(self.names)}")
 
     def number(self, name: str) -> pd.Series:
         """Return a column as numbers, NaN where missing; a cell that is no finite number is an error with its line."""
@@ -93,11 +90,8 @@ class Table(Displayed):
         self.require(name)
         values = as_text(self.frame[name])
         if complete and (values == "").any():
-            raise InputError(
-                f"column '{name}', line {line_of(values == '')} is empty",
-                path=self.path,
-                hint="fill it, or drop the row",
-            )
+            problem = f"column '{name}', line {line_of(values == '')} is empty"
+            raise InputError(problem, path=self.path, hint="fill it, or drop the row")
         return values
 
     def rows(self, kept: pd.Series) -> Self:
@@ -144,9 +138,8 @@ def read_number(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
         hint = "write decimals with a point" if "," in cell else "leave the cell empty if the value is missing"
         if "," in cell and "." in cell:
             hint = "write numbers without separators of thousands, and decimals with a point"
-        raise InputError(
-            f"column '{name}', line {line_of(wrong)}: '{cell}' is not a finite number", path=path, hint=hint
-        )
+        problem = f"column '{name}', line {line_of(wrong)}: '{cell}' is not a finite number"
+        raise InputError(problem, path=path, hint=hint)
     return numbers
 
 
@@ -288,9 +281,8 @@ def _read_csv(path: Path, numeric: Collection[str], comment: str | None, encodin
 
 def _read_workbook(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if path.suffix.lower() not in (".xlsx", ".xlsm"):
-        raise InputError(
-            "is a workbook, and a table is needed", path=path, hint="save its sheet as CSV (UTF-8), or as .xlsx"
-        )
+        problem = "is a workbook, and a table is needed"
+        raise InputError(problem, path=path, hint="save its sheet as CSV (UTF-8), or as .xlsx")
     try:
         load_workbook = import_module("openpyxl").load_workbook
     except ImportError as error:
@@ -364,9 +356,6 @@ def _with_points(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         if points.any():
             point = point or f"'{cells[points].iloc[0]}' (column '{name}', line {line_of(points)})"
     if comma and point:
-        raise InputError(
-            f"has decimal commas, as in {comma}, and points, as in {point}",
-            path=path,
-            hint="write all decimals with a point, or all with a comma",
-        )
+        problem = f"has decimal commas, as in {comma}, and points, as in {point}"
+        raise InputError(problem, path=path, hint="write all decimals with a point, or all with a comma")
     return table.assign(**changed)

@@ -49,9 +49,8 @@ def read_mri(folder: Path, *, errors: bool = False) -> tuple[Fits, dict[str, Ima
             maps = fits.setdefault(_model_of(path, entities), {}) if "model" in entities else common
             name = _name(entities)
             if name in maps:
-                raise InputError(
-                    f"a second map of {name} for the same model and strategy", path=path, hint="one folder per sample"
-                )
+                problem = f"a second map of {name} for the same model and strategy"
+                raise InputError(problem, path=path, hint="one folder per sample")
             maps[name] = Image.load(path)
             names.append(entities)
     if not fits:

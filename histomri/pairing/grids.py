@@ -28,10 +28,8 @@ def require_same_grid(images: Mapping[str, Image], what: str) -> Image:
     (first_name, first), *others = images.items()
     for name, image in others:
         if not same_grid(first, image):
-            raise GeometryError(
-                f"{what}: {name} {image.data.shape} is not on the grid of {first_name} {first.data.shape}",
-                hint="make all of them from the same image",
-            )
+            problem = f"{what}: {name} {image.data.shape} is not on the grid of {first_name} {first.data.shape}"
+            raise GeometryError(problem, hint="make all of them from the same image")
     return first
 
 

@@ -57,10 +57,8 @@ class SamplePairs:
         ]
         voxels = max((case["n_voxels"] for case in cases), default=0)
         if voxels == 0:
-            raise InputError(
-                f"{self.label}: not a single voxel is measured on both sides",
-                hint="check the transform, the mask, and that both sides are of one sample",
-            )
+            problem = f"{self.label}: not a single voxel is measured on both sides"
+            raise InputError(problem, hint="check the transform, the mask, and that both sides are of one sample")
         found = {"sample": self.label, "registered": self.registered, "n_voxels": voxels, "cases": cases}
         return found | dict(self.table.parameters)
 
@@ -134,10 +132,8 @@ def _label(names: list[dict[str, str]], xfm: Path | None) -> str | None:
     if xfm is not None and (match := re.match(r"sub-([0-9A-Za-z]+)_", xfm.name)):
         labels.add(match[1])
     if len(labels) > 1:
-        raise InputError(
-            f"histology, MRI and transform are of different samples: {', '.join(sorted(labels))}",
-            hint="give folders of one sample, or --sample NAME if they are one",
-        )
+        problem = f"histology, MRI and transform are of different samples: {', '.join(sorted(labels))}"
+        raise InputError(problem, hint="give folders of one sample, or --sample NAME if they are one")
     return labels.pop() if labels else None
 
 

@@ -143,9 +143,8 @@ class PairedTable(Displayed):
             raise InputError("there is no table of pairs to join")
         if len({part.level for part in parts}) > 1:
             there = "".join(f"; {name} has a row per {part.level}" for name, part in zip(names, parts))
-            raise InputError(
-                f"tables of voxels and tables of samples cannot be joined{there}", hint="pair all with one --per"
-            )
+            problem = f"tables of voxels and tables of samples cannot be joined{there}"
+            raise InputError(problem, hint="pair all with one --per")
         counts = _stack([part.counts for part in parts])
         repeated = counts[counts.duplicated(_CASE)]
         if len(repeated):
