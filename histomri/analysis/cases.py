@@ -1,4 +1,4 @@
-"""Read tables of paired measurements, by histomri or from a person's spreadrows, and check them cell by cell."""
+"""Read tables of paired measurements, by histomri or from a person's spreadsheet, and check them cell by cell."""
 
 import difflib
 from collections.abc import Iterable
@@ -22,6 +22,8 @@ OPTIONAL = (
 )  # fmt: skip
 OF_VOXELS = ("group", "scanner", "CD_mri_mm3", "CD_histo_mm2", "ADC_um2_ms", "K", "BIC", "AIC", "at_bound")
 STRATEGIES = ("whole", "high-b", "custom")
+# What `histomri pair` writes beyond the columns that are scored.
+_IN_NAMES_BY_PAIRING = ("_mri", "_histo", "n_", "AIC", "K_median", "patient")
 _BY_PAIRING = ("pairing", "logL", "cost", "exit", "K_median", *[f"{axis}_mm" for axis in "xyz"])
 
 
@@ -119,11 +121,8 @@ def voxels_of(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str]]:
     twice = table.duplicated(where)
     if twice.any():
         row = table[twice].iloc[0]
-        voxel = ", ".join(str(int(row[axis])) for axis in INDEX)
-        problem = (
-            f"line {line_of(twice)}: voxel {voxel} of sample '{row['sample']}' comes twice for {row['model']}, "
-            f"{row['strategy']}"
-        )
+        voxel, fit = ", ".join(str(int(row[axis])) for axis in INDEX), f"{row['model']}, {row['strategy']}"
+        problem = f"line {line_of(twice)}: voxel {voxel} of sample '{row['sample']}' comes twice for {fit}"
         raise InputError(problem, path=rows.path, hint="keep one row per voxel, sample, model and strategy")
     incomplete = table[list(PAIRED)].isna().any(axis=1)
     notes = _unused(rows, kept)
@@ -148,11 +147,9 @@ def _known_columns(rows: MeasurementTable, optional: tuple[str, ...]) -> list[st
     """Return the columns that are used, after a look for those that are missing or misspelt."""
     for name in NEEDED:
         if name not in rows:
-            raise InputError(
-                f"column '{name}' is missing{suggestion(name, rows.names)}",
-                path=rows.path,
-                hint="name the table's own columns, or a value for all rows, in a file and pass it with --columns",
-            )
+            problem = f"column '{name}' is missing{suggestion(name, rows.names)}"
+            hint = "name the table's own columns, or a value for all rows, in a file and pass it with --columns"
+            raise InputError(problem, path=rows.path, hint=hint)
     absent = [name for name in optional if name not in rows]
     for name in rows.names:
         close = difflib.get_close_matches(name, absent, n=1, cutoff=0.85)
@@ -167,10 +164,8 @@ def _check_identifiers(rows: MeasurementTable) -> None:
     strategies = rows.text("strategy")
     odd = ~strategies.isin(STRATEGIES)
     if odd.any():
-        raise InputError(
-            f"column 'strategy', line {line_of(odd)}: '{strategies[odd].iloc[0]}' is neither whole, high-b nor custom",
-            path=rows.path,
-        )
+        where = f"column 'strategy', line {line_of(odd)}"
+        raise InputError(f"{where}: '{strategies[odd].iloc[0]}' is neither whole, high-b nor custom", path=rows.path)
 
 
 def _columns(rows: MeasurementTable, names: list[str]) -> pd.DataFrame:
@@ -182,13 +177,6 @@ def _columns(rows: MeasurementTable, names: list[str]) -> pd.DataFrame:
 def _unused(rows: MeasurementTable, kept: list[str]) -> list[str]:
     known = (*NEEDED, *OPTIONAL, *OF_VOXELS)
     derived = {f"{name}{end}" for name in known for end in _DERIVED}
-    ignored = [
-        name for name in rows.names if name not in (*kept, *INDEX, *derived, *_BY_PAIRING) and not _by_pairing(name)
-    ]
+    others = [name for name in rows.names if name not in (*kept, *INDEX, *derived, *_BY_PAIRING)]
+    ignored = [name for name in others if not any(part in name for part in _IN_NAMES_BY_PAIRING)]
     return [f"{rows.path.name}: columns not used: {', '.join(ignored)}"] if ignored else []
-
-
-def _by_pairing(name: Any) -> bool:
-    """Tell whether `histomri pair` writes a column beyond those that are scored."""
-    parts = ("_mri", "_histo", "n_", "AIC", "K_median", "patient")
-    return any(part in str(name) for part in parts)

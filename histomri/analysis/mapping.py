@@ -145,10 +145,8 @@ def _models(entries: Any, shared: Mapping[str, str], path: Path) -> tuple[tuple[
         columns = _names(_table(entry.get("columns", {}), "columns", path), path, shared)
         missing = sorted({*models[0][0], *models[0][1]} ^ {*labels, *columns}) if models else []
         if missing:
-            raise InputError(
-                f"{where}: '{missing[0]}' is named for some models and not for others",
-                path=path,
-                hint="name the same columns for each model, or the column of all of them at the top",
-            )
+            problem = f"{where}: '{missing[0]}' is named for some models and not for others"
+            hint = "name the same columns for each model, or the column of all of them at the top"
+            raise InputError(problem, path=path, hint=hint)
         models.append((labels, columns))
     return tuple(models)

@@ -59,7 +59,7 @@ class MeasurementTable(Table):
         """Say what was left out in reading, and which columns differ so much between sites that units may."""
         labels = {name: self.text(name) for name in ("scanner", "group") if name in self}
         measured = [name for name in numbers if name not in (*LABELS, *POSITION)]
-        return [*self.notes, *check_sites(numbers[measured], labels, self.path, contract=MEASUREMENTS)]
+        return [*self.notes, *check_sites(numbers[measured], labels, self.path)]
 
     def numeric_names(self) -> list[str]:
         """Return the columns in which every filled cell is a number, labels and positions aside."""
@@ -88,9 +88,7 @@ class MeasurementTable(Table):
     def only(self, **wanted: str | None) -> Self:
         """Keep the rows in which the columns have the wanted text; None keeps all."""
         kept = pd.Series(True, index=self.frame.index)
-        for name, value in wanted.items():
-            if value is None:
-                continue
+        for name, value in ((name, value) for name, value in wanted.items() if value is not None):
             column = self.text(name)
             if not column.eq(value).any():
                 there = ", ".join(sorted(set(column)))
@@ -104,7 +102,7 @@ class MeasurementTable(Table):
         """Split by model and strategy, as far as there are such columns, and by a column of the person's choice."""
         if by is not None:
             self.require(by)
-        keys = [name for name in ("model", "strategy", *([by] if by else [])) if name in self]
+        keys = [name for name in ("model", "strategy", by) if name is not None and name in self]
         if not keys:
             return [({}, self)]
         groups = self.frame.groupby([self.text(name) for name in keys], sort=False)
@@ -152,7 +150,7 @@ class MeasurementTable(Table):
         return [name for name in self.names if name not in (*LABELS, *POSITION)]
 
     def _has_numbers(self, name: str, *, otherwise: bool) -> bool:
-        """Tell whether a column holds a number; `otherwise`, if a cell is neither number nor missing."""
+        """Return whether a column holds a number; `otherwise`, if a cell is neither number nor missing."""
         try:
             return bool(self.number(name).notna().any())
         except InputError:
@@ -238,8 +236,6 @@ def _check_same(values: pd.Series, cases: list[pd.Series], name: str, path: Path
         sample = cases[0][row]
         one = values.index[((cases[0] == sample) & (values == first[row])).to_numpy()][0]
         both = f"{values[one]} (line {line_at(one)}) and {values[row]} (line {line_at(row)})"
-        raise InputError(
-            f"sample '{sample}' has two values of '{name}': {both}",
-            path=path,
-            hint="a sample has one; correct the rows, or give the samples different names",
-        )
+        problem = f"sample '{sample}' has two values of '{name}': {both}"
+        hint = "a sample has one; correct the rows, or give the samples different names"
+        raise InputError(problem, path=path, hint=hint)

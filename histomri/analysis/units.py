@@ -1,12 +1,13 @@
 """A column in the wrong unit is found by its size: no tissue has cells of 0.02 µm, and no site 1000 times another's."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from histomri.core.columns import MEASUREMENTS
 from histomri.core.errors import InputError, UnitError
 from histomri.core.tables import line_at, line_of
 
@@ -41,11 +42,9 @@ def check_units(
         for label, median in table[name].groupby(labels).median().dropna().items():
             if not low <= median <= high:
                 where = f" for scanner '{label}'" if label else ""
-                raise UnitError(
-                    f"column '{name}' should be {unit}, and its median{where} is {median:.3g}",
-                    path=path,
-                    hint="convert it before it is read, and check that it is not another column",
-                )
+                problem = f"column '{name}' should be {unit}, and its median{where} is {median:.3g}"
+                hint = "convert it before it is read, and check that it is not another column"
+                raise UnitError(problem, path=path, hint=hint)
     for name, (unit, _, (lowest, highest)) in PLAUSIBLE.items():
         if of_voxels or name not in table:
             continue
@@ -55,10 +54,7 @@ def check_units(
             raise UnitError(problem, path=path, hint="convert it before it is read, or leave the cell empty")
 
 
-def check_sites(
-    table: pd.DataFrame, labels: Mapping[str, pd.Series], path: str | Path | None = None, *,
-    contract: Collection[str] = (),
-) -> list[str]:  # fmt: skip
+def check_sites(table: pd.DataFrame, labels: Mapping[str, pd.Series], path: str | Path | None = None) -> list[str]:
     """Compare the columns of a table between scanners, and between groups; say what differs, and by how much.
 
     Two labels differ if the middle halves of their values do not overlap, and their medians are a factor of 8 or more
@@ -79,8 +75,10 @@ def check_sites(
             text = f"the median of '{column}' is {low_median:.3g} for {kind} '{low}' and {high_median:.3g} for '{high}'"
             unit_like = min(abs(decades - power) for power in _OF_A_UNIT) <= _WITHIN
             alike = kind == "scanner" and (groups is None or _have_common_group(groups, names, low, high))
-            if unit_like and (column in contract or alike):
-                truly = "" if column in contract else "; if they truly differ, name the groups in the column 'group'"
+            if unit_like and (column in MEASUREMENTS or alike):
+                truly = (
+                    "" if column in MEASUREMENTS else "; if they truly differ, name the groups in the column 'group'"
+                )
                 problem = f"{text}, as if in another unit"
                 raise UnitError(problem, path=path, hint=f"convert it before it is read{truly}")
             texts.append(f"{text}, a factor of {10**decades:.3g}: are the units the same?")

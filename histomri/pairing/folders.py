@@ -16,10 +16,7 @@ Entities = dict[str, str]
 
 
 def read_histology(folder: Path, *, errors: bool = False) -> tuple[dict[str, Image], list[Entities]]:
-    """Return the corrected histology maps of a folder by name, and the entities of their file names.
-
-    With `errors` also their standard errors, that of vCS as vCS_se.
-    """
+    """Return the corrected maps of a folder by name, and the entities of their names; with `errors` also vCS_se, .."""
     found = list(_maps(folder, "histomap", errors))
     if not found:
         raise InputError("holds no histology maps (*_histomap.nii.gz)", path=folder, hint="run histomri patches first")
@@ -35,8 +32,7 @@ def read_histology(folder: Path, *, errors: bool = False) -> tuple[dict[str, Ima
 def read_mri(folder: Path, *, errors: bool = False) -> tuple[Fits, dict[str, Image], list[Entities]]:
     """Return the fitted maps by (model, strategy) and name, those of no model, and the entities of the file names.
 
-    Maps lie in the folder or in its direct subfolders; model and strategy come from the sidecars. With `errors` also
-    the standard errors, that of vCS as vCS_se.
+    Maps lie in the folder or in its direct subfolders; model and strategy come from the sidecars; `errors` adds vCS_se..
     """
     fits: Fits = {}
     common: dict[str, Image] = {}
@@ -84,9 +80,7 @@ def _model_of(path: Path, entities: Entities) -> tuple[str, str]:
     model = sidecar.get("Model") or model_of(entities["model"])
     strategy = sidecar.get("Strategy") or path.parent.name
     if strategy not in STRATEGIES:
-        raise InputError(
-            "its sidecar does not say which measurements were fitted",
-            path=path,
-            hint='add "Strategy": "whole", "high-b" or "custom" to the sidecar, or put it in a folder of that name',
-        )
+        problem = "its sidecar does not say which measurements were fitted"
+        hint = 'add "Strategy": "whole", "high-b" or "custom" to the sidecar, or put it in a folder of that name'
+        raise InputError(problem, path=path, hint=hint)
     return str(model), str(strategy)

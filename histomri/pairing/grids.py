@@ -43,11 +43,7 @@ def slice_of(image: Image, mri_slice: int | None) -> Image:
 
 
 def find_slice(histology: Image, mri: Image, transform: Transform | None) -> int:
-    """Return the MRI slice the histology lies in.
-
-    With a transform it is the slice nearest to the mapped centre of the histology; without one, the slice with the
-    histology's own grid.
-    """
+    """Return the MRI slice that holds the centre of the histology, or without a transform the one on its own grid."""
     if mri.data.ndim == 2:
         if transform is None and not same_grid(histology, mri):
             raise _different_grids(histology, mri)
@@ -78,13 +74,9 @@ def _different_grids(histology: Image, mri: Image) -> GeometryError:
 
 
 def onto_slice(image: Image, like: Image, transform: Transform | None) -> tuple[FloatArray, FloatArray]:
-    """Resample one histology map onto an MRI slice.
+    """Resample a histology map onto an MRI slice: values, and the measured fraction of the weights they rest on, (I, J).
 
-    Returns
-    -------
-    values, coverage : (I, J) ndarray
-        The map, NaN where the coverage is below `MINIMUM_COVERAGE`, and the coverage: the fraction of the linear
-        interpolation weights that fell on finite patches.
+    The values are NaN where that fraction, the coverage, is below `MINIMUM_COVERAGE`.
     """
     finite = np.isfinite(image.data)
     if transform is None:

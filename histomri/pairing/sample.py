@@ -50,11 +50,8 @@ class SamplePairs:
         """Return the numbers of voxels of each fit; a table without a single pair is an error."""
         rows = self.table.per_sample()
         counts = ["n_voxels", "n_without_histology", "n_failed"]
-        cases = [
-            {"model": row["model"], "strategy": row["strategy"], **{name: int(row[name]) for name in counts}}
-            | {"at_bound_share": float(row["at_bound_share"])}
-            for _, row in rows.iterrows()
-        ]
+        types = {"model": str, "strategy": str, **dict.fromkeys(counts, int), "at_bound_share": float}
+        cases = [{name: kind(row[name]) for name, kind in types.items()} for row in rows.to_dict("records")]
         voxels = max((case["n_voxels"] for case in cases), default=0)
         if voxels == 0:
             problem = f"{self.label}: not a single voxel is measured on both sides"
@@ -109,21 +106,16 @@ def pair_folders(options: PairOptions, out: Path) -> SamplePairs:
     if options.patient is not None:
         table = table.of_patient(options.patient)
     reservations = () if options.xfm is None or transform is None else quality_warnings(transform, options.xfm)
-    tilt = [] if transform is None else _tilt_warnings(transform)
-    pairs = SamplePairs(table, label, registered, (*reservations, *tilt, *table.warnings))
+    # A tilted section crosses several slices, and pairs are made in one.
+    quality = {} if transform is None else transform.info.get("Registration", {}).get("QualityControl", {})
+    tilt = quality.get("tilt_deg", (0.0, 0.0))
+    text = (
+        f"the section is tilted by {tilt[0]:g} and {tilt[1]:g} degrees against the slices: only what lies within half "
+    )
+    text += "a slice of the paired one has pairs"
+    pairs = SamplePairs(table, label, registered, (*reservations, *([text] if any(tilt) else []), *table.warnings))
     pairs.summary()  # raises if there is no pair
     return pairs
-
-
-def _tilt_warnings(transform: Transform) -> list[str]:
-    """Say what a tilted section loses: it crosses several slices, and pairs are made in one."""
-    tilt = transform.info.get("Registration", {}).get("QualityControl", {}).get("tilt_deg", (0.0, 0.0))
-    if not any(tilt):
-        return []
-    return [
-        f"the section is tilted by {tilt[0]:g} and {tilt[1]:g} degrees against the slices: only what lies within half "
-        "a slice of the paired one has pairs"
-    ]
 
 
 def _label(names: list[dict[str, str]], xfm: Path | None) -> str | None:
@@ -139,7 +131,6 @@ def _label(names: list[dict[str, str]], xfm: Path | None) -> str | None:
 
 def _have_common_grid(histology: dict[str, Image], fits: Fits, k: int | None) -> bool:
     one, other = next(iter(histology.values())), next(iter(next(iter(fits.values())).values()))
-    slices = (
-        [slice_of(other, k)] if other.data.ndim == 2 or k is not None else map(other.slice, range(other.data.shape[2]))
-    )
-    return any(same_grid(one, candidate) for candidate in slices)
+    if other.data.ndim == 2 or k is not None:
+        return same_grid(one, slice_of(other, k))
+    return any(same_grid(one, other.slice(position)) for position in range(other.data.shape[2]))
