@@ -10,11 +10,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import fdtrc, stdtr, stdtrit
 
-from histomri.analysis.correlation import constant
+from histomri.analysis.correlation import constant, jackknife_z_interval
 from histomri.analysis.measurements import opened_cases
 from histomri.analysis.noncentral import noncentral_t_quantile
 from histomri.analysis.options import AgreeOptions
-from histomri.analysis.resampling import jackknife_z_interval
 from histomri.analysis.results import Findings, heading, labelled, missing_text, naming_part
 from histomri.core.arrays import FloatArray
 from histomri.core.columns import unit_of, unit_text

@@ -248,7 +248,8 @@ def _pooled_lines(pooled: pd.DataFrame, where: str, size: str) -> list[str]:
 
 def _strongest(defined: pd.DataFrame, r: str) -> list[dict[str, Any]]:
     order = defined[r].abs().sort_values(ascending=False, kind="stable").index
-    return [{str(name): value for name, value in row.items()} for row in defined.loc[order[:_SHOWN]].to_dict("records")]
+    rows: list[dict[str, Any]] = defined.loc[order[:_SHOWN]].to_dict("records")
+    return rows
 
 
 def _part(found: pd.DataFrame, row: dict[str, Any]) -> str:

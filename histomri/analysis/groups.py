@@ -226,13 +226,12 @@ def noncentral_t_limits(t: float, df: float, confidence: float) -> tuple[float, 
     # Standard deviation of t about its noncentrality, generously.
     reach = 10.0 * math.sqrt(1.0 + t * t / (2.0 * df)) + 5.0
 
-    def limit(level: float) -> float:
-        def miss(delta: float) -> float:
-            return float(noncentral_t_cdf(t, df, delta)) - level
+    def excess(delta: float, level: float) -> float:
+        return float(noncentral_t_cdf(t, df, delta)) - level
 
-        return float(brentq(miss, t - reach, t + reach, xtol=1e-13, rtol=1e-14))
-
-    return limit(0.5 + confidence / 2.0), limit(0.5 - confidence / 2.0)
+    levels = (0.5 + confidence / 2.0, 0.5 - confidence / 2.0)
+    low, high = (brentq(excess, t - reach, t + reach, (level,), xtol=1e-13, rtol=1e-14) for level in levels)
+    return float(low), float(high)
 
 
 def cliff_delta(a: FloatArray, b: FloatArray, *, confidence: float = 0.95) -> tuple[float, float, float]:

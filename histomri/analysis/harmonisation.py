@@ -1,5 +1,6 @@
 """ComBat: take the effect of the scanner out of the metrics, and keep what the covariates explain."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.stats.contingency import association
 
 from histomri.analysis.correlation import scaled
 from histomri.analysis.measurements import MeasurementTable, opened_cases
@@ -125,12 +127,8 @@ def shrink(
 
 def cramers_v(one: ArrayLike, other: ArrayLike) -> float:
     """Return Cramér's V of two labels: 0 for independent ones, 1 if one follows from the other; NaN for one level."""
-    counts = pd.crosstab(np.asarray(one), np.asarray(other)).to_numpy(dtype=float)
-    if min(counts.shape) < 2:
-        return float("nan")
-    expected = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0) / counts.sum()
-    chi2 = ((counts - expected) ** 2 / expected).sum()
-    return float(np.sqrt(chi2 / counts.sum() / (min(counts.shape) - 1)))
+    counts = pd.crosstab(np.asarray(one), np.asarray(other)).to_numpy()
+    return float(association(counts, method="cramer")) if min(counts.shape) > 1 else math.nan
 
 
 def confounding(batch: ArrayLike, label: ArrayLike, name: str = "group", threshold: float = 0.5) -> str | None:

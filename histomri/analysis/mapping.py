@@ -1,8 +1,8 @@
 """Column maps: how the columns of somebody else's table are called, and which of them belong to which model."""
 
 import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,61 +18,32 @@ _OF_A_MODEL = ("model", "strategy", "columns")
 
 @dataclass(frozen=True)
 class ColumnMap:
-    """What the file of ``--columns`` says.
+    """What the file of ``--columns`` says."""
 
-    Attributes
-    ----------
-    path : Path
-        Where it came from, for messages.
-    columns : mapping
-        Names of histomri -> names of the table.
-    constants : mapping
-        Columns that the table lacks -> their value in all rows.
-    models : sequence of (constants, columns)
-        Columns of each model in a table with one row per case; empty if a row is one model's.
-    """
-
-    path: Path
-    columns: Mapping[str, str]
-    constants: Mapping[str, str]
-    models: Sequence[tuple[Mapping[str, str], Mapping[str, str]]] = field(default=())
-
-    @property
-    def names(self) -> list[str]:
-        """Return every column that comes out."""
-        parts: list[Iterable[str]] = [self.columns, self.constants]
-        for constants, columns in self.models:
-            parts += [constants, columns]
-        return list(dict.fromkeys(name for part in parts for name in part))
+    path: Path  # for messages
+    shared: Mapping[str, str]  # names of histomri -> names of the table, in rows of all models
+    # Of each model: columns that the table lacks -> their value, and names of histomri -> names of the table.
+    models: Sequence[tuple[Mapping[str, str], Mapping[str, str]]]
 
     def require_known(self, known: Collection[str]) -> None:
         """Raise an InputError if a column comes out that nobody knows."""
-        for name in self.names:
+        for name in (name for constants, columns in self.models for name in (*columns, *constants)):
             if name not in known:
                 raise InputError(f"unknown column '{name}'{suggestion(name, known)}", path=self.path)
 
     def apply(self, raw: pd.DataFrame, table: Path) -> pd.DataFrame:
         """Rename, add, and turn the columns of several models into rows, one model after the other."""
-        if not self.models:
-            return self._one(raw, self.columns, self.constants, table)
-        taken = {theirs for _, columns in self.models for theirs in columns.values()} - set(self.columns.values())
+        own = {theirs for _, columns in self.models for theirs in columns.values()} - set(self.shared.values())
         parts = []
         for k, (constants, columns) in enumerate(self.models):
-            others = [name for name in raw if name in taken and name not in columns.values()]
-            merged = {**self.columns, **columns}, {**self.constants, **constants}
-            part = self._one(raw.drop(columns=others), *merged, table)
-            parts.append(part.set_axis(part.index + k * BLOCK))
+            for theirs in columns.values():
+                if theirs not in raw:
+                    problem = f"column '{theirs}' is not in {table.name}{suggestion(theirs, raw.columns)}"
+                    raise InputError(problem, path=self.path)
+            dropped = [name for name in raw if name in {*own, *columns} - set(columns.values())]
+            part = raw.drop(columns=dropped).rename(columns={theirs: name for name, theirs in columns.items()})
+            parts.append(part.assign(**constants).set_axis(part.index + k * BLOCK))
         return pd.concat(parts)
-
-    def _one(
-        self, raw: pd.DataFrame, columns: Mapping[str, str], constants: Mapping[str, str], table: Path
-    ) -> pd.DataFrame:
-        for theirs in columns.values():
-            if theirs not in raw:
-                problem = f"column '{theirs}' is not in {table.name}{suggestion(theirs, raw.columns)}"
-                raise InputError(problem, path=self.path)
-        raw = raw.drop(columns=[name for name in columns if name in raw and name not in columns.values()])
-        return raw.rename(columns={theirs: name for name, theirs in columns.items()}).assign(**constants)
 
 
 def read_column_map(path: str | Path) -> ColumnMap:
@@ -95,7 +66,8 @@ def read_column_map(path: str | Path) -> ColumnMap:
         raise InputError(f"'{both[0]}' stands at the top and in [columns]", path=path, hint="keep one of them")
     columns = _names({**top, **section}, path)
     constants = _values(_table(content.get("constants", {}), "constants", path), path)
-    return ColumnMap(path, columns, constants, _models(content.get("models", []), columns, path))
+    models = _models(content.get("models", []), columns, path) or (({}, {}),)
+    return ColumnMap(path, columns, [({**constants, **labels}, {**columns, **own}) for labels, own in models])
 
 
 def _table(value: Any, name: str, path: Path) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial import Delaunay, QhullError
 from scipy.special import stdtr, stdtrit
 
-from histomri.analysis.correlation import constant, correlate
-from histomri.analysis.resampling import resampling_weights
+from histomri.analysis.correlation import constant, correlate, resampling_weights
 from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.errors import InputError
 

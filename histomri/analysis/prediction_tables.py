@@ -12,7 +12,7 @@ import pandas as pd
 from histomri.analysis.measurements import MeasurementTable, opened_cases
 from histomri.analysis.options import Basis, PredictOptions
 from histomri.analysis.prediction import Prediction, cross_validated_prediction, fold_range, log10_volume
-from histomri.analysis.results import Findings, Written, missing_text, naming_part, records
+from histomri.analysis.results import Findings, Written, missing_text, naming_part
 from histomri.core.columns import PATIENT
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
@@ -23,13 +23,7 @@ FILES = ("prediction.json", "predictions.csv", "prediction_surface.csv")
 
 @dataclass(frozen=True, repr=False)
 class Predictions(Displayed):
-    """The predictions with each basis, and why there is none with the others.
-
-    Attributes
-    ----------
-    found : dict of basis to Findings
-    problems : dict of basis to str
-    """
+    """The predictions with each basis, and why there is none with the others."""
 
     found: dict[Basis, Findings]
     problems: dict[Basis, str]
@@ -40,10 +34,7 @@ class Predictions(Displayed):
         return found | {str(basis): problem for basis, problem in self.problems.items()}
 
     def write(self, out: Path, *, folder_each: bool = False) -> Written:
-        """Write `FILES` of the first basis to a folder, those of others to prediction_BASIS below it.
-
-        With `folder_each` those of the first have such a folder too.
-        """
+        """Write the first basis to a folder, others (with `folder_each` the first too) to prediction_BASIS below it."""
         first = next(iter((*self.found, *self.problems)))
         alone = None if folder_each else first
         folders = [out if basis == alone else out / f"prediction_{basis}" for basis in self.found]
@@ -167,4 +158,4 @@ def _summary(found: Prediction, name: str) -> dict[str, Any]:
     summary = {"target": name, "r": found.r, "p": found.p, "r_ci": list(found.ci) if found.ci else None}
     summary |= {"fold_r": folds, "fold_r_range": list(fold_range(found.fold_r)), "n": found.n}
     summary |= {"n_missing": found.n_missing, "n_groups": found.n_groups}
-    return summary | {"coefficients": records(found.coefficients)}
+    return summary | {"coefficients": found.coefficients.to_dict("records")}

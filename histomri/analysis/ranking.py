@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from histomri.analysis.cases import as_cases
-from histomri.analysis.resampling import jackknife_z_interval, resampling_weights, weighted_correlation
+from histomri.analysis.correlation import jackknife_z_interval, resampling_weights, weighted_correlation
 from histomri.analysis.scores import (
     bic_votes,
     complete_cases,

@@ -42,19 +42,9 @@ class VoxelGrid:
 
     @classmethod
     def of(cls, index: ArrayLike, spacing: ArrayLike | None = None) -> Self:
-        """Lay out voxels.
+        """Lay out voxels of integer indices (N, D), D from 1 to 3, and sides `spacing` (D,), equal if not given.
 
-        Parameters
-        ----------
-        index : (N, D) array-like of int
-            Voxel indices, D from 1 to 3.
-        spacing : (D,) array-like, optional
-            Sides of a voxel, in any unit; equal if not given.
-
-        Raises
-        ------
-        InputError
-            If a voxel comes twice, or the voxels are spread over a box too large to hold.
+        It is an InputError if a voxel comes twice, or the voxels are spread over a box too large to hold.
         """
         places = np.asarray(index)
         if places.ndim != 2 or not len(places):

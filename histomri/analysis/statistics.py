@@ -26,13 +26,7 @@ FILES = (
 
 @dataclass(frozen=True, repr=False)
 class Statistics(Displayed):
-    """What was found by each command, and why there is nothing by others.
-
-    Attributes
-    ----------
-    found : dict of command to Findings
-    problems : tuple of str
-    """
+    """What was found by each command, and why there is nothing by others."""
 
     found: dict[str, Findings]
     problems: tuple[str, ...]

@@ -32,7 +32,7 @@ def read_histology(folder: Path, *, errors: bool = False) -> tuple[dict[str, Ima
 def read_mri(folder: Path, *, errors: bool = False) -> tuple[Fits, dict[str, Image], list[Entities]]:
     """Return the fitted maps by (model, strategy) and name, those of no model, and the entities of the file names.
 
-    Maps lie in the folder or in its direct subfolders; model and strategy come from the sidecars; `errors` adds vCS_se..
+    Maps lie in the folder or in its direct subfolders; model and strategy come from the sidecars. `errors` adds vCS_se.
     """
     fits: Fits = {}
     common: dict[str, Image] = {}

@@ -74,9 +74,9 @@ def _different_grids(histology: Image, mri: Image) -> GeometryError:
 
 
 def onto_slice(image: Image, like: Image, transform: Transform | None) -> tuple[FloatArray, FloatArray]:
-    """Resample a histology map onto an MRI slice: values, and the measured fraction of the weights they rest on, (I, J).
+    """Resample a histology map onto an MRI slice: values, and the measured part of the weights they rest on, (I, J).
 
-    The values are NaN where that fraction, the coverage, is below `MINIMUM_COVERAGE`.
+    The values are NaN where that part, the coverage, is below `MINIMUM_COVERAGE`.
     """
     finite = np.isfinite(image.data)
     if transform is None:

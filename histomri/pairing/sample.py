@@ -18,24 +18,12 @@ from histomri.registration import Transform, quality_warnings
 
 @dataclass(frozen=True)
 class SamplePairs:
-    """Histology and MRI of one sample, paired.
+    """Histology and MRI of one sample, paired."""
 
-    Attributes
-    ----------
-    table : PairedTable
-        A row per voxel; per sample if only means of the whole sample could be compared.
-    label : str
-        Name of the sample.
-    registered : bool
-        Whether voxels were paired.
-    warnings : tuple of str
-        Reservations about transform and pairs.
-    """
-
-    table: PairedTable
-    label: str
-    registered: bool
-    warnings: tuple[str, ...]
+    table: PairedTable  # a row per voxel; per sample if only means of the whole sample could be compared
+    label: str  # name of the sample
+    registered: bool  # whether voxels were paired
+    warnings: tuple[str, ...]  # reservations about transform and pairs
 
     def save(self, out: Path, options: PairOptions) -> list[Path]:
         """Write the table that the options ask for, and `voxel_out` where voxels were paired; return all files."""

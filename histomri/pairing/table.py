@@ -103,14 +103,9 @@ class PairedTable(Displayed):
     def with_measures(
         self, measures: Mapping[str, Mapping[str, float]], free_water_um2_ms: Mapping[str, float] | None = None
     ) -> "PairedTable":
-        """Return the table with measurements of the samples, and ADC over free water where scans differ in that.
+        """Return the table with a column per measurement of the samples, NaN for samples without it.
 
-        Parameters
-        ----------
-        measures : mapping of sample to mapping of name to number
-            A column each; NaN for samples without the measurement.
-        free_water_um2_ms : mapping of sample to number, optional
-            Water diffuses faster in a patient than in a tube.
+        Water diffuses faster in a patient than in a tube: where its diffusivity differs, ADC is given over it too.
         """
         sample = self.data["sample"]
         columns = {

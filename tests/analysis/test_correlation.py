@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from histomri.analysis import correlate
-from histomri.analysis.correlation import p_value
-from histomri.analysis.resampling import ranked_without_one, resampling_weights, weighted_correlation
+from histomri.analysis.correlation import p_value, ranked_without_one, resampling_weights, weighted_correlation
 from histomri.core.errors import InputError
 
 EXACT = {"rtol": 1e-10, "atol": 1e-12}  # the same formula in another order of operations
