@@ -41,6 +41,13 @@ class DependentTest:
     p: float = math.nan  # two-sided
     ci: tuple[float, float] | None = None  # of the difference
 
+    def row(self) -> dict[str, Any]:
+        """Return the test as columns of a table."""
+        low, high = self.ci or (math.nan, math.nan)
+        note = "too few samples, a constant, or both models give the same values" if math.isnan(self.p) else ""
+        found = {"difference": self.difference, "ci_low": low, "ci_high": high, "statistic": self.statistic}
+        return {**found, "df": self.df, "p": self.p, "note": note}
+
 
 def williams_test(x1: ArrayLike, x2: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> DependentTest:
     """Compare r(x1, y) with r(x2, y) by Williams' t, which Steiger (1980) recommends for correlations that share y.
@@ -136,12 +143,10 @@ def compare_models(table: pd.DataFrame, *, confidence: float = 0.95, adjustment:
     """
     table = as_cases(table, ("sample", "model", "strategy", *PAIRED))
     require_one_row_each(table)
-    parts = {
-        key: part.set_index("sample")[list(PAIRED)].astype(float).dropna()
-        for key, part in table.groupby(["model", "strategy"], sort=False)
-    }
+    groups = table.groupby(["model", "strategy"], sort=False)
+    parts = [(key, part.set_index("sample")[list(PAIRED)].astype(float).dropna()) for key, part in groups]
     rows: list[dict[str, Any]] = []
-    for (name_a, a), (name_b, b) in combinations(parts.items(), 2):
+    for (name_a, a), (name_b, b) in combinations(parts, 2):
         common = sorted(set(a.index) & set(b.index), key=str)
         head = dict(zip(COMPARISON_KEYS, (*name_a, *name_b)))
         first, second = a.loc[common].to_numpy().T, b.loc[common].to_numpy().T
@@ -200,16 +205,9 @@ def _tests(first: FloatArray, second: FloatArray, confidence: float) -> list[dic
         x1, y1, x2, y2 = *first[start : start + 2], *second[start : start + 2]
         values = {"quantity": name, "value_a": correlate(x1, y1).r, "value_b": correlate(x2, y2).r}
         if np.array_equal(y1, y2):
-            rows.append({**values, "test": "williams", **_of(williams_test(x1, x2, y1, confidence=confidence))})
-        rows.append({**values, "test": "steiger", **_of(steiger_test(x1, y1, x2, y2, confidence=confidence))})
+            rows.append({**values, "test": "williams", **williams_test(x1, x2, y1, confidence=confidence).row()})
+        rows.append({**values, "test": "steiger", **steiger_test(x1, y1, x2, y2, confidence=confidence).row()})
     return [*rows, _compare_tcs(first, second, confidence), *_compare_hfc(first, second, confidence)]
-
-
-def _of(test: DependentTest) -> dict[str, Any]:
-    low, high = test.ci or (math.nan, math.nan)
-    note = "too few samples, a constant, or both models give the same values" if math.isnan(test.p) else ""
-    found = {"difference": test.difference, "ci_low": low, "ci_high": high, "statistic": test.statistic}
-    return {**found, "df": test.df, "p": test.p, "note": note}
 
 
 def _compare_tcs(first: FloatArray, second: FloatArray, confidence: float) -> dict[str, Any]:
@@ -243,10 +241,8 @@ def _compare_hfc(first: FloatArray, second: FloatArray, confidence: float) -> li
     t, ranks = ttest_rel(a, b), wilcoxon(a, b)
     low, high = t.confidence_interval(confidence)
     paired = {"test": "paired t", "statistic": float(t.statistic), "df": float(t.df), "p": float(t.pvalue)}
-    return [
-        {**row, "test": "wilcoxon", "statistic": float(ranks.statistic), "p": float(ranks.pvalue)},
-        {**row, **paired, "ci_low": float(low), "ci_high": float(high)},
-    ]
+    signed = {"test": "wilcoxon", "statistic": float(ranks.statistic), "p": float(ranks.pvalue)}
+    return [{**row, **signed}, {**row, **paired, "ci_low": float(low), "ci_high": float(high)}]
 
 
 def _hfc(values: FloatArray) -> FloatArray:
@@ -308,10 +304,9 @@ def score_table(table: ScoreOptions | pd.DataFrame | str | Path, **choices: Any)
     warnings += [*ranking_warnings(ranking), *missing_cases(cases), *unlabelled(cases, "scanner")]
     content = {"models": ranking, "scanners": scanners, "comparisons": comparisons.to_dict("records")}
     settings = draws | {"confidence": 0.95, "interval": "jackknife over cases of Fisher's z of TCS/2"}
+    others: dict[str, Any] = {"more": content, "replaces": SCORE_FILES}
     lines = [*notes, *_ranking_lines(ranking)]
-    return Findings.joined(
-        "scores.json", frames, lines, warnings, options, settings, more=content, replaces=SCORE_FILES
-    )
+    return Findings.joined("scores.json", frames, lines, warnings, options, settings, **others)
 
 
 def _cases(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str], list[str]]:

@@ -25,6 +25,7 @@ FILES = (
     "correlations_repeated.csv", "correlations.json",
 )  # fmt: skip
 _SHOWN = 8
+_ALONE, _WITHIN = "{kind} r = {r:.3f}, p = {p:.2g}, q = {q:.2g}, N = {n}", "r = {r_within:.3f}, p = {p:.2g}"
 
 
 def correlation_table(
@@ -142,7 +143,9 @@ def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     if matrices:
         frames["correlation_matrix.csv"] = (None, matrices)
     warnings += [*_missing(everything), *_undefined(everything)]
-    return _findings(options, frames, _lines(everything), warnings, names, interval=options.interval)
+    return _findings(
+        options, frames, _lines(everything, "correlations", "r", _ALONE), warnings, names, interval=options.interval
+    )
 
 
 def _repeated(rows: MeasurementTable, options: CorrelateOptions, by: str) -> Findings:
@@ -159,7 +162,7 @@ def _repeated(rows: MeasurementTable, options: CorrelateOptions, by: str) -> Fin
         found.append(labelled(key, result))
     everything = pd.concat(found, ignore_index=True)
     size = "{n} rows, {n_groups} groups, {df:.0f} degrees of freedom"
-    lines = _pooled_lines(everything, f"within each {by}", size)
+    lines = _lines(everything, "pairs", "r_within", f"{_WITHIN} ({size})", f" within each {by}")
     warnings = [*_missing(everything), *_undefined(everything)]
     return _findings(options, {"correlations_repeated.csv": ("repeated", [everything])}, lines, warnings, names)
 
@@ -180,7 +183,8 @@ def _voxels(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
         together.append(labelled(key, pooled))
     frames = {"correlations_voxel.csv": ("samples", each), "correlations_pooled.csv": ("pooled", together)}
     size = "{n} voxels, {n_samples} sample(s), {df:.0f} effective degrees of freedom"
-    lines = _pooled_lines(pd.concat(together, ignore_index=True), "within samples", size)
+    pooled = pd.concat(together, ignore_index=True)
+    lines = _lines(pooled, "pairs", "r_within", f"{_WITHIN} ({size})", " within samples")
     warnings = rows.quality_warnings(numbers) + _undefined(pd.concat(each, ignore_index=True))
     return _findings(options, frames, lines, warnings, [*x, *y], x=x, y=y)
 
@@ -227,36 +231,14 @@ def _undefined(found: pd.DataFrame) -> list[str]:
     return texts
 
 
-def _lines(found: pd.DataFrame) -> list[str]:
-    """Return the strongest correlations of all, for the terminal; undefined ones are never among them."""
-    defined = found[found["r"].notna()]
-    lines = [_count(defined, "correlations")]
-    for row in _strongest(defined, "r"):
-        text = f"{row['kind']} r = {row['r']:.3f}, p = {row['p']:.2g}, q = {row['q']:.2g}, N = {row['n']}"
-        lines.append(f"{_part(found, row)}{row['x']} with {row['y']}: {text}")
-    return lines
-
-
-def _pooled_lines(pooled: pd.DataFrame, where: str, size: str) -> list[str]:
-    defined = pooled[pooled["p"].notna()]
-    lines = [_count(defined, "pairs")]
-    for row in _strongest(defined, "r_within"):
-        found = f"r = {row['r_within']:.3f}, p = {row['p']:.2g} ({size.format(**row)})"
-        lines.append(f"{_part(pooled, row)}{row['x']} with {row['y']} {where}: {found}")
-    return lines
-
-
-def _strongest(defined: pd.DataFrame, r: str) -> list[dict[str, Any]]:
-    order = defined[r].abs().sort_values(ascending=False, kind="stable").index
-    rows: list[dict[str, Any]] = defined.loc[order[:_SHOWN]].to_dict("records")
-    return rows
-
-
-def _part(found: pd.DataFrame, row: dict[str, Any]) -> str:
-    """Return the heading of a result: the columns in front of x say which part of the table it is of."""
-    return heading({name: str(row[name]) for name in found.columns[: found.columns.get_loc("x")]})
-
-
-def _count(defined: pd.DataFrame, what: str) -> str:
+def _lines(found: pd.DataFrame, what: str, r: str, text: str, where: str = "") -> list[str]:
+    """Return how many correlations are defined, and the strongest of them as `text`, for the terminal."""
+    defined = found[found["p"].notna()]
     n, significant = len(defined), int((defined["q"] < 0.05).sum())
-    return f"{n} {what}, {significant} with q < 0.05; the strongest:" if n else f"no {what} can be computed"
+    lines = [f"{n} {what}, {significant} with q < 0.05; the strongest:" if n else f"no {what} can be computed"]
+    parts = found.columns[: found.columns.get_loc("x")]  # columns that say which part of the table a result is of
+    order = defined[r].abs().sort_values(ascending=False, kind="stable").index
+    for row in defined.loc[order[:_SHOWN]].to_dict("records"):
+        part = heading({name: str(row[name]) for name in parts})
+        lines.append(f"{part}{row['x']} with {row['y']}{where}: {text.format(**row)}")
+    return lines

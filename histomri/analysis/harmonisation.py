@@ -255,13 +255,9 @@ def _batch_moments(
 def _effects(
     batches: list[str], names: list[str], data: FloatArray, member: BoolArray, estimates: tuple[FloatArray, ...]
 ) -> pd.DataFrame:
-    rows = []
-    for b, name in enumerate(batches):
-        for f, metric in enumerate(names):
-            n = int(np.isfinite(data[member[:, b], f]).sum())
-            found = dict(zip(("gamma_hat", "delta_hat", "gamma_star", "delta_star"), (e[b, f] for e in estimates)))
-            rows.append({"batch": name, "metric": metric, "n": n, **found})
-    return pd.DataFrame(rows)
+    n = np.stack([np.isfinite(data[inside]).sum(axis=0) for inside in member.T])
+    columns = dict(zip(("n", "gamma_hat", "delta_hat", "gamma_star", "delta_star"), map(np.ravel, (n, *estimates))))
+    return pd.DataFrame({"batch": np.repeat(batches, len(names)), "metric": names * len(batches)} | columns)
 
 
 def _confounding_warnings(labels: np.ndarray, covariates: pd.DataFrame | None) -> list[str]:
@@ -305,11 +301,7 @@ def harmonise_table(table: HarmoniseOptions | pd.DataFrame | str | Path, **choic
     values, kept = cases.numbers(names), _typed_covariates(cases, options.covariate)
     result, effects, lines = cases.frame.astype(object), [], []
     warnings = cases.quality_warnings(values) + ([] if options.measure else cases.misspelt())
-    how: dict[str, Any] = {
-        "reference": options.reference,
-        "empirical_bayes": options.eb,
-        "mean_only": options.mean_only,
-    }
+    how = {"reference": options.reference, "empirical_bayes": options.eb} | options.named("mean_only")
     for key, part in cases.parts():
         rows = part.frame.index
         with naming_part(cases.path, key):
@@ -327,9 +319,8 @@ def harmonise_table(table: HarmoniseOptions | pd.DataFrame | str | Path, **choic
     settings |= options.named("model", "strategy") | how
     frames = {"harmonised.csv": (None, [result]), "harmonisation.csv": ("effects", effects)}
     others: dict[str, Any] = {"measures": names, "sidecars": {"harmonised.json": _sidecar(cases, names)}}
-    return Findings.joined(
-        "harmonisation.json", frames, lines, list(dict.fromkeys(warnings)), options, settings, **others
-    )
+    warnings = list(dict.fromkeys(warnings))
+    return Findings.joined("harmonisation.json", frames, lines, warnings, options, settings, **others)
 
 
 def _sidecar(cases: MeasurementTable, harmonised: Sequence[str]) -> dict[str, Any]:

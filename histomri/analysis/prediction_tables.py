@@ -58,10 +58,6 @@ def predict_table(table: PredictOptions | pd.DataFrame | str | Path, **choices: 
     **choices
         Options of `histomri predict`, beside a table: ``target="volume_mm3"``.
 
-    Returns
-    -------
-    Predictions
-
     Raises
     ------
     InputError
@@ -122,10 +118,8 @@ def _predicted(cases: MeasurementTable, options: PredictOptions, basis: Basis) -
         cases.rows(np.isfinite(values[[x, y]].assign(target=truth)).all(axis=1)).text(group_by, complete=True)
         groups = cases.text(group_by)
     with naming_part(cases.path, {}):
-        found = cross_validated_prediction(
-            values[x], values[y], truth, basis=basis, folds=options.folds, groups=groups, n_boot=options.boot,
-            seed=options.seed,
-        )  # fmt: skip
+        how: dict[str, Any] = options.named("folds", "seed") | {"n_boot": options.boot, "groups": groups}
+        found = cross_validated_prediction(values[x], values[y], truth, basis=basis, **how)
     name = f"log10({target})" if options.log10 else target
     rows = pd.DataFrame({x: values[x], y: values[y], name: truth, "predicted": found.predicted, "fold": found.fold + 1})
     rows["fold"] = rows["fold"].where(found.fold >= 0)

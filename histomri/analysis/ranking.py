@@ -183,9 +183,8 @@ def missing_cases(table: pd.DataFrame) -> list[str]:
 
 def _scored(table: pd.DataFrame, n_boot: int, seed: int, confidence: float, *, compared: bool) -> list[dict[str, Any]]:
     """Return the scores of rows that share their cases, or of one row alone."""
-    fidelity = (
-        histology_fidelity(table).groupby(_ROW, sort=False).agg(HFC_mean=("HFC", "mean"), HFC_wins=("win", "sum"))
-    )
+    by_row = histology_fidelity(table).groupby(_ROW, sort=False)
+    fidelity = by_row.agg(HFC_mean=("HFC", "mean"), HFC_wins=("win", "sum"))
     scores = total_correlation_score(table).merge(fidelity.reset_index(), on=_ROW, how="left")
     counted = complete_cases(table)
     for criterion in ("BIC", "AIC"):
@@ -238,13 +237,10 @@ def _bootstrap(
 ) -> tuple[list[tuple[float, float] | None], list[float | None]]:
     """Return interval and chance of being best of every row of `scores`."""
     samples = sorted(table["sample"].unique(), key=str)
-    n = len(samples)
     # scores follows the order of the groups, and so do these.
-    cases = [
-        part.set_index("sample")[list(PAIRED)].reindex(samples).to_numpy(dtype=float)
-        for _, part in table.groupby(["model", "strategy"], sort=False)
-    ]
-    weights = resampling_weights(n, n_boot, seed)
+    parts = (part.set_index("sample")[list(PAIRED)] for _, part in table.groupby(_ROW, sort=False))
+    cases = [part.reindex(samples).to_numpy(dtype=float) for part in parts]
+    weights = resampling_weights(len(samples), n_boot, seed)
     drawn = np.stack([_tcs(weights, values) for values in cases], axis=1)
     intervals: list[tuple[float, float] | None] = []
     for score, values in zip(scores.to_dict("records"), cases):
@@ -268,18 +264,14 @@ def _tcs(weights: FloatArray, values: FloatArray) -> FloatArray:
 
 def _chances(drawn: FloatArray, ranked: list[bool]) -> list[float | None]:
     """Return in which fraction of the resamples that all can be scored in each one has the highest TCS."""
-    chosen = np.flatnonzero(ranked)
     chances: list[float | None] = [None] * len(ranked)
-    if not chosen.size:
-        return chances
-    usable = drawn[:, chosen]
+    usable = drawn[:, ranked]
     usable = usable[np.isfinite(usable).all(axis=1)]
-    if not len(usable):
-        return chances
-    highest = usable == usable.max(axis=1, keepdims=True)
-    fractions = (highest / highest.sum(axis=1, keepdims=True)).mean(axis=0)
-    for position, fraction in zip(chosen, fractions):
-        chances[position] = float(fraction)
+    if usable.size:
+        highest = usable == usable.max(axis=1, keepdims=True)
+        fractions = (highest / highest.sum(axis=1, keepdims=True)).mean(axis=0)
+        for position, fraction in zip(np.flatnonzero(ranked), fractions):
+            chances[position] = float(fraction)
     return chances
 
 

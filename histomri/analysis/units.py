@@ -76,11 +76,10 @@ def check_sites(table: pd.DataFrame, labels: Mapping[str, pd.Series], path: str 
             unit_like = min(abs(decades - power) for power in _OF_A_UNIT) <= _WITHIN
             alike = kind == "scanner" and (groups is None or _have_common_group(groups, names, low, high))
             if unit_like and (column in MEASUREMENTS or alike):
-                truly = (
-                    "" if column in MEASUREMENTS else "; if they truly differ, name the groups in the column 'group'"
-                )
-                problem = f"{text}, as if in another unit"
-                raise UnitError(problem, path=path, hint=f"convert it before it is read{truly}")
+                hint = "convert it before it is read"
+                if column not in MEASUREMENTS:
+                    hint += "; if they truly differ, name the groups in the column 'group'"
+                raise UnitError(f"{text}, as if in another unit", path=path, hint=hint)
             texts.append(f"{text}, a factor of {10**decades:.3g}: are the units the same?")
     return texts
 

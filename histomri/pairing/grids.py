@@ -58,19 +58,16 @@ def find_slice(histology: Image, mri: Image, transform: Transform | None) -> int
     position = float((np.linalg.inv(mri.affine) @ np.append(mapped[:3], 1.0))[2])
     k = round(position)
     if not 0 <= k < mri.data.shape[2]:
-        raise GeometryError(
-            f"the transform puts the histology at slice {position:.1f}, and the MRI has slices "
-            f"0 to {mri.data.shape[2] - 1}",
-            hint="use the transform that was made for this MRI, from histology to MRI",
-        )
+        last = mri.data.shape[2] - 1
+        problem = f"the transform puts the histology at slice {position:.1f}, and the MRI has slices 0 to {last}"
+        raise GeometryError(problem, hint="use the transform that was made for this MRI, from histology to MRI")
     return k
 
 
 def _different_grids(histology: Image, mri: Image) -> GeometryError:
-    return GeometryError(
-        f"the histology maps {histology.data.shape} and the MRI maps {mri.data.shape} lie on different grids",
-        hint="register them and pass the transform (--xfm), or compare means of whole samples (--per sample)",
-    )
+    problem = f"the histology maps {histology.data.shape} and the MRI maps {mri.data.shape} lie on different grids"
+    hint = "register them and pass the transform (--xfm), or compare means of whole samples (--per sample)"
+    return GeometryError(problem, hint=hint)
 
 
 def onto_slice(image: Image, like: Image, transform: Transform | None) -> tuple[FloatArray, FloatArray]:

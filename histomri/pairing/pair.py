@@ -1,6 +1,7 @@
 """Pair histology maps with MRI maps: voxel by voxel through a transform, or means of whole samples."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,9 +72,8 @@ def pair_maps(
         If grids differ without a transform, or the slice does not exist.
     """
     case = _Case(sample, group, scanner)
-    histology, mri, common, mask = _loaded(histology, mri, common, mask)
+    histology, mri, common, mask, reference = _checked(histology, mri, common, mask)
     transform = Transform.load(transform) if isinstance(transform, str | Path) else transform
-    reference = _check(histology, mri, common, mask)
     first = next(iter(histology.values()))
     k = find_slice(first, reference, transform) if mri_slice is None else mri_slice
     like = slice_of(reference, k)
@@ -94,12 +94,11 @@ def pair_maps(
         keep = fitted & measured & inside
         columns = {**values, **resampled, "coverage_histo": coverage}
         frames.append(_rows(case, key, columns, keep, like, k if reference.data.ndim == 3 else 0))
-        tally = (fitted & inside, failed & inside, fitted & inside & ~measured, measured & inside & ~fitted, ~inside)
-        counts.append(_count(case, key, (*tally[:4], tally[4] & (fitted | measured))))
-    data = pd.concat(frames, ignore_index=True)
-    how = {"mri_slice": {sample: k}, "pairing": {sample: "voxels"}}
+        used = (fitted & inside, failed & inside, fitted & inside & ~measured, measured & inside & ~fitted)
+        counts.append(_count(case, key, (*used, ~inside & (fitted | measured))))
+    data, how = pd.concat(frames, ignore_index=True), {"mri_slice": {sample: k}, "pairing": {sample: "voxels"}}
     table = PairedTable(data, "voxel", pd.DataFrame(counts, columns=list(COUNTS)), how)
-    return PairedTable(data, "voxel", table.counts, table.parameters, _warn(case, table.per_sample()))
+    return replace(table, warnings=_warn(case, table.per_sample()))
 
 
 def pair_means(
@@ -117,8 +116,7 @@ def pair_means(
         One row per model x strategy, with n_voxels of the MRI and n_patches of the histology.
     """
     case = _Case(sample, group, scanner)
-    histology, mri, common, mask = _loaded(histology, mri, common, mask)
-    reference = _check(histology, mri, common, mask)
+    histology, mri, common, mask, reference = _checked(histology, mri, common, mask)
     volume = reference.data.shape
     inside = np.ones(volume, bool) if mask is None else np.nan_to_num(mask.data) > 0
     frames, counts = [], []
@@ -139,29 +137,24 @@ def pair_means(
     table["n_patches"] = int(np.isfinite(histology["vCS"].data).sum())
     warnings = _warn(case, table)
     if mask is None:
-        warnings += (
-            f"{sample}: without a mask the MRI is the mean of all {int(table['n_voxels'].max())} fitted voxels, of "
-            "whatever tissue: give a mask of the region that the section was taken from",
-        )
+        text = f"the MRI is the mean of all {int(table['n_voxels'].max())} fitted voxels, of whatever tissue"
+        hint = "give a mask of the region that the section was taken from"
+        warnings += (f"{sample}: without a mask {text}: {hint}",)
     table["pairing"] = "means"
     return PairedTable(order_columns(table), "sample", tally, {"pairing": {sample: "means"}}, warnings)
 
 
-def _loaded(
+def _checked(
     histology: Mapping[str, Image] | str | Path, mri: Fits | str | Path, common: Mapping[str, Image] | None,
     mask: Image | str | Path | None,
-) -> tuple[Mapping[str, Image], Fits, Mapping[str, Image], Image | None]:  # fmt: skip
-    """Return the maps, read from their folders where those were given."""
+) -> tuple[Mapping[str, Image], Fits, Mapping[str, Image], Image | None, Image]:  # fmt: skip
+    """Return the maps, read from their folders where those were given, and one on the grid that all of MRI share."""
     if isinstance(histology, str | Path):
         histology = read_histology(Path(histology))[0]
     if isinstance(mri, str | Path):
         mri, of_no_model, _ = read_mri(Path(mri))
         common = {**of_no_model, **(common or {})}
-    return histology, mri, dict(common or {}), Image.load(mask) if isinstance(mask, str | Path) else mask
-
-
-def _check(histology: Mapping[str, Image], mri: Fits, common: Mapping[str, Image], mask: Image | None) -> Image:
-    """Check that the maps needed are there and that each side lies on one grid; return an image of the MRI grid."""
+    common, mask = common or {}, Image.load(mask) if isinstance(mask, str | Path) else mask
     if not mri:
         raise InputError("there are no fitted MRI maps to pair", hint="run histomri fit first")
     sides = {"histology": histology, **{f"MRI, {model}, {strategy}": maps for (model, strategy), maps in mri.items()}}
@@ -172,7 +165,7 @@ def _check(histology: Mapping[str, Image], mri: Fits, common: Mapping[str, Image
     require_same_grid(histology, "histology")
     everything = {f"{' '.join(key)} {name}": image for key, maps in mri.items() for name, image in maps.items()}
     everything |= dict(common) | ({} if mask is None else {"the mask": mask})
-    return require_same_grid(everything, "MRI")
+    return histology, mri, common, mask, require_same_grid(everything, "MRI")
 
 
 def _fitted(values: Mapping[str, FloatArray]) -> tuple[BoolArray, BoolArray]:

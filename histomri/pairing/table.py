@@ -108,10 +108,9 @@ class PairedTable(Displayed):
         Water diffuses faster in a patient than in a tube: where its diffusivity differs, ADC is given over it too.
         """
         sample = self.data["sample"]
-        columns = {
-            name: sample.map({key: values.get(name) for key, values in measures.items()}).astype(float)
-            for name in dict.fromkeys(name for values in measures.values() for name in values)
-        }
+        names = dict.fromkeys(name for values in measures.values() for name in values)
+        by_name = {name: {key: values.get(name) for key, values in measures.items()} for name in names}
+        columns = {name: sample.map(values).astype(float) for name, values in by_name.items()}
         water = free_water_um2_ms or {}
         if len(set(water.values())) > 1 and "ADC_um2_ms" in self.data:
             columns["ADC_per_water"] = self.data["ADC_um2_ms"] / sample.map(water)
