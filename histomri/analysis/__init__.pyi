@@ -20,8 +20,8 @@ from .harmonisation import (
 )
 from .measurements import MeasurementTable as MeasurementTable, read_measurements as read_measurements
 from .mixed import (
-    correlate_repeated as correlate_repeated, random_intercept as random_intercept, repeated_correlation as repeated_correlation,
-    within_between as within_between,
+    correlate_repeated as correlate_repeated, random_intercept as random_intercept,
+    repeated_correlation as repeated_correlation, within_between as within_between,
 )
 from .options import (
     AgreeOptions as AgreeOptions, CompareOptions as CompareOptions, CorrelateOptions as CorrelateOptions,
@@ -37,13 +37,13 @@ from .prediction import (
     log10_volume as log10_volume, polynomial as polynomial,
 )
 from .prediction_tables import Predictions as Predictions, first_ranked as first_ranked, predict_table as predict_table
-from .ranking import missing_cases as missing_cases, rank_models as rank_models, ranking_warnings as ranking_warnings
-from .regression import regress as regress, regress_table as regress_table, variance_inflation as variance_inflation
-from .results import Findings as Findings
-from .scores import (
-    bic_votes as bic_votes, histology_fidelity as histology_fidelity,
+from .ranking import (
+    bic_votes as bic_votes, histology_fidelity as histology_fidelity, missing_cases as missing_cases,
+    rank_models as rank_models, ranking_warnings as ranking_warnings,
     total_correlation_score as total_correlation_score,
 )
+from .regression import regress as regress, regress_table as regress_table, variance_inflation as variance_inflation
+from .results import Findings as Findings
 from .spatial import (
     VoxelGrid as VoxelGrid, effective_sample_size as effective_sample_size,
     spatial_correlation as spatial_correlation, voxel_spacing as voxel_spacing,

@@ -16,9 +16,15 @@ from histomri.analysis.cases import as_cases, cases_of, open_pairs, require_vary
 from histomri.analysis.correlation import adjust_p, constant, correlate, fisher_interval, pearson, pearson_without_one
 from histomri.analysis.measurements import MeasurementTable
 from histomri.analysis.options import Adjustment, ScoreOptions
-from histomri.analysis.ranking import FEWEST_FOR_INTERVAL, listed, missing_cases, rank_models, ranking_warnings
+from histomri.analysis.ranking import (
+    FEWEST_FOR_INTERVAL,
+    listed,
+    missing_cases,
+    rank_models,
+    ranking_warnings,
+    require_one_row_each,
+)
 from histomri.analysis.results import Findings
-from histomri.analysis.scores import require_one_row_each
 from histomri.analysis.summary import counted_cases, summarise_voxels
 from histomri.core.arrays import FloatArray
 from histomri.core.columns import PAIRED

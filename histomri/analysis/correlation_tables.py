@@ -142,10 +142,9 @@ def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     frames: dict[str, tuple[str | None, list[pd.DataFrame]]] = {"correlations.csv": ("correlations", [everything])}
     if matrices:
         frames["correlation_matrix.csv"] = (None, matrices)
+    lines = _lines(everything, "correlations", "r", _ALONE)
     warnings += [*_missing(everything), *_undefined(everything)]
-    return _findings(
-        options, frames, _lines(everything, "correlations", "r", _ALONE), warnings, names, interval=options.interval
-    )
+    return _findings(options, frames, lines, warnings, names, interval=options.interval)
 
 
 def _repeated(rows: MeasurementTable, options: CorrelateOptions, by: str) -> Findings:

@@ -15,7 +15,7 @@ from histomri.analysis.spatial import (
     effective_sample_size,
     spatial_correlation,
     voxel_spacing,
-)  # fmt: skip
+)
 from histomri.core.columns import INDEX, WORLD
 from histomri.core.errors import InputError
 

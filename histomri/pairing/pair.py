@@ -13,8 +13,7 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.columns import COUNTS, FIT_QUALITY, KEYS, MEASURES, POSITION, column_of
 from histomri.core.errors import InputError
 from histomri.core.images import Image
-from histomri.pairing.folders import read_histology, read_mri
-from histomri.pairing.grids import find_slice, onto_slice, require_same_grid, slice_of
+from histomri.pairing.maps import find_slice, onto_slice, read_histology, read_mri, require_same_grid, slice_of
 from histomri.pairing.table import PairedTable
 from histomri.registration import Transform
 

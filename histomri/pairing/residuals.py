@@ -11,7 +11,7 @@ import pandas as pd
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, require_file, write_json
 from histomri.fitting.classes import quantiles_of_counts
-from histomri.pairing.folders import model_of
+from histomri.pairing.maps import model_of
 
 RESIDUAL_FILES = ("residuals.csv", "residuals.json")
 FIT = ("scanner", "model", "strategy")

@@ -8,8 +8,7 @@ from typing import Any
 from histomri.core.errors import InputError
 from histomri.core.files import refuse_overwrite, require_folder
 from histomri.core.images import Image
-from histomri.pairing.folders import Fits, read_histology, read_mri
-from histomri.pairing.grids import same_grid, slice_of
+from histomri.pairing.maps import Fits, read_histology, read_mri, same_grid, slice_of
 from histomri.pairing.options import PairOptions
 from histomri.pairing.pair import pair_maps, pair_means
 from histomri.pairing.table import PairedTable

@@ -23,7 +23,7 @@ from histomri.core.columns import (
     keys_of,
     title_of,
     unit_text,
-)  # fmt: skip
+)
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, read_json, require_file, write_json
