@@ -29,11 +29,8 @@ class MeasurementTable(Table):
     @classmethod
     def of(cls, frame: pd.DataFrame, path: str | Path = "table") -> Self:
         """Return a table that is in memory already, called `path` in messages."""
-        texts = {
-            name: as_text(frame[name]).where(frame[name].notna(), "")
-            for name in frame
-            if name in LABELS or not pd.api.types.is_numeric_dtype(frame[name])
-        }
+        words = [name for name in frame if name in LABELS or not pd.api.types.is_numeric_dtype(frame[name])]
+        texts = {name: as_text(frame[name]).where(frame[name].notna(), "") for name in words}
         return cls(Path(path), frame.assign(**texts).reset_index(drop=True))
 
     @property
@@ -88,7 +85,9 @@ class MeasurementTable(Table):
     def only(self, **wanted: str | None) -> Self:
         """Keep the rows in which the columns have the wanted text; None keeps all."""
         kept = pd.Series(True, index=self.frame.index)
-        for name, value in ((name, value) for name, value in wanted.items() if value is not None):
+        for name, value in wanted.items():
+            if value is None:
+                continue
             column = self.text(name)
             if not column.eq(value).any():
                 there = ", ".join(sorted(set(column)))

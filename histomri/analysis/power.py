@@ -88,9 +88,8 @@ def detectable_correlation(n: int, *, power: float = 0.8, alpha: float = 0.05) -
     _check(alpha=alpha, power=power)
     if n < 4:
         raise InputError(f"{n} cases are too few: no correlation can be relied on to be found")
-    return float(
-        brentq(lambda r: correlation_power(r, n, alpha=alpha) - power, 1e-9, 1.0 - 1e-12, xtol=1e-12, rtol=1e-12)
-    )
+    how: dict[str, float] = {"xtol": 1e-12, "rtol": 1e-12}
+    return float(brentq(lambda r: correlation_power(r, n, alpha=alpha) - power, 1e-9, 1.0 - 1e-12, **how))
 
 
 def critical_correlation(n: int, *, alpha: float = 0.05) -> float:

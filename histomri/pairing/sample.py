@@ -92,15 +92,14 @@ def pair_folders(options: PairOptions, out: Path) -> SamplePairs:
         table = pair_means(histology, fits, **how)
     if options.patient is not None:
         table = table.of_patient(options.patient)
-    reservations = () if options.xfm is None or transform is None else quality_warnings(transform, options.xfm)
-    # A tilted section crosses several slices, and pairs are made in one.
-    quality = {} if transform is None else transform.info.get("Registration", {}).get("QualityControl", {})
-    tilt = quality.get("tilt_deg", (0.0, 0.0))
-    text = (
-        f"the section is tilted by {tilt[0]:g} and {tilt[1]:g} degrees against the slices: only what lies within half "
-    )
-    text += "a slice of the paired one has pairs"
-    pairs = SamplePairs(table, label, registered, (*reservations, *([text] if any(tilt) else []), *table.warnings))
+    warnings: list[str] = []
+    if transform is not None and options.xfm is not None:
+        warnings += quality_warnings(transform, options.xfm)
+        tilt = transform.info.get("Registration", {}).get("QualityControl", {}).get("tilt_deg", (0.0, 0.0))
+        if any(tilt):  # the section crosses several slices, and pairs are made in one
+            text = f"the section is tilted by {tilt[0]:g} and {tilt[1]:g} degrees against the slices"
+            warnings.append(f"{text}: only what lies within half a slice of the paired one has pairs")
+    pairs = SamplePairs(table, label, registered, (*warnings, *table.warnings))
     pairs.summary()  # raises if there is no pair
     return pairs
 
