@@ -120,7 +120,10 @@ PER_SAMPLE = (
         "patches", "histo", "patches", cells=result("cells", "cells.parquet"), like=_DWI, sub=_ID,
         preset=preset("patches", of_histology=True), open=("preset",),
     ),
-    _step("ki67", "ki67", "ki67", wanted=lambda sample: sample.ki67 is not None, source=key("ki67"), sub=_ID),
+    _step(
+        "ki67", "ki67", "ki67", wanted=lambda sample: sample.ki67_source is not None, sub=_ID,
+        source=key("ki67_source"),
+    ),
     _step(
         "t2ivim", "t2ivim", "t2ivim", asked=True, dwi=_DWI, mask=_MASK, sigma=_SIGMA, sub=_ID,
         preset=preset("t2ivim"), open=("preset",),

@@ -293,8 +293,9 @@ def test_files_that_no_step_wrote_are_cleared_from_the_results(toy, sample, tmp_
 
 def test_results_can_be_moved(toy, sample, tmp_path):
     run(toy, sample, tmp_path / "out")
-    (tmp_path / "out").rename(tmp_path / "elsewhere")
-    assert run(toy, sample, tmp_path / "elsewhere").kept == NAMES
+    (tmp_path / "a" / "deep").mkdir(parents=True)
+    (tmp_path / "out").rename(tmp_path / "a" / "deep" / "elsewhere")  # in front of the inputs, by the alphabet
+    assert run(toy, sample, tmp_path / "a" / "deep" / "elsewhere").kept == NAMES
 
 
 def test_a_failed_step_clears_what_lies_behind_it(toy, sample, tmp_path):
