@@ -90,15 +90,7 @@ def predict_table(table: PredictOptions | pd.DataFrame | str | Path, **choices: 
 
 
 def first_ranked(ranking: Sequence[dict[str, Any]], model: str | None, strategy: str | None) -> tuple[str, str]:
-    """Return model and strategy that rank first among those wanted.
-
-    Parameters
-    ----------
-    ranking : sequence of dict
-        From `rank_models`.
-    model, strategy : str or None
-        None stands for any.
-    """
+    """Return model and strategy that rank first in a ranking (from `rank_models`) among those wanted; None is any."""
     for row in ranking:
         if model in (None, row["model"]) and strategy in (None, row["strategy"]):
             return str(row["model"]), str(row["strategy"])

@@ -205,7 +205,7 @@ def r_interval(r: float, n_eff: float, confidence: float) -> tuple[float, float]
 
 
 def voxel_spacing(index: ArrayLike, xyz_mm: ArrayLike) -> FloatArray:
-    """Return the sides of a voxel (mm), from the indices and world coordinates of voxels.
+    """Return the sides of a voxel (mm), (D,), from the indices and world coordinates of voxels.
 
     Along an axis on which the voxels do not differ the side is the smallest of the others: it is never used.
 
@@ -215,10 +215,6 @@ def voxel_spacing(index: ArrayLike, xyz_mm: ArrayLike) -> FloatArray:
         Voxel indices.
     xyz_mm : (N, 3) array-like
         World coordinates.
-
-    Returns
-    -------
-    (D,) ndarray
     """
     places, world = np.asarray(index, dtype=float), np.asarray(xyz_mm, dtype=float)
     varies = np.ptp(places, axis=0) > 0
