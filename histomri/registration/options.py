@@ -64,8 +64,8 @@ class Engine:
 
 _ROOM, _KINDS, _ALL = "histomri.registration", ("similarity", "affine", "bspline"), frozenset(SEARCH_OPTIONS)
 ENGINES = {
-    "robust": Engine("robust", _KINDS, _ALL, f"{_ROOM}.outline_engine:OutlineEngine"),
-    "dipy": Engine("dipy", _KINDS, _ALL - {"landmarks"}, f"{_ROOM}.dipy_engine:DipyEngine"),
+    "robust": Engine("robust", _KINDS, _ALL, "histomri.registration.outline_engine:OutlineEngine"),
+    "dipy": Engine("dipy", _KINDS, _ALL - {"landmarks"}, "histomri.registration.dipy_engine:DipyEngine"),
 }
 LANDMARKS_ONLY = Engine("landmarks", (*_KINDS, "tps"), frozenset({"landmarks"}))
 """Landmarks that settle everything, in place of an engine; "bspline" is a thin plate where there are enough."""
