@@ -20,8 +20,7 @@ from histomri.patches.ki67 import Ki67, row_of
 from histomri.patches.options import ESTIMATE
 from histomri.slides import Raster, Slide, StainedArea, Stains, Tissue, estimate_background, find_tissue, stained_area
 from histomri.slides.pictures import draw_stain
-from histomri.slides.stain_estimate import estimate_stains, tissue_pixels, usual_angles
-from histomri.slides.stained import analysed_pixels, ratio
+from histomri.slides.stained import analysed_pixels, estimate_stains, ratio, tissue_pixels, usual_angles
 
 _CELL_UM, _BLOCK_UM, _DETAIL_UM = 25.0, 250.0, 300.0
 _OVERVIEW_PX = 900

@@ -18,10 +18,8 @@ from histomri.core.images import Image, open_nifti, write_map
 from histomri.patches.grid import PatchGrid
 from histomri.patches.maps import PatchMaps
 from histomri.patches.options import USUAL_SECTION_UM
-from histomri.patches.outline import outline_of, tissue_mask
-from histomri.patches.regions import separate_regions, summarise_regions
-from histomri.patches.summarise import Cells, summarise_patches, whole_grid
-from histomri.patches.tissue import BOUNDING_BOX, extent_of
+from histomri.patches.summarise import Cells, separate_regions, summarise_patches, summarise_regions, whole_grid
+from histomri.patches.tissue import BOUNDING_BOX, extent_of, outline_of, tissue_mask
 from histomri.slides import Slide, find_tissue, open_slide
 
 # Voxels of MRI and of MR microscopy; anything else is a header in another unit.

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histomri.cells.buffers import ColumnBuffer, TextsBuffer, WordsBuffer
-from histomri.cells.rings import flattened, measure_rings
+from histomri.cells.outlines import flattened, measure_rings
 
 
 def test_a_column_holds_all_numbers_in_order(rng):
