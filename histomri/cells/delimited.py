@@ -11,7 +11,16 @@ import pyarrow.csv as pc
 
 from histomri.cells.headers import AREAS, POSITION, Column
 from histomri.cells.parsed_export import ParsedExport, Wanted
-from histomri.cells.sniff import ENCODINGS, EXPORT_AGAIN, HEAD_BYTES, Layout, is_plain, open_export, sniff_table
+from histomri.cells.sniff import (
+    ENCODINGS,
+    EXPORT_AGAIN,
+    HEAD_BYTES,
+    Layout,
+    is_plain,
+    open_export,
+    refusal,
+    sniff_table,
+)  # fmt: skip
 from histomri.core.errors import InputError
 
 # Java writes infinity as a sign of its own, and older Java writes NaN as the replacement character.
@@ -37,9 +46,7 @@ def read_delimited(path: Path, head: bytes, wanted: Wanted) -> ParsedExport:
     columns = [column for name, column in layout.header.columns.items() if name in _CORE or wanted.takes(name)]
     table, attempt = _read(path, layout, columns)
     if table.num_rows == 0:
-        if attempt.cut is not None:
-            raise InputError("its only row is cut short", path=path, hint=EXPORT_AGAIN)
-        raise _no_rows(path)
+        raise _no_rows(path) if attempt.cut is None else refusal("its only row is cut short", path)
     n_rows, text, numbers = table.num_rows, {}, {}
     for column in attempt.columns:
         values = table.column(f"c{column.index}")
@@ -48,23 +55,18 @@ def read_delimited(path: Path, head: bytes, wanted: Wanted) -> ParsedExport:
             numbers[column.name] = values.to_numpy()
         else:
             text[column.name] = values
-    read = {column.name for column in attempt.columns}
-    ignored = [*layout.header.ignored, *(c.raw for n, c in layout.header.columns.items() if n not in read)]
+    raw_names = {column.name: column.raw for column in attempt.columns}
+    units = {column.name: column.unit for column in attempt.columns if column.kind == "number"}
+    ignored = [*layout.header.ignored, *(c.raw for n, c in layout.header.columns.items() if n not in raw_names)]
+    warnings = (*layout.header.warnings, *attempt.warnings, *_unfinished(path, attempt))
+    n_cut, ignored = int(attempt.cut is not None), list(filter(None, ignored))
     return ParsedExport(
-        path,
-        n_rows,
-        text,
-        numbers,
-        {column.name: column.unit for column in attempt.columns if column.kind == "number"},
-        {column.name: column.raw for column in attempt.columns},
-        tuple(name for name in ignored if name),
-        (*layout.header.warnings, *attempt.warnings, *_unfinished(path, attempt)),
-        n_cut=0 if attempt.cut is None else 1,
+        path, n_rows, text, numbers, units, raw_names, tuple(filter(None, ignored)), warnings, n_cut=n_cut
     )
 
 
 def _no_rows(path: Path) -> InputError:
-    return InputError("has a header and no rows", path=path, hint="run the cell detection, then " + EXPORT_AGAIN)
+    return refusal("has a header and no rows", path, "run the cell detection, then " + EXPORT_AGAIN)
 
 
 def _require_cells(path: Path, layout: Layout) -> None:
@@ -72,21 +74,15 @@ def _require_cells(path: Path, layout: Layout) -> None:
     found = ", ".join(repr(name) for name in layout.names[:6]) + (", ..." if len(layout.names) > 6 else "")
     missing = [f"'Centroid {axis.upper()} µm'" for axis in POSITION if axis not in columns]
     if missing:
-        raise InputError(
-            f"has no column {' or '.join(missing)}, so the cells have no position on the slide (its columns: {found})",
-            path=path,
-            hint=EXPORT_AGAIN,
-        )
+        problem = f"has no column {' or '.join(missing)}, so the cells have no position on the slide"
+        raise refusal(f"{problem} (its columns: {found})", path)
     if not any(name in columns for name in AREAS):
-        raise InputError(
-            f"has no column 'Cell: Area' or 'Nucleus: Area', so the cells have no size (its columns: {found})",
-            path=path,
-            hint="detect cells with 'make measurements' ticked, or Analyze > Calculate features > Add shape "
-            "features, then " + EXPORT_AGAIN,
-        )
+        problem = f"has no column 'Cell: Area' or 'Nucleus: Area', so the cells have no size (its columns: {found})"
+        measure = "detect cells with 'make measurements' ticked, or Analyze > Calculate features > Add shape features"
+        raise refusal(problem, path, f"{measure}, then {EXPORT_AGAIN}")
     legacy = "object_type" not in columns and "cell_area" not in columns and "nucleus_area" not in columns
     if legacy and ("annotation_perimeter" in columns or "num_detections" in columns):
-        raise InputError("is a table of annotations, not of cells", path=path, hint=EXPORT_AGAIN)
+        raise refusal("is a table of annotations, not of cells", path)
 
 
 def _read(path: Path, layout: Layout, columns: list[Column]) -> tuple[pa.Table, _Attempt]:
@@ -97,33 +93,26 @@ def _read(path: Path, layout: Layout, columns: list[Column]) -> tuple[pa.Table, 
             return _read_once(path, layout, attempt), attempt
         except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeError) as error:
             attempt = _amended(path, layout, attempt, str(error), error)
-    raise InputError("cannot be read as a table", path=path, hint=EXPORT_AGAIN)
+    raise refusal("cannot be read as a table", path)
 
 
 def _read_once(path: Path, layout: Layout, attempt: _Attempt) -> pa.Table:
-    types = {"text": pa.dictionary(pa.int32(), pa.string()), "id": pa.string(), "number": pa.float64()}
+    types = {"text": pa.dictionary(pa.int32(), pa.string()), "id": pa.string(), "number": pa.float32()}
+    kinds = {f"c{column.index}": types[column.kind] for column in attempt.columns}
     # Measurements have four decimals at most: single precision holds them and halves the memory.
-    kinds = {
-        f"c{column.index}": pa.float32()
-        if column.kind == "number" and column.name not in (*POSITION, *AREAS)
-        else types[column.kind]
-        for column in attempt.columns
-    }
-    options = {
-        "read_options": pc.ReadOptions(
-            column_names=[f"c{index}" for index in range(len(layout.names))],
-            skip_rows=layout.skip_rows,
-            encoding="utf8" if attempt.encoding == "utf-8" else attempt.encoding,
-        ),
-        "parse_options": pc.ParseOptions(delimiter=layout.delimiter, invalid_row_handler=_leave_out(attempt.cut)),
-        "convert_options": pc.ConvertOptions(
+    kinds |= {f"c{column.index}": pa.float64() for column in attempt.columns if column.name in (*POSITION, *AREAS)}
+    names, encoding = [f"c{index}" for index in range(len(layout.names))], attempt.encoding.replace("utf-8", "utf8")
+    options = (
+        pc.ReadOptions(column_names=names, skip_rows=layout.skip_rows, encoding=encoding),
+        pc.ParseOptions(delimiter=layout.delimiter, invalid_row_handler=_leave_out(attempt.cut)),
+        pc.ConvertOptions(
             include_columns=list(kinds), column_types=kinds, null_values=_NULLS, decimal_point=attempt.decimal
         ),
-    }
+    )
     if is_plain(path):
-        return pc.read_csv(path, **options)
+        return pc.read_csv(path, *options)
     with open_export(path) as stream:
-        return pc.read_csv(stream, **options)
+        return pc.read_csv(stream, *options)
 
 
 def _leave_out(cut: str | None) -> Callable[[pc.InvalidRow], str] | None:
@@ -152,19 +141,16 @@ def _amended(path: Path, layout: Layout, attempt: _Attempt, message: str, error:
             return replace(attempt, cut=last)
         row = re.search(r"Row #(\d+)", message)
         where = f"row {row[1]}" if row else "a row"
-        raise InputError(
-            f"{where} has {match[2]} values where the header has {match[1]}: the file is cut short or was edited",
-            path=path,
-            hint=EXPORT_AGAIN,
-        ) from error
+        problem = f"{where} has {match[2]} values where the header has {match[1]}: the file is cut short or was edited"
+        raise refusal(problem, path) from error
     if (match := re.search(r"In CSV column #(\d+): .*invalid value '(.*)'", message, re.DOTALL)) is not None:
         return _other_number(path, layout, attempt, int(match[1]), match[2], error)
-    raise InputError(f"cannot be read as a table ({message})", path=path, hint=EXPORT_AGAIN) from error
+    raise refusal(f"cannot be read as a table ({message})", path) from error
 
 
 def _next_encoding(path: Path, attempt: _Attempt, error: Exception) -> _Attempt:
     if attempt.encoding not in ENCODINGS[:-1]:
-        raise InputError("is not a text file in a known encoding", path=path, hint="save it as UTF-8") from error
+        raise refusal("is not a text file in a known encoding", path, "save it as UTF-8") from error
     encoding = ENCODINGS[ENCODINGS.index(attempt.encoding) + 1]
     return replace(attempt, encoding=encoding, warnings=(f"the file is not {attempt.encoding}; read as {encoding}",))
 
@@ -175,9 +161,7 @@ def _other_number(path: Path, layout: Layout, attempt: _Attempt, index: int, val
     column = next((column for column in attempt.columns if column.index == index), None)
     if column is None or column.name in _CORE:
         name = column.raw if column else layout.names[index] if index < len(layout.names) else "?"
-        raise InputError(
-            f"column {name!r} holds {value[:40]!r}, which is not a number", path=path, hint=EXPORT_AGAIN
-        ) from error
+        raise refusal(f"column {name!r} holds {value[:40]!r}, which is not a number", path) from error
     rest = tuple(other for other in attempt.columns if other is not column)
     note = f"column {column.raw!r} was not read: it holds {value[:40]!r}, which is not a number"
     return replace(attempt, columns=rest, warnings=(*attempt.warnings, note))

@@ -141,11 +141,9 @@ def _drop_other_objects(export: ParsedExport, rows: RowFilter) -> None:
     other = np.array([bool(name) and name not in ("cell", "detection") for name in names], dtype=bool)
     if other.any() and len(codes) and other[codes].all():
         kinds = sorted({names[code] for code in np.unique(codes)})
-        raise InputError(
-            f"holds no cells: its {export.n_rows:,} objects are of type {', '.join(kinds)}",
-            path=export.path,
-            hint="export again from QuPath with Measure > Export measurements, export type 'Cells'",
-        )
+        hint = "export again from QuPath with Measure > Export measurements, export type 'Cells'"
+        problem = f"holds no cells: its {export.n_rows:,} objects are of type {', '.join(kinds)}"
+        raise InputError(problem, path=export.path, hint=hint)
     rows.drop("not a cell or detection", other[codes])
 
 
@@ -154,16 +152,14 @@ def _drop_outside_field(
 ) -> None:
     if field_um is None:
         return
-    outside = (measures.x_um < 0) | (measures.y_um < 0)
-    outside |= (measures.x_um > field_um[0]) | (measures.y_um > field_um[1])
+    x, y = measures.x_um, measures.y_um
+    outside = (x < 0) | (y < 0) | (x > field_um[0]) | (y > field_um[1])
     fraction = int(np.count_nonzero(outside & rows.keep)) / max(int(np.count_nonzero(rows.keep)), 1)
     if fraction > 0.5:
-        raise InputError(
-            f"{fraction:.0%} of the cells lie outside the slide of {field_um[0]:.0f} x {field_um[1]:.0f} µm: wrong "
-            "image, wrong unit, or an image that was rotated or cropped in QuPath",
-            path=export.path,
-            hint="check that the table and its JSON file belong together",
-        )
+        problem = f"{fraction:.0%} of the cells lie outside the slide of {field_um[0]:.0f} x {field_um[1]:.0f} µm"
+        causes = "wrong image, wrong unit, or an image that was rotated or cropped in QuPath"
+        hint = "check that the table and its JSON file belong together"
+        raise InputError(f"{problem}: {causes}", path=export.path, hint=hint)
     rows.drop("outside the slide", outside)
 
 
@@ -173,12 +169,9 @@ def _drop_other_classes(export: ParsedExport, measures: Measures, rows: RowFilte
     texts, codes = categories(export.text["classification"])
     fits = np.array([is_of_class(text, classes) for text in texts], dtype=bool)
     if not fits.any():
-        raise InputError(
-            f"no cell is of class {', '.join(map(repr, classes))}; its classes are "
-            + ", ".join(repr(text or "None") for text in texts[:20]),
-            path=export.path,
-            hint="pass --classes with names from that list",
-        )
+        listing = ", ".join(repr(text or "None") for text in texts[:20])
+        problem = f"no cell is of class {', '.join(map(repr, classes))}; its classes are {listing}"
+        raise InputError(problem, path=export.path, hint="pass --classes with names from that list")
     rows.drop("of another class", ~fits[codes])
 
 
@@ -190,33 +183,29 @@ def _drop_outside_region(export: ParsedExport, measures: Measures, rows: RowFilt
     inside[left] = shapely.contains_xy(region, x, y)
     if left.size and not inside.any():
         low_x, low_y, high_x, high_y = region.bounds
-        raise InputError(
-            f"no cell lies in the region of interest: the region spans x {low_x:.0f}-{high_x:.0f}, y {low_y:.0f}-"
-            f"{high_y:.0f} µm, the cells x {x.min():.0f}-{x.max():.0f}, y {y.min():.0f}-{y.max():.0f} µm",
-            path=export.path,
-            hint="the region must be of this image and, as QuPath writes it, in pixels of the full-resolution image",
-        )
+        spans = f"the region spans x {low_x:.0f}-{high_x:.0f}, y {low_y:.0f}-{high_y:.0f} µm"
+        cells = f"the cells x {x.min():.0f}-{x.max():.0f}, y {y.min():.0f}-{y.max():.0f} µm"
+        hint = "the region must be of this image and, as QuPath writes it, in pixels of the full-resolution image"
+        raise InputError(f"no cell lies in the region of interest: {spans}, {cells}", path=export.path, hint=hint)
     rows.drop(_OUTSIDE_REGION, ~inside)
 
 
 def _drop_improbable(export: ParsedExport, measures: Measures, rows: RowFilter, least: float) -> None:
     probability = measures.others.get("detection_probability")
     if probability is None:
-        raise InputError(
-            "has no column 'Detection probability', so --min-probability cannot be applied",
-            path=export.path,
-            hint="leave it out, or detect with StarDist and includeProbability(true)",
-        )
+        problem = "has no column 'Detection probability', so --min-probability cannot be applied"
+        hint = "leave it out, or detect with StarDist and includeProbability(true)"
+        raise InputError(problem, path=export.path, hint=hint)
     rows.drop("without a detection probability", np.isnan(probability))
     rows.drop(f"of a detection probability below {least:g}", probability < np.float32(least))
 
 
-def _drop_small(export: ParsedExport, measures: Measures, rows: RowFilter, least: float) -> None:
-    rows.drop(f"smaller than {least:g} µm", np.sqrt(4 * measures.area_um2 / np.pi) < least)
-
-
-def _drop_large(export: ParsedExport, measures: Measures, rows: RowFilter, most: float) -> None:
-    rows.drop(f"larger than {most:g} µm", np.sqrt(4 * measures.area_um2 / np.pi) > most)
+def _drop_size(
+    export: ParsedExport, measures: Measures, rows: RowFilter, least: float = 0, most: float = np.inf
+) -> None:
+    diameter = np.sqrt(4 * measures.area_um2 / np.pi)
+    rows.drop(f"smaller than {least:g} µm", diameter < least)
+    rows.drop(f"larger than {most:g} µm", diameter > most)
 
 
 # In the order in which they are applied, and rows counted.
@@ -224,6 +213,6 @@ FILTERS = [
     CellFilter("classes", _drop_other_classes),
     CellFilter("roi", _drop_outside_region),
     CellFilter("min_probability", _drop_improbable, reads=("detection_probability",)),
-    CellFilter("min_size_um", _drop_small),
-    CellFilter("max_size_um", _drop_large),
+    CellFilter("min_size_um", _drop_size),
+    CellFilter("max_size_um", lambda export, measures, rows, most: _drop_size(export, measures, rows, most=most)),
 ]

@@ -69,11 +69,8 @@ def read_geojson(path: Path, wanted: Wanted, text: IO[bytes] | None = None) -> P
             gc.enable()
     total = collected.total
     if not collected.kinds.intersection(_CELLS):
-        raise InputError(
-            f"holds no cells: none of its {total:,} objects is a cell or detection",
-            path=path,
-            hint="in QuPath select the cells and use File > Export objects as GeoJSON",
-        )
+        problem = f"holds no cells: none of its {total:,} objects is a cell or detection"
+        raise InputError(problem, path=path, hint="in QuPath select the cells and use File > Export objects as GeoJSON")
     x, y, area, nucleus = (column.finished() for column in collected.shapes)
     is_cell = "cell" in collected.kinds
     numbers: dict[str, FloatArray] = {"x": x, "y": y, "cell_area" if is_cell else "area": area}

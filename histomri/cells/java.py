@@ -32,9 +32,8 @@ def read_project_cells(path: Path, image: str | None, wanted: Wanted) -> ParsedE
         from paquo.projects import QuPathProject
     # Without QuPath, importing paquo.projects raises ValueError.
     except (ImportError, ValueError) as error:
-        raise InputError(
-            f"is a QuPath project, and reading cells from it needs paquo and QuPath ({error})", path=path, hint=_HINT
-        ) from error
+        problem = f"is a QuPath project, and reading cells from it needs paquo and QuPath ({error})"
+        raise InputError(problem, path=path, hint=_HINT) from error
     try:
         with QuPathProject(path, mode="r") as project:
             return _read_entry(path, _entry(path, list(project.images), image), wanted)

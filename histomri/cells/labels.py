@@ -95,19 +95,17 @@ def _read_png(path: Path, sums: _Sums) -> tuple[tuple[int, int], None]:
             with Image.open(path) as picture:
                 width, height = picture.size
                 if width * height > _LARGEST_PNG or picture.mode not in ("L", "P", "I", "I;16", "RGB"):
-                    raise InputError(
+                    problem = (
                         f"is a PNG picture of {width} x {height} pixels in mode {picture.mode}, and no mask of "
-                        "numbered cells is like that",
-                        path=path,
-                        hint="export the mask as TIFF",
+                        "numbered cells is like that"
                     )
+                    raise InputError(problem, path=path, hint="export the mask as TIFF")
                 pixels = np.asarray(picture)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(
-            f"is a PNG picture, not a table of cells, and it cannot be read ({error})", path=path
-        ) from error
+        problem = f"is a PNG picture, not a table of cells, and it cannot be read ({error})"
+        raise InputError(problem, path=path) from error
     _add_rows(path, sums, pixels)
     return (width, height), None
 
@@ -152,9 +150,8 @@ def _read_tiff(path: Path, sums: _Sums) -> tuple[tuple[int, int], tuple[float, f
     # A damaged file makes the TIFF reader fail in whatever place first trips over it.
     except (tifffile.TiffFileError, ValueError, TypeError, IndexError, KeyError, OSError, RuntimeError, MemoryError,
             AttributeError, ArithmeticError, AssertionError, struct.error, zlib.error) as error:  # fmt: skip
-        raise InputError(
-            f"is a TIFF picture, not a table of cells, and it cannot be read ({error})", path=path
-        ) from error
+        problem = f"is a TIFF picture, not a table of cells, and it cannot be read ({error})"
+        raise InputError(problem, path=path) from error
     return size, pixel_um
 
 

@@ -270,11 +270,8 @@ def _one_image(export: ParsedExport, rows: RowFilter, image: str | None) -> list
             raise InputError(f"holds no image {image!r}; it holds {listing}", path=export.path)
         rows.drop("of another image", codes != names.index(image))
     elif len(names) > 1:
-        raise InputError(
-            f"holds cells of {len(names)} images: {listing}",
-            path=export.path,
-            hint="choose one with --image, one table for each slide",
-        )
+        problem = f"holds cells of {len(names)} images: {listing}"
+        raise InputError(problem, path=export.path, hint="choose one with --image, one table for each slide")
     return names
 
 
@@ -290,10 +287,8 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
             )
     images = sorted({str(name) for part in parts for name in part.data["image"].unique()})
     if len(images) > 1:
-        raise InputError(
-            f"the files are of {len(images)} images: {', '.join(map(repr, images))}",
-            hint="make one table for each slide, or choose one with --image",
-        )
+        problem = f"the files are of {len(images)} images: {', '.join(map(repr, images))}"
+        raise InputError(problem, hint="make one table for each slide, or choose one with --image")
     if given.roi is not None and len({part.calibration.pixel_size_um for part in parts}) > 1:
         raise InputError("the exports differ in pixel size, so one region cannot be laid on all of them")
     data = first.data

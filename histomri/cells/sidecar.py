@@ -50,11 +50,8 @@ def find_image(path: Path, names: list[str]) -> ProjectImage:
         return found[0]
     listing = ", ".join(repr(image.name) for image in images[:20]) + (", ..." if len(images) > 20 else "")
     found_text = "several images" if found else "no image"
-    raise InputError(
-        f"holds {found_text} named {' or '.join(map(repr, names)) or '(nothing)'}; it holds {listing or 'none'}",
-        path=path,
-        hint="say which one with --image",
-    )
+    problem = f"holds {found_text} named {' or '.join(map(repr, names)) or '(nothing)'}; it holds {listing or 'none'}"
+    raise InputError(problem, path=path, hint="say which one with --image")
 
 
 def _stem(name: str) -> str:
@@ -119,11 +116,9 @@ def _pixel_size(path: Path, name: str, calibration: dict[str, Any]) -> tuple[flo
     try:
         return check_pixel_size(values)
     except UnitError as error:
-        raise InputError(
-            f"the pixel size of {name!r} is {values[0]} x {values[1]} µm, which is not possible",
-            path=path,
-            hint="mend it in QuPath (Image tab), or pass --mpp and leave the project out",
-        ) from error
+        problem = f"the pixel size of {name!r} is {values[0]} x {values[1]} µm, which is not possible"
+        hint = "mend it in QuPath (Image tab), or pass --mpp and leave the project out"
+        raise InputError(problem, path=path, hint=hint) from error
 
 
 def _size(metadata: dict[str, Any]) -> tuple[int, int] | None:

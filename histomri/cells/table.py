@@ -247,9 +247,8 @@ class CellTable(Displayed):
             names = pq.read_schema(path).names
             table = pq.read_table(path, columns=[name for name in names if geometries or name != _OUTLINE])
         except (pa.ArrowException, OSError) as error:
-            raise InputError(
-                "is not a Parquet file, or it is cut short", path=path, hint="make it with `histomri cells`"
-            ) from error
+            problem = "is not a Parquet file, or it is cut short"
+            raise InputError(problem, path=path, hint="make it with `histomri cells`") from error
         outlines = None
         if _OUTLINE in table.column_names:
             try:
@@ -267,9 +266,8 @@ class CellTable(Displayed):
 def _metadata(text: bytes | None, path: Path) -> CellMetadata:
     """Read the metadata of the schema; JSON knows no tuples, so they are made again."""
     if text is None:
-        raise InputError(
-            "is a Parquet file, but no cell table of histomri", path=path, hint="make it with `histomri cells`"
-        )
+        problem = "is a Parquet file, but no cell table of histomri"
+        raise InputError(problem, path=path, hint="make it with `histomri cells`")
     try:
         record = json.loads(text)
         kind = record.pop("schema")

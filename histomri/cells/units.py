@@ -66,9 +66,8 @@ def _position(export: ParsedExport, axis: str, index: int, calibration: Calibrat
     if unit == "um":
         return values
     if unit is None:
-        raise UnitError(
-            f"column {export.raw_names[axis]!r} has no unit", path=export.path, hint="rename it to say µm or px"
-        )
+        problem = f"column {export.raw_names[axis]!r} has no unit"
+        raise UnitError(problem, path=export.path, hint="rename it to say µm or px")
     if calibration.pixel_size_um is None:
         raise UnitError("the positions are in pixels and the pixel size is not known", path=export.path, hint=MPP)
     return _scaled(values, calibration.pixel_size_um[index])
@@ -81,11 +80,8 @@ def _area(
     unit, label = export.units[name], export.raw_names.get(name, name)
     if unit in ("um2", "px2"):
         if area_unit is not None and area_unit != unit:
-            raise UnitError(
-                f"column {label!r} states its unit, and --area-unit {area_unit} says otherwise",
-                path=export.path,
-                hint="leave out --area-unit",
-            )
+            problem = f"column {label!r} states its unit, and --area-unit {area_unit} says otherwise"
+            raise UnitError(problem, path=export.path, hint="leave out --area-unit")
         decided = "the outlines themselves" if label == "geometry" else f"the name of column {label!r}"
     elif area_unit is not None:
         unit, decided = area_unit, "--area-unit"
@@ -94,11 +90,8 @@ def _area(
         unit = "um2" if export.units["x"] == "um" else "px2"
         decided = f"the unit of column {export.raw_names.get('x', 'x')!r}"
     else:
-        raise UnitError(
-            f"column {label!r} has no unit and the image is not calibrated",
-            path=export.path,
-            hint="pass --area-unit um2, or --mpp with --area-unit px2",
-        )
+        problem = f"column {label!r} has no unit and the image is not calibrated"
+        raise UnitError(problem, path=export.path, hint="pass --area-unit um2, or --mpp with --area-unit px2")
     if unit == "um2":
         return export.numbers[name], f"um2, by {decided}"
     if calibration.pixel_size_um is None:

@@ -41,10 +41,8 @@ def check_pixel_size(mpp: Any, option: str = "--mpp") -> PixelSize | None:
     except (TypeError, ValueError):
         pair = ()
     if len(pair) != 2 or not all(math.isfinite(value) and 0 < value < _LARGEST_UM for value in pair):
-        raise UnitError(
-            f"a pixel size of {mpp} µm is not possible",
-            hint=f"pass {option} X or {option} X,Y in µm per pixel, such as 0.25",
-        )
+        problem = f"a pixel size of {mpp} µm is not possible"
+        raise UnitError(problem, hint=f"pass {option} X or {option} X,Y in µm per pixel, such as 0.25")
     return pair[0], pair[1]
 
 
@@ -73,11 +71,9 @@ def settle_pixel_size(
     name, chosen = known[0]
     if not overrule and any(abs(a / b - 1) > _TOLERANCE for _, pair in known for a, b in zip(pair, chosen)):
         listing = ", ".join(f"{pair[0]:.5g} x {pair[1]:.5g} by {source}" for source, pair in known)
-        raise UnitError(
-            f"the pixel size is not settled: its sources disagree; in µm it is {listing}",
-            path=path,
-            hint="correct the wrong one, or leave out --mpp; `histomri ki67` of a slide can overrule (--trust-mpp)",
-        )
+        problem = f"the pixel size is not settled: its sources disagree; in µm it is {listing}"
+        hint = "correct the wrong one, or leave out --mpp; `histomri ki67` of a slide can overrule (--trust-mpp)"
+        raise UnitError(problem, path=path, hint=hint)
     return chosen, name
 
 

@@ -21,9 +21,8 @@ def to_spatialdata(shapes: Mapping[str, tuple[Any, pd.DataFrame]]) -> Any:
         from spatialdata import SpatialData
         from spatialdata.models import ShapesModel
     except ImportError as error:
-        raise InputError(
-            f"this needs the package {error.name or 'spatialdata'}", hint="pip install 'histomri[notebook]'"
-        ) from error
+        problem = f"this needs the package {error.name or 'spatialdata'}"
+        raise InputError(problem, hint="pip install 'histomri[notebook]'") from error
     return SpatialData(
         shapes={
             name: ShapesModel.parse(GeoDataFrame(columns.reset_index(drop=True), geometry=geometries))

@@ -74,10 +74,8 @@ def _windows_over(
 def _by_outline(cells: CellTable, grid: PatchGrid, fraction: FloatArray, extent: Extent) -> Assignment:
     """Share the area of each cell among the patches that its outline reaches, as far as they were analysed."""
     if cells.outlines is None:
-        raise InputError(
-            "the cells have no outlines to clip",
-            hint="read them from GeoJSON with `histomri cells --geometries`, or assign by centroid",
-        )
+        hint = "read them from GeoJSON with `histomri cells --geometries`, or assign by centroid"
+        raise InputError("the cells have no outlines to clip", hint=hint)
     if grid.window_um != grid.patch_um:
         raise InputError("overlapping windows cannot be clipped", hint="assign by centroid, or leave out --step-um")
     pieces = [

@@ -61,9 +61,8 @@ def choose_correction(
     if chosen is None:
         raise InputError(f"there is no section correction {section!r}", hint=f"choose one of {', '.join(SECTIONS)}")
     if not (np.isfinite(section_thickness_um) and section_thickness_um >= 0):
-        raise InputError(
-            f"a section thickness of {section_thickness_um:g} µm is not possible", hint="give it in µm, such as 4"
-        )
+        problem = f"a section thickness of {section_thickness_um:g} µm is not possible"
+        raise InputError(problem, hint="give it in µm, such as 4")
     return Correction(preset, loss, chosen, float(section_thickness_um))
 
 

@@ -169,10 +169,8 @@ class PatchGrid:
 
 def _refuse_many(rows: float, columns: float, size_um: tuple[float, float]) -> None:
     if not rows * columns <= LARGEST_GRID:
-        raise GeometryError(
-            f"{rows:,.0f} x {columns:,.0f} patches of {size_um[0]:g} x {size_um[1]:g} µm are too many",
-            hint="check the unit of the positions, or take larger patches",
-        )
+        problem = f"{rows:,.0f} x {columns:,.0f} patches of {size_um[0]:g} x {size_um[1]:g} µm are too many"
+        raise GeometryError(problem, hint="check the unit of the positions, or take larger patches")
 
 
 def _along(values: ArrayLike, origin: float, size: float, count: int) -> tuple[IntArray, BoolArray]:

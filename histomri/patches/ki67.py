@@ -107,11 +107,8 @@ def refuse_other_quantity(folder: Path, quantity: Quantity) -> None:
     content = read_json(record) if record.is_file() else {}
     if (isinstance(content, dict) and other in content) or any(folder.glob(f"*param-{_MAP_OF[other]}_histomap.nii.gz")):
         names = [name.replace("_", " ") for name in (other, quantity)]
-        raise InputError(
-            f"holds a {names[0]}, and this would be a {names[1]}: they are different quantities",
-            path=folder,
-            hint="pass another folder, --out",
-        )
+        problem = f"holds a {names[0]}, and this would be a {names[1]}: they are different quantities"
+        raise InputError(problem, path=folder, hint="pass another folder, --out")
 
 
 def row_of(quantity: Quantity, region: str, value: float, ci95: Any, n_positive: int, n_counted: int) -> Row:
@@ -163,10 +160,9 @@ def measure_labelling(
     table = CellTable.coerce(cells)
     positive, negative, counts = is_positive(table.data["classification"])
     if not (positive | negative).any():
-        raise InputError(
-            f"no cell is classified Positive or Negative; the classes are {', '.join(list(counts)[:10])}",
-            hint="run QuPath's positive cell detection (qupath_scripts/detect_cells_ki67.groovy) and export again",
-        )
+        problem = f"no cell is classified Positive or Negative; the classes are {', '.join(list(counts)[:10])}"
+        hint = "run QuPath's positive cell detection (qupath_scripts/detect_cells_ki67.groovy) and export again"
+        raise InputError(problem, hint=hint)
     x, y = table.data["x_um"].to_numpy(), table.data["y_um"].to_numpy()
     whole = labelling_index(positive, negative)
     n, n_positive, rest = whole.n_counted, whole.n_positive, len(table) - whole.n_counted

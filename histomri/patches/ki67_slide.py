@@ -208,11 +208,8 @@ def stains_of(slide: Path) -> Stains:
     path = slide_record_path(slide)
     record = None if path is None else read_slide_record(path)
     if record is not None and record.image_type not in (None, "BRIGHTFIELD_H_DAB"):
-        raise InputError(
-            f"is of type {record.image_type} by {record.path.name}, so there is no DAB to measure",
-            path=slide,
-            hint="set the type in QuPath and export again, or pass --stains",
-        )
+        problem = f"is of type {record.image_type} by {record.path.name}, so there is no DAB to measure"
+        raise InputError(problem, path=slide, hint="set the type in QuPath and export again, or pass --stains")
     if record is not None and record.stains is not None:
         return Stains.from_qupath(record.stains, record.path.name)
     return Stains.h_dab()

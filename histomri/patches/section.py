@@ -255,21 +255,17 @@ def tissue_of_slide(
     if tissue.is_empty:
         raise InputError("shows no tissue", path=path, hint="give its outline to `histomri cells`, --roi")
     if of_cells is not None and not np.allclose(field, of_cells, rtol=_SAME_SIZE):
-        raise GeometryError(
+        problem = (
             f"is of {field[0]:.0f} x {field[1]:.0f} µm, and the slide of the cells of {of_cells[0]:.0f} x "
-            f"{of_cells[1]:.0f} µm",
-            path=path,
-            hint=other_slide,
+            f"{of_cells[1]:.0f} µm"
         )
+        raise GeometryError(problem, path=path, hint=other_slide)
     shapely.prepare(tissue)
     inside = shapely.contains_xy(tissue, cells.data["x_um"].to_numpy(), cells.data["y_um"].to_numpy())
     fraction = float(inside.mean())
     if fraction < _LEAST_INSIDE:
-        raise GeometryError(
-            f"only {fraction:.0%} of the cells of {name} lie on its tissue",
-            path=path,
-            hint=f"{other_slide}; if it is, outline the tissue in QuPath (--roi)",
-        )
+        problem = f"only {fraction:.0%} of the cells of {name} lie on its tissue"
+        raise GeometryError(problem, path=path, hint=f"{other_slide}; if it is, outline the tissue in QuPath (--roi)")
     warnings: tuple[str, ...] = ()
     if fraction < _USUALLY_INSIDE:
         warnings = (
@@ -290,11 +286,9 @@ def voxel_size_um(image: str | Path | Image) -> tuple[float, float, float]:
     affine = image.affine if isinstance(image, Image) else np.asarray(open_nifti(image).affine, dtype=float)
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     if not (np.isfinite(sizes).all() and sizes.min() >= _VOXEL_MM[0] and sizes.max() <= _VOXEL_MM[1]):
-        raise GeometryError(
-            f"its voxels are {' x '.join(f'{size:g}' for size in sizes)} mm, which no MRI has",
-            path=None if isinstance(image, Image) else image,
-            hint="mend its header, or pass --patch-um",
-        )
+        problem = f"its voxels are {' x '.join(f'{size:g}' for size in sizes)} mm, which no MRI has"
+        hint = "mend its header, or pass --patch-um"
+        raise GeometryError(problem, path=None if isinstance(image, Image) else image, hint=hint)
     return float(1000 * sizes[0]), float(1000 * sizes[1]), float(1000 * sizes[2])
 
 

@@ -143,10 +143,8 @@ def tissue_outline(x_um: FloatArray, y_um: FloatArray) -> BaseGeometry:
     mask = remove_small_objects(mask, max_size=_SPECK_PIXELS - 1)
     mask = remove_small_holes(mask, max_size=_HOLE_PIXELS - 1)
     if not mask.any():
-        raise InputError(
-            f"{x_um.size} cells are too few or too scattered to show where the tissue is",
-            hint="give its outline (--roi), or take the whole field (--tissue field)",
-        )
+        problem = f"{x_um.size} cells are too few or too scattered to show where the tissue is"
+        raise InputError(problem, hint="give its outline (--roi), or take the whole field (--tissue field)")
     return shapely.transform(mask_polygons(mask), lambda corners: corners * pixel + origin)
 
 

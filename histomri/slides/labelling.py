@@ -132,10 +132,8 @@ def hot_spot(
     corner = int(column.min()), int(row.min())
     shape = (int(row.max()) - corner[1] + 1, int(column.max()) - corner[0] + 1)
     if shape[0] * shape[1] > _LARGEST_BINS:
-        raise InputError(
-            f"a window of {window:g} µm slides over {shape[0] * shape[1]:,} places, which are too many",
-            hint="check the unit of the positions, or take a larger window",
-        )
+        problem = f"a window of {window:g} µm slides over {shape[0] * shape[1]:,} places, which are too many"
+        raise InputError(problem, hint="check the unit of the positions, or take a larger window")
     flat = (row - corner[1]) * shape[1] + column - corner[0]
     totals = _window_sums(np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape))
     hits = _window_sums(np.bincount(flat[stained], minlength=shape[0] * shape[1]).reshape(shape))

@@ -139,12 +139,11 @@ def open_slide(
             record = read_slide_record(beside)
             sources.append((record.path.name, record.pixel_size_um))
             if record.size_px is not None and record.size_px != slide.size_px:
-                raise InputError(
+                problem = (
                     f"is {slide.size_px[0]} x {slide.size_px[1]} px, and {record.path.name} says "
-                    f"{record.size_px[0]} x {record.size_px[1]}",
-                    path=path,
-                    hint="in QuPath it was cropped or turned, or it is another image",
+                    f"{record.size_px[0]} x {record.size_px[1]}"
                 )
+                raise InputError(problem, path=path, hint="in QuPath it was cropped or turned, or it is another image")
         sources += list((known_um or {}).items())
         sources += slide.stated_pixel_sizes()
         overrule = trust_mpp and given is not None
@@ -170,11 +169,8 @@ def is_slide(path: Path) -> bool:
     if start in _TIFF_STARTS or path.name.lower().endswith(_SLIDES):
         return True
     if path.suffix.lower() in (*_PICTURES, *_OTHER_PICTURES):
-        raise InputError(
-            "is a picture of a kind that is not read as a slide",
-            path=path,
-            hint="pass the slide as the scanner wrote it (svs, ndpi, ...) or as TIFF or OME-TIFF",
-        )
+        hint = "pass the slide as the scanner wrote it (svs, ndpi, ...) or as TIFF or OME-TIFF"
+        raise InputError("is a picture of a kind that is not read as a slide", path=path, hint=hint)
     return False
 
 

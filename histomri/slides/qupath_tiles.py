@@ -225,11 +225,9 @@ def slide_calibration(
             sources.append((slide.name, opened.pixel_size_um))
     size, source = settle_pixel_size(sources, slide or "slide")
     if size is None:
-        raise UnitError(
-            "QuPath's coordinates are pixels, and the pixel size of the slide is not known",
-            path=slide,
-            hint="pass --mpp in µm per pixel, or --slide with the slide or its .histomri.json",
-        )
+        problem = "QuPath's coordinates are pixels, and the pixel size of the slide is not known"
+        hint = "pass --mpp in µm per pixel, or --slide with the slide or its .histomri.json"
+        raise UnitError(problem, path=slide, hint=hint)
     return size, size_px, source
 
 
@@ -267,11 +265,8 @@ def _check_world(item: _Map, moved: bool) -> None:
     elsewhere = space not in (None, "histo")
     if not moved and (elsewhere or item.entities.get("suffix") == "dwimap"):
         kind = f"lies in the space {space}" if elsewhere else "is an MRI map"
-        raise InputError(
-            f"{kind}, and where the section lies in it is not known",
-            path=item.path,
-            hint="pass the transform of `histomri register`, --xfm",
-        )
+        hint = "pass the transform of `histomri register`, --xfm"
+        raise InputError(f"{kind}, and where the section lies in it is not known", path=item.path, hint=hint)
 
 
 def _check_size(corners: FloatArray, size: PixelSize) -> tuple[str, ...]:
@@ -353,11 +348,8 @@ def _measurement_names(maps: Sequence[_Map]) -> list[str]:
             marks.append(str(item.sidecar.get("Strategy")))
         full = f"{_friendly(name)} ({', '.join(marks)})" if marks else name
         if full in names:
-            raise InputError(
-                f"would be the second measurement called {full}",
-                path=item.path,
-                hint="write it into another file, or rename it",
-            )
+            problem = f"would be the second measurement called {full}"
+            raise InputError(problem, path=item.path, hint="write it into another file, or rename it")
         names.append(full)
     return names
 

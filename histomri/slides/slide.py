@@ -120,11 +120,8 @@ class Slide(Displayed, ABC):
         view = self.at(um_per_px)
         width, height = view.size_px
         if width * height > LARGEST_PICTURE:
-            raise InputError(
-                f"a picture at {um_per_px:g} µm per pixel has {width * height / 1e6:,.0f} million pixels",
-                path=self.path,
-                hint="take a coarser one, or tiles",
-            )
+            problem = f"a picture at {um_per_px:g} µm per pixel has {width * height / 1e6:,.0f} million pixels"
+            raise InputError(problem, path=self.path, hint="take a coarser one, or tiles")
         return view.read(0, 0, width, height)
 
     def tiles(self, um_per_px: float, size: int = 512, region: BaseGeometry | None = None) -> Iterator["Tile"]:

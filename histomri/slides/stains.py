@@ -57,9 +57,8 @@ class Stains:
         if self.background_rgb is not None:
             background = np.array(self.background_rgb, dtype=float)
             if background.shape != (3,) or not ((background >= 1) & (background <= 255)).all():
-                raise InputError(
-                    f"a background of {self.background_rgb} is not possible", hint="give R,G,B, each from 1 to 255"
-                )
+                problem = f"a background of {self.background_rgb} is not possible"
+                raise InputError(problem, hint="give R,G,B, each from 1 to 255")
             object.__setattr__(self, "background_rgb", background)
 
     @classmethod
@@ -102,9 +101,8 @@ class Stains:
         """Number of the stain DAB."""
         found = [number for number, name in enumerate(self.names) if "dab" in name.lower()]
         if len(found) != 1:
-            raise InputError(
-                f"the stains {', '.join(self.names)} do not have one that is called DAB", hint="name it so"
-            )
+            problem = f"the stains {', '.join(self.names)} do not have one that is called DAB"
+            raise InputError(problem, hint="name it so")
         return found[0]
 
     def amount(self, rgb: NDArray[np.uint8], stain: int) -> NDArray[np.float32]:

@@ -30,11 +30,8 @@ class TiffSlide(Slide):
         channels = sizes.get("S", 1) * sizes.get("C", 1)
         if channels not in (1, 3, 4) or int(first.keyframe.photometric) not in (1, 2, 6):
             kind = getattr(first.keyframe.photometric, "name", first.keyframe.photometric)
-            raise InputError(
-                f"has {channels} channels ({kind}), and an RGB or grey picture was expected",
-                path=path,
-                hint="save it from QuPath as an RGB image",
-            )
+            problem = f"has {channels} channels ({kind}), and an RGB or grey picture was expected"
+            raise InputError(problem, path=path, hint="save it from QuPath as an RGB image")
         self._pages = [[page.aspage() for page in level.pages] for level in self._series.levels]
         self.level_sizes = tuple((int(pages[0].imagewidth), int(pages[0].imagelength)) for pages in self._pages)
         self.size_px = self.level_sizes[0]
@@ -123,11 +120,8 @@ def _read_segment(page: Any, index: int, rows: int, path: Path) -> RGB:
     height, width = rows, _segment_shape(page)[1]
     samples = 1 if page.planarconfig == 2 else int(page.samplesperpixel)
     if height * width > _LARGEST_SEGMENT:
-        raise InputError(
-            f"is stored in pieces of {height * width / 1e6:,.0f} million pixels, which have to be read whole",
-            path=path,
-            hint="save it as a tiled pyramid, for example from QuPath as OME-TIFF",
-        )
+        problem = f"is stored in pieces of {height * width / 1e6:,.0f} million pixels, which have to be read whole"
+        raise InputError(problem, path=path, hint="save it as a tiled pyramid, for example from QuPath as OME-TIFF")
     count = page.databytecounts[index]
     if count == 0:  # a tile that was never scanned
         return np.full((height, width, samples), 255, np.uint8)
@@ -147,11 +141,9 @@ def _decoded(page: Any, data: bytes, index: int, path: Path) -> RGB:
     except (ValueError, OSError, RuntimeError, IndexError, ArithmeticError) as error:
         if "imagecodecs" in str(error) and "requires" in str(error):
             name = getattr(page.compression, "name", page.compression)
-            raise InputError(
-                f"is compressed as {name}, which needs the package imagecodecs",
-                path=path,
-                hint="install it (pip install imagecodecs), or save the slide from QuPath as OME-TIFF, JPEG",
-            ) from error
+            problem = f"is compressed as {name}, which needs the package imagecodecs"
+            hint = "install it (pip install imagecodecs), or save the slide from QuPath as OME-TIFF, JPEG"
+            raise InputError(problem, path=path, hint=hint) from error
         raise InputError(f"the slide is damaged ({error})", path=path, hint="copy it again") from error
     return picture.reshape(picture.shape[-3:])
 

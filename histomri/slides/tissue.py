@@ -183,10 +183,8 @@ def _dense(rgb: NDArray[np.uint8], threshold: float | None, blur_px: float) -> B
     # Glass is the brightest common value of each channel; it is not 255 on most scanners.
     glass = np.percentile(picture.reshape(-1, 3), 99.5, axis=0)
     if glass.min() < _DARKEST_GLASS:
-        raise InputError(
-            "is dark: a fluorescence image? Tissue and stains are found on bright-field slides only",
-            hint="give the region as --roi, and count cells in place of stain",
-        )
+        problem = "is dark: a fluorescence image? Tissue and stains are found on bright-field slides only"
+        raise InputError(problem, hint="give the region as --roi, and count cells in place of stain")
     table = np.clip(-np.log10(np.maximum(np.arange(256), 1)[:, None] / glass), 0, None) / 3
     density = sum(table[picture[..., channel], channel] for channel in range(3))
     density = np.where((picture < _BLACK).all(axis=2), 0.0, density)
