@@ -56,10 +56,8 @@ def check_count(export: ParsedExport, calibration: Calibration, compartment: Com
     """Warn if the export holds another number of objects than its sidecar or its QuPath project says."""
     name, n_rows, project = export.path.name, export.n_rows, calibration.project
     if calibration.n_cells not in (None, n_rows):
-        yield (
-            f"{name} has {n_rows:,} rows, and the JSON file beside it says {calibration.n_cells:,}: the export is not "
-            "complete"
-        )
+        stated = f"the JSON file beside it says {calibration.n_cells:,}"
+        yield f"{name} has {n_rows:,} rows, and {stated}: the export is not complete"
     if project is None:
         return
     types, codes = object_types(export) or (["cell"], np.zeros(n_rows, dtype=np.int32))
@@ -139,25 +137,21 @@ def _hashed(chunk: pa.Array, length: int) -> np.ndarray:
 
 def _nucleus_size(nucleus: np.ndarray) -> str | None:
     known = nucleus[np.isfinite(nucleus)]
-    if not known.size:
-        return None
-    median = float(np.median(known))
-    if NUCLEUS_UM2[0] <= median <= NUCLEUS_UM2[1]:
+    median = float(np.median(known)) if known.size else float("nan")
+    if not (median < NUCLEUS_UM2[0] or median > NUCLEUS_UM2[1]):
         return None
     return f"the median nucleus has {median:.3g} µm², where 10-200 is usual: the unit or the pixel size may be wrong"
 
 
 def _cell_size(diameter: np.ndarray, metadata: CellMetadata) -> str | None:
     median = float(np.median(diameter)) if diameter.size else float("nan")
-    if not np.isfinite(median) or DIAMETER_UM[0] <= median <= DIAMETER_UM[1]:
+    if not (median < DIAMETER_UM[0] or median > DIAMETER_UM[1]):
         return None
     size, also = metadata.pixel_size_um, ""
     if size is not None and metadata.area_unit_from.startswith("px2"):
         also = f", and the pixel size of {size[0]:g} x {size[1]:g} µm (--mpp)"
-    return (
-        f"the median diameter is {median:.3g} µm, where {DIAMETER_UM[0]:g}-{DIAMETER_UM[1]:g} is usual: check the unit "
-        f"of the areas ({metadata.area_unit_from}){also}"
-    )
+    found = f"the median diameter is {median:.3g} µm, where {DIAMETER_UM[0]:g}-{DIAMETER_UM[1]:g} is usual"
+    return f"{found}: check the unit of the areas ({metadata.area_unit_from}){also}"
 
 
 def _expansion(area: np.ndarray, nucleus: np.ndarray) -> str | None:

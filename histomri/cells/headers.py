@@ -28,6 +28,7 @@ _INTENSITIES = (
 _CENTROID = re.compile(r"Centroid (?P<axis>[XY]) (?P<unit>µm|px)", re.IGNORECASE)
 _OWN = re.compile(r"(?P<name>[xy]|(?:cell_|nucleus_)?area)_(?P<unit>um2|px2|um|px)")
 _UNITS = {"µm^2": "um2", "px^2": "px2", "µm": "um", "px": "px", "um2": "um2", "px2": "px2", "um": "um", None: None}
+_FEATURES = {"length": "perimeter", "max_diameter": "max_caliper", "min_diameter": "min_caliper"}
 _STATS = {"std.dev.": "std", "std dev": "std", "median": "median", "variance": "variance"}
 _SPELLINGS: dict[tuple[str, Kind], tuple[str, ...]] = {
     ("image", "text"): ("image",),
@@ -106,7 +107,8 @@ def recognise(names: Sequence[str]) -> Header:
                 + ", ".join(f"{c.raw!r} = {c.name}" for c in mangled if c and c.name in (*POSITION, *AREAS))
             )
     columns: dict[str, Column] = {}
-    for column in sorted(filter(None, found), key=_rank):
+    by_rank = {(_RANK.get(normalise(c.raw).lower(), 1), _UNIT_RANK[c.unit], c.index): c for c in found if c is not None}
+    for _, column in sorted(by_rank.items()):
         first = columns.setdefault(column.name, column)
         own = _OWN.fullmatch(normalise(first.raw)) and _OWN.fullmatch(normalise(column.raw))  # both, on purpose
         if first is not column and column.name in ("cell_area", "nucleus_area") and not own:
@@ -118,10 +120,6 @@ def recognise(names: Sequence[str]) -> Header:
 
 def _has_position(columns: Sequence[Column | None]) -> bool:
     return {"x", "y"} <= {column.name for column in columns if column is not None}
-
-
-def _rank(column: Column) -> tuple[int, int, int]:
-    return _RANK.get(normalise(column.raw).lower(), 1), _UNIT_RANK[column.unit], column.index
 
 
 def _column(index: int, raw: str, name: str) -> Column | None:
@@ -138,11 +136,9 @@ def _column(index: int, raw: str, name: str) -> Column | None:
 
 def _shape(index: int, raw: str, match: re.Match[str]) -> Column:
     feature = match["feat"].lower().replace(" ", "_")
-    feature = {"length": "perimeter", "max_diameter": "max_caliper", "min_diameter": "min_caliper"}.get(
-        feature, feature
-    )
-    if match["feat"].lower() == "perimeter" and not match["comp"]:
+    if feature == "perimeter" and not match["comp"]:
         feature = "annotation_perimeter"  # objects without compartments have `Length`; annotations have `Perimeter`
+    feature = _FEATURES.get(feature, feature)
     prefix = f"{match['comp'].lower()}_" if match["comp"] else ""
     unit = match["unit"].lower() if match["unit"] else None
     return Column(index, raw, prefix + feature, "number", _UNITS[unit])
@@ -156,8 +152,7 @@ def _intensity(index: int, raw: str, name: str) -> Column | None:
         channel = re.sub(r"[^0-9a-z]+", "_", groups["chan"].lower()).strip("_")
         if not channel:
             return None
-        statistic = groups["stat"].lower()
-        prefix = f"{groups['comp'].lower()}_" if groups.get("comp") else ""
+        statistic, prefix = groups["stat"].lower(), f"{groups['comp'].lower()}_" if groups.get("comp") else ""
         return Column(index, raw, f"{prefix}{channel}_od_{_STATS.get(statistic, statistic)}", "number")
     if re.fullmatch(r"(?:nucleus|cell|cytoplasm)_[a-z0-9_]+_(?:od_)?(?:mean|std|min|max|sum|median)", name):
         return Column(index, raw, name, "number")  # histomri's own export

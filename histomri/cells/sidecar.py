@@ -21,7 +21,7 @@ class ProjectImage:
 
     name: str  # its name in the project
     entry: str  # its number
-    pixel_size_um: tuple[float, float] | None = None  # (x, y); None if QuPath has no calibration for it
+    pixel_size_um: PixelSize | None = None  # (x, y); None if QuPath has no calibration for it
     size_px: tuple[int, int] | None = None  # (width, height): full-resolution size, as QuPath shows the image
     changes: tuple[str, ...] = ()  # that QuPath makes as it reads, such as ``rotated``; positions are those after them
     n_cells: int | None = None  # how many of them the project holds, by its summary
@@ -72,20 +72,15 @@ def _image(path: Path, entry: dict[str, Any]) -> ProjectImage:
     # The outermost metadata are those of the image as QuPath shows it.
     metadata: Any = next((one["metadata"] for one in builders if isinstance(one.get("metadata"), dict)), {})
     kinds = [str(builder.get("builderType")) for builder in builders if builder.get("builderType")]
-    summary = _optional(folder, "summary.json")
-    counts = _dict(_dict(_dict(summary).get("hierarchy")).get("objectTypeCounts"))
-    calibration = _dict(metadata.get("pixelCalibration"))
-    name = entry.get("imageName") or metadata.get("name") or ""
-    size = _size(metadata) or _size(_dict(_dict(summary).get("server")))
-    return ProjectImage(
-        str(name),
-        number,
-        _pixel_size(path, str(name), calibration),
-        size,
-        tuple(kind for kind in kinds if kind not in ("uri", "channels", "pyramidize")),
-        _count(counts, "Cells", summary),
-        _count(counts, "Detections", summary),
-    )
+    changes = tuple(kind for kind in kinds if kind not in ("uri", "channels", "pyramidize"))
+    summary = _dict(_optional(folder, "summary.json"))
+    counts = _dict(_dict(summary.get("hierarchy")).get("objectTypeCounts"))
+    held = [counts.get(kind, 0 if counts else None) for kind in ("Cells", "Detections")]
+    n_cells, n_detections = (count if isinstance(count, int) else None for count in held)
+    name = str(entry.get("imageName") or metadata.get("name") or "")
+    pixel_size = _pixel_size(path, name, _dict(metadata.get("pixelCalibration")))
+    size = _size(metadata) or _size(_dict(summary.get("server")))
+    return ProjectImage(name, number, pixel_size, size, changes, n_cells, n_detections)
 
 
 def _builders(builder: Any) -> Iterator[dict[str, Any]]:
@@ -126,11 +121,6 @@ def _size(metadata: dict[str, Any]) -> tuple[int, int] | None:
     if not all(isinstance(value, int) and value > 0 for value in size):
         return None
     return int(size[0] or 0), int(size[1] or 0)
-
-
-def _count(counts: dict[str, Any], kind: str, summary: Any) -> int | None:
-    count = counts.get(kind, 0 if summary is not None and counts else None)
-    return count if isinstance(count, int) else None
 
 
 _TABLE_NAME = re.compile(r"(?:\.cells)?\.(?:tsv|csv|txt|geojson|json)(?:\.gz|\.zip)?$", re.IGNORECASE)

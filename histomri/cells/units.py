@@ -41,23 +41,17 @@ def to_micrometres(
     `area_unit` is that of areas whose name states none, and `detections` says which outline plain detections have.
     Where the column of cell areas is there and empty, as in histomri's own export of nuclei, those of nuclei are taken.
     """
-    if area_unit not in (None, "um2", "px2"):
-        raise UnitError(f"{area_unit!r} is no unit of area", hint="pass --area-unit um2 or --area-unit px2")
     x, y = (_position(export, axis, index, calibration) for index, axis in enumerate(POSITION))
     areas = [name for name in AREAS if name in export.numbers]
     name = next((name for name in areas if np.isfinite(export.numbers[name]).any()), areas[0])
-    compartment: Compartment = "cell" if name == "cell_area" else "nucleus"
-    if name == "area" and detections == "cells":
-        compartment = "cell"
+    of_cells = name == "cell_area" or (name == "area" and detections == "cells")
+    compartment: Compartment = "cell" if of_cells else "nucleus"
     area, decided = _area(export, name, calibration, area_unit)
     nucleus = area if compartment == "nucleus" else np.full(export.n_rows, np.nan)
     if compartment == "cell" and "nucleus_area" in export.numbers:
         nucleus = _area(export, "nucleus_area", calibration, area_unit)[0]
-    others = {}
-    for other in export.numbers:
-        if other not in (*POSITION, *AREAS):
-            converted, values = _measurement(export, other, calibration)
-            others[converted] = values
+    measured = [other for other in export.numbers if other not in (*POSITION, *AREAS)]
+    others = dict(_measurement(export, other, calibration) for other in measured)
     return Measures(x, y, area, nucleus, compartment, decided, others)
 
 
@@ -108,14 +102,13 @@ def _scaled(values: FloatArray, scale: float) -> FloatArray:
 def _measurement(export: ParsedExport, name: str, calibration: Calibration) -> tuple[str, FloatArray]:
     """Name a length with its unit; in pixels it is converted where that is possible, and named ``_px`` otherwise."""
     values, unit = export.numbers[name], export.units[name]
-    if unit == "um2":
-        return f"{name}_um2", values
-    if not name.endswith(_LENGTHS) or unit == "unknown":
-        return name, values
-    if unit is None:
+    is_length = name.endswith(_LENGTHS)
+    if is_length and unit is None:
         unit = export.units["x"]
-    if unit == "um":
-        return f"{name}_um", values
+    if unit == "um2" or (is_length and unit == "um"):
+        return f"{name}_{unit}", values
+    if not is_length or unit == "unknown":
+        return name, values
     size = calibration.pixel_size_um
     # A length has no direction here, so it can be converted only if pixels are square.
     if unit == "px" and size is not None and abs(size[0] / size[1] - 1) < 1e-3:
