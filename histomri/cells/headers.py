@@ -107,8 +107,8 @@ def recognise(names: Sequence[str]) -> Header:
                 + ", ".join(f"{c.raw!r} = {c.name}" for c in mangled if c and c.name in (*POSITION, *AREAS))
             )
     columns: dict[str, Column] = {}
-    by_rank = {(_RANK.get(normalise(c.raw).lower(), 1), _UNIT_RANK[c.unit], c.index): c for c in found if c is not None}
-    for _, column in sorted(by_rank.items()):
+    known = [column for column in found if column is not None]
+    for column in sorted(known, key=lambda c: (_RANK.get(normalise(c.raw).lower(), 1), _UNIT_RANK[c.unit], c.index)):
         first = columns.setdefault(column.name, column)
         own = _OWN.fullmatch(normalise(first.raw)) and _OWN.fullmatch(normalise(column.raw))  # both, on purpose
         if first is not column and column.name in ("cell_area", "nucleus_area") and not own:

@@ -45,14 +45,10 @@ def read_project_cells(path: Path, image: str | None, wanted: Wanted) -> ParsedE
 
 def _read_entry(path: Path, entry: Any, wanted: Wanted) -> ParsedExport:
     """Read the cells and detections of an image entry of paquo (anything with ``hierarchy.detections``)."""
-    text = io.BytesIO()
-    text.write(b"[")
-    objects = iter(entry.hierarchy.detections)
+    objects, parts = iter(entry.hierarchy.detections), list[str]()
     while batch := list(islice(objects, _BATCH)):
-        text.write(b",".join(json.dumps(feature).encode() for feature in _features(batch)) + b",")
-    text.write(b"]")
-    text.seek(0)
-    return read_geojson(path, wanted, text)
+        parts += map(json.dumps, _features(batch))
+    return read_geojson(path, wanted, io.BytesIO(f"[{','.join(parts)}]".encode()))
 
 
 def _entry(path: Path, entries: list[Any], image: str | None) -> Any:

@@ -2,7 +2,6 @@
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -66,19 +65,11 @@ Geometries = NDArray[np.object_]
 _SHORTEST = 4
 
 
-@dataclass
-class Measured:
-    """Outlines of one batch in pixels, NaN where an object has none: x, y, area (n, 3)."""
+def measure_outlines(path: Path, outlines: Sequence[Any], keep: int) -> tuple[FloatArray, int, Geometries]:
+    """Measure the outlines of a batch of objects (GeoJSON geometries or None).
 
-    values: FloatArray
-    mended: int
-    geometries: Geometries
-
-
-def measure_outlines(path: Path, outlines: Sequence[Any], keep: int = 0) -> Measured:
-    """Measure the outlines of the objects of a batch (GeoJSON geometries or None); return the first `keep` as polygons.
-
-    Most outlines are one ring that surely does not cross itself; they are measured by the shoelace formula. Those with
+    Returns x, y and area in pixels (n, 3), NaN where an object has no outline, how many were mended, and the first
+    `keep` as polygons. Most outlines are one ring that surely does not cross itself; they are measured by the shoelace formula. Those with
     holes or several parts, and those that may cross themselves, go through shapely, and are mended where needed.
     """
     values = np.full((len(outlines), 3), np.nan)
@@ -93,7 +84,7 @@ def measure_outlines(path: Path, outlines: Sequence[Any], keep: int = 0) -> Meas
     )
     kept = np.full(len(outlines), None, dtype=object)
     kept[target[there]] = shapes[there]
-    return Measured(values, mended, kept[:keep])
+    return values, mended, kept[:keep]
 
 
 def _measure_plain(outlines: Sequence[Any], values: FloatArray) -> BoolArray:

@@ -41,30 +41,24 @@ from histomri.core.files import require_file
 
 def make_frame(export: ParsedExport, measures: Measures, keep: BoolArray, image: str | None) -> pd.DataFrame:
     """Return the rows to keep as the table of cells; `image` is the slide's name where the export has none."""
-    everything = bool(keep.all())
-    mask = pa.array(keep) if not everything else None
+    everything, n = bool(keep.all()), int(np.count_nonzero(keep))
 
     def rows(values: Any) -> Any:
         return values if everything else values[keep]
 
-    def text(name: str) -> Any:
-        column = export.text[name]
-        if mask is not None:
-            column = column.filter(mask)
-        if pa.types.is_dictionary(column.type):
-            column = column.unify_dictionaries()
-        return column.to_pandas()
+    def text(name: str, default: str = "") -> Any:
+        if name not in export.text:
+            return _constant(default, n)
+        column = export.text[name] if everything else export.text[name].filter(pa.array(keep))
+        return (column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column).to_pandas()
 
-    n = int(np.count_nonzero(keep))
     area = rows(measures.area_um2)
-    types = object_types(export)
+    names, codes = object_types(export) or ([""], np.zeros(export.n_rows, dtype=np.int8))
     columns: dict[str, Any] = {
-        "image": text("image") if "image" in export.text else _constant(image or export.path.name.split(".")[0], n),
+        "image": text("image", image or export.path.name.split(".")[0]),
         "object_id": text("object_id") if "object_id" in export.text else pd.array([""] * n, dtype="str"),
-        "object_type": _constant("cell" if measures.compartment == "cell" else "detection", n)
-        if types is None
-        else pd.Categorical(_lookup(types[0], rows(types[1]), measures)),
-        "classification": text("classification") if "classification" in export.text else _constant("", n),
+        "object_type": _types(names, rows(codes), measures),
+        "classification": text("classification"),
         "x_um": rows(measures.x_um),
         "y_um": rows(measures.y_um),
         "area_um2": area,
@@ -77,7 +71,7 @@ def make_frame(export: ParsedExport, measures: Measures, keep: BoolArray, image:
     return pd.DataFrame(columns, copy=False)
 
 
-def _lookup(names: list[str], codes: Any, measures: Measures) -> pd.Categorical:
+def _types(names: list[str], codes: Any, measures: Measures) -> pd.Categorical:
     """Return one category per row; a legacy row without a type has the one that the columns imply."""
     default = "cell" if measures.compartment == "cell" else "detection"
     kinds = [name or default for name in names]
@@ -135,12 +129,10 @@ def read_cells(*paths: str | Path, **options: Any) -> CellTable:
     if not paths:
         raise InputError("no QuPath export was given")
     given = CellOptions.read(**{**options, "exports": paths})
-    resolved = [Path(path).resolve() for path in paths]
-    for number, path in enumerate(paths):
-        if resolved[number] in resolved[:number]:
+    for path, count in Counter(Path(path).resolve() for path in paths).items():
+        if count > 1:
             raise InputError("is given twice, and its cells would count twice", path=path, hint="name it once")
-    parts = [_read_part(Path(path), given) for path in paths]
-    return _assemble(parts, given)
+    return _assemble([_read_part(Path(path), given) for path in paths], given)
 
 
 def load_cells(
@@ -228,9 +220,8 @@ def _read_part(path: Path, given: CellOptions) -> _Part:
 def _unused_pixel_size(export: ParsedExport, measures: Measures, given: CellOptions) -> tuple[str, ...]:
     """Warn of a pixel size that converted nothing: the user may take the table to be in pixels."""
     in_pixels = {"px", "px2"} & set(export.units.values()) or measures.area_unit_from.startswith("px2")
-    if given.mpp is None or given.roi is not None or in_pixels:
-        return ()
-    return ("the pixel size (--mpp) was not used: positions and areas are in µm already",)
+    unused = given.mpp is not None and given.roi is None and not in_pixels
+    return ("the pixel size (--mpp) was not used: positions and areas are in µm already",) if unused else ()
 
 
 def _calibration(path: Path, export: ParsedExport, given: CellOptions, names: Sequence[str]) -> Calibration:
@@ -239,9 +230,7 @@ def _calibration(path: Path, export: ParsedExport, given: CellOptions, names: Se
         own = Calibration(export.pixel_size_um, export.size_px, source="the picture itself")
         return combined(path, [Calibration(given.mpp, source="--mpp"), own])
     project = path if path.suffix.lower() == ".qpproj" else given.project
-    if given.image is not None:
-        names = [given.image]
-    return find_calibration(path, given.mpp, project, names)
+    return find_calibration(path, given.mpp, project, names if given.image is None else [given.image])
 
 
 def _region_pixel(
@@ -296,9 +285,8 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
         data = pd.concat([part.data for part in parts], ignore_index=True)
         for name in COLUMNS[:1] + COLUMNS[2:4]:
             data[name] = data[name].astype("category")
-    outlines = None
-    if given.geometries:
-        outlines = np.concatenate([part.outlines for part in parts if part.outlines is not None])
+    polygons = [part.outlines for part in parts if part.outlines is not None]
+    outlines = np.concatenate(polygons) if polygons else None
     dropped = dict(sum((Counter(part.rows.dropped) for part in parts), Counter()))
     notes: tuple[str, ...] = ()
     if (repeats := repeated_ids(data["object_id"])) is not None:

@@ -78,8 +78,7 @@ class CellTable(Displayed):
     def __post_init__(self) -> None:
         if self.outlines is not None and self.outlines.shape != (len(self.data),):
             raise InputError(f"{len(self.data):,} cells cannot have {self.outlines.size:,} outlines")
-        missing = [name for name in COLUMNS if name not in self.data.columns]
-        if missing:
+        if missing := [name for name in COLUMNS if name not in self.data.columns]:
             raise InputError(f"a cell table needs the columns {', '.join(missing)}")
         for name in ("x_um", "y_um", "area_um2"):
             if not np.isfinite(self.data[name].to_numpy()).all():
@@ -110,20 +109,14 @@ class CellTable(Displayed):
     ) -> "CellTable":
         """Make a table from arrays of shape (N,); the columns that are not given are empty."""
         area = np.asarray(area_um2, dtype=float)
-        text = {name: pd.Categorical([""] * area.size) for name in TEXT_COLUMNS if name != "object_id"}
-        nucleus = np.full(area.shape, np.nan) if nucleus_area_um2 is None else np.asarray(nucleus_area_um2, dtype=float)
-        columns: dict[str, Any] = {
-            **text,
-            "object_id": [""] * area.size,
-            "x_um": np.asarray(x_um, dtype=float),
-            "y_um": np.asarray(y_um, dtype=float),
-            "area_um2": area,
-            "nucleus_area_um2": nucleus,
-            "diameter_um": np.sqrt(4 * area / np.pi),
-        }
+        nucleus = np.full(area.shape, np.nan) if nucleus_area_um2 is None else nucleus_area_um2
+        columns: dict[str, Any] = {name: pd.Categorical([""] * area.size) for name in TEXT_COLUMNS}
+        columns["object_id"] = [""] * area.size
+        numbers = (x_um, y_um, area, nucleus, np.sqrt(4 * area / np.pi))
+        columns |= {name: np.asarray(values, dtype=float) for name, values in zip(NUMBER_COLUMNS, numbers)}
         metadata = metadata or CellMetadata()
         metadata = replace(metadata, n_read=metadata.n_read or area.size, n_kept=area.size)
-        return cls(pd.DataFrame(columns)[list(COLUMNS)], metadata)
+        return cls(pd.DataFrame(columns), metadata)
 
     @classmethod
     def coerce(cls, cells: "CellTable | pd.DataFrame | str | Path", *, geometries: bool = False) -> "CellTable":
@@ -270,8 +263,7 @@ def _metadata(text: bytes | None, path: Path) -> CellMetadata:
         raise InputError(problem, path=path, hint="make it with `histomri cells`")
     try:
         record = json.loads(text)
-        kind = record.pop("schema")
-        record.pop("version")
+        kind, _ = record.pop("schema"), record.pop("version")
         tuples = {key: tuple(value) for key, value in record.items() if isinstance(value, list)}
         metadata = CellMetadata(**{**record, **tuples})
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -1,6 +1,5 @@
 """Labelling index: the fraction of cells that is positive, over all and in the hot spot."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,18 +52,15 @@ def is_positive(classes: Any) -> tuple[BoolArray, BoolArray, dict[str, int]]:
     counts : dict
         Cells by class, the unclassified as ``Unclassified``.
     """
-    codes, names = pd.factorize(pd.Series(classes).astype("str").fillna(""))
-    last = [re.split(r":\s*", str(name).strip())[-1].strip() for name in names]
+    codes, found = pd.factorize(pd.Series(classes).astype("str").fillna(""))
+    names = [str(name).strip() for name in found]
+    last = [name.split(":")[-1].strip() for name in names]
     positive = np.array([name in POSITIVE for name in last], dtype=bool)
     negative = np.array([name == NEGATIVE for name in last], dtype=bool)
-    totals = np.bincount(codes, minlength=len(names))
     counts: dict[str, int] = {}
-    for name, total in zip(names, totals):
-        label = str(name).strip()
-        label = "Unclassified" if label in ("", "None", "nan", "Unclassified") else label
+    for name, total in zip(names, np.bincount(codes, minlength=len(names))):
+        label = "Unclassified" if name in ("", "None", "nan") else name
         counts[label] = counts.get(label, 0) + int(total)
-    if not len(names):
-        return np.zeros(0, dtype=bool), np.zeros(0, dtype=bool), {}
     return positive[codes], negative[codes], counts
 
 
@@ -84,7 +80,8 @@ def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[
 
 def labelling_index(positive: BoolArray, negative: BoolArray) -> LabellingIndex:
     """Return the labelling index of cells; the arrays are those of `is_positive`."""
-    return _index(int(np.count_nonzero(positive)), int(np.count_nonzero(positive) + np.count_nonzero(negative)))
+    n_positive, n_negative = (int(np.count_nonzero(cells)) for cells in (positive, negative))
+    return _index(n_positive, n_positive + n_negative)
 
 
 def hot_spot(

@@ -38,21 +38,15 @@ class OpenSlideSlide(Slide):
         texts = [properties.get(f"openslide.bounds-{name}") or "" for name in ("x", "y", "width", "height")]
         x, y, width, height = (int(text) if text.isdigit() else 0 for text in texts)
         self._corner, (wide, high) = (x, y), handle.dimensions
-        self.size_px = (min(width or wide, wide - x), min(height or high, high - y))
-        whole = [tuple(map(int, size)) for size in handle.level_dimensions]
-        self._scales = [(whole[0][0] / width, whole[0][1] / height) for width, height in whole]
-        self.level_sizes = tuple(
-            (max(round(self.size_px[0] / x), 1), max(round(self.size_px[1] / y), 1)) for x, y in self._scales
-        )
+        width, height = min(width or wide, wide - x), min(height or high, high - y)
+        self.size_px = (width, height)
+        self._scales = [(wide / across, high / down) for across, down in handle.level_dimensions]
+        self.level_sizes = tuple((max(round(width / x), 1), max(round(height / y), 1)) for x, y in self._scales)
 
     def stated_pixel_sizes(self) -> list[tuple[str, PixelSize | None]]:
         """Return the pixel sizes of the metadata; see `Slide.stated_pixel_sizes`."""
-        properties = self._handle.properties
-        aperio = properties.get("aperio.MPP")
-        return [
-            ("its metadata", positive_pair(properties.get("openslide.mpp-x"), properties.get("openslide.mpp-y"))),
-            ("its field aperio.MPP", positive_pair(aperio, aperio)),
-        ]
+        mpp_x, mpp_y, aperio = map(self._handle.properties.get, ("openslide.mpp-x", "openslide.mpp-y", "aperio.MPP"))
+        return [("its metadata", positive_pair(mpp_x, mpp_y)), ("its field aperio.MPP", positive_pair(aperio, aperio))]
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> RGB:
         """Read a part of a level; see `Slide.read`."""
@@ -65,9 +59,7 @@ class OpenSlideSlide(Slide):
             picture = self._handle.read_region(corner, level, (width, height))
         except OpenSlideError as error:
             raise InputError(f"the slide cannot be read ({error})", path=self.path, hint="copy it again") from error
-        rgba = np.asarray(picture)
-        # Parts that were not scanned are transparent.
-        return np.where(rgba[..., 3:] == 0, np.uint8(255), rgba[..., :3])
+        return _opaque(picture)
 
     def close(self) -> None:
         """Close the file."""
@@ -88,18 +80,23 @@ class PictureSlide(Slide):
                     raise InputError("is too large a picture to unpack whole", path=path, hint=_CONVERT)
                 if opened.mode.startswith(("I", "F")):
                     raise InputError("is no picture of 8 bits", path=path, hint=_CONVERT)
-                rgba = np.asarray(opened.convert("RGBA"))
+                self._picture = _opaque(opened.convert("RGBA"))
         except (UnidentifiedImageError, Picture.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"is no picture that can be read ({error})", path=path, hint="copy it again") from error
-        self._picture = np.where(rgba[..., 3:] == 0, np.uint8(255), rgba[..., :3])
-        self.size_px = (rgba.shape[1], rgba.shape[0])
+        self.size_px = (self._picture.shape[1], self._picture.shape[0])
         self.level_sizes = (self.size_px,)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> RGB:
         """Read a part; see `Slide.read`."""
         return self._picture[y : y + height, x : x + width]
+
+
+def _opaque(picture: Any) -> RGB:
+    """Return an RGBA picture as (h, w, 3); parts that were not scanned are transparent, and become white."""
+    rgba = np.asarray(picture)
+    return np.where(rgba[..., 3:] == 0, np.uint8(255), rgba[..., :3])
 
 
 def open_slide(
@@ -144,8 +141,7 @@ def open_slide(
                     f"{record.size_px[0]} x {record.size_px[1]}"
                 )
                 raise InputError(problem, path=path, hint="in QuPath it was cropped or turned, or it is another image")
-        sources += list((known_um or {}).items())
-        sources += slide.stated_pixel_sizes()
+        sources += [*(known_um or {}).items(), *slide.stated_pixel_sizes()]
         overrule = trust_mpp and given is not None
         slide.pixel_size_um, slide.pixel_size_from = settle_pixel_size(sources, path, overrule=overrule)
     except InputError:
@@ -155,13 +151,7 @@ def open_slide(
 
 
 def is_slide(path: Path) -> bool:
-    """Whether a file is a slide, and not a table of cells: by its first bytes or else its name.
-
-    Raises
-    ------
-    InputError
-        If it is a picture, which as a slide has lost its pixel size.
-    """
+    """Whether a file is a slide, not a table of cells: by its first bytes or else its name; a picture is refused."""
     with path.open("rb") as stream:
         start = stream.read(4)
     if start == b"PAR1":
@@ -192,9 +182,8 @@ def _open(path: Path) -> Slide:
         raise InputError("is no slide that OpenSlide or tifffile can read", path=path, hint=_CONVERT) from error
     try:
         return TiffSlide(path, handle)
-    except InputError:
-        handle.close()
-        raise
     except (tifffile.TiffFileError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
         handle.close()
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"the slide is damaged ({error})", path=path, hint="copy it again") from error

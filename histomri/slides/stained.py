@@ -24,7 +24,11 @@ _HINT = "leave out --stains, or estimate them in QuPath (Analyze > Preprocessing
 
 
 def estimate_stains(rgb: NDArray[np.uint8], background_rgb: FloatArray) -> Stains:
-    """Estimate hematoxylin and DAB from pixels of both.
+    """Estimate hematoxylin and DAB from pixels of both, by the method of Macenko et al. (2009).
+
+    In optical density, the pixels of two stains fill a wedge of a plane, and its edges are the stains. The plane is
+    that of the two largest principal components, the edges are extreme percentiles of the angle in it
+    (doi 10.1109/ISBI.2009.5193250).
 
     Parameters
     ----------

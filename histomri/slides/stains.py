@@ -82,11 +82,10 @@ class Stains:
             raise InputError("the stain vectors are no JSON object", hint=_HINT)
         first, second = _numbers(content, "Values 1"), _numbers(content, "Values 2")
         third = _numbers(content, "Values 3") if "Values 3" in content else np.cross(first, second)
-        names = [str(content.get(f"Stain {number}", "Residual")) for number in (1, 2, 3)]
-        background = _numbers(content, "Background") if "Background" in content else None
-        if background is not None and (background == 255).all():
-            background = None
-        return cls((names[0], names[1], names[2]), np.stack([first, second, third]), background, source)
+        one, two, three = (str(content.get(f"Stain {number}", "Residual")) for number in (1, 2, 3))
+        background = _numbers(content, "Background") if "Background" in content else np.full(3, 255)
+        glass = None if (background == 255).all() else background
+        return cls((one, two, three), np.stack([first, second, third]), glass, source)
 
     @classmethod
     def read(cls, given: str, option: str = "--stains") -> "Stains":
@@ -106,25 +105,16 @@ class Stains:
         return found[0]
 
     def amount(self, rgb: NDArray[np.uint8], stain: int) -> NDArray[np.float32]:
-        """Return how much of one stain each pixel has, (...,), as optical density.
+        """Return how much of a stain, by its number, each pixel (..., 3) has, (...,), as optical density.
 
         As in QuPath, a channel brighter than the background has density 0, and amounts may be negative.
-
-        Parameters
-        ----------
-        rgb : (..., 3) uint8 ndarray
-        stain : int
-            Its number.
         """
         if self.background_rgb is None:
             raise InputError("the background has to be known before stains are separated")
         weights = np.linalg.inv(self.vectors)[:, stain]
         values = np.maximum(np.arange(256), 1)[:, None]
         table = (np.clip(-np.log10(values / self.background_rgb), 0, None) * weights).astype(np.float32)
-        total = table[rgb[..., 0], 0]
-        total += table[rgb[..., 1], 1]
-        total += table[rgb[..., 2], 2]
-        return np.asarray(total)
+        return np.asarray(table[rgb[..., 0], 0] + table[rgb[..., 1], 1] + table[rgb[..., 2], 2])
 
     def amounts(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return how much of each stain each pixel has, (..., 3); see `amount`."""

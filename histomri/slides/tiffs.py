@@ -64,20 +64,16 @@ class TiffSlide(Slide):
             return self._mapped(page)[y : y + height, x : x + width]
         rows, columns = _segment_shape(page)
         down, across = -(-page.imagelength // rows), -(-page.imagewidth // columns)
-        planes = int(page.samplesperpixel) if page.planarconfig == 2 else 1
         samples = int(page.samplesperpixel)
+        planes = samples if page.planarconfig == 2 else 1
         out = np.empty((height, width, samples), np.uint8)
         for row in range(y // rows, -(-(y + height) // rows)):
             for column in range(x // columns, -(-(x + width) // columns)):
                 top, left = row * rows, column * columns
-                inside = (
-                    slice(max(top, y) - y, min(top + rows, y + height) - y),
-                    slice(max(left, x) - x, min(left + columns, x + width) - x),
-                )
-                part = (
-                    slice(max(y - top, 0), min(y + height - top, rows)),
-                    slice(max(x - left, 0), min(x + width - left, columns)),
-                )
+                low_y, high_y = max(top, y), min(top + rows, y + height)
+                low_x, high_x = max(left, x), min(left + columns, x + width)
+                inside = slice(low_y - y, high_y - y), slice(low_x - x, high_x - x)
+                part = slice(low_y - top, high_y - top), slice(low_x - left, high_x - left)
                 for plane in range(planes):
                     channels = slice(plane, plane + 1) if planes > 1 else slice(None)
                     index = plane * down * across + row * across + column
@@ -99,10 +95,8 @@ class TiffSlide(Slide):
             return self._cache[key]
         page = self._pages[level][number]
         rows = _segment_shape(page)[0]
-        if not page.is_tiled:
-            rows = min(rows, page.imagelength - row * rows)
-        segment = _read_segment(page, index, rows, self.path)
-        self._cache[key] = segment
+        rows = rows if page.is_tiled else min(rows, page.imagelength - row * rows)
+        self._cache[key] = segment = _read_segment(page, index, rows, self.path)
         while sum(kept.nbytes for kept in self._cache.values()) > _CACHE_BYTES and len(self._cache) > 1:
             self._cache.popitem(last=False)
         return segment
@@ -154,10 +148,8 @@ def _tiff_pixel_size(series: Any) -> PixelSize | None:
     unit = {2: 25400.0, 3: 10000.0}.get(int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 0)
     if unit is None or "XResolution" not in tags or "YResolution" not in tags:
         return None
-    per_unit = []
-    for axis in "XY":
-        above, below = tags[f"{axis}Resolution"].value
-        per_unit.append(above / below if below else 0.0)
+    ratios = [tags[f"{axis}Resolution"].value for axis in "XY"]
+    per_unit = [above / below if below else 0.0 for above, below in ratios]
     sizes = positive_pair(*(unit / value if value > 0 else 0.0 for value in per_unit))
     # 72 to 600 dots per inch are 42-353 µm: no microscope's pixels. So are those of a placeholder of 1 per cm.
     return sizes if sizes is not None and max(sizes) < 40 else None
