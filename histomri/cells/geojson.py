@@ -41,11 +41,8 @@ class _Collected:
         self.path, self.wanted = path, wanted
         self.total = self.repaired = 0
         self.kinds = set[str]()
-        self.words: dict[str, TextsBuffer | WordsBuffer] = {
-            "object_id": TextsBuffer(),
-            "object_type": WordsBuffer(),
-            "classification": WordsBuffer(),
-        }
+        self.words: dict[str, TextsBuffer | WordsBuffer] = {"object_id": TextsBuffer()}
+        self.words |= {"object_type": WordsBuffer(), "classification": WordsBuffer()}
         self.shapes = tuple(ColumnBuffer() for _ in range(4))  # x, y, area, area of the nucleus; pixels
         self.outlines = list[Geometries]()
         self.measured = dict[str, ColumnBuffer]()  # raw name -> values

@@ -95,10 +95,8 @@ def _read_png(path: Path, sums: _Sums) -> tuple[tuple[int, int], None]:
             with Image.open(path) as picture:
                 width, height = picture.size
                 if width * height > _LARGEST_PNG or picture.mode not in ("L", "P", "I", "I;16", "RGB"):
-                    problem = (
-                        f"is a PNG picture of {width} x {height} pixels in mode {picture.mode}, and no mask of "
-                        "numbered cells is like that"
-                    )
+                    kind = f"a PNG picture of {width} x {height} pixels in mode {picture.mode}"
+                    problem = f"is {kind}, and no mask of numbered cells is like that"
                     raise InputError(problem, path=path, hint="export the mask as TIFF")
                 pixels = np.asarray(picture)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -69,8 +69,8 @@ def measure_outlines(path: Path, outlines: Sequence[Any], keep: int) -> tuple[Fl
     """Measure the outlines of a batch of objects (GeoJSON geometries or None).
 
     Returns x, y and area in pixels (n, 3), NaN where an object has no outline, how many were mended, and the first
-    `keep` as polygons. Most outlines are one ring that surely does not cross itself; they are measured by the shoelace formula. Those with
-    holes or several parts, and those that may cross themselves, go through shapely, and are mended where needed.
+    `keep` as polygons. Most outlines are one ring that surely does not cross itself; they are measured by the shoelace
+    formula. Those with holes or several parts, and those that may cross themselves, go through shapely.
     """
     values = np.full((len(outlines), 3), np.nan)
     easy = _measure_plain(outlines, values)

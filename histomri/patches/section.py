@@ -69,11 +69,8 @@ class SectionMaps(Displayed):
             refuse_overwrite(path, (cells, *sources))
         written = self.maps.save(folder, sub, sources=[cells, *sources])
         if self.tissue is not None:
-            about = {"Units": "1", "Description": "Tissue of the section"}
-            settings = {"Extent": self.extent}
-            written += write_map(
-                mask, self.tissue.data, self.tissue.affine, sources=(cells,), parameters=settings, **about
-            )
+            about = {"Units": "1", "Description": "Tissue of the section", "parameters": {"Extent": self.extent}}
+            written += write_map(mask, self.tissue.data, self.tissue.affine, sources=(cells,), **about)
         if self.regions:
             with atomic_path(table) as temporary:
                 pd.DataFrame(self.regions).to_csv(temporary, index=False, lineterminator="\n")
@@ -100,12 +97,10 @@ class SectionMaps(Displayed):
         """Return lines for the user: grid, cells used, corrections and medians."""
         choice, (rows, columns), (w, h) = self.maps.parameters, self.maps.grid.shape, self.maps.grid.window_um
         summary, factor = self.summary(), choice["SizeFactor"]
-        places = (
-            (choice["CellsOutsideGrid"], "off the grid or outside the extent"),
-            (choice["CellsInSparsePatches"], "in patches with too little tissue"),
-        )
-        total = choice["CellsUsed"] + sum(count for count, _ in places)
-        lost = ", ".join(f"{count:,} {where}" for count, where in places if count)
+        outside, sparse = choice["CellsOutsideGrid"], choice["CellsInSparsePatches"]
+        total = choice["CellsUsed"] + outside + sparse
+        places = {"off the grid or outside the extent": outside, "in patches with too little tissue": sparse}
+        lost = ", ".join(f"{count:,} {where}" for where, count in places.items() if count)
         lines = [
             f"{rows} x {columns} patches of {w:.4g} x {h:.4g} µm, {summary['patches_with_cells']:,} with cells, "
             f"{choice['CellsUsed']:,} of {total:,} cells used{f' ({lost})' if lost else ''}; "
@@ -168,10 +163,8 @@ def map_section(
         patch_um, thickness = voxel[:2], voxel[2]
         if abs(voxel[0] / voxel[1] - 1) > 1e-3:
             name = like if isinstance(like, Image) else Path(like).name
-            warnings += (
-                f"{name} has voxels of {voxel[0]:.4g} x {voxel[1]:.4g} µm in the plane; its first axis was taken for "
-                "the slide's x",
-            )
+            size = f"{voxel[0]:.4g} x {voxel[1]:.4g} µm in the plane"
+            warnings += (f"{name} has voxels of {size}; its first axis was taken for the slide's x",)
     thickness = thickness if thickness_um is None else thickness_um
     if whole:
         grid = whole_grid(cells, thickness_um=thickness, tissue=outline)
@@ -189,11 +182,8 @@ def map_section(
     rows: list[dict[str, float | int]] = []
     if whole and len(separate_regions(cells, outline)) > 1:  # as one number for two biopsies is of neither
         rows = summarise_regions(cells, outline, thickness_um=grid.thickness_um, **options)
-        filled = sum(row["nCells"] > 0 for row in rows)
-        warnings += (
-            f"the maps pool {len(rows)} separate regions, {filled} with cells, in one patch; {regions_name(sub)} has "
-            "the numbers of each",
-        )
+        pooled = f"{len(rows)} separate regions, {sum(row['nCells'] > 0 for row in rows)} with cells"
+        warnings += (f"the maps pool {pooled}, in one patch; {regions_name(sub)} has the numbers of each",)
     mask = tissue_mask(cells, outline)
     return SectionMaps(maps, mask, extent_of(cells, outline).source, rows, (*warnings, *maps.warnings))
 
@@ -255,10 +245,8 @@ def tissue_of_slide(
     if tissue.is_empty:
         raise InputError("shows no tissue", path=path, hint="give its outline to `histomri cells`, --roi")
     if of_cells is not None and not np.allclose(field, of_cells, rtol=_SAME_SIZE):
-        problem = (
-            f"is of {field[0]:.0f} x {field[1]:.0f} µm, and the slide of the cells of {of_cells[0]:.0f} x "
-            f"{of_cells[1]:.0f} µm"
-        )
+        sizes = [f"of {wide:.0f} x {high:.0f} µm" for wide, high in (field, of_cells)]
+        problem = f"is {sizes[0]}, and the slide of the cells {sizes[1]}"
         raise GeometryError(problem, path=path, hint=other_slide)
     shapely.prepare(tissue)
     inside = shapely.contains_xy(tissue, cells.data["x_um"].to_numpy(), cells.data["y_um"].to_numpy())
@@ -266,13 +254,10 @@ def tissue_of_slide(
     if fraction < _LEAST_INSIDE:
         problem = f"only {fraction:.0%} of the cells of {name} lie on its tissue"
         raise GeometryError(problem, path=path, hint=f"{other_slide}; if it is, outline the tissue in QuPath (--roi)")
-    warnings: tuple[str, ...] = ()
-    if fraction < _USUALLY_INSIDE:
-        warnings = (
-            f"{1 - fraction:.0%} of the cells lie off the tissue that was found on {path.name}, so F and CD are too "
-            "high at its rim; look at the tissue mask",
-        )
-    return CellTable(cells.data, replace(cells.metadata, field_um=field), cells.outlines), tissue, warnings
+    off = f"{1 - fraction:.0%} of the cells lie off the tissue that was found on {path.name}"
+    warning = f"{off}, so F and CD are too high at its rim; look at the tissue mask"
+    cells = CellTable(cells.data, replace(cells.metadata, field_um=field), cells.outlines)
+    return cells, tissue, (warning,) if fraction < _USUALLY_INSIDE else ()
 
 
 def voxel_size_um(image: str | Path | Image) -> tuple[float, float, float]:

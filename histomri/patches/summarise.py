@@ -177,17 +177,12 @@ def whole_grid(cells: CellTable, *, thickness_um: float = 4.0, tissue: BaseGeome
 
 def _not_used(n_cells: int, outside: int, sparse: int, min_tissue: float) -> tuple[str, ...]:
     """Warn of cells that count nowhere; the rim of the tissue always loses a few, and the record has their number."""
-    texts = []
-    if outside > 0.02 * n_cells:
-        texts.append(
-            f"{outside:,} of {n_cells:,} cells lie off the grid of patches or outside the extent, and were not used"
-        )
-    if sparse > 0.02 * n_cells:
-        texts.append(
-            f"{sparse:,} of {n_cells:,} cells lie in patches of which less than {min_tissue:g} is tissue "
-            "(--min-tissue), and were not used"
-        )
-    return tuple(texts)
+    places = {
+        "off the grid of patches or outside the extent": outside,
+        f"in patches of which less than {min_tissue:g} is tissue (--min-tissue)": sparse,
+    }
+    found = [(where, count) for where, count in places.items() if count > 0.02 * n_cells]
+    return tuple(f"{count:,} of {n_cells:,} cells lie {where}, and were not used" for where, count in found)
 
 
 def _estimate(correction: Correction) -> Callable[[FloatArray], FloatArray]:
@@ -203,10 +198,8 @@ def _warnings(cells: CellTable, maps: dict[str, FloatArray], correction: Correct
         texts.append("sizes and fractions are of nuclei, not of cells")
     crowded = int(np.count_nonzero(maps["F"] > 1))
     if crowded:
-        texts.append(
-            f"F is above 1 in {crowded:,} patches (up to {np.nanmax(maps['F']):.2f}): cells reach over the edge of "
-            "their patch, overlap, or were counted twice; F was not clipped"
-        )
+        causes = "cells reach over the edge of their patch, overlap, or were counted twice; F was not clipped"
+        texts.append(f"F is above 1 in {crowded:,} patches (up to {np.nanmax(maps['F']):.2f}): {causes}")
     lost = int(np.count_nonzero(np.isnan(maps["vCS"]) & (maps["nCells"] > 0)))
     if lost and correction.section == "wicksell":
         texts.append(f"{lost:,} patches have cells but no corrected size: too few cells, or profiles of no sphere")

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from histomri.core.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.calibration import PixelSize, check_pixel_size, read_slide_record, settle_pixel_size
 from histomri.core.display import Displayed
 from histomri.core.errors import GeometryError, InputError, UnitError
@@ -34,6 +34,10 @@ _SMALL_TILE_PX = 4.0
 _ROUNDED_PX = 0.01  # coordinates are written so exactly; tiles that overlap the slide by less only touch it
 # Cosine of 60 degrees: a section that stands steeper on the slices is a wrong transform.
 _LEAST_COSINE = 0.5
+_TILE = (
+    '{"type":"Feature","geometry":{"type":"Polygon","coordinates":[[CORNERS]]},'
+    '"properties":{"objectType":"tile","measurements":{MEASURED}}}'
+)
 _CORNERS = ((-0.5, -0.5), (-0.5, 0.5), (0.5, 0.5), (0.5, -0.5))
 
 
@@ -107,20 +111,12 @@ class SlideTiles(Displayed):
             patterns, which = np.unique(known[part], axis=0, return_inverse=True)
             for number, pattern in enumerate(patterns):
                 rows = np.flatnonzero(which.ravel() == number)
+                names = [json.dumps(name, ensure_ascii=False) for name, there in zip(self.names, pattern) if there]
                 # A % in a name would be taken for a place to fill in.
-                names = [json.dumps(name, ensure_ascii=False).replace("%", "%%") for name in self._named(pattern)]
-                template = (
-                    '{"type":"Feature","geometry":{"type":"Polygon","coordinates":[['
-                    + ",".join(["[%.2f,%.2f]"] * 5)
-                    + ']]},"properties":{"objectType":"tile","measurements":{'
-                    + ",".join(f"{name}:%.7g" for name in names)
-                    + "}}}"
-                )
+                measured = ",".join(name.replace("%", "%%") + ":%.7g" for name in names)
+                template = _TILE.replace("CORNERS", ",".join(["[%.2f,%.2f]"] * 5)).replace("MEASURED", measured)
                 numbers = np.concatenate([ring[part][rows], self.values[part][rows][:, pattern]], axis=1)
                 yield ",\n".join([template] * len(rows)) % tuple(numbers.ravel().tolist())
-
-    def _named(self, pattern: BoolArray) -> list[str]:
-        return [name for name, there in zip(self.names, pattern) if there]
 
 
 def section_tiles(
@@ -157,14 +153,15 @@ def section_tiles(
     values = np.stack([_volume(image)[tuple(index.T)] for image in maps.values()], axis=1).astype(float)
     corners = corners_um / np.asarray(size)
     warnings = _check_size(corners, size)
-    inside = _on_slide(corners, size_px)
+    # By their bounding boxes, as is good enough for tiles.
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    end = np.inf if size_px is None else np.asarray(size_px) - _ROUNDED_PX
+    inside = (high > _ROUNDED_PX).all(axis=1) & (low < end).all(axis=1)
     if not inside.any():
-        span = corners.reshape(-1, 2)
-        raise GeometryError(
-            f"none of {len(corners):,} tiles lies on the slide: they span x {span[:, 0].min():.0f} to "
-            f"{span[:, 0].max():.0f} and y {span[:, 1].min():.0f} to {span[:, 1].max():.0f} px",
-            hint="check the pixel size and --xfm" if to_section else "check the pixel size; pass --xfm for an MRI map",
-        )
+        (low_x, low_y), (high_x, high_y) = low.min(axis=0), high.max(axis=0)
+        span = f"they span x {low_x:.0f} to {high_x:.0f} and y {low_y:.0f} to {high_y:.0f} px"
+        hint = "check the pixel size and --xfm" if to_section else "check the pixel size; pass --xfm for an MRI map"
+        raise GeometryError(f"none of {len(corners):,} tiles lies on the slide: {span}", hint=hint)
     beside = int(np.count_nonzero(~inside))
     if beside > len(inside) - beside:
         warnings = (*warnings, f"{beside:,} of {len(inside):,} tiles lie beside the slide: is it the right one?")
@@ -307,11 +304,8 @@ def _cut_voxels(
     hint = "check that the transform belongs to this map"
     if not crossed.any():
         ends = np.concatenate([near[:, 2], far[:, 2]])
-        raise GeometryError(
-            "the section does not pass through a voxel that has a value: they lie "
-            f"{ends.min():.2f} to {ends.max():.2f} mm from it",
-            hint=hint,
-        )
+        where = f"they lie {ends.min():.2f} to {ends.max():.2f} mm from it"
+        raise GeometryError(f"the section does not pass through a voxel that has a value: {where}", hint=hint)
     chosen, along = index[crossed], (far - near)[crossed]
     if (np.abs(along[:, 2]) < _LEAST_COSINE * np.linalg.norm(along, axis=1)).any():
         raise GeometryError("the section stands across the slices of the map, in place of lying in one", hint=hint)
@@ -325,13 +319,6 @@ def _cut_voxels(
 
     corners = np.stack([cut(chosen + np.array([i, j, 0.0])) for i, j in _CORNERS], axis=1)
     return corners, chosen, known.shape[0] * known.shape[1] - len(chosen)
-
-
-def _on_slide(corners: FloatArray, size_px: tuple[int, int] | None) -> BoolArray:
-    """Return which tiles overlap the slide (by their bounding boxes)."""
-    low, high = corners.min(axis=1), corners.max(axis=1)
-    inside = (high > _ROUNDED_PX).all(axis=1)
-    return np.asarray(inside if size_px is None else inside & (low < np.asarray(size_px) - _ROUNDED_PX).all(axis=1))
 
 
 def _measurement_names(maps: Sequence[_Map]) -> list[str]:
