@@ -15,12 +15,14 @@ from shapely.geometry.base import BaseGeometry
 from histomri.cells.checks import check_count, check_planes, check_table, repeated_ids
 from histomri.cells.delimited import read_delimited
 from histomri.cells.filters import (
+    Measures,
     RowFilter,
     apply_filters,
     categories,
     measurements_read,
     object_types,
     region_in_other_unit,
+    to_micrometres,
 )
 from histomri.cells.geojson import read_geojson
 from histomri.cells.java import read_project_cells
@@ -32,7 +34,6 @@ from histomri.cells.regions import read_regions
 from histomri.cells.sidecar import Calibration, combined, find_calibration
 from histomri.cells.sniff import is_picture, read_head
 from histomri.cells.table import COLUMNS, CellMetadata, CellTable, is_cell_table
-from histomri.cells.units import Measures, to_micrometres
 from histomri.core.arrays import BoolArray
 from histomri.core.calibration import PixelSize, check_pixel_size, settle_pixel_size
 from histomri.core.errors import InputError

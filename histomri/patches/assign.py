@@ -55,7 +55,7 @@ def _by_centroid(cells: CellTable, grid: PatchGrid, open_patches: BoolArray) -> 
             there = in_row & in_column
             there &= open_patches[np.where(there, patch, 0)]
             pairs.append((everyone[there], patch[there]))
-    return Assignment(np.concatenate([cell for cell, _ in pairs]), np.concatenate([patch for _, patch in pairs]))
+    return Assignment(*map(np.concatenate, zip(*pairs)))
 
 
 def _windows_over(
@@ -78,11 +78,9 @@ def _by_outline(cells: CellTable, grid: PatchGrid, fraction: FloatArray, extent:
         raise InputError("the cells have no outlines to clip", hint=hint)
     if grid.window_um != grid.patch_um:
         raise InputError("overlapping windows cannot be clipped", hint="assign by centroid, or leave out --step-um")
-    pieces = [
-        _clip(cells.outlines[start : start + _BATCH], start, grid, fraction, extent)
-        for start in range(0, len(cells), _BATCH)
-    ]
-    cell, patch, area = (np.concatenate([piece[part] for piece in pieces]) for part in range(3))
+    starts = range(0, len(cells), _BATCH)
+    pieces = [_clip(cells.outlines[start : start + _BATCH], start, grid, fraction, extent) for start in starts]
+    cell, patch, area = map(np.concatenate, zip(*pieces))
     there = area > 0
     # The measured area may differ a little from that of the outline; the part is that of the outline.
     whole = shapely.area(cells.outlines)
@@ -104,8 +102,8 @@ def _clip(
     nth = np.arange(which.size) - np.repeat(np.cumsum(count) - count, count)
     row, column = top[which] + nth // wide[which], left[which] + nth % wide[which]
     area = shapely.area(outlines)[which]
-    inside = (low_x >= grid.bounds_um[0]) & (low_y >= grid.bounds_um[1])
-    inside &= (high_x <= grid.bounds_um[2]) & (high_y <= grid.bounds_um[3])
+    left_um, top_um, right_um, bottom_um = grid.bounds_um
+    inside = (low_x >= left_um) & (low_y >= top_um) & (high_x <= right_um) & (high_y <= bottom_um)
     cut = (count[which] > 1) | ~inside[which] | (fraction[row, column] < 1)
     if cut.any():
         x, y = grid.origin_um[0] + column[cut] * grid.patch_um[0], grid.origin_um[1] + row[cut] * grid.patch_um[1]

@@ -37,15 +37,13 @@ class Correction:
     def record(self) -> dict[str, Any]:
         """Return the choice for a sidecar."""
         factor = self.section_factor
+        size_factor = None if factor is None else factor * self.stretch
+        thickness = self.section_thickness_um if self.section == "wicksell" else None
         return {
-            "Preset": self.preset,
-            "Shrinkage": self.shrinkage,
-            "ShrinkageStretch": self.stretch,
-            "Section": self.section,
-            "SectionFactor": factor,
-            "SizeFactor": None if factor is None else factor * self.stretch,
-            "SectionThickness_um": self.section_thickness_um if self.section == "wicksell" else None,
-        }
+            "Preset": self.preset, "Shrinkage": self.shrinkage, "ShrinkageStretch": self.stretch,
+            "Section": self.section, "SectionFactor": factor, "SizeFactor": size_factor,
+            "SectionThickness_um": thickness,
+        }  # fmt: skip
 
 
 def choose_correction(
@@ -100,24 +98,14 @@ def corrected_sizes(moments: mo.Moments, correction: Correction) -> Sizes:
     thickness, stretch = correction.section_thickness_um, correction.stretch
     spheres = mo.unfold(moments.raw, thickness)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = spheres[1]
-        variance = spheres[2] - mean**2
+        mean, variance = spheres[1], spheres[2] - spheres[1] ** 2
         variance = np.where(variance >= 0, variance, np.nan)
         skew = (spheres[3] - 3 * mean * spheres[2] + 2 * mean**3) / variance**1.5
-    if thickness == 0:
-        gradient = mo.gradient_of_ratio(moments.raw, 6, 2)
-        scale = (mo.section_coefficient(2) / mo.section_coefficient(6)) ** 0.25
-        gradient = {order: scale * slope for order, slope in gradient.items()}
-    else:
-        gradient = mo.gradient_of_unfolded(moments.raw, thickness)
-    return Sizes(
-        stretch * mo.volume_weighted_unfolded(moments.raw, thickness),
-        stretch * mean,
-        stretch * np.sqrt(variance),
-        skew,
-        stretch * (mean + thickness),
-        stretch * mo.standard_error(moments.raw, moments.count, gradient),
-    )
+    gradient = mo.gradient_of_unfolded(moments.raw, thickness)
+    error = mo.standard_error(moments.raw, moments.count, gradient)
+    vcs = mo.volume_weighted_unfolded(moments.raw, thickness)
+    sd, height = np.sqrt(variance), mean + thickness
+    return Sizes(stretch * vcs, stretch * mean, stretch * sd, skew, stretch * height, stretch * error)
 
 
 def size_maps(
@@ -151,9 +139,7 @@ def error_maps(
         fraction = np.sqrt(dispersed.area * moments.area_squared) / analysed_um2
         density = UM2_PER_MM2 * np.sqrt(dispersed.count * moments.count) / (analysed_um2 * stretch**2)
     empty = moments.count == 0
-    vcs_error = sizes.vcs_error if relative is None else relative * sizes.vcs
-    return {
-        "vCS": np.where(moments.count < min_cells, np.nan, vcs_error),
-        "F": np.where(empty, np.nan, fraction),
-        "CD": np.where(empty, np.nan, density),
-    }
+    vcs_error = np.where(
+        moments.count < min_cells, np.nan, sizes.vcs_error if relative is None else relative * sizes.vcs
+    )
+    return {"vCS": vcs_error, "F": np.where(empty, np.nan, fraction), "CD": np.where(empty, np.nan, density)}

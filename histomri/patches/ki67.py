@@ -20,7 +20,7 @@ from histomri.patches.options import RECOMMENDED_CELLS
 from histomri.patches.summarise import Cells
 from histomri.slides.labelling import HotSpot, hot_spot, is_positive, labelling_index
 from histomri.slides.pictures import draw_cells
-from histomri.slides.stained import ratio
+from histomri.slides.stains import ratio
 
 Quantity = Literal["labelling_index", "stained_area_fraction"]
 Row = dict[str, Any]

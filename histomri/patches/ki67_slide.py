@@ -20,7 +20,7 @@ from histomri.patches.ki67 import Ki67, row_of
 from histomri.patches.options import ESTIMATE
 from histomri.slides import Raster, Slide, StainedArea, Stains, Tissue, estimate_background, find_tissue, stained_area
 from histomri.slides.pictures import draw_stain
-from histomri.slides.stained import analysed_pixels, estimate_stains, ratio, tissue_pixels, usual_angles
+from histomri.slides.stains import analysed_pixels, estimate_stains, ratio, tissue_pixels, usual_angles
 
 _CELL_UM, _BLOCK_UM, _DETAIL_UM = 25.0, 250.0, 300.0
 _OVERVIEW_PX = 900
@@ -163,16 +163,15 @@ def _choose_stains(
     if background is None:
         glass, source, warnings = _background(slide, tissue)
     try:
-        stains = estimate_stains(tissue_pixels(slide, tissue, um_per_px, region), glass)
+        estimated = estimate_stains(tissue_pixels(slide, tissue, um_per_px, region), glass)
     except InputError as error:
         raise InputError(error.problem, path=slide.path, hint=error.hint) from error
-    angles = usual_angles(stains)
+    angles = usual_angles(estimated)
     if max(angles) > _UNUSUAL_DEGREES:
-        warnings += (
-            f"the estimated hematoxylin is {angles[0]:.0f} and the DAB {angles[1]:.0f} degrees from the usual colours: "
-            "is much of the tissue stained with both, and is it a DAB slide? Look at ki67.png",
-        )
-    return stains, source, warnings
+        doubt = "is much of the tissue stained with both, and is it a DAB slide? Look at ki67.png"
+        found = f"the estimated hematoxylin is {angles[0]:.0f} and the DAB {angles[1]:.0f} degrees"
+        warnings += (f"{found} from the usual colours: {doubt}",)
+    return estimated, source, warnings
 
 
 def stains_of(slide: Path) -> Stains:

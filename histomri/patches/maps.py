@@ -1,6 +1,6 @@
 """The maps of one slide, in memory and as files."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -112,16 +112,13 @@ class PatchMaps(Displayed):
     def save(self, folder: str | Path, sub: str | None = None, *, sources: Iterable[str | Path] = ()) -> list[Path]:
         """Write a NIfTI and a sidecar per map, ``sub-X_param-vCS_histomap.nii.gz`` and so on; return their paths."""
         sources, written = tuple(sources), []
+        about: dict[str, Any] = {
+            "sources": tuple(sources),
+            "parameters": self.parameters,
+            "Warnings": list(self.warnings),
+        }
         for path, values, corrected in self._files(Path(folder), sub):
-            written += write_map(
-                path,
-                values,
-                self.grid.affine,
-                sources=sources,
-                parameters=self.parameters,
-                Corrected=corrected,
-                Warnings=list(self.warnings),
-            )
+            written += write_map(path, values, self.grid.affine, sources=sources, Corrected=corrected, **about)
         return written
 
     def paths(self, folder: str | Path, sub: str | None = None) -> list[Path]:
@@ -130,21 +127,18 @@ class PatchMaps(Displayed):
 
     def _files(self, folder: Path, sub: str | None) -> Iterator[tuple[Path, FloatArray, bool]]:
         """Yield the path of each map, its values, and whether it is corrected."""
-        groups: tuple[tuple[Mapping[str, FloatArray], dict[str, str], bool], ...] = (
-            (self.maps, {}, True),
-            (self.uncorrected, {"desc": "uncorrected"}, False),
-            (self.errors, {"stat": "se"}, True),
-        )
-        for maps, entities, corrected in groups:
+        plain: dict[str, str] = {}
+        groups = ((self.maps, plain), (self.uncorrected, {"desc": "uncorrected"}), (self.errors, {"stat": "se"}))
+        for maps, entities in groups:
             for name, values in maps.items():
-                yield folder / map_name(name, "histomap", sub=sub, **entities), values, corrected
+                yield folder / map_name(name, "histomap", sub=sub, **entities), values, "desc" not in entities
 
     @classmethod
     def load(cls, folder: str | Path, sub: str | None = None) -> "PatchMaps":
         """Read the maps that `save` wrote; `sub` says which sample, if the folder holds several."""
         folder = Path(folder)
-        names = {path: parse_map_name(path.name) for path in sorted(folder.glob("*_histomap.nii.gz"))}
-        names = {path: entities for path, entities in names.items() if entities and sub in (None, entities.get("sub"))}
+        found = {path: parse_map_name(path.name) for path in sorted(folder.glob("*_histomap.nii.gz"))}
+        names = {path: entities for path, entities in found.items() if entities and sub in (None, entities.get("sub"))}
         subs = sorted({entities.get("sub", "") for entities in names.values()})
         if not names:
             raise InputError("holds no histology maps", path=folder, hint="make them with `histomri patches`")
@@ -157,21 +151,17 @@ class PatchMaps(Displayed):
             grid = grid or own
             if own.shape != grid.shape or not np.allclose(own.affine, grid.affine, atol=1e-5):
                 raise GeometryError("is not on the grid of the other maps in its folder", path=path)
-            group = groups.get(entities.get("desc", entities.get("stat", "")))
-            if group is not None:
-                group[entities["param"]] = values
-        first = read_sidecar(next(iter(names)))
-        parameters, warnings = first.get("Parameters", {}), tuple(first.get("Warnings", ()))
+            groups.setdefault(entities.get("desc", entities.get("stat", "")), {})[entities["param"]] = values
         assert grid is not None  # names is not empty
-        grid = _with_windows(grid, parameters, next(iter(names)))
+        first = next(iter(names))
+        record = read_sidecar(first)
+        parameters, warnings = record.get("Parameters", {}), tuple(record.get("Warnings", ()))
+        grid = _with_windows(grid, parameters.get("Window_um", grid.patch_um), first)
         return cls(groups[""], groups["uncorrected"], grid, parameters, warnings, groups["se"])
 
 
-def _with_windows(grid: PatchGrid, parameters: Mapping[str, Any], path: Path) -> PatchGrid:
+def _with_windows(grid: PatchGrid, given: Any, path: Path) -> PatchGrid:
     """Return the grid with the size of its windows, which only the sidecar has: the affine has their distance."""
-    given = parameters.get("Window_um")
-    if given is None:
-        return grid
     try:
         width, height = (float(size) for size in given)
         # The affine holds the distance as millimetres in single precision.

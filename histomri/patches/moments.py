@@ -48,19 +48,12 @@ def gather(
         # From raw moments a small spread would be the difference of two large numbers, hence a second pass.
         deviation = diameter_um - raw[1][patch]
         once = 1.0 if part is None else part
-        second = np.bincount(patch, once * deviation**2, n_patches) / count
-        third = np.bincount(patch, once * deviation**3, n_patches) / count
+        second, third = (np.bincount(patch, once * deviation**k, n_patches) / count for k in (2, 3))
         # Below this the spread is rounding, and its shape means nothing.
         second = np.where(second <= (1e-12 * raw[1]) ** 2, 0.0 * second, second)
         skew = np.where(second > 0, third / second**1.5, np.nan)
-    return Moments(
-        count,
-        raw,
-        np.sqrt(second),
-        skew,
-        np.bincount(patch, once * area_um2, n_patches).astype(float),
-        np.bincount(patch, once * area_um2**2, n_patches).astype(float),
-    )
+    areas, squares = (np.bincount(patch, once * area_um2**k, n_patches).astype(float) for k in (1, 2))
+    return Moments(count, raw, np.sqrt(second), skew, areas, squares)
 
 
 def section_coefficient(order: int | FloatArray) -> FloatArray:
@@ -135,7 +128,10 @@ def gradient_of_ratio(raw: FloatArray, upper: int, lower: int) -> dict[int, Floa
 
 
 def gradient_of_unfolded(raw: FloatArray, thickness_um: float) -> dict[int, FloatArray]:
-    """Return the gradient of `volume_weighted_unfolded` by central differences, as the closure has no closed form."""
+    """Return the gradient of `volume_weighted_unfolded`; where it has no closed form, by central differences."""
+    if thickness_um == 0:
+        scale = (section_coefficient(2) / section_coefficient(6)) ** 0.25
+        return {order: scale * slope for order, slope in gradient_of_ratio(raw, 6, 2).items()}
     gradient = {}
     for order in range(1, 7):
         step = 1e-5 * raw[order]

@@ -69,7 +69,8 @@ class SectionMaps(Displayed):
             refuse_overwrite(path, (cells, *sources))
         written = self.maps.save(folder, sub, sources=[cells, *sources])
         if self.tissue is not None:
-            about = {"Units": "1", "Description": "Tissue of the section", "parameters": {"Extent": self.extent}}
+            about: dict[str, Any] = {"Units": "1", "Description": "Tissue of the section"}
+            about["parameters"] = {"Extent": self.extent}
             written += write_map(mask, self.tissue.data, self.tissue.affine, sources=(cells,), **about)
         if self.regions:
             with atomic_path(table) as temporary:

@@ -101,21 +101,14 @@ def outline_of(cells: CellTable) -> BaseGeometry:
 def tissue_mask(cells: CellTable, tissue: BaseGeometry | None = None, pixel_um: float = 100.0) -> Image | None:
     """Return the tissue as a fine mask in the world of the slide; None if nothing but the field is known.
 
-    Parameters
-    ----------
-    cells : CellTable
-        Its metadata may hold a region of interest.
-    tissue : shapely geometry, optional
-        Outline of the tissue in µm.
-    pixel_um : float
-        Pixel size of the mask, µm.
+    `tissue` is its outline in µm; the metadata of the cells may hold a region of interest; `pixel_um` is the pixel size
+    of the mask in µm.
     """
     extent = extent_of(cells, tissue)
     if extent.region is None:
         return None
-    low_x, low_y, high_x, high_y = extent.bounds_um
-    corners = np.array([low_x, high_x]), np.array([low_y, high_y])
-    grid = PatchGrid.covering(*corners, patch_um=(pixel_um, pixel_um))
+    bounds = np.array(extent.bounds_um)
+    grid = PatchGrid.covering(bounds[::2], bounds[1::2], patch_um=pixel_um)
     return Image((tissue_fraction(grid, extent) >= 0.5).astype(float), grid.affine)
 
 
@@ -136,7 +129,9 @@ def tissue_outline(x_um: FloatArray, y_um: FloatArray) -> BaseGeometry:
     InputError
         If the cells are too few or too scattered to cover anything.
     """
-    pixel = _SPACINGS_PER_PIXEL * _spacing_um(x_um, y_um)
+    coarse, _ = _occupied(x_um, y_um, _COARSE_UM, margin=0)
+    # The mean distance of cells is the root of the area that one cell has to itself.
+    pixel = _SPACINGS_PER_PIXEL * float(np.sqrt(np.count_nonzero(coarse) * _COARSE_UM**2 / x_um.size))
     occupied, origin = _occupied(x_um, y_um, pixel, margin=_CLOSE_PIXELS + 1)
     disc = np.hypot(*np.mgrid[-_CLOSE_PIXELS : _CLOSE_PIXELS + 1, -_CLOSE_PIXELS : _CLOSE_PIXELS + 1]) <= _CLOSE_PIXELS
     mask = ndimage.binary_closing(occupied, disc)
@@ -148,16 +143,9 @@ def tissue_outline(x_um: FloatArray, y_um: FloatArray) -> BaseGeometry:
     return shapely.transform(mask_polygons(mask), lambda corners: corners * pixel + origin)
 
 
-def _spacing_um(x_um: FloatArray, y_um: FloatArray) -> float:
-    """Return the mean distance of cells: the root of the area that one cell has to itself."""
-    occupied, _ = _occupied(x_um, y_um, _COARSE_UM, margin=0)
-    return float(np.sqrt(np.count_nonzero(occupied) * _COARSE_UM**2 / x_um.size))
-
-
 def _occupied(x_um: FloatArray, y_um: FloatArray, pixel: float, margin: int) -> tuple[BoolArray, tuple[float, float]]:
     origin = (float(x_um.min()) - margin * pixel, float(y_um.min()) - margin * pixel)
-    column = ((x_um - origin[0]) / pixel).astype(np.intp)
-    row = ((y_um - origin[1]) / pixel).astype(np.intp)
+    column, row = (((values - low) / pixel).astype(np.intp) for values, low in zip((x_um, y_um), origin))
     occupied = np.zeros((int(row.max()) + 1 + margin, int(column.max()) + 1 + margin), dtype=bool)
     occupied[row, column] = True
     return occupied, origin

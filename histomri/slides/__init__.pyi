@@ -13,11 +13,11 @@ from .qupath_tiles import section_tiles as section_tiles
 from .slide import Slide as Slide
 from .slide import Tile as Tile
 from .slide import View as View
-from .stained import StainedArea as StainedArea
-from .stained import estimate_stains as estimate_stains
-from .stained import stained_area as stained_area
+from .stains import StainedArea as StainedArea
 from .stains import Stains as Stains
 from .stains import estimate_background as estimate_background
+from .stains import estimate_stains as estimate_stains
+from .stains import stained_area as stained_area
 from .tissue import Raster as Raster
 from .tissue import Tissue as Tissue
 from .tissue import find_tissue as find_tissue
