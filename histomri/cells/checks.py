@@ -34,14 +34,11 @@ def check_table(table: CellTable) -> tuple[str, ...]:
     same_id = _count_repeats(data["object_id"])
     larger = int(np.count_nonzero(nucleus > TOLERANCE * area)) if is_cell else 0  # not where the nucleus is unknown
     found = (
-        None if is_cell else _NUCLEI_ONLY,
-        _duplicates(data),
+        None if is_cell else _NUCLEI_ONLY, _duplicates(data),
         f"{same_id:,} cells have the object ID of another cell: some rows may be there twice" if same_id else None,
-        f"{larger:,} cells have a nucleus larger than the cell" if larger else None,
-        _nucleus_size(nucleus),
-        _cell_size(data["diameter_um"].to_numpy(), table.metadata),
-        _expansion(area, nucleus) if is_cell else None,
-    )
+        f"{larger:,} cells have a nucleus larger than the cell" if larger else None, _nucleus_size(nucleus),
+        _cell_size(data["diameter_um"].to_numpy(), table.metadata), _expansion(area, nucleus) if is_cell else None,
+    )  # fmt: skip
     return tuple(text for text in found if text is not None)
 
 

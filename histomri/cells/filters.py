@@ -39,11 +39,9 @@ class Measures:
 
 
 def to_micrometres(
-    export: ParsedExport,
-    calibration: Calibration,
-    area_unit: AreaUnit | None,
+    export: ParsedExport, calibration: Calibration, area_unit: AreaUnit | None,
     detections: Literal["nuclei", "cells"] = "nuclei",
-) -> Measures:
+) -> Measures:  # fmt: skip
     """Convert an export to µm and µm²; its positions and areas may be converted in place.
 
     `area_unit` is that of areas whose name states none, and `detections` says which outline plain detections have.
@@ -163,12 +161,9 @@ class CellFilter:
 
 
 def apply_filters(
-    export: ParsedExport,
-    measures: Measures,
-    rows: RowFilter,
-    options: Mapping[str, Any],
+    export: ParsedExport, measures: Measures, rows: RowFilter, options: Mapping[str, Any],
     field_um: tuple[float, float] | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Drop the rows that are no cells, have no usable numbers, or are not wanted.
 
     `options` maps fields of `CellOptions` to their values; the value of ``roi`` is the region itself, in µm.

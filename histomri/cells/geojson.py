@@ -164,11 +164,8 @@ def _number(value: Any) -> float:
 
 
 def _add_measurements(
-    collected: _Collected,
-    numbers: dict[str, FloatArray],
-    units: dict[str, str | None],
-    labels: dict[str, str],
-) -> tuple[str, ...]:
+    collected: _Collected, numbers: dict[str, FloatArray], units: dict[str, str | None], labels: dict[str, str],
+) -> tuple[str, ...]:  # fmt: skip
     header = recognise(list(collected.names))
     ignored = list(header.ignored)
     for name, column in header.columns.items():

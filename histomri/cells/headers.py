@@ -31,18 +31,13 @@ _UNITS = {"µm^2": "um2", "px^2": "px2", "µm": "um", "px": "px", "um2": "um2", 
 _FEATURES = {"length": "perimeter", "max_diameter": "max_caliper", "min_diameter": "min_caliper"}
 _STATS = {"std.dev.": "std", "std dev": "std", "median": "median", "variance": "variance"}
 _SPELLINGS: dict[tuple[str, Kind], tuple[str, ...]] = {
-    ("image", "text"): ("image",),
-    ("object_id", "id"): ("object id", "object_id", "id"),
+    ("image", "text"): ("image",), ("object_id", "id"): ("object id", "object_id", "id"),
     ("object_type", "text"): ("object type", "objecttype", "object_type"),
-    ("classification", "text"): ("classification", "class"),
-    ("name", "text"): ("name",),
-    ("parent", "text"): ("parent",),
-    ("z", "text"): ("z index", "z-slice"),
-    ("t", "text"): ("time index", "timepoint"),
+    ("classification", "text"): ("classification", "class"), ("name", "text"): ("name",),
+    ("parent", "text"): ("parent",), ("z", "text"): ("z index", "z-slice"), ("t", "text"): ("time index", "timepoint"),
     ("nucleus_cell_ratio", "number"): ("nucleus/cell area ratio",),
-    ("detection_probability", "number"): ("detection probability",),
-    ("num_detections", "number"): ("num detections",),
-}
+    ("detection_probability", "number"): ("detection probability",), ("num_detections", "number"): ("num detections",),
+}  # fmt: skip
 _IDENTITY = {spelling: meaning for meaning, spellings in _SPELLINGS.items() for spelling in spellings}
 # The first spelling wins when a table has two columns for one thing: `Object ID` before the `ID` of an atlas.
 _RANK = {"object id": 0, "object_id": 0, "id": 2, "classification": 0, "class": 1}

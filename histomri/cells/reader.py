@@ -58,14 +58,10 @@ def make_frame(export: ParsedExport, measures: Measures, keep: BoolArray, image:
     columns: dict[str, Any] = {
         "image": text("image", image or export.path.name.split(".")[0]),
         "object_id": text("object_id") if "object_id" in export.text else pd.array([""] * n, dtype="str"),
-        "object_type": _types(names, rows(codes), measures),
-        "classification": text("classification"),
-        "x_um": rows(measures.x_um),
-        "y_um": rows(measures.y_um),
-        "area_um2": area,
-        "nucleus_area_um2": rows(measures.nucleus_area_um2),
-        "diameter_um": np.sqrt(area * (4 / np.pi)),
-    }
+        "object_type": _types(names, rows(codes), measures), "classification": text("classification"),
+        "x_um": rows(measures.x_um), "y_um": rows(measures.y_um), "area_um2": area,
+        "nucleus_area_um2": rows(measures.nucleus_area_um2), "diameter_um": np.sqrt(area * (4 / np.pi)),
+    }  # fmt: skip
     if "parent" in export.text:
         columns["parent"] = text("parent")
     columns.update({name: rows(values) for name, values in measures.others.items()})
@@ -137,14 +133,9 @@ def read_cells(*paths: str | Path, **options: Any) -> CellTable:
 
 
 def load_cells(
-    path: str | Path,
-    *,
-    roi: str | Path | None = None,
-    mpp: float | PixelSize | None = None,
-    classes: Sequence[str] | None = None,
-    image: str | None = None,
-    geometries: bool = False,
-) -> tuple[CellTable, tuple[str, ...]]:
+    path: str | Path, *, roi: str | Path | None = None, mpp: float | PixelSize | None = None,
+    classes: Sequence[str] | None = None, image: str | None = None, geometries: bool = False,
+) -> tuple[CellTable, tuple[str, ...]]:  # fmt: skip
     """Load a table that `histomri cells` wrote, or read a QuPath export; both limited to a region and to classes.
 
     Returns
@@ -296,18 +287,12 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
         dropped["repeated object id"] = count = int(np.count_nonzero(repeats))
         notes = (f"{count:,} cells have the object ID of another cell, of which they are a copy, and were dropped",)
     metadata = CellMetadata(
-        image=images[0],
-        pixel_size_um=first.calibration.pixel_size_um,
-        field_um=first.calibration.field_um,
-        compartment=compartment,
-        n_read=sum(part.export.n_rows + part.export.n_cut for part in parts),
-        n_kept=len(data),
+        image=images[0], pixel_size_um=first.calibration.pixel_size_um, field_um=first.calibration.field_um,
+        compartment=compartment, n_read=sum(part.export.n_rows + part.export.n_cut for part in parts), n_kept=len(data),
         dropped=dropped,
         sources=tuple(part.export.path.name for part in parts) + ((given.roi.name,) if given.roi is not None else ()),
-        area_unit_from=first.measures.area_unit_from,
-        roi_wkt=first.region.wkt if first.region is not None else None,
-        ignored_columns=first.export.ignored,
-        warnings=(*(text for part in parts for text in part.warnings), *notes),
-    )
+        area_unit_from=first.measures.area_unit_from, roi_wkt=first.region.wkt if first.region is not None else None,
+        ignored_columns=first.export.ignored, warnings=(*(text for part in parts for text in part.warnings), *notes),
+    )  # fmt: skip
     table = CellTable(data, metadata)
     return CellTable(data, replace(metadata, warnings=(*metadata.warnings, *check_table(table))), outlines)

@@ -99,14 +99,9 @@ class CellTable(Displayed):
 
     @classmethod
     def from_columns(
-        cls,
-        x_um: ArrayLike,
-        y_um: ArrayLike,
-        area_um2: ArrayLike,
-        nucleus_area_um2: ArrayLike | None = None,
-        *,
+        cls, x_um: ArrayLike, y_um: ArrayLike, area_um2: ArrayLike, nucleus_area_um2: ArrayLike | None = None, *,
         metadata: CellMetadata | None = None,
-    ) -> "CellTable":
+    ) -> "CellTable":  # fmt: skip
         """Make a table from arrays of shape (N,); the columns that are not given are empty."""
         area = np.asarray(area_um2, dtype=float)
         nucleus = np.full(area.shape, np.nan) if nucleus_area_um2 is None else nucleus_area_um2

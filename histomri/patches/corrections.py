@@ -123,14 +123,9 @@ def size_maps(
 
 
 def error_maps(
-    moments: mo.Moments,
-    sizes: Sizes,
-    analysed_um2: FloatArray,
-    stretch: float,
-    min_cells: int,
-    dispersed: Dispersion,
+    moments: mo.Moments, sizes: Sizes, analysed_um2: FloatArray, stretch: float, min_cells: int, dispersed: Dispersion,
     relative: FloatArray | None,
-) -> dict[str, FloatArray]:
+) -> dict[str, FloatArray]:  # fmt: skip
     """Return the standard errors of vCS, F and CD; NaN where they are not known (one cell, or none).
 
     Without `relative`, the error of vCS relative to vCS, that of the delta method is taken.

@@ -57,15 +57,10 @@ class PatchGrid:
 
     @classmethod
     def covering(
-        cls,
-        x_um: ArrayLike | None = None,
-        y_um: ArrayLike | None = None,
-        *,
-        field_um: tuple[float, float] | None = None,
-        patch_um: float | tuple[float, float],
-        thickness_um: float = 4.0,
+        cls, x_um: ArrayLike | None = None, y_um: ArrayLike | None = None, *,
+        field_um: tuple[float, float] | None = None, patch_um: float | tuple[float, float], thickness_um: float = 4.0,
         step_um: float | tuple[float, float] | None = None,
-    ) -> "PatchGrid":
+    ) -> "PatchGrid":  # fmt: skip
         """Make the grid that covers a field from its corner, or the bounding box of points if there is no field.
 
         Patch edges are at multiples of the patch size from the corner of the slide either way, so that two exports of

@@ -75,13 +75,9 @@ class Ki67(Displayed):
         return self.figure
 
     def save(
-        self,
-        folder: str | Path,
-        sub: str | None = None,
-        *,
-        sources: Iterable[str | Path] = (),
+        self, folder: str | Path, sub: str | None = None, *, sources: Iterable[str | Path] = (),
         settings: Mapping[str, Any] | None = None,
-    ) -> list[Path]:
+    ) -> list[Path]:  # fmt: skip
         """Write ki67.json, ki67.csv, ki67.png, and the map if there is one."""
         folder, sources, settings = Path(folder), tuple(sources), {**(settings or {}), **self.settings}
         refuse_other_quantity(folder, self.quantity)
@@ -125,13 +121,9 @@ _INDEX = (
 
 
 def measure_labelling(
-    cells: Cells,
-    *,
-    window_um: float | None = None,
-    min_cells: int = RECOMMENDED_CELLS,
-    map_um: float | None = None,
+    cells: Cells, *, window_um: float | None = None, min_cells: int = RECOMMENDED_CELLS, map_um: float | None = None,
     title: str | None = None,
-) -> Ki67:
+) -> Ki67:  # fmt: skip
     """Measure the Ki-67 labelling index of classified cells.
 
     Parameters
@@ -168,16 +160,10 @@ def measure_labelling(
     n, n_positive, rest = whole.n_counted, whole.n_positive, len(table) - whole.n_counted
     spot = hot_spot(x, y, positive, negative, window_um=window_um, min_cells=min_cells)
     content: dict[str, Any] = {
-        "Description": _INDEX,
-        "value": whole.value,
-        "ci95": whole.ci95,
-        "interval": "Wilson, 95 %",
-        "n_positive": n_positive,
-        "n_negative": n - n_positive,
-        "n_not_counted": rest,
-        "cells_by_class": counts,
+        "Description": _INDEX, "value": whole.value, "ci95": whole.ci95, "interval": "Wilson, 95 %",
+        "n_positive": n_positive, "n_negative": n - n_positive, "n_not_counted": rest, "cells_by_class": counts,
         "hot_spot": None,
-    }
+    }  # fmt: skip
     rows = [row_of("labelling_index", "whole", whole.value, whole.ci95, n_positive, n)]
     lines = [
         f"labelling index {whole.value:.1%} (95 % interval {whole.ci95[0]:.1%} to {whole.ci95[1]:.1%}): "
@@ -196,17 +182,11 @@ def measure_labelling(
         warnings.append("every counted cell is positive: were the negative cells exported?")
     title = f"{title or table.metadata.image or 'cells'}: labelling index {whole.value:.1%}"
     return Ki67(
-        "labelling_index",
-        whole.value,
-        whole.ci95,
-        content,
-        rows,
+        "labelling_index", whole.value, whole.ci95, content, rows,
         draw_cells(x, y, positive, negative, title=title, region=table.region, spot=spot),
-        None if map_um is None else _index_map(table, positive, negative, map_um),
-        tuple(lines),
-        tuple(warnings),
+        None if map_um is None else _index_map(table, positive, negative, map_um), tuple(lines), tuple(warnings),
         {"MinCells": min_cells, "Window_um": spot.window_um if spot else window_um},
-    )
+    )  # fmt: skip
 
 
 def _hot_spot(spot: HotSpot, covered_mm2: float) -> tuple[dict[str, Any], Row, str]:
@@ -214,15 +194,10 @@ def _hot_spot(spot: HotSpot, covered_mm2: float) -> tuple[dict[str, Any], Row, s
     index = spot.index
     content = {
         "Description": "The window with the highest index; the largest of many, so the interval is too narrow",
-        "value": index.value,
-        "ci95": index.ci95,
-        "n_positive": index.n_positive,
-        "n_negative": index.n_counted - index.n_positive,
-        "corner_um": spot.corner_um,
-        "window_um": spot.window_um,
-        "covered_mm2": covered_mm2,
-        "n_windows_compared": spot.n_windows,
-    }
+        "value": index.value, "ci95": index.ci95, "n_positive": index.n_positive,
+        "n_negative": index.n_counted - index.n_positive, "corner_um": spot.corner_um, "window_um": spot.window_um,
+        "covered_mm2": covered_mm2, "n_windows_compared": spot.n_windows,
+    }  # fmt: skip
     row = row_of("labelling_index", "hot spot", index.value, index.ci95, index.n_positive, index.n_counted)
     line = (
         f"hot spot {index.value:.1%} of {index.n_counted:,} cells, a square of {spot.window_um:g} µm at "

@@ -34,17 +34,10 @@ _FRACTION = (
 
 
 def measure_stained_area(
-    slide: Slide,
-    *,
-    region: BaseGeometry | None = None,
-    tissue: bool = True,
-    stains: Stains | str | None = None,
-    background: ArrayLike | None = None,
-    threshold: float = 0.2,
-    um_per_px: float = 1.0,
-    map_um: float | None = None,
+    slide: Slide, *, region: BaseGeometry | None = None, tissue: bool = True, stains: Stains | str | None = None,
+    background: ArrayLike | None = None, threshold: float = 0.2, um_per_px: float = 1.0, map_um: float | None = None,
     progress: Progress | None = None,
-) -> Ki67:
+) -> Ki67:  # fmt: skip
     """Measure the area fraction of a slide that is stained with DAB.
 
     Parameters
@@ -89,15 +82,9 @@ def measure_stained_area(
     used, background_from, doubtful = _choose_stains(slide, found, stains, background, um_per_px, region)
     per_map = max(round(map_um / _CELL_UM), 1) if map_um else 1
     area = stained_area(
-        slide,
-        used,
-        threshold=threshold,
-        um_per_px=um_per_px,
-        tissue=counted_tissue,
-        region=region,
-        cell_um=map_um / per_map if map_um else _CELL_UM,
-        progress=progress,
-    )
+        slide, used, threshold=threshold, um_per_px=um_per_px, tissue=counted_tissue, region=region,
+        cell_um=map_um / per_map if map_um else _CELL_UM, progress=progress,
+    )  # fmt: skip
     headline = f"stained area fraction {area.fraction:.2%}"
     figure, warnings = _picture(slide, used, area, counted_tissue, region, f"{slide.path.name}: {headline}")
     blocks = max(round(_BLOCK_UM / area.cell_um[0]), 1)
@@ -107,22 +94,14 @@ def measure_stained_area(
     whole = "the slide" if region is None else "the region of interest"
     where = f"all of {whole}" if not tissue else "tissue" if region is None else f"tissue in {whole}"
     content = {
-        "Description": _FRACTION,
-        "value": area.fraction,
-        "standard_error": error,
-        "ci95": ci95,
+        "Description": _FRACTION, "value": area.fraction, "standard_error": error, "ci95": ci95,
         "interval": f"of the ratio, from blocks of {blocks * area.cell_um[0]:.0f} µm: how far the region varies",
-        "n_stained_pixels": n_stained,
-        "n_counted_pixels": n_counted,
-        "counted_area_mm2": area.area_mm2,
-        "region_area_mm2": (region.area if region is not None else wide * high) / 1e6,
-        "counted": where,
-        "pixel_um": area.um_per_px,
-        "threshold_od": area.threshold,
+        "n_stained_pixels": n_stained, "n_counted_pixels": n_counted, "counted_area_mm2": area.area_mm2,
+        "region_area_mm2": (region.area if region is not None else wide * high) / 1e6, "counted": where,
+        "pixel_um": area.um_per_px, "threshold_od": area.threshold,
         "stains": {"names": used.names, "vectors": used.vectors, "source": used.source},
-        "background_rgb": used.background_rgb,
-        "background_from": background_from,
-    }
+        "background_rgb": used.background_rgb, "background_from": background_from,
+    }  # fmt: skip
     row = row_of("stained_area_fraction", "whole", area.fraction, ci95, n_stained, n_counted)
     row["area_mm2"] = area.area_mm2
     x, y = slide.pixel_size_um or (0.0, 0.0)  # it is known, or there would be no field
@@ -141,13 +120,9 @@ def measure_stained_area(
 
 
 def _choose_stains(
-    slide: Slide,
-    tissue: Tissue,
-    stains: Stains | str | None,
-    background: ArrayLike | None,
-    um_per_px: float,
+    slide: Slide, tissue: Tissue, stains: Stains | str | None, background: ArrayLike | None, um_per_px: float,
     region: BaseGeometry | None,
-) -> tuple[Stains, str, tuple[str, ...]]:
+) -> tuple[Stains, str, tuple[str, ...]]:  # fmt: skip
     """Return stains with a background, how that was found, and warnings."""
     glass, source, warnings = np.asarray(background), "given", tuple[str, ...]()
     if not isinstance(stains, str):
@@ -210,17 +185,10 @@ def _picture(
     (left, top), (wide, high) = ([n * um for n, um in zip(pair, view.um_per_px)] for pair in (corner, size))
     outlines = tuple(shape for shape in (tissue.region if tissue is not None else None, region) if shape is not None)
     figure = draw_stain(
-        slide.thumbnail(max(field) / _OVERVIEW_PX),
-        ratio(area.stained, area.counted),
-        detail,
-        stained,
-        counted,
-        title=title,
-        field_um=field,
-        grid_um=(area.stained.shape[1] * across, area.stained.shape[0] * down),
-        detail_um=(left, top, left + wide, top + high),
-        outlines=outlines,
-    )
+        slide.thumbnail(max(field) / _OVERVIEW_PX), ratio(area.stained, area.counted), detail, stained, counted,
+        title=title, field_um=field, grid_um=(area.stained.shape[1] * across, area.stained.shape[0] * down),
+        detail_um=(left, top, left + wide, top + high), outlines=outlines,
+    )  # fmt: skip
     return figure, _looks_unlike_dab(detail[stained & counted], stains)
 
 

@@ -113,10 +113,8 @@ class PatchMaps(Displayed):
         """Write a NIfTI and a sidecar per map, ``sub-X_param-vCS_histomap.nii.gz`` and so on; return their paths."""
         sources, written = tuple(sources), []
         about: dict[str, Any] = {
-            "sources": tuple(sources),
-            "parameters": self.parameters,
-            "Warnings": list(self.warnings),
-        }
+            "sources": tuple(sources), "parameters": self.parameters, "Warnings": list(self.warnings),
+        }  # fmt: skip
         for path, values, corrected in self._files(Path(folder), sub):
             written += write_map(path, values, self.grid.affine, sources=sources, Corrected=corrected, **about)
         return written

@@ -84,15 +84,13 @@ class SectionMaps(Displayed):
         """Return the maps in a few numbers, as plain data."""
         maps = self.maps
         return {
-            "shape": list(maps.grid.shape),
-            "patch_um": list(maps.grid.patch_um),
+            "shape": list(maps.grid.shape), "patch_um": list(maps.grid.patch_um),
             "patches_with_cells": int(np.count_nonzero(maps.maps["nCells"] > 0)),
             "cells_used": maps.parameters["CellsUsed"],
             "median": {name: _median(maps.maps[name]) for name in _QUANTITIES},
             "median_uncorrected": {name: _median(maps.uncorrected[name]) for name in _QUANTITIES},
-            "parameters": dict(maps.parameters),
-            **({"regions": self.regions} if self.regions else {}),
-        }
+            "parameters": dict(maps.parameters), **({"regions": self.regions} if self.regions else {}),
+        }  # fmt: skip
 
     def messages(self) -> tuple[str, ...]:
         """Return lines for the user: grid, cells used, corrections and medians."""
@@ -119,19 +117,11 @@ class SectionMaps(Displayed):
 
 
 def map_section(
-    cells: Cells,
-    *,
-    patch_um: float | tuple[float, float] | None = None,
-    like: str | Path | Image | None = None,
-    whole: bool = False,
-    step_um: float | tuple[float, float] | None = None,
-    thickness_um: float | None = None,
-    tissue: Literal["cells", "field"] | BaseGeometry = "cells",
-    section_thickness_um: float = USUAL_SECTION_UM,
-    min_tissue: float = 0.25,
-    sub: str | None = None,
-    **options: Any,
-) -> SectionMaps:
+    cells: Cells, *, patch_um: float | tuple[float, float] | None = None, like: str | Path | Image | None = None,
+    whole: bool = False, step_um: float | tuple[float, float] | None = None, thickness_um: float | None = None,
+    tissue: Literal["cells", "field"] | BaseGeometry = "cells", section_thickness_um: float = USUAL_SECTION_UM,
+    min_tissue: float = 0.25, sub: str | None = None, **options: Any,
+) -> SectionMaps:  # fmt: skip
     """Make all maps of one section.
 
     Parameters

@@ -38,19 +38,10 @@ _CELL_NOTES = {
 
 
 def summarise_patches(
-    cells: Cells,
-    grid: PatchGrid,
-    *,
-    preset: str = "mouse-exvivo",
-    section: str | None = None,
-    shrinkage: float | None = None,
-    section_thickness_um: float = 4.0,
-    min_cells: int = 1,
-    tissue: BaseGeometry | None = None,
-    min_tissue: float = 0.0,
-    assign_by: str = "centroid",
-    seed: int = 0,
-) -> PatchMaps:
+    cells: Cells, grid: PatchGrid, *, preset: str = "mouse-exvivo", section: str | None = None,
+    shrinkage: float | None = None, section_thickness_um: float = 4.0, min_cells: int = 1,
+    tissue: BaseGeometry | None = None, min_tissue: float = 0.0, assign_by: str = "centroid", seed: int = 0,
+) -> PatchMaps:  # fmt: skip
     """Summarise the cells of each patch.
 
     A cell belongs to the patch its centroid lies in, or is shared among the patches that its outline reaches. F and CD
@@ -146,25 +137,14 @@ def summarise_patches(
     on_grid, used = (int(np.count_nonzero(np.bincount(cell))) for cell in (assigned.cell, assigned.cell[valid[patch]]))
     outside, sparse = len(cells) - on_grid, on_grid - used
     parameters = {
-        **correction.record(),
-        "MinCells": min_cells,
-        "MinTissueFraction": min_tissue,
-        "Patch_um": list(grid.patch_um),
-        "Window_um": list(grid.window_um),
-        "Origin_um": list(grid.origin_um),
-        "Assignment": assign_by,
-        "DispersionOfCount": dispersed.count,
-        "DispersionOfArea": dispersed.area,
-        "DispersionTiles": dispersed.tiles,
+        **correction.record(), "MinCells": min_cells, "MinTissueFraction": min_tissue, "Patch_um": list(grid.patch_um),
+        "Window_um": list(grid.window_um), "Origin_um": list(grid.origin_um), "Assignment": assign_by,
+        "DispersionOfCount": dispersed.count, "DispersionOfArea": dispersed.area, "DispersionTiles": dispersed.tiles,
         "SizeErrors": "delta method" if relative is None else "draws from the cells of the slide",
-        "Extent": extent.source,
-        "Image": cells.metadata.image,
-        "Compartment": cells.metadata.compartment,
-        "CellsUsed": used,
-        "CellsOutsideGrid": outside,
-        "CellsInSparsePatches": sparse,
+        "Extent": extent.source, "Image": cells.metadata.image, "Compartment": cells.metadata.compartment,
+        "CellsUsed": used, "CellsOutsideGrid": outside, "CellsInSparsePatches": sparse,
         "Cell": _CELL_NOTES[cells.metadata.compartment],
-    }
+    }  # fmt: skip
     warnings = (*_not_used(len(cells), outside, sparse, min_tissue), *_warnings(cells, maps, correction))
     return PatchMaps(groups[0], groups[1], grid, parameters, warnings, groups[2])
 

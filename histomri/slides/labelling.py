@@ -85,14 +85,9 @@ def labelling_index(positive: BoolArray, negative: BoolArray) -> LabellingIndex:
 
 
 def hot_spot(
-    x_um: FloatArray,
-    y_um: FloatArray,
-    positive: BoolArray,
-    negative: BoolArray,
-    *,
-    window_um: float | None = None,
+    x_um: FloatArray, y_um: FloatArray, positive: BoolArray, negative: BoolArray, *, window_um: float | None = None,
     min_cells: int = 500,
-) -> HotSpot | None:
+) -> HotSpot | None:  # fmt: skip
     """Find the window with the highest labelling index among those with enough cells.
 
     A square window slides by a tenth of its edge. Of equal windows the one with more cells is taken, then the upper

@@ -246,12 +246,9 @@ def _opaque(picture: Any) -> RGB:
 
 
 def open_slide(
-    path: str | Path,
-    *,
-    mpp: float | PixelSize | None = None,
-    trust_mpp: bool = False,
+    path: str | Path, *, mpp: float | PixelSize | None = None, trust_mpp: bool = False,
     known_um: Mapping[str, PixelSize] | None = None,
-) -> Slide:
+) -> Slide:  # fmt: skip
     """Open a slide with OpenSlide, or tifffile where OpenSlide cannot (OME-TIFF, plain TIFF).
 
     The pixel size is that of `mpp`, else of ``<slide>.histomri.json`` beside the slide, else of `known_um`, else of

@@ -20,15 +20,9 @@ _LONG_SIDE = 1000
 
 
 def draw_cells(
-    x_um: FloatArray,
-    y_um: FloatArray,
-    positive: BoolArray,
-    negative: BoolArray,
-    *,
-    title: str,
-    region: BaseGeometry | None = None,
-    spot: HotSpot | None = None,
-) -> Figure:
+    x_um: FloatArray, y_um: FloatArray, positive: BoolArray, negative: BoolArray, *, title: str,
+    region: BaseGeometry | None = None, spot: HotSpot | None = None,
+) -> Figure:  # fmt: skip
     """Draw the cells that were counted, the region and the hot spot; return a Figure."""
     figure, axes = _figure(1, (8, 8.4))
     axis = axes[0]
@@ -48,12 +42,9 @@ def draw_cells(
     if spot is not None:
         edge, (left, top) = spot.window_um, spot.corner_um
         axis.plot(
-            [left, left + edge, left + edge, left, left],
-            [top, top, top + edge, top + edge, top],
-            color=_SPOT,
-            linewidth=2,
-            label=f"hot spot ({spot.index.value:.1%} of {spot.index.n_counted:,})",
-        )
+            [left, left + edge, left + edge, left, left], [top, top, top + edge, top + edge, top], color=_SPOT,
+            linewidth=2, label=f"hot spot ({spot.index.value:.1%} of {spot.index.n_counted:,})",
+        )  # fmt: skip
     axis.set(aspect="equal", xlabel="x (µm)", ylabel="y (µm)")
     axis.invert_yaxis()
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=4, frameon=False, markerscale=2)
@@ -62,18 +53,10 @@ def draw_cells(
 
 
 def draw_stain(
-    overview: RGB,
-    overview_fraction: FloatArray,
-    detail: RGB,
-    detail_stained: BoolArray,
-    detail_counted: BoolArray,
-    *,
-    title: str,
-    field_um: tuple[float, float],
-    grid_um: tuple[float, float],
-    detail_um: tuple[float, float, float, float],
-    outlines: tuple[BaseGeometry, ...],
-) -> Figure:
+    overview: RGB, overview_fraction: FloatArray, detail: RGB, detail_stained: BoolArray, detail_counted: BoolArray, *,
+    title: str, field_um: tuple[float, float], grid_um: tuple[float, float],
+    detail_um: tuple[float, float, float, float], outlines: tuple[BaseGeometry, ...],
+) -> Figure:  # fmt: skip
     """Draw the slide with its stained fraction, and a part of it pixel by pixel; return a Figure.
 
     `overview_fraction` (ny, nx) is NaN where nothing was counted; its grid, of size `grid_um`, starts at the corner of

@@ -120,12 +120,9 @@ class SlideTiles(Displayed):
 
 
 def section_tiles(
-    maps: Mapping[str, Image],
-    pixel_size_um: float | PixelSize,
-    *,
-    size_px: tuple[int, int] | None = None,
+    maps: Mapping[str, Image], pixel_size_um: float | PixelSize, *, size_px: tuple[int, int] | None = None,
     to_section: Callable[[FloatArray], FloatArray] | None = None,
-) -> SlideTiles:
+) -> SlideTiles:  # fmt: skip
     """Return the voxels that the section passes through as tiles of its slide.
 
     Parameters

@@ -292,17 +292,10 @@ class StainedArea:
 
 
 def stained_area(
-    slide: Slide,
-    stains: Stains,
-    *,
-    threshold: float = 0.2,
-    um_per_px: float = 1.0,
-    tissue: Tissue | None = None,
-    region: BaseGeometry | None = None,
-    cell_um: float = 25.0,
-    tile_px: int = 512,
+    slide: Slide, stains: Stains, *, threshold: float = 0.2, um_per_px: float = 1.0, tissue: Tissue | None = None,
+    region: BaseGeometry | None = None, cell_um: float = 25.0, tile_px: int = 512,
     progress: Callable[[float], None] | None = None,
-) -> StainedArea:
+) -> StainedArea:  # fmt: skip
     """Count the pixels stained with DAB; `histomri.patches.measure_stained_area` makes Ki-67 of them.
 
     Parameters

@@ -115,13 +115,9 @@ class Tissue:
 
 
 def find_tissue(
-    slide: Slide,
-    um_per_px: float | None = None,
-    *,
-    threshold: float | None = None,
-    min_area_um2: float = 20_000.0,
+    slide: Slide, um_per_px: float | None = None, *, threshold: float | None = None, min_area_um2: float = 20_000.0,
     max_hole_um2: float = 5_000.0,
-) -> Tissue:
+) -> Tissue:  # fmt: skip
     """Find the tissue of a bright-field slide by its optical density.
 
     Parameters
