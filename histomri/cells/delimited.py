@@ -20,7 +20,7 @@ from histomri.cells.sniff import (
     open_export,
     refusal,
     sniff_table,
-)  # fmt: skip
+)
 from histomri.core.errors import InputError
 
 # Java writes infinity as a sign of its own, and older Java writes NaN as the replacement character.
@@ -57,12 +57,11 @@ def read_delimited(path: Path, head: bytes, wanted: Wanted) -> ParsedExport:
             text[column.name] = values
     raw_names = {column.name: column.raw for column in attempt.columns}
     units = {column.name: column.unit for column in attempt.columns if column.kind == "number"}
-    ignored = [*layout.header.ignored, *(c.raw for n, c in layout.header.columns.items() if n not in raw_names)]
+    unread = (column.raw for name, column in layout.header.columns.items() if name not in raw_names)
+    ignored = tuple(name for name in (*layout.header.ignored, *unread) if name)
     warnings = (*layout.header.warnings, *attempt.warnings, *_unfinished(path, attempt))
-    n_cut, ignored = int(attempt.cut is not None), list(filter(None, ignored))
-    return ParsedExport(
-        path, n_rows, text, numbers, units, raw_names, tuple(filter(None, ignored)), warnings, n_cut=n_cut
-    )
+    n_cut = int(attempt.cut is not None)
+    return ParsedExport(path, n_rows, text, numbers, units, raw_names, ignored, warnings, n_cut=n_cut)
 
 
 def _no_rows(path: Path) -> InputError:
@@ -187,7 +186,5 @@ def _unfinished(path: Path, attempt: _Attempt) -> tuple[str, ...]:
         return ()
     with path.open("rb") as stream:
         stream.seek(-min(2, path.stat().st_size), 2)
-        tail = stream.read()
-    if tail.endswith((b"\n", b"\r", b"\n\0", b"\r\0")):
-        return ()
-    return ("the last line of the file has no line end, so its last value may be cut",)
+        ended = stream.read().endswith((b"\n", b"\r", b"\n\0", b"\r\0"))
+    return () if ended else ("the last line of the file has no line end, so its last value may be cut",)

@@ -104,14 +104,10 @@ def _collect(features: list[Any], collected: _Collected) -> None:
 
 def _with_children(features: list[Any]) -> list[Any]:
     """Return features and the objects inside them, which QuPath may write as a list within the feature."""
-    found = children = features
-    while children := [
-        child
-        for feature in children
-        if isinstance(feature, dict) and isinstance(feature.get("childObjects"), list)
-        for child in feature["childObjects"]
-    ]:
-        found = [*found, *children]
+    found = list(features)
+    for feature in found:  # which grows on the way
+        if isinstance(feature, dict) and isinstance(feature.get("childObjects"), list):
+            found += feature["childObjects"]
     return found
 
 
@@ -119,8 +115,7 @@ def _collect_measurements(collected: _Collected, values: list[tuple[int, dict[An
     """Put the measurements of a batch into columns; objects with the same names, as most have, go together."""
     groups: dict[tuple[Any, ...], list[tuple[int, dict[Any, Any]]]] = {}
     for row, found in values:
-        if found:
-            groups.setdefault(tuple(found), []).append((row, found))
+        groups.setdefault(tuple(found), []).append((row, found))
     for names, members in groups.items():
         kept = [at for at, name in enumerate(names) if _is_wanted(collected, name)]
         if not kept:
@@ -128,11 +123,11 @@ def _collect_measurements(collected: _Collected, values: list[tuple[int, dict[An
         table = _table([list(found.values()) for _, found in members], kept)
         rows = collected.total + np.array([row for row, _ in members], dtype=np.intp)
         for at, column in zip(kept, table.T):
-            name = names[at]
-            if name not in collected.measured:
-                # Measurements have four decimals at most: single precision holds them and halves the memory.
-                collected.measured[name] = ColumnBuffer(np.float64 if "Area" in name else np.float32)
-            collected.measured[name].put(rows, column)
+            # Measurements have four decimals at most: single precision holds them and halves the memory.
+            kind = np.float64 if "Area" in names[at] else np.float32
+            if names[at] not in collected.measured:
+                collected.measured[names[at]] = ColumnBuffer(kind)
+            collected.measured[names[at]].put(rows, column)
 
 
 def _is_wanted(collected: _Collected, name: str) -> bool:
@@ -155,11 +150,9 @@ def _table(rows: list[list[Any]], kept: list[int]) -> FloatArray:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return np.nan
     try:
-        return float(value)
-    except (ValueError, OverflowError):
+        return np.nan if isinstance(value, bool) else float(value)
+    except (ValueError, TypeError, OverflowError):
         return np.nan
 
 
@@ -198,13 +191,10 @@ def _parse(feature: Any) -> _Object:
 
 
 def _class(value: Any, depth: int = 0) -> str:
-    if isinstance(value, str):
-        return value
     if not isinstance(value, dict):
-        return ""
-    names = value.get("names")
-    if isinstance(names, list):
-        return ": ".join(str(name) for name in names)
+        return value if isinstance(value, str) else ""
+    if isinstance(names := value.get("names"), list):
+        return ": ".join(map(str, names))
     name = str(value.get("name") or "")
     parent = _class(value.get("parentClass"), depth + 1) if depth < 20 else ""
     return f"{parent}: {name}" if parent else name

@@ -13,7 +13,6 @@ from histomri.cells.sniff import open_export, refusal
 from histomri.core.errors import InputError, UnitError
 from histomri.core.files import require_file
 
-_AREAL = ("Polygon", "MultiPolygon")
 _EXPORT = "in QuPath select the annotations and use File > Export objects as GeoJSON"
 
 
@@ -78,7 +77,7 @@ def _shape_of(feature: Any) -> dict[str, Any] | None:
     if not isinstance(feature, dict):
         return None
     shape = feature.get("geometry") if feature.get("type") == "Feature" else feature
-    if not isinstance(shape, dict) or shape.get("type") not in _AREAL:
+    if not isinstance(shape, dict) or shape.get("type") not in ("Polygon", "MultiPolygon"):
         return None
     properties = feature.get("properties") or {}
     kind = properties.get("objectType") or properties.get("object_type") or properties.get("type") or feature.get("id")

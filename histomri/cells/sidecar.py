@@ -41,11 +41,9 @@ def read_project(path: str | Path) -> tuple[ProjectImage, ...]:
 def find_image(path: Path, names: list[str]) -> ProjectImage:
     """Return the one image of a project that has one of these names, with or without extension."""
     images = read_project(path)
-    found = [image for image in images if image.name in names]
     stems = {_stem(name) for name in names}
-    found = found or [image for image in images if _stem(image.name) in stems]
-    if not found and len(images) == 1 and not names:
-        found = list(images)
+    alike = [image for image in images if _stem(image.name) in stems]
+    found = [image for image in images if image.name in names] or (alike if names or len(images) != 1 else images)
     if len(found) == 1:
         return found[0]
     listing = ", ".join(repr(image.name) for image in images[:20]) + (", ..." if len(images) > 20 else "")
@@ -94,9 +92,8 @@ def _builders(builder: Any) -> Iterator[dict[str, Any]]:
 
 def _optional(folder: Path | None, name: str) -> Any:
     """Read a JSON file of an entry; projects are often copied without their data."""
-    if folder is None or not (folder / name).is_file():
-        return None
-    return read_json(folder / name, "file of a QuPath project")
+    path = None if folder is None else folder / name
+    return read_json(path, "file of a QuPath project") if path is not None and path.is_file() else None
 
 
 def _dict(value: Any) -> dict[str, Any]:
@@ -116,11 +113,9 @@ def _pixel_size(path: Path, name: str, calibration: dict[str, Any]) -> tuple[flo
         raise InputError(problem, path=path, hint=hint) from error
 
 
-def _size(metadata: dict[str, Any]) -> tuple[int, int] | None:
+def _size(metadata: dict[str, Any]) -> Any:
     size = metadata.get("width"), metadata.get("height")
-    if not all(isinstance(value, int) and value > 0 for value in size):
-        return None
-    return int(size[0] or 0), int(size[1] or 0)
+    return size if all(isinstance(value, int) and value > 0 for value in size) else None
 
 
 _TABLE_NAME = re.compile(r"(?:\.cells)?\.(?:tsv|csv|txt|geojson|json)(?:\.gz|\.zip)?$", re.IGNORECASE)

@@ -82,13 +82,12 @@ class _Bounded(io.RawIOBase):
 def open_export(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a file for reading bytes; gzip and zip are unpacked as they are read."""
     path = require_file(path, "QuPath export")
-    with path.open("rb") as raw:
-        magic = raw.read(4)
+    packing = _packing(path)
     try:
-        if magic[:2] == b"\x1f\x8b":
+        if packing == "gzip":
             with gzip.open(path, "rb") as unzipped:
                 yield cast(IO[bytes], _Bounded(cast(IO[bytes], unzipped), path))
-        elif magic == b"PK\x03\x04":
+        elif packing == "zip":
             with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive, path)) as member:
                 yield cast(IO[bytes], _Bounded(member, path))
         else:
@@ -97,16 +96,20 @@ def open_export(path: str | Path) -> Iterator[IO[bytes]]:
     except (
         EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, struct.error
     ) as error:  # fmt: skip
-        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile) and magic != b"PK\x03\x04":
+        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile) and packing != "zip":
             raise  # the disk, not the archive; a damaged zip makes its reader seek to where nothing is
         raise refusal(f"the archive is cut short or damaged ({error})", path, "copy or export it again") from error
 
 
-def is_plain(path: Path) -> bool:
-    """Whether the file is no archive, so that it can be handed to a reader by name."""
+def _packing(path: Path) -> str:
     with path.open("rb") as raw:
         magic = raw.read(4)
-    return magic[:2] != b"\x1f\x8b" and magic != b"PK\x03\x04"
+    return "gzip" if magic[:2] == b"\x1f\x8b" else "zip" if magic == b"PK\x03\x04" else ""
+
+
+def is_plain(path: Path) -> bool:
+    """Whether the file is no archive, so that it can be handed to a reader by name."""
+    return not _packing(path)
 
 
 def read_head(path: str | Path) -> bytes:
@@ -142,13 +145,10 @@ def sniff_table(path: str | Path, head: bytes) -> Layout:
     declared = re.fullmatch(r'"?sep=(.)"?', lines[skip].strip("\ufeff \t") or "", re.IGNORECASE)
     skip += 1 if declared and len(lines) > skip + 1 else 0  # Excel's own first line
     line = lines[skip].lstrip("\ufeff")
-    layouts = []
-    for delimiter in "\t,;":
-        names = _fields(line, delimiter)
-        header = recognise(names)
-        layouts.append((len(header.columns), len(names), Layout(encoding, delimiter, skip + 1, tuple(names), header)))
-    known, count, layout = max(layouts, key=lambda item: item[:2])
-    if count < 2 and not known:
+    split = ((delimiter, _fields(line, delimiter)) for delimiter in "\t,;")
+    layouts = [Layout(encoding, delimiter, skip + 1, tuple(names), recognise(names)) for delimiter, names in split]
+    layout = max(layouts, key=lambda one: (len(one.header.columns), len(one.names)))
+    if len(layout.names) < 2 and not layout.header.columns:
         raise refusal(f"is not a table: its first line is {line[:60]!r}, without tabs, commas or semicolons", path)
     return layout
 
@@ -173,13 +173,10 @@ def _fields(line: str, delimiter: str) -> list[str]:
 
 def _decode(path: str | Path, head: bytes) -> tuple[str, str]:
     whole = len(head) < HEAD_BYTES
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        candidates: tuple[str, ...] = ("utf-16",)
-    elif b"\0" in head or sum(byte < 9 or 13 < byte < 32 for byte in head[:4096]) > 0:
+    is_utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if not is_utf16 and (b"\0" in head or any(byte < 9 or 13 < byte < 32 for byte in head[:4096])):
         raise refusal("is not a text file", path)
-    else:
-        candidates = ENCODINGS
-    for encoding in candidates:
+    for encoding in ("utf-16",) if is_utf16 else ENCODINGS:
         try:
             return encoding, codecs.getincrementaldecoder(encoding)().decode(head, final=whole)
         except UnicodeDecodeError:

@@ -91,8 +91,8 @@ class CellTable(Displayed):
 
     def facts(self) -> dict[str, Any]:
         """Return the facts that `repr` shows."""
-        facts = {"cells": f"{len(self):,}", "slide": self.metadata.image or "unknown"}
-        facts["sizes of"] = "cells" if self.metadata.compartment == "cell" else "nuclei"
+        kind = "cells" if self.metadata.compartment == "cell" else "nuclei"
+        facts = {"cells": f"{len(self):,}", "slide": self.metadata.image or "unknown", "sizes of": kind}
         if len(self):
             facts["median diameter"] = f"{np.median(self.data['diameter_um'].to_numpy()):.1f} µm"
         return facts
@@ -157,7 +157,7 @@ class CellTable(Displayed):
     def region(self) -> BaseGeometry | None:
         """The region that the cells were limited to, µm; None if they were not."""
         try:
-            return None if self.metadata.roi_wkt is None else shapely.from_wkt(self.metadata.roi_wkt)
+            return shapely.from_wkt(self.metadata.roi_wkt)
         except shapely.errors.GEOSException as error:
             problem = f"the region of interest of the cell table cannot be read ({error})"
             raise InputError(problem, hint="run `histomri cells` again") from error
@@ -171,10 +171,9 @@ class CellTable(Displayed):
 
         Needs the optional packages: ``pip install 'histomri[notebook]'``.
         """
-        if self.outlines is not None:
-            return to_spatialdata({name: (self.outlines, self.data)})
         centres = shapely.points(self.data["x_um"], self.data["y_um"])
-        return to_spatialdata({name: (centres, self.data.assign(radius=self.data["diameter_um"] / 2))})
+        circles = centres, self.data.assign(radius=self.data["diameter_um"] / 2)
+        return to_spatialdata({name: circles if self.outlines is None else (self.outlines, self.data)})
 
     def plot(self, column: str = "diameter_um", axes: Any = None, **options: Any) -> Any:
         """Draw the cells as dots, coloured by a column; `options` go to matplotlib's scatter. Returns the Axes."""
@@ -195,9 +194,7 @@ class CellTable(Displayed):
         record = {"schema": _SCHEMA, "version": software_version(), **asdict(self.metadata)}
         if self.outlines is not None:
             table = table.append_column(_OUTLINE, pa.array(shapely.to_wkb(self.outlines), pa.large_binary()))
-        table = table.replace_schema_metadata(
-            {**(table.schema.metadata or {}), _SCHEMA_KEY: json.dumps(record).encode()}
-        )
+        table = table.replace_schema_metadata({**table.schema.metadata, _SCHEMA_KEY: json.dumps(record).encode()})
         with atomic_path(path) as temporary:
             pq.write_table(table, temporary, compression="zstd")
         return [Path(path)]
@@ -237,16 +234,14 @@ class CellTable(Displayed):
         except (pa.ArrowException, OSError) as error:
             problem = "is not a Parquet file, or it is cut short"
             raise InputError(problem, path=path, hint="make it with `histomri cells`") from error
-        outlines = None
-        if _OUTLINE in table.column_names:
-            try:
-                outlines = shapely.from_wkb(table.column(_OUTLINE).to_numpy())
-            except (shapely.errors.GEOSException, TypeError) as error:
-                raise InputError(f"its outlines cannot be read ({error})", path=path) from error
-            table = table.drop_columns([_OUTLINE])
-        metadata = _metadata((table.schema.metadata or {}).get(_SCHEMA_KEY), path)
+        metadata, outlines = _metadata((table.schema.metadata or {}).get(_SCHEMA_KEY), path), None
         try:
+            if _OUTLINE in table.column_names:
+                outlines = shapely.from_wkb(table.column(_OUTLINE).to_numpy())
+                table = table.drop_columns([_OUTLINE])
             return cls(table.to_pandas(), metadata, outlines)
+        except (shapely.errors.GEOSException, TypeError) as error:
+            raise InputError(f"its outlines cannot be read ({error})", path=path) from error
         except InputError as error:
             raise InputError(error.problem, path=path, hint="make it again with `histomri cells`") from error
 
