@@ -34,6 +34,11 @@ class Correction:
         """Factor that sizes are multiplied by for sectioning; None if it is not one factor."""
         return {"sphere-mean": SPHERE_MEAN, "none": 1.0}.get(self.section)
 
+    def estimate(self, raw: FloatArray) -> FloatArray:
+        """Return the volume-weighted size for raw moments, but for constant factors."""
+        unfolded = self.section == "wicksell"
+        return mo.volume_weighted_unfolded(raw, self.section_thickness_um) if unfolded else mo.volume_weighted(raw)
+
     def record(self) -> dict[str, Any]:
         """Return the choice for a sidecar."""
         factor = self.section_factor

@@ -65,21 +65,15 @@ def dispersion(
     blocks = PatchGrid((low_x, low_y), (tile[0] / 4, tile[1] / 4), (4 * shape[0], 4 * shape[1]))
     row, column, inside = blocks.index(x_um, y_um)
     place, area = (row * blocks.shape[1] + column)[inside], area_um2[inside]
-    # Per tile: sums of 1, of areas, and of areas squared.
-    sums = [_blocks(place, weights, shape) for weights in (None, area, area**2)]
-    per_tile = [block.sum(axis=(1, 3))[whole].mean() for block in sums]
-    if not per_tile[0] > 0:
+    # Sums of 1, of areas, and of areas squared over the blocks of each tile.
+    sums = [np.bincount(place, weights, 16 * shape[0] * shape[1]).astype(float) for weights in (None, area, area**2)]
+    counts, areas, squares = (values.reshape(shape[0], 4, shape[1], 4) for values in sums)
+    per_count, per_area = (block.sum(axis=(1, 3))[whole].mean() for block in (counts, squares))
+    if not per_count > 0:
         return Dispersion()
-    return Dispersion(
-        max(_extrapolated(sums[0], whole, parts) / per_tile[0], _LEAST_DISPERSION),
-        max(_extrapolated(sums[1], whole, parts) / per_tile[2], _LEAST_DISPERSION),
-        int(np.count_nonzero(whole)),
-    )
-
-
-def _blocks(place: IntArray, weights: FloatArray | None, shape: tuple[int, int]) -> FloatArray:
-    sums = np.bincount(place, weights, 16 * shape[0] * shape[1])
-    return sums.astype(float).reshape(shape[0], 4, shape[1], 4)
+    of_counts, of_areas = (_extrapolated(block, whole, parts) for block in (counts, areas))
+    ratios = [max(ratio, _LEAST_DISPERSION) for ratio in (of_counts / per_count, of_areas / per_area)]
+    return Dispersion(ratios[0], ratios[1], int(np.count_nonzero(whole)))
 
 
 def _extrapolated(blocks: FloatArray, whole: FloatArray, parts: int) -> float:

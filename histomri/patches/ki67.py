@@ -26,6 +26,10 @@ Quantity = Literal["labelling_index", "stained_area_fraction"]
 Row = dict[str, Any]
 _MAP_OF: dict[Quantity, str] = {"labelling_index": "labellingIndex", "stained_area_fraction": "stainedFraction"}
 _DOTS_PER_INCH = 130
+_INDEX = (
+    "Positive cells / (positive + negative cells), as QuPath's Positive % (Positive, 1+, 2+, 3+). NOT to be compared "
+    "with a stained area fraction."
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,9 +85,8 @@ class Ki67(Displayed):
         """Write ki67.json, ki67.csv, ki67.png, and the map if there is one."""
         folder, sources, settings = Path(folder), tuple(sources), {**(settings or {}), **self.settings}
         refuse_other_quantity(folder, self.quantity)
-        # The map first: it is the one that may fail on the input.
         maps: list[Path] = []
-        if self.map is not None:
+        if self.map is not None:  # first, as it may fail on the input
             path = folder / ((f"sub-{sub}_" if sub else "") + f"param-{_MAP_OF[self.quantity]}_histomap.nii.gz")
             about = {"Units": "1", "Description": self.content["Description"]}
             maps = write_map(path, self.map.data, self.map.affine, sources=sources, parameters=settings, **about)
@@ -112,12 +115,6 @@ def row_of(quantity: Quantity, region: str, value: float, ci95: Any, n_positive:
     numbers = {"value": value, "ci95_low": ci95[0], "ci95_high": ci95[1], "n_positive": n_positive}
     unit = "cells" if quantity == "labelling_index" else "pixels"
     return {"quantity": quantity, "region": region, **numbers, "n_counted": n_counted, "unit_counted": unit}
-
-
-_INDEX = (
-    "Positive cells / (positive + negative cells), as QuPath's Positive % (Positive, 1+, 2+, 3+). NOT to be compared "
-    "with a stained area fraction."
-)
 
 
 def measure_labelling(
@@ -171,8 +168,7 @@ def measure_labelling(
     ]
     if spot is not None:
         content["hot_spot"], row, line = _hot_spot(spot, _covered_mm2(x, y, spot))
-        rows.append(row)
-        lines.append(line)
+        rows, lines = [*rows, row], [*lines, line]
     warnings = []
     if n < RECOMMENDED_CELLS:
         warnings.append(f"only {n} cells were counted; {RECOMMENDED_CELLS} is the least that is recommended")
@@ -212,11 +208,10 @@ def _covered_mm2(x_um: FloatArray, y_um: FloatArray, spot: HotSpot) -> float:
 
     The window is cut into squares so large that cells at random would leave fewer than 1 % of them empty.
     """
-    inside = [np.floor((values - low) / spot.window_um) == 0 for values, low in zip((x_um, y_um), spot.corner_um)]
-    inside = inside[0] & inside[1]
-    n = int(np.clip(np.sqrt(np.count_nonzero(inside) / 5), 1, 20))
-    at = [(values[inside] - low) / spot.window_um * n for values, low in zip((x_um, y_um), spot.corner_um)]
-    squares = np.unique(at[0].astype(int) * n + at[1].astype(int)).size
+    at = np.stack([(values - low) / spot.window_um for values, low in zip((x_um, y_um), spot.corner_um)])
+    at = at[:, (np.floor(at) == 0).all(axis=0)]
+    n = int(np.clip(np.sqrt(at.shape[1] / 5), 1, 20))
+    squares = np.unique((at * n).astype(int), axis=1).shape[1]
     return float(squares / n**2 * spot.window_um**2 / 1e6)
 
 
@@ -225,6 +220,5 @@ def _index_map(table: CellTable, positive: BoolArray, negative: BoolArray, map_u
     grid = PatchGrid.covering(x, y, field_um=table.metadata.field_um, patch_um=map_um)
     row, column, inside = grid.index(x, y)
     flat, size = row * grid.shape[1] + column, grid.shape[0] * grid.shape[1]
-    hits = np.bincount(flat[positive & inside], minlength=size).reshape(grid.shape)
-    total = np.bincount(flat[(positive | negative) & inside], minlength=size).reshape(grid.shape)
-    return Image(ratio(hits, total), grid.affine)
+    hits, total = (np.bincount(flat[which & inside], minlength=size) for which in (positive, positive | negative))
+    return Image(ratio(hits, total).reshape(grid.shape), grid.affine)

@@ -112,9 +112,7 @@ class PatchMaps(Displayed):
     def save(self, folder: str | Path, sub: str | None = None, *, sources: Iterable[str | Path] = ()) -> list[Path]:
         """Write a NIfTI and a sidecar per map, ``sub-X_param-vCS_histomap.nii.gz`` and so on; return their paths."""
         sources, written = tuple(sources), []
-        about: dict[str, Any] = {
-            "sources": tuple(sources), "parameters": self.parameters, "Warnings": list(self.warnings),
-        }  # fmt: skip
+        about: dict[str, Any] = {"parameters": self.parameters, "Warnings": list(self.warnings)}
         for path, values, corrected in self._files(Path(folder), sub):
             written += write_map(path, values, self.grid.affine, sources=sources, Corrected=corrected, **about)
         return written

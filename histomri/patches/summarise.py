@@ -1,6 +1,5 @@
 """From cells to maps: moments of cell size per patch, corrected for shrinkage and sectioning."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,7 +24,7 @@ from histomri.patches.corrections import (
 from histomri.patches.errors import dispersion, size_errors
 from histomri.patches.grid import PatchGrid
 from histomri.patches.maps import PatchMaps
-from histomri.patches.moments import gather, volume_weighted, volume_weighted_unfolded
+from histomri.patches.moments import gather
 from histomri.patches.tissue import extent_of, tissue_fraction
 
 Cells: TypeAlias = CellTable | pd.DataFrame | str | Path
@@ -121,13 +120,12 @@ def summarise_patches(
     diameter, area = (cells.data[name].to_numpy()[assigned.cell] for name in ("diameter_um", "area_um2"))
     moments = gather(patch, diameter, area, fraction.size, assigned.part)
     analysed_area = fraction * (grid.window_um[0] * grid.window_um[1])
-    plain = plain_sizes(moments)
     sizes = corrected_sizes(moments, correction)
     x, y, areas = (cells.data[name].to_numpy() for name in ("x_um", "y_um", "area_um2"))
     dispersed = dispersion(x, y, areas, grid.window_um, extent)
-    relative = size_errors(patch, diameter, moments, _estimate(correction), seed)
+    relative = size_errors(patch, diameter, moments, correction.estimate, seed)
     maps = size_maps(moments, sizes, analysed_area, correction.stretch, min_cells)
-    uncorrected = size_maps(moments, plain, analysed_area, 1.0, min_cells)
+    uncorrected = size_maps(moments, plain_sizes(moments), analysed_area, 1.0, min_cells)
     errors = error_maps(moments, sizes, analysed_area, correction.stretch, min_cells, dispersed, relative)
     maps["nCells"] = moments.count
     for values in (*maps.values(), *uncorrected.values(), *errors.values()):
@@ -163,13 +161,6 @@ def _not_used(n_cells: int, outside: int, sparse: int, min_tissue: float) -> tup
     }
     found = [(where, count) for where, count in places.items() if count > 0.02 * n_cells]
     return tuple(f"{count:,} of {n_cells:,} cells lie {where}, and were not used" for where, count in found)
-
-
-def _estimate(correction: Correction) -> Callable[[FloatArray], FloatArray]:
-    """Return the function from moments to a volume-weighted size, but for constant factors."""
-    if correction.section == "wicksell":
-        return lambda raw: volume_weighted_unfolded(raw, correction.section_thickness_um)
-    return volume_weighted
 
 
 def _warnings(cells: CellTable, maps: dict[str, FloatArray], correction: Correction) -> tuple[str, ...]:
@@ -221,16 +212,14 @@ def summarise_regions(
     rows = []
     for number, part in enumerate(separate_regions(cells, tissue), start=1):
         place = {"centre_x_um": float(part.centroid.x), "centre_y_um": float(part.centroid.y)}
-        row = {"roi": number, **place, "area_mm2": float(part.area) / 1e6}
-        rows.append({**row, **_numbers(cells, part, thickness_um, options)})
+        numbers = _numbers(cells, part, thickness_um, options)
+        rows.append({"roi": number, **place, "area_mm2": float(part.area) / 1e6, **numbers})
     return rows
 
 
-_NONE: dict[str, float | int] = {"nCells": 0} | {
-    f"{name}{unit}{end}": 0.0 if name != "vCS" and not end else float("nan")
-    for name, unit in _QUANTITIES.items()
-    for end in ("", "_se")
-}
+_NONE: dict[str, float | int] = {"nCells": 0}
+for _name, _unit in _QUANTITIES.items():
+    _NONE |= {f"{_name}{_unit}": float("nan") if _name == "vCS" else 0.0, f"{_name}{_unit}_se": float("nan")}
 
 
 def _numbers(cells: CellTable, part: BaseGeometry, thickness_um: float, options: Any) -> dict[str, float | int]:
@@ -238,7 +227,7 @@ def _numbers(cells: CellTable, part: BaseGeometry, thickness_um: float, options:
     if not shapely.contains_xy(part, cells.data["x_um"].to_numpy(), cells.data["y_um"].to_numpy()).any():
         return _NONE
     # The part is inside the region of interest already; cutting again would only round.
-    cells = replace(cells, metadata=replace(cells.metadata, roi_wkt=None)).select(region=part)
+    cells = cells.select(region=part)
     cells = replace(cells, metadata=replace(cells.metadata, roi_wkt=None))
     maps = summarise_patches(cells, whole_grid(cells, thickness_um=thickness_um, tissue=part), tissue=part, **options)
     found: dict[str, float | int] = {"nCells": int(maps.maps["nCells"][0, 0])}

@@ -170,7 +170,6 @@ def _tiff_pixel_size(series: Any) -> PixelSize | None:
 
 _CONVERT = "save it from QuPath as OME-TIFF"
 _PICTURES = (".png", ".jpg", ".jpeg")
-_OTHER_PICTURES = (".bmp", ".gif", ".webp")
 _SLIDES = (".svs", ".ndpi", ".tif", ".tiff", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi")
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -279,10 +278,8 @@ def open_slide(
             record = read_slide_record(beside)
             sources.append((record.path.name, record.pixel_size_um))
             if record.size_px is not None and record.size_px != slide.size_px:
-                problem = (
-                    f"is {slide.size_px[0]} x {slide.size_px[1]} px, and {record.path.name} says "
-                    f"{record.size_px[0]} x {record.size_px[1]}"
-                )
+                ours, stated = (f"{wide} x {high}" for wide, high in (slide.size_px, record.size_px))
+                problem = f"is {ours} px, and {record.path.name} says {stated}"
                 raise InputError(problem, path=path, hint="in QuPath it was cropped or turned, or it is another image")
         sources += [*(known_um or {}).items(), *slide.stated_pixel_sizes()]
         overrule = trust_mpp and given is not None
@@ -301,7 +298,7 @@ def is_slide(path: Path) -> bool:
         return False
     if start in _TIFF_STARTS or path.name.lower().endswith(_SLIDES):
         return True
-    if path.suffix.lower() in (*_PICTURES, *_OTHER_PICTURES):
+    if path.suffix.lower() in (*_PICTURES, ".bmp", ".gif", ".webp"):
         hint = "pass the slide as the scanner wrote it (svs, ndpi, ...) or as TIFF or OME-TIFF"
         raise InputError("is a picture of a kind that is not read as a slide", path=path, hint=hint)
     return False

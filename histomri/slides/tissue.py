@@ -139,10 +139,8 @@ def find_tissue(
         If the slide is dark (fluorescence).
     """
     field = slide.field_um
-    if um_per_px is None:
-        um_per_px = float(np.clip(min(field) / 256, _FINEST_UM, _COARSEST_UM))
-    view = slide.at(um_per_px)
-    picture = slide.thumbnail(um_per_px)
+    um_per_px = um_per_px or float(np.clip(min(field) / 256, _FINEST_UM, _COARSEST_UM))
+    picture, view = slide.thumbnail(um_per_px), slide.at(um_per_px)
     pixel_area = view.um_per_px[0] * view.um_per_px[1]
     speck = min(min_area_um2, field[0] * field[1] / 50) / pixel_area
     try:
