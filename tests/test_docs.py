@@ -11,7 +11,7 @@ import typer
 from histomri.core.options import flag_of, shown
 from histomri.fitting import predict
 from histomri.mri import Acquisition
-from histomri.study.graph import COMMANDS
+from histomri.study.commands import COMMANDS
 from histomri_cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,7 +63,7 @@ def test_options_that_are_named_alone_exist_in_some_command(page):
     assert named <= known, f"{page.name} names {named - known}"
 
 
-@pytest.mark.parametrize("command", [each for each in COMMANDS if each.is_declared], ids=lambda each: each.name)
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each.panel], ids=lambda each: each.name)
 def test_examples_in_the_help_have_options_of_their_command(command):
     options = command.options_class
     own = {flag_of(name, field) for name, field in options.model_fields.items()}
@@ -80,7 +80,7 @@ def test_the_study_file_of_the_docs_has_keys_of_the_options_classes():
     (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "study.md").read_text(encoding="utf-8"), re.S)
     study = tomllib.loads(re.sub(r"^# (\w+ = .*)$", r"\1", block, flags=re.M))
     sections = {"cell_options": "cells", "patches": "patches", "fit": "fit", "registration": "register"}
-    declared = {command.name: command for command in COMMANDS if command.is_declared}
+    declared = {command.name: command for command in COMMANDS}
     for section, name in (sections | {"prediction": "predict"}).items():
         if name in declared:
             keys = set(declared[name].options_class.model_fields)

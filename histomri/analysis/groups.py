@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.optimize import brentq
 from scipy.special import gammaln, stdtr, stdtrit
+from scipy.stats import mannwhitneyu
 
 from histomri.analysis.cases import as_cases
 from histomri.analysis.correlation import adjust_p, constant
@@ -119,22 +121,12 @@ def _by_moments(
     half = float(stdtrit(df_welch, 0.5 + confidence / 2.0)) * se
     low, high = (limit * size for limit in noncentral_t_limits(t, df, confidence))
     d = difference / pooled
-    return {
-        "difference_low": difference - half,
-        "difference_high": difference + half,
-        "t_welch": difference / se,
-        "df_welch": df_welch,
-        "p_welch": 2.0 * stdtr(df_welch, -abs(difference / se)),
-        "t_student": t,
-        "df_student": df,
-        "p_student": 2.0 * stdtr(df, -abs(t)),
-        "cohen_d": d,
-        "cohen_d_low": low,
-        "cohen_d_high": high,
-        "hedges_g": d * hedges_correction(df),
-        "hedges_g_low": low,
-        "hedges_g_high": high,
-    }
+    found = {"difference_low": difference - half, "difference_high": difference + half}
+    found |= {"t_welch": difference / se, "df_welch": df_welch, "p_welch": 2.0 * stdtr(df_welch, -abs(difference / se))}
+    found |= {"t_student": t, "df_student": df, "p_student": 2.0 * stdtr(df, -abs(t))}
+    for name, size in (("cohen_d", d), ("hedges_g", d * hedges_correction(df))):
+        found |= {name: size, f"{name}_low": low, f"{name}_high": high}
+    return found
 
 
 def compare_groups(
@@ -184,18 +176,12 @@ def compare_groups(
             raise InputError(
                 f"group '{name}' has no value in {', '.join(columns)}", hint="drop its rows, or compare other columns"
             )
-    rows = [
-        {
-            "column": column,
-            "group_a": one,
-            "group_b": other,
-            **asdict(
-                compare_two(table.loc[labels == one, column], table.loc[labels == other, column], confidence=confidence)
-            ),
-        }
-        for column in columns
-        for one, other in combinations(names, 2)
-    ]
+    rows = []
+    for column in columns:
+        values = {name: table.loc[labels == name, column] for name in names}
+        for one, other in combinations(names, 2):
+            head = {"column": column, "group_a": one, "group_b": other}
+            rows.append(head | asdict(compare_two(values[one], values[other], confidence=confidence)))
     result = pd.DataFrame(rows)
     for test in ("welch", "student", "mann_whitney"):
         place = int(result.columns.get_loc(f"p_{test}")) + 1
@@ -264,20 +250,14 @@ def hedges_correction(df: float) -> float:
 
 def noncentral_t_limits(t: float, df: float, confidence: float) -> tuple[float, float]:
     """Return the noncentralities for which the observed t lies at the upper and the lower tail."""
-    from scipy.optimize import brentq
+    # Standard deviation of t about its noncentrality, generously.
+    reach = 10.0 * math.sqrt(1.0 + t * t / (2.0 * df)) + 5.0
 
     def limit(level: float) -> float:
-        # Standard deviation of t about its noncentrality, generously.
-        reach = 10.0 * math.sqrt(1.0 + t * t / (2.0 * df)) + 5.0
-        return float(
-            brentq(
-                lambda delta: float(noncentral_t_cdf(t, df, delta)) - level,
-                t - reach,
-                t + reach,
-                xtol=1e-13,
-                rtol=1e-14,
-            )
-        )
+        def miss(delta: float) -> float:
+            return float(noncentral_t_cdf(t, df, delta)) - level
+
+        return float(brentq(miss, t - reach, t + reach, xtol=1e-13, rtol=1e-14))
 
     return limit(0.5 + confidence / 2.0), limit(0.5 - confidence / 2.0)
 
@@ -312,7 +292,5 @@ def _dominance(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def _mann_whitney(a: FloatArray, b: FloatArray) -> tuple[float, float]:
-    from scipy.stats import mannwhitneyu
-
     found = mannwhitneyu(a, b, alternative="two-sided", method="auto")
     return float(found.statistic), float(found.pvalue)

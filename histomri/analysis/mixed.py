@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import brentq
 from scipy.special import stdtr
 
 from histomri.analysis.correlation import Correlation, constant
@@ -140,8 +141,6 @@ def random_intercept(design: ArrayLike, y: ArrayLike, sample: ArrayLike) -> Mixe
     InputError
         If there are fewer than two samples, not more values than coefficients, or the design is not of full rank.
     """
-    from scipy.optimize import brentq
-
     matrix, values = np.asarray(design, dtype=float), np.asarray(y, dtype=float)
     names, labels = np.unique(np.asarray(sample), return_inverse=True)
     n, k, p = values.size, len(names), matrix.shape[1]

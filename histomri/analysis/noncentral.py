@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import gammaincc, gammaln, ndtr
 
 from histomri.core.arrays import FloatArray
@@ -50,8 +51,6 @@ def noncentral_t_cdf(t: float, df: float, noncentrality: float | FloatArray) -> 
 
 def noncentral_t_quantile(level: float, df: float, noncentrality: float) -> float:
     """Return t for which P(T <= t) is `level`."""
-    from scipy.optimize import brentq
-
     # Standard deviation of t about its noncentrality, generously; few degrees of freedom have a long tail.
     reach = 10.0 * math.sqrt(1.0 + noncentrality**2 / (2.0 * df)) + 5.0
     low, high = noncentrality - reach, noncentrality + reach

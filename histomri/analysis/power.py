@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
 from scipy.special import stdtrit
 
 from histomri.analysis.agreement import PAIRS
@@ -84,8 +85,6 @@ def detectable_correlation(n: int, *, power: float = 0.8, alpha: float = 0.05) -
     power, alpha : float
         Wanted power, and level of the two-sided test.
     """
-    from scipy.optimize import brentq
-
     _check(alpha=alpha, power=power)
     if n < 4:
         raise InputError(f"{n} cases are too few: no correlation can be relied on to be found")

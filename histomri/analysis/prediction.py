@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.spatial import Delaunay, QhullError
 from scipy.special import stdtr, stdtrit
 
 from histomri.analysis.correlation import constant, correlate
@@ -167,25 +168,14 @@ def cross_validated_prediction(
     surface = _surface(first, second, truth, basis, codes, confidence)
     warnings = _warnings(len(truth), terms.shape[1], failed, n_boot, has_band=bool(surface["low"].notna().all()))
     if abs(r) >= _EXACT:
-        warnings += (
-            "the polynomial gives the target exactly, so r has neither p nor interval; is it one of the metrics?",
-        )
+        text = "the polynomial gives the target exactly, so r has neither p nor interval; is it one of the metrics?"
+        warnings += (text,)
     powers = np.array(BASES[basis])
     coefficients = np.linalg.lstsq(terms / _scale(terms), truth, rcond=None)[0] / _scale(terms)
-    return Prediction(
-        r,
-        p,
-        ci,
-        fold_r,
-        _spread(predicted, used, np.nan),
-        _spread(fold, used, -1),
-        pd.DataFrame({"power_x": powers[:, 0], "power_y": powers[:, 1], "coefficient": coefficients}),
-        surface,
-        len(truth),
-        int((~used).sum()),
-        len(names),
-        warnings,
-    )
+    fit = pd.DataFrame({"power_x": powers[:, 0], "power_y": powers[:, 1], "coefficient": coefficients})
+    of_all = (_spread(predicted, used, np.nan), _spread(fold, used, -1))
+    sizes = (len(truth), int((~used).sum()), len(names))
+    return Prediction(r, p, ci, fold_r, *of_all, fit, surface, *sizes, warnings)
 
 
 def _checked_terms(x: FloatArray, y: FloatArray, truth: FloatArray, basis: str) -> FloatArray:
@@ -283,8 +273,6 @@ def _surface(
     x: FloatArray, y: FloatArray, truth: FloatArray, basis: str, codes: IntArray, confidence: float
 ) -> pd.DataFrame:
     """Return fit and band on a grid; the band is NaN if the fit hangs on a single case or group."""
-    from scipy.spatial import Delaunay, QhullError
-
     terms = polynomial(x, y, basis)
     scale = _scale(terms)
     orthogonal, triangle = np.linalg.qr(terms / scale)
@@ -303,16 +291,8 @@ def _surface(
     except QhullError as error:
         raise InputError("the two metrics lie on one line; a polynomial of both cannot be fitted") from error
     predicted = grid @ fitted
-    return pd.DataFrame(
-        {
-            "x": points[:, 0],
-            "y": points[:, 1],
-            "predicted": predicted,
-            "low": predicted - half,
-            "high": predicted + half,
-            "inside": inside,
-        }
-    )
+    found = {"x": points[:, 0], "y": points[:, 1], "predicted": predicted}
+    return pd.DataFrame({**found, "low": predicted - half, "high": predicted + half, "inside": inside})
 
 
 def _warnings(n: int, terms: int, failed: int, n_boot: int, *, has_band: bool) -> tuple[str, ...]:

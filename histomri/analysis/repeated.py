@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.stats import ttest_1samp
 
 from histomri.analysis.cases import as_cases
 from histomri.analysis.correlation import adjust_p, correlate
@@ -100,8 +101,6 @@ def _slopes(x: pd.Series, y: pd.Series, labels: pd.Series, df: float) -> dict[st
 
 def mean_correlation(correlations: Sequence[float]) -> dict[str, float]:
     """Return the mean of the groups' r by Fisher's z, and the p of a one-sample t-test; nothing of fewer than two."""
-    from scipy.stats import ttest_1samp
-
     r = np.array([value for value in correlations if abs(value) < 1.0])
     if r.size < 2:
         return {}

@@ -3,7 +3,7 @@
 import ast
 import hashlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -77,14 +77,26 @@ def _imports(module: str) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for path in _files(module):
         for node in _nodes(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Import):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(f"{PACKAGE}."):
+                names[node.value.split(":")[0]] = None  # a module that is imported by its name
+            elif isinstance(node, ast.Import):
                 names |= {alias.name: None for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 place = ".".join(part for part in (_package(module) if node.level else "", node.module) if part)
                 # A module of a package stands for itself; any other name for all that the package offers.
                 parts = [f"{place}.{alias.name}" for alias in node.names]
                 names |= {part if _files(part) else place: None for part in parts}
+        names |= {name: None for name in _registered(path, names)}
     return tuple(name for name in names if name.split(".")[0] == PACKAGE and _files(name))
+
+
+def _registered(path: Path, imported: Iterable[str]) -> Iterator[str]:
+    """Yield the modules of folders whose modules register themselves, which no import names."""
+    if b"iter_modules" in path.read_bytes():
+        packages = [file.parent for name in imported for file in _files(name) if file.stem == "__init__"]
+        for folder in (path.parent, *packages):
+            for file in folder.glob("*.py"):
+                yield ".".join(file.relative_to(_ROOT.parent).with_suffix("").parts)
 
 
 def _package(module: str) -> str:

@@ -148,7 +148,8 @@ def _grid_best(y: FloatArray, b: FloatArray) -> FloatArray:
     adc, kurtosis = (axis.ravel() for axis in np.meshgrid(np.geomspace(0.05, 4.0, 16), np.linspace(-0.8, 4.0, 13)))
     decay = b * adc[:, None]
     atoms = np.exp(np.minimum(-decay + kurtosis[:, None] * decay**2 / 6, 20.0))
-    overlap, norm = y @ atoms.T, (atoms**2).sum(axis=1)
+    # Not a product of matrices: that rounds differently with other numbers of voxels or threads.
+    overlap, norm = np.einsum("vm,am->va", y, atoms), (atoms**2).sum(axis=1)
     best = np.argmax(np.where(overlap > 0, overlap**2 / norm, 0.0), axis=1)
     s0 = np.maximum(overlap[np.arange(y.shape[0]), best] / norm[best], 1e-3)
     return np.stack([s0, adc[best], kurtosis[best]], axis=1)

@@ -4,7 +4,7 @@ from .images import DwiFile, open_dwi
 from .motion import Motion, correct_motion
 from .noise import NOISE_METHODS, NoiseLevel, denoise, estimate_noise
 from .preparation import STEPS, Preprocessed, preprocess, tissue_mask, unring
-from .protocols import as_acquisition, protocol_files, read_acquisition
+from .reading import as_acquisition, protocol_files, read_acquisition
 from .series import Series
 from .sigma import Sigma, read_sigma
 from .waveforms import Waveform, pulse_pair, twice_refocused

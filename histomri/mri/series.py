@@ -15,7 +15,7 @@ from histomri.core.images import write_map
 from histomri.core.progress import Progress
 from histomri.mri.acquisition import Acquisition
 from histomri.mri.images import DwiFile, open_dwi
-from histomri.mri.protocols import read_acquisition
+from histomri.mri.reading import read_acquisition
 
 
 @dataclass(frozen=True, repr=False)

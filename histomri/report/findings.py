@@ -48,7 +48,7 @@ class Findings:
     predictions: dict[str, Predicted] = field(default_factory=dict)
 
     def of(self, name: str, key: tuple[str, str] | None) -> pd.DataFrame | None:
-        """Return the rows of a table that speak of a model and strategy; None if there are none."""
+        """Return the rows of a table of a model and strategy; None if there are none."""
         table = self.tables.get(name)
         if table is None or key is None:
             return None

@@ -25,11 +25,20 @@ CITATIONS = (
 
 # The sections of the settings in study.json, and the options that each holds.
 _SECTIONS = {
-    "cell_options": "cells.options:CellOptions",
-    "patches": "patches.options:PatchOptions",
-    "fit": "fitting.options:FitOptions",
-    "registration": "registration.options:RegisterOptions",
-    "prediction": "analysis.options:PredictOptions",
+    "cell_options": "cells:CellOptions",
+    "patches": "patches:PatchOptions",
+    "ki67": "patches:Ki67Options",
+    "preprocess": "mri:PreprocessOptions",
+    "t2ivim": "fitting:T2IvimOptions",
+    "fit": "fitting:FitOptions",
+    "dki": "fitting:DkiOptions",
+    "crlb": "fitting:CrlbOptions",
+    "registration": "registration:RegisterOptions",
+    "pair": "pairing:PairOptions",
+    "qupath_grid": "slides:QupathGridOptions",
+    "score": "analysis:ScoreOptions",
+    "prediction": "analysis:PredictOptions",
+    "harmonise": "analysis:HarmoniseOptions",
 }
 
 
@@ -47,7 +56,8 @@ def settings_table(run: Run) -> list[dict[str, str]]:
         for part, settings in sample.sidecars.items():
             for name, value in _flat(settings):
                 found.setdefault(f"{part}: {name}", {})[sample.id] = value
-    for entry in run.parameters:
+    of_study = as_dict(run.study.get("parameters"))
+    for entry in (*run.parameters, {key: value for key, value in of_study.items() if key != "samples"}):
         for name, value in _flat({key: value for key, value in entry.items() if key != "id"}):
             found.setdefault(f"study: {name}", {})[str(entry.get("id", ""))] = value
     help_texts = _help_texts()
@@ -65,7 +75,7 @@ def _help_texts() -> dict[str, str]:
     texts = {}
     for part, place in _SECTIONS.items():
         module, name = place.split(":")
-        options: type[Options] = getattr(import_module(f"histomri.{module}"), name)
+        options: type[Options] = getattr(import_module(f"histomri.{module}.options"), name)
         for key, field in options.model_fields.items():
             texts[f"study: {part}, {key}"] = field.description or ""
     return texts

@@ -159,7 +159,7 @@ def _paired(sample: Sample, key: tuple[str, str] | None) -> int:
 
 
 def _warnings(run: Run) -> list[dict[str, str]]:
-    """Return the warnings of the study, then those of the samples; alike ones of several samples are said once."""
+    """Return the warnings of the study, then those of the samples; alike ones of several samples appear once."""
     own = [*map(str, as_list(run.study.get("warnings"))), *run.missing]
     of_samples = []
     for sample in run.samples:

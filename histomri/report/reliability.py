@@ -19,7 +19,7 @@ EXPANSION = (
 _NEIGHBOURS = (
     "Voxels of one section are neighbours, not independent measurements: p-values and intervals of voxel-wise "
     "correlations count the number of independent voxels that would be as informative (Dutilleul 1993). They "
-    "speak of one section; judge by the samples."
+    "describe one section; judge by the samples."
 )
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from histomri.core.calibration import slide_record_path
 from histomri.core.files import sidecar_path
-from histomri.core.options import Options, Pair, argument, given
+from histomri.core.options import Options, Pair, argument, given, option
 
 
 class QupathGridOptions(Options):
@@ -21,7 +21,7 @@ class QupathGridOptions(Options):
     """
 
     maps: Annotated[tuple[Path, ...], Field(min_length=1)] = argument("NIfTI maps of one grid.", metavar="MAP..")
-    mpp: Pair | None = given(None, "Pixel size of the slide.", unit="µm")
+    mpp: Pair | None = option(None, "Pixel size of the slide.", unit="µm")
     slide: Path | None = given(
         None, "The slide, or the .histomri.json of its export: pixel size, and where the slide ends."
     )

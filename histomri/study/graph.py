@@ -12,24 +12,23 @@ from histomri.core.options import Options
 from histomri.study.commands import COMMANDS, Command
 from histomri.study.sources import (
     UNSET,
-    Either,
-    FitMaps,
-    FreeWater,
-    GoodTransform,
-    IfOutlines,
-    Key,
-    Mapped,
-    MeasureNames,
-    Measures,
-    OwnTable,
     Place,
-    Preset,
-    Ranking,
-    Result,
-    Results,
     Source,
-    Value,
-    WithLandmarks,
+    either,
+    fitted_maps,
+    free_water,
+    good_transform,
+    key,
+    landmarks_for,
+    measure_names,
+    of_samples,
+    outlines,
+    own_table,
+    preset,
+    result,
+    results,
+    unless_own_table,
+    value,
 )
 
 
@@ -72,7 +71,7 @@ class Step:
         """Return where a field comes from; None if it stands in the section."""
         if name in self.reads:
             return self.reads[name]
-        return Key(name) if self.command.options_class.role(name) == "input" else None
+        return key(name) if self.command.options_class.role(name) == "input" else None
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -90,73 +89,92 @@ class Step:
         return (not self.asked or self.section in subject.options) and self.wanted(subject)
 
 
-def _step(name: str, out: str, reads: Mapping[str, Source] | None = None, **about: Any) -> Step:
-    command = about.pop("command", name)
-    return Step(name, next(each for each in COMMANDS if each.name == command), out, reads or {}, **about)
+def _step(name: str, out: str, section: str = "", *, command: str = "", **about: Any) -> Step:
+    """Declare a step; what is no attribute of a step says where a field of its options comes from."""
+    own = {key: about.pop(key) for key in ("open", "asked", "alone", "wanted") if key in about}
+    return Step(name, next(each for each in COMMANDS if each.name == (command or name)), out, about, section, **own)
 
 
-_ID = Key("id")
-_DWI = Either(Result("preprocess", "preprocessed/sub-{id}_desc-preproc_dwi.nii.gz"), Key("dwi"))
-_MASK = Either(Key("mask"), Result("preprocess", "preprocessed/sub-{id}_desc-tissue_mask.nii.gz", optional=True))
-_SIGMA = Either(Key("sigma"), Result("preprocess", "preprocessed/sub-{id}_param-sigma_dwimap.nii.gz", optional=True))
-_SCAN: dict[str, Source] = {"sub": _ID, "dwi": _DWI, "mask": _MASK}
-_XFM = "xfm/sub-{id}_from-histo_to-dwi_mode-image_xfm.json"
+def _vascular(name: str) -> Source:
+    """Return the source of a map: the sample, or the step t2ivim, if the study file asks for that step."""
+    param = {"s0": "S0", "fv": "fV", "t2t": "T2T"}[name]
+    return either(key(name), result("t2ivim", f"t2ivim/sub-{{id}}_param-{param}_desc-t2ivim_dwimap.nii.gz"))
 
 
 def _registered(sample: Any) -> bool:
     return bool(sample.options.get("registration", {}).get("kind") != "none")
 
 
-def _vascular(name: str) -> Source:
-    """Return the source of a map: the sample, or the step t2ivim, if the study file asks for that step."""
-    return Either(Key(name), Result("t2ivim", f"t2ivim/sub-{{id}}_param-{_T2IVIM[name]}_desc-t2ivim_dwimap.nii.gz"))
+_ID = key("id")
+_DWI = either(result("preprocess", "preprocessed/sub-{id}_desc-preproc_dwi.nii.gz"), key("dwi"))
+_MASK = either(key("mask"), result("preprocess", "preprocessed/sub-{id}_desc-tissue_mask.nii.gz", optional=True))
+_SIGMA = either(key("sigma"), result("preprocess", "preprocessed/sub-{id}_param-sigma_dwimap.nii.gz", optional=True))
+_XFM = good_transform("xfm/sub-{id}_from-histo_to-dwi_mode-image_xfm.json")
 
-
-_T2IVIM = {"s0": "S0", "fv": "fV", "t2t": "T2T"}
-
-# Every step of a sample, in the order in which they run. What is not listed under a step is read from the keys of the
-# sample with the names of its fields (protocol, roi, slide, landmarks, patient, group, scanner, ..).
+# Every step of a sample, in the order in which they run. A field that is not listed under a step is an option of its
+# section, or is read from the key of the sample with its name (protocol, roi, slide, landmarks, patient, group, ..).
 PER_SAMPLE = (
-    _step("preprocess", "preprocessed", {"sub": _ID, "mask": Value(True)}, section="preprocess", asked=True),
-    _step("cells", "cells.parquet", {"exports": Key("cells"), "geometries": IfOutlines()},
-          section="cell_options", open=("geometries",)),
-    _step("patches", "histo", {"cells": Result("cells", "cells.parquet"), "like": _DWI, "sub": _ID,
-                               "preset": Preset("histology", "patches")}, section="patches", open=("preset",)),
-    _step("ki67", "ki67", {"source": Key("ki67"), "sub": _ID}, section="ki67", wanted=lambda sample: sample.ki67),
-    _step("t2ivim", "t2ivim", {**_SCAN, "sigma": _SIGMA, "preset": Preset("mri", "t2ivim")},
-          section="t2ivim", open=("preset",), asked=True),
-    _step("fit", "mri", {**_SCAN, "sigma": _SIGMA, "preset": Preset("mri", "fit"), "strategy_folders": Value(True),
-                         **{name: _vascular(name) for name in _T2IVIM}}, section="fit", open=("preset",)),
-    _step("dki", "mri", {**_SCAN, "preset": Preset("mri", "fit")}, section="dki", open=("preset",),
-          wanted=lambda sample: sample.options.get("fit", {}).get("dki", True)),
-    _step("crlb", "crlb", {"preset": Preset("mri", "crlb")}, section="crlb", open=("preset",), asked=True),
-    _step("register", "xfm", {"moving": Result("patches", "histo/sub-{id}_param-F_histomap.nii.gz"), "fixed": _DWI,
-                              "moving_mask": Result("patches", "histo/sub-{id}_desc-tissue_mask.nii.gz", optional=True),
-                              "fixed_mask": _MASK, "slice": Key("mri_slice"), "sub": _ID, "figures": Value(False),
-                              "landmarks_for": WithLandmarks()},
-          section="registration", open=("landmarks_for",), wanted=_registered),
-    _step("pair", "pairs.csv", {"histo_dir": Result("patches", "histo"), "mri_dir": Result("fit", "mri", also=("dki",)),
-                                "xfm": GoodTransform(_XFM), "sample": _ID, "slice": Key("mri_slice"), "mask": _MASK,
-                                "per": Value("sample"), "voxel_out": Value("pairs_voxel.csv")}, section="pair"),
-    _step("qupath_grid", "sub-{id}_qupath.geojson", {"maps": FitMaps(), "xfm": GoodTransform(_XFM)},
-          section="qupath_grid", command="qupath-grid", asked=True),
+    _step("preprocess", "preprocessed", "preprocess", asked=True, sub=_ID, mask=value(True)),
+    _step("cells", "cells.parquet", "cell_options", exports=key("cells"), geometries=outlines(), open=("geometries",)),
+    _step(
+        "patches", "histo", "patches", cells=result("cells", "cells.parquet"), like=_DWI, sub=_ID,
+        preset=preset("patches", of_histology=True), open=("preset",),
+    ),
+    _step(
+        "ki67", "ki67", "ki67", wanted=lambda sample: sample.ki67_source is not None, sub=_ID,
+        source=key("ki67_source"),
+    ),
+    _step(
+        "t2ivim", "t2ivim", "t2ivim", asked=True, dwi=_DWI, mask=_MASK, sigma=_SIGMA, sub=_ID,
+        preset=preset("t2ivim"), open=("preset",),
+    ),
+    _step(
+        "fit", "mri", "fit", dwi=_DWI, mask=_MASK, sigma=_SIGMA, sub=_ID, preset=preset("fit"), open=("preset",),
+        s0=_vascular("s0"), fv=_vascular("fv"), t2t=_vascular("t2t"), strategy_folders=value(True),
+    ),
+    _step(
+        "dki", "mri", "dki", wanted=lambda sample: sample.options.get("fit", {}).get("dki", True), dwi=_DWI, mask=_MASK,
+        sub=_ID, preset=preset("fit"), open=("preset",),
+    ),
+    _step("crlb", "crlb", "crlb", asked=True, preset=preset("crlb"), open=("preset",)),
+    _step(
+        "register", "xfm", "registration", wanted=_registered, fixed=_DWI, fixed_mask=_MASK, slice=key("mri_slice"),
+        moving=result("patches", "histo/sub-{id}_param-F_histomap.nii.gz"), sub=_ID, figures=value(False),
+        moving_mask=result("patches", "histo/sub-{id}_desc-tissue_mask.nii.gz", optional=True),
+        landmarks_for=landmarks_for(), open=("landmarks_for",),
+    ),
+    _step(
+        "pair", "pairs.csv", "pair", histo_dir=result("patches", "histo"), mri_dir=result("fit", "mri", also=("dki",)),
+        xfm=_XFM, sample=_ID, slice=key("mri_slice"), mask=_MASK, per=value("sample"),
+        voxel_out=value("pairs_voxel.csv"),
+    ),
+    _step(
+        "qupath_grid", "sub-{id}_qupath.geojson", "qupath_grid", command="qupath-grid", asked=True, maps=fitted_maps(),
+        xfm=_XFM,
+    ),
 )  # fmt: skip
 
+_PAIRS = result("pairs", "pairs.csv")
+_SCORES = result("score", "scores.json", optional=True)
 
-_PAIRS = Result("pairs", "pairs.csv")
-
-# Every step over all samples that are finished, and then the report.
+# Every step over all samples that are finished; the report comes after them.
 PER_STUDY = (
-    _step("residuals", "", {"folders": Results("fit", "mri", by_sample=True), "scanners": Mapped("scanner", "sub-")}),
-    _step("pairs", "pairs.csv", {"tables": Results("pair", "pairs.csv"), "measures": Measures(),
-                                 "free_water_um2_ms": FreeWater()}),
-    _step("score", "", {"table": _PAIRS}, section="score"),
-    _step("statistics", "statistics", {"table": _PAIRS, "measures": MeasureNames()}),
-    _step("prediction", "statistics", {"table": OwnTable("prediction", _PAIRS), "folder_each": Value(True),
-                                       "ranking": Ranking("prediction", Result("score", "scores.json", optional=True))},
-          section="prediction", command="predict", open=("table",), asked=True,
-          alone=lambda study: "table" in study.options["prediction"]),
-    _step("harmonise", "harmonised", {"table": _PAIRS}, section="harmonise", asked=True),
+    _step(
+        "residuals", "", folders=of_samples(lambda place, sample: place.path("mri", sample), "fit", prefix="sub-"),
+        scanners=of_samples(lambda place, sample: sample.scanner, prefix="sub-"),
+    ),
+    _step(
+        "pairs", "pairs.csv", tables=results("pair", "pairs.csv"), free_water_um2_ms=of_samples(free_water),
+        measures=of_samples(lambda place, sample: dict(sample.measures)),
+    ),
+    _step("score", "", "score", table=_PAIRS),
+    _step("statistics", "statistics", table=_PAIRS, measures=measure_names()),
+    _step(
+        "prediction", "statistics", "prediction", command="predict", asked=True, open=("table",),
+        alone=lambda study: "table" in study.options["prediction"], folder_each=value(True),
+        table=own_table("prediction", _PAIRS), ranking=unless_own_table("prediction", _SCORES),
+    ),
+    _step("harmonise", "harmonised", "harmonise", asked=True, table=_PAIRS),
 )  # fmt: skip
 
 
@@ -171,7 +189,7 @@ def build(step: Step, place: Place) -> Options:
     values = dict(place.options.get(step.section, {}))
     for name in step.command.options_class.model_fields:
         source = step.source(name)
-        found = UNSET if source is None else source(place)
+        found = UNSET if source is None else source.get(place)
         if found is not UNSET:
             values[name] = found
     return step.command.options_class.model_validate(values)

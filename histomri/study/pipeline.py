@@ -141,9 +141,10 @@ def _conclude(
     warnings = [*locks.warnings, *missing, *warnings, *_dependent(good)]
     write_json(out / "study.json", _record(study, outcomes, warnings, kept, started))
     progress("", "report", 0.0)
-    report = write_report(ReportOptions(folder=out, figures=figures)).outputs[0]
+    report = write_report(ReportOptions(folder=out, figures=figures))
     progress("", "report", 1.0)
-    return StudyOutcome(tuple(outcomes), report, tuple(warnings), tuple(kept))
+    warnings += [text for text in report.warnings if text not in warnings]
+    return StudyOutcome(tuple(outcomes), report.outputs[0], tuple(warnings), tuple(kept))
 
 
 def _run_over_samples(

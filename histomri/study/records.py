@@ -125,7 +125,8 @@ class Ledger:
             "step": step,
             "code": code_stamp(module),
             "options": {name: plain(getattr(options, name), lambda path: path.name) for name in named},
-            "files": [[path.name, self._content(path)] for path in sorted(set(options.reads()))],
+            # By name and not by folder, so that results can be moved.
+            "files": sorted(json.dumps([path.name, self._content(path)]) for path in set(options.reads())),
         }
         return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 

@@ -40,7 +40,7 @@ class Sample(BaseModel):
     sigma: Positive | Annotated[str, Choices(NOISE_METHODS)] | Path | None = None
     roi: Path | None = None
     slide: Path | None = None
-    ki67: Path | None = None
+    ki67_source: Path | None = None
     mri_slice: Annotated[Whole, Field(ge=0)] | None = None
     s0: Path | None = None
     fv: Path | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from histomri.study.graph import PER_SAMPLE, PER_STUDY, Step
-from histomri.study.sources import Key
+from histomri.study.sample import Sample
 from histomri.study.study_file import Study
 
 
@@ -20,13 +20,19 @@ def graph_text(study: Study) -> str:
 
 def graph_mermaid(study: Study) -> str:
     """Return the graph in the language of Mermaid, which GitHub and many editors draw."""
-    lines = ["flowchart LR"]
-    for number, (steps, who) in enumerate(_groups(study), 1):
-        names = {step.name for step in steps}
-        lines += [f'  subgraph g{number}["{who}"]', *(f'    {step.name}["{step.name}"]' for step in steps), "  end"]
-        lines += [f"  {before} --> {step.name}" for step in steps for before in step.after if before in names]
-        lines += [f"  {before} --> {step.name}" for step in steps for before in step.after if before not in names]
-    return "\n".join(dict.fromkeys(lines))
+    lines, groups = ["flowchart LR"], list(_groups(study))
+    for number, (steps, who) in enumerate(groups, 1):
+        names = {step.name: f"{step.name}_{number}" for step in steps}
+        lines += [f'  subgraph g{number}["{who}"]', *(f'    {names[name]}["{name}"]' for name in names), "  end"]
+        for step in steps:
+            for before in step.after:
+                # The steps over all samples read from every group.
+                others = [k for k, (each, _) in enumerate(groups[:-1], 1) if before in {one.name for one in each}]
+                ends = (
+                    [names[before]] if before in names else [f"{before}_{k}" for k in others if number == len(groups)]
+                )
+                lines += [f"  {end} --> {names[step.name]}" for end in ends]
+    return "\n".join(lines)
 
 
 def _groups(study: Study) -> Iterator[tuple[Sequence[Step], str]]:
@@ -45,9 +51,11 @@ def _reads(step: Step, steps: Sequence[Step]) -> list[str]:
     """Return what a step reads: keys of the sample, then other steps."""
     options = step.command.options_class
     own = [step.source(name) for name in options.names("input")]
-    keys = [source.name for source in own if isinstance(source, Key) and source.name not in ("id",)]
-    known = {each.name for each in steps} | {each.name for each in PER_SAMPLE}
-    return [*dict.fromkeys(keys), *(f"[{name}]" for name in step.after if name in known)]
+    keys = [
+        source.key for source in own if source is not None and source.key in Sample.model_fields and source.key != "id"
+    ]
+    ran = {each.name for each in steps} | ({"fit", "pair"} if steps and steps[0] in PER_STUDY else set())
+    return [*dict.fromkeys(str(name) for name in keys), *(f"[{name}]" for name in step.after if name in ran)]
 
 
 def _place(step: Step) -> str:

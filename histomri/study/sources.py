@@ -1,13 +1,13 @@
 """Where the inputs of a step come from: the sample, an earlier step, or a rule that a study follows.
 
-Each source is called with the place where the step runs, and returns the value of a field, or `UNSET` if there is
-none. What a step gets this way is all that it sees, and all that decides whether it must be run again.
+A source is asked at the place where the step runs, and gives the value of a field, or `UNSET` if there is none. What a
+step gets this way is all that it sees, and all that decides whether it must be run again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from histomri.core.errors import InputError
 from histomri.core.presets import PRESETS
@@ -26,12 +26,12 @@ class Place:
     ----------
     folder : Path
         Of the sample, or of the study.
+    preset : str
+        Of the sample, or else of the study.
     sample : Sample or None
         None for the steps over all samples.
     samples : sequence of Sample
         Those that are finished, for the steps over all samples.
-    preset : str
-        Of the sample, or else of the study.
     active : frozenset of str
         The steps that are run here.
     planned : bool
@@ -48,161 +48,121 @@ class Place:
     planned: bool = False
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def path(self, text: str) -> Path:
-        """Return a path below the folder, in which ``{id}`` stands for that of the sample."""
-        return self.folder / text.format(id=self.sample.id if self.sample is not None else "")
+    def path(self, text: str, sample: "Sample | None" = None) -> Path:
+        """Return a path below the folder (of a sample, in that of the study); ``{id}`` stands for the sample's."""
+        folder = self.folder if sample is None else self.folder / f"sub-{sample.id}"
+        owner = sample or self.sample
+        return folder / text.format(id=owner.id if owner is not None else "")
 
-    def of_sample(self, sample: "Sample", text: str) -> Path:
-        """Return a path below the folder of a sample."""
-        return self.folder / f"sub-{sample.id}" / text.format(id=sample.id)
-
-
-class Source(Protocol):
-    """Where a field comes from; `steps` names the steps whose results it is."""
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """The steps whose results it reads."""
-
-    def __call__(self, place: Place) -> Any:
-        """Return the value, or `UNSET`."""
+    def said(self, section: str, name: str) -> Any:
+        """Return what the study file says of an option, `UNSET` if nothing."""
+        return self.options.get(section, {}).get(name, UNSET)
 
 
 @dataclass(frozen=True)
-class Key:
-    """A key of the sample."""
+class Source:
+    """Where a field comes from.
 
-    name: str
+    Attributes
+    ----------
+    get : callable
+        From the place to the value.
+    steps : tuple of str
+        The steps whose results it reads.
+    key : str or None
+        The key of the sample, if it is one.
+    """
+
+    get: Callable[[Place], Any]
     steps: tuple[str, ...] = ()
+    key: str | None = None
 
-    def __call__(self, place: Place) -> Any:
-        """Return what the sample says."""
-        value = getattr(place.sample, self.name, None)
+
+def key(name: str) -> Source:
+    """Return a key of the sample."""
+
+    def get(place: Place) -> Any:
+        value = getattr(place.sample, name, None)
         return UNSET if value is None else value
 
-
-@dataclass(frozen=True)
-class Value:
-    """What a study always does."""
-
-    value: Any
-    steps: tuple[str, ...] = ()
-
-    def __call__(self, place: Place) -> Any:
-        """Return it."""
-        return self.value
+    return Source(get, key=name)
 
 
-@dataclass(frozen=True)
-class Result:
-    """A file or folder that another step has written, unless the step is not run; `optional` if it may not be there."""
-
-    step: str
-    path: str
-    optional: bool = False
-    also: tuple[str, ...] = ()
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """The steps that write it."""
-        return (self.step, *self.also)
-
-    def __call__(self, place: Place) -> Any:
-        """Return its path."""
-        path = place.path(self.path)
-        missing = self.step not in place.active or (self.optional and not path.exists())
-        return UNSET if missing else path
+def value(fixed: Any) -> Source:
+    """Return what a study always does."""
+    return Source(lambda place: fixed)
 
 
-@dataclass(frozen=True)
-class Either:
-    """The first of several sources that has a value."""
+def result(step: str, path: str, *, optional: bool = False, also: tuple[str, ...] = ()) -> Source:
+    """Return a file or folder that another step has written, unless that is not run; optional, if it may be missing."""
 
-    first: Source
-    second: Source
+    def get(place: Place) -> Any:
+        found = place.path(path)
+        return UNSET if step not in place.active or (optional and not found.exists()) else found
 
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """The steps of both."""
-        return (*self.first.steps, *self.second.steps)
-
-    def __call__(self, place: Place) -> Any:
-        """Return the value of the first, or else of the second."""
-        found = self.first(place)
-        return self.second(place) if found is UNSET else found
+    return Source(get, (step, *also))
 
 
-@dataclass(frozen=True)
-class Preset:
-    """The preset of one side, ``histology`` or ``mri``, unless the section names one."""
+def either(first: Source, second: Source) -> Source:
+    """Return the first of two sources that has a value."""
 
-    side: str
-    section: str
-    steps: tuple[str, ...] = ()
+    def get(place: Place) -> Any:
+        found = first.get(place)
+        return second.get(place) if found is UNSET else found
 
-    def __call__(self, place: Place) -> Any:
-        """Return its name."""
-        own = place.options.get(self.section, {}).get("preset")
-        return own or (PRESETS[place.preset].histology if self.side == "histology" else place.preset)
+    return Source(get, (*first.steps, *second.steps), first.key or second.key)
 
 
-@dataclass(frozen=True)
-class IfOutlines:
-    """Outlines of the cells are kept where patches cut the cells along them."""
+def preset(section: str, *, of_histology: bool = False) -> Source:
+    """Return the preset that the section names, or else that of the sample."""
 
-    steps: tuple[str, ...] = ()
+    def get(place: Place) -> Any:
+        own = place.said(section, "preset")
+        usual = PRESETS[place.preset].histology if of_histology else place.preset
+        return usual if own is UNSET else own
 
-    def __call__(self, place: Place) -> Any:
-        """Return true, or leave it to the section."""
-        return True if place.options.get("patches", {}).get("assign") == "clip" else UNSET
+    return Source(get)
 
 
-@dataclass(frozen=True)
-class WithLandmarks:
-    """What landmarks are for; in a study of many samples it is no mistake that some have none."""
+def outlines() -> Source:
+    """Say whether outlines of the cells are kept: where patches cut the cells along them, or the section says so."""
+    return Source(lambda place: True if place.said("patches", "assign") == "clip" else UNSET)
 
-    steps: tuple[str, ...] = ()
 
-    def __call__(self, place: Place) -> Any:
-        """Return what the section says, "start" for a sample that has none to check by."""
-        wanted = place.options.get("registration", {}).get("landmarks_for", UNSET)
+def landmarks_for() -> Source:
+    """Return what landmarks are for; in a study it is no mistake that some samples have none to check by."""
+
+    def get(place: Place) -> Any:
+        wanted = place.said("registration", "landmarks_for")
         return "start" if wanted == "check" and getattr(place.sample, "landmarks", None) is None else wanted
 
+    return Source(get)
 
-@dataclass(frozen=True)
-class GoodTransform:
-    """The transform of the registration, which must not have failed: pairs of voxels would say nothing."""
 
-    path: str
-    steps: tuple[str, ...] = ("register",)
+def good_transform(path: str) -> Source:
+    """Return the transform; a registration that failed is an InputError, as pairs of voxels would say nothing."""
 
-    def __call__(self, place: Place) -> Any:
-        """Return its path; InputError if the registration failed."""
-        path = place.path(self.path)
-        if "register" not in place.active:
-            return UNSET
-        if place.planned:
-            return path
+    def get(place: Place) -> Any:
+        if "register" not in place.active or place.planned:
+            return place.path(path) if "register" in place.active else UNSET
         from histomri.registration import Transform
 
-        quality = Transform.load(path).info.get("Registration", {}).get("QualityControl", {})
+        quality = Transform.load(place.path(path)).info.get("Registration", {}).get("QualityControl", {})
         if quality.get("verdict") == "failed":
             reasons = "; ".join(quality.get("reasons", ())) or "the outlines do not agree"
             raise InputError(
                 f"the registration failed ({reasons})",
                 hint='give landmarks, mask or mri_slice, or compare means with registration = { kind = "none" }',
             )
-        return path
+        return place.path(path)
+
+    return Source(get, ("register",))
 
 
-@dataclass(frozen=True)
-class FitMaps:
-    """The fitted maps of cell size, fraction and density, of every model and strategy."""
+def fitted_maps() -> Source:
+    """Return the fitted maps of cell size, fraction and density, of every model and strategy."""
 
-    steps: tuple[str, ...] = ("fit",)
-
-    def __call__(self, place: Place) -> Any:
-        """Return their paths."""
+    def get(place: Place) -> Any:
         if place.planned:
             return (place.path("mri/sub-{id}_param-vCS_dwimap.nii.gz"),)
         found = (place.folder / "mri").glob("*/*_param-*_dwimap.nii.gz")
@@ -210,107 +170,47 @@ class FitMaps:
             sorted(path for path in found if path.name.split("_param-")[1].split("_")[0] in ("vCS", "F", "CD"))
         )
 
-
-@dataclass(frozen=True)
-class Results:
-    """The results of a step of every finished sample: sample to path, or the paths alone."""
-
-    step: str
-    path: str
-    by_sample: bool = False
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """The step that writes them."""
-        return (self.step,)
-
-    def __call__(self, place: Place) -> Any:
-        """Return the paths, in the order of the study."""
-        found = {f"sub-{sample.id}": place.of_sample(sample, self.path) for sample in place.samples}
-        return found if self.by_sample else tuple(found.values())
+    return Source(get, ("fit",))
 
 
-@dataclass(frozen=True)
-class Mapped:
-    """A fact of every finished sample: sample to value, samples without one left out."""
-
-    name: str
-    prefix: str = ""
-    steps: tuple[str, ...] = ()
-
-    def __call__(self, place: Place) -> Any:
-        """Return the facts."""
-        facts = {f"{self.prefix}{sample.id}": getattr(sample, self.name) for sample in place.samples}
-        return {key: value for key, value in facts.items() if value is not None}
+def results(step: str, path: str) -> Source:
+    """Return the results of a step of every finished sample, in the order of the study."""
+    return Source(lambda place: tuple(place.path(path, sample) for sample in place.samples), (step,))
 
 
-@dataclass(frozen=True)
-class Measures:
-    """The measurements that the study file gives by hand: sample to name to value."""
+def of_samples(fact: "Callable[[Place, Sample], Any]", *steps: str, prefix: str = "") -> Source:
+    """Return a fact of every finished sample: sample to value, samples without one left out."""
 
-    steps: tuple[str, ...] = ()
+    def get(place: Place) -> Any:
+        facts = {f"{prefix}{sample.id}": fact(place, sample) for sample in place.samples}
+        return {name: found for name, found in facts.items() if found is not None}
 
-    def __call__(self, place: Place) -> Any:
-        """Return them."""
-        return {sample.id: dict(sample.measures) for sample in place.samples}
+    return Source(get, steps)
 
 
-@dataclass(frozen=True)
-class MeasureNames:
-    """The names of the measurements that are correlated and compared beside those of histomri."""
+def free_water(place: Place, sample: "Sample") -> float:
+    """Return the diffusivity of free water where a sample was scanned, µm²/ms."""
+    own = sample.options.get("fit", {}).get("preset") or sample.preset or place.preset
+    return PRESETS[own].free_water_um2_ms
 
-    steps: tuple[str, ...] = ()
 
-    def __call__(self, place: Place) -> Any:
-        """Return them."""
+def measure_names() -> Source:
+    """Return the names of the measurements that are correlated and compared beside those of histomri."""
+
+    def get(place: Place) -> Any:
         by_hand = dict.fromkeys(name for sample in place.samples for name in sample.measures)
         return (*by_hand, "ADC_per_water")
 
-
-@dataclass(frozen=True)
-class FreeWater:
-    """The diffusivity of free water where each sample was scanned."""
-
-    steps: tuple[str, ...] = ()
-
-    def __call__(self, place: Place) -> Any:
-        """Return sample to µm²/ms."""
-        presets = {
-            sample.id: sample.options.get("fit", {}).get("preset") or sample.preset or place.preset
-            for sample in place.samples
-        }
-        return {name: PRESETS[preset].free_water_um2_ms for name, preset in presets.items()}
+    return Source(get)
 
 
-@dataclass(frozen=True)
-class OwnTable:
-    """The table that a section names, or else the result of a step."""
-
-    section: str
-    otherwise: Source
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """The steps whose results it reads without a table of its own."""
-        return self.otherwise.steps
-
-    def __call__(self, place: Place) -> Any:
-        """Return its path."""
-        return place.options.get(self.section, {}).get("table") or self.otherwise(place)
+def own_table(section: str, otherwise: Source) -> Source:
+    """Return the table that a section names, or else the result of a step."""
+    return either(Source(lambda place: place.said(section, "table")), otherwise)
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """The ranking of the models, for a section that names no table of its own: such a table is of other models."""
-
-    section: str
-    scores: Source
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """The step that ranks."""
-        return self.scores.steps
-
-    def __call__(self, place: Place) -> Any:
-        """Return its path."""
-        return UNSET if "table" in place.options.get(self.section, {}) else self.scores(place)
+def unless_own_table(section: str, source: Source) -> Source:
+    """Return the result of a step, for a section without a table of its own, which is of other models."""
+    return Source(
+        lambda place: source.get(place) if place.said(section, "table") is UNSET else UNSET, source.steps, source.key
+    )

@@ -17,7 +17,7 @@ from histomri.core.options import Choices, Options, alternatives, format_errors,
 from histomri.core.presets import PRESET_NAMES
 from histomri.study.graph import PER_SAMPLE, PER_STUDY, Step, build
 from histomri.study.sample import Sample
-from histomri.study.sources import Key, Place
+from histomri.study.sources import Place
 
 SECTIONS = {step.section: step for step in (*PER_SAMPLE, *PER_STUDY)}
 _SAMPLE_SECTIONS = tuple(step.section for step in PER_SAMPLE)
@@ -271,7 +271,7 @@ def _option_errors(study: Study, sample: Sample) -> Iterator[str]:
 def _name(step: Step, field: str) -> str:
     """Return what the study file calls a field of a step."""
     source = step.source(field)
-    return f"{step.section}.{field}" if source is None else source.name if isinstance(source, Key) else field
+    return f"{step.section}.{field}" if source is None else source.key or field
 
 
 def _unknown_options(step: Step, section: Mapping[str, Any]) -> Iterator[str]:

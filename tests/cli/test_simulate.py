@@ -44,7 +44,7 @@ def test_spheres_of_every_combination(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_simulated_is_told(tmp_path, words, message):
+def test_what_cannot_be_simulated_is_refused(tmp_path, words, message):
     (tmp_path / "protocol.txt").write_text(PROTOCOL)
     result = run("spheres", "--protocol", tmp_path / "protocol.txt", *words, "-o", tmp_path / "out")
     assert result.exit_code == 2

@@ -69,3 +69,13 @@ def test_codes_and_refusals():
         fit_dki(signals, no_te, te_ms=45)
     with pytest.raises(InputError, match="the protocol has 50"):
         fit_dki(signals[:, :9], MOUSE)
+
+
+def test_a_voxel_does_not_depend_on_how_many_others_there_are(rng):
+    """To the bit: results must not depend on samples, chunks or threads, which products of matrices do."""
+    signals = _signals(rng.uniform(0.3, 1.5, 997), rng.uniform(0, 1.5, 997), MOUSE)
+    signals = np.abs(signals + 4 * rng.standard_normal(signals.shape))
+    whole = fit_dki(signals, MOUSE).maps
+    for part in (slice(0, 1), slice(3, 10), slice(500, 997)):
+        for name, values in fit_dki(signals[part], MOUSE).maps.items():
+            np.testing.assert_array_equal(values, whole[name][part], err_msg=name)

@@ -116,3 +116,12 @@ def test_the_signal_to_noise_ratio_is_the_median_at_the_shortest_echo():
     signals = np.array([[10.0, 90, 5, 110], [10, 190, 5, 210], [10, 890, 5, 910], [np.nan] * 4])
     scan = Scan(SimpleNamespace(acquisition=acquisition), signals, Sigma(2.0), None, {}, [])
     assert scan.signal_to_noise() == 100
+
+
+@pytest.mark.parametrize(("d0i", "bound"), [(0.5, 0.8), (3.0, 2.6)])
+def test_a_parameter_at_either_bound_is_reported_and_has_no_error(d0i, bound):
+    signals = predict("diff-in", {"fI": 0.6, "D0I": d0i, "vCS": 14.0}, MOUSE)
+    signals[:, MOUSE.is_b0] = 1
+    maps = fit(signals, MOUSE, "diff-in").maps
+    assert maps["D0I"][0] == pytest.approx(bound, abs=1e-6) and maps["exit"][0] == 2
+    assert np.isnan(maps["D0I_se"][0]) and np.isfinite(maps["vCS_se"][0])

@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 
 from histomri.fitting import MODELS, predict
 from histomri.fitting.engine import Engine
-from histomri.fitting.starts import FACES, MOST_MINIMA, add_faces, local_grid_minima, score_grid
+from histomri.fitting.starts import FACES, MOST_MINIMA, add_faces, local_grid_minima, restart_at_bound, score_grid
 from histomri.mri import Acquisition
 
 
@@ -80,3 +80,16 @@ def test_tabulated_signals_are_those_of_the_formula(protocol, rng):
     exponent = truth["D0I"][:, None] * (c[:, 0] + z * (c[:, 1] + z * (c[:, 2] + z * c[:, 3])))
     expected = predict("diff-in", truth, acquisition)
     np.testing.assert_allclose(np.exp(-exponent)[:, engine.row], expected, atol=3e-8)
+
+
+def test_a_restart_puts_the_hardly_seen_compartment_at_each_extreme():
+    limits, theta = np.array([[0, 0.8, 8, 0.8, 0], [1, 2.6, 40, 2.6, 10.0]]), np.empty(5)
+    much, little = np.array([0.6, 1.5, 18, 2, 3]), np.array([0.2, 1.5, 18, 2, 3])
+    for best, chance, expected in (
+        (much, 0, [0.6, 1.5, 18, 0.8, 3]), (much, 1, [0.6, 1.5, 18, 2.6, 3]), (little, 2, [0.2, 2.6, 8, 2, 3]),
+        (little, 3, [0.2, 2.6, 40, 2, 3]), (little, 4, [0.2, 0.8, 40, 2, 3]), (much, 5, [0.6, 1.5, 18, 2, 0]),
+        (much, 6, [0.6, 1.5, 18, 2, 10]),
+    ):  # fmt: skip
+        assert restart_at_bound(chance, best, limits, theta)
+        assert theta.tolist() == expected
+    assert not restart_at_bound(0, little, limits, theta) and not restart_at_bound(2, much, limits, theta)

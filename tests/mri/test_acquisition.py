@@ -129,3 +129,13 @@ def test_impossible_waveforms_are_refused(arguments, message):
 def test_a_twice_refocused_echo_must_close():
     with pytest.raises(ProtocolError, match="δ1 \\+ δ2 - δ3"):
         twice_refocused([8.9, 17.6, 20.4, 9.0], 17.4, 63.9)
+
+
+def test_delta_of_a_twice_refocused_echo_is_that_before_the_reversal():
+    one = Acquisition.trse([0, 900], [8.9, 17.6, 20.4, 6.1], 17.4, 63.9)
+    np.testing.assert_allclose(one.delta_ms, [26.5, 26.5])
+    np.testing.assert_allclose(one.Delta_ms, [35.0, 35.0])
+
+
+def test_ten_is_the_smallest_b_that_weights():
+    assert Acquisition([0, 9.99, 10, 1000], 10, 30).is_b0.tolist() == [True, True, False, False]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from histomri.core.errors import InputError, ProtocolError
-from histomri.mri import Acquisition, protocol_files, protocols, read_acquisition
+from histomri.mri import Acquisition, protocol_files, read_acquisition, reading
 from histomri.mri.protocols import formats
 
 B, DELTA, SEPARATION, TE = [0, 500, 1000, 2000, 2800], [0, 10, 10, 10, 8], [0, 30, 30, 15, 15], [45, 45, 45, 65, 65]
@@ -154,7 +154,7 @@ def test_swapped_arguments_are_recognised(tmp_path):
 
 def test_a_format_is_one_file_that_registers_itself(tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "FORMATS", list(formats.FORMATS))
-    monkeypatch.setattr(protocols, "FORMATS", formats.FORMATS)
+    monkeypatch.setattr(reading, "FORMATS", formats.FORMATS)
     formats.register(
         formats.Format(
             form="a protocol of a scanner of one's own",

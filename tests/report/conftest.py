@@ -164,6 +164,7 @@ def build_run(
     groups=("wild type", "tumour", "tumour"),
     name="Mouse livers",
     fail=None,
+    n=(40, 50),
 ) -> Path:
     rng = np.random.default_rng(5)
     records, tables = [], []
@@ -190,7 +191,7 @@ def build_run(
             }
             (out / f"sub-{sub}").mkdir(parents=True)
         else:
-            make_sample(out / f"sub-{sub}", sub, kind, rng, group=group)
+            make_sample(out / f"sub-{sub}", sub, kind, rng, n, group)
             tables.append(PairedTable.load(out / f"sub-{sub}" / "pairs_voxel.csv"))
         records.append(record)
     if len(records) > 1:
@@ -226,6 +227,12 @@ def build_run(
 def finished_run(tmp_path_factory) -> Path:
     """Three samples, all finished; read only."""
     return build_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory) -> Path:
+    """The same with few voxels, for tests that write many reports; read only."""
+    return build_run(tmp_path_factory.mktemp("small"), n=(16, 20))
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ RANKING = "Which model agrees best with histology?"
 
 
 @pytest.fixture
-def copy(finished_run, tmp_path):
-    return shutil.copytree(finished_run, tmp_path / "run")
+def copy(small_run, tmp_path):
+    return shutil.copytree(small_run, tmp_path / "run")
 
 
 def edit_json(path, change):
@@ -139,14 +139,14 @@ STUDY_DAMAGE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("damage", "told"), STUDY_DAMAGE.values(), ids=STUDY_DAMAGE)
-def test_a_damaged_table_of_the_study_costs_its_own_section(copy, damage, told):
+@pytest.mark.parametrize(("damage", "expected"), STUDY_DAMAGE.values(), ids=STUDY_DAMAGE)
+def test_a_damaged_table_of_the_study_costs_its_own_section(copy, damage, expected):
     damage(copy)
     run = collect(copy)
     html = write_report(run).read_text(encoding="utf-8")
     assert html.count('<section class="sample"') == 3 and html.count("Histology on the MRI grid") >= 9
-    assert [told in text for text in run.missing].count(True) == 1 if told else not run.missing, run.missing
-    assert (NOTICE in html) == ("could not be made" in str(told))
+    assert [expected in text for text in run.missing].count(True) == 1 if expected else not run.missing, run.missing
+    assert (NOTICE in html) == ("could not be made" in str(expected))
     assert "Methods" in html and html.rstrip().endswith("</html>")
 
 

@@ -35,7 +35,7 @@ def test_the_same_run_gives_the_same_files(finished_run, tmp_path, monkeypatch, 
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in other]
 
 
-def test_an_unknown_format_is_told(finished_run):
+def test_an_unknown_format_is_refused(finished_run):
     with pytest.raises(InputError, match="no format 'gif'"):
         write_figures(finished_run, "gif")
 

@@ -86,14 +86,14 @@ def test_missing_numbers_are_a_dash():
 
 
 def test_alike_warnings_of_several_samples_are_said_once():
-    told = [
+    merged = [
         ("m1", "Diff-in-ex: in 68 % of the voxels at a bound"),
         ("m1", "m1: only 12 voxels"),
         ("m2", "Diff-in-ex: in 9.5 % of the voxels at a bound"),
         ("m2", "sub-m2_dwi.nii.gz: 3 volumes"),
         ("m3", "sub-m3_dwi.nii.gz: 3 volumes"),
     ]
-    assert merge_warnings(told) == [
+    assert merge_warnings(merged) == [
         {"text": "Diff-in-ex: in 9.5–68 % of the voxels at a bound", "about": "m1, m2"},
         {"text": "only 12 voxels", "about": "m1"},
         {"text": "sub-m2_dwi.nii.gz: 3 volumes", "about": "m2"},

@@ -214,13 +214,12 @@ def test_no_results_folder(tmp_path, content):
         write_report(tmp_path / "nowhere")
 
 
-def test_same_run_same_report(finished_run, tmp_path):
-    one, two = (write_report(finished_run, tmp_path / name).read_bytes() for name in ("1.html", "2.html"))
-    assert one == two
+def test_same_run_same_report(finished_run, finished_report, tmp_path):
+    assert write_report(finished_run, tmp_path / "again.html").read_bytes() == finished_report.read_bytes()
 
 
-def test_residuals_are_shown_if_there_are_any(copy):
-    assert "Residuals of the best model" not in read(copy)
+def test_residuals_are_shown_if_there_are_any(copy, page):
+    assert "Residuals of the best model" not in page
     best = json.loads((copy / "scores.json").read_text())["models"][0]
     row = {"scanner": "9.4T", **{name: best[name] for name in ("model", "strategy")}, "delta_ms": 12, "Delta_ms": 15}
     row |= {"te_ms": None, "n_samples": 3, "n": 90, "median": 0.01, "q25": -0.02, "q75": 0.03}
@@ -258,9 +257,9 @@ def test_methods_tell_samples_apart_that_were_treated_differently():
     assert "The whole tissue as one patch" in alone[0] and alone[-1].startswith("The mean over the MRI region")
 
 
-def test_bounds_are_told_of_samples_without_pairs_of_voxels():
+def test_bounds_are_reported_for_samples_without_pairs_of_voxels():
     pairs = pd.DataFrame({"sample": ["a", "b"], "model": "diff-in", "strategy": "whole", "at_bound_share": [0.1, 0.9]})
     ranking = [{"model": "diff-in", "strategy": "whole", "n": 12}]
     run = Run(Path("."), {}, ranking, pairs, [Sample({"id": "a"}), Sample({"id": "b"})])
-    told = next(text for text in reliability_notes(run) if "bound" in text)
-    assert re.match(r"50\s%.*\(from 10\s% to 90\s% by sample\); the data barely constrain them", told), told
+    note = next(text for text in reliability_notes(run) if "bound" in text)
+    assert re.match(r"50\s%.*\(from 10\s% to 90\s% by sample\); the data barely constrain them", note), note

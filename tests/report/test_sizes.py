@@ -78,7 +78,7 @@ def test_the_patch_under_a_voxel_is_where_the_transform_says(section):
     assert (under >= 0).any() and (under < 0).any()
 
 
-def test_too_many_patches_or_no_table_are_told(section, table, tmp_path, monkeypatch):
+def test_too_many_patches_or_no_table_are_refused(section, table, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no such cell table"):
         count_sizes(tmp_path / "none.parquet", section, {})
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 this is none")

@@ -18,8 +18,8 @@ def test_rows_that_cannot_be_compared_say_so_and_ties_share_a_place(rng):
         for n in range(count)
     ]  # fmt: skip
     ranking = rank_models(pd.DataFrame(rows), n_boot=100)
-    told = ranking_rows(ranking)
-    assert [(row["model"], row["rank"], row["n"]) for row in told] == [
+    rows_shown = ranking_rows(ranking)
+    assert [(row["model"], row["rank"], row["n"]) for row in rows_shown] == [
         ("Diff-in", "1=", "12"),
         ("Diff-in-ex", "1=", "12"),
         ("Diff-in-exTD", "–", "4 of its own"),

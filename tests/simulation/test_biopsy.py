@@ -1,4 +1,4 @@
-"""A core and a scan of one tumour: each, read by an independent formula, tells the truth that is said of it."""
+"""A core and a scan of one tumour: each, read by an independent formula, gives the truth that is said of it."""
 
 import numpy as np
 import pytest

@@ -58,7 +58,7 @@ def test_signals_and_truth_match_brute_force(liver, signals, rng):
                 assert liver.truth[name][tuple(voxel)] == pytest.approx(value, rel=0.02), name
 
 
-def test_noise_is_rician_and_as_strong_as_told(liver, signals):
+def test_noise_is_rician_and_as_strong_as_stated(liver, signals):
     volume = signals[..., :1]
     twice = [add_rician(volume, 0.01, np.random.default_rng(seed)) for seed in (0, 1)]
     assert np.std(twice[0] - twice[1]) / np.sqrt(2) == pytest.approx(0.01, rel=0.05)

@@ -155,7 +155,7 @@ def test_results_are_compared_with_the_truth(study, tmp_path):
     assert any("necrotic1" in line for line in comparison.messages)
 
 
-def test_nothing_to_compare_is_told(study, tmp_path):
+def test_nothing_to_compare_is_an_error(study, tmp_path):
     with pytest.raises(InputError, match="no truth"):
         compare_with_truth(tmp_path)
     with pytest.raises(InputError, match="no sample has voxel pairs"):

@@ -12,7 +12,6 @@ from histomri.study.commands import COMMANDS
 from histomri.study.graph import PER_SAMPLE, PER_STUDY, build
 from histomri.study.records import Ledger
 from histomri.study.show import graph_mermaid, graph_text
-from histomri.study.sources import Key
 
 STEPS = (*PER_SAMPLE, *PER_STUDY)
 every_step = pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
@@ -27,8 +26,8 @@ def test_what_a_step_declares_is_there(step):
     assert set(step.after) <= set(earlier), "a step reads only what ran before it"
     for name in step.command.options_class.names("input"):
         source = step.source(name)
-        if isinstance(source, Key) and step in PER_SAMPLE and fields[name].is_required():
-            assert source.name in Sample.model_fields, f"no sample has {source.name}"
+        if source.key and step in PER_SAMPLE and fields[name].is_required():
+            assert source.key in Sample.model_fields, f"no sample has {source.key}"
 
 
 def test_sections_and_places_are_their_own():
@@ -108,4 +107,4 @@ def test_the_graph_is_printed(study):
     assert re.search(r"^  fit +<- .*protocol.*\[preprocess\].*  -> mri$", text, re.M), text
     assert "over all samples" in text
     drawn = graph_mermaid(study)
-    assert drawn.startswith("flowchart LR\n") and "  cells --> patches" in drawn and "  pair --> pairs" in drawn
+    assert drawn.startswith("flowchart LR\n") and "  cells_1 --> patches_1" in drawn and "  pair_1 --> pairs_2" in drawn

@@ -16,7 +16,7 @@ from histomri.core.options import Options, argument, given, option, output
 from histomri.study import Sample, StepResult, Study, records, runner
 from histomri.study.graph import Step
 from histomri.study.runner import run_sample
-from histomri.study.sources import Key, Result, Value
+from histomri.study.sources import key, result, value
 
 
 class Killed(BaseException):
@@ -68,14 +68,14 @@ class Toy:
         self.ran: list[str] = []
         self.moment, self.kill_at = 0, -1
         self.failing: dict[str, Exception] = {}
-        folder = {"exports": Key("cells")}
+        folder = {"exports": key("cells")}
         self.steps = (
             Step("cells", ToyCommand("cells", Cells, self), "cells.parquet", folder, "cell_options"),
             Step("patches", ToyCommand("patches", Maps, self), "histo",
-                 {"cells": Result("cells", "cells.parquet"), "sub": Key("id"), "extra": Value("extra.txt")}, "patches"),
+                 {"cells": result("cells", "cells.parquet"), "sub": key("id"), "extra": value("extra.txt")}, "patches"),
             Step("fit", ToyCommand("fit", Fit, self), "mri", {}, "fit"),
             Step("pair", ToyCommand("pair", Pair, self), "pairs.csv",
-                 {"maps": Result("patches", "histo"), "mri": Result("fit", "mri")}, "pair"),
+                 {"maps": result("patches", "histo"), "mri": result("fit", "mri")}, "pair"),
         )  # fmt: skip
 
     def tick(self) -> None:
@@ -293,8 +293,9 @@ def test_files_that_no_step_wrote_are_cleared_from_the_results(toy, sample, tmp_
 
 def test_results_can_be_moved(toy, sample, tmp_path):
     run(toy, sample, tmp_path / "out")
-    (tmp_path / "out").rename(tmp_path / "elsewhere")
-    assert run(toy, sample, tmp_path / "elsewhere").kept == NAMES
+    (tmp_path / "a" / "deep").mkdir(parents=True)
+    (tmp_path / "out").rename(tmp_path / "a" / "deep" / "elsewhere")  # in front of the inputs, by the alphabet
+    assert run(toy, sample, tmp_path / "a" / "deep" / "elsewhere").kept == NAMES
 
 
 def test_a_failed_step_clears_what_lies_behind_it(toy, sample, tmp_path):

@@ -71,7 +71,7 @@ def _chart(rows: pd.DataFrame, correlations: pd.DataFrame, measure: str, looks: 
 
 
 def partners(correlations: pd.DataFrame, measure: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return the rows of a table of correlations that speak of a column, by the other column and by kind."""
+    """Return the rows of a table of correlations about a column, by the other column and by kind."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for row in correlations.to_dict("records"):
         if measure in (row["x"], row["y"]):

@@ -126,7 +126,7 @@ class Looks:
                     chart.points(axes, across[mine], along[mine], own, **look)
 
     def legend(self, figure: Any, rows: pd.DataFrame) -> None:
-        """Explain colours and markers of the rows below the panels, if there is anything to tell apart."""
+        """Explain colours and markers of the rows below the panels, if there are several."""
         groups, scanners = (set(labels_of(rows, name)) for name in ("group", "scanner"))
         keys = [(name, "o", colour) for name, colour in self.colours.items() if name in groups and len(groups) > 1]
         if len(scanners) > 1:

@@ -9,7 +9,7 @@ from histomri.report.figures.charts import BLUE, ORANGE, Card, Chart, heading, n
 from histomri.report.labels import label_of
 from histomri.report.text import decimals, interval_text, p_text
 
-COLLINEAR = 10.0  # variance inflation from which coefficients cannot be told apart
+COLLINEAR = 10.0  # variance inflation from which coefficients cannot be separated
 _GREY = "#666666"
 
 
@@ -23,7 +23,7 @@ def regression_card(coefficients: pd.DataFrame, models: pd.DataFrame, title: str
     names = [f"{label_of(row['term']).name} for {label_of(row['response']).name}" for _, row in flagged.iterrows()]
     warning = (
         f"Open squares: variance inflation (VIF) of {COLLINEAR:g} or more ({', '.join(names)}). The properties go "
-        "together so closely that their coefficients cannot be told apart."
+        "together so closely that their coefficients cannot be separated."
     )
     texts = (text, warning) if len(flagged) else (text,)
     chart = _chart(coefficients, models, f"Regression on histology: {title}")

@@ -23,7 +23,7 @@
   // The overlay: a divider or a blend, moved by one slider.
   for (const box of all(".overlay")) {
     const slider = box.querySelector("input[type=range]");
-    const said = box.querySelector(".said");
+    const position = box.querySelector(".position");
     const divider = box.querySelector(".divider");
     const draw = () => {
       const value = Number(slider.value);
@@ -44,8 +44,8 @@
       divider.style.left = `calc(${value}% - 1px)`;
       divider.hidden = !swipe;
       box.querySelector("svg").style.display = box.querySelector("input[type=checkbox]").checked ? "" : "none";
-      said.textContent = `${value} % ${box.dataset.name}`;
-      slider.setAttribute("aria-valuetext", said.textContent);
+      position.textContent = `${value} % ${box.dataset.name}`;
+      slider.setAttribute("aria-valuetext", position.textContent);
     };
     for (const input of all("input, select", box)) input.addEventListener("input", draw);
     const stage = box.querySelector(".stage");
