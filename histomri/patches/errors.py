@@ -102,21 +102,20 @@ def size_errors(
         return None
     rng = np.random.default_rng(seed)
     most = moments.count.max()
-    numbers = [n for n in _DRAWS if n <= 2 * most or n == 2]
-    errors = []
-    for n in numbers:
+    errors: dict[int, float] = {}
+    for n in (n for n in _DRAWS if n <= 2 * most or n == 2):
         drawn = estimate(_powers(pool[rng.integers(0, pool.size, (n, _DRAWS[n]))]))
         with np.errstate(invalid="ignore", divide="ignore"):
             off = np.abs(1 - truth / drawn)
-        errors.append(np.quantile(np.nan_to_num(off, nan=np.inf), 0.95, method="nearest") / _Z95)
-    known = np.isfinite(errors)
-    if not known.any():
+        error = np.quantile(np.nan_to_num(off, nan=np.inf), 0.95, method="nearest") / _Z95
+        errors |= {n: max(error, 1e-12)} if np.isfinite(error) else {}
+    if not errors:
         return None
-    n, log_error = np.log(np.array(numbers)[known]), np.log(np.maximum(np.array(errors)[known], 1e-12))
+    at_known, log_error = np.log(list(errors)), np.log(list(errors.values()))
     with np.errstate(divide="ignore"):
         at = np.log(moments.count)
-    beyond = 0.5 * np.maximum(at - n[-1], 0)  # as the root of n
-    return np.where(moments.count > 1, np.exp(np.interp(at, n, log_error) - beyond), np.nan)
+    beyond = 0.5 * np.maximum(at - at_known[-1], 0)  # as the root of n
+    return np.where(moments.count > 1, np.exp(np.interp(at, at_known, log_error) - beyond), np.nan)
 
 
 def _alike(patch: IntArray, diameter_um: FloatArray, moments: Moments) -> FloatArray:

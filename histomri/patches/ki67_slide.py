@@ -179,8 +179,8 @@ def _picture(
     centre = ((column + 0.5) * across / view.um_per_px[0], (row + 0.5) * down / view.um_per_px[1])
     corner = [int(np.clip(round(c - n / 2), 0, total - n)) for c, n, total in zip(centre, size, view.size_px)]
     detail = view.read(corner[0], corner[1], size[0], size[1])
-    x, y = ((start + np.arange(n) + 0.5) * pixel for start, n, pixel in zip(corner, size, view.um_per_px))
-    counted = analysed_pixels(x, y, tissue, None if region is None else Raster(region))
+    centres = view.centres_um(corner[0], corner[1], size[0], size[1])
+    counted = analysed_pixels(*centres, tissue, None if region is None else Raster(region))
     stained = stains.amount(detail, stains.dab) >= area.threshold
     (left, top), (wide, high) = ([n * um for n, um in zip(pair, view.um_per_px)] for pair in (corner, size))
     outlines = tuple(shape for shape in (tissue.region if tissue is not None else None, region) if shape is not None)

@@ -161,7 +161,7 @@ def section_tiles(
         raise GeometryError(f"none of {len(corners):,} tiles lies on the slide: {span}", hint=hint)
     beside = int(np.count_nonzero(~inside))
     if beside > len(inside) - beside:
-        warnings = (*warnings, f"{beside:,} of {len(inside):,} tiles lie beside the slide: is it the right one?")
+        warnings += (f"{beside:,} of {len(inside):,} tiles lie beside the slide: is it the right one?",)
     return SlideTiles(corners[inside], values[inside], tuple(maps), size, n_empty, beside, warnings)
 
 
@@ -186,15 +186,14 @@ def load_measurements(paths: Sequence[str | Path], *, moved: bool = False) -> di
         raise InputError("no map was given")
     loaded = [_Map(Path(path), Image.load(path), parse_map_name(Path(path).name), read_sidecar(path)) for path in paths]
     first = loaded[0]
+    hint = "maps of one grid share tiles; write the others into another file"
     for item in loaded:
-        problem = None
         if item.image.data.shape != first.image.data.shape:
             shapes = [" x ".join(map(str, one.image.data.shape)) for one in (item, first)]
             problem = f"has {shapes[0]} voxels, and {first.path.name} has {shapes[1]}"
-        elif not np.allclose(item.image.affine, first.image.affine, atol=_SAME_GRID_MM, rtol=0):
+            raise GeometryError(problem, path=item.path, hint=hint)
+        if not np.allclose(item.image.affine, first.image.affine, atol=_SAME_GRID_MM, rtol=0):
             problem = f"lies elsewhere than {first.path.name}: their affines differ"
-        if problem is not None:
-            hint = "maps of one grid share tiles; write the others into another file"
             raise GeometryError(problem, path=item.path, hint=hint)
         _check_world(item, moved)
     return dict(zip(_measurement_names(loaded), (item.image for item in loaded)))

@@ -139,8 +139,11 @@ class Tile:
     @property
     def centres_um(self) -> tuple[FloatArray, FloatArray]:
         """Centres of the pixels in µm of the slide: x of each column (w,), y of each row (h,)."""
-        (height, width), (across, down) = self.rgb.shape[:2], self.um_per_px
-        return (self.x + np.arange(width) + 0.5) * across, (self.y + np.arange(height) + 0.5) * down
+        return _centres(self.x, self.y, self.rgb.shape[1], self.rgb.shape[0], self.um_per_px)
+
+
+def _centres(x: int, y: int, width: int, height: int, um_per_px: tuple[float, float]) -> tuple[FloatArray, FloatArray]:
+    return (x + np.arange(width) + 0.5) * um_per_px[0], (y + np.arange(height) + 0.5) * um_per_px[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +164,10 @@ class View:
         out = np.empty((height, width, 3), np.uint8)
         self._fill(out, x, y)
         return out
+
+    def centres_um(self, x: int, y: int, width: int, height: int) -> tuple[FloatArray, FloatArray]:
+        """Return the centres of the pixels of a part in µm of the slide: x of each column (w,), y of each row (h,)."""
+        return _centres(x, y, width, height, self.um_per_px)
 
     def tiles(self, size: int = 512, region: BaseGeometry | None = None) -> Iterator[Tile]:
         """Give the tiles row by row, each once and without overlap; those at the right and lower edge are smaller.

@@ -164,7 +164,7 @@ _LEAST_PIXELS = 1000
 # Hematoxylin and DAB are some 40 degrees apart; within so few there is one stain only.
 _LEAST_ANGLE = 15.0
 _TILE_PX, _MOST_TILES, _MOST_PIXELS = 256, 60, 400_000
-_HINT = "leave out --stains, or estimate them in QuPath (Analyze > Preprocessing) and pass the text"
+_OTHER_STAINS = "leave out --stains, or estimate them in QuPath (Analyze > Preprocessing) and pass the text"
 
 
 def estimate_stains(rgb: NDArray[np.uint8], background_rgb: FloatArray) -> Stains:
@@ -189,7 +189,7 @@ def estimate_stains(rgb: NDArray[np.uint8], background_rgb: FloatArray) -> Stain
     density = -np.log10(np.maximum(rgb, 1) / background_rgb)
     density = density[(density.max(axis=1) > _PALE_OD) & (density.max(axis=1) < _DARK_OD)]
     if len(density) < _LEAST_PIXELS:
-        raise InputError(f"{len(density):,} stained pixels are too few to estimate the stains from", hint=_HINT)
+        raise InputError(f"{len(density):,} stained pixels are too few to estimate the stains from", hint=_OTHER_STAINS)
     plane = np.linalg.eigh(density.T @ density)[1][:, :0:-1]
     # The first component points to where the stain is, so that angles lie around 0.
     plane[:, 0] *= np.sign(plane[:, 0].sum())
@@ -198,23 +198,20 @@ def estimate_stains(rgb: NDArray[np.uint8], background_rgb: FloatArray) -> Stain
     edges = np.stack([np.cos([low, high]), np.sin([low, high])], axis=1) @ plane.T
     edges = np.clip(edges, 0, None)
     edges /= np.linalg.norm(edges, axis=1, keepdims=True)
-    if _degrees(edges[0], edges[1]) < _LEAST_ANGLE:
-        raise InputError(
-            f"the stains of the slide are {_degrees(edges[0], edges[1]):.0f} degrees apart, as if there were one only",
-            hint=_HINT,
-        )
-    usual = Stains.h_dab()
+    if (angle := _degrees(edges[0], edges[1])) < _LEAST_ANGLE:
+        problem = f"the stains of the slide are {angle:.0f} degrees apart, as if there were one only"
+        raise InputError(problem, hint=_OTHER_STAINS)
     # DAB is brown: of the two, the one that takes more blue than red.
     dab = int(np.argmax(edges[:, 2] - edges[:, 0]))
     hematoxylin, brown = edges[1 - dab], edges[dab]
     vectors = np.stack([hematoxylin, brown, np.cross(hematoxylin, brown)])
-    return Stains(usual.names, vectors, background_rgb, "estimated from the slide (Macenko)")
+    return Stains(Stains.h_dab().names, vectors, background_rgb, "estimated from the slide (Macenko)")
 
 
 def usual_angles(stains: Stains) -> tuple[float, float]:
     """Return how far hematoxylin and DAB are from their usual colours, degrees."""
-    usual = Stains.h_dab()
-    return _degrees(stains.vectors[0], usual.vectors[0]), _degrees(stains.vectors[1], usual.vectors[1])
+    hematoxylin, dab, _ = map(_degrees, stains.vectors, Stains.h_dab().vectors)
+    return hematoxylin, dab
 
 
 def tissue_pixels(
@@ -227,12 +224,7 @@ def tissue_pixels(
     for number in rng.permutation(len(corners)):
         x, y = corners[number]
         width, height = (min(_TILE_PX, size - start) for start, size in zip((x, y), view.size_px))
-        across, down = (
-            (start + np.arange(n) + 0.5) * size for start, n, size in zip((x, y), (width, height), view.um_per_px)
-        )
-        inside = tissue.inside(across, down)
-        if raster is not None:
-            inside &= raster.inside(across, down)
+        inside = analysed_pixels(*view.centres_um(x, y, width, height), tissue, raster)
         if inside.any():
             pixels.append(view.read(x, y, width, height)[inside])
         if len(pixels) == _MOST_TILES:
@@ -268,12 +260,9 @@ class StainedArea:
 
     def blocks(self, factor: int) -> tuple[IntArray, IntArray]:
         """Return stained and counted pixels of blocks of factor x factor cells."""
-        rows = np.arange(0, self.counted.shape[0], factor)
-        columns = np.arange(0, self.counted.shape[1], factor)
-        stained, counted = (
-            np.add.reduceat(np.add.reduceat(cells, rows, axis=0), columns, axis=1)
-            for cells in (self.stained, self.counted)
-        )
+        rows, columns = (np.arange(0, length, factor) for length in self.counted.shape)
+        by_row = (np.add.reduceat(cells, rows, axis=0) for cells in (self.stained, self.counted))
+        stained, counted = (np.add.reduceat(cells, columns, axis=1) for cells in by_row)
         return stained, counted
 
     def standard_error(self, factor: int) -> float:
@@ -319,8 +308,8 @@ def stained_area(
         raise InputError(f"a threshold of {threshold} is not possible", hint="pass an optical density, such as 0.2")
     view = slide.at(um_per_px)
     raster = None if region is None else Raster(region)
-    step = tuple(max(round(cell_um / size), 1) for size in view.um_per_px)
-    shape = (-(-view.size_px[1] // step[1]), -(-view.size_px[0] // step[0]))
+    across, down = (max(round(cell_um / size), 1) for size in view.um_per_px)
+    shape = (-(-view.size_px[1] // down), -(-view.size_px[0] // across))
     stained, counted = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     dab, n_pixels = stains.dab, view.size_px[0] * view.size_px[1]
     for tile in view.tiles(tile_px, region):
@@ -328,12 +317,12 @@ def stained_area(
         if inside.any():
             above = (stains.amount(tile.rgb, dab) >= threshold) & inside
             for total, mask in ((stained, above), (counted, inside)):
-                _add(total, mask, tile, (step[0], step[1]))
+                _add(total, mask, tile, (across, down))
         if progress is not None:
             progress(min((tile.y * view.size_px[0] + tile.x * tile.rgb.shape[0] + inside.size) / n_pixels, 1.0))
     if not counted.any():
         raise InputError("there is no tissue to count in", path=slide.path, hint="check the region, --roi")
-    size = (step[0] * view.um_per_px[0], step[1] * view.um_per_px[1])
+    size = (across * view.um_per_px[0], down * view.um_per_px[1])
     return StainedArea(stained, counted, size, view.um_per_px, threshold)
 
 
