@@ -61,10 +61,8 @@ def check_count(export: ParsedExport, calibration: Calibration, compartment: Com
     ours = np.array([kind in ("cell", "detection", "") for kind in types], dtype=bool)
     found = int(np.count_nonzero(ours[codes]))
     if (held := project.n_cells if compartment == "cell" else project.n_detections) and held != found:
-        yield (
-            f"{name} has {found:,} cells, and the QuPath project holds {held:,}: a part was exported, or the image "
-            "was changed after the export"
-        )
+        causes = "a part was exported, or the image was changed after the export"
+        yield f"{name} has {found:,} cells, and the QuPath project holds {held:,}: {causes}"
 
 
 def _duplicates(data: pd.DataFrame) -> str | None:
@@ -161,7 +159,5 @@ def _expansion(area: np.ndarray, nucleus: np.ndarray) -> str | None:
     low, middle, high = np.quantile(rim, [0.25, 0.5, 0.75])
     if middle <= 0 or high - low > 0.1 * middle:
         return None
-    return (
-        f"most cell outlines are the nucleus plus {middle:.1f} µm: QuPath expanded the nuclei and saw no membrane, so "
-        "cell sizes follow nuclear sizes"
-    )
+    rest = "QuPath expanded the nuclei and saw no membrane, so cell sizes follow nuclear sizes"
+    return f"most cell outlines are the nucleus plus {middle:.1f} µm: {rest}"

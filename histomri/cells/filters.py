@@ -145,10 +145,6 @@ class RowFilter:
             self.dropped[reason] = self.dropped.get(reason, 0) + count
             self.keep = self.keep & ~dropped
 
-    def describe(self) -> str:
-        """Return the reasons as one clause."""
-        return ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
-
 
 @dataclass(frozen=True)
 class CellFilter:

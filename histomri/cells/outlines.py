@@ -79,9 +79,7 @@ def measure_outlines(path: Path, outlines: Sequence[Any], keep: int) -> tuple[Fl
     with np.errstate(over="ignore", invalid="ignore"):  # of coordinates beyond all sense; such cells are dropped later
         sizes, centres = shapely.area(shapes), shapely.centroid(shapes)
     there, target = sizes > 0, np.array(hard, dtype=np.intp)
-    values[target[there]] = np.stack(
-        [shapely.get_x(centres[there]), shapely.get_y(centres[there]), sizes[there]], axis=1
-    )
+    values[target[there]] = np.column_stack([shapely.get_coordinates(centres[there]), sizes[there]])
     kept = np.full(len(outlines), None, dtype=object)
     kept[target[there]] = shapes[there]
     return values, mended, kept[:keep]
@@ -120,24 +118,17 @@ def _polygons(outline: Any) -> Iterator[list[Any]]:
 
 def _build(path: Path, objects: list[list[list[Any]]]) -> tuple[Geometries, int]:
     """Return one geometry for each list of polygons, and how many had to be mended."""
-    rings = [ring for polygons in objects for polygon in polygons for ring in polygon]
+    polygons = [polygon for parts in objects for polygon in parts]
+    rings = [ring for polygon in polygons for ring in polygon]
     if not rings:
         return np.full(len(objects), shapely.MultiPolygon(), dtype=object), 0
     try:
-        parts = [np.array([point[:2] for point in ring], dtype=float) for ring in rings]
-        offsets = (
-            _ends(len(ring) for ring in rings),
-            _ends(len(polygon) for polygons in objects for polygon in polygons),
-            _ends(len(polygons) for polygons in objects),
-        )
-        shapes = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, np.concatenate(parts), offsets)
+        points = np.concatenate([np.array([point[:2] for point in ring], dtype=float) for ring in rings])
+        offsets = tuple(np.cumsum([0, *map(len, level)]) for level in (rings, polygons, objects))
+        shapes = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, points, offsets)
         with np.errstate(invalid="ignore"):  # of corners that are no numbers; such an outline has no area
             wrong = ~shapely.is_valid(shapes)
             shapes[wrong] = shapely.make_valid(shapes[wrong])
     except (GEOSException, TypeError, ValueError, KeyError, OverflowError) as error:
         raise InputError(f"holds an outline that cannot be read ({error})", path=path) from error
     return shapes, int(np.count_nonzero(wrong))
-
-
-def _ends(lengths: Iterator[int]) -> IntArray:
-    return np.cumsum([0, *lengths])

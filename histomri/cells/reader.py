@@ -33,7 +33,7 @@ from histomri.cells.parsed_export import ParsedExport, Wanted
 from histomri.cells.regions import read_regions
 from histomri.cells.sidecar import Calibration, combined, find_calibration
 from histomri.cells.sniff import is_picture, read_head
-from histomri.cells.table import COLUMNS, CellMetadata, CellTable, is_cell_table
+from histomri.cells.table import CellMetadata, CellTable, is_cell_table
 from histomri.core.arrays import BoolArray
 from histomri.core.calibration import PixelSize, check_pixel_size, settle_pixel_size
 from histomri.core.errors import InputError
@@ -193,7 +193,8 @@ def _read_part(path: Path, given: CellOptions) -> _Part:
     export.numbers.clear()  # converted by now, and millions of cells are not held twice
     apply_filters(export, measures, rows, {**options, "roi": region}, calibration.field_um)
     if not rows.keep.any():
-        raise InputError(f"no cell is left of {export.n_rows:,} rows: {rows.describe()}", path=path)
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in rows.dropped.items())
+        raise InputError(f"no cell is left of {export.n_rows:,} rows: {reasons}", path=path)
     if region is not None:
         notes = (*notes, *region_in_other_unit(measures, rows, region, calibration.pixel_size_um))
     warnings = (
@@ -261,11 +262,9 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
     compartment = first.measures.compartment
     for part in parts[1:]:
         if part.measures.compartment != compartment:
-            raise InputError(
-                f"has {part.measures.compartment} outlines and {first.export.path.name} has {compartment} outlines",
-                path=part.export.path,
-                hint="give files of the same detection",
-            )
+            others = f"{first.export.path.name} has {compartment} outlines"
+            problem = f"has {part.measures.compartment} outlines and {others}"
+            raise InputError(problem, path=part.export.path, hint="give files of the same detection")
     images = sorted({str(name) for part in parts for name in part.data["image"].unique()})
     if len(images) > 1:
         problem = f"the files are of {len(images)} images: {', '.join(map(repr, images))}"
@@ -275,8 +274,7 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
     data = first.data
     if len(parts) > 1:
         data = pd.concat([part.data for part in parts], ignore_index=True)
-        for name in COLUMNS[:1] + COLUMNS[2:4]:
-            data[name] = data[name].astype("category")
+        data = data.astype(dict.fromkeys(("image", "object_type", "classification"), "category"))
     polygons = [part.outlines for part in parts if part.outlines is not None]
     outlines = np.concatenate(polygons) if polygons else None
     dropped = dict(sum((Counter(part.rows.dropped) for part in parts), Counter()))

@@ -11,8 +11,6 @@ from histomri.core.errors import InputError, UnitError
 from histomri.core.files import read_json
 
 _MICRO = ("\u00b5m", "\u03bcm", "um")
-# How deep builders may be wrapped in each other; QuPath wraps two or three.
-_DEEPEST = 30
 
 
 @dataclass(frozen=True)
@@ -83,9 +81,7 @@ def _image(path: Path, entry: dict[str, Any]) -> ProjectImage:
 
 def _builders(builder: Any) -> Iterator[dict[str, Any]]:
     """Yield a builder and those it wraps, the outermost first."""
-    for _ in range(_DEEPEST):
-        if not isinstance(builder, dict):
-            return
+    while isinstance(builder, dict):
         yield builder
         builder = builder.get("builder")
 

@@ -81,10 +81,8 @@ class PatchOptions(Options):
     @model_validator(mode="after")
     def _has_one_size(self) -> "PatchOptions":
         if sum((self.patch_um is not None, self.like is not None, self.whole)) != 1:
-            raise ValueError(
-                "the size of the patches is not settled; pass one of {patch_um}, {like} and {whole} (in a study, "
-                "like_mri = false leaves out the MRI)"
-            )
+            choices = "pass one of {patch_um}, {like} and {whole} (in a study, like_mri = false leaves out the MRI)"
+            raise ValueError(f"the size of the patches is not settled; {choices}")
         if self.whole and self.step_um is not None:
             raise ValueError("one patch for the whole slide cannot overlap others; leave out {whole} or {step_um}")
         if self.assign == "clip" and self.step_um is not None:

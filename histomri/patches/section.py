@@ -100,20 +100,18 @@ class SectionMaps(Displayed):
         total = choice["CellsUsed"] + outside + sparse
         places = {"off the grid or outside the extent": outside, "in patches with too little tissue": sparse}
         lost = ", ".join(f"{count:,} {where}" for where, count in places.items() if count)
-        lines = [
+        sizes = f"sizes x {factor:.4g}" if factor is not None else f"{choice['SectionThickness_um']:g} µm thick"
+        lines = (
             f"{rows} x {columns} patches of {w:.4g} x {h:.4g} µm, {summary['patches_with_cells']:,} with cells, "
             f"{choice['CellsUsed']:,} of {total:,} cells used{f' ({lost})' if lost else ''}; "
             f"extent: {choice['Extent']}",
-            f"corrections: shrinkage {choice['Shrinkage']:.1%}, section {choice['Section']}"
-            + (f" (sizes x {factor:.4g})" if factor is not None else f" ({choice['SectionThickness_um']:g} µm thick)"),
-        ]
+            f"corrections: shrinkage {choice['Shrinkage']:.1%}, section {choice['Section']} ({sizes})",
+        )
         median, plain = summary["median"], summary["median_uncorrected"]
-        if median["vCS"] is not None:
-            lines.append(
-                f"medians over patches: vCS {median['vCS']:.1f} µm (uncorrected {plain['vCS']:.1f}), F "
-                f"{median['F']:.2f}, CD {median['CD']:.0f} /mm²"
-            )
-        return tuple(lines)
+        if median["vCS"] is None:
+            return lines
+        vcs = f"vCS {median['vCS']:.1f} µm (uncorrected {plain['vCS']:.1f})"
+        return *lines, f"medians over patches: {vcs}, F {median['F']:.2f}, CD {median['CD']:.0f} /mm²"
 
 
 def map_section(

@@ -135,15 +135,7 @@ class Tile:
     x: int  # of the top left corner, in pixels of the view
     y: int
     um_per_px: tuple[float, float]  # x, y
-
-    @property
-    def centres_um(self) -> tuple[FloatArray, FloatArray]:
-        """Centres of the pixels in µm of the slide: x of each column (w,), y of each row (h,)."""
-        return _centres(self.x, self.y, self.rgb.shape[1], self.rgb.shape[0], self.um_per_px)
-
-
-def _centres(x: int, y: int, width: int, height: int, um_per_px: tuple[float, float]) -> tuple[FloatArray, FloatArray]:
-    return (x + np.arange(width) + 0.5) * um_per_px[0], (y + np.arange(height) + 0.5) * um_per_px[1]
+    centres_um: tuple[FloatArray, FloatArray]  # of the pixels: x of each column (w,), y of each row (h,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +159,8 @@ class View:
 
     def centres_um(self, x: int, y: int, width: int, height: int) -> tuple[FloatArray, FloatArray]:
         """Return the centres of the pixels of a part in µm of the slide: x of each column (w,), y of each row (h,)."""
-        return _centres(x, y, width, height, self.um_per_px)
+        across, down = self.um_per_px
+        return (x + np.arange(width) + 0.5) * across, (y + np.arange(height) + 0.5) * down
 
     def tiles(self, size: int = 512, region: BaseGeometry | None = None) -> Iterator[Tile]:
         """Give the tiles row by row, each once and without overlap; those at the right and lower edge are smaller.
@@ -190,7 +183,8 @@ class View:
                 width = min(size, self.size_px[0] - x)
                 box = shapely.box(x * across, y * down, (x + width) * across, (y + height) * down)
                 if region is None or shapely.intersects(region, box):
-                    yield Tile(self.read(x, y, width, height), x, y, self.um_per_px)
+                    centres = self.centres_um(x, y, width, height)
+                    yield Tile(self.read(x, y, width, height), x, y, self.um_per_px, centres)
 
     def _fill(self, out: RGB, x: int, y: int) -> None:
         """Read the part at (x, y) into `out`, in pieces if the stored part is large."""
