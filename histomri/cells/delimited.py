@@ -9,18 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from histomri.cells.headers import AREAS, POSITION, Column
-from histomri.cells.parsed_export import ParsedExport, Wanted
-from histomri.cells.sniff import (
-    ENCODINGS,
-    EXPORT_AGAIN,
-    HEAD_BYTES,
-    Layout,
-    is_plain,
-    open_export,
-    refusal,
-    sniff_table,
-)
+from histomri.cells import sniff
+from histomri.cells.parsed_export import AREAS, POSITION, Column, ParsedExport, Wanted
+from histomri.cells.sniff import refusal
 from histomri.core.errors import InputError
 
 # Java writes infinity as a sign of its own, and older Java writes NaN as the replacement character.
@@ -41,7 +32,7 @@ class _Attempt:
 
 def read_delimited(path: Path, head: bytes, wanted: Wanted) -> ParsedExport:
     """Read a table, of which `head` are the first bytes, unpacked; only columns that mean something here are parsed."""
-    layout = sniff_table(path, head)
+    layout = sniff.sniff_table(path, head)
     _require_cells(path, layout)
     columns = [column for name, column in layout.header.columns.items() if name in _CORE or wanted.takes(name)]
     table, attempt = _read(path, layout, columns)
@@ -65,10 +56,10 @@ def read_delimited(path: Path, head: bytes, wanted: Wanted) -> ParsedExport:
 
 
 def _no_rows(path: Path) -> InputError:
-    return refusal("has a header and no rows", path, "run the cell detection, then " + EXPORT_AGAIN)
+    return refusal("has a header and no rows", path, "run the cell detection, then " + sniff.EXPORT_AGAIN)
 
 
-def _require_cells(path: Path, layout: Layout) -> None:
+def _require_cells(path: Path, layout: sniff.Layout) -> None:
     columns = layout.header.columns
     found = ", ".join(repr(name) for name in layout.names[:6]) + (", ..." if len(layout.names) > 6 else "")
     missing = [f"'Centroid {axis.upper()} µm'" for axis in POSITION if axis not in columns]
@@ -78,13 +69,13 @@ def _require_cells(path: Path, layout: Layout) -> None:
     if not any(name in columns for name in AREAS):
         problem = f"has no column 'Cell: Area' or 'Nucleus: Area', so the cells have no size (its columns: {found})"
         measure = "detect cells with 'make measurements' ticked, or Analyze > Calculate features > Add shape features"
-        raise refusal(problem, path, f"{measure}, then {EXPORT_AGAIN}")
+        raise refusal(problem, path, f"{measure}, then {sniff.EXPORT_AGAIN}")
     legacy = "object_type" not in columns and "cell_area" not in columns and "nucleus_area" not in columns
     if legacy and ("annotation_perimeter" in columns or "num_detections" in columns):
         raise refusal("is a table of annotations, not of cells", path)
 
 
-def _read(path: Path, layout: Layout, columns: list[Column]) -> tuple[pa.Table, _Attempt]:
+def _read(path: Path, layout: sniff.Layout, columns: list[Column]) -> tuple[pa.Table, _Attempt]:
     """Read with the layout as sniffed; correct encoding, decimal sign or a useless column, and read again."""
     attempt = _Attempt(layout.encoding, ".", tuple(columns))
     for _ in range(len(columns) + 8):
@@ -95,7 +86,7 @@ def _read(path: Path, layout: Layout, columns: list[Column]) -> tuple[pa.Table, 
     raise refusal("cannot be read as a table", path)
 
 
-def _read_once(path: Path, layout: Layout, attempt: _Attempt) -> pa.Table:
+def _read_once(path: Path, layout: sniff.Layout, attempt: _Attempt) -> pa.Table:
     types = {"text": pa.dictionary(pa.int32(), pa.string()), "id": pa.string(), "number": pa.float32()}
     kinds = {f"c{column.index}": types[column.kind] for column in attempt.columns}
     # Measurements have four decimals at most: single precision holds them and halves the memory.
@@ -108,9 +99,9 @@ def _read_once(path: Path, layout: Layout, attempt: _Attempt) -> pa.Table:
             include_columns=list(kinds), column_types=kinds, null_values=_NULLS, decimal_point=attempt.decimal
         ),
     )
-    if is_plain(path):
+    if sniff.is_plain(path):
         return pc.read_csv(path, *options)
-    with open_export(path) as stream:
+    with sniff.open_export(path) as stream:
         return pc.read_csv(stream, *options)
 
 
@@ -129,7 +120,7 @@ def _leave_out(cut: str | None) -> Callable[[pc.InvalidRow], str] | None:
     return handle
 
 
-def _amended(path: Path, layout: Layout, attempt: _Attempt, message: str, error: Exception) -> _Attempt:
+def _amended(path: Path, layout: sniff.Layout, attempt: _Attempt, message: str, error: Exception) -> _Attempt:
     """Return the next attempt, or raise the error that the user sees."""
     if isinstance(error, UnicodeError) or "invalid UTF8" in message:
         return _next_encoding(path, attempt, error)
@@ -143,23 +134,25 @@ def _amended(path: Path, layout: Layout, attempt: _Attempt, message: str, error:
         problem = f"{where} has {match[2]} values where the header has {match[1]}: the file is cut short or was edited"
         raise refusal(problem, path) from error
     if (match := re.search(r"In CSV column #(\d+): .*invalid value '(.*)'", message, re.DOTALL)) is not None:
-        return _other_number(path, layout, attempt, int(match[1]), match[2], error)
+        return _other_number(path, layout.names, attempt, int(match[1]), match[2], error)
     raise refusal(f"cannot be read as a table ({message})", path) from error
 
 
 def _next_encoding(path: Path, attempt: _Attempt, error: Exception) -> _Attempt:
-    if attempt.encoding not in ENCODINGS[:-1]:
+    if attempt.encoding not in sniff.ENCODINGS[:-1]:
         raise refusal("is not a text file in a known encoding", path, "save it as UTF-8") from error
-    encoding = ENCODINGS[ENCODINGS.index(attempt.encoding) + 1]
+    encoding = sniff.ENCODINGS[sniff.ENCODINGS.index(attempt.encoding) + 1]
     return replace(attempt, encoding=encoding, warnings=(f"the file is not {attempt.encoding}; read as {encoding}",))
 
 
-def _other_number(path: Path, layout: Layout, attempt: _Attempt, index: int, value: str, error: Exception) -> _Attempt:
+def _other_number(
+    path: Path, names: tuple[str, ...], attempt: _Attempt, index: int, value: str, error: Exception
+) -> _Attempt:
     if attempt.decimal == "." and re.fullmatch(r"-?\d+,\d+(?:[eE][-+]?\d+)?", value.strip()):
         return replace(attempt, decimal=",")
     column = next((column for column in attempt.columns if column.index == index), None)
     if column is None or column.name in _CORE:
-        name = column.raw if column else layout.names[index] if index < len(layout.names) else "?"
+        name = column.raw if column else names[index] if index < len(names) else "?"
         raise refusal(f"column {name!r} holds {value[:40]!r}, which is not a number", path) from error
     rest = tuple(other for other in attempt.columns if other is not column)
     note = f"column {column.raw!r} was not read: it holds {value[:40]!r}, which is not a number"
@@ -169,10 +162,10 @@ def _other_number(path: Path, layout: Layout, attempt: _Attempt, index: int, val
 def _last_line(path: Path, encoding: str) -> str:
     """Return the last line of a file if nothing ends it, else nothing."""
     tail = start = b""
-    with open_export(path) as stream:
-        while chunk := stream.read(HEAD_BYTES):
+    with sniff.open_export(path) as stream:
+        while chunk := stream.read(sniff.HEAD_BYTES):
             start = start or chunk[:2]
-            tail = (tail + chunk)[-HEAD_BYTES:]
+            tail = (tail + chunk)[-sniff.HEAD_BYTES :]
     if encoding == "utf-16":  # the mark of its byte order is at the start of the file only
         encoding += "-le" if start == codecs.BOM_UTF16_LE else "-be"
     return re.split(r"\r\n|\r|\n", tail.decode(encoding, errors="replace"))[-1]
@@ -182,7 +175,7 @@ def _unfinished(path: Path, attempt: _Attempt) -> tuple[str, ...]:
     """Warn of a file whose last line has no end: a copy that stopped in the last number looks like that."""
     if attempt.cut is not None:
         return ("the file is cut short in its last row, which was left out",)
-    if not is_plain(path):
+    if not sniff.is_plain(path):
         return ()
     with path.open("rb") as stream:
         stream.seek(-min(2, path.stat().st_size), 2)

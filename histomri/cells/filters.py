@@ -13,8 +13,7 @@ import pyarrow as pa
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from histomri.cells.headers import AREAS, POSITION
-from histomri.cells.parsed_export import ParsedExport
+from histomri.cells.parsed_export import AREAS, POSITION, ParsedExport
 from histomri.cells.sidecar import Calibration
 from histomri.cells.table import Compartment, is_of_class
 from histomri.core.arrays import BoolArray, FloatArray

@@ -12,18 +12,10 @@ import pyarrow as pa
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from histomri.cells import filters
 from histomri.cells.checks import check_count, check_planes, check_table, repeated_ids
 from histomri.cells.delimited import read_delimited
-from histomri.cells.filters import (
-    Measures,
-    RowFilter,
-    apply_filters,
-    categories,
-    measurements_read,
-    object_types,
-    region_in_other_unit,
-    to_micrometres,
-)
+from histomri.cells.filters import Measures, RowFilter
 from histomri.cells.geojson import read_geojson
 from histomri.cells.java import read_project_cells
 from histomri.cells.labels import read_labels
@@ -54,7 +46,7 @@ def make_frame(export: ParsedExport, measures: Measures, keep: BoolArray, image:
         return (column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column).to_pandas()
 
     area = rows(measures.area_um2)
-    names, codes = object_types(export) or ([""], np.zeros(export.n_rows, dtype=np.int8))
+    names, codes = filters.object_types(export) or ([""], np.zeros(export.n_rows, dtype=np.int8))
     columns: dict[str, Any] = {
         "image": text("image", image or export.path.name.split(".")[0]),
         "object_id": text("object_id") if "object_id" in export.text else pd.array([""] * n, dtype="str"),
@@ -178,7 +170,7 @@ def _read_export(path: Path, image: str | None, wanted: Wanted) -> ParsedExport:
 
 def _read_part(path: Path, given: CellOptions) -> _Part:
     options = dict(given)
-    wanted = Wanted(given.measurements, given.geometries, measurements_read(options))
+    wanted = Wanted(given.measurements, given.geometries, filters.measurements_read(options))
     export = _read_export(path, given.image, wanted)
     if given.geometries and export.outlines is None:
         raise InputError("holds no outlines of cells", path=path, hint="export the cells as GeoJSON")
@@ -189,14 +181,14 @@ def _read_part(path: Path, given: CellOptions) -> _Part:
     if given.roi is not None:
         pixel_um, notes = _region_pixel(path, export, given, calibration)
         region = read_regions(given.roi, pixel_um)
-    measures = to_micrometres(export, calibration, given.area_unit, given.detections)
+    measures = filters.to_micrometres(export, calibration, given.area_unit, given.detections)
     export.numbers.clear()  # converted by now, and millions of cells are not held twice
-    apply_filters(export, measures, rows, {**options, "roi": region}, calibration.field_um)
+    filters.apply_filters(export, measures, rows, {**options, "roi": region}, calibration.field_um)
     if not rows.keep.any():
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in rows.dropped.items())
         raise InputError(f"no cell is left of {export.n_rows:,} rows: {reasons}", path=path)
     if region is not None:
-        notes = (*notes, *region_in_other_unit(measures, rows, region, calibration.pixel_size_um))
+        notes = (*notes, *filters.region_in_other_unit(measures, rows, region, calibration.pixel_size_um))
     warnings = (
         *(f"{path.name}: {text}" for text in (*export.warnings, *notes, *_unused_pixel_size(export, measures, given))),
         *check_count(export, calibration, measures.compartment),
@@ -245,7 +237,7 @@ def _one_image(export: ParsedExport, rows: RowFilter, image: str | None) -> list
         if image is not None and export.path.suffix.lower() != ".qpproj":
             raise InputError(f"has no column 'Image' to find {image!r} in", path=export.path, hint="leave out --image")
         return []
-    names, codes = categories(export.text["image"])
+    names, codes = filters.categories(export.text["image"])
     listing = ", ".join(repr(name) for name in names[:20]) + (", ..." if len(names) > 20 else "")
     if image is not None:
         if image not in names:

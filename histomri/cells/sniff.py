@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from histomri.cells.headers import Header, recognise
+from histomri.cells.parsed_export import Header, recognise
 from histomri.core.errors import InputError
 from histomri.core.files import require_file
 

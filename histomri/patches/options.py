@@ -147,12 +147,10 @@ class Ki67Options(Options):
 
     def refuse_useless(self, kind: Literal["a slide", "a cell table"]) -> None:
         """Raise InputError for options that would silently do nothing with this kind of source."""
-        of_cells = {"classes": "--classes", "image": "--image", "window_um": "--window-um", "min_cells": "--min-cells"}
-        of_slides = {
-            "stains": "--stains", "background": "--background", "trust_mpp": "--trust-mpp",
-            "threshold": "--threshold", "um_per_px": "--um-per-px", "tissue": "--no-tissue",
-        }  # fmt: skip
-        for name, flag in (of_cells if kind == "a slide" else of_slides).items():
+        of_cells = ("classes", "image", "window_um", "min_cells")
+        of_slides = ("stains", "background", "trust_mpp", "threshold", "um_per_px", "tissue")
+        for name in of_cells if kind == "a slide" else of_slides:
             if getattr(self, name) != type(self).model_fields[name].default:
+                flag = "--no-tissue" if name == "tissue" else f"--{name.replace('_', '-')}"
                 problem = f"is {kind}, for which there is no {flag}"
                 raise InputError(problem, path=self.source, hint=f"leave out {flag}")

@@ -14,7 +14,6 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.patches.assign import assign
 from histomri.patches.corrections import (
-    Correction,
     choose_correction,
     corrected_sizes,
     error_maps,
@@ -143,7 +142,7 @@ def summarise_patches(
         "CellsUsed": used, "CellsOutsideGrid": outside, "CellsInSparsePatches": sparse,
         "Cell": _CELL_NOTES[cells.metadata.compartment],
     }  # fmt: skip
-    warnings = (*_not_used(len(cells), outside, sparse, min_tissue), *_warnings(cells, maps, correction))
+    warnings = (*_not_used(len(cells), outside, sparse, min_tissue), *_warnings(cells, maps, correction.section))
     return PatchMaps(groups[0], groups[1], grid, parameters, warnings, groups[2])
 
 
@@ -163,16 +162,15 @@ def _not_used(n_cells: int, outside: int, sparse: int, min_tissue: float) -> tup
     return tuple(f"{count:,} of {n_cells:,} cells lie {where}, and were not used" for where, count in found)
 
 
-def _warnings(cells: CellTable, maps: dict[str, FloatArray], correction: Correction) -> tuple[str, ...]:
+def _warnings(cells: CellTable, maps: dict[str, FloatArray], section: str) -> tuple[str, ...]:
     texts = []
     if cells.metadata.compartment == "nucleus":
         texts.append("sizes and fractions are of nuclei, not of cells")
-    crowded = int(np.count_nonzero(maps["F"] > 1))
-    if crowded:
+    if crowded := int(np.count_nonzero(maps["F"] > 1)):
         causes = "cells reach over the edge of their patch, overlap, or were counted twice; F was not clipped"
         texts.append(f"F is above 1 in {crowded:,} patches (up to {np.nanmax(maps['F']):.2f}): {causes}")
     lost = int(np.count_nonzero(np.isnan(maps["vCS"]) & (maps["nCells"] > 0)))
-    if lost and correction.section == "wicksell":
+    if lost and section == "wicksell":
         texts.append(f"{lost:,} patches have cells but no corrected size: too few cells, or profiles of no sphere")
     return tuple(texts)
 

@@ -44,16 +44,15 @@ def extent_of(cells: CellTable, tissue: BaseGeometry | None = None) -> Extent:
         region = interest if region is None else shapely.intersection(region, interest)
         names.append("region of interest")
     if field_um is not None:
-        bounds = (0.0, 0.0, *field_um)
         names.append("imaged field")
-        region = None if region is None else shapely.intersection(region, shapely.box(*bounds))
+        if region is None:
+            return Extent((0.0, 0.0, *field_um), None, names[0])
+        region = shapely.intersection(region, shapely.box(0, 0, *field_um))
     if region is not None:
         if region.area == 0:
             raise InputError(f"{' and '.join(names)} do not overlap", hint="check --roi and --mpp")
-        low_x, low_y, high_x, high_y = (float(value) for value in region.bounds)
+        low_x, low_y, high_x, high_y = map(float, region.bounds)
         return Extent((low_x, low_y, high_x, high_y), region, " and ".join(names))
-    if field_um is not None:
-        return Extent((0.0, 0.0, *field_um), None, names[0])
     x, y = cells.data["x_um"].to_numpy(), cells.data["y_um"].to_numpy()
     box = (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
     if not (box[2] > box[0] and box[3] > box[1]):

@@ -126,17 +126,15 @@ def hot_spot(
     if shape[0] * shape[1] > _LARGEST_BINS:
         problem = f"a window of {window:g} µm slides over {shape[0] * shape[1]:,} places, which are too many"
         raise InputError(problem, hint="check the unit of the positions, or take a larger window")
-    flat = (row - corner[1]) * shape[1] + column - corner[0]
-    totals = _window_sums(np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape))
-    hits = _window_sums(np.bincount(flat[stained], minlength=shape[0] * shape[1]).reshape(shape))
+    flat, n_bins = (row - corner[1]) * shape[1] + column - corner[0], shape[0] * shape[1]
+    totals, hits = (_window_sums(np.bincount(at, minlength=n_bins).reshape(shape)) for at in (flat, flat[stained]))
     enough = totals >= min_cells
     if not enough.any():
         return None
     index = np.where(enough, hits / np.maximum(totals, 1), -1.0)
     best = int(np.argmax(np.where(index == index.max(), totals, -1)))
     place = np.unravel_index(best, totals.shape)
-    left = float((place[1] - _STEPS_PER_WINDOW + 1 + corner[0]) * step)
-    top = float((place[0] - _STEPS_PER_WINDOW + 1 + corner[1]) * step)
+    left, top = (float((bin_ - _STEPS_PER_WINDOW + 1 + low) * step) for bin_, low in zip(place[::-1], corner))
     return HotSpot(_index(int(hits[place]), int(totals[place])), (left, top), window, int(np.count_nonzero(enough)))
 
 

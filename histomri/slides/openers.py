@@ -95,9 +95,9 @@ class TiffSlide(Slide):
 
     def _mapped(self, page: Any) -> RGB:
         """Return a page that is stored plain and in one piece as an array on disk, (h, w, samples)."""
-        samples, separate = int(page.samplesperpixel), page.planarconfig == 2
-        size = (int(page.imagelength), int(page.imagewidth))
-        shape = (samples, *size) if separate else (*size, samples)
+        separate = page.planarconfig == 2
+        height, width, samples = map(int, (page.imagelength, page.imagewidth, page.samplesperpixel))
+        shape = (samples, height, width) if separate else (height, width, samples)
         data: RGB = np.memmap(self.path, np.uint8, "r", offset=page.dataoffsets[0], shape=shape)
         return np.moveaxis(data, 0, -1) if separate else data
 
@@ -294,14 +294,11 @@ def is_slide(path: Path) -> bool:
     """Whether a file is a slide, not a table of cells: by its first bytes or else its name; a picture is refused."""
     with path.open("rb") as stream:
         start = stream.read(4)
-    if start == b"PAR1":
-        return False
-    if start in _TIFF_STARTS or path.name.lower().endswith(_SLIDES):
-        return True
-    if path.suffix.lower() in (*_PICTURES, ".bmp", ".gif", ".webp"):
+    known = start in _TIFF_STARTS or path.name.lower().endswith(_SLIDES)
+    if not known and start != b"PAR1" and path.suffix.lower() in (*_PICTURES, ".bmp", ".gif", ".webp"):
         hint = "pass the slide as the scanner wrote it (svs, ndpi, ...) or as TIFF or OME-TIFF"
         raise InputError("is a picture of a kind that is not read as a slide", path=path, hint=hint)
-    return False
+    return known and start != b"PAR1"
 
 
 def _open(path: Path) -> Slide:

@@ -6,7 +6,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histomri.cells.buffers import ColumnBuffer, TextsBuffer, WordsBuffer
+from histomri.cells.geojson import ColumnBuffer, TextsBuffer, WordsBuffer
 from histomri.cells.outlines import flattened, measure_rings
 
 
