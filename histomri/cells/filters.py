@@ -22,6 +22,12 @@ from histomri.core.errors import InputError, UnitError
 AreaUnit = Literal["um2", "px2"]
 MPP = "pass --mpp with the pixel size of the slide in µm (QuPath: Image tab, 'Pixel width')"
 _LENGTHS = ("perimeter", "caliper")
+# No section is a metre wide: a position beyond that is a wrong unit or a damaged number.
+LARGEST_UM = 1e6
+_OUTSIDE_REGION = "outside the region of interest"
+_FEW_INSIDE, _NEARLY_ALL = 0.5, 0.9
+_LEGACY_TYPES = {f"path{kind}object": kind for kind in ("cell", "detection", "tile", "annotation", "root")}
+_LEGACY_TYPES |= dict.fromkeys(("tmacoreobject", "tma_core", "tmacore"), "tma core")
 
 
 @dataclass(frozen=True)
@@ -119,14 +125,6 @@ def _measurement(export: ParsedExport, name: str, calibration: Calibration) -> t
     if unit == "px" and size is not None and abs(size[0] / size[1] - 1) < 1e-3:
         return f"{name}_um", values * np.float32(np.sqrt(size[0] * size[1]))
     return f"{name}_px", values
-
-
-# No section is a metre wide: a position beyond that is a wrong unit or a damaged number.
-LARGEST_UM = 1e6
-_OUTSIDE_REGION = "outside the region of interest"
-_FEW_INSIDE, _NEARLY_ALL = 0.5, 0.9
-_LEGACY_TYPES = {f"path{kind}object": kind for kind in ("cell", "detection", "tile", "annotation", "root")}
-_LEGACY_TYPES |= dict.fromkeys(("tmacoreobject", "tma_core", "tmacore"), "tma core")
 
 
 @dataclass

@@ -21,6 +21,9 @@ from histomri.core.errors import InputError
 
 _FIRST_BYTES = 1 << 16
 _TEXTS_AT_ONCE = 1 << 14
+_TYPES = {"pathcellobject": "cell", "pathdetectionobject": "detection", "pathtileobject": "tile"}
+# QuPath measures some hundred things at most; every name costs a column.
+_MOST_NAMES = 5000
 
 
 class ColumnBuffer:
@@ -113,11 +116,6 @@ class WordsBuffer:
         if len(distinct.dictionary) < len(spelled):
             codes = distinct.indices.to_numpy()[codes]
         return pa.chunked_array([pa.DictionaryArray.from_arrays(pa.array(codes), distinct.dictionary)])
-
-
-_TYPES = {"pathcellobject": "cell", "pathdetectionobject": "detection", "pathtileobject": "tile"}
-# QuPath measures some hundred things at most; every name costs a column.
-_MOST_NAMES = 5000
 
 
 class _Object(NamedTuple):

@@ -15,6 +15,9 @@ from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
 
 _FEWEST_CORNERS = 3
+Geometries = NDArray[np.object_]
+# A ring has three corners and comes back to the first; a ring of fewer points is passed over.
+_SHORTEST = 4
 
 
 def flattened(rings: list[Any]) -> tuple[FloatArray, FloatArray, IntArray] | None:
@@ -58,11 +61,6 @@ def measure_rings(x: FloatArray, y: FloatArray, ends: IntArray) -> tuple[FloatAr
     simple = np.logical_and.reduceat(turn > 0, starts) & once & (counts > _FEWEST_CORNERS)
     measures[~simple & (twice == 0)] = 0
     return measures, simple
-
-
-Geometries = NDArray[np.object_]
-# A ring has three corners and comes back to the first; a ring of fewer points is passed over.
-_SHORTEST = 4
 
 
 def measure_outlines(path: Path, outlines: Sequence[Any], keep: int) -> tuple[FloatArray, int, Geometries]:

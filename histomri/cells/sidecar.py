@@ -11,6 +11,7 @@ from histomri.core.errors import InputError, UnitError
 from histomri.core.files import read_json
 
 _MICRO = ("\u00b5m", "\u03bcm", "um")
+_TABLE_NAME = re.compile(r"(?:\.cells)?\.(?:tsv|csv|txt|geojson|json)(?:\.gz|\.zip)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,6 @@ def _pixel_size(path: Path, name: str, calibration: dict[str, Any]) -> tuple[flo
 def _size(metadata: dict[str, Any]) -> Any:
     size = metadata.get("width"), metadata.get("height")
     return size if all(isinstance(value, int) and value > 0 for value in size) else None
-
-
-_TABLE_NAME = re.compile(r"(?:\.cells)?\.(?:tsv|csv|txt|geojson|json)(?:\.gz|\.zip)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from histomri.patches.errors import Dispersion
 
 # The plane cuts equal spheres to discs of pi/4 their diameter on average.
 SPHERE_MEAN = 4 / np.pi
+UM2_PER_MM2 = 1e6
+UM_PER_MM = 1e3
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,6 @@ def choose_correction(
         problem = f"a section thickness of {section_thickness_um:g} µm is not possible"
         raise InputError(problem, hint="give it in µm, such as 4")
     return Correction(preset, loss, chosen, float(section_thickness_um))
-
-
-UM2_PER_MM2 = 1e6
-UM_PER_MM = 1e3
 
 
 @dataclass(frozen=True)

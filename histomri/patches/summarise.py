@@ -33,6 +33,7 @@ _CELL_NOTES = {
     "cell": "QuPath's cell is the nucleus expanded by a fixed distance (5 um by default), not a membrane",
     "nucleus": "the detections are nuclei",
 }
+_QUANTITIES = {"vCS": "_um", "F": "", "CD": "_mm2"}
 
 
 def summarise_patches(
@@ -173,9 +174,6 @@ def _warnings(cells: CellTable, maps: dict[str, FloatArray], section: str) -> tu
     if lost and section == "wicksell":
         texts.append(f"{lost:,} patches have cells but no corrected size: too few cells, or profiles of no sphere")
     return tuple(texts)
-
-
-_QUANTITIES = {"vCS": "_um", "F": "", "CD": "_mm2"}
 
 
 def separate_regions(cells: CellTable, tissue: BaseGeometry | None = None) -> list[BaseGeometry]:

@@ -17,6 +17,11 @@ from histomri.patches.grid import PatchGrid
 from histomri.slides import mask_polygons
 
 BOUNDING_BOX = "bounding box of the cells"  # the source of an extent where nothing better is known
+_COARSE_UM = 200.0
+_SPACINGS_PER_PIXEL = 2.5  # so that a pixel of tissue is rarely without a cell: exp(-2.5^2) if they lay at random
+_CLOSE_PIXELS = 2
+_SPECK_PIXELS = 40
+_HOLE_PIXELS = 15
 
 
 @dataclass(frozen=True)
@@ -83,13 +88,6 @@ def tissue_fraction(grid: PatchGrid, extent: Extent) -> FloatArray:
 def _tidy(fraction: FloatArray) -> FloatArray:
     """Make whole patches exactly whole: their fraction is a quotient of rounded numbers."""
     return np.where(np.abs(fraction - 1) < 1e-9, 1.0, np.where(fraction < 1e-9, 0.0, fraction))
-
-
-_COARSE_UM = 200.0
-_SPACINGS_PER_PIXEL = 2.5  # so that a pixel of tissue is rarely without a cell: exp(-2.5^2) if they lay at random
-_CLOSE_PIXELS = 2
-_SPECK_PIXELS = 40
-_HOLE_PIXELS = 15
 
 
 def outline_of(cells: CellTable) -> BaseGeometry:

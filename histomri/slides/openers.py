@@ -26,6 +26,10 @@ from histomri.slides.slide import LARGEST_PICTURE, RGB, Slide
 _CACHE_BYTES = 128_000_000
 # A tile is decoded whole, so its size bounds the memory from below.
 _LARGEST_SEGMENT = 64_000_000
+_CONVERT = "save it from QuPath as OME-TIFF"
+_PICTURES = (".png", ".jpg", ".jpeg")
+_SLIDES = (".svs", ".ndpi", ".tif", ".tiff", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi")
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 class TiffSlide(Slide):
@@ -166,12 +170,6 @@ def _tiff_pixel_size(series: Any) -> PixelSize | None:
     sizes = positive_pair(*(unit / value if value > 0 else 0.0 for value in per_unit))
     # 72 to 600 dots per inch are 42-353 µm: no microscope's pixels. So are those of a placeholder of 1 per cm.
     return sizes if sizes is not None and max(sizes) < 40 else None
-
-
-_CONVERT = "save it from QuPath as OME-TIFF"
-_PICTURES = (".png", ".jpg", ".jpeg")
-_SLIDES = (".svs", ".ndpi", ".tif", ".tiff", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi")
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 class OpenSlideSlide(Slide):

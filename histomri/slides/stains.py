@@ -27,6 +27,14 @@ _HINT = (
 # Pixels darker than this in some channel are no glass.
 _DARKEST_BACKGROUND = 150
 _LEAST_GLASS = 0.005
+# Paler pixels have no colour to speak of; the darkest are clipped, folded or black.
+_PALE_OD, _DARK_OD = 0.15, 1.5
+_EDGES = (1, 99)  # per cent; the very edges are noise
+_LEAST_PIXELS = 1000
+# Hematoxylin and DAB are some 40 degrees apart; within so few there is one stain only.
+_LEAST_ANGLE = 15.0
+_TILE_PX, _MOST_TILES, _MOST_PIXELS = 256, 60, 400_000
+_OTHER_STAINS = "leave out --stains, or estimate them in QuPath (Analyze > Preprocessing) and pass the text"
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,16 +163,6 @@ def _numbers(content: dict[str, Any], key: str) -> FloatArray:
     if numbers.shape != (3,) or not np.isfinite(numbers).all():
         raise InputError(f"the stain vectors lack three numbers at {key!r}", hint=_HINT)
     return numbers
-
-
-# Paler pixels have no colour to speak of; the darkest are clipped, folded or black.
-_PALE_OD, _DARK_OD = 0.15, 1.5
-_EDGES = (1, 99)  # per cent; the very edges are noise
-_LEAST_PIXELS = 1000
-# Hematoxylin and DAB are some 40 degrees apart; within so few there is one stain only.
-_LEAST_ANGLE = 15.0
-_TILE_PX, _MOST_TILES, _MOST_PIXELS = 256, 60, 400_000
-_OTHER_STAINS = "leave out --stains, or estimate them in QuPath (Analyze > Preprocessing) and pass the text"
 
 
 def estimate_stains(rgb: NDArray[np.uint8], background_rgb: FloatArray) -> Stains:

@@ -14,6 +14,17 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import InputError
 from histomri.slides.slide import Slide
 
+# Optical densities between which the threshold may lie: below is noise of the lamp, above pale tissue would be lost.
+_LEAST_OD, _MOST_OD = 0.03, 0.08
+# Densities are cut here before the threshold is sought: otherwise it may fall between pale and dark tissue.
+_DENSE_OD = 0.1
+# Glass and pale tissue are brighter in every channel; on a fluorescence slide at least one colour is missing.
+_DARKEST_GLASS = 60
+# Some scanners fill the rest with black; no stain is that dark in all channels.
+_BLACK = 8
+_BLUR_UM = 10.0
+_COARSEST_UM, _FINEST_UM = 8.0, 1.0
+
 
 class Raster:
     """A region whose pixels are asked for tile by tile.
@@ -72,18 +83,6 @@ def mask_polygons(mask: BoolArray, pixel_size: tuple[float, float] = (1.0, 1.0))
     if region.is_empty:
         return shapely.MultiPolygon()
     return shapely.transform(region, lambda corners: corners * np.asarray(pixel_size))
-
-
-# Optical densities between which the threshold may lie: below is noise of the lamp, above pale tissue would be lost.
-_LEAST_OD, _MOST_OD = 0.03, 0.08
-# Densities are cut here before the threshold is sought: otherwise it may fall between pale and dark tissue.
-_DENSE_OD = 0.1
-# Glass and pale tissue are brighter in every channel; on a fluorescence slide at least one colour is missing.
-_DARKEST_GLASS = 60
-# Some scanners fill the rest with black; no stain is that dark in all channels.
-_BLACK = 8
-_BLUR_UM = 10.0
-_COARSEST_UM, _FINEST_UM = 8.0, 1.0
 
 
 @dataclass(frozen=True, eq=False)
