@@ -104,10 +104,8 @@ def recognise(names: Sequence[str]) -> Header:
         mangled = [_column(index, raw, normalise(unmangle(raw))) for index, raw in enumerate(names)]
         if _has_position(mangled):
             found = mangled
-            warnings.append(
-                "the column names were changed by another program (such as R); they were read as "
-                + ", ".join(f"{c.raw!r} = {c.name}" for c in mangled if c and c.name in (*POSITION, *AREAS))
-            )
+            read = ", ".join(f"{c.raw!r} = {c.name}" for c in mangled if c and c.name in (*POSITION, *AREAS))
+            warnings.append(f"the column names were changed by another program (such as R); they were read as {read}")
     columns: dict[str, Column] = {}
     known = [column for column in found if column is not None]
     for column in sorted(known, key=lambda c: (_RANK.get(normalise(c.raw).lower(), 1), _UNIT_RANK[c.unit], c.index)):
@@ -147,9 +145,8 @@ def _shape(index: int, raw: str, match: re.Match[str]) -> Column:
 
 
 def _intensity(index: int, raw: str, name: str) -> Column | None:
-    for pattern in _INTENSITIES:
-        if (match := pattern.fullmatch(name)) is None:
-            continue
+    match = next(filter(None, (pattern.fullmatch(name) for pattern in _INTENSITIES)), None)
+    if match is not None:
         groups = match.groupdict()
         channel = re.sub(r"[^0-9a-z]+", "_", groups["chan"].lower()).strip("_")
         if not channel:

@@ -9,7 +9,7 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.presets import CORRECTIONS, SECTIONS, SectionName
 from histomri.patches import moments as mo
-from histomri.patches.errors import Dispersion
+from histomri.patches.moments import Dispersion
 
 # The plane cuts equal spheres to discs of pi/4 their diameter on average.
 SPHERE_MEAN = 4 / np.pi

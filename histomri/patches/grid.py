@@ -104,14 +104,13 @@ class PatchGrid:
     @classmethod
     def from_affine(cls, affine: FloatArray, shape: tuple[int, int]) -> "PatchGrid":
         """Return the grid whose `affine` this is."""
-        w, h, t = -1000 * affine[0, 1], -1000 * affine[1, 0], 1000 * affine[2, 2]
-        if min(w, h, t) <= 0:
-            raise GeometryError("the affine is not that of a patch map")
-        origin = (float(-1000 * affine[0, 3] - w / 2), float(-1000 * affine[1, 3] - h / 2))
-        grid = cls(origin, (float(w), float(h)), shape, float(t))
-        if not np.allclose(grid.affine, affine, atol=1e-6 * np.abs(affine).max()):
-            raise GeometryError("the affine is not that of a patch map")
-        return grid
+        w, h, t = float(-1000 * affine[0, 1]), float(-1000 * affine[1, 0]), float(1000 * affine[2, 2])
+        if min(w, h, t) > 0:
+            origin = (float(-1000 * affine[0, 3] - w / 2), float(-1000 * affine[1, 3] - h / 2))
+            grid = cls(origin, (w, h), shape, t)
+            if np.allclose(grid.affine, affine, atol=1e-6 * np.abs(affine).max()):
+                return grid
+        raise GeometryError("the affine is not that of a patch map")
 
     @property
     def affine(self) -> FloatArray:
@@ -139,9 +138,8 @@ class PatchGrid:
 
     def centres_um(self) -> FloatArray:
         """Return the centres of the patches, (ny, nx, 2), x first."""
-        x = self.origin_um[0] + (np.arange(self.shape[1]) + 0.5) * self.patch_um[0]
-        y = self.origin_um[1] + (np.arange(self.shape[0]) + 0.5) * self.patch_um[1]
-        return np.stack(np.meshgrid(x, y), axis=-1)
+        sides = zip(self.origin_um, self.patch_um, self.shape[::-1])
+        return np.stack(np.meshgrid(*(low + (np.arange(n) + 0.5) * size for low, size, n in sides)), axis=-1)
 
     def index(self, x_um: ArrayLike, y_um: ArrayLike) -> tuple[IntArray, IntArray, BoolArray]:
         """Return row, column, and whether inside, of each point.

@@ -205,6 +205,6 @@ def _looks_unlike_dab(rgb: Any, stains: Stains) -> tuple[str, ...]:
 
 def _map(area: StainedArea, factor: int) -> Image:
     stained, counted = area.blocks(factor)
-    patch = (factor * area.cell_um[0], factor * area.cell_um[1])
-    grid = PatchGrid((0.0, 0.0), patch, (counted.shape[0], counted.shape[1]), 4.0)
+    (width, height), (rows, columns) = area.cell_um, counted.shape
+    grid = PatchGrid((0.0, 0.0), (factor * width, factor * height), (rows, columns), 4.0)
     return Image(ratio(stained, counted), grid.affine)

@@ -46,12 +46,12 @@ class PatchMaps(Displayed):
     errors: dict[str, FloatArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for kind, maps in (("maps", self.maps), ("uncorrected", self.uncorrected), ("errors", self.errors)):
-            for name, values in maps.items():
-                if name not in HISTOLOGY_MAPS:
-                    raise InputError(f"{name!r} is no histology map; they are {', '.join(HISTOLOGY_MAPS)}")
-                if np.shape(values) != self.grid.shape:
-                    raise GeometryError(f"{kind}[{name!r}] has shape {np.shape(values)}, its grid {self.grid.shape}")
+        for name, ending, values in self._all():
+            if name not in HISTOLOGY_MAPS:
+                raise InputError(f"{name!r} is no histology map; they are {', '.join(HISTOLOGY_MAPS)}")
+            if np.shape(values) != self.grid.shape:
+                kind = {"": "maps", "_se": "errors"}.get(ending, "uncorrected")
+                raise GeometryError(f"{kind}[{name!r}] has shape {np.shape(values)}, its grid {self.grid.shape}")
 
     def facts(self) -> dict[str, Any]:
         """Return the facts that `repr` shows."""
@@ -67,9 +67,13 @@ class PatchMaps(Displayed):
         row, column = np.indices(self.grid.shape).reshape(2, -1)
         centre = self.grid.centres_um().reshape(-1, 2)
         columns = {"row": row, "column": column, "x_um": centre[:, 0], "y_um": centre[:, 1]}
-        for maps, ending in ((self.maps, ""), (self.errors, "_se"), (self.uncorrected, "_uncorrected")):
-            columns |= {column_of(name, "histo") + ending: values.ravel() for name, values in maps.items()}
+        columns |= {column_of(name, "histo") + ending: values.ravel() for name, ending, values in self._all()}
         return pd.DataFrame(columns)
+
+    def _all(self) -> Iterator[tuple[str, str, FloatArray]]:
+        """Yield every map: its name, an ending that says which kind it is, and its values."""
+        for maps, ending in ((self.maps, ""), (self.errors, "_se"), (self.uncorrected, "_uncorrected")):
+            yield from ((name, ending, values) for name, values in maps.items())
 
     def to_xarray(self) -> Any:
         """Return the maps as an `xarray.Dataset` over y and x (µm), with units; errors and uncorrected maps too.
@@ -82,10 +86,9 @@ class PatchMaps(Displayed):
             raise InputError("this needs the package xarray", hint="pip install 'histomri[notebook]'") from error
         centre = self.grid.centres_um()
         content = {}
-        for maps, ending in ((self.maps, ""), (self.errors, "_se"), (self.uncorrected, "_uncorrected")):
-            for name, values in maps.items():
-                units, description = HISTOLOGY_MAPS[name]
-                content[name + ending] = ("y_um", "x_um"), values, {"units": units, "description": description}
+        for name, ending, values in self._all():
+            units, description = HISTOLOGY_MAPS[name]
+            content[name + ending] = ("y_um", "x_um"), values, {"units": units, "description": description}
         return Dataset(content, {"y_um": centre[:, 0, 1], "x_um": centre[0, :, 0]}, dict(self.parameters))
 
     def to_spatialdata(self, name: str = "patches") -> Any:

@@ -12,7 +12,6 @@ from shapely.geometry.base import BaseGeometry
 from histomri.cells import CellTable
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
-from histomri.patches.assign import assign
 from histomri.patches.corrections import (
     choose_correction,
     corrected_sizes,
@@ -20,11 +19,10 @@ from histomri.patches.corrections import (
     plain_sizes,
     size_maps,
 )
-from histomri.patches.errors import dispersion, size_errors
 from histomri.patches.grid import PatchGrid
 from histomri.patches.maps import PatchMaps
-from histomri.patches.moments import gather
-from histomri.patches.tissue import extent_of, tissue_fraction
+from histomri.patches.moments import dispersion, gather, size_errors
+from histomri.patches.tissue import assign, extent_of, tissue_fraction
 
 Cells: TypeAlias = CellTable | pd.DataFrame | str | Path
 """The cells of one slide, as functions take them."""
@@ -100,8 +98,8 @@ def summarise_patches(
     vCS = (<l^7>/<l^3>)^(1/4) with l = sqrt(4 A / pi); F = sum(A) / area; CD = n / area
     (Grussu et al. 2025, doi 10.1038/s43856-025-01246-2). CDvol = CD / <D>, with ``wicksell`` CD / (<D> + t).
     Value +- 1.96 standard errors holds the truth, the mean of patches like this one, in about 95 % of patches
-    with 50 cells and more: see `histomri.patches.errors`. On small slides (fewer than 500 cells, or 40 tiles of some 64
-    cells) the error of vCS is by the delta method, too small for skewed sizes, and those of F and CD take cells as
+    with 50 cells and more: see `histomri.patches.moments`. On small slides (fewer than 500 cells, or 40 tiles of some
+    64 cells) the error of vCS is by the delta method, too small for skewed sizes, and those of F and CD take cells as
     scattered at random, too large for packed cells.
     """
     cells = CellTable.coerce(cells, geometries=assign_by == "clip")
