@@ -104,13 +104,9 @@ def _count_repeats(ids: pd.Series) -> int:
     if not lengths["max"]:
         return 0
     if lengths["min"] == lengths["max"]:
-        key, done = np.empty(len(column), dtype=np.uint64), 0
-        for chunk in column.chunks:
-            for at in range(0, len(chunk), _HASHED_AT_ONCE):
-                part = chunk.slice(at, _HASHED_AT_ONCE)
-                key[done : done + len(part)] = _hashed(part, lengths["max"])
-                done += len(part)
-        return _repeats(key)
+        starts = ((chunk, at) for chunk in column.chunks for at in range(0, len(chunk), _HASHED_AT_ONCE))
+        parts = [_hashed(chunk.slice(at, _HASHED_AT_ONCE), lengths["max"]) for chunk, at in starts]
+        return _repeats(np.concatenate(parts))
     known = column.filter(pc.greater(pc.binary_length(column), 0))
     return len(known) - int(pc.count_distinct(known).as_py())
 
@@ -121,11 +117,8 @@ def _hashed(chunk: pa.Array, length: int) -> np.ndarray:
     start = int(np.frombuffer(chunk.buffers()[1], width)[chunk.offset])
     letters = np.frombuffer(chunk.buffers()[2], np.uint8, len(chunk) * length, start).reshape(len(chunk), length)
     key = np.zeros(len(chunk), dtype=np.uint64)
-    for at in range(0, length, 8):
-        word = np.zeros((len(chunk), 8), dtype=np.uint8)
-        part = letters[:, at : at + 8]
-        word[:, : part.shape[1]] = part
-        key = (key ^ word.view(np.uint64)[:, 0]) * np.uint64(0x9E3779B97F4A7C15)
+    for word in np.pad(letters, ((0, 0), (0, -length % 8))).view(np.uint64).T:
+        key = (key ^ word) * np.uint64(0x9E3779B97F4A7C15)
         key ^= key >> np.uint64(29)
     return key
 

@@ -62,8 +62,7 @@ def _entry(path: Path, entries: list[Any], image: str | None) -> Any:
 
 def _features(objects: list[Any]) -> Iterator[dict[str, Any]]:
     """Yield the features that QuPath itself would write as GeoJSON."""
-    outlines = _geojson([item.roi for item in objects])
-    nuclei = _geojson([_nucleus(item) for item in objects])
+    outlines, nuclei = _geojson([item.roi for item in objects]), _geojson([_nucleus(item) for item in objects])
     for item, outline, nucleus in zip(objects, outlines, nuclei):
         is_cell = nucleus is not None or "Cell" in type(item).__name__
         kind = "cell" if is_cell else "tile" if "Tile" in type(item).__name__ else "detection"

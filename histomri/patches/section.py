@@ -69,9 +69,9 @@ class SectionMaps(Displayed):
             refuse_overwrite(path, (cells, *sources))
         written = self.maps.save(folder, sub, sources=[cells, *sources])
         if self.tissue is not None:
-            about: dict[str, Any] = {"Units": "1", "Description": "Tissue of the section"}
-            about["parameters"] = {"Extent": self.extent}
-            written += write_map(mask, self.tissue.data, self.tissue.affine, sources=(cells,), **about)
+            about = {"Units": "1", "Description": "Tissue of the section"}
+            data, affine, settings = self.tissue.data, self.tissue.affine, {"Extent": self.extent}
+            written += write_map(mask, data, affine, sources=(cells,), parameters=settings, **about)
         if self.regions:
             with atomic_path(table) as temporary:
                 pd.DataFrame(self.regions).to_csv(temporary, index=False, lineterminator="\n")
@@ -96,14 +96,13 @@ class SectionMaps(Displayed):
         """Return lines for the user: grid, cells used, corrections and medians."""
         choice, (rows, columns), (w, h) = self.maps.parameters, self.maps.grid.shape, self.maps.grid.window_um
         summary, factor = self.summary(), choice["SizeFactor"]
-        outside, sparse = choice["CellsOutsideGrid"], choice["CellsInSparsePatches"]
-        total = choice["CellsUsed"] + outside + sparse
+        used, outside, sparse = (choice[f"Cells{key}"] for key in ("Used", "OutsideGrid", "InSparsePatches"))
         places = {"off the grid or outside the extent": outside, "in patches with too little tissue": sparse}
         lost = ", ".join(f"{count:,} {where}" for where, count in places.items() if count)
         sizes = f"sizes x {factor:.4g}" if factor is not None else f"{choice['SectionThickness_um']:g} µm thick"
         lines = (
             f"{rows} x {columns} patches of {w:.4g} x {h:.4g} µm, {summary['patches_with_cells']:,} with cells, "
-            f"{choice['CellsUsed']:,} of {total:,} cells used{f' ({lost})' if lost else ''}; "
+            f"{used:,} of {used + outside + sparse:,} cells used{f' ({lost})' if lost else ''}; "
             f"extent: {choice['Extent']}",
             f"corrections: shrinkage {choice['Shrinkage']:.1%}, section {choice['Section']} ({sizes})",
         )
