@@ -123,7 +123,11 @@ def _leave_out(cut: str | None) -> Callable[[pc.InvalidRow], str] | None:
 def _amended(path: Path, layout: sniff.Layout, attempt: _Attempt, message: str, error: Exception) -> _Attempt:
     """Return the next attempt, or raise the error that the user sees."""
     if isinstance(error, UnicodeError) or "invalid UTF8" in message:
-        return _next_encoding(path, attempt, error)
+        if attempt.encoding not in sniff.ENCODINGS[:-1]:
+            raise refusal("is not a text file in a known encoding", path, "save it as UTF-8") from error
+        encoding = sniff.ENCODINGS[sniff.ENCODINGS.index(attempt.encoding) + 1]
+        note = f"the file is not {attempt.encoding}; read as {encoding}"
+        return replace(attempt, encoding=encoding, warnings=(note,))
     if "Could not skip initial" in message:
         raise _no_rows(path) from error
     if (match := re.search(r"Expected (\d+) columns, got (\d+)", message)) is not None:
@@ -136,13 +140,6 @@ def _amended(path: Path, layout: sniff.Layout, attempt: _Attempt, message: str, 
     if (match := re.search(r"In CSV column #(\d+): .*invalid value '(.*)'", message, re.DOTALL)) is not None:
         return _other_number(path, layout.names, attempt, int(match[1]), match[2], error)
     raise refusal(f"cannot be read as a table ({message})", path) from error
-
-
-def _next_encoding(path: Path, attempt: _Attempt, error: Exception) -> _Attempt:
-    if attempt.encoding not in sniff.ENCODINGS[:-1]:
-        raise refusal("is not a text file in a known encoding", path, "save it as UTF-8") from error
-    encoding = sniff.ENCODINGS[sniff.ENCODINGS.index(attempt.encoding) + 1]
-    return replace(attempt, encoding=encoding, warnings=(f"the file is not {attempt.encoding}; read as {encoding}",))
 
 
 def _other_number(

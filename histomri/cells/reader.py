@@ -41,16 +41,16 @@ def make_frame(export: ParsedExport, measures: Measures, keep: BoolArray, image:
 
     def text(name: str, default: str = "") -> Any:
         if name not in export.text:
-            return _constant(default, n)
+            return pd.Categorical.from_codes(np.zeros(n, dtype=np.int8), categories=[default])
         column = export.text[name] if everything else export.text[name].filter(pa.array(keep))
         return (column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column).to_pandas()
 
-    area = rows(measures.area_um2)
+    area, kind = rows(measures.area_um2), "cell" if measures.compartment == "cell" else "detection"
     names, codes = filters.object_types(export) or ([""], np.zeros(export.n_rows, dtype=np.int8))
     columns: dict[str, Any] = {
         "image": text("image", image or export.path.name.split(".")[0]),
         "object_id": text("object_id") if "object_id" in export.text else pd.array([""] * n, dtype="str"),
-        "object_type": _types(names, rows(codes), measures), "classification": text("classification"),
+        "object_type": _types(names, rows(codes), kind), "classification": text("classification"),
         "x_um": rows(measures.x_um), "y_um": rows(measures.y_um), "area_um2": area,
         "nucleus_area_um2": rows(measures.nucleus_area_um2), "diameter_um": np.sqrt(area * (4 / np.pi)),
     }  # fmt: skip
@@ -60,17 +60,12 @@ def make_frame(export: ParsedExport, measures: Measures, keep: BoolArray, image:
     return pd.DataFrame(columns, copy=False)
 
 
-def _types(names: list[str], codes: Any, measures: Measures) -> pd.Categorical:
+def _types(names: list[str], codes: Any, default: str) -> pd.Categorical:
     """Return one category per row; a legacy row without a type has the one that the columns imply."""
-    default = "cell" if measures.compartment == "cell" else "detection"
     kinds = [name or default for name in names]
     distinct = sorted(set(kinds))
     recode = np.array([distinct.index(kind) for kind in kinds], dtype=np.int32)
     return pd.Categorical.from_codes(recode[codes], categories=distinct)
-
-
-def _constant(value: str, n: int) -> pd.Categorical:
-    return pd.Categorical.from_codes(np.zeros(n, dtype=np.int8), categories=[value])
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,11 @@ def summarise_patches(
         "CellsUsed": used, "CellsOutsideGrid": outside, "CellsInSparsePatches": sparse,
         "Cell": _CELL_NOTES[cells.metadata.compartment],
     }  # fmt: skip
-    warnings = (*_not_used(len(cells), outside, sparse, min_tissue), *_warnings(cells, maps, correction.section))
+    places = {
+        "off the grid of patches or outside the extent": outside,
+        f"in patches of which less than {min_tissue:g} is tissue (--min-tissue)": sparse,
+    }
+    warnings = _warnings(cells, maps, correction.section, places)
     return PatchMaps(groups[0], groups[1], grid, parameters, warnings, groups[2])
 
 
@@ -151,18 +155,10 @@ def whole_grid(cells: CellTable, *, thickness_um: float = 4.0, tissue: BaseGeome
     return PatchGrid((low_x, low_y), (high_x - low_x, high_y - low_y), (1, 1), thickness_um)
 
 
-def _not_used(n_cells: int, outside: int, sparse: int, min_tissue: float) -> tuple[str, ...]:
-    """Warn of cells that count nowhere; the rim of the tissue always loses a few, and the record has their number."""
-    places = {
-        "off the grid of patches or outside the extent": outside,
-        f"in patches of which less than {min_tissue:g} is tissue (--min-tissue)": sparse,
-    }
-    found = [(where, count) for where, count in places.items() if count > 0.02 * n_cells]
-    return tuple(f"{count:,} of {n_cells:,} cells lie {where}, and were not used" for where, count in found)
-
-
-def _warnings(cells: CellTable, maps: dict[str, FloatArray], section: str) -> tuple[str, ...]:
-    texts = []
+def _warnings(cells: CellTable, maps: dict[str, FloatArray], section: str, not_used: dict[str, int]) -> tuple[str, ...]:
+    # The rim of the tissue always loses a few cells, and the record has their number.
+    many = {where: count for where, count in not_used.items() if count > 0.02 * len(cells)}
+    texts = [f"{count:,} of {len(cells):,} cells lie {where}, and were not used" for where, count in many.items()]
     if cells.metadata.compartment == "nucleus":
         texts.append("sizes and fractions are of nuclei, not of cells")
     if crowded := int(np.count_nonzero(maps["F"] > 1)):
