@@ -35,9 +35,8 @@ class ColumnBuffer:
 
     def append(self, values: NDArray[Any]) -> None:
         """Add numbers at the end."""
-        start = self.size
-        self._lengthen(start + values.size)
-        self._view(start)[:] = values
+        self._lengthen(self.size + values.size)
+        self._view(self.size - values.size)[:] = values
 
     def put(self, rows: NDArray[np.intp], values: FloatArray) -> None:
         """Set the numbers of some rows; rows that were never set, before them or between them, are NaN."""
