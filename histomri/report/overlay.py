@@ -16,10 +16,10 @@ from histomri.core.errors import GeometryError, InputError
 from histomri.core.files import write_text
 from histomri.core.images import HISTOLOGY_MAPS, Image, parse_map_name
 from histomri.core.orientation import View
+from histomri.registration.alignment import size_text
 from histomri.registration.prepare import tissue_of
 from histomri.registration.quality import Registration
 from histomri.registration.sides import Side
-from histomri.registration.summary import size_text
 from histomri.report.collect import Sample
 from histomri.report.guard import Failure
 from histomri.report.maps import Quantity, aspect, colour_bar, draw

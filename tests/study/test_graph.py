@@ -8,10 +8,10 @@ import pytest
 
 from histomri.core.options import Options, alternatives
 from histomri.study import Sample, Study
-from histomri.study.commands import COMMANDS
-from histomri.study.graph import PER_SAMPLE, PER_STUDY, build
+from histomri.study.graph import COMMANDS, PER_SAMPLE, PER_STUDY
 from histomri.study.records import Ledger
 from histomri.study.show import graph_mermaid, graph_text
+from histomri.study.step import build
 
 STEPS = (*PER_SAMPLE, *PER_STUDY)
 every_step = pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
@@ -76,6 +76,27 @@ def test_nothing_that_a_step_sees_can_be_forgotten(step, study, tmp_path):
     for name in options.names("input") + options.names("option"):
         changed = options.model_copy(update={name: other(type(options).model_fields[name], getattr(options, name))})
         assert ledger.key(step.name, step.command.module, changed) != key, name
+
+
+def named_in(value: Any) -> set[Path]:
+    """Return every path in a value, however deep."""
+    if isinstance(value, Path):
+        return {value}
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return {path for part in parts for path in named_in(part)}
+
+
+@pytest.mark.parametrize("step", PER_SAMPLE, ids=lambda step: step.name)
+def test_no_file_of_a_step_is_forgotten(step, study, tmp_path):
+    """Also those in lists and tables of its options; a folder may stand for its files."""
+    place = study.place(study.samples[0], tmp_path)
+    if step.name not in place.active:
+        return
+    options = build(step, place)
+    named = {
+        path for name in options.names("input") + options.names("option") for path in named_in(getattr(options, name))
+    }
+    assert named <= set(options.reads())
 
 
 @pytest.mark.parametrize("step", PER_SAMPLE, ids=lambda step: step.name)
