@@ -124,11 +124,10 @@ def collect(folder: str | Path) -> Run:
         If it is no results folder: study.json is missing or not what a run writes.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError("no such folder", path=folder, hint="give the results folder of histomri run")
     record = folder / "study.json"
     if not record.exists():
-        raise InputError("holds no study.json", path=folder, hint="give the results folder of histomri run")
+        problem = "holds no study.json" if folder.is_dir() else "no such folder"
+        raise InputError(problem, path=folder, hint="give the results folder of histomri run")
     study = read_json(record, "record of the study")
     if not isinstance(study, dict) or not isinstance(study.get("samples"), list):
         raise InputError("is not the record of a study", path=record, hint="run the study again")

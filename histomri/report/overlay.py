@@ -139,8 +139,7 @@ def _from_image(layer: Layer) -> dict[str, Any]:
 
 def _require_same_place(layer: Layer, first: Layer) -> None:
     def corners(image: Image) -> FloatArray:
-        rows, columns = image.data.shape[:2]
-        ends = [(i - 0.5, j - 0.5, 0.0, 1.0) for i in (0, rows) for j in (0, columns)]
+        ends = [(i - 0.5, j - 0.5, 0.0, 1.0) for i in (0, image.data.shape[0]) for j in (0, image.data.shape[1])]
         return np.asarray(np.array(ends) @ image.affine.T)[:, :3]
 
     if layer.image.data.ndim != 2:

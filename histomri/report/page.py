@@ -25,7 +25,6 @@ from histomri.report.overlay import fill, sample_overlay
 from histomri.report.pictures import data_uri
 
 _LARGEST_INLINE = 400_000  # bytes of a table that is carried inside the report; larger ones are linked beside it
-_FEWEST_CORRELATED = 4  # with three points every r is near 1
 _SVG_STYLE = {"svg.fonttype": "path", "font.size": 9.5, "svg.hashsalt": "histomri"}
 _VERDICTS = {"good": ("good", "✓ good"), "check": ("check", "▲ check by eye"), "failed": ("failed", "✕ failed")}
 _REGISTRATION = {
@@ -118,8 +117,7 @@ def _tiles(run: Run) -> list[dict[str, str]]:
     tables = [(sample.voxels, text.best_fit(run, sample)) for sample in done]
     if voxels := sum(len(text.rows_of(table, key)) for table, key in tables if table is not None and key is not None):
         tiles.append(("Voxels paired", f"{voxels:,}".replace(",", "\u202f"), "per model"))
-    verdicts = [str(sample.registration.get("verdict")) for sample in done if sample.registration]
-    if verdicts:
+    if verdicts := [str(sample.registration.get("verdict")) for sample in done if sample.registration]:
         good = verdicts.count("good")
         note = "judged good" if good == len(verdicts) else "judged good, look at the others"
         tiles.append(("Registrations", f"{good} of {len(verdicts)}", note))
@@ -133,8 +131,7 @@ def _warnings(run: Run) -> list[dict[str, str]]:
     for sample in run.samples:
         # What a failed sample lacks follows from its failure, and stands in its own section.
         missing = [] if sample.failed or sample.by_means else sample.missing
-        texts = [*map(str, as_list(sample.record.get("warnings"))), *missing]
-        of_samples += [(sample.id, each) for each in texts]
+        of_samples += [(sample.id, str(each)) for each in (*as_list(sample.record.get("warnings")), *missing)]
     merged = text.merge_warnings(of_samples, len(run.samples))
     return [{"text": each, "about": ""} for each in dict.fromkeys(own)] + merged
 
@@ -143,11 +140,11 @@ def _ranking(run: Run) -> dict[str, Any] | None:
     if not run.ranking:
         return None
     scanners = [(name, text.ranking_rows(rows)) for name, rows in run.scanners.items()]
-    figure = svg_uri(lambda: ranking_plot(run.ranking))
+    figure = _svg_uri(lambda: ranking_plot(run.ranking))
     return {"rows": text.ranking_rows(run.ranking), "figure": figure, "scanners": scanners}
 
 
-def svg_uri(draw: Callable[[], Any]) -> str | None:
+def _svg_uri(draw: Callable[[], Any]) -> str | None:
     """Draw a figure and return it as an SVG data URI; None if there is nothing to draw."""
     file = io.BytesIO()
     with rc_context(_SVG_STYLE):
@@ -167,11 +164,11 @@ def _compared(run: Run) -> dict[str, Any] | None:
 
 
 def _matrix(run: Run) -> str | None:
-    """Return the correlations over samples as a picture, if there are enough samples."""
+    """Return the correlations over samples as a picture, from four samples on: of three points every r is near 1."""
     found = text.best_rows(run)
-    if found is None or len(found[1]) < _FEWEST_CORRELATED:
+    if found is None or len(found[1]) < 4:
         return None
-    return svg_uri(lambda: matrix_plot(found[1], text.fit_label(found[0]), run.measures))
+    return _svg_uri(lambda: matrix_plot(found[1], text.fit_label(found[0]), run.measures))
 
 
 def _drawn(card: Card, name: str) -> dict[str, Any]:
@@ -185,7 +182,7 @@ def _residuals(run: Run) -> dict[str, str]:
     """Return the residuals of the best model, a picture for each scanner."""
     key = text.best_fit(run)
     tables = {name: text.rows_of(table, key) for name, table in residuals_by_scanner(run).items()} if key else {}
-    pictures = {name: svg_uri(partial(residuals_plot, rows, name)) for name, rows in tables.items() if len(rows)}
+    pictures = {name: _svg_uri(partial(residuals_plot, rows, name)) for name, rows in tables.items() if len(rows)}
     return {name: picture for name, picture in pictures.items() if picture is not None}
 
 
@@ -233,11 +230,11 @@ def _downloads(run: Run) -> list[dict[str, str]]:
     files += [*sorted(statistics.glob("*.csv")), *sorted(statistics.glob("prediction_*/prediction*.*"))]
     files += [run.folder / f"sub-{sample.id}" / "pairs_voxel.csv" for sample in run.samples]
     links = []
-    for file in (each for each in files if each.is_file()):
+    for file in filter(Path.is_file, files):
         name, size = file.relative_to(run.folder).as_posix(), file.stat().st_size
-        inside = size <= _LARGEST_INLINE
-        kind = "application/json" if file.suffix == ".json" else "text/csv"
-        href = data_uri(kind, file.read_bytes()) if inside else name
-        note = "" if inside else f"{size / 1e6:.1f} MB, beside this report"
+        href, note = name, f"{size / 1e6:.1f} MB, beside this report"
+        if size <= _LARGEST_INLINE:
+            kind = "application/json" if file.suffix == ".json" else "text/csv"
+            href, note = data_uri(kind, file.read_bytes()), ""
         links.append({"name": name, "file": name.replace("/", "_"), "href": href, "note": note})
     return links

@@ -42,10 +42,8 @@ class Scale:
         places = [100 * (value - self.low) / span for value in inside]
         # Labels near an end are pushed inwards, so that they stay on the page.
         shifts = ["0" if place < 4 else "-100%" if place > 96 else "-50%" for place in places]
-        return [
-            {"label": number(value), "left": f"{place:.2f}", "shift": shift}
-            for value, place, shift in zip(inside, places, shifts)
-        ]
+        rows = zip(inside, places, shifts)
+        return [{"label": number(value), "left": f"{place:.2f}", "shift": shift} for value, place, shift in rows]
 
 
 def number(value: float) -> str:

@@ -89,9 +89,8 @@ def compare_cases(out: str | Path, inputs: str | Path | None = None) -> TruthCom
         If there is no truth, or there are no results.
     """
     out, truth = _folders(out, inputs)
-    known = require_file(truth / "cases.csv", "truth")
-    pairs = _read(require_file(out / "pairs.csv", "table of samples"))
-    true = _read(known).rename(columns={"vCS_um": "true_vCS", "F": "true_F"})
+    true = _read(truth / "cases.csv", "truth").rename(columns={"vCS_um": "true_vCS", "F": "true_F"})
+    pairs = _read(out / "pairs.csv", "table of samples")
     joined = pairs.merge(true[["sample", "true_vCS", "true_F"]], on="sample", validate="many_to_one")
     joined["cohort"] = np.where(joined["scanner"].eq("9.4T"), "mice", "biopsies")
     rows = []
@@ -116,7 +115,7 @@ def _folders(out: str | Path, inputs: str | Path | None) -> tuple[Path, Path]:
 
 def _with_truth(folder: Path, truth: Path, name: str) -> pd.DataFrame:
     """Read the voxel pairs of a sample and put the truth of the same voxels beside them."""
-    pairs = _read(folder / "pairs_voxel.csv")
+    pairs = _read(folder / "pairs_voxel.csv", "table of voxels")
     pairs["sample"] = name.removeprefix("sub-")
     index = tuple(pairs[axis].to_numpy(dtype=int) for axis in "ijk")
     for param in ("vCS", "F", "tissueFraction"):
@@ -172,13 +171,12 @@ def _summary(table: pd.DataFrame, voxels: pd.DataFrame) -> Iterator[str]:
         means = rows.groupby("sample").mean(numeric_only=True)
         texts = []
         for param, columns in _ESTIMATES.items():
-            over = [
-                pearson(some[columns[side]].to_numpy(float), some[f"true_{param}"].to_numpy()) for some in (rows, means)
-            ]
+            pairs = [(some[columns[side]].to_numpy(float), some[f"true_{param}"].to_numpy()) for some in (rows, means)]
+            over = [pearson(*pair) for pair in pairs]
             texts.append(f"{param} r = {over[0]:.2f} over voxels, {over[1]:.2f} over samples")
         yield f"{title} against the truth: {'; '.join(texts)}"
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, what: str) -> pd.DataFrame:
     """Read a table whose samples may be called anything, NA too."""
-    return pd.read_csv(path, dtype={"sample": str}, keep_default_na=False, na_values=[""])
+    return pd.read_csv(require_file(path, what), dtype={"sample": str}, keep_default_na=False, na_values=[""])

@@ -32,7 +32,7 @@ def agreement_card(
 
 
 def _chart(rows: pd.DataFrame, agreement: pd.DataFrame, sizes: pd.DataFrame | None, looks: Looks, title: str) -> Chart:
-    pairs = [row for row in agreement.to_dict("records") if row["first"] in rows and row["second"] in rows]
+    pairs = [row for row in agreement.to_dict("records") if {row["first"], row["second"]} <= set(rows)]
     figure = new_figure(7.2, 0.6 + 2.3 * len(pairs))
     grid = figure.subplots(len(pairs), 2, width_ratios=(1.45, 1), squeeze=False, sharey="row")
     chart = Chart(figure)
@@ -78,8 +78,8 @@ def _draw_differences(
     unit = "%" if row["relative"] else label.scaled_unit
     axes.set_xlabel(f"mean of both{f' ({label.scaled_unit})' if label.scaled_unit else ''}")
     axes.set_ylabel(f"{names[0].name} \u2212 {names[1].name}{f' ({unit})' if unit else ''}")
-    text = f"slope {_short(row['slope'])} [{_short(row['slope_low'])}, {_short(row['slope_high'])}], "
-    text = f"{text}{p_text(row['p_slope'])}, " if np.isfinite(row["slope"]) else ""
+    slope = f"slope {_short(row['slope'])} [{_short(row['slope_low'])}, {_short(row['slope_high'])}], "
+    text = f"{slope}{p_text(row['p_slope'])}, " if np.isfinite(row["slope"]) else ""
     axes.set_title(f"{text}N = {row['n']}", loc="left")
 
 

@@ -131,8 +131,7 @@ def labels_of(rows: pd.DataFrame, name: str) -> pd.Series:
 
 def sample_name(rows: pd.DataFrame, place: int) -> str:
     """Return the name of a row's sample with its group and scanner."""
-    about = [labels_of(rows, name).iloc[place] for name in ("group", "scanner")]
-    known = [text for text in about if text]
+    known = [text for name in ("group", "scanner") if (text := labels_of(rows, name).iloc[place])]
     name = str(rows["sample"].iloc[place]) if "sample" in rows else f"case {place + 1}"
     return name + (f" ({', '.join(known)})" if known else "")
 

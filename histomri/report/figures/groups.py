@@ -11,9 +11,7 @@ from histomri.core.arrays import FloatArray
 from histomri.report.figures.charts import SMALL, Card, Chart, Looks, heading, labels_of, panels
 from histomri.report.text import decimals, label_of, ordered, p_text
 
-_BRACKETS = 3
-_COLUMNS = 3  # of groups
-_FEWEST_BOXED = 4
+_BRACKETS, _COLUMNS, _FEWEST_BOXED = 3, 3, 4
 _NEAR = 0.05  # of the range: points closer than this lie beside each other
 _SIGNIFICANT = 0.05
 

@@ -25,10 +25,10 @@ def maps_plot(sample: Sample, scales: dict[str, Quantity], best: Key | None) -> 
         section, on_mri = sample.section.get(quantity.name), sample.on_mri.get(quantity.name)
         same = quantity.histology is quantity.mri
         difference = fit - on_mri if same and fit is not None and on_mri is not None else None
+        scale = _symmetric(difference, quantity.mri) if difference is not None else quantity.mri
         _show(figure, row[0], "section", section, quantity.histology, sample.section_view)
         _show(figure, row[1], "section on the MRI grid", on_mri, quantity.histology, sample.mri_view)
         _show(figure, row[2], "MRI", fit, quantity.mri, sample.mri_view)
-        scale = _symmetric(difference, quantity.mri) if difference is not None else quantity.mri
         _show(figure, row[3], "MRI − histology", difference, scale, sample.mri_view)
         row[0].set_ylabel(quantity.title)
     heading(figure, f"{sample.id}: {fit_label(best)}" if best is not None else sample.id)

@@ -60,8 +60,7 @@ def _chart(found: Predicted, title: str) -> Chart:
     middle.set_title("fitted surface, measured cases", loc="left")
     right.set_title("uncertainty of the surface", loc="left")
     for axes in (middle, right):
-        axes.set_xlabel(_metric(found, "x").axis)
-        axes.set_ylabel(_metric(found, "y").axis)
+        axes.set(xlabel=_metric(found, "x").axis, ylabel=_metric(found, "y").axis)
     heading(figure, title)
     return chart
 
@@ -99,8 +98,7 @@ def _draw_cases(chart: Chart, axes: Any, found: Predicted) -> None:
     record = found.record
     interval = f" {interval_text(record['r_ci'])}" if record.get("r_ci") else ""
     axes.set_title(f"r = {decimals(record['r'])}{interval}\n{p_text(record['p'])}, N = {record['n']}", loc="left")
-    axes.set_xlabel(f"measured {quantity(found)}")
-    axes.set_ylabel(f"predicted {quantity(found)}")
+    axes.set(xlabel=f"measured {quantity(found)}", ylabel=f"predicted {quantity(found)}")
     margin = 0.04 * (ends[1] - ends[0])
     limits = (ends[0] - margin, ends[1] + margin)
     axes.set(xlim=limits, ylim=limits, box_aspect=1)

@@ -99,8 +99,7 @@ def _draw_voxels(chart: Chart, axes: Any, rows: pd.DataFrame, x: str, y: str, ma
 def _finish(axes: Any, rows: pd.DataFrame, x: str, y: str) -> None:
     """Name the axes; where both sides have one unit, draw the line of equality."""
     across, along = label_of(x, rows[x]), label_of(y, rows[y])
-    axes.set_xlabel(across.axis)
-    axes.set_ylabel(along.axis)
+    axes.set(xlabel=across.axis, ylabel=along.axis)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     if (across.unit, across.divisor) == (along.unit, along.divisor):
         both = rows[[x, y]].dropna().to_numpy(float)

@@ -42,8 +42,7 @@ def _over_samples(run: Run, key: Key, rows: pd.DataFrame) -> Iterator[tuple[str,
     if comparisons is not None:
         yield "Groups", partial(groups_card, rows, comparisons, looks, title)
     for measure in run.measures if correlations is not None else ():
-        make = partial(association_card, rows, correlations, measure, looks, title)
-        yield label_of(measure).name, make
+        yield label_of(measure).name, partial(association_card, rows, correlations, measure, looks, title)
 
 
 def _predictions(run: Run) -> Iterator[tuple[str, Callable[[], Card | None]]]:
