@@ -58,16 +58,10 @@ class CramerRao:
 
 
 def crlb(
-    model: str | Model,
-    acquisition: Acquisition | str | Path,
-    snr: float,
-    parameters: Mapping[str, ArrayLike] | None = None,
-    *,
-    preset: str = "mouse-exvivo",
-    strategy: str | None = None,
-    bmin_smm2: float | None = None,
-    t2t_ms: float | None = None,
-) -> CramerRao:
+    model: str | Model, acquisition: Acquisition | str | Path, snr: float,
+    parameters: Mapping[str, ArrayLike] | None = None, *, preset: str = "mouse-exvivo", strategy: str | None = None,
+    bmin_smm2: float | None = None, t2t_ms: float | None = None,
+) -> CramerRao:  # fmt: skip
     """Cramér-Rao bound of a model's parameters on a protocol.
 
     Parameters

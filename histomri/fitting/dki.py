@@ -23,16 +23,10 @@ _BMAX = 3000.0
 
 
 def fit_dki(
-    signals: ArrayLike,
-    acquisition: Acquisition | str | Path,
-    *,
-    preset: str = "mouse-exvivo",
-    bmin_smm2: float | None = None,
-    bmax_smm2: float = _BMAX,
-    te_ms: float | None = None,
-    Delta_ms: float | None = None,
+    signals: ArrayLike, acquisition: Acquisition | str | Path, *, preset: str = "mouse-exvivo",
+    bmin_smm2: float | None = None, bmax_smm2: float = _BMAX, te_ms: float | None = None, Delta_ms: float | None = None,
     progress: Progress | None = None,
-) -> FitResult:
+) -> FitResult:  # fmt: skip
     """Fit s = S0 exp(-b ADC + K (b ADC)² / 6) by bounded least squares.
 
     Parameters

@@ -21,7 +21,7 @@ from histomri.fitting.starts import (
     put,
     restart_at_bound,
     score_grid,
-)
+)  # fmt: skip
 
 ensure_cache()
 N_OUT = 2 * N_PARAMETERS + 4

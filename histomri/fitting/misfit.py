@@ -83,16 +83,10 @@ class Residuals:
 
 
 def residuals(
-    result: FitResult,
-    signals: ArrayLike,
-    acquisition: Acquisition,
-    *,
-    sigma: ArrayLike | None = None,
-    s0: ArrayLike | None = None,
-    fv: ArrayLike | None = None,
-    t2t: ArrayLike | None = None,
+    result: FitResult, signals: ArrayLike, acquisition: Acquisition, *, sigma: ArrayLike | None = None,
+    s0: ArrayLike | None = None, fv: ArrayLike | None = None, t2t: ArrayLike | None = None,
     dictionary: Dictionary | None = None,
-) -> Residuals:
+) -> Residuals:  # fmt: skip
     """Compare a fit with the signals it was made from.
 
     Parameters

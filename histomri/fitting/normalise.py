@@ -27,14 +27,9 @@ class Normalisation:
 
     @classmethod
     def choose(
-        cls,
-        acquisition: Acquisition,
-        used: BoolArray,
-        voxels: int,
-        s0: ArrayLike | None,
-        fv: ArrayLike | None,
+        cls, acquisition: Acquisition, used: BoolArray, voxels: int, s0: ArrayLike | None, fv: ArrayLike | None,
         t2t: ArrayLike | None,
-    ) -> "Normalisation":
+    ) -> "Normalisation":  # fmt: skip
         """Check S0, fV and T2.
 
         Raises

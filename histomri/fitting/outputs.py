@@ -152,13 +152,8 @@ def describe_dki(result: FitResult) -> str:
 def _sidecar(result: FitResult) -> dict[str, Any]:
     settings = result.parameters
     return {
-        "Model": result.model,
-        "Strategy": settings["strategy"],
-        "BMin": settings["bmin_smm2"],
-        "Preset": settings["preset"],
-        "Noise": settings["noise"],
-        "NoiseLevel": settings["sigma"],
-        "VascularStep": settings["t2ivim"],
-        "Normalisation": settings["normalisation"],
+        "Model": result.model, "Strategy": settings["strategy"], "BMin": settings["bmin_smm2"],
+        "Preset": settings["preset"], "Noise": settings["noise"], "NoiseLevel": settings["sigma"],
+        "VascularStep": settings["t2ivim"], "Normalisation": settings["normalisation"],
         "BICDefinition": settings["bic"],
-    }
+    }  # fmt: skip

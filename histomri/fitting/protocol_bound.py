@@ -24,14 +24,9 @@ _LABELS = {"fI": "fI", "D0I": "D0I, µm²/ms", "vCS": "vCS, µm", "DEinf": "DEin
 
 
 def bound_of_protocol(
-    acquisition: Acquisition | str | Path,
-    *,
-    snr: float,
-    models: Sequence[str] = ("diff-in",),
-    preset: str = "mouse-exvivo",
-    thresholds: Iterable[tuple[str, float]] | None = None,
-    t2t_ms: float | None = None,
-) -> "ProtocolBound":
+    acquisition: Acquisition | str | Path, *, snr: float, models: Sequence[str] = ("diff-in",),
+    preset: str = "mouse-exvivo", thresholds: Iterable[tuple[str, float]] | None = None, t2t_ms: float | None = None,
+) -> "ProtocolBound":  # fmt: skip
     """Find the smallest standard deviations that a protocol allows, over sizes from 8 to 40 µm.
 
     Parameters

@@ -20,20 +20,11 @@ _INTERVAL = (0.025, 0.975)
 
 
 def bootstrap(
-    result: FitResult,
-    signals: ArrayLike,
-    acquisition: Acquisition,
-    *,
-    count: int = 100,
-    kind: Literal["parametric", "residual"] = "parametric",
-    sigma: ArrayLike | None = None,
-    s0: ArrayLike | None = None,
-    fv: ArrayLike | None = None,
-    t2t: ArrayLike | None = None,
-    dictionary: Dictionary | None = None,
-    seed: int = 0,
+    result: FitResult, signals: ArrayLike, acquisition: Acquisition, *, count: int = 100,
+    kind: Literal["parametric", "residual"] = "parametric", sigma: ArrayLike | None = None, s0: ArrayLike | None = None,
+    fv: ArrayLike | None = None, t2t: ArrayLike | None = None, dictionary: Dictionary | None = None, seed: int = 0,
     progress: Progress | None = None,
-) -> dict[str, FloatArray]:
+) -> dict[str, FloatArray]:  # fmt: skip
     """Fit again and again with new noise on the fitted signals.
 
     Parameters

@@ -177,13 +177,9 @@ class Vascular:
 
 
 def derived(
-    f: FloatArray,
-    f_se: FloatArray,
-    vascular: Vascular,
-    size: FloatArray | None = None,
-    size_se: FloatArray | None = None,
-    covariance: FloatArray | None = None,
-) -> dict[str, FloatArray]:
+    f: FloatArray, f_se: FloatArray, vascular: Vascular, size: FloatArray | None = None,
+    size_se: FloatArray | None = None, covariance: FloatArray | None = None,
+) -> dict[str, FloatArray]:  # fmt: skip
     """Return F and, of spheres of a size, CD, with standard errors.
 
     Errors are propagated to first order, with the covariance of fI and size. That of fV is taken as independent of

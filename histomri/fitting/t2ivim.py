@@ -32,15 +32,10 @@ _CHUNK = 50_000
 
 
 def fit_t2ivim(
-    signals: ArrayLike,
-    acquisition: Acquisition | str | Path,
-    *,
-    preset: str = "invivo-3t",
-    kurtosis: float | None = None,
-    sigma: ArrayLike | None = None,
-    bounds: Mapping[str, tuple[float, float]] | None = None,
-    progress: Progress | None = None,
-) -> FitResult:
+    signals: ArrayLike, acquisition: Acquisition | str | Path, *, preset: str = "invivo-3t",
+    kurtosis: float | None = None, sigma: ArrayLike | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None, progress: Progress | None = None,
+) -> FitResult:  # fmt: skip
     """Fit S = S0 {fV exp(-b DV - TE/T2V) + (1 - fV) exp(-b DT + K (b DT)²/6 - TE/T2T)} to all volumes.
 
     Parameters
@@ -113,12 +108,10 @@ def fit_t2ivim(
         if progress is not None:
             progress(min(1.0, (start + _CHUNK) / voxels))
     settings = {
-        "preset": preset,
-        "measurements": len(acquisition),
-        "kurtosis": "fitted" if kurtosis is None else kurtosis,
+        "preset": preset, "measurements": len(acquisition), "kurtosis": "fitted" if kurtosis is None else kurtosis,
         "bounds": {name: list(pair) for name, pair in limits.items()},
         "noise": "none" if sigma is None else "offset-gaussian",
-    }
+    }  # fmt: skip
     result = FitResult("t2ivim", _maps(out, limits), settings)
     return FitResult("t2ivim", result.maps, settings, _warnings(result, limits))
 
@@ -257,15 +250,9 @@ def _warnings(result: FitResult, limits: Mapping[str, tuple[float, float]]) -> t
 
 
 def vascular_step(
-    wanted: bool | None,
-    kurtosis: float | None,
-    preset: str,
-    acquisition: Acquisition,
-    given: bool,
-    signals: FloatArray,
-    sigma: float | FloatArray | None,
-    progress: Progress | None = None,
-) -> FitResult | None:
+    wanted: bool | None, kurtosis: float | None, preset: str, acquisition: Acquisition, given: bool,
+    signals: FloatArray, sigma: float | FloatArray | None, progress: Progress | None = None,
+) -> FitResult | None:  # fmt: skip
     """Fit S0, fV and T2T where they are wanted and not given; None where signals are divided by something else.
 
     By default they are wanted with an in-vivo preset and several echo times; ex vivo no blood flows, and the signal

@@ -242,18 +242,9 @@ def _errors(theta: Any, limits: Any, data: Any, cost: float, scratch: Any, out: 
 
 @njit
 def _fit_block(
-    start: int,
-    stop: int,
-    y: Any,
-    sigma: Any,
-    floor: bool,
-    b: Any,
-    te: Any,
-    grid: Any,
-    regions: Any,
-    limits: Any,
+    start: int, stop: int, y: Any, sigma: Any, floor: bool, b: Any, te: Any, grid: Any, regions: Any, limits: Any,
     out: Any,
-) -> None:
+) -> None:  # fmt: skip
     """Fit some voxels, one after the other."""
     cells = regions.max() + 1
     followed = min(_FOLLOWED, cells)

@@ -25,23 +25,12 @@ _CHUNK = 50_000
 
 
 def fit(
-    signals: ArrayLike,
-    acquisition: Acquisition | str | Path,
-    model: str | Model | Dictionary = "diff-in",
-    *,
-    sigma: ArrayLike | None = None,
-    bmin_smm2: float | None = None,
-    strategy: str | None = None,
-    s0: ArrayLike | None = None,
-    fv: ArrayLike | None = None,
-    t2t: ArrayLike | None = None,
-    fv_se: ArrayLike | None = None,
-    noise: Noise | None = None,
-    preset: str = "mouse-exvivo",
-    bounds: Mapping[str, tuple[float, float]] | None = None,
-    bic: Bic = "schwarz",
-    progress: Progress | None = None,
-) -> FitResult:
+    signals: ArrayLike, acquisition: Acquisition | str | Path, model: str | Model | Dictionary = "diff-in", *,
+    sigma: ArrayLike | None = None, bmin_smm2: float | None = None, strategy: str | None = None,
+    s0: ArrayLike | None = None, fv: ArrayLike | None = None, t2t: ArrayLike | None = None,
+    fv_se: ArrayLike | None = None, noise: Noise | None = None, preset: str = "mouse-exvivo",
+    bounds: Mapping[str, tuple[float, float]] | None = None, bic: Bic = "schwarz", progress: Progress | None = None,
+) -> FitResult:  # fmt: skip
     """Fit a tissue model to each voxel.
 
     Parameters
@@ -126,15 +115,10 @@ def fit(
             progress(part.stop / max(count, 1))
     maps = {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
     settings: dict[str, Any] = {
-        "preset": preset,
-        "strategy": strategy,
-        "bmin_smm2": threshold,
-        "measurements": int(used.sum()),
-        "bounds": {name: list(pair) for name, pair in limits.items()},
-        "noise": noise,
-        "normalisation": how.description,
+        "preset": preset, "strategy": strategy, "bmin_smm2": threshold, "measurements": int(used.sum()),
+        "bounds": {name: list(pair) for name, pair in limits.items()}, "noise": noise, "normalisation": how.description,
         "bic": bic,
-    }
+    }  # fmt: skip
     if isinstance(declared, Dictionary):
         settings["examples"] = declared.parameters.shape[0]
     result = FitResult(declared.name, maps, settings)

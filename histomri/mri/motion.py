@@ -105,7 +105,8 @@ def correct_motion(
             rejected[volume, s] = not helped
             if helped:
                 matrices[volume, s] = align.in_world(matrix)
-                aligned[:, :, where, volume] = align.resample(moving, matrix)
+                # Splines may not make signals negative.
+                aligned[:, :, where, volume] = np.maximum(align.at(moving, matrix), 0.0)
         if progress is not None:
             progress((volume + 1) / volumes)
     return aligned, Motion(matrices, by_slice, rejected)
@@ -141,14 +142,12 @@ class _Aligner:
             RigidTransform3D,
             TranslationTransform2D,
             TranslationTransform3D,
-        )
+        )  # fmt: skip
 
         n, grid = len(self.size), self.grid
         coarse = 2 if min(self.size) >= 24 else 1
-        metric = MutualInformationMetric(nbins=24)
-        search = AffineRegistration(
-            metric=metric, level_iters=[40, 30], sigmas=[1.5, 0.0], factors=[coarse, 1], verbosity=0
-        )
+        levels = {"level_iters": [40, 30], "sigmas": [1.5, 0.0], "factors": [coarse, 1]}
+        search = AffineRegistration(metric=MutualInformationMetric(nbins=24), verbosity=0, **levels)
         fixed, moving = _stretch(fixed), _stretch(moving)
         places = {"static_grid2world": grid, "moving_grid2world": grid}
         kinds = (TranslationTransform2D, RigidTransform2D) if n == 2 else (TranslationTransform3D, RigidTransform3D)
@@ -159,19 +158,14 @@ class _Aligner:
         turned = np.trace(matrix[:n, :n]) < n - 2 * (1 - np.cos(np.deg2rad(20)))
         if not np.all(np.isfinite(matrix)) or far.any() or turned:
             return np.eye(n + 1), False
-        return matrix, _information(fixed, self._at(moving, matrix)) > _information(fixed, moving)
+        return matrix, _information(fixed, self.at(moving, matrix)) > _information(fixed, moving)
 
-    def _voxels(self, matrix: FloatArray) -> FloatArray:
-        return np.asarray(np.linalg.inv(self.grid) @ matrix @ self.grid)
-
-    def _at(self, moving: FloatArray, matrix: FloatArray) -> FloatArray:
+    def at(self, moving: FloatArray, matrix: FloatArray) -> FloatArray:
+        """Return the moving image on the grid of the fixed one."""
         from scipy.ndimage import affine_transform
 
-        return np.asarray(affine_transform(moving, self._voxels(matrix), order=3, mode="nearest"))
-
-    def resample(self, moving: FloatArray, matrix: FloatArray) -> FloatArray:
-        """Return the moving image on the grid of the fixed one; splines may not make signals negative."""
-        return np.maximum(self._at(moving, matrix), 0.0)
+        voxels = np.linalg.inv(self.grid) @ matrix @ self.grid
+        return np.asarray(affine_transform(moving, voxels, order=3, mode="nearest"))
 
     def in_world(self, matrix: FloatArray) -> FloatArray:
         """Return the matrix in mm along the axes of the world, about the centre of the field of view."""

@@ -121,11 +121,8 @@ def patch_radius(shape: tuple[int, ...]) -> IntArray:
     while np.prod(2 * radius + 1) < 2 * shape[3] and np.any((radius[:2] < most[:2]) & (radius[:2] < _LARGEST_RADIUS)):
         radius[:2] = np.minimum(np.minimum(radius[:2] + 1, most[:2]), _LARGEST_RADIUS)
     if shape[3] < 5 or np.prod(2 * radius + 1) < 9:
-        size = " x ".join(str(n) for n in shape)
-        raise InputError(
-            f"an image of {size} is too small to estimate its noise",
-            hint="give --sigma a number, or preprocess with --no-denoise",
-        )
+        problem = f"an image of {' x '.join(str(n) for n in shape)} is too small to estimate its noise"
+        raise InputError(problem, hint="give --sigma a number, or preprocess with --no-denoise")
     return np.asarray(radius)
 
 
@@ -139,10 +136,8 @@ def _piesno(signals: FloatArray, mask: BoolArray | None) -> NoiseLevel:
     # PIESNO compares sums of squares only, and may settle on tissue; noise alone also has the mean of its law.
     good &= [_is_rayleigh(signals[:, :, k][background[:, :, k]]) for k in range(good.size)]
     if not good.any():
-        raise InputError(
-            "no background of pure noise was found, so PIESNO has nothing to measure",
-            hint="use --sigma estimate (MP-PCA), or images whose background was not masked away",
-        )
+        hint = "use --sigma estimate (MP-PCA), or images whose background was not masked away"
+        raise InputError("no background of pure noise was found, so PIESNO has nothing to measure", hint=hint)
     # Slices filled by the sample take the level of the others.
     levels = np.where(good, level, np.median(np.asarray(level)[good]))
     sigma = np.broadcast_to(levels, signals.shape[:3]).astype(np.float32)
@@ -151,9 +146,8 @@ def _piesno(signals: FloatArray, mask: BoolArray | None) -> NoiseLevel:
         "BackgroundVoxels": int(background[..., good].sum()),
         "SlicesWithoutBackground": int(np.count_nonzero(~good)),
     }
-    return NoiseLevel(
-        sigma if mask is None else np.where(mask, sigma, np.nan), f"PIESNO (DIPY {dipy.__version__})", details
-    )
+    inside = sigma if mask is None else np.where(mask, sigma, np.nan)
+    return NoiseLevel(inside, f"PIESNO (DIPY {dipy.__version__})", details)
 
 
 def _is_rayleigh(values: FloatArray) -> bool:
