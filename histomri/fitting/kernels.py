@@ -318,6 +318,6 @@ def _compile(sources: int, kind: int) -> Any:
     return fit_voxels
 
 
-_SOURCES = source_hash(__file__, "box_qp", "objective", "special", "starts")
+_SOURCES = source_hash(__file__, "box_qp", "objective", "starts")
 FIT_VOXELS = tuple(_compile(_SOURCES, kind) for kind in range(3))
 """For models of spheres alone, for those with an extra-cellular part, and for the exact Rician likelihood of any."""

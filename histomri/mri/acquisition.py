@@ -243,9 +243,8 @@ class Acquisition(Displayed):
     def _waveform(self, i: int) -> Waveform | None:
         if self.waveforms is not None and self.waveforms[i] is not None:
             return self.waveforms[i]
-        if self.delta_ms[i] <= 0 or self.Delta_ms[i] <= 0:
-            return None
-        return pulse_pair(self.delta_ms[i], self.Delta_ms[i])
+        delta, separation = self.delta_ms[i], self.Delta_ms[i]
+        return pulse_pair(delta, separation) if delta > 0 and separation > 0 else None
 
 
 def _span(values: FloatArray) -> str:

@@ -13,7 +13,7 @@ from nibabel.nifti1 import Nifti1Pair
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import open_nifti
-from histomri.core.progress import Progress
+from histomri.core.progress import Progress, share_of
 
 _SHIFT = 0.1
 _DAMAGED = (OSError, EOFError, ValueError, zlib.error)
@@ -52,8 +52,7 @@ class DwiFile:
             proxy = _sequential(self._image)
             for volume in range(self.shape[3]):
                 signals[:, volume] = np.asarray(proxy[..., volume], dtype=np.float32).ravel()[wanted]
-                if progress is not None:
-                    progress((volume + 1) / self.shape[3])
+                share_of(progress)((volume + 1) / self.shape[3])
         except _DAMAGED as error:
             raise InputError(_UNREADABLE.format(error), path=self.path, hint="copy it again") from error
         return signals

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from histomri.core.arrays import FloatArray
-from histomri.core.progress import Progress
+from histomri.core.progress import Progress, share_of
 from histomri.mri.acquisition import Acquisition
 
 # Stacks of fewer slices hold too little along their axis to be turned in three dimensions.
@@ -16,13 +16,12 @@ _LARGEST_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Motion:
-    """The motion of a series.
+    """The motion of a series: per volume, and per slice where slices were aligned one by one (else S = 1).
 
     Attributes
     ----------
     matrices : (M, S, 4, 4) ndarray
-        Per volume, and per slice where slices were aligned one by one (else S = 1): from the world (RAS+ mm) of the
-        reference to where the tissue is in this volume.
+        From the world (RAS+ mm) of the reference to where the tissue is in this volume.
     rejected : (M, S) ndarray of bool
         Alignments that did not help or went implausibly far, and were not used.
     """
@@ -39,12 +38,12 @@ class Motion:
     def table(self) -> str:
         """Return the motion as text apart by tabs: a line per volume, or per slice of a volume."""
         lines = ["volume\tslice\tx_mm\ty_mm\tz_mm\trotation_deg\taligned"]
-        for volume, per_slice in enumerate(self.matrices):
-            for s, matrix in enumerate(per_slice):
-                turn = np.rad2deg(np.arccos(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1)))
-                numbers = "\t".join(f"{value:.4f}" for value in (*matrix[:3, 3], turn))
-                place = str(s) if self.by_slice else "n/a"
-                lines.append(f"{volume}\t{place}\t{numbers}\t{'no' if self.rejected[volume, s] else 'yes'}")
+        for volume, s in np.ndindex(self.rejected.shape):
+            matrix = self.matrices[volume, s]
+            turn = np.rad2deg(np.arccos(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1)))
+            numbers = "\t".join(f"{value:.4f}" for value in (*matrix[:3, 3], turn))
+            place, used = s if self.by_slice else "n/a", "no" if self.rejected[volume, s] else "yes"
+            lines.append(f"{volume}\t{place}\t{numbers}\t{used}")
         return "\n".join(lines) + "\n"
 
 
@@ -107,8 +106,7 @@ def correct_motion(
                 matrices[volume, s] = align.in_world(matrix)
                 # Splines may not make signals negative.
                 aligned[:, :, where, volume] = np.maximum(align.at(moving, matrix), 0.0)
-        if progress is not None:
-            progress((volume + 1) / volumes)
+        share_of(progress)((volume + 1) / volumes)
     return aligned, Motion(matrices, by_slice, rejected)
 
 
