@@ -77,14 +77,16 @@ def _in_known_bowl(theta: Any, cost: float, minima: Any, count: int) -> bool:
 @njit(**FAST)
 def _propose(theta: Any, limits: Any, local: Any, damping: float, least: float, scratch: Any) -> Any:
     """Find the damping at which a step promises something; the last result is True where none does, at a minimum."""
+    loosened = False
     while damping <= 1e12:
         promised, hessian = _step(theta, limits, local, damping, least, scratch)
         if promised > least:
             return promised, damping, False
         if damping <= _LOOSE and is_stationary(theta, limits, local[0], hessian, least):
             break
-        # A strong damping also makes small promises: loosen it before believing; and the other way round.
-        damping = damping * 100.0 if damping <= _LOOSE else _LOOSE
+        # A strong damping also makes small promises: loosen it, once, before believing; and the other way round.
+        damping = _LOOSE if damping > _LOOSE and not loosened else damping * 100.0
+        loosened = loosened or damping == _LOOSE
     return 0.0, damping, True
 
 
