@@ -129,8 +129,8 @@ class Dictionary:
         if parameters is None:
             if not isinstance(values, pd.DataFrame):
                 raise InputError("signals come without parameters", path=signals, hint="give both files, or a table")
-            columns = [name for name in values.columns if name[:1] == "s" and name[1:].isdigit()]
-            columns.sort(key=lambda name: int(name[1:]))
+            numbered = (name for name in values.columns if name[:1] == "s" and name[1:].isdigit())
+            columns = sorted(numbered, key=lambda name: int(name[1:]))
             others = [name for name in values.columns if name not in columns]
             return cls(tuple(others), values[others].to_numpy(float), values[columns].to_numpy(float), (Path(signals),))
         known = _read(parameters)
@@ -147,9 +147,8 @@ def fit_examples(dictionary: Dictionary, voxels: Voxels, noise: str, bic: str) -
     names, count, size = dictionary.names, len(dictionary.names), voxels.good.size
     values, errors = np.full((2, size, count), np.nan)
     covariance = np.full((size, count, count), np.nan)
-    cost, likelihood, codes = np.full(size, np.nan), np.full(size, np.nan), voxels.codes.copy()
-    if voxels.good.any():
-        good = voxels.good
+    (cost, likelihood), codes = np.full((2, size), np.nan), voxels.codes.copy()
+    if (good := voxels.good).any():
         values[good], errors[good], covariance[good], cost[good], codes[good] = _fit_voxels(voxels, dictionary, noise)
         likelihood[good] = log_likelihood(cost[good], voxels.y, voxels.sigma, noise)
     maps = {name: values[:, i] for i, name in enumerate(names)}

@@ -89,9 +89,8 @@ def _select(
     if acquisition.te_ms is not None:
         times = np.round(acquisition.te_ms, 3)
         if te is None:
-            te = usual.dki_te_ms if _enough(acquisition, used & (times == usual.dki_te_ms)) else None
-        if te is None:
-            te = next((float(t) for t in np.unique(times) if _enough(acquisition, used & (times == t))), None)
+            usable = (t for t in (usual.dki_te_ms, *np.unique(times)) if _enough(acquisition, used & (times == t)))
+            te = next(map(float, usable), None)
         used &= times == te if te is not None else True
     gaps = np.round(acquisition.Delta_ms, 3)
     wanted = usual.dki_Delta_ms if separation is None else round(separation, 3)

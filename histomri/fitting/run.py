@@ -97,10 +97,9 @@ class FitRun(Displayed):
     def _bound(self, scan: "Scan") -> ProtocolBound | None:
         if not self.options.crlb:
             return None
-        return bound_of_protocol(
-            scan.series.acquisition, snr=scan.signal_to_noise(), models=self.options.fitted_models, preset=self.preset,
-            thresholds=[(task.strategy, task.bmin) for task in self.tasks],
-        )  # fmt: skip
+        limits = [(task.strategy, task.bmin) for task in self.tasks]
+        how: dict[str, Any] = {"models": self.options.fitted_models, "preset": self.preset, "thresholds": limits}
+        return bound_of_protocol(scan.series.acquisition, snr=scan.signal_to_noise(), **how)
 
 
 @dataclass(frozen=True)

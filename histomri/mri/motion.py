@@ -76,10 +76,8 @@ def correct_motion(
 
     Returns
     -------
-    aligned : (I, J, K, M) float32 ndarray
+    (I, J, K, M) float32 ndarray, Motion
         Signals, interpolated once with cubic splines; what comes from outside the field of view repeats its edge.
-    motion : Motion
-        What was found.
 
     Notes
     -----

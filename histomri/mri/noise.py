@@ -18,22 +18,17 @@ _SAME_LAW = 0.03
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """The noise of a series.
+    """The noise of a series: standard deviation of the real and the imaginary channel.
 
     Attributes
     ----------
     sigma : (I, J, K) ndarray
-        Standard deviation of the noise of the real and the imaginary channel, in the units of the signal; NaN
-        outside the mask.
-    method : str
-        How it was estimated, with the version that did it.
-    details : dict
-        Settings and the median, for the sidecar.
+        In the units of the signal; NaN outside the mask.
     """
 
     sigma: FloatArray
-    method: str
-    details: dict[str, Any] = field(default_factory=dict)
+    method: str  # how it was estimated, with the version that did it
+    details: dict[str, Any] = field(default_factory=dict)  # settings and the median, for the sidecar
 
 
 def estimate_noise(signals: FloatArray, mask: BoolArray | None = None, method: str = "mppca") -> NoiseLevel:
@@ -75,10 +70,8 @@ def denoise(signals: FloatArray, mask: BoolArray | None = None) -> tuple[FloatAr
 
     Returns
     -------
-    denoised : (I, J, K, M) float32 ndarray
-        Signals; about five times the memory of the input is used meanwhile.
-    noise : NoiseLevel
-        The noise that was removed.
+    (I, J, K, M) float32 ndarray, NoiseLevel
+        Signals, and the noise that was removed; about five times the memory of the input is used meanwhile.
 
     Raises
     ------

@@ -29,18 +29,12 @@ class Preprocessed(Displayed):
 
     Attributes
     ----------
-    signals : (I, J, K, M) float32 ndarray
-        Signals.
+    signals, mask : (I, J, K, M) float32 ndarray, (I, J, K) ndarray of bool or None
+        Signals, and the tissue, if wanted.
     noise : NoiseLevel or None
         Noise of the raw signals, if they were denoised.
-    mask : (I, J, K) ndarray of bool or None
-        Tissue, if wanted.
-    motion : Motion or None
-        Where the volumes were.
     steps : tuple of dict
         What was done, in order, with its parameters and numbers.
-    warnings : tuple of str
-        Where to check the result.
     """
 
     signals: FloatArray

@@ -24,10 +24,6 @@ class Series(Displayed):
 
     Attributes
     ----------
-    images : DwiFile
-        The images, on disk.
-    acquisition : Acquisition
-        Their protocol.
     inside : (I, J, K) ndarray of bool
         The voxels of the mask; all without one.
     protocol, mask : str or Path

@@ -19,24 +19,12 @@ _MARGIN = 5
 
 @dataclass(frozen=True)
 class Sigma:
-    """A noise level.
-
-    Attributes
-    ----------
-    level : float, (V,) ndarray or None
-        In the units of the signal, for the voxels of a mask.
-    record : dict
-        Where it is from, for the sidecar.
-    source : Path or None
-        The map it was read from.
-    warnings : tuple of str
-        Where it may be wrong.
-    """
+    """A noise level: a number, or (V,) for the voxels of a mask, in the units of the signal."""
 
     level: float | FloatArray | None
-    record: dict[str, Any] = field(default_factory=dict)
-    source: Path | None = None
-    warnings: tuple[str, ...] = ()
+    record: dict[str, Any] = field(default_factory=dict)  # where it is from, for the sidecar
+    source: Path | None = None  # the map it was read from
+    warnings: tuple[str, ...] = ()  # where it may be wrong
 
 
 def read_sigma(sigma: float | str | Path | None, series: Series) -> Sigma:
