@@ -14,7 +14,7 @@ import numpy as np
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
 from histomri.core.images import Image
-from histomri.registration.engines import ENGINES, SEARCH_OPTIONS, Engine
+from histomri.registration.options import ENGINES, SEARCH_OPTIONS, Engine
 from histomri.registration.outline_engine import OutlineEngine
 from histomri.registration.planes import Plane
 from histomri.registration.prepare import Target, build_problem

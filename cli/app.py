@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from histomri.study.commands import COMMANDS
+from histomri.study.graph import COMMANDS
 
 from .build import make_command
 from .common import HistomriGroup

@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from histomri.core.errors import InputError
 from histomri.core.options import Choices, alternatives, flag_of, shown, validated
-from histomri.study.commands import Command
+from histomri.study.step import Command
 
 from .common import announce, number_pair, numbers, progress_bar, report_compiling
 

@@ -8,8 +8,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from histomri.core.options import Choices, alternatives, flag_of, shown, words_of
-from histomri.study.commands import COMMANDS
-from histomri.study.graph import PER_SAMPLE, PER_STUDY
+from histomri.study.graph import COMMANDS, PER_SAMPLE, PER_STUDY
 
 _HEAD = """# Options
 
@@ -36,7 +35,8 @@ def _table(command: Any) -> Iterator[str]:
     for name, field in options.model_fields.items():
         role = shown(field).role
         key = f"`{name}`" if role == "option" and steps else "input" if role == "input" else ""
-        flag = "" if shown(field).hidden else f"`{flag_of(name, field)}`"
+        flags = [] if shown(field).hidden else [flag_of(name, field), *shown(field).switches]
+        flag = ", ".join(f"`{each}`" for each in flags)
         yield f"| {flag} | {key} | {_kind(field)} | {_default(field)} | {field.description} |"
     yield ""
 

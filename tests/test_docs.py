@@ -11,7 +11,7 @@ import typer
 from histomri.core.options import flag_of, shown
 from histomri.fitting import predict
 from histomri.mri import Acquisition
-from histomri.study.commands import COMMANDS
+from histomri.study.graph import COMMANDS
 from histomri_cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,7 +7,7 @@ from .cases import (
     voxels_of as voxels_of,
 )
 from .comparison import (
-    compare_models as compare_models, rank_by as rank_by, steiger_test as steiger_test, unlabelled as unlabelled,
+    compare_models as compare_models, rank_by as rank_by, score_table as score_table, steiger_test as steiger_test, unlabelled as unlabelled,
     williams_test as williams_test,
 )
 from .correlation import Correlation as Correlation, adjust_p as adjust_p, correlate as correlate
@@ -15,12 +15,13 @@ from .correlation_tables import (
     as_matrix as as_matrix, correlate_table as correlate_table, correlation_table as correlation_table,
 )
 from .groups import compare_groups as compare_groups, compare_table as compare_table, compare_two as compare_two
-from .harmonisation import combat as combat, confounding as confounding, cramers_v as cramers_v
-from .harmonisation_tables import harmonise_table as harmonise_table
+from .harmonisation import (
+    combat as combat, confounding as confounding, cramers_v as cramers_v, harmonise_table as harmonise_table,
+)
 from .measurements import MeasurementTable as MeasurementTable, read_measurements as read_measurements
 from .mixed import (
-    random_intercept as random_intercept, repeated_correlation as repeated_correlation,
-    within_between as within_between,
+    correlate_repeated as correlate_repeated, random_intercept as random_intercept,
+    repeated_correlation as repeated_correlation, within_between as within_between,
 )
 from .options import (
     AgreeOptions as AgreeOptions, CompareOptions as CompareOptions, CorrelateOptions as CorrelateOptions,
@@ -36,15 +37,13 @@ from .prediction import (
     log10_volume as log10_volume, polynomial as polynomial,
 )
 from .prediction_tables import Predictions as Predictions, first_ranked as first_ranked, predict_table as predict_table
-from .ranking import missing_cases as missing_cases, rank_models as rank_models, ranking_warnings as ranking_warnings
-from .regression import regress as regress, regress_table as regress_table, variance_inflation as variance_inflation
-from .repeated import correlate_repeated as correlate_repeated
-from .results import Findings as Findings
-from .score_tables import score_table as score_table
-from .scores import (
-    bic_votes as bic_votes, histology_fidelity as histology_fidelity,
+from .ranking import (
+    bic_votes as bic_votes, histology_fidelity as histology_fidelity, missing_cases as missing_cases,
+    rank_models as rank_models, ranking_warnings as ranking_warnings,
     total_correlation_score as total_correlation_score,
 )
+from .regression import regress as regress, regress_table as regress_table, variance_inflation as variance_inflation
+from .results import Findings as Findings
 from .spatial import (
     VoxelGrid as VoxelGrid, effective_sample_size as effective_sample_size,
     spatial_correlation as spatial_correlation, voxel_spacing as voxel_spacing,

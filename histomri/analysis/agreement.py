@@ -10,11 +10,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import fdtrc, stdtr, stdtrit
 
-from histomri.analysis.correlation import constant
+from histomri.analysis.correlation import constant, jackknife_z_interval
 from histomri.analysis.measurements import opened_cases
 from histomri.analysis.noncentral import noncentral_t_quantile
 from histomri.analysis.options import AgreeOptions
-from histomri.analysis.resampling import jackknife_z_interval
 from histomri.analysis.results import Findings, heading, labelled, missing_text, naming_part
 from histomri.core.arrays import FloatArray
 from histomri.core.columns import unit_of, unit_text
@@ -27,43 +26,28 @@ _TWO_SIDED = 1.959963984540054  # 95 % of normal values lie within so many stand
 
 @dataclass(frozen=True)
 class BlandAltman:
-    """Differences of two methods (Bland & Altman 1999, doi 10.1177/096228029900800204).
-
-    Attributes
-    ----------
-    n, n_missing : int
-        Pairs used and left out.
-    bias, bias_low, bias_high, p_bias : float
-        Mean difference (first minus second), its interval, and the paired t-test against zero.
-    sd : float
-        Of the differences.
-    lower, lower_low, lower_high, upper, upper_low, upper_high : float
-        Limits of agreement, bias -+ 1.96 sd, and their intervals.
-    slope, slope_low, slope_high, p_slope : float
-        Of the difference on the mean of both: a bias that grows with size. NaN if the mean does not vary. Its standard
-        error (HC3) allows for differences that scatter more at some sizes than at others.
-    relative : bool
-        Whether differences are in percent of the mean of both.
-    """
+    """Differences of two methods (Bland & Altman 1999, doi 10.1177/096228029900800204), with their intervals."""
 
     n: int
     n_missing: int
-    bias: float
+    bias: float  # mean of first minus second; p_bias by the paired t-test against zero
     bias_low: float
     bias_high: float
     p_bias: float
     sd: float
-    lower: float
+    lower: float  # limits of agreement, bias -+ 1.96 sd
     lower_low: float
     lower_high: float
     upper: float
     upper_low: float
     upper_high: float
+    # Of the difference on the mean of both: a bias that grows with size; NaN if the mean does not vary. Its standard
+    # error (HC3) allows for differences that scatter more at some sizes than at others.
     slope: float
     slope_low: float
     slope_high: float
     p_slope: float
-    relative: bool
+    relative: bool  # differences in percent of the mean of both
 
 
 def bland_altman(
@@ -96,10 +80,8 @@ def bland_altman(
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
     t = float(stdtrit(n - 1, 0.5 + confidence / 2.0))
     se = sd / math.sqrt(n)
-    near, far = (
-        noncentral_t_quantile(level, n - 1, _TWO_SIDED * math.sqrt(n)) / math.sqrt(n)
-        for level in (0.5 - confidence / 2.0, 0.5 + confidence / 2.0)
-    )
+    levels = (0.5 - confidence / 2.0, 0.5 + confidence / 2.0)
+    near, far = (noncentral_t_quantile(level, n - 1, _TWO_SIDED * math.sqrt(n)) / math.sqrt(n) for level in levels)
     p = float(2.0 * stdtr(n - 1, -abs(bias) / se)) if se > 0 else (0.0 if bias else 1.0)
     lower = (bias - _TWO_SIDED * sd, bias - far * sd, bias - near * sd)
     upper = (bias + _TWO_SIDED * sd, bias + near * sd, bias + far * sd)
@@ -210,21 +192,15 @@ def concordance(
     # Around one common mean, so that nothing cancels; the first of each is of all pairs, the others lack one.
     one, other = one - one.mean(), other - one.mean()
     n = np.r_[one.size, np.full(one.size, one.size - 1)]
-    x, y, xx, yy, xy = (
-        (values.sum() - np.r_[0.0, values]) / n for values in (one, other, one**2, other**2, one * other)
-    )
+    products = (one, other, one**2, other**2, one * other)
+    x, y, xx, yy, xy = ((values.sum() - np.r_[0.0, values]) / n for values in products)
     spread = (xx - x**2) + (yy - y**2) + (x - y) ** 2
     found = np.where(spread > 0, 2.0 * (xy - x * y) / np.where(spread > 0, spread, 1.0), np.nan)
     return float(found[0]), jackknife_z_interval(float(found[0]), found[1:], confidence)
 
 
 def _mean_squares(values: FloatArray) -> FloatArray:
-    """Return the mean squares of cases, methods, residual, and within cases: of all cases, then without each.
-
-    Returns
-    -------
-    (4, N + 1) ndarray
-    """
+    """Return the mean squares of cases, methods, residual and within cases, (4, N + 1): of all cases, without each."""
     k = values.shape[1]
     centred = values - values.mean()
     left_out = np.vstack([np.zeros(k), centred])
@@ -314,9 +290,8 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
                 row = _agreement(a, b, options.relative)
             head = {**key, "first": one, "second": other, "unit": "%" if options.relative else unit_of(one) or ""}
             found.append({**head, **row})
-            sizes.append(
-                labelled(head, bias_by_size(a, b, bins=min(options.bins, row["n"]), relative=options.relative))
-            )
+            classes = bias_by_size(a, b, bins=min(options.bins, row["n"]), relative=options.relative)
+            sizes.append(labelled(head, classes))
             unit = " %" if options.relative else unit_text(one)
             limits = f"limits {row['lower']:.3g} to {row['upper']:.3g}{unit}, ICC(A,1) {row['icc_a1']:.2f}"
             text = f"bias {row['bias']:.3g}{unit} [{row['bias_low']:.3g}, {row['bias_high']:.3g}]"
@@ -325,15 +300,9 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
             if row["p_slope"] < 0.05:
                 text = "the bias changes with size; limits hold on average only"
                 warnings.append(f"{heading(key)}{one} - {other}: {text}")
-    return Findings.joined(
-        "agreement.json",
-        {"agreement.csv": ("agreement", [pd.DataFrame(found)]), "bias_by_size.csv": ("bias_by_size", sizes)},
-        lines,
-        warnings,
-        options,
-        {name: getattr(options, name) for name in ("relative", "bins", "by", "model", "strategy")},
-        measures=list(values),
-    )
+    frames = {"agreement.csv": ("agreement", [pd.DataFrame(found)]), "bias_by_size.csv": ("bias_by_size", sizes)}
+    settings = options.named("relative", "bins", "by", "model", "strategy")
+    return Findings.joined("agreement.json", frames, lines, warnings, options, settings, measures=list(values))
 
 
 def _agreement(first: pd.Series, second: pd.Series, relative: bool) -> dict[str, Any]:

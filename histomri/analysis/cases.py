@@ -1,4 +1,4 @@
-"""Read tables of paired measurements, by histomri or from a person's spreadrows, and check them cell by cell."""
+"""Read tables of paired measurements, by histomri or from a person's spreadsheet, and check them cell by cell."""
 
 import difflib
 from collections.abc import Iterable
@@ -22,6 +22,8 @@ OPTIONAL = (
 )  # fmt: skip
 OF_VOXELS = ("group", "scanner", "CD_mri_mm3", "CD_histo_mm2", "ADC_um2_ms", "K", "BIC", "AIC", "at_bound")
 STRATEGIES = ("whole", "high-b", "custom")
+# What `histomri pair` writes beyond the columns that are scored.
+_IN_NAMES_BY_PAIRING = ("_mri", "_histo", "n_", "AIC", "K_median", "patient")
 _BY_PAIRING = ("pairing", "logL", "cost", "exit", "K_median", *[f"{axis}_mm" for axis in "xyz"])
 
 
@@ -46,10 +48,8 @@ def as_cases(table: Any, names: Iterable[str]) -> pd.DataFrame:
         table = table.to_pandas()
     names = tuple(names)
     if not isinstance(table, pd.DataFrame):
-        raise InputError(
-            f"a {type(table).__name__} is no table of pairs",
-            hint=f"give a DataFrame with the columns {', '.join(names)}, or the path of a table",
-        )
+        problem = f"a {type(table).__name__} is no table of pairs"
+        raise InputError(problem, hint=f"give a DataFrame with the columns {', '.join(names)}, or the path of a table")
     for name in names:
         if name not in table:
             raise InputError(f"column '{name}' is missing; the table has {', '.join(map(str, table.columns))}")
@@ -121,13 +121,9 @@ def voxels_of(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str]]:
     twice = table.duplicated(where)
     if twice.any():
         row = table[twice].iloc[0]
-        voxel = ", ".join(str(int(row[axis])) for axis in INDEX)
-        raise InputError(
-            f"line {line_of(twice)}: voxel {voxel} of sample '{row['sample']}' comes twice for {row['model']}, "
-            f"{row['strategy']}",
-            path=rows.path,
-            hint="keep one row per voxel, sample, model and strategy",
-        )
+        voxel, fit = ", ".join(str(int(row[axis])) for axis in INDEX), f"{row['model']}, {row['strategy']}"
+        problem = f"line {line_of(twice)}: voxel {voxel} of sample '{row['sample']}' comes twice for {fit}"
+        raise InputError(problem, path=rows.path, hint="keep one row per voxel, sample, model and strategy")
     incomplete = table[list(PAIRED)].isna().any(axis=1)
     notes = _unused(rows, kept)
     if incomplete.any():
@@ -143,20 +139,17 @@ def require_varying_histology(table: pd.DataFrame, path: Path | None = None) -> 
         if not len(per_sample):
             raise InputError(f"column '{name}' has no value at all", path=path)
         if len(per_sample) >= 3 and constant(per_sample):
-            raise InputError(
-                f"column '{name}' has the same value in every row; nothing can correlate with it", path=path
-            )
+            problem = f"column '{name}' has the same value in every row; nothing can correlate with it"
+            raise InputError(problem, path=path)
 
 
 def _known_columns(rows: MeasurementTable, optional: tuple[str, ...]) -> list[str]:
     """Return the columns that are used, after a look for those that are missing or misspelt."""
     for name in NEEDED:
         if name not in rows:
-            raise InputError(
-                f"column '{name}' is missing{suggestion(name, rows.names)}",
-                path=rows.path,
-                hint="name the table's own columns, or a value for all rows, in a file and pass it with --columns",
-            )
+            problem = f"column '{name}' is missing{suggestion(name, rows.names)}"
+            hint = "name the table's own columns, or a value for all rows, in a file and pass it with --columns"
+            raise InputError(problem, path=rows.path, hint=hint)
     absent = [name for name in optional if name not in rows]
     for name in rows.names:
         close = difflib.get_close_matches(name, absent, n=1, cutoff=0.85)
@@ -171,10 +164,8 @@ def _check_identifiers(rows: MeasurementTable) -> None:
     strategies = rows.text("strategy")
     odd = ~strategies.isin(STRATEGIES)
     if odd.any():
-        raise InputError(
-            f"column 'strategy', line {line_of(odd)}: '{strategies[odd].iloc[0]}' is neither whole, high-b nor custom",
-            path=rows.path,
-        )
+        where = f"column 'strategy', line {line_of(odd)}"
+        raise InputError(f"{where}: '{strategies[odd].iloc[0]}' is neither whole, high-b nor custom", path=rows.path)
 
 
 def _columns(rows: MeasurementTable, names: list[str]) -> pd.DataFrame:
@@ -186,13 +177,6 @@ def _columns(rows: MeasurementTable, names: list[str]) -> pd.DataFrame:
 def _unused(rows: MeasurementTable, kept: list[str]) -> list[str]:
     known = (*NEEDED, *OPTIONAL, *OF_VOXELS)
     derived = {f"{name}{end}" for name in known for end in _DERIVED}
-    ignored = [
-        name for name in rows.names if name not in (*kept, *INDEX, *derived, *_BY_PAIRING) and not _by_pairing(name)
-    ]
+    others = [name for name in rows.names if name not in (*kept, *INDEX, *derived, *_BY_PAIRING)]
+    ignored = [name for name in others if not any(part in name for part in _IN_NAMES_BY_PAIRING)]
     return [f"{rows.path.name}: columns not used: {', '.join(ignored)}"] if ignored else []
-
-
-def _by_pairing(name: Any) -> bool:
-    """Tell whether `histomri pair` writes a column beyond those that are scored."""
-    parts = ("_mri", "_histo", "n_", "AIC", "K_median", "patient")
-    return any(part in str(name) for part in parts)

@@ -1,8 +1,9 @@
-"""Does one model agree better with histology than another? Paired tests, as both are measured on the same samples."""
+"""Does one model agree better with histology than another? Rankings, and paired tests on the samples of both."""
 
 import math
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,25 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, stdtr, stdtrit
 from scipy.stats import ttest_rel, wilcoxon
 
-from histomri.analysis.cases import as_cases
-from histomri.analysis.correlation import adjust_p, constant, fisher_interval, pearson
-from histomri.analysis.options import Adjustment
-from histomri.analysis.ranking import FEWEST_FOR_INTERVAL, listed, rank_models
-from histomri.analysis.resampling import pearson_without_one
-from histomri.analysis.scores import require_one_row_each
+from histomri.analysis.cases import as_cases, cases_of, open_pairs, require_varying_histology, voxels_of
+from histomri.analysis.correlation import adjust_p, constant, correlate, fisher_interval, pearson, pearson_without_one
+from histomri.analysis.measurements import MeasurementTable
+from histomri.analysis.options import Adjustment, ScoreOptions
+from histomri.analysis.ranking import (
+    FEWEST_FOR_INTERVAL,
+    listed,
+    missing_cases,
+    rank_models,
+    ranking_warnings,
+    require_one_row_each,
+)
+from histomri.analysis.results import Findings
+from histomri.analysis.summary import counted_cases, summarise_voxels
 from histomri.core.arrays import FloatArray
 from histomri.core.columns import PAIRED
+from histomri.core.files import read_json
 
+SCORE_FILES = ("scores.json", "scores.csv", "model_comparisons.csv", "scores_by_scanner.csv")
 COMPARISON_KEYS = (
     "model_a", "strategy_a", "model_b", "strategy_b", "quantity", "test", "n", "value_a", "value_b", "difference",
     "ci_low", "ci_high", "statistic", "df", "p", "q", "note",
@@ -28,25 +39,20 @@ COMPARISON_KEYS = (
 
 @dataclass(frozen=True)
 class DependentTest:
-    """A test of two correlations of the same samples.
+    """A test of two correlations of the same samples; NaN if undefined."""
 
-    Attributes
-    ----------
-    difference : float
-        First minus second correlation.
-    statistic, p : float
-        Student's t or normal z, and the two-sided p; NaN if undefined.
-    df : float
-        Degrees of freedom; infinite for z.
-    ci : (float, float) or None
-        Interval of the difference.
-    """
+    difference: float  # first minus second correlation
+    statistic: float = math.nan  # Student's t or normal z
+    df: float = math.nan  # infinite for z
+    p: float = math.nan  # two-sided
+    ci: tuple[float, float] | None = None  # of the difference
 
-    difference: float
-    statistic: float
-    df: float
-    p: float
-    ci: tuple[float, float] | None
+    def row(self) -> dict[str, Any]:
+        """Return the test as columns of a table."""
+        low, high = self.ci or (math.nan, math.nan)
+        note = "too few samples, a constant, or both models give the same values" if math.isnan(self.p) else ""
+        found = {"difference": self.difference, "ci_low": low, "ci_high": high, "statistic": self.statistic}
+        return {**found, "df": self.df, "p": self.p, "note": note}
 
 
 def williams_test(x1: ArrayLike, x2: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> DependentTest:
@@ -68,13 +74,13 @@ def williams_test(x1: ArrayLike, x2: ArrayLike, y: ArrayLike, *, confidence: flo
     first, second, common = (np.asarray(values, dtype=float) for values in (x1, x2, y))
     n = common.size
     if n < 4 or any(constant(values) for values in (first, second, common)):
-        return DependentTest(math.nan, math.nan, math.nan, math.nan, None)
+        return DependentTest(math.nan)
     r1, r2, r12 = pearson(first, common), pearson(second, common), pearson(first, second)
     determinant = 1.0 - r1**2 - r2**2 - r12**2 + 2.0 * r1 * r2 * r12
     spread = 2.0 * determinant * (n - 1) / (n - 3) + 0.25 * (r1 + r2) ** 2 * (1.0 - r12) ** 3
     ci = _zou(first, common, second, common, confidence)
     if r12 > 1.0 - 1e-12 or not spread > 0:
-        return DependentTest(r1 - r2, math.nan, n - 3, math.nan, ci)
+        return DependentTest(r1 - r2, df=n - 3, ci=ci)
     t = (r1 - r2) * math.sqrt((n - 1) * (1.0 + r12) / spread)
     return DependentTest(r1 - r2, t, n - 3, float(2.0 * stdtr(n - 3, -abs(t))), ci)
 
@@ -102,17 +108,17 @@ def steiger_test(
     a, b, c, d = (np.asarray(values, dtype=float) for values in (x1, y1, x2, y2))
     n = a.size
     if n < 4 or any(constant(values) for values in (a, b, c, d)):
-        return DependentTest(math.nan, math.nan, math.nan, math.nan, None)
+        return DependentTest(math.nan)
     r1, r2 = pearson(a, b), pearson(c, d)
     ci = _zou(a, b, c, d, confidence)
     mean = 0.5 * (r1 + r2)
     if max(abs(r1), abs(r2)) >= 1.0:
-        return DependentTest(r1 - r2, math.nan, math.inf, math.nan, ci)
+        return DependentTest(r1 - r2, df=math.inf, ci=ci)
     # With y1 the same as y2, r(x1, y2) and r(x2, y1) are the compared correlations, and are averaged like them.
     crossed = (mean, mean) if np.array_equal(b, d) else (pearson(a, d), pearson(b, c))
     correlated = _covariance(mean, mean, pearson(a, c), *crossed, pearson(b, d)) / (1.0 - mean**2) ** 2
     if not correlated < 1.0 - 1e-12:
-        return DependentTest(r1 - r2, math.nan, math.inf, math.nan, ci)
+        return DependentTest(r1 - r2, df=math.inf, ci=ci)
     z = (math.atanh(r1) - math.atanh(r2)) * math.sqrt((n - 3) / (2.0 - 2.0 * correlated))
     return DependentTest(r1 - r2, z, math.inf, float(2.0 * ndtr(-abs(z))), ci)
 
@@ -143,12 +149,10 @@ def compare_models(table: pd.DataFrame, *, confidence: float = 0.95, adjustment:
     """
     table = as_cases(table, ("sample", "model", "strategy", *PAIRED))
     require_one_row_each(table)
-    parts = {
-        key: part.set_index("sample")[list(PAIRED)].astype(float).dropna()
-        for key, part in table.groupby(["model", "strategy"], sort=False)
-    }
+    groups = table.groupby(["model", "strategy"], sort=False)
+    parts = [(key, part.set_index("sample")[list(PAIRED)].astype(float).dropna()) for key, part in groups]
     rows: list[dict[str, Any]] = []
-    for (name_a, a), (name_b, b) in combinations(parts.items(), 2):
+    for (name_a, a), (name_b, b) in combinations(parts, 2):
         common = sorted(set(a.index) & set(b.index), key=str)
         head = dict(zip(COMPARISON_KEYS, (*name_a, *name_b)))
         first, second = a.loc[common].to_numpy().T, b.loc[common].to_numpy().T
@@ -196,9 +200,8 @@ def unlabelled(table: pd.DataFrame, column: str = "scanner") -> list[str]:
     without = list(labels.index[labels == ""])
     if not without or labels[labels != ""].nunique() < 2:
         return []
-    return [
-        f"{len(without)} of {len(labels)} samples have no {column} and are in no ranking by {column}: {listed(without)}"
-    ]
+    text = f"{len(without)} of {len(labels)} samples have no {column} and are in no ranking by {column}"
+    return [f"{text}: {listed(without)}"]
 
 
 def _tests(first: FloatArray, second: FloatArray, confidence: float) -> list[dict[str, Any]]:
@@ -206,37 +209,28 @@ def _tests(first: FloatArray, second: FloatArray, confidence: float) -> list[dic
     rows = []
     for name, start in (("vCS", 0), ("F", 2)):
         x1, y1, x2, y2 = *first[start : start + 2], *second[start : start + 2]
-        values = {"quantity": name, "value_a": _r(x1, y1), "value_b": _r(x2, y2)}
+        values = {"quantity": name, "value_a": correlate(x1, y1).r, "value_b": correlate(x2, y2).r}
         if np.array_equal(y1, y2):
-            rows.append({**values, "test": "williams", **_of(williams_test(x1, x2, y1, confidence=confidence))})
-        rows.append({**values, "test": "steiger", **_of(steiger_test(x1, y1, x2, y2, confidence=confidence))})
+            rows.append({**values, "test": "williams", **williams_test(x1, x2, y1, confidence=confidence).row()})
+        rows.append({**values, "test": "steiger", **steiger_test(x1, y1, x2, y2, confidence=confidence).row()})
     return [*rows, _compare_tcs(first, second, confidence), *_compare_hfc(first, second, confidence)]
 
 
-def _of(test: DependentTest) -> dict[str, Any]:
-    low, high = test.ci or (math.nan, math.nan)
-    note = "too few samples, a constant, or both models give the same values" if math.isnan(test.p) else ""
-    found = {"difference": test.difference, "ci_low": low, "ci_high": high, "statistic": test.statistic}
-    return {**found, "df": test.df, "p": test.p, "note": note}
-
-
 def _compare_tcs(first: FloatArray, second: FloatArray, confidence: float) -> dict[str, Any]:
-    a, b = (_r(*values[:2]) + _r(*values[2:]) for values in (first, second))
+    a, b = (correlate(*values[:2]).r + correlate(*values[2:]).r for values in (first, second))
     n = first.shape[1]
     row = {"quantity": "TCS", "test": "jackknife", "value_a": a, "value_b": b, "difference": a - b, "note": ""}
     if n < FEWEST_FOR_INTERVAL or not math.isfinite(a - b):
         return {**row, "note": "too few samples for a jackknife, or an undefined TCS"}
-    without_one = np.subtract(
-        *(pearson_without_one(*each[:2]) + pearson_without_one(*each[2:]) for each in (first, second))
-    )
+    scores = (pearson_without_one(*each[:2]) + pearson_without_one(*each[2:]) for each in (first, second))
+    without_one = np.subtract(*scores)
     known = without_one[np.isfinite(without_one)]
     pseudo = known.size * (a - b) - (known.size - 1) * known
     se = float(np.std(pseudo, ddof=1)) / math.sqrt(known.size) if known.size > 2 else 0.0
     if not se > 1e-12:
         return {**row, "note": "both models give the same values, or too few distinct samples"}
     df = known.size - 1
-    half = float(stdtrit(df, 0.5 + confidence / 2.0)) * se
-    t = (a - b) / se
+    half, t = float(stdtrit(df, 0.5 + confidence / 2.0)) * se, (a - b) / se
     p = float(2.0 * stdtr(df, -abs(t)))
     return {**row, "ci_low": a - b - half, "ci_high": a - b + half, "statistic": t, "df": df, "p": p}
 
@@ -253,20 +247,14 @@ def _compare_hfc(first: FloatArray, second: FloatArray, confidence: float) -> li
     t, ranks = ttest_rel(a, b), wilcoxon(a, b)
     low, high = t.confidence_interval(confidence)
     paired = {"test": "paired t", "statistic": float(t.statistic), "df": float(t.df), "p": float(t.pvalue)}
-    return [
-        {**row, "test": "wilcoxon", "statistic": float(ranks.statistic), "p": float(ranks.pvalue)},
-        {**row, **paired, "ci_low": float(low), "ci_high": float(high)},
-    ]
+    signed = {"test": "wilcoxon", "statistic": float(ranks.statistic), "p": float(ranks.pvalue)}
+    return [{**row, **signed}, {**row, **paired, "ci_low": float(low), "ci_high": float(high)}]
 
 
 def _hfc(values: FloatArray) -> FloatArray:
     size, size_histo, fraction, fraction_histo = values
     size_histo, fraction_histo = (np.where(truth > 0, truth, np.nan) for truth in (size_histo, fraction_histo))
     return np.asarray(np.abs(size - size_histo) / size_histo + np.abs(fraction - fraction_histo) / fraction_histo)
-
-
-def _r(x: FloatArray, y: FloatArray) -> float:
-    return math.nan if x.size < 3 or constant(x) or constant(y) else pearson(x, y)
 
 
 def _covariance(r_ab: float, r_cd: float, r_ac: float, r_ad: float, r_bc: float, r_bd: float) -> float:
@@ -290,3 +278,73 @@ def _zou(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, confidence:
     below = (r1 - low1) ** 2 + (high2 - r2) ** 2 - 2.0 * correlated * (r1 - low1) * (high2 - r2)
     above = (high1 - r1) ** 2 + (r2 - low2) ** 2 - 2.0 * correlated * (high1 - r1) * (r2 - low2)
     return (r1 - r2 - math.sqrt(max(below, 0.0)), r1 - r2 + math.sqrt(max(above, 0.0)))
+
+
+def score_table(table: ScoreOptions | pd.DataFrame | str | Path, **choices: Any) -> Findings:
+    """Score and rank the models of a table of pairs, and test them against each other.
+
+    Parameters
+    ----------
+    table : ScoreOptions, DataFrame or path-like
+        One row per sample x model x strategy (see `cases_of`), or per voxel (see `voxels_of`), which is averaged per
+        sample first.
+    **choices
+        Options of `histomri score`, beside a table: ``boot=500``.
+
+    Returns
+    -------
+    Findings
+        scores.csv; with several models model_comparisons.csv; with several scanners scores_by_scanner.csv.
+    """
+    options, rows = open_pairs(table, choices)
+    cases, notes, warnings = _cases(rows)
+    draws = {"n_boot": options.boot, "seed": options.seed}
+    ranking, scanners = rank_models(cases, **draws), rank_by(cases, "scanner", **draws)
+    comparisons = compare_models(cases)
+    frames = {"scores.csv": (None, [pd.DataFrame([_flat(row) for row in ranking])])}
+    if len(comparisons):
+        frames["model_comparisons.csv"] = (None, [comparisons])
+    if scanners:
+        flat = [{"scanner": name, **_flat(row)} for name, ranked in scanners.items() for row in ranked]
+        frames["scores_by_scanner.csv"] = (None, [pd.DataFrame(flat)])
+    warnings += [*ranking_warnings(ranking), *missing_cases(cases), *unlabelled(cases, "scanner")]
+    content = {"models": ranking, "scanners": scanners, "comparisons": comparisons.to_dict("records")}
+    settings = draws | {"confidence": 0.95, "interval": "jackknife over cases of Fisher's z of TCS/2"}
+    others: dict[str, Any] = {"more": content, "replaces": SCORE_FILES}
+    lines = [*notes, *_ranking_lines(ranking)]
+    return Findings.joined("scores.json", frames, lines, warnings, options, settings, **others)
+
+
+def _cases(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """Return one row per sample x model x strategy, notes, and warnings."""
+    if not rows.is_voxelwise:
+        table, notes = cases_of(rows)
+        return table, notes, rows.quality_warnings(table)
+    voxels, notes = voxels_of(rows)
+    warnings = rows.quality_warnings(voxels)
+    sidecar = rows.path.with_suffix(".json")
+    counts = (read_json(sidecar, "sidecar").get("Counts") if sidecar.exists() else None) or []
+    table = summarise_voxels(voxels, counted_cases(counts, voxels))
+    require_varying_histology(table, rows.path)
+    return table, [f"{rows.path.name}: voxels averaged per sample", *notes], warnings
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the row with the interval in two columns, as a spreadsheet wants it."""
+    low, high = row["TCS_ci"] or (None, None)
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        flat |= {"TCS_ci_low": low, "TCS_ci_high": high} if key == "TCS_ci" else {key: value}
+    return flat
+
+
+def _ranking_lines(ranking: list[dict[str, Any]]) -> list[str]:
+    lines, ranks = [], [row["rank"] for row in ranking]
+    for row in ranking:
+        place = "–" if row["rank"] is None else f"{row['rank']}{'=' if ranks.count(row['rank']) > 1 else '.'}"
+        score = "undefined" if row["TCS"] is None else f"{row['TCS']:.3f}"
+        if row["TCS_ci"]:
+            score += f" [{row['TCS_ci'][0]:.2f}, {row['TCS_ci'][1]:.2f}]"
+        fidelity = "undefined" if row["HFC_mean"] is None else f"{row['HFC_mean']:.3f}"
+        lines.append(f"{place} {row['model']} ({row['strategy']}): TCS {score}, HFC {fidelity}, N = {row['n']}")
+    return lines

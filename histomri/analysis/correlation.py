@@ -1,4 +1,4 @@
-"""Correlation with p-value and confidence interval, and p-values adjusted for the number of tests."""
+"""Correlation with p-value, adjusted for the number of tests, and interval: by theory, jackknife or bootstrap."""
 
 import math
 from dataclasses import dataclass
@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtri, stdtr
+from scipy.special import ndtri, stdtr, stdtrit
 
 from histomri.analysis.options import Adjustment, Interval
-from histomri.analysis.resampling import jackknife_z_interval, pearson_without_one, ranked_without_one
 from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.errors import InputError
 
@@ -19,6 +18,10 @@ Kind = Literal["pearson", "spearman"]
 _ROUNDING = 1e-13
 # Up to so many pairs all orders are counted (9! = 362880): Student's t would call a perfect order of 6 impossible.
 _EXACT = 9
+_FEWEST_KNOWN = 3  # known values from which a standard error is taken
+_NO_VARIATION = 1e-12
+_PAIRS_AT_ONCE = 1_000_000
+_LEAST_DISTINCT = 3  # a resample of one or two distinct cases has r = +-1 or none
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def correlate(
     if kind == "spearman":
         first, second = ranks(first), ranks(second)
     r = pearson(first, second)
-    p = exact_rank_p(first, second) if kind == "spearman" and n <= _EXACT else p_value(r, n)
+    p = exact_rank_p(first, second) if kind == "spearman" and n <= _EXACT else p_value(r, n - 2)
     if n == 3:
         return Correlation(r, p, n, None, missing, "three pairs give no confidence interval")
     if kind == "spearman" and abs(r) >= 1.0:
@@ -122,10 +125,7 @@ def ranks(values: FloatArray) -> FloatArray:
 
 
 def scaled(values: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Return finite values of order 1, and the powers of two by which columns were divided (`numpy.ldexp` undoes it).
-
-    Unlike other factors a power of two rounds nothing.
-    """
+    """Return finite values of order 1, and the powers of two (which round nothing) by which columns were divided."""
     exponent = np.frexp(np.fmax.reduce(np.abs(values), axis=0, initial=0.0))[1]
     # Twice half the way: the power itself need not be a number.
     half = exponent // 2
@@ -144,12 +144,11 @@ def pearson(x: FloatArray, y: FloatArray) -> float:
     return float(np.clip(dx @ dy, -1.0, 1.0))
 
 
-def p_value(r: float, n: int) -> float:
-    """Return the two-sided p of r against zero, from Student's t with n - 2 degrees of freedom."""
+def p_value(r: float, df: float) -> float:
+    """Return the two-sided p of r against zero, from Student's t with df degrees of freedom (any positive number)."""
     if abs(r) >= 1.0:
         return 0.0
-    t = abs(r) * math.sqrt((n - 2) / ((1.0 - r) * (1.0 + r)))
-    return float(2.0 * stdtr(n - 2, -t))
+    return float(2.0 * stdtr(df, -abs(r) * math.sqrt(df / ((1.0 - r) * (1.0 + r)))))
 
 
 def exact_rank_p(x: FloatArray, y: FloatArray) -> float:
@@ -219,3 +218,88 @@ def adjust_p(p: ArrayLike, method: Adjustment = "bh") -> FloatArray:
         raise InputError(f"unknown adjustment '{method}'", hint="use bh, holm or bonferroni")
     adjusted[order] = np.minimum(scaled, 1.0)
     return adjusted
+
+
+def jackknife_z_interval(
+    estimate: float, without_one: FloatArray, confidence: float = 0.95
+) -> tuple[float, float] | None:
+    """Return an interval of a correlation, or a mean of correlations, from the jackknife of its Fisher z.
+
+    Fisher's z makes the error nearly the same whatever the correlation, and the jackknife finds how large it is
+    without taking the values for normal (Hinkley 1978, doi 10.1093/biomet/65.1.13). With few cases it covers far
+    better than the bootstrap, whose resamples repeat cases and so vary too little. It needs three known values.
+    """
+    known = without_one[np.isfinite(without_one)]
+    if known.size < _FEWEST_KNOWN or not np.isfinite(estimate):
+        return None
+    if abs(estimate) >= 1.0 - _NO_VARIATION:
+        return float(np.sign(estimate)), float(np.sign(estimate))
+    z = float(np.arctanh(estimate))
+    pseudo = known.size * z - (known.size - 1) * np.arctanh(np.clip(known, _NO_VARIATION - 1.0, 1.0 - _NO_VARIATION))
+    half = float(stdtrit(known.size - 1, 0.5 + confidence / 2.0) * np.std(pseudo, ddof=1) / np.sqrt(known.size))
+    return float(np.tanh(z - half)), float(np.tanh(z + half))
+
+
+def pearson_without_one(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Return Pearson's r with each pair left out in turn, (N,); NaN where one side does not vary without the pair."""
+    n = x.size
+    dx, dy = x - x.mean(), y - y.mean()
+    dx, dy = dx / np.linalg.norm(dx), dy / np.linalg.norm(dy)
+    # A pair also moves the means, which is where n / (n - 1) comes from.
+    factor = n / (n - 1.0)
+    sxx, syy, sxy = 1.0 - factor * dx**2, 1.0 - factor * dy**2, dx @ dy - factor * dx * dy
+    varies = np.minimum(sxx, syy) > _NO_VARIATION
+    return np.where(varies, np.clip(sxy / np.sqrt(np.where(varies, sxx * syy, 1.0)), -1.0, 1.0), np.nan)
+
+
+def ranked_without_one(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Return the rank correlation with each pair left out in turn and the others ranked anew, (N,), in N² operations.
+
+    It is NaN where one side is all ties without the pair.
+    """
+    n = x.size
+    found = np.empty(n)
+    for left_out in np.array_split(np.arange(n), max(1, n * n // _PAIRS_AT_ONCE)):
+        one, other = (_centred_without(ranks, left_out) for ranks in (x, y))
+        squares = (one**2).sum(axis=1) * (other**2).sum(axis=1)
+        product = (one * other).sum(axis=1)
+        found[left_out] = np.where(squares > 0, product / np.sqrt(np.where(squares > 0, squares, 1.0)), np.nan)
+    return found
+
+
+def _centred_without(ranks: FloatArray, left_out: np.ndarray) -> FloatArray:
+    """Return in each row the ranks without one, less their mean; that one is 0 and counts in no sum."""
+    # Ranks above the one left out come down by 1, those tied with it by a half.
+    lowered = ranks - 0.5 * (1.0 + np.sign(ranks - ranks[left_out, None])) - 0.5 * ranks.size
+    lowered[np.arange(left_out.size), left_out] = 0.0
+    return np.asarray(lowered)
+
+
+def resampling_weights(n: int, n_boot: int, seed: int) -> FloatArray:
+    """Return how often each of n cases is drawn in each resample, (n_boot, n)."""
+    drawn = np.random.default_rng(seed).integers(0, n, size=(n_boot, n))
+    rows = np.repeat(np.arange(n_boot), n)
+    weights = np.bincount(rows * n + drawn.ravel(), minlength=n_boot * n)
+    return np.asarray(weights.reshape(n_boot, n), dtype=float)
+
+
+def weighted_correlation(weights: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Return r of every resample, (B,); NaN where fewer than three distinct cases, or no variation, are left."""
+    both = np.isfinite(x) & np.isfinite(y)
+    weights, x, y = weights[:, both], x[both], y[both]
+    if x.size < _LEAST_DISTINCT:
+        return np.full(len(weights), np.nan)
+    # Centred and scaled first, so that the one-pass sums below do not cancel.
+    x, y = _standard(x), _standard(y)
+    sums = weights @ np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
+    total, sx, sy, sxx, syy, sxy = sums.T
+    vx, vy = total * sxx - sx**2, total * syy - sy**2
+    usable = ((weights > 0).sum(axis=1) >= _LEAST_DISTINCT) & (np.minimum(vx, vy) > _NO_VARIATION * total**2)
+    scale = np.sqrt(np.where(usable, vx * vy, 1.0))
+    return np.where(usable, np.clip((total * sxy - sx * sy) / scale, -1.0, 1.0), np.nan)
+
+
+def _standard(values: FloatArray) -> FloatArray:
+    centred = values - values.mean()
+    size = np.sqrt(np.mean(centred**2))
+    return np.asarray(centred / size if size > _NO_VARIATION * np.abs(values).max() else np.zeros_like(values))

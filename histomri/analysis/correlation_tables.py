@@ -1,6 +1,6 @@
 """Every measurement against every other: tables and matrices of correlations, and `histomri correlate`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ import pandas as pd
 
 from histomri.analysis.correlation import Kind, adjust_p, correlate
 from histomri.analysis.measurements import MeasurementTable, opened
+from histomri.analysis.mixed import correlate_repeated
 from histomri.analysis.options import Adjustment, CorrelateOptions, Interval
-from histomri.analysis.repeated import correlate_repeated
 from histomri.analysis.results import Findings, heading, labelled, naming_part
 from histomri.analysis.voxels import correlate_voxels
 from histomri.core.columns import INDEX, WORLD
@@ -25,18 +25,14 @@ FILES = (
     "correlations_repeated.csv", "correlations.json",
 )  # fmt: skip
 _SHOWN = 8
+_ALONE, _WITHIN = "{kind} r = {r:.3f}, p = {p:.2g}, q = {q:.2g}, N = {n}", "r = {r_within:.3f}, p = {p:.2g}"
 
 
 def correlation_table(
-    table: pd.DataFrame,
-    x: Sequence[str] | None = None,
-    y: Sequence[str] | None = None,
-    *,
-    kinds: Sequence[Kind] = ("pearson", "spearman"),
-    confidence: float = 0.95,
-    interval: Interval = "jackknife",
+    table: pd.DataFrame, x: Sequence[str] | None = None, y: Sequence[str] | None = None, *,
+    kinds: Sequence[Kind] = ("pearson", "spearman"), confidence: float = 0.95, interval: Interval = "jackknife",
     adjustment: Adjustment = "bh",
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Correlate columns of a table in pairs.
 
     Parameters
@@ -121,9 +117,8 @@ def correlate_table(table: CorrelateOptions | pd.DataFrame | str | Path, **choic
     rows = rows.only(model=options.model, strategy=options.strategy)
     if rows.is_voxelwise:
         if options.group_by is not None:
-            raise InputError(
-                "has a row per voxel, and its samples are the groups", path=rows.path, hint="drop --group-by"
-            )
+            problem = "has a row per voxel, and its samples are the groups"
+            raise InputError(problem, path=rows.path, hint="drop --group-by")
         return _voxels(rows, options)
     return _cases(rows, options) if options.group_by is None else _repeated(rows, options, options.group_by)
 
@@ -133,9 +128,8 @@ def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     names = list(dict.fromkeys([*options.x, *options.y])) or rows.measurements()
     values = rows.numbers(names)
     if len(names) < 2:
-        raise InputError(
-            "there are fewer than two columns to correlate", path=rows.path, hint="name more with --x, --y"
-        )
+        problem = "there are fewer than two columns to correlate"
+        raise InputError(problem, path=rows.path, hint="name more with --x, --y")
     x, y = list(options.x) or names, list(options.y) or None
     how: dict[str, Any] = {"kinds": options.kinds, "interval": options.interval, "adjustment": options.adjust}
     found, matrices = [], []
@@ -148,8 +142,9 @@ def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     frames: dict[str, tuple[str | None, list[pd.DataFrame]]] = {"correlations.csv": ("correlations", [everything])}
     if matrices:
         frames["correlation_matrix.csv"] = (None, matrices)
+    lines = _lines(everything, "correlations", "r", _ALONE)
     warnings += [*_missing(everything), *_undefined(everything)]
-    return _findings(options, frames, _lines(everything), warnings, names, interval=options.interval)
+    return _findings(options, frames, lines, warnings, names, interval=options.interval)
 
 
 def _repeated(rows: MeasurementTable, options: CorrelateOptions, by: str) -> Findings:
@@ -165,11 +160,8 @@ def _repeated(rows: MeasurementTable, options: CorrelateOptions, by: str) -> Fin
             result = correlate_repeated(mine, options.x or names, options.y or None, by=by, adjustment=options.adjust)
         found.append(labelled(key, result))
     everything = pd.concat(found, ignore_index=True)
-    lines = _pooled_lines(
-        everything,
-        f"within each {by}",
-        lambda row: f"{row['n']} rows, {row['n_groups']} groups, {row['df']:.0f} degrees of freedom",
-    )
+    size = "{n} rows, {n_groups} groups, {df:.0f} degrees of freedom"
+    lines = _lines(everything, "pairs", "r_within", f"{_WITHIN} ({size})", f" within each {by}")
     warnings = [*_missing(everything), *_undefined(everything)]
     return _findings(options, {"correlations_repeated.csv": ("repeated", [everything])}, lines, warnings, names)
 
@@ -189,11 +181,9 @@ def _voxels(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
         each.append(labelled(key, singles))
         together.append(labelled(key, pooled))
     frames = {"correlations_voxel.csv": ("samples", each), "correlations_pooled.csv": ("pooled", together)}
-    lines = _pooled_lines(
-        pd.concat(together, ignore_index=True),
-        "within samples",
-        lambda row: f"{row['n']} voxels, {row['n_samples']} sample(s), {row['df']:.0f} effective degrees of freedom",
-    )
+    size = "{n} voxels, {n_samples} sample(s), {df:.0f} effective degrees of freedom"
+    pooled = pd.concat(together, ignore_index=True)
+    lines = _lines(pooled, "pairs", "r_within", f"{_WITHIN} ({size})", " within samples")
     warnings = rows.quality_warnings(numbers) + _undefined(pd.concat(each, ignore_index=True))
     return _findings(options, frames, lines, warnings, [*x, *y], x=x, y=y)
 
@@ -201,11 +191,10 @@ def _voxels(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
 def _findings(
     options: CorrelateOptions, frames: Any, lines: list[str], warnings: list[str], measures: Sequence[str], **more: Any
 ) -> Findings:
-    settings = {name: getattr(options, name) for name in ("x", "y", "by", "group_by", "model", "strategy", "kinds")}
+    settings = options.named("x", "y", "by", "group_by", "model", "strategy", "kinds")
     settings |= {"adjustment": options.adjust} | more
-    return Findings.joined(
-        "correlations.json", frames, lines, warnings, options, settings, measures=measures, replaces=FILES
-    )
+    others: dict[str, Any] = {"measures": measures, "replaces": FILES}
+    return Findings.joined("correlations.json", frames, lines, warnings, options, settings, **others)
 
 
 def _stacked(result: pd.DataFrame, kind: Kind) -> pd.DataFrame:
@@ -213,9 +202,8 @@ def _stacked(result: pd.DataFrame, kind: Kind) -> pd.DataFrame:
     parts = []
     for value in ("r", "p", "q", "n"):
         matrix = as_matrix(result, value, kind)
-        matrix.insert(0, "measurement", matrix.index)
-        matrix.insert(0, "value", value)
-        matrix.insert(0, "kind", kind)
+        for place, (name, label) in enumerate({"kind": kind, "value": value, "measurement": matrix.index}.items()):
+            matrix.insert(place, name, label)
         parts.append(matrix)
     return pd.concat(parts, ignore_index=True)
 
@@ -235,42 +223,21 @@ def _missing(found: pd.DataFrame) -> list[str]:
 
 def _undefined(found: pd.DataFrame) -> list[str]:
     undefined = found[found["p"].isna() & found["note"].ne("")]
-    texts = [f"{row['x']} with {row['y']}: {row['note']}" for row in undefined.to_dict("records")]
-    texts = list(dict.fromkeys(texts))
+    rows = undefined.to_dict("records")
+    texts = list(dict.fromkeys(f"{row['x']} with {row['y']}: {row['note']}" for row in rows))
     if len(texts) > _SHOWN:
         texts = [*texts[:_SHOWN], f"{len(texts) - _SHOWN} more correlations are undefined; see the column note"]
     return texts
 
 
-def _lines(found: pd.DataFrame) -> list[str]:
-    """Return the strongest correlations of all, for the terminal; undefined ones are never among them."""
-    defined = found[found["r"].notna()]
-    lines = [_count(defined, "correlations")]
-    for row in _strongest(defined, "r"):
-        text = f"{row['kind']} r = {row['r']:.3f}, p = {row['p']:.2g}, q = {row['q']:.2g}, N = {row['n']}"
-        lines.append(f"{_part(found, row)}{row['x']} with {row['y']}: {text}")
-    return lines
-
-
-def _pooled_lines(pooled: pd.DataFrame, where: str, size: Callable[[dict[str, Any]], str]) -> list[str]:
-    defined = pooled[pooled["p"].notna()]
-    lines = [_count(defined, "pairs")]
-    for row in _strongest(defined, "r_within"):
-        found = f"r = {row['r_within']:.3f}, p = {row['p']:.2g} ({size(row)})"
-        lines.append(f"{_part(pooled, row)}{row['x']} with {row['y']} {where}: {found}")
-    return lines
-
-
-def _strongest(defined: pd.DataFrame, r: str) -> list[dict[str, Any]]:
-    order = defined[r].abs().sort_values(ascending=False, kind="stable").index
-    return [{str(name): value for name, value in row.items()} for row in defined.loc[order[:_SHOWN]].to_dict("records")]
-
-
-def _part(found: pd.DataFrame, row: dict[str, Any]) -> str:
-    """Return the heading of a result: the columns in front of x say which part of the table it is of."""
-    return heading({name: str(row[name]) for name in found.columns[: found.columns.get_loc("x")]})
-
-
-def _count(defined: pd.DataFrame, what: str) -> str:
+def _lines(found: pd.DataFrame, what: str, r: str, text: str, where: str = "") -> list[str]:
+    """Return how many correlations are defined, and the strongest of them as `text`, for the terminal."""
+    defined = found[found["p"].notna()]
     n, significant = len(defined), int((defined["q"] < 0.05).sum())
-    return f"{n} {what}, {significant} with q < 0.05; the strongest:" if n else f"no {what} can be computed"
+    lines = [f"{n} {what}, {significant} with q < 0.05; the strongest:" if n else f"no {what} can be computed"]
+    parts = found.columns[: found.columns.get_loc("x")]  # columns that say which part of the table a result is of
+    order = defined[r].abs().sort_values(ascending=False, kind="stable").index
+    for row in defined.loc[order[:_SHOWN]].to_dict("records"):
+        part = heading({name: str(row[name]) for name in parts})
+        lines.append(f"{part}{row['x']} with {row['y']}{where}: {text.format(**row)}")
+    return lines

@@ -28,22 +28,7 @@ from histomri.core.errors import InputError
 
 @dataclass(frozen=True)
 class GroupDifference:
-    """Group a against group b; NaN where a group has fewer than two values or nothing varies, with a note.
-
-    Attributes
-    ----------
-    difference, difference_low, difference_high : float
-        Of means, with Welch's interval.
-    t_welch, df_welch, p_welch, t_student, p_student : float
-        Unequal and equal variances; two-sided.
-    u, p_mann_whitney : float
-        U of group a; exact for small groups without ties.
-    cohen_d, hedges_g : float
-        Difference in pooled standard deviations, and without the bias of few cases. Both estimate the same difference,
-        and share its interval from the noncentral t, exact for normal values.
-    cliff_delta : float
-        P(a > b) - P(a < b), with its interval.
-    """
+    """Group a against group b; NaN where a group has fewer than two values or nothing varies, with a note."""
 
     n_a: int
     n_b: int
@@ -53,24 +38,26 @@ class GroupDifference:
     sd_b: float = math.nan
     median_a: float = math.nan
     median_b: float = math.nan
-    difference: float = math.nan
+    difference: float = math.nan  # of means, with Welch's interval
     difference_low: float = math.nan
     difference_high: float = math.nan
-    t_welch: float = math.nan
+    t_welch: float = math.nan  # unequal variances; two-sided, like all tests here
     df_welch: float = math.nan
     p_welch: float = math.nan
-    t_student: float = math.nan
+    t_student: float = math.nan  # equal variances
     df_student: float = math.nan
     p_student: float = math.nan
-    u: float = math.nan
+    u: float = math.nan  # of group a; p_mann_whitney is exact for small groups without ties
     p_mann_whitney: float = math.nan
+    # Difference in pooled standard deviations, and without the bias of few cases. Both estimate the same difference,
+    # and share its interval from the noncentral t, exact for normal values.
     cohen_d: float = math.nan
     cohen_d_low: float = math.nan
     cohen_d_high: float = math.nan
     hedges_g: float = math.nan
     hedges_g_low: float = math.nan
     hedges_g_high: float = math.nan
-    cliff_delta: float = math.nan
+    cliff_delta: float = math.nan  # P(a > b) - P(a < b)
     cliff_delta_low: float = math.nan
     cliff_delta_high: float = math.nan
     note: str = ""
@@ -93,7 +80,7 @@ def compare_two(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> Grou
     if constant(np.concatenate([first, second])):
         return GroupDifference(n_a, n_b, note="all values are the same")
     delta, delta_low, delta_high = cliff_delta(first, second, confidence=confidence)
-    u, p_ranks = _mann_whitney(first, second)
+    u, p_ranks = mannwhitneyu(first, second, alternative="two-sided", method="auto")
     sd_a, sd_b = first.std(ddof=1), second.std(ddof=1)
     difference = first.mean() - second.mean()
     found = {"mean_a": first.mean(), "mean_b": second.mean(), "sd_a": sd_a, "sd_b": sd_b, "difference": difference}
@@ -130,13 +117,9 @@ def _by_moments(
 
 
 def compare_groups(
-    table: pd.DataFrame,
-    columns: Sequence[str],
-    by: str = "group",
-    *,
-    confidence: float = 0.95,
+    table: pd.DataFrame, columns: Sequence[str], by: str = "group", *, confidence: float = 0.95,
     adjustment: Adjustment = "bh",
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Compare every pair of groups in every column.
 
     Parameters
@@ -167,15 +150,12 @@ def compare_groups(
     names = sorted(set(labels) - {""})
     if len(names) < 2:
         there = f"only '{names[0]}'" if names else "none"
-        raise InputError(
-            f"column '{by}' has to name at least two groups; there is {there}",
-            hint="fill it, or name another column with --by",
-        )
+        problem = f"column '{by}' has to name at least two groups; there is {there}"
+        raise InputError(problem, hint="fill it, or name another column with --by")
     for name in names:
         if not table.loc[labels == name, list(columns)].notna().any(axis=None):
-            raise InputError(
-                f"group '{name}' has no value in {', '.join(columns)}", hint="drop its rows, or compare other columns"
-            )
+            problem = f"group '{name}' has no value in {', '.join(columns)}"
+            raise InputError(problem, hint="drop its rows, or compare other columns")
     rows = []
     for column in columns:
         values = {name: table.loc[labels == name, column] for name in names}
@@ -231,16 +211,9 @@ def compare_table(table: CompareOptions | pd.DataFrame | str | Path, **choices: 
     if "scanner" in cases and by != "scanner" and (labels != "").any():
         reservation = confounding(cases.text("scanner")[labels != ""], labels[labels != ""], by)
         warnings += [reservation.replace("batch", "scanner")] if reservation else []
-    settings = {"by": by, "measures": names, "model": options.model, "strategy": options.strategy}
-    return Findings.joined(
-        "comparisons.json",
-        {"comparisons.csv": ("comparisons", found)},
-        lines,
-        warnings,
-        options,
-        settings | {"adjustment": options.adjust},
-        measures=names,
-    )
+    settings = {"by": by, "measures": names} | options.named("model", "strategy") | {"adjustment": options.adjust}
+    frames = {"comparisons.csv": ("comparisons", found)}
+    return Findings.joined("comparisons.json", frames, lines, warnings, options, settings, measures=names)
 
 
 def hedges_correction(df: float) -> float:
@@ -253,13 +226,12 @@ def noncentral_t_limits(t: float, df: float, confidence: float) -> tuple[float, 
     # Standard deviation of t about its noncentrality, generously.
     reach = 10.0 * math.sqrt(1.0 + t * t / (2.0 * df)) + 5.0
 
-    def limit(level: float) -> float:
-        def miss(delta: float) -> float:
-            return float(noncentral_t_cdf(t, df, delta)) - level
+    def excess(delta: float, level: float) -> float:
+        return float(noncentral_t_cdf(t, df, delta)) - level
 
-        return float(brentq(miss, t - reach, t + reach, xtol=1e-13, rtol=1e-14))
-
-    return limit(0.5 + confidence / 2.0), limit(0.5 - confidence / 2.0)
+    levels = (0.5 + confidence / 2.0, 0.5 - confidence / 2.0)
+    low, high = (brentq(excess, t - reach, t + reach, (level,), xtol=1e-13, rtol=1e-14) for level in levels)
+    return float(low), float(high)
 
 
 def cliff_delta(a: FloatArray, b: FloatArray, *, confidence: float = 0.95) -> tuple[float, float, float]:
@@ -289,8 +261,3 @@ def _dominance(a: FloatArray, b: FloatArray) -> FloatArray:
     ordered = np.sort(b)
     below, up_to = np.searchsorted(ordered, a, "left"), np.searchsorted(ordered, a, "right")
     return np.asarray((below - (b.size - up_to)) / b.size)
-
-
-def _mann_whitney(a: FloatArray, b: FloatArray) -> tuple[float, float]:
-    found = mannwhitneyu(a, b, alternative="two-sided", method="auto")
-    return float(found.statistic), float(found.pvalue)

@@ -1,8 +1,8 @@
 """Column maps: how the columns of somebody else's table are called, and which of them belong to which model."""
 
 import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,62 +18,32 @@ _OF_A_MODEL = ("model", "strategy", "columns")
 
 @dataclass(frozen=True)
 class ColumnMap:
-    """What the file of ``--columns`` says.
+    """What the file of ``--columns`` says."""
 
-    Attributes
-    ----------
-    path : Path
-        Where it came from, for messages.
-    columns : mapping
-        Names of histomri -> names of the table.
-    constants : mapping
-        Columns that the table lacks -> their value in all rows.
-    models : sequence of (constants, columns)
-        Columns of each model in a table with one row per case; empty if a row is one model's.
-    """
-
-    path: Path
-    columns: Mapping[str, str]
-    constants: Mapping[str, str]
-    models: Sequence[tuple[Mapping[str, str], Mapping[str, str]]] = field(default=())
-
-    @property
-    def names(self) -> list[str]:
-        """Return every column that comes out."""
-        parts: list[Iterable[str]] = [self.columns, self.constants]
-        for constants, columns in self.models:
-            parts += [constants, columns]
-        return list(dict.fromkeys(name for part in parts for name in part))
+    path: Path  # for messages
+    shared: Mapping[str, str]  # names of histomri -> names of the table, in rows of all models
+    # Of each model: columns that the table lacks -> their value, and names of histomri -> names of the table.
+    models: Sequence[tuple[Mapping[str, str], Mapping[str, str]]]
 
     def require_known(self, known: Collection[str]) -> None:
         """Raise an InputError if a column comes out that nobody knows."""
-        for name in self.names:
+        for name in (name for constants, columns in self.models for name in (*columns, *constants)):
             if name not in known:
                 raise InputError(f"unknown column '{name}'{suggestion(name, known)}", path=self.path)
 
     def apply(self, raw: pd.DataFrame, table: Path) -> pd.DataFrame:
         """Rename, add, and turn the columns of several models into rows, one model after the other."""
-        if not self.models:
-            return self._one(raw, self.columns, self.constants, table)
-        taken = {theirs for _, columns in self.models for theirs in columns.values()} - set(self.columns.values())
+        own = {theirs for _, columns in self.models for theirs in columns.values()} - set(self.shared.values())
         parts = []
         for k, (constants, columns) in enumerate(self.models):
-            others = [name for name in raw if name in taken and name not in columns.values()]
-            merged = {**self.columns, **columns}, {**self.constants, **constants}
-            part = self._one(raw.drop(columns=others), *merged, table)
-            parts.append(part.set_axis(part.index + k * BLOCK))
+            for theirs in columns.values():
+                if theirs not in raw:
+                    problem = f"column '{theirs}' is not in {table.name}{suggestion(theirs, raw.columns)}"
+                    raise InputError(problem, path=self.path)
+            dropped = [name for name in raw if name in {*own, *columns} - set(columns.values())]
+            part = raw.drop(columns=dropped).rename(columns={theirs: name for name, theirs in columns.items()})
+            parts.append(part.assign(**constants).set_axis(part.index + k * BLOCK))
         return pd.concat(parts)
-
-    def _one(
-        self, raw: pd.DataFrame, columns: Mapping[str, str], constants: Mapping[str, str], table: Path
-    ) -> pd.DataFrame:
-        for theirs in columns.values():
-            if theirs not in raw:
-                raise InputError(
-                    f"column '{theirs}' is not in {table.name}{suggestion(theirs, raw.columns)}", path=self.path
-                )
-        raw = raw.drop(columns=[name for name in columns if name in raw and name not in columns.values()])
-        return raw.rename(columns={theirs: name for name, theirs in columns.items()}).assign(**constants)
 
 
 def read_column_map(path: str | Path) -> ColumnMap:
@@ -87,9 +57,8 @@ def read_column_map(path: str | Path) -> ColumnMap:
         content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         hint = "name each column once; columns of several models go into [[models]]"
-        raise InputError(
-            f"is not valid TOML ({error})", path=path, hint=hint if "overwrite" in str(error) else None
-        ) from error
+        problem = f"is not valid TOML ({error})"
+        raise InputError(problem, path=path, hint=hint if "overwrite" in str(error) else None) from error
     top = {name: value for name, value in content.items() if name not in _SECTIONS}
     section = _table(content.get("columns", {}), "columns", path)
     both = sorted(set(top) & set(section))
@@ -97,7 +66,8 @@ def read_column_map(path: str | Path) -> ColumnMap:
         raise InputError(f"'{both[0]}' stands at the top and in [columns]", path=path, hint="keep one of them")
     columns = _names({**top, **section}, path)
     constants = _values(_table(content.get("constants", {}), "constants", path), path)
-    return ColumnMap(path, columns, constants, _models(content.get("models", []), columns, path))
+    models = _models(content.get("models", []), columns, path) or (({}, {}),)
+    return ColumnMap(path, columns, [({**constants, **labels}, {**columns, **own}) for labels, own in models])
 
 
 def _table(value: Any, name: str, path: Path) -> dict[str, Any]:
@@ -115,11 +85,8 @@ def _names(columns: dict[str, Any], path: Path, shared: Mapping[str, str] | None
     named: dict[str, str] = {}
     for name, theirs in {**(shared or {}), **columns}.items():
         if theirs in named:
-            raise InputError(
-                f"column '{theirs}' is given two names, '{named[theirs]}' and '{name}'",
-                path=path,
-                hint="give each column of the table one name",
-            )
+            problem = f"column '{theirs}' is given two names, '{named[theirs]}' and '{name}'"
+            raise InputError(problem, path=path, hint="give each column of the table one name")
         named[theirs] = name
     return columns
 
@@ -127,11 +94,8 @@ def _names(columns: dict[str, Any], path: Path, shared: Mapping[str, str] | None
 def _values(constants: dict[str, Any], path: Path) -> dict[str, str]:
     for name, value in constants.items():
         if not isinstance(value, str | int | float):
-            raise InputError(
-                f"'{name}' in [constants] must be one text or number",
-                path=path,
-                hint="columns of several models go into [[models]]",
-            )
+            problem = f"'{name}' in [constants] must be one text or number"
+            raise InputError(problem, path=path, hint="columns of several models go into [[models]]")
     return {name: str(value) for name, value in constants.items()}
 
 
@@ -143,9 +107,8 @@ def _models(entries: Any, shared: Mapping[str, str], path: Path) -> tuple[tuple[
         where = f"[[models]] number {number}"
         unknown = [name for name in _table(entry, "[models]", path) if name not in _OF_A_MODEL]
         if unknown:
-            raise InputError(
-                f"{where}: unknown key '{unknown[0]}'", path=path, hint=f"it takes {', '.join(_OF_A_MODEL)}"
-            )
+            problem = f"{where}: unknown key '{unknown[0]}'"
+            raise InputError(problem, path=path, hint=f"it takes {', '.join(_OF_A_MODEL)}")
         labels = _values({name: entry[name] for name in ("model", "strategy") if name in entry}, path)
         if not labels:
             raise InputError(f"{where} has neither model nor strategy", path=path)
@@ -154,10 +117,8 @@ def _models(entries: Any, shared: Mapping[str, str], path: Path) -> tuple[tuple[
         columns = _names(_table(entry.get("columns", {}), "columns", path), path, shared)
         missing = sorted({*models[0][0], *models[0][1]} ^ {*labels, *columns}) if models else []
         if missing:
-            raise InputError(
-                f"{where}: '{missing[0]}' is named for some models and not for others",
-                path=path,
-                hint="name the same columns for each model, or the column of all of them at the top",
-            )
+            problem = f"{where}: '{missing[0]}' is named for some models and not for others"
+            hint = "name the same columns for each model, or the column of all of them at the top"
+            raise InputError(problem, path=path, hint=hint)
         models.append((labels, columns))
     return tuple(models)

@@ -29,11 +29,8 @@ class MeasurementTable(Table):
     @classmethod
     def of(cls, frame: pd.DataFrame, path: str | Path = "table") -> Self:
         """Return a table that is in memory already, called `path` in messages."""
-        texts = {
-            name: as_text(frame[name]).where(frame[name].notna(), "")
-            for name in frame
-            if name in LABELS or not pd.api.types.is_numeric_dtype(frame[name])
-        }
+        words = [name for name in frame if name in LABELS or not pd.api.types.is_numeric_dtype(frame[name])]
+        texts = {name: as_text(frame[name]).where(frame[name].notna(), "") for name in words}
         return cls(Path(path), frame.assign(**texts).reset_index(drop=True))
 
     @property
@@ -59,7 +56,7 @@ class MeasurementTable(Table):
         """Say what was left out in reading, and which columns differ so much between sites that units may."""
         labels = {name: self.text(name) for name in ("scanner", "group") if name in self}
         measured = [name for name in numbers if name not in (*LABELS, *POSITION)]
-        return [*self.notes, *check_sites(numbers[measured], labels, self.path, contract=MEASUREMENTS)]
+        return [*self.notes, *check_sites(numbers[measured], labels, self.path)]
 
     def numeric_names(self) -> list[str]:
         """Return the columns in which every filled cell is a number, labels and positions aside."""
@@ -104,7 +101,7 @@ class MeasurementTable(Table):
         """Split by model and strategy, as far as there are such columns, and by a column of the person's choice."""
         if by is not None:
             self.require(by)
-        keys = [name for name in ("model", "strategy", *([by] if by else [])) if name in self]
+        keys = [name for name in ("model", "strategy", by) if name is not None and name in self]
         if not keys:
             return [({}, self)]
         groups = self.frame.groupby([self.text(name) for name in keys], sort=False)
@@ -129,11 +126,8 @@ class MeasurementTable(Table):
             lines = [line_at(position) for position in labels.index[(labels == row).all(axis=1)][:2]]
             rest = ", ".join(str(row[name]) for name in keys if name != "sample")
             where = f"{f' for {rest}' if rest else ''} (lines {lines[0]} and {lines[1]})"
-            raise InputError(
-                f"sample '{row['sample']}' comes twice{where}",
-                path=self.path,
-                hint="keep one row per sample, or select a model and strategy",
-            )
+            problem = f"sample '{row['sample']}' comes twice{where}"
+            raise InputError(problem, path=self.path, hint="keep one row per sample, or select a model and strategy")
         self.require_consistent()
 
     def require_consistent(self) -> None:
@@ -155,7 +149,7 @@ class MeasurementTable(Table):
         return [name for name in self.names if name not in (*LABELS, *POSITION)]
 
     def _has_numbers(self, name: str, *, otherwise: bool) -> bool:
-        """Tell whether a column holds a number; `otherwise`, if a cell is neither number nor missing."""
+        """Return whether a column holds a number; `otherwise`, if a cell is neither number nor missing."""
         try:
             return bool(self.number(name).notna().any())
         except InputError:
@@ -206,9 +200,8 @@ def opened(
     if isinstance(given, pd.DataFrame):
         return kind.read(table=Path("table"), **choices), MeasurementTable.of(given)
     if not isinstance(given, str | Path):
-        raise InputError(
-            f"a {type(given).__name__} is no table", hint="give a DataFrame, or the path of a CSV, .xlsx or Parquet"
-        )
+        problem = f"a {type(given).__name__} is no table"
+        raise InputError(problem, hint="give a DataFrame, or the path of a CSV, .xlsx or Parquet")
     return opened(kind, kind.read(table=Path(given), **choices), {}, **known)
 
 
@@ -218,11 +211,8 @@ def opened_cases(
     """Return options and table as `opened` does, of the wanted model and strategy, with one row per sample."""
     options, table = opened(kind, given, choices)
     if table.is_voxelwise:
-        raise InputError(
-            "has a row per voxel, and rows per sample are needed",
-            path=table.path,
-            hint="average it with histomri pair --per sample",
-        )
+        problem = "has a row per voxel, and rows per sample are needed"
+        raise InputError(problem, path=table.path, hint="average it with histomri pair --per sample")
     chosen = table.only(model=getattr(options, "model", None), strategy=getattr(options, "strategy", None))
     chosen.require_unique()
     return options, chosen
@@ -231,11 +221,8 @@ def opened_cases(
 def _check_index(values: pd.Series, name: str, path: Path) -> None:
     wrong = ~((values % 1 == 0) & values.between(0, LARGEST_INDEX))
     if wrong.any():
-        raise InputError(
-            f"column '{name}', line {line_of(wrong)}: {values[wrong].iloc[0]:g} is not the index of a voxel",
-            path=path,
-            hint=f"voxels are counted from 0 to {LARGEST_INDEX}",
-        )
+        problem = f"column '{name}', line {line_of(wrong)}: {values[wrong].iloc[0]:g} is not the index of a voxel"
+        raise InputError(problem, path=path, hint=f"voxels are counted from 0 to {LARGEST_INDEX}")
 
 
 def _check_same(values: pd.Series, cases: list[pd.Series], name: str, path: Path, alike: float = 0.0) -> None:
@@ -248,8 +235,6 @@ def _check_same(values: pd.Series, cases: list[pd.Series], name: str, path: Path
         sample = cases[0][row]
         one = values.index[((cases[0] == sample) & (values == first[row])).to_numpy()][0]
         both = f"{values[one]} (line {line_at(one)}) and {values[row]} (line {line_at(row)})"
-        raise InputError(
-            f"sample '{sample}' has two values of '{name}': {both}",
-            path=path,
-            hint="a sample has one; correct the rows, or give the samples different names",
-        )
+        problem = f"sample '{sample}' has two values of '{name}': {both}"
+        hint = "a sample has one; correct the rows, or give the samples different names"
+        raise InputError(problem, path=path, hint=hint)

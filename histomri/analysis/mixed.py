@@ -1,56 +1,51 @@
-"""Voxels within samples: repeated-measures correlation and the random-intercept model."""
+"""Several rows of one sample or patient (voxels, regions, visits): repeated-measures correlation, random intercepts."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import stdtr
+from scipy.stats import ttest_1samp
 
-from histomri.analysis.correlation import Correlation, constant
-from histomri.analysis.spatial import r_interval, r_test
+from histomri.analysis.cases import as_cases
+from histomri.analysis.correlation import Correlation, adjust_p, constant, correlate, p_value
+from histomri.analysis.options import Adjustment
+from histomri.analysis.spatial import r_interval
 from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.errors import InputError
+
+WITHIN_BETWEEN = (
+    "slope_within", "se_within", "p_slope_within", "slope_between", "se_between", "df_between", "p_slope_between",
+    "icc", "r_between", "p_between", "r_mean", "p_mean",
+)  # fmt: skip
+REPEATED_COLUMNS = (
+    "x", "y", "n_groups", "n", "n_missing", "r_within", "ci_low", "ci_high", "df", "p", "q", *WITHIN_BETWEEN, "note",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class RepeatedCorrelation(Correlation):
-    """The correlation within samples, common to all of them.
+    """The correlation within samples, common to all of them."""
 
-    Attributes
-    ----------
-    df : float
-        Degrees of freedom of p: N - k - 1, or fewer if the voxels of a sample resemble their neighbours.
-    n_samples : int
-        Samples used.
-    """
-
-    df: float = math.nan
+    df: float = math.nan  # of p: N - k - 1, or fewer if the voxels of a sample resemble their neighbours
     n_samples: int = 0
 
 
 @dataclass(frozen=True)
 class MixedModel:
-    """A linear model with a random intercept per sample, fitted by restricted maximum likelihood.
+    """A linear model with a random intercept per sample, fitted by restricted maximum likelihood."""
 
-    Attributes
-    ----------
-    coefficients, standard_errors : (P,) ndarray
-        Fixed effects, in the order of the design.
-    variance_within, variance_between : float
-        Of the residual, and of the random intercept.
-    log_likelihood : float
-        Restricted log-likelihood.
-    n, n_samples : int
-        Values and samples.
-    """
-
-    coefficients: FloatArray
+    coefficients: FloatArray  # (P,), in the order of the design
     standard_errors: FloatArray
-    variance_within: float
-    variance_between: float
-    log_likelihood: float
+    variance_within: float  # of the residual
+    variance_between: float  # of the random intercept
+    log_likelihood: float  # restricted
     n: int
     n_samples: int
 
@@ -82,16 +77,12 @@ def repeated_correlation(
     x, y : (N,) array-like
         Values; pairs with a missing value are left out.
     sample : (N,) array-like
-        What belongs together.
+        Labels of what belongs together.
     n_eff : (k,) array-like, optional
         Effective numbers of voxels of the samples, in the sorted order of their labels (`effective_sample_size`). The
         variance of r is then the one of independent samples with that many values each.
     confidence : float
         Of the interval.
-
-    Returns
-    -------
-    RepeatedCorrelation
     """
     first, second, labels, names = _complete(x, y, sample)
     n, k = first.size, len(names)
@@ -114,7 +105,7 @@ def repeated_correlation(
         df = min(1.0 / variance - 1.0, df)
     if not df > 0:
         return RepeatedCorrelation(r, math.nan, n, note="no degree of freedom is left", df=df, n_samples=k)
-    return RepeatedCorrelation(r, r_test(r, df), n, r_interval(r, df + 2.0, confidence), df=df, n_samples=k)
+    return RepeatedCorrelation(r, p_value(r, df), n, r_interval(r, df + 2.0, confidence), df=df, n_samples=k)
 
 
 def random_intercept(design: ArrayLike, y: ArrayLike, sample: ArrayLike) -> MixedModel:
@@ -257,3 +248,78 @@ def _complete(x: ArrayLike, y: ArrayLike, sample: ArrayLike) -> tuple[FloatArray
 
 def _means(values: FloatArray, labels: IntArray) -> FloatArray:
     return np.asarray(np.bincount(labels, values) / np.bincount(labels))
+
+
+def correlate_repeated(
+    table: pd.DataFrame, x: Sequence[str], y: Sequence[str] | None = None, *, by: str, confidence: float = 0.95,
+    adjustment: Adjustment = "bh",
+) -> pd.DataFrame:  # fmt: skip
+    """Correlate columns of a table with several rows per group, within groups and between them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per region, tumour or visit; NaN is missing.
+    x, y : sequence of str
+        Every x against every y; without y every pair of x.
+    by : str
+        Column that says which rows belong together, such as patient.
+    confidence : float
+        Of the intervals.
+    adjustment : {"bh", "holm", "bonferroni"}
+        Of q.
+
+    Returns
+    -------
+    DataFrame
+        `REPEATED_COLUMNS`: the repeated-measures correlation within groups, with N - k - 1 degrees of freedom (rows of
+        a group are independent apart from its level); slopes within and between groups of the random-intercept model;
+        Pearson's r of the groups' means; the mean of the groups' r, of groups with at least three rows.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or no group has two rows.
+    """
+    table = as_cases(table, (by, *x, *(y or ())))
+    labels = table[by].astype(str)
+    if not labels.duplicated().any():
+        raise InputError(f"every row has a '{by}' of its own; nothing is repeated", hint="name another column, or none")
+    pairs = list(combinations(x, 2)) if y is None else [(a, b) for a in x for b in y if a != b]
+    rows = []
+    for one, other in pairs:
+        both = np.isfinite(table[one].to_numpy(dtype=float)) & np.isfinite(table[other].to_numpy(dtype=float))
+        part, mine = table[both], labels[both]
+        singles = [correlate(each[one], each[other]).r for _, each in part.groupby(mine, sort=True) if len(each) > 2]
+        row = within_and_between(part[one], part[other], mine, confidence=confidence)
+        row |= mean_correlation(singles) | {"n_missing": int((~both).sum())}
+        rows.append({"x": one, "y": other, "n_groups": mine.nunique(), **row})
+    found = pd.DataFrame(rows, columns=list(REPEATED_COLUMNS))
+    found["q"] = adjust_p(found["p"], adjustment)
+    return found
+
+
+def within_and_between(
+    x: pd.Series, y: pd.Series, labels: pd.Series, *, n_eff: ArrayLike | None = None, confidence: float = 0.95
+) -> dict[str, Any]:
+    """Return the correlation within groups, slopes within and between them, and the correlation of their means."""
+    common = repeated_correlation(x, y, labels, n_eff=n_eff, confidence=confidence)
+    row = common.row("n", "ci_low", "ci_high", "df", "p", "note") | {"r_within": common.r}
+    if labels.nunique() >= 3 and common.df > 0:
+        within, between, model = within_between(x, y, labels, df_within=common.df)
+        row |= {"slope_within": within.slope, "se_within": within.se, "p_slope_within": within.p, "icc": model.icc}
+        row |= {"slope_between": between.slope, "se_between": between.se, "df_between": between.df}
+        row |= {"p_slope_between": between.p}
+    means = pd.DataFrame({"x": x, "y": y}).groupby(labels).mean()
+    of_means = correlate(means["x"], means["y"], confidence=confidence)
+    return row | {"r_between": of_means.r, "p_between": of_means.p}
+
+
+def mean_correlation(correlations: Sequence[float]) -> dict[str, float]:
+    """Return the mean of the groups' r by Fisher's z, and the p of a one-sample t-test; nothing of fewer than two."""
+    r = np.array([value for value in correlations if abs(value) < 1.0])
+    if r.size < 2:
+        return {}
+    z = np.arctanh(r)
+    p = float(ttest_1samp(z, 0.0).pvalue) if np.ptp(z) > 0 else math.nan
+    return {"r_mean": float(np.tanh(z.mean())), "p_mean": p}

@@ -25,15 +25,10 @@ def chi_rule(df: float) -> tuple[FloatArray, FloatArray]:
 
 
 def noncentral_t_cdf(t: float, df: float, noncentrality: float | FloatArray) -> FloatArray:
-    """Return P(T <= t) for T = (z + noncentrality) / (chi / sqrt(df)).
+    """Return P(T <= t) for T = (z + noncentrality) / (chi / sqrt(df)), of the shape of `noncentrality`.
 
     Integrated over whichever of z and chi leaves the smoother integrand, so that no noncentrality is too large; library
     functions for this distribution give up beyond about 40.
-
-    Returns
-    -------
-    ndarray
-        Of the shape of `noncentrality`.
     """
     shift = np.asarray(noncentrality, dtype=float)[..., None]
     if t < 0:

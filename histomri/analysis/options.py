@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,10 @@ class TableOptions(Options):
 
     table: Path = argument(_TABLE)
     columns: Path | None = given(None, "TOML file that maps histomri's column names to those of the table.")
+
+    def named(self, *names: str) -> dict[str, Any]:
+        """Return some of the options by name, for the record of a result."""
+        return {name: getattr(self, name) for name in names}
 
     def reads(self) -> Iterator[Path]:
         """Yield the table, its sidecar if there is one, and the column map."""
@@ -61,13 +65,9 @@ class CorrelateOptions(_SplitOptions):
     table: Path = argument("Table (.csv, .xlsx, .parquet), a row per sample, model and strategy (or voxel).")
     x: Columns = option((), "Column to correlate; may be repeated.")
     y: Columns = option((), "Column to correlate each x with; may be repeated.")
-    group_by: Text | None = option(
-        None, "Rows of this column's labels, such as patient, belong together: several regions of each."
-    )
+    group_by: Text | None = option(None, "Column that says which rows belong together, such as patient.")
     method: Literal["both", "pearson", "spearman"] = option("both", "Linear correlations, of ranks, or both.")
-    interval: Interval = option(
-        "jackknife", "Confidence intervals of tables of samples: for any values, or for normal ones."
-    )
+    interval: Interval = option("jackknife", "Intervals of tables of samples: for any values, or for normal ones.")
     adjust: Adjustment = option("bh", "How q allows for the number of tests.")
 
     @model_validator(mode="after")
@@ -134,9 +134,7 @@ class PredictOptions(_CaseOptions):
     )
     boot: Resamples = option(1000, "Resamples of the bootstrap.")
     seed: Seed = option(0, "Seed of folds and bootstrap.")
-    ranking: Path | None = given(
-        None, "scores.json, whose first model and strategy are used unless others are named.", hidden=True
-    )
+    ranking: Path | None = given(None, "scores.json, whose first model and strategy are the default.", hidden=True)
     folder_each: Flag = output(False, "A folder prediction_BASIS for the first basis too.", hidden=True)
 
 

@@ -88,9 +88,8 @@ def detectable_correlation(n: int, *, power: float = 0.8, alpha: float = 0.05) -
     _check(alpha=alpha, power=power)
     if n < 4:
         raise InputError(f"{n} cases are too few: no correlation can be relied on to be found")
-    return float(
-        brentq(lambda r: correlation_power(r, n, alpha=alpha) - power, 1e-9, 1.0 - 1e-12, xtol=1e-12, rtol=1e-12)
-    )
+    how: dict[str, float] = {"xtol": 1e-12, "rtol": 1e-12}
+    return float(brentq(lambda r: correlation_power(r, n, alpha=alpha) - power, 1e-9, 1.0 - 1e-12, **how))
 
 
 def critical_correlation(n: int, *, alpha: float = 0.05) -> float:
@@ -144,10 +143,8 @@ def plan_table(table: PowerOptions | pd.DataFrame | str | Path, **choices: Any) 
         lines.append(f"N = {row['n']}: {finds}, and |r| > {row['critical_r']:.3f} has p < {alpha:g}")
     lines += [f"r = {row['r']:g}: needs N = {row['n']} for power {power:g}" for row in needed]
     columns = ["n", "critical_r", "detectable_r", *[f"power_r={r:g}" for r in wanted]]
-    frames = {
-        "power_n.csv": ("present", [pd.DataFrame(present, columns=columns)]),
-        "power_r.csv": ("needed", [pd.DataFrame(needed)]),
-    }
+    frames = {"power_n.csv": ("present", [pd.DataFrame(present, columns=columns)])}
+    frames["power_r.csv"] = ("needed", [pd.DataFrame(needed)])
     settings = {"power": power, "alpha": alpha, "r": wanted, "n": sizes}
     return Findings.joined("power.json", frames, lines, (), options, settings)
 

@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial import Delaunay, QhullError
 from scipy.special import stdtr, stdtrit
 
-from histomri.analysis.correlation import constant, correlate
-from histomri.analysis.resampling import resampling_weights
+from histomri.analysis.correlation import constant, correlate, resampling_weights
 from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.errors import InputError
 
@@ -28,43 +27,25 @@ _EXACT = 1.0 - 1e-12  # an r that differs from 1 by rounding
 
 @dataclass(frozen=True)
 class Prediction:
-    """A cross-validated prediction.
+    """A cross-validated prediction."""
 
-    Attributes
-    ----------
-    r : float
-        Pearson's r of all out-of-fold predictions with the truth.
-    p, ci : float, (float, float) or None
-        Two-sided p against no relation, and interval, of the r to be expected in new cases of a fit to as many cases as
-        lie outside a fold. Both rest on the scatter of Fisher's z when cases (or groups) are drawn anew and the whole
-        cross-validation is done again: the predictions share their fits, and are not N independent pairs.
-    fold_r : (K,) ndarray
-        r within each fold; NaN for fewer than three cases.
-    predicted, fold : (N,) ndarray
-        Out-of-fold prediction and fold of every case; NaN and -1 where a value is missing.
-    coefficients : DataFrame
-        power_x, power_y, coefficient of the fit to all cases (in the units of x and y).
-    surface : DataFrame
-        x, y, predicted, low, high, inside: the fit to all cases on a grid, the interval of the mean at each point (the
-        jackknife over cases or groups, Student's t), and whether the point lies within the convex hull of the cases.
-    n, n_missing, n_groups : int
-        Cases used, cases left out, groups kept together.
-    warnings : tuple of str
-        Few cases, resamples that could not be fitted, no band.
-    """
-
-    r: float
+    r: float  # Pearson's, of all out-of-fold predictions with the truth
+    # Two-sided p against no relation, and interval, of the r to be expected in new cases of a fit to as many cases as
+    # lie outside a fold. Both rest on the scatter of Fisher's z when cases (or groups) are drawn anew and the whole
+    # cross-validation is done again: the predictions share their fits, and are not N independent pairs.
     p: float
     ci: tuple[float, float] | None
-    fold_r: FloatArray
-    predicted: FloatArray
-    fold: IntArray
-    coefficients: pd.DataFrame
+    fold_r: FloatArray  # r within each fold; NaN for fewer than three cases
+    predicted: FloatArray  # (N,), out of fold; NaN where a value is missing
+    fold: IntArray  # (N,), -1 where a value is missing
+    coefficients: pd.DataFrame  # power_x, power_y, coefficient of the fit to all cases (in the units of x and y)
+    # x, y, predicted, low, high, inside: the fit to all cases on a grid, the interval of the mean at each point (the
+    # jackknife over cases or groups, Student's t), and whether the point lies within the convex hull of the cases.
     surface: pd.DataFrame
     n: int
     n_missing: int
     n_groups: int
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...]  # few cases, resamples that could not be fitted, no band
 
 
 def polynomial(x: ArrayLike, y: ArrayLike, basis: str = "cubic") -> FloatArray:
@@ -89,22 +70,14 @@ def polynomial(x: ArrayLike, y: ArrayLike, basis: str = "cubic") -> FloatArray:
 
 
 def assign_folds(groups: ArrayLike, folds: int, seed: int) -> IntArray:
-    """Deal groups to folds at random, the largest first, each to the fold with the fewest cases.
-
-    Returns
-    -------
-    (N,) ndarray of int
-    """
+    """Deal groups to folds, (N,), at random, the largest first, each to the fold with the fewest cases."""
     names, codes, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     if folds < 2:
-        raise InputError(
-            f"{folds} fold(s) leave no cases to fit: a case is predicted from the other folds",
-            hint="give at least 2 (--folds)",
-        )
+        problem = f"{folds} fold(s) leave no cases to fit: a case is predicted from the other folds"
+        raise InputError(problem, hint="give at least 2 (--folds)")
     if folds > len(names):
-        raise InputError(
-            f"{len(names)} groups of cases cannot be split into {folds} folds", hint="use fewer folds (--folds)"
-        )
+        problem = f"{len(names)} groups of cases cannot be split into {folds} folds"
+        raise InputError(problem, hint="use fewer folds (--folds)")
     shuffled = np.random.default_rng(seed).permutation(len(names))
     order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
     filled = np.zeros(folds, dtype=int)
@@ -116,17 +89,9 @@ def assign_folds(groups: ArrayLike, folds: int, seed: int) -> IntArray:
 
 
 def cross_validated_prediction(
-    x: ArrayLike,
-    y: ArrayLike,
-    target: ArrayLike,
-    *,
-    basis: str = "cubic",
-    folds: int = 5,
-    groups: ArrayLike | None = None,
-    seed: int = 0,
-    n_boot: int = 1000,
-    confidence: float = 0.95,
-) -> Prediction:
+    x: ArrayLike, y: ArrayLike, target: ArrayLike, *, basis: str = "cubic", folds: int = 5,
+    groups: ArrayLike | None = None, seed: int = 0, n_boot: int = 1000, confidence: float = 0.95,
+) -> Prediction:  # fmt: skip
     """Predict a target from a polynomial of two metrics by least squares, with k-fold cross-validation.
 
     Parameters
@@ -173,9 +138,10 @@ def cross_validated_prediction(
     powers = np.array(BASES[basis])
     coefficients = np.linalg.lstsq(terms / _scale(terms), truth, rcond=None)[0] / _scale(terms)
     fit = pd.DataFrame({"power_x": powers[:, 0], "power_y": powers[:, 1], "coefficient": coefficients})
-    of_all = (_spread(predicted, used, np.nan), _spread(fold, used, -1))
+    everywhere, fold_of = np.full(used.shape, np.nan), np.full(used.shape, -1, dtype=fold.dtype)
+    everywhere[used], fold_of[used] = predicted, fold
     sizes = (len(truth), int((~used).sum()), len(names))
-    return Prediction(r, p, ci, fold_r, *of_all, fit, surface, *sizes, warnings)
+    return Prediction(r, p, ci, fold_r, everywhere, fold_of, fit, surface, *sizes, warnings)
 
 
 def _checked_terms(x: FloatArray, y: FloatArray, truth: FloatArray, basis: str) -> FloatArray:
@@ -183,9 +149,8 @@ def _checked_terms(x: FloatArray, y: FloatArray, truth: FloatArray, basis: str) 
     n, p = terms.shape
     if n < p + 3:
         fewer = " (--basis printed has 7)" if p > len(BASES["printed"]) else ""
-        raise InputError(
-            f"{n} complete cases are too few for a polynomial of {p} terms{fewer}", hint=f"at least {p + 3} are needed"
-        )
+        problem = f"{n} complete cases are too few for a polynomial of {p} terms{fewer}"
+        raise InputError(problem, hint=f"at least {p + 3} are needed")
     for name, values in (("first metric", x), ("second metric", y), ("target", truth)):
         if constant(values):
             raise InputError(f"the {name} is constant; nothing can be predicted", hint="name another column")
@@ -205,23 +170,16 @@ def _out_of_fold(terms: FloatArray, truth: FloatArray, fold: IntArray) -> FloatA
         # Orthogonal on the training cases, so that nearly collinear powers lose no digits in the predictions.
         orthogonal, triangle = np.linalg.qr(scaled[~test])
         if len(orthogonal) < scaled.shape[1] or np.linalg.cond(triangle) > _LARGEST_CONDITION:
-            raise InputError(
-                f"fold {k + 1}: the other folds cannot determine the {scaled.shape[1]} terms of the polynomial",
-                hint="use fewer folds (--folds), or --basis printed",
-            )
+            problem = f"fold {k + 1}: the other folds cannot determine the {scaled.shape[1]} terms of the polynomial"
+            raise InputError(problem, hint="use fewer folds (--folds), or --basis printed")
         predicted[test] = scaled[test] @ np.linalg.solve(triangle, orthogonal.T @ truth[~test])
     return predicted
 
 
 def _uncertainty(
-    r: float,
-    terms: FloatArray,
-    truth: FloatArray,
-    fold: IntArray,
-    weights: FloatArray,
-    n_groups: int,
+    r: float, terms: FloatArray, truth: FloatArray, fold: IntArray, weights: FloatArray, n_groups: int,
     confidence: float,
-) -> tuple[float, tuple[float, float] | None, int]:
+) -> tuple[float, tuple[float, float] | None, int]:  # fmt: skip
     """Return p and interval of r from cross-validations of the resamples, and how many of them could not be fitted."""
     orthogonal = np.linalg.qr(terms / _scale(terms))[0]
     target = truth - truth.mean()  # the constant is among the terms, so that this only spares digits
@@ -249,8 +207,7 @@ def _uncertainty(
 def _weighted_fits(orthogonal: FloatArray, truth: FloatArray, weights: FloatArray) -> tuple[FloatArray, np.ndarray]:
     """Return the coefficients of a fit with each row of weights, (B, P), and which could be had; others are NaN."""
     n, p = orthogonal.shape
-    products = (orthogonal[:, :, None] * orthogonal[:, None, :]).reshape(n, p * p)
-    normal = (weights @ products).reshape(-1, p, p)
+    normal = (weights @ (orthogonal[:, :, None] * orthogonal[:, None, :]).reshape(n, p * p)).reshape(-1, p, p)
     right = (weights * truth) @ orthogonal
     spread = np.linalg.eigvalsh(normal)
     usable = np.asarray(spread[:, 0] * _LARGEST_CONDITION > spread[:, -1])
@@ -305,12 +262,6 @@ def _warnings(n: int, terms: int, failed: int, n_boot: int, *, has_band: bool) -
     if not has_band:
         texts.append("the polynomial cannot be fitted without one of the cases or groups, so the surface has no band")
     return tuple(texts)
-
-
-def _spread(values: FloatArray | IntArray, used: np.ndarray, fill: float) -> np.ndarray:
-    result = np.full(used.shape, fill, dtype=values.dtype)
-    result[used] = values
-    return result
 
 
 def log10_volume(volume: ArrayLike) -> FloatArray:

@@ -12,7 +12,7 @@ import pandas as pd
 from histomri.analysis.measurements import MeasurementTable, opened_cases
 from histomri.analysis.options import Basis, PredictOptions
 from histomri.analysis.prediction import Prediction, cross_validated_prediction, fold_range, log10_volume
-from histomri.analysis.results import Findings, Written, missing_text, naming_part, records
+from histomri.analysis.results import Findings, Written, missing_text, naming_part
 from histomri.core.columns import PATIENT
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
@@ -23,13 +23,7 @@ FILES = ("prediction.json", "predictions.csv", "prediction_surface.csv")
 
 @dataclass(frozen=True, repr=False)
 class Predictions(Displayed):
-    """The predictions with each basis, and why there is none with the others.
-
-    Attributes
-    ----------
-    found : dict of basis to Findings
-    problems : dict of basis to str
-    """
+    """The predictions with each basis, and why there is none with the others."""
 
     found: dict[Basis, Findings]
     problems: dict[Basis, str]
@@ -40,20 +34,15 @@ class Predictions(Displayed):
         return found | {str(basis): problem for basis, problem in self.problems.items()}
 
     def write(self, out: Path, *, folder_each: bool = False) -> Written:
-        """Write `FILES` of the first basis to a folder, those of others to prediction_BASIS below it.
-
-        With `folder_each` those of the first have such a folder too.
-        """
+        """Write the first basis to a folder, others (with `folder_each` the first too) to prediction_BASIS below it."""
         first = next(iter((*self.found, *self.problems)))
-        parts = []
-        for basis, found in self.found.items():
-            alone = basis == first and not folder_each
-            parts.append(found.write(out if alone else out / f"prediction_{basis}"))
+        alone = None if folder_each else first
+        folders = [out if basis == alone else out / f"prediction_{basis}" for basis in self.found]
+        parts = [found.write(folder) for found, folder in zip(self.found.values(), folders)]
         outputs = tuple(path for part in parts for path in part.outputs)
         several = len(self.found) + len(self.problems) > 1
-        lines = tuple(
-            f"{basis}: {line}" if several else line for basis, part in zip(self.found, parts) for line in part.messages
-        )
+        named = [(f"{basis}: " if several else "", part.messages) for basis, part in zip(self.found, parts)]
+        lines = tuple(name + line for name, messages in named for line in messages)
         warnings = dict.fromkeys(text for part in parts for text in (*part.warnings, *self.problems.values()))
         content: dict[str, Any] = {basis: dict(found.content) for basis, found in self.found.items()}
         return Written(outputs, lines, tuple(warnings), content)
@@ -68,10 +57,6 @@ def predict_table(table: PredictOptions | pd.DataFrame | str | Path, **choices: 
         One row per case of one model and strategy.
     **choices
         Options of `histomri predict`, beside a table: ``target="volume_mm3"``.
-
-    Returns
-    -------
-    Predictions
 
     Raises
     ------
@@ -89,10 +74,8 @@ def predict_table(table: PredictOptions | pd.DataFrame | str | Path, **choices: 
     options, cases = opened_cases(PredictOptions, table, choices)
     parts = cases.parts()
     if len(parts) > 1:
-        there = "; ".join(", ".join(key.values()) for key, _ in parts)
-        raise InputError(
-            f"has several models or strategies ({there})", path=cases.path, hint="choose with --model and --strategy"
-        )
+        problem = f"has several models or strategies ({'; '.join(', '.join(key.values()) for key, _ in parts)})"
+        raise InputError(problem, path=cases.path, hint="choose with --model and --strategy")
     found: dict[Basis, Findings] = {}
     errors: dict[Basis, InputError] = {}
     for basis in dict.fromkeys(options.bases):
@@ -102,21 +85,12 @@ def predict_table(table: PredictOptions | pd.DataFrame | str | Path, **choices: 
             errors[basis] = error
     if not found:
         raise next(iter(errors.values()))
-    return Predictions(
-        found, {basis: f"predict {options.target} ({basis}): {error.problem}" for basis, error in errors.items()}
-    )
+    problems = {basis: f"predict {options.target} ({basis}): {error.problem}" for basis, error in errors.items()}
+    return Predictions(found, problems)
 
 
 def first_ranked(ranking: Sequence[dict[str, Any]], model: str | None, strategy: str | None) -> tuple[str, str]:
-    """Return model and strategy that rank first among those wanted.
-
-    Parameters
-    ----------
-    ranking : sequence of dict
-        From `rank_models`.
-    model, strategy : str or None
-        None stands for any.
-    """
+    """Return model and strategy that rank first in a ranking (from `rank_models`) among those wanted; None is any."""
     for row in ranking:
         if model in (None, row["model"]) and strategy in (None, row["strategy"]):
             return str(row["model"]), str(row["strategy"])
@@ -136,10 +110,8 @@ def _predicted(cases: MeasurementTable, options: PredictOptions, basis: Basis) -
         cases.rows(np.isfinite(values[[x, y]].assign(target=truth)).all(axis=1)).text(group_by, complete=True)
         groups = cases.text(group_by)
     with naming_part(cases.path, {}):
-        found = cross_validated_prediction(
-            values[x], values[y], truth, basis=basis, folds=options.folds, groups=groups, n_boot=options.boot,
-            seed=options.seed,
-        )  # fmt: skip
+        how: dict[str, Any] = options.named("folds", "seed") | {"n_boot": options.boot, "groups": groups}
+        found = cross_validated_prediction(values[x], values[y], truth, basis=basis, **how)
     name = f"log10({target})" if options.log10 else target
     rows = pd.DataFrame({x: values[x], y: values[y], name: truth, "predicted": found.predicted, "fold": found.fold + 1})
     rows["fold"] = rows["fold"].where(found.fold >= 0)
@@ -147,45 +119,29 @@ def _predicted(cases: MeasurementTable, options: PredictOptions, basis: Basis) -
         if label is not None and label in cases and label not in rows:
             rows.insert(0, label, cases.text(label).to_numpy())
     settings = {"x": x, "y": y, "target": name, "basis": basis, "folds": options.folds, "group_by": group_by}
-    settings |= {"model": options.model, "strategy": options.strategy, "n_boot": options.boot, "seed": options.seed}
-    return Findings.joined(
-        "prediction.json",
-        {
-            "predictions.csv": (None, [rows]),
-            "prediction_surface.csv": (None, [found.surface.rename(columns={"x": x, "y": y})]),
-        },
-        [_line(name, found, grouped=groups is not None)],
-        [*cases.quality_warnings(values), *found.warnings],
-        options,
-        settings,
-        measures=[x, y, target],
-        more=_summary(found, name),
-    )
+    settings |= options.named("model", "strategy") | {"n_boot": options.boot, "seed": options.seed}
+    surface = found.surface.rename(columns={"x": x, "y": y})
+    frames = {"predictions.csv": (None, [rows]), "prediction_surface.csv": (None, [surface])}
+    lines, warnings = [_line(name, found, groups is not None)], [*cases.quality_warnings(values), *found.warnings]
+    others: dict[str, Any] = {"measures": [x, y, target], "more": _summary(found, name)}
+    return Findings.joined("prediction.json", frames, lines, warnings, options, settings, **others)
 
 
-def _line(name: str, found: Prediction, *, grouped: bool) -> str:
+def _line(name: str, found: Prediction, grouped: bool) -> str:
     size = f"N = {found.n}" + (f" in {found.n_groups} groups" if grouped else "") + missing_text(found.n_missing)
     if math.isnan(found.r):
         return f"{name}: r is undefined, as the predictions do not vary, {size}"
     band = f" [{found.ci[0]:.2f}, {found.ci[1]:.2f}]" if found.ci else ""
     p = "p undefined" if math.isnan(found.p) else f"p = {found.p:.2g}"
     low, high = fold_range(found.fold_r)
-    within = f"folds {low:.3f} to {high:.3f}"
-    if math.isnan(low):
-        within = "r within folds undefined: none has three cases that vary"
+    undefined = "r within folds undefined: none has three cases that vary"
+    within = undefined if math.isnan(low) else f"folds {low:.3f} to {high:.3f}"
     return f"{name}: r = {found.r:.3f}{band}, {p}, {within}, {size}"
 
 
-def _summary(found: Prediction, name: str) -> dict[str, object]:
-    return {
-        "target": name,
-        "r": found.r,
-        "p": found.p,
-        "r_ci": list(found.ci) if found.ci else None,
-        "fold_r": np.where(np.isfinite(found.fold_r), found.fold_r, np.nan),
-        "fold_r_range": list(fold_range(found.fold_r)),
-        "n": found.n,
-        "n_missing": found.n_missing,
-        "n_groups": found.n_groups,
-        "coefficients": records(found.coefficients),
-    }
+def _summary(found: Prediction, name: str) -> dict[str, Any]:
+    folds = np.where(np.isfinite(found.fold_r), found.fold_r, np.nan)
+    summary = {"target": name, "r": found.r, "p": found.p, "r_ci": list(found.ci) if found.ci else None}
+    summary |= {"fold_r": folds, "fold_r_range": list(fold_range(found.fold_r)), "n": found.n}
+    summary |= {"n_missing": found.n_missing, "n_groups": found.n_groups}
+    return summary | {"coefficients": found.coefficients.to_dict("records")}

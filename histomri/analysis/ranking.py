@@ -1,4 +1,7 @@
-"""Rank models and fitting strategies by how well they agree with histology."""
+"""Score models and fitting strategies by their agreement with histology, and rank them.
+
+TCS, HFC and the vote of BIC are scores of Grussu et al. 2025 (doi 10.1038/s43856-025-01246-2).
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,16 +11,10 @@ import numpy as np
 import pandas as pd
 
 from histomri.analysis.cases import as_cases
-from histomri.analysis.resampling import jackknife_z_interval, resampling_weights, weighted_correlation
-from histomri.analysis.scores import (
-    bic_votes,
-    complete_cases,
-    histology_fidelity,
-    require_one_row_each,
-    total_correlation_score,
-)
+from histomri.analysis.correlation import correlate, jackknife_z_interval, resampling_weights, weighted_correlation
 from histomri.core.arrays import FloatArray
 from histomri.core.columns import PAIRED
+from histomri.core.errors import InputError
 
 RANKING_KEYS = (
     "model", "strategy", "n", "TCS", "TCS_ci", "r_vCS", "r_F", "HFC_mean", "HFC_wins", "BIC_share", "p_best",
@@ -29,6 +26,113 @@ FEWEST_COMMON = 0.5  # of the same: what the rows that are compared must have in
 EQUAL = 1e-9  # difference up to which two scores are one
 _MOST_NAMED = 8
 _ROW = ["model", "strategy"]
+
+
+def require_one_row_each(table: pd.DataFrame) -> None:
+    """Raise an InputError if a sample x model x strategy comes twice."""
+    twice = table[table.duplicated(["sample", "model", "strategy"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise InputError(f"sample {row['sample']} comes twice for {row['model']}, {row['strategy']}")
+
+
+def total_correlation_score(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the total correlation score of each model and strategy.
+
+    TCS = r(vCS_mri, vCS_histo) + r(F_mri, F_histo), Pearson over cases, from the cases that have all four values.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per case; columns `PAIRED`, and optionally model and strategy.
+
+    Returns
+    -------
+    DataFrame
+        model, strategy, n, n_missing, TCS, r_vCS, r_F; NaN with fewer than three cases or a constant column.
+
+    Examples
+    --------
+    >>> cases = pd.DataFrame({"vCS_mri_um": [15, 18, 22], "vCS_histo_um": [14, 19, 21],
+    ...                       "F_mri": [0.4, 0.6, 0.5], "F_histo": [0.5, 0.7, 0.6]})
+    >>> total_correlation_score(cases)["TCS"].round(2).tolist()
+    [1.95]
+    """
+    table = as_cases(table, PAIRED)
+    rows = []
+    keys = [name for name in ("model", "strategy") if name in table]
+    for key, part in table.groupby(keys, sort=False) if keys else [((), table)]:
+        values = part[list(PAIRED)].to_numpy(dtype=float)
+        complete = values[np.isfinite(values).all(axis=1)].T
+        size, fraction = correlate(complete[0], complete[1]).r, correlate(complete[2], complete[3]).r
+        n = complete.shape[1]
+        row = {"n": n, "n_missing": len(part) - n, "TCS": size + fraction, "r_vCS": size, "r_F": fraction}
+        rows.append({**dict(zip(keys, key)), **row})
+    return pd.DataFrame(rows)
+
+
+def histology_fidelity(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the histology-fidelity criterion of each case, lower is better.
+
+    HFC = |vCS_mri - vCS_histo| / vCS_histo + |F_mri - F_histo| / F_histo.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns `PAIRED`, and sample, model, strategy.
+
+    Returns
+    -------
+    DataFrame
+        sample, model, strategy, HFC, and win: 1 for the lowest HFC of the sample over all models and strategies, shared
+        by those that are equal. HFC is NaN where a value is missing or the histology is not positive.
+    """
+    table = as_cases(table, (*PAIRED, "sample", "model", "strategy"))
+    size, size_histo, fraction, fraction_histo = (table[name].astype(float) for name in PAIRED)
+    error = (size - size_histo).abs() / size_histo.where(size_histo > 0)
+    error = error + (fraction - fraction_histo).abs() / fraction_histo.where(fraction_histo > 0)
+    result = table[["sample", "model", "strategy"]].assign(HFC=error)
+    lowest = result["HFC"].eq(result.groupby("sample", sort=False)["HFC"].transform("min"))
+    result["win"] = lowest / lowest.groupby(result["sample"], sort=False).transform("sum").clip(lower=1)
+    return result
+
+
+def complete_cases(table: pd.DataFrame) -> pd.Series:
+    """Return which rows have all four values that are scored."""
+    return pd.Series(np.isfinite(table[list(PAIRED)].to_numpy(dtype=float)).all(axis=1), index=table.index)
+
+
+def bic_votes(table: pd.DataFrame, criterion: str = "BIC", counted: pd.Series | None = None) -> pd.DataFrame:
+    """Return in which fraction of the cases each model wins the vote of the voxels.
+
+    Models are compared within a strategy only: the criterion means nothing between different data.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns sample, model, strategy and `<criterion>_vote`, the fraction of the case's voxels in which the model is
+        the lowest.
+    criterion : str
+        BIC or AIC.
+    counted : Series of bool, optional
+        Rows that count, such as `complete_cases`; the others compete and are not counted. By default all.
+
+    Returns
+    -------
+    DataFrame
+        model, strategy, n (counted cases with a vote), share; equal votes share a case. NaN without a case that voted.
+    """
+    column = f"{criterion}_vote"
+    table = as_cases(table, (column, "sample", "model", "strategy"))
+    case = ["sample", "strategy"]
+    votes = table[[*case, "model", column]].copy()
+    most = votes[column].eq(votes.groupby(case, sort=False)[column].transform("max")) & votes[column].notna()
+    votes["win"] = most / most.groupby([votes[name] for name in case], sort=False).transform("sum").clip(lower=1)
+    cases = votes[column].notna() & (True if counted is None else counted)
+    voted = votes.assign(cases=cases, win=votes["win"].where(cases, 0.0))
+    totals = voted.groupby(["model", "strategy"], sort=False).agg(n=("cases", "sum"), wins=("win", "sum")).reset_index()
+    totals["share"] = totals["wins"] / totals["n"].where(totals["n"] > 0)
+    return totals.drop(columns="wins")
 
 
 def rank_models(
@@ -88,24 +192,18 @@ def rank_models(
 
 
 def common_cases(table: pd.DataFrame) -> tuple[list[tuple[Any, ...]], set[Any]]:
-    """Return the rows of a ranking that are compared, and the cases that all of them have.
+    """Return the rows (model, strategy) of a ranking that are compared, and the samples that all of them have.
 
     A row is compared if it has at least `FEWEST_CASES` of the complete cases of the fullest row, or all but one. Where
     such rows still have fewer than `FEWEST_COMMON` of them in common (or than `FEWEST_FOR_INTERVAL`, if there are as
     many), the row without which most are common is left out, again and again.
-
-    Returns
-    -------
-    rows : list of (model, strategy)
-        In the order of the table.
-    cases : set
-        Names of samples.
     """
     complete = complete_cases(table)
     cases = {key: set(part.loc[complete[part.index], "sample"]) for key, part in table.groupby(_ROW, sort=False)}
     most = max(map(len, cases.values()))
     rows = [key for key, mine in cases.items() if len(mine) >= fewest_cases(most)]
-    while len(common := set.intersection(*(cases[key] for key in rows))) < _fewest_common(most) and len(rows) > 1:
+    fewest = max(FEWEST_COMMON * most, min(FEWEST_FOR_INTERVAL, most))
+    while len(common := set.intersection(*(cases[key] for key in rows))) < fewest and len(rows) > 1:
 
         def left(key: tuple[Any, ...], rows: list[tuple[Any, ...]] = rows) -> tuple[int, int]:
             others = (cases[other] for other in rows if other != key)
@@ -118,10 +216,6 @@ def common_cases(table: pd.DataFrame) -> tuple[list[tuple[Any, ...]], set[Any]]:
 def fewest_cases(most: int) -> float:
     """Return how many complete cases a row must have to be compared with one that has `most`."""
     return min(FEWEST_CASES * most, most - 1)
-
-
-def _fewest_common(most: int) -> float:
-    return max(FEWEST_COMMON * most, min(FEWEST_FOR_INTERVAL, most))
 
 
 def ranking_warnings(ranking: list[dict[str, Any]]) -> list[str]:
@@ -142,9 +236,10 @@ def ranking_warnings(ranking: list[dict[str, Any]]) -> list[str]:
     texts += _left_out(ranking)
     for row in ranking:
         if n >= 3 and row["n"] and row["TCS"] is None:
-            texts.append(f"{_name(row)}: TCS is undefined (fewer than 3 complete cases, or a value that never varies)")
+            why = "fewer than 3 complete cases, or a value that never varies"
+            texts.append(f"{row['model']}, {row['strategy']}: TCS is undefined ({why})")
     for rank in sorted({row["rank"] for row in compared if row["rank"]}):
-        equal = [_name(row) for row in compared if row["rank"] == rank]
+        equal = [f"{row['model']}, {row['strategy']}" for row in compared if row["rank"] == rank]
         if len(equal) > 1:
             texts.append(f"{'; '.join(equal)}: equal, and share rank {rank}")
     return texts
@@ -158,12 +253,8 @@ def _left_out(ranking: list[dict[str, Any]]) -> list[str]:
         why = "too few for a comparison" if few else "and too few of these in the others"
         if not row["compared"]:
             how = "ranked last, on its own cases" if row["n_own"] else "ranked last"
-            texts.append(f"{_name(row)}: N = {row['n_own']} (others up to {most}), {why}; {how}")
+            texts.append(f"{row['model']}, {row['strategy']}: N = {row['n_own']} (others up to {most}), {why}; {how}")
     return texts
-
-
-def _name(row: dict[str, Any]) -> str:
-    return f"{row['model']}, {row['strategy']}"
 
 
 def missing_cases(table: pd.DataFrame) -> list[str]:
@@ -178,8 +269,8 @@ def missing_cases(table: pd.DataFrame) -> list[str]:
     rows: dict[tuple[Any, ...], list[str]] = {}
     models = table[complete_cases(table)].groupby(["model", "strategy"])["sample"].agg(set)
     for model, strategy in table[["model", "strategy"]].drop_duplicates().itertuples(index=False):
-        left = models.get((model, strategy), set())
-        lost = tuple(sample for sample in samples if sample not in left)
+        kept = models.get((model, strategy), set())
+        lost = tuple(sample for sample in samples if sample not in kept)
         rows.setdefault(lost, []).append(f"{model}, {strategy}")
     groups = table.groupby("sample")["group"].first().fillna("").astype(str) if "group" in table else None
     texts = []
@@ -196,7 +287,9 @@ def missing_cases(table: pd.DataFrame) -> list[str]:
 
 def _scored(table: pd.DataFrame, n_boot: int, seed: int, confidence: float, *, compared: bool) -> list[dict[str, Any]]:
     """Return the scores of rows that share their cases, or of one row alone."""
-    scores = total_correlation_score(table).merge(_fidelity(table), on=_ROW, how="left")
+    by_row = histology_fidelity(table).groupby(_ROW, sort=False)
+    fidelity = by_row.agg(HFC_mean=("HFC", "mean"), HFC_wins=("win", "sum"))
+    scores = total_correlation_score(table).merge(fidelity.reset_index(), on=_ROW, how="left")
     counted = complete_cases(table)
     for criterion in ("BIC", "AIC"):
         share = f"{criterion}_share"
@@ -243,31 +336,18 @@ def listed(samples: Sequence[Any]) -> str:
     return ", ".join(map(str, samples[:_MOST_NAMED])) + (" and others" if len(samples) > _MOST_NAMED else "")
 
 
-def _fidelity(table: pd.DataFrame) -> pd.DataFrame:
-    cases = histology_fidelity(table)
-    return (
-        cases.groupby(["model", "strategy"], sort=False)
-        .agg(HFC_mean=("HFC", "mean"), HFC_wins=("win", "sum"))
-        .reset_index()
-    )
-
-
 def _bootstrap(
     table: pd.DataFrame, scores: pd.DataFrame, n_boot: int, seed: int, confidence: float
 ) -> tuple[list[tuple[float, float] | None], list[float | None]]:
     """Return interval and chance of being best of every row of `scores`."""
     samples = sorted(table["sample"].unique(), key=str)
-    n = len(samples)
     # scores follows the order of the groups, and so do these.
-    cases = [
-        part.set_index("sample")[list(PAIRED)].reindex(samples).to_numpy(dtype=float)
-        for _, part in table.groupby(["model", "strategy"], sort=False)
-    ]
-    weights = resampling_weights(n, n_boot, seed)
+    parts = (part.set_index("sample")[list(PAIRED)] for _, part in table.groupby(_ROW, sort=False))
+    cases = [part.reindex(samples).to_numpy(dtype=float) for part in parts]
+    weights = resampling_weights(len(samples), n_boot, seed)
     drawn = np.stack([_tcs(weights, values) for values in cases], axis=1)
     intervals: list[tuple[float, float] | None] = []
-    for position, values in enumerate(cases):
-        score = scores.iloc[position]
+    for score, values in zip(scores.to_dict("records"), cases):
         if score["n"] < FEWEST_FOR_INTERVAL or not math.isfinite(score["TCS"]):
             intervals.append(None)
             continue
@@ -281,26 +361,21 @@ def _bootstrap(
 
 def _tcs(weights: FloatArray, values: FloatArray) -> FloatArray:
     known = np.asarray(np.isfinite(values).all(axis=1))
-    complete = np.where(known[:, None], values, np.nan)
-    return weighted_correlation(weights, complete[:, 0], complete[:, 1]) + weighted_correlation(
-        weights, complete[:, 2], complete[:, 3]
-    )
+    size, size_histo, fraction, fraction_histo = np.where(known[:, None], values, np.nan).T
+    scored = weighted_correlation(weights, size, size_histo) + weighted_correlation(weights, fraction, fraction_histo)
+    return np.asarray(scored)
 
 
 def _chances(drawn: FloatArray, ranked: list[bool]) -> list[float | None]:
     """Return in which fraction of the resamples that all can be scored in each one has the highest TCS."""
-    chosen = np.flatnonzero(ranked)
     chances: list[float | None] = [None] * len(ranked)
-    if not chosen.size:
-        return chances
-    usable = drawn[:, chosen]
+    usable = drawn[:, ranked]
     usable = usable[np.isfinite(usable).all(axis=1)]
-    if not len(usable):
-        return chances
-    highest = usable == usable.max(axis=1, keepdims=True)
-    fractions = (highest / highest.sum(axis=1, keepdims=True)).mean(axis=0)
-    for position, fraction in zip(chosen, fractions):
-        chances[position] = float(fraction)
+    if usable.size:
+        highest = usable == usable.max(axis=1, keepdims=True)
+        fractions = (highest / highest.sum(axis=1, keepdims=True)).mean(axis=0)
+        for position, fraction in zip(np.flatnonzero(ranked), fractions):
+            chances[position] = float(fraction)
     return chances
 
 

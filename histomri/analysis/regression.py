@@ -1,6 +1,6 @@
 """Which histological property explains which MRI metric: linear models of standardised values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,22 +28,13 @@ _LARGEST_CONDITION = 1e10
 
 @dataclass(frozen=True)
 class Regression:
-    """Linear models of standardised values.
+    """Linear models of standardised values."""
 
-    Attributes
-    ----------
-    coefficients : DataFrame
-        response, term, beta (standardised), se, t, p, ci_low, ci_high (ordinary least squares), se_hc3, t_hc3, p_hc3,
-        ci_low_hc3, ci_high_hc3 (robust against unequal variances, MacKinnon & White 1985), q_hc3, VIF.
-    models : DataFrame
-        response, n, n_missing, r2, r2_adjusted, f, p_f, condition_number.
-    warnings : tuple of str
-        Collinearity, few cases, cases left out.
-    """
-
+    # response, term, beta (standardised), se, t, p, ci_low, ci_high (ordinary least squares), se_hc3, t_hc3, p_hc3,
+    # ci_low_hc3, ci_high_hc3 (robust against unequal variances, MacKinnon & White 1985), q_hc3, VIF.
     coefficients: pd.DataFrame
-    models: pd.DataFrame
-    warnings: tuple[str, ...]
+    models: pd.DataFrame  # response, n, n_missing, r2, r2_adjusted, f, p_f, condition_number
+    warnings: tuple[str, ...]  # collinearity, few cases, cases left out
 
 
 def regress(
@@ -72,9 +63,7 @@ def regress(
         If a column is missing or constant, an explanatory variable is a combination of others, or there are fewer
         complete cases than coefficients + 1.
     """
-    chosen = (
-        models if models is not None else {key: value for key, value in MODELS.items() if {key, *value} <= {*table}}
-    )
+    chosen = _models_of(table) if models is None else models
     if not chosen:
         raise InputError("none of the models of Eq. 16 has all its columns", hint="name response and predictors")
     coefficients, summaries, warnings = [], [], []
@@ -105,15 +94,11 @@ def regress_table(table: RegressOptions | pd.DataFrame | str | Path, **choices: 
         regression.csv and regression_models.csv.
     """
     options, cases = opened_cases(RegressOptions, table, choices)
-    if options.response is not None:
-        chosen = {options.response: options.predictor}
-    else:
-        chosen = {name: terms for name, terms in MODELS.items() if all(column in cases for column in (name, *terms))}
+    chosen = _models_of(cases.names) if options.response is None else {options.response: options.predictor}
     if not chosen:
         cases.require("vCS_mri_um")
-        raise InputError(
-            "lacks columns of every model of Eq. 16", path=cases.path, hint="give --response and --predictor"
-        )
+        problem = "lacks columns of every model of Eq. 16"
+        raise InputError(problem, path=cases.path, hint="give --response and --predictor")
     values = cases.numbers([name for key, terms in chosen.items() for name in (key, *terms)])
     coefficients, models, warnings, lines = [], [], cases.quality_warnings(values), []
     for key, part in cases.parts(options.by):
@@ -128,16 +113,14 @@ def regress_table(table: RegressOptions | pd.DataFrame | str | Path, **choices: 
             n = f"N = {row['n']}{missing_text(absent[row['response']])}"
             text = f"{beta}, p = {row['p_hc3']:.2g} (HC3), VIF {row['VIF']:.1f}, {n}"
             lines.append(f"{heading(key)}{row['response']} on {row['term']}: {text}")
-    settings = {"models": chosen, "by": options.by, "model": options.model, "strategy": options.strategy}
-    return Findings.joined(
-        "regression.json",
-        {"regression.csv": ("coefficients", coefficients), "regression_models.csv": ("models", models)},
-        lines,
-        warnings,
-        options,
-        settings | {"standard_errors": "OLS and HC3"},
-        measures=list(values),
-    )
+    settings = {"models": chosen} | options.named("by", "model", "strategy") | {"standard_errors": "OLS and HC3"}
+    frames = {"regression.csv": ("coefficients", coefficients), "regression_models.csv": ("models", models)}
+    return Findings.joined("regression.json", frames, lines, warnings, options, settings, measures=list(values))
+
+
+def _models_of(columns: Iterable[str]) -> Mapping[str, Sequence[str]]:
+    there = set(columns)
+    return {response: terms for response, terms in MODELS.items() if {response, *terms} <= there}
 
 
 def variance_inflation(design: FloatArray) -> FloatArray:
@@ -185,9 +168,8 @@ def _fit(
     for position, term in enumerate(terms, start=1):
         row: dict[str, object] = {"response": response, "term": term, "n": n, "beta": plain.params[position]}
         for ending, fit, limit in (("", plain, limits), ("_hc3", robust, limits_robust)):
-            row |= {f"se{ending}": fit.bse[position], f"t{ending}": fit.tvalues[position]}
-            row |= {f"p{ending}": fit.pvalues[position]}
-            row |= {f"ci_low{ending}": limit[position, 0], f"ci_high{ending}": limit[position, 1]}
+            values = (fit.bse[position], fit.tvalues[position], fit.pvalues[position], *limit[position])
+            row |= {f"{name}{ending}": value for name, value in zip(("se", "t", "p", "ci_low", "ci_high"), values)}
         rows.append({**row, "VIF": factors[position - 1]})
     summary: dict[str, object] = {"response": response, "n": n, "n_missing": missing, "r2": plain.rsquared}
     summary |= {"r2_adjusted": plain.rsquared_adj, "f": plain.fvalue, "p_f": plain.f_pvalue}
@@ -201,16 +183,12 @@ def _complete(table: pd.DataFrame, response: str, terms: list[str]) -> tuple[Flo
     values = table[[response, *terms]].to_numpy(dtype=float)
     complete = scaled(values[np.isfinite(values).all(axis=1)])[0]
     if len(complete) < len(terms) + 3:
-        raise InputError(
-            f"{len(complete)} complete cases are too few to regress {response} on {len(terms)} variables",
-            hint=f"at least {len(terms) + 3} are needed",
-        )
+        problem = f"{len(complete)} complete cases are too few to regress {response} on {len(terms)} variables"
+        raise InputError(problem, hint=f"at least {len(terms) + 3} are needed")
     for name, column in zip((response, *terms), complete.T):
         if constant(column):
-            raise InputError(
-                f"column '{name}' is constant; nothing can be explained by it or explain it",
-                hint="name a response and predictors that vary (--response, --predictor)",
-            )
+            problem = f"column '{name}' is constant; nothing can be explained by it or explain it"
+            raise InputError(problem, hint="name a response and predictors that vary (--response, --predictor)")
     return complete[:, 0], complete[:, 1:], len(values) - len(complete)
 
 
@@ -218,8 +196,8 @@ def _warnings(response: str, terms: list[str], factors: FloatArray, n: int, miss
     texts = []
     collinear = [f"{term} ({factor:.1f})" for term, factor in zip(terms, factors) if factor > _STRONG_COLLINEARITY]
     if collinear:
-        names = ", ".join(collinear)
-        texts.append(f"{response}: variance inflation above 10 for {names}; their coefficients cannot be separated")
+        text = f"{response}: variance inflation above 10 for {', '.join(collinear)}"
+        texts.append(f"{text}; their coefficients cannot be separated")
     if n < 10 * len(terms):
         texts.append(f"{response}: {n} cases for {len(terms)} variables, fewer than 10 for each")
     if missing:

@@ -16,13 +16,10 @@ from histomri.core.files import atomic_path, provenance, refuse_overwrite, requi
 
 # Estimates with their limits, and the columns that name them; the first three that a table has are drawn.
 _ESTIMATES = (
-    ("TCS", "TCS_ci_low", "TCS_ci_high"),
-    ("r", "ci_low", "ci_high"),
-    ("r_within", "ci_low", "ci_high"),
-    ("beta", "ci_low_hc3", "ci_high_hc3"),
-    ("bias", "bias_low", "bias_high"),
+    ("TCS", "TCS_ci_low", "TCS_ci_high"), ("r", "ci_low", "ci_high"), ("r_within", "ci_low", "ci_high"),
+    ("beta", "ci_low_hc3", "ci_high_hc3"), ("bias", "bias_low", "bias_high"),
     ("hedges_g", "hedges_g_low", "hedges_g_high"),
-)
+)  # fmt: skip
 _NAMES = (*CASE, "x", "y", "kind", "response", "term", "first", "second", "column", "group_a", "group_b")
 _MOST_DRAWN, _MOST_LINES = 40, 3
 
@@ -38,58 +35,29 @@ class Written(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Findings(Displayed):
-    """What was found in a table.
+    """What was found in a table, how it came about, and how to show and write it."""
 
-    Attributes
-    ----------
-    json_name : str
-        File that holds all results once more, with settings and sources.
-    tables : mapping of str to DataFrame
-        By the name of the file to write, the main one first.
-    content : mapping
-        Results as the JSON file has them.
-    lines, warnings : sequence of str
-        Results and reservations for the person who ran it.
-    sources : sequence of Path
-        Files they were made from.
-    settings : mapping
-        How they were made.
-    measures : sequence of str
-        Columns whose units are recorded.
-    sidecars : mapping of str to dict
-        More JSON files, by name.
-    replaces : sequence of str
-        Files that an earlier run may have left, and that do not go with these results.
-    """
-
-    json_name: str
-    tables: Mapping[str, pd.DataFrame]
-    content: Mapping[str, Any]
-    lines: Sequence[str]
+    json_name: str  # file that holds all results once more, with settings and sources
+    tables: Mapping[str, pd.DataFrame]  # by the name of the file to write, the main one first
+    content: Mapping[str, Any]  # results as the JSON file has them
+    lines: Sequence[str]  # results and reservations for the person who ran it
     warnings: Sequence[str]
-    sources: Sequence[Path]
+    sources: Sequence[Path]  # files they were made from
     settings: Mapping[str, Any]
-    measures: Sequence[str] = ()
-    sidecars: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    replaces: Sequence[str] = ()
+    measures: Sequence[str] = ()  # columns whose units are recorded
+    sidecars: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # more JSON files, by name
+    replaces: Sequence[str] = ()  # files that an earlier run may have left, and that do not go with these results
 
     @classmethod
     def joined(
-        cls,
-        json_name: str,
-        frames: Mapping[str, tuple[str | None, Sequence[pd.DataFrame]]],
-        lines: Sequence[str],
-        warnings: Sequence[str],
-        options: TableOptions,
-        settings: Mapping[str, Any],
-        *,
-        more: Mapping[str, Any] | None = None,
-        **others: Any,
-    ) -> Self:
+        cls, json_name: str, frames: Mapping[str, tuple[str | None, Sequence[pd.DataFrame]]], lines: Sequence[str],
+        warnings: Sequence[str], options: TableOptions, settings: Mapping[str, Any], *,
+        more: Mapping[str, Any] | None = None, **others: Any,
+    ) -> Self:  # fmt: skip
         """Put what was found in the parts of a table under each other."""
         tables = {name: pd.concat(list(parts), ignore_index=True) for name, (_, parts) in frames.items()}
         content = dict(more or {})
-        content |= {key: records(tables[name]) for name, (key, _) in frames.items() if key is not None}
+        content |= {key: tables[name].to_dict("records") for name, (key, _) in frames.items() if key is not None}
         sources = [path for path in (options.table, options.columns) if path is not None]
         return cls(json_name, tables, content, lines, warnings, sources, settings, **others)
 
@@ -167,8 +135,3 @@ def labelled(key: Mapping[str, str], table: pd.DataFrame) -> pd.DataFrame:
 def missing_text(n_missing: int) -> str:
     """Return how many cases are left out, for the end of a line; empty if none is."""
     return f" ({n_missing} left out, a value is missing)" if n_missing else ""
-
-
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return rows for JSON."""
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.fft import irfftn, next_fast_len, rfftn
-from scipy.special import ndtri, stdtr
+from scipy.special import ndtri
 
 from histomri.analysis.correlation import Correlation, Kind, constant, p_value, pearson, ranks
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
@@ -22,65 +22,29 @@ _LARGEST_GRID = 60_000_000  # cells of the padded grid, 0.5 GB in double precisi
 
 @dataclass(frozen=True)
 class SpatialCorrelation(Correlation):
-    """A correlation of two maps.
+    """A correlation of two maps."""
 
-    Attributes
-    ----------
-    n_eff : float
-        Effective number of voxels, never more than n, from which p and ci are; NaN if undefined.
-    p_naive : float
-        Two-sided p as if voxels were independent (too small).
-    """
-
-    n_eff: float = math.nan
-    p_naive: float = math.nan
+    n_eff: float = math.nan  # effective number of voxels, never more than n, from which p and ci are
+    p_naive: float = math.nan  # two-sided p as if voxels were independent (too small)
 
 
 @dataclass(frozen=True)
 class VoxelGrid:
-    """Where voxels lie relative to each other; made once, used for every pair of maps on the same voxels.
+    """Where voxels lie relative to each other; made once, used for every pair of maps on the same voxels."""
 
-    Attributes
-    ----------
-    mask : ndarray of bool
-        Bounding box of the voxels.
-    order : (N,) ndarray
-        Flat place of each voxel in the box.
-    padded : tuple of int
-        Size of the grid on which lags do not wrap.
-    spectrum : ndarray
-        Transform of the padded mask.
-    n_pairs : ndarray
-        Ordered pairs of voxels at each lag.
-    distance_class : ndarray of int
-        Class of each lag: its distance in units of the smallest voxel side, rounded.
-    near : ndarray of bool
-        Lags up to 0.6 of the largest distance between voxels.
-    """
-
-    mask: BoolArray
-    order: IntArray
-    padded: tuple[int, ...]
-    spectrum: np.ndarray
-    n_pairs: FloatArray
-    distance_class: IntArray
-    near: BoolArray
+    mask: BoolArray  # bounding box of the voxels
+    order: IntArray  # (N,), flat place of each voxel in the box
+    padded: tuple[int, ...]  # size of the grid on which lags do not wrap
+    spectrum: np.ndarray  # transform of the padded mask
+    n_pairs: FloatArray  # ordered pairs of voxels at each lag
+    distance_class: IntArray  # of each lag: its distance in units of the smallest voxel side, rounded
+    near: BoolArray  # lags up to 0.6 of the largest distance between voxels
 
     @classmethod
     def of(cls, index: ArrayLike, spacing: ArrayLike | None = None) -> Self:
-        """Lay out voxels.
+        """Lay out voxels of integer indices (N, D), D from 1 to 3, and sides `spacing` (D,), equal if not given.
 
-        Parameters
-        ----------
-        index : (N, D) array-like of int
-            Voxel indices, D from 1 to 3.
-        spacing : (D,) array-like, optional
-            Sides of a voxel, in any unit; equal if not given.
-
-        Raises
-        ------
-        InputError
-            If a voxel comes twice, or the voxels are spread over a box too large to hold.
+        It is an InputError if a voxel comes twice, or the voxels are spread over a box too large to hold.
         """
         places = np.asarray(index)
         if places.ndim != 2 or not len(places):
@@ -160,12 +124,9 @@ def effective_sample_size(x: ArrayLike, y: ArrayLike, grid: VoxelGrid, *, unbias
     first, second = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     n = first.size
     # Scaled, so that the traces neither overflow nor vanish; the ratio does not depend on it.
-    one = grid.autocovariance(first / np.std(first))
-    other = grid.autocovariance(second / np.std(second))
-    if not unbiased:
-        size = _size_from(one * grid.near, other * grid.near, grid)
-    else:
-        size = _size_from(one, other, grid)
+    one, other = (grid.autocovariance(values / np.std(values)) for values in (first, second))
+    size = _size_from(one, other, grid) if unbiased else _size_from(one * grid.near, other * grid.near, grid)
+    if unbiased:
         # The same estimate from the autocovariances that maps with the estimated ones would show: one step back.
         again = _size_from(grid.without_mean(one), grid.without_mean(other), grid)
         size = 1.0 + (size - 1.0) ** 2 / (again - 1.0) if again > 1.0 else math.nan
@@ -176,25 +137,16 @@ def _size_from(one: FloatArray, other: FloatArray, grid: VoxelGrid) -> float:
     """Return the effective number of voxels that follows from two autocovariances."""
     n = grid.order.size
     sums_one, sums_other = grid.row_sums(one), grid.row_sums(other)
-    both = (
-        float((grid.n_pairs * one * other).sum())
-        - 2.0 / n * float(sums_one @ sums_other)
-        + float(sums_one.sum() * sums_other.sum()) / n**2
-    )
+    both = float((grid.n_pairs * one * other).sum()) - 2.0 / n * float(sums_one @ sums_other)
+    both += float(sums_one.sum() * sums_other.sum()) / n**2
     alone = (n * one.flat[0] - sums_one.sum() / n) * (n * other.flat[0] - sums_other.sum() / n)
     return 1.0 + float(alone) / both if both > 0 and alone > 0 else math.nan
 
 
 def spatial_correlation(
-    x: ArrayLike,
-    y: ArrayLike,
-    index: ArrayLike,
-    *,
-    spacing: ArrayLike | None = None,
-    kind: Kind = "pearson",
-    confidence: float = 0.95,
-    grid: VoxelGrid | None = None,
-) -> SpatialCorrelation:
+    x: ArrayLike, y: ArrayLike, index: ArrayLike, *, spacing: ArrayLike | None = None, kind: Kind = "pearson",
+    confidence: float = 0.95, grid: VoxelGrid | None = None,
+) -> SpatialCorrelation:  # fmt: skip
     """Correlate two maps voxel by voxel, with a p-value and interval that allow for smoothness.
 
     Parameters
@@ -234,19 +186,12 @@ def spatial_correlation(
         first, second = ranks(first), ranks(second)
     layout = grid if grid is not None and both.all() else VoxelGrid.of(places[both], spacing)
     r, n_eff = pearson(first, second), effective_sample_size(first, second, layout)
-    naive = p_value(r, n)
+    naive = p_value(r, n - 2)
     if not n_eff >= _FEWEST:
         note = f"maps too smooth: fewer than {_FEWEST} effective voxels"
         return SpatialCorrelation(r, math.nan, n, note=note, n_eff=n_eff, p_naive=naive)
     ci = r_interval(r, n_eff, confidence)
-    return SpatialCorrelation(r, r_test(r, n_eff - 2), n, ci, n_eff=n_eff, p_naive=naive)
-
-
-def r_test(r: float, df: float) -> float:
-    """Return the two-sided p of r from Student's t with df degrees of freedom, which need not be whole."""
-    if abs(r) >= 1.0:
-        return 0.0
-    return float(2.0 * stdtr(df, -abs(r) * math.sqrt(df / ((1.0 - r) * (1.0 + r)))))
+    return SpatialCorrelation(r, p_value(r, n_eff - 2), n, ci, n_eff=n_eff, p_naive=naive)
 
 
 def r_interval(r: float, n_eff: float, confidence: float) -> tuple[float, float] | None:
@@ -260,7 +205,7 @@ def r_interval(r: float, n_eff: float, confidence: float) -> tuple[float, float]
 
 
 def voxel_spacing(index: ArrayLike, xyz_mm: ArrayLike) -> FloatArray:
-    """Return the sides of a voxel (mm), from the indices and world coordinates of voxels.
+    """Return the sides of a voxel (mm), (D,), from the indices and world coordinates of voxels.
 
     Along an axis on which the voxels do not differ the side is the smallest of the others: it is never used.
 
@@ -270,10 +215,6 @@ def voxel_spacing(index: ArrayLike, xyz_mm: ArrayLike) -> FloatArray:
         Voxel indices.
     xyz_mm : (N, 3) array-like
         World coordinates.
-
-    Returns
-    -------
-    (D,) ndarray
     """
     places, world = np.asarray(index, dtype=float), np.asarray(xyz_mm, dtype=float)
     varies = np.ptp(places, axis=0) > 0

@@ -9,7 +9,7 @@ import pandas as pd
 from histomri.analysis.agreement import agree_table
 from histomri.analysis.correlation_tables import correlate_table
 from histomri.analysis.groups import compare_table
-from histomri.analysis.measurements import MeasurementTable, read_measurements
+from histomri.analysis.measurements import read_measurements
 from histomri.analysis.options import StatisticsOptions
 from histomri.analysis.regression import regress_table
 from histomri.analysis.results import Findings, Written
@@ -26,13 +26,7 @@ FILES = (
 
 @dataclass(frozen=True, repr=False)
 class Statistics(Displayed):
-    """What was found by each command, and why there is nothing by others.
-
-    Attributes
-    ----------
-    found : dict of command to Findings
-    problems : tuple of str
-    """
+    """What was found by each command, and why there is nothing by others."""
 
     found: dict[str, Findings]
     problems: tuple[str, ...]
@@ -64,12 +58,12 @@ def study_statistics(pairs: StatisticsOptions | str | Path, measures: Sequence[s
     options = pairs
     if not isinstance(options, StatisticsOptions):
         options = StatisticsOptions.read(table=Path(options), measures=tuple(measures))
-    path = options.table
-    table = read_measurements(path, options.columns)
+    path, table = options.table, read_measurements(options.table, options.columns)
     samples = table.text("sample").nunique()
     if samples < FEWEST:
         return Statistics({}, (f"statistics over samples: {samples} are too few",))
-    names = tuple(name for name in (*MEASUREMENTS, *options.measures) if _varies(table, name))
+    known = [name for name in (*MEASUREMENTS, *options.measures) if name in table]
+    names = tuple(name for name in known if pd.to_numeric(table.frame[name], errors="coerce").nunique() > 1)
     work: dict[str, Callable[[], Findings]] = {
         "correlate": lambda: correlate_table(path, x=names),
         "regress": lambda: regress_table(path),
@@ -87,7 +81,3 @@ def study_statistics(pairs: StatisticsOptions | str | Path, measures: Sequence[s
         except Exception as error:  # noqa: BLE001  # one statistic must not cost the others
             problems.append(f"{name}: it could not be computed ({type(error).__name__}: {error})")
     return Statistics(found, tuple(problems))
-
-
-def _varies(table: MeasurementTable, name: str) -> bool:
-    return name in table and pd.to_numeric(table.frame[name], errors="coerce").nunique() > 1

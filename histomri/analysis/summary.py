@@ -14,15 +14,10 @@ TRIMMED = 0.1  # fraction of the values cut off at either end for the robust mea
 
 
 def vote(criterion: FloatArray) -> tuple[FloatArray, int]:
-    """Let voxels vote between models.
+    """Return in which fraction of the voxels each model is the lowest, (M,), and how many voxels voted.
 
-    Returns
-    -------
-    fractions : (M,) ndarray
-        Fraction of the voting voxels in which the model is the lowest; equal lowest values split the vote. NaN if there
-        is one model only, or no voxel votes.
-    n : int
-        Voxels that voted: those in which the criterion of every model is finite.
+    Those vote in which the criterion (N, M) of every model is finite; equal lowest values split the vote. The fractions
+    are NaN if there is one model only, or no voxel votes.
     """
     voting = criterion[np.isfinite(criterion).all(axis=1)]
     if criterion.shape[1] < 2 or not len(voting):
@@ -32,26 +27,18 @@ def vote(criterion: FloatArray) -> tuple[FloatArray, int]:
 
 
 def votes_per_sample(voxels: pd.DataFrame, criterion: str = "BIC") -> pd.DataFrame:
-    """Return the vote of the voxels, one row per sample x model x strategy.
+    """Return the vote of the voxels per sample x model x strategy, and which model has most (none if tied or alone).
 
     Models are compared within a strategy only, because the criterion means nothing between different data.
-
-    Returns
-    -------
-    DataFrame
-        sample, model, strategy, `<criterion>_vote`, `<criterion>_best` (the largest vote; none if tied or alone).
     """
-    vote_name, best_name = f"{criterion}_vote", f"{criterion}_best"
-    rows: list[dict[str, object]] = []
+    rows = []
     for (sample, strategy), part in voxels.groupby(["sample", "strategy"], sort=False, observed=True):
         wide = part.set_index(["i", "j", "k", "model"])[criterion].unstack("model")
         fractions, _ = vote(wide.to_numpy(dtype=float))
         first = fractions == np.nanmax(fractions) if np.isfinite(fractions).any() else np.zeros(len(fractions), bool)
         for model, fraction, is_first in zip(wide.columns, fractions, first):
-            best = bool(is_first and first.sum() == 1)
-            case = dict(zip(_CASE, (sample, model, strategy)))
-            rows.append({**case, vote_name: fraction, best_name: best})
-    return pd.DataFrame(rows, columns=[*_CASE, vote_name, best_name])
+            rows.append((sample, model, strategy, fraction, bool(is_first and first.sum() == 1)))
+    return pd.DataFrame(rows, columns=[*_CASE, f"{criterion}_vote", f"{criterion}_best"])
 
 
 def trimmed_mean(values: FloatArray) -> float:
@@ -95,12 +82,11 @@ def summarise_voxels(voxels: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame
     extra = pd.DataFrame({"n_voxels": groups["vCS_mri_um"].count()})
     if "at_bound" in voxels:
         extra["at_bound_share"] = groups["at_bound"].mean()
-    table = counts.merge(
-        extra.join(means).join(medians).join(trimmed).reset_index(), on=_CASE, how="left", validate="one_to_one"
-    )
+    how: dict[str, Any] = {"on": _CASE, "how": "left", "validate": "one_to_one"}
+    table = counts.merge(extra.join(means).join(medians).join(trimmed).reset_index(), **how)
     for criterion in ("BIC", "AIC"):
         if criterion in voxels:
-            table = table.merge(votes_per_sample(voxels, criterion), on=_CASE, how="left", validate="one_to_one")
+            table = table.merge(votes_per_sample(voxels, criterion), **how)
             table[f"{criterion}_best"] = table[f"{criterion}_best"].eq(True)
     table["n_voxels"] = table["n_voxels"].fillna(0).astype(int)
     return order_columns(table.assign(pairing="voxels"))

@@ -1,12 +1,13 @@
 """A column in the wrong unit is found by its size: no tissue has cells of 0.02 µm, and no site 1000 times another's."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from histomri.core.columns import MEASUREMENTS
 from histomri.core.errors import InputError, UnitError
 from histomri.core.tables import line_at, line_of
 
@@ -15,14 +16,11 @@ _DIFFUSIVITY = ("µm²/ms", (0.02, 10.0), (0.005, 20.0))
 # Unit; median of the samples of one scanner: beyond any tissue, but short of the next unit that people use; one sample,
 # harmonised or not: a fraction or a density may come out a little below 0.
 PLAUSIBLE = {
-    "vCS_mri_um": _SIZE,
-    "vCS_histo_um": _SIZE,
-    "F_mri": _FRACTION,
-    "F_histo": _FRACTION,
+    **dict.fromkeys(("vCS_mri_um", "vCS_histo_um"), _SIZE),
+    **dict.fromkeys(("F_mri", "F_histo"), _FRACTION),
     "CD_mri_mm3": ("cells/mm³", (5e2, 3e7), (-1e6, 1e9)),
     "CD_histo_mm2": ("cells/mm²", (10.0, 1e5), (-1e4, 1e6)),
-    "ADC_um2_ms": _DIFFUSIVITY,
-    "D0I_mri_um2_ms": _DIFFUSIVITY,
+    **dict.fromkeys(("ADC_um2_ms", "D0I_mri_um2_ms"), _DIFFUSIVITY),
 }
 # Medians of two sites: this many decades apart they are reported, and within so much of a power of 1000 it is the unit.
 _DECADES, _OF_A_UNIT, _WITHIN = 0.9, (3.0, 6.0, 9.0), 0.35
@@ -30,8 +28,7 @@ _FEWEST, _ERRORS = 3, 3.0  # values of a site, and standard errors between media
 # Fraction of values at or below 0 from which a quantity is signed, or a count with zeros, and has no scale.
 _NEGATIVE = 0.1
 # The sixth power of a value, which a cubic surface sums, stays a number; no measurement comes near either.
-_LARGEST = 1e50
-_SMALLEST = 1e-50
+_LARGEST, _SMALLEST = 1e50, 1e-50
 
 
 def check_units(
@@ -45,41 +42,25 @@ def check_units(
         for label, median in table[name].groupby(labels).median().dropna().items():
             if not low <= median <= high:
                 where = f" for scanner '{label}'" if label else ""
-                raise UnitError(
-                    f"column '{name}' should be {unit}, and its median{where} is {median:.3g}",
-                    path=path,
-                    hint="convert it before it is read, and check that it is not another column",
-                )
+                problem = f"column '{name}' should be {unit}, and its median{where} is {median:.3g}"
+                hint = "convert it before it is read, and check that it is not another column"
+                raise UnitError(problem, path=path, hint=hint)
     for name, (unit, _, (lowest, highest)) in PLAUSIBLE.items():
         if of_voxels or name not in table:
             continue
         wrong = table.loc[(table[name] < lowest) | (table[name] > highest), name]
         if len(wrong):
-            raise UnitError(
-                f"column '{name}', line {line_at(wrong.index[0])}: {wrong.iloc[0]:.3g} cannot be {unit}",
-                path=path,
-                hint="convert it before it is read, or leave the cell empty",
-            )
+            problem = f"column '{name}', line {line_at(wrong.index[0])}: {wrong.iloc[0]:.3g} cannot be {unit}"
+            raise UnitError(problem, path=path, hint="convert it before it is read, or leave the cell empty")
 
 
-def check_sites(
-    table: pd.DataFrame,
-    labels: Mapping[str, pd.Series],
-    path: str | Path | None = None,
-    *,
-    contract: Collection[str] = (),
-) -> list[str]:
-    """Compare the columns of a table between scanners, and between groups.
+def check_sites(table: pd.DataFrame, labels: Mapping[str, pd.Series], path: str | Path | None = None) -> list[str]:
+    """Compare the columns of a table between scanners, and between groups; say what differs, and by how much.
 
     Two labels differ if the middle halves of their values do not overlap, and their medians are a factor of 8 or more
     and three standard errors apart. A factor of about 1000, 10^6 or 10^9 is that of a unit: an error, unless tissue may
     truly differ so much, which columns of other names may between groups, and between scanners that have no group in
     common.
-
-    Returns
-    -------
-    list of str
-        What differs, and by how much.
     """
     texts: list[str] = []
     reported: set[str] = set()
@@ -94,11 +75,11 @@ def check_sites(
             text = f"the median of '{column}' is {low_median:.3g} for {kind} '{low}' and {high_median:.3g} for '{high}'"
             unit_like = min(abs(decades - power) for power in _OF_A_UNIT) <= _WITHIN
             alike = kind == "scanner" and (groups is None or _have_common_group(groups, names, low, high))
-            if unit_like and (column in contract or alike):
-                truly = "" if column in contract else "; if they truly differ, name the groups in the column 'group'"
-                raise UnitError(
-                    f"{text}, as if in another unit", path=path, hint=f"convert it before it is read{truly}"
-                )
+            if unit_like and (column in MEASUREMENTS or alike):
+                hint = "convert it before it is read"
+                if column not in MEASUREMENTS:
+                    hint += "; if they truly differ, name the groups in the column 'group'"
+                raise UnitError(f"{text}, as if in another unit", path=path, hint=hint)
             texts.append(f"{text}, a factor of {10**decades:.3g}: are the units the same?")
     return texts
 

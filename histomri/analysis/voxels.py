@@ -8,8 +8,7 @@ import pandas as pd
 
 from histomri.analysis.cases import as_cases
 from histomri.analysis.correlation import Kind, adjust_p
-from histomri.analysis.mixed import repeated_correlation
-from histomri.analysis.repeated import WITHIN_BETWEEN, mean_correlation, within_and_between
+from histomri.analysis.mixed import WITHIN_BETWEEN, mean_correlation, repeated_correlation, within_and_between
 from histomri.analysis.spatial import (
     SpatialCorrelation,
     VoxelGrid,
@@ -28,13 +27,9 @@ POOLED_COLUMNS = (
 
 
 def correlate_voxels(
-    table: pd.DataFrame,
-    x: Sequence[str],
-    y: Sequence[str],
-    *,
-    kinds: Sequence[Kind] = ("pearson", "spearman"),
+    table: pd.DataFrame, x: Sequence[str], y: Sequence[str], *, kinds: Sequence[Kind] = ("pearson", "spearman"),
     confidence: float = 0.95,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """Correlate maps voxel by voxel, allowing for smoothness within samples and for differences between them.
 
     Parameters
@@ -99,11 +94,9 @@ class _Samples:
                 raise InputError(f"sample {name}: a voxel index is missing")
             places = index.astype(int)
             if (places != index).any():
-                row = part.index[(places != index).any(axis=1)][0]
-                where = ", ".join(f"{value:g}" for value in part.loc[row, list(INDEX)])
-                raise InputError(
-                    f"sample {name}: voxel index {where} is not whole", hint="give i, j, k in voxels, not in mm"
-                )
+                where = ", ".join(f"{value:g}" for value in index[(places != index).any(axis=1)][0])
+                problem = f"sample {name}: voxel index {where} is not whole"
+                raise InputError(problem, hint="give i, j, k in voxels, not in mm")
             spacing = voxel_spacing(places, part[list(WORLD)].to_numpy(dtype=float)) if has_world else None
             try:
                 self.grids[name] = VoxelGrid.of(places, spacing)
@@ -112,40 +105,35 @@ class _Samples:
             self.places[name], self.spacing[name] = places, spacing
 
     def correlations(self, x: str, y: str, kind: Kind, confidence: float) -> dict[str, SpatialCorrelation]:
-        found = {}
-        for name, part in self.parts.items():
-            where = {"spacing": self.spacing[name], "grid": self.grids[name]}
-            how: dict[str, Any] = {"kind": kind, "confidence": confidence} | where
-            found[name] = spatial_correlation(part[x], part[y], self.places[name], **how)
-        return found
+        return {
+            name: spatial_correlation(
+                part[x], part[y], self.places[name], spacing=self.spacing[name], grid=self.grids[name], kind=kind,
+                confidence=confidence,
+            )
+            for name, part in self.parts.items()
+        }  # fmt: skip
 
     def sizes(self, x: str, y: str, found: dict[str, SpatialCorrelation]) -> dict[str, float]:
         """Return the unbiased effective numbers of the samples that have one."""
         sizes = {}
         for name, part in self.parts.items():
-            if not found[name].n_eff > 1:
-                continue
-            both = (part[x].notna() & part[y].notna()).to_numpy()
-            grid = self.grids[name] if both.all() else VoxelGrid.of(self.places[name][both], self.spacing[name])
-            sizes[name] = effective_sample_size(part[x][both], part[y][both], grid, unbiased=True)
+            if found[name].n_eff > 1:
+                both = (part[x].notna() & part[y].notna()).to_numpy()
+                grid = self.grids[name] if both.all() else VoxelGrid.of(self.places[name][both], self.spacing[name])
+                sizes[name] = effective_sample_size(part[x][both], part[y][both], grid, unbiased=True)
         return {name: size for name, size in sizes.items() if size > 1}
 
 
 def _pooled(
-    table: pd.DataFrame,
-    x: str,
-    y: str,
-    singles: dict[str, SpatialCorrelation],
-    sizes: dict[str, float],
+    table: pd.DataFrame, x: str, y: str, singles: dict[str, SpatialCorrelation], sizes: dict[str, float],
     confidence: float,
-) -> dict[str, Any]:
-    usable = list(sizes)
-    left_out = [name for name in singles if name not in usable]
-    part = table[table["sample"].astype(str).isin(usable)]
+) -> dict[str, Any]:  # fmt: skip
+    left_out = [name for name in singles if name not in sizes]
+    part = table[table["sample"].astype(str).isin(list(sizes))]
     part = part[part[x].notna() & part[y].notna()]
     labels = part["sample"].astype(str)
     row = within_and_between(part[x], part[y], labels, n_eff=list(sizes.values()), confidence=confidence)
     naive = repeated_correlation(part[x], part[y], labels, confidence=confidence)
     notes = [row["note"], f"left out: {', '.join(left_out)}" if left_out else ""]
-    row |= {"n_samples": len(usable), "p_naive": naive.p, "note": "; ".join(note for note in notes if note)}
-    return row | mean_correlation([singles[name].r for name in usable])
+    row |= {"n_samples": len(sizes), "p_naive": naive.p, "note": "; ".join(note for note in notes if note)}
+    return row | mean_correlation([singles[name].r for name in sizes])

@@ -18,51 +18,27 @@ INDEX, WORLD = ("i", "j", "k"), ("x_mm", "y_mm", "z_mm")
 POSITION = (*INDEX, *WORLD)
 PAIRED = ("vCS_mri_um", "vCS_histo_um", "F_mri", "F_histo")  # what models are scored by
 # The measurements every paired table has, in this order, even where a study lacks one of them (then they are empty).
-MEASURES = (
-    "vCS_mri_um", "F_mri", "CD_mri_mm3", "vCS_histo_um", "F_histo", "CD_histo_mm2", "ADC_um2_ms", "K",
-)  # fmt: skip
+MEASURES = ("vCS_mri_um", "F_mri", "CD_mri_mm3", "vCS_histo_um", "F_histo", "CD_histo_mm2", "ADC_um2_ms", "K")
 # How good a fit is, not what the tissue is like: never averaged over voxels.
 FIT_QUALITY = ("BIC", "AIC", "logL", "cost", "exit", "at_bound")
 # What the sidecar of paired tables counts of each case.
 COUNTS = (*KEYS, "n_fitted", "n_failed", "n_without_histology", "n_without_mri", "n_outside_mask")
 # The measurements that are correlated and compared, in the order in which they are shown, with their titles.
 TITLES = {
-    "vCS_histo_um": "vCS histology",
-    "F_histo": "F histology",
-    "CD_histo_mm2": "CD histology",
-    "vCS_mri_um": "vCS MRI",
-    "F_mri": "F MRI",
-    "CD_mri_mm3": "CD MRI",
-    "D0I_mri_um2_ms": "D0I",
-    "ADC_um2_ms": "ADC",
-    "ADC_per_water": "ADC / free water",
-    "K": "K",
-}
+    "vCS_histo_um": "vCS histology", "F_histo": "F histology", "CD_histo_mm2": "CD histology", "vCS_mri_um": "vCS MRI",
+    "F_mri": "F MRI", "CD_mri_mm3": "CD MRI", "D0I_mri_um2_ms": "D0I", "ADC_um2_ms": "ADC",
+    "ADC_per_water": "ADC / free water", "K": "K",
+}  # fmt: skip
 MEASUREMENTS = tuple(name for name in TITLES if name != "ADC_per_water")
 
 # How a unit ends the name of a map's column; densities are counts per area or volume.
 _MAP_SUFFIX = {"um": "_um", "mm^-2": "_mm2", "mm^-3": "_mm3", "um^2/ms": "_um2_ms", "um^2": "_um2", "ms": "_ms"}
 # The unit that ends the name of any other column; the first that fits.
 _SUFFIXES = {
-    "_um2_ms": "um^2/ms",
-    "_per_mm2": "mm^-2",
-    "_per_mm3": "mm^-3",
-    "_smm2": "s/mm^2",
-    "_um2": "um^2",
-    "_um3": "um^3",
-    "_mm2": "mm^2",
-    "_mm3": "mm^3",
-    "_cm3": "cm^3",
-    "_ml": "ml",
-    "_um": "um",
-    "_mm": "mm",
-    "_ms": "ms",
-    "_fraction": "1",
-    "_share": "1",
-    "_percent": "%",
-    "_days": "d",
-    "_per_water": "1",
-}
+    "_um2_ms": "um^2/ms", "_per_mm2": "mm^-2", "_per_mm3": "mm^-3", "_smm2": "s/mm^2", "_um2": "um^2", "_um3": "um^3",
+    "_mm2": "mm^2", "_mm3": "mm^3", "_cm3": "cm^3", "_ml": "ml", "_um": "um", "_mm": "mm", "_ms": "ms",
+    "_fraction": "1", "_share": "1", "_percent": "%", "_days": "d", "_per_water": "1",
+}  # fmt: skip
 _WITHOUT_SIDE = {"ADC", "K", "BIC", "AIC", "logL", "cost", "exit"}
 _SAME = {"fraction": "1", "none": "1", "": "1", "percent": "%", "mL": "ml"}
 _SHOWN = {"um": "µm", "um^2": "µm²", "um^3": "µm³", "um^2/ms": "µm²/ms", "mm^-2": "cells/mm²", "mm^-3": "cells/mm³",
@@ -83,12 +59,9 @@ def column_of(param: str, side: Side) -> str:
 
 def describe_maps() -> dict[str, dict[str, str]]:
     """Return unit and meaning of the column of every map."""
-    sides: tuple[tuple[Side, dict[str, tuple[str, str]]], ...] = (("mri", MRI_MAPS), ("histo", HISTOLOGY_MAPS))
-    return {
-        column_of(param, side): {"Units": unit, "Description": text}
-        for side, table in sides
-        for param, (unit, text) in table.items()
-    }
+    mri = {column_of(name, "mri"): about for name, about in MRI_MAPS.items()}
+    histology = {column_of(name, "histo"): about for name, about in HISTOLOGY_MAPS.items()}
+    return {column: {"Units": unit, "Description": text} for column, (unit, text) in (mri | histology).items()}
 
 
 _OF_MAPS = {name: entry["Units"] for name, entry in describe_maps().items()}
@@ -145,14 +118,9 @@ def describe_columns() -> dict[str, dict[str, str]]:
         "pairing": {"Description": "voxels: registered, voxel by voxel; means: of whole samples, without registration"},
     }
     for criterion in ("BIC", "AIC"):
-        known[f"{criterion}_vote"] = {
-            "Units": "1",
-            "Description": f"Share of the voxels in which this model has the lowest {criterion} of all models of its "
-            "strategy",
-        }
-        known[f"{criterion}_best"] = {
-            "Description": f"Whether this model has the largest {criterion}_vote of its sample and strategy"
-        }
+        vote = f"Share of the voxels in which this model has the lowest {criterion} of all models of its strategy"
+        best = f"Whether this model has the largest {criterion}_vote of its sample and strategy"
+        known |= {f"{criterion}_vote": {"Units": "1", "Description": vote}, f"{criterion}_best": {"Description": best}}
     for axis in "ijk":
         known[axis] = {"Units": "1", "Description": f"Voxel index {axis} of the MRI"}
     for axis in "xyz":
@@ -186,27 +154,13 @@ def join_descriptions(tables: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict
     return joined
 
 
-def read_columns(table: Path) -> dict[str, dict[str, Any]]:
-    """Return what the sidecar of a table says about its columns; empty without one."""
-    sidecar = table.with_suffix(".json")
-    if not sidecar.exists():
-        return {}
-    content = read_json(sidecar, "sidecar")
-    columns = content.get("Columns") if isinstance(content, Mapping) else None
-    if not isinstance(columns, Mapping):
-        return {}
-    return {str(name): dict(entry) for name, entry in columns.items() if isinstance(entry, Mapping)}
-
-
 def check_sidecar(table: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return what the sidecar of a table says about its columns, if it does not contradict their names.
-
-    Raises
-    ------
-    UnitError
-        If it gives a column another unit than its name.
-    """
-    described = read_columns(table)
+    """Return what the sidecar of a table says of its columns; UnitError if a unit is another than that of the name."""
+    sidecar = table.with_suffix(".json")
+    content = read_json(sidecar, "sidecar") if sidecar.exists() else {}
+    columns = content.get("Columns") if isinstance(content, Mapping) else None
+    entries = columns.items() if isinstance(columns, Mapping) else ()
+    described = {str(name): dict(entry) for name, entry in entries if isinstance(entry, Mapping)}
     for name in names:
         expected, given = unit_of(str(name)), described.get(str(name), {}).get("Units")
         if expected is None or given is None:
@@ -215,11 +169,8 @@ def check_sidecar(table: Path, names: Iterable[str]) -> dict[str, dict[str, Any]
         if name not in _OF_MAPS:  # of cells_mm2 it is not known whether they are counted or measured
             stated, wanted = stated.replace("^-", "^"), wanted.replace("^-", "^")
         if stated != wanted:
-            raise UnitError(
-                f"says that column '{name}' of {table.name} is in '{given}', and its name says '{expected}'",
-                path=table.with_suffix(".json"),
-                hint="convert the column, or give it the name of its unit",
-            )
+            problem = f"says that column '{name}' of {table.name} is in '{given}', and its name says '{expected}'"
+            raise UnitError(problem, path=sidecar, hint="convert the column, or give it the name of its unit")
     return described
 
 

@@ -144,11 +144,6 @@ class Options(BaseModel):
             if self.role(name) != "output":
                 yield from paths_in(getattr(self, name))
 
-    def settings(self) -> dict[str, Any]:
-        """Return the options as plain data for a record, inputs and unset ones left out, paths by their names."""
-        content = {name: getattr(self, name) for name in self.names("option")}
-        return {name: plain(value, lambda path: path.name) for name, value in content.items() if value is not None}
-
 
 def shown(field: FieldInfo) -> Shown:
     """Return how a field is shown."""

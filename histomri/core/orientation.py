@@ -16,24 +16,13 @@ class View:
 
     For an axial slice this is the radiological convention (patient's left on the right, back below); a histology grid,
     whose world is laid out for it, stays as it is.
-
-    Attributes
-    ----------
-    transpose : bool
-        Whether the first array axis runs across.
-    flip_rows, flip_columns : bool
-        Whether the picture's axes are then reversed.
-    pixel_mm : (float, float)
-        Width and height of a pixel.
-    edges : tuple of str
-        What lies at the left, right, upper and lower edge.
     """
 
-    transpose: bool
-    flip_rows: bool
+    transpose: bool  # whether the first array axis runs across
+    flip_rows: bool  # whether the picture's axes are then reversed
     flip_columns: bool
-    pixel_mm: tuple[float, float]
-    edges: tuple[str, str, str, str]
+    pixel_mm: tuple[float, float]  # width and height
+    edges: tuple[str, str, str, str]  # what lies at the left, right, upper and lower edge
 
     @classmethod
     def of(cls, image: Image) -> "View":

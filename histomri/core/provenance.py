@@ -31,9 +31,8 @@ def software_version() -> str:
     release = _git("describe", "--tags", "--exact-match", "--match", "v*").removeprefix("v")
     if release and not changed:
         return release
-    base = installed.split("+")[0].split(".dev")[0]
-    since = _git("rev-list", "--count", "HEAD")
-    return f"{base}.dev{since}+g{commit}{'.changed' if changed else ''}"
+    base = installed.split("+")[0].split(".post")[0].split(".dev")[0]
+    return f"{base}+{_git('rev-list', '--count', 'HEAD')}.g{commit}{'.changed' if changed else ''}"
 
 
 def _git(*words: str) -> str:

@@ -37,22 +37,12 @@ _POINT = r"[+-]?[\d,]*\.[\d,]+(?:[eE][+-]?\d+)?"
 
 @dataclass(frozen=True, repr=False)
 class Table(Displayed):
-    """A table as it was written.
+    """A table as it was written, every cell as text, except columns of numbers in Parquet."""
 
-    Attributes
-    ----------
-    path : Path
-        Where it came from, for messages.
-    frame : DataFrame
-        Every cell as text, except columns of numbers in Parquet. The index counts the rows of the file from 0, also
-        after rows were selected; `line_of` turns it into lines.
-    notes : tuple of str
-        What the reader left out or assumed.
-    """
-
-    path: Path
+    path: Path  # where it came from, for messages
+    # The index counts the rows of the file from 0, also after rows were selected; `line_of` turns it into lines.
     frame: pd.DataFrame
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what the reader left out or assumed
 
     def facts(self) -> Mapping[str, Any]:
         """Return file, number of rows, and columns."""
@@ -73,11 +63,8 @@ class Table(Displayed):
         """Raise an InputError for the first column that is missing, with the closest name there is."""
         for name in names:
             if name not in self.frame:
-                raise InputError(
-                    f"column '{name}' is missing{suggestion(name, self.names)}",
-                    path=self.path,
-                    hint=f"the table has {', '.join(self.names)}",
-                )
+                problem = f"column '{name}' is missing{suggestion(name, self.names)}"
+                raise InputError(problem, path=self.path, hint=f"the table has {', '.join(self.names)}")
 
     def number(self, name: str) -> pd.Series:
         """Return a column as numbers, NaN where missing; a cell that is no finite number is an error with its line."""
@@ -93,11 +80,8 @@ class Table(Displayed):
         self.require(name)
         values = as_text(self.frame[name])
         if complete and (values == "").any():
-            raise InputError(
-                f"column '{name}', line {line_of(values == '')} is empty",
-                path=self.path,
-                hint="fill it, or drop the row",
-            )
+            problem = f"column '{name}', line {line_of(values == '')} is empty"
+            raise InputError(problem, path=self.path, hint="fill it, or drop the row")
         return values
 
     def rows(self, kept: pd.Series) -> Self:
@@ -106,28 +90,11 @@ class Table(Displayed):
 
 
 def read_table(path: str | Path, *, numeric: Collection[str] = (), comment: str | None = None) -> Table:
-    """Read a table.
+    """Read a table: CSV (comma, semicolon or tab), Parquet, or the first sheet of an Excel workbook (.xlsx).
 
-    Parameters
-    ----------
-    path : path-like
-        CSV (comma, semicolon or tab), Parquet, or an Excel workbook (.xlsx), of which the first sheet is read.
-    numeric : collection of str
-        Columns of numbers in a CSV of voxels (i, j, k), which may be large: read as such if every cell is one.
-    comment : str, optional
-        Lines that begin with it are left out.
-
-    Returns
-    -------
-    Table
-        Rows without anything in them are left out.
-
-    Raises
-    ------
-    InputError
-        If it is none of these, or columns have no name, or the same.
-    UnitError
-        If the sidecar (.json) gives a column another unit than its name.
+    `numeric` names columns of numbers in a CSV of voxels (i, j, k), which may be large: they are read as such if every
+    cell is one. Lines that begin with `comment` are left out, and rows without anything in them. It is an InputError if
+    columns have no name or the same, and a UnitError if the sidecar gives a column another unit than its name.
     """
     path = require_file(path, "table")
     frame, notes = _parse(path, numeric, comment)
@@ -144,9 +111,8 @@ def read_number(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
         hint = "write decimals with a point" if "," in cell else "leave the cell empty if the value is missing"
         if "," in cell and "." in cell:
             hint = "write numbers without separators of thousands, and decimals with a point"
-        raise InputError(
-            f"column '{name}', line {line_of(wrong)}: '{cell}' is not a finite number", path=path, hint=hint
-        )
+        problem = f"column '{name}', line {line_of(wrong)}: '{cell}' is not a finite number"
+        raise InputError(problem, path=path, hint=hint)
     return numbers
 
 
@@ -210,18 +176,14 @@ def _parse(path: Path, numeric: Collection[str], comment: str | None) -> tuple[p
     except UnicodeError as error:
         raise InputError("is no text in UTF-8", path=path, hint="save it as CSV in UTF-8") from error
     except pd.errors.ParserWarning as error:
-        raise InputError(
-            "rows have more cells than the first line names columns",
-            path=path,
-            hint="name every column in the first line, and write decimals with a point",
-        ) from error
+        problem = "rows have more cells than the first line names columns"
+        hint = "name every column in the first line, and write decimals with a point"
+        raise InputError(problem, path=path, hint=hint) from error
     except pd.errors.ParserError as error:
         reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
-        raise InputError(
-            f"cannot be read as a table ({reason})",
-            path=path,
-            hint="put a cell that holds the separator in quotation marks, and close them",
-        ) from error
+        problem = f"cannot be read as a table ({reason})"
+        hint = "put a cell that holds the separator in quotation marks, and close them"
+        raise InputError(problem, path=path, hint=hint) from error
     except (pd.errors.EmptyDataError, pyarrow.ArrowException) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "it is empty"
         raise InputError(f"cannot be read as a table ({reason})", path=path) from error
@@ -230,9 +192,8 @@ def _parse(path: Path, numeric: Collection[str], comment: str | None) -> tuple[p
 def _with_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table with every column as text that does not hold numbers, empty where missing."""
     texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
-    return table.assign(
-        **{name: table[name].astype(object).where(table[name].notna(), "").astype(str) for name in texts}
-    )
+    filled = {name: table[name].astype(object).where(table[name].notna(), "") for name in texts}
+    return table.assign(**{name: cells.astype(str) for name, cells in filled.items()})
 
 
 def _read_csv(path: Path, numeric: Collection[str], comment: str | None, encoding: str) -> pd.DataFrame:
@@ -251,11 +212,9 @@ def _read_csv(path: Path, numeric: Collection[str], comment: str | None, encodin
     if not header.strip():
         raise InputError("begins with an empty line", path=path, hint="name the columns in the first line")
     if len(names) < 2:
-        raise InputError(
-            f"the first line, '{header.strip()[:60]}', names a single column",
-            path=path,
-            hint="name the columns there, with commas, semicolons or tabs between them",
-        )
+        problem = f"the first line, '{header.strip()[:60]}', names a single column"
+        hint = "name the columns there, with commas, semicolons or tabs between them"
+        raise InputError(problem, path=path, hint=hint)
     _check_header(names, path)
     is_of_voxels = separator == "," and {"i", "j", "k"} <= set(names)
     numbers = [name for name in names if name in numeric] if is_of_voxels else []
@@ -263,15 +222,8 @@ def _read_csv(path: Path, numeric: Collection[str], comment: str | None, encodin
     if comment is not None:  # blank lines in their place, so that the lines keep their numbers
         lines = path.read_text(encoding=encoding).split("\n")
         source = io.StringIO("\n".join("" if line.startswith(comment) else line for line in lines))
-    options: dict[str, Any] = {
-        "sep": separator,
-        "names": names,
-        "skiprows": skipped + 1,
-        "keep_default_na": False,
-        "encoding": encoding,
-        "index_col": False,
-        "skip_blank_lines": False,
-    }
+    options: dict[str, Any] = {"sep": separator, "names": names, "skiprows": skipped + 1, "encoding": encoding}
+    options |= {"keep_default_na": False, "index_col": False, "skip_blank_lines": False}
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # it would drop the cells that it warns of
         try:
@@ -288,17 +240,14 @@ def _read_csv(path: Path, numeric: Collection[str], comment: str | None, encodin
 
 def _read_workbook(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if path.suffix.lower() not in (".xlsx", ".xlsm"):
-        raise InputError(
-            "is a workbook, and a table is needed", path=path, hint="save its sheet as CSV (UTF-8), or as .xlsx"
-        )
+        problem = "is a workbook, and a table is needed"
+        raise InputError(problem, path=path, hint="save its sheet as CSV (UTF-8), or as .xlsx")
     try:
         load_workbook = import_module("openpyxl").load_workbook
     except ImportError as error:
-        raise InputError(
-            "is a workbook, and openpyxl is not there to read it",
-            path=path,
-            hint="pip install 'histomri[excel]', or save its sheet as CSV (UTF-8)",
-        ) from error
+        problem = "is a workbook, and openpyxl is not there to read it"
+        hint = "pip install 'histomri[excel]', or save its sheet as CSV (UTF-8)"
+        raise InputError(problem, path=path, hint=hint) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of styles and menus that it does not know
@@ -331,10 +280,8 @@ def _read_workbook(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
 
 def _cells(row: Iterable[Any]) -> list[str]:
     """Return the cells of a row of a workbook as text, whole numbers without a decimal point."""
-    return [
-        "" if cell is None else str(int(cell) if isinstance(cell, float) and cell.is_integer() else cell).strip()
-        for cell in row
-    ]
+    shown = (int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in row)
+    return ["" if cell is None else str(cell).strip() for cell in shown]
 
 
 def _check_header(names: list[str], path: Path) -> None:
@@ -364,9 +311,6 @@ def _with_points(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         if points.any():
             point = point or f"'{cells[points].iloc[0]}' (column '{name}', line {line_of(points)})"
     if comma and point:
-        raise InputError(
-            f"has decimal commas, as in {comma}, and points, as in {point}",
-            path=path,
-            hint="write all decimals with a point, or all with a comma",
-        )
+        problem = f"has decimal commas, as in {comma}, and points, as in {point}"
+        raise InputError(problem, path=path, hint="write all decimals with a point, or all with a comma")
     return table.assign(**changed)

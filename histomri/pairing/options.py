@@ -39,7 +39,18 @@ class PairOptions(Options):
             yield from (path for path in sorted(self.xfm.parent.glob("*")) if path.name.startswith(stem))
 
 
-class JoinOptions(Options):
+class _TablesOptions(Options):
+    tables: tuple[Path, ...]
+
+    def reads(self) -> Iterator[Path]:
+        """Yield the tables and their sidecars."""
+        for table in self.tables:
+            yield table
+            if (sidecar := table.with_suffix(".json")).exists():
+                yield sidecar
+
+
+class JoinOptions(_TablesOptions):
     """Put the tables of several samples under each other, for score and the statistics.
 
     Example: histomri join a/pairs.csv b/pairs.csv c/pairs.csv -o pairs.csv
@@ -54,15 +65,8 @@ class JoinOptions(Options):
             raise ValueError("there is nothing to join; give at least two tables")
         return tables
 
-    def reads(self) -> Iterator[Path]:
-        """Yield the tables and their sidecars."""
-        for table in self.tables:
-            yield table
-            if (sidecar := table.with_suffix(".json")).exists():
-                yield sidecar
 
-
-class PairsOptions(Options):
+class PairsOptions(_TablesOptions):
     """Put the pairs of the samples of a study under each other, beside what its file says of them."""
 
     tables: tuple[Path, ...] = argument("Tables of histomri pair, a row per sample, model and strategy.")
@@ -70,13 +74,6 @@ class PairsOptions(Options):
     free_water_um2_ms: dict[str, float] = given(
         {}, "Diffusivity of free water where each sample was scanned; if they differ, ADC is given over it too."
     )
-
-    def reads(self) -> Iterator[Path]:
-        """Yield the tables and their sidecars."""
-        for table in self.tables:
-            yield table
-            if (sidecar := table.with_suffix(".json")).exists():
-                yield sidecar
 
 
 class ResidualsOptions(Options):

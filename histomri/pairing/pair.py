@@ -1,8 +1,9 @@
 """Pair histology maps with MRI maps: voxel by voxel through a transform, or means of whole samples."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,7 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.columns import COUNTS, FIT_QUALITY, KEYS, MEASURES, POSITION, column_of
 from histomri.core.errors import InputError
 from histomri.core.images import Image
-from histomri.pairing.folders import read_histology, read_mri
-from histomri.pairing.grids import find_slice, onto_slice, require_same_grid, slice_of
+from histomri.pairing.maps import find_slice, onto_slice, read_histology, read_mri, require_same_grid, slice_of
 from histomri.pairing.table import PairedTable
 from histomri.registration import Transform
 
@@ -22,25 +22,18 @@ _NEEDED = ("vCS", "F")
 _FEW_VOXELS = 30
 
 
-@dataclass(frozen=True)
-class _Case:
+class _Case(NamedTuple):
     sample: str
     group: str | None
     scanner: str | None
 
 
 def pair_maps(
-    histology: Mapping[str, Image] | str | Path,
-    mri: Fits | str | Path,
-    transform: Transform | str | Path | None = None,
-    *,
-    mri_slice: int | None = None,
-    sample: str = "sample",
-    group: str | None = None,
-    scanner: str | None = None,
-    mask: Image | str | Path | None = None,
+    histology: Mapping[str, Image] | str | Path, mri: Fits | str | Path,
+    transform: Transform | str | Path | None = None, *, mri_slice: int | None = None, sample: str = "sample",
+    group: str | None = None, scanner: str | None = None, mask: Image | str | Path | None = None,
     common: Mapping[str, Image] | None = None,
-) -> PairedTable:
+) -> PairedTable:  # fmt: skip
     """Pair every voxel of an MRI slice with the histology at the same place.
 
     A voxel is paired if vCS and F are finite on both sides, it was fitted (exit code 1, or 2: a parameter at its
@@ -78,9 +71,8 @@ def pair_maps(
         If grids differ without a transform, or the slice does not exist.
     """
     case = _Case(sample, group, scanner)
-    histology, mri, common, mask = _loaded(histology, mri, common, mask)
+    histology, mri, common, mask, reference = _checked(histology, mri, common, mask)
     transform = Transform.load(transform) if isinstance(transform, str | Path) else transform
-    reference = _check(histology, mri, common, mask)
     first = next(iter(histology.values()))
     k = find_slice(first, reference, transform) if mri_slice is None else mri_slice
     like = slice_of(reference, k)
@@ -91,33 +83,28 @@ def pair_maps(
     for name, image in histology.items():
         resampled[column_of(name, "histo")], covered = onto_slice(image, like, transform)
         coverage = covered if name == "vCS" else coverage
-    inside = _inside(mask, k, like.data.shape)
+    inside = np.ones(like.data.shape, bool) if mask is None else np.nan_to_num(slice_of(mask, k).data) > 0
     measured = np.isfinite(resampled["vCS_histo_um"]) & np.isfinite(resampled["F_histo"])
     frames, counts = [], []
     for key, maps in mri.items():
-        values = _slices({**common, **maps}, k)
+        slices = {name: slice_of(image, k).data for name, image in {**common, **maps}.items()}
+        values = {column_of(name, "mri"): np.asarray(data, dtype=float) for name, data in slices.items()}
         fitted, failed = _fitted(values)
         keep = fitted & measured & inside
         columns = {**values, **resampled, "coverage_histo": coverage}
         frames.append(_rows(case, key, columns, keep, like, k if reference.data.ndim == 3 else 0))
-        tally = (fitted & inside, failed & inside, fitted & inside & ~measured, measured & inside & ~fitted, ~inside)
-        counts.append(_count(case, key, (*tally[:4], tally[4] & (fitted | measured))))
-    data = pd.concat(frames, ignore_index=True)
-    how = {"mri_slice": {sample: k}, "pairing": {sample: "voxels"}}
+        used = (fitted & inside, failed & inside, fitted & inside & ~measured, measured & inside & ~fitted)
+        counts.append(_count(case, key, (*used, ~inside & (fitted | measured))))
+    data, how = pd.concat(frames, ignore_index=True), {"mri_slice": {sample: k}, "pairing": {sample: "voxels"}}
     table = PairedTable(data, "voxel", pd.DataFrame(counts, columns=list(COUNTS)), how)
-    return PairedTable(data, "voxel", table.counts, table.parameters, _warn(case, table.per_sample()))
+    return replace(table, warnings=_warn(case, table.per_sample()))
 
 
 def pair_means(
-    histology: Mapping[str, Image] | str | Path,
-    mri: Fits | str | Path,
-    *,
-    sample: str = "sample",
-    group: str | None = None,
-    scanner: str | None = None,
-    mask: Image | str | Path | None = None,
+    histology: Mapping[str, Image] | str | Path, mri: Fits | str | Path, *, sample: str = "sample",
+    group: str | None = None, scanner: str | None = None, mask: Image | str | Path | None = None,
     common: Mapping[str, Image] | None = None,
-) -> PairedTable:
+) -> PairedTable:  # fmt: skip
     """Pair the mean of all patches with the mean of all voxels, where nothing can be registered (biopsies).
 
     Parameters are those of `pair_maps`; the mask says which voxels belong to the biopsied tissue.
@@ -128,8 +115,7 @@ def pair_means(
         One row per model x strategy, with n_voxels of the MRI and n_patches of the histology.
     """
     case = _Case(sample, group, scanner)
-    histology, mri, common, mask = _loaded(histology, mri, common, mask)
-    reference = _check(histology, mri, common, mask)
+    histology, mri, common, mask, reference = _checked(histology, mri, common, mask)
     volume = reference.data.shape
     inside = np.ones(volume, bool) if mask is None else np.nan_to_num(mask.data) > 0
     frames, counts = [], []
@@ -142,39 +128,32 @@ def pair_means(
     tally = pd.DataFrame(counts, columns=list(COUNTS))
     table = summarise_voxels(pd.concat(frames, ignore_index=True), tally)
     for name, image in histology.items():
-        values_1d = image.data[np.isfinite(image.data)]
-        table[column_of(name, "histo")] = values_1d.mean() if values_1d.size else np.nan
-        table[f"{column_of(name, 'histo')}_median"] = np.median(values_1d) if values_1d.size else np.nan
-        if column_of(name, "histo") in MEASURES:
-            table[f"{column_of(name, 'histo')}_trimmed"] = trimmed_mean(values_1d)
+        column, measured = column_of(name, "histo"), image.data[np.isfinite(image.data)]
+        table[column] = measured.mean() if measured.size else np.nan
+        table[f"{column}_median"] = np.median(measured) if measured.size else np.nan
+        if column in MEASURES:
+            table[f"{column}_trimmed"] = trimmed_mean(measured)
     table["n_patches"] = int(np.isfinite(histology["vCS"].data).sum())
     warnings = _warn(case, table)
     if mask is None:
-        warnings += (
-            f"{sample}: without a mask the MRI is the mean of all {int(table['n_voxels'].max())} fitted voxels, of "
-            "whatever tissue: give a mask of the region that the section was taken from",
-        )
+        text = f"the MRI is the mean of all {int(table['n_voxels'].max())} fitted voxels, of whatever tissue"
+        hint = "give a mask of the region that the section was taken from"
+        warnings += (f"{sample}: without a mask {text}: {hint}",)
     table["pairing"] = "means"
     return PairedTable(order_columns(table), "sample", tally, {"pairing": {sample: "means"}}, warnings)
 
 
-def _loaded(
-    histology: Mapping[str, Image] | str | Path,
-    mri: Fits | str | Path,
-    common: Mapping[str, Image] | None,
+def _checked(
+    histology: Mapping[str, Image] | str | Path, mri: Fits | str | Path, common: Mapping[str, Image] | None,
     mask: Image | str | Path | None,
-) -> tuple[Mapping[str, Image], Fits, Mapping[str, Image], Image | None]:
-    """Return the maps, read from their folders where those were given."""
+) -> tuple[Mapping[str, Image], Fits, Mapping[str, Image], Image | None, Image]:  # fmt: skip
+    """Return the maps, read from their folders where those were given, and one on the grid that all of MRI share."""
     if isinstance(histology, str | Path):
         histology = read_histology(Path(histology))[0]
     if isinstance(mri, str | Path):
         mri, of_no_model, _ = read_mri(Path(mri))
         common = {**of_no_model, **(common or {})}
-    return histology, mri, dict(common or {}), Image.load(mask) if isinstance(mask, str | Path) else mask
-
-
-def _check(histology: Mapping[str, Image], mri: Fits, common: Mapping[str, Image], mask: Image | None) -> Image:
-    """Check that the maps needed are there and that each side lies on one grid; return an image of the MRI grid."""
+    common, mask = common or {}, Image.load(mask) if isinstance(mask, str | Path) else mask
     if not mri:
         raise InputError("there are no fitted MRI maps to pair", hint="run histomri fit first")
     sides = {"histology": histology, **{f"MRI, {model}, {strategy}": maps for (model, strategy), maps in mri.items()}}
@@ -183,19 +162,9 @@ def _check(histology: Mapping[str, Image], mri: Fits, common: Mapping[str, Image
             if name not in maps:
                 raise InputError(f"{side}: the map {name} is missing")
     require_same_grid(histology, "histology")
-    everything = {
-        f"{model} {strategy} {name}": im for (model, strategy), maps in mri.items() for name, im in maps.items()
-    }
+    everything = {f"{' '.join(key)} {name}": image for key, maps in mri.items() for name, image in maps.items()}
     everything |= dict(common) | ({} if mask is None else {"the mask": mask})
-    return require_same_grid(everything, "MRI")
-
-
-def _inside(mask: Image | None, k: int, shape: tuple[int, ...]) -> BoolArray:
-    return np.ones(shape, bool) if mask is None else np.nan_to_num(slice_of(mask, k).data) > 0
-
-
-def _slices(maps: Mapping[str, Image], k: int) -> dict[str, FloatArray]:
-    return {column_of(name, "mri"): np.asarray(slice_of(image, k).data, dtype=float) for name, image in maps.items()}
+    return histology, mri, common, mask, require_same_grid(everything, "MRI")
 
 
 def _fitted(values: Mapping[str, FloatArray]) -> tuple[BoolArray, BoolArray]:
@@ -217,7 +186,7 @@ def _rows(
     if len(index) == 2:
         ijk[2] = k  # the grid is that slice already, so its own third index is 0
     n = ijk.shape[1]
-    data: dict[str, object] = dict(zip(KEYS, (case.sample, case.group, case.scanner, *key)))
+    data: dict[str, object] = dict(zip(KEYS, (*case, *key)))
     data |= dict(zip(POSITION, (*ijk, *world)))
     data |= {name: np.full(n, np.nan) for name in (*MEASURES, "BIC", "exit")}
     data |= {name: np.asarray(values, dtype=float)[keep] for name, values in columns.items()}
@@ -227,19 +196,15 @@ def _rows(
     return frame[[*first, *[name for name in frame.columns if name not in first]]]
 
 
-def _count(case: _Case, key: tuple[str, str], masks: tuple[BoolArray, ...]) -> dict[str, object]:
-    labels = (case.sample, case.group, case.scanner, *key)
-    return dict(zip(COUNTS, (*labels, *(int(mask.sum()) for mask in masks))))
+def _count(case: _Case, key: tuple[str, str], masks: tuple[BoolArray, ...]) -> tuple[object, ...]:
+    return (*case, *key, *(int(mask.sum()) for mask in masks))
 
 
 def _warn(case: _Case, rows: pd.DataFrame) -> tuple[str, ...]:
     """Say what makes the pairs of a sample weak."""
     texts = []
-    few = rows[rows["n_voxels"] < _FEW_VOXELS]
-    if len(few):
-        least = int(few["n_voxels"].min())
-        texts.append(f"{case.sample}: only {least} voxels are measured on both sides")
-    failed = rows[rows["n_failed"] > 0]
-    if len(failed):
-        texts.append(f"{case.sample}: up to {int(failed['n_failed'].max())} voxels could not be fitted")
+    if (least := rows["n_voxels"].min()) < _FEW_VOXELS:
+        texts.append(f"{case.sample}: only {int(least)} voxels are measured on both sides")
+    if (failed := rows["n_failed"].max()) > 0:
+        texts.append(f"{case.sample}: up to {int(failed)} voxels could not be fitted")
     return tuple(texts)

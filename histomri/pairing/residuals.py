@@ -11,7 +11,7 @@ import pandas as pd
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, require_file, write_json
 from histomri.fitting.classes import quantiles_of_counts
-from histomri.pairing.folders import model_of
+from histomri.pairing.maps import model_of
 
 RESIDUAL_FILES = ("residuals.csv", "residuals.json")
 FIT = ("scanner", "model", "strategy")
@@ -67,11 +67,8 @@ def pool_residuals(folders: Mapping[str, Path], scanners: Mapping[str, str | Non
     InputError
         If a table is none of residuals, or lacks its counts.
     """
-    parts = [
-        _read(path, str(scanners.get(sample) or "all"))
-        for sample, folder in folders.items()
-        for path in sorted(folder.glob("*/*_residuals.csv"))
-    ]
+    paths = [(name, path) for name, folder in folders.items() for path in sorted(folder.glob("*/*_residuals.csv"))]
+    parts = [_read(path, str(scanners.get(sample) or "all")) for sample, path in paths]
     if not parts:
         return None
     key = [*FIT, *MEASUREMENT]
@@ -79,14 +76,12 @@ def pool_residuals(folders: Mapping[str, Path], scanners: Mapping[str, str | Non
     starts = np.cumsum([0, *[len(table) for table, _ in parts[:-1]]])
     rows["group"] = rows.groupby(key, dropna=False, sort=True).ngroup()
     # A row of each table is a measurement; its counts go to the group of that row.
-    counts = pd.concat(
-        [
-            found.assign(group=rows["group"].to_numpy()[start + found["measurement"].to_numpy()])
-            for start, (_, found) in zip(starts, parts)
-        ]
-    )
+    groups = rows["group"].to_numpy()
+    counts = [
+        part.assign(group=groups[start + part["measurement"].to_numpy()]) for start, (_, part) in zip(starts, parts)
+    ]
     found = _moments(rows, key)
-    quantiles = quantiles_of_counts(counts, tuple(_QUARTILES.values()))
+    quantiles = quantiles_of_counts(pd.concat(counts), tuple(_QUARTILES.values()))
     return found.join(quantiles.set_axis(list(_QUARTILES), axis=1)).reset_index(drop=True)[list(_COLUMNS)]
 
 
@@ -96,14 +91,11 @@ def _read(path: Path, scanner: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     table = pd.read_csv(require_file(path, "table of residuals"))
     if known is None or not {*MEASUREMENT, "n", "mean", "rms"} <= set(table.columns):
         raise InputError("is no table of residuals", path=path)
-    counts = pd.read_parquet(
-        require_file(path.with_suffix(".parquet"), "table of counts (run the fits again with --force)")
-    )
-    if (
-        counts.groupby("measurement")["n"].sum().reindex(range(len(table)), fill_value=0).tolist()
-        != table["n"].tolist()
-    ):
-        raise InputError("does not go with its counts", path=path, hint="run the fits again with --force")
+    again = "run the fits again with --force"
+    counts = pd.read_parquet(require_file(path.with_suffix(".parquet"), f"table of counts ({again})"))
+    counted = counts.groupby("measurement")["n"].sum().reindex(range(len(table)), fill_value=0)
+    if counted.tolist() != table["n"].tolist():
+        raise InputError("does not go with its counts", path=path, hint=again)
     return table.assign(scanner=scanner, model=model_of(known[1]), strategy=path.parent.name), counts
 
 

@@ -8,8 +8,7 @@ from typing import Any
 from histomri.core.errors import InputError
 from histomri.core.files import refuse_overwrite, require_folder
 from histomri.core.images import Image
-from histomri.pairing.folders import Fits, read_histology, read_mri
-from histomri.pairing.grids import same_grid, slice_of
+from histomri.pairing.maps import Fits, read_histology, read_mri, same_grid, slice_of
 from histomri.pairing.options import PairOptions
 from histomri.pairing.pair import pair_maps, pair_means
 from histomri.pairing.table import PairedTable
@@ -18,24 +17,12 @@ from histomri.registration import Transform, quality_warnings
 
 @dataclass(frozen=True)
 class SamplePairs:
-    """Histology and MRI of one sample, paired.
+    """Histology and MRI of one sample, paired."""
 
-    Attributes
-    ----------
-    table : PairedTable
-        A row per voxel; per sample if only means of the whole sample could be compared.
-    label : str
-        Name of the sample.
-    registered : bool
-        Whether voxels were paired.
-    warnings : tuple of str
-        Reservations about transform and pairs.
-    """
-
-    table: PairedTable
-    label: str
-    registered: bool
-    warnings: tuple[str, ...]
+    table: PairedTable  # a row per voxel; per sample if only means of the whole sample could be compared
+    label: str  # name of the sample
+    registered: bool  # whether voxels were paired
+    warnings: tuple[str, ...]  # reservations about transform and pairs
 
     def save(self, out: Path, options: PairOptions) -> list[Path]:
         """Write the table that the options ask for, and `voxel_out` where voxels were paired; return all files."""
@@ -50,17 +37,12 @@ class SamplePairs:
         """Return the numbers of voxels of each fit; a table without a single pair is an error."""
         rows = self.table.per_sample()
         counts = ["n_voxels", "n_without_histology", "n_failed"]
-        cases = [
-            {"model": row["model"], "strategy": row["strategy"], **{name: int(row[name]) for name in counts}}
-            | {"at_bound_share": float(row["at_bound_share"])}
-            for _, row in rows.iterrows()
-        ]
+        types = {"model": str, "strategy": str, **dict.fromkeys(counts, int), "at_bound_share": float}
+        cases = [{name: kind(row[name]) for name, kind in types.items()} for row in rows.to_dict("records")]
         voxels = max((case["n_voxels"] for case in cases), default=0)
         if voxels == 0:
-            raise InputError(
-                f"{self.label}: not a single voxel is measured on both sides",
-                hint="check the transform, the mask, and that both sides are of one sample",
-            )
+            problem = f"{self.label}: not a single voxel is measured on both sides"
+            raise InputError(problem, hint="check the transform, the mask, and that both sides are of one sample")
         found = {"sample": self.label, "registered": self.registered, "n_voxels": voxels, "cases": cases}
         return found | dict(self.table.parameters)
 
@@ -110,22 +92,16 @@ def pair_folders(options: PairOptions, out: Path) -> SamplePairs:
         table = pair_means(histology, fits, **how)
     if options.patient is not None:
         table = table.of_patient(options.patient)
-    reservations = () if options.xfm is None or transform is None else quality_warnings(transform, options.xfm)
-    tilt = [] if transform is None else _tilt_warnings(transform)
-    pairs = SamplePairs(table, label, registered, (*reservations, *tilt, *table.warnings))
+    warnings: list[str] = []
+    if transform is not None and options.xfm is not None:
+        warnings += quality_warnings(transform, options.xfm)
+        tilt = transform.info.get("Registration", {}).get("QualityControl", {}).get("tilt_deg", (0.0, 0.0))
+        if any(tilt):  # the section crosses several slices, and pairs are made in one
+            text = f"the section is tilted by {tilt[0]:g} and {tilt[1]:g} degrees against the slices"
+            warnings.append(f"{text}: only what lies within half a slice of the paired one has pairs")
+    pairs = SamplePairs(table, label, registered, (*warnings, *table.warnings))
     pairs.summary()  # raises if there is no pair
     return pairs
-
-
-def _tilt_warnings(transform: Transform) -> list[str]:
-    """Say what a tilted section loses: it crosses several slices, and pairs are made in one."""
-    tilt = transform.info.get("Registration", {}).get("QualityControl", {}).get("tilt_deg", (0.0, 0.0))
-    if not any(tilt):
-        return []
-    return [
-        f"the section is tilted by {tilt[0]:g} and {tilt[1]:g} degrees against the slices: only what lies within half "
-        "a slice of the paired one has pairs"
-    ]
 
 
 def _label(names: list[dict[str, str]], xfm: Path | None) -> str | None:
@@ -134,16 +110,13 @@ def _label(names: list[dict[str, str]], xfm: Path | None) -> str | None:
     if xfm is not None and (match := re.match(r"sub-([0-9A-Za-z]+)_", xfm.name)):
         labels.add(match[1])
     if len(labels) > 1:
-        raise InputError(
-            f"histology, MRI and transform are of different samples: {', '.join(sorted(labels))}",
-            hint="give folders of one sample, or --sample NAME if they are one",
-        )
+        problem = f"histology, MRI and transform are of different samples: {', '.join(sorted(labels))}"
+        raise InputError(problem, hint="give folders of one sample, or --sample NAME if they are one")
     return labels.pop() if labels else None
 
 
 def _have_common_grid(histology: dict[str, Image], fits: Fits, k: int | None) -> bool:
     one, other = next(iter(histology.values())), next(iter(next(iter(fits.values())).values()))
-    slices = (
-        [slice_of(other, k)] if other.data.ndim == 2 or k is not None else map(other.slice, range(other.data.shape[2]))
-    )
-    return any(same_grid(one, candidate) for candidate in slices)
+    if other.data.ndim == 2 or k is not None:
+        return same_grid(one, slice_of(other, k))
+    return any(same_grid(one, other.slice(position)) for position in range(other.data.shape[2]))

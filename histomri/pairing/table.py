@@ -103,20 +103,14 @@ class PairedTable(Displayed):
     def with_measures(
         self, measures: Mapping[str, Mapping[str, float]], free_water_um2_ms: Mapping[str, float] | None = None
     ) -> "PairedTable":
-        """Return the table with measurements of the samples, and ADC over free water where scans differ in that.
+        """Return the table with a column per measurement of the samples, NaN for samples without it.
 
-        Parameters
-        ----------
-        measures : mapping of sample to mapping of name to number
-            A column each; NaN for samples without the measurement.
-        free_water_um2_ms : mapping of sample to number, optional
-            Water diffuses faster in a patient than in a tube.
+        Water diffuses faster in a patient than in a tube: where its diffusivity differs, ADC is given over it too.
         """
         sample = self.data["sample"]
-        columns = {
-            name: sample.map({key: values.get(name) for key, values in measures.items()}).astype(float)
-            for name in dict.fromkeys(name for values in measures.values() for name in values)
-        }
+        names = dict.fromkeys(name for values in measures.values() for name in values)
+        by_name = {name: {key: values.get(name) for key, values in measures.items()} for name in names}
+        columns = {name: sample.map(values).astype(float) for name, values in by_name.items()}
         water = free_water_um2_ms or {}
         if len(set(water.values())) > 1 and "ADC_um2_ms" in self.data:
             columns["ADC_per_water"] = self.data["ADC_um2_ms"] / sample.map(water)
@@ -124,62 +118,44 @@ class PairedTable(Displayed):
 
     @classmethod
     def join(cls, tables: Iterable["PairedTable"], names: Sequence[str] = ()) -> "PairedTable":
-        """Put the tables of several samples under each other.
-
-        Parameters
-        ----------
-        tables : iterable of PairedTable
-            Tables of voxels, or tables of samples.
-        names : sequence of str
-            What to call them in errors.
+        """Put the tables of several samples, all of voxels or all of samples, under each other.
 
         Raises
         ------
         InputError
-            If a sample comes twice with the same model and strategy, or if levels differ.
+            Naming the tables by `names`, if a sample comes twice with a model and strategy, or if levels differ.
         """
         parts = list(tables)
         if not parts:
             raise InputError("there is no table of pairs to join")
         if len({part.level for part in parts}) > 1:
             there = "".join(f"; {name} has a row per {part.level}" for name, part in zip(names, parts))
-            raise InputError(
-                f"tables of voxels and tables of samples cannot be joined{there}", hint="pair all with one --per"
-            )
+            problem = f"tables of voxels and tables of samples cannot be joined{there}"
+            raise InputError(problem, hint="pair all with one --per")
         counts = _stack([part.counts for part in parts])
         repeated = counts[counts.duplicated(_CASE)]
         if len(repeated):
             row = repeated.iloc[0]
-            same = {name: row[name] for name in ("sample", "model", "strategy")}
-            holders = [name for name, part in zip(names, parts) if (part.counts[list(same)] == same).all(axis=1).any()]
-            raise InputError(
-                f"sample {row['sample']} comes twice for {row['model']}, {row['strategy']}"
-                + (f" ({' and '.join(holders)})" if holders else ""),
-                hint="leave one out, or give each its own name (histomri pair --sample)",
-            )
+            held = [(part.counts[_CASE] == row[_CASE]).all(axis=1).any() for part in parts]
+            holders = [name for name, holds in zip(names, held) if holds]
+            where = f" ({' and '.join(holders)})" if holders else ""
+            problem = f"sample {row['sample']} comes twice for {row['model']}, {row['strategy']}{where}"
+            raise InputError(problem, hint="leave one out, or give each its own name (histomri pair --sample)")
         settings: dict[str, Any] = {}
         for part in parts:
             for name, value in part.parameters.items():
                 both = isinstance(value, Mapping) and isinstance(settings.get(name), Mapping)
                 settings[name] = {**settings[name], **value} if both else value
         warnings = tuple(dict.fromkeys(text for part in parts for text in part.warnings))
-        data = _stack([part.data for part in parts])
-        return cls(
-            data, parts[0].level, counts, settings, warnings, join_descriptions(part.described for part in parts)
-        )
+        data, described = _stack([part.data for part in parts]), join_descriptions(part.described for part in parts)
+        return cls(data, parts[0].level, counts, settings, warnings, described)
 
     def save(self, path: str | Path, sources: Iterable[str | Path] = ()) -> list[Path]:
-        """Write the table (.csv or .parquet) and its sidecar (.json) with units, counts and settings.
-
-        Returns
-        -------
-        list of Path
-            The table and the sidecar.
-        """
+        """Write the table (.csv or .parquet) and its sidecar (.json: units, counts, settings); return both paths."""
         path = Path(path)
         if path.suffix not in (".csv", ".parquet"):
             raise InputError("a table is written as .csv or .parquet", path=path, hint="change the ending")
-        other = path.with_suffix({".csv": ".parquet", ".parquet": ".csv"}[path.suffix])
+        other = path.with_suffix(".parquet" if path.suffix == ".csv" else ".csv")
         if other.exists():
             raise InputError(f"would share its sidecar with {other.name}", path=path, hint="choose another name")
         with atomic_path(path) as temporary:
@@ -199,13 +175,7 @@ class PairedTable(Displayed):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a table that was written by `save`; a table without its sidecar has no counts of what was left out.
-
-        Raises
-        ------
-        InputError
-            If it is no table of pairs.
-        """
+        """Read a table that was written by `save`; without its sidecar it has no counts of what was left out."""
         path = require_file(path, "table of pairs")
         data = _read(path)
         missing = [name for name in (*_CASE, "vCS_mri_um", "vCS_histo_um") if name not in data]

@@ -1,23 +1,25 @@
-"""A section laid on its target by the images, from landmarks on, or by landmarks alone; then judged."""
+"""A section laid on its target by images or landmarks, judged, and put in words, numbers and names of files."""
 
+import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
-from histomri.registration.assess import assess
-from histomri.registration.depths import located
-from histomri.registration.estimate import SHRINKAGE, register
+from histomri.core.images import Image, sidecar_path
+from histomri.registration.estimate import SHRINKAGE, described, register
+from histomri.registration.io.native import own_warps
 from histomri.registration.landmark_files import read_landmarks, unpaired_landmarks
 from histomri.registration.landmark_fits import KINDS, fit_landmarks, tre
-from histomri.registration.options import RegisterOptions
+from histomri.registration.options import RegisterOptions, is_slide
+from histomri.registration.planes import located
 from histomri.registration.prepare import slice_of_landmarks
-from histomri.registration.quality import Registration
-from histomri.registration.sections import compare_densities
-from histomri.registration.sides import Side
+from histomri.registration.quality import Registration, assess
+from histomri.registration.sides import Side, compare_densities
 
 _LEAST_TO_LEAVE_ONE_OUT = 4
 _SLIDE_ERROR_MM = 0.1
@@ -82,23 +84,13 @@ def _find(
     if shrinkage is None:  # two sections have that of paraffin in common
         shrinkage = SHRINKAGE if target.overview is None else 0.0
 
+    names = {"angle": "angle_deg", "tilts": "tilts_deg", "slice": "slices"}
+    names |= {name: name for name in ("kind", "engine", "flips", "turned_over")}
+    settings: dict[str, Any] = {name: getattr(options, key) for key, name in names.items()}
+    settings |= {"moving_mask": section.mask, "fixed_mask": target.mask, "shrinkage": shrinkage}
+
     def by_image(start: FloatArray | None, report: Progress | None = None) -> Registration:
-        return register(
-            section.image,
-            target.image,
-            moving_mask=section.mask,
-            fixed_mask=target.mask,
-            landmarks=start,
-            kind=options.kind,
-            engine=options.engine,
-            flips=options.flips,
-            angle_deg=options.angle,
-            turned_over=options.turned_over,
-            tilts_deg=options.tilts,
-            slices=options.slice,
-            shrinkage=shrinkage,
-            progress=report,
-        )
+        return register(section.image, target.image, landmarks=start, progress=report, **settings)
 
     if pairs is None or options.landmarks_for == "check":
         return by_image(None, progress)
@@ -124,34 +116,28 @@ def _left_out(pairs: FloatArray, fit: Callable[[FloatArray], Registration]) -> l
 def _by_landmarks(
     section: Side, side: Side, pairs: FloatArray, options: RegisterOptions, shrinkage: float
 ) -> Registration:
-    kind, target, mask, k = options.kind, side.image, side.mask, options.slice
+    kind, target, mask, k = options.kind, side.image, side.mask, None
     if kind == "bspline":
         kind = "tps" if len(pairs) >= KINDS["tps"] else "affine"
     if target.data.ndim == 3:
-        k = slice_of_landmarks(pairs, target) if k is None else k
+        k = slice_of_landmarks(pairs, target) if options.slice is None else options.slice
         if k is None:
-            raise InputError(
-                "the fixed landmarks have no z, and the MRI has several slices",
-                hint="give --slice, or the column fixed_z_mm",
-            )
+            problem = "the fixed landmarks have no z, and the MRI has several slices"
+            raise InputError(problem, hint="give --slice, or the column fixed_z_mm")
         if mask is not None and mask.data.ndim == 3:
             mask = mask.slice(k)
         target = target.slice(k)
-    else:
-        k = None
     masks = {"moving_mask": section.mask, "fixed_mask": mask}
     return fit_landmarks(pairs, kind, moving=section.image, fixed=target, slice=k, shrinkage=shrinkage, **masks)
 
 
 def _doubted_by_landmarks(found: Registration, target: Side) -> Registration:
     """Lower a good verdict where landmarks that had no part in the result end further off than that allows."""
-    if found.qc.get("landmarks_for") != "check":
-        return found
-    typical = float(np.median(found.qc["landmark_error_mm"]))
     limit, what = 2 * float(target.image.voxel_mm[:2].min()), "two pixels"
     if target.overview is not None:
         limit, what = _SLIDE_ERROR_MM, "half a patch"
-    if typical <= limit:
+    typical = float(np.median(found.qc.get("landmark_error_mm", 0.0)))
+    if found.qc.get("landmarks_for") != "check" or typical <= limit:
         return found
     reason = f"the landmarks end {typical:.2g} mm off (median), more than {what} ({limit:.2g} mm)"
     verdict = "check" if found.verdict == "good" else found.verdict
@@ -160,15 +146,98 @@ def _doubted_by_landmarks(found: Registration, target: Side) -> Registration:
 
 def _info(found: Registration, section: Side, target: Side, options: RegisterOptions) -> dict[str, Any]:
     """Return the record: the files, where the images lie, and of slides what is needed to carry their pixels over."""
-    sides = {
-        name: {
-            "Shape": list(side.image.data.shape),
-            "Affine": side.image.affine,
-            **found.info.get(name, {}),
-            **({} if side.overview is None else side.overview.record),
-        }
-        for name, side in (("Moving", section), ("Fixed", target))
-    }
+    sides = {}
+    for name, side in (("Moving", section), ("Fixed", target)):
+        slide = {} if side.overview is None else side.overview.record
+        sides[name] = {**described(side.image), **found.info.get(name, {}), **slide}
     names = ("moving", "fixed", "moving_mask", "fixed_mask", "landmarks", "fixed_landmarks")
     files = [getattr(options, name) for name in names]
     return {**found.info, **sides, "Sources": [path.name for path in files if path is not None]}
+
+
+@dataclass(frozen=True)
+class ResultNames:
+    """What the results are called: `transform` without its ending, and the map on the MRI; slides have none."""
+
+    transform: Path
+    drawn: Path | None
+
+    @classmethod
+    def of(cls, options: RegisterOptions, out: Path) -> "ResultNames":
+        """Return the names for these inputs in a folder."""
+        moving, fixed = options.moving, options.fixed
+        found = re.match(r"sub-([0-9A-Za-z]+)_", moving.name)
+        label = re.sub(r"[^0-9A-Za-z]", "", options.sub) if options.sub else found[1] if found else None
+        start = f"sub-{label}_" if label else ""
+        ends = f"from-{_word(moving, 'histo')}_to-{_word(fixed, 'dwi')}" if is_slide(fixed) else "from-histo_to-dwi"
+        rest = re.sub(r"\.nii(\.gz)?$", "", moving.name.removeprefix(found[0] if found else ""))
+        drawn = None if is_slide(moving) else out / f"{start}space-{_word(fixed, 'dwi')}_{rest}.nii.gz"
+        return cls(out / f"{start}{ends}_mode-image_xfm", drawn)
+
+    def file(self, ending: str) -> Path:
+        """Return the file of the transform with an ending: .json, or .html of the page with a slider."""
+        return self.transform.with_name(f"{self.transform.name}{ending}")
+
+    @property
+    def written(self) -> list[Path]:
+        """What may be replaced."""
+        drawn = [] if self.drawn is None else [self.drawn, sidecar_path(self.drawn)]
+        return [*drawn, self.file(".json"), self.file(".tfm"), *own_warps(self.transform)]
+
+
+def _word(path: Path, other: str) -> str:
+    """Return the name of a slide as a label of BIDS, `other` for what is no slide."""
+    name = re.sub(r"^sub-[0-9A-Za-z]+_", "", path.name).split(".")[0]
+    return re.sub(r"[^0-9A-Za-z]", "", name) or "slide" if is_slide(path) else other
+
+
+def size_text(found: Registration, target: Side) -> str:
+    """Say how large the section is."""
+    return f"{100 * found.qc['size']:.1f} % of the size of {target.name('the MRI')}"
+
+
+def describe(found: Registration, target: Side) -> tuple[str, ...]:
+    """Return lines for the person who ran the registration."""
+    qc = found.qc
+    where = "" if found.slice is None else f"slice {found.slice}, "
+    side = "turned over, " if qc["turned_over"] else ""
+    lines = [f"registered: {where}{side}rotated by {qc['angle_deg']:.1f} degrees, {size_text(found, target)}"]
+    if "agreement" in qc:
+        margin = f"margin over other orientations {found.confidence:.2f}"
+        error = f"expected error {qc['expected_error_mm']:.2g} mm: {found.verdict}"
+        lines.append(f"outline agreement {qc['agreement']:.2f}, {margin}, {error}")
+    else:
+        lines.append(f"from the landmarks alone, overlap of the tissues (Dice) {qc['dice']:.2f}: {found.verdict}")
+    if qc.get("density_lead") is not None:
+        lines.append(f"densities correlate with r {qc['density_r']:.2f}, {qc['density_lead']:.2f} more than beside")
+    if "landmark_error_mm" in qc:
+        middle = 1000 * float(np.median(qc["landmark_error_mm"]))
+        lines.append(f"{qc['landmarks']} landmarks ({qc['landmarks_for']}): median error {middle:.0f} µm")
+    if qc.get("landmark_left_out_mm"):
+        lines.append(f"each left out in turn: {1000 * float(np.median(qc['landmark_left_out_mm'])):.0f} µm")
+    return tuple(lines)
+
+
+def result_warnings(found: Registration, resampled: Image | None, section: Side, target: Side) -> tuple[str, ...]:
+    """Return what makes the result less trustworthy; `resampled` is the map on the MRI, if there is one."""
+    warnings = [f"registration: {reason}" for reason in found.qc["reasons"]]
+    if found.verdict == "failed":
+        lost = "the map was not resampled" if section.overview is None else "do not use the transform"
+        hint = "give --landmarks, --slice or other masks"
+        if "agreement" not in found.qc:
+            hint = "correct the landmarks"
+        elif target.mask is None:
+            otherwise = "if some of it is fluid, a tube or another organ; else --landmarks, --moving-mask or --slice"
+            hint = f"all that is bright in {target.path.name} was taken for tissue: give --fixed-mask {otherwise}"
+        warnings.append(f"registration failed: {lost}; {hint}")
+    elif found.verdict == "check":
+        warnings.append("registration: look at the overlay before using the result; --landmarks can correct it")
+    if resampled is not None and not np.isfinite(resampled.data).any():
+        warnings.append("registration: no voxel of the resampled map is known")
+    return tuple(warnings)
+
+
+def numbers(found: Registration) -> dict[str, object]:
+    """Return the same in numbers."""
+    parameters = found.info.get("Parameters", {})
+    return {"slice": found.slice, "confidence": found.confidence, "parameters": parameters, **found.qc}

@@ -15,8 +15,8 @@ from histomri.core.calibration import check_pixel_size
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, write_text
 from histomri.core.tables import line_of, read_number
-from histomri.registration.depths import landing_plane, section_plane, with_depth
-from histomri.registration.headers import beside_warnings, slide_warnings
+from histomri.registration.files import beside_warnings, slide_warnings
+from histomri.registration.planes import landing_plane, section_plane, with_depth
 from histomri.registration.transform import Transform
 
 _GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
@@ -37,15 +37,9 @@ class End:
     is_slide: bool
     option: str
 
-    def px_to_world(self, points: FloatArray) -> FloatArray:
-        """Return world mm; x and y of a slide run against those of its world."""
-        return -points[:, :2] * self._size() / 1000
-
-    def world_to_px(self, points: FloatArray) -> FloatArray:
-        """Return pixels of the slide, (N, 2)."""
-        return np.asarray(-points[:, :2] * 1000 / self._size())
-
-    def _size(self) -> FloatArray:
+    @property
+    def pixel_um(self) -> FloatArray:
+        """Pixel size, which must be known; x and y of a slide run against those of its world."""
         if self.mpp is None:
             raise InputError("the coordinates are pixels of the slide", hint=f"pass {self.option} with its pixel size")
         return np.array(self.mpp)
@@ -68,8 +62,7 @@ class Route:
         """
         ends = []
         for side, size, option in (("Moving", mpp, "--mpp"), ("Fixed", fixed_mpp, "--fixed-mpp")):
-            record = transform.info.get(side)
-            record = record if isinstance(record, dict) else {}
+            record = record if isinstance(record := transform.info.get(side), dict) else {}
             pair = check_pixel_size(record.get("PixelSize_um") if size is None else size, option)
             slide = record.get("Slide")
             # Without a word on it, the section is on a slide and the fixed image is an MRI.
@@ -113,16 +106,14 @@ def carry_table(
     """
     columns = _columns(table, route.start, path)
     numbers = pd.concat([read_number(table, name, Path(path)) for name in columns], axis=1)
-    missing = numbers.isna().any(axis=1)
-    if missing.any():
+    if (missing := numbers.isna().any(axis=1)).any():
         raise InputError(f"line {line_of(missing)} holds no finite number ({int(missing.sum())} such rows)", path=path)
     points = numbers.to_numpy(dtype=float)
     in_um = columns[0] not in _WORLD_COLUMNS
     points = -points / 1000 if in_um else with_depth(points, *route.plane, "points")
     warnings = (*(slide_warnings(route.transform) if in_um else ()), *beside_warnings(route.transform, points))
     moved = route.transform.points(points)
-    to_slide = in_um and route.end.is_slide
-    names, values = (columns, -1000 * moved) if to_slide else (_WORLD_COLUMNS, moved)
+    names, values = (columns, -1000 * moved) if in_um and route.end.is_slide else (_WORLD_COLUMNS, moved)
     return table.assign(**dict(zip(names, values.T, strict=False))), names, warnings
 
 
@@ -133,17 +124,11 @@ def _columns(table: pd.DataFrame, start: End, path: str | Path) -> list[str]:
     if world[:2] == _WORLD_COLUMNS[:2]:
         return world
     if slide is None:
-        raise InputError(
-            "lacks the columns x_mm and y_mm",
-            path=path,
-            hint="give points in mm of the image's world, or x_um and y_um of a slide",
-        )
+        hint = "give points in mm of the image's world, or x_um and y_um of a slide"
+        raise InputError("lacks the columns x_mm and y_mm", path=path, hint=hint)
     if not start.is_slide:
-        raise InputError(
-            f"{slide[0]} is in µm of a slide, and the way back starts from the MRI",
-            path=path,
-            hint="give x_mm and y_mm, or leave --inverse out",
-        )
+        problem = f"{slide[0]} is in µm of a slide, and the way back starts from the MRI"
+        raise InputError(problem, path=path, hint="give x_mm and y_mm, or leave --inverse out")
     return slide
 
 
@@ -196,19 +181,18 @@ def carry_geojson(route: Route, content: Any, *, in_place: bool = False) -> Carr
     if not positions:
         raise InputError("holds no coordinates")
     points = np.array([[*position[:3], np.nan][:3] for position in positions], dtype=float)
-    points = start.px_to_world(points) if start.is_slide else with_depth(points, *route.plane, "points")
+    in_mm = not start.is_slide
+    points = with_depth(points, *route.plane, "points") if in_mm else -points[:, :2] * start.pixel_um / 1000
     warnings = (*slide_warnings(route.transform), *beside_warnings(route.transform, points))
     moved = route.transform.points(points)
-    moved = end.world_to_px(moved) if end.is_slide else moved
+    moved = -moved[:, :2] * 1000 / end.pixel_um if end.is_slide else moved
     for position, point in zip(positions, moved.tolist(), strict=True):
         position[:] = point
     if isinstance(content, list):
         content = {"type": "FeatureCollection", "features": content}
-    units = (
-        {"Units": "px", "PixelSize_um": end.mpp, **({"Slide": end.slide} if end.slide else {})}
-        if end.is_slide
-        else {"Units": "mm", "CoordinateSystem": "fixed world, RAS+"}
-    )
+    units: dict[str, Any] = {"Units": "mm", "CoordinateSystem": "fixed world, RAS+"}
+    if end.is_slide:
+        units = {"Units": "px", "PixelSize_um": end.mpp, **({"Slide": end.slide} if end.slide else {})}
     return CarriedAnnotations(content, len(geometries), len(positions), units, warnings)
 
 
@@ -229,10 +213,8 @@ def _check_start(content: Any, start: End, end: End) -> None:
     if start.is_slide and note.get("Units") == "mm":
         raise InputError("is in mm already, and pixels are expected", hint=hint)
     if not start.is_slide and note.get("Units") != "mm":
-        raise InputError(
-            "is in pixels, as far as is known, and the way back starts from mm",
-            hint='leave --inverse out, or, if it is in mm of the MRI, add "histomri": {"Units": "mm"} to it',
-        )
+        leave = 'leave --inverse out, or, if it is in mm of the MRI, add "histomri": {"Units": "mm"} to it'
+        raise InputError("is in pixels, as far as is known, and the way back starts from mm", hint=leave)
     if end.slide is not None and note.get("Slide") == end.slide != start.slide:
         raise InputError(f"is in pixels of {end.slide} already", hint=hint)
 
@@ -249,8 +231,7 @@ def _geometries(content: Any) -> list[dict[str, Any]]:
                 found.append(item)
             else:
                 waiting += [entry for key, entry in item.items() if key != "properties"]
-                properties = item.get("properties")
-                if isinstance(properties, dict):  # QuBaLab keeps the nucleus of a cell here
+                if isinstance(properties := item.get("properties"), dict):  # QuBaLab keeps the nucleus of a cell here
                     waiting.append(properties.get("extra_geometries"))
     if not found:
         raise InputError("holds no GeoJSON geometry")

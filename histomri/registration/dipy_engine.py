@@ -16,7 +16,7 @@ from histomri.core.errors import GeometryError
 from histomri.core.images import Image
 from histomri.registration.outline_engine import Match, OutlineEngine
 from histomri.registration.planes import Plane
-from histomri.registration.refine import Pose, Problem
+from histomri.registration.refine import Deformed, Pose, Problem
 
 _BINS = 32
 _BLUR = 1.0
@@ -29,9 +29,8 @@ class DipyEngine(OutlineEngine):
 
     def finish(self, matches: Sequence[Match], moving: Image, kind: str) -> list[Match]:
         """Return the best match and the runner-up of another orientation, both refined."""
-        runners_up = [match for match in matches if match.differs(matches[0])]
         finished = [_refined(matches[0], moving, kind)]
-        for match in runners_up[:1]:
+        for match in [match for match in matches if match.differs(matches[0])][:1]:
             try:
                 finished.append(_refined(match, moving, kind))
             except GeometryError:  # it stays the runner-up as it is
@@ -44,13 +43,11 @@ class DipyEngine(OutlineEngine):
 
     def objection(self, qc: Mapping[str, Any]) -> str | None:
         """Object where areas change too much."""
-        low, high = qc.get("jacobian", (1.0, 1.0))
-        if SMOOTH_AREA[0] <= low and high <= SMOOTH_AREA[1]:
+        (low, high), (least, most) = qc.get("jacobian", (1.0, 1.0)), SMOOTH_AREA
+        if least <= low and high <= most:
             return None
-        return (
-            f"SyN changes areas by factors of {low:.2f} to {high:.2f}, as where it pulls tissue into missing pieces; "
-            f"trusted are {SMOOTH_AREA[0]} to {SMOOTH_AREA[1]}"
-        )
+        factors = f"factors of {low:.2f} to {high:.2f}, as where it pulls tissue into missing pieces"
+        return f"SyN changes areas by {factors}; trusted are {least} to {most}"
 
 
 def _refined(match: Match, moving: Image, kind: str) -> Match:
@@ -62,10 +59,9 @@ def _refined(match: Match, moving: Image, kind: str) -> Match:
 
 
 @dataclass(frozen=True, eq=False)
-class Warped:
-    """A pose after a deformation: x -> pose(x + d(x)); `field` (I, J, 2) is d, mm, on the pixel grid of `plane`."""
+class Warped(Deformed):
+    """A deformation whose `field` (I, J, 2) is d, mm, on the pixel grid of `plane`."""
 
-    pose: Pose
     plane: Plane
     field: FloatArray
 
@@ -74,10 +70,6 @@ class Warped:
         index = np.linalg.inv(self.plane.grid[:2, :2]) @ (points - self.plane.grid[:2, 2]).T
         p, q = (map_coordinates(self.field[..., axis], index, order=1, mode="nearest") for axis in (0, 1))
         return np.column_stack([p, q])
-
-    def points(self, points: FloatArray) -> FloatArray:
-        """Map points of the fixed plane to the moving plane, (N, 2)."""
-        return self.pose.points(points + self.displacement(points))
 
     def cost(self, unit_mm: float) -> float:
         """Return 0: SyN deforms freely."""
@@ -97,13 +89,8 @@ def mutual_information(moving: Image, fixed: Image, planes: tuple[Plane, Plane],
 
     step = RigidIsoScalingTransform2D() if kind == "similarity" else AffineTransform2D()
     static, other = (np.nan_to_num(np.asarray(image.data, dtype=float)) for image in (fixed, moving))
-    engine = AffineRegistration(
-        metric=MutualInformationMetric(nbins=_BINS),
-        level_iters=[100, 50],
-        sigmas=[2.0, 1.0],
-        factors=[2, 1],
-        verbosity=0,
-    )
+    levels: dict[str, Any] = {"level_iters": [100, 50], "sigmas": [2.0, 1.0], "factors": [2, 1]}
+    engine = AffineRegistration(metric=MutualInformationMetric(nbins=_BINS), verbosity=0, **levels)
     grids = {"static_grid2world": planes[1].grid, "moving_grid2world": planes[0].grid}
     found = engine.optimize(static, other, step, None, starting_affine=pose.matrix, **grids)
     matrix = np.asarray(found.affine)
@@ -121,10 +108,9 @@ def warp(problem: Problem, planes: tuple[Plane, Plane], shape: tuple[int, ...], 
     plane = Plane(planes[1].frame, planes[1].grid @ np.diag([step, step, 1.0]))
     shape = tuple(-(-size // step) for size in shape)
     points = plane.pixels(shape)
-    static = _soft(problem.fixed.at(points, filled=True)[0], problem.unit_mm).reshape(shape)
-    drawn = _soft(problem.moving.at(pose.points(points), filled=True)[0] / problem.scale, problem.unit_mm).reshape(
-        shape
-    )
+    there = problem.moving.at(pose.points(points), filled=True)[0] / problem.scale
+    distances = (problem.fixed.at(points, filled=True)[0], there)
+    static, drawn = (0.5 - 0.5 * np.tanh(each / (_BLUR * problem.unit_mm)).reshape(shape) for each in distances)
     engine = SymmetricDiffeomorphicRegistration(SSDMetric(2, smooth=4), level_iters=[50, 25], inv_iter=20)
     engine.verbosity = 0
     mapping: Any = engine.optimize(static, drawn)  # both on the fixed grid, in pixels
@@ -137,7 +123,3 @@ def warp(problem: Problem, planes: tuple[Plane, Plane], shape: tuple[int, ...], 
     if found.jacobian().min() <= 0:
         raise GeometryError("SyN folds the section", hint="use the engine 'robust', or kind='affine'")
     return found
-
-
-def _soft(distance: FloatArray, unit: float) -> FloatArray:
-    return np.asarray(0.5 - 0.5 * np.tanh(distance / (_BLUR * unit)))

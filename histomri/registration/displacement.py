@@ -30,11 +30,9 @@ class Displacement:
         vectors = np.array(self.vectors, dtype=float)
         if vectors.ndim != 4 or vectors.shape[3] != 3 or not np.all(np.isfinite(vectors)):
             raise GeometryError("a displacement field must be a finite array of shape (I, J, K, 3)")
-        affine = np.array(self.affine, dtype=float)
-        for array in (vectors, affine):
+        for name, array in (("vectors", vectors), ("affine", np.array(self.affine, dtype=float))):
             array.flags.writeable = False
-        object.__setattr__(self, "vectors", vectors)
-        object.__setattr__(self, "affine", affine)
+            object.__setattr__(self, name, array)
 
     def __call__(self, points: FloatArray) -> FloatArray:
         """Map points, (N, 3) world mm."""
@@ -109,9 +107,7 @@ class Displacement:
 
     def jacobian(self) -> FloatArray:
         """Return the determinant of the derivative of y -> y + d(y) at the grid points, (I, J, K)."""
-        axes = [axis for axis in range(3) if self.vectors.shape[axis] > 1]
         gradient = np.zeros((*self.vectors.shape, 3))
-        for axis in axes:
+        for axis in [axis for axis in range(3) if self.vectors.shape[axis] > 1]:
             gradient[..., axis] = np.gradient(self.vectors, axis=axis)
-        derivative = np.eye(3) + gradient @ np.linalg.inv(self.affine[:3, :3])
-        return np.asarray(np.linalg.det(derivative))
+        return np.asarray(np.linalg.det(np.eye(3) + gradient @ np.linalg.inv(self.affine[:3, :3])))

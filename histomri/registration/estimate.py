@@ -1,6 +1,7 @@
-"""register: find the transform from a histology section to an MRI slice."""
+"""register: from the starts on every slice to refined matches, and the transform to the MRI that fits best."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,107 @@ import numpy as np
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image
+from histomri.registration.bspline import expected_error
 from histomri.registration.displacement import Displacement
-from histomri.registration.engines import ENGINES, resolve
-from histomri.registration.expected import expected_error
 from histomri.registration.files import as_image
-from histomri.registration.landmarks import check_landmarks
-from histomri.registration.matching import Matcher
-from histomri.registration.outline_engine import Match, OutlineEngine, best_of_slices
-from histomri.registration.planes import lift
-from histomri.registration.prepare import targets, tissue_of
+from histomri.registration.landmarks import check_landmarks, landmark_starts, place_landmarks
+from histomri.registration.options import ENGINES, resolve
+from histomri.registration.outline_engine import TOO_FAR_BEHIND, Match, OutlineEngine, best_of_slices
+from histomri.registration.planes import Plane, lift
+from histomri.registration.prepare import Target, targets, tilted_targets, tissue_of
 from histomri.registration.quality import CLEAR_SLICE_MARGIN, CLEAR_SLICE_PIXELS, LARGEST_SLIP_PX, Registration, judge
-from histomri.registration.refine import at_size_bound
+from histomri.registration.refine import Pose, Problem, approach, at_size_bound, refine
+from histomri.registration.search import Start, apart_deg, search
 
+_REFINED = 10
+_SAME_DEG = 2.0
+_TILTED = 2
+_TILTED_STARTS = 3
+_LEAST_TILT_GAIN = 0.02
 SHRINKAGE = 0.129
 """Linear shrinkage of paraffin sections against the MRI, Grussu et al. 2025, doi 10.1038/s43856-025-01246-2."""
+
+
+@dataclass(frozen=True, eq=False)
+class Matcher:
+    """What is the same for every slice: the section, and how it is searched."""
+
+    moving: Image
+    section: Image  # its tissue
+    scale: float  # its expected size, of the MRI's
+    kind: str
+    sides: tuple[bool, ...]  # whether it is tried turned over, or not, or both
+    angle_deg: float | None
+    pairs: FloatArray | None  # (N, 2, 3) landmarks to start from
+    engine: OutlineEngine
+
+    def search(self, target: Target) -> list[Match]:
+        """Return the refined matches on one slice."""
+        problem, planes = self.engine.problem(self.moving, self.section, target, self.scale)
+        if self.pairs is None:
+            starts = search(problem.moving, problem.fixed, problem.scale, sides=self.sides, angle_deg=self.angle_deg)
+        else:
+            centres = (problem.moving.centre, problem.fixed.centre)
+            pairs = place_landmarks(self.pairs, planes, (self.moving, target.fixed))
+            starts = landmark_starts(pairs, planes, centres, problem.scale, sides=self.sides)
+            problem = _held(problem, planes, pairs)
+        return self._matches(problem, planes, target, starts)
+
+    def tilted(
+        self, matches: Sequence[Match], fixed: Image, mask: Image | None, tilts_deg: Sequence[float]
+    ) -> list[Match]:
+        """Return matches on tilted versions of the two best slices, those that are clearly better for it."""
+        ranked = sorted(matches, key=lambda match: -match.score)
+        found = []
+        for upright in best_of_slices(matches)[:_TILTED]:
+            near = [match.as_start() for match in ranked if match.slice == upright.slice][:_TILTED_STARTS]
+            images = self.moving, upright.target.fixed
+            pairs = None if self.pairs is None else place_landmarks(self.pairs, upright.planes, images)
+            for target in tilted_targets(fixed, mask, upright.target, tilts_deg):
+                try:
+                    problem, planes = self.engine.problem(self.moving, self.section, target, self.scale)
+                    problem = problem if pairs is None else _held(problem, planes, pairs)
+                    tilted = self._matches(problem, planes, target, near)
+                except InputError:  # a plane that leaves the organ is no alternative to the upright one
+                    continue
+                found += [match for match in tilted if match.score >= upright.score + _LEAST_TILT_GAIN]
+        return found
+
+    def excluded_margin(self, best: Match) -> float:
+        """Return by how much an orientation that was not to be tried fits better than the best; 0 if none does."""
+        if self.pairs is not None or (self.angle_deg is None and len(self.sides) == 2):
+            return 0.0
+        free = replace(self, sides=(False, True), angle_deg=None, engine=self.engine.without_refinement())
+        return max([0.0, *(match.score - best.score for match in free.search(best.target))])
+
+    def _matches(
+        self, problem: Problem, planes: tuple[Plane, Plane], target: Target, starts: Sequence[Start]
+    ) -> list[Match]:
+        """Bring every start near, and refine the few best to the end."""
+        poses = [(start, approach(problem, start)) for start in starts]
+        scores = [problem.score(near) for _, near in poses]
+        order = [n for n in np.argsort(scores)[::-1] if scores[n] > max(scores) - TOO_FAR_BEHIND]
+        matches = []
+        for start, near in _unlike([poses[n] for n in order], problem.unit_mm)[:_REFINED]:
+            pose = refine(problem, near, self.kind)
+            matches.append(Match(target, start, pose, None, problem.score(pose), problem, planes))
+        matches.sort(key=lambda match: -match.score)
+        return self.engine.finish(matches, self.moving, self.kind)
+
+
+def _held(problem: Problem, planes: tuple[Plane, Plane], pairs: FloatArray) -> Problem:
+    """Return the problem with landmarks that hold it."""
+    return problem.anchored(*(plane.to_plane(pairs[:, side]) for side, plane in enumerate(planes)))
+
+
+def _unlike(poses: list[tuple[Start, Pose]], unit_mm: float) -> list[tuple[Start, Pose]]:
+    """Leave out poses that have arrived where a better one is, which comes before them."""
+    kept: list[tuple[Start, Pose]] = []
+    for start, pose in poses:
+        here = [near for _, near in kept if near.flip == pose.flip and apart_deg(near.angle, pose.angle) < _SAME_DEG]
+        if all(np.linalg.norm(near.shift - pose.shift) > unit_mm for near in here):
+            kept.append((start, pose))
+    return kept
 
 
 def register(
@@ -137,12 +225,11 @@ def register(
         raise refused[fullest.slice]
     if tilts_deg is not None:
         matches += matcher.tilted(matches, fixed, fixed_mask, tilts_deg)
-    excluded = matcher.excluded_margin(best_of_slices(matches)[0])
     settings = {"Kind": kind, "Shrinkage": shrinkage, "Flips": flips, "Drive": "outline", "Engine": engine}
     settings |= {"AngleDeg": angle_deg, "TurnedOver": turned_over, "TiltsDeg": list(tilts_deg or ())}
     settings |= {"Landmarks": 0 if pairs is None else len(pairs)}
     info = {"Moving": described(moving), "Fixed": described(fixed), "Parameters": settings}
-    return _result(matches, matching, fixed, refused, excluded, info)
+    return _result(matches, matcher, fixed, refused, info)
 
 
 def _engine(
@@ -153,83 +240,58 @@ def _engine(
     if known is None:
         raise InputError(f"engine={engine!r} is not available", hint="use engine=" + " or ".join(map(repr, ENGINES)))
     if kind not in known.kinds:
-        raise InputError(
-            f"kind={kind!r} is not available", hint="use kind=" + " or ".join(map(repr, (*known.kinds, "syn")))
-        )
+        kinds = " or ".join(map(repr, (*known.kinds, "syn")))
+        raise InputError(f"kind={kind!r} is not available", hint=f"use kind={kinds}")
     if not 0 <= shrinkage < 0.5:
         raise InputError(f"a shrinkage of {shrinkage} is implausible", hint="give a fraction of length, such as 0.129")
     if angle_deg is not None and not np.isfinite(angle_deg):
         raise InputError(f"an angle of {angle_deg} means nothing", hint="give degrees")
     if with_landmarks and "landmarks" not in known.holds:
-        raise InputError(
-            f"the engine {engine!r} cannot hold landmarks",
-            hint="use engine='robust' with another kind, or keep the landmarks to measure the error",
-        )
+        hint = "use engine='robust' with another kind, or keep the landmarks to measure the error"
+        raise InputError(f"the engine {engine!r} cannot hold landmarks", hint=hint)
     loaded: OutlineEngine = known.load()
     return loaded
 
 
 def _result(
-    matches: list[Match],
-    engine: OutlineEngine,
-    fixed: Image,
-    refused: dict[int | None, InputError],
-    excluded: float,
-    info: dict[str, Any],
+    matches: list[Match], matcher: Matcher, fixed: Image, refused: dict[int | None, InputError], info: dict[str, Any]
 ) -> Registration:
     """Return the best match, judged against the others."""
     slices = best_of_slices(matches)
     best = slices[0]
+    excluded = matcher.excluded_margin(best)
     ranked = sorted(matches, key=lambda match: (match.slice != best.slice, -match.score))
     runners_up = [match for match in ranked if match.slice == best.slice and match.differs(best)]
     margin = best.score - runners_up[0].score if runners_up else 1.0
     candidates = tuple(match.candidate() for match in ranked)
     first = candidates[0]
-    deformation = _deformation(best)
+    displacements, deformation = _deformation(best)
     # Six digits: those after them depend on the number of threads of the linear algebra.
     expected = float(f"{expected_error(best.problem, best.mapping, best.pose):.6g}")
-    verdict, reasons = judge(
-        first.agreement,
-        margin,
-        at_bound=at_size_bound(best.pose, best.problem.scale),
-        stretch=best.stretch,
-        strain=best.strain,
-        excluded=excluded,
-        error_px=expected / best.problem.unit_mm,
-    )
+    signs = {"stretch": best.stretch, "strain": best.strain, "error_px": expected / best.problem.unit_mm}
+    at_bound = at_size_bound(best.pose, best.problem.scale)
+    verdict, reasons = judge(first.agreement, margin, at_bound=at_bound, excluded=excluded, **signs)
     slice_margin, doubt = _slice_margin(slices, fixed)
-    for reason in (doubt, engine.objection(deformation)):
+    for reason in (doubt, matcher.engine.objection(deformation)):
         if reason:
             verdict = "check" if verdict == "good" else verdict
             reasons.append(reason)
     by_slice = sorted(slices, key=lambda match: match.slice or 0)
-    qc: dict[str, Any] = {
-        "verdict": verdict,
-        "reasons": reasons,
-        "agreement": first.agreement,
-        "gap": margin,
-        "expected_error_mm": expected,
-        "ruled_out": excluded,
-        "angle_deg": first.angle_deg,
-        "turned_over": first.turned_over,
-        "size": first.size,
-        "stretch": best.stretch,
-        "tilt_deg": list(first.tilt_deg),
-        **deformation,
-        "slice_lead": slice_margin,
-        "slice_agreement": [
-            {"slice": each.slice, "agreement": each.score, "worth": each.adjusted_score} for each in by_slice
-        ],
-        "slices_refused": [{"slice": k, "reason": str(error)} for k, error in refused.items()],
-    }
-    matrix = lift(best.pose.matrix, *best.planes)
-    return Registration(matrix, _field(best), info, candidates, margin, qc, best.slice)
+    agreements = [{"slice": each.slice, "agreement": each.score, "worth": each.adjusted_score} for each in by_slice]
+    qc: dict[str, Any] = {"verdict": verdict, "reasons": reasons, "agreement": first.agreement, "gap": margin}
+    qc |= {"expected_error_mm": expected, "ruled_out": excluded}
+    qc |= {"angle_deg": first.angle_deg, "turned_over": first.turned_over, "size": first.size}
+    qc |= {"stretch": best.stretch, "tilt_deg": list(first.tilt_deg), **deformation}
+    qc |= {"slice_lead": slice_margin, "slice_agreement": agreements}
+    qc["slices_refused"] = [{"slice": k, "reason": str(error)} for k, error in refused.items()]
+    return Registration(lift(best.pose.matrix, *best.planes), displacements, info, candidates, margin, qc, best.slice)
 
 
 def _slice_margin(slices: Sequence[Match], fixed: Image) -> tuple[float, str]:
     """Return the margin of the best over every slice that lies too far from it to be as good, and what is in doubt."""
     best = slices[0]
-    apart = [(_slices_mm(fixed, each, best), each) for each in slices[1:]]
+    step_mm = float(np.linalg.norm(fixed.affine[:3, 2]))
+    apart = [(abs((each.slice or 0) - (best.slice or 0)) * step_mm, each) for each in slices[1:]]
     far = [(mm, each) for mm, each in apart if mm > LARGEST_SLIP_PX * best.problem.unit_mm]
     if not far:
         return 1.0, ""
@@ -238,30 +300,20 @@ def _slice_margin(slices: Sequence[Match], fixed: Image) -> tuple[float, str]:
     clear = CLEAR_SLICE_MARGIN * float(np.sqrt(CLEAR_SLICE_PIXELS / best.problem.compared(best.mapping)))
     if margin >= clear:
         return margin, ""
-    return margin, (
-        f"slice {runner_up.slice}, {mm:.2g} mm away, fits nearly as well as slice {best.slice} (a margin of "
-        f"{margin:.3f}, clear is {clear:.3f}): look at both, and choose the slice if you know it"
-    )
+    nearly = f"fits nearly as well as slice {best.slice} (a margin of {margin:.3f}, clear is {clear:.3f})"
+    away = f"slice {runner_up.slice}, {mm:.2g} mm away"
+    return margin, f"{away}, {nearly}: look at both, and choose the slice if you know it"
 
 
-def _slices_mm(fixed: Image, one: Match, other: Match) -> float:
-    return abs((one.slice or 0) - (other.slice or 0)) * float(np.linalg.norm(fixed.affine[:3, 2]))
-
-
-def _field(best: Match) -> tuple[Displacement, ...]:
-    """Return the deformation as a displacement on the grid of the fixed slice; it pulls, so points go the other way."""
+def _deformation(best: Match) -> tuple[tuple[Displacement, ...], dict[str, Any]]:
+    """Return the deformation as a displacement on the grid of the fixed slice, and facts on it."""
     if best.deformation is None:
-        return ()
+        return (), {"deformed": False}
     flat, plane = best.target.fixed, best.planes[1]
     moved = best.deformation.displacement(plane.pixels(flat.data.shape)) @ plane.frame[:3, :2].T
-    return (Displacement(moved.reshape(*flat.data.shape, 1, 3), flat.affine, inverted=True),)
-
-
-def _deformation(best: Match) -> dict[str, Any]:
-    if best.deformation is None:
-        return {"deformed": False}
-    moved = np.hypot(*best.deformation.displacement(best.problem.nearby.points).T)
-    return {"deformed": True, "jacobian": list(best.jacobian or ()), "bent_mm": float(moved.max())}
+    field = Displacement(moved.reshape(*flat.data.shape, 1, 3), flat.affine, inverted=True)  # it pulls
+    bent = np.hypot(*best.deformation.displacement(best.problem.nearby.points).T)
+    return (field,), {"deformed": True, "jacobian": list(best.jacobian or ()), "bent_mm": float(bent.max())}
 
 
 def described(image: Image) -> dict[str, Any]:

@@ -4,6 +4,7 @@ All are drawn in the plane of the fixed image, in mm of its world, seen as a rad
 plane, y) grows to the left, the other axis upwards. A slide is thereby seen as it lies, and its own mm are written.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,132 @@ from scipy.stats import rankdata
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.files import atomic_path
 from histomri.core.images import Image
-from histomri.registration.figure_layout import Overlay, background, draw_image, draw_slide, frame, outline, overlay_of
+from histomri.registration.carry_slide import SlidePictures
 from histomri.registration.landmark_fits import tre
+from histomri.registration.outlines import signed_distance
 from histomri.registration.planes import Plane, lift
-from histomri.registration.prepare import tissue_of
+from histomri.registration.prepare import plane_found, tissue_of
 from histomri.registration.quality import Candidate, Registration
 from histomri.registration.search import apart_deg, linear
-from histomri.registration.sections import SlidePictures
 from histomri.registration.transform import Transform
 
+_LINE = 1.0
+_MARGIN = 0.08
+_STRAIGHT = 0.9999
+_LONGEST_NAME = 16
+_DIGITS = 9
+"""Digits of places in mm: rounding errors beyond them would put the pixels of a tilted plane out of order."""
 _SQUARES = 8
 _NOTHING = "#dbe7f3"
 """Colour outside the tissue: white is the brightest of it."""
 _LEAST_ARROW, _MOST_TIMES = 0.03, 100.0
 _GRID_LINES = 16
 _GALLERY, _ALIKE_DEG = 6, 25.0
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """Both images on the grid of the fixed slice, and where its pixels are drawn.
+
+    `axes` (3, 2) are the world directions of the pictures' axes, along which the pixels are at `p`, `q` (I, J) mm;
+    `fixed` and `moved` (I, J) are the fixed image `flat` and the section on it, `tissue` and `section` their tissue as
+    covered fractions; `pictures` has both in colour, if they are slides.
+    """
+
+    axes: FloatArray
+    p: FloatArray
+    q: FloatArray
+    fixed: FloatArray
+    moved: FloatArray
+    tissue: FloatArray
+    section: FloatArray
+    flat: Image
+    names: tuple[str, str]
+    pictures: SlidePictures | None
+
+
+def overlay_of(
+    found: Registration,
+    moving: Image,
+    fixed: Image,
+    masks: tuple[Image | None, Image | None],
+    names: tuple[str, str],
+    pictures: SlidePictures | None,
+) -> Overlay:
+    """Return the overlay of a registration; masks, names and pictures are of the moving and the fixed image."""
+    target = plane_found(fixed, masks[1], found.slice, found.qc.get("tilt_deg", (0.0, 0.0)))
+    flat = target.fixed
+    frame = Plane.of(flat).frame[:3, :2]
+    axes = frame * np.sign(frame[np.argmax(np.abs(frame), axis=0), (0, 1)])
+    p, q = np.round(pixel_centres(flat) @ axes, _DIGITS).T.reshape(2, *flat.data.shape)
+    own = np.nan_to_num(Transform.identity().resample(target.tissue, flat).data)
+    there = np.nan_to_num(found.resample(tissue_of(moving, masks[0], "moving"), flat).data)
+    moved = found.resample(moving, flat).data
+    return Overlay(axes, p, q, flat.data, moved, own, there, flat, short_names(*names), pictures)
+
+
+def pixel_centres(flat: Image) -> FloatArray:
+    """Return where the pixels of a 2D image lie, (I * J, 3) mm."""
+    return np.asarray(np.indices(flat.data.shape).reshape(2, -1).T @ flat.affine[:3, :2].T + flat.affine[:3, 3])
+
+
+def short_names(one: str, other: str) -> tuple[str, str]:
+    """Return two names short enough for a title, without what they begin with alike where that would hide the rest."""
+    if max(len(one), len(other)) > _LONGEST_NAME and one != other:
+        alike = next(n for n, (a, b) in enumerate(zip(f"{one}\0", f"{other}\1", strict=False)) if a != b)
+        # Back to where a word begins: half a number means nothing.
+        while alike and one[alike - 1].isalnum():
+            alike -= 1
+        one, other = (name[alike:] or name for name in (one, other))
+    one, other = (name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in (one, other))
+    return one, other
+
+
+def frame(axes: Any, overlay: Overlay, title: str, points: FloatArray | None = None) -> None:
+    """Show the tissue of both images, and these points, with what is around."""
+    shown = (overlay.tissue > 0.5) | (overlay.section > 0.5)
+    seen = np.column_stack([overlay.p[shown], overlay.q[shown]])
+    seen = seen if points is None else np.concatenate([seen, points])
+    axes.set_aspect("equal")
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    margin = _MARGIN * (high - low).max()
+    axes.set_xlim(high[0] + margin, low[0] - margin)
+    axes.set_ylim(low[1] - margin, high[1] + margin)
+    for axis, direction in zip((axes.xaxis, axes.yaxis), np.abs(overlay.axes.T), strict=True):
+        name = "xyz"[int(np.argmax(direction))]
+        oblique = direction.max() <= _STRAIGHT
+        axis.set_label_text(f"about along {name}, mm (oblique slice)" if oblique else f"{name}, mm")
+        if overlay.pictures is not None:
+            axis.set_label_text(f"{name} on {overlay.names[1]}, mm")
+            axis.set_major_formatter(lambda value, _: f"{0.0 - value:g}")  # a slide's x and y run against its world's
+    axes.set_title(title, fontsize=10)
+
+
+def draw_image(axes: Any, overlay: Overlay, picture: FloatArray, **options: Any) -> Any:
+    """Draw an image of the overlay, in grey if no other colours are given."""
+    known = picture[np.isfinite(picture)]
+    low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
+    return axes.pcolormesh(overlay.p, overlay.q, picture, **{"cmap": "gray", "vmin": low, "vmax": high, **options})
+
+
+def outline(axes: Any, overlay: Overlay, mask: FloatArray, colour: str) -> None:
+    """Draw the outline of a tissue."""
+    if mask.min() < 0.5 < mask.max():
+        axes.contour(overlay.p, overlay.q, mask, levels=[0.5], colors=colour, linewidths=_LINE)
+
+
+def background(axes: Any, overlay: Overlay) -> None:
+    """Draw the fixed image, in colour if it is a slide."""
+    if overlay.pictures is None:
+        draw_image(axes, overlay, overlay.fixed)
+    else:
+        draw_slide(axes, overlay.pictures, overlay.pictures.fixed)
+
+
+def draw_slide(axes: Any, pictures: SlidePictures, rgb: Any) -> None:
+    """Draw a picture on the grid of the fixed slide."""
+    width, height = pictures.size_mm
+    axes.imshow(rgb, extent=(0.0, -width, -height, 0.0), aspect="equal")
 
 
 def write_figures(
@@ -54,30 +166,19 @@ def write_figures(
     slides.
     """
     overlay = overlay_of(found, moving, fixed, (moving_mask, fixed_mask), names, pictures)
-    drawn = {
-        "contours": _contours,
-        "checkerboard": _checkerboard,
-        "missing": _missing,
-        "residual": _residual,
-        "grid": _grid,
-        "jacobian": _jacobian,
-    }
-    outputs = [_flip_book(overlay, folder / f"{stem}_flipbook.gif")]
-    for name, draws in drawn.items():
-        figure, axes = _figure()
-        draws(axes, overlay, found)
-        outputs.append(_save(figure, folder / f"{stem}_{name}.png"))
+    draws = [_contours, _checkerboard, _missing, _residual, _grid, _jacobian]
+    draws += [_candidates] if found.candidates else []
+    figures = {}
+    for draw in draws:
+        figures[draw.__name__], axes = _figure()
+        draw(axes, overlay, found)
     if found.candidates:
-        figure, axes = _figure()
-        _candidates(axes, found)
-        outputs.append(_save(figure, folder / f"{stem}_candidates.png"))
-        section = tissue_of(moving, moving_mask, "moving")
-        outputs.append(_save(_gallery(overlay, found, section), folder / f"{stem}_gallery.png"))
+        figures["_gallery"] = _gallery(overlay, found, tissue_of(moving, moving_mask, "moving"))
     if landmarks is not None:
-        figure, axes = _figure()
+        figures["_landmarks"], axes = _figure()
         _landmarks(axes, overlay, found, np.asarray(landmarks, dtype=float))
-        outputs.append(_save(figure, folder / f"{stem}_landmarks.png"))
-    return outputs
+    outputs = [_flip_book(overlay, folder / f"{stem}_flipbook.gif")]
+    return outputs + [_save(figure, folder / f"{stem}{name}.png") for name, figure in figures.items()]
 
 
 def _figure() -> tuple[Any, Any]:
@@ -122,6 +223,7 @@ def _board(shape: tuple[int, ...]) -> BoolArray:
 
 def _flip_book(overlay: Overlay, path: Path) -> Path:
     """Write both images in turn, in the same frame."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image as Picture
 
     known = np.where(overlay.tissue > 0.5, overlay.fixed, np.nan)
@@ -137,18 +239,13 @@ def _flip_book(overlay: Overlay, path: Path) -> Path:
             draw_slide(axes, overlay.pictures, colour)
         outline(axes, overlay, overlay.tissue, "deepskyblue")
         frame(axes, overlay, title)
-        frames.append(Picture.fromarray(_pixels(figure)).convert("P", palette=Picture.Palette.ADAPTIVE))
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+        frames.append(Picture.fromarray(pixels).convert("P", palette=Picture.Palette.ADAPTIVE))
     with atomic_path(path) as temporary:
         frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=900, loop=0)
     return path
-
-
-def _pixels(figure: Any) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _ranked(picture: FloatArray) -> FloatArray:
@@ -159,11 +256,10 @@ def _ranked(picture: FloatArray) -> FloatArray:
 
 
 def _missing(axes: Any, overlay: Overlay, found: Registration) -> None:
-    own, there = overlay.tissue > 0.5, overlay.section > 0.5
-    code = np.where(own & there, 1.0, np.where(own, 2.0, np.where(there, 3.0, 0.0)))
-
     from matplotlib.colors import ListedColormap
 
+    own, there = overlay.tissue > 0.5, overlay.section > 0.5
+    code = np.where(own & there, 1.0, np.where(own, 2.0, np.where(there, 3.0, 0.0)))
     colours = ListedColormap(["white", "lightgrey", "royalblue", "orangered"])
     draw_image(axes, overlay, code, cmap=colours, vmin=-0.5, vmax=3.5)
     fraction = float((own & ~there).sum() / max(own.sum(), 1))
@@ -176,21 +272,20 @@ def _residual(axes: Any, overlay: Overlay, found: Registration) -> None:
     pixel = float(overlay.flat.voxel_mm[:2].min())
     depth = distance_transform_edt(own) - 0.5
     edge = own & (depth < 1.0)
-    away = (np.where(there, distance_transform_edt(there) - 0.5, 0.5 - distance_transform_edt(~there)) - depth) * pixel
+    away = (-signed_distance(there) - depth) * pixel
     i, j = np.nonzero(edge)
     middle = np.array([overlay.p[own].mean(), overlay.q[own].mean()])
     around = np.degrees(np.arctan2(overlay.q[i, j] - middle[1], overlay.p[i, j] - middle[0]))
     axes.scatter(around, away[i, j], s=6)
     axes.axhline(0, color="black", linewidth=0.5)
-    axes.set_xlabel(f"place on the outline of {overlay.names[1]}, degrees")
-    axes.set_ylabel(f"how far {overlay.names[0]} reaches beyond it, mm (below 0: it is missing)")
+    axes.set(xlabel=f"place on the outline of {overlay.names[1]}, degrees")
+    axes.set(ylabel=f"how far {overlay.names[0]} reaches beyond it, mm (below 0: it is missing)")
     axes.set_title("disagreement along the outline", fontsize=10)
 
 
 def _grid(axes: Any, overlay: Overlay, found: Registration) -> None:
     background(axes, overlay)
-    index = np.indices(overlay.fixed.shape).reshape(2, -1).T
-    back = found.inverse().points(index @ overlay.flat.affine[:3, :2].T + overlay.flat.affine[:3, 3])
+    back = found.inverse().points(pixel_centres(overlay.flat))
     directions = np.linalg.svd(back - back.mean(axis=0), full_matrices=False)[2][:2]
     parts = ((back - back.mean(axis=0)) @ directions.T).T.reshape(2, *overlay.fixed.shape)
     step = _round_step(max(float(np.ptp(part[overlay.tissue > 0.5])) for part in parts) / _GRID_LINES)
@@ -225,8 +320,7 @@ def _gallery(overlay: Overlay, found: Registration, section: Image) -> Any:
 
     best: list[Candidate] = []
     for item in found.candidates:
-        alike = (one.turned_over == item.turned_over and _apart(one, item) < _ALIKE_DEG for one in best)
-        if item.slice == found.slice and not any(alike):
+        if item.slice == found.slice and not any(_alike(one, item) for one in best):
             best.append(item)
     figure = Figure(figsize=(7.2, 5.4), dpi=120)
     for number, item in enumerate(best[:_GALLERY]):
@@ -240,8 +334,9 @@ def _gallery(overlay: Overlay, found: Registration, section: Image) -> Any:
     return figure
 
 
-def _apart(one: Candidate, other: Candidate) -> float:
-    return apart_deg(np.radians(one.angle_deg), np.radians(other.angle_deg))
+def _alike(one: Candidate, other: Candidate) -> bool:
+    apart = apart_deg(np.radians(one.angle_deg), np.radians(other.angle_deg))
+    return one.turned_over == other.turned_over and apart < _ALIKE_DEG
 
 
 def _placed(overlay: Overlay, section: Image, item: Candidate) -> FloatArray:
@@ -250,33 +345,29 @@ def _placed(overlay: Overlay, section: Image, item: Candidate) -> FloatArray:
     angle = np.radians(item.angle_deg if item.turned_over else -item.angle_deg)
     pull = np.eye(3)
     pull[:2, :2] = item.size * linear(angle, item.turned_over)
-    middles = [
-        plane.pixels(mask.shape)[mask.ravel() > 0.5].mean(axis=0)
-        for plane, mask in zip(planes, (section.data, overlay.tissue), strict=True)
-    ]
-    pull[:2, 2] = middles[0] - pull[:2, :2] @ middles[1]
-    turned = Transform(lift(pull, *planes)).resample(section, overlay.flat).data
-    turned = np.nan_to_num(turned)
+    sides = zip(planes, (section.data, overlay.tissue), strict=True)
+    own, other = (plane.pixels(mask.shape)[mask.ravel() > 0.5].mean(axis=0) for plane, mask in sides)
+    pull[:2, 2] = own - pull[:2, :2] @ other
+    turned = np.nan_to_num(Transform(lift(pull, *planes)).resample(section, overlay.flat).data)
     overlap = fftconvolve(overlay.tissue, turned[::-1, ::-1], mode="same")
     shift = np.array(np.unravel_index(np.argmax(overlap), overlap.shape)) - np.array(overlap.shape) // 2
     return np.roll(turned, tuple(shift), axis=(0, 1))
 
 
-def _candidates(axes: Any, found: Registration) -> None:
+def _candidates(axes: Any, overlay: Overlay, found: Registration) -> None:
     for turned, colour, word in ((False, "tab:blue", "as it lies"), (True, "tab:red", "turned over")):
         chosen = [item for item in found.candidates if item.turned_over is turned and item.slice == found.slice]
         axes.scatter([item.angle_deg for item in chosen], [item.agreement for item in chosen], color=colour, label=word)
     best = found.candidates[0]
     axes.scatter([best.angle_deg], [best.agreement], s=160, facecolors="none", edgecolors="black", label="taken")
-    axes.set_xlabel("rotation of the section, degrees")
-    axes.set_ylabel("agreement of the outlines")
+    axes.set(xlabel="rotation of the section, degrees", ylabel="agreement of the outlines")
     axes.set_title(f"orientations tried; margin over the next {found.confidence:.2f}", fontsize=10)
     axes.legend()
 
 
 def _landmarks(axes: Any, overlay: Overlay, found: Registration, pairs: FloatArray) -> None:
     background(axes, overlay)
-    goal, there = overlay.across(pairs[:, 1]), overlay.across(found.points(pairs[:, 0]))
+    goal, there = pairs[:, 1] @ overlay.axes, found.points(pairs[:, 0]) @ overlay.axes
     errors = tre(found, pairs)
     across = float(np.ptp(goal, axis=0).max())
     times = max(_round_step(_LEAST_ARROW * across / max(float(np.median(errors)), 1e-6)), 1.0)
@@ -285,9 +376,5 @@ def _landmarks(axes: Any, overlay: Overlay, found: Registration, pairs: FloatArr
     axes.quiver(*goal.T, *(ends - goal).T, color="orangered", angles="xy", scale_units="xy", scale=1, width=0.004)
     axes.plot(*goal.T, "o", color="deepskyblue", markersize=4)
     longer = f", drawn {times:.0f} times as long" if times > 1 else ""
-    frame(
-        axes,
-        overlay,
-        f"errors of {len(pairs)} landmarks{longer}, median {1000 * np.median(errors):.0f} µm",
-        np.concatenate([goal, ends]),
-    )
+    title = f"errors of {len(pairs)} landmarks{longer}, median {1000 * np.median(errors):.0f} µm"
+    frame(axes, overlay, title, np.concatenate([goal, ends]))

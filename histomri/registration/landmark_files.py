@@ -18,7 +18,7 @@ _TABLES = (".csv", ".tsv", ".xlsx", ".parquet")
 _LEAST_NAMES = 2
 _SLICER_DEFINED = "2"
 """Status of a point that has a place, the first of two values that 3D Slicer 5 appends without naming a column."""
-_SLICER_SYSTEMS = {"0": "RAS", "1": "LPS", "RAS": "RAS", "LPS": "LPS"}
+_SLICER_SYSTEMS = {**dict.fromkeys(("0", "RAS"), (1.0, 1.0, 1.0)), **dict.fromkeys(("1", "LPS"), (-1.0, -1.0, 1.0))}
 Mpp = float | tuple[float, float] | None
 
 
@@ -58,25 +58,28 @@ def read_landmarks(
     InputError
         If a column is missing, a cell is no number, or the two files do not pair.
     """
-    if fixed is not None:
+    if fixed is None:
+        pairs = _pairs_of_table(require_file(path, "landmark file"))
+    else:
         pairs = _paired(read_points(path, mpp=mpp), read_points(fixed, mpp=fixed_mpp), Path(path), Path(fixed))
-        return _on_the_slide(pairs)
-    path = require_file(path, "landmark file")
+    pairs[:, 0] = np.where(np.isnan(pairs[:, 0]), 0.0, pairs[:, 0])
+    return pairs
+
+
+def _pairs_of_table(path: Path) -> FloatArray:
     if path.suffix.lower() in (".json", ".geojson", ".fcsv"):
-        raise InputError(
-            "holds the points of one image", path=path, hint="give the file of the other image with --fixed-landmarks"
-        )
+        hint = "give the file of the other image with --fixed-landmarks"
+        raise InputError("holds the points of one image", path=path, hint=hint)
     table = read_table(path, comment="#")
     sides = []
     for side in ("moving_", "fixed_"):
-        points = _world(table, side)
-        if points is None:
+        if (points := _world(table, side)) is None:
             absent = next(name for name in (f"{side}x_mm", f"{side}y_mm") if name not in table)
             raise InputError(f"lacks the column {absent}", path=path, hint=f"the columns are {_PAIR_COLUMNS}")
         sides.append(points)
     if not len(table):
         raise InputError("holds no landmarks", path=path)
-    return _on_the_slide(np.stack(sides, axis=1))
+    return np.stack(sides, axis=1)
 
 
 def read_points(path: str | Path, *, mpp: Mpp = None) -> Points:
@@ -123,9 +126,7 @@ def unpaired_landmarks(
     """Return the names that only one of two files of points has, where `read_landmarks` pairs them by name."""
     moving, other = read_points(path, mpp=mpp), read_points(fixed, mpp=fixed_mpp)
     shared = _shared_names(moving, other)
-    if not shared:
-        return (), ()
-    left, right = (tuple(name for name in side.names if name not in shared) for side in (moving, other))
+    left, right = (tuple(name for name in side.names if shared and name not in shared) for side in (moving, other))
     return left, right
 
 
@@ -143,11 +144,9 @@ def _paired(moving: Points, fixed: Points, path: Path, other: Path) -> FloatArra
         left, right = ({n: p for n, p in zip(side.names, side.xyz_mm, strict=True)} for side in (moving, fixed))
         return np.array([[left[name], right[name]] for name in shared])
     if len(moving.names) != len(fixed.names):
-        raise InputError(
-            f"has {len(moving.names)} points and {other.name} has {len(fixed.names)}",
-            path=path,
-            hint="give the pairs the same names, or both files the same number of points in the same order",
-        )
+        problem = f"has {len(moving.names)} points and {other.name} has {len(fixed.names)}"
+        hint = "give the pairs the same names, or both files the same number of points in the same order"
+        raise InputError(problem, path=path, hint=hint)
     return np.stack([moving.xyz_mm, fixed.xyz_mm], axis=1)
 
 
@@ -158,18 +157,11 @@ def _numbers(table: Table, columns: list[str]) -> FloatArray:
     return np.asarray(values)
 
 
-def _on_the_slide(pairs: FloatArray) -> FloatArray:
-    """Return pairs whose moving points lie at z = 0 where they have no z."""
-    pairs[:, 0] = np.where(np.isnan(pairs[:, 0]), 0.0, pairs[:, 0])
-    return pairs
-
-
 def _from_table(table: Table, mpp: Mpp) -> Points:
     lower = {name.lower(): name for name in table.names}
     label = next((lower[name] for name in ("name", "label") if name in lower), None)
     names = ("",) * len(table) if label is None else tuple(table.text(label))
-    world = _world(table, "")
-    if world is not None:
+    if (world := _world(table, "")) is not None:
         return Points(names, world)
     if {"x", "y"} <= set(lower):
         return Points(names, _from_pixels(_numbers(table, [lower["x"], lower["y"]]), mpp, table.path))
@@ -201,10 +193,9 @@ def _from_geojson(content: Any, path: Path, mpp: Mpp) -> Points:
         geometry = feature.get("geometry", feature) if isinstance(feature, dict) else None
         if not isinstance(geometry, dict) or geometry.get("type") not in ("Point", "MultiPoint"):
             continue
-        several = geometry["type"] == "MultiPoint"
+        several, name = geometry["type"] == "MultiPoint", _geojson_name(feature)
         points = geometry.get("coordinates") or []
         points = points if several else [points]
-        name = _geojson_name(feature)
         pixels += [point[:2] for point in points]
         names += [f"{name} {n + 1}" if name and several else name for n in range(len(points))]
     try:
@@ -216,8 +207,7 @@ def _from_geojson(content: Any, path: Path, mpp: Mpp) -> Points:
 
 def _geojson_name(feature: dict[str, Any]) -> str:
     """Return the name of an annotation, or else its class: one name, or the parts of a derived class as a list."""
-    properties = feature.get("properties")
-    if not isinstance(properties, dict):
+    if not isinstance(properties := feature.get("properties"), dict):
         return ""
     kind = properties.get("classification") or ""
     if isinstance(kind, dict):
@@ -249,10 +239,8 @@ def _from_markups(markups: Any, path: Path) -> Points:
 
 def _from_fcsv(path: Path) -> Points:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    words = {
-        key.strip().lower(): value.strip()
-        for key, value in (line[1:].split("=", 1) for line in lines if line.startswith("#") and "=" in line)
-    }
+    headers = (line[1:].split("=", 1) for line in lines if line.startswith("#") and "=" in line)
+    words = {key.strip().lower(): value.strip() for key, value in headers}
     if "coordinatesystem" not in words or "columns" not in words:
         raise InputError("lacks the header of a .fcsv file of 3D Slicer", path=path)
     sign = _sign(words["coordinatesystem"], path)
@@ -273,7 +261,6 @@ def _from_fcsv(path: Path) -> Points:
 
 def _sign(system: str, path: Path) -> FloatArray:
     """Return what turns a coordinate system of 3D Slicer into RAS."""
-    known = _SLICER_SYSTEMS.get(system.upper())
-    if known is None:
+    if system.upper() not in _SLICER_SYSTEMS:
         raise InputError(f"the points are in the system {system}", path=path, hint="save them in RAS or LPS")
-    return np.array([1.0, 1.0, 1.0]) if known == "RAS" else np.array([-1.0, -1.0, 1.0])
+    return np.array(_SLICER_SYSTEMS[system.upper()])

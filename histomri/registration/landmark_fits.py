@@ -1,4 +1,4 @@
-"""Transforms from landmarks alone, and how far landmarks end from where they belong."""
+"""Transforms from landmarks alone, how far landmarks end from where they belong, and whether that can be believed."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from scipy.interpolate import RBFInterpolator
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image
-from histomri.registration.depths import located, on_planes
 from histomri.registration.displacement import Displacement
 from histomri.registration.estimate import SHRINKAGE, described
-from histomri.registration.landmark_verdict import judge_landmarks
-from histomri.registration.landmarks import check_depth, check_landmarks, check_spread
-from histomri.registration.planes import Plane, lift
+from histomri.registration.landmarks import CHECK_PAIRS, check_depth, check_landmarks, check_spread, outside
+from histomri.registration.planes import Plane, lift, located, on_planes
+from histomri.registration.prepare import Target, build_problem, tissue_of
 from histomri.registration.quality import Registration
+from histomri.registration.refine import SIZE_RANGE, Problem
 from histomri.registration.transform import Transform
 
 KINDS = {"similarity": 2, "affine": 3, "tps": 4}
@@ -22,6 +22,14 @@ KINDS = {"similarity": 2, "affine": 3, "tps": 4}
 
 _GRID = 80
 _LARGEST_MISFIT = 0.25
+# Set on pairs of benchmarks/bench_landmarks.py with seeds from 20000, and checked on others.
+GOOD_AGREEMENT = 0.40
+"""An affine leaves the bending of the section, so that outlines agree less than where they were matched."""
+LEAST_AGREEMENT = 0.25
+_CLEAR_MARGIN = 0.04
+_LARGEST_ERROR_PX = 1.1
+_LARGEST_LEFT_OUT_PX = 3.0
+_LARGEST_LEVERAGE = 2.0
 
 
 def tre(transform: Transform, pairs: FloatArray) -> FloatArray:
@@ -39,11 +47,8 @@ def leave_one_out(
 ) -> FloatArray:
     """Return the error of each landmark under the transform fitted to all others, (N,) mm."""
     pairs = _placed(pairs, moving, fixed)
-    errors = []
-    for left_out in range(len(pairs)):
-        others = np.delete(pairs, left_out, axis=0)
-        errors.append(tre(_fitted(others, kind, moving, fixed)[0], pairs[left_out : left_out + 1])[0])
-    return np.array(errors)
+    fits = [_fitted(np.delete(pairs, n, axis=0), kind, moving, fixed)[0] for n in range(len(pairs))]
+    return np.array([tre(fit, pairs[n : n + 1])[0] for n, fit in enumerate(fits)])
 
 
 def fit_landmarks(
@@ -89,26 +94,17 @@ def fit_landmarks(
     residuals = tre(transform, pairs)
     spread = float(np.sqrt(np.mean(np.sum((pairs[:, 1] - pairs[:, 1].mean(axis=0)) ** 2, axis=1))))
     if float(np.sqrt(np.mean(residuals**2))) > _LARGEST_MISFIT * spread:
-        raise GeometryError(
-            f"the landmarks do not fit each other: pair {np.argmax(residuals) + 1} is {residuals.max():.2g} mm off",
-            hint="check that the pairs are in the same order, in mm, and moving and fixed are not swapped",
-        )
+        worst = f"pair {np.argmax(residuals) + 1} is {residuals.max():.2g} mm off"
+        raise GeometryError(f"the landmarks do not fit each other: {worst}", hint=CHECK_PAIRS)
     left_out = leave_one_out(pairs, kind, moving=moving, fixed=fixed) if len(pairs) > KINDS[kind] else None
-    qc: dict[str, Any] = {
-        **facts,
-        "landmarks": len(pairs),
-        "landmark_residual_mm": residuals.tolist(),
-        "landmark_left_out_mm": None if left_out is None else left_out.tolist(),
-    }
+    qc: dict[str, Any] = {**facts, "landmarks": len(pairs), "landmark_residual_mm": residuals.tolist()}
+    qc["landmark_left_out_mm"] = None if left_out is None else left_out.tolist()
     if moving is None or fixed is None:
         qc |= {"verdict": "check", "reasons": ["the images are not known, so the landmarks cannot be judged"]}
     else:
         freedom = len(pairs) if kind == "tps" else KINDS[kind]
-        images, masks = (moving, fixed), (moving_mask, fixed_mask)
-        verdict, reasons, seen = judge_landmarks(
-            transform, pairs, facts["size"], freedom, left_out, images, masks=masks, shrinkage=shrinkage
-        )
-        qc |= {**seen, "verdict": verdict, "reasons": reasons}
+        seen: dict[str, Any] = {"masks": (moving_mask, fixed_mask), "shrinkage": shrinkage}
+        qc |= judge_landmarks(transform, pairs, facts["size"], freedom, left_out, (moving, fixed), **seen)
     known = {"Moving": moving, "Fixed": fixed}
     info = {name: described(image) for name, image in known.items() if image is not None}
     info["Parameters"] = {"Kind": kind, "Drive": "landmarks", "Landmarks": len(pairs)}
@@ -139,12 +135,9 @@ def _fitted(
     turned = bool(np.linalg.det(linear) < 0)
     u, size, vt = np.linalg.svd(np.linalg.inv(linear) @ np.diag([1.0, -1.0 if turned else 1.0]))
     rotation = u @ vt
-    facts: dict[str, Any] = {
-        "angle_deg": float(np.degrees(np.arctan2(rotation[1, 0], rotation[0, 0]))),
-        "turned_over": turned,
-        "size": float(1 / np.sqrt(size.prod())),
-        "deformed": kind == "tps",
-    }
+    angle = float(np.degrees(np.arctan2(rotation[1, 0], rotation[0, 0])))
+    facts: dict[str, Any] = {"angle_deg": angle, "turned_over": turned, "size": float(1 / np.sqrt(size.prod()))}
+    facts["deformed"] = kind == "tps"
     matrix = lift(pull, *planes)
     if kind != "tps":
         return Transform(matrix), facts
@@ -206,3 +199,128 @@ def _thin_plate(
     moved = spline(points) @ back[:2, :2].T + back[:2, 2] - points
     world = moved @ plane.frame[:3, :2].T
     return Displacement(world.reshape(*shape, 1, 3), affine, inverted=True)
+
+
+def judge_landmarks(
+    transform: Transform,
+    pairs: FloatArray,
+    size: float,
+    freedom: int,
+    left_out: FloatArray | None,
+    images: tuple[Image, Image],
+    *,
+    masks: tuple[Image | None, Image | None] = (None, None),
+    shrinkage: float,
+) -> dict[str, Any]:
+    """Return what the scatter of the landmarks, the outlines of the tissues, the size and the places say.
+
+    Points can fit each other perfectly and mean something else: moving and fixed swapped, a sign of another convention,
+    a wrong pixel size, another unit, another section. The outlines, which had no part in the fit, show it.
+
+    The `pairs` (N, 2, 3) are in mm, `size` is that of the section relative to the MRI, `freedom` how many pairs settle
+    the transform (all, if it goes through every one), `left_out` (N,) the error of each pair under the fit to all
+    others, None if there are just enough. Images and masks are of the section and of the slice of the MRI. The verdict
+    is "failed" if the outlines hardly agree, the tissues differ too much in size, or most points lie outside an image,
+    and "check" if anything is in doubt. With it come the reasons, ``outline_agreement``, ``outline_lead`` over another
+    sign of x or y, and ``expected_mm``, the error that the scatter leads one to expect.
+    """
+    reasons, failed = [], False
+    for points, image, what in zip(pairs.swapaxes(0, 1), images, ("moving", "fixed"), strict=True):
+        if beside := int(outside(points, image).sum()):
+            reasons.append(f"{beside} of {len(points)} {what} landmarks lie outside the {what} image: check the units")
+        failed |= 2 * beside > len(points)
+    low, high = (1 - shrinkage) * np.array(SIZE_RANGE)
+    if not low <= size <= high:
+        reasons.append(
+            f"the landmarks make the section {100 * size:.0f} % of the MRI's size, and shrinkage allows "
+            f"{100 * low:.0f} to {100 * high:.0f} %: check the pixel size, and that moving and fixed are not swapped"
+        )
+    moving, flat = images
+    measured: dict[str, float] = {}
+    try:
+        section, tissue = tissue_of(moving, masks[0], "moving"), tissue_of(flat, masks[1], "fixed")
+        problem, planes = build_problem(moving, section, Target(None, flat, tissue), 1 - shrinkage)
+    except GeometryError as error:
+        return {"verdict": "failed", "reasons": [*reasons, error.problem]}
+    except InputError as error:
+        reasons.append(f"the outlines of the tissues are not known ({error.problem})")
+        return {"verdict": "failed" if failed else "check", "reasons": reasons}
+    agreement, more = _outlines(transform, problem, planes, measured)
+    residuals = np.linalg.norm(transform.points(pairs[:, 0]) - pairs[:, 1], axis=1)
+    place = planes[1].holding(tissue, "fixed mask").pixels(tissue.data.shape)[tissue.data.ravel() > 0.5]
+    points = planes[1].to_plane(pairs[:, 1])
+    reasons += more
+    if left_out is None:
+        reasons.append("there are just enough landmarks to settle the transform, and none to test it")
+    else:
+        more, expected = _dispersion(residuals, points, place, freedom, left_out, problem.unit_mm)
+        reasons += more
+        measured |= expected
+    verdict = "failed" if failed or agreement < LEAST_AGREEMENT else "check" if reasons else "good"
+    return {**measured, "verdict": verdict, "reasons": reasons}
+
+
+class _Pull:
+    """A transform between two planes, from fixed to moving."""
+
+    def __init__(self, transform: Transform, planes: tuple[Plane, Plane]) -> None:
+        self._back, self._planes = transform.inverse(), planes
+
+    def points(self, points: FloatArray) -> FloatArray:
+        """Map points, (N, 2)."""
+        return self._planes[0].to_plane(self._back.points(self._planes[1].to_world(points)))
+
+
+def _outlines(
+    transform: Transform, problem: Problem, planes: tuple[Plane, Plane], measured: dict[str, float]
+) -> tuple[float, list[str]]:
+    """Return how well the outlines agree, and reasons if they do not, or do better with another sign.
+
+    Signs differ between LPS and RAS. A mirrored section is about as large and as central as the true one.
+    """
+    own = problem.agreement(_Pull(transform, planes))
+    tried = []
+    for signs, axes in (((-1, 1), "x"), ((1, -1), "y"), ((-1, -1), "x and y")):
+        turned = np.diag([*signs, 1.0, 1.0])
+        for what, matrix in (("fixed", turned @ transform.matrix), ("moving", transform.matrix @ turned)):
+            tried.append((problem.agreement(_Pull(Transform(matrix), planes)), axes, what))
+    best, axes, what = max(tried)
+    measured |= {"outline_agreement": own, "outline_lead": own - best}
+    reasons = []
+    if own - best < _CLEAR_MARGIN:
+        better = f"the outlines agree as well or better ({best:.2f}, {own:.2f} as given)"
+        reasons.append(f"with another sign of {axes} in the {what} landmarks {better}: check LPS or RAS")
+    if own < GOOD_AGREEMENT:
+        poorly = f"the outlines agree poorly ({own:.2f}; good is {GOOD_AGREEMENT:.2f} or more)"
+        check = "the pairs, that both images are of this section, the signs (LPS or RAS), the units and the masks"
+        reasons.append(f"{poorly}: check {check}")
+    return own, reasons
+
+
+def _dispersion(
+    residuals: FloatArray, points: FloatArray, tissue: FloatArray, freedom: int, left_out: FloatArray, pixel_mm: float
+) -> tuple[list[str], dict[str, float]]:
+    """Return reasons if the landmarks scatter too much, or lie so that a little scatter moves the tissue by much.
+
+    `points` and `tissue` are in the fixed plane, (N, 2) and (M, 2) mm. In least squares the error to be expected at a
+    place is the scatter times the root of its leverage; it is returned too, where there is any scatter.
+    """
+    reasons, measured = [], {}
+    design, places = (np.column_stack([each, np.ones(len(each))]) for each in (points, tissue))
+    leverage = float(np.sqrt(np.mean(np.sum(places @ np.linalg.pinv(design.T @ design) * places, axis=1))))
+    if leverage > _LARGEST_LEVERAGE:
+        lie = "the landmarks lie nearly on one line or close together: what they are off, the tissue is off"
+        reasons.append(f"{lie} {leverage:.1f} times; add a point far from the others")
+    if freedom < len(points):
+        dispersion = float(np.sqrt(np.sum(residuals**2) / (len(points) - freedom)))
+        measured["expected_mm"] = expected = dispersion * leverage
+        if expected > _LARGEST_ERROR_PX * pixel_mm:
+            limit = f"more than {_LARGEST_ERROR_PX} pixels ({_LARGEST_ERROR_PX * pixel_mm:.2g} mm)"
+            scatter = f"the landmarks scatter by {dispersion:.2g} mm"
+            reasons.append(f"{scatter}: the tissue is expected {expected:.2g} mm off, {limit}")
+    typical, most = float(np.median(left_out)), _LARGEST_LEFT_OUT_PX * pixel_mm
+    if typical > most:
+        limit, worst = f"more than {_LARGEST_LEFT_OUT_PX:.0f} pixels ({most:.2g} mm)", int(np.argmax(left_out))
+        end = f"landmarks left out end {typical:.2g} mm off (median), {limit}"
+        reasons.append(f"{end}; pair {worst + 1} is worst, {left_out[worst]:.2g} mm")
+    return reasons, measured

@@ -7,10 +7,10 @@ import numpy as np
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image
-from histomri.registration.depths import on_planes
-from histomri.registration.planes import Plane
+from histomri.registration.planes import Plane, on_planes
 from histomri.registration.search import Start, linear
 
+CHECK_PAIRS = "check that the pairs are in the same order, in mm, and moving and fixed are not swapped"
 _COLLINEAR = 0.02
 _LARGEST_MISFIT = 0.25
 _MARGIN = 0.1
@@ -20,9 +20,8 @@ def check_landmarks(landmarks: FloatArray) -> FloatArray:
     """Return landmarks as (N, 2, 3), two at least; z is NaN where it is not known."""
     pairs = np.asarray(landmarks, dtype=float)
     if pairs.ndim != 3 or pairs.shape[1] != 2 or pairs.shape[2] not in (2, 3):
-        raise InputError(
-            f"landmarks must have the shape (N, 2, 3), pairs of moving and fixed points, not {pairs.shape}"
-        )
+        shape = f"the shape (N, 2, 3), pairs of moving and fixed points, not {pairs.shape}"
+        raise InputError(f"landmarks must have {shape}")
     if not np.all(np.isfinite(pairs[..., :2])) or np.any(np.isinf(pairs)):
         raise InputError("landmarks must be finite; only a z that is not known may be NaN")
     if len(pairs) < 2:
@@ -42,11 +41,10 @@ def place_landmarks(pairs: FloatArray, planes: tuple[Plane, Plane], images: tupl
     for points, image, what in zip(pairs.swapaxes(0, 1), images, ("moving", "fixed"), strict=True):
         beside = np.flatnonzero(outside(points, image))
         if len(beside):
-            raise GeometryError(
-                f"{len(beside)} of {len(points)} {what} landmarks lie outside the {what} image, pair {beside[0] + 1} "
-                f"first ({', '.join(f'{value:.4g}' for value in points[beside[0]])} mm)",
-                hint="give RAS+ mm of this very image; check units, signs, and that moving and fixed are not swapped",
-            )
+            place = ", ".join(f"{value:.4g}" for value in points[beside[0]])
+            many = f"{len(beside)} of {len(points)} {what} landmarks lie outside the {what} image"
+            hint = "give RAS+ mm of this very image; check units, signs, and that moving and fixed are not swapped"
+            raise GeometryError(f"{many}, pair {beside[0] + 1} first ({place} mm)", hint=hint)
     return pairs
 
 
@@ -69,20 +67,13 @@ def check_depth(points: FloatArray, flat: Image) -> None:
     far = max(near, _MARGIN * float((flat.voxel_mm[:2] * flat.data.shape[:2]).max()))
     middle, worst = float(np.median(off)), int(np.argmax(off))
     if middle > near or off[worst] > far:
-        raise GeometryError(
-            f"the fixed landmarks lie {middle:.3g} mm off this slice (median; pair {worst + 1} {off[worst]:.3g} mm), "
-            f"and it is {thickness:.3g} mm thick",
-            hint="correct z or the slice, or leave z out",
-        )
+        lie = f"{middle:.3g} mm off this slice (median; pair {worst + 1} {off[worst]:.3g} mm)"
+        problem = f"the fixed landmarks lie {lie}, and it is {thickness:.3g} mm thick"
+        raise GeometryError(problem, hint="correct z or the slice, or leave z out")
 
 
 def landmark_starts(
-    pairs: FloatArray,
-    planes: tuple[Plane, Plane],
-    centres: tuple[FloatArray, FloatArray],
-    scale: float,
-    *,
-    sides: Sequence[bool] = (False, True),
+    pairs: FloatArray, planes: tuple[Plane, Plane], centres: Sequence[FloatArray], scale: float, sides: Sequence[bool]
 ) -> list[Start]:
     """Return the orientations that landmarks allow: one, or both sides if there are only two pairs.
 
@@ -95,11 +86,14 @@ def landmark_starts(
         check_spread(points, what)
     fits = [_rigid(moving, fixed, scale, flip) for flip in sides]
     if len(pairs) > 2:
-        fits = [min(fits, key=lambda fit: fit[1])]
-    spread = scale * np.sqrt(np.mean(np.sum((fixed - fixed.mean(axis=0)) ** 2, axis=1)))
-    _check_misfit(moving, fixed, fits[0], spread, scale)
+        fits = [min(fits, key=lambda fit: fit[0])]
+    misfit, _, squared = fits[0]
+    if misfit > _LARGEST_MISFIT * scale * np.sqrt(np.mean(np.sum((fixed - fixed.mean(axis=0)) ** 2, axis=1))):
+        worst = int(np.argmax(squared))
+        apart = f"{misfit:.2g} mm apart on average, pair {worst + 1} worst ({np.sqrt(squared[worst]):.2g} mm)"
+        raise GeometryError(f"the landmarks do not fit each other: {apart}", hint=CHECK_PAIRS)
     starts = []
-    for (angle, flip), _ in fits:
+    for _, (angle, flip), _ in fits:
         matrix = scale * linear(angle, flip)
         image = moving.mean(axis=0) + matrix @ (centres[1] - fixed.mean(axis=0))
         starts.append(Start(angle, flip, image - centres[0]))
@@ -112,32 +106,17 @@ def check_spread(points: FloatArray, what: str) -> None:
     if singular[0] < 1e-6:
         raise GeometryError(f"the {what} landmarks all lie at one place")
     if len(points) > 2 and singular[1] < _COLLINEAR * singular[0]:
-        raise GeometryError(
-            f"the {what} landmarks lie on one line, which leaves open which side of the section is up",
-            hint="add a point away from the line",
-        )
+        problem = f"the {what} landmarks lie on one line, which leaves open which side of the section is up"
+        raise GeometryError(problem, hint="add a point away from the line")
 
 
-def _rigid(moving: FloatArray, fixed: FloatArray, scale: float, flip: bool) -> tuple[tuple[float, bool], float]:
-    """Return the rotation (after a reflection if `flip`) that fits best at the expected size, and its RMS misfit."""
+def _rigid(
+    moving: FloatArray, fixed: FloatArray, scale: float, flip: bool
+) -> tuple[float, tuple[float, bool], FloatArray]:
+    """Return the RMS misfit of the best rotation (after a reflection if `flip`), it, and the squared misfits."""
     centred = moving - moving.mean(axis=0)
     about = (fixed - fixed.mean(axis=0)) @ np.diag([1.0, -1.0 if flip else 1.0])
     cross = about[:, 0] * centred[:, 1] - about[:, 1] * centred[:, 0]
     angle = float(np.arctan2(cross.sum(), (about * centred).sum()))
-    rest = centred - scale * about @ linear(angle, False).T
-    return (angle, flip), float(np.sqrt(np.mean(np.sum(rest**2, axis=1))))
-
-
-def _check_misfit(
-    moving: FloatArray, fixed: FloatArray, fit: tuple[tuple[float, bool], float], spread: float, scale: float
-) -> None:
-    (angle, flip), misfit = fit
-    if misfit <= _LARGEST_MISFIT * spread:
-        return
-    rest = moving - moving.mean(axis=0) - scale * (fixed - fixed.mean(axis=0)) @ linear(angle, flip).T
-    worst = int(np.argmax(np.sum(rest**2, axis=1)))
-    raise GeometryError(
-        f"the landmarks do not fit each other: {misfit:.2g} mm apart on average, pair {worst + 1} worst "
-        f"({np.hypot(*rest[worst]):.2g} mm)",
-        hint="check that the pairs are in the same order, in mm, and moving and fixed are not swapped",
-    )
+    squared = np.sum((centred - scale * about @ linear(angle, False).T) ** 2, axis=1)
+    return float(np.sqrt(np.mean(squared))), (angle, flip), squared

@@ -1,11 +1,18 @@
-"""The options of `histomri register` and `histomri apply`."""
+"""The options of `histomri register` and `histomri apply`, and the engines that these choose from.
+
+Each engine is declared with what it can hold: contradictions between options follow from that. One is added by a file
+with a class like `outline_engine.OutlineEngine`, and a declaration of it here.
+"""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from histomri.core.calibration import slide_record_path
 from histomri.core.options import (
     Choices,
     Flag,
@@ -20,8 +27,9 @@ from histomri.core.options import (
     given,
     option,
 )
-from histomri.registration.engines import ENGINES, LANDMARKS_ONLY, SEARCH_OPTIONS, resolve
 
+SEARCH_OPTIONS = ("landmarks", "tilts", "angle", "turned_over", "flips")
+"""Options of the search that not every engine can hold."""
 WHOLE_SLIDES = (".svs", ".ndpi", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".tif", ".tiff")
 SLIDES = (*WHOLE_SLIDES, ".png", ".jpg", ".jpeg")
 INPUTS = {"map": (".nii", ".nii.gz"), "slide": SLIDES, "GeoJSON file": (".geojson", ".json"), "table": (".csv", ".tsv")}
@@ -39,14 +47,38 @@ Transforms = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Engine:
+    """The kinds of transform that an engine finds, which of `SEARCH_OPTIONS` it holds, and its class, module:Class."""
+
+    name: str
+    kinds: tuple[str, ...]
+    holds: frozenset[str]
+    code: str = ""
+
+    def load(self) -> Any:
+        """Return an instance of its class, loaded now: an `outline_engine.OutlineEngine` or one like it."""
+        module, name = self.code.split(":")
+        return getattr(import_module(module), name)()
+
+
+_ROOM, _KINDS, _ALL = "histomri.registration", ("similarity", "affine", "bspline"), frozenset(SEARCH_OPTIONS)
+ENGINES = {
+    "robust": Engine("robust", _KINDS, _ALL, "histomri.registration.outline_engine:OutlineEngine"),
+    "dipy": Engine("dipy", _KINDS, _ALL - {"landmarks"}, "histomri.registration.dipy_engine:DipyEngine"),
+}
+LANDMARKS_ONLY = Engine("landmarks", (*_KINDS, "tps"), frozenset({"landmarks"}))
+"""Landmarks that settle everything, in place of an engine; "bspline" is a thin plate where there are enough."""
+
+
+def resolve(kind: str, engine: str) -> tuple[str, str]:
+    """Return kind and engine, of which "syn" is the usual name for both: DIPY's deformation."""
+    return ("bspline", "dipy") if kind == "syn" else (kind, engine)
+
+
 def is_slide(path: Path) -> bool:
     """Tell whether a file is a slide or a picture of one, by its ending."""
     return path.name.lower().endswith(SLIDES)
-
-
-def kind_of_input(path: Path) -> str | None:
-    """Return "map", "slide", "GeoJSON file" or "table", by the ending of a file; None if it is none of these."""
-    return next((kind for kind, endings in INPUTS.items() if path.name.lower().endswith(endings)), None)
 
 
 class RegisterOptions(Options):
@@ -65,12 +97,8 @@ class RegisterOptions(Options):
     }
 
     moving: Path = argument("NIfTI map of the histology section, or a slide.", metavar="MOVING")
-    fixed: Path = argument(
-        "MRI, 2D to 4D; of a 4D file the first volume. Or the slide of another section.", metavar="FIXED"
-    )
-    moving_mask: Path | None = given(
-        None, "Tissue mask of the section, on any grid; of a slide also annotations (QuPath GeoJSON)."
-    )
+    fixed: Path = argument("MRI, 2D to 4D (its first volume), or the slide of another section.", metavar="FIXED")
+    moving_mask: Path | None = given(None, "Tissue mask of the section, on any grid; of a slide also QuPath GeoJSON.")
     fixed_mask: Path | None = given(None, "Tissue mask of FIXED.")
     landmarks: Path | None = given(
         None,
@@ -90,9 +118,7 @@ class RegisterOptions(Options):
     engine: Annotated[str, Choices(tuple(ENGINES))] = option("robust", "What matches section and MRI.")
     flips: Flag = option(True, "Whether the section may lie with its other side up.", flag="--flip/--no-flip")
     angle: Number | None = option(None, "Rotation of the section, if it is known.", unit="degrees")
-    turned_over: Flag | None = option(
-        None, "Which side of the section is up, if it is known.", flag="--turned-over/--as-it-lies"
-    )
+    turned_over: Flag | None = option(None, "Which side of the section is up.", flag="--turned-over/--as-it-lies")
     tilts: Tilts | None = option(None, "Tilts of the best slices to try, degrees, such as -4,4.", commas=True)
     landmarks_for: Literal["start", "only", "check"] = option(
         "start",
@@ -133,9 +159,8 @@ class RegisterOptions(Options):
             raise ValueError(f"{{{wrong[0]}}} does nothing where landmarks alone settle everything; leave it out")
         if wrong:
             other = ', or let {landmarks_for} be "check"' if wrong[0] == "landmarks" else ""
-            raise ValueError(
-                f'the engine "{name}" cannot hold {{{wrong[0]}}}; leave it out, take another engine{other}'
-            )
+            hint = f"leave it out, take another engine{other}"
+            raise ValueError(f'the engine "{name}" cannot hold {{{wrong[0]}}}; {hint}')
         if searches["landmarks"] is not None and self.angle is not None:
             raise ValueError("{angle} does nothing where landmarks replace the search; leave it out")
 
@@ -167,16 +192,14 @@ class ApplyOptions(Options):
     like: Path | None = given(None, "NIfTI image whose grid a map is drawn on; image or slide for a slide.")
     inverse: Flag = option(False, "From the MRI, or the other slide, back to the section.")
     then: Transforms = given(
-        (), "Transform that comes after XFM, such as from the next section to the MRI; may be repeated."
+        (), "Transform that comes after XFM, as from the next section to the MRI; may be repeated."
     )
     moving: Path | None = given(None, "Image that a matrix of FSL or AFNI was made with; INPUT, if that is a map.")
     fixed: Path | None = given(None, "The other image of such a matrix; --like, if a map is drawn on it.")
     mpp: Pair | None = given(
         None, "Pixel size of the section's slide, for GeoJSON and slides; else that of the registered one.", unit="µm"
     )
-    fixed_mpp: Pair | None = given(
-        None, "Pixel size of the slide it was laid on; GeoJSON then ends in its pixels.", unit="µm"
-    )
+    fixed_mpp: Pair | None = given(None, "Pixel size of the slide it was laid on; GeoJSON ends in its px.", unit="µm")
     um_per_px: Positive = option(10.0, "Pixel size of a warped slide (.ome.tif).", unit="µm")
     slice: Slice | None = given(None, "Slice that a slide is drawn on; the registered one if not given.")
     interpolation: Literal["linear", "nearest", "cubic"] = option(
@@ -187,8 +210,8 @@ class ApplyOptions(Options):
 
     @property
     def kind(self) -> str:
-        """What the input is: map, slide, GeoJSON file or table."""
-        return kind_of_input(self.input) or ""
+        """What the input is, by its ending: map, slide, GeoJSON file or table; empty if it is none of these."""
+        return next((kind for kind, ends in INPUTS.items() if self.input.name.lower().endswith(ends)), "")
 
     @property
     def transforms(self) -> tuple[Path, ...]:
@@ -208,10 +231,8 @@ class ApplyOptions(Options):
     @model_validator(mode="after")
     def _suit_the_input(self) -> "ApplyOptions":
         if not self.kind:
-            raise ValueError(
-                f"{self.input.name}: a transform cannot be applied to this kind of file; give .nii.gz, .geojson, .csv "
-                "or a slide"
-            )
+            what = f"{self.input.name}: a transform cannot be applied to this kind of file"
+            raise ValueError(f"{what}; give .nii.gz, .geojson, .csv or a slide")
         for name in ("like", "mpp", "fixed_mpp", "interpolation", "slice"):
             changed = getattr(self, name) != type(self).model_fields[name].default
             cubic_slide = name == "interpolation" and self.interpolation == "cubic" and self.kind == "slide"
@@ -235,18 +256,13 @@ class ApplyOptions(Options):
 
 def with_companions(path: Path) -> Iterator[Path]:
     """Yield a file and what is opened because a file of that name was given: sidecar, record, folder of tiles."""
-    yield path
-    yield from (beside for beside in _companions(path) if beside.exists())
-
-
-def _companions(path: Path) -> Iterator[Path]:
-    name, ending = path.name, path.suffix.lower()
+    name, ending, beside = path.name, path.suffix.lower(), []
     if name.lower().endswith((".nii", ".nii.gz")):
-        yield path.with_name(f"{name.removesuffix('.gz').removesuffix('.nii')}.json")
+        beside = [path.with_name(f"{name.removesuffix('.gz').removesuffix('.nii')}.json")]
     elif ending in (".hdr", ".img"):
-        yield path.with_suffix(".img" if ending == ".hdr" else ".hdr")
+        beside = [path.with_suffix(".img" if ending == ".hdr" else ".hdr")]
     elif is_slide(path):
-        stems = dict.fromkeys((path.stem, path.stem.removesuffix(".ome")))
-        yield from (path.with_name(f"{stem}.histomri.json") for stem in stems)
+        beside = [record] if (record := slide_record_path(path)) else []
         if ending in (".mrxs", ".vms", ".vmu"):  # their pixels lie in other files
-            yield path.with_suffix("") if ending == ".mrxs" else path.parent
+            beside.append(path.with_suffix("") if ending == ".mrxs" else path.parent)
+    yield from (path, *(each for each in beside if each.exists()))

@@ -25,7 +25,7 @@ _LEAST_GAIN = 0.03
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """A refined orientation on one slice."""
+    """A refined orientation on one slice; the planes are of the moving and the fixed image."""
 
     target: Target
     start: Start
@@ -44,11 +44,6 @@ class Match:
     def mapping(self) -> Deformed | Pose:
         """The map from the fixed to the moving plane."""
         return self.pose if self.deformation is None else self.deformation
-
-    @property
-    def agreement(self) -> float:
-        """Robust agreement of the outlines."""
-        return self.problem.agreement(self.mapping)
 
     @property
     def stretch(self) -> float:
@@ -77,16 +72,17 @@ class Match:
         # The pose pulls, fixed to moving; the section itself turns the other way, unless it is turned over.
         angle = self.pose.angle if self.pose.flip else -self.pose.angle
         degrees = float(np.degrees((angle + np.pi) % (2 * np.pi) - np.pi))
-        size, overlap = float(np.exp(self.pose.size)), self.start.overlap
-        return Candidate(self.slice, degrees, self.pose.flip, size, self.agreement, overlap, self.target.tilt_deg)
-
-    def differs(self, other: "Match") -> bool:
-        """Whether the two ended in different orientations."""
-        return distinct(self.as_start(), other.as_start())
+        size, agreement = float(np.exp(self.pose.size)), self.problem.agreement(self.mapping)
+        overlap, tilt_deg = self.start.overlap, self.target.tilt_deg
+        return Candidate(self.slice, degrees, self.pose.flip, size, agreement, overlap, tilt_deg)
 
     def as_start(self) -> Start:
         """Return where the refinement ended, as a start."""
         return Start(self.pose.angle, self.pose.flip, self.pose.shift)
+
+    def differs(self, other: "Match") -> bool:
+        """Whether the two ended in different orientations."""
+        return distinct(self.as_start(), other.as_start())
 
 
 def best_of_slices(matches: Sequence[Match]) -> list[Match]:

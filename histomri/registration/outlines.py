@@ -54,11 +54,8 @@ def _bright(data: FloatArray, what: str) -> BoolArray:
     bright = _large_pieces(data > min(level, lower))
     fraction = float(_border(bright).mean())
     if fraction > _BRIGHT_BORDER:
-        raise InputError(
-            f"the {what} is bright along {100 * fraction:.0f} % of its border, as where fluid surrounds the tissue, so "
-            "the two cannot be told apart",
-            hint="give a mask of the tissue",
-        )
+        around = f"bright along {100 * fraction:.0f} % of its border, as where fluid surrounds the tissue"
+        raise InputError(f"the {what} is {around}, so the two cannot be told apart", hint="give a mask of the tissue")
     return bright
 
 
@@ -106,7 +103,9 @@ class Outline:
             raise InputError(f"the {what} covers {covered} pixels, too few for an outline", hint="give another mask")
         if covered == values.size:
             raise InputError(f"the {what} covers the whole image, so it has no outline", hint="give another mask")
-        low, high = _box(values > 0.5, plane)
+        i, j = np.nonzero(values > 0.5)
+        points = (plane.grid @ np.stack([i, j, np.ones_like(i)]))[:2]
+        low, high = points.min(axis=1) - plane.voxel_mm, points.max(axis=1) + plane.voxel_mm
         step_mm = max(step_mm, float((high - low + 2 * margin_mm).max()) / _LARGEST_GRID)
         origin = low - margin_mm
         shape = np.ceil((high - low + 2 * margin_mm) / step_mm).astype(int) + 1
@@ -119,8 +118,9 @@ class Outline:
         if not inside.any():
             raise InputError(f"the {what} is too thin for an outline", hint="give another mask")
         filled = np.asarray(binary_fill_holes(inside))
-        with_holes = _signed_distance(inside, step_mm)
-        without = with_holes if np.array_equal(filled, inside) else _signed_distance(filled, step_mm)
+        with_holes = without = gaussian_filter(signed_distance(inside), 1.0) * step_mm
+        if not np.array_equal(filled, inside):
+            without = gaussian_filter(signed_distance(filled), 1.0) * step_mm
         return cls(origin, step_mm, inside, filled, with_holes, without)
 
     @property
@@ -145,20 +145,14 @@ class Outline:
         v00, v01, v10, v11 = (field.ravel().take(flat + move) for move in (0, 1, field.shape[1], field.shape[1] + 1))
         low, high = v00 + (v10 - v00) * u, v01 + (v11 - v01) * u
         along = (v10 - v00) * (1 - v) + (v11 - v01) * v
-        return np.stack([low + (high - low) * v, along / self.step_mm, (high - low) / self.step_mm])
+        return np.asarray([low + (high - low) * v, along / self.step_mm, (high - low) / self.step_mm])
 
 
-def _box(covered: BoolArray, plane: Plane) -> tuple[FloatArray, FloatArray]:
-    i, j = np.nonzero(covered)
-    points = (plane.grid @ np.stack([i, j, np.ones_like(i)]))[:2]
-    return points.min(axis=1) - plane.voxel_mm, points.max(axis=1) + plane.voxel_mm
-
-
-def _signed_distance(inside: BoolArray, step_mm: float) -> FloatArray:
+def signed_distance(inside: BoolArray) -> FloatArray:
+    """Return the distance of every pixel to the outline of a mask, in pixels, negative inside."""
     # Half a pixel: the transform measures between pixel centres, and the outline runs between them.
-    outer = distance_transform_edt(~inside) - 0.5
-    inner = distance_transform_edt(inside) - 0.5
-    return np.asarray(gaussian_filter(np.where(inside, -inner, outer), 1.0) * step_mm)
+    outer, inner = distance_transform_edt(~inside) - 0.5, distance_transform_edt(inside) - 0.5
+    return np.asarray(np.where(inside, -inner, outer))
 
 
 def _large_pieces(mask: BoolArray) -> BoolArray:

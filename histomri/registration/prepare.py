@@ -1,14 +1,16 @@
-"""What a registration starts from: which slices to try, and the outlines of both tissues in their planes."""
+"""What a registration starts from: the planes to try, tilted ones too, and the outlines of both tissues in them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
+from scipy.ndimage import map_coordinates
 
-from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image
-from histomri.registration.outlines import Outline, coverage, tissue_mask
+from histomri.registration.outlines import Outline, coverage, signed_distance, tissue_mask
 from histomri.registration.planes import Plane
 from histomri.registration.refine import Problem
 
@@ -19,6 +21,7 @@ _LARGEST_RATIO = 2.0
 _THICK = 1.5
 """A voxel this much longer than wide is as long as a slice is thick."""
 _LARGEST_MM, _SMALLEST_MM = 1000.0, 0.05
+_LARGEST_DEG = 15.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +51,10 @@ def _check_axes(fixed: Image) -> None:
     single = [axis for axis in (0, 1) if fixed.data.shape[axis] == 1]
     thick = [axis for axis in (0, 1) if fixed.voxel_mm[axis] > _THICK * np.delete(fixed.voxel_mm, axis).max()]
     if single or thick:
-        raise GeometryError(
-            f"the slices of the fixed image lie along axis {(single or thick)[0] + 1} of its three, not along the last",
-            hint="reorder its axes before it is fitted and registered, for instance with fslswapdim",
-        )
+        axis = (single or thick)[0] + 1
+        problem = f"the slices of the fixed image lie along axis {axis} of its three, not along the last"
+        hint = "reorder its axes before it is fitted and registered, for instance with fslswapdim"
+        raise GeometryError(problem, hint=hint)
 
 
 def _slices(fixed: Image, slices: int | Sequence[int] | None, pairs: FloatArray | None) -> list[int | None]:
@@ -101,10 +104,8 @@ def _at_slice(fixed: Image, tissue: Image, k: int | None) -> tuple[Image, Image]
     if tissue.data.ndim == 2:
         return fixed.slice(k), tissue
     if tissue.data.shape[2] != fixed.data.shape[2]:
-        raise GeometryError(
-            f"the fixed mask has {tissue.data.shape[2]} slices and the fixed image {fixed.data.shape[2]}",
-            hint="draw the mask on the fixed image",
-        )
+        problem = f"the fixed mask has {tissue.data.shape[2]} slices and the fixed image {fixed.data.shape[2]}"
+        raise GeometryError(problem, hint="draw the mask on the fixed image")
     return fixed.slice(k), tissue.slice(k)
 
 
@@ -117,14 +118,11 @@ def build_problem(moving: Image, section: Image, target: Target, scale: float) -
     unit = max(planes[1].voxel_mm, np.sqrt(_area(tissue, other)) / _PIXELS_ACROSS)
     goal = Outline.of(tissue.data, other, unit / _FINE, _MARGIN * unit, "fixed mask")
     source = Outline.of(section.data, own, scale * unit / _FINE, _MARGIN * unit, "moving mask")
-    chosen = _every(fixed.data.shape, max(1, round(unit / planes[1].voxel_mm)))
+    # One pixel in each square of `step`: closer together they see the same piece of outline.
+    step = max(1, round(unit / planes[1].voxel_mm))
+    i, j = np.indices(fixed.data.shape)
+    chosen = ((i % step == step // 2) & (j % step == step // 2)).ravel()
     return Problem(source, goal, planes[1].pixels(fixed.data.shape)[chosen], unit, scale), planes
-
-
-def _every(shape: tuple[int, ...], step: int) -> BoolArray:
-    """Choose one pixel in each square of `step`, (I * J,): closer together they see the same piece of outline."""
-    i, j = np.indices(shape)
-    return np.asarray((i % step == step // 2) & (j % step == step // 2)).ravel()
 
 
 def _area(mask: Image, plane: Plane) -> float:
@@ -134,18 +132,83 @@ def _area(mask: Image, plane: Plane) -> float:
 def _check_sizes(moving_mm2: float, fixed_mm2: float, scale: float) -> None:
     if not moving_mm2 or not fixed_mm2:
         raise InputError(f"there is no tissue in the {'fixed' if moving_mm2 else 'moving'} image")
+    own, other = np.sqrt(moving_mm2), np.sqrt(fixed_mm2)
+    if not _SMALLEST_MM < other < _LARGEST_MM:
+        hint = "its header is probably in µm or m: set its pixel size in mm"
+        raise GeometryError(f"the tissue of the fixed image is about {other:.3g} mm across", hint=hint)
     ratio = float(np.sqrt(moving_mm2 / fixed_mm2) / scale)
-    if not _SMALLEST_MM < np.sqrt(fixed_mm2) < _LARGEST_MM:
-        raise GeometryError(
-            f"the tissue of the fixed image is about {np.sqrt(fixed_mm2):.3g} mm across",
-            hint="its header is probably in µm or m: set its pixel size in mm",
-        )
-    if 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
-        return
-    sizes = f"{np.sqrt(moving_mm2):.3g} mm across and the tissue of the fixed image {np.sqrt(fixed_mm2):.3g} mm"
-    across = f"the section is about {sizes}"
+    across = f"the section is about {own:.3g} mm across and the tissue of the fixed image {other:.3g} mm"
     if not 0.01 < ratio < 100:
         raise GeometryError(across, hint="one of the two is probably in µm: set its pixel size in mm")
-    raise GeometryError(
-        f"{across}, more than twice the difference that shrinkage explains", hint="check pixel sizes and masks"
-    )
+    if not 1 / _LARGEST_RATIO <= ratio <= _LARGEST_RATIO:
+        across += ", more than twice the difference that shrinkage explains"
+        raise GeometryError(across, hint="check pixel sizes and masks")
+
+
+def tilted_targets(fixed: Image, mask: Image | None, target: Target, tilts_deg: Sequence[float]) -> Iterator[Target]:
+    """Give the planes that a slice becomes by tilting it about the middle of its tissue.
+
+    The tilts, degrees, are tried about both axes of the slice, in every combination but (0, 0). A GeometryError is
+    raised if the image has no slices to tilt between, or a tilt is more than 15 degrees.
+    """
+    if fixed.data.ndim != 3 or fixed.data.shape[2] < 2 or (mask is not None and mask.data.ndim != 3):
+        raise GeometryError("a single slice cannot be tilted", hint="give an MRI and a mask of several slices")
+    if any(not abs(tilt) <= _LARGEST_DEG for tilt in tilts_deg):
+        raise GeometryError(f"tilts of {list(tilts_deg)} degrees are too large", hint="give up to 15 degrees")
+    tissue = tissue_of(fixed, mask, "fixed")
+    distance = _distances(tissue)
+    axes = sorted({0.0, *(float(tilt) for tilt in tilts_deg)})
+    for tilt in product(axes, axes):
+        if any(tilt):
+            yield _tilted(fixed, distance, target, tilt)
+
+
+def plane_found(fixed: Image, mask: Image | None, slice: int | None, tilt_deg: Sequence[float] = (0.0, 0.0)) -> Target:
+    """Return the plane of the fixed image on which a section was found: a slice, or what it becomes by tilting it."""
+    tissue = tissue_of(fixed, mask, "fixed")
+    if slice is None:
+        return Target(None, fixed, tissue)
+    upright = Target(slice, fixed.slice(slice), tissue.slice(slice) if tissue.data.ndim == 3 else tissue)
+    first, second = (float(angle) for angle in tilt_deg)
+    return _tilted(fixed, _distances(tissue), upright, (first, second)) if first or second else upright
+
+
+def _tilted(fixed: Image, distance: Image, target: Target, tilt: tuple[float, float]) -> Target:
+    plane = Plane.of(target.fixed)
+    inside = np.argwhere(target.tissue.data > 0.5).mean(axis=0)
+    pivot = (target.tissue.affine @ np.array([*inside, 0, 1]))[:3]
+    turn = np.eye(4)
+    turn[:3, :3] = _about(plane.frame[:3, 0], tilt[0]) @ _about(plane.frame[:3, 1], tilt[1])
+    turn[:3, 3] = pivot - turn[:3, :3] @ pivot
+    affine, shape = turn @ target.fixed.affine, target.fixed.data.shape
+    drawn = Image(_sampled(fixed, affine, shape, outside=0.0), affine)
+    away = _sampled(distance, affine, shape, outside=10.0)
+    return Target(target.slice, drawn, Image(np.clip(0.5 - away, 0, 1), affine), tilt)
+
+
+def _about(axis: FloatArray, degrees: float) -> FloatArray:
+    angle = np.radians(degrees)
+    x, y, z = axis
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
+
+
+def _distances(tissue: Image) -> Image:
+    """Return the signed distance in pixels within each slice: between slices it goes over smoothly, a mask does not."""
+    result = np.full(tissue.data.shape, 10.0)
+    for k in range(tissue.data.shape[2]):
+        inside = tissue.data[:, :, k] > 0.5
+        if inside.any() and not inside.all():
+            result[:, :, k] = signed_distance(inside)
+    return Image(result, tissue.affine)
+
+
+def _sampled(volume: Image, affine: FloatArray, shape: tuple[int, ...], outside: float) -> FloatArray:
+    i, j = np.indices(shape).reshape(2, -1)
+    world = affine @ np.stack([i, j, np.zeros_like(i), np.ones_like(i)])
+    index = (np.linalg.inv(volume.affine) @ world)[:3]
+    data = np.nan_to_num(np.asarray(volume.data, dtype=float), nan=outside)
+    # Half a slice beyond the outermost centres is still measured.
+    inside = np.clip(index[2], 0, data.shape[2] - 1)
+    index[2] = np.where(np.abs(index[2] - inside) <= 0.5, inside, index[2])
+    return np.asarray(map_coordinates(data, index, order=1, cval=outside).reshape(shape))

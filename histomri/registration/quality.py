@@ -1,11 +1,15 @@
-"""What a registration reports about itself: candidates, confidence, verdict."""
+"""What a registration reports about itself: candidates, confidence, verdict, and numbers that need no truth."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from histomri.registration.io.registry import save_transform
+import numpy as np
+
+from histomri.core.arrays import FloatArray
+from histomri.core.errors import GeometryError
+from histomri.core.images import Image
+from histomri.registration.prepare import plane_found, tissue_of
 from histomri.registration.transform import Transform
 
 Verdict = Literal["good", "check", "failed"]
@@ -22,6 +26,8 @@ CLEAR_SLICE_MARGIN, CLEAR_SLICE_PIXELS = 0.04, 1500
 LARGEST_SLIP_PX = 2.0
 """A slice further away than this many pixels must be behind the best: by this margin where so many pixels lie along the
 outlines, and by more where they are fewer, in proportion to the root of their number."""
+_BINS = 12
+_LEAST_SHARED = 50
 
 
 @dataclass(frozen=True)
@@ -73,12 +79,8 @@ class Registration(Transform):
     @property
     def record(self) -> Mapping[str, Any]:
         """What is kept of `info`, and of how the transform was found, when it is saved, turned round or chained."""
-        found = {
-            "Slice": self.slice,
-            "Confidence": self.confidence,
-            "QualityControl": dict(self.qc),
-            "Candidates": [asdict(candidate) for candidate in self.candidates],
-        }
+        found: dict[str, Any] = {"Slice": self.slice, "Confidence": self.confidence, "QualityControl": dict(self.qc)}
+        found["Candidates"] = [asdict(candidate) for candidate in self.candidates]
         return {**self.info, "Registration": found}
 
     @property
@@ -92,10 +94,6 @@ class Registration(Transform):
         where = {} if self.slice is None else {"slice": self.slice}
         shown = {"angle": f"{self.qc['angle_deg']:.1f}°", "turned over": self.qc["turned_over"]} if self.qc else {}
         return {"verdict": self.qc.get("verdict"), **where, **shown, **super().facts()}
-
-    def save(self, path: str | Path) -> list[Path]:
-        """Write transform and record; see `Transform.save`."""
-        return save_transform(self.transform, path)
 
 
 def judge(
@@ -125,10 +123,8 @@ def judge(
     if margin < CLEAR_MARGIN:
         reasons.append(f"another orientation fits nearly as well (a margin of {margin:.3f}, clear is {CLEAR_MARGIN})")
     if error_px > LARGEST_ERROR_PX:
-        reasons.append(
-            f"the outlines hold the section loosely: an error of about {error_px:.2f} pixels is to be expected "
-            f"(good is {LARGEST_ERROR_PX:.2f} or less); landmarks would hold it"
-        )
+        loosely = f"an error of about {error_px:.2f} pixels is to be expected (good is {LARGEST_ERROR_PX:.2f} or less)"
+        reasons.append(f"the outlines hold the section loosely: {loosely}; landmarks would hold it")
     if excluded > CLEAR_MARGIN:
         reasons.append(f"an orientation that was excluded fits better (by {excluded:.2f}): check side and angle")
     if at_bound:
@@ -138,3 +134,69 @@ def judge(
     if agreement - cost < LEAST_AGREEMENT:
         return "failed", reasons
     return ("check", reasons) if reasons else ("good", [])
+
+
+def assess(
+    transform: Transform,
+    moving: Image,
+    fixed: Image,
+    *,
+    moving_mask: Image | None = None,
+    fixed_mask: Image | None = None,
+    slice: int | None = None,
+    tilt_deg: Sequence[float] = (0.0, 0.0),
+) -> dict[str, Any]:
+    """Return overlap, shared information, inverse consistency and area change of a registration.
+
+    The transform goes from the world of `moving` to that of `fixed`; their tissue is found if no masks are given; the
+    section lies on `slice` of a 3D fixed image, tilted out of it by `tilt_deg`. The result has ``dice`` of the two
+    tissues; ``nmi_before`` and ``nmi_after``, normalised mutual information (Studholme et al. 1999, doi
+    10.1016/S0031-3203(98)00091-0, 1 none to 2 all) with only the centres and with everything aligned; ``inverse_um``,
+    the largest distance of a tissue point from itself after there and back; and ``jacobian``, smallest and largest area
+    ratio of the deformation.
+    """
+    target = plane_found(fixed, fixed_mask, slice, tilt_deg)
+    flat, other = target.fixed, target.tissue
+    section = tissue_of(moving, moving_mask, "moving")
+    own = Transform.identity().resample(other, flat).data > 0.5
+    there = np.nan_to_num(transform.resample(section, flat).data) > 0.5
+    total = int(own.sum() + there.sum())
+    found: dict[str, Any] = {"dice": float(2 * (own & there).sum() / total) if total else 0.0}
+    before = Transform.shift(_points(other).mean(axis=0) - _points(section).mean(axis=0))
+    for name, each in (("nmi_before", before), ("nmi_after", transform)):
+        found[name] = normalised_mutual_information(each.resample(moving, flat).data, flat.data)
+    found["inverse_um"] = _inverse_um(transform, section)
+    if transform.displacements:
+        areas = np.concatenate([field.jacobian().ravel() for field in transform.displacements])
+        found["jacobian"] = [float(areas.min()), float(areas.max())]
+    return found
+
+
+def normalised_mutual_information(one: FloatArray, other: FloatArray) -> float | None:
+    """Return (H(A) + H(B)) / H(A, B) over the pixels known in both, None if there are too few or one is constant."""
+    known = np.isfinite(one) & np.isfinite(other)
+    if known.sum() < _LEAST_SHARED or np.ptp(one[known]) == 0 or np.ptp(other[known]) == 0:
+        return None
+    ranks = [np.argsort(np.argsort(image[known], kind="stable"), kind="stable") for image in (one, other)]
+    bins = [rank * _BINS // len(rank) for rank in ranks]
+    joint = np.bincount(bins[0] * _BINS + bins[1], minlength=_BINS**2).reshape(_BINS, _BINS) / known.sum()
+    return (_entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1))) / _entropy(joint)
+
+
+def _entropy(fractions: FloatArray) -> float:
+    some = fractions[fractions > 0]
+    return float(-(some * np.log(some)).sum())
+
+
+def _points(mask: Image) -> FloatArray:
+    index = np.argwhere(mask.data > 0.5)
+    return np.asarray(index @ mask.affine[:3, : index.shape[1]].T + mask.affine[:3, 3])
+
+
+def _inverse_um(transform: Transform, section: Image) -> float | None:
+    points = _points(section)
+    points = points[:: max(1, len(points) // 2000)]
+    try:
+        return 1000 * float(np.linalg.norm(transform.inverse().points(transform.points(points)) - points, axis=1).max())
+    except GeometryError:
+        return None

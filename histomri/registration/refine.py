@@ -6,6 +6,7 @@ takes the voice from pixels whose disagreement r is far above c: a missing lobe,
 images has then pulls at nothing. c starts wide and narrows.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -47,8 +48,7 @@ class Pose:
     """A 2D affine map from the fixed plane to the moving plane.
 
     The image of x is ``moving_centre + shift + R(angle) F exp(S) (x - fixed_centre)`` with F the flip and S the
-    symmetric matrix ``[[size + stretch, shear], [shear, size - stretch]]``, so that angle, size
-    and distortion are independent.
+    symmetric matrix ``[[size + stretch, shear], [shear, size - stretch]]``: angle, size, distortion are independent.
     """
 
     angle: float
@@ -81,15 +81,9 @@ class Pose:
         turn = u @ vt @ np.diag([1.0, -1.0 if flip else 1.0])
         shape = vt.T @ np.diag(np.log(strength)) @ vt  # the symmetric factor's logarithm
         shift = matrix[:2, 2] + part @ self.fixed_centre - self.moving_centre
-        return replace(
-            self,
-            angle=float(np.arctan2(turn[1, 0], turn[0, 0])),
-            flip=flip,
-            shift=shift,
-            size=float(np.trace(shape) / 2),
-            stretch=float((shape[0, 0] - shape[1, 1]) / 2),
-            shear=float(shape[0, 1]),
-        )
+        angle, size = float(np.arctan2(turn[1, 0], turn[0, 0])), float(np.trace(shape) / 2)
+        stretch, shear = float((shape[0, 0] - shape[1, 1]) / 2), float(shape[0, 1])
+        return replace(self, angle=angle, flip=flip, shift=shift, size=size, stretch=stretch, shear=shear)
 
     @property
     def parameters(self) -> FloatArray:
@@ -108,14 +102,11 @@ class Pose:
     def derivative(self, points: FloatArray, slope: FloatArray) -> FloatArray:
         """Return the derivative by the parameters, (M, 6), of what has the `slope` (2, M) at the images of `points`."""
         here, turned = self.linear, np.exp(self.size) * linear(self.angle, self.flip)
-        step = 1e-6
-        distorted = [
-            _distortion(self.stretch + p, self.shear + q) - _distortion(self.stretch - p, self.shear - q)
-            for p, q in ((step, 0.0), (0.0, step))
-        ]
-        changes = [_QUARTER_TURN @ here, here, *(turned @ change / (2 * step) for change in distorted)]
-        about = points - self.fixed_centre
-        products = (slope.T[:, :, None] * about[:, None, :]).reshape(len(points), 4)
+        step, changes = 1e-6, [_QUARTER_TURN @ here, here]
+        for p, q in ((step, 0.0), (0.0, step)):
+            change = _distortion(self.stretch + p, self.shear + q) - _distortion(self.stretch - p, self.shear - q)
+            changes.append(turned @ change / (2 * step))
+        products = (slope.T[:, :, None] * (points - self.fixed_centre)[:, None, :]).reshape(len(points), 4)
         result = np.empty((len(points), 6))
         result[:, 1:3] = slope.T
         result[:, [0, 3, 4, 5]] = products @ np.array(changes).reshape(4, 4).T
@@ -136,17 +127,27 @@ class HasPoints(Protocol):
         """Map points, (N, 2)."""
 
 
-class Deformed(HasPoints, Protocol):
+@dataclass(frozen=True, eq=False)
+class Deformed(ABC):
     """A pose after a deformation of the fixed plane: x -> pose(x + d(x))."""
 
+    pose: Pose
+
+    @abstractmethod
     def displacement(self, points: FloatArray) -> FloatArray:
-        """Return d, (N, 2) mm."""
+        """Return d at points of the fixed plane, (N, 2) mm."""
 
+    @abstractmethod
     def cost(self, unit_mm: float) -> float:
-        """Return what the deformation costs beside the residuals."""
+        """Return what the deformation costs beside the residuals, in units of their variance."""
 
+    @abstractmethod
     def jacobian(self) -> FloatArray:
         """Return the area ratio of x -> x + d(x) where it is known."""
+
+    def points(self, points: FloatArray) -> FloatArray:
+        """Map points of the fixed plane to the moving plane, (N, 2)."""
+        return self.pose.points(points + self.displacement(points))
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,12 +166,8 @@ class Pull:
     @classmethod
     def joined(cls, pulls: "Sequence[Pull]") -> "Pull":
         """Return several pulls as one."""
-        return cls(
-            np.concatenate([pull.rows for pull in pulls]),
-            np.concatenate([pull.residual for pull in pulls]),
-            np.concatenate([pull.slope for pull in pulls], axis=1),
-            np.concatenate([pull.weight for pull in pulls]),
-        )
+        names = ("rows", "residual", "slope", "weight")
+        return cls(*(np.concatenate([getattr(pull, name) for pull in pulls], axis=-1) for name in names))
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,9 +188,8 @@ class Problem:
 
     def pose(self, start: Start) -> Pose:
         """Return the pose of a start, at the expected size."""
-        return Pose(
-            start.angle, start.shift, np.log(self.scale), 0.0, 0.0, start.flip, self.moving.centre, self.fixed.centre
-        )
+        centres = self.moving.centre, self.fixed.centre
+        return Pose(start.angle, start.shift, np.log(self.scale), 0.0, 0.0, start.flip, *centres)
 
     def differ(self, mapped: FloatArray, *, filled: bool) -> tuple[BoolArray, FloatArray, FloatArray]:
         """Compare the two signed distances, with holes or `filled`; `mapped` (N, 2) are the images of `points`.
@@ -312,29 +308,24 @@ def _solve(
         normal += 1e-9 * np.trace(normal) * np.eye(6)
         step = np.zeros(6)
         step[free] = -np.linalg.solve(normal[free, free], slope[free])
-        step = step * min(1.0, _largest_step(step, problem))
-        pose = pose.moved(_within(pose.parameters + step, problem.scale))
+        # A step turns by at most 6 degrees and shifts by at most three pixels.
+        turn, shift = np.abs(step[[0, 3, 4, 5]]).max() / 0.1, np.hypot(step[1], step[2]) / (3 * problem.unit_mm)
+        step = step * min(1.0, float(1 / max(turn, shift, 1e-12)))
+        parameters = pose.parameters + step
+        parameters[3] = np.clip(parameters[3], *_size_bounds(problem.scale))
+        parameters[4:] = np.clip(parameters[4:], -0.3, 0.3)
+        pose = pose.moved(parameters)
         if np.abs(step).max() < until:
             break
     return pose
 
 
-def _largest_step(step: FloatArray, problem: Problem) -> float:
-    """Return the fraction of a step that turns by at most 6 degrees and shifts by at most three pixels."""
-    turn = np.abs(step[[0, 3, 4, 5]]).max() / 0.1
-    shift = np.hypot(step[1], step[2]) / (3 * problem.unit_mm)
-    return float(1 / max(turn, shift, 1e-12))
-
-
-def _within(parameters: FloatArray, scale: float) -> FloatArray:
-    parameters = parameters.copy()
-    low, high = np.log(scale) + np.log(SIZE_RANGE)
-    parameters[3] = np.clip(parameters[3], low, high)
-    parameters[4:] = np.clip(parameters[4:], -0.3, 0.3)
-    return parameters
+def _size_bounds(scale: float) -> FloatArray:
+    """Return the smallest and the largest size that is allowed, as logarithms."""
+    return np.asarray(np.log(scale) + np.log(SIZE_RANGE))
 
 
 def at_size_bound(pose: Pose, scale: float) -> bool:
     """Whether the size ended at the edge of what is allowed, a sign of wrong pixel sizes or a wrong match."""
-    low, high = np.log(scale) + np.log(SIZE_RANGE)
+    low, high = _size_bounds(scale)
     return bool(pose.size < low + 1e-3 or pose.size > high - 1e-3)

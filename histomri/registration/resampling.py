@@ -1,5 +1,6 @@
 """Drawing one image on the grid of another, with unknown voxels kept unknown."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,25 +27,32 @@ def resample(transform: Any, image: Image, like: Image, order: int = 1) -> Image
     fields.
     """
     if order not in (0, 1, 3):
-        raise InputError(
-            f"order {order} is not available", hint="use order=1 or order=3 for maps, or order=0 for labels"
-        )
+        hint = "use order=1 or order=3 for maps, or order=0 for labels"
+        raise InputError(f"order {order} is not available", hint=hint)
     shape = like.data.shape if like.data.ndim == 3 else (*like.data.shape, 1)
     volume: NDArray[Any] = np.asarray(image.data) if order == 0 else np.asarray(image.data, dtype=float)
     flat = volume.ndim == 2
     volume = volume[..., None] if flat else volume
     if transform.is_affine and order == 1:
         matrix = np.linalg.inv(image.affine) @ np.linalg.inv(transform.matrix) @ like.affine
-        depth = _depths(matrix, shape)
+        i, j, k = np.ogrid[: shape[0], : shape[1], : shape[2]]
+        depth = matrix[2, 0] * i + matrix[2, 1] * j + matrix[2, 2] * k + matrix[2, 3]
         values = _normalised(volume, _affine_sampler(matrix, shape, flat=flat))
     else:
-        index = _indices(transform, image, like, shape)
+        grid = np.stack([axis.ravel() for axis in np.indices(shape)], axis=1)
+        world = transform.inverse().points(grid @ like.affine[:3, :3].T + like.affine[:3, 3])
+        index = np.linalg.inv(image.affine[:3, :3]) @ (world - image.affine[:3, 3]).T
         depth = index[2].reshape(shape)
         if flat:
             index = np.stack([index[0], index[1], np.zeros_like(index[2])])
-        values = (_nearest(volume, index) if order == 0 else _smooth(volume, index, order)).reshape(shape)
-    if flat:
-        values[np.abs(depth) > _half_slice(image, like)] = _unknown(values.dtype)
+        if order == 0:
+            values = _nearest(volume, index).reshape(shape)
+        else:
+            values = _normalised(volume, partial(map_coordinates, coordinates=index, order=1, mode="grid-constant"))
+            values = (values if order == 1 else _with_spline(volume, index, values)).reshape(shape)
+    if flat:  # it is as thick as the thicker of the two slices
+        half = float(0.5 * max(image.voxel_mm[2], like.voxel_mm[2]) / image.voxel_mm[2]) + 1e-6
+        values[np.abs(depth) > half] = _unknown(values.dtype)
     return Image(values.reshape(like.data.shape), like.affine)
 
 
@@ -55,16 +63,10 @@ def _unknown(dtype: np.dtype[Any]) -> float | int:
 
 def _nearest(volume: NDArray[Any], index: FloatArray) -> NDArray[Any]:
     """Return the nearest voxel of each place, in the type of the volume: no label goes through a float."""
-    size = np.array(volume.shape)[:, None]
-    nearest = np.floor(index + 0.5)
+    size, nearest = np.array(volume.shape)[:, None], np.floor(index + 0.5)
     inside = np.all((nearest >= 0) & (nearest < size), axis=0)
     values = volume[tuple(np.clip(nearest, 0, size - 1).astype(int))]
     return np.where(inside & np.isfinite(values), values, np.array(_unknown(volume.dtype), dtype=volume.dtype))
-
-
-def _smooth(volume: FloatArray, index: FloatArray, order: int) -> FloatArray:
-    linear = _normalised(volume, _sampler(index))
-    return linear if order == 1 else _with_spline(volume, index, linear)
 
 
 def _with_spline(volume: FloatArray, index: FloatArray, linear: FloatArray) -> FloatArray:
@@ -80,10 +82,9 @@ def _with_spline(volume: FloatArray, index: FloatArray, linear: FloatArray) -> F
     complete = minimum_filter(known.astype(np.uint8), size, mode="constant", cval=0, origin=origin)
     spline = _nearest(complete, corner).astype(bool)
     filled = volume[tuple(distance_transform_edt(~known, return_distances=False, return_indices=True))]
+    heights = spline_filter(filled, order=3, mode="mirror")
     values = linear.copy()
-    values[spline] = map_coordinates(
-        spline_filter(filled, order=3, mode="mirror"), index[:, spline], order=3, mode="mirror", prefilter=False
-    )
+    values[spline] = map_coordinates(heights, index[:, spline], order=3, mode="mirror", prefilter=False)
     return values
 
 
@@ -104,37 +105,8 @@ def _affine_sampler(matrix: FloatArray, shape: tuple[int, ...], *, flat: bool) -
 
     def sample(volume: FloatArray) -> FloatArray:
         # The matrix goes in as the world of the grid, because DIPY inverts its affine, and a flat one has no inverse.
-        grid = AffineMap(
-            np.eye(4),
-            domain_grid_shape=shape,
-            domain_grid2world=matrix,
-            codomain_grid_shape=volume.shape,
-            codomain_grid2world=np.eye(4),
-        )
+        own = {"codomain_grid_shape": volume.shape, "codomain_grid2world": np.eye(4)}
+        grid = AffineMap(np.eye(4), domain_grid_shape=shape, domain_grid2world=matrix, **own)
         return np.asarray(grid.transform(volume, interpolation="linear"), dtype=float)
 
     return sample
-
-
-def _sampler(index: FloatArray) -> Any:
-    def sample(volume: FloatArray) -> FloatArray:
-        return np.asarray(map_coordinates(volume, index, order=1, mode="grid-constant", cval=0.0))
-
-    return sample
-
-
-def _indices(transform: Any, image: Image, like: Image, shape: tuple[int, ...]) -> FloatArray:
-    grid = np.stack([axis.ravel() for axis in np.indices(shape)], axis=1)
-    world = transform.inverse().points(grid @ like.affine[:3, :3].T + like.affine[:3, 3])
-    return np.asarray(np.linalg.inv(image.affine[:3, :3]) @ (world - image.affine[:3, 3]).T)
-
-
-def _depths(matrix: FloatArray, shape: tuple[int, ...]) -> FloatArray:
-    i, j, k = np.ogrid[: shape[0], : shape[1], : shape[2]]
-    return np.asarray(matrix[2, 0] * i + matrix[2, 1] * j + matrix[2, 2] * k + matrix[2, 3])
-
-
-def _half_slice(image: Image, like: Image) -> float:
-    """Return half the thicker of the two slices, in slices of `image`."""
-    own = image.voxel_mm[2]
-    return float(0.5 * max(own, like.voxel_mm[2]) / own) + 1e-6

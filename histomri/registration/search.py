@@ -19,17 +19,12 @@ _PIXELS_ACROSS = 48
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Where a refinement begins.
+    """Where a refinement begins."""
 
-    `angle` is the rotation of the pull, fixed plane to moving plane, rad; `flip` whether the section is turned over;
-    `shift` (2,), mm, is added to the moving centroid to get the image of the fixed centroid; `overlap` is the Dice
-    coefficient of the filled masks, NaN for a start that was given.
-    """
-
-    angle: float
-    flip: bool
-    shift: FloatArray
-    overlap: float = float("nan")
+    angle: float  # of the pull, fixed plane to moving plane, rad
+    flip: bool  # whether the section is turned over
+    shift: FloatArray  # (2,) mm, added to the moving centroid to get the image of the fixed centroid
+    overlap: float = float("nan")  # Dice coefficient of the filled masks, NaN for a start that was given
 
 
 def linear(angle: float, flip: bool) -> FloatArray:
@@ -49,14 +44,9 @@ def distinct(one: "Start", other: "Start") -> bool:
 
 
 def search(
-    moving: Outline,
-    fixed: Outline,
-    scale: float,
-    *,
-    sides: Sequence[bool] = (False, True),
-    angle_deg: float | None = None,
+    moving: Outline, fixed: Outline, scale: float, sides: Sequence[bool] = (False, True), angle_deg: float | None = None
 ) -> list[Start]:
-    """Return the most promising distinct starts, best overlap first.
+    """Return the most promising distinct starts, 24 at most, best overlap first.
 
     `scale` is the expected size of the section relative to the MRI, `sides` whether it is tried turned over, as it
     lies, or both, and `angle_deg` its rotation if it is known.
@@ -67,11 +57,10 @@ def search(
     reach = int(np.ceil(0.5 * np.hypot(*moving.filled.shape) * moving.step_mm / scale / step)) + 1
     size = [fft.next_fast_len(length + 2 * reach + 1, real=True) for length in still.shape]
     offsets = step * np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1).T
-    turns = [(angle, flip) for flip in sides for angle in _angles(angle_deg, flip)]
     spectrum = fft.rfft2(still, s=size)
     filled = moving.filled.astype(float)
     starts = []
-    for angle, flip in turns:
+    for angle, flip in [(angle, side) for side in sides for angle in _angles(angle_deg, side)]:
         matrix = scale * linear(angle, flip)
         index = (moving.centre + offsets @ matrix.T - moving.origin).T / moving.step_mm
         turned = map_coordinates(filled, index, order=1).reshape(2 * reach + 1, 2 * reach + 1)
@@ -82,7 +71,11 @@ def search(
         centre = fixed.origin + step * (where + reach)
         dice = 2 * overlap[best] / (still.sum() + turned.sum())
         starts.append(Start(angle, flip, matrix @ (fixed.centre - centre), float(dice)))
-    return thin_out(sorted(starts, key=lambda start: -start.overlap))
+    kept: list[Start] = []
+    for start in sorted(starts, key=lambda start: -start.overlap):
+        if len(kept) < _KEPT and all(distinct(start, other) for other in kept):
+            kept.append(start)
+    return kept
 
 
 def _angles(angle_deg: float | None, flip: bool) -> FloatArray:
@@ -90,17 +83,6 @@ def _angles(angle_deg: float | None, flip: bool) -> FloatArray:
     if angle_deg is None:
         return 2 * np.pi * np.arange(_ANGLES) / _ANGLES
     return np.radians((angle_deg if flip else -angle_deg) + np.linspace(-_KNOWN_DEG, _KNOWN_DEG, 7))
-
-
-def thin_out(starts: list[Start]) -> list[Start]:
-    """Return at most 24 starts, each distinct from every better one; `starts` come best first."""
-    kept: list[Start] = []
-    for start in starts:
-        if all(distinct(start, other) for other in kept):
-            kept.append(start)
-        if len(kept) == _KEPT:
-            break
-    return kept
 
 
 def _coarse(outline: Outline, step: float) -> FloatArray:

@@ -1,21 +1,29 @@
-"""The two images of a registration, each with its tissue: a map, an MRI, or the picture of a slide."""
+"""The two images of a registration, each with its tissue: a map, an MRI, or the picture of a slide in its world."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from skimage.filters import threshold_otsu
 
-from histomri.core.arrays import BoolArray
-from histomri.core.errors import GeometryError, InputError
+from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.errors import GeometryError, InputError, UnitError
 from histomri.core.images import Image
 from histomri.registration.files import load_first_volume
+from histomri.registration.options import RegisterOptions, is_slide
 from histomri.registration.outlines import tissue_mask
-from histomri.registration.sections import dense_mask, density_image, slide_image
+from histomri.registration.quality import Registration
 from histomri.registration.transform import Transform
 
+_WHITEST = 99.5
+_ASIDE = (0.1, 0.2)
+"""How far aside the densities are compared as well, of the size of the tissue."""
+_CLEAR_PEAK = 0.05
+_LEAST_SHARED = 200
 _ACROSS_PX = 64
 """Pixels across the tissue of the density that is drawn and compared."""
 _CUT = 0.1
@@ -23,6 +31,90 @@ _CUT = 0.1
 _BLUR = 1 / 45
 """Scale of what is dense, of the longest side of the smaller picture."""
 _MOST_POINTS, _LEAST_WITHIN = 5000, 0.5
+_OVERVIEW_PX = 1600
+"""Longest side of the picture in which tissue is sought: an outline is needed to a hundredth of a section."""
+_LEAST_FRACTION = 0.001
+_HINT = "give its outline as a mask, GeoJSON of QuPath"
+Mpp = tuple[float, float] | None
+
+
+def slide_image(picture: FloatArray | NDArray[np.bool_], um_per_px: float | tuple[float, float]) -> Image:
+    """Return a picture (h, w) as an image in the world of its slide, in mm; its x and y run against the slide's."""
+    size = np.broadcast_to(np.asarray(um_per_px, dtype=float), 2) / 1000
+    if np.ndim(picture) != 2 or not np.all(np.isfinite(size)) or np.any(size <= 0):
+        raise GeometryError("a picture of shape (h, w) and a pixel size in µm above 0 are needed")
+    affine = np.array([[0, -size[0], 0, -size[0] / 2], [-size[1], 0, 0, -size[1] / 2], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    return Image(np.asarray(picture, dtype=float), affine)
+
+
+def dense_mask(rgb: NDArray[np.uint8], *, blur_px: float = 20.0) -> NDArray[np.bool_]:
+    """Return where a section is dense on a large scale: the outline to match where the tissue itself fills the picture.
+
+    In spongy or cropped tissue the outline of all that is stained differs from stain to stain; that of a dense region,
+    such as a tumour, does not.
+    """
+    density = gaussian_filter(_density(rgb), blur_px)
+    return np.asarray(density > threshold_otsu(density))
+
+
+def density_image(
+    rgb: NDArray[np.uint8], um_per_px: float | tuple[float, float], mask: NDArray[np.bool_], *, shrink: int = 1
+) -> Image:
+    """Return the optical density of a bright-field picture (h, w, 3) within its tissue, averaged over blocks of pixels.
+
+    A block has an edge of `shrink` pixels, and is NaN if less than half of it is tissue, by the mask (h, w).
+    """
+    density = _density(rgb)
+    rows, columns = (length // shrink for length in mask.shape)
+    cut = (slice(0, rows * shrink), slice(0, columns * shrink))
+    blocks = (rows, shrink, columns, shrink)
+    fraction = mask[cut].reshape(blocks).mean(axis=(1, 3))
+    total = np.where(mask, density, 0.0)[cut].reshape(blocks).mean(axis=(1, 3))
+    values = np.where(fraction >= 0.5, total / np.maximum(fraction, 1e-12), np.nan)
+    size = np.broadcast_to(np.asarray(um_per_px, dtype=float), 2) * shrink
+    return slide_image(values, (float(size[0]), float(size[1])))
+
+
+def _density(rgb: NDArray[np.uint8]) -> FloatArray:
+    glass = np.maximum(np.percentile(rgb.reshape(-1, 3), _WHITEST, axis=0), 1.0)
+    return np.asarray(np.clip(-np.log10(np.maximum(rgb, 1) / glass), 0, None).mean(axis=2))
+
+
+def compare_densities(found: Registration, moving: Image, fixed: Image) -> Registration:
+    """Hold the densities of two sections, which the outlines know nothing of, against the result.
+
+    The same structures are dense in two stains. Where the sections lie right, their densities, NaN where there is no
+    tissue, are more alike than where one is moved aside by a tenth or a fifth of the tissue. `qc` gets ``density_r``,
+    the correlation of the densities, and ``density_lead``, how much lower the best aside is: 0.05 or more makes
+    "failed" a "check"; below 0, "good" becomes a "check".
+    """
+    here = _correlation(found, moving, fixed)
+    size = np.sqrt(np.isfinite(fixed.data).sum()) * fixed.voxel_mm[:2]
+    directions = (fixed.affine[:3, :2] / fixed.voxel_mm[:2]) * size
+    angles = np.arange(8) * np.pi / 4
+    asides = [fraction * directions @ (np.cos(angle), np.sin(angle)) for fraction in _ASIDE for angle in angles]
+    beside = [_correlation(Transform.shift(shift).compose(found), moving, fixed) for shift in asides]
+    known = [r for r in beside if r is not None]
+    if here is None or not known:
+        return replace(found, qc={**found.qc, "density_r": here, "density_lead": None})
+    margin = here - max(known)
+    verdict, reasons = found.verdict, list(found.qc["reasons"])
+    if margin >= _CLEAR_PEAK and verdict == "failed":
+        verdict = "check"
+        reasons.append(f"the densities agree nowhere around as well as here (r {here:.2f}, {margin:.2f} more)")
+    elif margin < 0:
+        verdict = "check" if verdict == "good" else verdict
+        reasons.append(f"the densities agree better beside this place (r {here:.2f} here, {here - margin:.2f} there)")
+    qc = {"verdict": verdict, "reasons": reasons, "density_r": here, "density_lead": margin}
+    return replace(found, qc={**found.qc, **qc})
+
+
+def _correlation(transform: Transform, moving: Image, fixed: Image) -> float | None:
+    there = transform.resample(moving, fixed).data
+    known = np.isfinite(there) & np.isfinite(fixed.data)
+    if known.sum() < _LEAST_SHARED or np.ptp(there[known]) == 0 or np.ptp(fixed.data[known]) == 0:
+        return None
+    return float(np.corrcoef(there[known], fixed.data[known])[0, 1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +144,9 @@ class Overview:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One of the two images: a map, an MRI, or the optical density of a slide within its tissue.
+    """One of the two images, its tissue if that is known, and its picture if it is a slide.
 
-    `mask` is its tissue if that is known, and `overview` the picture if it is a slide.
+    A slide is shown by its optical density within its tissue.
     """
 
     path: Path
@@ -72,7 +164,7 @@ class Side:
     def of_slide(cls, view: Overview, inside: BoolArray) -> "Side":
         """Return the density of a slide where it is `inside` the tissue, (h, w)."""
         if not inside.any():
-            raise InputError("shows no tissue", path=view.path, hint="give its outline as a mask, GeoJSON of QuPath")
+            raise InputError("shows no tissue", path=view.path, hint=_HINT)
         shrink = max(int(np.sqrt(inside.sum()) / _ACROSS_PX), 1)
         density = density_image(view.rgb, view.um_per_px, inside, shrink=shrink)
         return cls(view.path, density, slide_image(inside, view.um_per_px), view)
@@ -89,10 +181,67 @@ def whole_section(tissue: BoolArray) -> BoolArray:
     return np.asarray(tissue_mask(slide_image(np.where(tissue, 1.0, np.nan), 1.0)) > 0)
 
 
-def inside_mask(mask: Path, view: Overview) -> BoolArray:
-    """Return which pixels of a picture of a slide lie within a NIfTI mask in the world of the slide."""
-    grid = slide_image(np.zeros(view.rgb.shape[:2]), view.um_per_px)
-    return np.asarray(Transform.identity().resample(load_first_volume(mask), grid, order=0).data > 0)
+@dataclass(frozen=True)
+class SlideReader:
+    """What reads slides, given by the caller: this room knows transforms, not the formats of slides and annotations.
+
+    `open` is `histomri.slides.open_slide`, `tissue` is `histomri.slides.tissue_mask`, and `regions` takes a file of
+    annotations and the pixel size to a `histomri.slides.Raster` of them.
+    """
+
+    open: Callable[..., Any]
+    tissue: Callable[..., BoolArray]
+    regions: Callable[[Path, tuple[float, float]], Any]
+
+
+def read_sides(options: RegisterOptions, slides: SlideReader) -> tuple[Side, Side, tuple[str, ...]]:
+    """Read both images and their masks; also return what a person should know about the tissue that was found.
+
+    Where neither `fixed_mpp` nor the fixed slide gives a pixel size, it is `mpp`.
+    """
+    paths, masks = (options.moving, options.fixed), (options.moving_mask, options.fixed_mask)
+    sizes = ((options.mpp, None, "--mpp"), (options.fixed_mpp, options.mpp, "--fixed-mpp"))
+    given = zip(paths, sizes, strict=True)
+    views = [_overview(path, *size, slides) if is_slide(path) else None for path, size in given]
+    inside = [None if view is None else _inside(view, mask, slides) for view, mask in zip(views, masks, strict=True)]
+    note = ""
+    known = [each for each in views if each is not None], [each for each in inside if each is not None]
+    if masks == (None, None) and len(known[0]) == 2:
+        inside[:], note = comparable_tissue(*known)
+    moving, fixed = (
+        Side.of_file(path, mask) if view is None or tissue is None else Side.of_slide(view, tissue)
+        for path, view, tissue, mask in zip(paths, views, inside, masks, strict=True)
+    )
+    return moving, fixed, (note,) if note else ()
+
+
+def _overview(path: Path, mpp: Mpp, spare: Mpp, option: str, slides: SlideReader) -> Overview:
+    """Read the picture of a slide; `spare` is its pixel size if neither `mpp` nor the slide gives one."""
+    with slides.open(path, mpp=mpp) as slide:
+        known = slide.pixel_size_um
+    with slides.open(path, mpp=spare if known is None else mpp) as slide:
+        if slide.pixel_size_um is None:
+            raise UnitError("the slide states no pixel size", path=path, hint=f"pass {option}, in µm per pixel")
+        view = slide.at(max(slide.field_um) / _OVERVIEW_PX)
+        return Overview(path, view.read(0, 0, *view.size_px), view.um_per_px, slide.pixel_size_um, slide.size_px)
+
+
+def _inside(view: Overview, mask: Path | None, slides: SlideReader) -> BoolArray:
+    """Return which pixels of a picture are tissue, (h, w): found in it, or within annotations or a NIfTI mask."""
+    if mask is None:
+        try:
+            return whole_section(slides.tissue(view.rgb, min_size=_LEAST_FRACTION))
+        except InputError as error:
+            raise InputError(error.problem, path=view.path, hint=_HINT) from error
+    if mask.name.lower().endswith((".geojson", ".json")):
+        x, y = ((np.arange(n) + 0.5) * um for n, um in zip(view.size_px, view.um_per_px, strict=True))
+        found = slides.regions(mask, view.pixel_size_um).inside(x, y)
+    else:
+        grid = slide_image(np.zeros(view.rgb.shape[:2]), view.um_per_px)
+        found = Transform.identity().resample(load_first_volume(mask), grid, order=0).data > 0
+    if not found.any():
+        raise InputError(f"no part of it lies on {view.path.name}", path=mask, hint="give a mask of this slide")
+    return np.asarray(found)
 
 
 def comparable_tissue(views: Sequence[Overview], inside: Sequence[BoolArray]) -> tuple[list[BoolArray], str]:
@@ -100,19 +249,13 @@ def comparable_tissue(views: Sequence[Overview], inside: Sequence[BoolArray]) ->
 
     Tissue that fills the picture has no outline of its own; a dense region in it, such as a tumour, has one.
     """
-    if not any(_is_cut(tissue) for tissue in inside):
+    edges = (np.concatenate([tissue[0], tissue[-1], tissue[:, 0], tissue[:, -1]]) for tissue in inside)
+    if not any(edge.mean() > _CUT for edge in edges):
         return list(inside), ""
     blur_um = _BLUR * min(max(np.multiply(view.size_px, view.um_per_px)) for view in views)
     dense = [whole_section(dense_mask(view.rgb, blur_px=blur_um / view.um_per_px[0])) for view in views]
-    return dense, (
-        "tissue runs over the edge of a picture, so the outlines of its dense parts were matched; --moving-mask "
-        "and --fixed-mask take annotations of QuPath (GeoJSON) in their place"
-    )
-
-
-def _is_cut(tissue: BoolArray) -> bool:
-    edge = np.concatenate([tissue[0], tissue[-1], tissue[:, 0], tissue[:, -1]])
-    return bool(edge.mean() > _CUT)
+    instead = "--moving-mask and --fixed-mask take annotations of QuPath (GeoJSON) in their place"
+    return dense, f"tissue runs over the edge of a picture, so the outlines of its dense parts were matched; {instead}"
 
 
 def _mask_of(image: Image, mask: Path, path: Path) -> Image:
@@ -128,9 +271,6 @@ def _mask_of(image: Image, mask: Path, path: Path) -> Image:
     slack = np.array([1.0, 1.0, 1.0 + read.voxel_mm[-1] / image.voxel_mm[2]])
     fraction = float(np.all((index > -slack) & (index < last + slack), axis=1).mean())
     if fraction < _LEAST_WITHIN:
-        raise GeometryError(
-            f"only {fraction:.0%} of the mask lies within {path.name}",
-            path=mask,
-            hint="give a mask that was drawn on this image",
-        )
+        problem = f"only {fraction:.0%} of the mask lies within {path.name}"
+        raise GeometryError(problem, path=mask, hint="give a mask that was drawn on this image")
     return read

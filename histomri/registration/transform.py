@@ -1,6 +1,6 @@
-"""Transform: from the world of one image to the world of another."""
+"""Transform: from the world of one image to the world of another, and what it knows about itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from histomri.core.errors import GeometryError
 from histomri.core.images import Image
 from histomri.core.orientation import View
 from histomri.registration.displacement import Displacement
-from histomri.registration.io.registry import load_transform, save_transform
-from histomri.registration.records import chained, inverted
+from histomri.registration.io.registry import format_of, load_transform, save_transform
 from histomri.registration.resampling import resample
 
+Info = Mapping[str, Any]
+_INVERSE, _CHAIN = "InverseOf", "ChainOf"
 _LARGEST_CONDITION = 1e6
 
 
@@ -66,6 +67,13 @@ class Transform(Displayed):
     def identity(cls) -> "Transform":
         """Return the transform that changes nothing."""
         return cls(np.eye(4))
+
+    @classmethod
+    def shift(cls, way: FloatArray) -> "Transform":
+        """Return the transform that adds a vector, (3,) mm."""
+        matrix = np.eye(4)
+        matrix[:3, 3] = way
+        return cls(matrix)
 
     @property
     def is_affine(self) -> bool:
@@ -180,21 +188,18 @@ class Transform(Displayed):
             k = int(np.isfinite(drawn.data).sum(axis=(0, 1)).argmax())
             drawn, fixed = drawn.slice(k), fixed.slice(k)
         view = View.of(fixed)
-        axes = pyplot.gca() if axes is None else axes
-        aspect = view.pixel_mm[1] / view.pixel_mm[0]
-        axes.imshow(view.show(fixed.data), cmap="gray", aspect=aspect)
-        axes.imshow(view.show(drawn.data), cmap="viridis", aspect=aspect, alpha=0.6)
+        axes, aspect = pyplot.gca() if axes is None else axes, view.pixel_mm[1] / view.pixel_mm[0]
+        for image, style in ((fixed, {"cmap": "gray"}), (drawn, {"cmap": "viridis", "alpha": 0.6})):
+            axes.imshow(view.show(image.data), aspect=aspect, **style)
         axes.set_axis_off()
         return axes
 
     def facts(self) -> dict[str, Any]:
         """Return the main facts."""
-        moved = self.points([[0.0, 0.0, 0.0]])[0]
-        return {
-            "kind": "affine" if self.is_affine else "deformable",
-            "origin goes to": f"{', '.join(f'{value:.2f}' for value in moved)} mm",
-            "from": ", ".join(map(str, self.info.get("Sources", ()))) or "memory",
-        }
+        moved = ", ".join(f"{value:.2f}" for value in self.points([[0.0, 0.0, 0.0]])[0])
+        sources = ", ".join(map(str, self.info.get("Sources", ()))) or "memory"
+        kind = "affine" if self.is_affine else "deformable"
+        return {"kind": kind, "origin goes to": f"{moved} mm", "from": sources}
 
 
 def _affine(matrix: FloatArray) -> FloatArray:
@@ -202,3 +207,53 @@ def _affine(matrix: FloatArray) -> FloatArray:
     matrix = np.array(matrix)
     matrix[3] = (0, 0, 0, 1)
     return matrix
+
+
+def quality_warnings(transform: Transform, path: str | Path) -> tuple[str, ...]:
+    """Return what a person should know before using a transform: how it was judged, and what is not applied."""
+    path = Path(path)
+    found = format_of(path)
+    warnings = [] if found is None else list(found.warnings(transform, path))
+    for record in registrations(transform.record):
+        quality = record.get("QualityControl")
+        if isinstance(quality, dict) and quality.get("verdict") == "failed":
+            warnings.append(f"{path.name} is of a registration that failed: {'; '.join(quality.get('reasons', []))}")
+    return tuple(warnings)
+
+
+def inverted(info: Info) -> dict[str, Any]:
+    """Return the record of the inverse: the images exchanged, and the record that it is the inverse of."""
+    if isinstance(info.get(_INVERSE), Mapping):
+        return dict(info[_INVERSE])
+    return {**_between(info.get("Fixed"), info.get("Moving")), _INVERSE: dict(info)} if info else {}
+
+
+def chained(first: Info, second: Info) -> dict[str, Any]:
+    """Return the record of one transform after another: where the first starts, where the second ends, and both."""
+    links = [*_links(first), *_links(second)]
+    return {**_between(first.get("Moving"), second.get("Fixed")), _CHAIN: links} if links else {}
+
+
+def registrations(info: Info) -> Iterator[Info]:
+    """Give what is recorded of every registration that a transform, its inverse or its chain was made by."""
+    if isinstance(found := info.get("Registration"), Mapping):
+        yield found
+    for other in [info.get(_INVERSE), *(info.get(_CHAIN) or ())]:
+        if isinstance(other, Mapping):
+            yield from registrations(other)
+
+
+def slice_found(info: Info) -> int | None:
+    """Return the slice of the fixed image that was registered, of a chain the last one; None if it is not known."""
+    if links := info.get(_CHAIN):
+        return slice_found(links[-1])
+    found = info.get("Registration")
+    return found.get("Slice") if isinstance(found, Mapping) else None
+
+
+def _between(moving: Any, fixed: Any) -> dict[str, Any]:
+    return {name: side for name, side in (("Moving", moving), ("Fixed", fixed)) if side}
+
+
+def _links(info: Info) -> list[dict[str, Any]]:
+    return list(info[_CHAIN]) if _CHAIN in info else [dict(info)] if info else []

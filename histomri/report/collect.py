@@ -18,8 +18,7 @@ from histomri.core.files import read_json
 from histomri.core.images import Image, read_sidecar
 from histomri.core.orientation import View
 from histomri.pairing import PairedTable
-from histomri.pairing.folders import Fits, read_histology, read_mri
-from histomri.pairing.grids import find_slice, onto_slice, require_same_grid, slice_of
+from histomri.pairing.maps import Fits, find_slice, onto_slice, read_histology, read_mri, require_same_grid, slice_of
 from histomri.registration import Transform
 from histomri.report.findings import TABLES, Findings, read_columns, read_prediction
 from histomri.report.guard import attempt

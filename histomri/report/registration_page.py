@@ -7,10 +7,10 @@ import numpy as np
 
 from histomri.core.columns import column_of, shown_unit
 from histomri.core.images import HISTOLOGY_MAPS, Image, parse_map_name
+from histomri.registration.alignment import size_text
 from histomri.registration.prepare import tissue_of
 from histomri.registration.quality import Registration
 from histomri.registration.sides import Side
-from histomri.registration.summary import size_text
 from histomri.report.overlay import Layer, write_overlay
 
 

@@ -1,18 +1,13 @@
-"""The graph of steps that a study is: what each step reads, and where it writes.
+"""Every command, and the graph of steps that a study is: the one list of what there is and what reads what.
 
-A step is a command with a place in the results. It says where the inputs of the command come from: a key of the
-sample, or the result of another step. Everything else it gets stands in its section of the study file.
+A command is made from its options class (in the room that does the work) and the function `run` of the file of its
+name in `study/steps`. A step says where the inputs of its command come from: a key of the sample, or the result of
+another step. Everything else it gets stands in its section of the study file.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from histomri.core.options import Options
-from histomri.study.commands import COMMANDS, Command
 from histomri.study.sources import (
-    UNSET,
-    Place,
     Source,
     either,
     fitted_maps,
@@ -30,63 +25,39 @@ from histomri.study.sources import (
     unless_own_table,
     value,
 )
+from histomri.study.step import Command, Step
 
-
-@dataclass(frozen=True)
-class Step:
-    """A command in a study.
-
-    Attributes
-    ----------
-    name : str
-        Of the step, in records and messages.
-    command : Command
-    out : str
-        What it writes, below the folder of the sample (or of the study).
-    reads : mapping of field to Source
-        Where inputs come from. An input that is not listed comes from the key of the sample with its name.
-    section : str
-        Its section in the study file.
-    open : tuple of str
-        Options that have a source and can stand in the section all the same; the source decides.
-    asked : bool
-        Whether it is run only if the study file has its section.
-    alone : callable
-        Given the study, tells whether a step over all samples needs none of them.
-    wanted : callable
-        Given a sample (or the study), tells whether the step is run; for steps that are not left out as a whole.
-    """
-
-    name: str
-    command: Command
-    out: str
-    reads: Mapping[str, Source] = field(default_factory=dict)
-    section: str = ""
-    open: tuple[str, ...] = ()
-    asked: bool = False
-    alone: Callable[[Any], bool] = lambda study: False
-    wanted: Callable[[Any], bool] = lambda subject: True
-
-    def source(self, name: str) -> Source | None:
-        """Return where a field comes from; None if it stands in the section."""
-        if name in self.reads:
-            return self.reads[name]
-        return key(name) if self.command.options_class.role(name) == "input" else None
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The keys of its section."""
-        names = self.command.options_class.names("option")
-        return tuple(name for name in names if name not in self.reads or name in self.open)
-
-    @property
-    def after(self) -> tuple[str, ...]:
-        """The steps whose results it reads."""
-        return tuple(dict.fromkeys(name for source in self.reads.values() for name in source.steps))
-
-    def is_wanted(self, subject: Any) -> bool:
-        """Tell whether the step is run for a sample or a study."""
-        return (not self.asked or self.section in subject.options) and self.wanted(subject)
+# In the order in which a study uses them; the help lists them so, below their headings.
+COMMANDS = (
+    Command("cells", "Histology", "cells.options:CellOptions", "file"),
+    Command("patches", "Histology", "patches.options:PatchOptions"),
+    Command("ki67", "Histology", "patches.options:Ki67Options"),
+    Command("qupath-grid", "Histology", "slides.options:QupathGridOptions", "file"),
+    Command("crlb", "MRI", "fitting.options:CrlbOptions"),
+    Command("preprocess", "MRI", "mri.options:PreprocessOptions", default_out="histomri-preprocess"),
+    Command("fit", "MRI", "fitting.options:FitOptions"),
+    Command("t2ivim", "MRI", "fitting.options:T2IvimOptions"),
+    Command("dki", "MRI", "fitting.options:DkiOptions"),
+    Command("register", "Registration", "registration.options:RegisterOptions"),
+    Command("apply", "Registration", "registration.options:ApplyOptions", "file"),
+    Command("pair", "Tables", "pairing.options:PairOptions", "file"),
+    Command("residuals", "", "pairing.options:ResidualsOptions"),
+    Command("pairs", "", "pairing.options:PairsOptions", "file"),
+    Command("join", "Tables", "pairing.options:JoinOptions", "file"),
+    Command("score", "Tables", "analysis.options:ScoreOptions"),
+    Command("statistics", "", "analysis.options:StatisticsOptions"),
+    Command("correlate", "Tables", "analysis.options:CorrelateOptions"),
+    Command("regress", "Tables", "analysis.options:RegressOptions"),
+    Command("compare", "Tables", "analysis.options:CompareOptions"),
+    Command("predict", "Tables", "analysis.options:PredictOptions"),
+    Command("harmonise", "Tables", "analysis.options:HarmoniseOptions"),
+    Command("agree", "Tables", "analysis.options:AgreeOptions"),
+    Command("power", "Tables", "analysis.options:PowerOptions"),
+    Command("report", "Study", "report.options:ReportOptions", "none"),
+    Command("simulate liver", "Simulation", "simulation.options:LiverOptions"),
+    Command("simulate paper", "Simulation", "simulation.options:PaperOptions"),
+    Command("simulate spheres", "Simulation", "simulation.options:SpheresOptions"),
+)
 
 
 def _step(name: str, out: str, section: str = "", *, command: str = "", **about: Any) -> Step:
@@ -176,20 +147,3 @@ PER_STUDY = (
     ),
     _step("harmonise", "harmonised", "harmonise", asked=True, table=_PAIRS),
 )  # fmt: skip
-
-
-def build(step: Step, place: Place) -> Options:
-    """Return the options of a step at a place: all that it will see.
-
-    Raises
-    ------
-    ValidationError
-        If they contradict each other or the declarations of the command.
-    """
-    values = dict(place.options.get(step.section, {}))
-    for name in step.command.options_class.model_fields:
-        source = step.source(name)
-        found = UNSET if source is None else source.get(place)
-        if found is not UNSET:
-            values[name] = found
-    return step.command.options_class.model_validate(values)

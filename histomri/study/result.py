@@ -1,8 +1,12 @@
 """What a step hands back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from histomri.core.options import Options
+from histomri.core.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -25,3 +29,12 @@ class StepResult:
     messages: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     summary: dict[str, Any] = field(default_factory=dict)
+
+
+def writing(analyse: Callable[[Any], Any]) -> Callable[..., StepResult]:
+    """Return the `run` of a step that writes what a function of a room finds."""
+
+    def run(options: Options, out: Path, progress: Progress | None = None) -> StepResult:
+        return StepResult(*analyse(options).write(out))
+
+    return run

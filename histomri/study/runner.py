@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from histomri.core.errors import HistomriError, InputError
 from histomri.core.files import TEMPORARY, write_text
 from histomri.core.options import Options, format_errors
-from histomri.study.graph import PER_SAMPLE, Step, build
+from histomri.study.graph import PER_SAMPLE
 from histomri.study.records import Finished, Ledger, clear_unfinished
 from histomri.study.sample import Sample, SampleOutcome
 from histomri.study.sources import Place
+from histomri.study.step import Step, build
 from histomri.study.study_file import Study
 
 StepProgress = Callable[[str, float], None]  # called with the step and the fraction of it that is done

@@ -1,6 +1,6 @@
 """What a study file says of a sample, and the record of what happened to it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -92,14 +92,6 @@ class Sample(BaseModel):
         return plain(self.model_dump(exclude_none=True, exclude={"options"}), show)  # type: ignore[no-any-return]
 
 
-def protocol_files(protocol: Path, dwi: Path) -> list[Path]:
-    """Return the files that a protocol can consist of: those named like it or like the images, less images."""
-    stems = {path.name.split(".")[0] for path in (protocol, dwi)}
-    found = {path for place in (protocol.parent, dwi.parent) for path in place.glob("*") if path.is_file()}
-    named = {path for path in found if path.name.split(".")[0] in stems}
-    return sorted(path for path in named if not path.name.endswith((".nii", ".nii.gz")))
-
-
 @dataclass
 class SampleOutcome:
     """What happened to one sample; what the report shows of it."""
@@ -145,6 +137,3 @@ def require_results_folder(folder: Path) -> None:
         raise StudyError(
             "holds files of something else, and results would go there", path=folder, hint="give another folder with -o"
         )
-
-
-Sections = Mapping[str, Mapping[str, Any]]

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from histomri.study.graph import PER_SAMPLE, PER_STUDY, Step
+from histomri.study.graph import PER_SAMPLE, PER_STUDY
 from histomri.study.sample import Sample
+from histomri.study.step import Step
 from histomri.study.study_file import Study
 
 

@@ -15,9 +15,10 @@ from histomri.core.errors import StudyError
 from histomri.core.files import read_json, require_file, write_json
 from histomri.core.options import Choices, Options, alternatives, format_errors, paths_in, plain, unknown_key, words_of
 from histomri.core.presets import PRESET_NAMES
-from histomri.study.graph import PER_SAMPLE, PER_STUDY, Step, build
+from histomri.study.graph import PER_SAMPLE, PER_STUDY
 from histomri.study.sample import Sample
 from histomri.study.sources import Place
+from histomri.study.step import Step, build
 
 SECTIONS = {step.section: step for step in (*PER_SAMPLE, *PER_STUDY)}
 _SAMPLE_SECTIONS = tuple(step.section for step in PER_SAMPLE)

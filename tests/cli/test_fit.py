@@ -7,7 +7,7 @@ import pytest
 from histomri.core.images import parse_map_name, read_sidecar
 from histomri.fitting import predict
 from histomri.mri import Acquisition
-from histomri.pairing.folders import read_mri
+from histomri.pairing.maps import read_mri
 
 AFFINE = np.array([[-0.386, 0, 0, 10], [0, 0.386, 0, -20], [0, 0, 2.216, 3], [0, 0, 0, 1.0]])
 SHAPE = (7, 9, 2)

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from histomri.registration import Transform
-from histomri.registration.headers import handedness_warnings, section_warnings
+from histomri.registration.files import handedness_warnings, section_warnings
 
 RAS = np.array([[0.4, 0, 0, -11], [0, 0.4, 0, -17], [0, 0, 2, 16], [0, 0, 0, 1]])
 LAS = np.diag([-1.0, 1, 1, 1]) @ RAS

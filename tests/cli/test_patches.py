@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from histomri.cells import CellMetadata, CellTable
 from histomri.patches import PatchMaps
 from histomri.study import Sample, Study
-from histomri.study.graph import PER_SAMPLE, build
+from histomri.study.graph import PER_SAMPLE
+from histomri.study.step import build
 from histomri_cli.app import app
 
 FIELD = ("--tissue", "field", "--min-tissue", "0")  # all of the field counts, as far as cells lie anywhere in it

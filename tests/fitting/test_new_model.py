@@ -24,7 +24,7 @@ exec(compile(changed, spec.origin, "exec"), module.__dict__)
 from typer.testing import CliRunner
 from histomri_cli.app import app
 from histomri.fitting.options import CrlbOptions, FitOptions
-from histomri.pairing.folders import read_mri
+from histomri.pairing.maps import read_mri
 
 folder = pathlib.Path(sys.argv[1])
 assert "diff-in-slow" in CliRunner(env={"COLUMNS": "300"}).invoke(app, ["fit", "--help"]).stdout

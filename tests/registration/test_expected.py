@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from histomri.registration.bspline import control_grid_of
-from histomri.registration.expected import ALIKE, CALIBRATION, expected_error
+from histomri.registration.bspline import ALIKE, CALIBRATION, control_grid_of, expected_error
 from histomri.registration.prepare import build_problem, targets
 from histomri.registration.refine import approach, refine
 from histomri.registration.search import search

@@ -7,8 +7,7 @@ from subprocess import run
 import pytest
 
 from histomri.core.errors import InputError
-from histomri.registration.engines import ENGINES, SEARCH_OPTIONS
-from histomri.registration.options import ApplyOptions, RegisterOptions
+from histomri.registration.options import ENGINES, SEARCH_OPTIONS, ApplyOptions, RegisterOptions
 
 NII = {"moving": "m.nii.gz", "fixed": "f.nii.gz"}
 MARKS = {"landmarks": "l.csv"}

@@ -9,8 +9,7 @@ from histomri import registration
 from histomri.core.errors import GeometryError
 from histomri.core.images import Image
 from histomri.registration import assess, write_figures
-from histomri.registration.assess import normalised_mutual_information
-from histomri.registration.quality import judge
+from histomri.registration.quality import judge, normalised_mutual_information
 from histomri.registration.refine import Pose
 
 register = partial(registration.register, kind="affine")  # the quicker one; bending has tests of its own
@@ -150,7 +149,7 @@ def test_pictures(make_pair, tmp_path):
 @pytest.mark.parametrize(("axes", "drawn"), [((0, 1), "xy"), ((0, 2), "xz"), ((1, 2), "yz")])
 @pytest.mark.parametrize("signs", [(1, 1), (-1, 1), (-1, -1)])
 def test_pictures_are_drawn_in_mm_of_the_world(axes, drawn, signs):
-    from histomri.registration.figure_layout import overlay_of
+    from histomri.registration.figures import overlay_of
     from histomri.registration.quality import Registration
 
     affine = np.zeros((4, 4))
@@ -164,4 +163,4 @@ def test_pictures_are_drawn_in_mm_of_the_world(axes, drawn, signs):
     world = affine @ (3, 5, 0, 1)
     expected = [world["xyz".index(name)] for name in drawn]
     np.testing.assert_allclose([overlay.p[3, 5], overlay.q[3, 5]], expected)
-    np.testing.assert_allclose(overlay.across(world[None, :3])[0], expected)
+    np.testing.assert_allclose(world[:3] @ overlay.axes, expected)

@@ -5,7 +5,7 @@ import pytest
 
 from histomri.core.images import Image
 from histomri.registration import Transform, assess
-from histomri.registration.tilts import plane_found
+from histomri.registration.prepare import plane_found
 
 
 def body(points):

@@ -8,10 +8,10 @@ import pytest
 
 from histomri.core.options import Options, alternatives
 from histomri.study import Sample, Study
-from histomri.study.commands import COMMANDS
-from histomri.study.graph import PER_SAMPLE, PER_STUDY, build
+from histomri.study.graph import COMMANDS, PER_SAMPLE, PER_STUDY
 from histomri.study.records import Ledger
 from histomri.study.show import graph_mermaid, graph_text
+from histomri.study.step import build
 
 STEPS = (*PER_SAMPLE, *PER_STUDY)
 every_step = pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)

@@ -14,9 +14,9 @@ from histomri.core.errors import InputError
 from histomri.core.files import write_text
 from histomri.core.options import Options, argument, given, option, output
 from histomri.study import Sample, StepResult, Study, records, runner
-from histomri.study.graph import Step
 from histomri.study.runner import run_sample
 from histomri.study.sources import key, result, value
+from histomri.study.step import Step
 
 
 class Killed(BaseException):

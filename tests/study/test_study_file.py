@@ -8,7 +8,8 @@ import pytest
 
 from histomri.core.errors import InputError, StudyError
 from histomri.study import Study
-from histomri.study.graph import PER_SAMPLE, build
+from histomri.study.graph import PER_SAMPLE
+from histomri.study.step import build
 
 GOOD = """
 [study]
@@ -197,7 +198,7 @@ def test_a_sample_may_have_its_own_preset_and_measurements(folder):
         ('measures = { Ki67 = "high" }', "measures.Ki67: must be a number, without quotation marks"),
         ("measures = { vCS_mri_um = 20 }", "vCS_mri_um is a column of histomri"),
         ('preset = "7T"', "preset"),
-        ("patches = { whole = true, patch_um = 300 }", "pass one of patches.patch_um, like and patches.whole"),
+        ("patches = { whole = true, patch_um = 300 }", "pass one of patches.patch_um, dwi and patches.whole"),
     ],
 )
 def test_wrong_measurements_and_patches_are_told(folder, line, message):

@@ -58,10 +58,8 @@ def _read_matlab(path: Path, images: Images) -> Transform:
 def _axes(name: str) -> int:
     kind, *rest = name.split("_")
     if kind not in _AFFINES or rest[-2:] not in (["3", "3"], ["2", "2"]):
-        raise InputError(
-            f"holds a {name}, and a two- or three-dimensional affine was expected",
-            hint="write it as AffineTransform_double_3_3",
-        )
+        problem = f"holds a {name}, and a two- or three-dimensional affine was expected"
+        raise InputError(problem, hint="write it as AffineTransform_double_3_3")
     return int(rest[-1])
 
 
@@ -77,15 +75,13 @@ def _affine(parameters: FloatArray, centre: FloatArray, path: Path) -> Transform
 
 def _with_deformation(affine: Transform, path: Path) -> Transform:
     """Return an affine with the displacements that were written together with it."""
-    warps = _own_warps(path)
-    if not warps:
+    if not _own_warps(path):
         return affine
     whole = path.with_suffix(".json")
     hint = f"pass {whole.name}, or move the .tfm to a folder of its own to use the affine part alone"
     if not whole.exists():
-        raise InputError(
-            "is the affine part of a transform that deforms, and its JSON file, which says how, is gone", hint=hint
-        )
+        problem = "is the affine part of a transform that deforms, and its JSON file, which says how, is gone"
+        raise InputError(problem, hint=hint)
     found = read_native(whole)
     if not np.allclose(found.matrix, affine.matrix, rtol=0, atol=_SAME):
         raise InputError(f"is another affine than that of {whole.name} beside it, which deforms", hint=hint)
@@ -97,9 +93,8 @@ def _own_warps(path: Path) -> list[Path]:
 
 
 def _text_warnings(transform: Transform, path: Path) -> list[str]:
-    warps = _own_warps(path)
-    beside = f"the deformation in {warps[0].name} beside it was applied too" if warps else ""
-    return [f"{path.name} is the affine part alone: {beside}"] if warps else []
+    text = f"{path.name} is the affine part alone: the deformation in {{}} beside it was applied too"
+    return [text.format(warp.name) for warp in _own_warps(path)[:1]]
 
 
 def _ants_warnings(transform: Transform, path: Path) -> list[str]:

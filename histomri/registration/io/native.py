@@ -32,11 +32,14 @@ def save_transform(transform: Transform, path: str | Path) -> list[Path]:
     path = Path(path)
     stem = path.with_suffix("") if path.suffix in (".json", ".tfm") else path
     warps = [stem.with_name(f"{stem.name}_warp{number}.nii.gz") for number in range(len(transform.displacements))]
-    for warp, displacement in zip(warps, transform.displacements, strict=True):
-        _write_field(warp, displacement)
+    fields = []
+    for warp, field in zip(warps, transform.displacements, strict=True):
+        _write_field(warp, field)
+        where = {"Planes": field.vectors.shape[2], "Affine": field.affine}
+        fields.append({"File": warp.name, "Inverted": field.inverted, **where})
     for stale in set(own_warps(stem)) - set(warps):  # of an earlier run: it does not belong to this one
         stale.unlink()
-    info = dict(transform.info)
+    info = dict(transform.record)
     content = {
         "Format": FORMAT,
         "Version": 1,
@@ -45,15 +48,7 @@ def save_transform(transform: Transform, path: str | Path) -> list[Path]:
         "CoordinateSystem": "RAS+",
         "Units": "mm",
         "MatrixMovingToFixed": transform.matrix,
-        "Displacements": [
-            {
-                "File": warp.name,
-                "Inverted": displacement.inverted,
-                "Planes": displacement.vectors.shape[2],
-                "Affine": displacement.affine,
-            }
-            for warp, displacement in zip(warps, transform.displacements, strict=True)
-        ],
+        "Displacements": fields,
         "Info": info,
         **provenance(info.get("Sources", ()), info.get("Parameters")),
     }
@@ -106,11 +101,8 @@ def _displacement(path: Path, item: dict[str, Any]) -> Displacement:
     found = found.middle() if item["Planes"] == 1 else found
     exact = Displacement(found.vectors, np.array(item["Affine"], dtype=float), found.inverted)
     if exact.affine.shape != (4, 4) or not np.allclose(exact.affine, found.affine, rtol=0, atol=_SAME_GRID_MM):
-        raise InputError(
-            f"lies elsewhere than {path.name} says",
-            path=path.parent / item["File"],
-            hint="keep the files of one registration together, or register again",
-        )
+        hint = "keep the files of one registration together, or register again"
+        raise InputError(f"lies elsewhere than {path.name} says", path=path.parent / item["File"], hint=hint)
     return exact
 
 
@@ -137,8 +129,7 @@ def _read_field(path: Path, inverted: bool) -> Displacement:
         raise InputError(f"the displacements cannot be read ({error})", path=path, hint="copy it again") from error
     if data.ndim != 5 or data.shape[3:] != (1, 3):
         raise InputError("is not a displacement field of shape (I, J, K, 1, 3)", path=path)
-    vectors = data[:, :, :, 0] * (-1.0, -1.0, 1.0)
-    return Displacement(vectors, np.asarray(image.affine, dtype=float), inverted)
+    return Displacement(data[:, :, :, 0] * (-1.0, -1.0, 1.0), np.asarray(image.affine, dtype=float), inverted)
 
 
 register_format(TransformFormat("transform", (".json",), read_native, companions=family, write=save_transform))

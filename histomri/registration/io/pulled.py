@@ -7,7 +7,6 @@ import numpy as np
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
-from histomri.registration.io.registry import Images
 from histomri.registration.transform import Transform
 
 _LEAST_VOLUME = 1e-12
@@ -23,17 +22,12 @@ def from_pull(pull: FloatArray, path: Path) -> Transform:
     return Transform(matrix, info={"Sources": [path.name]})
 
 
-def nifti_like(images: Images) -> tuple[Any, Any]:
-    """Return the two images as nitransforms takes them; of these only shape and affine are read."""
+def nifti_like(images: Any) -> list[Any]:
+    """Return the two images, both given, as nitransforms takes them; of these only shape and affine are read."""
     from nibabel import Nifti1Image
 
-    found = []
-    for image in images:
-        if image is None:
-            raise InputError("needs the two images it was made with")
-        shape = (*image.data.shape, 1)[:3]
-        found.append(Nifti1Image(np.broadcast_to(np.uint8(0), shape), image.affine))
-    return found[0], found[1]
+    shapes = ((*image.data.shape, 1)[:3] for image in images)
+    return [Nifti1Image(np.broadcast_to(np.uint8(0), shape), image.affine) for shape, image in zip(shapes, images)]
 
 
 def read_numbers(text: str, count: int) -> FloatArray:

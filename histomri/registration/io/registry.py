@@ -8,10 +8,9 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
-from histomri.core.errors import GeometryError, InputError
+from histomri.core.errors import InputError
 from histomri.core.files import require_file
 from histomri.core.images import Image
-from histomri.registration.records import registrations
 
 Images = tuple[Image | None, Image | None]
 """The moving and the fixed image, which the matrices of some programs count from."""
@@ -67,15 +66,10 @@ def load_transform(path: str | Path, moving: Image | None = None, fixed: Image |
         known = dict.fromkeys(ending for one in formats() for ending in one.endings)
         raise InputError(f"'{path.suffix}' is no ending of a transform", path=path, hint=f"give {', '.join(known)}")
     if found.needs_images and (moving is None or fixed is None):
-        raise InputError(
-            f"is an {found.name}, which counts mm along the axes of the two images it was made with",
-            path=path,
-            hint="give both: Transform.load(path, moving=.., fixed=..)",
-        )
+        problem = f"is an {found.name}, which counts mm along the axes of the two images it was made with"
+        raise InputError(problem, path=path, hint="give both: Transform.load(path, moving=.., fixed=..)")
     try:
         return found.read(path, (moving, fixed))
-    except GeometryError as error:
-        raise GeometryError(error.problem, path=error.path or path, hint=error.hint) from error
     except InputError as error:
         raise type(error)(error.problem, path=error.path or path, hint=error.hint) from error
     except (ValueError, TypeError, KeyError, IndexError, AssertionError, OSError, NotImplementedError) as error:
@@ -84,8 +78,7 @@ def load_transform(path: str | Path, moving: Image | None = None, fixed: Image |
 
 def save_transform(transform: Any, path: str | Path) -> list[Path]:
     """Write a transform; see `Transform.save`."""
-    write = next(one.write for one in formats() if one.write is not None)
-    return write(transform, path)
+    return next(one.write for one in formats() if one.write is not None)(transform, path)
 
 
 def needs_images(path: Path) -> bool:
@@ -98,15 +91,3 @@ def companions(path: Path) -> list[Path]:
     """Return the other files that are opened together with a transform."""
     found = format_of(path) if path.is_file() else None
     return [] if found is None else list(found.companions(path))
-
-
-def quality_warnings(transform: Any, path: str | Path) -> tuple[str, ...]:
-    """Return what a person should know before using a transform: how it was judged, and what is not applied."""
-    path = Path(path)
-    found = format_of(path)
-    warnings = [] if found is None else list(found.warnings(transform, path))
-    for record in registrations(transform.record):
-        quality = record.get("QualityControl")
-        if isinstance(quality, dict) and quality.get("verdict") == "failed":
-            warnings.append(f"{path.name} is of a registration that failed: {'; '.join(quality.get('reasons', []))}")
-    return tuple(warnings)

@@ -1,12 +1,6 @@
-"""A table of pairs to the ranking of the models."""
+"""A table of pairs to the ranking of the models, and to tests between them."""
 
-from pathlib import Path
+from histomri.analysis import score_table
+from histomri.study.result import writing
 
-from histomri.analysis import ScoreOptions, score_table
-from histomri.core.progress import Progress
-from histomri.study.result import StepResult
-
-
-def run(options: ScoreOptions, out: Path, progress: Progress | None = None) -> StepResult:
-    """Write scores.json and scores.csv; with several models model_comparisons.csv, with several scanners theirs."""
-    return StepResult(*score_table(options).write(out))
+run = writing(score_table)
