@@ -211,13 +211,6 @@ class ModelFit:
     residuals: Residuals
     spread: dict[str, FloatArray]
 
-    @property
-    def message(self) -> str:
-        """A line on what was fitted."""
-        task, count = self.task, self.result.parameters["measurements"]
-        how = f"{task.strategy}, b > {task.bmin:g} s/mm², {count} measurements"
-        return f"{task.model.display_name} ({how}): {counted(self.result)}"
-
 
 @dataclass(frozen=True, repr=False)
 class FitOutputs(Displayed):
@@ -236,8 +229,12 @@ class FitOutputs(Displayed):
     @property
     def messages(self) -> tuple[str, ...]:
         """A line on each fit."""
-        first = self.scan.first
-        return (*([] if first is None else [describe_t2ivim(first)]), *(each.message for each in self.fits))
+        lines = [] if self.scan.first is None else [describe_t2ivim(self.scan.first)]
+        for each in self.fits:
+            task, count = each.task, each.result.parameters["measurements"]
+            how = f"{task.strategy}, b > {task.bmin:g} s/mm², {count} measurements"
+            lines.append(f"{task.model.display_name} ({how}): {counted(each.result)}")
+        return tuple(lines)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -68,13 +68,9 @@ class Acquisition(Displayed):
     waveforms: tuple[Waveform | None, ...] | None = None
 
     def __init__(
-        self,
-        b_smm2: ArrayLike,
-        delta_ms: ArrayLike,
-        Delta_ms: ArrayLike,
-        te_ms: ArrayLike | None = None,
+        self, b_smm2: ArrayLike, delta_ms: ArrayLike, Delta_ms: ArrayLike, te_ms: ArrayLike | None = None,
         waveforms: Sequence[Waveform | None] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         b = _vector("b", b_smm2, None)
         fields = {
             "b_smm2": b,

@@ -134,11 +134,8 @@ def _piesno(signals: FloatArray, mask: BoolArray | None) -> NoiseLevel:
     # Slices filled by the sample take the level of the others.
     levels = np.where(good, level, np.median(np.asarray(level)[good]))
     sigma = np.broadcast_to(levels, signals.shape[:3]).astype(np.float32)
-    details = {
-        "MedianSigma": float(np.median(levels)),
-        "BackgroundVoxels": int(background[..., good].sum()),
-        "SlicesWithoutBackground": int(np.count_nonzero(~good)),
-    }
+    details = {"MedianSigma": float(np.median(levels)), "BackgroundVoxels": int(background[..., good].sum())}
+    details["SlicesWithoutBackground"] = int(np.count_nonzero(~good))
     inside = sigma if mask is None else np.where(mask, sigma, np.nan)
     return NoiseLevel(inside, f"PIESNO (DIPY {dipy.__version__})", details)
 
