@@ -144,6 +144,15 @@ def compare_groups(
     ------
     InputError
         If there are fewer than two groups, or a group has no value in any of the columns.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from histomri.analysis import compare_groups
+    >>> table = pd.DataFrame({'group': ['a'] * 3 + ['b'] * 3, 'vCS_um': [18.0, 19, 20, 23, 24, 26]})
+    >>> compare_groups(table, ['vCS_um'])[['group_a', 'group_b', 'difference', 'hedges_g']].round(2)
+      group_a group_b  difference  hedges_g
+    0       a       b       -5.33      -3.3
     """
     table = as_cases(table, (by, *columns))
     labels = table[by].fillna("").astype(str).str.strip()

@@ -86,6 +86,18 @@ def histology_fidelity(table: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         sample, model, strategy, HFC, and win: 1 for the lowest HFC of the sample over all models and strategies, shared
         by those that are equal. HFC is NaN where a value is missing or the histology is not positive.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from histomri.analysis import histology_fidelity
+    >>> cases = pd.DataFrame({'sample': list('abcd') * 2, 'model': ['x'] * 4 + ['y'] * 4, 'strategy': 'whole',
+    ...     'vCS_mri_um': [18, 20, 23, 24, 21, 19, 25, 20], 'vCS_histo_um': [17, 20, 22, 25] * 2,
+    ...     'F_mri': [.5, .6, .7, .7, .6, .5, .7, .5], 'F_histo': [.5, .6, .6, .7] * 2})
+    >>> histology_fidelity(cases)[['sample', 'model', 'HFC', 'win']].round(2).head(2)
+      sample model   HFC  win
+    0      a     x  0.06  1.0
+    1      b     x  0.00  1.0
     """
     table = as_cases(table, (*PAIRED, "sample", "model", "strategy"))
     size, size_histo, fraction, fraction_histo = (table[name].astype(float) for name in PAIRED)
@@ -168,6 +180,16 @@ def rank_models(
     ------
     InputError
         If a column is missing, or a sample x model x strategy comes twice.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from histomri.analysis import rank_models
+    >>> cases = pd.DataFrame({'sample': list('abcd') * 2, 'model': ['x'] * 4 + ['y'] * 4, 'strategy': 'whole',
+    ...     'vCS_mri_um': [18, 20, 23, 24, 21, 19, 25, 20], 'vCS_histo_um': [17, 20, 22, 25] * 2,
+    ...     'F_mri': [.5, .6, .7, .7, .6, .5, .7, .5], 'F_histo': [.5, .6, .6, .7] * 2})
+    >>> [(row['model'], round(row['TCS'], 2)) for row in rank_models(cases)]
+    [('x', 1.82), ('y', -0.35)]
     """
     table = as_cases(table, ("sample", "model", "strategy", *PAIRED))
     require_one_row_each(table)

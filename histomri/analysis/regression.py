@@ -62,6 +62,15 @@ def regress(
     InputError
         If a column is missing or constant, an explanatory variable is a combination of others, or there are fewer
         complete cases than coefficients + 1.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from histomri.analysis import regress
+    >>> table = pd.DataFrame({'y': [1.0, 2.1, 2.9, 4.2, 5.0], 'x': [1.0, 2, 3, 4, 5]})
+    >>> regress(table, {'y': ['x']}).coefficients[['term', 'beta']].round(3)
+      term   beta
+    0    x  0.998
     """
     chosen = _models_of(table) if models is None else models
     if not chosen:

@@ -34,14 +34,11 @@ def check_table(table: CellTable) -> tuple[str, ...]:
     same_id = _count_repeats(data["object_id"])
     larger = int(np.count_nonzero(nucleus > TOLERANCE * area)) if is_cell else 0  # not where the nucleus is unknown
     found = (
-        None if is_cell else _NUCLEI_ONLY,
-        _duplicates(data),
+        None if is_cell else _NUCLEI_ONLY, _duplicates(data),
         f"{same_id:,} cells have the object ID of another cell: some rows may be there twice" if same_id else None,
-        f"{larger:,} cells have a nucleus larger than the cell" if larger else None,
-        _nucleus_size(nucleus),
-        _cell_size(data["diameter_um"].to_numpy(), table.metadata),
-        _expansion(area, nucleus) if is_cell else None,
-    )
+        f"{larger:,} cells have a nucleus larger than the cell" if larger else None, _nucleus_size(nucleus),
+        _cell_size(data["diameter_um"].to_numpy(), table.metadata), _expansion(area, nucleus) if is_cell else None,
+    )  # fmt: skip
     return tuple(text for text in found if text is not None)
 
 
@@ -56,20 +53,16 @@ def check_count(export: ParsedExport, calibration: Calibration, compartment: Com
     """Warn if the export holds another number of objects than its sidecar or its QuPath project says."""
     name, n_rows, project = export.path.name, export.n_rows, calibration.project
     if calibration.n_cells not in (None, n_rows):
-        yield (
-            f"{name} has {n_rows:,} rows, and the JSON file beside it says {calibration.n_cells:,}: the export is not "
-            "complete"
-        )
+        stated = f"the JSON file beside it says {calibration.n_cells:,}"
+        yield f"{name} has {n_rows:,} rows, and {stated}: the export is not complete"
     if project is None:
         return
     types, codes = object_types(export) or (["cell"], np.zeros(n_rows, dtype=np.int32))
     ours = np.array([kind in ("cell", "detection", "") for kind in types], dtype=bool)
     found = int(np.count_nonzero(ours[codes]))
     if (held := project.n_cells if compartment == "cell" else project.n_detections) and held != found:
-        yield (
-            f"{name} has {found:,} cells, and the QuPath project holds {held:,}: a part was exported, or the image "
-            "was changed after the export"
-        )
+        causes = "a part was exported, or the image was changed after the export"
+        yield f"{name} has {found:,} cells, and the QuPath project holds {held:,}: {causes}"
 
 
 def _duplicates(data: pd.DataFrame) -> str | None:
@@ -111,13 +104,9 @@ def _count_repeats(ids: pd.Series) -> int:
     if not lengths["max"]:
         return 0
     if lengths["min"] == lengths["max"]:
-        key, done = np.empty(len(column), dtype=np.uint64), 0
-        for chunk in column.chunks:
-            for at in range(0, len(chunk), _HASHED_AT_ONCE):
-                part = chunk.slice(at, _HASHED_AT_ONCE)
-                key[done : done + len(part)] = _hashed(part, lengths["max"])
-                done += len(part)
-        return _repeats(key)
+        starts = ((chunk, at) for chunk in column.chunks for at in range(0, len(chunk), _HASHED_AT_ONCE))
+        parts = [_hashed(chunk.slice(at, _HASHED_AT_ONCE), lengths["max"]) for chunk, at in starts]
+        return _repeats(np.concatenate(parts))
     known = column.filter(pc.greater(pc.binary_length(column), 0))
     return len(known) - int(pc.count_distinct(known).as_py())
 
@@ -128,36 +117,29 @@ def _hashed(chunk: pa.Array, length: int) -> np.ndarray:
     start = int(np.frombuffer(chunk.buffers()[1], width)[chunk.offset])
     letters = np.frombuffer(chunk.buffers()[2], np.uint8, len(chunk) * length, start).reshape(len(chunk), length)
     key = np.zeros(len(chunk), dtype=np.uint64)
-    for at in range(0, length, 8):
-        word = np.zeros((len(chunk), 8), dtype=np.uint8)
-        part = letters[:, at : at + 8]
-        word[:, : part.shape[1]] = part
-        key = (key ^ word.view(np.uint64)[:, 0]) * np.uint64(0x9E3779B97F4A7C15)
+    for word in np.pad(letters, ((0, 0), (0, -length % 8))).view(np.uint64).T:
+        key = (key ^ word) * np.uint64(0x9E3779B97F4A7C15)
         key ^= key >> np.uint64(29)
     return key
 
 
 def _nucleus_size(nucleus: np.ndarray) -> str | None:
     known = nucleus[np.isfinite(nucleus)]
-    if not known.size:
-        return None
-    median = float(np.median(known))
-    if NUCLEUS_UM2[0] <= median <= NUCLEUS_UM2[1]:
+    median = float(np.median(known)) if known.size else float("nan")
+    if not (median < NUCLEUS_UM2[0] or median > NUCLEUS_UM2[1]):
         return None
     return f"the median nucleus has {median:.3g} µm², where 10-200 is usual: the unit or the pixel size may be wrong"
 
 
 def _cell_size(diameter: np.ndarray, metadata: CellMetadata) -> str | None:
     median = float(np.median(diameter)) if diameter.size else float("nan")
-    if not np.isfinite(median) or DIAMETER_UM[0] <= median <= DIAMETER_UM[1]:
+    if not (median < DIAMETER_UM[0] or median > DIAMETER_UM[1]):
         return None
     size, also = metadata.pixel_size_um, ""
     if size is not None and metadata.area_unit_from.startswith("px2"):
         also = f", and the pixel size of {size[0]:g} x {size[1]:g} µm (--mpp)"
-    return (
-        f"the median diameter is {median:.3g} µm, where {DIAMETER_UM[0]:g}-{DIAMETER_UM[1]:g} is usual: check the unit "
-        f"of the areas ({metadata.area_unit_from}){also}"
-    )
+    found = f"the median diameter is {median:.3g} µm, where {DIAMETER_UM[0]:g}-{DIAMETER_UM[1]:g} is usual"
+    return f"{found}: check the unit of the areas ({metadata.area_unit_from}){also}"
 
 
 def _expansion(area: np.ndarray, nucleus: np.ndarray) -> str | None:
@@ -170,7 +152,5 @@ def _expansion(area: np.ndarray, nucleus: np.ndarray) -> str | None:
     low, middle, high = np.quantile(rim, [0.25, 0.5, 0.75])
     if middle <= 0 or high - low > 0.1 * middle:
         return None
-    return (
-        f"most cell outlines are the nucleus plus {middle:.1f} µm: QuPath expanded the nuclei and saw no membrane, so "
-        "cell sizes follow nuclear sizes"
-    )
+    rest = "QuPath expanded the nuclei and saw no membrane, so cell sizes follow nuclear sizes"
+    return f"most cell outlines are the nucleus plus {middle:.1f} µm: {rest}"

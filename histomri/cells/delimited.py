@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv as pc
 
-from histomri.cells.headers import AREAS, POSITION, Column
-from histomri.cells.parsed_export import ParsedExport, Wanted
-from histomri.cells.sniff import ENCODINGS, EXPORT_AGAIN, HEAD_BYTES, Layout, is_plain, open_export, sniff_table
+from histomri.cells import sniff
+from histomri.cells.parsed_export import AREAS, POSITION, Column, ParsedExport, Wanted
+from histomri.cells.sniff import refusal
 from histomri.core.errors import InputError
 
 # Java writes infinity as a sign of its own, and older Java writes NaN as the replacement character.
@@ -32,14 +32,12 @@ class _Attempt:
 
 def read_delimited(path: Path, head: bytes, wanted: Wanted) -> ParsedExport:
     """Read a table, of which `head` are the first bytes, unpacked; only columns that mean something here are parsed."""
-    layout = sniff_table(path, head)
+    layout = sniff.sniff_table(path, head)
     _require_cells(path, layout)
     columns = [column for name, column in layout.header.columns.items() if name in _CORE or wanted.takes(name)]
     table, attempt = _read(path, layout, columns)
     if table.num_rows == 0:
-        if attempt.cut is not None:
-            raise InputError("its only row is cut short", path=path, hint=EXPORT_AGAIN)
-        raise _no_rows(path)
+        raise _no_rows(path) if attempt.cut is None else refusal("its only row is cut short", path)
     n_rows, text, numbers = table.num_rows, {}, {}
     for column in attempt.columns:
         values = table.column(f"c{column.index}")
@@ -48,48 +46,36 @@ def read_delimited(path: Path, head: bytes, wanted: Wanted) -> ParsedExport:
             numbers[column.name] = values.to_numpy()
         else:
             text[column.name] = values
-    read = {column.name for column in attempt.columns}
-    ignored = [*layout.header.ignored, *(c.raw for n, c in layout.header.columns.items() if n not in read)]
-    return ParsedExport(
-        path,
-        n_rows,
-        text,
-        numbers,
-        {column.name: column.unit for column in attempt.columns if column.kind == "number"},
-        {column.name: column.raw for column in attempt.columns},
-        tuple(name for name in ignored if name),
-        (*layout.header.warnings, *attempt.warnings, *_unfinished(path, attempt)),
-        n_cut=0 if attempt.cut is None else 1,
-    )
+    raw_names = {column.name: column.raw for column in attempt.columns}
+    units = {column.name: column.unit for column in attempt.columns if column.kind == "number"}
+    unread = (column.raw for name, column in layout.header.columns.items() if name not in raw_names)
+    ignored = tuple(name for name in (*layout.header.ignored, *unread) if name)
+    warnings = (*layout.header.warnings, *attempt.warnings, *_unfinished(path, attempt))
+    n_cut = int(attempt.cut is not None)
+    return ParsedExport(path, n_rows, text, numbers, units, raw_names, ignored, warnings, n_cut=n_cut)
 
 
 def _no_rows(path: Path) -> InputError:
-    return InputError("has a header and no rows", path=path, hint="run the cell detection, then " + EXPORT_AGAIN)
+    return refusal("has a header and no rows", path, "run the cell detection, then " + sniff.EXPORT_AGAIN)
 
 
-def _require_cells(path: Path, layout: Layout) -> None:
+def _require_cells(path: Path, layout: sniff.Layout) -> None:
     columns = layout.header.columns
     found = ", ".join(repr(name) for name in layout.names[:6]) + (", ..." if len(layout.names) > 6 else "")
     missing = [f"'Centroid {axis.upper()} µm'" for axis in POSITION if axis not in columns]
     if missing:
-        raise InputError(
-            f"has no column {' or '.join(missing)}, so the cells have no position on the slide (its columns: {found})",
-            path=path,
-            hint=EXPORT_AGAIN,
-        )
+        problem = f"has no column {' or '.join(missing)}, so the cells have no position on the slide"
+        raise refusal(f"{problem} (its columns: {found})", path)
     if not any(name in columns for name in AREAS):
-        raise InputError(
-            f"has no column 'Cell: Area' or 'Nucleus: Area', so the cells have no size (its columns: {found})",
-            path=path,
-            hint="detect cells with 'make measurements' ticked, or Analyze > Calculate features > Add shape "
-            "features, then " + EXPORT_AGAIN,
-        )
+        problem = f"has no column 'Cell: Area' or 'Nucleus: Area', so the cells have no size (its columns: {found})"
+        measure = "detect cells with 'make measurements' ticked, or Analyze > Calculate features > Add shape features"
+        raise refusal(problem, path, f"{measure}, then {sniff.EXPORT_AGAIN}")
     legacy = "object_type" not in columns and "cell_area" not in columns and "nucleus_area" not in columns
     if legacy and ("annotation_perimeter" in columns or "num_detections" in columns):
-        raise InputError("is a table of annotations, not of cells", path=path, hint=EXPORT_AGAIN)
+        raise refusal("is a table of annotations, not of cells", path)
 
 
-def _read(path: Path, layout: Layout, columns: list[Column]) -> tuple[pa.Table, _Attempt]:
+def _read(path: Path, layout: sniff.Layout, columns: list[Column]) -> tuple[pa.Table, _Attempt]:
     """Read with the layout as sniffed; correct encoding, decimal sign or a useless column, and read again."""
     attempt = _Attempt(layout.encoding, ".", tuple(columns))
     for _ in range(len(columns) + 8):
@@ -97,33 +83,26 @@ def _read(path: Path, layout: Layout, columns: list[Column]) -> tuple[pa.Table, 
             return _read_once(path, layout, attempt), attempt
         except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeError) as error:
             attempt = _amended(path, layout, attempt, str(error), error)
-    raise InputError("cannot be read as a table", path=path, hint=EXPORT_AGAIN)
+    raise refusal("cannot be read as a table", path)
 
 
-def _read_once(path: Path, layout: Layout, attempt: _Attempt) -> pa.Table:
-    types = {"text": pa.dictionary(pa.int32(), pa.string()), "id": pa.string(), "number": pa.float64()}
+def _read_once(path: Path, layout: sniff.Layout, attempt: _Attempt) -> pa.Table:
+    types = {"text": pa.dictionary(pa.int32(), pa.string()), "id": pa.string(), "number": pa.float32()}
+    kinds = {f"c{column.index}": types[column.kind] for column in attempt.columns}
     # Measurements have four decimals at most: single precision holds them and halves the memory.
-    kinds = {
-        f"c{column.index}": pa.float32()
-        if column.kind == "number" and column.name not in (*POSITION, *AREAS)
-        else types[column.kind]
-        for column in attempt.columns
-    }
-    options = {
-        "read_options": pc.ReadOptions(
-            column_names=[f"c{index}" for index in range(len(layout.names))],
-            skip_rows=layout.skip_rows,
-            encoding="utf8" if attempt.encoding == "utf-8" else attempt.encoding,
-        ),
-        "parse_options": pc.ParseOptions(delimiter=layout.delimiter, invalid_row_handler=_leave_out(attempt.cut)),
-        "convert_options": pc.ConvertOptions(
+    kinds |= {f"c{column.index}": pa.float64() for column in attempt.columns if column.name in (*POSITION, *AREAS)}
+    names, encoding = [f"c{index}" for index in range(len(layout.names))], attempt.encoding.replace("utf-8", "utf8")
+    options = (
+        pc.ReadOptions(column_names=names, skip_rows=layout.skip_rows, encoding=encoding),
+        pc.ParseOptions(delimiter=layout.delimiter, invalid_row_handler=_leave_out(attempt.cut)),
+        pc.ConvertOptions(
             include_columns=list(kinds), column_types=kinds, null_values=_NULLS, decimal_point=attempt.decimal
         ),
-    }
-    if is_plain(path):
-        return pc.read_csv(path, **options)
-    with open_export(path) as stream:
-        return pc.read_csv(stream, **options)
+    )
+    if sniff.is_plain(path):
+        return pc.read_csv(path, *options)
+    with sniff.open_export(path) as stream:
+        return pc.read_csv(stream, *options)
 
 
 def _leave_out(cut: str | None) -> Callable[[pc.InvalidRow], str] | None:
@@ -141,10 +120,14 @@ def _leave_out(cut: str | None) -> Callable[[pc.InvalidRow], str] | None:
     return handle
 
 
-def _amended(path: Path, layout: Layout, attempt: _Attempt, message: str, error: Exception) -> _Attempt:
+def _amended(path: Path, layout: sniff.Layout, attempt: _Attempt, message: str, error: Exception) -> _Attempt:
     """Return the next attempt, or raise the error that the user sees."""
     if isinstance(error, UnicodeError) or "invalid UTF8" in message:
-        return _next_encoding(path, attempt, error)
+        if attempt.encoding not in sniff.ENCODINGS[:-1]:
+            raise refusal("is not a text file in a known encoding", path, "save it as UTF-8") from error
+        encoding = sniff.ENCODINGS[sniff.ENCODINGS.index(attempt.encoding) + 1]
+        note = f"the file is not {attempt.encoding}; read as {encoding}"
+        return replace(attempt, encoding=encoding, warnings=(note,))
     if "Could not skip initial" in message:
         raise _no_rows(path) from error
     if (match := re.search(r"Expected (\d+) columns, got (\d+)", message)) is not None:
@@ -152,32 +135,22 @@ def _amended(path: Path, layout: Layout, attempt: _Attempt, message: str, error:
             return replace(attempt, cut=last)
         row = re.search(r"Row #(\d+)", message)
         where = f"row {row[1]}" if row else "a row"
-        raise InputError(
-            f"{where} has {match[2]} values where the header has {match[1]}: the file is cut short or was edited",
-            path=path,
-            hint=EXPORT_AGAIN,
-        ) from error
+        problem = f"{where} has {match[2]} values where the header has {match[1]}: the file is cut short or was edited"
+        raise refusal(problem, path) from error
     if (match := re.search(r"In CSV column #(\d+): .*invalid value '(.*)'", message, re.DOTALL)) is not None:
-        return _other_number(path, layout, attempt, int(match[1]), match[2], error)
-    raise InputError(f"cannot be read as a table ({message})", path=path, hint=EXPORT_AGAIN) from error
+        return _other_number(path, layout.names, attempt, int(match[1]), match[2], error)
+    raise refusal(f"cannot be read as a table ({message})", path) from error
 
 
-def _next_encoding(path: Path, attempt: _Attempt, error: Exception) -> _Attempt:
-    if attempt.encoding not in ENCODINGS[:-1]:
-        raise InputError("is not a text file in a known encoding", path=path, hint="save it as UTF-8") from error
-    encoding = ENCODINGS[ENCODINGS.index(attempt.encoding) + 1]
-    return replace(attempt, encoding=encoding, warnings=(f"the file is not {attempt.encoding}; read as {encoding}",))
-
-
-def _other_number(path: Path, layout: Layout, attempt: _Attempt, index: int, value: str, error: Exception) -> _Attempt:
+def _other_number(
+    path: Path, names: tuple[str, ...], attempt: _Attempt, index: int, value: str, error: Exception
+) -> _Attempt:
     if attempt.decimal == "." and re.fullmatch(r"-?\d+,\d+(?:[eE][-+]?\d+)?", value.strip()):
         return replace(attempt, decimal=",")
     column = next((column for column in attempt.columns if column.index == index), None)
     if column is None or column.name in _CORE:
-        name = column.raw if column else layout.names[index] if index < len(layout.names) else "?"
-        raise InputError(
-            f"column {name!r} holds {value[:40]!r}, which is not a number", path=path, hint=EXPORT_AGAIN
-        ) from error
+        name = column.raw if column else names[index] if index < len(names) else "?"
+        raise refusal(f"column {name!r} holds {value[:40]!r}, which is not a number", path) from error
     rest = tuple(other for other in attempt.columns if other is not column)
     note = f"column {column.raw!r} was not read: it holds {value[:40]!r}, which is not a number"
     return replace(attempt, columns=rest, warnings=(*attempt.warnings, note))
@@ -186,10 +159,10 @@ def _other_number(path: Path, layout: Layout, attempt: _Attempt, index: int, val
 def _last_line(path: Path, encoding: str) -> str:
     """Return the last line of a file if nothing ends it, else nothing."""
     tail = start = b""
-    with open_export(path) as stream:
-        while chunk := stream.read(HEAD_BYTES):
+    with sniff.open_export(path) as stream:
+        while chunk := stream.read(sniff.HEAD_BYTES):
             start = start or chunk[:2]
-            tail = (tail + chunk)[-HEAD_BYTES:]
+            tail = (tail + chunk)[-sniff.HEAD_BYTES :]
     if encoding == "utf-16":  # the mark of its byte order is at the start of the file only
         encoding += "-le" if start == codecs.BOM_UTF16_LE else "-be"
     return re.split(r"\r\n|\r|\n", tail.decode(encoding, errors="replace"))[-1]
@@ -199,11 +172,9 @@ def _unfinished(path: Path, attempt: _Attempt) -> tuple[str, ...]:
     """Warn of a file whose last line has no end: a copy that stopped in the last number looks like that."""
     if attempt.cut is not None:
         return ("the file is cut short in its last row, which was left out",)
-    if not is_plain(path):
+    if not sniff.is_plain(path):
         return ()
     with path.open("rb") as stream:
         stream.seek(-min(2, path.stat().st_size), 2)
-        tail = stream.read()
-    if tail.endswith((b"\n", b"\r", b"\n\0", b"\r\0")):
-        return ()
-    return ("the last line of the file has no line end, so its last value may be cut",)
+        ended = stream.read().endswith((b"\n", b"\r", b"\n\0", b"\r\0"))
+    return () if ended else ("the last line of the file has no line end, so its last value may be cut",)

@@ -1,29 +1,130 @@
-"""Which rows become cells; each row that does not is counted under the first reason that applies.
+"""From an export to its usable rows: everything in µm, and which rows become cells.
 
-A further filter is one field of `CellOptions` and one entry in `FILTERS`; nothing else changes.
+An unknown unit is an error that names the option to set. Each row that is no cell is counted under the first reason
+that applies. A further filter is one field of `CellOptions` and one entry in `FILTERS`; nothing else changes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from histomri.cells.parsed_export import ParsedExport
-from histomri.cells.table import is_of_class
-from histomri.cells.units import Measures
+from histomri.cells.parsed_export import AREAS, POSITION, ParsedExport
+from histomri.cells.sidecar import Calibration
+from histomri.cells.table import Compartment, is_of_class
 from histomri.core.arrays import BoolArray, FloatArray
-from histomri.core.errors import InputError
+from histomri.core.errors import InputError, UnitError
 
+AreaUnit = Literal["um2", "px2"]
+MPP = "pass --mpp with the pixel size of the slide in µm (QuPath: Image tab, 'Pixel width')"
+_LENGTHS = ("perimeter", "caliper")
 # No section is a metre wide: a position beyond that is a wrong unit or a damaged number.
 LARGEST_UM = 1e6
 _OUTSIDE_REGION = "outside the region of interest"
 _FEW_INSIDE, _NEARLY_ALL = 0.5, 0.9
 _LEGACY_TYPES = {f"path{kind}object": kind for kind in ("cell", "detection", "tile", "annotation", "root")}
 _LEGACY_TYPES |= dict.fromkeys(("tmacoreobject", "tma_core", "tmacore"), "tma core")
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Positions and sizes of one export in µm; arrays of shape (n_rows,)."""
+
+    x_um: FloatArray
+    y_um: FloatArray
+    area_um2: FloatArray
+    nucleus_area_um2: FloatArray
+    compartment: Compartment
+    area_unit_from: str
+    others: dict[str, FloatArray]
+
+
+def to_micrometres(
+    export: ParsedExport, calibration: Calibration, area_unit: AreaUnit | None,
+    detections: Literal["nuclei", "cells"] = "nuclei",
+) -> Measures:  # fmt: skip
+    """Convert an export to µm and µm²; its positions and areas may be converted in place.
+
+    `area_unit` is that of areas whose name states none, and `detections` says which outline plain detections have.
+    Where the column of cell areas is there and empty, as in histomri's own export of nuclei, those of nuclei are taken.
+    """
+    x, y = (_position(export, axis, index, calibration) for index, axis in enumerate(POSITION))
+    areas = [name for name in AREAS if name in export.numbers]
+    name = next((name for name in areas if np.isfinite(export.numbers[name]).any()), areas[0])
+    of_cells = name == "cell_area" or (name == "area" and detections == "cells")
+    compartment: Compartment = "cell" if of_cells else "nucleus"
+    area, decided = _area(export, name, calibration, area_unit)
+    nucleus = area if compartment == "nucleus" else np.full(export.n_rows, np.nan)
+    if compartment == "cell" and "nucleus_area" in export.numbers:
+        nucleus = _area(export, "nucleus_area", calibration, area_unit)[0]
+    measured = [other for other in export.numbers if other not in (*POSITION, *AREAS)]
+    others = dict(_measurement(export, other, calibration) for other in measured)
+    return Measures(x, y, area, nucleus, compartment, decided, others)
+
+
+def _position(export: ParsedExport, axis: str, index: int, calibration: Calibration) -> FloatArray:
+    values, unit = export.numbers[axis], export.units[axis]
+    if unit == "um":
+        return values
+    if unit is None:
+        problem = f"column {export.raw_names[axis]!r} has no unit"
+        raise UnitError(problem, path=export.path, hint="rename it to say µm or px")
+    if calibration.pixel_size_um is None:
+        raise UnitError("the positions are in pixels and the pixel size is not known", path=export.path, hint=MPP)
+    return _scaled(values, calibration.pixel_size_um[index])
+
+
+def _area(
+    export: ParsedExport, name: str, calibration: Calibration, area_unit: AreaUnit | None
+) -> tuple[FloatArray, str]:
+    """Return an area in µm² and how its unit was decided: name of the column, option, then unit of the position."""
+    unit, label = export.units[name], export.raw_names.get(name, name)
+    if unit in ("um2", "px2"):
+        if area_unit is not None and area_unit != unit:
+            problem = f"column {label!r} states its unit, and --area-unit {area_unit} says otherwise"
+            raise UnitError(problem, path=export.path, hint="leave out --area-unit")
+        decided = "the outlines themselves" if label == "geometry" else f"the name of column {label!r}"
+    elif area_unit is not None:
+        unit, decided = area_unit, "--area-unit"
+    elif export.units["x"] in ("um", "px"):
+        # QuPath measures in µm on a calibrated image and in pixels on any other, positions and areas alike.
+        unit = "um2" if export.units["x"] == "um" else "px2"
+        decided = f"the unit of column {export.raw_names.get('x', 'x')!r}"
+    else:
+        problem = f"column {label!r} has no unit and the image is not calibrated"
+        raise UnitError(problem, path=export.path, hint="pass --area-unit um2, or --mpp with --area-unit px2")
+    if unit == "um2":
+        return export.numbers[name], f"um2, by {decided}"
+    if calibration.pixel_size_um is None:
+        raise UnitError(f"column {label!r} is in pixels and the pixel size is not known", path=export.path, hint=MPP)
+    scale = calibration.pixel_size_um[0] * calibration.pixel_size_um[1]
+    return _scaled(export.numbers[name], scale), f"px2, by {decided}; pixel size from {calibration.source}"
+
+
+def _scaled(values: FloatArray, scale: float) -> FloatArray:
+    """Multiply in place where the array is ours to change: a column of millions of cells is not held twice."""
+    return np.multiply(values, scale, out=values if values.flags.writeable else None)
+
+
+def _measurement(export: ParsedExport, name: str, calibration: Calibration) -> tuple[str, FloatArray]:
+    """Name a length with its unit; in pixels it is converted where that is possible, and named ``_px`` otherwise."""
+    values, unit = export.numbers[name], export.units[name]
+    is_length = name.endswith(_LENGTHS)
+    if is_length and unit is None:
+        unit = export.units["x"]
+    if unit == "um2" or (is_length and unit == "um"):
+        return f"{name}_{unit}", values
+    if not is_length or unit == "unknown":
+        return name, values
+    size = calibration.pixel_size_um
+    # A length has no direction here, so it can be converted only if pixels are square.
+    if unit == "px" and size is not None and abs(size[0] / size[1] - 1) < 1e-3:
+        return f"{name}_um", values * np.float32(np.sqrt(size[0] * size[1]))
+    return f"{name}_px", values
 
 
 @dataclass
@@ -41,10 +142,6 @@ class RowFilter:
             self.dropped[reason] = self.dropped.get(reason, 0) + count
             self.keep = self.keep & ~dropped
 
-    def describe(self) -> str:
-        """Return the reasons as one clause."""
-        return ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
-
 
 @dataclass(frozen=True)
 class CellFilter:
@@ -57,12 +154,9 @@ class CellFilter:
 
 
 def apply_filters(
-    export: ParsedExport,
-    measures: Measures,
-    rows: RowFilter,
-    options: Mapping[str, Any],
+    export: ParsedExport, measures: Measures, rows: RowFilter, options: Mapping[str, Any],
     field_um: tuple[float, float] | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Drop the rows that are no cells, have no usable numbers, or are not wanted.
 
     `options` maps fields of `CellOptions` to their values; the value of ``roi`` is the region itself, in µm.
@@ -141,11 +235,9 @@ def _drop_other_objects(export: ParsedExport, rows: RowFilter) -> None:
     other = np.array([bool(name) and name not in ("cell", "detection") for name in names], dtype=bool)
     if other.any() and len(codes) and other[codes].all():
         kinds = sorted({names[code] for code in np.unique(codes)})
-        raise InputError(
-            f"holds no cells: its {export.n_rows:,} objects are of type {', '.join(kinds)}",
-            path=export.path,
-            hint="export again from QuPath with Measure > Export measurements, export type 'Cells'",
-        )
+        hint = "export again from QuPath with Measure > Export measurements, export type 'Cells'"
+        problem = f"holds no cells: its {export.n_rows:,} objects are of type {', '.join(kinds)}"
+        raise InputError(problem, path=export.path, hint=hint)
     rows.drop("not a cell or detection", other[codes])
 
 
@@ -154,16 +246,14 @@ def _drop_outside_field(
 ) -> None:
     if field_um is None:
         return
-    outside = (measures.x_um < 0) | (measures.y_um < 0)
-    outside |= (measures.x_um > field_um[0]) | (measures.y_um > field_um[1])
+    x, y = measures.x_um, measures.y_um
+    outside = (x < 0) | (y < 0) | (x > field_um[0]) | (y > field_um[1])
     fraction = int(np.count_nonzero(outside & rows.keep)) / max(int(np.count_nonzero(rows.keep)), 1)
     if fraction > 0.5:
-        raise InputError(
-            f"{fraction:.0%} of the cells lie outside the slide of {field_um[0]:.0f} x {field_um[1]:.0f} µm: wrong "
-            "image, wrong unit, or an image that was rotated or cropped in QuPath",
-            path=export.path,
-            hint="check that the table and its JSON file belong together",
-        )
+        problem = f"{fraction:.0%} of the cells lie outside the slide of {field_um[0]:.0f} x {field_um[1]:.0f} µm"
+        causes = "wrong image, wrong unit, or an image that was rotated or cropped in QuPath"
+        hint = "check that the table and its JSON file belong together"
+        raise InputError(f"{problem}: {causes}", path=export.path, hint=hint)
     rows.drop("outside the slide", outside)
 
 
@@ -173,12 +263,9 @@ def _drop_other_classes(export: ParsedExport, measures: Measures, rows: RowFilte
     texts, codes = categories(export.text["classification"])
     fits = np.array([is_of_class(text, classes) for text in texts], dtype=bool)
     if not fits.any():
-        raise InputError(
-            f"no cell is of class {', '.join(map(repr, classes))}; its classes are "
-            + ", ".join(repr(text or "None") for text in texts[:20]),
-            path=export.path,
-            hint="pass --classes with names from that list",
-        )
+        listing = ", ".join(repr(text or "None") for text in texts[:20])
+        problem = f"no cell is of class {', '.join(map(repr, classes))}; its classes are {listing}"
+        raise InputError(problem, path=export.path, hint="pass --classes with names from that list")
     rows.drop("of another class", ~fits[codes])
 
 
@@ -190,33 +277,29 @@ def _drop_outside_region(export: ParsedExport, measures: Measures, rows: RowFilt
     inside[left] = shapely.contains_xy(region, x, y)
     if left.size and not inside.any():
         low_x, low_y, high_x, high_y = region.bounds
-        raise InputError(
-            f"no cell lies in the region of interest: the region spans x {low_x:.0f}-{high_x:.0f}, y {low_y:.0f}-"
-            f"{high_y:.0f} µm, the cells x {x.min():.0f}-{x.max():.0f}, y {y.min():.0f}-{y.max():.0f} µm",
-            path=export.path,
-            hint="the region must be of this image and, as QuPath writes it, in pixels of the full-resolution image",
-        )
+        spans = f"the region spans x {low_x:.0f}-{high_x:.0f}, y {low_y:.0f}-{high_y:.0f} µm"
+        cells = f"the cells x {x.min():.0f}-{x.max():.0f}, y {y.min():.0f}-{y.max():.0f} µm"
+        hint = "the region must be of this image and, as QuPath writes it, in pixels of the full-resolution image"
+        raise InputError(f"no cell lies in the region of interest: {spans}, {cells}", path=export.path, hint=hint)
     rows.drop(_OUTSIDE_REGION, ~inside)
 
 
 def _drop_improbable(export: ParsedExport, measures: Measures, rows: RowFilter, least: float) -> None:
     probability = measures.others.get("detection_probability")
     if probability is None:
-        raise InputError(
-            "has no column 'Detection probability', so --min-probability cannot be applied",
-            path=export.path,
-            hint="leave it out, or detect with StarDist and includeProbability(true)",
-        )
+        problem = "has no column 'Detection probability', so --min-probability cannot be applied"
+        hint = "leave it out, or detect with StarDist and includeProbability(true)"
+        raise InputError(problem, path=export.path, hint=hint)
     rows.drop("without a detection probability", np.isnan(probability))
     rows.drop(f"of a detection probability below {least:g}", probability < np.float32(least))
 
 
-def _drop_small(export: ParsedExport, measures: Measures, rows: RowFilter, least: float) -> None:
-    rows.drop(f"smaller than {least:g} µm", np.sqrt(4 * measures.area_um2 / np.pi) < least)
-
-
-def _drop_large(export: ParsedExport, measures: Measures, rows: RowFilter, most: float) -> None:
-    rows.drop(f"larger than {most:g} µm", np.sqrt(4 * measures.area_um2 / np.pi) > most)
+def _drop_size(
+    export: ParsedExport, measures: Measures, rows: RowFilter, least: float = 0, most: float = np.inf
+) -> None:
+    diameter = np.sqrt(4 * measures.area_um2 / np.pi)
+    rows.drop(f"smaller than {least:g} µm", diameter < least)
+    rows.drop(f"larger than {most:g} µm", diameter > most)
 
 
 # In the order in which they are applied, and rows counted.
@@ -224,6 +307,6 @@ FILTERS = [
     CellFilter("classes", _drop_other_classes),
     CellFilter("roi", _drop_outside_region),
     CellFilter("min_probability", _drop_improbable, reads=("detection_probability",)),
-    CellFilter("min_size_um", _drop_small),
-    CellFilter("max_size_um", _drop_large),
+    CellFilter("min_size_um", _drop_size),
+    CellFilter("max_size_um", lambda export, measures, rows, most: _drop_size(export, measures, rows, most=most)),
 ]

@@ -1,54 +1,150 @@
-"""Cells of GeoJSON files that QuPath wrote, any version, streamed."""
+"""Cells of GeoJSON files that QuPath wrote, any version, streamed into columns that grow.
+
+Many arrays that grow by turns leave the heap full of holes, which no other array fits into. So each column has a
+mapping of its own, which is given back whole, and whose pages cost nothing until they are written.
+"""
 
 import gc
-from dataclasses import dataclass, field
+import mmap
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import DTypeLike, NDArray
 
-from histomri.cells.buffers import ColumnBuffer, TextsBuffer, WordsBuffer
 from histomri.cells.geojson_stream import stream_batches
-from histomri.cells.headers import AREAS, POSITION, recognise
 from histomri.cells.outlines import Geometries, measure_outlines
-from histomri.cells.parsed_export import ParsedExport, Wanted
+from histomri.cells.parsed_export import AREAS, POSITION, ParsedExport, Wanted, recognise
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 
-_CELLS = ("cell", "detection")
+_FIRST_BYTES = 1 << 16
+_TEXTS_AT_ONCE = 1 << 14
 _TYPES = {"pathcellobject": "cell", "pathdetectionobject": "detection", "pathtileobject": "tile"}
-_WORDS = ("object_id", "object_type", "classification")
 # QuPath measures some hundred things at most; every name costs a column.
 _MOST_NAMES = 5000
+
+
+class ColumnBuffer:
+    """Numbers, one after the other."""
+
+    def __init__(self, kind: DTypeLike = np.float64) -> None:
+        self.kind, self.size = np.dtype(kind), 0
+        self._pages = mmap.mmap(-1, _FIRST_BYTES, access=mmap.ACCESS_COPY)
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Add numbers at the end."""
+        self._lengthen(self.size + values.size)
+        self._view(self.size - values.size)[:] = values
+
+    def put(self, rows: NDArray[np.intp], values: FloatArray) -> None:
+        """Set the numbers of some rows; rows that were never set, before them or between them, are NaN."""
+        self.pad(int(rows.max()) + 1)
+        with np.errstate(over="ignore"):  # beyond single precision is beyond all sense, and becomes infinite
+            self._view(0)[rows] = values
+
+    def pad(self, size: int) -> None:
+        """Fill with NaN up to this size."""
+        start = self.size
+        if size > start:
+            self._lengthen(size)
+            self._view(start)[:] = np.nan
+
+    def finished(self) -> NDArray[Any]:
+        """Return the column, (size,); nothing is copied."""
+        return self._view(0)
+
+    def _view(self, start: int) -> NDArray[Any]:
+        return np.frombuffer(self._pages, self.kind, self.size - start, start * self.kind.itemsize)
+
+    def _lengthen(self, size: int) -> None:
+        needed = size * self.kind.itemsize
+        if needed > len(self._pages):
+            larger = mmap.mmap(-1, max(2 * len(self._pages), needed), access=mmap.ACCESS_COPY)
+            np.frombuffer(larger, self.kind, self.size)[:] = self._view(0)
+            self._pages = larger  # the old ones go with the last view of them
+        self.size = size
+
+
+class TextsBuffer:
+    """Texts that mostly differ, such as identifiers."""
+
+    def __init__(self) -> None:
+        self._waiting: list[str] = []
+        self._chunks: list[pa.Array] = []
+
+    def extend(self, texts: list[str]) -> None:
+        """Add texts at the end."""
+        self._waiting += texts
+        if len(self._waiting) >= _TEXTS_AT_ONCE:
+            self._pack()
+
+    def finished(self) -> pa.ChunkedArray:
+        """Return the texts."""
+        self._pack()
+        return pa.chunked_array(self._chunks, pa.large_string())
+
+    def _pack(self) -> None:
+        # Arrow's own builder asks for up to twice the memory, and does not give all of it back.
+        spelled = [text.encode("utf-8", "replace") for text in self._waiting]
+        ends = np.cumsum([0, *map(len, spelled)], dtype=np.int64)
+        buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(spelled))]
+        self._chunks.append(pa.Array.from_buffers(pa.large_string(), len(spelled), buffers))
+        self._waiting = []
+
+
+class WordsBuffer:
+    """Texts of which there are few different ones, such as classes."""
+
+    def __init__(self) -> None:
+        self._codes, self._known = ColumnBuffer(np.int32), dict[str, int]()
+
+    def extend(self, texts: list[str]) -> None:
+        """Add texts at the end."""
+        known = self._known
+        self._codes.append(np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int32))
+
+    def finished(self) -> pa.ChunkedArray:
+        """Return the texts, each distinct one stored once."""
+        # Halves of surrogate pairs, which JSON can spell and UTF-8 cannot, are replaced.
+        spelled = pa.array([text.encode("utf-8", "replace").decode() for text in self._known], pa.large_string())
+        # Two texts may become one when they are spelled in UTF-8.
+        distinct = spelled.dictionary_encode()
+        codes = self._codes.finished()
+        if len(distinct.dictionary) < len(spelled):
+            codes = distinct.indices.to_numpy()[codes]
+        return pa.chunked_array([pa.DictionaryArray.from_arrays(pa.array(codes), distinct.dictionary)])
 
 
 class _Object(NamedTuple):
     """One feature in today's words."""
 
-    object_id: str
-    object_type: str
-    classification: str
-    outline: Any
-    nucleus: Any
-    values: Any
+    object_id: str = ""
+    object_type: str = "unknown"
+    classification: str = ""
+    outline: Any = None
+    nucleus: Any = None
+    values: Any = None
+
+    @property
+    def is_cell(self) -> bool:
+        return self.object_type in ("cell", "detection")
 
 
-@dataclass
 class _Collected:
     """The columns read so far."""
 
-    wanted: Wanted
-    object_id: TextsBuffer = field(default_factory=TextsBuffer)
-    object_type: WordsBuffer = field(default_factory=WordsBuffer)
-    classification: WordsBuffer = field(default_factory=WordsBuffer)
-    # x, y, area, area of the nucleus; pixels
-    shapes: tuple[ColumnBuffer, ...] = field(default_factory=lambda: tuple(ColumnBuffer() for _ in range(4)))
-    outlines: list[Geometries] = field(default_factory=list)
-    measured: dict[str, ColumnBuffer] = field(default_factory=dict)  # raw name -> values
-    names: dict[str, bool] = field(default_factory=dict)  # raw name -> whether to keep it
-    total: int = 0
-    kinds: set[str] = field(default_factory=set)
-    repaired: int = 0
+    def __init__(self, path: Path, wanted: Wanted) -> None:
+        self.path, self.wanted = path, wanted
+        self.total = self.repaired = 0
+        self.kinds = set[str]()
+        self.words: dict[str, TextsBuffer | WordsBuffer] = {"object_id": TextsBuffer()}
+        self.words |= {"object_type": WordsBuffer(), "classification": WordsBuffer()}
+        self.shapes = tuple(ColumnBuffer() for _ in range(4))  # x, y, area, area of the nucleus; pixels
+        self.outlines = list[Geometries]()
+        self.measured = dict[str, ColumnBuffer]()  # raw name -> values
+        self.names = dict[str, bool]()  # raw name -> whether to keep it
 
 
 def read_geojson(path: Path, wanted: Wanted, text: IO[bytes] | None = None) -> ParsedExport:
@@ -57,23 +153,20 @@ def read_geojson(path: Path, wanted: Wanted, text: IO[bytes] | None = None) -> P
     A measured area is used in place of the polygon's only if its name states the unit: GeoJSON holds no calibration,
     so a plain ``Cell: Area`` may be in either. The text is that of the file, unless another is given.
     """
-    collected = _Collected(wanted)
+    collected = _Collected(path, wanted)
     was_on = gc.isenabled()
     gc.disable()  # parsed JSON has no cyclic garbage, and the search for it takes a quarter of the time
     try:
         for features in stream_batches(path, text):
-            _collect(path, features, collected)
+            _collect(features, collected)
             del features  # before the next are made: they then take the same place, and stay in the cache
     finally:
         if was_on:
             gc.enable()
     total = collected.total
-    if not collected.kinds.intersection(_CELLS):
-        raise InputError(
-            f"holds no cells: none of its {total:,} objects is a cell or detection",
-            path=path,
-            hint="in QuPath select the cells and use File > Export objects as GeoJSON",
-        )
+    if not collected.kinds & {"cell", "detection"}:
+        problem = f"holds no cells: none of its {total:,} objects is a cell or detection"
+        raise InputError(problem, path=path, hint="in QuPath select the cells and use File > Export objects as GeoJSON")
     x, y, area, nucleus = (column.finished() for column in collected.shapes)
     is_cell = "cell" in collected.kinds
     numbers: dict[str, FloatArray] = {"x": x, "y": y, "cell_area" if is_cell else "area": area}
@@ -81,80 +174,68 @@ def read_geojson(path: Path, wanted: Wanted, text: IO[bytes] | None = None) -> P
         numbers["nucleus_area"] = nucleus
     units: dict[str, str | None] = {name: "px" if name in POSITION else "px2" for name in numbers}
     labels = dict.fromkeys(numbers, "geometry")
-    ignored = _add_measurements(collected, numbers, units, labels, total)
+    ignored = _add_measurements(collected, numbers, units, labels)
     notes = (f"{collected.repaired:,} outlines crossed themselves and were mended",) if collected.repaired else ()
     outlines = np.concatenate(collected.outlines) if wanted.geometries else None
-    words = {name: getattr(collected, name).finished() for name in _WORDS}
+    words = {name: buffer.finished() for name, buffer in collected.words.items()}
     return ParsedExport(path, total, words, numbers, units, labels, ignored, notes, outlines)
 
 
-def _collect(path: Path, features: list[Any], collected: _Collected) -> None:
+def _collect(features: list[Any], collected: _Collected) -> None:
     objects = [_parse(feature) for feature in _with_children(features)]
-    for name in _WORDS:
-        getattr(collected, name).extend([getattr(item, name) for item in objects])
+    for name, buffer in collected.words.items():
+        buffer.extend([getattr(item, name) for item in objects])
     collected.kinds.update(item.object_type for item in objects)
     n = len(objects)
-    wanted = [row for row, item in enumerate(objects) if item.object_type in _CELLS]
-    outlines: list[Any] = [None] * (2 * n)
-    for row in wanted:
-        outlines[row], outlines[n + row] = objects[row].outline, objects[row].nucleus
-    measured = measure_outlines(path, outlines, keep=n if collected.wanted.geometries else 0)
-    for column, values in zip(collected.shapes, (*measured.values[:n].T, measured.values[n:, 2])):
-        column.append(values)
-    collected.repaired += measured.mended
-    if collected.wanted.geometries:
-        collected.outlines.append(measured.geometries)
-    _collect_measurements(path, collected, [(row, _measurements(objects[row].values)) for row in wanted])
+    outlines = [item.outline if item.is_cell else None for item in objects]
+    outlines += [item.nucleus if item.is_cell else None for item in objects]
+    values, mended, geometries = measure_outlines(collected.path, outlines, n if collected.wanted.geometries else 0)
+    for column, measured in zip(collected.shapes, (*values[:n].T, values[n:, 2])):
+        column.append(measured)
+    collected.repaired += mended
+    collected.outlines.append(geometries)
+    _collect_measurements(
+        collected, [(row, _measurements(item.values)) for row, item in enumerate(objects) if item.is_cell]
+    )
     collected.total += n
 
 
 def _with_children(features: list[Any]) -> list[Any]:
     """Return features and the objects inside them, which QuPath may write as a list within the feature."""
-    found = children = features
-    while children := [
-        child
-        for feature in children
-        if isinstance(feature, dict) and isinstance(feature.get("childObjects"), list)
-        for child in feature["childObjects"]
-    ]:
-        found = [*found, *children]
+    found = list(features)
+    for feature in found:  # which grows on the way
+        if isinstance(feature, dict) and isinstance(feature.get("childObjects"), list):
+            found += feature["childObjects"]
     return found
 
 
-def _collect_measurements(path: Path, collected: _Collected, values: list[tuple[int, dict[Any, Any]]]) -> None:
+def _collect_measurements(collected: _Collected, values: list[tuple[int, dict[Any, Any]]]) -> None:
     """Put the measurements of a batch into columns; objects with the same names, as most have, go together."""
     groups: dict[tuple[Any, ...], list[tuple[int, dict[Any, Any]]]] = {}
     for row, found in values:
-        if found:
-            groups.setdefault(tuple(found), []).append((row, found))
+        groups.setdefault(tuple(found), []).append((row, found))
     for names, members in groups.items():
-        kept = [at for at, name in enumerate(names) if _is_wanted(path, collected, name)]
+        kept = [at for at, name in enumerate(names) if _is_wanted(collected, name)]
         if not kept:
             continue
         table = _table([list(found.values()) for _, found in members], kept)
         rows = collected.total + np.array([row for row, _ in members], dtype=np.intp)
         for at, column in zip(kept, table.T):
-            name = names[at]
-            if name not in collected.measured:
-                # Measurements have four decimals at most: single precision holds them and halves the memory.
-                collected.measured[name] = ColumnBuffer(np.float64 if "Area" in name else np.float32)
-            collected.measured[name].put(rows, column)
+            # Measurements have four decimals at most: single precision holds them and halves the memory.
+            kind = np.float64 if "Area" in names[at] else np.float32
+            if names[at] not in collected.measured:
+                collected.measured[names[at]] = ColumnBuffer(kind)
+            collected.measured[names[at]].put(rows, column)
 
 
-def _is_wanted(path: Path, collected: _Collected, name: str) -> bool:
-    known = collected.names.get(name)
-    if known is None:
+def _is_wanted(collected: _Collected, name: str) -> bool:
+    if name not in collected.names:
         if len(collected.names) >= _MOST_NAMES:
-            raise InputError(f"holds more than {_MOST_NAMES:,} different measurements", path=path)
-        columns = recognise([name]).columns
-        known = any(
-            column.kind == "number"
-            and column.name not in POSITION
-            and (column.name in AREAS or collected.wanted.takes(column.name))
-            for column in columns.values()
-        )
-        collected.names[name] = known
-    return known
+            raise InputError(f"holds more than {_MOST_NAMES:,} different measurements", path=collected.path)
+        numbers = [column.name for column in recognise([name]).columns.values() if column.kind == "number"]
+        wanted = [one in AREAS or collected.wanted.takes(one) for one in numbers if one not in POSITION]
+        collected.names[name] = any(wanted)
+    return collected.names[name]
 
 
 def _table(rows: list[list[Any]], kept: list[int]) -> FloatArray:
@@ -167,30 +248,24 @@ def _table(rows: list[list[Any]], kept: list[int]) -> FloatArray:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return np.nan
     try:
-        return float(value)
-    except (ValueError, OverflowError):
+        return np.nan if isinstance(value, bool) else float(value)
+    except (ValueError, TypeError, OverflowError):
         return np.nan
 
 
 def _add_measurements(
-    collected: _Collected,
-    numbers: dict[str, FloatArray],
-    units: dict[str, str | None],
-    labels: dict[str, str],
-    total: int,
-) -> tuple[str, ...]:
+    collected: _Collected, numbers: dict[str, FloatArray], units: dict[str, str | None], labels: dict[str, str],
+) -> tuple[str, ...]:  # fmt: skip
     header = recognise(list(collected.names))
     ignored = list(header.ignored)
     for name, column in header.columns.items():
-        from_name = column.unit in ("um2", "um")
         measured = collected.measured.pop(column.raw, None)
-        if measured is None or name in POSITION or (name in AREAS and (not from_name or name not in numbers)):
+        unusable = name in AREAS and (column.unit not in ("um2", "um") or name not in numbers)
+        if measured is None or name in POSITION or unusable:
             ignored.append(column.raw)
             continue
-        measured.pad(total)
+        measured.pad(collected.total)
         # A length without a unit may be in either, so it must not be converted.
         numbers[name], units[name], labels[name] = measured.finished(), column.unit or "unknown", column.raw
     return tuple(ignored)
@@ -198,39 +273,26 @@ def _add_measurements(
 
 def _parse(feature: Any) -> _Object:
     if not isinstance(feature, dict):
-        return _Object("", "unknown", "", None, None, None)
-    properties = feature.get("properties")
-    properties = properties if isinstance(properties, dict) else {}
-    label = feature.get("id")
-    label = label if isinstance(label, str) else ""
+        return _Object()
+    properties = feature["properties"] if isinstance(feature.get("properties"), dict) else {}
+    label = feature["id"] if isinstance(feature.get("id"), str) else ""
     kind = properties.get("objectType") or properties.get("object_type") or properties.get("type")
     if not isinstance(kind, str):
-        legacy = label.lower()
-        kind = _TYPES.get(legacy, "annotation")
-        label = "" if legacy.startswith("path") else label
+        kind = _TYPES.get(label.lower(), "annotation")
+        label = "" if label.lower().startswith("path") else label
     nucleus = feature.get("nucleusGeometry")
     if nucleus is None and isinstance(extra := properties.get("extra_geometries"), dict):
         nucleus = extra.get("nucleus")
-    kind = kind.lower()
-    class_ = properties.get("classification")
-    return _Object(
-        label,
-        _TYPES.get(kind, kind),
-        _class(class_) if class_ is not None else "",
-        outline if isinstance(outline := feature.get("geometry"), dict) else None,
-        nucleus if isinstance(nucleus, dict) else None,
-        properties.get("measurements"),
-    )
+    kind, class_ = kind.lower(), _class(properties.get("classification"))
+    outline, nucleus = (shape if isinstance(shape, dict) else None for shape in (feature.get("geometry"), nucleus))
+    return _Object(label, _TYPES.get(kind, kind), class_, outline, nucleus, properties.get("measurements"))
 
 
 def _class(value: Any, depth: int = 0) -> str:
-    if isinstance(value, str):
-        return value
     if not isinstance(value, dict):
-        return ""
-    names = value.get("names")
-    if isinstance(names, list):
-        return ": ".join(str(name) for name in names)
+        return value if isinstance(value, str) else ""
+    if isinstance(names := value.get("names"), list):
+        return ": ".join(map(str, names))
     name = str(value.get("name") or "")
     parent = _class(value.get("parentClass"), depth + 1) if depth < 20 else ""
     return f"{parent}: {name}" if parent else name

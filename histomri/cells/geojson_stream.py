@@ -5,9 +5,8 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import orjson
 
@@ -32,8 +31,7 @@ _NO_END = "its list of objects has no end"
 _AGAIN = "export it again from QuPath with File > Export objects as GeoJSON"
 
 
-@dataclass(frozen=True)
-class _Parsed:
+class _Parsed(NamedTuple):
     """The features at the start of a text."""
 
     features: list[Any]

@@ -32,9 +32,8 @@ def read_project_cells(path: Path, image: str | None, wanted: Wanted) -> ParsedE
         from paquo.projects import QuPathProject
     # Without QuPath, importing paquo.projects raises ValueError.
     except (ImportError, ValueError) as error:
-        raise InputError(
-            f"is a QuPath project, and reading cells from it needs paquo and QuPath ({error})", path=path, hint=_HINT
-        ) from error
+        problem = f"is a QuPath project, and reading cells from it needs paquo and QuPath ({error})"
+        raise InputError(problem, path=path, hint=_HINT) from error
     try:
         with QuPathProject(path, mode="r") as project:
             return _read_entry(path, _entry(path, list(project.images), image), wanted)
@@ -46,14 +45,10 @@ def read_project_cells(path: Path, image: str | None, wanted: Wanted) -> ParsedE
 
 def _read_entry(path: Path, entry: Any, wanted: Wanted) -> ParsedExport:
     """Read the cells and detections of an image entry of paquo (anything with ``hierarchy.detections``)."""
-    text = io.BytesIO()
-    text.write(b"[")
-    objects = iter(entry.hierarchy.detections)
+    objects, parts = iter(entry.hierarchy.detections), list[str]()
     while batch := list(islice(objects, _BATCH)):
-        text.write(b",".join(json.dumps(feature).encode() for feature in _features(batch)) + b",")
-    text.write(b"]")
-    text.seek(0)
-    return read_geojson(path, wanted, text)
+        parts += map(json.dumps, _features(batch))
+    return read_geojson(path, wanted, io.BytesIO(f"[{','.join(parts)}]".encode()))
 
 
 def _entry(path: Path, entries: list[Any], image: str | None) -> Any:
@@ -67,8 +62,7 @@ def _entry(path: Path, entries: list[Any], image: str | None) -> Any:
 
 def _features(objects: list[Any]) -> Iterator[dict[str, Any]]:
     """Yield the features that QuPath itself would write as GeoJSON."""
-    outlines = _geojson([item.roi for item in objects])
-    nuclei = _geojson([_nucleus(item) for item in objects])
+    outlines, nuclei = _geojson([item.roi for item in objects]), _geojson([_nucleus(item) for item in objects])
     for item, outline, nucleus in zip(objects, outlines, nuclei):
         is_cell = nucleus is not None or "Cell" in type(item).__name__
         kind = "cell" if is_cell else "tile" if "Tile" in type(item).__name__ else "detection"

@@ -4,9 +4,7 @@ TIFF is read tile by tile, so memory is that of a tile and 24 bytes for each num
 whole. A mask does not show which nucleus is in which cell, classes, and cells hidden below others.
 """
 
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +58,14 @@ def read_labels(path: Path) -> ParsedExport:
     sums = _Sums(np.zeros(1 << 16, dtype=np.int64), np.zeros(1 << 16), np.zeros(1 << 16))
     with path.open("rb") as stream:
         is_png = stream.read(4) == b"\x89PNG"
-    size, pixel_um = _read_png(path, sums) if is_png else _read_tiff(path, sums)
+    try:
+        size, pixel_um = _read_png(path, sums) if is_png else _read_tiff(path, sums)
+    except InputError:
+        raise
+    # A damaged file makes Pillow or the TIFF reader fail in whatever place first trips over it.
+    except Exception as error:
+        problem = f"is a {'PNG' if is_png else 'TIFF'} picture, not a table of cells, and it cannot be read ({error})"
+        raise InputError(problem, path=path) from error
     labels = np.flatnonzero(sums.count)
     area = sums.count[labels].astype(float)
     if labels.size == 0:
@@ -79,35 +84,23 @@ def read_labels(path: Path) -> ParsedExport:
 
 def _not_labels(path: Path, why: str) -> InputError:
     kind = "PNG" if path.suffix.lower() == ".png" else "TIFF"
-    return InputError(
-        f"is a {kind} picture, not a table of cells, and no mask of numbered cells either ({why})",
-        path=path,
-        hint="export the cells from QuPath as a table, or a mask in which each cell has its own number",
-    )
+    problem = f"is a {kind} picture, not a table of cells, and no mask of numbered cells either ({why})"
+    hint = "export the cells from QuPath as a table, or a mask in which each cell has its own number"
+    return InputError(problem, path=path, hint=hint)
 
 
 def _read_png(path: Path, sums: _Sums) -> tuple[tuple[int, int], None]:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as picture:
-                width, height = picture.size
-                if width * height > _LARGEST_PNG or picture.mode not in ("L", "P", "I", "I;16", "RGB"):
-                    raise InputError(
-                        f"is a PNG picture of {width} x {height} pixels in mode {picture.mode}, and no mask of "
-                        "numbered cells is like that",
-                        path=path,
-                        hint="export the mask as TIFF",
-                    )
-                pixels = np.asarray(picture)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"is a PNG picture, not a table of cells, and it cannot be read ({error})", path=path
-        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path) as picture:
+            width, height = picture.size
+            if width * height > _LARGEST_PNG or picture.mode not in ("L", "P", "I", "I;16", "RGB"):
+                kind = f"a PNG picture of {width} x {height} pixels in mode {picture.mode}"
+                problem = f"is {kind}, and no mask of numbered cells is like that"
+                raise InputError(problem, path=path, hint="export the mask as TIFF")
+            pixels = np.asarray(picture)
     _add_rows(path, sums, pixels)
     return (width, height), None
 
@@ -137,24 +130,15 @@ def _labels(path: Path, block: NDArray[Any]) -> IntArray:
 def _read_tiff(path: Path, sums: _Sums) -> tuple[tuple[int, int], tuple[float, float] | None]:
     import tifffile
 
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            series = tiff.series[0]
-            size = _check_tiff(path, series)
-            pixel_um = ome_pixel_size(tiff.ome_metadata) if tiff.is_ome else None
-            if len(series.pages) == 1:
-                for block, column, row in _segments(series.pages[0]):
-                    sums.add(_labels(path, block), column, row)
-            else:
-                _add_rows(path, sums, np.moveaxis(series.asarray(), series.axes.index("C"), -1).squeeze())
-    except InputError:
-        raise
-    # A damaged file makes the TIFF reader fail in whatever place first trips over it.
-    except (tifffile.TiffFileError, ValueError, TypeError, IndexError, KeyError, OSError, RuntimeError, MemoryError,
-            AttributeError, ArithmeticError, AssertionError, struct.error, zlib.error) as error:  # fmt: skip
-        raise InputError(
-            f"is a TIFF picture, not a table of cells, and it cannot be read ({error})", path=path
-        ) from error
+    with tifffile.TiffFile(path) as tiff:
+        series = tiff.series[0]
+        size = _check_tiff(path, series)
+        pixel_um = ome_pixel_size(tiff.ome_metadata) if tiff.is_ome else None
+        if len(series.pages) == 1:
+            for block, column, row in _segments(series.pages[0]):
+                sums.add(_labels(path, block), column, row)
+        else:
+            _add_rows(path, sums, np.moveaxis(series.asarray(), series.axes.index("C"), -1).squeeze())
     return size, pixel_um
 
 

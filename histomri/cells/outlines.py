@@ -1,7 +1,8 @@
 """Outlines of cells: area and centroid, and polygons where they are asked for."""
 
+import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +11,64 @@ import shapely
 from numpy.typing import NDArray
 from shapely.errors import GEOSException
 
-from histomri.cells.rings import flattened, measure_rings
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
 
+_FEWEST_CORNERS = 3
 Geometries = NDArray[np.object_]
 # A ring has three corners and comes back to the first; a ring of fewer points is passed over.
 _SHORTEST = 4
 
 
-@dataclass
-class Measured:
-    """Outlines of one batch in pixels, NaN where an object has none: x, y, area (n, 3)."""
+def flattened(rings: list[Any]) -> tuple[FloatArray, FloatArray, IntArray] | None:
+    """Return the points of rings of GeoJSON, x (P,) and y (P,), and how many there are up to the end of each ring (R,).
 
-    values: FloatArray
-    mended: int
-    geometries: Geometries
+    None if there is no ring, one is empty, or one is anything but a list of pairs of finite numbers.
+    """
+    try:
+        # An array for each ring would take three times as long: making small objects takes the time.
+        columns = zip(*chain.from_iterable(rings), strict=True)
+        x, y = (np.frombuffer(struct.pack(f"{len(column)}d", *column)) for column in columns)
+        ends = np.cumsum([len(ring) for ring in rings], dtype=np.int64)
+    except (TypeError, ValueError, OverflowError, struct.error):
+        return None
+    return (x, y, ends) if all(rings) and np.isfinite(x).all() and np.isfinite(y).all() else None
 
 
-def measure_outlines(path: Path, outlines: Sequence[Any], keep: int = 0) -> Measured:
-    """Measure the outlines of the objects of a batch (GeoJSON geometries or None); return the first `keep` as polygons.
+def measure_rings(x: FloatArray, y: FloatArray, ends: IntArray) -> tuple[FloatArray, BoolArray]:
+    """Measure rings by the shoelace formula: centroid x, y and area (R, 3), and whether each is simple for sure (R,).
 
-    Most outlines are one ring that surely does not cross itself; they are measured by the shoelace formula. Those with
-    holes or several parts, and those that may cross themselves, go through shapely, and are mended where needed.
+    `x` and `y` are the points of all rings, `ends` how many there are up to the end of each (R,). A ring whose points
+    go once around its centroid, always in the same sense, cannot cross itself; it has at least three corners.
+    """
+    measures = np.zeros((ends.size, 3))
+    starts = np.concatenate([[0], ends[:-1]])
+    counts = ends - starts
+    following = np.arange(1, x.size + 1)
+    following[ends - 1] = starts
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # of rings that are flat, or beyond all sense
+        left, top = x - np.repeat(x[starts], counts), y - np.repeat(y[starts], counts)
+        cross = left * top[following] - left[following] * top
+        twice = np.add.reduceat(cross, starts)
+        x0 = x[starts] + np.add.reduceat((left + left[following]) * cross, starts) / (3 * twice)
+        y0 = y[starts] + np.add.reduceat((top + top[following]) * cross, starts) / (3 * twice)
+        measures[:, 0], measures[:, 1], measures[:, 2] = x0, y0, np.abs(twice) / 2
+        right, below = x - np.repeat(x0, counts), y - np.repeat(y0, counts)
+        turn = (right * below[following] - right[following] * below) * np.repeat(np.sign(twice), counts)
+    closing = ends - 1
+    turn[closing[(x[closing] == x[starts]) & (y[closing] == y[starts])]] = 1  # the ring is closed: no edge is there
+    once = np.add.reduceat((below < 0) & (below[following] >= 0), starts, dtype=np.int64) == 1
+    simple = np.logical_and.reduceat(turn > 0, starts) & once & (counts > _FEWEST_CORNERS)
+    measures[~simple & (twice == 0)] = 0
+    return measures, simple
+
+
+def measure_outlines(path: Path, outlines: Sequence[Any], keep: int) -> tuple[FloatArray, int, Geometries]:
+    """Measure the outlines of a batch of objects (GeoJSON geometries or None).
+
+    Returns x, y and area in pixels (n, 3), NaN where an object has no outline, how many were mended, and the first
+    `keep` as polygons. Most outlines are one ring that surely does not cross itself; they are measured by the shoelace
+    formula. Those with holes or several parts, and those that may cross themselves, go through shapely.
     """
     values = np.full((len(outlines), 3), np.nan)
     easy = _measure_plain(outlines, values)
@@ -41,12 +77,10 @@ def measure_outlines(path: Path, outlines: Sequence[Any], keep: int = 0) -> Meas
     with np.errstate(over="ignore", invalid="ignore"):  # of coordinates beyond all sense; such cells are dropped later
         sizes, centres = shapely.area(shapes), shapely.centroid(shapes)
     there, target = sizes > 0, np.array(hard, dtype=np.intp)
-    values[target[there]] = np.stack(
-        [shapely.get_x(centres[there]), shapely.get_y(centres[there]), sizes[there]], axis=1
-    )
+    values[target[there]] = np.column_stack([shapely.get_coordinates(centres[there]), sizes[there]])
     kept = np.full(len(outlines), None, dtype=object)
     kept[target[there]] = shapes[there]
-    return Measured(values, mended, kept[:keep])
+    return values, mended, kept[:keep]
 
 
 def _measure_plain(outlines: Sequence[Any], values: FloatArray) -> BoolArray:
@@ -82,24 +116,17 @@ def _polygons(outline: Any) -> Iterator[list[Any]]:
 
 def _build(path: Path, objects: list[list[list[Any]]]) -> tuple[Geometries, int]:
     """Return one geometry for each list of polygons, and how many had to be mended."""
-    rings = [ring for polygons in objects for polygon in polygons for ring in polygon]
+    polygons = [polygon for parts in objects for polygon in parts]
+    rings = [ring for polygon in polygons for ring in polygon]
     if not rings:
         return np.full(len(objects), shapely.MultiPolygon(), dtype=object), 0
     try:
-        parts = [np.array([point[:2] for point in ring], dtype=float) for ring in rings]
-        offsets = (
-            _ends(len(ring) for ring in rings),
-            _ends(len(polygon) for polygons in objects for polygon in polygons),
-            _ends(len(polygons) for polygons in objects),
-        )
-        shapes = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, np.concatenate(parts), offsets)
+        points = np.concatenate([np.array([point[:2] for point in ring], dtype=float) for ring in rings])
+        offsets = tuple(np.cumsum([0, *map(len, level)]) for level in (rings, polygons, objects))
+        shapes = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, points, offsets)
         with np.errstate(invalid="ignore"):  # of corners that are no numbers; such an outline has no area
             wrong = ~shapely.is_valid(shapes)
             shapes[wrong] = shapely.make_valid(shapes[wrong])
     except (GEOSException, TypeError, ValueError, KeyError, OverflowError) as error:
         raise InputError(f"holds an outline that cannot be read ({error})", path=path) from error
     return shapes, int(np.count_nonzero(wrong))
-
-
-def _ends(lengths: Iterator[int]) -> IntArray:
-    return np.cumsum([0, *lengths])

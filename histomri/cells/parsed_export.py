@@ -1,13 +1,161 @@
-"""The result of every reader: the columns of one export under canonical names, nothing dropped, units as they came."""
+"""The columns of an export: their names in every version and spelling of QuPath, and the result of every reader."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from histomri.core.arrays import FloatArray
+
+Kind = Literal["text", "id", "number"]
+
+# A micro sign after decoding with the wrong table, worst first.
+_MOJIBAKE = (
+    ("Ã‚Âµ", "µ"), ("Ã‚Â²", "²"), ("Âµ", "µ"), ("Â²", "²"), ("┬╡", "µ"), ("┬Á", "µ"), ("¬µ", "µ"), ("\ufffdm", "µm"),
+    ("碌m", "µm"), ("ﾂｵm", "µm"), ("?m", "µm"), ("\u03bc", "µ"),
+)  # fmt: skip
+_COMPARTMENT = r"(?P<comp>Nucleus|Cell|Cytoplasm|Membrane)"
+_STAT = r"(?P<stat>Mean|Median|Min|Max|Std\.Dev\.|Variance)"
+_SHAPE = re.compile(
+    rf"(?:{_COMPARTMENT}: )?(?P<feat>Area|Perimeter|Length|Circularity|Solidity|Eccentricity|Max caliper|Min caliper"
+    r"|Max diameter|Min diameter)(?: (?P<unit>µm\^2|px\^2|µm|px))?",
+    re.IGNORECASE,
+)
+_INTENSITIES = (
+    re.compile(rf"(?P<chan>.+): {_COMPARTMENT}: {_STAT}"),  # extensions up to 0.5
+    re.compile(rf"{_COMPARTMENT}: (?P<chan>.+): {_STAT}"),  # extensions from 0.6
+    re.compile(rf"{_COMPARTMENT}: (?P<chan>.+?)(?: OD)? (?P<stat>mean|sum|std dev|max|min|range)"),  # built in
+    re.compile(rf"(?P<chan>(?!Cluster|Subcellular).+): {_STAT}"),  # objects without compartments
+)
+_CENTROID = re.compile(r"Centroid (?P<axis>[XY]) (?P<unit>µm|px)", re.IGNORECASE)
+_OWN = re.compile(r"(?P<name>[xy]|(?:cell_|nucleus_)?area)_(?P<unit>um2|px2|um|px)")
+_UNITS = {"µm^2": "um2", "px^2": "px2", "µm": "um", "px": "px", "um2": "um2", "px2": "px2", "um": "um", None: None}
+_FEATURES = {"length": "perimeter", "max_diameter": "max_caliper", "min_diameter": "min_caliper"}
+_STATS = {"std.dev.": "std", "std dev": "std", "median": "median", "variance": "variance"}
+_SPELLINGS: dict[tuple[str, Kind], tuple[str, ...]] = {
+    ("image", "text"): ("image",), ("object_id", "id"): ("object id", "object_id", "id"),
+    ("object_type", "text"): ("object type", "objecttype", "object_type"),
+    ("classification", "text"): ("classification", "class"), ("name", "text"): ("name",),
+    ("parent", "text"): ("parent",), ("z", "text"): ("z index", "z-slice"), ("t", "text"): ("time index", "timepoint"),
+    ("nucleus_cell_ratio", "number"): ("nucleus/cell area ratio",),
+    ("detection_probability", "number"): ("detection probability",), ("num_detections", "number"): ("num detections",),
+}  # fmt: skip
+_IDENTITY = {spelling: meaning for meaning, spellings in _SPELLINGS.items() for spelling in spellings}
+# The first spelling wins when a table has two columns for one thing: `Object ID` before the `ID` of an atlas.
+_RANK = {"object id": 0, "object_id": 0, "id": 2, "classification": 0, "class": 1}
+_UNIT_RANK = {"um2": 0, "um": 0, "px2": 1, "px": 1, None: 2}
+POSITION = ("x", "y")
+AREAS = ("cell_area", "nucleus_area", "area")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that was recognised."""
+
+    index: int  # place in the table, from 0
+    raw: str  # the name as the file writes it
+    name: str  # canonical name without a unit, such as ``cell_area``
+    kind: Kind  # how to read it
+    unit: str | None = None  # the unit that the name states
+
+
+@dataclass(frozen=True)
+class Header:
+    """The recognised columns of a table, by canonical name, and the names that were passed over."""
+
+    columns: dict[str, Column]
+    ignored: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def normalise(name: str) -> str:
+    """Return a column name as QuPath writes it: U+00B5 for micro, ``^2`` for squares, single blanks."""
+    for wrong, right in _MOJIBAKE:
+        name = name.replace(wrong, right)
+    name = re.sub(r"\s+", " ", name.strip().strip("\ufeff\"'").strip())
+    name = re.sub(r"(?<![^\W_])um(?=\b|\^?2|²)", "µm", name) if not _OWN.fullmatch(name) else name
+    return re.sub(r"\b(µm|px)(?:2|²|\^ 2)(?!\w)", r"\1^2", name)
+
+
+def unmangle(name: str) -> str:
+    """Undo the changes that R's ``make.names`` and similar tools make to a name: ``Cell..Area`` is `Cell: Area`."""
+    name = re.sub(r"^(Centroid[._][XY])[._]{2}m$", r"\1.µm", name)
+    name = re.sub(r"((?:Area|Length|caliper|diameter|Perimeter))[._]{2}m(?=[._]2|$)", r"\1.µm", name)
+    name = re.sub(r"[._](µm|um|px)[._]2$", r".\1^2", name)
+    name = name.replace("Std.Dev.", "Std\0Dev\0")
+    name = re.sub(r"^Nucleus[._]Cell[._]area[._]ratio$", "Nucleus/Cell area ratio", name)
+    name = re.sub(r"[._]{2}", ": ", name)
+    return re.sub(r"[._]", " ", name).replace("\0", ".")
+
+
+def recognise(names: Sequence[str]) -> Header:
+    """Recognise the columns of a table.
+
+    Where a table has several columns for one thing, the one with a unit in its name is taken, µm before pixels.
+    """
+    found = [_column(index, raw, normalise(raw)) for index, raw in enumerate(names)]
+    warnings: list[str] = []
+    if not _has_position(found) and not any(" " in name.strip() for name in names):
+        mangled = [_column(index, raw, normalise(unmangle(raw))) for index, raw in enumerate(names)]
+        if _has_position(mangled):
+            found = mangled
+            read = ", ".join(f"{c.raw!r} = {c.name}" for c in mangled if c and c.name in (*POSITION, *AREAS))
+            warnings.append(f"the column names were changed by another program (such as R); they were read as {read}")
+    columns: dict[str, Column] = {}
+    known = [column for column in found if column is not None]
+    for column in sorted(known, key=lambda c: (_RANK.get(normalise(c.raw).lower(), 1), _UNIT_RANK[c.unit], c.index)):
+        first = columns.setdefault(column.name, column)
+        own = _OWN.fullmatch(normalise(first.raw)) and _OWN.fullmatch(normalise(column.raw))  # both, on purpose
+        if first is not column and column.name in ("cell_area", "nucleus_area") and not own:
+            warnings.append(f"both {first.raw!r} and {column.raw!r} are there; {first.raw!r} was used")
+    used = {column.index for column in columns.values()}
+    ignored = tuple(name for index, name in enumerate(names) if index not in used)
+    return Header(columns, ignored, tuple(warnings))
+
+
+def _has_position(columns: Sequence[Column | None]) -> bool:
+    return {"x", "y"} <= {column.name for column in columns if column is not None}
+
+
+def _column(index: int, raw: str, name: str) -> Column | None:
+    if (identity := _IDENTITY.get(name.lower())) is not None:
+        return Column(index, raw, *identity)
+    if (match := _CENTROID.fullmatch(name)) is not None:
+        return Column(index, raw, match["axis"].lower(), "number", _UNITS[match["unit"].lower()])
+    if (match := _OWN.fullmatch(name)) is not None:
+        return Column(index, raw, match["name"], "number", _UNITS[match["unit"]])
+    if (match := _SHAPE.fullmatch(name)) is not None:
+        return _shape(index, raw, match)
+    return _intensity(index, raw, name)
+
+
+def _shape(index: int, raw: str, match: re.Match[str]) -> Column:
+    feature = match["feat"].lower().replace(" ", "_")
+    if feature == "perimeter" and not match["comp"]:
+        feature = "annotation_perimeter"  # objects without compartments have `Length`; annotations have `Perimeter`
+    feature = _FEATURES.get(feature, feature)
+    prefix = f"{match['comp'].lower()}_" if match["comp"] else ""
+    unit = match["unit"].lower() if match["unit"] else None
+    return Column(index, raw, prefix + feature, "number", _UNITS[unit])
+
+
+def _intensity(index: int, raw: str, name: str) -> Column | None:
+    match = next(filter(None, (pattern.fullmatch(name) for pattern in _INTENSITIES)), None)
+    if match is not None:
+        groups = match.groupdict()
+        channel = re.sub(r"[^0-9a-z]+", "_", groups["chan"].lower()).strip("_")
+        if not channel:
+            return None
+        statistic, prefix = groups["stat"].lower(), f"{groups['comp'].lower()}_" if groups.get("comp") else ""
+        return Column(index, raw, f"{prefix}{channel}_od_{_STATS.get(statistic, statistic)}", "number")
+    if re.fullmatch(r"(?:nucleus|cell|cytoplasm)_[a-z0-9_]+_(?:od_)?(?:mean|std|min|max|sum|median)", name):
+        return Column(index, raw, name, "number")  # histomri's own export
+    return None
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from histomri.cells import filters
 from histomri.cells.checks import check_count, check_planes, check_table, repeated_ids
 from histomri.cells.delimited import read_delimited
-from histomri.cells.filters import RowFilter, apply_filters, categories, measurements_read, region_in_other_unit
-from histomri.cells.frame import make_frame
+from histomri.cells.filters import Measures, RowFilter
 from histomri.cells.geojson import read_geojson
 from histomri.cells.java import read_project_cells
 from histomri.cells.labels import read_labels
@@ -24,11 +25,47 @@ from histomri.cells.parsed_export import ParsedExport, Wanted
 from histomri.cells.regions import read_regions
 from histomri.cells.sidecar import Calibration, combined, find_calibration
 from histomri.cells.sniff import is_picture, read_head
-from histomri.cells.table import COLUMNS, CellMetadata, CellTable, is_cell_table
-from histomri.cells.units import Measures, to_micrometres
+from histomri.cells.table import CellMetadata, CellTable, is_cell_table
+from histomri.core.arrays import BoolArray
 from histomri.core.calibration import PixelSize, check_pixel_size, settle_pixel_size
 from histomri.core.errors import InputError
 from histomri.core.files import require_file
+
+
+def make_frame(export: ParsedExport, measures: Measures, keep: BoolArray, image: str | None) -> pd.DataFrame:
+    """Return the rows to keep as the table of cells; `image` is the slide's name where the export has none."""
+    everything, n = bool(keep.all()), int(np.count_nonzero(keep))
+
+    def rows(values: Any) -> Any:
+        return values if everything else values[keep]
+
+    def text(name: str, default: str = "") -> Any:
+        if name not in export.text:
+            return pd.Categorical.from_codes(np.zeros(n, dtype=np.int8), categories=[default])
+        column = export.text[name] if everything else export.text[name].filter(pa.array(keep))
+        return (column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column).to_pandas()
+
+    area, kind = rows(measures.area_um2), "cell" if measures.compartment == "cell" else "detection"
+    names, codes = filters.object_types(export) or ([""], np.zeros(export.n_rows, dtype=np.int8))
+    columns: dict[str, Any] = {
+        "image": text("image", image or export.path.name.split(".")[0]),
+        "object_id": text("object_id") if "object_id" in export.text else pd.array([""] * n, dtype="str"),
+        "object_type": _types(names, rows(codes), kind), "classification": text("classification"),
+        "x_um": rows(measures.x_um), "y_um": rows(measures.y_um), "area_um2": area,
+        "nucleus_area_um2": rows(measures.nucleus_area_um2), "diameter_um": np.sqrt(area * (4 / np.pi)),
+    }  # fmt: skip
+    if "parent" in export.text:
+        columns["parent"] = text("parent")
+    columns.update({name: rows(values) for name, values in measures.others.items()})
+    return pd.DataFrame(columns, copy=False)
+
+
+def _types(names: list[str], codes: Any, default: str) -> pd.Categorical:
+    """Return one category per row; a legacy row without a type has the one that the columns imply."""
+    kinds = [name or default for name in names]
+    distinct = sorted(set(kinds))
+    recode = np.array([distinct.index(kind) for kind in kinds], dtype=np.int32)
+    return pd.Categorical.from_codes(recode[codes], categories=distinct)
 
 
 @dataclass(frozen=True)
@@ -76,23 +113,16 @@ def read_cells(*paths: str | Path, **options: Any) -> CellTable:
     if not paths:
         raise InputError("no QuPath export was given")
     given = CellOptions.read(**{**options, "exports": paths})
-    resolved = [Path(path).resolve() for path in paths]
-    for number, path in enumerate(paths):
-        if resolved[number] in resolved[:number]:
+    for path, count in Counter(Path(path).resolve() for path in paths).items():
+        if count > 1:
             raise InputError("is given twice, and its cells would count twice", path=path, hint="name it once")
-    parts = [_read_part(Path(path), given) for path in paths]
-    return _assemble(parts, given)
+    return _assemble([_read_part(Path(path), given) for path in paths], given)
 
 
 def load_cells(
-    path: str | Path,
-    *,
-    roi: str | Path | None = None,
-    mpp: float | PixelSize | None = None,
-    classes: Sequence[str] | None = None,
-    image: str | None = None,
-    geometries: bool = False,
-) -> tuple[CellTable, tuple[str, ...]]:
+    path: str | Path, *, roi: str | Path | None = None, mpp: float | PixelSize | None = None,
+    classes: Sequence[str] | None = None, image: str | None = None, geometries: bool = False,
+) -> tuple[CellTable, tuple[str, ...]]:  # fmt: skip
     """Load a table that `histomri cells` wrote, or read a QuPath export; both limited to a region and to classes.
 
     Returns
@@ -135,7 +165,7 @@ def _read_export(path: Path, image: str | None, wanted: Wanted) -> ParsedExport:
 
 def _read_part(path: Path, given: CellOptions) -> _Part:
     options = dict(given)
-    wanted = Wanted(given.measurements, given.geometries, measurements_read(options))
+    wanted = Wanted(given.measurements, given.geometries, filters.measurements_read(options))
     export = _read_export(path, given.image, wanted)
     if given.geometries and export.outlines is None:
         raise InputError("holds no outlines of cells", path=path, hint="export the cells as GeoJSON")
@@ -146,13 +176,14 @@ def _read_part(path: Path, given: CellOptions) -> _Part:
     if given.roi is not None:
         pixel_um, notes = _region_pixel(path, export, given, calibration)
         region = read_regions(given.roi, pixel_um)
-    measures = to_micrometres(export, calibration, given.area_unit, given.detections)
+    measures = filters.to_micrometres(export, calibration, given.area_unit, given.detections)
     export.numbers.clear()  # converted by now, and millions of cells are not held twice
-    apply_filters(export, measures, rows, {**options, "roi": region}, calibration.field_um)
+    filters.apply_filters(export, measures, rows, {**options, "roi": region}, calibration.field_um)
     if not rows.keep.any():
-        raise InputError(f"no cell is left of {export.n_rows:,} rows: {rows.describe()}", path=path)
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in rows.dropped.items())
+        raise InputError(f"no cell is left of {export.n_rows:,} rows: {reasons}", path=path)
     if region is not None:
-        notes = (*notes, *region_in_other_unit(measures, rows, region, calibration.pixel_size_um))
+        notes = (*notes, *filters.region_in_other_unit(measures, rows, region, calibration.pixel_size_um))
     warnings = (
         *(f"{path.name}: {text}" for text in (*export.warnings, *notes, *_unused_pixel_size(export, measures, given))),
         *check_count(export, calibration, measures.compartment),
@@ -169,9 +200,8 @@ def _read_part(path: Path, given: CellOptions) -> _Part:
 def _unused_pixel_size(export: ParsedExport, measures: Measures, given: CellOptions) -> tuple[str, ...]:
     """Warn of a pixel size that converted nothing: the user may take the table to be in pixels."""
     in_pixels = {"px", "px2"} & set(export.units.values()) or measures.area_unit_from.startswith("px2")
-    if given.mpp is None or given.roi is not None or in_pixels:
-        return ()
-    return ("the pixel size (--mpp) was not used: positions and areas are in µm already",)
+    unused = given.mpp is not None and given.roi is None and not in_pixels
+    return ("the pixel size (--mpp) was not used: positions and areas are in µm already",) if unused else ()
 
 
 def _calibration(path: Path, export: ParsedExport, given: CellOptions, names: Sequence[str]) -> Calibration:
@@ -180,9 +210,7 @@ def _calibration(path: Path, export: ParsedExport, given: CellOptions, names: Se
         own = Calibration(export.pixel_size_um, export.size_px, source="the picture itself")
         return combined(path, [Calibration(given.mpp, source="--mpp"), own])
     project = path if path.suffix.lower() == ".qpproj" else given.project
-    if given.image is not None:
-        names = [given.image]
-    return find_calibration(path, given.mpp, project, names)
+    return find_calibration(path, given.mpp, project, names if given.image is None else [given.image])
 
 
 def _region_pixel(
@@ -204,18 +232,15 @@ def _one_image(export: ParsedExport, rows: RowFilter, image: str | None) -> list
         if image is not None and export.path.suffix.lower() != ".qpproj":
             raise InputError(f"has no column 'Image' to find {image!r} in", path=export.path, hint="leave out --image")
         return []
-    names, codes = categories(export.text["image"])
+    names, codes = filters.categories(export.text["image"])
     listing = ", ".join(repr(name) for name in names[:20]) + (", ..." if len(names) > 20 else "")
     if image is not None:
         if image not in names:
             raise InputError(f"holds no image {image!r}; it holds {listing}", path=export.path)
         rows.drop("of another image", codes != names.index(image))
     elif len(names) > 1:
-        raise InputError(
-            f"holds cells of {len(names)} images: {listing}",
-            path=export.path,
-            hint="choose one with --image, one table for each slide",
-        )
+        problem = f"holds cells of {len(names)} images: {listing}"
+        raise InputError(problem, path=export.path, hint="choose one with --image, one table for each slide")
     return names
 
 
@@ -224,27 +249,21 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
     compartment = first.measures.compartment
     for part in parts[1:]:
         if part.measures.compartment != compartment:
-            raise InputError(
-                f"has {part.measures.compartment} outlines and {first.export.path.name} has {compartment} outlines",
-                path=part.export.path,
-                hint="give files of the same detection",
-            )
+            others = f"{first.export.path.name} has {compartment} outlines"
+            problem = f"has {part.measures.compartment} outlines and {others}"
+            raise InputError(problem, path=part.export.path, hint="give files of the same detection")
     images = sorted({str(name) for part in parts for name in part.data["image"].unique()})
     if len(images) > 1:
-        raise InputError(
-            f"the files are of {len(images)} images: {', '.join(map(repr, images))}",
-            hint="make one table for each slide, or choose one with --image",
-        )
+        problem = f"the files are of {len(images)} images: {', '.join(map(repr, images))}"
+        raise InputError(problem, hint="make one table for each slide, or choose one with --image")
     if given.roi is not None and len({part.calibration.pixel_size_um for part in parts}) > 1:
         raise InputError("the exports differ in pixel size, so one region cannot be laid on all of them")
     data = first.data
     if len(parts) > 1:
         data = pd.concat([part.data for part in parts], ignore_index=True)
-        for name in COLUMNS[:1] + COLUMNS[2:4]:
-            data[name] = data[name].astype("category")
-    outlines = None
-    if given.geometries:
-        outlines = np.concatenate([part.outlines for part in parts if part.outlines is not None])
+        data = data.astype(dict.fromkeys(("image", "object_type", "classification"), "category"))
+    polygons = [part.outlines for part in parts if part.outlines is not None]
+    outlines = np.concatenate(polygons) if polygons else None
     dropped = dict(sum((Counter(part.rows.dropped) for part in parts), Counter()))
     notes: tuple[str, ...] = ()
     if (repeats := repeated_ids(data["object_id"])) is not None:
@@ -253,18 +272,12 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
         dropped["repeated object id"] = count = int(np.count_nonzero(repeats))
         notes = (f"{count:,} cells have the object ID of another cell, of which they are a copy, and were dropped",)
     metadata = CellMetadata(
-        image=images[0],
-        pixel_size_um=first.calibration.pixel_size_um,
-        field_um=first.calibration.field_um,
-        compartment=compartment,
-        n_read=sum(part.export.n_rows + part.export.n_cut for part in parts),
-        n_kept=len(data),
+        image=images[0], pixel_size_um=first.calibration.pixel_size_um, field_um=first.calibration.field_um,
+        compartment=compartment, n_read=sum(part.export.n_rows + part.export.n_cut for part in parts), n_kept=len(data),
         dropped=dropped,
         sources=tuple(part.export.path.name for part in parts) + ((given.roi.name,) if given.roi is not None else ()),
-        area_unit_from=first.measures.area_unit_from,
-        roi_wkt=first.region.wkt if first.region is not None else None,
-        ignored_columns=first.export.ignored,
-        warnings=(*(text for part in parts for text in part.warnings), *notes),
-    )
+        area_unit_from=first.measures.area_unit_from, roi_wkt=first.region.wkt if first.region is not None else None,
+        ignored_columns=first.export.ignored, warnings=(*(text for part in parts for text in part.warnings), *notes),
+    )  # fmt: skip
     table = CellTable(data, metadata)
     return CellTable(data, replace(metadata, warnings=(*metadata.warnings, *check_table(table))), outlines)

@@ -9,12 +9,11 @@ import shapely
 from shapely.errors import GEOSException
 from shapely.geometry.base import BaseGeometry
 
-from histomri.cells.sniff import open_export
+from histomri.cells.sniff import open_export, refusal
 from histomri.core.errors import InputError, UnitError
 from histomri.core.files import require_file
 
-_AREAL = ("Polygon", "MultiPolygon")
-_WAY_OUT = "in QuPath select the annotations and use File > Export objects as GeoJSON"
+_EXPORT = "in QuPath select the annotations and use File > Export objects as GeoJSON"
 
 
 def read_regions(path: str | Path, pixel_size_um: tuple[float, float] | None) -> BaseGeometry:
@@ -46,13 +45,12 @@ def read_regions(path: str | Path, pixel_size_um: tuple[float, float] | None) ->
         polygons = [shapely.from_geojson(json.dumps(shape)) for shape in shapes]
         region = shapely.union_all(shapely.make_valid(np.array(polygons, dtype=object)))
     except (GEOSException, TypeError, ValueError) as error:
-        raise InputError(f"holds a polygon that cannot be read ({error})", path=path, hint=_WAY_OUT) from error
+        raise refusal(f"holds a polygon that cannot be read ({error})", path, _EXPORT) from error
     if not polygons or region.area == 0 or not np.isfinite(region.area):
-        raise InputError("holds no region (polygon) of an annotation", path=path, hint=_WAY_OUT)
+        raise refusal("holds no region (polygon) of an annotation", path, _EXPORT)
     if pixel_size_um is None:
-        raise UnitError(
-            "its polygons are in pixels and the pixel size is not known", path=path, hint="pass --mpp, in µm per pixel"
-        )
+        problem = "its polygons are in pixels and the pixel size is not known"
+        raise UnitError(problem, path=path, hint="pass --mpp, in µm per pixel")
     scale = np.asarray(pixel_size_um)
     return shapely.transform(region, lambda points: points * scale)
 
@@ -63,11 +61,10 @@ def _features(path: Path) -> list[Any]:
     try:
         document = json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise InputError("is not a UTF-8 text file", path=path, hint=_WAY_OUT) from error
+        raise refusal("is not a UTF-8 text file", path, _EXPORT) from error
     except json.JSONDecodeError as error:
-        raise InputError(
-            f"is not valid GeoJSON (line {error.lineno}, column {error.colno}: {error.msg})", path=path, hint=_WAY_OUT
-        ) from error
+        where = f"line {error.lineno}, column {error.colno}"
+        raise refusal(f"is not valid GeoJSON ({where}: {error.msg})", path, _EXPORT) from error
     except RecursionError as error:
         raise InputError("is nested too deeply to be read", path=path) from error
     if isinstance(document, dict) and isinstance(document.get("features"), list):
@@ -80,7 +77,7 @@ def _shape_of(feature: Any) -> dict[str, Any] | None:
     if not isinstance(feature, dict):
         return None
     shape = feature.get("geometry") if feature.get("type") == "Feature" else feature
-    if not isinstance(shape, dict) or shape.get("type") not in _AREAL:
+    if not isinstance(shape, dict) or shape.get("type") not in ("Polygon", "MultiPolygon"):
         return None
     properties = feature.get("properties") or {}
     kind = properties.get("objectType") or properties.get("object_type") or properties.get("type") or feature.get("id")

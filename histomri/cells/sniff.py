@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from histomri.cells.headers import Header, recognise
+from histomri.cells.parsed_export import Header, recognise
 from histomri.core.errors import InputError
 from histomri.core.files import require_file
 
@@ -29,21 +29,16 @@ _UTF16_JSON = (b"\xff\xfe[\0", b"\xff\xfe{\0", b"\xfe\xff\0[", b"\xfe\xff\0{")
 _LARGEST_RATIO = 200
 _LEAST_LIMIT = 1 << 26
 _MAGIC = (
-    (b"PAR1", "a Parquet file"),
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"II*\0", "a TIFF picture"),
-    (b"MM\0*", "a TIFF picture"),
-    (b"II+\0", "a TIFF picture"),
-    (b"%PDF", "a PDF document"),
-    (b"\xd0\xcf\x11\xe0", "an Excel workbook"),
-    (b"\xac\xed\x00\x05", "a QuPath data file (.qpdata)"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"PK\x05\x06", "an empty zip archive"),
-    (b"BZh", "a bzip2 archive"),
-    (b"\xfd7zXZ", "an xz archive"),
-    (b"7z\xbc\xaf", "a 7-Zip archive"),
-)
+    (b"PAR1", "a Parquet file"), (b"\xff\xd8\xff", "a JPEG picture"), (b"%PDF", "a PDF document"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook"), (b"\xac\xed\x00\x05", "a QuPath data file (.qpdata)"),
+    (b"\x89HDF", "an HDF5 file"), (b"PK\x05\x06", "an empty zip archive"), (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ", "an xz archive"), (b"7z\xbc\xaf", "a 7-Zip archive"),
+)  # fmt: skip
+
+
+def refusal(problem: str, path: str | Path, hint: str = EXPORT_AGAIN) -> InputError:
+    """Return the error for a file that cannot be read as cells."""
+    return InputError(problem, path=path, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -73,11 +68,8 @@ class _Bounded(io.RawIOBase):
         found = self._stream.read(size if size is not None and size >= 0 else self._most + 1 - self._count)
         self._count += len(found)
         if self._count > self._most:
-            raise InputError(
-                f"unpacks to more than {_LARGEST_RATIO} times its size, as no table or GeoJSON does",
-                path=self._path,
-                hint="unpack it and look, or " + EXPORT_AGAIN,
-            )
+            problem = f"unpacks to more than {_LARGEST_RATIO} times its size, as no table or GeoJSON does"
+            raise refusal(problem, self._path, "unpack it and look, or " + EXPORT_AGAIN)
         return found
 
     def readinto(self, buffer: Any) -> int:
@@ -90,13 +82,12 @@ class _Bounded(io.RawIOBase):
 def open_export(path: str | Path) -> Iterator[IO[bytes]]:
     """Open a file for reading bytes; gzip and zip are unpacked as they are read."""
     path = require_file(path, "QuPath export")
-    with path.open("rb") as raw:
-        magic = raw.read(4)
+    packing = _packing(path)
     try:
-        if magic[:2] == b"\x1f\x8b":
+        if packing == "gzip":
             with gzip.open(path, "rb") as unzipped:
                 yield cast(IO[bytes], _Bounded(cast(IO[bytes], unzipped), path))
-        elif magic == b"PK\x03\x04":
+        elif packing == "zip":
             with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive, path)) as member:
                 yield cast(IO[bytes], _Bounded(member, path))
         else:
@@ -105,18 +96,20 @@ def open_export(path: str | Path) -> Iterator[IO[bytes]]:
     except (
         EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, struct.error
     ) as error:  # fmt: skip
-        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile) and magic != b"PK\x03\x04":
+        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile) and packing != "zip":
             raise  # the disk, not the archive; a damaged zip makes its reader seek to where nothing is
-        raise InputError(
-            f"the archive is cut short or damaged ({error})", path=path, hint="copy or export it again"
-        ) from error
+        raise refusal(f"the archive is cut short or damaged ({error})", path, "copy or export it again") from error
+
+
+def _packing(path: Path) -> str:
+    with path.open("rb") as raw:
+        magic = raw.read(4)
+    return "gzip" if magic[:2] == b"\x1f\x8b" else "zip" if magic == b"PK\x03\x04" else ""
 
 
 def is_plain(path: Path) -> bool:
     """Whether the file is no archive, so that it can be handed to a reader by name."""
-    with path.open("rb") as raw:
-        magic = raw.read(4)
-    return magic[:2] != b"\x1f\x8b" and magic != b"PK\x03\x04"
+    return not _packing(path)
 
 
 def read_head(path: str | Path) -> bytes:
@@ -124,16 +117,16 @@ def read_head(path: str | Path) -> bytes:
     with open_export(path) as stream:
         head = stream.read(HEAD_BYTES)
     if not head:
-        raise InputError("the file inside the archive is empty", path=path, hint="export it again")
+        raise refusal("the file inside the archive is empty", path, "export it again")
     for magic, kind in _MAGIC:
-        if head.startswith(magic) and not is_picture(head):
+        if head.startswith(magic):
             made = magic == b"PAR1"
             hint = "a table made by `histomri cells` goes into `histomri patches`" if made else EXPORT_AGAIN
-            raise InputError(f"is {kind}, not a table of cells", path=path, hint=hint)
+            raise refusal(f"is {kind}, not a table of cells", path, hint)
     if head[:4] in _UTF16_JSON:
-        raise InputError("is GeoJSON, but not a UTF-8 text file", path=path, hint="save it as UTF-8")
+        raise refusal("is GeoJSON, but not a UTF-8 text file", path, "save it as UTF-8")
     if head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] == b"n+2\0":
-        raise InputError("is a NIfTI image, not a table of cells", path=path, hint=EXPORT_AGAIN)
+        raise refusal("is a NIfTI image, not a table of cells", path)
     return head
 
 
@@ -148,22 +141,15 @@ def sniff_table(path: str | Path, head: bytes) -> Layout:
     lines = re.split(r"\r\n|\r|\n", text)
     skip = next((place for place, line in enumerate(lines) if line.strip()), len(lines))
     if skip == len(lines):
-        raise InputError("holds nothing but blank lines", path=path, hint=EXPORT_AGAIN)
+        raise refusal("holds nothing but blank lines", path)
     declared = re.fullmatch(r'"?sep=(.)"?', lines[skip].strip("\ufeff \t") or "", re.IGNORECASE)
     skip += 1 if declared and len(lines) > skip + 1 else 0  # Excel's own first line
     line = lines[skip].lstrip("\ufeff")
-    layouts = []
-    for delimiter in "\t,;":
-        names = _fields(line, delimiter)
-        header = recognise(names)
-        layouts.append((len(header.columns), len(names), Layout(encoding, delimiter, skip + 1, tuple(names), header)))
-    known, count, layout = max(layouts, key=lambda item: item[:2])
-    if count < 2 and not known:
-        raise InputError(
-            f"is not a table: its first line is {line[:60]!r}, without tabs, commas or semicolons",
-            path=path,
-            hint=EXPORT_AGAIN,
-        )
+    split = ((delimiter, _fields(line, delimiter)) for delimiter in "\t,;")
+    layouts = [Layout(encoding, delimiter, skip + 1, tuple(names), recognise(names)) for delimiter, names in split]
+    layout = max(layouts, key=lambda one: (len(one.header.columns), len(one.names)))
+    if len(layout.names) < 2 and not layout.header.columns:
+        raise refusal(f"is not a table: its first line is {line[:60]!r}, without tabs, commas or semicolons", path)
     return layout
 
 
@@ -171,13 +157,10 @@ def _only_member(archive: zipfile.ZipFile, path: Path) -> str:
     names = [info.filename for info in archive.infolist() if not info.is_dir() and "__MACOSX" not in info.filename]
     if len(names) != 1:
         kind = "an Excel workbook or another archive of" if "[Content_Types].xml" in names else "a zip of"
-        raise InputError(
-            f"is {kind} {len(names)} files, and one table was expected", path=path, hint="unpack it, or " + EXPORT_AGAIN
-        )
+        problem = f"is {kind} {len(names)} files, and one table was expected"
+        raise refusal(problem, path, "unpack it, or " + EXPORT_AGAIN)
     if names[0].startswith(("/", "\\")) or ".." in re.split(r"[/\\]", names[0]) or names[0][1:2] == ":":
-        raise InputError(
-            f"holds a file named {names[0]!r}, a name that points out of its folder", path=path, hint=EXPORT_AGAIN
-        )
+        raise refusal(f"holds a file named {names[0]!r}, a name that points out of its folder", path)
     return names[0]
 
 
@@ -190,15 +173,12 @@ def _fields(line: str, delimiter: str) -> list[str]:
 
 def _decode(path: str | Path, head: bytes) -> tuple[str, str]:
     whole = len(head) < HEAD_BYTES
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        candidates: tuple[str, ...] = ("utf-16",)
-    elif b"\0" in head or sum(byte < 9 or 13 < byte < 32 for byte in head[:4096]) > 0:
-        raise InputError("is not a text file", path=path, hint=EXPORT_AGAIN)
-    else:
-        candidates = ENCODINGS
-    for encoding in candidates:
+    is_utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if not is_utf16 and (b"\0" in head or any(byte < 9 or 13 < byte < 32 for byte in head[:4096])):
+        raise refusal("is not a text file", path)
+    for encoding in ("utf-16",) if is_utf16 else ENCODINGS:
         try:
             return encoding, codecs.getincrementaldecoder(encoding)().decode(head, final=whole)
         except UnicodeDecodeError:
             continue
-    raise InputError("is not a text file in a known encoding", path=path, hint="save it as UTF-8")
+    raise refusal("is not a text file in a known encoding", path, "save it as UTF-8")

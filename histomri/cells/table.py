@@ -78,8 +78,7 @@ class CellTable(Displayed):
     def __post_init__(self) -> None:
         if self.outlines is not None and self.outlines.shape != (len(self.data),):
             raise InputError(f"{len(self.data):,} cells cannot have {self.outlines.size:,} outlines")
-        missing = [name for name in COLUMNS if name not in self.data.columns]
-        if missing:
+        if missing := [name for name in COLUMNS if name not in self.data.columns]:
             raise InputError(f"a cell table needs the columns {', '.join(missing)}")
         for name in ("x_um", "y_um", "area_um2"):
             if not np.isfinite(self.data[name].to_numpy()).all():
@@ -92,38 +91,27 @@ class CellTable(Displayed):
 
     def facts(self) -> dict[str, Any]:
         """Return the facts that `repr` shows."""
-        facts = {"cells": f"{len(self):,}", "slide": self.metadata.image or "unknown"}
-        facts["sizes of"] = "cells" if self.metadata.compartment == "cell" else "nuclei"
+        kind = "cells" if self.metadata.compartment == "cell" else "nuclei"
+        facts = {"cells": f"{len(self):,}", "slide": self.metadata.image or "unknown", "sizes of": kind}
         if len(self):
             facts["median diameter"] = f"{np.median(self.data['diameter_um'].to_numpy()):.1f} µm"
         return facts
 
     @classmethod
     def from_columns(
-        cls,
-        x_um: ArrayLike,
-        y_um: ArrayLike,
-        area_um2: ArrayLike,
-        nucleus_area_um2: ArrayLike | None = None,
-        *,
+        cls, x_um: ArrayLike, y_um: ArrayLike, area_um2: ArrayLike, nucleus_area_um2: ArrayLike | None = None, *,
         metadata: CellMetadata | None = None,
-    ) -> "CellTable":
+    ) -> "CellTable":  # fmt: skip
         """Make a table from arrays of shape (N,); the columns that are not given are empty."""
         area = np.asarray(area_um2, dtype=float)
-        text = {name: pd.Categorical([""] * area.size) for name in TEXT_COLUMNS if name != "object_id"}
-        nucleus = np.full(area.shape, np.nan) if nucleus_area_um2 is None else np.asarray(nucleus_area_um2, dtype=float)
-        columns: dict[str, Any] = {
-            **text,
-            "object_id": [""] * area.size,
-            "x_um": np.asarray(x_um, dtype=float),
-            "y_um": np.asarray(y_um, dtype=float),
-            "area_um2": area,
-            "nucleus_area_um2": nucleus,
-            "diameter_um": np.sqrt(4 * area / np.pi),
-        }
+        nucleus = np.full(area.shape, np.nan) if nucleus_area_um2 is None else nucleus_area_um2
+        columns: dict[str, Any] = {name: pd.Categorical([""] * area.size) for name in TEXT_COLUMNS}
+        columns["object_id"] = [""] * area.size
+        numbers = (x_um, y_um, area, nucleus, np.sqrt(4 * area / np.pi))
+        columns |= {name: np.asarray(values, dtype=float) for name, values in zip(NUMBER_COLUMNS, numbers)}
         metadata = metadata or CellMetadata()
         metadata = replace(metadata, n_read=metadata.n_read or area.size, n_kept=area.size)
-        return cls(pd.DataFrame(columns)[list(COLUMNS)], metadata)
+        return cls(pd.DataFrame(columns), metadata)
 
     @classmethod
     def coerce(cls, cells: "CellTable | pd.DataFrame | str | Path", *, geometries: bool = False) -> "CellTable":
@@ -169,7 +157,7 @@ class CellTable(Displayed):
     def region(self) -> BaseGeometry | None:
         """The region that the cells were limited to, µm; None if they were not."""
         try:
-            return None if self.metadata.roi_wkt is None else shapely.from_wkt(self.metadata.roi_wkt)
+            return shapely.from_wkt(self.metadata.roi_wkt)
         except shapely.errors.GEOSException as error:
             problem = f"the region of interest of the cell table cannot be read ({error})"
             raise InputError(problem, hint="run `histomri cells` again") from error
@@ -183,10 +171,9 @@ class CellTable(Displayed):
 
         Needs the optional packages: ``pip install 'histomri[notebook]'``.
         """
-        if self.outlines is not None:
-            return to_spatialdata({name: (self.outlines, self.data)})
         centres = shapely.points(self.data["x_um"], self.data["y_um"])
-        return to_spatialdata({name: (centres, self.data.assign(radius=self.data["diameter_um"] / 2))})
+        circles = centres, self.data.assign(radius=self.data["diameter_um"] / 2)
+        return to_spatialdata({name: circles if self.outlines is None else (self.outlines, self.data)})
 
     def plot(self, column: str = "diameter_um", axes: Any = None, **options: Any) -> Any:
         """Draw the cells as dots, coloured by a column; `options` go to matplotlib's scatter. Returns the Axes."""
@@ -207,9 +194,7 @@ class CellTable(Displayed):
         record = {"schema": _SCHEMA, "version": software_version(), **asdict(self.metadata)}
         if self.outlines is not None:
             table = table.append_column(_OUTLINE, pa.array(shapely.to_wkb(self.outlines), pa.large_binary()))
-        table = table.replace_schema_metadata(
-            {**(table.schema.metadata or {}), _SCHEMA_KEY: json.dumps(record).encode()}
-        )
+        table = table.replace_schema_metadata({**table.schema.metadata, _SCHEMA_KEY: json.dumps(record).encode()})
         with atomic_path(path) as temporary:
             pq.write_table(table, temporary, compression="zstd")
         return [Path(path)]
@@ -247,19 +232,16 @@ class CellTable(Displayed):
             names = pq.read_schema(path).names
             table = pq.read_table(path, columns=[name for name in names if geometries or name != _OUTLINE])
         except (pa.ArrowException, OSError) as error:
-            raise InputError(
-                "is not a Parquet file, or it is cut short", path=path, hint="make it with `histomri cells`"
-            ) from error
-        outlines = None
-        if _OUTLINE in table.column_names:
-            try:
-                outlines = shapely.from_wkb(table.column(_OUTLINE).to_numpy())
-            except (shapely.errors.GEOSException, TypeError) as error:
-                raise InputError(f"its outlines cannot be read ({error})", path=path) from error
-            table = table.drop_columns([_OUTLINE])
-        metadata = _metadata((table.schema.metadata or {}).get(_SCHEMA_KEY), path)
+            problem = "is not a Parquet file, or it is cut short"
+            raise InputError(problem, path=path, hint="make it with `histomri cells`") from error
+        metadata, outlines = _metadata((table.schema.metadata or {}).get(_SCHEMA_KEY), path), None
         try:
+            if _OUTLINE in table.column_names:
+                outlines = shapely.from_wkb(table.column(_OUTLINE).to_numpy())
+                table = table.drop_columns([_OUTLINE])
             return cls(table.to_pandas(), metadata, outlines)
+        except (shapely.errors.GEOSException, TypeError) as error:
+            raise InputError(f"its outlines cannot be read ({error})", path=path) from error
         except InputError as error:
             raise InputError(error.problem, path=path, hint="make it again with `histomri cells`") from error
 
@@ -267,13 +249,11 @@ class CellTable(Displayed):
 def _metadata(text: bytes | None, path: Path) -> CellMetadata:
     """Read the metadata of the schema; JSON knows no tuples, so they are made again."""
     if text is None:
-        raise InputError(
-            "is a Parquet file, but no cell table of histomri", path=path, hint="make it with `histomri cells`"
-        )
+        problem = "is a Parquet file, but no cell table of histomri"
+        raise InputError(problem, path=path, hint="make it with `histomri cells`")
     try:
         record = json.loads(text)
-        kind = record.pop("schema")
-        record.pop("version")
+        kind, _ = record.pop("schema"), record.pop("version")
         tuples = {key: tuple(value) for key, value in record.items() if isinstance(value, list)}
         metadata = CellMetadata(**{**record, **tuples})
     except (ValueError, TypeError, KeyError, AttributeError) as error:

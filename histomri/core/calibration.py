@@ -22,12 +22,7 @@ _TO_UM = {"µm": 1.0, "um": 1.0, "μm": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "
 
 
 def check_pixel_size(mpp: Any, option: str = "--mpp") -> PixelSize | None:
-    """Return a pixel size as (x, y) µm; one number stands for both.
-
-    Raises
-    ------
-    UnitError
-        If it is not one or two positive numbers below 1000.
+    """Return a pixel size as (x, y) µm, below 1000 µm; one number stands for both.
 
     Examples
     --------
@@ -40,11 +35,9 @@ def check_pixel_size(mpp: Any, option: str = "--mpp") -> PixelSize | None:
         pair = (float(mpp), float(mpp)) if isinstance(mpp, int | float) else tuple(float(value) for value in mpp)
     except (TypeError, ValueError):
         pair = ()
-    if len(pair) != 2 or not all(math.isfinite(value) and 0 < value < _LARGEST_UM for value in pair):
-        raise UnitError(
-            f"a pixel size of {mpp} µm is not possible",
-            hint=f"pass {option} X or {option} X,Y in µm per pixel, such as 0.25",
-        )
+    if len(pair) != 2 or not all(0 < value < _LARGEST_UM for value in pair):
+        problem = f"a pixel size of {mpp} µm is not possible"
+        raise UnitError(problem, hint=f"pass {option} X or {option} X,Y in µm per pixel, such as 0.25")
     return pair[0], pair[1]
 
 
@@ -53,19 +46,8 @@ def settle_pixel_size(
 ) -> tuple[PixelSize | None, str]:
     """Return the pixel size that the first of several sources states, and the name of that source.
 
-    Parameters
-    ----------
-    sources : sequence of (name, (x, y) or None)
-        The most trusted first; None means that the source states none.
-    path : path-like
-        The slide, for the message.
-    overrule : bool
-        Take the first source that states one, whatever the others say.
-
-    Raises
-    ------
-    UnitError
-        If two sources disagree by more than 1 %; the message lists them all.
+    The most trusted is the first; they must agree within 1 %, unless the first is to `overrule` the others. `path` is
+    the slide, for the message.
     """
     known = [(name, pair) for name, pair in sources if pair is not None]
     if not known:
@@ -73,55 +55,28 @@ def settle_pixel_size(
     name, chosen = known[0]
     if not overrule and any(abs(a / b - 1) > _TOLERANCE for _, pair in known for a, b in zip(pair, chosen)):
         listing = ", ".join(f"{pair[0]:.5g} x {pair[1]:.5g} by {source}" for source, pair in known)
-        raise UnitError(
-            f"the pixel size is not settled: its sources disagree; in µm it is {listing}",
-            path=path,
-            hint="correct the wrong one, or leave out --mpp; `histomri ki67` of a slide can overrule (--trust-mpp)",
-        )
+        problem = f"the pixel size is not settled: its sources disagree; in µm it is {listing}"
+        hint = "correct the wrong one, or leave out --mpp; `histomri ki67` of a slide can overrule (--trust-mpp)"
+        raise UnitError(problem, path=path, hint=hint)
     return chosen, name
 
 
 @dataclass(frozen=True)
 class SlideRecord:
-    """The content of the JSON file that the QuPath export script writes (``<image>.histomri.json``).
+    """The content of the JSON file that the QuPath export script writes (``<image>.histomri.json``)."""
 
-    Attributes
-    ----------
-    path : Path
-        The JSON file.
-    pixel_size_um : (x, y) or None
-    size_px : (width, height) or None
-        Of the image as QuPath shows it.
-    stains : str or None
-        QuPath's stain vectors, the text of its own setting.
-    image_type : str or None
-        QuPath's image type, such as BRIGHTFIELD_H_DAB.
-    image : str or None
-        Name of the image.
-    n_cells : int or None
-        Number of exported cells.
-    complete : bool
-        Whether the export of cells was finished.
-    """
-
-    path: Path
-    pixel_size_um: PixelSize | None = None
-    size_px: tuple[int, int] | None = None
-    stains: str | None = None
-    image_type: str | None = None
-    image: str | None = None
-    n_cells: int | None = None
-    complete: bool = False
+    path: Path  # the JSON file
+    pixel_size_um: PixelSize | None  # (x, y)
+    size_px: tuple[int, int] | None  # (width, height) of the image as QuPath shows it
+    stains: str | None  # QuPath's stain vectors, the text of its own setting
+    image_type: str | None  # QuPath's image type, such as BRIGHTFIELD_H_DAB
+    image: str | None  # name of the image
+    n_cells: int | None  # number of exported cells
+    complete: bool  # whether the export of cells was finished
 
 
 def read_slide_record(path: str | Path) -> SlideRecord:
-    """Read ``<image>.histomri.json``.
-
-    Raises
-    ------
-    InputError
-        If it is no such file, or holds sizes that are no positive numbers.
-    """
+    """Read ``<image>.histomri.json``."""
     path = Path(path)
     content = read_json(path, "sidecar")
     if not isinstance(content, dict) or not str(content.get("schema", "")).startswith("histomri.qupath/"):
@@ -129,17 +84,9 @@ def read_slide_record(path: str | Path) -> SlideRecord:
     size = _required_pair(content, "pixel_width_um", "pixel_height_um", path)
     extent = _required_pair(content, "width_px", "height_px", path)
     stains, kind, name = (str(content.get(key) or "") or None for key in ("stains", "image_type", "image_name"))
-    count = content.get("n_cells")
-    return SlideRecord(
-        path,
-        size,
-        (int(extent[0]), int(extent[1])) if extent else None,
-        stains,
-        kind,
-        name,
-        count if isinstance(count, int) else None,
-        content.get("complete") is True,
-    )
+    size_px = (int(extent[0]), int(extent[1])) if extent else None
+    count = content.get("n_cells") if isinstance(content.get("n_cells"), int) else None
+    return SlideRecord(path, size, size_px, stains, kind, name, count, content.get("complete") is True)
 
 
 def slide_record_path(slide: Path) -> Path | None:
@@ -155,7 +102,7 @@ def positive_pair(x: Any, y: Any) -> PixelSize | None:
         pair = float(x), float(y)
     except (TypeError, ValueError):
         return None
-    return pair if all(map(math.isfinite, pair)) and min(pair) > 0 else None
+    return pair if all(0 < value < math.inf for value in pair) else None
 
 
 def ome_pixel_size(xml: str | None) -> PixelSize | None:
@@ -166,15 +113,11 @@ def ome_pixel_size(xml: str | None) -> PixelSize | None:
         root = ElementTree.fromstring(xml)
     except ElementTree.ParseError:
         return None
-    pixels = next((node for node in root.iter() if node.tag.endswith("}Pixels")), None)
-    if pixels is None:
-        return None
+    pixels = next((node.attrib for node in root.iter() if node.tag.endswith("}Pixels")), {})
     pair = positive_pair(pixels.get("PhysicalSizeX"), pixels.get("PhysicalSizeY"))
-    scales = [_TO_UM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XY"]
-    if pair is None or scales[0] is None or scales[1] is None:
-        return None
-    size = pair[0] * scales[0], pair[1] * scales[1]
-    return size if max(size) < _LARGEST_UM else None
+    scales = [_TO_UM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"), math.nan) for axis in "XY"]
+    size = (pair[0] * scales[0], pair[1] * scales[1]) if pair is not None else (math.nan, math.nan)
+    return size if all(0 < value < _LARGEST_UM for value in size) else None
 
 
 def _required_pair(content: dict[str, Any], first: str, second: str, path: Path) -> PixelSize | None:

@@ -12,7 +12,7 @@ class Displayed:
     """
 
     def facts(self) -> Mapping[str, Any]:
-        """Return what is worth knowing at a glance: label to value, both shown as text."""
+        """Return what to know at a glance: label to value, both shown as text."""
         raise NotImplementedError
 
     def __repr__(self) -> str:

@@ -1,6 +1,6 @@
 """Maps on disk: one NIfTI file per quantity, a JSON sidecar beside it, BIDS-derivative names.
 
-A map keeps in the file the index order it has in memory. Where it lies in the world is told by its affine alone
+A map keeps in the file the index order it has in memory. Its affine alone says where it lies in the world
 (voxel index to RAS+ mm, the NIfTI convention), so nothing may rely on the order of the axes.
 """
 
@@ -68,6 +68,13 @@ class Image:
         Values; background is NaN.
     affine : (4, 4) ndarray
         Voxel index (i, j, k) to world, RAS+ mm. A 2D image has k = 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from histomri.core.images import Image
+    >>> Image(np.zeros((4, 5, 6)), np.diag([0.2, 0.2, 1.5, 1.0])).voxel_mm
+    array([0.2, 0.2, 1.5])
     """
 
     data: FloatArray
@@ -175,6 +182,12 @@ def map_name(
     """Return the file name of a map, for example ``sub-1_model-diffin_param-vCS_dwimap.nii.gz``.
 
     The model's hyphens are dropped, because BIDS keeps them for separating keys from values.
+
+    Examples
+    --------
+    >>> from histomri.core.images import map_name
+    >>> map_name('vCS', 'dwimap', sub='1', model='diff-in')
+    'sub-1_model-diffin_param-vCS_dwimap.nii.gz'
     """
     entities = [
         ("sub", re.sub(r"[^0-9A-Za-z]", "", sub) if sub else None),

@@ -121,7 +121,14 @@ IN_VIVO_NAMES = " or ".join(name for name, preset in PRESETS.items() if preset.i
 
 
 def get_preset(name: str) -> Preset:
-    """Return a preset by name; InputError if there is none."""
+    """Return a preset by name; InputError if there is none.
+
+    Examples
+    --------
+    >>> from histomri.core.presets import get_preset
+    >>> get_preset('invivo-3t').bmin_smm2
+    {'whole': 100.0, 'high-b': 900.0}
+    """
     if name not in PRESETS:
         raise InputError(f"there is no preset {name!r}", hint=f"choose among {', '.join(PRESETS)}")
     return PRESETS[name]

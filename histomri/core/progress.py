@@ -1,4 +1,4 @@
-"""Who is told how far a long task is."""
+"""Progress of long tasks."""
 
 from collections.abc import Callable
 

@@ -9,24 +9,16 @@ from histomri.core.errors import InputError
 
 
 def to_spatialdata(shapes: Mapping[str, tuple[Any, pd.DataFrame]]) -> Any:
-    """Return named shapes with their columns as a `spatialdata.SpatialData`, in µm of the slide.
+    """Return shapes as a `spatialdata.SpatialData`, in µm of the slide.
 
-    Parameters
-    ----------
-    shapes : mapping
-        Name to (geometries of shapely, (N,); columns, N rows). Points need a column ``radius``.
+    `shapes` maps a name to geometries of shapely (N,) and N rows of columns; points need a column ``radius``.
     """
     try:
         from geopandas import GeoDataFrame
         from spatialdata import SpatialData
         from spatialdata.models import ShapesModel
     except ImportError as error:
-        raise InputError(
-            f"this needs the package {error.name or 'spatialdata'}", hint="pip install 'histomri[notebook]'"
-        ) from error
-    return SpatialData(
-        shapes={
-            name: ShapesModel.parse(GeoDataFrame(columns.reset_index(drop=True), geometry=geometries))
-            for name, (geometries, columns) in shapes.items()
-        }
-    )
+        problem = f"this needs the package {error.name or 'spatialdata'}"
+        raise InputError(problem, hint="pip install 'histomri[notebook]'") from error
+    frames = {name: GeoDataFrame(rows.reset_index(drop=True), geometry=shape) for name, (shape, rows) in shapes.items()}
+    return SpatialData(shapes={name: ShapesModel.parse(frame) for name, frame in frames.items()})

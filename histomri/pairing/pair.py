@@ -69,6 +69,17 @@ def pair_maps(
         If a map is missing.
     GeometryError
         If grids differ without a transform, or the slice does not exist.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from histomri.core.images import Image
+    >>> from histomri.pairing import pair_maps
+    >>> here = lambda value: Image(np.full((2, 3), value), np.eye(4))
+    >>> histology = {'vCS': here(20.0), 'F': here(0.6)}
+    >>> mri = {('diff-in', 'high-b'): {'vCS': here(19.0), 'F': here(0.5), 'exit': here(1.0)}}
+    >>> pair_maps(histology, mri, sample='m1')
+    PairedTable(rows: 6, a row is a: voxel, samples: 1, models: 1)
     """
     case = _Case(sample, group, scanner)
     histology, mri, common, mask, reference = _checked(histology, mri, common, mask)

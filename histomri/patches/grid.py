@@ -43,34 +43,24 @@ class PatchGrid:
     def __post_init__(self) -> None:
         if self.window_um is None:
             object.__setattr__(self, "window_um", self.patch_um)
+        size, window = (f"{width:g} x {height:g} µm" for width, height in (self.patch_um, self.window_um))
         if any(not step <= size <= MOST_OVERLAP * step for size, step in zip(self.window_um, self.patch_um)):
-            raise GeometryError(
-                f"windows of {self.window_um[0]:g} x {self.window_um[1]:g} µm every {self.patch_um[0]:g} x "
-                f"{self.patch_um[1]:g} µm are not possible",
-                hint=f"take a step of 1/{MOST_OVERLAP} to 1 of the size of a patch",
-            )
+            hint = f"take a step of 1/{MOST_OVERLAP} to 1 of the size of a patch"
+            raise GeometryError(f"windows of {window} every {size} are not possible", hint=hint)
         sizes = (*self.patch_um, self.thickness_um)
-        if not all(np.isfinite(sizes)) or min(sizes) <= 0 or not all(np.isfinite(self.origin_um)):
-            raise GeometryError(
-                f"patches of {self.patch_um[0]:g} x {self.patch_um[1]:g} µm, {self.thickness_um:g} µm thick, are not "
-                "possible",
-                hint="give positive sizes in µm",
-            )
+        if not all(np.isfinite((*sizes, *self.origin_um))) or min(sizes) <= 0:
+            problem = f"patches of {size}, {self.thickness_um:g} µm thick, are not possible"
+            raise GeometryError(problem, hint="give positive sizes in µm")
         if min(self.shape) < 1:
             raise GeometryError(f"a grid of {self.shape[0]} x {self.shape[1]} patches has no patch")
         _refuse_many(*self.shape, self.patch_um)
 
     @classmethod
     def covering(
-        cls,
-        x_um: ArrayLike | None = None,
-        y_um: ArrayLike | None = None,
-        *,
-        field_um: tuple[float, float] | None = None,
-        patch_um: float | tuple[float, float],
-        thickness_um: float = 4.0,
+        cls, x_um: ArrayLike | None = None, y_um: ArrayLike | None = None, *,
+        field_um: tuple[float, float] | None = None, patch_um: float | tuple[float, float], thickness_um: float = 4.0,
         step_um: float | tuple[float, float] | None = None,
-    ) -> "PatchGrid":
+    ) -> "PatchGrid":  # fmt: skip
         """Make the grid that covers a field from its corner, or the bounding box of points if there is no field.
 
         Patch edges are at multiples of the patch size from the corner of the slide either way, so that two exports of
@@ -90,46 +80,43 @@ class PatchGrid:
             Distance of neighbouring patches, if they are to overlap; the first one has its corner where it would have
             it otherwise.
         """
-        size = np.broadcast_to(np.asarray(patch_um, dtype=float), (2,))
-        if not (np.isfinite(size).all() and (size > 0).all()):
-            raise GeometryError(f"patches of {patch_um} µm are not possible", hint="give positive sizes in µm")
-        low, high = np.zeros(2), np.asarray(field_um if field_um is not None else (0, 0), dtype=float)
-        if field_um is None:
+        size, step = (
+            np.broadcast_to(np.asarray(given, dtype=float), (2,))
+            for given in (patch_um, patch_um if step_um is None else step_um)
+        )
+        for text, given in ((f"patches of {patch_um} µm are", size), (f"a step of {step_um} µm is", step)):
+            if not (np.isfinite(given).all() and (given > 0).all()):
+                raise GeometryError(f"{text} not possible", hint="give positive sizes in µm")
+        if field_um is not None:
+            low, high = np.zeros(2), np.asarray(field_um, dtype=float)
+        else:
             points = np.stack([np.asarray(x_um, dtype=float).ravel(), np.asarray(y_um, dtype=float).ravel()])
             if points.size == 0 or not np.isfinite(points).all():
                 raise GeometryError("a grid needs a field, or at least one point with finite coordinates")
             low, high = points.min(axis=1), points.max(axis=1)
         first = np.floor(low / size + _SLACK)
-        step = size if step_um is None else np.broadcast_to(np.asarray(step_um, dtype=float), (2,))
-        if not (np.isfinite(step).all() and (step > 0).all()):
-            raise GeometryError(f"a step of {step_um} µm is not possible", hint="give a positive number of µm")
         count = np.maximum(np.ceil((high - first * size - size) / step - _SLACK) + 1, 1)
         _refuse_many(count[1], count[0], (size[0], size[1]))
         origin = first * size + (size - step) / 2
-        shape = (int(count[1]), int(count[0]))
-        pairs = [(float(pair[0]), float(pair[1])) for pair in (origin, step, size)]
-        return cls(pairs[0], pairs[1], shape, float(thickness_um), pairs[2])
+        corner, distance, window = ((float(pair[0]), float(pair[1])) for pair in (origin, step, size))
+        return cls(corner, distance, (int(count[1]), int(count[0])), float(thickness_um), window)
 
     @classmethod
     def from_affine(cls, affine: FloatArray, shape: tuple[int, int]) -> "PatchGrid":
         """Return the grid whose `affine` this is."""
-        w, h, t = -1000 * affine[0, 1], -1000 * affine[1, 0], 1000 * affine[2, 2]
-        if min(w, h, t) <= 0:
-            raise GeometryError("the affine is not that of a patch map")
-        origin = (float(-1000 * affine[0, 3] - w / 2), float(-1000 * affine[1, 3] - h / 2))
-        grid = cls(origin, (float(w), float(h)), shape, float(t))
-        if not np.allclose(grid.affine, affine, atol=1e-6 * np.abs(affine).max()):
-            raise GeometryError("the affine is not that of a patch map")
-        return grid
+        w, h, t = float(-1000 * affine[0, 1]), float(-1000 * affine[1, 0]), float(1000 * affine[2, 2])
+        if min(w, h, t) > 0:
+            origin = (float(-1000 * affine[0, 3] - w / 2), float(-1000 * affine[1, 3] - h / 2))
+            grid = cls(origin, (w, h), shape, t)
+            if np.allclose(grid.affine, affine, atol=1e-6 * np.abs(affine).max()):
+                return grid
+        raise GeometryError("the affine is not that of a patch map")
 
     @property
     def affine(self) -> FloatArray:
         """Patch index (row, column, 0) to world, RAS+ mm, (4, 4): x right and y down are shown so by viewers."""
-        w, h = (size / 1000 for size in self.patch_um)
-        x, y = (corner / 1000 for corner in self.origin_um)
-        return np.array(
-            [[0, -w, 0, -(x + w / 2)], [-h, 0, 0, -(y + h / 2)], [0, 0, self.thickness_um / 1000, 0], [0, 0, 0, 1.0]]
-        )
+        w, h, x, y, t = (length / 1000 for length in (*self.patch_um, *self.origin_um, self.thickness_um))
+        return np.array([[0, -w, 0, -(x + w / 2)], [-h, 0, 0, -(y + h / 2)], [0, 0, t, 0], [0, 0, 0, 1.0]])
 
     @property
     def bounds_um(self) -> tuple[float, float, float, float]:
@@ -145,16 +132,14 @@ class PatchGrid:
             step, size = self.patch_um[axis], self.window_um[axis]
             low = self.origin_um[axis] + np.arange(count + 1) * step
             # Neighbours share their edge to the last bit, unless they overlap.
-            edges += (
-                [low[:-1], low[1:]] if size == step else [low[:-1] + (step - size) / 2, low[:-1] + (step + size) / 2]
-            )
+            whole, start = size == step, low[:-1]
+            edges += [start, low[1:]] if whole else [start + (step - size) / 2, start + (step + size) / 2]
         return edges[0], edges[1], edges[2], edges[3]
 
     def centres_um(self) -> FloatArray:
         """Return the centres of the patches, (ny, nx, 2), x first."""
-        x = self.origin_um[0] + (np.arange(self.shape[1]) + 0.5) * self.patch_um[0]
-        y = self.origin_um[1] + (np.arange(self.shape[0]) + 0.5) * self.patch_um[1]
-        return np.stack(np.meshgrid(x, y), axis=-1)
+        sides = zip(self.origin_um, self.patch_um, self.shape[::-1])
+        return np.stack(np.meshgrid(*(low + (np.arange(n) + 0.5) * size for low, size, n in sides)), axis=-1)
 
     def index(self, x_um: ArrayLike, y_um: ArrayLike) -> tuple[IntArray, IntArray, BoolArray]:
         """Return row, column, and whether inside, of each point.
@@ -169,10 +154,8 @@ class PatchGrid:
 
 def _refuse_many(rows: float, columns: float, size_um: tuple[float, float]) -> None:
     if not rows * columns <= LARGEST_GRID:
-        raise GeometryError(
-            f"{rows:,.0f} x {columns:,.0f} patches of {size_um[0]:g} x {size_um[1]:g} µm are too many",
-            hint="check the unit of the positions, or take larger patches",
-        )
+        problem = f"{rows:,.0f} x {columns:,.0f} patches of {size_um[0]:g} x {size_um[1]:g} µm are too many"
+        raise GeometryError(problem, hint="check the unit of the positions, or take larger patches")
 
 
 def _along(values: ArrayLike, origin: float, size: float, count: int) -> tuple[IntArray, BoolArray]:

@@ -5,18 +5,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from histomri.cells import CellTable
+from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, read_json, write_json
 from histomri.core.images import Image, write_map
+from histomri.patches.grid import PatchGrid
+from histomri.patches.options import RECOMMENDED_CELLS
+from histomri.patches.summarise import Cells
+from histomri.slides.labelling import HotSpot, hot_spot, is_positive, labelling_index
+from histomri.slides.pictures import draw_cells
+from histomri.slides.stains import ratio
 
 Quantity = Literal["labelling_index", "stained_area_fraction"]
 Row = dict[str, Any]
 _MAP_OF: dict[Quantity, str] = {"labelling_index": "labellingIndex", "stained_area_fraction": "stainedFraction"}
 _DOTS_PER_INCH = 130
+_INDEX = (
+    "Positive cells / (positive + negative cells), as QuPath's Positive % (Positive, 1+, 2+, 3+). NOT to be compared "
+    "with a stained area fraction."
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,19 +79,14 @@ class Ki67(Displayed):
         return self.figure
 
     def save(
-        self,
-        folder: str | Path,
-        sub: str | None = None,
-        *,
-        sources: Iterable[str | Path] = (),
+        self, folder: str | Path, sub: str | None = None, *, sources: Iterable[str | Path] = (),
         settings: Mapping[str, Any] | None = None,
-    ) -> list[Path]:
+    ) -> list[Path]:  # fmt: skip
         """Write ki67.json, ki67.csv, ki67.png, and the map if there is one."""
         folder, sources, settings = Path(folder), tuple(sources), {**(settings or {}), **self.settings}
         refuse_other_quantity(folder, self.quantity)
-        # The map first: it is the one that may fail on the input.
         maps: list[Path] = []
-        if self.map is not None:
+        if self.map is not None:  # first, as it may fail on the input
             path = folder / ((f"sub-{sub}_" if sub else "") + f"param-{_MAP_OF[self.quantity]}_histomap.nii.gz")
             about = {"Units": "1", "Description": self.content["Description"]}
             maps = write_map(path, self.map.data, self.map.affine, sources=sources, parameters=settings, **about)
@@ -98,11 +106,8 @@ def refuse_other_quantity(folder: Path, quantity: Quantity) -> None:
     content = read_json(record) if record.is_file() else {}
     if (isinstance(content, dict) and other in content) or any(folder.glob(f"*param-{_MAP_OF[other]}_histomap.nii.gz")):
         names = [name.replace("_", " ") for name in (other, quantity)]
-        raise InputError(
-            f"holds a {names[0]}, and this would be a {names[1]}: they are different quantities",
-            path=folder,
-            hint="pass another folder, --out",
-        )
+        problem = f"holds a {names[0]}, and this would be a {names[1]}: they are different quantities"
+        raise InputError(problem, path=folder, hint="pass another folder, --out")
 
 
 def row_of(quantity: Quantity, region: str, value: float, ci95: Any, n_positive: int, n_counted: int) -> Row:
@@ -110,3 +115,110 @@ def row_of(quantity: Quantity, region: str, value: float, ci95: Any, n_positive:
     numbers = {"value": value, "ci95_low": ci95[0], "ci95_high": ci95[1], "n_positive": n_positive}
     unit = "cells" if quantity == "labelling_index" else "pixels"
     return {"quantity": quantity, "region": region, **numbers, "n_counted": n_counted, "unit_counted": unit}
+
+
+def measure_labelling(
+    cells: Cells, *, window_um: float | None = None, min_cells: int = RECOMMENDED_CELLS, map_um: float | None = None,
+    title: str | None = None,
+) -> Ki67:  # fmt: skip
+    """Measure the Ki-67 labelling index of classified cells.
+
+    Parameters
+    ----------
+    cells : CellTable, DataFrame or path
+        With QuPath's classifications, such as ``Positive``, ``Tumor: Negative``, ``2+``.
+    window_um, min_cells
+        Of the hot spot, as in `histomri.slides.hot_spot`.
+    map_um : float, optional
+        Patch size of a map.
+    title : str, optional
+        Of the picture; the name of the slide if left out.
+
+    Raises
+    ------
+    InputError
+        If no cell is classified positive or negative.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> cells = pd.DataFrame({"x_um": [1, 2, 3], "y_um": [1, 2, 3], "area_um2": [80, 80, 80]})
+    >>> measure_labelling(cells.assign(classification=["Positive", "Negative", "Negative"]))
+    Ki67(labelling index: 33.33%, 95 % interval: 6.15% to 79.23%)
+    """
+    table = CellTable.coerce(cells)
+    positive, negative, counts = is_positive(table.data["classification"])
+    if not (positive | negative).any():
+        problem = f"no cell is classified Positive or Negative; the classes are {', '.join(list(counts)[:10])}"
+        hint = "run QuPath's positive cell detection (qupath_scripts/detect_cells_ki67.groovy) and export again"
+        raise InputError(problem, hint=hint)
+    x, y = table.data["x_um"].to_numpy(), table.data["y_um"].to_numpy()
+    whole = labelling_index(positive, negative)
+    n, n_positive, rest = whole.n_counted, whole.n_positive, len(table) - whole.n_counted
+    spot = hot_spot(x, y, positive, negative, window_um=window_um, min_cells=min_cells)
+    content: dict[str, Any] = {
+        "Description": _INDEX, "value": whole.value, "ci95": whole.ci95, "interval": "Wilson, 95 %",
+        "n_positive": n_positive, "n_negative": n - n_positive, "n_not_counted": rest, "cells_by_class": counts,
+        "hot_spot": None,
+    }  # fmt: skip
+    rows = [row_of("labelling_index", "whole", whole.value, whole.ci95, n_positive, n)]
+    lines = [
+        f"labelling index {whole.value:.1%} (95 % interval {whole.ci95[0]:.1%} to {whole.ci95[1]:.1%}): "
+        f"{n_positive:,} of {n:,} cells are positive; {rest:,} not counted"
+    ]
+    if spot is not None:
+        content["hot_spot"], row, line = _hot_spot(spot, _covered_mm2(x, y, spot))
+        rows, lines = [*rows, row], [*lines, line]
+    warnings = []
+    if n < RECOMMENDED_CELLS:
+        warnings.append(f"only {n} cells were counted; {RECOMMENDED_CELLS} is the least that is recommended")
+    elif spot is None:
+        warnings.append(f"no hot spot: no window holds {min_cells} cells; take a larger one (--window-um)")
+    if n_positive == n:
+        warnings.append("every counted cell is positive: were the negative cells exported?")
+    title = f"{title or table.metadata.image or 'cells'}: labelling index {whole.value:.1%}"
+    return Ki67(
+        "labelling_index", whole.value, whole.ci95, content, rows,
+        draw_cells(x, y, positive, negative, title=title, region=table.region, spot=spot),
+        None if map_um is None else _index_map(table, positive, negative, map_um), tuple(lines), tuple(warnings),
+        {"MinCells": min_cells, "Window_um": spot.window_um if spot else window_um},
+    )  # fmt: skip
+
+
+def _hot_spot(spot: HotSpot, covered_mm2: float) -> tuple[dict[str, Any], Row, str]:
+    """Return a hot spot for the JSON file, for the table, and as a line for the user."""
+    index = spot.index
+    content = {
+        "Description": "The window with the highest index; the largest of many, so the interval is too narrow",
+        "value": index.value, "ci95": index.ci95, "n_positive": index.n_positive,
+        "n_negative": index.n_counted - index.n_positive, "corner_um": spot.corner_um, "window_um": spot.window_um,
+        "covered_mm2": covered_mm2, "n_windows_compared": spot.n_windows,
+    }  # fmt: skip
+    row = row_of("labelling_index", "hot spot", index.value, index.ci95, index.n_positive, index.n_counted)
+    line = (
+        f"hot spot {index.value:.1%} of {index.n_counted:,} cells, a square of {spot.window_um:g} µm at "
+        f"x {spot.corner_um[0]:.0f}, y {spot.corner_um[1]:.0f} µm, {covered_mm2:.3g} of its "
+        f"{spot.window_um**2 / 1e6:.3g} mm² covered by cells"
+    )
+    return content, row, line
+
+
+def _covered_mm2(x_um: FloatArray, y_um: FloatArray, spot: HotSpot) -> float:
+    """Return the area of the window that cells cover: it may stick out of the tissue.
+
+    The window is cut into squares so large that cells at random would leave fewer than 1 % of them empty.
+    """
+    at = np.stack([(values - low) / spot.window_um for values, low in zip((x_um, y_um), spot.corner_um)])
+    at = at[:, (np.floor(at) == 0).all(axis=0)]
+    n = int(np.clip(np.sqrt(at.shape[1] / 5), 1, 20))
+    squares = np.unique((at * n).astype(int), axis=1).shape[1]
+    return float(squares / n**2 * spot.window_um**2 / 1e6)
+
+
+def _index_map(table: CellTable, positive: BoolArray, negative: BoolArray, map_um: float) -> Image:
+    x, y = table.data["x_um"].to_numpy(), table.data["y_um"].to_numpy()
+    grid = PatchGrid.covering(x, y, field_um=table.metadata.field_um, patch_um=map_um)
+    row, column, inside = grid.index(x, y)
+    flat, size = row * grid.shape[1] + column, grid.shape[0] * grid.shape[1]
+    hits, total = (np.bincount(flat[which & inside], minlength=size) for which in (positive, positive | negative))
+    return Image(ratio(hits, total).reshape(grid.shape), grid.affine)

@@ -1,6 +1,6 @@
 """Ki-67 of a slide: the fraction of the tissue that is stained with DAB."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,7 @@ from histomri.patches.ki67 import Ki67, row_of
 from histomri.patches.options import ESTIMATE
 from histomri.slides import Raster, Slide, StainedArea, Stains, Tissue, estimate_background, find_tissue, stained_area
 from histomri.slides.pictures import draw_stain
-from histomri.slides.stain_estimate import estimate_stains, tissue_pixels, usual_angles
-from histomri.slides.stained import analysed_pixels, ratio
+from histomri.slides.stains import analysed_pixels, estimate_stains, ratio, tissue_pixels, usual_angles
 
 _CELL_UM, _BLOCK_UM, _DETAIL_UM = 25.0, 250.0, 300.0
 _OVERVIEW_PX = 900
@@ -35,17 +34,10 @@ _FRACTION = (
 
 
 def measure_stained_area(
-    slide: Slide,
-    *,
-    region: BaseGeometry | None = None,
-    tissue: bool = True,
-    stains: Stains | str | None = None,
-    background: ArrayLike | None = None,
-    threshold: float = 0.2,
-    um_per_px: float = 1.0,
-    map_um: float | None = None,
+    slide: Slide, *, region: BaseGeometry | None = None, tissue: bool = True, stains: Stains | str | None = None,
+    background: ArrayLike | None = None, threshold: float = 0.2, um_per_px: float = 1.0, map_um: float | None = None,
     progress: Progress | None = None,
-) -> Ki67:
+) -> Ki67:  # fmt: skip
     """Measure the area fraction of a slide that is stained with DAB.
 
     Parameters
@@ -75,133 +67,86 @@ def measure_stained_area(
         If the slide is no DAB slide, the region lies beside it, or a number is not possible.
     """
     if um_per_px > _COARSEST_UM:
-        raise InputError(
-            f"pixels of {um_per_px:g} µm are larger than half a nucleus, so stained nuclei fade into their "
-            "surroundings",
-            hint=f"pass --um-per-px of {_COARSEST_UM:g} or less; 1 is usual",
-        )
+        problem = f"pixels of {um_per_px:g} µm are larger than half a nucleus"
+        hint = f"pass --um-per-px of {_COARSEST_UM:g} or less; 1 is usual"
+        raise InputError(f"{problem}, so stained nuclei fade into their surroundings", hint=hint)
     wide, high = slide.field_um
     if region is not None and not region.intersects(shapely.box(0, 0, wide, high)):
         low_x, low_y, high_x, high_y = region.bounds
-        raise InputError(
-            f"the region lies beside the slide: it spans x {low_x:.0f} to {high_x:.0f} and y {low_y:.0f} to "
-            f"{high_y:.0f} µm, and the slide is {wide:.0f} x {high:.0f} µm",
-            path=slide.path,
-            hint="the region must be of this slide and in pixels of its full resolution, as QuPath writes it",
-        )
+        spans = f"it spans x {low_x:.0f} to {high_x:.0f} and y {low_y:.0f} to {high_y:.0f} µm"
+        problem = f"the region lies beside the slide: {spans}, and the slide is {wide:.0f} x {high:.0f} µm"
+        hint = "the region must be of this slide and in pixels of its full resolution, as QuPath writes it"
+        raise InputError(problem, path=slide.path, hint=hint)
     found = find_tissue(slide)
     counted_tissue = found if tissue else None
-    chosen = _choose_stains(slide, found, stains, background, um_per_px, region)
+    used, background_from, doubtful = _choose_stains(slide, found, stains, background, um_per_px, region)
     per_map = max(round(map_um / _CELL_UM), 1) if map_um else 1
     area = stained_area(
-        slide,
-        chosen.stains,
-        threshold=threshold,
-        um_per_px=um_per_px,
-        tissue=counted_tissue,
-        region=region,
-        cell_um=map_um / per_map if map_um else _CELL_UM,
-        progress=progress,
-    )
+        slide, used, threshold=threshold, um_per_px=um_per_px, tissue=counted_tissue, region=region,
+        cell_um=map_um / per_map if map_um else _CELL_UM, progress=progress,
+    )  # fmt: skip
     headline = f"stained area fraction {area.fraction:.2%}"
-    figure, warnings = _picture(slide, chosen.stains, area, counted_tissue, region, f"{slide.path.name}: {headline}")
+    figure, warnings = _picture(slide, used, area, counted_tissue, region, f"{slide.path.name}: {headline}")
     blocks = max(round(_BLOCK_UM / area.cell_um[0]), 1)
     error = area.standard_error(blocks)
     ci95 = (max(area.fraction - 1.96 * error, 0.0), min(area.fraction + 1.96 * error, 1.0))
     n_stained, n_counted = int(area.stained.sum()), int(area.counted.sum())
-    where = (
-        ("tissue" if tissue else "all of the slide")
-        if region is None
-        else ("tissue in the region of interest" if tissue else "all of the region of interest")
-    )
-    background_rgb = chosen.stains.background_rgb
+    whole = "the slide" if region is None else "the region of interest"
+    where = f"all of {whole}" if not tissue else "tissue" if region is None else f"tissue in {whole}"
     content = {
-        "Description": _FRACTION,
-        "value": area.fraction,
-        "standard_error": error,
-        "ci95": ci95,
+        "Description": _FRACTION, "value": area.fraction, "standard_error": error, "ci95": ci95,
         "interval": f"of the ratio, from blocks of {blocks * area.cell_um[0]:.0f} µm: how far the region varies",
-        "n_stained_pixels": n_stained,
-        "n_counted_pixels": n_counted,
-        "counted_area_mm2": area.area_mm2,
-        "region_area_mm2": (region.area if region is not None else wide * high) / 1e6,
-        "counted": where,
-        "pixel_um": area.um_per_px,
-        "threshold_od": area.threshold,
-        "stains": {"names": chosen.stains.names, "vectors": chosen.stains.vectors, "source": chosen.stains.source},
-        "background_rgb": background_rgb,
-        "background_from": chosen.background_from,
-    }
+        "n_stained_pixels": n_stained, "n_counted_pixels": n_counted, "counted_area_mm2": area.area_mm2,
+        "region_area_mm2": (region.area if region is not None else wide * high) / 1e6, "counted": where,
+        "pixel_um": area.um_per_px, "threshold_od": area.threshold,
+        "stains": {"names": used.names, "vectors": used.vectors, "source": used.source},
+        "background_rgb": used.background_rgb, "background_from": background_from,
+    }  # fmt: skip
     row = row_of("stained_area_fraction", "whole", area.fraction, ci95, n_stained, n_counted)
     row["area_mm2"] = area.area_mm2
     x, y = slide.pixel_size_um or (0.0, 0.0)  # it is known, or there would be no field
+    colour = ", ".join(f"{value:.0f}" for value in np.asarray(used.background_rgb))
     lines = (
         f"{headline} of {area.area_mm2:.3g} mm² ({where})"
         + (f"; standard error {error:.2%}" if np.isfinite(error) else ""),
         f"DAB from an optical density of {area.threshold:g} at {area.um_per_px[0]:.3g} µm per pixel; stains: "
-        f"{chosen.stains.source}; background {', '.join(f'{value:.0f}' for value in np.asarray(background_rgb))} "
-        f"({chosen.background_from})",
+        f"{used.source}; background {colour} ({background_from})",
         f"pixel size {x:.4g} x {y:.4g} µm by {slide.pixel_size_from}",
     )
-    return Ki67(
-        "stained_area_fraction",
-        area.fraction,
-        ci95,
-        content,
-        [
-            row_of("stained_area_fraction", "whole", area.fraction, ci95, n_stained, n_counted)
-            | {"area_mm2": area.area_mm2}
-        ],
-        figure,
-        _map(area, per_map) if map_um else None,
-        lines,
-        (*chosen.warnings, *warnings),
-        {"Threshold": threshold, "UmPerPx": um_per_px, "Tissue": tissue},
-    )
-
-
-@dataclass(frozen=True)
-class _ChosenStains:
-    """Stains with a background, how that was found, and warnings."""
-
-    stains: Stains
-    background_from: str
-    warnings: tuple[str, ...] = ()
+    settings = {"Threshold": threshold, "UmPerPx": um_per_px, "Tissue": tissue}
+    image = _map(area, per_map) if map_um else None
+    warnings = (*doubtful, *warnings)
+    return Ki67("stained_area_fraction", area.fraction, ci95, content, [row], figure, image, lines, warnings, settings)
 
 
 def _choose_stains(
-    slide: Slide,
-    tissue: Tissue,
-    stains: Stains | str | None,
-    background: ArrayLike | None,
-    um_per_px: float,
+    slide: Slide, tissue: Tissue, stains: Stains | str | None, background: ArrayLike | None, um_per_px: float,
     region: BaseGeometry | None,
-) -> _ChosenStains:
+) -> tuple[Stains, str, tuple[str, ...]]:  # fmt: skip
+    """Return stains with a background, how that was found, and warnings."""
     glass, source, warnings = np.asarray(background), "given", tuple[str, ...]()
     if not isinstance(stains, str):
         stains = stains or stains_of(slide.path)
         _ = stains.dab  # there must be one
-        if background is not None:
-            return _ChosenStains(replace(stains, background_rgb=glass), source)
-        if stains.background_rgb is not None:
-            return _ChosenStains(stains, "given with the stains")
-        glass, source, warnings = _background(slide, tissue)
-        return _ChosenStains(replace(stains, background_rgb=glass), source, warnings)
+        if background is None and stains.background_rgb is not None:
+            return stains, "given with the stains", ()
+        if background is None:
+            glass, source, warnings = _background(slide, tissue)
+        return replace(stains, background_rgb=glass), source, warnings
     if stains != ESTIMATE:
         raise InputError(f"there are no stains {stains!r}", hint=f"pass Stains, or {ESTIMATE!r}")
     if background is None:
         glass, source, warnings = _background(slide, tissue)
     try:
-        stains = estimate_stains(tissue_pixels(slide, tissue, um_per_px, region), glass)
+        estimated = estimate_stains(tissue_pixels(slide, tissue, um_per_px, region), glass)
     except InputError as error:
         raise InputError(error.problem, path=slide.path, hint=error.hint) from error
-    angles = usual_angles(stains)
+    angles = usual_angles(estimated)
     if max(angles) > _UNUSUAL_DEGREES:
-        warnings += (
-            f"the estimated hematoxylin is {angles[0]:.0f} and the DAB {angles[1]:.0f} degrees from the usual colours: "
-            "is much of the tissue stained with both, and is it a DAB slide? Look at ki67.png",
-        )
-    return _ChosenStains(stains, source, warnings)
+        doubt = "is much of the tissue stained with both, and is it a DAB slide? Look at ki67.png"
+        found = f"the estimated hematoxylin is {angles[0]:.0f} and the DAB {angles[1]:.0f} degrees"
+        warnings += (f"{found} from the usual colours: {doubt}",)
+    return estimated, source, warnings
 
 
 def stains_of(slide: Path) -> Stains:
@@ -209,11 +154,8 @@ def stains_of(slide: Path) -> Stains:
     path = slide_record_path(slide)
     record = None if path is None else read_slide_record(path)
     if record is not None and record.image_type not in (None, "BRIGHTFIELD_H_DAB"):
-        raise InputError(
-            f"is of type {record.image_type} by {record.path.name}, so there is no DAB to measure",
-            path=slide,
-            hint="set the type in QuPath and export again, or pass --stains",
-        )
+        problem = f"is of type {record.image_type} by {record.path.name}, so there is no DAB to measure"
+        raise InputError(problem, path=slide, hint="set the type in QuPath and export again, or pass --stains")
     if record is not None and record.stains is not None:
         return Stains.from_qupath(record.stains, record.path.name)
     return Stains.h_dab()
@@ -237,42 +179,32 @@ def _picture(
     centre = ((column + 0.5) * across / view.um_per_px[0], (row + 0.5) * down / view.um_per_px[1])
     corner = [int(np.clip(round(c - n / 2), 0, total - n)) for c, n, total in zip(centre, size, view.size_px)]
     detail = view.read(corner[0], corner[1], size[0], size[1])
-    x, y = ((start + np.arange(n) + 0.5) * pixel for start, n, pixel in zip(corner, size, view.um_per_px))
-    counted = analysed_pixels(x, y, tissue, None if region is None else Raster(region))
+    centres = view.centres_um(corner[0], corner[1], size[0], size[1])
+    counted = analysed_pixels(*centres, tissue, None if region is None else Raster(region))
     stained = stains.amount(detail, stains.dab) >= area.threshold
-    low = (corner[0] * view.um_per_px[0], corner[1] * view.um_per_px[1])
+    (left, top), (wide, high) = ([n * um for n, um in zip(pair, view.um_per_px)] for pair in (corner, size))
     outlines = tuple(shape for shape in (tissue.region if tissue is not None else None, region) if shape is not None)
     figure = draw_stain(
-        slide.thumbnail(max(field) / _OVERVIEW_PX),
-        ratio(area.stained, area.counted),
-        detail,
-        stained,
-        counted,
-        title=title,
-        field_um=field,
-        grid_um=(area.stained.shape[1] * across, area.stained.shape[0] * down),
-        detail_um=(low[0], low[1], low[0] + size[0] * view.um_per_px[0], low[1] + size[1] * view.um_per_px[1]),
-        outlines=outlines,
-    )
+        slide.thumbnail(max(field) / _OVERVIEW_PX), ratio(area.stained, area.counted), detail, stained, counted,
+        title=title, field_um=field, grid_um=(area.stained.shape[1] * across, area.stained.shape[0] * down),
+        detail_um=(left, top, left + wide, top + high), outlines=outlines,
+    )  # fmt: skip
     return figure, _looks_unlike_dab(detail[stained & counted], stains)
 
 
 def _looks_unlike_dab(rgb: Any, stains: Stains) -> tuple[str, ...]:
     if not len(rgb):
         return ()
-    amounts = np.delete(stains.amounts(rgb).mean(axis=0), stains.dab)
-    names = [name for number, name in enumerate(stains.names) if number != stains.dab]
+    amounts = stains.amounts(rgb).mean(axis=0)
     most = int(np.argmax(amounts))
-    if stains.amount(rgb, stains.dab).mean() >= amounts[most]:
+    if amounts[stains.dab] >= amounts[most]:
         return ()
-    return (
-        f"the pixels that count as stained have more {names[most]} than DAB: is it a DAB slide, and are the "
-        "stain vectors its own? Look at ki67.png",
-    )
+    doubt = "is it a DAB slide, and are the stain vectors its own? Look at ki67.png"
+    return (f"the pixels that count as stained have more {stains.names[most]} than DAB: {doubt}",)
 
 
 def _map(area: StainedArea, factor: int) -> Image:
     stained, counted = area.blocks(factor)
-    patch = (factor * area.cell_um[0], factor * area.cell_um[1])
-    grid = PatchGrid((0.0, 0.0), patch, (counted.shape[0], counted.shape[1]), 4.0)
+    (width, height), (rows, columns) = area.cell_um, counted.shape
+    grid = PatchGrid((0.0, 0.0), (factor * width, factor * height), (rows, columns), 4.0)
     return Image(ratio(stained, counted), grid.affine)

@@ -1,6 +1,6 @@
 """The maps of one slide, in memory and as files."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,12 @@ class PatchMaps(Displayed):
     errors: dict[str, FloatArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for kind, maps in (("maps", self.maps), ("uncorrected", self.uncorrected), ("errors", self.errors)):
-            for name, values in maps.items():
-                if name not in HISTOLOGY_MAPS:
-                    raise InputError(f"{name!r} is no histology map; they are {', '.join(HISTOLOGY_MAPS)}")
-                if np.shape(values) != self.grid.shape:
-                    raise GeometryError(f"{kind}[{name!r}] has shape {np.shape(values)}, its grid {self.grid.shape}")
+        for name, ending, values in self._all():
+            if name not in HISTOLOGY_MAPS:
+                raise InputError(f"{name!r} is no histology map; they are {', '.join(HISTOLOGY_MAPS)}")
+            if np.shape(values) != self.grid.shape:
+                kind = {"": "maps", "_se": "errors"}.get(ending, "uncorrected")
+                raise GeometryError(f"{kind}[{name!r}] has shape {np.shape(values)}, its grid {self.grid.shape}")
 
     def facts(self) -> dict[str, Any]:
         """Return the facts that `repr` shows."""
@@ -67,9 +67,13 @@ class PatchMaps(Displayed):
         row, column = np.indices(self.grid.shape).reshape(2, -1)
         centre = self.grid.centres_um().reshape(-1, 2)
         columns = {"row": row, "column": column, "x_um": centre[:, 0], "y_um": centre[:, 1]}
-        for maps, ending in ((self.maps, ""), (self.errors, "_se"), (self.uncorrected, "_uncorrected")):
-            columns |= {column_of(name, "histo") + ending: values.ravel() for name, values in maps.items()}
+        columns |= {column_of(name, "histo") + ending: values.ravel() for name, ending, values in self._all()}
         return pd.DataFrame(columns)
+
+    def _all(self) -> Iterator[tuple[str, str, FloatArray]]:
+        """Yield every map: its name, an ending that says which kind it is, and its values."""
+        for maps, ending in ((self.maps, ""), (self.errors, "_se"), (self.uncorrected, "_uncorrected")):
+            yield from ((name, ending, values) for name, values in maps.items())
 
     def to_xarray(self) -> Any:
         """Return the maps as an `xarray.Dataset` over y and x (µm), with units; errors and uncorrected maps too.
@@ -82,10 +86,9 @@ class PatchMaps(Displayed):
             raise InputError("this needs the package xarray", hint="pip install 'histomri[notebook]'") from error
         centre = self.grid.centres_um()
         content = {}
-        for maps, ending in ((self.maps, ""), (self.errors, "_se"), (self.uncorrected, "_uncorrected")):
-            for name, values in maps.items():
-                units, description = HISTOLOGY_MAPS[name]
-                content[name + ending] = ("y_um", "x_um"), values, {"units": units, "description": description}
+        for name, ending, values in self._all():
+            units, description = HISTOLOGY_MAPS[name]
+            content[name + ending] = ("y_um", "x_um"), values, {"units": units, "description": description}
         return Dataset(content, {"y_um": centre[:, 0, 1], "x_um": centre[0, :, 0]}, dict(self.parameters))
 
     def to_spatialdata(self, name: str = "patches") -> Any:
@@ -112,16 +115,9 @@ class PatchMaps(Displayed):
     def save(self, folder: str | Path, sub: str | None = None, *, sources: Iterable[str | Path] = ()) -> list[Path]:
         """Write a NIfTI and a sidecar per map, ``sub-X_param-vCS_histomap.nii.gz`` and so on; return their paths."""
         sources, written = tuple(sources), []
+        about: dict[str, Any] = {"parameters": self.parameters, "Warnings": list(self.warnings)}
         for path, values, corrected in self._files(Path(folder), sub):
-            written += write_map(
-                path,
-                values,
-                self.grid.affine,
-                sources=sources,
-                parameters=self.parameters,
-                Corrected=corrected,
-                Warnings=list(self.warnings),
-            )
+            written += write_map(path, values, self.grid.affine, sources=sources, Corrected=corrected, **about)
         return written
 
     def paths(self, folder: str | Path, sub: str | None = None) -> list[Path]:
@@ -130,21 +126,18 @@ class PatchMaps(Displayed):
 
     def _files(self, folder: Path, sub: str | None) -> Iterator[tuple[Path, FloatArray, bool]]:
         """Yield the path of each map, its values, and whether it is corrected."""
-        groups: tuple[tuple[Mapping[str, FloatArray], dict[str, str], bool], ...] = (
-            (self.maps, {}, True),
-            (self.uncorrected, {"desc": "uncorrected"}, False),
-            (self.errors, {"stat": "se"}, True),
-        )
-        for maps, entities, corrected in groups:
+        plain: dict[str, str] = {}
+        groups = ((self.maps, plain), (self.uncorrected, {"desc": "uncorrected"}), (self.errors, {"stat": "se"}))
+        for maps, entities in groups:
             for name, values in maps.items():
-                yield folder / map_name(name, "histomap", sub=sub, **entities), values, corrected
+                yield folder / map_name(name, "histomap", sub=sub, **entities), values, "desc" not in entities
 
     @classmethod
     def load(cls, folder: str | Path, sub: str | None = None) -> "PatchMaps":
         """Read the maps that `save` wrote; `sub` says which sample, if the folder holds several."""
         folder = Path(folder)
-        names = {path: parse_map_name(path.name) for path in sorted(folder.glob("*_histomap.nii.gz"))}
-        names = {path: entities for path, entities in names.items() if entities and sub in (None, entities.get("sub"))}
+        found = {path: parse_map_name(path.name) for path in sorted(folder.glob("*_histomap.nii.gz"))}
+        names = {path: entities for path, entities in found.items() if entities and sub in (None, entities.get("sub"))}
         subs = sorted({entities.get("sub", "") for entities in names.values()})
         if not names:
             raise InputError("holds no histology maps", path=folder, hint="make them with `histomri patches`")
@@ -157,21 +150,17 @@ class PatchMaps(Displayed):
             grid = grid or own
             if own.shape != grid.shape or not np.allclose(own.affine, grid.affine, atol=1e-5):
                 raise GeometryError("is not on the grid of the other maps in its folder", path=path)
-            group = groups.get(entities.get("desc", entities.get("stat", "")))
-            if group is not None:
-                group[entities["param"]] = values
-        first = read_sidecar(next(iter(names)))
-        parameters, warnings = first.get("Parameters", {}), tuple(first.get("Warnings", ()))
+            groups.setdefault(entities.get("desc", entities.get("stat", "")), {})[entities["param"]] = values
         assert grid is not None  # names is not empty
-        grid = _with_windows(grid, parameters, next(iter(names)))
+        first = next(iter(names))
+        record = read_sidecar(first)
+        parameters, warnings = record.get("Parameters", {}), tuple(record.get("Warnings", ()))
+        grid = _with_windows(grid, parameters.get("Window_um", grid.patch_um), first)
         return cls(groups[""], groups["uncorrected"], grid, parameters, warnings, groups["se"])
 
 
-def _with_windows(grid: PatchGrid, parameters: Mapping[str, Any], path: Path) -> PatchGrid:
+def _with_windows(grid: PatchGrid, given: Any, path: Path) -> PatchGrid:
     """Return the grid with the size of its windows, which only the sidecar has: the affine has their distance."""
-    given = parameters.get("Window_um")
-    if given is None:
-        return grid
     try:
         width, height = (float(size) for size in given)
         # The affine holds the distance as millimetres in single precision.

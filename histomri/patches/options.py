@@ -81,10 +81,8 @@ class PatchOptions(Options):
     @model_validator(mode="after")
     def _has_one_size(self) -> "PatchOptions":
         if sum((self.patch_um is not None, self.like is not None, self.whole)) != 1:
-            raise ValueError(
-                "the size of the patches is not settled; pass one of {patch_um}, {like} and {whole} (in a study, "
-                "like_mri = false leaves out the MRI)"
-            )
+            choices = "pass one of {patch_um}, {like} and {whole} (in a study, like_mri = false leaves out the MRI)"
+            raise ValueError(f"the size of the patches is not settled; {choices}")
         if self.whole and self.step_um is not None:
             raise ValueError("one patch for the whole slide cannot overlap others; leave out {whole} or {step_um}")
         if self.assign == "clip" and self.step_um is not None:
@@ -149,12 +147,10 @@ class Ki67Options(Options):
 
     def refuse_useless(self, kind: Literal["a slide", "a cell table"]) -> None:
         """Raise InputError for options that would silently do nothing with this kind of source."""
-        of_cells = {"classes": "--classes", "image": "--image", "window_um": "--window-um", "min_cells": "--min-cells"}
-        of_slides = {
-            "stains": "--stains", "background": "--background", "trust_mpp": "--trust-mpp",
-            "threshold": "--threshold", "um_per_px": "--um-per-px", "tissue": "--no-tissue",
-        }  # fmt: skip
-        for name, flag in (of_cells if kind == "a slide" else of_slides).items():
+        of_cells = ("classes", "image", "window_um", "min_cells")
+        of_slides = ("stains", "background", "trust_mpp", "threshold", "um_per_px", "tissue")
+        for name in of_cells if kind == "a slide" else of_slides:
             if getattr(self, name) != type(self).model_fields[name].default:
+                flag = "--no-tissue" if name == "tissue" else f"--{name.replace('_', '-')}"
                 problem = f"is {kind}, for which there is no {flag}"
                 raise InputError(problem, path=self.source, hint=f"leave out {flag}")

@@ -18,10 +18,8 @@ from histomri.core.images import Image, open_nifti, write_map
 from histomri.patches.grid import PatchGrid
 from histomri.patches.maps import PatchMaps
 from histomri.patches.options import USUAL_SECTION_UM
-from histomri.patches.outline import outline_of, tissue_mask
-from histomri.patches.regions import separate_regions, summarise_regions
-from histomri.patches.summarise import Cells, summarise_patches, whole_grid
-from histomri.patches.tissue import BOUNDING_BOX, extent_of
+from histomri.patches.summarise import Cells, separate_regions, summarise_patches, summarise_regions, whole_grid
+from histomri.patches.tissue import BOUNDING_BOX, extent_of, outline_of, tissue_mask
 from histomri.slides import Slide, find_tissue, open_slide
 
 # Voxels of MRI and of MR microscopy; anything else is a header in another unit.
@@ -72,10 +70,8 @@ class SectionMaps(Displayed):
         written = self.maps.save(folder, sub, sources=[cells, *sources])
         if self.tissue is not None:
             about = {"Units": "1", "Description": "Tissue of the section"}
-            settings = {"Extent": self.extent}
-            written += write_map(
-                mask, self.tissue.data, self.tissue.affine, sources=(cells,), parameters=settings, **about
-            )
+            data, affine, settings = self.tissue.data, self.tissue.affine, {"Extent": self.extent}
+            written += write_map(mask, data, affine, sources=(cells,), parameters=settings, **about)
         if self.regions:
             with atomic_path(table) as temporary:
                 pd.DataFrame(self.regions).to_csv(temporary, index=False, lineterminator="\n")
@@ -88,56 +84,41 @@ class SectionMaps(Displayed):
         """Return the maps in a few numbers, as plain data."""
         maps = self.maps
         return {
-            "shape": list(maps.grid.shape),
-            "patch_um": list(maps.grid.patch_um),
+            "shape": list(maps.grid.shape), "patch_um": list(maps.grid.patch_um),
             "patches_with_cells": int(np.count_nonzero(maps.maps["nCells"] > 0)),
             "cells_used": maps.parameters["CellsUsed"],
             "median": {name: _median(maps.maps[name]) for name in _QUANTITIES},
             "median_uncorrected": {name: _median(maps.uncorrected[name]) for name in _QUANTITIES},
-            "parameters": dict(maps.parameters),
-            **({"regions": self.regions} if self.regions else {}),
-        }
+            "parameters": dict(maps.parameters), **({"regions": self.regions} if self.regions else {}),
+        }  # fmt: skip
 
     def messages(self) -> tuple[str, ...]:
         """Return lines for the user: grid, cells used, corrections and medians."""
         choice, (rows, columns), (w, h) = self.maps.parameters, self.maps.grid.shape, self.maps.grid.window_um
         summary, factor = self.summary(), choice["SizeFactor"]
-        places = (
-            (choice["CellsOutsideGrid"], "off the grid or outside the extent"),
-            (choice["CellsInSparsePatches"], "in patches with too little tissue"),
-        )
-        total = choice["CellsUsed"] + sum(count for count, _ in places)
-        lost = ", ".join(f"{count:,} {where}" for count, where in places if count)
-        lines = [
+        used, outside, sparse = (choice[f"Cells{key}"] for key in ("Used", "OutsideGrid", "InSparsePatches"))
+        places = {"off the grid or outside the extent": outside, "in patches with too little tissue": sparse}
+        lost = ", ".join(f"{count:,} {where}" for where, count in places.items() if count)
+        sizes = f"sizes x {factor:.4g}" if factor is not None else f"{choice['SectionThickness_um']:g} µm thick"
+        lines = (
             f"{rows} x {columns} patches of {w:.4g} x {h:.4g} µm, {summary['patches_with_cells']:,} with cells, "
-            f"{choice['CellsUsed']:,} of {total:,} cells used{f' ({lost})' if lost else ''}; "
+            f"{used:,} of {used + outside + sparse:,} cells used{f' ({lost})' if lost else ''}; "
             f"extent: {choice['Extent']}",
-            f"corrections: shrinkage {choice['Shrinkage']:.1%}, section {choice['Section']}"
-            + (f" (sizes x {factor:.4g})" if factor is not None else f" ({choice['SectionThickness_um']:g} µm thick)"),
-        ]
+            f"corrections: shrinkage {choice['Shrinkage']:.1%}, section {choice['Section']} ({sizes})",
+        )
         median, plain = summary["median"], summary["median_uncorrected"]
-        if median["vCS"] is not None:
-            lines.append(
-                f"medians over patches: vCS {median['vCS']:.1f} µm (uncorrected {plain['vCS']:.1f}), F "
-                f"{median['F']:.2f}, CD {median['CD']:.0f} /mm²"
-            )
-        return tuple(lines)
+        if median["vCS"] is None:
+            return lines
+        vcs = f"vCS {median['vCS']:.1f} µm (uncorrected {plain['vCS']:.1f})"
+        return *lines, f"medians over patches: {vcs}, F {median['F']:.2f}, CD {median['CD']:.0f} /mm²"
 
 
 def map_section(
-    cells: Cells,
-    *,
-    patch_um: float | tuple[float, float] | None = None,
-    like: str | Path | Image | None = None,
-    whole: bool = False,
-    step_um: float | tuple[float, float] | None = None,
-    thickness_um: float | None = None,
-    tissue: Literal["cells", "field"] | BaseGeometry = "cells",
-    section_thickness_um: float = USUAL_SECTION_UM,
-    min_tissue: float = 0.25,
-    sub: str | None = None,
-    **options: Any,
-) -> SectionMaps:
+    cells: Cells, *, patch_um: float | tuple[float, float] | None = None, like: str | Path | Image | None = None,
+    whole: bool = False, step_um: float | tuple[float, float] | None = None, thickness_um: float | None = None,
+    tissue: Literal["cells", "field"] | BaseGeometry = "cells", section_thickness_um: float = USUAL_SECTION_UM,
+    min_tissue: float = 0.25, sub: str | None = None, **options: Any,
+) -> SectionMaps:  # fmt: skip
     """Make all maps of one section.
 
     Parameters
@@ -170,10 +151,8 @@ def map_section(
         patch_um, thickness = voxel[:2], voxel[2]
         if abs(voxel[0] / voxel[1] - 1) > 1e-3:
             name = like if isinstance(like, Image) else Path(like).name
-            warnings += (
-                f"{name} has voxels of {voxel[0]:.4g} x {voxel[1]:.4g} µm in the plane; its first axis was taken for "
-                "the slide's x",
-            )
+            size = f"{voxel[0]:.4g} x {voxel[1]:.4g} µm in the plane"
+            warnings += (f"{name} has voxels of {size}; its first axis was taken for the slide's x",)
     thickness = thickness if thickness_um is None else thickness_um
     if whole:
         grid = whole_grid(cells, thickness_um=thickness, tissue=outline)
@@ -191,11 +170,8 @@ def map_section(
     rows: list[dict[str, float | int]] = []
     if whole and len(separate_regions(cells, outline)) > 1:  # as one number for two biopsies is of neither
         rows = summarise_regions(cells, outline, thickness_um=grid.thickness_um, **options)
-        filled = sum(row["nCells"] > 0 for row in rows)
-        warnings += (
-            f"the maps pool {len(rows)} separate regions, {filled} with cells, in one patch; {regions_name(sub)} has "
-            "the numbers of each",
-        )
+        pooled = f"{len(rows)} separate regions, {sum(row['nCells'] > 0 for row in rows)} with cells"
+        warnings += (f"the maps pool {pooled}, in one patch; {regions_name(sub)} has the numbers of each",)
     mask = tissue_mask(cells, outline)
     return SectionMaps(maps, mask, extent_of(cells, outline).source, rows, (*warnings, *maps.warnings))
 
@@ -257,28 +233,19 @@ def tissue_of_slide(
     if tissue.is_empty:
         raise InputError("shows no tissue", path=path, hint="give its outline to `histomri cells`, --roi")
     if of_cells is not None and not np.allclose(field, of_cells, rtol=_SAME_SIZE):
-        raise GeometryError(
-            f"is of {field[0]:.0f} x {field[1]:.0f} µm, and the slide of the cells of {of_cells[0]:.0f} x "
-            f"{of_cells[1]:.0f} µm",
-            path=path,
-            hint=other_slide,
-        )
+        sizes = [f"of {wide:.0f} x {high:.0f} µm" for wide, high in (field, of_cells)]
+        problem = f"is {sizes[0]}, and the slide of the cells {sizes[1]}"
+        raise GeometryError(problem, path=path, hint=other_slide)
     shapely.prepare(tissue)
     inside = shapely.contains_xy(tissue, cells.data["x_um"].to_numpy(), cells.data["y_um"].to_numpy())
     fraction = float(inside.mean())
     if fraction < _LEAST_INSIDE:
-        raise GeometryError(
-            f"only {fraction:.0%} of the cells of {name} lie on its tissue",
-            path=path,
-            hint=f"{other_slide}; if it is, outline the tissue in QuPath (--roi)",
-        )
-    warnings: tuple[str, ...] = ()
-    if fraction < _USUALLY_INSIDE:
-        warnings = (
-            f"{1 - fraction:.0%} of the cells lie off the tissue that was found on {path.name}, so F and CD are too "
-            "high at its rim; look at the tissue mask",
-        )
-    return CellTable(cells.data, replace(cells.metadata, field_um=field), cells.outlines), tissue, warnings
+        problem = f"only {fraction:.0%} of the cells of {name} lie on its tissue"
+        raise GeometryError(problem, path=path, hint=f"{other_slide}; if it is, outline the tissue in QuPath (--roi)")
+    off = f"{1 - fraction:.0%} of the cells lie off the tissue that was found on {path.name}"
+    warning = f"{off}, so F and CD are too high at its rim; look at the tissue mask"
+    cells = CellTable(cells.data, replace(cells.metadata, field_um=field), cells.outlines)
+    return cells, tissue, (warning,) if fraction < _USUALLY_INSIDE else ()
 
 
 def voxel_size_um(image: str | Path | Image) -> tuple[float, float, float]:
@@ -292,11 +259,9 @@ def voxel_size_um(image: str | Path | Image) -> tuple[float, float, float]:
     affine = image.affine if isinstance(image, Image) else np.asarray(open_nifti(image).affine, dtype=float)
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     if not (np.isfinite(sizes).all() and sizes.min() >= _VOXEL_MM[0] and sizes.max() <= _VOXEL_MM[1]):
-        raise GeometryError(
-            f"its voxels are {' x '.join(f'{size:g}' for size in sizes)} mm, which no MRI has",
-            path=None if isinstance(image, Image) else image,
-            hint="mend its header, or pass --patch-um",
-        )
+        problem = f"its voxels are {' x '.join(f'{size:g}' for size in sizes)} mm, which no MRI has"
+        hint = "mend its header, or pass --patch-um"
+        raise GeometryError(problem, path=None if isinstance(image, Image) else image, hint=hint)
     return float(1000 * sizes[0]), float(1000 * sizes[1]), float(1000 * sizes[2])
 
 

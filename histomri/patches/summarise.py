@@ -1,24 +1,28 @@
 """From cells to maps: moments of cell size per patch, corrected for shrinkage and sectioning."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+import shapely
 from shapely.geometry.base import BaseGeometry
 
 from histomri.cells import CellTable
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
-from histomri.patches.assign import assign
-from histomri.patches.corrections import Correction, choose_correction
-from histomri.patches.errors import dispersion, size_errors
+from histomri.patches.corrections import (
+    choose_correction,
+    corrected_sizes,
+    error_maps,
+    plain_sizes,
+    size_maps,
+)
 from histomri.patches.grid import PatchGrid
 from histomri.patches.maps import PatchMaps
-from histomri.patches.moments import gather, volume_weighted, volume_weighted_unfolded
-from histomri.patches.sizes import corrected_sizes, error_maps, plain_sizes, size_maps
-from histomri.patches.tissue import extent_of, tissue_fraction
+from histomri.patches.moments import dispersion, gather, size_errors
+from histomri.patches.tissue import assign, extent_of, tissue_fraction
 
 Cells: TypeAlias = CellTable | pd.DataFrame | str | Path
 """The cells of one slide, as functions take them."""
@@ -27,22 +31,14 @@ _CELL_NOTES = {
     "cell": "QuPath's cell is the nucleus expanded by a fixed distance (5 um by default), not a membrane",
     "nucleus": "the detections are nuclei",
 }
+_QUANTITIES = {"vCS": "_um", "F": "", "CD": "_mm2"}
 
 
 def summarise_patches(
-    cells: Cells,
-    grid: PatchGrid,
-    *,
-    preset: str = "mouse-exvivo",
-    section: str | None = None,
-    shrinkage: float | None = None,
-    section_thickness_um: float = 4.0,
-    min_cells: int = 1,
-    tissue: BaseGeometry | None = None,
-    min_tissue: float = 0.0,
-    assign_by: str = "centroid",
-    seed: int = 0,
-) -> PatchMaps:
+    cells: Cells, grid: PatchGrid, *, preset: str = "mouse-exvivo", section: str | None = None,
+    shrinkage: float | None = None, section_thickness_um: float = 4.0, min_cells: int = 1,
+    tissue: BaseGeometry | None = None, min_tissue: float = 0.0, assign_by: str = "centroid", seed: int = 0,
+) -> PatchMaps:  # fmt: skip
     """Summarise the cells of each patch.
 
     A cell belongs to the patch its centroid lies in, or is shared among the patches that its outline reaches. F and CD
@@ -102,8 +98,8 @@ def summarise_patches(
     vCS = (<l^7>/<l^3>)^(1/4) with l = sqrt(4 A / pi); F = sum(A) / area; CD = n / area
     (Grussu et al. 2025, doi 10.1038/s43856-025-01246-2). CDvol = CD / <D>, with ``wicksell`` CD / (<D> + t).
     Value +- 1.96 standard errors holds the truth, the mean of patches like this one, in about 95 % of patches
-    with 50 cells and more: see `histomri.patches.errors`. On small slides (fewer than 500 cells, or 40 tiles of some 64
-    cells) the error of vCS is by the delta method, too small for skewed sizes, and those of F and CD take cells as
+    with 50 cells and more: see `histomri.patches.moments`. On small slides (fewer than 500 cells, or 40 tiles of some
+    64 cells) the error of vCS is by the delta method, too small for skewed sizes, and those of F and CD take cells as
     scattered at random, too large for packed cells.
     """
     cells = CellTable.coerce(cells, geometries=assign_by == "clip")
@@ -122,13 +118,12 @@ def summarise_patches(
     diameter, area = (cells.data[name].to_numpy()[assigned.cell] for name in ("diameter_um", "area_um2"))
     moments = gather(patch, diameter, area, fraction.size, assigned.part)
     analysed_area = fraction * (grid.window_um[0] * grid.window_um[1])
-    plain = plain_sizes(moments)
     sizes = corrected_sizes(moments, correction)
     x, y, areas = (cells.data[name].to_numpy() for name in ("x_um", "y_um", "area_um2"))
     dispersed = dispersion(x, y, areas, grid.window_um, extent)
-    relative = size_errors(patch, diameter, moments, _estimate(correction), seed)
+    relative = size_errors(patch, diameter, moments, correction.estimate, seed)
     maps = size_maps(moments, sizes, analysed_area, correction.stretch, min_cells)
-    uncorrected = size_maps(moments, plain, analysed_area, 1.0, min_cells)
+    uncorrected = size_maps(moments, plain_sizes(moments), analysed_area, 1.0, min_cells)
     errors = error_maps(moments, sizes, analysed_area, correction.stretch, min_cells, dispersed, relative)
     maps["nCells"] = moments.count
     for values in (*maps.values(), *uncorrected.values(), *errors.values()):
@@ -138,26 +133,19 @@ def summarise_patches(
     on_grid, used = (int(np.count_nonzero(np.bincount(cell))) for cell in (assigned.cell, assigned.cell[valid[patch]]))
     outside, sparse = len(cells) - on_grid, on_grid - used
     parameters = {
-        **correction.record(),
-        "MinCells": min_cells,
-        "MinTissueFraction": min_tissue,
-        "Patch_um": list(grid.patch_um),
-        "Window_um": list(grid.window_um),
-        "Origin_um": list(grid.origin_um),
-        "Assignment": assign_by,
-        "DispersionOfCount": dispersed.count,
-        "DispersionOfArea": dispersed.area,
-        "DispersionTiles": dispersed.tiles,
+        **correction.record(), "MinCells": min_cells, "MinTissueFraction": min_tissue, "Patch_um": list(grid.patch_um),
+        "Window_um": list(grid.window_um), "Origin_um": list(grid.origin_um), "Assignment": assign_by,
+        "DispersionOfCount": dispersed.count, "DispersionOfArea": dispersed.area, "DispersionTiles": dispersed.tiles,
         "SizeErrors": "delta method" if relative is None else "draws from the cells of the slide",
-        "Extent": extent.source,
-        "Image": cells.metadata.image,
-        "Compartment": cells.metadata.compartment,
-        "CellsUsed": used,
-        "CellsOutsideGrid": outside,
-        "CellsInSparsePatches": sparse,
+        "Extent": extent.source, "Image": cells.metadata.image, "Compartment": cells.metadata.compartment,
+        "CellsUsed": used, "CellsOutsideGrid": outside, "CellsInSparsePatches": sparse,
         "Cell": _CELL_NOTES[cells.metadata.compartment],
+    }  # fmt: skip
+    places = {
+        "off the grid of patches or outside the extent": outside,
+        f"in patches of which less than {min_tissue:g} is tissue (--min-tissue)": sparse,
     }
-    warnings = (*_not_used(len(cells), outside, sparse, min_tissue), *_warnings(cells, maps, correction))
+    warnings = _warnings(cells, maps, correction.section, places)
     return PatchMaps(groups[0], groups[1], grid, parameters, warnings, groups[2])
 
 
@@ -167,39 +155,73 @@ def whole_grid(cells: CellTable, *, thickness_um: float = 4.0, tissue: BaseGeome
     return PatchGrid((low_x, low_y), (high_x - low_x, high_y - low_y), (1, 1), thickness_um)
 
 
-def _not_used(n_cells: int, outside: int, sparse: int, min_tissue: float) -> tuple[str, ...]:
-    """Warn of cells that count nowhere; the rim of the tissue always loses a few, and the record has their number."""
-    texts = []
-    if outside > 0.02 * n_cells:
-        texts.append(
-            f"{outside:,} of {n_cells:,} cells lie off the grid of patches or outside the extent, and were not used"
-        )
-    if sparse > 0.02 * n_cells:
-        texts.append(
-            f"{sparse:,} of {n_cells:,} cells lie in patches of which less than {min_tissue:g} is tissue "
-            "(--min-tissue), and were not used"
-        )
-    return tuple(texts)
-
-
-def _estimate(correction: Correction) -> Callable[[FloatArray], FloatArray]:
-    """Return the function from moments to a volume-weighted size, but for constant factors."""
-    if correction.section == "wicksell":
-        return lambda raw: volume_weighted_unfolded(raw, correction.section_thickness_um)
-    return volume_weighted
-
-
-def _warnings(cells: CellTable, maps: dict[str, FloatArray], correction: Correction) -> tuple[str, ...]:
-    texts = []
+def _warnings(cells: CellTable, maps: dict[str, FloatArray], section: str, not_used: dict[str, int]) -> tuple[str, ...]:
+    # The rim of the tissue always loses a few cells, and the record has their number.
+    many = {where: count for where, count in not_used.items() if count > 0.02 * len(cells)}
+    texts = [f"{count:,} of {len(cells):,} cells lie {where}, and were not used" for where, count in many.items()]
     if cells.metadata.compartment == "nucleus":
         texts.append("sizes and fractions are of nuclei, not of cells")
-    crowded = int(np.count_nonzero(maps["F"] > 1))
-    if crowded:
-        texts.append(
-            f"F is above 1 in {crowded:,} patches (up to {np.nanmax(maps['F']):.2f}): cells reach over the edge of "
-            "their patch, overlap, or were counted twice; F was not clipped"
-        )
+    if crowded := int(np.count_nonzero(maps["F"] > 1)):
+        causes = "cells reach over the edge of their patch, overlap, or were counted twice; F was not clipped"
+        texts.append(f"F is above 1 in {crowded:,} patches (up to {np.nanmax(maps['F']):.2f}): {causes}")
     lost = int(np.count_nonzero(np.isnan(maps["vCS"]) & (maps["nCells"] > 0)))
-    if lost and correction.section == "wicksell":
+    if lost and section == "wicksell":
         texts.append(f"{lost:,} patches have cells but no corrected size: too few cells, or profiles of no sphere")
     return tuple(texts)
+
+
+def separate_regions(cells: CellTable, tissue: BaseGeometry | None = None) -> list[BaseGeometry]:
+    """Return the polygons of the tissue and region of interest, from left to right; empty if only a field is known."""
+    region = extent_of(cells, tissue).region
+    parts = [] if region is None else [part for part in shapely.get_parts(region).tolist() if part.area > 0]
+    return sorted(parts, key=lambda part: (part.bounds[0], part.bounds[1]))
+
+
+def summarise_regions(
+    cells: CellTable, tissue: BaseGeometry | None = None, *, thickness_um: float = 4.0, **options: Any
+) -> list[dict[str, float | int]]:
+    """Summarise the cells of each separate region as one patch.
+
+    Parameters
+    ----------
+    cells : CellTable
+        Cells of one slide.
+    tissue : shapely geometry, optional
+        Outline of the tissue in µm; cut with the region of interest of the table.
+    thickness_um : float
+        Of the patch.
+    **options
+        As of `summarise_patches`.
+
+    Returns
+    -------
+    list of dict
+        A row per region: its number from left to right, centroid (µm), area (mm²), number of cells, and vCS (µm), F
+        and CD (1/mm²), corrected, with their standard errors. A region without a cell has nCells, F and CD of 0.
+    """
+    rows = []
+    for number, part in enumerate(separate_regions(cells, tissue), start=1):
+        place = {"centre_x_um": float(part.centroid.x), "centre_y_um": float(part.centroid.y)}
+        numbers = _numbers(cells, part, thickness_um, options)
+        rows.append({"roi": number, **place, "area_mm2": float(part.area) / 1e6, **numbers})
+    return rows
+
+
+_NONE: dict[str, float | int] = {"nCells": 0}
+for _name, _unit in _QUANTITIES.items():
+    _NONE |= {f"{_name}{_unit}": float("nan") if _name == "vCS" else 0.0, f"{_name}{_unit}_se": float("nan")}
+
+
+def _numbers(cells: CellTable, part: BaseGeometry, thickness_um: float, options: Any) -> dict[str, float | int]:
+    shapely.prepare(part)
+    if not shapely.contains_xy(part, cells.data["x_um"].to_numpy(), cells.data["y_um"].to_numpy()).any():
+        return _NONE
+    # The part is inside the region of interest already; cutting again would only round.
+    cells = cells.select(region=part)
+    cells = replace(cells, metadata=replace(cells.metadata, roi_wkt=None))
+    maps = summarise_patches(cells, whole_grid(cells, thickness_um=thickness_um, tissue=part), tissue=part, **options)
+    found: dict[str, float | int] = {"nCells": int(maps.maps["nCells"][0, 0])}
+    for name, unit in _QUANTITIES.items():
+        found[f"{name}{unit}"] = float(maps.maps[name][0, 0])
+        found[f"{name}{unit}_se"] = float(maps.errors[name][0, 0])
+    return found

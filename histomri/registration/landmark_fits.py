@@ -37,6 +37,14 @@ def tre(transform: Transform, pairs: FloatArray) -> FloatArray:
 
     The transform goes from moving to fixed world; where a z of the `pairs` (N, 2, 3), world mm, is NaN, a point lies on
     the plane of the section.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from histomri.registration import Transform, tre
+    >>> pairs = np.array([[[1.0, 2.0, 0.0], [1.0, 2.0, 0.3]]])
+    >>> tre(Transform.identity(), pairs)
+    array([0.3])
     """
     pairs = located(transform, np.asarray(pairs, dtype=float))
     return np.asarray(np.linalg.norm(transform.points(pairs[:, 0]) - pairs[:, 1], axis=1))

@@ -1,6 +1,5 @@
 """Labelling index: the fraction of cells that is positive, over all and in the hot spot."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,18 +52,15 @@ def is_positive(classes: Any) -> tuple[BoolArray, BoolArray, dict[str, int]]:
     counts : dict
         Cells by class, the unclassified as ``Unclassified``.
     """
-    codes, names = pd.factorize(pd.Series(classes).astype("str").fillna(""))
-    last = [re.split(r":\s*", str(name).strip())[-1].strip() for name in names]
+    codes, found = pd.factorize(pd.Series(classes).astype("str").fillna(""))
+    names = [str(name).strip() for name in found]
+    last = [name.split(":")[-1].strip() for name in names]
     positive = np.array([name in POSITIVE for name in last], dtype=bool)
     negative = np.array([name == NEGATIVE for name in last], dtype=bool)
-    totals = np.bincount(codes, minlength=len(names))
     counts: dict[str, int] = {}
-    for name, total in zip(names, totals):
-        label = str(name).strip()
-        label = "Unclassified" if label in ("", "None", "nan", "Unclassified") else label
+    for name, total in zip(names, np.bincount(codes, minlength=len(names))):
+        label = "Unclassified" if name in ("", "None", "nan") else name
         counts[label] = counts.get(label, 0) + int(total)
-    if not len(names):
-        return np.zeros(0, dtype=bool), np.zeros(0, dtype=bool), {}
     return positive[codes], negative[codes], counts
 
 
@@ -84,18 +80,14 @@ def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[
 
 def labelling_index(positive: BoolArray, negative: BoolArray) -> LabellingIndex:
     """Return the labelling index of cells; the arrays are those of `is_positive`."""
-    return _index(int(np.count_nonzero(positive)), int(np.count_nonzero(positive) + np.count_nonzero(negative)))
+    n_positive, n_negative = (int(np.count_nonzero(cells)) for cells in (positive, negative))
+    return _index(n_positive, n_positive + n_negative)
 
 
 def hot_spot(
-    x_um: FloatArray,
-    y_um: FloatArray,
-    positive: BoolArray,
-    negative: BoolArray,
-    *,
-    window_um: float | None = None,
+    x_um: FloatArray, y_um: FloatArray, positive: BoolArray, negative: BoolArray, *, window_um: float | None = None,
     min_cells: int = 500,
-) -> HotSpot | None:
+) -> HotSpot | None:  # fmt: skip
     """Find the window with the highest labelling index among those with enough cells.
 
     A square window slides by a tenth of its edge. Of equal windows the one with more cells is taken, then the upper
@@ -132,21 +124,17 @@ def hot_spot(
     corner = int(column.min()), int(row.min())
     shape = (int(row.max()) - corner[1] + 1, int(column.max()) - corner[0] + 1)
     if shape[0] * shape[1] > _LARGEST_BINS:
-        raise InputError(
-            f"a window of {window:g} µm slides over {shape[0] * shape[1]:,} places, which are too many",
-            hint="check the unit of the positions, or take a larger window",
-        )
-    flat = (row - corner[1]) * shape[1] + column - corner[0]
-    totals = _window_sums(np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape))
-    hits = _window_sums(np.bincount(flat[stained], minlength=shape[0] * shape[1]).reshape(shape))
+        problem = f"a window of {window:g} µm slides over {shape[0] * shape[1]:,} places, which are too many"
+        raise InputError(problem, hint="check the unit of the positions, or take a larger window")
+    flat, n_bins = (row - corner[1]) * shape[1] + column - corner[0], shape[0] * shape[1]
+    totals, hits = (_window_sums(np.bincount(at, minlength=n_bins).reshape(shape)) for at in (flat, flat[stained]))
     enough = totals >= min_cells
     if not enough.any():
         return None
     index = np.where(enough, hits / np.maximum(totals, 1), -1.0)
     best = int(np.argmax(np.where(index == index.max(), totals, -1)))
     place = np.unravel_index(best, totals.shape)
-    left = float((place[1] - _STEPS_PER_WINDOW + 1 + corner[0]) * step)
-    top = float((place[0] - _STEPS_PER_WINDOW + 1 + corner[1]) * step)
+    left, top = (float((bin_ - _STEPS_PER_WINDOW + 1 + low) * step) for bin_, low in zip(place[::-1], corner))
     return HotSpot(_index(int(hits[place]), int(totals[place])), (left, top), window, int(np.count_nonzero(enough)))
 
 

@@ -20,18 +20,11 @@ _LONG_SIDE = 1000
 
 
 def draw_cells(
-    x_um: FloatArray,
-    y_um: FloatArray,
-    positive: BoolArray,
-    negative: BoolArray,
-    *,
-    title: str,
-    region: BaseGeometry | None = None,
-    spot: HotSpot | None = None,
-) -> Figure:
+    x_um: FloatArray, y_um: FloatArray, positive: BoolArray, negative: BoolArray, *, title: str,
+    region: BaseGeometry | None = None, spot: HotSpot | None = None,
+) -> Figure:  # fmt: skip
     """Draw the cells that were counted, the region and the hot spot; return a Figure."""
-    figure, axes = _figure(1, (8, 8.4))
-    axis = axes[0]
+    figure, (axis,) = _figure(1, (8, 8.4))
     other = ~(positive | negative)
     layers = ((other, _OTHER, "not counted"), (negative, _NEGATIVE, "negative"), (positive, _POSITIVE, "positive"))
     many = x_um.size > _MOST_DOTS
@@ -48,12 +41,9 @@ def draw_cells(
     if spot is not None:
         edge, (left, top) = spot.window_um, spot.corner_um
         axis.plot(
-            [left, left + edge, left + edge, left, left],
-            [top, top, top + edge, top + edge, top],
-            color=_SPOT,
-            linewidth=2,
-            label=f"hot spot ({spot.index.value:.1%} of {spot.index.n_counted:,})",
-        )
+            [left, left + edge, left + edge, left, left], [top, top, top + edge, top + edge, top], color=_SPOT,
+            linewidth=2, label=f"hot spot ({spot.index.value:.1%} of {spot.index.n_counted:,})",
+        )  # fmt: skip
     axis.set(aspect="equal", xlabel="x (µm)", ylabel="y (µm)")
     axis.invert_yaxis()
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=4, frameon=False, markerscale=2)
@@ -62,18 +52,10 @@ def draw_cells(
 
 
 def draw_stain(
-    overview: RGB,
-    overview_fraction: FloatArray,
-    detail: RGB,
-    detail_stained: BoolArray,
-    detail_counted: BoolArray,
-    *,
-    title: str,
-    field_um: tuple[float, float],
-    grid_um: tuple[float, float],
-    detail_um: tuple[float, float, float, float],
-    outlines: tuple[BaseGeometry, ...],
-) -> Figure:
+    overview: RGB, overview_fraction: FloatArray, detail: RGB, detail_stained: BoolArray, detail_counted: BoolArray, *,
+    title: str, field_um: tuple[float, float], grid_um: tuple[float, float],
+    detail_um: tuple[float, float, float, float], outlines: tuple[BaseGeometry, ...],
+) -> Figure:  # fmt: skip
     """Draw the slide with its stained fraction, and a part of it pixel by pixel; return a Figure.
 
     `overview_fraction` (ny, nx) is NaN where nothing was counted; its grid, of size `grid_um`, starts at the corner of
@@ -81,36 +63,30 @@ def draw_stain(
     """
     figure, axes = _figure(3, (15, 5.6))
     axes[0].imshow(_paled(overview), extent=(0, field_um[0], field_um[1], 0))
-    fraction = np.nan_to_num(overview_fraction)
-    layer = np.zeros((*fraction.shape, 4))
-    layer[..., :3] = _STAINED
-    layer[..., 3] = np.clip(fraction, 0, 1) ** 0.5
+    layer = np.full((*overview_fraction.shape, 4), (*_STAINED, 0.0))
+    layer[..., 3] = np.clip(np.nan_to_num(overview_fraction), 0, 1) ** 0.5
     axes[0].imshow(layer, extent=(0, grid_um[0], grid_um[1], 0), interpolation="nearest")
     for outline in outlines:
         _outline(axes[0], outline)
     low_x, low_y, high_x, high_y = detail_um
     axes[0].plot([low_x, high_x, high_x, low_x, low_x], [low_y, low_y, high_y, high_y, low_y], color="black")
-    axes[0].set(xlim=(0, field_um[0]), ylim=(field_um[1], 0))
-    axes[0].set_title("stained fraction (magenta), counted region (green)")
-    where = (low_x, high_x, high_y, low_y)
-    axes[1].imshow(detail, extent=where, interpolation="nearest")
-    axes[1].set_title("the black frame: as it is")
+    axes[0].set(xlim=(0, field_um[0]), ylim=(field_um[1], 0), ylabel="y (µm)")
     counted = np.where(detail_counted[..., None], detail, _paled(detail))
     counted[detail_stained & detail_counted] = np.round(np.array(_STAINED) * 255)
-    axes[2].imshow(counted, extent=where, interpolation="nearest")
-    axes[2].set_title("stained pixels (magenta); pale: not counted")
-    for axis in axes:
-        axis.set(aspect="equal", xlabel="x (µm)")
-    axes[0].set_ylabel("y (µm)")
+    for axis, picture in ((axes[1], detail), (axes[2], counted)):
+        axis.imshow(picture, extent=(low_x, high_x, high_y, low_y), interpolation="nearest")
+    shown = "stained fraction (magenta), counted region (green)", "the black frame: as it is"
+    for axis, subtitle in zip(axes, (*shown, "stained pixels (magenta); pale: not counted")):
+        axis.set(aspect="equal", xlabel="x (µm)", title=subtitle)
     figure.suptitle(title, parse_math=False)
     return figure
 
 
 def _draw_binned(axis: Any, x: FloatArray, y: FloatArray, layers: tuple[tuple[BoolArray, Any, str], ...]) -> None:
     """Draw so many cells that dots would hide each other: a pixel has the mean colour of its cells."""
-    low, high = (np.array([fun(x), fun(y)]) for fun in (np.min, np.max))
-    pixel = max(float((high - low).max()) / _LONG_SIDE, 1e-9)
-    column, row = ((values - start) // pixel for values, start in ((x, low[0]), (y, low[1])))
+    low = x.min(), y.min()
+    pixel = max(float(max(np.ptp(x), np.ptp(y))) / _LONG_SIDE, 1e-9)
+    column, row = ((values - start) // pixel for values, start in zip((x, y), low))
     shape = int(row.max()) + 1, int(column.max()) + 1
     flat = (row * shape[1] + column).astype(np.intp)
     counts = np.stack([np.bincount(flat[which], minlength=shape[0] * shape[1]) for which, _, _ in layers], axis=-1)

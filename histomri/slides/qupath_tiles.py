@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from histomri.core.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.calibration import PixelSize, check_pixel_size, read_slide_record, settle_pixel_size
 from histomri.core.display import Displayed
 from histomri.core.errors import GeometryError, InputError, UnitError
@@ -34,6 +34,10 @@ _SMALL_TILE_PX = 4.0
 _ROUNDED_PX = 0.01  # coordinates are written so exactly; tiles that overlap the slide by less only touch it
 # Cosine of 60 degrees: a section that stands steeper on the slices is a wrong transform.
 _LEAST_COSINE = 0.5
+_TILE = (
+    '{"type":"Feature","geometry":{"type":"Polygon","coordinates":[[CORNERS]]},'
+    '"properties":{"objectType":"tile","measurements":{MEASURED}}}'
+)
 _CORNERS = ((-0.5, -0.5), (-0.5, 0.5), (0.5, 0.5), (0.5, -0.5))
 
 
@@ -107,29 +111,18 @@ class SlideTiles(Displayed):
             patterns, which = np.unique(known[part], axis=0, return_inverse=True)
             for number, pattern in enumerate(patterns):
                 rows = np.flatnonzero(which.ravel() == number)
+                names = [json.dumps(name, ensure_ascii=False) for name, there in zip(self.names, pattern) if there]
                 # A % in a name would be taken for a place to fill in.
-                names = [json.dumps(name, ensure_ascii=False).replace("%", "%%") for name in self._named(pattern)]
-                template = (
-                    '{"type":"Feature","geometry":{"type":"Polygon","coordinates":[['
-                    + ",".join(["[%.2f,%.2f]"] * 5)
-                    + ']]},"properties":{"objectType":"tile","measurements":{'
-                    + ",".join(f"{name}:%.7g" for name in names)
-                    + "}}}"
-                )
+                measured = ",".join(name.replace("%", "%%") + ":%.7g" for name in names)
+                template = _TILE.replace("CORNERS", ",".join(["[%.2f,%.2f]"] * 5)).replace("MEASURED", measured)
                 numbers = np.concatenate([ring[part][rows], self.values[part][rows][:, pattern]], axis=1)
                 yield ",\n".join([template] * len(rows)) % tuple(numbers.ravel().tolist())
 
-    def _named(self, pattern: BoolArray) -> list[str]:
-        return [name for name, there in zip(self.names, pattern) if there]
-
 
 def section_tiles(
-    maps: Mapping[str, Image],
-    pixel_size_um: float | PixelSize,
-    *,
-    size_px: tuple[int, int] | None = None,
+    maps: Mapping[str, Image], pixel_size_um: float | PixelSize, *, size_px: tuple[int, int] | None = None,
     to_section: Callable[[FloatArray], FloatArray] | None = None,
-) -> SlideTiles:
+) -> SlideTiles:  # fmt: skip
     """Return the voxels that the section passes through as tiles of its slide.
 
     Parameters
@@ -157,17 +150,18 @@ def section_tiles(
     values = np.stack([_volume(image)[tuple(index.T)] for image in maps.values()], axis=1).astype(float)
     corners = corners_um / np.asarray(size)
     warnings = _check_size(corners, size)
-    inside = _on_slide(corners, size_px)
+    # By their bounding boxes, as is good enough for tiles.
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    end = np.inf if size_px is None else np.asarray(size_px) - _ROUNDED_PX
+    inside = (high > _ROUNDED_PX).all(axis=1) & (low < end).all(axis=1)
     if not inside.any():
-        span = corners.reshape(-1, 2)
-        raise GeometryError(
-            f"none of {len(corners):,} tiles lies on the slide: they span x {span[:, 0].min():.0f} to "
-            f"{span[:, 0].max():.0f} and y {span[:, 1].min():.0f} to {span[:, 1].max():.0f} px",
-            hint="check the pixel size and --xfm" if to_section else "check the pixel size; pass --xfm for an MRI map",
-        )
+        (low_x, low_y), (high_x, high_y) = low.min(axis=0), high.max(axis=0)
+        span = f"they span x {low_x:.0f} to {high_x:.0f} and y {low_y:.0f} to {high_y:.0f} px"
+        hint = "check the pixel size and --xfm" if to_section else "check the pixel size; pass --xfm for an MRI map"
+        raise GeometryError(f"none of {len(corners):,} tiles lies on the slide: {span}", hint=hint)
     beside = int(np.count_nonzero(~inside))
     if beside > len(inside) - beside:
-        warnings = (*warnings, f"{beside:,} of {len(inside):,} tiles lie beside the slide: is it the right one?")
+        warnings += (f"{beside:,} of {len(inside):,} tiles lie beside the slide: is it the right one?",)
     return SlideTiles(corners[inside], values[inside], tuple(maps), size, n_empty, beside, warnings)
 
 
@@ -192,15 +186,14 @@ def load_measurements(paths: Sequence[str | Path], *, moved: bool = False) -> di
         raise InputError("no map was given")
     loaded = [_Map(Path(path), Image.load(path), parse_map_name(Path(path).name), read_sidecar(path)) for path in paths]
     first = loaded[0]
+    hint = "maps of one grid share tiles; write the others into another file"
     for item in loaded:
-        problem = None
         if item.image.data.shape != first.image.data.shape:
             shapes = [" x ".join(map(str, one.image.data.shape)) for one in (item, first)]
             problem = f"has {shapes[0]} voxels, and {first.path.name} has {shapes[1]}"
-        elif not np.allclose(item.image.affine, first.image.affine, atol=_SAME_GRID_MM, rtol=0):
+            raise GeometryError(problem, path=item.path, hint=hint)
+        if not np.allclose(item.image.affine, first.image.affine, atol=_SAME_GRID_MM, rtol=0):
             problem = f"lies elsewhere than {first.path.name}: their affines differ"
-        if problem is not None:
-            hint = "maps of one grid share tiles; write the others into another file"
             raise GeometryError(problem, path=item.path, hint=hint)
         _check_world(item, moved)
     return dict(zip(_measurement_names(loaded), (item.image for item in loaded)))
@@ -225,11 +218,9 @@ def slide_calibration(
             sources.append((slide.name, opened.pixel_size_um))
     size, source = settle_pixel_size(sources, slide or "slide")
     if size is None:
-        raise UnitError(
-            "QuPath's coordinates are pixels, and the pixel size of the slide is not known",
-            path=slide,
-            hint="pass --mpp in µm per pixel, or --slide with the slide or its .histomri.json",
-        )
+        problem = "QuPath's coordinates are pixels, and the pixel size of the slide is not known"
+        hint = "pass --mpp in µm per pixel, or --slide with the slide or its .histomri.json"
+        raise UnitError(problem, path=slide, hint=hint)
     return size, size_px, source
 
 
@@ -267,11 +258,8 @@ def _check_world(item: _Map, moved: bool) -> None:
     elsewhere = space not in (None, "histo")
     if not moved and (elsewhere or item.entities.get("suffix") == "dwimap"):
         kind = f"lies in the space {space}" if elsewhere else "is an MRI map"
-        raise InputError(
-            f"{kind}, and where the section lies in it is not known",
-            path=item.path,
-            hint="pass the transform of `histomri register`, --xfm",
-        )
+        hint = "pass the transform of `histomri register`, --xfm"
+        raise InputError(f"{kind}, and where the section lies in it is not known", path=item.path, hint=hint)
 
 
 def _check_size(corners: FloatArray, size: PixelSize) -> tuple[str, ...]:
@@ -312,11 +300,8 @@ def _cut_voxels(
     hint = "check that the transform belongs to this map"
     if not crossed.any():
         ends = np.concatenate([near[:, 2], far[:, 2]])
-        raise GeometryError(
-            "the section does not pass through a voxel that has a value: they lie "
-            f"{ends.min():.2f} to {ends.max():.2f} mm from it",
-            hint=hint,
-        )
+        where = f"they lie {ends.min():.2f} to {ends.max():.2f} mm from it"
+        raise GeometryError(f"the section does not pass through a voxel that has a value: {where}", hint=hint)
     chosen, along = index[crossed], (far - near)[crossed]
     if (np.abs(along[:, 2]) < _LEAST_COSINE * np.linalg.norm(along, axis=1)).any():
         raise GeometryError("the section stands across the slices of the map, in place of lying in one", hint=hint)
@@ -330,13 +315,6 @@ def _cut_voxels(
 
     corners = np.stack([cut(chosen + np.array([i, j, 0.0])) for i, j in _CORNERS], axis=1)
     return corners, chosen, known.shape[0] * known.shape[1] - len(chosen)
-
-
-def _on_slide(corners: FloatArray, size_px: tuple[int, int] | None) -> BoolArray:
-    """Return which tiles overlap the slide (by their bounding boxes)."""
-    low, high = corners.min(axis=1), corners.max(axis=1)
-    inside = (high > _ROUNDED_PX).all(axis=1)
-    return np.asarray(inside if size_px is None else inside & (low < np.asarray(size_px) - _ROUNDED_PX).all(axis=1))
 
 
 def _measurement_names(maps: Sequence[_Map]) -> list[str]:
@@ -353,11 +331,8 @@ def _measurement_names(maps: Sequence[_Map]) -> list[str]:
             marks.append(str(item.sidecar.get("Strategy")))
         full = f"{_friendly(name)} ({', '.join(marks)})" if marks else name
         if full in names:
-            raise InputError(
-                f"would be the second measurement called {full}",
-                path=item.path,
-                hint="write it into another file, or rename it",
-            )
+            problem = f"would be the second measurement called {full}"
+            raise InputError(problem, path=item.path, hint="write it into another file, or rename it")
         names.append(full)
     return names
 

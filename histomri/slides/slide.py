@@ -4,12 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from PIL import Image as Picture
 from shapely.geometry.base import BaseGeometry
 
 from histomri.core.arrays import FloatArray
@@ -67,9 +67,7 @@ class Slide(Displayed, ABC):
     def __enter__(self) -> "Slide":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def facts(self) -> dict[str, Any]:
@@ -120,11 +118,8 @@ class Slide(Displayed, ABC):
         view = self.at(um_per_px)
         width, height = view.size_px
         if width * height > LARGEST_PICTURE:
-            raise InputError(
-                f"a picture at {um_per_px:g} µm per pixel has {width * height / 1e6:,.0f} million pixels",
-                path=self.path,
-                hint="take a coarser one, or tiles",
-            )
+            problem = f"a picture at {um_per_px:g} µm per pixel has {width * height / 1e6:,.0f} million pixels"
+            raise InputError(problem, path=self.path, hint="take a coarser one, or tiles")
         return view.read(0, 0, width, height)
 
     def tiles(self, um_per_px: float, size: int = 512, region: BaseGeometry | None = None) -> Iterator["Tile"]:
@@ -140,15 +135,7 @@ class Tile:
     x: int  # of the top left corner, in pixels of the view
     y: int
     um_per_px: tuple[float, float]  # x, y
-
-    @property
-    def centres_um(self) -> tuple[FloatArray, FloatArray]:
-        """Centres of the pixels in µm of the slide: x of each column (w,), y of each row (h,)."""
-        height, width = self.rgb.shape[:2]
-        return (
-            (self.x + np.arange(width) + 0.5) * self.um_per_px[0],
-            (self.y + np.arange(height) + 0.5) * self.um_per_px[1],
-        )
+    centres_um: tuple[FloatArray, FloatArray]  # of the pixels: x of each column (w,), y of each row (h,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,15 +149,18 @@ class View:
 
     def read(self, x: int, y: int, width: int, height: int) -> RGB:
         """Read a part, (height, width, 3); x, y, width and height are pixels of the view."""
-        if min(x, y) < 0 or min(width, height) < 1 or x + width > self.size_px[0] or y + height > self.size_px[1]:
-            raise InputError(
-                f"there is no part of {width} x {height} px at ({x}, {y}) in a view of "
-                f"{self.size_px[0]} x {self.size_px[1]} px",
-                path=self.slide.path,
-            )
+        wide, high = self.size_px
+        if min(x, y) < 0 or min(width, height) < 1 or x + width > wide or y + height > high:
+            problem = f"there is no part of {width} x {height} px at ({x}, {y}) in a view of {wide} x {high} px"
+            raise InputError(problem, path=self.slide.path)
         out = np.empty((height, width, 3), np.uint8)
         self._fill(out, x, y)
         return out
+
+    def centres_um(self, x: int, y: int, width: int, height: int) -> tuple[FloatArray, FloatArray]:
+        """Return the centres of the pixels of a part in µm of the slide: x of each column (w,), y of each row (h,)."""
+        across, down = self.um_per_px
+        return (x + np.arange(width) + 0.5) * across, (y + np.arange(height) + 0.5) * down
 
     def tiles(self, size: int = 512, region: BaseGeometry | None = None) -> Iterator[Tile]:
         """Give the tiles row by row, each once and without overlap; those at the right and lower edge are smaller.
@@ -193,7 +183,8 @@ class View:
                 width = min(size, self.size_px[0] - x)
                 box = shapely.box(x * across, y * down, (x + width) * across, (y + height) * down)
                 if region is None or shapely.intersects(region, box):
-                    yield Tile(self.read(x, y, width, height), x, y, self.um_per_px)
+                    centres = self.centres_um(x, y, width, height)
+                    yield Tile(self.read(x, y, width, height), x, y, self.um_per_px, centres)
 
     def _fill(self, out: RGB, x: int, y: int) -> None:
         """Read the part at (x, y) into `out`, in pieces if the stored part is large."""
@@ -201,26 +192,17 @@ class View:
         stored = self.slide.level_sizes[self.level]
         scale = stored[0] / self.size_px[0], stored[1] / self.size_px[1]
         if width * scale[0] * height * scale[1] > _BLOCK_PIXELS and max(width, height) > 1:
-            if width >= height:
-                self._fill(out[:, : width // 2], x, y)
-                self._fill(out[:, width // 2 :], x + width // 2, y)
-            else:
-                self._fill(out[: height // 2], x, y)
-                self._fill(out[height // 2 :], x, y + height // 2)
+            across, down = (width // 2, 0) if width >= height else (0, height // 2)
+            self._fill(out[:, :across] if across else out[:down], x, y)
+            self._fill(out[down:, across:], x + across, y + down)
             return
         left, right = x * scale[0], min((x + width) * scale[0], stored[0])
         top, bottom = y * scale[1], min((y + height) * scale[1], stored[1])
         x0, y0 = int(left + 1e-6), int(top + 1e-6)
         x1, y1 = int(np.ceil(right - 1e-6)), int(np.ceil(bottom - 1e-6))
         picture = self.slide.read(self.level, x0, y0, x1 - x0, y1 - y0)
-        box = (max(left - x0, 0.0), max(top - y0, 0.0), min(right - x0, x1 - x0), min(bottom - y0, y1 - y0))
-        out[:] = _averaged(picture, width, height, box)
-
-
-def _averaged(picture: RGB, width: int, height: int, box: tuple[float, float, float, float]) -> RGB:
-    if picture.shape[:2] == (height, width):
-        return picture
-    from PIL import Image as Picture
-
-    small = Picture.fromarray(picture).resize((width, height), Picture.Resampling.BOX, box=box)
-    return np.asarray(small)
+        if picture.shape[:2] != (height, width):
+            box = (max(left - x0, 0.0), max(top - y0, 0.0), min(right - x0, x1 - x0), min(bottom - y0, y1 - y0))
+            small = Picture.fromarray(picture).resize((width, height), Picture.Resampling.BOX, box=box)
+            picture = np.asarray(small)
+        out[:] = picture

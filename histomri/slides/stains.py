@@ -6,15 +6,19 @@ an amount is an optical density and QuPath's thresholds (0.2 for positive) mean 
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
-from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
 from histomri.core.files import require_file
+from histomri.slides.slide import Slide, Tile
+from histomri.slides.tissue import Raster, Tissue
 
 _HINT = (
     'pass QuPath\'s own text, {"Name": "H-DAB", "Stain 1": "Hematoxylin", "Values 1": "0.65 0.70 0.29", "Stain 2": '
@@ -23,6 +27,14 @@ _HINT = (
 # Pixels darker than this in some channel are no glass.
 _DARKEST_BACKGROUND = 150
 _LEAST_GLASS = 0.005
+# Paler pixels have no colour to speak of; the darkest are clipped, folded or black.
+_PALE_OD, _DARK_OD = 0.15, 1.5
+_EDGES = (1, 99)  # per cent; the very edges are noise
+_LEAST_PIXELS = 1000
+# Hematoxylin and DAB are some 40 degrees apart; within so few there is one stain only.
+_LEAST_ANGLE = 15.0
+_TILE_PX, _MOST_TILES, _MOST_PIXELS = 256, 60, 400_000
+_OTHER_STAINS = "leave out --stains, or estimate them in QuPath (Analyze > Preprocessing) and pass the text"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +69,8 @@ class Stains:
         if self.background_rgb is not None:
             background = np.array(self.background_rgb, dtype=float)
             if background.shape != (3,) or not ((background >= 1) & (background <= 255)).all():
-                raise InputError(
-                    f"a background of {self.background_rgb} is not possible", hint="give R,G,B, each from 1 to 255"
-                )
+                problem = f"a background of {self.background_rgb} is not possible"
+                raise InputError(problem, hint="give R,G,B, each from 1 to 255")
             object.__setattr__(self, "background_rgb", background)
 
     @classmethod
@@ -83,11 +94,10 @@ class Stains:
             raise InputError("the stain vectors are no JSON object", hint=_HINT)
         first, second = _numbers(content, "Values 1"), _numbers(content, "Values 2")
         third = _numbers(content, "Values 3") if "Values 3" in content else np.cross(first, second)
-        names = [str(content.get(f"Stain {number}", "Residual")) for number in (1, 2, 3)]
-        background = _numbers(content, "Background") if "Background" in content else None
-        if background is not None and (background == 255).all():
-            background = None
-        return cls((names[0], names[1], names[2]), np.stack([first, second, third]), background, source)
+        one, two, three = (str(content.get(f"Stain {number}", "Residual")) for number in (1, 2, 3))
+        background = _numbers(content, "Background") if "Background" in content else np.full(3, 255)
+        glass = None if (background == 255).all() else background
+        return cls((one, two, three), np.stack([first, second, third]), glass, source)
 
     @classmethod
     def read(cls, given: str, option: str = "--stains") -> "Stains":
@@ -102,31 +112,21 @@ class Stains:
         """Number of the stain DAB."""
         found = [number for number, name in enumerate(self.names) if "dab" in name.lower()]
         if len(found) != 1:
-            raise InputError(
-                f"the stains {', '.join(self.names)} do not have one that is called DAB", hint="name it so"
-            )
+            problem = f"the stains {', '.join(self.names)} do not have one that is called DAB"
+            raise InputError(problem, hint="name it so")
         return found[0]
 
     def amount(self, rgb: NDArray[np.uint8], stain: int) -> NDArray[np.float32]:
-        """Return how much of one stain each pixel has, (...,), as optical density.
+        """Return how much of a stain, by its number, each pixel (..., 3) has, (...,), as optical density.
 
         As in QuPath, a channel brighter than the background has density 0, and amounts may be negative.
-
-        Parameters
-        ----------
-        rgb : (..., 3) uint8 ndarray
-        stain : int
-            Its number.
         """
         if self.background_rgb is None:
             raise InputError("the background has to be known before stains are separated")
         weights = np.linalg.inv(self.vectors)[:, stain]
         values = np.maximum(np.arange(256), 1)[:, None]
         table = (np.clip(-np.log10(values / self.background_rgb), 0, None) * weights).astype(np.float32)
-        total = table[rgb[..., 0], 0]
-        total += table[rgb[..., 1], 1]
-        total += table[rgb[..., 2], 2]
-        return np.asarray(total)
+        return np.asarray(table[rgb[..., 0], 0] + table[rgb[..., 1], 1] + table[rgb[..., 2], 2])
 
     def amounts(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return how much of each stain each pixel has, (..., 3); see `amount`."""
@@ -163,3 +163,185 @@ def _numbers(content: dict[str, Any], key: str) -> FloatArray:
     if numbers.shape != (3,) or not np.isfinite(numbers).all():
         raise InputError(f"the stain vectors lack three numbers at {key!r}", hint=_HINT)
     return numbers
+
+
+def estimate_stains(rgb: NDArray[np.uint8], background_rgb: FloatArray) -> Stains:
+    """Estimate hematoxylin and DAB from pixels of both, by the method of Macenko et al. (2009).
+
+    In optical density, the pixels of two stains fill a wedge of a plane, and its edges are the stains. The plane is
+    that of the two largest principal components, the edges are extreme percentiles of the angle in it
+    (doi 10.1109/ISBI.2009.5193250).
+
+    Parameters
+    ----------
+    rgb : (N, 3) uint8 ndarray
+        Pixels of tissue.
+    background_rgb : (3,) ndarray
+        Colour of the glass.
+
+    Raises
+    ------
+    InputError
+        If there are too few stained pixels, or only one stain.
+    """
+    density = -np.log10(np.maximum(rgb, 1) / background_rgb)
+    density = density[(density.max(axis=1) > _PALE_OD) & (density.max(axis=1) < _DARK_OD)]
+    if len(density) < _LEAST_PIXELS:
+        raise InputError(f"{len(density):,} stained pixels are too few to estimate the stains from", hint=_OTHER_STAINS)
+    plane = np.linalg.eigh(density.T @ density)[1][:, :0:-1]
+    # The first component points to where the stain is, so that angles lie around 0.
+    plane[:, 0] *= np.sign(plane[:, 0].sum())
+    across = density @ plane
+    low, high = np.deg2rad(np.percentile(np.rad2deg(np.arctan2(across[:, 1], across[:, 0])), _EDGES))
+    edges = np.stack([np.cos([low, high]), np.sin([low, high])], axis=1) @ plane.T
+    edges = np.clip(edges, 0, None)
+    edges /= np.linalg.norm(edges, axis=1, keepdims=True)
+    if (angle := _degrees(edges[0], edges[1])) < _LEAST_ANGLE:
+        problem = f"the stains of the slide are {angle:.0f} degrees apart, as if there were one only"
+        raise InputError(problem, hint=_OTHER_STAINS)
+    # DAB is brown: of the two, the one that takes more blue than red.
+    dab = int(np.argmax(edges[:, 2] - edges[:, 0]))
+    hematoxylin, brown = edges[1 - dab], edges[dab]
+    vectors = np.stack([hematoxylin, brown, np.cross(hematoxylin, brown)])
+    return Stains(Stains.h_dab().names, vectors, background_rgb, "estimated from the slide (Macenko)")
+
+
+def usual_angles(stains: Stains) -> tuple[float, float]:
+    """Return how far hematoxylin and DAB are from their usual colours, degrees."""
+    hematoxylin, dab, _ = map(_degrees, stains.vectors, Stains.h_dab().vectors)
+    return hematoxylin, dab
+
+
+def tissue_pixels(
+    slide: Slide, tissue: Tissue, um_per_px: float, region: BaseGeometry | None = None
+) -> NDArray[np.uint8]:
+    """Return pixels of the tissue, (N, 3), from tiles all over it; the same ones each time."""
+    raster, view = None if region is None else Raster(region), slide.at(um_per_px)
+    corners = [(x, y) for y in range(0, view.size_px[1], _TILE_PX) for x in range(0, view.size_px[0], _TILE_PX)]
+    rng, pixels = np.random.default_rng(0), list[NDArray[np.uint8]]()
+    for number in rng.permutation(len(corners)):
+        x, y = corners[number]
+        width, height = (min(_TILE_PX, size - start) for start, size in zip((x, y), view.size_px))
+        inside = analysed_pixels(*view.centres_um(x, y, width, height), tissue, raster)
+        if inside.any():
+            pixels.append(view.read(x, y, width, height)[inside])
+        if len(pixels) == _MOST_TILES:
+            break
+    found = np.concatenate(pixels) if pixels else np.empty((0, 3), np.uint8)
+    return found if len(found) <= _MOST_PIXELS else rng.choice(found, _MOST_PIXELS, replace=False)
+
+
+def _degrees(first: FloatArray, second: FloatArray) -> float:
+    return float(np.rad2deg(np.arccos(np.clip(first @ second, -1, 1))))
+
+
+@dataclass(frozen=True, eq=False)
+class StainedArea:
+    """How much of the tissue is stained."""
+
+    stained: IntArray  # (ny, nx): stained pixels, per cell of a grid from the corner of the slide
+    counted: IntArray  # (ny, nx): all pixels of the tissue or region
+    cell_um: tuple[float, float]  # size of a cell of that grid
+    um_per_px: tuple[float, float]  # resolution at which pixels were counted
+    threshold: float  # optical density from which a pixel is stained
+
+    @property
+    def fraction(self) -> float:
+        """Stained pixels per counted pixel; NaN if none was counted."""
+        total = self.counted.sum()
+        return float(self.stained.sum() / total) if total else float("nan")
+
+    @property
+    def area_mm2(self) -> float:
+        """Area that was counted."""
+        return float(self.counted.sum() * self.um_per_px[0] * self.um_per_px[1] / 1e6)
+
+    def blocks(self, factor: int) -> tuple[IntArray, IntArray]:
+        """Return stained and counted pixels of blocks of factor x factor cells."""
+        rows, columns = (np.arange(0, length, factor) for length in self.counted.shape)
+        by_row = (np.add.reduceat(cells, rows, axis=0) for cells in (self.stained, self.counted))
+        stained, counted = (np.add.reduceat(cells, columns, axis=1) for cells in by_row)
+        return stained, counted
+
+    def standard_error(self, factor: int) -> float:
+        """Return the standard error of the fraction over blocks of factor x factor cells; NaN with fewer than two.
+
+        Neighbouring pixels are alike, so pixels are no independent samples; blocks larger than the patterns of the
+        tissue nearly are. This is the error of a ratio of two sums (Cochran, Sampling Techniques, 1977, 6.3).
+        """
+        stained, counted = (block.ravel().astype(float) for block in self.blocks(factor))
+        used = counted > 0
+        n = int(np.count_nonzero(used))
+        if n < 2:
+            return float("nan")
+        residual = stained[used] - self.fraction * counted[used]
+        return float(np.sqrt(n / (n - 1) * (residual**2).sum()) / counted.sum())
+
+
+def stained_area(
+    slide: Slide, stains: Stains, *, threshold: float = 0.2, um_per_px: float = 1.0, tissue: Tissue | None = None,
+    region: BaseGeometry | None = None, cell_um: float = 25.0, tile_px: int = 512,
+    progress: Callable[[float], None] | None = None,
+) -> StainedArea:  # fmt: skip
+    """Count the pixels stained with DAB; `histomri.patches.measure_stained_area` makes Ki-67 of them.
+
+    Parameters
+    ----------
+    slide : Slide
+        Bright-field, pixel size known.
+    stains : Stains
+        With a background.
+    threshold : float
+        Amount of DAB (optical density, QuPath's units) from which a pixel is stained.
+    um_per_px : float
+        Resolution at which pixels are judged.
+    tissue, region : Tissue, shapely geometry, optional
+        Only pixels of the tissue count, and those whose centre is in the region (µm).
+    cell_um : float
+        Grid of the counts that are kept; a cell is rounded to whole pixels.
+    tile_px : int
+        Tiles that are read at a time.
+    """
+    if not (np.isfinite(threshold) and threshold > 0):
+        raise InputError(f"a threshold of {threshold} is not possible", hint="pass an optical density, such as 0.2")
+    view = slide.at(um_per_px)
+    raster = None if region is None else Raster(region)
+    across, down = (max(round(cell_um / size), 1) for size in view.um_per_px)
+    shape = (-(-view.size_px[1] // down), -(-view.size_px[0] // across))
+    stained, counted = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    dab, n_pixels = stains.dab, view.size_px[0] * view.size_px[1]
+    for tile in view.tiles(tile_px, region):
+        inside = analysed_pixels(*tile.centres_um, tissue, raster)
+        if inside.any():
+            above = (stains.amount(tile.rgb, dab) >= threshold) & inside
+            for total, mask in ((stained, above), (counted, inside)):
+                _add(total, mask, tile, (across, down))
+        if progress is not None:
+            progress(min((tile.y * view.size_px[0] + tile.x * tile.rgb.shape[0] + inside.size) / n_pixels, 1.0))
+    if not counted.any():
+        raise InputError("there is no tissue to count in", path=slide.path, hint="check the region, --roi")
+    size = (across * view.um_per_px[0], down * view.um_per_px[1])
+    return StainedArea(stained, counted, size, view.um_per_px, threshold)
+
+
+def analysed_pixels(x: FloatArray, y: FloatArray, tissue: Tissue | None, raster: Raster | None) -> BoolArray:
+    """Return which pixels are in tissue and region (h, w), for centres of columns (w,) and rows (h,), µm."""
+    inside = np.ones((y.size, x.size), dtype=bool)
+    if tissue is not None:
+        inside &= tissue.inside(x, y)
+    if raster is not None and inside.any():
+        inside &= raster.inside(x, y)
+    return inside
+
+
+def _add(total: NDArray[np.int64], mask: BoolArray, tile: Tile, step: tuple[int, int]) -> None:
+    """Add the pixels of a tile to the cells they lie in."""
+    x, y = (tile.x + np.arange(mask.shape[1])) // step[0], (tile.y + np.arange(mask.shape[0])) // step[1]
+    first_x, first_y = np.flatnonzero(np.diff(x, prepend=-1)), np.flatnonzero(np.diff(y, prepend=-1))
+    sums = np.add.reduceat(np.add.reduceat(mask, first_y, axis=0, dtype=np.int64), first_x, axis=1)
+    total[y[0] : y[-1] + 1, x[0] : x[-1] + 1] += sums
+
+
+def ratio(stained: IntArray, counted: IntArray) -> FloatArray:
+    """Return stained per counted, NaN where nothing was counted."""
+    return np.asarray(np.divide(stained, counted, out=np.full(counted.shape, np.nan), where=counted > 0))

@@ -1,4 +1,4 @@
-"""Where the tissue is on a slide."""
+"""Where the tissue is on a slide, and the way between masks and polygons."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,6 @@ from skimage.morphology import remove_small_holes, remove_small_objects
 
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import InputError
-from histomri.slides.raster import mask_polygons
 from histomri.slides.slide import Slide
 
 # Optical densities between which the threshold may lie: below is noise of the lamp, above pale tissue would be lost.
@@ -25,6 +24,65 @@ _DARKEST_GLASS = 60
 _BLACK = 8
 _BLUR_UM = 10.0
 _COARSEST_UM, _FINEST_UM = 8.0, 1.0
+
+
+class Raster:
+    """A region whose pixels are asked for tile by tile.
+
+    A pixel belongs to the region if its centre does. The rows of pixel centres are crossed with the edges of the
+    polygons, and between the first and second, third and fourth crossing a row is inside.
+
+    Parameters
+    ----------
+    region : shapely geometry
+        Valid polygons, in the unit of the coordinates asked for later.
+    """
+
+    def __init__(self, region: BaseGeometry) -> None:
+        rings, owner = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(region)), return_index=True)
+        same = owner[1:] == owner[:-1]
+        start, stop = rings[:-1][same], rings[1:][same]
+        level = start[:, 1] != stop[:, 1]
+        swap = (start[:, 1] > stop[:, 1])[:, None]
+        # Edges from their upper end (low y) to their lower end.
+        self._high = np.where(swap, stop, start)[level]
+        self._low = np.where(swap, start, stop)[level]
+
+    def inside(self, x: FloatArray, y: FloatArray) -> BoolArray:
+        """Return which pixels are inside, (h, w), for centres of columns `x` (w,) and rows `y` (h,), ascending."""
+        first = np.searchsorted(y, self._high[:, 1])  # half-open: a corner counts for one of its two edges
+        count = np.searchsorted(y, self._low[:, 1]) - first
+        edge = np.repeat(np.arange(count.size), count)
+        row = np.arange(edge.size) - np.repeat(np.cumsum(count) - count, count) + first[edge]
+        high, low = self._high[edge], self._low[edge]
+        crossing = high[:, 0] + (y[row] - high[:, 1]) / (low[:, 1] - high[:, 1]) * (low[:, 0] - high[:, 0])
+        column = np.searchsorted(x, crossing)
+        toggles = np.bincount(row * (x.size + 1) + column, minlength=y.size * (x.size + 1))
+        return np.asarray(np.cumsum(toggles.reshape(y.size, x.size + 1), axis=1)[:, :-1] % 2 == 1)
+
+
+def mask_polygons(mask: BoolArray, pixel_size: tuple[float, float] = (1.0, 1.0)) -> BaseGeometry:
+    """Return the outline of a mask along the edges of its pixels, holes included.
+
+    Parameters
+    ----------
+    mask : (h, w) bool ndarray
+    pixel_size : (x, y)
+        Size of a pixel; the top left corner of the mask is at (0, 0), y down.
+
+    Returns
+    -------
+    shapely geometry
+        Polygon or MultiPolygon, empty if the mask is; its area is that of the pixels.
+    """
+    edges = np.diff(np.pad(np.asarray(mask, dtype=bool), ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    row, start = np.nonzero(edges == 1)
+    _, stop = np.nonzero(edges == -1)
+    # Runs of pixels are far fewer than pixels. Whole numbers first: an edge rounded two ways would not merge.
+    region = shapely.union_all(shapely.box(start, row, stop, row + 1))
+    if region.is_empty:
+        return shapely.MultiPolygon()
+    return shapely.transform(region, lambda corners: corners * np.asarray(pixel_size))
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +114,9 @@ class Tissue:
 
 
 def find_tissue(
-    slide: Slide,
-    um_per_px: float | None = None,
-    *,
-    threshold: float | None = None,
-    min_area_um2: float = 20_000.0,
+    slide: Slide, um_per_px: float | None = None, *, threshold: float | None = None, min_area_um2: float = 20_000.0,
     max_hole_um2: float = 5_000.0,
-) -> Tissue:
+) -> Tissue:  # fmt: skip
     """Find the tissue of a bright-field slide by its optical density.
 
     Parameters
@@ -84,10 +138,8 @@ def find_tissue(
         If the slide is dark (fluorescence).
     """
     field = slide.field_um
-    if um_per_px is None:
-        um_per_px = float(np.clip(min(field) / 256, _FINEST_UM, _COARSEST_UM))
-    view = slide.at(um_per_px)
-    picture = slide.thumbnail(um_per_px)
+    um_per_px = um_per_px or float(np.clip(min(field) / 256, _FINEST_UM, _COARSEST_UM))
+    picture, view = slide.thumbnail(um_per_px), slide.at(um_per_px)
     pixel_area = view.um_per_px[0] * view.um_per_px[1]
     speck = min(min_area_um2, field[0] * field[1] / 50) / pixel_area
     try:
@@ -124,10 +176,8 @@ def _dense(rgb: NDArray[np.uint8], threshold: float | None, blur_px: float) -> B
     # Glass is the brightest common value of each channel; it is not 255 on most scanners.
     glass = np.percentile(picture.reshape(-1, 3), 99.5, axis=0)
     if glass.min() < _DARKEST_GLASS:
-        raise InputError(
-            "is dark: a fluorescence image? Tissue and stains are found on bright-field slides only",
-            hint="give the region as --roi, and count cells in place of stain",
-        )
+        problem = "is dark: a fluorescence image? Tissue and stains are found on bright-field slides only"
+        raise InputError(problem, hint="give the region as --roi, and count cells in place of stain")
     table = np.clip(-np.log10(np.maximum(np.arange(256), 1)[:, None] / glass), 0, None) / 3
     density = sum(table[picture[..., channel], channel] for channel in range(3))
     density = np.where((picture < _BLACK).all(axis=2), 0.0, density)

@@ -138,7 +138,9 @@ def _conclude(
     finished = {outcome.id for outcome in outcomes if outcome.status == "ok"}
     good = [sample for sample in study.samples if sample.id in finished]
     warnings, kept = _run_over_samples(study, out, good, force, verify, progress)
-    warnings = [*locks.warnings, *missing, *warnings, *_dependent(good)]
+    again = [outcome.id for outcome in outcomes if outcome.id in done and OUTDATED in outcome.warnings]
+    outdated = [f"{OUTDATED}: {', '.join(again)}"] if again else []
+    warnings = [*locks.warnings, *outdated, *missing, *warnings, *_dependent(good)]
     write_json(out / "study.json", _record(study, outcomes, warnings, kept, started))
     progress("", "report", 0.0)
     report = write_report(ReportOptions(folder=out, figures=figures))
@@ -152,7 +154,9 @@ def _run_over_samples(
 ) -> tuple[list[str], list[str]]:
     """Run the steps over all samples; return warnings, and the steps that were kept."""
     ledger = Ledger(out, verify=verify)
-    warnings, kept = [OUTDATED] if ledger.outdated else [], []
+    if ledger.outdated:
+        _clear_outdated(out)
+    warnings, kept = list[str](), list[str]()
     if not good:
         warnings.append("no sample was finished, so there is nothing to score")
     done = {"fit", "pair"} if good else set[str]()
@@ -175,6 +179,13 @@ def _run_over_samples(
         kept += [step.name] if was_kept else []
     ledger.inputs()
     return list(dict.fromkeys(warnings)), kept
+
+
+def _clear_outdated(out: Path) -> None:
+    """Remove the tables of another version, which might not be written any more and would pass for results."""
+    for pattern in ("pairs.*", "scores*", "residuals.*", "model_comparisons.csv", "statistics/**/*", ".lock"):
+        for path in sorted(out.glob(pattern), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
 
 
 def _protect(study: Study, chosen: list[Sample], out: Path) -> None:

@@ -108,7 +108,8 @@ class Ledger:
     def __init__(self, folder: Path, *, verify: bool = False) -> None:
         self.folder, self._path = folder, folder / RECORD
         content = _read(self._path)
-        self.outdated = content is None and self._path.exists()
+        # 0.1.0 kept no record of the steps over all samples.
+        self.outdated = content is None and any((folder / name).exists() for name in (RECORD, "study.json"))
         content = content or {}
         self._verify, self._fresh = verify, set[str]()
         self._stamps = {name: FileStamp(**stamp) for name, stamp in content.get("files", {}).items()}

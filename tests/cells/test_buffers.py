@@ -6,8 +6,8 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histomri.cells.buffers import ColumnBuffer, TextsBuffer, WordsBuffer
-from histomri.cells.rings import flattened, measure_rings
+from histomri.cells.geojson import ColumnBuffer, TextsBuffer, WordsBuffer
+from histomri.cells.outlines import flattened, measure_rings
 
 
 def test_a_column_holds_all_numbers_in_order(rng):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from histomri.cells.headers import normalise, recognise, unmangle
+from histomri.cells.parsed_export import normalise, recognise, unmangle
 
 
 @pytest.mark.parametrize(

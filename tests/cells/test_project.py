@@ -8,7 +8,7 @@ import pytest
 from shapely.geometry import Polygon, box
 
 from histomri.cells import read_cells
-from histomri.cells.project import find_image, read_project
+from histomri.cells.sidecar import find_image, read_project
 from histomri.core.errors import InputError, UnitError
 
 TABLE = "Image\tCentroid X px\tCentroid Y px\tCell: Area\n"

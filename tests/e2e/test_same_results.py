@@ -85,6 +85,22 @@ def test_finished_tables_scores_and_statistics_are_not_made_again(small, tmp_pat
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
+def test_results_of_another_version_are_made_again_with_one_line_that_says_why(small, tmp_path):
+    """Their records had no schema, and no record of the tables."""
+    out = tmp_path / "out"
+    shutil.copytree(small / "alone", out)
+    (out / "stages.json").unlink()
+    (out / "statistics/old.csv").write_text("a table that is not written any more")
+    for record in out.glob("sub-*/stages.json"):
+        record.write_text('{"inputs": {}, "stages": {}}')
+    done = histomri("run", small / "inputs/study.toml", "-o", out, "-q")
+    said = [line for line in done.stderr.splitlines() if "another version" in line]
+    names = "control1, infiltrated1, necrotic1"
+    assert said == [f"warning: the results of another version of histomri were made again: {names}"]
+    assert not (out / "statistics/old.csv").exists()
+    assert tables_and_maps(out)[0] == tables_and_maps(small / "alone")[0]
+
+
 def test_every_optional_step_can_be_asked_for(small, tmp_path):
     """Each has its section, its results and its place in the record."""
     text = (small / "inputs/study.toml").read_text()

@@ -6,7 +6,7 @@ import pytest
 
 from histomri.cells import CellMetadata, CellTable
 from histomri.patches import PatchGrid, summarise_patches
-from histomri.patches.errors import dispersion
+from histomri.patches.moments import dispersion
 from histomri.patches.tissue import Extent
 
 Z95 = 1.959964

@@ -10,7 +10,7 @@ from skimage.color import hdx_from_rgb, separate_stains
 
 from histomri.core.errors import InputError
 from histomri.slides import Raster, Stains, estimate_background, find_tissue, mask_polygons, open_slide, stained_area
-from histomri.slides.stain_estimate import estimate_stains
+from histomri.slides.stains import estimate_stains
 
 GLASS = np.array([236.0, 230.0, 241.0])
 

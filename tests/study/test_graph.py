@@ -78,6 +78,27 @@ def test_nothing_that_a_step_sees_can_be_forgotten(step, study, tmp_path):
         assert ledger.key(step.name, step.command.module, changed) != key, name
 
 
+def named_in(value: Any) -> set[Path]:
+    """Return every path in a value, however deep."""
+    if isinstance(value, Path):
+        return {value}
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return {path for part in parts for path in named_in(part)}
+
+
+@pytest.mark.parametrize("step", PER_SAMPLE, ids=lambda step: step.name)
+def test_no_file_of_a_step_is_forgotten(step, study, tmp_path):
+    """Also those in lists and tables of its options; a folder may stand for its files."""
+    place = study.place(study.samples[0], tmp_path)
+    if step.name not in place.active:
+        return
+    options = build(step, place)
+    named = {
+        path for name in options.names("input") + options.names("option") for path in named_in(getattr(options, name))
+    }
+    assert named <= set(options.reads())
+
+
 @pytest.mark.parametrize("step", PER_SAMPLE, ids=lambda step: step.name)
 def test_every_file_that_a_step_names_counts_by_its_content(step, study, tmp_path):
     place = study.place(study.samples[0], tmp_path)

@@ -31,16 +31,11 @@ def _slide(options: Ki67Options, out: Path, progress: Progress | None) -> Ki67:
     stains = options.stains
     with open_slide(options.source, mpp=options.mpp, trust_mpp=options.trust_mpp) as slide:
         return measure_stained_area(
-            slide,
-            region=None if options.roi is None else read_regions(options.roi, slide.pixel_size_um),
-            tissue=options.tissue,
-            stains=stains if stains in (None, ESTIMATE) else Stains.read(stains),
-            background=options.background,
-            threshold=options.threshold,
-            um_per_px=options.um_per_px,
-            map_um=options.map_um,
-            progress=progress,
-        )
+            slide, region=None if options.roi is None else read_regions(options.roi, slide.pixel_size_um),
+            tissue=options.tissue, stains=stains if stains in (None, ESTIMATE) else Stains.read(stains),
+            background=options.background, threshold=options.threshold, um_per_px=options.um_per_px,
+            map_um=options.map_um, progress=progress,
+        )  # fmt: skip
 
 
 def _cells(options: Ki67Options, out: Path, progress: Progress | None) -> Ki67:
@@ -51,12 +46,9 @@ def _cells(options: Ki67Options, out: Path, progress: Progress | None) -> Ki67:
     )
     try:
         found = measure_labelling(
-            cells,
-            window_um=options.window_um,
-            min_cells=options.min_cells,
-            map_um=options.map_um,
+            cells, window_um=options.window_um, min_cells=options.min_cells, map_um=options.map_um,
             title=options.source.name,
-        )
+        )  # fmt: skip
     except InputError as error:
         raise InputError(error.problem, path=options.source, hint=error.hint) from error
     classes = {"Classes": None if options.classes is None else list(options.classes)}

@@ -20,22 +20,11 @@ def run(options: PatchOptions, out: Path, progress: Progress | None = None) -> S
         cells, tissue, more = tissue_of_slide(cells, options.slide, options.cells.name)
         warnings += more
     found = map_section(
-        cells,
-        patch_um=options.patch_um,
-        like=options.like,
-        whole=options.whole,
-        step_um=options.step_um,
-        thickness_um=options.thickness_um,
-        tissue=tissue,
-        preset=options.preset or DEFAULT_PRESET,
-        section=options.section,
-        section_thickness_um=options.section_thickness_um,
-        shrinkage=options.shrinkage,
-        min_cells=options.min_cells,
-        min_tissue=options.min_tissue,
-        assign_by=options.assign,
-        sub=options.sub,
-    )
+        cells, patch_um=options.patch_um, like=options.like, whole=options.whole, step_um=options.step_um,
+        thickness_um=options.thickness_um, tissue=tissue, preset=options.preset or DEFAULT_PRESET,
+        section=options.section, section_thickness_um=options.section_thickness_um, shrinkage=options.shrinkage,
+        min_cells=options.min_cells, min_tissue=options.min_tissue, assign_by=options.assign, sub=options.sub,
+    )  # fmt: skip
     sources = [path for path in (options.like, options.slide) if path is not None]
     outputs = found.save(out, options.sub, cells=options.cells, sources=sources)
     return StepResult(tuple(outputs), found.messages(), (*warnings, *found.warnings), found.summary())
