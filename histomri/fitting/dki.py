@@ -56,6 +56,17 @@ def fit_dki(
         If fewer than three different b-values remain, or an echo time is chosen and the protocol has none.
     InputError
         If the signals have another number of volumes.
+
+    Examples
+    --------
+    >>> from histomri.fitting import fit_dki
+    >>> from histomri.mri import Acquisition
+    >>> import numpy as np
+    >>> mouse = Acquisition.preset('mouse-exvivo')
+    >>> decay = mouse.b_smm2 / 1000 * 0.8
+    >>> result = fit_dki(np.exp(-decay + decay**2 / 6)[None], mouse)
+    >>> result.maps['ADC'].round(3), result.maps['K'].round(3)
+    (array([0.8]), array([1.]))
     """
     values, acquisition = check_scan(signals, acquisition)
     used, settings = _select(acquisition, preset, bmin_smm2, bmax_smm2, te_ms, Delta_ms)
