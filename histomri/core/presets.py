@@ -44,38 +44,19 @@ class Block:
 
 @dataclass(frozen=True)
 class Preset:
-    """One kind of scan.
+    """One kind of scan."""
 
-    Attributes
-    ----------
-    in_vivo : bool
-        Whether blood flows.
-    histology : str
-        Key of `CORRECTIONS`: what usually happened to the tissue before the slide.
-    protocol : tuple of Block
-        The volumes of the source paper's scan.
-    bounds : mapping of str to (float, float)
-        Bounds of the tissue models: 1, µm²/ms, µm, µm²/ms, µm².
-    bmin_smm2 : mapping of str to float
-        By strategy, the b-value that the measurements fitted must exceed.
-    t2ivim : mapping of str to (float, float)
-        Bounds of the vascular step: 1, ms, µm²/ms, ms, µm²/ms, 1.
-    dki_bmin_smm2, dki_te_ms, dki_Delta_ms : float, float or None, float or None
-        What ADC and kurtosis are fitted to, where such measurements are there.
-    free_water_um2_ms : float
-        Diffusivity of free water where the tissue was scanned.
-    """
-
-    in_vivo: bool
-    histology: CorrectionName
-    protocol: tuple[Block, ...]
-    bounds: Bounds
-    bmin_smm2: Mapping[str, float]
-    t2ivim: Bounds
+    in_vivo: bool  # whether blood flows
+    histology: CorrectionName  # what usually happened to the tissue before the slide
+    protocol: tuple[Block, ...]  # the volumes of the source paper's scan
+    bounds: Bounds  # of the tissue models: 1, µm²/ms, µm, µm²/ms, µm²
+    bmin_smm2: Mapping[str, float]  # by strategy, the b-value that the measurements fitted must exceed
+    t2ivim: Bounds  # of the vascular step: 1, ms, µm²/ms, ms, µm²/ms, 1
+    # What ADC and kurtosis are fitted to, where such measurements are there.
     dki_bmin_smm2: float
     dki_te_ms: float | None
     dki_Delta_ms: float | None
-    free_water_um2_ms: float
+    free_water_um2_ms: float  # diffusivity of free water where the tissue was scanned
 
 
 CORRECTIONS: dict[str, HistologyCorrection] = {
@@ -111,18 +92,12 @@ def _living(protocol: tuple[Block, ...]) -> Preset:
 
 PRESETS: dict[str, Preset] = {
     "mouse-exvivo": Preset(
-        in_vivo=False,
-        histology="mouse-exvivo",
+        in_vivo=False, histology="mouse-exvivo", bounds=_EX_VIVO, t2ivim=_SALINE,
         protocol=tuple(
             Block(te, _B_MOUSE, (10.0,) * 10, (separation,) * 10)
             for separation, te in ((15.0, 31.0), (15.0, 45.0), (15.0, 65.0), (30.0, 45.0), (30.0, 65.0))
         ),
-        bounds=_EX_VIVO,
-        bmin_smm2={"whole": 1000.0, "high-b": 1800.0},
-        t2ivim=_SALINE,
-        dki_bmin_smm2=-1.0,
-        dki_te_ms=45.0,
-        dki_Delta_ms=30.0,
+        bmin_smm2={"whole": 1000.0, "high-b": 1800.0}, dki_bmin_smm2=-1.0, dki_te_ms=45.0, dki_Delta_ms=30.0,
         free_water_um2_ms=2.4,  # saline at room temperature
     ),
     "invivo-3t": _living(
@@ -139,7 +114,7 @@ PRESETS: dict[str, Preset] = {
             Block(120.0, _B_15T, lobes_ms=(18.9, 21.0, 30.5, 9.5, 27.5, 87.5)),
         )
     ),
-}
+}  # fmt: skip
 PRESET_NAMES: tuple[str, ...] = tuple(PRESETS)
 DEFAULT_PRESET: PresetName = "mouse-exvivo"
 IN_VIVO_NAMES = " or ".join(name for name, preset in PRESETS.items() if preset.in_vivo)

@@ -1,10 +1,9 @@
 from .choices import bounds_warnings, check_bic, choose_noise, choose_threshold, preset_warnings
-from .cramer_rao import CramerRao, crlb
+from .cramer_rao import CramerRao, ProtocolBound, bound_of_protocol, crlb
 from .dictionary import Dictionary
 from .dki import fit_dki
 from .misfit import Residuals, residuals
 from .models import MODELS, PARAMETERS, Model, get_model
-from .protocol_bound import ProtocolBound, bound_of_protocol
 from .repeats import bootstrap
 from .results import FitResult
 from .run import FitOutputs, FitRun

@@ -1,6 +1,7 @@
 """What a fit needs besides the signals: which measurements, which objective, and warnings about what nobody chose."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ BIC_WEIGHTS = {"schwarz": 2.0, "paper": 1.0}
 """What ln λ is multiplied by in each definition of the BIC."""
 CUSTOM = "custom"
 """Strategy of a fit whose b threshold is none of the preset's."""
+# Every other parameter is a divisor somewhere.
+_FROM_ZERO = ("fI", "DEinf", "beta", "fV", "KT")
 # Above it the signal of living tissue in the body drowns in the noise, s/mm².
 _LARGEST_IN_VIVO = 2000.0
 
@@ -61,11 +64,9 @@ def choose_threshold(preset: str, strategy: str | None = None, bmin_smm2: float 
         raise InputError(f"the b threshold must be a number of at least 0, not {bmin_smm2:g}", hint="check --bmin")
     named = next((name for name, threshold in thresholds.items() if threshold == bmin_smm2), CUSTOM)
     if strategy is not None and named != strategy:
-        raise InputError(
-            f"--strategy {strategy} of {preset} means b > {thresholds[strategy]:g} s/mm², and --bmin {bmin_smm2:g} "
-            "is given too",
-            hint="give --strategy or --bmin, not both",
-        )
+        problem = f"--strategy {strategy} of {preset} means b > {thresholds[strategy]:g} s/mm²"
+        hint = "give --strategy or --bmin, not both"
+        raise InputError(f"{problem}, and --bmin {bmin_smm2:g} is given too", hint=hint)
     return named, float(bmin_smm2)
 
 
@@ -74,11 +75,10 @@ def choose_measurements(acquisition: Acquisition, threshold: float, parameters: 
     used = np.asarray((acquisition.b_smm2 > threshold) & ~acquisition.is_b0)
     if used.sum() < max(parameters, 1):
         few = f"only {used.sum()} measurements have" if used.any() else "no measurement has"
-        raise ProtocolError(
-            f"{few} b > {threshold:g} s/mm²" + (f", and {title} has {parameters} parameters" if parameters else ""),
-            hint=f"lower the b threshold (--bmin; the largest b is {acquisition.b_smm2.max():g} s/mm²), or choose the "
-            f"preset of the scan (--preset; in vivo {IN_VIVO_NAMES})",
-        )
+        needed = f", and {title} has {parameters} parameters" if parameters else ""
+        lower = f"lower the b threshold (--bmin; the largest b is {acquisition.b_smm2.max():g} s/mm²)"
+        hint = f"{lower}, or choose the preset of the scan (--preset; in vivo {IN_VIVO_NAMES})"
+        raise ProtocolError(f"{few} b > {threshold:g} s/mm²{needed}", hint=hint)
     return used
 
 
@@ -102,10 +102,8 @@ def check_bic(bic: str) -> None:
 def check_scan(signals: Any, acquisition: Any) -> tuple[Any, Acquisition]:
     """Return signals (V, M) and their protocol, which may be given as a path or by the name of a preset."""
     if isinstance(signals, str | Path):
-        raise InputError(
-            f"signals are an array (voxels, volumes), and {str(signals)!r} is text",
-            hint="read images with series = histomri.mri.Series.open(dwi, protocol, mask), and pass series.read()",
-        )
+        hint = "read images with series = histomri.mri.Series.open(dwi, protocol, mask), and pass series.read()"
+        raise InputError(f"signals are an array (voxels, volumes), and {str(signals)!r} is text", hint=hint)
     acquisition = as_acquisition(acquisition)
     values = np.asarray(signals)
     if values.ndim != 2 or values.dtype.kind not in "iufb":
@@ -119,14 +117,35 @@ def noise_level(sigma: ArrayLike | None, voxels: int) -> FloatArray:
     """Return the noise level of each voxel, (V,); ones where it is not known. A number must be above 0."""
     if sigma is None:
         return np.ones(voxels)
-    levels = np.asarray(sigma, dtype=float)
-    if levels.ndim == 0:
-        if not (np.isfinite(levels) and levels > 0):
-            raise InputError(
-                f"sigma is {float(levels):g}, and a noise level is above 0",
-                hint="give sigma in the units of the signal",
-            )
-        return np.full(voxels, float(levels))
-    if levels.shape != (voxels,):
-        raise InputError(f"sigma has shape {levels.shape}, and there are {voxels} voxels")
-    return levels
+    number = np.asarray(sigma, dtype=float)
+    if number.ndim == 0 and not (np.isfinite(number) and number > 0):
+        hint = "give sigma in the units of the signal"
+        raise InputError(f"sigma is {float(number):g}, and a noise level is above 0", hint=hint)
+    return per_voxel("sigma", number, voxels)
+
+
+def per_voxel(name: str, values: ArrayLike, voxels: int) -> FloatArray:
+    """Return one value per voxel, (V,), of a number or such values."""
+    array = np.asarray(values, dtype=float)
+    if array.ndim == 0:
+        array = np.full(voxels, float(array))
+    if array.shape != (voxels,):
+        raise InputError(f"{name} has shape {array.shape}, and there are {voxels} voxels")
+    return array
+
+
+def replace_bounds(
+    limits: dict[str, tuple[float, float]], bounds: Mapping[str, tuple[float, float]] | None, title: str, held: bool
+) -> dict[str, tuple[float, float]]:
+    """Return the bounds of a model with others in their place, which may be equal if parameters may be held."""
+    limits = dict(limits)
+    for name, (lower, upper) in (bounds or {}).items():
+        if name not in limits:
+            raise InputError(f"{title} does not fit {name}", hint=f"its parameters: {', '.join(limits)}")
+        least = 0.0 if name in _FROM_ZERO else 1e-3
+        sensible = least <= lower <= upper < math.inf and (held or lower < upper)
+        if not sensible or (name in ("fI", "fV") and upper > 1):
+            problem = "which leaves no room or makes no sense"
+            raise InputError(f"the bounds of {name} are {lower:g} and {upper:g}, {problem}")
+        limits[name] = (float(lower), float(upper))
+    return limits

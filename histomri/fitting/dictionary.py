@@ -16,7 +16,7 @@ from histomri.core.errors import InputError
 from histomri.core.files import require_file
 from histomri.fitting.batched import descend, standard_errors
 from histomri.fitting.normalise import Voxels, log_likelihood
-from histomri.fitting.results import AT_BOUND, FITTED, Vascular, criteria, derived
+from histomri.fitting.results import AT_BOUND, FITTED, criteria, derived
 
 _CHUNK, _CHUNK_VALUES = 4096, 20_000_000
 _STARTS = 4
@@ -62,10 +62,8 @@ class Dictionary:
         parameters, signals = np.asarray(self.parameters, dtype=float), np.asarray(self.signals, dtype=float)
         parameters = parameters[:, None] if parameters.ndim == 1 else parameters
         if parameters.ndim != 2 or signals.ndim != 2 or parameters.shape[0] != signals.shape[0]:
-            raise InputError(
-                f"a dictionary of {parameters.shape} parameters and {signals.shape} signals does not fit together",
-                hint="give one row per example in both",
-            )
+            problem = f"a dictionary of {parameters.shape} parameters and {signals.shape} signals does not fit together"
+            raise InputError(problem, hint="give one row per example in both")
         if len(self.names) != parameters.shape[1] or len(set(self.names)) != len(self.names):
             raise InputError(f"there are {parameters.shape[1]} parameters, and the names are {', '.join(self.names)}")
         if not (np.all(np.isfinite(parameters)) and np.all(np.isfinite(signals))):
@@ -126,18 +124,13 @@ class Dictionary:
             .npy of shape (K, P), or a table with named columns; not for a single table.
         names : sequence of str, optional
             Of the columns of an .npy of parameters; by default p1, p2...
-
-        Raises
-        ------
-        InputError
-            If a file is missing or cannot be read.
         """
         values = _read(signals)
         if parameters is None:
             if not isinstance(values, pd.DataFrame):
                 raise InputError("signals come without parameters", path=signals, hint="give both files, or a table")
-            columns = [name for name in values.columns if name[:1] == "s" and name[1:].isdigit()]
-            columns.sort(key=lambda name: int(name[1:]))
+            numbered = (name for name in values.columns if name[:1] == "s" and name[1:].isdigit())
+            columns = sorted(numbered, key=lambda name: int(name[1:]))
             others = [name for name in values.columns if name not in columns]
             return cls(tuple(others), values[others].to_numpy(float), values[columns].to_numpy(float), (Path(signals),))
         known = _read(parameters)
@@ -149,27 +142,22 @@ class Dictionary:
         return cls(chosen, known, matrix, (Path(signals), Path(parameters)))
 
 
-def fit_examples(
-    dictionary: Dictionary, voxels: Voxels, blood: Vascular, noise: str, bic: str
-) -> dict[str, FloatArray]:
+def fit_examples(dictionary: Dictionary, voxels: Voxels, noise: str, bic: str) -> dict[str, FloatArray]:
     """Return the maps of a dictionary fitted to some voxels."""
     names, count, size = dictionary.names, len(dictionary.names), voxels.good.size
     values, errors = np.full((2, size, count), np.nan)
     covariance = np.full((size, count, count), np.nan)
-    cost, likelihood, codes = np.full(size, np.nan), np.full(size, np.nan), voxels.codes.copy()
-    if voxels.good.any():
-        good = voxels.good
+    (cost, likelihood), codes = np.full((2, size), np.nan), voxels.codes.copy()
+    if (good := voxels.good).any():
         values[good], errors[good], covariance[good], cost[good], codes[good] = _fit_voxels(voxels, dictionary, noise)
         likelihood[good] = log_likelihood(cost[good], voxels.y, voxels.sigma, noise)
     maps = {name: values[:, i] for i, name in enumerate(names)}
     maps |= {f"{name}_se": errors[:, i] for i, name in enumerate(names)}
     if "fI" in names:
         f = names.index("fI")
-        inside: tuple[FloatArray, ...] = ()
-        if "vCS" in names:
-            v = names.index("vCS")
-            inside = (values[:, v], errors[:, v], covariance[:, f, v])
-        maps |= derived(values[:, f], errors[:, f], blood, *inside)
+        v = names.index("vCS") if "vCS" in names else None
+        inside = () if v is None else (values[:, v], errors[:, v], covariance[:, f, v])
+        maps |= derived(values[:, f], errors[:, f], voxels.blood, *inside)
     return maps | criteria(cost, likelihood, count, dictionary.signals.shape[1], bic) | {"exit": codes}
 
 
@@ -177,7 +165,7 @@ def _fit_voxels(voxels: Voxels, dictionary: Dictionary, noise: str) -> tuple[Flo
     """Return values and standard errors (V, P), covariances (V, P, P), objective and exit code (V,)."""
     y, sigma, forward = voxels.y, voxels.sigma, dictionary._forward
     best, cost = np.zeros((y.shape[0], len(dictionary.names))), np.full(y.shape[0], np.inf)
-    for start in _starts(y, sigma, dictionary, dictionary.scaled(dictionary.parameters), noise):
+    for start in _starts(y, sigma, dictionary, noise):
         theta, reached = descend(forward, y, sigma, noise, start)
         better = reached < cost
         best[better], cost[better] = theta[better], reached[better]
@@ -188,19 +176,16 @@ def _fit_voxels(voxels: Voxels, dictionary: Dictionary, noise: str) -> tuple[Flo
     return low + best * width, errors * width, covariance * np.outer(width, width), cost, codes
 
 
-def _starts(
-    y: FloatArray, sigma: FloatArray, dictionary: Dictionary, places: FloatArray, noise: str
-) -> list[FloatArray]:
+def _starts(y: FloatArray, sigma: FloatArray, dictionary: Dictionary, noise: str) -> list[FloatArray]:
     """Return the examples that fit best, each far from those before it."""
+    places = dictionary.scaled(dictionary.parameters)
     target = y if noise == "none" else np.sqrt(np.maximum(y**2 - sigma**2, 0.0))
     weight = np.ones_like(y) if noise == "none" else sigma**-2.0
     score = weight @ (dictionary.signals**2).T - 2 * (weight * target) @ dictionary.signals.T
     starts = []
     for _ in range(_STARTS):
-        chosen = places[np.argmin(score, axis=1)]
-        starts.append(chosen)
-        near = np.abs(chosen[:, None, :] - places[None]).max(axis=-1) < 0.34
-        score[near] = np.inf
+        starts.append(places[np.argmin(score, axis=1)])
+        score[np.abs(starts[-1][:, None, :] - places[None]).max(axis=-1) < 0.34] = np.inf
     return starts
 
 

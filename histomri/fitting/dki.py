@@ -9,13 +9,13 @@ from numpy.typing import ArrayLike
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import ProtocolError
 from histomri.core.presets import get_preset
-from histomri.core.progress import Progress
+from histomri.core.progress import Progress, share_of
 from histomri.fitting.choices import check_scan
 from histomri.fitting.results import AT_BOUND, BACKGROUND, FAILED, FITTED, FitResult, bound_warnings
 from histomri.mri import Acquisition
 
-ADC_BOUNDS = (0.0, 5.0)
-K_BOUNDS = (-1.0, 5.0)
+# Bounds of S0, ADC and K.
+_LOWER, _UPPER = np.array([1e-6, 0.0, -1.0]), np.array([1e3, 5.0, 5.0])
 _CHUNK = 20_000
 _STEPS = 60
 # Beyond this b the expansion that defines the kurtosis no longer holds.
@@ -23,16 +23,10 @@ _BMAX = 3000.0
 
 
 def fit_dki(
-    signals: ArrayLike,
-    acquisition: Acquisition | str | Path,
-    *,
-    preset: str = "mouse-exvivo",
-    bmin_smm2: float | None = None,
-    bmax_smm2: float = _BMAX,
-    te_ms: float | None = None,
-    Delta_ms: float | None = None,
+    signals: ArrayLike, acquisition: Acquisition | str | Path, *, preset: str = "mouse-exvivo",
+    bmin_smm2: float | None = None, bmax_smm2: float = _BMAX, te_ms: float | None = None, Delta_ms: float | None = None,
     progress: Progress | None = None,
-) -> FitResult:
+) -> FitResult:  # fmt: skip
     """Fit s = S0 exp(-b ADC + K (b ADC)² / 6) by bounded least squares.
 
     Parameters
@@ -62,6 +56,17 @@ def fit_dki(
         If fewer than three different b-values remain, or an echo time is chosen and the protocol has none.
     InputError
         If the signals have another number of volumes.
+
+    Examples
+    --------
+    >>> from histomri.fitting import fit_dki
+    >>> from histomri.mri import Acquisition
+    >>> import numpy as np
+    >>> mouse = Acquisition.preset('mouse-exvivo')
+    >>> decay = mouse.b_smm2 / 1000 * 0.8
+    >>> result = fit_dki(np.exp(-decay + decay**2 / 6)[None], mouse)
+    >>> result.maps['ADC'].round(3), result.maps['K'].round(3)
+    (array([0.8]), array([1.]))
     """
     values, acquisition = check_scan(signals, acquisition)
     used, settings = _select(acquisition, preset, bmin_smm2, bmax_smm2, te_ms, Delta_ms)
@@ -80,10 +85,8 @@ def fit_dki(
         for name, column in zip(("ADC", "K", "S0", "cost"), columns):
             maps[name][np.arange(voxels)[part][good]] = column
         maps["exit"][part] = codes
-        if progress is not None:
-            progress(min(1.0, (start + _CHUNK) / voxels))
-    result = FitResult("dki", maps, settings)
-    return FitResult("dki", maps, settings, bound_warnings(result.counts, "DKI"))
+        share_of(progress)(min(1.0, (start + _CHUNK) / voxels))
+    return FitResult("dki", maps, settings, bound_warnings(FitResult("dki", maps).counts, "DKI"))
 
 
 def _select(
@@ -92,15 +95,13 @@ def _select(
     if te is not None and acquisition.te_ms is None:
         raise ProtocolError(f"TE {te:g} ms is chosen, and the protocol has no echo times", hint="leave --te out")
     usual = get_preset(preset)
-    if bmin is None:
-        bmin = usual.dki_bmin_smm2
+    bmin = usual.dki_bmin_smm2 if bmin is None else bmin
     used = (acquisition.b_smm2 > bmin) & (acquisition.b_smm2 <= bmax)
     if acquisition.te_ms is not None:
         times = np.round(acquisition.te_ms, 3)
         if te is None:
-            te = usual.dki_te_ms if _enough(acquisition, used & (times == usual.dki_te_ms)) else None
-        if te is None:
-            te = next((float(t) for t in np.unique(times) if _enough(acquisition, used & (times == t))), None)
+            usable = (t for t in (usual.dki_te_ms, *np.unique(times)) if _enough(acquisition, used & (times == t)))
+            te = next(map(float, usable), None)
         used &= times == te if te is not None else True
     gaps = np.round(acquisition.Delta_ms, 3)
     wanted = usual.dki_Delta_ms if separation is None else round(separation, 3)
@@ -109,12 +110,10 @@ def _select(
         used &= with_b0
         separation = wanted if separation is None else separation
     if not _enough(acquisition, used):
-        raise ProtocolError(
-            f"fewer than three b-values remain for ADC and K (b from {max(bmin, 0):g} to {bmax:g} s/mm²)",
-            hint="choose another range of b"
-            + _others("echo", acquisition, acquisition.te_ms)
-            + _others("diffusion", acquisition, acquisition.Delta_ms),
-        )
+        times_of = {"echo": acquisition.te_ms, "diffusion": acquisition.Delta_ms}
+        others = "".join(_others(name, acquisition, times) for name, times in times_of.items())
+        problem = f"fewer than three b-values remain for ADC and K (b from {max(bmin, 0):g} to {bmax:g} s/mm²)"
+        raise ProtocolError(problem, hint=f"choose another range of b{others}")
     settings = {"preset": preset, "bmin_smm2": max(bmin, 0.0), "bmax_smm2": bmax, "te_ms": te, "Delta_ms": separation}
     return np.asarray(used), settings | {"measurements": int(used.sum())}
 
@@ -130,9 +129,8 @@ def _enough(acquisition: Acquisition, used: BoolArray) -> bool:
 
 
 def _at_bound(theta: FloatArray) -> BoolArray:
-    lower, upper = np.array([ADC_BOUNDS[0], K_BOUNDS[0]]), np.array([ADC_BOUNDS[1], K_BOUNDS[1]])
-    margin = 1e-6 * (upper - lower)
-    return np.asarray(np.any((theta[:, 1:] <= lower + margin) | (theta[:, 1:] >= upper - margin), axis=1))
+    margin = 1e-6 * (_UPPER - _LOWER)
+    return np.asarray(np.any(((theta <= _LOWER + margin) | (theta >= _UPPER - margin))[:, 1:], axis=1))
 
 
 def _best_of_two(y: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -157,9 +155,7 @@ def _grid_best(y: FloatArray, b: FloatArray) -> FloatArray:
 
 def _minimise(y: FloatArray, b: FloatArray, start: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Levenberg-Marquardt within bounds, all voxels at once; returns (V, 3) S0, ADC, K and (V,) sums of squares."""
-    lower = np.array([1e-6, ADC_BOUNDS[0], K_BOUNDS[0]])
-    upper = np.array([1e3, ADC_BOUNDS[1], K_BOUNDS[1]])
-    theta = np.clip(start, lower, upper)
+    theta = np.clip(start, _LOWER, _UPPER)
     cost = _residuals(theta, y, b)[2]
     damping = np.full(y.shape[0], 1e-3)
     active = np.arange(y.shape[0])
@@ -170,21 +166,20 @@ def _minimise(y: FloatArray, b: FloatArray, start: FloatArray) -> tuple[FloatArr
         residual, jacobian, _ = _residuals(here, y[active], b)
         gradient = np.einsum("vmi,vm->vi", jacobian, residual)
         hessian = np.einsum("vmi,vmj->vij", jacobian, jacobian)
-        held = ((here <= lower) & (gradient > 0)) | ((here >= upper) & (gradient < 0))
+        held = ((here <= _LOWER) & (gradient > 0)) | ((here >= _UPPER) & (gradient < 0))
         hessian[held[:, :, None] | held[:, None, :]] = 0.0
         diagonal = np.einsum("vii->vi", hessian)
         diagonal *= 1 + damping[active, None]
         diagonal[diagonal <= 1e-12] = 1.0
         step = np.linalg.solve(hessian, np.where(held, 0.0, -gradient)[..., None])[..., 0]
-        trial = np.clip(here + step, lower, upper)
+        trial = np.clip(here + step, _LOWER, _UPPER)
         new = _residuals(trial, y[active], b)[2]
         better = new < cost[active]
         theta[active[better]] = trial[better]
         gain = cost[active] - new
         cost[active[better]] = new[better]
         damping[active] = np.where(better, damping[active] / 9, damping[active] * 8)
-        done = (better & (gain <= 1e-12 * new)) | (damping[active] > 1e10)
-        active = active[~done]
+        active = active[~((better & (gain <= 1e-12 * new)) | (damping[active] > 1e10))]
     return theta, cost
 
 

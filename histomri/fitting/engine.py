@@ -10,7 +10,7 @@ from scipy.interpolate import CubicSpline
 
 from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.errors import ProtocolError
-from histomri.core.progress import Progress
+from histomri.core.progress import Progress, share_of
 from histomri.fitting.models import PARAMETERS, Model
 from histomri.fitting.signals import relative_adc
 from histomri.mri import Acquisition
@@ -31,12 +31,8 @@ _TOLERANCE_SQUARES = ((1e-9, 1e-14), (1e-3, 1e-10), 1e-12, 1e-10)
 class Engine:
     """A model on a protocol, ready to be fitted to any number of voxels.
 
-    Attributes
-    ----------
-    limits : (3, 5) ndarray
-        Lower and upper bounds of `PARAMETERS`, equal where a parameter is not fitted, and one over their distance.
-    row : (M,) ndarray of int
-        Distinct (encoding, b) pair of each measurement.
+    Limits, (3, 5), are lower and upper bounds of `PARAMETERS`, equal where one is not fitted, and one over their
+    distance; `row` (M,) is the distinct (encoding, b) pair of each measurement.
     """
 
     model: Model
@@ -64,13 +60,10 @@ class Engine:
         inside = np.stack([relative_adc(4 * d0 / size**2, encoding.waveform) for encoding in encodings], axis=1)
         inside = np.exp(-b * (d0[:, None] * inside)[:, encoding_of])
         outside = np.exp(-b * (de[:, None] + beta[:, None] * inverse_delta)) * float(model.extra)
-        return cls(
-            model,
-            np.stack([lower, upper, 1 / np.maximum(upper - lower, 1e-300)]),
-            np.ravel(row).astype(np.int64),
-            (np.moveaxis(tables[encoding_of] * b[:, None, None], 0, -1), log0, b, b * inverse_delta),
-            (inside, outside, axes),
-        )
+        limits = np.stack([lower, upper, 1 / np.maximum(upper - lower, 1e-300)])
+        table = np.moveaxis(tables[encoding_of] * b[:, None, None], 0, -1)
+        tabulated = (table, log0, b, b * inverse_delta)
+        return cls(model, limits, np.ravel(row).astype(np.int64), tabulated, (inside, outside, axes))
 
     def run(self, y: FloatArray, sigma: FloatArray, noise: str, progress: Progress | None = None) -> FloatArray:
         """Fit normalised signals y with noise levels sigma, (V, M); least squares ignore these.
@@ -100,8 +93,7 @@ class Engine:
 
         with ThreadPoolExecutor(config.NUMBA_NUM_THREADS) as pool:
             for done, _ in enumerate(pool.map(work, parts), 1):
-                if progress is not None:
-                    progress(done / len(parts))
+                share_of(progress)(done / len(parts))
         return _with_noise_level(out, y.shape[1]) if noise == "none" else out
 
     def _kernel(self, together: bool, noise: str) -> Callable[[FloatArray, FloatArray, FloatArray], None]:
@@ -152,11 +144,8 @@ def _tabulate(waveforms: list[Any], d0: tuple[float, float], size: tuple[float, 
     log0 = float(np.log(4 * d0[0] / size[1] ** 2)) - 2 * _KNOT_STEP
     log1 = float(np.log(4 * d0[1] / size[0] ** 2)) + 2 * _KNOT_STEP
     knots = log0 + _KNOT_STEP * np.arange(int(np.ceil((log1 - log0) / _KNOT_STEP)) + 1)
-    tables = []
-    for waveform in waveforms:
-        coefficients = CubicSpline(knots, relative_adc(np.exp(knots), waveform)).c[::-1]
-        tables.append((coefficients * _KNOT_STEP ** np.arange(4)[:, None]).T)
-    return np.ascontiguousarray(tables), log0
+    splines = [CubicSpline(knots, relative_adc(np.exp(knots), waveform)).c[::-1] for waveform in waveforms]
+    return np.ascontiguousarray([(each * _KNOT_STEP ** np.arange(4)[:, None]).T for each in splines]), log0
 
 
 def _spread(bounds: tuple[float, float], name: str) -> FloatArray:

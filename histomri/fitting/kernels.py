@@ -21,7 +21,7 @@ from histomri.fitting.starts import (
     put,
     restart_at_bound,
     score_grid,
-)
+)  # fmt: skip
 
 ensure_cache()
 N_OUT = 2 * N_PARAMETERS + 4
@@ -77,14 +77,16 @@ def _in_known_bowl(theta: Any, cost: float, minima: Any, count: int) -> bool:
 @njit(**FAST)
 def _propose(theta: Any, limits: Any, local: Any, damping: float, least: float, scratch: Any) -> Any:
     """Find the damping at which a step promises something; the last result is True where none does, at a minimum."""
+    loosened = False
     while damping <= 1e12:
         promised, hessian = _step(theta, limits, local, damping, least, scratch)
         if promised > least:
             return promised, damping, False
         if damping <= _LOOSE and is_stationary(theta, limits, local[0], hessian, least):
             break
-        # A strong damping also makes small promises: loosen it before believing; and the other way round.
-        damping = damping * 100.0 if damping <= _LOOSE else _LOOSE
+        # A strong damping also makes small promises: loosen it, once, before believing; and the other way round.
+        damping = _LOOSE if damping > _LOOSE and not loosened else damping * 100.0
+        loosened = loosened or damping == _LOOSE
     return 0.0, damping, True
 
 
@@ -318,6 +320,6 @@ def _compile(sources: int, kind: int) -> Any:
     return fit_voxels
 
 
-_SOURCES = source_hash(__file__, "box_qp", "objective", "special", "starts")
+_SOURCES = source_hash(__file__, "box_qp", "objective", "starts")
 FIT_VOXELS = tuple(_compile(_SOURCES, kind) for kind in range(3))
 """For models of spheres alone, for those with an extra-cellular part, and for the exact Rician likelihood of any."""

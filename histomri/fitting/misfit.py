@@ -54,9 +54,8 @@ class Residuals:
         rows = []
         for k, (b, delta, separation, echo) in enumerate(kinds):
             chosen = kind == k
-            values = self.values[:, chosen]
-            good = np.isfinite(values)
-            some = values[good]
+            good = np.isfinite(self.values[:, chosen])
+            some = self.values[:, chosen][good]
             row = {"b_smm2": b, "delta_ms": delta, "Delta_ms": separation, "te_ms": echo if echo >= 0 else np.nan}
             row |= {"n": some.size, **_statistics(some)}
             if self.sigma is not None:
@@ -83,16 +82,10 @@ class Residuals:
 
 
 def residuals(
-    result: FitResult,
-    signals: ArrayLike,
-    acquisition: Acquisition,
-    *,
-    sigma: ArrayLike | None = None,
-    s0: ArrayLike | None = None,
-    fv: ArrayLike | None = None,
-    t2t: ArrayLike | None = None,
+    result: FitResult, signals: ArrayLike, acquisition: Acquisition, *, sigma: ArrayLike | None = None,
+    s0: ArrayLike | None = None, fv: ArrayLike | None = None, t2t: ArrayLike | None = None,
     dictionary: Dictionary | None = None,
-) -> Residuals:
+) -> Residuals:  # fmt: skip
     """Compare a fit with the signals it was made from.
 
     Parameters
@@ -124,8 +117,7 @@ def residuals(
         raise InputError(f"the fit had the {noise} objective, and no noise level is given", hint="give sigma")
     used = np.asarray((acquisition.b_smm2 > result.parameters["bmin_smm2"]) & ~acquisition.is_b0)
     how = Normalisation.choose(acquisition, used, raw.shape[0], s0, fv, t2t)
-    chosen = acquisition.select(used)
-    good = result.maps["exit"] > 0
+    chosen, good = acquisition.select(used), result.maps["exit"] > 0
     values = np.full((raw.shape[0], int(used.sum())), np.nan)
     divisor = how.divisors(raw, slice(None))[good]
     expected = fitted_signals(result, chosen, used, dictionary)[good]

@@ -12,8 +12,6 @@ from histomri.core.presets import get_preset
 
 PARAMETERS: tuple[str, ...] = ("fI", "D0I", "vCS", "DEinf", "beta")
 """Every parameter a model may have, in the order of the engine: units 1, µm²/ms, µm, µm²/ms, µm²."""
-# Faster than any restricted water within the bounds, so the two compartments cannot trade places.
-_FAST_FROM = 1.75
 
 
 @dataclass(frozen=True)
@@ -45,15 +43,15 @@ class Model:
 
     def bounds(self, preset: str) -> dict[str, tuple[float, float]]:
         """Return lower and upper bound of each fitted parameter."""
-        common = get_preset(preset).bounds
         result = {}
         for name in self.parameters:
-            lower, upper = self.overrides.get(name, (None, None))
-            result[name] = (common[name][0] if lower is None else lower, common[name][1] if upper is None else upper)
+            (lower, upper), (low, high) = get_preset(preset).bounds[name], self.overrides.get(name, (None, None))
+            result[name] = (lower if low is None else low, upper if high is None else high)
         return result
 
 
-_FAST = {"DEinf": (_FAST_FROM, None)}
+# Faster than any restricted water within the bounds, so the two compartments cannot trade places.
+_FAST = {"DEinf": (1.75, None)}
 MODELS: dict[str, Model] = {
     model.name: model
     for model in (

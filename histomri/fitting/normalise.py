@@ -7,7 +7,8 @@ from numpy.typing import ArrayLike
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError, ProtocolError
-from histomri.fitting.results import BACKGROUND, FAILED, Vascular
+from histomri.fitting.choices import per_voxel
+from histomri.fitting.results import BACKGROUND, FAILED, Blood
 from histomri.mri import Acquisition
 
 
@@ -15,40 +16,31 @@ from histomri.mri import Acquisition
 class Normalisation:
     """How signals are divided: by the mean at b = 0 of the same echo time, or by S0 (1 - fV) exp(-TE/T2T).
 
-    `used` (M,) are the measurements to fit; s0, fv and t2t (ms) are (V,) where they are known.
+    `used` (M,) are the measurements to fit; s0, fv, t2t (ms) and the error of fv are (V,) where they are known.
     """
 
     acquisition: Acquisition
     used: BoolArray
-    voxels: int
     s0: FloatArray | None
     fv: FloatArray | None
     t2t: FloatArray | None
+    fv_se: FloatArray | None
 
     @classmethod
     def choose(
-        cls,
-        acquisition: Acquisition,
-        used: BoolArray,
-        voxels: int,
-        s0: ArrayLike | None,
-        fv: ArrayLike | None,
-        t2t: ArrayLike | None,
-    ) -> "Normalisation":
-        """Check S0, fV and T2.
-
-        Raises
-        ------
-        InputError, ProtocolError
-            If fV or T2 come without S0, T2 without echo times, lengths differ, or there is no b = 0 volume.
-        """
+        cls, acquisition: Acquisition, used: BoolArray, voxels: int, s0: ArrayLike | None, fv: ArrayLike | None,
+        t2t: ArrayLike | None, fv_se: ArrayLike | None = None,
+    ) -> "Normalisation":  # fmt: skip
+        """Check S0, fV and T2: fV and T2 need S0, T2 echo times, and signals without S0 a volume at b = 0."""
         if s0 is None and (fv is not None or t2t is not None):
             raise InputError("fV and T2 can only be used together with S0", hint="give S0 too (--s0)")
         if t2t is not None and acquisition.te_ms is None:
             raise ProtocolError("T2 is given, and the protocol has no echo times", hint="add a row of TE (ms)")
-        result = cls(
-            acquisition, used, voxels, *(_per_voxel(n, v, voxels) for n, v in (("S0", s0), ("fV", fv), ("T2", t2t)))
-        )
+        if fv_se is not None and fv is None:
+            raise InputError("the error of fV is given, and fV is not", hint="give both")
+        given = {"S0": s0, "fV": fv, "T2": t2t, "the error of fV": fv_se}
+        maps = (None if value is None else per_voxel(name, value, voxels) for name, value in given.items())
+        result = cls(acquisition, used, *maps)
         if s0 is None:
             result._references()
         return result
@@ -74,20 +66,6 @@ class Normalisation:
             decay = np.exp(-self.acquisition.te_ms[self.used] / self.t2t[part, None])
         return np.asarray(factor * np.where(self.t2t[part, None] > 0, decay, np.nan))
 
-    def vascular(self, error: ArrayLike | None) -> Vascular:
-        """Return the vascular fraction of each voxel with its standard error, 0 where it is not known."""
-        if error is not None and self.fv is None:
-            raise InputError("the error of fV is given, and fV is not", hint="give both")
-        none = np.zeros(self.voxels)
-        spread = _per_voxel("the error of fV", error, self.voxels)
-        return Vascular(
-            none if self.fv is None else self.fv, none if spread is None else np.nan_to_num(spread, nan=0.0)
-        )
-
-    def involved(self) -> BoolArray:
-        """Which volumes matter to the fit, (M,)."""
-        return np.asarray(self.used | (self.acquisition.is_b0 if self.s0 is None else False))
-
     def _references(self) -> list[tuple[IntArray, IntArray]]:
         """Return, per echo time, the b = 0 volumes and the places among the used measurements."""
         acquisition = self.acquisition
@@ -97,23 +75,10 @@ class Normalisation:
             volumes = np.flatnonzero(acquisition.is_b0 & (te == value))
             if volumes.size == 0:
                 where = "" if acquisition.te_ms is None else f" at TE = {value:g} ms"
-                raise ProtocolError(
-                    f"there is no volume at b = 0{where} to normalise by",
-                    hint="give S0 (--s0), and T2 (--t2t) if the echo time varies",
-                )
+                hint = "give S0 (--s0), and T2 (--t2t) if the echo time varies"
+                raise ProtocolError(f"there is no volume at b = 0{where} to normalise by", hint=hint)
             result.append((volumes, np.flatnonzero(te[self.used] == value)))
         return result
-
-
-def _per_voxel(name: str, values: ArrayLike | None, voxels: int) -> FloatArray | None:
-    if values is None:
-        return None
-    array = np.asarray(values, dtype=float)
-    if array.ndim == 0:
-        array = np.full(voxels, float(array))
-    if array.shape != (voxels,):
-        raise InputError(f"{name} has shape {array.shape}, and there are {voxels} voxels")
-    return array
 
 
 @dataclass(frozen=True)
@@ -127,34 +92,35 @@ class Voxels:
     sigma: FloatArray
     good: BoolArray
     codes: FloatArray
+    blood: Blood
 
 
 def normalised(raw: FloatArray, sigma: FloatArray, part: slice, how: Normalisation, noise: str) -> Voxels:
-    """Divide the signals of a part of the voxels, (V, M), and sort out those that cannot be fitted."""
+    """Divide the signals of a part of the voxels, (V, M), and sort out those that cannot be fitted.
+
+    What can be has finite signals, something to normalise by, and a noise level where the objective needs one.
+    """
     divisor = how.divisors(raw, part)
-    involved = raw[:, how.involved()]
+    involved = raw[:, how.used | how.acquisition.is_b0 if how.s0 is None else how.used]
     background = np.all(involved == 0, axis=1)
     if how.s0 is not None:
         # Maps made elsewhere mark what lies outside their mask with 0 or NaN.
         background |= ~(how.s0[part] != 0) | np.isnan(how.s0[part])
-    good = _fittable(involved, divisor, sigma, noise) & ~background
+    good = np.all(np.isfinite(involved), axis=1) & ~background
+    with np.errstate(invalid="ignore"):
+        good &= np.all(np.isfinite(divisor) & (divisor > 0), axis=1)
+        if noise != "none":
+            good &= np.isfinite(sigma) & (sigma > 0)
     y = raw[good][:, how.used] / divisor[good]
     if noise == "rician":
         positive = np.all(y > 0, axis=1)
         good[np.flatnonzero(good)[~positive]] = False
         y = y[positive]
     levels = sigma[good, None] / divisor[good] if noise != "none" else np.ones_like(y)
-    return Voxels(y, levels, good, np.where(background, BACKGROUND, FAILED).astype(float))
-
-
-def _fittable(involved: FloatArray, divisor: FloatArray, sigma: FloatArray, noise: str) -> BoolArray:
-    """Return which voxels have finite signals, something to normalise by and a noise level, (V,)."""
-    good = np.all(np.isfinite(involved), axis=1)
-    with np.errstate(invalid="ignore"):
-        good &= np.all(np.isfinite(divisor) & (divisor > 0), axis=1)
-        if noise != "none":
-            good &= np.isfinite(sigma) & (sigma > 0)
-    return np.asarray(good)
+    none = np.zeros(raw.shape[0])
+    error = none if how.fv_se is None else np.nan_to_num(how.fv_se[part], nan=0.0)
+    blood = (none if how.fv is None else how.fv[part], error)
+    return Voxels(y, levels, good, np.where(background, BACKGROUND, FAILED).astype(float), blood)
 
 
 def log_likelihood(cost: FloatArray, y: FloatArray, sigma: FloatArray, noise: str) -> FloatArray:

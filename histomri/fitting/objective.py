@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from histomri.fitting.special import i1_over_i0, log_i0e
-
 FAST = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "arcp", "nsz", "afn"}}
 """Compiler options: no checks of division, sums in any order; infinities and NaN keep their meaning."""
 _SHIFT = 6755399441055744.0  # 1.5 * 2^52: adding it leaves the nearest integer in the lowest bits
@@ -37,6 +35,53 @@ def exp(x: float) -> float:
     p = 1.0 + r * p
     power = (np.float64(shifted).view(np.int64) + 1023) << 52  # 2^k, written as its exponent
     return p * np.int64(power).view(np.float64)
+
+
+# Bessel functions, as compiled code cannot call scipy.special.
+@njit
+def log_i0e(z: float) -> float:
+    """Return ln(exp(-z) I0(z)) for z >= 0."""
+    if z < 25.0:
+        term, total, quarter = 1.0, 1.0, 0.25 * z * z
+        for k in range(1, 80):
+            term *= quarter / (k * k)
+            total += term
+            if term < 1e-17 * total:
+                break
+        return float(np.log(total) - z)
+    term, total = 1.0, 1.0
+    for k in range(1, 20):
+        term *= (2 * k - 1) ** 2 / (8.0 * k * z)
+        total += term
+        if term < 1e-17:
+            break
+    return float(np.log(total) - 0.5 * np.log(2.0 * np.pi * z))
+
+
+@njit
+def i1_over_i0(z: float) -> float:
+    """Return I1(z) / I0(z) for z >= 0."""
+    if z < 25.0:
+        quarter = 0.25 * z * z
+        term0, total0, term1, total1 = 1.0, 1.0, 1.0, 1.0
+        for k in range(1, 80):
+            term0 *= quarter / (k * k)
+            term1 *= quarter / (k * (k + 1.0))
+            total0 += term0
+            total1 += term1
+            if term0 < 1e-17 * total0:
+                break
+        return 0.5 * z * total1 / total0
+    term0, total0, term1, total1 = 1.0, 1.0, 1.0, 1.0
+    for k in range(1, 20):
+        odd = (2 * k - 1) ** 2
+        term0 *= odd / (8.0 * k * z)
+        term1 *= (odd - 4.0) / (8.0 * k * z)
+        total0 += term0
+        total1 += term1
+        if term0 < 1e-17:
+            break
+    return total1 / total0
 
 
 @njit(**FAST)

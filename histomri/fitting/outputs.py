@@ -37,12 +37,10 @@ def require_fitted(result: FitResult, series: Series, title: str) -> None:
     counts = result.counts
     if counts["fitted"] + counts["at_bound"]:
         return
-    raise InputError(
-        f"{title} could not be fitted in a single voxel{series.where} ({counts['background']} background, "
-        f"{counts['failed']} failed: signal not finite, no signal to normalise by, or no noise level above 0)",
-        path=series.images.path,
-        hint="check the images, the mask, and the maps given with them",
-    )
+    why = "signal not finite, no signal to normalise by, or no noise level above 0"
+    codes = f"{counts['background']} background, {counts['failed']} failed: {why}"
+    problem = f"{title} could not be fitted in a single voxel{series.where} ({codes})"
+    raise InputError(problem, path=series.images.path, hint="check the images, the mask, and the maps given with them")
 
 
 def counted(result: FitResult) -> str:
@@ -86,11 +84,10 @@ def write_residuals(
     """
     rms = map_name("residual", "dwimap", sub=sub, model=result.model, stat="rms")
     table = out / rms.replace("_param-residual_stat-rms_dwimap.nii.gz", "_residuals.csv")
-    with atomic_path(table) as temporary:
-        left.table().to_csv(temporary, index=False, float_format="%.9g")
     counts = table.with_suffix(".parquet")
-    with atomic_path(counts) as temporary:
-        left.counts().to_parquet(temporary, index=False)
+    with atomic_path(table) as as_text, atomic_path(counts) as as_columns:
+        left.table().to_csv(as_text, index=False, float_format="%.9g")
+        left.counts().to_parquet(as_columns, index=False)
     if not maps:
         return [table, counts]
     used = left.acquisition
@@ -99,14 +96,10 @@ def write_residuals(
     order = {"BValues": used.b_smm2.tolist(), "SmallDelta": used.delta_ms.tolist(), "BigDelta": used.Delta_ms.tolist()}
     if used.te_ms is not None:
         order["EchoTime"] = used.te_ms.tolist()
-    written = series.write(
-        out / name, left.values, Description="Expected minus measured signal, over that at b = 0; a volume per "
-        "measurement fitted, whose b (s/mm²) and times (ms) are listed", **order, **common,
-    )  # fmt: skip
-    written += series.write(
-        out / rms, left.rms, Description="Root mean square of expected minus measured signals, over that at b = 0",
-        **common,
-    )  # fmt: skip
+    each = "Expected minus measured signal, over that at b = 0; a volume per measurement fitted, whose b (s/mm²) and "
+    whole = "Root mean square of expected minus measured signals, over that at b = 0"
+    written = series.write(out / name, left.values, Description=f"{each}times (ms) are listed", **order, **common)
+    written += series.write(out / rms, left.rms, Description=whole, **common)
     return [*written, table, counts]
 
 
@@ -152,13 +145,8 @@ def describe_dki(result: FitResult) -> str:
 def _sidecar(result: FitResult) -> dict[str, Any]:
     settings = result.parameters
     return {
-        "Model": result.model,
-        "Strategy": settings["strategy"],
-        "BMin": settings["bmin_smm2"],
-        "Preset": settings["preset"],
-        "Noise": settings["noise"],
-        "NoiseLevel": settings["sigma"],
-        "VascularStep": settings["t2ivim"],
-        "Normalisation": settings["normalisation"],
+        "Model": result.model, "Strategy": settings["strategy"], "BMin": settings["bmin_smm2"],
+        "Preset": settings["preset"], "Noise": settings["noise"], "NoiseLevel": settings["sigma"],
+        "VascularStep": settings["t2ivim"], "Normalisation": settings["normalisation"],
         "BICDefinition": settings["bic"],
-    }
+    }  # fmt: skip

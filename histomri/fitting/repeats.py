@@ -20,20 +20,11 @@ _INTERVAL = (0.025, 0.975)
 
 
 def bootstrap(
-    result: FitResult,
-    signals: ArrayLike,
-    acquisition: Acquisition,
-    *,
-    count: int = 100,
-    kind: Literal["parametric", "residual"] = "parametric",
-    sigma: ArrayLike | None = None,
-    s0: ArrayLike | None = None,
-    fv: ArrayLike | None = None,
-    t2t: ArrayLike | None = None,
-    dictionary: Dictionary | None = None,
-    seed: int = 0,
+    result: FitResult, signals: ArrayLike, acquisition: Acquisition, *, count: int = 100,
+    kind: Literal["parametric", "residual"] = "parametric", sigma: ArrayLike | None = None, s0: ArrayLike | None = None,
+    fv: ArrayLike | None = None, t2t: ArrayLike | None = None, dictionary: Dictionary | None = None, seed: int = 0,
     progress: Progress | None = None,
-) -> dict[str, FloatArray]:
+) -> dict[str, FloatArray]:  # fmt: skip
     """Fit again and again with new noise on the fitted signals.
 
     Parameters
@@ -81,9 +72,8 @@ def bootstrap(
         chosen = {name: _take(value, part, raw.shape[0]) for name, value in given.items()}
         one = FitResult(result.model, {name: values[part] for name, values in result.maps.items()}, result.parameters)
         report = share_of(progress, start / voxels.size, (start + part.size) / voxels.size)
-        draws = _repeat(
-            one, names, raw[part].astype(float), acquisition, count, kind, chosen, dictionary, [seed, start], report
-        )
+        scan, numbers = (raw[part].astype(float), acquisition), np.random.default_rng([seed, start])
+        draws = _repeat(one, names, *scan, count, kind, chosen, dictionary, numbers, report)
         for k, name in enumerate(names):
             out[f"{name}_bootse"][part] = draws[k].std(axis=0, ddof=1)
             out[f"{name}_low"][part], out[f"{name}_high"][part] = np.quantile(draws[k], _INTERVAL, axis=0)
@@ -92,7 +82,7 @@ def bootstrap(
 
 def _repeat(
     result: FitResult, names: list[str], raw: FloatArray, acquisition: Acquisition, count: int, kind: str,
-    given: dict[str, Any], dictionary: Dictionary | None, seed: list[int], progress: Progress,
+    given: dict[str, Any], dictionary: Dictionary | None, rng: np.random.Generator, progress: Progress,
 ) -> FloatArray:  # fmt: skip
     """Return the estimates of all repeats, (names, count, V)."""
     used = np.asarray((acquisition.b_smm2 > result.parameters["bmin_smm2"]) & ~acquisition.is_b0)
@@ -101,10 +91,12 @@ def _repeat(
     clean = fitted_signals(result, acquisition.select(used), used, dictionary) * divisor
     left, inflated = None, 1.0
     if kind == "residual":
-        # Measured minus fitted.
-        left = -residuals(result, raw, acquisition, dictionary=dictionary, **given).values * divisor
+        expected_less_measured = residuals(result, raw, acquisition, dictionary=dictionary, **given).values
+        left = -expected_less_measured * divisor
         inflated = np.sqrt(left.shape[1] / max(left.shape[1] - len(result.parameters["bounds"]), 1))
-    rng = np.random.default_rng(seed)
+    settings = result.parameters
+    limits = {name: (pair[0], pair[1]) for name, pair in settings["bounds"].items()}
+    same: dict[str, Any] = {name: settings[name] for name in ("noise", "bmin_smm2", "preset")} | given
     draws = np.empty((len(names), count, raw.shape[0]), dtype=np.float32)
     for n in range(count):
         again = raw.copy()
@@ -115,19 +107,10 @@ def _repeat(
         else:
             pick = rng.integers(0, left.shape[1], size=left.shape)
             again[:, used] += inflated * np.take_along_axis(left, pick, axis=1) - left
-        maps = _refit(result, again, acquisition, given, dictionary).maps
+        maps = fit(again, acquisition, dictionary or result.model, bounds=limits, **same).maps
         draws[:, n] = [maps[name] for name in names]
         progress((n + 1) / count)
     return draws
-
-
-def _refit(
-    result: FitResult, raw: FloatArray, acquisition: Acquisition, given: dict[str, Any], dictionary: Dictionary | None
-) -> FitResult:
-    settings = result.parameters
-    limits = {name: (pair[0], pair[1]) for name, pair in settings["bounds"].items()}
-    same: dict[str, Any] = {name: settings[name] for name in ("noise", "bmin_smm2", "preset")}
-    return fit(raw, acquisition, dictionary or result.model, bounds=limits, **same, **given)
 
 
 def _take(value: ArrayLike | None, part: Any, voxels: int) -> FloatArray | None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FITTED, AT_BOUND, BACKGROUND, FAILED = 1, 2, 0, -1
 """Exit codes."""
+Blood = tuple[FloatArray, FloatArray]
+"""Vascular fraction of each voxel and its standard error, (V,); 0 where there is none."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,9 +60,8 @@ class FitResult(Displayed):
     def facts(self) -> dict[str, Any]:
         """Return model, counts and the median of each parameter."""
         done = self.maps["exit"] > 0
-        medians = {
-            f"median {name}": f"{np.median(values[done]):.4g}" for name, values in self._estimates() if done.any()
-        }
+        shown = self._estimates() if done.any() else []
+        medians = {f"median {name}": f"{np.median(values[done]):.4g}" for name, values in shown}
         return {"model": self.model, **self.counts, **medians}
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -154,42 +155,28 @@ def _plain(value: Any) -> Any:
 
 
 def maps_from(
-    out: FloatArray, model: Model, vascular: "Vascular", likelihood: FloatArray, measurements: int, bic: str
+    out: FloatArray, model: Model, blood: Blood, likelihood: FloatArray, measurements: int, bic: str
 ) -> dict[str, FloatArray]:
     """Turn the columns of `Engine.run`, (V, 14), into named maps; F = (1 - fV) fI."""
     n = len(PARAMETERS)
-    maps: dict[str, FloatArray] = {}
-    for i, name in enumerate(PARAMETERS):
-        if name in model.parameters or name in model.fixed:
-            maps[name] = out[:, i]
+    there = {*model.parameters, *model.fixed}
+    maps: dict[str, FloatArray] = {name: out[:, i] for i, name in enumerate(PARAMETERS) if name in there}
     maps |= {f"{name}_se": out[:, n + i] for i, name in enumerate(PARAMETERS) if name in model.parameters}
-    maps |= derived(out[:, 0], out[:, n], vascular, out[:, 2], out[:, n + 2], out[:, 2 * n + 2])
+    maps |= derived(out[:, 0], out[:, n], blood, out[:, 2], out[:, n + 2], out[:, 2 * n + 2])
     maps |= criteria(out[:, 2 * n], likelihood, len(model.parameters), measurements, bic)
     return maps | {"exit": out[:, 2 * n + 1]}
 
 
-@dataclass(frozen=True)
-class Vascular:
-    """Vascular fraction of each voxel and its standard error, (V,); 0 where there is none."""
-
-    fraction: FloatArray
-    error: FloatArray
-
-
 def derived(
-    f: FloatArray,
-    f_se: FloatArray,
-    vascular: Vascular,
-    size: FloatArray | None = None,
-    size_se: FloatArray | None = None,
-    covariance: FloatArray | None = None,
-) -> dict[str, FloatArray]:
+    f: FloatArray, f_se: FloatArray, blood: Blood, size: FloatArray | None = None,
+    size_se: FloatArray | None = None, covariance: FloatArray | None = None,
+) -> dict[str, FloatArray]:  # fmt: skip
     """Return F and, of spheres of a size, CD, with standard errors.
 
     Errors are propagated to first order, with the covariance of fI and size. That of fV is taken as independent of
     both: repeated scans scatter within 20 % of the result, where leaving it out falls short by a quarter.
     """
-    kept, lost = 1 - vascular.fraction, f * vascular.error
+    kept, lost = 1 - blood[0], f * blood[1]
     maps = {"F": kept * f, "F_se": np.hypot(kept * f_se, lost)}
     if size is None or size_se is None or covariance is None:
         return maps
@@ -203,28 +190,23 @@ def criteria(
     cost: FloatArray, likelihood: FloatArray, parameters: int, measurements: int, bic: str
 ) -> dict[str, FloatArray]:
     """Return objective, log-likelihood and information criteria."""
-    return {
-        "cost": cost,
-        "logL": likelihood,
-        "BIC": parameters * np.log(measurements) - BIC_WEIGHTS[bic] * likelihood,
-        "AIC": 2 * parameters - 2 * likelihood,
-    }
+    schwarz = parameters * np.log(measurements) - BIC_WEIGHTS[bic] * likelihood
+    return {"cost": cost, "logL": likelihood, "BIC": schwarz, "AIC": 2 * parameters - 2 * likelihood}
 
 
 def bound_warnings(counts: Mapping[str, int], title: str) -> tuple[str, ...]:
     """Warn when many voxels are at a bound, or failed."""
-    warnings = []
-    done = counts["fitted"] + counts["at_bound"]
-    if done and counts["at_bound"] > 0.5 * done:
-        warnings.append(
-            f"{title}: in {100 * counts['at_bound'] / done:.0f} % of the fitted voxels a parameter is at its bound, "
-            "so the data do not determine it there"
-        )
-    if counts["failed"]:
-        warnings.append(
-            f"{title}: {counts['failed']} voxels could not be fitted (signal not finite, no signal to normalise by, "
-            "or a noise level that is not positive); they are NaN, exit -1"
-        )
-    if not done:
-        warnings.append(f"{title}: no voxel was fitted")
-    return tuple(warnings)
+    why = "signal not finite, no signal to normalise by, or a noise level that is not positive"
+    failures = failure_warnings(counts, title, why)
+    done, held = counts["fitted"] + counts["at_bound"], counts["at_bound"]
+    if not held > 0.5 * done:
+        return failures
+    often = f"in {100 * held / done:.0f} % of the fitted voxels a parameter is at its bound"
+    return (f"{title}: {often}, so the data do not determine it there", *failures)
+
+
+def failure_warnings(counts: Mapping[str, int], title: str, why: str) -> tuple[str, ...]:
+    """Warn of voxels that could not be fitted."""
+    failed = f"{title}: {counts['failed']} voxels could not be fitted ({why}); they are NaN, exit -1"
+    none = f"{title}: no voxel was fitted"
+    return ((failed,) if counts["failed"] else ()) + ((none,) if not counts["fitted"] + counts["at_bound"] else ())

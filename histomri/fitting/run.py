@@ -1,6 +1,5 @@
 """All fits of one scan, from options to files: the plan, the scan that is read once, and the results."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,20 @@ from histomri.core.arrays import FloatArray
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.images import map_name, read_sidecar
-from histomri.core.presets import choose_preset
+from histomri.core.presets import choose_preset, get_preset
 from histomri.core.progress import Progress, share_of
 from histomri.fitting.choices import choose_measurements, choose_noise, choose_threshold, preset_warnings
+from histomri.fitting.cramer_rao import ProtocolBound, bound_of_protocol
 from histomri.fitting.dictionary import Dictionary
 from histomri.fitting.misfit import Residuals, residuals
 from histomri.fitting.models import Model, get_model
 from histomri.fitting.options import FitOptions
 from histomri.fitting.outputs import PARAMS, counted, require_fitted, write_fit, write_residuals, write_t2ivim
-from histomri.fitting.protocol_bound import ProtocolBound, bound_of_protocol
 from histomri.fitting.repeats import bootstrap
 from histomri.fitting.results import FitResult
-from histomri.fitting.t2ivim import describe_t2ivim, normalising_maps, vascular_step
+from histomri.fitting.t2ivim import describe_t2ivim, fit_t2ivim, normalising_maps
 from histomri.fitting.voxelwise import fit
-from histomri.mri import Series, Sigma, read_sigma
+from histomri.mri import Acquisition, Series, Sigma, read_sigma
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,7 +84,8 @@ class FitRun(Displayed):
         for task in self.tasks:
             try:
                 with series.name_files():
-                    model, free = task.model, task.n_parameters(self.preset)
+                    model = task.model
+                    free = len(model.names if isinstance(model, Dictionary) else model.parameters)
                     choose_measurements(series.acquisition, task.bmin, free, model.display_name)
                 possible.append(task)
             except InputError as error:
@@ -97,53 +97,36 @@ class FitRun(Displayed):
     def _bound(self, scan: "Scan") -> ProtocolBound | None:
         if not self.options.crlb:
             return None
-        return bound_of_protocol(
-            scan.series.acquisition, snr=scan.signal_to_noise(), models=self.options.fitted_models, preset=self.preset,
-            thresholds=[(task.strategy, task.bmin) for task in self.tasks],
-        )  # fmt: skip
+        limits = [(task.strategy, task.bmin) for task in self.tasks]
+        how: dict[str, Any] = {"models": self.options.fitted_models, "preset": self.preset, "thresholds": limits}
+        return bound_of_protocol(scan.series.acquisition, snr=scan.signal_to_noise(), **how)
 
 
 @dataclass(frozen=True)
 class Scan:
-    """The series that all fits share, read and normalised once.
-
-    Attributes
-    ----------
-    signals : (V, M) ndarray
-        Of the voxels of the mask.
-    first : FitResult or None
-        Of the T2-IVIM step, if it was done.
-    divided_by : dict of str to (V,) ndarray or None
-        s0, fv and t2t, and fv_se where it is known.
-    sources : list of Path
-        The files read besides images, protocol and mask.
-    """
+    """The series that all fits share, read and normalised once."""
 
     series: Series
-    signals: FloatArray
+    signals: FloatArray  # (V, M), of the voxels of the mask
     level: Sigma
-    first: FitResult | None
-    divided_by: dict[str, FloatArray | None]
-    sources: list[Path]
+    first: FitResult | None  # of the T2-IVIM step, if it was done
+    divided_by: dict[str, FloatArray | None]  # s0, fv and t2t, and fv_se where it is known, (V,)
+    sources: list[Path]  # the files read besides images, protocol and mask
 
     @classmethod
     def read(cls, options: FitOptions, preset: str, progress: Progress) -> "Scan":
         """Read everything, and fit S0, fV and T2 where they are wanted and not given."""
         series = Series.open(options.dwi, options.protocol, options.mask)
         level = read_sigma(options.sigma, series)
-        divided_by = {
-            "s0": series.read_positive(options.s0, "S0"),
-            "fv": series.read_values(options.fv),
-            "t2t": series.read_positive(options.t2t, "T2"),
-        }
+        s0, t2t = series.read_positive(options.s0, "S0"), series.read_positive(options.t2t, "T2")
+        divided_by = {"s0": s0, "fv": series.read_values(options.fv), "t2t": t2t}
         signals = series.read(share_of(progress, 0.0, 0.5))
-        with series.name_files():
-            first = vascular_step(
-                options.t2ivim, None if options.kurtosis == "free" else options.kurtosis, preset, series.acquisition,
-                any(each is not None for each in divided_by.values()), signals, level.level,
-                share_of(progress, 0.5, 1.0),
-            )  # fmt: skip
-        if first is not None:
+        first = None
+        if _needs_t2ivim(options, preset, series.acquisition):
+            kurtosis = None if options.kurtosis == "free" else options.kurtosis
+            how: dict[str, Any] = {"preset": preset, "kurtosis": kurtosis, "sigma": level.level}
+            with series.name_files():
+                first = fit_t2ivim(signals, series.acquisition, **how, progress=share_of(progress, 0.5, 1.0))
             require_fitted(first, series, "T2-IVIM")
             divided_by = {**normalising_maps(first)}
         maps = (options.s0, options.fv, options.t2t, level.source)
@@ -162,6 +145,18 @@ class Scan:
         return found
 
 
+def _needs_t2ivim(options: FitOptions, preset: str, acquisition: Acquisition) -> bool:
+    """Tell whether S0, fV and T2 are to be fitted: by default in vivo, with several echo times, if not given.
+
+    Ex vivo no blood flows, and the signal at b = 0 of each echo time serves.
+    """
+    if options.t2ivim is not None:
+        return options.t2ivim
+    several = acquisition.te_ms is not None and np.unique(np.round(acquisition.te_ms, 1)).size > 1
+    given = (options.s0, options.fv, options.t2t) != (None, None, None)
+    return several and not given and get_preset(preset).in_vivo
+
+
 @dataclass(frozen=True)
 class Task:
     """One model on one choice of measurements, and the folder for its maps."""
@@ -171,27 +166,20 @@ class Task:
     bmin: float
     folder: Path
 
-    def n_parameters(self, preset: str) -> int:
-        """Return how many parameters are fitted."""
-        return len(self.model.names if isinstance(self.model, Dictionary) else self.model.bounds(preset))
-
     def refuse_other_maps(self, sub: str | None) -> None:
         """Raise InputError if the folder holds maps of this model, fitted to other measurements."""
         for param in PARAMS:
             path = self.folder / map_name(param, "dwimap", sub=sub, model=self.model.name)
             found = read_sidecar(path) if path.exists() else {}
             if found.get("Strategy", self.strategy) != self.strategy or found.get("BMin", self.bmin) != self.bmin:
-                raise InputError(
-                    f"already holds {path.name} of another fit (strategy {found.get('Strategy')}, "
-                    f"b > {found.get('BMin')} s/mm²)",
-                    path=self.folder,
-                    hint=f"give another --out, such as {self.folder / self.strategy}",
-                )
+                other = f"strategy {found.get('Strategy')}, b > {found.get('BMin')} s/mm²"
+                hint = f"give another --out, such as {self.folder / self.strategy}"
+                problem = f"already holds {path.name} of another fit ({other})"
+                raise InputError(problem, path=self.folder, hint=hint)
 
     def fit(self, scan: Scan, options: FitOptions, preset: str, advance: Progress) -> "ModelFit":
         """Fit, and find residuals and bootstrap."""
-        part, series = 1 / (1 + options.bootstrap), scan.series
-        level, dictionary = scan.level.level, self.model if isinstance(self.model, Dictionary) else None
+        part, series, level = 1 / (1 + options.bootstrap), scan.series, scan.level.level
         settings: dict[str, Any] = {
             "sigma": level, "bmin_smm2": self.bmin, "noise": choose_noise(options.noise, level), "bic": options.bic,
             "preset": preset, **scan.divided_by, "progress": share_of(advance, 0.0, part),
@@ -202,7 +190,7 @@ class Task:
         result.parameters["sigma"] = scan.level.record
         result.parameters["t2ivim"] = None if scan.first is None else {**scan.first.parameters, **scan.first.counts}
         same: dict[str, Any] = {name: scan.divided_by[name] for name in ("s0", "fv", "t2t")}
-        same |= {"sigma": level, "dictionary": dictionary}
+        same |= {"sigma": level, "dictionary": self.model if isinstance(self.model, Dictionary) else None}
         left, spread = residuals(result, scan.signals, series.acquisition, **same), {}
         if options.bootstrap:
             spread = bootstrap(
@@ -223,15 +211,6 @@ class ModelFit:
     residuals: Residuals
     spread: dict[str, FloatArray]
 
-    @property
-    def message(self) -> str:
-        """A line on what was fitted."""
-        settings = self.result.parameters
-        return (
-            f"{self.task.model.display_name} ({settings['strategy']}, b > {settings['bmin_smm2']:g} s/mm², "
-            f"{settings['measurements']} measurements): {counted(self.result)}"
-        )
-
 
 @dataclass(frozen=True, repr=False)
 class FitOutputs(Displayed):
@@ -250,8 +229,12 @@ class FitOutputs(Displayed):
     @property
     def messages(self) -> tuple[str, ...]:
         """A line on each fit."""
-        first = self.scan.first
-        return (*([] if first is None else [describe_t2ivim(first)]), *(each.message for each in self.fits))
+        lines = [] if self.scan.first is None else [describe_t2ivim(self.scan.first)]
+        for each in self.fits:
+            task, count = each.task, each.result.parameters["measurements"]
+            how = f"{task.strategy}, b > {task.bmin:g} s/mm², {count} measurements"
+            lines.append(f"{task.model.display_name} ({how}): {counted(each.result)}")
+        return tuple(lines)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -272,22 +255,19 @@ class FitOutputs(Displayed):
 
     def write(self) -> tuple[Path, ...]:
         """Write maps, residuals and what the options ask for; returns the files."""
-        return tuple(self._written())
-
-    def _written(self) -> Iterator[Path]:
         options, scan, out = self.run.options, self.scan, self.run.out
         series, sub = scan.series, options.sub
         models = [task.model for task in self.run.tasks]
         examples = [path for model in models if isinstance(model, Dictionary) for path in model.sources]
         sources = [*scan.sources, *dict.fromkeys(examples)]
-        note = "No vascular fraction was given: fI then stands for F."
+        without_fv = {"Note": "No vascular fraction was given: fI then stands for F."}
+        more: dict[str, Any] = without_fv if scan.divided_by["fv"] is None else {}
+        written: list[Path] = []
         if scan.first is not None:
-            yield from write_t2ivim(scan.first, series, out, scan.sources, sub, scan.level.record)
+            written += write_t2ivim(scan.first, series, out, scan.sources, sub, scan.level.record)
         for each in self.fits:
             where = (each.result, series, each.task.folder, sources, sub)
-            more: dict[str, Any] = {"Note": note} if scan.divided_by["fv"] is None else {}
-            yield from write_fit(each.result.maps, *where, ModelName=each.task.model.display_name, **more)
-            yield from write_residuals(each.residuals, *where, maps=options.residuals)
-            yield from write_fit(each.spread, *where)
-        if self.bound is not None:
-            yield from self.bound.save(out, series.sources)
+            written += write_fit(each.result.maps, *where, ModelName=each.task.model.display_name, **more)
+            written += write_residuals(each.residuals, *where, maps=options.residuals)
+            written += write_fit(each.spread, *where)
+        return (*written, *(self.bound.save(out, series.sources) if self.bound is not None else ()))

@@ -102,8 +102,7 @@ def predict(
     for name, other in (("vCS", "L"), ("fI", "F")):
         if name not in given and other in given:
             given[name] = given[other]
-    missing = [name for name in declared.parameters if name not in given]
-    if missing:
+    if missing := [name for name in declared.parameters if name not in given]:
         raise InputError(f"{declared.name} needs {', '.join(missing)}", hint="pass them in `parameters`")
     names = (*declared.parameters, *declared.fixed)
     value = dict(zip(names, np.broadcast_arrays(*(np.atleast_1d(np.asarray(given[n], dtype=float)) for n in names))))
@@ -118,9 +117,8 @@ def predict(
 
 def extra_adc(de_inf_um2_ms: ArrayLike, beta_um2: ArrayLike, acquisition: Acquisition) -> FloatArray:
     """Extra-cellular ADC = DEinf + beta / Δ, (..., M) µm²/ms; without the second term where there is no gradient."""
-    inverse = np.divide(
-        1.0, acquisition.Delta_ms, out=np.zeros(len(acquisition)), where=np.asarray(acquisition.Delta_ms > 0)
-    )
+    gaps = acquisition.Delta_ms
+    inverse = np.divide(1.0, gaps, out=np.zeros(gaps.size), where=np.asarray(gaps > 0))
     return np.asarray(np.asarray(de_inf_um2_ms)[..., None] + np.asarray(beta_um2)[..., None] * inverse)
 
 
@@ -157,10 +155,7 @@ def _nearly_free(size: FloatArray, waveform: Waveform, shortest_ms: float, last:
 def _sum_over_roots(rate: FloatArray, waveform: Waveform, count: int) -> FloatArray:
     x, tail4, tail6 = _roots_and_tails(count)
     a = rate[:, None] * x**2
-    if waveform.is_pulse_pair:
-        terms, slope, offset = _pulse_pair_terms(a, waveform)
-    else:
-        terms, slope, offset = _piecewise_terms(a, waveform)
+    terms, slope, offset = (_pulse_pair_terms if waveform.is_pulse_pair else _piecewise_terms)(a, waveform)
     total = (terms / (x**6 * (x**2 - 2))).sum(axis=1)
     # Beyond the last root the exponentials have died: a term is slope * a - offset.
     total += slope * rate * tail4 - offset * tail6

@@ -1,7 +1,7 @@
 """T2 and vascular fraction of each voxel from all volumes of a series with several b-values and echo times."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError, ProtocolError
 from histomri.core.presets import get_preset
-from histomri.core.progress import Progress
-from histomri.fitting.choices import check_scan, noise_level
-from histomri.fitting.results import BACKGROUND, FAILED, FitResult
+from histomri.core.progress import Progress, share_of
+from histomri.fitting.choices import check_scan, noise_level, replace_bounds
+from histomri.fitting.results import BACKGROUND, FAILED, FitResult, failure_warnings
 from histomri.mri import Acquisition
 
 T2IVIM_PARAMETERS: tuple[str, ...] = ("S0", "fV", "T2T", "DV", "T2V", "DT", "KT")
@@ -32,15 +32,10 @@ _CHUNK = 50_000
 
 
 def fit_t2ivim(
-    signals: ArrayLike,
-    acquisition: Acquisition | str | Path,
-    *,
-    preset: str = "invivo-3t",
-    kurtosis: float | None = None,
-    sigma: ArrayLike | None = None,
-    bounds: Mapping[str, tuple[float, float]] | None = None,
-    progress: Progress | None = None,
-) -> FitResult:
+    signals: ArrayLike, acquisition: Acquisition | str | Path, *, preset: str = "invivo-3t",
+    kurtosis: float | None = None, sigma: ArrayLike | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None, progress: Progress | None = None,
+) -> FitResult:  # fmt: skip
     """Fit S = S0 {fV exp(-b DV - TE/T2V) + (1 - fV) exp(-b DT + K (b DT)²/6 - TE/T2T)} to all volumes.
 
     Parameters
@@ -87,7 +82,7 @@ def fit_t2ivim(
     te = _echo_times(acquisition, limits)
     levels = noise_level(sigma, values.shape[0])
     b = acquisition.b_smm2 / 1000.0
-    lattice = _Lattice.build(b, te, limits)
+    grid, regions = _lattice(b, te, limits)
     lower, upper = np.array([_S0_RANGE, *limits.values()]).T.copy()
     voxels = values.shape[0]
     out = np.full((voxels, kernels.N_OUT), np.nan)
@@ -102,25 +97,21 @@ def fit_t2ivim(
         rows[:, 2 * kernels.N + 1] = np.where(np.all(y == 0, axis=1), BACKGROUND, FAILED)
         fitted, factor = rows[good], scale[good, None]
         kernels.fit_voxels(
-            y[good] / factor, noise[good] / factor[:, 0], sigma is not None, b, te,
-            lattice.grid, lattice.regions, lower, upper, fitted,
-        )  # fmt: skip
+            y[good] / factor, noise[good] / factor[:, 0], sigma is not None, b, te, grid, regions, lower, upper, fitted
+        )
         fitted[:, [0, kernels.N]] *= factor
         if sigma is None:
             fitted[:, [2 * kernels.N, 2 * kernels.N + 2]] *= factor**2
         rows[good] = fitted
         out[part] = rows
-        if progress is not None:
-            progress(min(1.0, (start + _CHUNK) / voxels))
+        share_of(progress)(min(1.0, (start + _CHUNK) / voxels))
     settings = {
-        "preset": preset,
-        "measurements": len(acquisition),
-        "kurtosis": "fitted" if kurtosis is None else kurtosis,
+        "preset": preset, "measurements": len(acquisition), "kurtosis": "fitted" if kurtosis is None else kurtosis,
         "bounds": {name: list(pair) for name, pair in limits.items()},
         "noise": "none" if sigma is None else "offset-gaussian",
-    }
+    }  # fmt: skip
     result = FitResult("t2ivim", _maps(out, limits), settings)
-    return FitResult("t2ivim", result.maps, settings, _warnings(result, limits))
+    return replace(result, warnings=_warnings(result, limits))
 
 
 def predict_t2ivim(maps: Mapping[str, ArrayLike], acquisition: Acquisition) -> FloatArray:
@@ -156,28 +147,20 @@ def predict_t2ivim(maps: Mapping[str, ArrayLike], acquisition: Acquisition) -> F
     return np.asarray(s0 * (fv * blood + (1 - fv) * tissue))
 
 
-@dataclass(frozen=True)
-class _Lattice:
-    """Decays of either pool to start from: atoms, their products, nodes, and the region of each pair."""
-
-    grid: Any
-    regions: Any
-
-    @classmethod
-    def build(cls, b: FloatArray, te: FloatArray, limits: Mapping[str, tuple[float, float]]) -> "_Lattice":
-        dv, t2v = np.meshgrid(_spread(limits["DV"], 5), _spread(limits["T2V"], 1), indexing="ij")
-        axes = [_spread(limits["T2T"], 7), _spread(limits["DT"], 7), _spread(limits["KT"], 5, geometric=False)]
-        t2t, dt, kurtosis = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
-        blood = np.exp(-b * dv.reshape(-1, 1) - te / t2v.reshape(-1, 1))
-        decay = b * dt[:, None]
-        tissue = np.exp(np.minimum(-decay + kurtosis[:, None] * decay**2 / 6 - te / t2t[:, None], 30.0))
-        grid = (
-            blood, tissue, (blood**2).sum(axis=1), (tissue**2).sum(axis=1), np.ascontiguousarray(blood @ tissue.T),
-            np.stack([dv.ravel(), t2v.ravel()], axis=1), np.stack([t2t, dt, kurtosis], axis=1),
-        )  # fmt: skip
-        pools = np.arange(dv.size)[:, None] // 2
-        bent = (kurtosis > np.mean(limits["KT"]) / 2).astype(np.int64)
-        return cls(grid, np.ascontiguousarray(pools * 2 + bent))
+def _lattice(b: FloatArray, te: FloatArray, limits: Mapping[str, tuple[float, float]]) -> tuple[Any, Any]:
+    """Return decays of either pool to start from, with their products and nodes, and the region of each pair."""
+    dv, t2v = np.meshgrid(_spread(limits["DV"], 5), _spread(limits["T2V"], 1), indexing="ij")
+    axes = [_spread(limits["T2T"], 7), _spread(limits["DT"], 7), _spread(limits["KT"], 5, geometric=False)]
+    t2t, dt, kurtosis = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
+    blood = np.exp(-b * dv.reshape(-1, 1) - te / t2v.reshape(-1, 1))
+    decay = b * dt[:, None]
+    tissue = np.exp(np.minimum(-decay + kurtosis[:, None] * decay**2 / 6 - te / t2t[:, None], 30.0))
+    grid = (
+        blood, tissue, (blood**2).sum(axis=1), (tissue**2).sum(axis=1), np.ascontiguousarray(blood @ tissue.T),
+        np.stack([dv.ravel(), t2v.ravel()], axis=1), np.stack([t2t, dt, kurtosis], axis=1),
+    )  # fmt: skip
+    bent = (kurtosis > np.mean(limits["KT"]) / 2).astype(np.int64)
+    return grid, np.ascontiguousarray(np.arange(dv.size)[:, None] // 2 * 2 + bent)
 
 
 def _spread(bounds: tuple[float, float], count: int, geometric: bool = True) -> FloatArray:
@@ -198,14 +181,7 @@ def _limits(
         if not 0 <= kurtosis <= 5:
             raise InputError(f"the kurtosis is {kurtosis:g}", hint="hold it at a value from 0 to 5, or fit it")
         limits["KT"] = (float(kurtosis), float(kurtosis))
-    for name, (lower, upper) in (bounds or {}).items():
-        if name not in limits:
-            raise InputError(f"T2-IVIM does not fit {name}", hint=f"its parameters: {', '.join(limits)}")
-        least = 0.0 if name in ("fV", "KT") else 1e-3
-        if not least <= lower <= upper < np.inf or (name == "fV" and upper > 1):
-            raise InputError(f"the bounds of {name} are {lower:g} and {upper:g}, which makes no sense")
-        limits[name] = (float(lower), float(upper))
-    return limits
+    return replace_bounds(limits, bounds, "T2-IVIM", held=True)
 
 
 def _echo_times(acquisition: Acquisition, limits: Mapping[str, tuple[float, float]]) -> FloatArray:
@@ -218,26 +194,22 @@ def _echo_times(acquisition: Acquisition, limits: Mapping[str, tuple[float, floa
         raise ProtocolError("T2 and vascular fraction need at least three b-values", hint=hint)
     free = 1 + sum(lower < upper for lower, upper in limits.values())
     if len(acquisition) < free:
-        raise ProtocolError(
-            f"there are {len(acquisition)} volumes for {free} parameters",
-            hint="hold the kurtosis at 0, or use more volumes",
-        )
+        problem = f"there are {len(acquisition)} volumes for {free} parameters"
+        raise ProtocolError(problem, hint="hold the kurtosis at 0, or use more volumes")
     return np.ascontiguousarray(acquisition.te_ms, dtype=float)
 
 
 def _maps(out: FloatArray, limits: Mapping[str, tuple[float, float]]) -> dict[str, FloatArray]:
     count = len(T2IVIM_PARAMETERS)
     maps = {name: out[:, i] for i, name in enumerate(T2IVIM_PARAMETERS)}
-    for i, name in enumerate(T2IVIM_PARAMETERS):
-        if i == 0 or limits[name][0] < limits[name][1]:
-            maps[f"{name}_se"] = out[:, count + i]
+    fitted = ["S0", *(name for name, (lower, upper) in limits.items() if lower < upper)]
+    maps |= {f"{name}_se": out[:, count + T2IVIM_PARAMETERS.index(name)] for name in fitted}
     return maps | {"cost": out[:, 2 * count], "start": out[:, 2 * count + 2], "exit": out[:, 2 * count + 1]}
 
 
 def _warnings(result: FitResult, limits: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
     """Warn of T2 alone: blood fraction may be 0, and its diffusivity is rarely determined, without any harm."""
-    warnings, counts = [], result.counts
-    done = result.maps["exit"] > 0
+    warnings, done = [], result.maps["exit"] > 0
     lower, upper = limits["T2T"]
     t2t = result.maps["T2T"][done]
     fraction = np.mean((t2t < lower + 1e-3) | (t2t > upper - 1e-3)) if done.any() else 0.0
@@ -246,41 +218,8 @@ def _warnings(result: FitResult, limits: Mapping[str, tuple[float, float]]) -> t
             f"T2-IVIM: in {100 * fraction:.0f} % of the fitted voxels the T2 of tissue is at its bound "
             f"({lower:g} or {upper:g} ms), so the data do not determine it there"
         )
-    if counts["failed"]:
-        warnings.append(
-            f"T2-IVIM: {counts['failed']} voxels could not be fitted (signal not finite or nowhere positive, or a "
-            "noise level that is not positive); they are NaN, exit -1"
-        )
-    if not done.any():
-        warnings.append("T2-IVIM: no voxel was fitted")
-    return tuple(warnings)
-
-
-def vascular_step(
-    wanted: bool | None,
-    kurtosis: float | None,
-    preset: str,
-    acquisition: Acquisition,
-    given: bool,
-    signals: FloatArray,
-    sigma: float | FloatArray | None,
-    progress: Progress | None = None,
-) -> FitResult | None:
-    """Fit S0, fV and T2T where they are wanted and not given; None where signals are divided by something else.
-
-    By default they are wanted with an in-vivo preset and several echo times; ex vivo no blood flows, and the signal
-    at b = 0 of each echo time serves.
-    """
-    if wanted and given:
-        raise InputError(
-            "S0, fV or T2 are given, and --t2ivim would fit them anew", hint="leave --t2ivim or the maps out"
-        )
-    several = acquisition.te_ms is not None and np.unique(np.round(acquisition.te_ms, 1)).size > 1
-    if wanted is None:
-        wanted = several and not given and get_preset(preset).in_vivo
-    if not wanted:
-        return None
-    return fit_t2ivim(signals, acquisition, preset=preset, kurtosis=kurtosis, sigma=sigma, progress=progress)
+    why = "signal not finite or nowhere positive, or a noise level that is not positive"
+    return (*warnings, *failure_warnings(result.counts, "T2-IVIM", why))
 
 
 def normalising_maps(result: FitResult) -> dict[str, FloatArray]:
@@ -296,11 +235,9 @@ def normalising_maps(result: FitResult) -> dict[str, FloatArray]:
 
 def describe_t2ivim(result: FitResult) -> str:
     """Return a line on what was fitted."""
-    counts, settings = result.counts, result.parameters
-    held = settings["kurtosis"]
+    n, held = result.counts, result.parameters["kurtosis"]
     how = "K fitted" if held == "fitted" else f"K held at {held:g}"
     return (
-        f"T2-IVIM ({how}, {settings['measurements']} volumes): {counts['fitted'] + counts['at_bound']} voxels "
-        f"fitted, fV or T2 of {counts['at_bound']} at a bound, {counts['background']} background, "
-        f"{counts['failed']} failed"
+        f"T2-IVIM ({how}, {result.parameters['measurements']} volumes): {n['fitted'] + n['at_bound']} voxels fitted, "
+        f"fV or T2 of {n['at_bound']} at a bound, {n['background']} background, {n['failed']} failed"
     )

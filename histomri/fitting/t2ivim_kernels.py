@@ -18,8 +18,7 @@ N = 7
 N_OUT = 2 * N + 3
 """Columns of the output: values, standard errors, cost, exit, cost of the best start."""
 _BLOCK = 64
-_BRIEF = 6
-_LONG = 400
+_BRIEF, _LONG = 6, 400  # steps of a descent
 _FOLLOWED = 3
 _AT_BOUND = 1e-6
 _TOLERANCE = 1e-9
@@ -242,18 +241,9 @@ def _errors(theta: Any, limits: Any, data: Any, cost: float, scratch: Any, out: 
 
 @njit
 def _fit_block(
-    start: int,
-    stop: int,
-    y: Any,
-    sigma: Any,
-    floor: bool,
-    b: Any,
-    te: Any,
-    grid: Any,
-    regions: Any,
-    limits: Any,
+    start: int, stop: int, y: Any, sigma: Any, floor: bool, b: Any, te: Any, grid: Any, regions: Any, limits: Any,
     out: Any,
-) -> None:
+) -> None:  # fmt: skip
     """Fit some voxels, one after the other."""
     cells = regions.max() + 1
     followed = min(_FOLLOWED, cells)
@@ -293,9 +283,8 @@ def _fit_block(
 
 def _compile(sources: int) -> Any:
     @njit(parallel=True, cache=True)
-    def fit_voxels(
-        y: Any, sigma: Any, floor: bool, b: Any, te: Any, grid: Any, regions: Any, lower: Any, upper: Any, out: Any
-    ) -> None:
+    def fit_voxels(y: Any, sigma: Any, floor: bool, b: Any, te: Any, grid: Any, regions: Any, lower: Any, upper: Any,
+                   out: Any) -> None:  # fmt: skip
         """Fit every voxel: y (V, M), sigma (V,), out (V, 17); b in ms/µm², te in ms."""
         _ = sources  # part of the key of the cache
         for block in prange((y.shape[0] + _BLOCK - 1) // _BLOCK):

@@ -10,38 +10,26 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from histomri.core.arrays import FloatArray
-from histomri.core.errors import InputError
-from histomri.core.progress import Progress
+from histomri.core.progress import Progress, share_of
 from histomri.fitting import choices
 from histomri.fitting.choices import Bic, Noise
 from histomri.fitting.dictionary import Dictionary, fit_examples
 from histomri.fitting.engine import COST, EXIT, N_OUT, Engine
 from histomri.fitting.models import Model, get_model
 from histomri.fitting.normalise import Normalisation, Voxels, log_likelihood, normalised
-from histomri.fitting.results import FitResult, Vascular, bound_warnings, maps_from
+from histomri.fitting.results import FitResult, bound_warnings, maps_from
 from histomri.mri import Acquisition
 
 _CHUNK = 50_000
 
 
 def fit(
-    signals: ArrayLike,
-    acquisition: Acquisition | str | Path,
-    model: str | Model | Dictionary = "diff-in",
-    *,
-    sigma: ArrayLike | None = None,
-    bmin_smm2: float | None = None,
-    strategy: str | None = None,
-    s0: ArrayLike | None = None,
-    fv: ArrayLike | None = None,
-    t2t: ArrayLike | None = None,
-    fv_se: ArrayLike | None = None,
-    noise: Noise | None = None,
-    preset: str = "mouse-exvivo",
-    bounds: Mapping[str, tuple[float, float]] | None = None,
-    bic: Bic = "schwarz",
-    progress: Progress | None = None,
-) -> FitResult:
+    signals: ArrayLike, acquisition: Acquisition | str | Path, model: str | Model | Dictionary = "diff-in", *,
+    sigma: ArrayLike | None = None, bmin_smm2: float | None = None, strategy: str | None = None,
+    s0: ArrayLike | None = None, fv: ArrayLike | None = None, t2t: ArrayLike | None = None,
+    fv_se: ArrayLike | None = None, noise: Noise | None = None, preset: str = "mouse-exvivo",
+    bounds: Mapping[str, tuple[float, float]] | None = None, bic: Bic = "schwarz", progress: Progress | None = None,
+) -> FitResult:  # fmt: skip
     """Fit a tissue model to each voxel.
 
     Parameters
@@ -107,10 +95,13 @@ def fit(
     choices.check_bic(bic)
     strategy, threshold = choices.choose_threshold(preset, strategy, bmin_smm2)
     declared = model if isinstance(model, Dictionary) else get_model(model)
-    limits = declared.bounds if isinstance(declared, Dictionary) else _limits(declared, preset, bounds)
+    if isinstance(declared, Dictionary):
+        limits = declared.bounds
+    else:
+        limits = choices.replace_bounds(declared.bounds(preset), bounds, declared.display_name, held=False)
     used = choices.choose_measurements(acquisition, threshold, len(limits), declared.display_name)
-    how = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t)
-    levels, vascular = choices.noise_level(sigma, values.shape[0]), how.vascular(fv_se)
+    how = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t, fv_se)
+    levels = choices.noise_level(sigma, values.shape[0])
     fit_part: Callable[..., dict[str, FloatArray]]
     if isinstance(declared, Dictionary):
         declared.require(len(acquisition))
@@ -121,46 +112,24 @@ def fit(
     for start in range(0, max(count, 1), size):  # a part at a time, so that the memory is bounded
         part = slice(start, min(start + size, count))
         voxels = normalised(values[part].astype(np.float64), levels[part], part, how, noise)
-        parts.append(fit_part(voxels, Vascular(vascular.fraction[part], vascular.error[part]), noise, bic))
-        if progress is not None:
-            progress(part.stop / max(count, 1))
+        parts.append(fit_part(voxels, noise, bic))
+        share_of(progress)(part.stop / max(count, 1))
     maps = {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
     settings: dict[str, Any] = {
-        "preset": preset,
-        "strategy": strategy,
-        "bmin_smm2": threshold,
-        "measurements": int(used.sum()),
-        "bounds": {name: list(pair) for name, pair in limits.items()},
-        "noise": noise,
-        "normalisation": how.description,
+        "preset": preset, "strategy": strategy, "bmin_smm2": threshold, "measurements": int(used.sum()),
+        "bounds": {name: list(pair) for name, pair in limits.items()}, "noise": noise, "normalisation": how.description,
         "bic": bic,
-    }
+    }  # fmt: skip
     if isinstance(declared, Dictionary):
         settings["examples"] = declared.parameters.shape[0]
     result = FitResult(declared.name, maps, settings)
     return replace(result, warnings=bound_warnings(result.counts, f"{declared.display_name} ({strategy})"))
 
 
-def _fit_part(engine: Engine, voxels: Voxels, blood: Vascular, noise: str, bic: str) -> dict[str, FloatArray]:
+def _fit_part(engine: Engine, voxels: Voxels, noise: str, bic: str) -> dict[str, FloatArray]:
     out = np.full((voxels.good.size, N_OUT), np.nan)
     out[:, EXIT] = voxels.codes
     out[voxels.good] = engine.run(voxels.y, voxels.sigma, noise)
     likelihood = np.full(voxels.good.size, np.nan)
     likelihood[voxels.good] = log_likelihood(out[voxels.good, COST], voxels.y, voxels.sigma, noise)
-    return maps_from(out, engine.model, blood, likelihood, voxels.y.shape[1], bic)
-
-
-def _limits(
-    model: Model, preset: str, bounds: Mapping[str, tuple[float, float]] | None
-) -> dict[str, tuple[float, float]]:
-    limits = model.bounds(preset)
-    for name, (lower, upper) in (bounds or {}).items():
-        if name not in limits:
-            raise InputError(f"{model.display_name} does not fit {name}", hint=f"its parameters: {', '.join(limits)}")
-        least = 0.0 if name in ("fI", "DEinf", "beta") else 1e-3
-        if not (least <= lower < upper < np.inf) or (name == "fI" and upper > 1):
-            raise InputError(
-                f"the bounds of {name} are {lower:g} and {upper:g}, which leaves no room or makes no sense"
-            )
-        limits[name] = (float(lower), float(upper))
-    return limits
+    return maps_from(out, engine.model, voxels.blood, likelihood, voxels.y.shape[1], bic)

@@ -68,13 +68,9 @@ class Acquisition(Displayed):
     waveforms: tuple[Waveform | None, ...] | None = None
 
     def __init__(
-        self,
-        b_smm2: ArrayLike,
-        delta_ms: ArrayLike,
-        Delta_ms: ArrayLike,
-        te_ms: ArrayLike | None = None,
+        self, b_smm2: ArrayLike, delta_ms: ArrayLike, Delta_ms: ArrayLike, te_ms: ArrayLike | None = None,
         waveforms: Sequence[Waveform | None] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         b = _vector("b", b_smm2, None)
         fields = {
             "b_smm2": b,
@@ -92,25 +88,19 @@ class Acquisition(Displayed):
 
     @classmethod
     def trse(
-        cls,
-        b_smm2: ArrayLike,
-        deltas_ms: ArrayLike,
-        Delta12_ms: ArrayLike,
-        Delta14_ms: ArrayLike,
+        cls, b_smm2: ArrayLike, deltas_ms: ArrayLike, Delta12_ms: ArrayLike, Delta14_ms: ArrayLike,
         te_ms: ArrayLike | None = None,
-    ) -> "Acquisition":
+    ) -> "Acquisition":  # fmt: skip
         """Return a twice-refocused spin echo protocol.
 
         Parameters
         ----------
-        b_smm2 : (M,) array-like
-            b-values, s/mm².
+        b_smm2, te_ms : (M,) array-like
+            b-values, s/mm², and, optionally, echo times, ms.
         deltas_ms : (M, 4), (M, 3), (4,) or (3,) array-like
             Durations of the lobes, ms; the last is recomputed as δ1 + δ2 - δ3.
         Delta12_ms, Delta14_ms : (M,) array-like or float
             Starts of the second and the fourth lobe, ms.
-        te_ms : (M,) array-like, optional
-            Echo times, ms.
 
         Notes
         -----
@@ -129,10 +119,8 @@ class Acquisition(Displayed):
         # Units come first: with wrong ones the lobes may seem to overlap.
         longest = float(deltas[b >= B0_BELOW_SMM2].max(initial=0.0)) or 1.0
         if not 0.2 <= longest <= _LONGEST_MS:
-            unit = "seconds" if longest < 0.2 else "µs"
-            raise ProtocolError(
-                f"the lobes last at most {longest:g}, implausible for ms", hint=f"give ms (it looks like {unit})"
-            )
+            hint = f"give ms (it looks like {'seconds' if longest < 0.2 else 'µs'})"
+            raise ProtocolError(f"the lobes last at most {longest:g}, implausible for ms", hint=hint)
         shapes = [
             None if bi < B0_BELOW_SMM2 and not np.any(row) else twice_refocused(row.tolist(), d12, d14)
             for bi, row, d12, d14 in zip(b, deltas, delta12.tolist(), delta14.tolist())
@@ -192,9 +180,8 @@ class Acquisition(Displayed):
         weighted = ~self.is_b0
         spans = {"b (s/mm²)": self.b_smm2, "δ (ms)": self.delta_ms[weighted], "Δ (ms)": self.Delta_ms[weighted]}
         texts = {name: _span(values) for name, values in spans.items()}
-        return (
-            {"volumes": len(self)} | texts | {"TE (ms)": "one, not given" if self.te_ms is None else _span(self.te_ms)}
-        )
+        te = "one, not given" if self.te_ms is None else _span(self.te_ms)
+        return {"volumes": len(self), **texts, "TE (ms)": te}
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return a table with a row per volume: b_smm2, delta_ms, Delta_ms, te_ms."""
@@ -229,7 +216,7 @@ class Acquisition(Displayed):
         index = np.arange(len(self))[np.asarray(mask)]
         # Not through __init__: the b = 0 volumes alone are a fine selection, and would fail the check of units.
         part = object.__new__(Acquisition)
-        for name in ("b_smm2", "delta_ms", "Delta_ms", "te_ms"):
+        for name in (*_SAVED, "te_ms"):
             values = getattr(self, name)
             if values is not None:
                 values = values[index]
@@ -240,15 +227,7 @@ class Acquisition(Displayed):
         return part
 
     def encodings(self) -> tuple[tuple[Encoding, ...], IntArray]:
-        """Return the distinct encodings, and which of them each volume has.
-
-        Returns
-        -------
-        encodings : tuple of Encoding
-            Distinct gradient shapes with their diffusion times.
-        index : (M,) ndarray of int
-            Position in `encodings`; -1 for volumes without gradients.
-        """
+        """Return the distinct encodings, and which of them each volume has, (M,); -1 for volumes without gradients."""
         known: dict[Encoding, int] = {}
         index = np.full(len(self), -1)
         for i in range(len(self)):
@@ -260,9 +239,8 @@ class Acquisition(Displayed):
     def _waveform(self, i: int) -> Waveform | None:
         if self.waveforms is not None and self.waveforms[i] is not None:
             return self.waveforms[i]
-        if self.delta_ms[i] <= 0 or self.Delta_ms[i] <= 0:
-            return None
-        return pulse_pair(self.delta_ms[i], self.Delta_ms[i])
+        delta, separation = self.delta_ms[i], self.Delta_ms[i]
+        return pulse_pair(delta, separation) if delta > 0 and separation > 0 else None
 
 
 def _span(values: FloatArray) -> str:
@@ -290,46 +268,33 @@ def _vector(name: str, values: ArrayLike, length: int | None) -> FloatArray:
 def _check_units(acquisition: Acquisition) -> None:
     b = acquisition.b_smm2
     if b.max() < B0_BELOW_SMM2 and (b.max() > 0 or b.size > 1):
-        raise ProtocolError(
-            f"the largest b-value is {b.max():g}, no diffusion weighting at all in s/mm²",
-            hint="give b in s/mm² (1 ms/µm² = 1000 s/mm²)",
-        )
+        problem = f"the largest b-value is {b.max():g}, no diffusion weighting at all in s/mm²"
+        raise ProtocolError(problem, hint="give b in s/mm² (1 ms/µm² = 1000 s/mm²)")
     if b.max() > _MOST_B_SMM2:
-        raise ProtocolError(
-            f"the largest b-value is {b.max():g}, which looks like s/m²", hint="give b in s/mm² (divide by 1e6)"
-        )
+        problem = f"the largest b-value is {b.max():g}, which looks like s/m²"
+        raise ProtocolError(problem, hint="give b in s/mm² (divide by 1e6)")
     weighted = ~acquisition.is_b0
     for name, times in (("δ", acquisition.delta_ms), ("Δ", acquisition.Delta_ms), ("TE", acquisition.te_ms)):
         if times is None or not weighted.any():
             continue
         # Duration is the stricter test: separations of stimulated echoes may reach seconds.
         most = _LONGEST_MS if name == "δ" else 5000.0
-        used = times[weighted]
-        if used.max() > most:
-            raise ProtocolError(
-                f"{name} reaches {used.max():g}, too long for ms (more than {most:g} ms)",
-                hint=f"give {name} in ms (it looks like µs)",
-            )
-        if 0 < used.max() < 0.2:
-            raise ProtocolError(
-                f"{name} is at most {used.max():g}, too short for ms", hint=f"give {name} in ms (it looks like seconds)"
-            )
+        longest = times[weighted].max()
+        if longest > most:
+            problem = f"{name} reaches {longest:g}, too long for ms (more than {most:g} ms)"
+            raise ProtocolError(problem, hint=f"give {name} in ms (it looks like µs)")
+        if 0 < longest < 0.2:
+            hint = f"give {name} in ms (it looks like seconds)"
+            raise ProtocolError(f"{name} is at most {longest:g}, too short for ms", hint=hint)
 
 
 def _check_timing(acquisition: Acquisition) -> None:
     weighted = ~acquisition.is_b0
     delta, separation = acquisition.delta_ms, acquisition.Delta_ms
-    missing = weighted & ((delta <= 0) | (separation <= 0))
-    if missing.any():
-        i = int(np.flatnonzero(missing)[0])
-        raise ProtocolError(
-            f"volume {i} has b = {acquisition.b_smm2[i]:g} s/mm² but δ = {delta[i]:g} and Δ = {separation[i]:g} ms",
-            hint="give the gradient timing of every weighted volume",
-        )
-    swapped = weighted & (separation < delta * (1 - 1e-9))
-    if swapped.any():
-        i = int(np.flatnonzero(swapped)[0])
-        raise ProtocolError(
-            f"volume {i} has Δ = {separation[i]:g} ms, shorter than δ = {delta[i]:g} ms, so its lobes overlap",
-            hint="check the order of the rows: b, δ, Δ, TE",
-        )
+    for i in np.flatnonzero(weighted & ((delta <= 0) | (separation <= 0))):
+        b = acquisition.b_smm2[i]
+        problem = f"volume {i} has b = {b:g} s/mm² but δ = {delta[i]:g} and Δ = {separation[i]:g} ms"
+        raise ProtocolError(problem, hint="give the gradient timing of every weighted volume")
+    for i in np.flatnonzero(weighted & (separation < delta * (1 - 1e-9))):
+        problem = f"volume {i} has Δ = {separation[i]:g} ms, shorter than δ = {delta[i]:g} ms, so its lobes overlap"
+        raise ProtocolError(problem, hint="check the order of the rows: b, δ, Δ, TE")

@@ -24,7 +24,7 @@ class Drift:
 
 
 def estimate_drift(signals: FloatArray, reference: BoolArray, acquisition: Acquisition, *, order: int = 1) -> Drift:
-    """Estimate how the scanner's gain changed over the scan, from a region that itself does not change.
+    """Estimate how the gain of the scanner changed over the scan, from a region that itself does not change.
 
     Volumes are taken to be in the order in which they were acquired. Those of equal weighting (b = 0 at one echo
     time, or equal b, δ, Δ and TE) share a level of their own, so that neither T2 nor diffusion is mistaken for
@@ -63,20 +63,16 @@ def estimate_drift(signals: FloatArray, reference: BoolArray, acquisition: Acqui
     used = level > 0.1 * level.max()
     time = np.arange(level.size) / max(level.size - 1, 1)
     columns = np.stack([time ** (power + 1) for power in range(order)], axis=1)
-    groups = _groups(acquisition)
-    for levels, name in ((groups, "volumes of equal weighting"), (_decay(acquisition), "decay with TE and b")):
-        fitted = _regress(np.log(np.where(used, level, 1.0)), levels, columns, level * used)
-        if fitted is not None:
+    kinds = {"volumes of equal weighting": _groups(acquisition), "decay with TE and b": _decay(acquisition)}
+    for name, levels in kinds.items():
+        if fitted := _regress(np.log(np.where(used, level, 1.0)), levels, columns, level * used):
             slope, spread = fitted
             log_factor = columns @ slope
             details = {
-                "Order": order,
-                "LevelsFrom": name,
-                "DriftPercent": 100 * float(np.expm1(log_factor[-1])),
-                "StandardErrorPercent": 100 * spread,
-                "VolumesUsed": int(used.sum()),
+                "Order": order, "LevelsFrom": name, "DriftPercent": 100 * float(np.expm1(log_factor[-1])),
+                "StandardErrorPercent": 100 * spread, "VolumesUsed": int(used.sum()),
                 "ReferenceVoxels": int(reference.sum()),
-            }
+            }  # fmt: skip
             return Drift(np.exp(log_factor), spread, details)
     raise ProtocolError(
         "the drift cannot be separated from T2 and diffusion: time, echo time and b change together here",

@@ -13,9 +13,11 @@ from nibabel.nifti1 import Nifti1Pair
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import open_nifti
-from histomri.core.progress import Progress
+from histomri.core.progress import Progress, share_of
 
 _SHIFT = 0.1
+_DAMAGED = (OSError, EOFError, ValueError, zlib.error)
+_UNREADABLE = "the voxels cannot be read, the file is cut short or damaged ({})"
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,12 @@ class DwiFile:
     def warnings(self) -> tuple[str, ...]:
         """Faults of the header."""
         header = self._image.header
-        if isinstance(self._image, Nifti1Pair) and not (header["sform_code"] or header["qform_code"]):
-            return (
-                f"{self.path.name}: the header has neither sform nor qform, so where the images lie in the world and "
-                "which way they face is unknown; maps keep the place that readers assume",
-            )
-        return ()
+        if not isinstance(self._image, Nifti1Pair) or header["sform_code"] or header["qform_code"]:
+            return ()
+        return (
+            f"{self.path.name}: the header has neither sform nor qform, so where the images lie in the world and "
+            "which way they face is unknown; maps keep the place that readers assume",
+        )
 
     def read(self, mask: BoolArray, progress: Progress | None = None) -> FloatArray:
         """Read the voxels of a mask (I, J, K), in the order of ``mask.nonzero()``: (V, M) float32.
@@ -50,14 +52,9 @@ class DwiFile:
             proxy = _sequential(self._image)
             for volume in range(self.shape[3]):
                 signals[:, volume] = np.asarray(proxy[..., volume], dtype=np.float32).ravel()[wanted]
-                if progress is not None:
-                    progress((volume + 1) / self.shape[3])
-        except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise InputError(
-                f"the voxels cannot be read, the file is cut short or damaged ({error})",
-                path=self.path,
-                hint="copy it again",
-            ) from error
+                share_of(progress)((volume + 1) / self.shape[3])
+        except _DAMAGED as error:
+            raise InputError(_UNREADABLE.format(error), path=self.path, hint="copy it again") from error
         return signals
 
     def read_mask(self, path: str | Path | None) -> BoolArray:
@@ -75,10 +72,8 @@ class DwiFile:
         image = self.open_map(path)
         try:
             return np.asarray(image.dataobj, dtype=np.float32).reshape(self.shape[:3])
-        except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise InputError(
-                f"the voxels cannot be read, the file is cut short or damaged ({error})", path=path
-            ) from error
+        except _DAMAGED as error:
+            raise InputError(_UNREADABLE.format(error), path=path) from error
 
     def open_map(self, path: str | Path) -> Any:
         """Open a map without its voxels; GeometryError if its shape or its place in the world differs."""
@@ -87,19 +82,14 @@ class DwiFile:
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
         shape += (1,) * (3 - len(shape))
+        hint = "resample it to the grid of the diffusion images"
         if shape != self.shape[:3]:
-            raise GeometryError(
-                f"has {_times(image.shape)} voxels, and {self.path.name} has {_times(self.shape[:3])}",
-                path=path,
-                hint="resample it to the grid of the diffusion images",
-            )
+            problem = f"has {_times(image.shape)} voxels, and {self.path.name} has {_times(self.shape[:3])}"
+            raise GeometryError(problem, path=path, hint=hint)
         off = _farthest_shift(np.asarray(image.affine, dtype=float), self.affine, self.shape[:3])
-        if not off <= _SHIFT * _voxel_mm(self.affine).min():
-            raise GeometryError(
-                f"lies up to {off:.3g} mm from {self.path.name}, though the shapes agree",
-                path=path,
-                hint="resample it to the grid of the diffusion images, or mend its header",
-            )
+        if not off <= _SHIFT * np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)).min():
+            problem = f"lies up to {off:.3g} mm from {self.path.name}, though the shapes agree"
+            raise GeometryError(problem, path=path, hint=f"{hint}, or mend its header")
         return image
 
 
@@ -108,11 +98,8 @@ def open_dwi(path: str | Path) -> DwiFile:
     image = open_nifti(path)
     shape = tuple(int(n) for n in image.shape)
     if len(shape) != 4:
-        raise InputError(
-            f"has {len(shape)} axes ({_times(shape)}), and a 4D series of diffusion images was expected",
-            path=path,
-            hint="give all volumes in one 4D NIfTI file",
-        )
+        problem = f"has {len(shape)} axes ({_times(shape)}), and a 4D series of diffusion images was expected"
+        raise InputError(problem, path=path, hint="give all volumes in one 4D NIfTI file")
     if 0 in shape or image.get_data_dtype().kind not in "iuf":
         raise InputError("holds no real-valued voxels", path=path, hint="give magnitude images")
     affine = np.asarray(image.affine, dtype=float)
@@ -127,10 +114,6 @@ def _sequential(image: Any) -> Any:
         return proxy
     spec = (proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter)
     return type(proxy)(proxy.file_like, spec, mmap=False, order=proxy.order, keep_file_open=True)
-
-
-def _voxel_mm(affine: FloatArray) -> FloatArray:
-    return np.asarray(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)))
 
 
 def _farthest_shift(one: FloatArray, other: FloatArray, shape: tuple[int, ...]) -> float:

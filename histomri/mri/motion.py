@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from histomri.core.arrays import FloatArray
-from histomri.core.progress import Progress
+from histomri.core.progress import Progress, share_of
 from histomri.mri.acquisition import Acquisition
 
 # Stacks of fewer slices hold too little along their axis to be turned in three dimensions.
@@ -16,13 +16,12 @@ _LARGEST_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Motion:
-    """The motion of a series.
+    """The motion of a series: per volume, and per slice where slices were aligned one by one (else S = 1).
 
     Attributes
     ----------
     matrices : (M, S, 4, 4) ndarray
-        Per volume, and per slice where slices were aligned one by one (else S = 1): from the world (RAS+ mm) of the
-        reference to where the tissue is in this volume.
+        From the world (RAS+ mm) of the reference to where the tissue is in this volume.
     rejected : (M, S) ndarray of bool
         Alignments that did not help or went implausibly far, and were not used.
     """
@@ -39,12 +38,12 @@ class Motion:
     def table(self) -> str:
         """Return the motion as text apart by tabs: a line per volume, or per slice of a volume."""
         lines = ["volume\tslice\tx_mm\ty_mm\tz_mm\trotation_deg\taligned"]
-        for volume, per_slice in enumerate(self.matrices):
-            for s, matrix in enumerate(per_slice):
-                turn = np.rad2deg(np.arccos(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1)))
-                numbers = "\t".join(f"{value:.4f}" for value in (*matrix[:3, 3], turn))
-                place = str(s) if self.by_slice else "n/a"
-                lines.append(f"{volume}\t{place}\t{numbers}\t{'no' if self.rejected[volume, s] else 'yes'}")
+        for volume, s in np.ndindex(self.rejected.shape):
+            matrix = self.matrices[volume, s]
+            turn = np.rad2deg(np.arccos(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1)))
+            numbers = "\t".join(f"{value:.4f}" for value in (*matrix[:3, 3], turn))
+            place, used = s if self.by_slice else "n/a", "no" if self.rejected[volume, s] else "yes"
+            lines.append(f"{volume}\t{place}\t{numbers}\t{used}")
         return "\n".join(lines) + "\n"
 
 
@@ -77,10 +76,8 @@ def correct_motion(
 
     Returns
     -------
-    aligned : (I, J, K, M) float32 ndarray
+    (I, J, K, M) float32 ndarray, Motion
         Signals, interpolated once with cubic splines; what comes from outside the field of view repeats its edge.
-    motion : Motion
-        What was found.
 
     Notes
     -----
@@ -105,9 +102,9 @@ def correct_motion(
             rejected[volume, s] = not helped
             if helped:
                 matrices[volume, s] = align.in_world(matrix)
-                aligned[:, :, where, volume] = align.resample(moving, matrix)
-        if progress is not None:
-            progress((volume + 1) / volumes)
+                # Splines may not make signals negative.
+                aligned[:, :, where, volume] = np.maximum(align.at(moving, matrix), 0.0)
+        share_of(progress)((volume + 1) / volumes)
     return aligned, Motion(matrices, by_slice, rejected)
 
 
@@ -141,14 +138,12 @@ class _Aligner:
             RigidTransform3D,
             TranslationTransform2D,
             TranslationTransform3D,
-        )
+        )  # fmt: skip
 
         n, grid = len(self.size), self.grid
         coarse = 2 if min(self.size) >= 24 else 1
-        metric = MutualInformationMetric(nbins=24)
-        search = AffineRegistration(
-            metric=metric, level_iters=[40, 30], sigmas=[1.5, 0.0], factors=[coarse, 1], verbosity=0
-        )
+        levels = {"level_iters": [40, 30], "sigmas": [1.5, 0.0], "factors": [coarse, 1]}
+        search = AffineRegistration(metric=MutualInformationMetric(nbins=24), verbosity=0, **levels)
         fixed, moving = _stretch(fixed), _stretch(moving)
         places = {"static_grid2world": grid, "moving_grid2world": grid}
         kinds = (TranslationTransform2D, RigidTransform2D) if n == 2 else (TranslationTransform3D, RigidTransform3D)
@@ -159,19 +154,14 @@ class _Aligner:
         turned = np.trace(matrix[:n, :n]) < n - 2 * (1 - np.cos(np.deg2rad(20)))
         if not np.all(np.isfinite(matrix)) or far.any() or turned:
             return np.eye(n + 1), False
-        return matrix, _information(fixed, self._at(moving, matrix)) > _information(fixed, moving)
+        return matrix, _information(fixed, self.at(moving, matrix)) > _information(fixed, moving)
 
-    def _voxels(self, matrix: FloatArray) -> FloatArray:
-        return np.asarray(np.linalg.inv(self.grid) @ matrix @ self.grid)
-
-    def _at(self, moving: FloatArray, matrix: FloatArray) -> FloatArray:
+    def at(self, moving: FloatArray, matrix: FloatArray) -> FloatArray:
+        """Return the moving image on the grid of the fixed one."""
         from scipy.ndimage import affine_transform
 
-        return np.asarray(affine_transform(moving, self._voxels(matrix), order=3, mode="nearest"))
-
-    def resample(self, moving: FloatArray, matrix: FloatArray) -> FloatArray:
-        """Return the moving image on the grid of the fixed one; splines may not make signals negative."""
-        return np.maximum(self._at(moving, matrix), 0.0)
+        voxels = np.linalg.inv(self.grid) @ matrix @ self.grid
+        return np.asarray(affine_transform(moving, voxels, order=3, mode="nearest"))
 
     def in_world(self, matrix: FloatArray) -> FloatArray:
         """Return the matrix in mm along the axes of the world, about the centre of the field of view."""

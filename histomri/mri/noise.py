@@ -18,22 +18,17 @@ _SAME_LAW = 0.03
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """The noise of a series.
+    """The noise of a series: standard deviation of the real and the imaginary channel.
 
     Attributes
     ----------
     sigma : (I, J, K) ndarray
-        Standard deviation of the noise of the real and the imaginary channel, in the units of the signal; NaN
-        outside the mask.
-    method : str
-        How it was estimated, with the version that did it.
-    details : dict
-        Settings and the median, for the sidecar.
+        In the units of the signal; NaN outside the mask.
     """
 
     sigma: FloatArray
-    method: str
-    details: dict[str, Any] = field(default_factory=dict)
+    method: str  # how it was estimated, with the version that did it
+    details: dict[str, Any] = field(default_factory=dict)  # settings and the median, for the sidecar
 
 
 def estimate_noise(signals: FloatArray, mask: BoolArray | None = None, method: str = "mppca") -> NoiseLevel:
@@ -75,10 +70,8 @@ def denoise(signals: FloatArray, mask: BoolArray | None = None) -> tuple[FloatAr
 
     Returns
     -------
-    denoised : (I, J, K, M) float32 ndarray
-        Signals; about five times the memory of the input is used meanwhile.
-    noise : NoiseLevel
-        The noise that was removed.
+    (I, J, K, M) float32 ndarray, NoiseLevel
+        Signals, and the noise that was removed; about five times the memory of the input is used meanwhile.
 
     Raises
     ------
@@ -121,11 +114,8 @@ def patch_radius(shape: tuple[int, ...]) -> IntArray:
     while np.prod(2 * radius + 1) < 2 * shape[3] and np.any((radius[:2] < most[:2]) & (radius[:2] < _LARGEST_RADIUS)):
         radius[:2] = np.minimum(np.minimum(radius[:2] + 1, most[:2]), _LARGEST_RADIUS)
     if shape[3] < 5 or np.prod(2 * radius + 1) < 9:
-        size = " x ".join(str(n) for n in shape)
-        raise InputError(
-            f"an image of {size} is too small to estimate its noise",
-            hint="give --sigma a number, or preprocess with --no-denoise",
-        )
+        problem = f"an image of {' x '.join(str(n) for n in shape)} is too small to estimate its noise"
+        raise InputError(problem, hint="give --sigma a number, or preprocess with --no-denoise")
     return np.asarray(radius)
 
 
@@ -139,21 +129,15 @@ def _piesno(signals: FloatArray, mask: BoolArray | None) -> NoiseLevel:
     # PIESNO compares sums of squares only, and may settle on tissue; noise alone also has the mean of its law.
     good &= [_is_rayleigh(signals[:, :, k][background[:, :, k]]) for k in range(good.size)]
     if not good.any():
-        raise InputError(
-            "no background of pure noise was found, so PIESNO has nothing to measure",
-            hint="use --sigma estimate (MP-PCA), or images whose background was not masked away",
-        )
+        hint = "use --sigma estimate (MP-PCA), or images whose background was not masked away"
+        raise InputError("no background of pure noise was found, so PIESNO has nothing to measure", hint=hint)
     # Slices filled by the sample take the level of the others.
     levels = np.where(good, level, np.median(np.asarray(level)[good]))
     sigma = np.broadcast_to(levels, signals.shape[:3]).astype(np.float32)
-    details = {
-        "MedianSigma": float(np.median(levels)),
-        "BackgroundVoxels": int(background[..., good].sum()),
-        "SlicesWithoutBackground": int(np.count_nonzero(~good)),
-    }
-    return NoiseLevel(
-        sigma if mask is None else np.where(mask, sigma, np.nan), f"PIESNO (DIPY {dipy.__version__})", details
-    )
+    details = {"MedianSigma": float(np.median(levels)), "BackgroundVoxels": int(background[..., good].sum())}
+    details["SlicesWithoutBackground"] = int(np.count_nonzero(~good))
+    inside = sigma if mask is None else np.where(mask, sigma, np.nan)
+    return NoiseLevel(inside, f"PIESNO (DIPY {dipy.__version__})", details)
 
 
 def _is_rayleigh(values: FloatArray) -> bool:

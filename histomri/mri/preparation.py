@@ -29,18 +29,12 @@ class Preprocessed(Displayed):
 
     Attributes
     ----------
-    signals : (I, J, K, M) float32 ndarray
-        Signals.
+    signals, mask : (I, J, K, M) float32 ndarray, (I, J, K) ndarray of bool or None
+        Signals, and the tissue, if wanted.
     noise : NoiseLevel or None
         Noise of the raw signals, if they were denoised.
-    mask : (I, J, K) ndarray of bool or None
-        Tissue, if wanted.
-    motion : Motion or None
-        Where the volumes were.
     steps : tuple of dict
         What was done, in order, with its parameters and numbers.
-    warnings : tuple of str
-        Where to check the result.
     """
 
     signals: FloatArray
@@ -92,15 +86,10 @@ _MESSAGES = {
 
 
 def preprocess(
-    signals: FloatArray,
-    affine: FloatArray,
-    acquisition: Acquisition,
-    *,
-    steps: tuple[str, ...] = ("denoise", "unring", "motion", "mask"),
-    reference: BoolArray | None = None,
-    drift_order: int = 1,
-    progress: Progress | None = None,
-) -> Preprocessed:
+    signals: FloatArray, affine: FloatArray, acquisition: Acquisition, *,
+    steps: tuple[str, ...] = ("denoise", "unring", "motion", "mask"), reference: BoolArray | None = None,
+    drift_order: int = 1, progress: Progress | None = None,
+) -> Preprocessed:  # fmt: skip
     """Preprocess a series; the order of the steps is that of `STEPS`, whatever the order they are named in.
 
     Parameters
@@ -125,10 +114,7 @@ def preprocess(
     InputError
         If a step is unknown, signals are negative, or drift has no reference region.
     """
-    if unknown := sorted(set(steps) - set(STEPS)):
-        raise InputError(f"there is no step {unknown[0]!r}", hint=f"choose among {', '.join(STEPS)}")
-    if "drift" in steps and reference is None:
-        raise InputError("drift needs a reference region", hint="pass --drift-reference REGION.nii.gz")
+    _check_steps(steps, reference)
     values, warnings = _checked(signals), []
     report = share_of(progress)
     done: list[dict[str, Any]] = []
@@ -144,16 +130,17 @@ def preprocess(
     if "motion" in steps:
         values, motion = correct_motion(values, affine, acquisition, share_of(progress, 0.5, 0.9))
         done.append(_motion_record(motion))
-        warnings += _motion_warnings(motion)
+        if left := done[-1]["LeftAsTheyWere"]:
+            what = "slices of single volumes" if motion.by_slice else "volumes"
+            warnings.append(f"motion: {left} {what} could not be aligned better than they were, and were left so")
     if "drift" in steps and reference is not None:
         drift = estimate_drift(values, reference, acquisition, order=drift_order)
         values = correct_drift(values, drift)
         done.append({"Step": "drift", "Method": "log-linear in a reference region, levels by TE", **drift.details})
-        if abs(drift.details["DriftPercent"]) < 2 * drift.details["StandardErrorPercent"]:
-            warnings.append(
-                f"drift: {drift.details['DriftPercent']:.2g} ± {drift.details['StandardErrorPercent']:.2g} % over the "
-                "scan is not distinguishable from none, but was divided out"
-            )
+        size, error = drift.details["DriftPercent"], drift.details["StandardErrorPercent"]
+        if abs(size) < 2 * error:
+            found = f"drift: {size:.2g} ± {error:.2g} % over the scan"
+            warnings.append(f"{found} is not distinguishable from none, but was divided out")
     if "mask" in steps:
         mask = tissue_mask(reference_volume(values, acquisition))
         fraction = float(mask.mean())
@@ -167,14 +154,7 @@ def preprocess(
 def unring(signals: FloatArray) -> FloatArray:
     """Remove Gibbs ringing within the slices (first two axes), one volume at a time.
 
-    Parameters
-    ----------
-    signals : (I, J, K, M) ndarray
-        Signals, not interpolated or zero-filled.
-
-    Notes
-    -----
-    Kellner et al. 2016, doi 10.1002/mrm.26054, as DIPY does it.
+    Signals are (I, J, K, M), not interpolated or zero-filled. Kellner et al. 2016, doi 10.1002/mrm.26054, by DIPY.
     """
     from dipy.denoise.gibbs import gibbs_removal
 
@@ -188,12 +168,7 @@ def unring(signals: FloatArray) -> FloatArray:
 def tissue_mask(volume: FloatArray) -> BoolArray:
     """Return the tissue in an image without diffusion weighting: median filter, Otsu's threshold, holes filled.
 
-    Pieces of less than a twentieth of the largest are dropped.
-
-    Raises
-    ------
-    InputError
-        If the image is constant.
+    Pieces of less than a twentieth of the largest are dropped. InputError if the image, (I, J, K), is constant.
     """
     from dipy.segment.mask import median_otsu
     from scipy.ndimage import binary_fill_holes, label
@@ -209,22 +184,24 @@ def tissue_mask(volume: FloatArray) -> BoolArray:
     return np.asarray((sizes >= sizes.max() / 20)[pieces] & mask)
 
 
+def _check_steps(steps: tuple[str, ...], reference: BoolArray | None) -> None:
+    if unknown := sorted(set(steps) - set(STEPS)):
+        raise InputError(f"there is no step {unknown[0]!r}", hint=f"choose among {', '.join(STEPS)}")
+    if "drift" in steps and reference is None:
+        raise InputError("drift needs a reference region", hint="pass --drift-reference REGION.nii.gz")
+
+
 def _checked(signals: FloatArray) -> FloatArray:
     values = np.asarray(signals)
     if values.ndim != 4:
         raise InputError(f"signals have {values.ndim} axes, and (I, J, K, volumes) was expected")
-    missing = int(np.count_nonzero(~np.isfinite(values)))
-    if missing:
-        raise InputError(
-            f"{missing} values are not finite",
-            hint="give the raw series; steps that look at neighbours would spread the gaps",
-        )
+    if missing := int(np.count_nonzero(~np.isfinite(values))):
+        hint = "give the raw series; steps that look at neighbours would spread the gaps"
+        raise InputError(f"{missing} values are not finite", hint=hint)
     negative = float(np.mean(values < 0))
     if negative > 0.001:
-        raise InputError(
-            f"{100 * negative:.2g} % of the signals are negative, so these are not magnitude images",
-            hint="give magnitude images",
-        )
+        problem = f"{100 * negative:.2g} % of the signals are negative, so these are not magnitude images"
+        raise InputError(problem, hint="give magnitude images")
     return np.maximum(values, 0).astype(np.float32)
 
 
@@ -232,20 +209,10 @@ def _motion_record(motion: Motion) -> dict[str, Any]:
     return {
         "Step": "motion",
         "Method": f"rigid, mutual information with the mean b = 0 of the shortest TE (DIPY {_dipy()})",
-        "BySlice": motion.by_slice,
-        "LargestShiftMm": float(motion.shift_mm.max()),
-        "MedianShiftMm": float(np.median(motion.shift_mm)),
-        "LeftAsTheyWere": int(motion.rejected.sum()),
+        "BySlice": motion.by_slice, "LargestShiftMm": float(motion.shift_mm.max()),
+        "MedianShiftMm": float(np.median(motion.shift_mm)), "LeftAsTheyWere": int(motion.rejected.sum()),
         "Interpolation": "cubic spline",
-    }
-
-
-def _motion_warnings(motion: Motion) -> list[str]:
-    count = int(motion.rejected.sum())
-    if not count:
-        return []
-    what = "slices of single volumes" if motion.by_slice else "volumes"
-    return [f"motion: {count} {what} could not be aligned better than they were, and were left so"]
+    }  # fmt: skip
 
 
 def _dipy() -> str:

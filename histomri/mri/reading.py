@@ -64,11 +64,8 @@ def read_acquisition(spec: str | Path, dwi: str | Path | None = None) -> Acquisi
             raise ProtocolError(error.problem, path=source.path, hint=error.hint) from error
     volumes = source.volumes
     if volumes is not None and volumes != len(acquisition):
-        raise ProtocolError(
-            f"has {volumes} volumes, and the protocol {source.path.name} has {len(acquisition)}",
-            path=dwi,
-            hint="give the protocol of these images, one entry per volume",
-        )
+        problem = f"has {volumes} volumes, and the protocol {source.path.name} has {len(acquisition)}"
+        raise ProtocolError(problem, path=dwi, hint="give the protocol of these images, one entry per volume")
     return acquisition
 
 
@@ -77,10 +74,8 @@ def as_acquisition(protocol: Acquisition | str | Path) -> Acquisition:
     if isinstance(protocol, str | Path):
         return read_acquisition(protocol)
     if not isinstance(protocol, Acquisition):
-        raise InputError(
-            f"the protocol is a {type(protocol).__name__}",
-            hint="give an Acquisition, a protocol file, or the name of a preset",
-        )
+        hint = "give an Acquisition, a protocol file, or the name of a preset"
+        raise InputError(f"the protocol is a {type(protocol).__name__}", hint=hint)
     return protocol
 
 
@@ -110,8 +105,6 @@ def _refuse_images(source: Source) -> None:
     if not source.path.name.lower().endswith(_IMAGES):
         return
     if source.dwi is not None and not source.dwi.name.lower().endswith(_IMAGES):
-        raise InputError(
-            f"the images and the protocol are swapped: {source.path.name} is an image, {source.dwi.name} is not",
-            hint=f"give {source.path.name} as dwi and {source.dwi.name} as protocol",
-        )
+        problem = f"the images and the protocol are swapped: {source.path.name} is an image, {source.dwi.name} is not"
+        raise InputError(problem, hint=f"give {source.path.name} as dwi and {source.dwi.name} as protocol")
     raise ProtocolError("is an image, and a protocol was expected", path=source.path, hint=accepted_forms())

@@ -24,10 +24,6 @@ class Series(Displayed):
 
     Attributes
     ----------
-    images : DwiFile
-        The images, on disk.
-    acquisition : Acquisition
-        Their protocol.
     inside : (I, J, K) ndarray of bool
         The voxels of the mask; all without one.
     protocol, mask : str or Path
@@ -64,11 +60,8 @@ class Series(Displayed):
             empty = not np.any(signals > 0)
         if empty:
             what = "every value is NaN" if np.all(np.isnan(signals)) else "no value is above 0"
-            raise InputError(
-                f"holds no signal{self.where}: {what}",
-                path=self.images.path,
-                hint="check the images" + (", and that the mask lies on the tissue" if self.mask is not None else ""),
-            )
+            hint = "check the images" + (", and that the mask lies on the tissue" if self.mask is not None else "")
+            raise InputError(f"holds no signal{self.where}: {what}", path=self.images.path, hint=hint)
         return signals
 
     def read_values(self, path: str | Path | None) -> FloatArray | None:
@@ -82,17 +75,11 @@ class Series(Displayed):
             return None
         good = values[np.isfinite(values) & (values > 0)]
         if good.size == 0:
-            raise InputError(
-                f"the map of {name} has no value above 0" + ("" if self.inside.all() else " inside the mask"),
-                path=path,
-                hint=f"give a map of {name} of the same tissue, or leave it out",
-            )
+            problem = f"the map of {name} has no value above 0" + ("" if self.inside.all() else " inside the mask")
+            raise InputError(problem, path=path, hint=f"give a map of {name} of the same tissue, or leave it out")
         if name == "T2" and good.max() < 1:
-            raise UnitError(
-                f"T2 is at most {good.max():.3g}, too short for ms",
-                path=path,
-                hint="give T2 in ms (it looks like seconds)",
-            )
+            hint = "give T2 in ms (it looks like seconds)"
+            raise UnitError(f"T2 is at most {good.max():.3g}, too short for ms", path=path, hint=hint)
         return values
 
     @contextmanager
@@ -107,14 +94,9 @@ class Series(Displayed):
             raise type(error)(error.problem, path=path, hint=error.hint) from error
 
     def write(
-        self,
-        path: Path,
-        values: FloatArray,
-        *,
-        parameters: dict[str, Any],
-        sources: Iterable[Path] = (),
+        self, path: Path, values: FloatArray, *, parameters: dict[str, Any], sources: Iterable[Path] = (),
         **sidecar: Any,
-    ) -> list[Path]:
+    ) -> list[Path]:  # fmt: skip
         """Write values of the voxels of the mask, (V,) or (V, N), as a map on the grid of the images.
 
         Outside it is NaN, and 0 in the map of the exit codes.

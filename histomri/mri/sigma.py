@@ -19,24 +19,12 @@ _MARGIN = 5
 
 @dataclass(frozen=True)
 class Sigma:
-    """A noise level.
-
-    Attributes
-    ----------
-    level : float, (V,) ndarray or None
-        In the units of the signal, for the voxels of a mask.
-    record : dict
-        Where it is from, for the sidecar.
-    source : Path or None
-        The map it was read from.
-    warnings : tuple of str
-        Where it may be wrong.
-    """
+    """A noise level: a number, or (V,) for the voxels of a mask, in the units of the signal."""
 
     level: float | FloatArray | None
-    record: dict[str, Any] = field(default_factory=dict)
-    source: Path | None = None
-    warnings: tuple[str, ...] = ()
+    record: dict[str, Any] = field(default_factory=dict)  # where it is from, for the sidecar
+    source: Path | None = None  # the map it was read from
+    warnings: tuple[str, ...] = ()  # where it may be wrong
 
 
 def read_sigma(sigma: float | str | Path | None, series: Series) -> Sigma:
@@ -63,30 +51,25 @@ def read_sigma(sigma: float | str | Path | None, series: Series) -> Sigma:
         return _estimated(_METHODS[str(sigma).lower()], series.images, series.inside)
     path = Path(sigma)
     if not path.exists():
-        raise InputError(
-            f"--sigma {sigma} is neither a number, estimate nor piesno, and there is no such NIfTI image",
-            hint="check the spelling and the folder",
-        )
+        problem = f"--sigma {sigma} is neither a number, estimate nor piesno, and there is no such NIfTI image"
+        raise InputError(problem, hint="check the spelling and the folder")
     return Sigma(series.read_positive(path, "sigma"), {"Method": "map", "File": path.name}, path)
 
 
 def _estimated(method: str, images: DwiFile, inside: BoolArray) -> Sigma:
-    box = np.ones(inside.shape, dtype=bool)
-    if method == "mppca":
-        box[:] = False
-        box[_bounding(inside)] = True
-    corner = _bounding(box)
-    shape = tuple(s.stop - s.start for s in corner)
-    signals = images.read(box).reshape(*shape, images.shape[3])
+    # The background that PIESNO measures may lie anywhere.
+    corner = _bounding(inside) if method == "mppca" else tuple(slice(0, n) for n in inside.shape)
+    box = np.zeros(inside.shape, dtype=bool)
+    box[corner] = True
     wanted = inside[corner]
+    signals = images.read(box).reshape(*wanted.shape, images.shape[3])
     try:
         noise = estimate_noise(signals, wanted, method)
     except InputError as error:
         raise InputError(error.problem, path=images.path, hint=error.hint) from error
     level = noise.sigma[wanted]
-    missing = int(np.count_nonzero(~np.isfinite(level)))
     warnings: tuple[str, ...] = ()
-    if missing:
+    if missing := int(np.count_nonzero(~np.isfinite(level))):
         warnings = (f"sigma: {missing} voxels have no estimate and take the median of the others",)
         if missing == level.size:
             raise InputError("no voxel has an estimate of its noise", path=images.path, hint="give --sigma")

@@ -38,15 +38,12 @@ class Waveform:
         if not all(math.isfinite(number) for number in numbers):
             raise ProtocolError("a waveform holds a number that is not finite")
         if min(self.duration_ms) <= 0 or min(self.gaps_ms, default=0.0) < 0:
-            raise ProtocolError(
-                "the pieces of a waveform overlap or have no length", hint="give start and duration in ms, in order"
-            )
+            hint = "give start and duration in ms, in order"
+            raise ProtocolError("the pieces of a waveform overlap or have no length", hint=hint)
         area = [a * d for a, d in zip(self.amplitude, self.duration_ms)]
         if abs(sum(area)) > _BALANCE * sum(map(abs, area)) or not any(area):
-            raise ProtocolError(
-                "the gradient of a waveform does not add up to zero, so there is no echo",
-                hint="give the effective gradient, with its sign changed after every refocusing pulse",
-            )
+            hint = "give the effective gradient, with its sign changed after every refocusing pulse"
+            raise ProtocolError("the gradient of a waveform does not add up to zero, so there is no echo", hint=hint)
 
     @property
     def gaps_ms(self) -> tuple[float, ...]:
@@ -68,11 +65,9 @@ class Waveform:
     @property
     def is_pulse_pair(self) -> bool:
         """Whether it is the Stejskal-Tanner pair: two equal and opposite pieces."""
-        return (
-            len(self.amplitude) == 2
-            and self.amplitude[0] == -self.amplitude[1]
-            and self.duration_ms[0] == self.duration_ms[1]
-        )
+        if len(self.amplitude) != 2:
+            return False
+        return self.amplitude[0] == -self.amplitude[1] and self.duration_ms[0] == self.duration_ms[1]
 
 
 def pulse_pair(delta_ms: float, Delta_ms: float) -> Waveform:
@@ -100,11 +95,7 @@ def twice_refocused(deltas_ms: Sequence[float], Delta12_ms: float, Delta14_ms: f
     # Printed protocols round δ4 on its own, and an unbalanced gradient would have no echo.
     fourth = first + second - third
     if len(deltas_ms) > 3 and abs(deltas_ms[3] - fourth) > 0.25:
-        raise ProtocolError(
-            f"δ4 = {deltas_ms[3]:g} ms does not close the echo: δ1 + δ2 - δ3 = {fourth:g} ms",
-            hint="check the four durations",
-        )
-    start2 = float(Delta12_ms)
-    return Waveform(
-        (0.0, start2, start2 + second, float(Delta14_ms)), (first, second, third, fourth), (1.0, 1.0, -1.0, -1.0)
-    )
+        problem = f"δ4 = {deltas_ms[3]:g} ms does not close the echo: δ1 + δ2 - δ3 = {fourth:g} ms"
+        raise ProtocolError(problem, hint="check the four durations")
+    starts = (0.0, float(Delta12_ms), float(Delta12_ms) + second, float(Delta14_ms))
+    return Waveform(starts, (first, second, third, fourth), (1.0, 1.0, -1.0, -1.0))

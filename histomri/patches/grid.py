@@ -32,6 +32,13 @@ class PatchGrid:
         Thickness that the maps state for their single slice.
     window_um : (w, h)
         Size of a patch; larger than `patch_um` if patches overlap, around the same centre.
+
+    Examples
+    --------
+    >>> from histomri.patches import PatchGrid
+    >>> grid = PatchGrid.covering([0, 1900], [0, 900], patch_um=(400, 300))
+    >>> grid.shape
+    (3, 5)
     """
 
     origin_um: tuple[float, float]

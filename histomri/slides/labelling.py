@@ -65,7 +65,14 @@ def is_positive(classes: Any) -> tuple[BoolArray, BoolArray, dict[str, int]]:
 
 
 def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's interval of a proportion (Wilson 1927, doi 10.1080/01621459.1927.10502953); NaN if n is 0."""
+    """Return Wilson's interval of a proportion (Wilson 1927, doi 10.1080/01621459.1927.10502953); NaN if n is 0.
+
+    Examples
+    --------
+    >>> from histomri.slides import wilson_interval
+    >>> wilson_interval(12, 100)
+    (0.0699940643701949, 0.19812099426711421)
+    """
     if n == 0:
         return float("nan"), float("nan")
     z = float(ndtri(0.5 + confidence / 2))
@@ -79,7 +86,16 @@ def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[
 
 
 def labelling_index(positive: BoolArray, negative: BoolArray) -> LabellingIndex:
-    """Return the labelling index of cells; the arrays are those of `is_positive`."""
+    """Return the labelling index of cells; the arrays are those of `is_positive`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from histomri.slides import labelling_index
+    >>> positive = np.array([True, False, False, True])
+    >>> labelling_index(positive, ~positive).value
+    0.5
+    """
     n_positive, n_negative = (int(np.count_nonzero(cells)) for cells in (positive, negative))
     return _index(n_positive, n_positive + n_negative)
 

@@ -5,7 +5,7 @@ from scipy.stats import rice
 
 from histomri.core.errors import InputError, ProtocolError
 from histomri.fitting import MODELS, Model, fit, predict
-from histomri.fitting.special import i1_over_i0, log_i0e
+from histomri.fitting.objective import i1_over_i0, log_i0e
 from histomri.mri import Acquisition
 
 MOUSE = Acquisition.preset("mouse-exvivo")

@@ -4,7 +4,7 @@ A format is a file of this folder that calls `register`; nothing else has to cha
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,25 +48,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Format:
-    """A format of protocol files.
+    """A format of protocol files."""
 
-    Attributes
-    ----------
-    form : str
-        What a user has to give, for messages.
-    recognises, read : callable
-        Whether a source is of this format, and its protocol; raises ProtocolError with the fault.
-    parts : tuple of str
-        Endings of the files beside the protocol that it may read too.
-    general : bool
-        Whether it is asked only after all that are not.
-    """
-
-    form: str
+    form: str  # what a user has to give, for messages
     recognises: Callable[[Source], bool]
-    read: Callable[[Source], Acquisition]
-    parts: tuple[str, ...] = ()
-    general: bool = False
+    read: Callable[[Source], Acquisition]  # raises ProtocolError with the fault
+    parts: tuple[str, ...] = ()  # endings of the files beside the protocol that it may read too
+    general: bool = False  # asked only after all that are not
 
 
 FORMATS: list[Format] = []
@@ -80,17 +68,16 @@ def register(entry: Format) -> None:
 
 def accepted_forms() -> str:
     """Return what a user can give, for the end of a message."""
-    forms: Iterable[str] = (each.form for each in sorted(FORMATS, key=lambda each: not each.general))
-    return f"give {'; or '.join(forms)}; or one of {', '.join(PRESETS)}"
+    forms = "; or ".join(each.form for each in sorted(FORMATS, key=lambda each: not each.general))
+    return f"give {forms}; or one of {', '.join(PRESETS)}"
 
 
 def number_list(path: Path) -> FloatArray:
     """Read a file that holds one row, or one column, of numbers."""
     table = number_table(path)
     if 1 not in table.shape:
-        raise ProtocolError(
-            f"has {table.shape[0]} rows of {table.shape[1]} numbers, and one list was expected", path=path
-        )
+        problem = f"has {table.shape[0]} rows of {table.shape[1]} numbers, and one list was expected"
+        raise ProtocolError(problem, path=path)
     return table.ravel()
 
 
@@ -118,9 +105,8 @@ def number_table(path: Path) -> FloatArray:
             problem = f"line {number} holds something that is not a number: {line[:60]!r}"
             raise ProtocolError(problem, path=path, hint=accepted_forms()) from error
         if len(rows[-1]) != len(rows[0]):
-            raise ProtocolError(
-                f"line {number} has {len(rows[-1])} numbers where the first has {len(rows[0])}", path=path
-            )
+            problem = f"line {number} has {len(rows[-1])} numbers where the first has {len(rows[0])}"
+            raise ProtocolError(problem, path=path)
     if not rows:
         raise ProtocolError("holds no numbers", path=path, hint=accepted_forms())
     return np.array(rows)

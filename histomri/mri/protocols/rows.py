@@ -13,23 +13,17 @@ def _read(source: Source) -> Acquisition:
     table = number_table(source.path)
     forms = [form for form in (table, table.T) if form.shape[0] in (3, 4, *_TRSE_ROWS)]
     if not forms:
-        raise ProtocolError(
-            f"has {table.shape[0]} rows and {table.shape[1]} columns; 3 or 4 rows were expected "
-            "(7 or 8 of a twice-refocused echo)",
-            path=source.path,
-            hint=accepted_forms(),
-        )
+        found = f"has {table.shape[0]} rows and {table.shape[1]} columns"
+        problem = f"{found}; 3 or 4 rows were expected (7 or 8 of a twice-refocused echo)"
+        raise ProtocolError(problem, path=source.path, hint=accepted_forms())
     if len(forms) == 2:
         # As few volumes as rows: either way round fits the shape, so the units and the images must decide.
         forms = [form for form in forms if _is_sensible(form, source.volumes)] or forms[:1]
         # Timings read as b-values stay small; no protocol does.
         forms = [form for form in forms if form[0].max() > _TIMES_BELOW] or forms
         if len(forms) == 2:
-            raise ProtocolError(
-                f"a table of {table.shape[0]} x {table.shape[1]} can be read by rows or by columns",
-                path=source.path,
-                hint="give .bval, .gdur, .gsep and .te files instead",
-            )
+            problem = f"a table of {table.shape[0]} x {table.shape[1]} can be read by rows or by columns"
+            raise ProtocolError(problem, path=source.path, hint="give .bval, .gdur, .gsep and .te files instead")
     return _of_rows(forms[0])
 
 

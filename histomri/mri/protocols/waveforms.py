@@ -19,8 +19,9 @@ from histomri.mri.waveforms import Waveform
 _GAMMA = 2 * math.pi * 42.577478518e6 * 1e-3 * 1e-3 * 1e-6
 _COLUMNS = ("volume", "b_smm2", "start_ms", "duration_ms", "amplitude")
 _OPTIONAL = ("te_ms", "diffusion_time_ms", "amplitude_mt_m")
+_TIME = "diffusion_time_ms"
 _AGREE = 0.05
-WAVEFORM_FORM = (
+_FORM = (
     'JSON {"waveforms": {NAME: {"start_ms": [..], "duration_ms": [..], "amplitude": [..]}, ..}, '
     '"waveform": [NAME or null per volume], "b_smm2": [..], "te_ms": [..]}, '
     f"or a table with the columns {', '.join(_COLUMNS)} (optional: {', '.join(_OPTIONAL)}), a line per piece"
@@ -41,26 +42,16 @@ def _from_json(source: Source) -> Acquisition:
     _refuse_unknown(set(content), {"waveforms", "waveform", "b_smm2", "te_ms", "comment"}, path)
     described, chosen = content["waveforms"], content.get("waveform")
     if not isinstance(described, dict) or not isinstance(chosen, list) or not chosen:
-        raise ProtocolError(
-            '"waveforms" must name shapes and "waveform" list one of them (or null) per volume',
-            path=path,
-            hint=WAVEFORM_FORM,
-        )
+        problem = '"waveforms" must name shapes and "waveform" list one of them (or null) per volume'
+        raise ProtocolError(problem, path=path, hint=_FORM)
     shapes: dict[str, _Shape] = {}
     for name, pieces in described.items():
         if not isinstance(pieces, dict):
-            raise ProtocolError(f"waveform {name!r} is not an object", path=path, hint=WAVEFORM_FORM)
-        allowed = {"start_ms", "duration_ms", "amplitude", "amplitude_mt_m", "diffusion_time_ms"}
-        _refuse_unknown(set(pieces), allowed, path)
-        strong = "amplitude_mt_m" in pieces
-        start, duration, amplitude = (
-            _numbers(pieces, key, path, f"waveform {name!r}")
-            for key in ("start_ms", "duration_ms", "amplitude_mt_m" if strong else "amplitude")
-        )
-        time = pieces.get("diffusion_time_ms")
-        shapes[name] = _shape(
-            start, duration, amplitude, strong, None if time is None else _number(time, path), f"{name!r}", path
-        )
+            raise ProtocolError(f"waveform {name!r} is not an object", path=path, hint=_FORM)
+        _refuse_unknown(set(pieces), {"start_ms", "duration_ms", "amplitude", "amplitude_mt_m", _TIME}, path)
+        columns = [_numbers(pieces, key, path, f"waveform {name!r}") for key in _keys(pieces)]
+        time = None if pieces.get(_TIME) is None else _number(pieces[_TIME], path)
+        shapes[name] = _shape(columns, "amplitude_mt_m" in pieces, time, f"{name!r}", path)
     for each in chosen:
         if each is not None and each not in list(shapes):
             raise ProtocolError(f'"waveform" names {each!r}, which "waveforms" does not describe', path=path)
@@ -88,21 +79,17 @@ def _from_table(source: Source) -> Acquisition:
     numbers = sorted({row["volume"] for row in rows})
     if numbers not in ([*range(len(numbers))], [*range(1, len(numbers) + 1)]):
         raise ProtocolError("the volumes are not numbered one after the other from 0 or 1", path=path)
-    shapes: list[_Shape | None] = []
+    shapes, first = list[_Shape | None](), list[dict[str, float]]()
     for number in numbers:
         mine = [row for row in rows if row["volume"] == number]
-        for name in ("b_smm2", "te_ms", "diffusion_time_ms"):
+        for name in ("b_smm2", "te_ms", _TIME):
             if len({row.get(name) for row in mine}) > 1:
                 raise ProtocolError(f"{name} differs between the lines of volume {number:g}", path=path)
         pieces = [row for row in mine if row["duration_ms"] != 0]
-        strong = "amplitude_mt_m" in mine[0]
-        keys = ("start_ms", "duration_ms", "amplitude_mt_m" if strong else "amplitude")
-        start, duration, amplitude = (np.array([row[key] for row in pieces]) for key in keys)
-        time = mine[0].get("diffusion_time_ms")
-        shapes.append(
-            _shape(start, duration, amplitude, strong, time, f"of volume {number:g}", path) if pieces else None
-        )
-    first = [next(row for row in rows if row["volume"] == number) for number in numbers]
+        columns = [np.array([row[key] for row in pieces]) for key in _keys(mine[0])]
+        strong, time = "amplitude_mt_m" in mine[0], mine[0].get(_TIME)
+        shapes.append(_shape(columns, strong, time, f"of volume {number:g}", path) if pieces else None)
+        first.append(mine[0])
     b, te = (np.array([row[name] for row in first]) if name in first[0] else None for name in ("b_smm2", "te_ms"))
     return _acquisition(shapes, b, te, path)
 
@@ -115,15 +102,19 @@ def _rows(path: Path) -> list[dict[str, float]]:
     _refuse_unknown(set(header), {*_COLUMNS, *_OPTIONAL}, path)
     needed = {"volume", "start_ms", "duration_ms"} | ({"amplitude"} if "amplitude_mt_m" not in header else set())
     if missing := sorted(needed - set(header)):
-        raise ProtocolError(f"has no column {', '.join(missing)}", path=path, hint=WAVEFORM_FORM)
+        raise ProtocolError(f"has no column {', '.join(missing)}", path=path, hint=_FORM)
     rows = []
     for place, cells in enumerate(table[1:], start=2):
         if len(cells) != len(header):
             raise ProtocolError(f"line {place} has {len(cells)} entries where the header has {len(header)}", path=path)
         rows.append({name: _number(cell, path, f"line {place}: ") for name, cell in zip(header, cells)})
     if not rows:
-        raise ProtocolError("holds a header and no lines", path=path, hint=WAVEFORM_FORM)
+        raise ProtocolError("holds a header and no lines", path=path, hint=_FORM)
     return rows
+
+
+def _keys(described: Mapping[str, Any]) -> tuple[str, str, str]:
+    return "start_ms", "duration_ms", "amplitude_mt_m" if "amplitude_mt_m" in described else "amplitude"
 
 
 def _refuse_unknown(found: set[str], known: set[str], path: Path) -> None:
@@ -132,7 +123,7 @@ def _refuse_unknown(found: set[str], known: set[str], path: Path) -> None:
         right = [each for each in known if each.rsplit("_", 1)[0] == stem or each.split("_")[0] == name]
         if right:
             raise UnitError(f"{name} has no unit or another one", path=path, hint=f"give {' or '.join(right)}")
-        raise ProtocolError(f"does not know {name!r}", path=path, hint=WAVEFORM_FORM)
+        raise ProtocolError(f"does not know {name!r}", path=path, hint=_FORM)
 
 
 def _number(value: Any, path: Path, where: str = "") -> float:
@@ -148,43 +139,29 @@ def _number(value: Any, path: Path, where: str = "") -> float:
 def _numbers(content: Mapping[str, Any], key: str, path: Path, what: str) -> FloatArray:
     values = content.get(key)
     if not isinstance(values, list) or not values:
-        raise ProtocolError(f"{what} needs a list of numbers named {key}", path=path, hint=WAVEFORM_FORM)
+        raise ProtocolError(f"{what} needs a list of numbers named {key}", path=path, hint=_FORM)
     return np.array([_number(value, path, f"{key}: ") for value in values])
 
 
-def _shape(
-    start: FloatArray,
-    duration: FloatArray,
-    amplitude: FloatArray,
-    strong: bool,
-    diffusion_ms: float | None,
-    name: str,
-    path: Path,
-) -> _Shape:
-    if not start.size == duration.size == amplitude.size:
+def _shape(columns: list[FloatArray], strong: bool, diffusion_ms: float | None, name: str, path: Path) -> _Shape:
+    if len({column.size for column in columns}) > 1:
         raise ProtocolError(f"the lists of waveform {name} have different lengths", path=path)
     # A sampled waveform has thousands of pieces; those that say nothing new would only cost time.
     pieces: list[list[float]] = []
-    for s, d, a in zip(start.tolist(), duration.tolist(), amplitude.tolist()):
+    for s, d, a in zip(*(column.tolist() for column in columns)):
         if pieces and a == pieces[-1][2] and abs(pieces[-1][0] + pieces[-1][1] - s) < 1e-9:
             pieces[-1][1] = s + d - pieces[-1][0]
         elif a != 0:
             pieces.append([s, d, a])
     if not pieces:
         raise ProtocolError(f"waveform {name} has no gradient at all", path=path, hint="name it null, with b = 0")
-    length = pieces[-1][0] + pieces[-1][1] - pieces[0][0]
-    if not 1.0 < length < 5000.0:
-        unit = "seconds" if length <= 1.0 else "µs"
-        raise UnitError(
-            f"waveform {name} is {length:g} long, implausible for ms",
-            path=path,
-            hint=f"give start and duration in ms (it looks like {unit})",
-        )
     origin = pieces[0][0]
+    length = pieces[-1][0] + pieces[-1][1] - origin
+    if not 1.0 < length < 5000.0:
+        hint = f"give start and duration in ms (it looks like {'seconds' if length <= 1.0 else 'µs'})"
+        raise UnitError(f"waveform {name} is {length:g} long, implausible for ms", path=path, hint=hint)
     try:
-        waveform = Waveform(
-            tuple(s - origin for s, _, _ in pieces), tuple(d for _, d, _ in pieces), tuple(a for _, _, a in pieces)
-        )
+        waveform = Waveform(*zip(*((s - origin, d, a) for s, d, a in pieces)))
     except ProtocolError as error:
         raise ProtocolError(f"waveform {name}: {error.problem}", path=path, hint=error.hint) from error
     implied = 1000.0 * _GAMMA**2 * waveform.weighting if strong else None
@@ -213,11 +190,8 @@ def _acquisition(shapes: list[_Shape | None], b: FloatArray | None, te: FloatArr
         if shape is not None and shape.implied_b is not None and value >= B0_BELOW_SMM2:
             ratio = value / shape.implied_b
             if abs(ratio - 1) > _AGREE:
-                raise UnitError(
-                    f"volume {i} has b = {value:g} s/mm², and its gradients in mT/m give {shape.implied_b:.4g}",
-                    path=path,
-                    hint="check the units of b, amplitude and time",
-                )
+                problem = f"volume {i} has b = {value:g} s/mm², and its gradients in mT/m give {shape.implied_b:.4g}"
+                raise UnitError(problem, path=path, hint="check the units of b, amplitude and time")
     timing = [(0.0, 0.0) if s is None else (_reversal(s.waveform)[0], s.diffusion_ms) for s in shapes]
     delta, separation = np.array(timing).T
     return Acquisition(b, delta, separation, te, [None if shape is None else shape.waveform for shape in shapes])
