@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from histomri.core.errors import InputError
-from histomri.core.options import Choices, alternatives, flag_of, shown, validated
+from histomri.core.options import Choices, alternatives, flag_of, shown, validated, words_of
 from histomri.study.step import Command
 
 from .common import announce, number_pair, numbers, progress_bar, report_compiling
@@ -98,7 +98,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     metavar = about.metavar or _metavar(kinds, about.commas)
     help = f"{field.description}{f' In {about.unit}.' if about.unit and metavar else ''}"
     extra: dict[str, Any] = {"help": help, "metavar": metavar or about.unit}
-    if words := (*_words(kinds), *about.completes):
+    if words := (*words_of(field.annotation), *about.completes):
         extra["autocompletion"] = lambda incomplete: [word for word in words if word.startswith(incomplete)]
         if kind is str:
             extra["help"] = f"{help} Or: {', '.join(words)}."  # brackets would be taken for markup
@@ -165,17 +165,6 @@ def _metavar(kinds: tuple[Any, ...], commas: bool) -> str | None:
     return "PATH|NUMBER" if Path in kinds and float in kinds else None
 
 
-def _words(kinds: tuple[Any, ...]) -> tuple[str, ...]:
-    """Return the words that a field which takes several kinds of value knows."""
-    found: list[str] = []
-    for kind in kinds:
-        if get_origin(kind) is tuple and Ellipsis in get_args(kind):
-            found += _words(alternatives(get_args(kind)[0]))
-        found += map(str, get_args(kind)) if get_origin(kind) is Literal else ()
-        found += choices.words if (choices := _choices(kind)) is not None else ()
-    return tuple(found)
-
-
 def _parse(field: FieldInfo, name: str, value: Any) -> Any:
     """Return a value as the options class expects it, from what typer read."""
     about, kinds = shown(field), alternatives(field.annotation)
@@ -189,7 +178,7 @@ def _parse(field: FieldInfo, name: str, value: Any) -> Any:
         return number_pair(value, flag, "0.2268") if width == 2 else tuple(numbers(value, flag))
     if about.commas:
         return tuple(numbers(value, flag)) if _number(kinds[0]) else tuple(part.strip() for part in value.split(","))
-    if value in _words(kinds) or not {float, int} & set(kinds):
+    if value in words_of(field.annotation) or not {float, int} & set(kinds):
         return value
     try:
         return int(value) if int in kinds and value.lstrip("-").isdigit() else float(value)

@@ -1,4 +1,4 @@
-"""What every command shares: where results go, how they are announced, and how mistakes are told."""
+"""What every command shares: where results go, how they are announced, and how errors are shown."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -9,42 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from histomri.core.errors import HistomriError, InputError
+
 if TYPE_CHECKING:
     from histomri.study import StepResult
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")]
 OutDir = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if missing.")]
-Sub = Annotated[str | None, typer.Option(help="Label of the sample, for the names of the files.")]
-Mpp = Annotated[str | None, typer.Option(metavar="X[,Y]", help="Pixel size of the slide in µm.")]
-
-# What the commands of diffusion images share.
-PROTOCOL = (
-    "Rows b (s/mm²), δ, Δ[, TE] (ms); or .bval (+ .gdur, .gsep, .te); or JSON, a file of waveforms, a preset name."
-)
-Protocol = Annotated[str, typer.Option(help=PROTOCOL)]
-Mask = Annotated[Path | None, typer.Option(help="NIfTI mask; voxels above 0 are fitted.")]
-Models = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="diff-in (default), diff-in-ex, diff-in-ex-fast, diff-in-extd, diff-in-extd-fast; may be repeated."
-    ),
-]
-Preset = Annotated[
-    str | None,
-    typer.Option(
-        help="Bounds and thresholds: mouse-exvivo, invivo-3t or invivo-1.5t. "
-        "Default: that of a protocol of the same name, else mouse-exvivo."
-    ),
-]
-Sigma = Annotated[
-    str | None,
-    typer.Option(
-        help="Noise level in units of the signal, a NIfTI map, or from the images: estimate (MP-PCA), piesno."
-    ),
-]
-Kurtosis = Annotated[
-    str, typer.Option(help="Of the tissue in T2-IVIM: free, or a number to hold it at; 0 is the published model.")
-]
 
 
 class HistomriGroup(TyperGroup):
@@ -52,8 +23,6 @@ class HistomriGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        from histomri.core.errors import HistomriError
-
         try:
             return super().invoke(ctx)
         except HistomriError as error:
@@ -68,7 +37,7 @@ class HistomriGroup(TyperGroup):
 
 
 def announce(result: "StepResult", quiet: bool) -> None:
-    """Print a stage's messages and files to standard output, and its warnings to standard error."""
+    """Print a step's messages and files to standard output, and its warnings to standard error."""
     for warning in result.warnings:
         typer.secho(f"warning: {warning}", err=True, fg="yellow")
     if quiet:
@@ -88,15 +57,7 @@ def _sidecar(image: Path) -> Path | None:
 
 
 def numbers(text: str, option: str) -> list[float]:
-    """Read numbers with commas between them, as the option was given.
-
-    Raises
-    ------
-    InputError
-        If one of them is no number.
-    """
-    from histomri.core.errors import InputError
-
+    """Read numbers with commas between them, as the option was given; InputError if one is none."""
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
@@ -105,18 +66,8 @@ def numbers(text: str, option: str) -> list[float]:
         ) from error
 
 
-def number_pair(text: str | None, option: str, example: str) -> tuple[float, float] | None:
-    """Read one number, or two with a comma between them; one stands for both.
-
-    Raises
-    ------
-    InputError
-        If it is neither, or seems to be written with a decimal comma.
-    """
-    from histomri.core.errors import InputError
-
-    if text is None:
-        return None
+def number_pair(text: str, option: str, example: str) -> tuple[float, float]:
+    """Read one number, or two with a comma between them; one stands for both. InputError if it is neither."""
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:
@@ -152,12 +103,8 @@ def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[float], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-    )
+    percentage = TextColumn("{task.percentage:>3.0f} %")
+    columns = (TextColumn("{task.description}"), BarColumn(), percentage, TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=1.0)
         yield lambda fraction: bar.update(task, completed=fraction)

@@ -222,7 +222,9 @@ def validated(options: type[Model], values: Mapping[str, Any], name_of: Callable
     try:
         return options.model_validate(dict(values))
     except ValidationError as error:
-        texts = list(dict.fromkeys(format_errors(error, options, name_of)))
+        # The quotation marks of a study file mean nothing elsewhere.
+        found = (re.sub(", (in|without) quotation marks", "", text) for text in format_errors(error, options, name_of))
+        texts = list(dict.fromkeys(found))
         raise InputError(texts[0] if len(texts) == 1 else "\n  " + "\n  ".join(texts), **where) from error
 
 
