@@ -194,9 +194,8 @@ def _collect(features: list[Any], collected: _Collected) -> None:
         column.append(measured)
     collected.repaired += mended
     collected.outlines.append(geometries)
-    _collect_measurements(
-        collected, [(row, _measurements(item.values)) for row, item in enumerate(objects) if item.is_cell]
-    )
+    measured_of = [(row, _measurements(item.values)) for row, item in enumerate(objects) if item.is_cell]
+    _collect_measurements(collected, measured_of)
     collected.total += n
 
 

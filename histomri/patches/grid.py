@@ -8,30 +8,14 @@ from numpy.typing import ArrayLike
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import GeometryError
 
-# Far more than a slide has at any sensible patch size: beyond it a unit is wrong, and memory would run out.
-LARGEST_GRID = 25_000_000
-# A field of 10 patches may come out as 10.0000000001: that is no eleventh patch.
-_SLACK = 1e-9
-# Windows overlap this many times along each axis at most.
-MOST_OVERLAP = 20
+LARGEST_GRID = 25_000_000  # far more than a slide has at any sensible patch size: beyond it a unit is wrong
+MOST_OVERLAP = 20  # windows overlap so many times along each axis at most
+_SLACK = 1e-9  # a field of 10 patches may come out as 10.0000000001: that is no eleventh patch
 
 
 @dataclass(frozen=True)
 class PatchGrid:
     """Rectangular patches, rows down (y), columns right (x), in µm of the slide.
-
-    Attributes
-    ----------
-    origin_um : (x, y)
-        Outer corner of the first patch.
-    patch_um : (w, h)
-        Distance of neighbouring patches, and their size unless they overlap.
-    shape : (ny, nx)
-        Number of rows and of columns.
-    thickness_um : float
-        Thickness that the maps state for their single slice.
-    window_um : (w, h)
-        Size of a patch; larger than `patch_um` if patches overlap, around the same centre.
 
     Examples
     --------
@@ -41,11 +25,12 @@ class PatchGrid:
     (3, 5)
     """
 
-    origin_um: tuple[float, float]
-    patch_um: tuple[float, float]
-    shape: tuple[int, int]
-    thickness_um: float = 4.0
-    window_um: tuple[float, float] = None  # type: ignore[assignment]  # the size of a patch, set below
+    origin_um: tuple[float, float]  # (x, y): outer corner of the first patch
+    patch_um: tuple[float, float]  # (w, h): distance of neighbouring patches, and their size unless they overlap
+    shape: tuple[int, int]  # (ny, nx): number of rows and of columns
+    thickness_um: float = 4.0  # that the maps state for their single slice
+    # (w, h): size of a patch; larger than `patch_um` if patches overlap, around the same centre
+    window_um: tuple[float, float] = None  # type: ignore[assignment]  # set below
 
     def __post_init__(self) -> None:
         if self.window_um is None:
@@ -79,10 +64,8 @@ class PatchGrid:
             Points to cover.
         field_um : (width, height), optional
             Size of the imaged field; it wins over the points.
-        patch_um : float or (w, h)
-            Size of a patch; one number is a square.
-        thickness_um : float
-            Thickness of the slice.
+        patch_um, thickness_um : float or (w, h); float
+            Size of a patch, one number is a square; thickness of the slice.
         step_um : float or (w, h), optional
             Distance of neighbouring patches, if they are to overlap; the first one has its corner where it would have
             it otherwise.

@@ -34,33 +34,15 @@ _INDEX = (
 
 @dataclass(frozen=True, repr=False)
 class Ki67(Displayed):
-    """Ki-67 of one section.
-
-    Attributes
-    ----------
-    quantity : {"labelling_index", "stained_area_fraction"}
-        They are different quantities, and must not be compared with each other.
-    value : float
-    ci95 : (low, high)
-    content : dict
-        All numbers, for the JSON file.
-    rows : list of dict
-        For the table.
-    figure : matplotlib Figure
-        The cells or pixels that were counted.
-    map : Image or None
-        The quantity patch by patch.
-    messages, warnings : tuple of str
-    settings : dict
-    """
+    """Ki-67 of one section: one of two different quantities, which must not be compared with each other."""
 
     quantity: Quantity
     value: float
-    ci95: tuple[float, float]
-    content: dict[str, Any]
-    rows: list[Row]
-    figure: Figure
-    map: Image | None = None
+    ci95: tuple[float, float]  # (low, high)
+    content: dict[str, Any]  # all numbers, for the JSON file
+    rows: list[Row]  # for the table
+    figure: Figure  # the cells or pixels that were counted
+    map: Image | None = None  # the quantity patch by patch
     messages: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
@@ -129,10 +111,8 @@ def measure_labelling(
         With QuPath's classifications, such as ``Positive``, ``Tumor: Negative``, ``2+``.
     window_um, min_cells
         Of the hot spot, as in `histomri.slides.hot_spot`.
-    map_um : float, optional
-        Patch size of a map.
-    title : str, optional
-        Of the picture; the name of the slide if left out.
+    map_um, title : float, optional; str, optional
+        Patch size of a map; title of the picture, the name of the slide if left out.
 
     Raises
     ------

@@ -25,8 +25,7 @@ from histomri.slides.stains import analysed_pixels, estimate_stains, ratio, tiss
 _CELL_UM, _BLOCK_UM, _DETAIL_UM = 25.0, 250.0, 300.0
 _OVERVIEW_PX = 900
 _COARSEST_UM = 4.0
-# Scanners and antibodies shift the colours by some 10 degrees.
-_UNUSUAL_DEGREES = 20.0
+_UNUSUAL_DEGREES = 20.0  # scanners and antibodies shift the colours by some 10 degrees
 _FRACTION = (
     "Pixels stained with DAB / pixels of the analysed area. NOT to be compared with a labelling index, which counts "
     "cells."
@@ -44,18 +43,14 @@ def measure_stained_area(
     ----------
     slide : Slide
         Bright-field, opened by `open_slide`.
-    region : shapely geometry, optional
-        Polygons to count in, µm.
-    tissue : bool
-        Count tissue only, or all of the region.
+    region, tissue : shapely geometry, optional; bool
+        Polygons to count in, µm; whether to count tissue only, or all of the region.
     stains : Stains, "estimate" or None
         Stain vectors; estimated from the slide; or those of QuPath's JSON beside the slide, else the usual H-DAB.
     background : (3,) array_like, optional
         Colour of the glass, R, G, B; that of the stains, else estimated.
-    threshold : float
-        DAB optical density from which a pixel is stained.
-    um_per_px : float
-        Resolution at which pixels are judged.
+    threshold, um_per_px : float
+        DAB optical density from which a pixel is stained; resolution at which pixels are judged.
     map_um : float, optional
         Patch size of a map.
     progress : callable, optional
@@ -114,8 +109,7 @@ def measure_stained_area(
         f"pixel size {x:.4g} x {y:.4g} µm by {slide.pixel_size_from}",
     )
     settings = {"Threshold": threshold, "UmPerPx": um_per_px, "Tissue": tissue}
-    image = _map(area, per_map) if map_um else None
-    warnings = (*doubtful, *warnings)
+    image, warnings = _map(area, per_map) if map_um else None, (*doubtful, *warnings)
     return Ki67("stained_area_fraction", area.fraction, ci95, content, [row], figure, image, lines, warnings, settings)
 
 
@@ -178,8 +172,7 @@ def _picture(
     size = [min(max(round(_DETAIL_UM / pixel), 1), n) for pixel, n in zip(view.um_per_px, view.size_px)]
     centre = ((column + 0.5) * across / view.um_per_px[0], (row + 0.5) * down / view.um_per_px[1])
     corner = [int(np.clip(round(c - n / 2), 0, total - n)) for c, n, total in zip(centre, size, view.size_px)]
-    detail = view.read(corner[0], corner[1], size[0], size[1])
-    centres = view.centres_um(corner[0], corner[1], size[0], size[1])
+    detail, centres = view.read(*corner, *size), view.centres_um(*corner, *size)
     counted = analysed_pixels(*centres, tissue, None if region is None else Raster(region))
     stained = stains.amount(detail, stains.dab) >= area.threshold
     (left, top), (wide, high) = ([n * um for n, um in zip(pair, view.um_per_px)] for pair in (corner, size))
