@@ -39,10 +39,9 @@ class PatchGrid:
         if any(not step <= size <= MOST_OVERLAP * step for size, step in zip(self.window_um, self.patch_um)):
             hint = f"take a step of 1/{MOST_OVERLAP} to 1 of the size of a patch"
             raise GeometryError(f"windows of {window} every {size} are not possible", hint=hint)
-        sizes = (*self.patch_um, self.thickness_um)
+        sizes, hint = (*self.patch_um, self.thickness_um), "give positive sizes in µm"
         if not all(np.isfinite((*sizes, *self.origin_um))) or min(sizes) <= 0:
-            problem = f"patches of {size}, {self.thickness_um:g} µm thick, are not possible"
-            raise GeometryError(problem, hint="give positive sizes in µm")
+            raise GeometryError(f"patches of {size}, {self.thickness_um:g} µm thick, are not possible", hint=hint)
         if min(self.shape) < 1:
             raise GeometryError(f"a grid of {self.shape[0]} x {self.shape[1]} patches has no patch")
         _refuse_many(*self.shape, self.patch_um)

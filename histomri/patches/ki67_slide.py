@@ -26,10 +26,8 @@ _CELL_UM, _BLOCK_UM, _DETAIL_UM = 25.0, 250.0, 300.0
 _OVERVIEW_PX = 900
 _COARSEST_UM = 4.0
 _UNUSUAL_DEGREES = 20.0  # scanners and antibodies shift the colours by some 10 degrees
-_FRACTION = (
-    "Pixels stained with DAB / pixels of the analysed area. NOT to be compared with a labelling index, which counts "
-    "cells."
-)
+_WARNING = "NOT to be compared with a labelling index, which counts cells."
+_FRACTION = f"Pixels stained with DAB / pixels of the analysed area. {_WARNING}"
 
 
 def measure_stained_area(
@@ -101,11 +99,11 @@ def measure_stained_area(
     row["area_mm2"] = area.area_mm2
     x, y = slide.pixel_size_um or (0.0, 0.0)  # it is known, or there would be no field
     colour = ", ".join(f"{value:.0f}" for value in np.asarray(used.background_rgb))
+    known_error = f"; standard error {error:.2%}" if np.isfinite(error) else ""
+    density = f"DAB from an optical density of {area.threshold:g} at {area.um_per_px[0]:.3g} µm per pixel"
     lines = (
-        f"{headline} of {area.area_mm2:.3g} mm² ({where})"
-        + (f"; standard error {error:.2%}" if np.isfinite(error) else ""),
-        f"DAB from an optical density of {area.threshold:g} at {area.um_per_px[0]:.3g} µm per pixel; stains: "
-        f"{used.source}; background {colour} ({background_from})",
+        f"{headline} of {area.area_mm2:.3g} mm² ({where}){known_error}",
+        f"{density}; stains: {used.source}; background {colour} ({background_from})",
         f"pixel size {x:.4g} x {y:.4g} µm by {slide.pixel_size_from}",
     )
     settings = {"Threshold": threshold, "UmPerPx": um_per_px, "Tissue": tissue}

@@ -87,10 +87,10 @@ class SectionMaps(Displayed):
         places = {"off the grid or outside the extent": outside, "in patches with too little tissue": sparse}
         lost = ", ".join(f"{count:,} {where}" for where, count in places.items() if count)
         sizes = f"sizes x {factor:.4g}" if factor is not None else f"{choice['SectionThickness_um']:g} µm thick"
+        cells = f"{used:,} of {used + outside + sparse:,} cells used{f' ({lost})' if lost else ''}"
+        patches = f"{rows} x {columns} patches of {w:.4g} x {h:.4g} µm, {summary['patches_with_cells']:,} with cells"
         lines = (
-            f"{rows} x {columns} patches of {w:.4g} x {h:.4g} µm, {summary['patches_with_cells']:,} with cells, "
-            f"{used:,} of {used + outside + sparse:,} cells used{f' ({lost})' if lost else ''}; "
-            f"extent: {choice['Extent']}",
+            f"{patches}, {cells}; extent: {choice['Extent']}",
             f"corrections: shrinkage {choice['Shrinkage']:.1%}, section {choice['Section']} ({sizes})",
         )
         median, plain = summary["median"], summary["median_uncorrected"]

@@ -126,10 +126,8 @@ def summarise_patches(
         "CellsUsed": used, "CellsOutsideGrid": outside, "CellsInSparsePatches": sparse,
         "Cell": _CELL_NOTES[cells.metadata.compartment],
     }  # fmt: skip
-    places = {
-        "off the grid of patches or outside the extent": outside,
-        f"in patches of which less than {min_tissue:g} is tissue (--min-tissue)": sparse,
-    }
+    thin = f"in patches of which less than {min_tissue:g} is tissue (--min-tissue)"
+    places = {"off the grid of patches or outside the extent": outside, thin: sparse}
     warnings = _warnings(cells, maps, correction.section, places)
     return PatchMaps(groups[0], groups[1], grid, parameters, warnings, groups[2])
 

@@ -142,10 +142,9 @@ def tissue_mask(
         Picture of the slide, such as a thumbnail at 4-16 µm per pixel.
     threshold : float, optional
         Optical density above which there is tissue; Otsu's threshold, kept between 0.03 and 0.08, if not given.
-    min_size : float
-        Specks and holes smaller than this fraction of the picture are removed.
-    blur_px : float
-        Gaussian blur before the threshold, so that the gaps between cells count as tissue.
+    min_size, blur_px : float
+        Specks and holes smaller than this fraction of the picture are removed, after a Gaussian blur by which the gaps
+        between cells count as tissue.
     """
     mask = _dense(rgb, threshold, blur_px)
     return _cleaned(mask, min_size * mask.size, min_size * mask.size)
