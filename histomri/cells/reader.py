@@ -83,20 +83,14 @@ class _Part:
 
 
 def read_cells(*paths: str | Path, **options: Any) -> CellTable:
-    """Read QuPath exports of one slide into one table in µm.
+    """Read QuPath exports (plain, .gz, .zip) of one slide into one table in µm.
 
     Tables of any QuPath version are read: delimiter, encoding, decimal sign and units are recognised from the content.
     So is GeoJSON, which is in pixels and needs `mpp`; masks of numbered cells (TIFF, PNG; StarDist, Cellpose); and,
     where QuPath and paquo are installed, a QuPath project itself. A file ``<image>.histomri.json`` beside an export
     gives pixel size and slide size. The table has at least one cell; ``metadata.dropped`` counts every row left out. Of
-    rows with one object ID (but for plain numbers, which every table may count anew) the first is kept.
-
-    Parameters
-    ----------
-    *paths : path-like
-        One or more exports (plain, .gz, .zip).
-    **options
-        The fields of `histomri.cells.CellOptions`, such as ``mpp=0.2268`` or ``roi="tissue.geojson"``.
+    rows with one object ID (but for plain numbers, which every table may count anew) the first is kept. The options are
+    the fields of `histomri.cells.CellOptions`, such as ``mpp=0.2268`` or ``roi="tissue.geojson"``.
 
     Raises
     ------

@@ -19,14 +19,9 @@ _EXPORT = "in QuPath select the annotations and use File > Export objects as Geo
 def read_regions(path: str | Path, pixel_size_um: tuple[float, float] | None) -> BaseGeometry:
     """Read the polygons of a GeoJSON file as one region, their union, in µm.
 
-    Annotations are taken; cells and detections are passed over, as are points and lines, which have no area.
-
-    Parameters
-    ----------
-    path : path-like
-        FeatureCollection, list of features, one feature or one geometry; plain, .gz or .zip.
-    pixel_size_um : (x, y)
-        GeoJSON of QuPath is in pixels and holds no calibration.
+    The file holds a FeatureCollection, list of features, one feature or one geometry; plain, .gz or .zip. Annotations
+    are taken; cells and detections are passed over, as are points and lines, which have no area. `pixel_size_um` is
+    (x, y): GeoJSON of QuPath is in pixels and holds no calibration.
 
     Raises
     ------

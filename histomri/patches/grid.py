@@ -19,7 +19,6 @@ class PatchGrid:
 
     Examples
     --------
-    >>> from histomri.patches import PatchGrid
     >>> grid = PatchGrid.covering([0, 1900], [0, 900], patch_um=(400, 300))
     >>> grid.shape
     (3, 5)
@@ -55,19 +54,10 @@ class PatchGrid:
         """Make the grid that covers a field from its corner, or the bounding box of points if there is no field.
 
         Patch edges are at multiples of the patch size from the corner of the slide either way, so that two exports of
-        one slide share their patches.
-
-        Parameters
-        ----------
-        x_um, y_um : (N,) array_like, optional
-            Points to cover.
-        field_um : (width, height), optional
-            Size of the imaged field; it wins over the points.
-        patch_um, thickness_um : float or (w, h); float
-            Size of a patch, one number is a square; thickness of the slice.
-        step_um : float or (w, h), optional
-            Distance of neighbouring patches, if they are to overlap; the first one has its corner where it would have
-            it otherwise.
+        one slide share their patches. `x_um`, `y_um` (N,) are points to cover, `field_um` (width, height) is the size
+        of the imaged field and wins over them. `patch_um` is the size of a patch, (w, h) or one number for a square,
+        and `step_um` the distance of neighbouring patches, if they are to overlap; the first one has its corner where
+        it would have it otherwise.
         """
         size, step = (
             np.broadcast_to(np.asarray(given, dtype=float), (2,))

@@ -101,7 +101,7 @@ def measure_labelling(
     cells: Cells, *, window_um: float | None = None, min_cells: int = RECOMMENDED_CELLS, map_um: float | None = None,
     title: str | None = None,
 ) -> Ki67:  # fmt: skip
-    """Measure the Ki-67 labelling index of classified cells.
+    """Measure the Ki-67 labelling index of classified cells; InputError if none is classified positive or negative.
 
     Parameters
     ----------
@@ -110,11 +110,6 @@ def measure_labelling(
     window_um, min_cells, map_um, title
         Of the hot spot, as in `histomri.slides.hot_spot`; patch size of a map (µm, no map if left out); title of the
         picture, the name of the slide if left out.
-
-    Raises
-    ------
-    InputError
-        If no cell is classified positive or negative.
 
     Examples
     --------

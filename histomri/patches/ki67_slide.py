@@ -49,10 +49,8 @@ def measure_stained_area(
         Colour of the glass, R, G, B; that of the stains, else estimated.
     threshold, um_per_px : float
         DAB optical density from which a pixel is stained; resolution at which pixels are judged.
-    map_um : float, optional
-        Patch size of a map.
-    progress : callable, optional
-        Called with the fraction done.
+    map_um, progress : float, optional; callable, optional
+        Patch size of a map; called with the fraction done.
 
     Raises
     ------

@@ -175,12 +175,8 @@ def tissue_of_slide(
     """Find the tissue on the slide of a cell table; `name` is that of the table, for messages.
 
     If the slide states no pixel size, that of the table counts. Returns the same cells, their field now that of the
-    slide; the outline of the tissue in µm; and warnings.
-
-    Raises
-    ------
-    InputError
-        If no tissue is found, the pixel sizes differ, or the cells do not lie on the tissue.
+    slide; the outline of the tissue in µm; and warnings. Raises InputError if no tissue is found, the pixel sizes
+    differ, or the cells do not lie on the tissue.
     """
     if not isinstance(slide, Slide):
         known = {} if cells.metadata.pixel_size_um is None else {name: cells.metadata.pixel_size_um}

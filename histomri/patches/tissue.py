@@ -119,11 +119,7 @@ def tissue_outline(x_um: FloatArray, y_um: FloatArray) -> BaseGeometry:
     Cells are counted on a grid of 2.5 times their mean distance. Gaps up to four pixels wide are closed, as are
     holes of fewer than 15 pixels, and specks of fewer than 40 pixels are left out. The outline is good to about
     a pixel (50 µm for liver); an annotation drawn by a pathologist is better. `x_um`, `y_um` (N,) are centroids.
-
-    Raises
-    ------
-    InputError
-        If the cells are too few or too scattered to cover anything.
+    Raises InputError if the cells are too few or too scattered to cover anything.
     """
     coarse, _ = _occupied(x_um, y_um, _COARSE_UM, margin=0)
     # The mean distance of cells is the root of the area that one cell has to itself.

@@ -61,7 +61,6 @@ def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[
 
     Examples
     --------
-    >>> from histomri.slides import wilson_interval
     >>> wilson_interval(12, 100)
     (0.0699940643701949, 0.19812099426711421)
     """
@@ -81,7 +80,6 @@ def labelling_index(positive: BoolArray, negative: BoolArray) -> LabellingIndex:
     Examples
     --------
     >>> import numpy as np
-    >>> from histomri.slides import labelling_index
     >>> positive = np.array([True, False, False, True])
     >>> labelling_index(positive, ~positive).value
     0.5
@@ -97,17 +95,9 @@ def hot_spot(
     """Find the window with the highest labelling index among those with enough cells; None if there is none.
 
     A square window slides by a tenth of its edge. Of equal windows the one with more cells is taken, then the upper
-    left one.
-
-    Parameters
-    ----------
-    x_um, y_um, positive, negative : (N,) ndarray
-        Centroids of the cells, and what they are; those that are neither are not counted.
-    window_um : float, optional
-        Edge of the window. If not given it is the one that holds twice `min_cells` where cells lie as densely as
-        they do around the average cell, rounded up to 50 µm.
-    min_cells : int
-        Positive and negative cells that a window must hold.
+    left one. `x_um`, `y_um` (N,) are the centroids of the cells; those neither positive nor negative (N,) are not
+    counted. `window_um` is the edge of the window; if not given, the one that holds twice `min_cells` where cells lie
+    as densely as they do around the average cell, rounded up to 50 µm. `min_cells` are those that it must hold.
     """
     counted = positive | negative
     if min_cells < 1:

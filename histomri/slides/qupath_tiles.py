@@ -145,14 +145,8 @@ def load_measurements(paths: Sequence[str | Path], *, moved: bool = False) -> di
     """Load maps (NIfTI) of one grid, each under a name for QuPath, such as ``vCS_mri_um``.
 
     `moved` says whether a transform leads from the section to the maps: those of the section need none, those of an
-    MRI do.
-
-    Raises
-    ------
-    InputError
-        If a map cannot be read, lies in the wrong world, or two would have one name.
-    GeometryError
-        If the maps are not of one grid.
+    MRI do. Raises InputError if a map cannot be read, lies in the wrong world, or two would have one name, and
+    GeometryError if the maps are not of one grid.
     """
     if not paths:
         raise InputError("no map was given")

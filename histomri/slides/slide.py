@@ -26,17 +26,9 @@ class Slide(Displayed, ABC):
     """An opened slide; a context manager.
 
     Coordinates are those of QuPath: x right, y down, from the top left corner of the full-resolution image, which for
-    slides with an empty margin is the corner of the scanned part.
-
-    Attributes
-    ----------
-    path : Path
-    pixel_size_um, pixel_size_from : (x, y) or None; str
-        Pixel size of the full-resolution image, None if it is not known, and its source.
-    size_px : (width, height)
-        Size of the full-resolution image.
-    level_sizes : tuple of (width, height)
-        Sizes of the stored levels, the full resolution first.
+    slides with an empty margin is the corner of the scanned part. `size_px` (width, height) is the size of that image,
+    `pixel_size_um` (x, y) its pixel size, None if it is not known, and `pixel_size_from` the source of that;
+    `level_sizes` are the sizes of the stored levels, the full resolution first.
     """
 
     path: Path

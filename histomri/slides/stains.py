@@ -153,11 +153,7 @@ def estimate_stains(rgb: NDArray[np.uint8], background_rgb: FloatArray) -> Stain
     In optical density, the pixels of two stains fill a wedge of a plane, and its edges are the stains. The plane is
     that of the two largest principal components, the edges are extreme percentiles of the angle in it
     (doi 10.1109/ISBI.2009.5193250). `rgb` (N, 3), 8 bits, are pixels of tissue, `background_rgb` (3,) is the glass.
-
-    Raises
-    ------
-    InputError
-        If there are too few stained pixels, or only one stain.
+    Raises InputError if there are too few stained pixels, or only one stain.
     """
     density = -np.log10(np.maximum(rgb, 1) / background_rgb)
     density = density[(density.max(axis=1) > _PALE_OD) & (density.max(axis=1) < _DARK_OD)]
@@ -263,16 +259,12 @@ def stained_area(
     ----------
     slide, stains : Slide, Stains
         Bright-field, with a known pixel size; with a background.
-    threshold : float
-        Amount of DAB (optical density, QuPath's units) from which a pixel is stained.
-    um_per_px : float
-        Resolution at which pixels are judged.
+    threshold, um_per_px : float
+        Amount of DAB (optical density, QuPath's units) from which a pixel is stained; resolution of these pixels.
     tissue, region : Tissue, shapely geometry, optional
         Only pixels of the tissue count, and those whose centre is in the region (µm).
-    cell_um : float
-        Grid of the counts that are kept; a cell is rounded to whole pixels.
-    tile_px : int
-        Tiles that are read at a time.
+    cell_um, tile_px : float, int
+        Grid of the counts that are kept, a cell is rounded to whole pixels; edge of the tiles that are read at a time.
     """
     if not (np.isfinite(threshold) and threshold > 0):
         raise InputError(f"a threshold of {threshold} is not possible", hint="pass an optical density, such as 0.2")

@@ -103,6 +103,8 @@ def find_tissue(
 ) -> Tissue:  # fmt: skip
     """Find the tissue of a bright-field slide, whose pixel size is known, by its optical density.
 
+    Raises InputError if the slide is dark (fluorescence).
+
     Parameters
     ----------
     slide : Slide
@@ -113,11 +115,6 @@ def find_tissue(
     min_area_um2, max_hole_um2 : float
         Smaller specks are left out (where the picture is small, those below a fiftieth of it), and holes up to this
         area count as tissue.
-
-    Raises
-    ------
-    InputError
-        If the slide is dark (fluorescence).
     """
     field = slide.field_um
     um_per_px = um_per_px or float(np.clip(min(field) / 256, _FINEST_UM, _COARSEST_UM))
