@@ -239,9 +239,9 @@ def open_slide(
     """Open a slide with OpenSlide, or tifffile where OpenSlide cannot (OME-TIFF, plain TIFF).
 
     The pixel size is that of `mpp`, else of ``<slide>.histomri.json`` beside the slide, else of `known_um`, else of
-    the slide itself. All are (x, y) in µm; `known_um` has them by the name of the source, such as a QuPath project.
-    With `trust_mpp`, `mpp` is taken even if the slide says otherwise. The slide is svs, ndpi, OME-TIFF, TIFF and
-    whatever else OpenSlide reads; or a PNG or JPEG picture of it.
+    the slide itself; with `trust_mpp`, that of `mpp` even if the slide says otherwise. All are (x, y) in µm, `mpp` may
+    be one number; `known_um` has them by the name of the source, such as a QuPath project. The slide is svs, ndpi,
+    OME-TIFF, TIFF and whatever else OpenSlide reads; or a PNG or JPEG picture of it.
 
     Raises
     ------

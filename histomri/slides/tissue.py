@@ -17,7 +17,7 @@ from histomri.slides.slide import Slide
 # Optical densities between which the threshold may lie: below is noise of the lamp, above pale tissue would be lost.
 _LEAST_OD, _MOST_OD = 0.03, 0.08
 _DENSE_OD = 0.1  # densities are cut here before the threshold is sought, or it may fall between pale and dark tissue
-_DARKEST_GLASS = 60  # any channel of bright field is brighter; of fluorescence at least one colour is missing
+_DARKEST_GLASS = 60  # glass and pale tissue are brighter in every channel; fluorescence lacks a colour
 _BLACK = 8  # some scanners fill the rest with black; no stain is that dark in all channels
 _BLUR_UM = 10.0
 _COARSEST_UM, _FINEST_UM = 8.0, 1.0
