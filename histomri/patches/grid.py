@@ -17,6 +17,8 @@ _SLACK = 1e-9  # a field of 10 patches may come out as 10.0000000001: that is no
 class PatchGrid:
     """Rectangular patches, rows down (y), columns right (x), in µm of the slide.
 
+    `shape` is (ny, nx), pairs are (x, y). Patches overlap where `window_um`, their size, exceeds `patch_um`, their step.
+
     Examples
     --------
     >>> grid = PatchGrid.covering([0, 1900], [0, 900], patch_um=(400, 300))

@@ -37,10 +37,10 @@ _OTHER_STAINS = "leave out --stains, or estimate them in QuPath (Analyze > Prepr
 
 @dataclass(frozen=True, eq=False)
 class Stains:
-    """Stain vectors of a slide."""
+    """Vectors of three stains of a slide, (3, 3): a row per stain, red, green, blue optical density, of length 1."""
 
     names: tuple[str, str, str]  # of the three stains
-    vectors: FloatArray  # (3, 3): a row per stain, red, green, blue optical density, of length 1
+    vectors: FloatArray
     background_rgb: FloatArray | None = None  # (3,): colour of the glass; None if it has to be estimated
     source: str = "given"  # where the vectors are from
 
