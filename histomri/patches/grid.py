@@ -17,7 +17,7 @@ _SLACK = 1e-9  # a field of 10 patches may come out as 10.0000000001: that is no
 class PatchGrid:
     """Rectangular patches, rows down (y), columns right (x), in µm of the slide.
 
-    `shape` is (ny, nx), pairs are (x, y). Patches overlap where `window_um`, their size, exceeds `patch_um`, their step.
+    `shape` is (ny, nx), pairs are (x, y). Patches overlap where `window_um`, their size, exceeds their step `patch_um`.
 
     Examples
     --------
