@@ -14,10 +14,8 @@ from histomri.cells.sidecar import Calibration
 from histomri.cells.table import CellMetadata, CellTable, Compartment
 from histomri.core.arrays import BoolArray
 
-# The detector keeps nuclei of 10-400 µm²; a median beyond this is most likely a wrong unit.
-NUCLEUS_UM2 = (10.0, 200.0)
-# Cells of mammals are some 5-60 µm wide, in section too; a median beyond this is a wrong unit.
-DIAMETER_UM = (3.0, 100.0)
+NUCLEUS_UM2 = (10.0, 200.0)  # the detector keeps 10-400 µm²; a median beyond this is most likely a wrong unit
+DIAMETER_UM = (3.0, 100.0)  # cells of mammals are some 5-60 µm wide; a median beyond this is a wrong unit
 # Areas are measured on the detector's outline, the ratio on the simplified polygon: they differ by a few per cent.
 TOLERANCE = 1.05
 _HASHED_AT_ONCE = 1 << 16
@@ -125,15 +123,13 @@ def _hashed(chunk: pa.Array, length: int) -> np.ndarray:
 
 def _nucleus_size(nucleus: np.ndarray) -> str | None:
     known = nucleus[np.isfinite(nucleus)]
-    median = float(np.median(known)) if known.size else float("nan")
-    if not (median < NUCLEUS_UM2[0] or median > NUCLEUS_UM2[1]):
+    if not known.size or NUCLEUS_UM2[0] <= (median := float(np.median(known))) <= NUCLEUS_UM2[1]:
         return None
     return f"the median nucleus has {median:.3g} µm², where 10-200 is usual: the unit or the pixel size may be wrong"
 
 
 def _cell_size(diameter: np.ndarray, metadata: CellMetadata) -> str | None:
-    median = float(np.median(diameter)) if diameter.size else float("nan")
-    if not (median < DIAMETER_UM[0] or median > DIAMETER_UM[1]):
+    if not diameter.size or DIAMETER_UM[0] <= (median := float(np.median(diameter))) <= DIAMETER_UM[1]:
         return None
     size, also = metadata.pixel_size_um, ""
     if size is not None and metadata.area_unit_from.startswith("px2"):
@@ -147,9 +143,7 @@ def _expansion(area: np.ndarray, nucleus: np.ndarray) -> str | None:
     with np.errstate(invalid="ignore"):
         rim = np.sqrt(area / np.pi) - np.sqrt(nucleus / np.pi)
     rim = rim[np.isfinite(rim)]
-    if rim.size < 50:
-        return None
-    low, middle, high = np.quantile(rim, [0.25, 0.5, 0.75])
+    low, middle, high = np.quantile(rim, [0.25, 0.5, 0.75]) if rim.size >= 50 else np.zeros(3)
     if middle <= 0 or high - low > 0.1 * middle:
         return None
     rest = "QuPath expanded the nuclei and saw no membrane, so cell sizes follow nuclear sizes"

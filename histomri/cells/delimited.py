@@ -133,8 +133,7 @@ def _amended(path: Path, layout: sniff.Layout, attempt: _Attempt, message: str, 
     if (match := re.search(r"Expected (\d+) columns, got (\d+)", message)) is not None:
         if attempt.cut is None and int(match[2]) < int(match[1]) and (last := _last_line(path, attempt.encoding)):
             return replace(attempt, cut=last)
-        row = re.search(r"Row #(\d+)", message)
-        where = f"row {row[1]}" if row else "a row"
+        where = f"row {row[1]}" if (row := re.search(r"Row #(\d+)", message)) else "a row"
         problem = f"{where} has {match[2]} values where the header has {match[1]}: the file is cut short or was edited"
         raise refusal(problem, path) from error
     if (match := re.search(r"In CSV column #(\d+): .*invalid value '(.*)'", message, re.DOTALL)) is not None:

@@ -137,8 +137,7 @@ class RowFilter:
     def drop(self, reason: str, rows: BoolArray) -> None:
         """Drop the rows where `rows` is true."""
         dropped = rows & self.keep
-        count = int(np.count_nonzero(dropped))
-        if count:
+        if count := int(np.count_nonzero(dropped)):
             self.dropped[reason] = self.dropped.get(reason, 0) + count
             self.keep = self.keep & ~dropped
 
@@ -219,17 +218,14 @@ def region_in_other_unit(
         scaled = shapely.transform(region, lambda points, by=factors: points * by)
         fraction = float(np.mean(shapely.contains_xy(scaled, x[known], y[known])))
         if fraction > _NEARLY_ALL:
-            return (
-                f"the region of interest holds {kept:,} of {kept + lost:,} cells, and would hold {fraction:.0%} "
-                f"{change} by the pixel size: is it in µm, where pixels of the full-resolution image are expected, and "
-                "are the positions of the cells in the unit that their column states?",
-            )
+            held = f"{kept:,} of {kept + lost:,} cells, and would hold {fraction:.0%} {change} by the pixel size"
+            doubt = "is it in µm, where pixels of the full-resolution image are expected, and are the positions of the"
+            return (f"the region of interest holds {held}: {doubt} cells in the unit that their column states?",)
     return ()
 
 
 def _drop_other_objects(export: ParsedExport, rows: RowFilter) -> None:
-    types = object_types(export)
-    if types is None:
+    if (types := object_types(export)) is None:
         return
     names, codes = types
     other = np.array([bool(name) and name not in ("cell", "detection") for name in names], dtype=bool)
@@ -271,8 +267,7 @@ def _drop_other_classes(export: ParsedExport, measures: Measures, rows: RowFilte
 
 def _drop_outside_region(export: ParsedExport, measures: Measures, rows: RowFilter, region: BaseGeometry) -> None:
     shapely.prepare(region)
-    inside = np.zeros(rows.keep.shape, dtype=bool)
-    left = np.flatnonzero(rows.keep)
+    inside, left = np.zeros(rows.keep.shape, dtype=bool), np.flatnonzero(rows.keep)
     x, y = measures.x_um[left], measures.y_um[left]
     inside[left] = shapely.contains_xy(region, x, y)
     if left.size and not inside.any():

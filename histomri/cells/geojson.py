@@ -22,8 +22,7 @@ from histomri.core.errors import InputError
 _FIRST_BYTES = 1 << 16
 _TEXTS_AT_ONCE = 1 << 14
 _TYPES = {"pathcellobject": "cell", "pathdetectionobject": "detection", "pathtileobject": "tile"}
-# QuPath measures some hundred things at most; every name costs a column.
-_MOST_NAMES = 5000
+_MOST_NAMES = 5000  # QuPath measures some hundred things at most; every name costs a column
 
 
 class ColumnBuffer:
@@ -194,9 +193,8 @@ def _collect(features: list[Any], collected: _Collected) -> None:
         column.append(measured)
     collected.repaired += mended
     collected.outlines.append(geometries)
-    _collect_measurements(
-        collected, [(row, _measurements(item.values)) for row, item in enumerate(objects) if item.is_cell]
-    )
+    measured_of = [(row, _measurements(item.values)) for row, item in enumerate(objects) if item.is_cell]
+    _collect_measurements(collected, measured_of)
     collected.total += n
 
 
@@ -220,12 +218,11 @@ def _collect_measurements(collected: _Collected, values: list[tuple[int, dict[An
             continue
         table = _table([list(found.values()) for _, found in members], kept)
         rows = collected.total + np.array([row for row, _ in members], dtype=np.intp)
-        for at, column in zip(kept, table.T):
-            # Measurements have four decimals at most: single precision holds them and halves the memory.
-            kind = np.float64 if "Area" in names[at] else np.float32
-            if names[at] not in collected.measured:
-                collected.measured[names[at]] = ColumnBuffer(kind)
-            collected.measured[names[at]].put(rows, column)
+        for name, column in zip((names[at] for at in kept), table.T):
+            if name not in collected.measured:
+                # Measurements have four decimals at most: single precision holds them and halves the memory.
+                collected.measured[name] = ColumnBuffer(np.float64 if "Area" in name else np.float32)
+            collected.measured[name].put(rows, column)
 
 
 def _is_wanted(collected: _Collected, name: str) -> bool:

@@ -15,8 +15,7 @@ from histomri.core.errors import InputError
 
 # As lists of lists, coordinates take ten times the memory of their text; more than fits the cache is slower, too.
 _CHUNK = 1 << 17
-# One feature of more text than this is no cell and no annotation: the file is damaged, or it is no GeoJSON of QuPath.
-_LARGEST = 1 << 26
+_LARGEST = 1 << 26  # one feature of more text is no cell and no annotation
 _FEATURES = re.compile(rb'"features"\s*:\s*\[')
 # Where one feature ends and the next begins; not for sure, as the objects of a list within a feature may look so.
 _BORDER = re.compile(rb'\}(?=\s*,\s*\{\s*"type"\s*:\s*"Feature")')
@@ -24,8 +23,7 @@ _BORDER = re.compile(rb'\}(?=\s*,\s*\{\s*"type"\s*:\s*"Feature")')
 _NO_NUMBER = re.compile(rb"(?<=[:\[,\s])-?(?:NaN|Infinity)(?=\s*[,\]}])")
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
 _BLANKS = b" \t\r\n"
-# The longest border that is looked for.
-_BORDER_BYTES = 200
+_BORDER_BYTES = 200  # the longest border that is looked for
 _CUT_PLACE = 16
 _NO_END = "its list of objects has no end"
 _AGAIN = "export it again from QuPath with File > Export objects as GeoJSON"
@@ -101,8 +99,7 @@ def _last_border(text: bytes) -> int:
     start = len(text)
     while start > 0:
         stop, start = min(start + _BORDER_BYTES, len(text)), max(start - _CHUNK // 8, 0)
-        borders = [found.end() for found in _BORDER.finditer(text, start, stop)]
-        if borders:
+        if borders := [found.end() for found in _BORDER.finditer(text, start, stop)]:
             return borders[-1]
     return 0
 
@@ -140,16 +137,14 @@ def _parse(window: _Window, most: int | None = None) -> _Parsed:
 
 def _enter(window: _Window) -> bool:
     """Go to the first element of the list of features; False if there is no list."""
-    # Only the start is searched: QuPath writes "type" and "features" first.
-    head = window.text[: 1 << 16]
+    head = window.text[: 1 << 16]  # the start only: QuPath writes "type" and "features" first
     blank = len(head) - len(head.lstrip(_BLANKS))
     if head[blank : blank + 1] == b"[":
         window.text = window.text[blank + 1 :]
         return True
     if (match := _FEATURES.search(head)) is None:
         return False
-    before = head[: match.start()]
-    if b'"geometry"' in before or b'"coordinates"' in before:
+    if any(name in head[: match.start()] for name in (b'"geometry"', b'"coordinates"')):
         return False
     window.text = window.text[match.end() :]
     return True

@@ -18,10 +18,8 @@ from histomri.cells.parsed_export import ParsedExport, Wanted
 from histomri.core.errors import InputError
 from histomri.core.files import require_file
 
-_HINT = (
-    "install QuPath and `pip install 'histomri[qupath]'`, or export the cells with "
-    "qupath_scripts/export_for_histomri.groovy"
-)
+_SCRIPT = "qupath_scripts/export_for_histomri.groovy"
+_HINT = f"install QuPath and `pip install 'histomri[qupath]'`, or export the cells with {_SCRIPT}"
 _BATCH = 1000
 
 
@@ -66,16 +64,11 @@ def _features(objects: list[Any]) -> Iterator[dict[str, Any]]:
     for item, outline, nucleus in zip(objects, outlines, nuclei):
         is_cell = nucleus is not None or "Cell" in type(item).__name__
         kind = "cell" if is_cell else "tile" if "Tile" in type(item).__name__ else "detection"
-        yield {
-            "type": "Feature",
-            "geometry": outline,
-            "nucleusGeometry": nucleus,
-            "properties": {
-                "objectType": kind,
-                "classification": {"names": _class_names(item.path_class)},
-                "measurements": {str(name): float(value) for name, value in item.measurements.items()},
-            },
-        }
+        properties = {
+            "objectType": kind, "classification": {"names": _class_names(item.path_class)},
+            "measurements": {str(name): float(value) for name, value in item.measurements.items()},
+        }  # fmt: skip
+        yield {"type": "Feature", "geometry": outline, "nucleusGeometry": nucleus, "properties": properties}
 
 
 def _nucleus(item: Any) -> Any:

@@ -62,8 +62,7 @@ def read_labels(path: Path) -> ParsedExport:
         size, pixel_um = _read_png(path, sums) if is_png else _read_tiff(path, sums)
     except InputError:
         raise
-    # A damaged file makes Pillow or the TIFF reader fail in whatever place first trips over it.
-    except Exception as error:
+    except Exception as error:  # a damaged file makes Pillow or the TIFF reader fail wherever it first trips over it
         problem = f"is a {'PNG' if is_png else 'TIFF'} picture, not a table of cells, and it cannot be read ({error})"
         raise InputError(problem, path=path) from error
     labels = np.flatnonzero(sums.count)

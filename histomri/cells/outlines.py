@@ -14,10 +14,9 @@ from shapely.errors import GEOSException
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
 
-_FEWEST_CORNERS = 3
 Geometries = NDArray[np.object_]
-# A ring has three corners and comes back to the first; a ring of fewer points is passed over.
-_SHORTEST = 4
+_FEWEST_CORNERS = 3
+_SHORTEST = 4  # a ring comes back to its first corner; one of fewer points is passed over
 
 
 def flattened(rings: list[Any]) -> tuple[FloatArray, FloatArray, IntArray] | None:
@@ -88,13 +87,11 @@ def _measure_plain(outlines: Sequence[Any], values: FloatArray) -> BoolArray:
     done = np.zeros(len(outlines), dtype=bool)
     rows, rings = list[int](), list[Any]()
     for row, outline in enumerate(outlines):
-        if outline is not None and outline.get("type") == "Polygon":
-            found = outline.get("coordinates")
-            if type(found) is list and len(found) == 1 and type(found[0]) is list:
-                rows.append(row)
-                rings.append(found[0])
-    flat = flattened(rings)
-    if flat is not None:
+        found = outline.get("coordinates") if outline is not None and outline.get("type") == "Polygon" else None
+        if type(found) is list and len(found) == 1 and type(found[0]) is list:
+            rows.append(row)
+            rings.append(found[0])
+    if (flat := flattened(rings)) is not None:
         measures, simple = measure_rings(*flat)
         plain = np.array(rows, dtype=np.intp)[simple]
         values[plain] = measures[simple]

@@ -136,12 +136,10 @@ def _column(index: int, raw: str, name: str) -> Column | None:
 
 def _shape(index: int, raw: str, match: re.Match[str]) -> Column:
     feature = match["feat"].lower().replace(" ", "_")
-    if feature == "perimeter" and not match["comp"]:
-        feature = "annotation_perimeter"  # objects without compartments have `Length`; annotations have `Perimeter`
-    feature = _FEATURES.get(feature, feature)
-    prefix = f"{match['comp'].lower()}_" if match["comp"] else ""
-    unit = match["unit"].lower() if match["unit"] else None
-    return Column(index, raw, prefix + feature, "number", _UNITS[unit])
+    # Of objects without compartments, annotations have `Perimeter`; the others have `Length`.
+    plain = "annotation_perimeter" if feature == "perimeter" else _FEATURES.get(feature, feature)
+    name = f"{match['comp'].lower()}_{_FEATURES.get(feature, feature)}" if match["comp"] else plain
+    return Column(index, raw, name, "number", _UNITS[match["unit"].lower() if match["unit"] else None])
 
 
 def _intensity(index: int, raw: str, name: str) -> Column | None:

@@ -83,25 +83,14 @@ class _Part:
 
 
 def read_cells(*paths: str | Path, **options: Any) -> CellTable:
-    """Read QuPath exports of one slide into one table in µm.
+    """Read QuPath exports (plain, .gz, .zip) of one slide into one table in µm.
 
     Tables of any QuPath version are read: delimiter, encoding, decimal sign and units are recognised from the content.
     So is GeoJSON, which is in pixels and needs `mpp`; masks of numbered cells (TIFF, PNG; StarDist, Cellpose); and,
     where QuPath and paquo are installed, a QuPath project itself. A file ``<image>.histomri.json`` beside an export
-    gives pixel size and slide size.
-
-    Parameters
-    ----------
-    *paths : path-like
-        One or more exports (plain, .gz, .zip).
-    **options
-        The fields of `histomri.cells.CellOptions`, such as ``mpp=0.2268`` or ``roi="tissue.geojson"``.
-
-    Returns
-    -------
-    CellTable
-        At least one cell; ``metadata.dropped`` counts every row that was left out. Of rows with one object ID (but for
-        plain numbers, which every table may count anew) the first is kept.
+    gives pixel size and slide size. The table has at least one cell; ``metadata.dropped`` counts every row left out. Of
+    rows with one object ID (but for plain numbers, which every table may count anew) the first is kept. The options are
+    the fields of `histomri.cells.CellOptions`, such as ``mpp=0.2268`` or ``roi="tissue.geojson"``.
 
     Raises
     ------
@@ -125,11 +114,7 @@ def load_cells(
 ) -> tuple[CellTable, tuple[str, ...]]:  # fmt: skip
     """Load a table that `histomri cells` wrote, or read a QuPath export; both limited to a region and to classes.
 
-    Returns
-    -------
-    table : CellTable
-    warnings : tuple of str
-        Those of reading it; the warnings of a table on disk were shown when it was made.
+    Returns the table and the warnings of reading it; those of a table on disk were shown when it was made.
     """
     path = require_file(path, "cell table")
     if not is_cell_table(path):
@@ -219,7 +204,7 @@ def _region_pixel(
     """Return the size of the pixels that a region is in, those of the slide, and warnings."""
     if export.size_px is None:
         return calibration.pixel_size_um, calibration.notes
-    slide = find_calibration(path, None, given.project, [given.image] if given.image is not None else ())
+    slide = find_calibration(path, None, given.project, () if given.image is None else [given.image])
     if slide.pixel_size_um is not None:
         return slide.pixel_size_um, slide.notes
     note = "the region was taken to be in pixels of the mask; if the mask is smaller than the slide, pass --project"
@@ -247,10 +232,9 @@ def _one_image(export: ParsedExport, rows: RowFilter, image: str | None) -> list
 def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
     first = parts[0]
     compartment = first.measures.compartment
-    for part in parts[1:]:
-        if part.measures.compartment != compartment:
-            others = f"{first.export.path.name} has {compartment} outlines"
-            problem = f"has {part.measures.compartment} outlines and {others}"
+    for part in parts:
+        if (other := part.measures.compartment) != compartment:
+            problem = f"has {other} outlines and {first.export.path.name} has {compartment} outlines"
             raise InputError(problem, path=part.export.path, hint="give files of the same detection")
     images = sorted({str(name) for part in parts for name in part.data["image"].unique()})
     if len(images) > 1:

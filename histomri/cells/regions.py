@@ -17,20 +17,11 @@ _EXPORT = "in QuPath select the annotations and use File > Export objects as Geo
 
 
 def read_regions(path: str | Path, pixel_size_um: tuple[float, float] | None) -> BaseGeometry:
-    """Read the polygons of a GeoJSON file as one region in µm; points and lines have no area and are passed over.
+    """Read the polygons of a GeoJSON file as one region, their union, in µm.
 
-    Parameters
-    ----------
-    path : path-like
-        FeatureCollection, list of features, one feature or one geometry; plain, .gz or .zip. Cells and detections in
-        it are passed over, annotations are taken.
-    pixel_size_um : (x, y)
-        GeoJSON of QuPath is in pixels and holds no calibration.
-
-    Returns
-    -------
-    shapely geometry
-        Union of the polygons, µm.
+    The file holds a FeatureCollection, list of features, one feature or one geometry; plain, .gz or .zip. Annotations
+    are taken; cells and detections are passed over, as are points and lines, which have no area. `pixel_size_um` is
+    (x, y): GeoJSON of QuPath is in pixels and holds no calibration.
 
     Raises
     ------

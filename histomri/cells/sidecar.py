@@ -57,8 +57,7 @@ def _stem(name: str) -> str:
 
 def _image(path: Path, entry: dict[str, Any]) -> ProjectImage:
     number = str(entry.get("entryID", ""))
-    # The number becomes a folder name, so it must be nothing but a number.
-    folder = path.parent / "data" / number if number.isdigit() else None
+    folder = path.parent / "data" / number if number.isdigit() else None  # nothing but a number may name a folder
     builders = list(_builders(entry.get("serverBuilder")))
     stored = _optional(folder, "server.json")
     if not any("metadata" in builder for builder in builders) and isinstance(stored, dict):

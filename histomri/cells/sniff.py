@@ -20,14 +20,12 @@ from histomri.core.files import require_file
 
 HEAD_BYTES = 1 << 20
 ENCODINGS = ("utf-8", "cp1252", "mac_roman")
-EXPORT_AGAIN = (
-    "export again from QuPath with Measure > Export measurements, export type 'Cells' (or 'Detections'), "
-    "as .tsv with all columns"
-)
+_EXPORT = "export again from QuPath with Measure > Export measurements"
+EXPORT_AGAIN = f"{_EXPORT}, export type 'Cells' (or 'Detections'), as .tsv with all columns"
 _UTF16_JSON = (b"\xff\xfe[\0", b"\xff\xfe{\0", b"\xfe\xff\0[", b"\xfe\xff\0{")
-# Text shrinks five- to fiftyfold; a bomb is zeros, which shrink a thousandfold.
-_LARGEST_RATIO = 200
+_LARGEST_RATIO = 200  # text shrinks five- to fiftyfold; a bomb is zeros, which shrink a thousandfold
 _LEAST_LIMIT = 1 << 26
+_DAMAGE = (EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, struct.error)
 _MAGIC = (
     (b"PAR1", "a Parquet file"), (b"\xff\xd8\xff", "a JPEG picture"), (b"%PDF", "a PDF document"),
     (b"\xd0\xcf\x11\xe0", "an Excel workbook"), (b"\xac\xed\x00\x05", "a QuPath data file (.qpdata)"),
@@ -93,9 +91,7 @@ def open_export(path: str | Path) -> Iterator[IO[bytes]]:
         else:
             with path.open("rb") as stream:
                 yield stream
-    except (
-        EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, struct.error
-    ) as error:  # fmt: skip
+    except _DAMAGE as error:
         if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile) and packing != "zip":
             raise  # the disk, not the archive; a damaged zip makes its reader seek to where nothing is
         raise refusal(f"the archive is cut short or damaged ({error})", path, "copy or export it again") from error
@@ -120,9 +116,8 @@ def read_head(path: str | Path) -> bytes:
         raise refusal("the file inside the archive is empty", path, "export it again")
     for magic, kind in _MAGIC:
         if head.startswith(magic):
-            made = magic == b"PAR1"
-            hint = "a table made by `histomri cells` goes into `histomri patches`" if made else EXPORT_AGAIN
-            raise refusal(f"is {kind}, not a table of cells", path, hint)
+            made = "a table made by `histomri cells` goes into `histomri patches`"
+            raise refusal(f"is {kind}, not a table of cells", path, made if magic == b"PAR1" else EXPORT_AGAIN)
     if head[:4] in _UTF16_JSON:
         raise refusal("is GeoJSON, but not a UTF-8 text file", path, "save it as UTF-8")
     if head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] == b"n+2\0":

@@ -23,7 +23,6 @@ from histomri.core.provenance import software_version
 from histomri.core.spatial import to_spatialdata
 
 Compartment = Literal["cell", "nucleus"]
-
 TEXT_COLUMNS = ("image", "object_id", "object_type", "classification")
 NUMBER_COLUMNS = ("x_um", "y_um", "area_um2", "nucleus_area_um2", "diameter_um")
 COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
@@ -61,9 +60,7 @@ class CellTable(Displayed):
         and then any other measurements. Positions are those of the cell's centroid, µm from the top left corner of
         the full-resolution image, y down. ``diameter_um`` is that of the disc with the same area, sqrt(4 A / pi).
     metadata : CellMetadata
-        Their origin, and the rows that were left out.
-    outlines : (N rows,) object ndarray of shapely geometries, or None
-        Outline of each cell in µm, if it was asked for.
+    outlines : (N rows,) object ndarray of shapely geometries (µm), or None
 
     Examples
     --------
@@ -126,10 +123,8 @@ class CellTable(Displayed):
         needed = ("x_um", "y_um", "area_um2")
         if not isinstance(cells, pd.DataFrame) or not set(needed) <= set(cells.columns):
             has = "of " + ", ".join(map(str, cells)) if isinstance(cells, pd.DataFrame) else type(cells).__name__
-            raise InputError(
-                f"cells must be a CellTable, the path of one, or a DataFrame with the columns {', '.join(needed)} "
-                f"(centroids and areas in µm), and this is {has}"
-            )
+            frame = f"a DataFrame with the columns {', '.join(needed)} (centroids and areas in µm)"
+            raise InputError(f"cells must be a CellTable, the path of one, or {frame}, and this is {has}")
         made = cls.from_columns(*(cells[name] for name in needed))
         given = cells.reset_index(drop=True)
         rest = {str(name): given[name] for name in given.columns if name not in needed}
@@ -232,8 +227,8 @@ class CellTable(Displayed):
             names = pq.read_schema(path).names
             table = pq.read_table(path, columns=[name for name in names if geometries or name != _OUTLINE])
         except (pa.ArrowException, OSError) as error:
-            problem = "is not a Parquet file, or it is cut short"
-            raise InputError(problem, path=path, hint="make it with `histomri cells`") from error
+            hint = "make it with `histomri cells`"
+            raise InputError("is not a Parquet file, or it is cut short", path=path, hint=hint) from error
         metadata, outlines = _metadata((table.schema.metadata or {}).get(_SCHEMA_KEY), path), None
         try:
             if _OUTLINE in table.column_names:
@@ -249,8 +244,8 @@ class CellTable(Displayed):
 def _metadata(text: bytes | None, path: Path) -> CellMetadata:
     """Read the metadata of the schema; JSON knows no tuples, so they are made again."""
     if text is None:
-        problem = "is a Parquet file, but no cell table of histomri"
-        raise InputError(problem, path=path, hint="make it with `histomri cells`")
+        hint = "make it with `histomri cells`"
+        raise InputError("is a Parquet file, but no cell table of histomri", path=path, hint=hint)
     try:
         record = json.loads(text)
         kind, _ = record.pop("schema"), record.pop("version")

@@ -14,8 +14,7 @@ from histomri.core.files import read_json
 PixelSize = tuple[float, float]
 """(x, y) in µm; the two are never averaged."""
 
-# Two statements of one scanner differ by rounding only: 0.25 and 0.2522 are two resolutions.
-_TOLERANCE = 0.01
+_TOLERANCE = 0.01  # statements of one scanner differ by rounding only: 0.25 and 0.2522 are two resolutions
 _LARGEST_UM = 1000.0
 _ENDINGS = re.compile(r"(?:\.ome)?\.[^.]+$", re.IGNORECASE)
 _TO_UM = {"µm": 1.0, "um": 1.0, "μm": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25400.0}

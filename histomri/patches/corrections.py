@@ -11,8 +11,7 @@ from histomri.core.presets import CORRECTIONS, SECTIONS, SectionName
 from histomri.patches import moments as mo
 from histomri.patches.moments import Dispersion
 
-# The plane cuts equal spheres to discs of pi/4 their diameter on average.
-SPHERE_MEAN = 4 / np.pi
+SPHERE_MEAN = 4 / np.pi  # the plane cuts equal spheres to discs of pi/4 their diameter on average
 UM2_PER_MM2 = 1e6
 UM_PER_MM = 1e3
 
@@ -137,7 +136,6 @@ def error_maps(
         fraction = np.sqrt(dispersed.area * moments.area_squared) / analysed_um2
         density = UM2_PER_MM2 * np.sqrt(dispersed.count * moments.count) / (analysed_um2 * stretch**2)
     empty = moments.count == 0
-    vcs_error = np.where(
-        moments.count < min_cells, np.nan, sizes.vcs_error if relative is None else relative * sizes.vcs
-    )
+    of_sizes = sizes.vcs_error if relative is None else relative * sizes.vcs
+    vcs_error = np.where(moments.count < min_cells, np.nan, of_sizes)
     return {"vCS": vcs_error, "F": np.where(empty, np.nan, fraction), "CD": np.where(empty, np.nan, density)}

@@ -8,44 +8,30 @@ from numpy.typing import ArrayLike
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import GeometryError
 
-# Far more than a slide has at any sensible patch size: beyond it a unit is wrong, and memory would run out.
-LARGEST_GRID = 25_000_000
-# A field of 10 patches may come out as 10.0000000001: that is no eleventh patch.
-_SLACK = 1e-9
-# Windows overlap this many times along each axis at most.
-MOST_OVERLAP = 20
+LARGEST_GRID = 25_000_000  # far more than a slide has at any sensible patch size: beyond it a unit is wrong
+MOST_OVERLAP = 20  # windows overlap so many times along each axis at most
+_SLACK = 1e-9  # a field of 10 patches may come out as 10.0000000001: that is no eleventh patch
 
 
 @dataclass(frozen=True)
 class PatchGrid:
     """Rectangular patches, rows down (y), columns right (x), in µm of the slide.
 
-    Attributes
-    ----------
-    origin_um : (x, y)
-        Outer corner of the first patch.
-    patch_um : (w, h)
-        Distance of neighbouring patches, and their size unless they overlap.
-    shape : (ny, nx)
-        Number of rows and of columns.
-    thickness_um : float
-        Thickness that the maps state for their single slice.
-    window_um : (w, h)
-        Size of a patch; larger than `patch_um` if patches overlap, around the same centre.
+    `shape` is (ny, nx), pairs are (x, y). Patches overlap where `window_um`, their size, exceeds their step `patch_um`.
 
     Examples
     --------
-    >>> from histomri.patches import PatchGrid
     >>> grid = PatchGrid.covering([0, 1900], [0, 900], patch_um=(400, 300))
     >>> grid.shape
     (3, 5)
     """
 
-    origin_um: tuple[float, float]
-    patch_um: tuple[float, float]
-    shape: tuple[int, int]
-    thickness_um: float = 4.0
-    window_um: tuple[float, float] = None  # type: ignore[assignment]  # the size of a patch, set below
+    origin_um: tuple[float, float]  # (x, y): outer corner of the first patch
+    patch_um: tuple[float, float]  # (w, h): distance of neighbouring patches, and their size unless they overlap
+    shape: tuple[int, int]  # (ny, nx): number of rows and of columns
+    thickness_um: float = 4.0  # that the maps state for their single slice
+    # (w, h): size of a patch; larger than `patch_um` if patches overlap, around the same centre
+    window_um: tuple[float, float] = None  # type: ignore[assignment]  # set below
 
     def __post_init__(self) -> None:
         if self.window_um is None:
@@ -54,10 +40,9 @@ class PatchGrid:
         if any(not step <= size <= MOST_OVERLAP * step for size, step in zip(self.window_um, self.patch_um)):
             hint = f"take a step of 1/{MOST_OVERLAP} to 1 of the size of a patch"
             raise GeometryError(f"windows of {window} every {size} are not possible", hint=hint)
-        sizes = (*self.patch_um, self.thickness_um)
+        sizes, hint = (*self.patch_um, self.thickness_um), "give positive sizes in µm"
         if not all(np.isfinite((*sizes, *self.origin_um))) or min(sizes) <= 0:
-            problem = f"patches of {size}, {self.thickness_um:g} µm thick, are not possible"
-            raise GeometryError(problem, hint="give positive sizes in µm")
+            raise GeometryError(f"patches of {size}, {self.thickness_um:g} µm thick, are not possible", hint=hint)
         if min(self.shape) < 1:
             raise GeometryError(f"a grid of {self.shape[0]} x {self.shape[1]} patches has no patch")
         _refuse_many(*self.shape, self.patch_um)
@@ -71,21 +56,10 @@ class PatchGrid:
         """Make the grid that covers a field from its corner, or the bounding box of points if there is no field.
 
         Patch edges are at multiples of the patch size from the corner of the slide either way, so that two exports of
-        one slide share their patches.
-
-        Parameters
-        ----------
-        x_um, y_um : (N,) array_like, optional
-            Points to cover.
-        field_um : (width, height), optional
-            Size of the imaged field; it wins over the points.
-        patch_um : float or (w, h)
-            Size of a patch; one number is a square.
-        thickness_um : float
-            Thickness of the slice.
-        step_um : float or (w, h), optional
-            Distance of neighbouring patches, if they are to overlap; the first one has its corner where it would have
-            it otherwise.
+        one slide share their patches. `x_um`, `y_um` (N,) are points to cover, `field_um` (width, height) is the size
+        of the imaged field and wins over them. `patch_um` is the size of a patch, (w, h) or one number for a square,
+        and `step_um` the distance of neighbouring patches, if they are to overlap; the first one has its corner where
+        it would have it otherwise.
         """
         size, step = (
             np.broadcast_to(np.asarray(given, dtype=float), (2,))

@@ -26,41 +26,21 @@ Quantity = Literal["labelling_index", "stained_area_fraction"]
 Row = dict[str, Any]
 _MAP_OF: dict[Quantity, str] = {"labelling_index": "labellingIndex", "stained_area_fraction": "stainedFraction"}
 _DOTS_PER_INCH = 130
-_INDEX = (
-    "Positive cells / (positive + negative cells), as QuPath's Positive % (Positive, 1+, 2+, 3+). NOT to be compared "
-    "with a stained area fraction."
-)
+_PER_CENT = "as QuPath's Positive % (Positive, 1+, 2+, 3+). NOT to be compared with a stained area fraction."
+_INDEX = f"Positive cells / (positive + negative cells), {_PER_CENT}"
 
 
 @dataclass(frozen=True, repr=False)
 class Ki67(Displayed):
-    """Ki-67 of one section.
-
-    Attributes
-    ----------
-    quantity : {"labelling_index", "stained_area_fraction"}
-        They are different quantities, and must not be compared with each other.
-    value : float
-    ci95 : (low, high)
-    content : dict
-        All numbers, for the JSON file.
-    rows : list of dict
-        For the table.
-    figure : matplotlib Figure
-        The cells or pixels that were counted.
-    map : Image or None
-        The quantity patch by patch.
-    messages, warnings : tuple of str
-    settings : dict
-    """
+    """Ki-67 of one section: one of two different quantities, which must not be compared with each other."""
 
     quantity: Quantity
     value: float
-    ci95: tuple[float, float]
-    content: dict[str, Any]
-    rows: list[Row]
-    figure: Figure
-    map: Image | None = None
+    ci95: tuple[float, float]  # (low, high)
+    content: dict[str, Any]  # all numbers, for the JSON file
+    rows: list[Row]  # for the table
+    figure: Figure  # the cells or pixels that were counted
+    map: Image | None = None  # the quantity patch by patch
     messages: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
@@ -121,23 +101,15 @@ def measure_labelling(
     cells: Cells, *, window_um: float | None = None, min_cells: int = RECOMMENDED_CELLS, map_um: float | None = None,
     title: str | None = None,
 ) -> Ki67:  # fmt: skip
-    """Measure the Ki-67 labelling index of classified cells.
+    """Measure the Ki-67 labelling index of classified cells; InputError if none is classified positive or negative.
 
     Parameters
     ----------
     cells : CellTable, DataFrame or path
         With QuPath's classifications, such as ``Positive``, ``Tumor: Negative``, ``2+``.
-    window_um, min_cells
-        Of the hot spot, as in `histomri.slides.hot_spot`.
-    map_um : float, optional
-        Patch size of a map.
-    title : str, optional
-        Of the picture; the name of the slide if left out.
-
-    Raises
-    ------
-    InputError
-        If no cell is classified positive or negative.
+    window_um, min_cells, map_um, title
+        Of the hot spot, as in `histomri.slides.hot_spot`; patch size of a map (µm, no map if left out); title of the
+        picture, the name of the slide if left out.
 
     Examples
     --------
@@ -162,10 +134,8 @@ def measure_labelling(
         "hot_spot": None,
     }  # fmt: skip
     rows = [row_of("labelling_index", "whole", whole.value, whole.ci95, n_positive, n)]
-    lines = [
-        f"labelling index {whole.value:.1%} (95 % interval {whole.ci95[0]:.1%} to {whole.ci95[1]:.1%}): "
-        f"{n_positive:,} of {n:,} cells are positive; {rest:,} not counted"
-    ]
+    interval = f"{whole.value:.1%} (95 % interval {whole.ci95[0]:.1%} to {whole.ci95[1]:.1%})"
+    lines = [f"labelling index {interval}: {n_positive:,} of {n:,} cells are positive; {rest:,} not counted"]
     if spot is not None:
         content["hot_spot"], row, line = _hot_spot(spot, _covered_mm2(x, y, spot))
         rows, lines = [*rows, row], [*lines, line]
@@ -195,12 +165,9 @@ def _hot_spot(spot: HotSpot, covered_mm2: float) -> tuple[dict[str, Any], Row, s
         "covered_mm2": covered_mm2, "n_windows_compared": spot.n_windows,
     }  # fmt: skip
     row = row_of("labelling_index", "hot spot", index.value, index.ci95, index.n_positive, index.n_counted)
-    line = (
-        f"hot spot {index.value:.1%} of {index.n_counted:,} cells, a square of {spot.window_um:g} µm at "
-        f"x {spot.corner_um[0]:.0f}, y {spot.corner_um[1]:.0f} µm, {covered_mm2:.3g} of its "
-        f"{spot.window_um**2 / 1e6:.3g} mm² covered by cells"
-    )
-    return content, row, line
+    square = f"a square of {spot.window_um:g} µm at x {spot.corner_um[0]:.0f}, y {spot.corner_um[1]:.0f} µm"
+    covered = f"{covered_mm2:.3g} of its {spot.window_um**2 / 1e6:.3g} mm² covered by cells"
+    return content, row, f"hot spot {index.value:.1%} of {index.n_counted:,} cells, {square}, {covered}"
 
 
 def _covered_mm2(x_um: FloatArray, y_um: FloatArray, spot: HotSpot) -> float:

@@ -25,12 +25,9 @@ from histomri.slides.stains import analysed_pixels, estimate_stains, ratio, tiss
 _CELL_UM, _BLOCK_UM, _DETAIL_UM = 25.0, 250.0, 300.0
 _OVERVIEW_PX = 900
 _COARSEST_UM = 4.0
-# Scanners and antibodies shift the colours by some 10 degrees.
-_UNUSUAL_DEGREES = 20.0
-_FRACTION = (
-    "Pixels stained with DAB / pixels of the analysed area. NOT to be compared with a labelling index, which counts "
-    "cells."
-)
+_UNUSUAL_DEGREES = 20.0  # scanners and antibodies shift the colours by some 10 degrees
+_WARNING = "NOT to be compared with a labelling index, which counts cells."
+_FRACTION = f"Pixels stained with DAB / pixels of the analysed area. {_WARNING}"
 
 
 def measure_stained_area(
@@ -44,22 +41,16 @@ def measure_stained_area(
     ----------
     slide : Slide
         Bright-field, opened by `open_slide`.
-    region : shapely geometry, optional
-        Polygons to count in, µm.
-    tissue : bool
-        Count tissue only, or all of the region.
+    region, tissue : shapely geometry, optional; bool
+        Polygons to count in, µm; whether to count tissue only, or all of the region.
     stains : Stains, "estimate" or None
         Stain vectors; estimated from the slide; or those of QuPath's JSON beside the slide, else the usual H-DAB.
     background : (3,) array_like, optional
         Colour of the glass, R, G, B; that of the stains, else estimated.
-    threshold : float
-        DAB optical density from which a pixel is stained.
-    um_per_px : float
-        Resolution at which pixels are judged.
-    map_um : float, optional
-        Patch size of a map.
-    progress : callable, optional
-        Called with the fraction done.
+    threshold, um_per_px : float
+        DAB optical density from which a pixel is stained; resolution at which pixels are judged.
+    map_um, progress : float, optional; callable, optional
+        Patch size of a map; called with the fraction done.
 
     Raises
     ------
@@ -106,16 +97,15 @@ def measure_stained_area(
     row["area_mm2"] = area.area_mm2
     x, y = slide.pixel_size_um or (0.0, 0.0)  # it is known, or there would be no field
     colour = ", ".join(f"{value:.0f}" for value in np.asarray(used.background_rgb))
+    known_error = f"; standard error {error:.2%}" if np.isfinite(error) else ""
+    density = f"DAB from an optical density of {area.threshold:g} at {area.um_per_px[0]:.3g} µm per pixel"
     lines = (
-        f"{headline} of {area.area_mm2:.3g} mm² ({where})"
-        + (f"; standard error {error:.2%}" if np.isfinite(error) else ""),
-        f"DAB from an optical density of {area.threshold:g} at {area.um_per_px[0]:.3g} µm per pixel; stains: "
-        f"{used.source}; background {colour} ({background_from})",
+        f"{headline} of {area.area_mm2:.3g} mm² ({where}){known_error}",
+        f"{density}; stains: {used.source}; background {colour} ({background_from})",
         f"pixel size {x:.4g} x {y:.4g} µm by {slide.pixel_size_from}",
     )
     settings = {"Threshold": threshold, "UmPerPx": um_per_px, "Tissue": tissue}
-    image = _map(area, per_map) if map_um else None
-    warnings = (*doubtful, *warnings)
+    image, warnings = _map(area, per_map) if map_um else None, (*doubtful, *warnings)
     return Ki67("stained_area_fraction", area.fraction, ci95, content, [row], figure, image, lines, warnings, settings)
 
 
@@ -178,8 +168,7 @@ def _picture(
     size = [min(max(round(_DETAIL_UM / pixel), 1), n) for pixel, n in zip(view.um_per_px, view.size_px)]
     centre = ((column + 0.5) * across / view.um_per_px[0], (row + 0.5) * down / view.um_per_px[1])
     corner = [int(np.clip(round(c - n / 2), 0, total - n)) for c, n, total in zip(centre, size, view.size_px)]
-    detail = view.read(corner[0], corner[1], size[0], size[1])
-    centres = view.centres_um(corner[0], corner[1], size[0], size[1])
+    detail, centres = view.read(*corner, *size), view.centres_um(*corner, *size)
     counted = analysed_pixels(*centres, tissue, None if region is None else Raster(region))
     stained = stains.amount(detail, stains.dab) >= area.threshold
     (left, top), (wide, high) = ([n * um for n, um in zip(pair, view.um_per_px)] for pair in (corner, size))

@@ -22,28 +22,15 @@ from histomri.patches.grid import PatchGrid
 class PatchMaps(Displayed):
     """Maps of one slide; every array has the shape of the grid, background is NaN.
 
-    Attributes
-    ----------
-    maps : dict
-        vCS, aCS, sdCS (µm), skewCS, F (1), CD (1/mm²), CDvol (1/mm³), nCells, tissueFraction, corrected.
-    uncorrected : dict
-        The same as measured on the slide, without those that no correction touches.
-    grid : PatchGrid
-        Where the patches lie.
-    parameters : dict
-        Choices made, for the sidecars.
-    warnings : tuple of str
-        Reasons to trust the maps less.
-    errors : dict
-        Standard errors of the corrected vCS, F and CD; may be empty.
+    The corrected maps are vCS, aCS, sdCS (µm), skewCS, F (1), CD (1/mm²), CDvol (1/mm³), nCells and tissueFraction.
     """
 
-    maps: dict[str, FloatArray]
-    uncorrected: dict[str, FloatArray]
-    grid: PatchGrid
-    parameters: dict[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    errors: dict[str, FloatArray] = field(default_factory=dict)
+    maps: dict[str, FloatArray]  # corrected
+    uncorrected: dict[str, FloatArray]  # as measured on the slide, without those that no correction touches
+    grid: PatchGrid  # where the patches lie
+    parameters: dict[str, Any] = field(default_factory=dict)  # choices made, for the sidecars
+    warnings: tuple[str, ...] = ()  # reasons to trust the maps less
+    errors: dict[str, FloatArray] = field(default_factory=dict)  # standard errors of corrected vCS, F, CD; may be empty
 
     def __post_init__(self) -> None:
         for name, ending, values in self._all():

@@ -30,8 +30,7 @@ from histomri.core.arrays import FloatArray, IntArray
 from histomri.patches.grid import PatchGrid
 from histomri.patches.tissue import Extent, tissue_fraction
 
-# Enough for the standard error of <l^7>: its variance needs <l^14>.
-ORDERS = 15
+ORDERS = 15  # enough for the standard error of <l^7>: its variance needs <l^14>
 _ITERATIONS = 400
 _Z95 = 1.959964
 # Numbers of cells for which errors of sizes are simulated, and how often: 2.5 million draws in all.
@@ -39,8 +38,7 @@ _DRAWS = {n: 2000 if n <= 100 else 1000 if n <= 500 else 500 for n in (2, 3, 5, 
 _LEAST_CELLS = 500  # fewer do not show the tail of the sizes
 _LEAST_TILES = 40
 _CELLS_PER_TILE = 64
-# Rows: how often the sign changes, 0 to 3.
-_WALSH = np.array([[1, 1, 1, 1], [1, 1, -1, -1], [1, -1, -1, 1], [1, -1, 1, -1]], dtype=float)
+_WALSH = np.array([[1, 1, 1, 1], [1, 1, -1, -1], [1, -1, -1, 1], [1, -1, 1, -1]], dtype=float)  # sign changes: 0 to 3
 _CONTRASTS = [(i, j) for i in range(4) for j in range(4) if 0 < i + j <= 3]
 _LEAST_DISPERSION = 0.02
 

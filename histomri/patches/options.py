@@ -7,22 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from histomri.cells.sidecar import companions_of
+from histomri.core import options as core
 from histomri.core.calibration import slide_record_path
 from histomri.core.errors import InputError
-from histomri.core.options import (
-    Flag,
-    Fraction,
-    Number,
-    Options,
-    Pair,
-    Positive,
-    SampleLabel,
-    Shrinkage,
-    Whole,
-    argument,
-    given,
-    option,
-)
+from histomri.core.options import Flag, Number, Options, Pair, Positive, SampleLabel, Whole, argument, given, option
 from histomri.core.presets import CorrectionName, SectionName
 
 USUAL_SECTION_UM = 4.0
@@ -53,11 +41,11 @@ class PatchOptions(Options):
     section_thickness_um: Annotated[Number, Field(ge=0)] = option(
         USUAL_SECTION_UM, "Thickness of the section, for wicksell.", unit="µm"
     )
-    shrinkage: Shrinkage | None = option(
+    shrinkage: core.Shrinkage | None = option(
         None, "Shrinkage, in place of the preset's: fraction of length lost, such as 0.129."
     )
     min_cells: Annotated[Whole, Field(ge=1)] = option(1, "Fewer cells in a patch give no sizes.")
-    min_tissue: Fraction = option(0.25, "Patches with a smaller fraction inside the tissue are left out.")
+    min_tissue: core.Fraction = option(0.25, "Patches with a smaller fraction inside the tissue are left out.")
     tissue: Literal["cells", "field"] | None = option(
         None, "Without a region of interest, F and CD are per: cells (the area cells cover; the default), field (all)."
     )

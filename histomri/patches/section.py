@@ -22,8 +22,7 @@ from histomri.patches.summarise import Cells, separate_regions, summarise_patche
 from histomri.patches.tissue import BOUNDING_BOX, extent_of, outline_of, tissue_mask
 from histomri.slides import Slide, find_tissue, open_slide
 
-# Voxels of MRI and of MR microscopy; anything else is a header in another unit.
-_VOXEL_MM = (0.005, 50.0)
+_VOXEL_MM = (0.005, 50.0)  # of MRI and of MR microscopy; anything else is a header in another unit
 # Below the first fraction it is another slide, or another image of it; below the second, much tissue was missed.
 _LEAST_INSIDE, _USUALLY_INSIDE = 0.5, 0.9
 _SAME_SIZE = 0.01
@@ -32,24 +31,12 @@ _QUANTITIES = ("vCS", "aCS", "F", "CD")
 
 @dataclass(frozen=True, repr=False)
 class SectionMaps(Displayed):
-    """The maps of one section.
-
-    Attributes
-    ----------
-    maps : PatchMaps
-    tissue : Image or None
-        Mask of the tissue, finer than the patches; None if nothing but the field is known.
-    extent : str
-        How the tissue is known.
-    regions : list of dict
-        A row per region if one patch pools several; see `summarise_regions`.
-    warnings : tuple of str
-    """
+    """The maps of one section."""
 
     maps: PatchMaps
-    tissue: Image | None
-    extent: str
-    regions: list[dict[str, float | int]]
+    tissue: Image | None  # mask of the tissue, finer than the patches; None if nothing but the field is known
+    extent: str  # how the tissue is known
+    regions: list[dict[str, float | int]]  # a row per region if one patch pools several; see `summarise_regions`
     warnings: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
@@ -100,10 +87,10 @@ class SectionMaps(Displayed):
         places = {"off the grid or outside the extent": outside, "in patches with too little tissue": sparse}
         lost = ", ".join(f"{count:,} {where}" for where, count in places.items() if count)
         sizes = f"sizes x {factor:.4g}" if factor is not None else f"{choice['SectionThickness_um']:g} µm thick"
+        cells = f"{used:,} of {used + outside + sparse:,} cells used{f' ({lost})' if lost else ''}"
+        patches = f"{rows} x {columns} patches of {w:.4g} x {h:.4g} µm, {summary['patches_with_cells']:,} with cells"
         lines = (
-            f"{rows} x {columns} patches of {w:.4g} x {h:.4g} µm, {summary['patches_with_cells']:,} with cells, "
-            f"{used:,} of {used + outside + sparse:,} cells used{f' ({lost})' if lost else ''}; "
-            f"extent: {choice['Extent']}",
+            f"{patches}, {cells}; extent: {choice['Extent']}",
             f"corrections: shrinkage {choice['Shrinkage']:.1%}, section {choice['Section']} ({sizes})",
         )
         median, plain = summary["median"], summary["median_uncorrected"]
@@ -119,18 +106,14 @@ def map_section(
     tissue: Literal["cells", "field"] | BaseGeometry = "cells", section_thickness_um: float = USUAL_SECTION_UM,
     min_tissue: float = 0.25, sub: str | None = None, **options: Any,
 ) -> SectionMaps:  # fmt: skip
-    """Make all maps of one section.
+    """Make all maps of one section from the cells of its slide.
 
     Parameters
     ----------
     cells : CellTable, DataFrame or path
-        Cells of one slide.
-    patch_um : float or (w, h), optional
-        Size of a patch; one of `patch_um`, `like` and `whole` must be given.
-    like : path-like or Image, optional
-        MRI whose voxel size the patches take, in the plane and in thickness.
-    whole : bool
-        One patch for the whole tissue or region of interest.
+    patch_um, like, whole : float or (w, h); path-like or Image; bool
+        One must be given: the size of a patch; an MRI whose voxel size the patches take, in the plane and in
+        thickness; or one patch for the whole tissue or region of interest.
     step_um : float or (w, h), optional
         Distance of neighbouring patches, if they are to overlap.
     thickness_um : float, optional
@@ -138,10 +121,8 @@ def map_section(
     tissue : {"cells", "field"} or shapely geometry
         F and CD are relative to it: the region that cells cover (`tissue_outline`), unless there is a region of
         interest; the whole imaged field; or an outline in µm, such as that of `tissue_of_slide`.
-    section_thickness_um, min_tissue, **options
-        As in `summarise_patches`.
-    sub : str, optional
-        Label of the sample, for a message.
+    section_thickness_um, min_tissue, sub, **options
+        As in `summarise_patches`; `sub` is the label of the sample, for a message.
     """
     cells = CellTable.coerce(cells, geometries=options.get("assign_by") == "clip")
     outline, warnings = _outline(cells, tissue)
@@ -176,49 +157,26 @@ def map_section(
     return SectionMaps(maps, mask, extent_of(cells, outline).source, rows, (*warnings, *maps.warnings))
 
 
-def _outline(
-    cells: CellTable, tissue: Literal["cells", "field"] | BaseGeometry
-) -> tuple[BaseGeometry | None, tuple[str, ...]]:
+def _outline(cells: CellTable, tissue: str | BaseGeometry) -> tuple[BaseGeometry | None, tuple[str, ...]]:
     """Return the outline of the tissue if it is known, and warnings."""
     if isinstance(tissue, BaseGeometry):
         return tissue, ()
     if tissue not in ("cells", "field"):
         raise InputError(f"there is no tissue {tissue!r}", hint="take field or cells")
     outline = outline_of(cells) if tissue == "cells" and cells.metadata.roi_wkt is None else None
-    if extent_of(cells, outline).source != BOUNDING_BOX:
-        return outline, ()
-    return outline, (
-        "the analysed area is not known, so F and CD are per bounding box of the cells; to say where the tissue is, "
-        "pass --slide or --tissue cells, or --roi to `histomri cells`",
-    )
+    doubt = "the analysed area is not known, so F and CD are per bounding box of the cells"
+    hint = "to say where the tissue is, pass --slide or --tissue cells, or --roi to `histomri cells`"
+    return outline, (f"{doubt}; {hint}",) if extent_of(cells, outline).source == BOUNDING_BOX else ()
 
 
 def tissue_of_slide(
     cells: CellTable, slide: Slide | str | Path, name: str = "the table"
 ) -> tuple[CellTable, BaseGeometry, tuple[str, ...]]:
-    """Find the tissue on the slide of a cell table.
+    """Find the tissue on the slide of a cell table; `name` is that of the table, for messages.
 
-    Parameters
-    ----------
-    cells : CellTable
-        Cells of this slide.
-    slide : Slide or path-like
-        The slide; if it states no pixel size, that of the table counts.
-    name : str
-        Of the table, for messages.
-
-    Returns
-    -------
-    cells : CellTable
-        The same cells; the field is that of the slide.
-    tissue : shapely geometry
-        Outline in µm.
-    warnings : tuple of str
-
-    Raises
-    ------
-    InputError
-        If no tissue is found, the pixel sizes differ, or the cells do not lie on the tissue.
+    If the slide states no pixel size, that of the table counts. Returns the same cells, their field now that of the
+    slide; the outline of the tissue in µm; and warnings. Raises InputError if no tissue is found, the pixel sizes
+    differ, or the cells do not lie on the tissue.
     """
     if not isinstance(slide, Slide):
         known = {} if cells.metadata.pixel_size_um is None else {name: cells.metadata.pixel_size_um}
@@ -249,13 +207,7 @@ def tissue_of_slide(
 
 
 def voxel_size_um(image: str | Path | Image) -> tuple[float, float, float]:
-    """Return the voxel size of an MRI in µm, (i, j, k).
-
-    Raises
-    ------
-    GeometryError
-        If its voxel size is no length in millimetres.
-    """
+    """Return the voxel size of an MRI in µm, (i, j, k); GeometryError if it is no length in millimetres."""
     affine = image.affine if isinstance(image, Image) else np.asarray(open_nifti(image).affine, dtype=float)
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     if not (np.isfinite(sizes).all() and sizes.min() >= _VOXEL_MM[0] and sizes.max() <= _VOXEL_MM[1]):

@@ -12,13 +12,7 @@ from shapely.geometry.base import BaseGeometry
 from histomri.cells import CellTable
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
-from histomri.patches.corrections import (
-    choose_correction,
-    corrected_sizes,
-    error_maps,
-    plain_sizes,
-    size_maps,
-)
+from histomri.patches.corrections import choose_correction, corrected_sizes, error_maps, plain_sizes, size_maps
 from histomri.patches.grid import PatchGrid
 from histomri.patches.maps import PatchMaps
 from histomri.patches.moments import dispersion, gather, size_errors
@@ -44,15 +38,12 @@ def summarise_patches(
     A cell belongs to the patch its centroid lies in, or is shared among the patches that its outline reaches. F and CD
     are relative to the analysed part of the patch (`tissueFraction`: inside the imaged field and the tissue, as far as
     they are known). In an analysed patch without a cell, nCells, F, CD and CDvol are 0 and the sizes are NaN; outside,
-    all maps are NaN. F above 1 is reported and not clipped: QuPath does not cut cells at the
-    edges of patches.
+    all maps are NaN. F above 1 is reported and not clipped: QuPath does not cut cells at the edges of patches.
 
     Parameters
     ----------
-    cells : CellTable, DataFrame or path
+    cells, grid : CellTable, DataFrame or path; PatchGrid
         Cells of one slide: a cell table, the path of one, or a DataFrame with ``x_um``, ``y_um`` and ``area_um2``.
-    grid : PatchGrid
-        The patches.
     preset : {"mouse-exvivo", "human-biopsy", "none"}
         Shrinkage 12.9 %, 15.3 %, 0; section correction sphere-mean, sphere-mean, none.
     section : {"sphere-mean", "wicksell", "none"}, optional
@@ -65,20 +56,14 @@ def summarise_patches(
         Thickness of the section as cut, for ``wicksell``.
     min_cells : int
         Patches with fewer cells get no sizes (vCS, aCS, sdCS, skewCS, and CDvol, which needs one).
-    tissue : shapely geometry, optional
-        Outline of the tissue in µm of the slide.
-    min_tissue : float
-        Patches of which a smaller fraction was analysed are NaN in all maps but tissueFraction.
+    tissue, min_tissue : shapely geometry, optional; float
+        Outline of the tissue in µm of the slide; patches of which a smaller fraction was analysed are NaN in all maps
+        but tissueFraction.
     assign_by : {"centroid", "clip"}
         Count a cell where its centroid lies; or cut its outline at the edges of patches and of the analysed area, and
         count it in each patch with the fraction of its area. The latter needs `cells.outlines`.
     seed : int
         Of the draws behind the standard errors of vCS.
-
-    Returns
-    -------
-    PatchMaps
-        Corrected and uncorrected maps, standard errors of vCS, F and CD.
 
     Raises
     ------
@@ -141,10 +126,8 @@ def summarise_patches(
         "CellsUsed": used, "CellsOutsideGrid": outside, "CellsInSparsePatches": sparse,
         "Cell": _CELL_NOTES[cells.metadata.compartment],
     }  # fmt: skip
-    places = {
-        "off the grid of patches or outside the extent": outside,
-        f"in patches of which less than {min_tissue:g} is tissue (--min-tissue)": sparse,
-    }
+    thin = f"in patches of which less than {min_tissue:g} is tissue (--min-tissue)"
+    places = {"off the grid of patches or outside the extent": outside, thin: sparse}
     warnings = _warnings(cells, maps, correction.section, places)
     return PatchMaps(groups[0], groups[1], grid, parameters, warnings, groups[2])
 
@@ -180,24 +163,11 @@ def separate_regions(cells: CellTable, tissue: BaseGeometry | None = None) -> li
 def summarise_regions(
     cells: CellTable, tissue: BaseGeometry | None = None, *, thickness_um: float = 4.0, **options: Any
 ) -> list[dict[str, float | int]]:
-    """Summarise the cells of each separate region as one patch.
+    """Summarise the cells of each separate region as one patch, with the `options` of `summarise_patches`.
 
-    Parameters
-    ----------
-    cells : CellTable
-        Cells of one slide.
-    tissue : shapely geometry, optional
-        Outline of the tissue in µm; cut with the region of interest of the table.
-    thickness_um : float
-        Of the patch.
-    **options
-        As of `summarise_patches`.
-
-    Returns
-    -------
-    list of dict
-        A row per region: its number from left to right, centroid (µm), area (mm²), number of cells, and vCS (µm), F
-        and CD (1/mm²), corrected, with their standard errors. A region without a cell has nCells, F and CD of 0.
+    `tissue` is its outline in µm; it is cut with the region of interest of the table. A row per region holds its number
+    from left to right, centroid (µm), area (mm²), number of cells, and vCS (µm), F and CD (1/mm²), corrected, with
+    their standard errors. A region without a cell has nCells, F and CD of 0.
     """
     rows = []
     for number, part in enumerate(separate_regions(cells, tissue), start=1):

@@ -24,8 +24,7 @@ _CLOSE_PIXELS = 2
 _SPECK_PIXELS = 40
 _HOLE_PIXELS = 15
 ASSIGNMENTS = ("centroid", "clip")
-# Cells of more patches than this are no cells.
-_MOST_PATCHES = 10_000
+_MOST_PATCHES = 10_000  # cells of more patches are no cells
 _BATCH = 200_000
 
 
@@ -119,25 +118,15 @@ def tissue_outline(x_um: FloatArray, y_um: FloatArray) -> BaseGeometry:
 
     Cells are counted on a grid of 2.5 times their mean distance. Gaps up to four pixels wide are closed, as are
     holes of fewer than 15 pixels, and specks of fewer than 40 pixels are left out. The outline is good to about
-    a pixel (50 µm for liver); an annotation drawn by a pathologist is better.
-
-    Parameters
-    ----------
-    x_um, y_um : (N,) ndarray
-        Centroids, µm.
-
-    Raises
-    ------
-    InputError
-        If the cells are too few or too scattered to cover anything.
+    a pixel (50 µm for liver); an annotation drawn by a pathologist is better. `x_um`, `y_um` (N,) are centroids.
+    Raises InputError if the cells are too few or too scattered to cover anything.
     """
     coarse, _ = _occupied(x_um, y_um, _COARSE_UM, margin=0)
     # The mean distance of cells is the root of the area that one cell has to itself.
     pixel = _SPACINGS_PER_PIXEL * float(np.sqrt(np.count_nonzero(coarse) * _COARSE_UM**2 / x_um.size))
     occupied, origin = _occupied(x_um, y_um, pixel, margin=_CLOSE_PIXELS + 1)
     disc = np.hypot(*np.mgrid[-_CLOSE_PIXELS : _CLOSE_PIXELS + 1, -_CLOSE_PIXELS : _CLOSE_PIXELS + 1]) <= _CLOSE_PIXELS
-    mask = ndimage.binary_closing(occupied, disc)
-    mask = remove_small_objects(mask, max_size=_SPECK_PIXELS - 1)
+    mask = remove_small_objects(ndimage.binary_closing(occupied, disc), max_size=_SPECK_PIXELS - 1)
     mask = remove_small_holes(mask, max_size=_HOLE_PIXELS - 1)
     if not mask.any():
         problem = f"{x_um.size} cells are too few or too scattered to show where the tissue is"

@@ -38,19 +38,11 @@ class HotSpot:
 
 
 def is_positive(classes: Any) -> tuple[BoolArray, BoolArray, dict[str, int]]:
-    """Read QuPath's classifications as positive or negative, as QuPath's "Positive %" does.
+    """Read QuPath's classifications (N,) as positive or negative, as QuPath's "Positive %" does.
 
-    Parameters
-    ----------
-    classes : (N,) array_like or pandas Series of str
-        Such as ``Positive``, ``Tumor: Negative``, ``Tumor: 2+``. The last name decides; classes with another last name
-        and those whose last name ends in ``*`` (ignored in QuPath) are neither.
-
-    Returns
-    -------
-    positive, negative : (N,) bool ndarray
-    counts : dict
-        Cells by class, the unclassified as ``Unclassified``.
+    Of a class, such as ``Positive``, ``Tumor: Negative``, ``Tumor: 2+``, the last name decides; classes with another
+    last name and those whose last name ends in ``*`` (ignored in QuPath) are neither. Returns which cells are positive
+    and negative, (N,) each, and the number of cells by class, the unclassified as ``Unclassified``.
     """
     codes, found = pd.factorize(pd.Series(classes).astype("str").fillna(""))
     names = [str(name).strip() for name in found]
@@ -69,7 +61,6 @@ def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[
 
     Examples
     --------
-    >>> from histomri.slides import wilson_interval
     >>> wilson_interval(12, 100)
     (0.0699940643701949, 0.19812099426711421)
     """
@@ -80,9 +71,7 @@ def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[
     middle = (fraction + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(fraction * (1 - fraction) / n + z**2 / (4 * n**2))
     # The ends are exact where every cell is alike, which rounding would spoil.
-    low = 0.0 if n_positive == 0 else float(middle - half)
-    high = 1.0 if n_positive == n else float(middle + half)
-    return low, high
+    return 0.0 if n_positive == 0 else float(middle - half), 1.0 if n_positive == n else float(middle + half)
 
 
 def labelling_index(positive: BoolArray, negative: BoolArray) -> LabellingIndex:
@@ -91,7 +80,6 @@ def labelling_index(positive: BoolArray, negative: BoolArray) -> LabellingIndex:
     Examples
     --------
     >>> import numpy as np
-    >>> from histomri.slides import labelling_index
     >>> positive = np.array([True, False, False, True])
     >>> labelling_index(positive, ~positive).value
     0.5
@@ -104,27 +92,12 @@ def hot_spot(
     x_um: FloatArray, y_um: FloatArray, positive: BoolArray, negative: BoolArray, *, window_um: float | None = None,
     min_cells: int = 500,
 ) -> HotSpot | None:  # fmt: skip
-    """Find the window with the highest labelling index among those with enough cells.
+    """Find the window with the highest labelling index among those with enough cells; None if there is none.
 
     A square window slides by a tenth of its edge. Of equal windows the one with more cells is taken, then the upper
-    left one.
-
-    Parameters
-    ----------
-    x_um, y_um : (N,) ndarray
-        Centroids.
-    positive, negative : (N,) bool ndarray
-        Other cells are not counted.
-    window_um : float, optional
-        Edge of the window. If not given it is the one that holds twice `min_cells` where cells lie as densely as
-        they do around the average cell, rounded up to 50 µm.
-    min_cells : int
-        Positive and negative cells that a window must hold.
-
-    Returns
-    -------
-    HotSpot or None
-        None if no window holds enough cells.
+    left one. `x_um`, `y_um` (N,) are the centroids of the cells; those neither positive nor negative (N,) are not
+    counted. `window_um` is the edge of the window; if not given, the one that holds twice `min_cells` where cells lie
+    as densely as they do around the average cell, rounded up to 50 µm. `min_cells` are those that it must hold.
     """
     counted = positive | negative
     if min_cells < 1:

@@ -10,22 +10,14 @@ import numpy as np
 from PIL import Image as Picture
 from PIL import UnidentifiedImageError
 
-from histomri.core.calibration import (
-    PixelSize,
-    check_pixel_size,
-    ome_pixel_size,
-    positive_pair,
-    read_slide_record,
-    settle_pixel_size,
-    slide_record_path,
-)
+from histomri.core import calibration
+from histomri.core.calibration import PixelSize, ome_pixel_size, positive_pair
 from histomri.core.errors import InputError
 from histomri.core.files import require_file
 from histomri.slides.slide import LARGEST_PICTURE, RGB, Slide
 
 _CACHE_BYTES = 128_000_000
-# A tile is decoded whole, so its size bounds the memory from below.
-_LARGEST_SEGMENT = 64_000_000
+_LARGEST_SEGMENT = 64_000_000  # a tile is decoded whole, so its size bounds the memory from below
 _CONVERT = "save it from QuPath as OME-TIFF"
 _PICTURES = (".png", ".jpg", ".jpeg")
 _SLIDES = (".svs", ".ndpi", ".tif", ".tiff", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi")
@@ -106,8 +98,7 @@ class TiffSlide(Slide):
         return np.moveaxis(data, 0, -1) if separate else data
 
     def _segment(self, level: int, number: int, index: int, row: int) -> RGB:
-        key = level, number, index
-        if key in self._cache:
+        if (key := (level, number, index)) in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
         page = self._pages[level][number]
@@ -195,8 +186,7 @@ class OpenSlideSlide(Slide):
         """Read a part of a level; see `Slide.read`."""
         from openslide import OpenSlideError
 
-        # OpenSlide wants the corner in pixels of the full resolution.
-        across, down = self._scales[level]
+        across, down = self._scales[level]  # OpenSlide wants the corner in pixels of the full resolution
         corner = (round(x * across) + self._corner[0], round(y * down) + self._corner[1])
         try:
             picture = self._handle.read_region(corner, level, (width, height))
@@ -249,18 +239,9 @@ def open_slide(
     """Open a slide with OpenSlide, or tifffile where OpenSlide cannot (OME-TIFF, plain TIFF).
 
     The pixel size is that of `mpp`, else of ``<slide>.histomri.json`` beside the slide, else of `known_um`, else of
-    the slide itself.
-
-    Parameters
-    ----------
-    path : path-like
-        The slide: svs, ndpi, OME-TIFF, TIFF and whatever else OpenSlide reads; or a PNG or JPEG picture of it.
-    mpp : float or (x, y), optional
-        Pixel size in µm.
-    trust_mpp : bool
-        Take `mpp` even if the slide says otherwise.
-    known_um : mapping, optional
-        Pixel sizes (x, y) from elsewhere by the name of the source, such as a QuPath project.
+    the slide itself; with `trust_mpp`, that of `mpp` even if the slide says otherwise. All are (x, y) in µm, `mpp` may
+    be one number; `known_um` has them by the name of the source, such as a QuPath project. The slide is svs, ndpi,
+    OME-TIFF, TIFF and whatever else OpenSlide reads; or a PNG or JPEG picture of it.
 
     Raises
     ------
@@ -268,20 +249,20 @@ def open_slide(
         If the file is damaged, no slide, or of another size than its JSON file says, or pixel sizes disagree.
     """
     path = require_file(path, "slide")
-    given = check_pixel_size(mpp)
+    given = calibration.check_pixel_size(mpp)
     slide = _open(path)
     try:
         sources = [("--mpp", given)]
-        if (beside := slide_record_path(path)) is not None:
-            record = read_slide_record(beside)
+        if (beside := calibration.slide_record_path(path)) is not None:
+            record = calibration.read_slide_record(beside)
             sources.append((record.path.name, record.pixel_size_um))
             if record.size_px is not None and record.size_px != slide.size_px:
                 ours, stated = (f"{wide} x {high}" for wide, high in (slide.size_px, record.size_px))
                 problem = f"is {ours} px, and {record.path.name} says {stated}"
                 raise InputError(problem, path=path, hint="in QuPath it was cropped or turned, or it is another image")
         sources += [*(known_um or {}).items(), *slide.stated_pixel_sizes()]
-        overrule = trust_mpp and given is not None
-        slide.pixel_size_um, slide.pixel_size_from = settle_pixel_size(sources, path, overrule=overrule)
+        settled = calibration.settle_pixel_size(sources, path, overrule=trust_mpp and given is not None)
+        slide.pixel_size_um, slide.pixel_size_from = settled
     except InputError:
         slide.close()
         raise

@@ -5,13 +5,13 @@ world; an MRI lies in its own, and a function carries its points into that of th
 """
 
 import gzip
-import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +32,7 @@ _IN_QUPATH = {"um": "µm", "um2": "µm^2", "um2_ms": "µm^2/ms", "mm2": "1/mm^2"
 _SAME_GRID_MM = 1e-4
 _SMALL_TILE_PX = 4.0
 _ROUNDED_PX = 0.01  # coordinates are written so exactly; tiles that overlap the slide by less only touch it
-# Cosine of 60 degrees: a section that stands steeper on the slices is a wrong transform.
-_LEAST_COSINE = 0.5
+_LEAST_COSINE = 0.5  # of 60 degrees: a section that stands steeper on the slices is a wrong transform
 _TILE = (
     '{"type":"Feature","geometry":{"type":"Polygon","coordinates":[[CORNERS]]},'
     '"properties":{"objectType":"tile","measurements":{MEASURED}}}'
@@ -43,28 +42,14 @@ _CORNERS = ((-0.5, -0.5), (-0.5, 0.5), (0.5, 0.5), (0.5, -0.5))
 
 @dataclass(frozen=True, repr=False)
 class SlideTiles(Displayed):
-    """Tiles on a slide with the measurements of maps.
+    """Tiles on a slide with the measurements of maps."""
 
-    Attributes
-    ----------
-    corners_px : (N, 4, 2) ndarray
-        Corners in pixels of the full-resolution slide, x first.
-    values : (N, M) ndarray
-        Measurements, NaN where there is none.
-    names : tuple of str
-        Of the M measurements.
-    pixel_size_um : (x, y)
-    n_empty, n_beside : int
-        Voxels without a value, and tiles beside the slide; both are left out.
-    warnings : tuple of str
-    """
-
-    corners_px: FloatArray
-    values: FloatArray
-    names: tuple[str, ...]
-    pixel_size_um: PixelSize
-    n_empty: int = 0
-    n_beside: int = 0
+    corners_px: FloatArray  # (N, 4, 2): in pixels of the full-resolution slide, x first
+    values: FloatArray  # (N, M): measurements, NaN where there is none
+    names: tuple[str, ...]  # of the M measurements
+    pixel_size_um: PixelSize  # (x, y)
+    n_empty: int = 0  # voxels without a value, which are left out
+    n_beside: int = 0  # tiles beside the slide, which are left out, too
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -84,23 +69,16 @@ class SlideTiles(Displayed):
         """Write the tiles as GeoJSON (.geojson or .geojson.gz) for QuPath, atomically."""
         path, size = Path(path), self.pixel_size_um
         note = {"Units": "px", "PixelSize_um": size, "Measurements": list(self.names), **provenance(sources)}
-        with atomic_path(path) as temporary, temporary.open("wb") as raw:
+        head = '{"type":"FeatureCollection","histomri":' + json.dumps(note, ensure_ascii=False) + ',"features":[\n'
+        with ExitStack() as files:
+            target: Any = files.enter_context(files.enter_context(atomic_path(path)).open("wb"))
             if path.name.lower().endswith(".gz"):
-                with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed:
-                    self._stream(packed, note)
-            else:
-                self._stream(raw, note)
+                target = files.enter_context(gzip.GzipFile(filename="", fileobj=target, mode="wb", mtime=0))
+            target.write(head.encode())
+            for number, text in enumerate(self._features()):
+                target.write(((",\n" if number else "") + text).encode())
+            target.write(b"\n]}\n")
         return [path]
-
-    def _stream(self, target: IO[bytes] | gzip.GzipFile, note: dict[str, Any]) -> None:
-        stream = io.TextIOWrapper(target, encoding="utf-8", newline="\n")
-        head = json.dumps(note, ensure_ascii=False)
-        stream.write('{"type":"FeatureCollection","histomri":' + head + ',"features":[\n')
-        for number, text in enumerate(self._features()):
-            stream.write((",\n" if number else "") + text)
-        stream.write("\n]}\n")
-        stream.flush()
-        stream.detach()
 
     def _features(self) -> Iterator[str]:
         """Yield the features in pieces; tiles that lack the same measurements are written with one format."""
@@ -129,10 +107,8 @@ def section_tiles(
     ----------
     maps : mapping of str to Image
         Maps of one grid by the name of the measurement; see `load_measurements`.
-    pixel_size_um : float or (x, y)
-        Pixel size of the full-resolution slide.
-    size_px : (width, height), optional
-        Size of the slide; tiles beside it are left out.
+    pixel_size_um, size_px : float or (x, y); (width, height), optional
+        Of the full-resolution slide; tiles beside it are left out.
     to_section : callable, optional
         Carries points (N, 3) mm from the world of the maps to that of the section, such as
         ``transform.inverse().points``; not needed for maps of the section itself.
@@ -166,21 +142,11 @@ def section_tiles(
 
 
 def load_measurements(paths: Sequence[str | Path], *, moved: bool = False) -> dict[str, Image]:
-    """Load maps of one grid, each under a name for QuPath, such as ``vCS_mri_um``.
+    """Load maps (NIfTI) of one grid, each under a name for QuPath, such as ``vCS_mri_um``.
 
-    Parameters
-    ----------
-    paths : sequence of path-like
-        NIfTI maps.
-    moved : bool
-        Whether a transform leads from the section to the maps: those of the section need none, those of an MRI do.
-
-    Raises
-    ------
-    InputError
-        If a map cannot be read, lies in the wrong world, or two would have one name.
-    GeometryError
-        If the maps are not of one grid.
+    `moved` says whether a transform leads from the section to the maps: those of the section need none, those of an
+    MRI do. Raises InputError if a map cannot be read, lies in the wrong world, or two would have one name, and
+    GeometryError if the maps are not of one grid.
     """
     if not paths:
         raise InputError("no map was given")
@@ -240,10 +206,8 @@ class _Map:
 
     @property
     def plain_name(self) -> str:
-        quantity = self.entities.get("param")
-        if quantity is None:
-            return re.sub(r"\.nii(\.gz)?$", "", self.path.name)
-        if quantity not in _KNOWN:
+        quantity = self.entities.get("param") or re.sub(r"\.nii(\.gz)?$", "", self.path.name)
+        if "param" not in self.entities or quantity not in _KNOWN:
             return quantity
         side = {"histomap": "histo", "dwimap": "mri"}[self.entities["suffix"]]
         unit = _UNITS.get(str(self.sidecar.get("Units")))
@@ -252,8 +216,8 @@ class _Map:
 
 def _check_world(item: _Map, moved: bool) -> None:
     if moved and item.of_section:
-        problem = "is a map of the section itself, which needs no transform"
-        raise InputError(problem, path=item.path, hint="leave out --xfm")
+        hint = "leave out --xfm"
+        raise InputError("is a map of the section itself, which needs no transform", path=item.path, hint=hint)
     space = item.entities.get("space")
     elsewhere = space not in (None, "histo")
     if not moved and (elsewhere or item.entities.get("suffix") == "dwimap"):
@@ -331,8 +295,8 @@ def _measurement_names(maps: Sequence[_Map]) -> list[str]:
             marks.append(str(item.sidecar.get("Strategy")))
         full = f"{_friendly(name)} ({', '.join(marks)})" if marks else name
         if full in names:
-            problem = f"would be the second measurement called {full}"
-            raise InputError(problem, path=item.path, hint="write it into another file, or rename it")
+            hint = "write it into another file, or rename it"
+            raise InputError(f"would be the second measurement called {full}", path=item.path, hint=hint)
         names.append(full)
     return names
 

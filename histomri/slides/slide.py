@@ -18,30 +18,17 @@ from histomri.core.display import Displayed
 from histomri.core.errors import InputError, UnitError
 
 RGB = NDArray[np.uint8]
-# So much of a stored level is held at once, in pixels: 48 MB.
-_BLOCK_PIXELS = 16_000_000
-# A whole picture is made in memory; beyond this, tiles are meant.
-LARGEST_PICTURE = 400_000_000
+_BLOCK_PIXELS = 16_000_000  # so much of a stored level is held at once: 48 MB
+LARGEST_PICTURE = 400_000_000  # a whole picture is made in memory; beyond this, tiles are meant
 
 
 class Slide(Displayed, ABC):
     """An opened slide; a context manager.
 
     Coordinates are those of QuPath: x right, y down, from the top left corner of the full-resolution image, which for
-    slides with an empty margin is the corner of the scanned part.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
-    pixel_size_um : (x, y) or None
-        Pixel size of the full-resolution image, None if it is not known.
-    pixel_size_from : str
-        Source of the pixel size.
-    size_px : (width, height)
-        Size of the full-resolution image.
-    level_sizes : tuple of (width, height)
-        Sizes of the stored levels, the full resolution first.
+    slides with an empty margin is the corner of the scanned part. `size_px` (width, height) is the size of that image,
+    `pixel_size_um` (x, y) its pixel size, None if it is not known, and `pixel_size_from` the source of that;
+    `level_sizes` are the sizes of the stored levels, the full resolution first.
     """
 
     path: Path
@@ -165,12 +152,8 @@ class View:
     def tiles(self, size: int = 512, region: BaseGeometry | None = None) -> Iterator[Tile]:
         """Give the tiles row by row, each once and without overlap; those at the right and lower edge are smaller.
 
-        Parameters
-        ----------
-        size : int
-            Edge of a tile in pixels; it bounds the memory.
-        region : shapely geometry, optional
-            In µm; tiles that do not touch it are passed over.
+        `size` is the edge of a tile in pixels, which bounds the memory; tiles that do not touch `region` (shapely
+        geometry, µm) are passed over.
         """
         if size < 1:
             raise InputError(f"tiles of {size} pixels are not possible")
@@ -203,6 +186,5 @@ class View:
         picture = self.slide.read(self.level, x0, y0, x1 - x0, y1 - y0)
         if picture.shape[:2] != (height, width):
             box = (max(left - x0, 0.0), max(top - y0, 0.0), min(right - x0, x1 - x0), min(bottom - y0, y1 - y0))
-            small = Picture.fromarray(picture).resize((width, height), Picture.Resampling.BOX, box=box)
-            picture = np.asarray(small)
+            picture = np.asarray(Picture.fromarray(picture).resize((width, height), Picture.Resampling.BOX, box=box))
         out[:] = picture

@@ -24,39 +24,25 @@ _HINT = (
     'pass QuPath\'s own text, {"Name": "H-DAB", "Stain 1": "Hematoxylin", "Values 1": "0.65 0.70 0.29", "Stain 2": '
     '"DAB", "Values 2": "0.27 0.57 0.78", "Background": "243 243 243"}, or a file that holds it'
 )
-# Pixels darker than this in some channel are no glass.
-_DARKEST_BACKGROUND = 150
+_DARKEST_BACKGROUND = 150  # pixels darker than this in some channel are no glass
 _LEAST_GLASS = 0.005
 # Paler pixels have no colour to speak of; the darkest are clipped, folded or black.
 _PALE_OD, _DARK_OD = 0.15, 1.5
 _EDGES = (1, 99)  # per cent; the very edges are noise
 _LEAST_PIXELS = 1000
-# Hematoxylin and DAB are some 40 degrees apart; within so few there is one stain only.
-_LEAST_ANGLE = 15.0
+_LEAST_ANGLE = 15.0  # hematoxylin and DAB are some 40 degrees apart; within so few there is one stain only
 _TILE_PX, _MOST_TILES, _MOST_PIXELS = 256, 60, 400_000
 _OTHER_STAINS = "leave out --stains, or estimate them in QuPath (Analyze > Preprocessing) and pass the text"
 
 
 @dataclass(frozen=True, eq=False)
 class Stains:
-    """Stain vectors of a slide.
+    """Vectors of three stains of a slide, (3, 3): a row per stain, red, green, blue optical density, of length 1."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        Of the three stains.
-    vectors : (3, 3) ndarray
-        A row per stain, red, green, blue optical density, of length 1.
-    background_rgb : (3,) ndarray or None
-        Colour of the glass; None if it has to be estimated from the slide.
-    source : str
-        Where the vectors are from.
-    """
-
-    names: tuple[str, str, str]
+    names: tuple[str, str, str]  # of the three stains
     vectors: FloatArray
-    background_rgb: FloatArray | None = None
-    source: str = "given"
+    background_rgb: FloatArray | None = None  # (3,): colour of the glass; None if it has to be estimated
+    source: str = "given"  # where the vectors are from
 
     def __post_init__(self) -> None:
         vectors = np.array(self.vectors, dtype=float)
@@ -112,8 +98,9 @@ class Stains:
         """Number of the stain DAB."""
         found = [number for number, name in enumerate(self.names) if "dab" in name.lower()]
         if len(found) != 1:
-            problem = f"the stains {', '.join(self.names)} do not have one that is called DAB"
-            raise InputError(problem, hint="name it so")
+            raise InputError(
+                f"the stains {', '.join(self.names)} do not have one that is called DAB", hint="name it so"
+            )
         return found[0]
 
     def amount(self, rgb: NDArray[np.uint8], stain: int) -> NDArray[np.float32]:
@@ -134,15 +121,10 @@ class Stains:
 
 
 def estimate_background(rgb: NDArray[np.uint8], tissue: BoolArray) -> tuple[FloatArray, str]:
-    """Return the colour of the glass, (3,), and how it was found.
+    """Return the colour of the glass, (3,), and how it was found, from a thumbnail (h, w, 3) and its tissue (h, w).
 
-    Parameters
-    ----------
-    rgb : (h, w, 3) uint8 ndarray
-        Thumbnail.
-    tissue : (h, w) bool ndarray
-        Where tissue is. Glass is the median of the rest, without pure white, which fills the parts that were not
-        scanned. Without glass in the picture, its brightest half percent stands in: gaps and vessels.
+    Glass is the median of what is no tissue, without pure white, which fills the parts that were not scanned. Without
+    glass in the picture, its brightest half percent stands in: gaps and vessels.
     """
     glass = rgb[~tissue & (rgb < 255).any(axis=2) & (rgb.min(axis=2) >= _DARKEST_BACKGROUND)]
     if len(glass) >= _LEAST_GLASS * tissue.size:
@@ -170,19 +152,8 @@ def estimate_stains(rgb: NDArray[np.uint8], background_rgb: FloatArray) -> Stain
 
     In optical density, the pixels of two stains fill a wedge of a plane, and its edges are the stains. The plane is
     that of the two largest principal components, the edges are extreme percentiles of the angle in it
-    (doi 10.1109/ISBI.2009.5193250).
-
-    Parameters
-    ----------
-    rgb : (N, 3) uint8 ndarray
-        Pixels of tissue.
-    background_rgb : (3,) ndarray
-        Colour of the glass.
-
-    Raises
-    ------
-    InputError
-        If there are too few stained pixels, or only one stain.
+    (doi 10.1109/ISBI.2009.5193250). `rgb` (N, 3), 8 bits, are pixels of tissue, `background_rgb` (3,) is the glass.
+    Raises InputError if there are too few stained pixels, or only one stain.
     """
     density = -np.log10(np.maximum(rgb, 1) / background_rgb)
     density = density[(density.max(axis=1) > _PALE_OD) & (density.max(axis=1) < _DARK_OD)]
@@ -201,8 +172,7 @@ def estimate_stains(rgb: NDArray[np.uint8], background_rgb: FloatArray) -> Stain
         raise InputError(problem, hint=_OTHER_STAINS)
     # DAB is brown: of the two, the one that takes more blue than red.
     dab = int(np.argmax(edges[:, 2] - edges[:, 0]))
-    hematoxylin, brown = edges[1 - dab], edges[dab]
-    vectors = np.stack([hematoxylin, brown, np.cross(hematoxylin, brown)])
+    vectors = np.stack([edges[1 - dab], edges[dab], np.cross(edges[1 - dab], edges[dab])])
     return Stains(Stains.h_dab().names, vectors, background_rgb, "estimated from the slide (Macenko)")
 
 
@@ -287,20 +257,14 @@ def stained_area(
 
     Parameters
     ----------
-    slide : Slide
-        Bright-field, pixel size known.
-    stains : Stains
-        With a background.
-    threshold : float
-        Amount of DAB (optical density, QuPath's units) from which a pixel is stained.
-    um_per_px : float
-        Resolution at which pixels are judged.
+    slide, stains : Slide, Stains
+        Bright-field, with a known pixel size; with a background.
+    threshold, um_per_px : float
+        Amount of DAB (optical density, QuPath's units) from which a pixel is stained; resolution of these pixels.
     tissue, region : Tissue, shapely geometry, optional
         Only pixels of the tissue count, and those whose centre is in the region (µm).
-    cell_um : float
-        Grid of the counts that are kept; a cell is rounded to whole pixels.
-    tile_px : int
-        Tiles that are read at a time.
+    cell_um, tile_px : float, int
+        Grid of the counts that are kept, a cell is rounded to whole pixels; edge of the tiles that are read at a time.
     """
     if not (np.isfinite(threshold) and threshold > 0):
         raise InputError(f"a threshold of {threshold} is not possible", hint="pass an optical density, such as 0.2")

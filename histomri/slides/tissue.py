@@ -16,26 +16,18 @@ from histomri.slides.slide import Slide
 
 # Optical densities between which the threshold may lie: below is noise of the lamp, above pale tissue would be lost.
 _LEAST_OD, _MOST_OD = 0.03, 0.08
-# Densities are cut here before the threshold is sought: otherwise it may fall between pale and dark tissue.
-_DENSE_OD = 0.1
-# Glass and pale tissue are brighter in every channel; on a fluorescence slide at least one colour is missing.
-_DARKEST_GLASS = 60
-# Some scanners fill the rest with black; no stain is that dark in all channels.
-_BLACK = 8
+_DENSE_OD = 0.1  # densities are cut here before the threshold is sought, or it may fall between pale and dark tissue
+_DARKEST_GLASS = 60  # glass and pale tissue are brighter in every channel; fluorescence lacks a colour
+_BLACK = 8  # some scanners fill the rest with black; no stain is that dark in all channels
 _BLUR_UM = 10.0
 _COARSEST_UM, _FINEST_UM = 8.0, 1.0
 
 
 class Raster:
-    """A region whose pixels are asked for tile by tile.
+    """A region (valid polygons, in the unit of the coordinates asked for later) whose pixels are asked for by tiles.
 
     A pixel belongs to the region if its centre does. The rows of pixel centres are crossed with the edges of the
     polygons, and between the first and second, third and fourth crossing a row is inside.
-
-    Parameters
-    ----------
-    region : shapely geometry
-        Valid polygons, in the unit of the coordinates asked for later.
     """
 
     def __init__(self, region: BaseGeometry) -> None:
@@ -62,18 +54,10 @@ class Raster:
 
 
 def mask_polygons(mask: BoolArray, pixel_size: tuple[float, float] = (1.0, 1.0)) -> BaseGeometry:
-    """Return the outline of a mask along the edges of its pixels, holes included.
+    """Return the outline of a mask (h, w) along the edges of its pixels, holes included; its area is that of the mask.
 
-    Parameters
-    ----------
-    mask : (h, w) bool ndarray
-    pixel_size : (x, y)
-        Size of a pixel; the top left corner of the mask is at (0, 0), y down.
-
-    Returns
-    -------
-    shapely geometry
-        Polygon or MultiPolygon, empty if the mask is; its area is that of the pixels.
+    The top left corner of the mask is at (0, 0), y down; `pixel_size` is (x, y). A Polygon or MultiPolygon of shapely,
+    empty if the mask is.
     """
     edges = np.diff(np.pad(np.asarray(mask, dtype=bool), ((0, 0), (1, 1))).astype(np.int8), axis=1)
     row, start = np.nonzero(edges == 1)
@@ -117,25 +101,20 @@ def find_tissue(
     slide: Slide, um_per_px: float | None = None, *, threshold: float | None = None, min_area_um2: float = 20_000.0,
     max_hole_um2: float = 5_000.0,
 ) -> Tissue:  # fmt: skip
-    """Find the tissue of a bright-field slide by its optical density.
+    """Find the tissue of a bright-field slide, whose pixel size is known, by its optical density.
+
+    Raises InputError if the slide is dark (fluorescence).
 
     Parameters
     ----------
     slide : Slide
-        With a known pixel size.
     um_per_px : float, optional
         Resolution at which it is sought; 8 µm, or finer (to 1 µm) for a picture smaller than 2 mm.
     threshold : float, optional
         Optical density above which there is tissue; sought between 0.03 and 0.08 if not given.
-    min_area_um2 : float
-        Smaller specks are left out; where the picture is small, those below a fiftieth of it.
-    max_hole_um2 : float
-        Holes up to this area count as tissue.
-
-    Raises
-    ------
-    InputError
-        If the slide is dark (fluorescence).
+    min_area_um2, max_hole_um2 : float
+        Smaller specks are left out (where the picture is small, those below a fiftieth of it), and holes up to this
+        area count as tissue.
     """
     field = slide.field_um
     um_per_px = um_per_px or float(np.clip(min(field) / 256, _FINEST_UM, _COARSEST_UM))
@@ -160,10 +139,9 @@ def tissue_mask(
         Picture of the slide, such as a thumbnail at 4-16 µm per pixel.
     threshold : float, optional
         Optical density above which there is tissue; Otsu's threshold, kept between 0.03 and 0.08, if not given.
-    min_size : float
-        Specks and holes smaller than this fraction of the picture are removed.
-    blur_px : float
-        Gaussian blur before the threshold, so that the gaps between cells count as tissue.
+    min_size, blur_px : float
+        Specks and holes smaller than this fraction of the picture are removed, after a Gaussian blur by which the gaps
+        between cells count as tissue.
     """
     mask = _dense(rgb, threshold, blur_px)
     return _cleaned(mask, min_size * mask.size, min_size * mask.size)
