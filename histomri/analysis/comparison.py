@@ -58,18 +58,9 @@ class DependentTest:
 def williams_test(x1: ArrayLike, x2: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> DependentTest:
     """Compare r(x1, y) with r(x2, y) by Williams' t, which Steiger (1980) recommends for correlations that share y.
 
-    Parameters
-    ----------
-    x1, x2, y : (N,) array-like
-        Complete values of the same samples.
-    confidence : float
-        Of the interval (Zou 2007, doi 10.1037/1082-989X.12.4.399).
-
-    Returns
-    -------
-    DependentTest
-        t with N - 3 degrees of freedom (doi 10.1037/0033-2909.87.2.245); undefined for N < 4, a constant, or x1 and x2
-        that are the same up to scale.
+    The values (N,) are complete and of the same samples. t has N - 3 degrees of freedom (doi
+    10.1037/0033-2909.87.2.245); the interval is that of Zou 2007 (doi 10.1037/1082-989X.12.4.399). Undefined for N < 4,
+    a constant, or x1 and x2 that are the same up to scale.
     """
     first, second, common = (np.asarray(values, dtype=float) for values in (x1, x2, y))
     n = common.size
@@ -91,19 +82,9 @@ def steiger_test(
     """Compare r(x1, y1) with r(x2, y2), measured on the same samples, by Steiger's z.
 
     Fisher's z of both, with their covariance from the average correlation (Steiger 1980, doi
-    10.1037/0033-2909.87.2.245, equations 14 and 15). The pairs may share a variable.
-
-    Parameters
-    ----------
-    x1, y1, x2, y2 : (N,) array-like
-        Complete values of the same samples.
-    confidence : float
-        Of the interval (Zou 2007).
-
-    Returns
-    -------
-    DependentTest
-        Undefined for N < 4, a constant, a perfect correlation, or two pairs that are the same.
+    10.1037/0033-2909.87.2.245, equations 14 and 15). The values (N,) are complete; the pairs may share a variable. The
+    interval is that of Zou 2007. Undefined for N < 4, a constant, a perfect correlation, or two pairs that are the
+    same.
     """
     a, b, c, d = (np.asarray(values, dtype=float) for values in (x1, y1, x2, y2))
     n = a.size
@@ -130,8 +111,6 @@ def compare_models(table: pd.DataFrame, *, confidence: float = 0.95, adjustment:
     ----------
     table : DataFrame
         One row per sample x model x strategy; columns sample, model, strategy and `PAIRED`.
-    confidence : float
-        Of the intervals of the differences.
     adjustment : {"holm", "bh", "bonferroni"}
         Of q, over all pairs of one quantity and test.
 
@@ -139,8 +118,8 @@ def compare_models(table: pd.DataFrame, *, confidence: float = 0.95, adjustment:
     -------
     DataFrame
         Columns `COMPARISON_KEYS`; per pair the correlations of vCS and F (Williams' t if both share the histology, and
-        Steiger's z), TCS (jackknife of the difference) and HFC (Wilcoxon's signed ranks and paired t; lower
-        HFC is better). NaN, with a note, where one is undefined.
+        Steiger's z), TCS (jackknife of the difference) and HFC (Wilcoxon's signed ranks and paired t; lower HFC is
+        better). NaN, with a note, where one is undefined.
 
     Raises
     ------
@@ -169,19 +148,8 @@ def rank_by(
 ) -> dict[str, list[dict[str, Any]]]:
     """Rank the models within each scanner (or group), as `rank_models` does for all samples together.
 
-    Parameters
-    ----------
-    table : DataFrame
-        As for `rank_models`, with the column.
-    column : str
-        What to split by; rows with an empty label are left out (see `unlabelled`).
-    n_boot, seed : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    dict
-        Label -> ranking; empty if there are fewer than two labels.
+    `column` of the table says what to split by; rows with an empty label are left out (see `unlabelled`). The rankings
+    are by label; there is none if there are fewer than two labels.
     """
     if column not in table:
         return {}
@@ -283,18 +251,10 @@ def _zou(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, confidence:
 def score_table(table: ScoreOptions | pd.DataFrame | str | Path, **choices: Any) -> Findings:
     """Score and rank the models of a table of pairs, and test them against each other.
 
-    Parameters
-    ----------
-    table : ScoreOptions, DataFrame or path-like
-        One row per sample x model x strategy (see `cases_of`), or per voxel (see `voxels_of`), which is averaged per
-        sample first.
-    **choices
-        Options of `histomri score`, beside a table: ``boot=500``.
-
-    Returns
-    -------
-    Findings
-        scores.csv; with several models model_comparisons.csv; with several scanners scores_by_scanner.csv.
+    The table (or its path) has one row per sample x model x strategy (see `cases_of`), or per voxel (see `voxels_of`),
+    which is averaged per sample first; `choices` are options of `histomri score` beside it, such as ``boot=500``. A
+    ScoreOptions stands for both. The Findings are scores.csv; with several models model_comparisons.csv; with several
+    scanners scores_by_scanner.csv.
     """
     options, rows = open_pairs(table, choices)
     cases, notes, warnings = _cases(rows)

@@ -74,15 +74,11 @@ def repeated_correlation(
 
     Parameters
     ----------
-    x, y : (N,) array-like
-        Values; pairs with a missing value are left out.
-    sample : (N,) array-like
-        Labels of what belongs together.
+    x, y, sample : (N,) array-like
+        Values, and labels of what belongs together; pairs with a missing value are left out.
     n_eff : (k,) array-like, optional
         Effective numbers of voxels of the samples, in the sorted order of their labels (`effective_sample_size`). The
         variance of r is then the one of independent samples with that many values each.
-    confidence : float
-        Of the interval.
     """
     first, second, labels, names = _complete(x, y, sample)
     n, k = first.size, len(names)
@@ -122,10 +118,8 @@ def random_intercept(design: ArrayLike, y: ArrayLike, sample: ArrayLike) -> Mixe
     ----------
     design : (N, P) array-like
         Fixed effects, the constant included; finite, of full rank.
-    y : (N,) array-like
-        Values, finite.
-    sample : (N,) array-like
-        Labels of the random intercepts.
+    y, sample : (N,) array-like
+        Values, finite, and labels of the random intercepts.
 
     Raises
     ------
@@ -202,10 +196,8 @@ def within_between(
 
     Parameters
     ----------
-    x, y : (N,) array-like
-        Values; pairs with a missing value are left out.
-    sample : (N,) array-like
-        What belongs together; at least three samples.
+    x, y, sample : (N,) array-like
+        Values (pairs with a missing one are left out), and what belongs together; at least three samples.
     df_within : float, optional
         Degrees of freedom left within samples when neighbours resemble each other (`RepeatedCorrelation.df`); the
         standard error grows accordingly.
@@ -264,8 +256,6 @@ def correlate_repeated(
         Every x against every y; without y every pair of x.
     by : str
         Column that says which rows belong together, such as patient.
-    confidence : float
-        Of the intervals.
     adjustment : {"bh", "holm", "bonferroni"}
         Of q.
 

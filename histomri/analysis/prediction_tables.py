@@ -51,17 +51,9 @@ class Predictions(Displayed):
 def predict_table(table: PredictOptions | pd.DataFrame | str | Path, **choices: Any) -> Predictions:
     """Cross-validate a prediction from the cases of a table, with every basis.
 
-    Parameters
-    ----------
-    table : PredictOptions, DataFrame or path-like
-        One row per case of one model and strategy.
-    **choices
-        Options of `histomri predict`, beside a table: ``target="volume_mm3"``.
-
-    Raises
-    ------
-    InputError
-        If the target cannot be predicted with any basis.
+    The table (or its path) has one row per case of one model and strategy; `choices` are options of `histomri predict`
+    beside it, such as ``target="volume_mm3"``. A PredictOptions stands for both. It is an InputError if no basis can
+    predict the target.
     """
     if isinstance(table, PredictOptions) and table.table is None:
         raise InputError("there is no table to predict from", hint="name one")

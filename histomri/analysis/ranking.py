@@ -39,17 +39,9 @@ def require_one_row_each(table: pd.DataFrame) -> None:
 def total_correlation_score(table: pd.DataFrame) -> pd.DataFrame:
     """Return the total correlation score of each model and strategy.
 
-    TCS = r(vCS_mri, vCS_histo) + r(F_mri, F_histo), Pearson over cases, from the cases that have all four values.
-
-    Parameters
-    ----------
-    table : DataFrame
-        One row per case; columns `PAIRED`, and optionally model and strategy.
-
-    Returns
-    -------
-    DataFrame
-        model, strategy, n, n_missing, TCS, r_vCS, r_F; NaN with fewer than three cases or a constant column.
+    TCS = r(vCS_mri, vCS_histo) + r(F_mri, F_histo), Pearson over cases, from the cases that have all four values. The
+    table has one row per case with the columns `PAIRED`, and optionally model and strategy; the result has model,
+    strategy, n, n_missing, TCS, r_vCS, r_F, NaN with fewer than three cases or a constant column.
 
     Examples
     --------
@@ -74,18 +66,10 @@ def total_correlation_score(table: pd.DataFrame) -> pd.DataFrame:
 def histology_fidelity(table: pd.DataFrame) -> pd.DataFrame:
     """Return the histology-fidelity criterion of each case, lower is better.
 
-    HFC = |vCS_mri - vCS_histo| / vCS_histo + |F_mri - F_histo| / F_histo.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns `PAIRED`, and sample, model, strategy.
-
-    Returns
-    -------
-    DataFrame
-        sample, model, strategy, HFC, and win: 1 for the lowest HFC of the sample over all models and strategies, shared
-        by those that are equal. HFC is NaN where a value is missing or the histology is not positive.
+    HFC = |vCS_mri - vCS_histo| / vCS_histo + |F_mri - F_histo| / F_histo, from columns `PAIRED`, sample, model,
+    strategy. The result has sample, model, strategy, HFC, and win: 1 for the lowest HFC of the sample over all models
+    and strategies, shared by those that are equal. HFC is NaN where a value is missing or the histology is not
+    positive.
 
     Examples
     --------
@@ -122,10 +106,8 @@ def bic_votes(table: pd.DataFrame, criterion: str = "BIC", counted: pd.Series | 
     Parameters
     ----------
     table : DataFrame
-        Columns sample, model, strategy and `<criterion>_vote`, the fraction of the case's voxels in which the model is
-        the lowest.
-    criterion : str
-        BIC or AIC.
+        Columns sample, model, strategy and `<criterion>_vote` (BIC or AIC), the fraction of the case's voxels in which
+        the model is the lowest.
     counted : Series of bool, optional
         Rows that count, such as `complete_cases`; the others compete and are not counted. By default all.
 
@@ -282,10 +264,7 @@ def _left_out(ranking: list[dict[str, Any]]) -> list[str]:
 def missing_cases(table: pd.DataFrame) -> list[str]:
     """Say which cases each row of a ranking leaves out because a value is missing; equal rows together.
 
-    Parameters
-    ----------
-    table : DataFrame
-        As for `rank_models`; with a column group, groups of which nothing is left are named.
+    The table is that of `rank_models`; with a column group, groups of which nothing is left are named.
     """
     samples = list(dict.fromkeys(table["sample"]))
     rows: dict[tuple[Any, ...], list[str]] = {}

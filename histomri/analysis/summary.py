@@ -59,11 +59,9 @@ def summarise_voxels(voxels: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame
 
     Parameters
     ----------
-    voxels : DataFrame
-        Rows of a voxel table.
-    counts : DataFrame
-        One row per sample x model x strategy that was tried (columns `KEYS`, then counts), so that a case without a
-        single paired voxel keeps its row.
+    voxels, counts : DataFrame
+        Rows of a voxel table; one row per sample x model x strategy that was tried (columns `KEYS`, then counts), so
+        that a case without a single paired voxel keeps its row.
 
     Returns
     -------

@@ -40,8 +40,6 @@ def correlate_voxels(
         Every x against every y.
     kinds : sequence of {"pearson", "spearman"}
         For the correlations of single samples.
-    confidence : float
-        Of the intervals.
 
     Returns
     -------
