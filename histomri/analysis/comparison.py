@@ -12,18 +12,11 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, stdtr, stdtrit
 from scipy.stats import ttest_rel, wilcoxon
 
+from histomri.analysis import ranking
 from histomri.analysis.cases import as_cases, cases_of, open_pairs, require_varying_histology, voxels_of
 from histomri.analysis.correlation import adjust_p, constant, correlate, fisher_interval, pearson, pearson_without_one
 from histomri.analysis.measurements import MeasurementTable
 from histomri.analysis.options import Adjustment, ScoreOptions
-from histomri.analysis.ranking import (
-    FEWEST_FOR_INTERVAL,
-    listed,
-    missing_cases,
-    rank_models,
-    ranking_warnings,
-    require_one_row_each,
-)
 from histomri.analysis.results import Findings
 from histomri.analysis.summary import counted_cases, summarise_voxels
 from histomri.core.arrays import FloatArray
@@ -127,7 +120,7 @@ def compare_models(table: pd.DataFrame, *, confidence: float = 0.95, adjustment:
         If a column is missing, or a sample x model x strategy comes twice.
     """
     table = as_cases(table, ("sample", "model", "strategy", *PAIRED))
-    require_one_row_each(table)
+    ranking.require_one_row_each(table)
     groups = table.groupby(["model", "strategy"], sort=False)
     parts = [(key, part.set_index("sample")[list(PAIRED)].astype(float).dropna()) for key, part in groups]
     rows: list[dict[str, Any]] = []
@@ -157,7 +150,7 @@ def rank_by(
     names = [name for name in dict.fromkeys(labels) if name]
     if len(names) < 2:
         return {}
-    return {name: rank_models(table[labels == name], n_boot=n_boot, seed=seed) for name in names}
+    return {name: ranking.rank_models(table[labels == name], n_boot=n_boot, seed=seed) for name in names}
 
 
 def unlabelled(table: pd.DataFrame, column: str = "scanner") -> list[str]:
@@ -169,7 +162,7 @@ def unlabelled(table: pd.DataFrame, column: str = "scanner") -> list[str]:
     if not without or labels[labels != ""].nunique() < 2:
         return []
     text = f"{len(without)} of {len(labels)} samples have no {column} and are in no ranking by {column}"
-    return [f"{text}: {listed(without)}"]
+    return [f"{text}: {ranking.listed(without)}"]
 
 
 def _tests(first: FloatArray, second: FloatArray, confidence: float) -> list[dict[str, Any]]:
@@ -188,7 +181,7 @@ def _compare_tcs(first: FloatArray, second: FloatArray, confidence: float) -> di
     a, b = (correlate(*values[:2]).r + correlate(*values[2:]).r for values in (first, second))
     n = first.shape[1]
     row = {"quantity": "TCS", "test": "jackknife", "value_a": a, "value_b": b, "difference": a - b, "note": ""}
-    if n < FEWEST_FOR_INTERVAL or not math.isfinite(a - b):
+    if n < ranking.FEWEST_FOR_INTERVAL or not math.isfinite(a - b):
         return {**row, "note": "too few samples for a jackknife, or an undefined TCS"}
     scores = (pearson_without_one(*each[:2]) + pearson_without_one(*each[2:]) for each in (first, second))
     without_one = np.subtract(*scores)
@@ -259,19 +252,19 @@ def score_table(table: ScoreOptions | pd.DataFrame | str | Path, **choices: Any)
     options, rows = open_pairs(table, choices)
     cases, notes, warnings = _cases(rows)
     draws = {"n_boot": options.boot, "seed": options.seed}
-    ranking, scanners = rank_models(cases, **draws), rank_by(cases, "scanner", **draws)
+    models, scanners = ranking.rank_models(cases, **draws), rank_by(cases, "scanner", **draws)
     comparisons = compare_models(cases)
-    frames = {"scores.csv": (None, [pd.DataFrame([_flat(row) for row in ranking])])}
+    frames = {"scores.csv": (None, [pd.DataFrame([_flat(row) for row in models])])}
     if len(comparisons):
         frames["model_comparisons.csv"] = (None, [comparisons])
     if scanners:
         flat = [{"scanner": name, **_flat(row)} for name, ranked in scanners.items() for row in ranked]
         frames["scores_by_scanner.csv"] = (None, [pd.DataFrame(flat)])
-    warnings += [*ranking_warnings(ranking), *missing_cases(cases), *unlabelled(cases, "scanner")]
-    content = {"models": ranking, "scanners": scanners, "comparisons": comparisons.to_dict("records")}
+    warnings += [*ranking.ranking_warnings(models), *ranking.missing_cases(cases), *unlabelled(cases, "scanner")]
+    content = {"models": models, "scanners": scanners, "comparisons": comparisons.to_dict("records")}
     settings = draws | {"confidence": 0.95, "interval": "jackknife over cases of Fisher's z of TCS/2"}
     others: dict[str, Any] = {"more": content, "replaces": SCORE_FILES}
-    lines = [*notes, *_ranking_lines(ranking)]
+    lines = [*notes, *_lines(models)]
     return Findings.joined("scores.json", frames, lines, warnings, options, settings, **others)
 
 
@@ -298,9 +291,9 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _ranking_lines(ranking: list[dict[str, Any]]) -> list[str]:
-    lines, ranks = [], [row["rank"] for row in ranking]
-    for row in ranking:
+def _lines(models: list[dict[str, Any]]) -> list[str]:
+    lines, ranks = [], [row["rank"] for row in models]
+    for row in models:
         place = "–" if row["rank"] is None else f"{row['rank']}{'=' if ranks.count(row['rank']) > 1 else '.'}"
         score = "undefined" if row["TCS"] is None else f"{row['TCS']:.3f}"
         if row["TCS_ci"]:

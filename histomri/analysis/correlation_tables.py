@@ -203,8 +203,7 @@ def _missing(found: pd.DataFrame) -> list[str]:
 
 
 def _undefined(found: pd.DataFrame) -> list[str]:
-    undefined = found[found["p"].isna() & found["note"].ne("")]
-    rows = undefined.to_dict("records")
+    rows = found[found["p"].isna() & found["note"].ne("")].to_dict("records")
     texts = list(dict.fromkeys(f"{row['x']} with {row['y']}: {row['note']}" for row in rows))
     if len(texts) > _SHOWN:
         texts = [*texts[:_SHOWN], f"{len(texts) - _SHOWN} more correlations are undefined; see the column note"]

@@ -86,8 +86,7 @@ def combat(
     if anchor is not None:
         adjusted[member[:, anchor]] = data[member[:, anchor]]
     effects = _effects(names, list(values.columns), data, member, (gamma_hat, delta_hat, gamma, delta))
-    sizes = zip(names, member.sum(axis=0))
-    warnings = [f"batch '{name}' has {size} cases only" for name, size in sizes if size < 5]
+    warnings = [f"batch '{name}' has {size} cases only" for name, size in zip(names, member.sum(axis=0)) if size < 5]
     harmonised = pd.DataFrame(np.ldexp(adjusted, exponent), values.index, values.columns)
     return Harmonised(harmonised, effects, (*warnings, *_confounding_warnings(labels, covariates)))
 
@@ -266,8 +265,7 @@ def harmonise_table(table: HarmoniseOptions | pd.DataFrame | str | Path, **choic
     names = list(options.measure) or [name for name in cases.measurements() if "_histo" not in name]
     if not names:
         raise InputError("has no MRI measurements", path=cases.path, hint="name the metrics with --measure")
-    taken = sorted({batch, *options.covariate} & set(names))
-    if taken:
+    if taken := sorted({batch, *options.covariate} & set(names)):
         raise InputError(f"column '{taken[0]}' is batch or covariate, and cannot be harmonised", path=cases.path)
     values, kept = cases.numbers(names), _typed_covariates(cases, options.covariate)
     result, effects, lines = cases.frame.astype(object), [], []

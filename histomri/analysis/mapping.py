@@ -61,8 +61,7 @@ def read_column_map(path: str | Path) -> ColumnMap:
         raise InputError(problem, path=path, hint=hint if "overwrite" in str(error) else None) from error
     top = {name: value for name, value in content.items() if name not in _SECTIONS}
     section = _table(content.get("columns", {}), "columns", path)
-    both = sorted(set(top) & set(section))
-    if both:
+    if both := sorted(set(top) & set(section)):
         raise InputError(f"'{both[0]}' stands at the top and in [columns]", path=path, hint="keep one of them")
     columns = _names({**top, **section}, path)
     constants = _values(_table(content.get("constants", {}), "constants", path), path)

@@ -170,8 +170,7 @@ class _Profile:
         coefficients = covariance @ products[:p, p]
         residual = self.sums[:, p] - self.sums[:, :p] @ coefficients
         inside = np.r_[-coefficients, 1.0]
-        squares = float(inside @ self.within @ inside + residual @ (weights * residual))
-        within = squares / (self.n - p)
+        within = float(inside @ self.within @ inside + residual @ (weights * residual)) / (self.n - p)
         logdet = float(np.log1p(self.sizes * ratio).sum()) - float(np.linalg.slogdet(covariance)[1])
         likelihood = -0.5 * ((self.n - p) * (math.log(2.0 * math.pi * within) + 1.0) + logdet)
         return likelihood, coefficients, covariance, within
@@ -223,8 +222,7 @@ def within_between(
 
 
 def _effect(slope: float, se: float, df: float) -> Effect:
-    usable = df > 0 and se > 0
-    p = float(2.0 * stdtr(df, -abs(slope / se))) if usable else math.nan
+    p = float(2.0 * stdtr(df, -abs(slope / se))) if df > 0 and se > 0 else math.nan
     return Effect(float(slope), float(se), float(df), p)
 
 

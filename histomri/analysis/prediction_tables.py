@@ -35,8 +35,7 @@ class Predictions(Displayed):
 
     def write(self, out: Path, *, folder_each: bool = False) -> Written:
         """Write the first basis to a folder, others (with `folder_each` the first too) to prediction_BASIS below it."""
-        first = next(iter((*self.found, *self.problems)))
-        alone = None if folder_each else first
+        alone = None if folder_each else next(iter((*self.found, *self.problems)))
         folders = [out if basis == alone else out / f"prediction_{basis}" for basis in self.found]
         parts = [found.write(folder) for found, folder in zip(self.found.values(), folders)]
         outputs = tuple(path for part in parts for path in part.outputs)

@@ -253,9 +253,9 @@ def _left_out(ranking: list[dict[str, Any]]) -> list[str]:
     most = max(row["n_own"] for row in ranking)
     texts = []
     for row in ranking:
-        few = row["n_own"] < fewest_cases(most)
-        why = "too few for a comparison" if few else "and too few of these in the others"
         if not row["compared"]:
+            few = row["n_own"] < fewest_cases(most)
+            why = "too few for a comparison" if few else "and too few of these in the others"
             how = "ranked last, on its own cases" if row["n_own"] else "ranked last"
             texts.append(f"{row['model']}, {row['strategy']}: N = {row['n_own']} (others up to {most}), {why}; {how}")
     return texts

@@ -186,8 +186,7 @@ def _complete(table: pd.DataFrame, response: str, terms: list[str]) -> tuple[Flo
 
 def _warnings(response: str, terms: list[str], factors: FloatArray, n: int, missing: int) -> list[str]:
     texts = []
-    collinear = [f"{term} ({factor:.1f})" for term, factor in zip(terms, factors) if factor > _STRONG_COLLINEARITY]
-    if collinear:
+    if collinear := [f"{term} ({size:.1f})" for term, size in zip(terms, factors) if size > _STRONG_COLLINEARITY]:
         text = f"{response}: variance inflation above 10 for {', '.join(collinear)}"
         texts.append(f"{text}; their coefficients cannot be separated")
     if n < 10 * len(terms):

@@ -137,8 +137,7 @@ def pair_means(
     warnings = _warn(case, table)
     if mask is None:
         text = f"the MRI is the mean of all {int(table['n_voxels'].max())} fitted voxels, of whatever tissue"
-        hint = "give a mask of the region that the section was taken from"
-        warnings += (f"{sample}: without a mask {text}: {hint}",)
+        warnings += (f"{sample}: without a mask {text}: give a mask of the region that the section was taken from",)
     table["pairing"] = "means"
     return PairedTable(order_columns(table), "sample", tally, {"pairing": {sample: "means"}}, warnings)
 
