@@ -197,7 +197,7 @@ def _compare_tcs(first: FloatArray, second: FloatArray, confidence: float) -> di
 
 
 def _compare_hfc(first: FloatArray, second: FloatArray, confidence: float) -> list[dict[str, Any]]:
-    a, b = (_hfc(values) for values in (first, second))
+    a, b = (ranking.fidelity(values) for values in (first, second))
     known = np.isfinite(a) & np.isfinite(b)
     a, b = a[known], b[known]
     row = {"quantity": "HFC", "n": int(known.sum())}
@@ -210,12 +210,6 @@ def _compare_hfc(first: FloatArray, second: FloatArray, confidence: float) -> li
     paired = {"test": "paired t", "statistic": float(t.statistic), "df": float(t.df), "p": float(t.pvalue)}
     signed = {"test": "wilcoxon", "statistic": float(ranks.statistic), "p": float(ranks.pvalue)}
     return [{**row, **signed}, {**row, **paired, "ci_low": float(low), "ci_high": float(high)}]
-
-
-def _hfc(values: FloatArray) -> FloatArray:
-    size, size_histo, fraction, fraction_histo = values
-    size_histo, fraction_histo = (np.where(truth > 0, truth, np.nan) for truth in (size_histo, fraction_histo))
-    return np.asarray(np.abs(size - size_histo) / size_histo + np.abs(fraction - fraction_histo) / fraction_histo)
 
 
 def _covariance(r_ab: float, r_cd: float, r_ac: float, r_ad: float, r_bc: float, r_bd: float) -> float:

@@ -130,9 +130,7 @@ def pearson(x: FloatArray, y: FloatArray) -> float:
 
 def p_value(r: float, df: float) -> float:
     """Return the two-sided p of r against zero, from Student's t with df degrees of freedom (any positive number)."""
-    if abs(r) >= 1.0:
-        return 0.0
-    return float(2.0 * stdtr(df, -abs(r) * math.sqrt(df / ((1.0 - r) * (1.0 + r)))))
+    return 0.0 if abs(r) >= 1.0 else float(2.0 * stdtr(df, -abs(r) * math.sqrt(df / ((1.0 - r) * (1.0 + r)))))
 
 
 def exact_rank_p(x: FloatArray, y: FloatArray) -> float:

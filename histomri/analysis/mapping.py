@@ -104,8 +104,7 @@ def _models(entries: Any, shared: Mapping[str, str], path: Path) -> tuple[tuple[
     models: list[tuple[dict[str, str], dict[str, str]]] = []
     for number, entry in enumerate(entries, start=1):
         where = f"[[models]] number {number}"
-        unknown = [name for name in _table(entry, "[models]", path) if name not in _OF_A_MODEL]
-        if unknown:
+        if unknown := [name for name in _table(entry, "[models]", path) if name not in _OF_A_MODEL]:
             problem = f"{where}: unknown key '{unknown[0]}'"
             raise InputError(problem, path=path, hint=f"it takes {', '.join(_OF_A_MODEL)}")
         labels = _values({name: entry[name] for name in ("model", "strategy") if name in entry}, path)

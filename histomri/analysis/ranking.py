@@ -84,13 +84,17 @@ def histology_fidelity(table: pd.DataFrame) -> pd.DataFrame:
     1      b     x  0.00  1.0
     """
     table = as_cases(table, (*PAIRED, "sample", "model", "strategy"))
-    size, size_histo, fraction, fraction_histo = (table[name].astype(float) for name in PAIRED)
-    error = (size - size_histo).abs() / size_histo.where(size_histo > 0)
-    error = error + (fraction - fraction_histo).abs() / fraction_histo.where(fraction_histo > 0)
-    result = table[["sample", "model", "strategy"]].assign(HFC=error)
+    result = table[["sample", "model", "strategy"]].assign(HFC=fidelity(table[list(PAIRED)].to_numpy(dtype=float).T))
     lowest = result["HFC"].eq(result.groupby("sample", sort=False)["HFC"].transform("min"))
     result["win"] = lowest / lowest.groupby(result["sample"], sort=False).transform("sum").clip(lower=1)
     return result
+
+
+def fidelity(values: FloatArray) -> FloatArray:
+    """Return HFC, (N,), of the values in the order of `PAIRED`, (4, N); NaN where histology is not positive."""
+    size, size_histo, fraction, fraction_histo = values
+    size_histo, fraction_histo = (np.where(truth > 0, truth, np.nan) for truth in (size_histo, fraction_histo))
+    return np.asarray(np.abs(size - size_histo) / size_histo + np.abs(fraction - fraction_histo) / fraction_histo)
 
 
 def complete_cases(table: pd.DataFrame) -> pd.Series:
@@ -289,8 +293,8 @@ def missing_cases(table: pd.DataFrame) -> list[str]:
 def _scored(table: pd.DataFrame, n_boot: int, seed: int, confidence: float, *, compared: bool) -> list[dict[str, Any]]:
     """Return the scores of rows that share their cases, or of one row alone."""
     by_row = histology_fidelity(table).groupby(_ROW, sort=False)
-    fidelity = by_row.agg(HFC_mean=("HFC", "mean"), HFC_wins=("win", "sum"))
-    scores = total_correlation_score(table).merge(fidelity.reset_index(), on=_ROW, how="left")
+    means = by_row.agg(HFC_mean=("HFC", "mean"), HFC_wins=("win", "sum"))
+    scores = total_correlation_score(table).merge(means.reset_index(), on=_ROW, how="left")
     counted = complete_cases(table)
     for criterion in ("BIC", "AIC"):
         share = f"{criterion}_share"
@@ -386,6 +390,4 @@ def _plain(value: Any) -> Any:
         return list(value)
     if isinstance(value, float | np.floating):
         return None if math.isnan(value) else float(value)
-    if isinstance(value, np.integer):
-        return int(value)
-    return value
+    return int(value) if isinstance(value, np.integer) else value

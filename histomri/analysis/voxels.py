@@ -51,8 +51,7 @@ def correlate_voxels(
         If a column is missing, a voxel comes twice in a sample, or x and y share no pair of different columns.
     """
     table = as_cases(table, ("sample", *INDEX, *x, *y))
-    pairs = [(a, b) for a in x for b in y if a != b]
-    if not pairs:
+    if not (pairs := [(a, b) for a in x for b in y if a != b]):
         raise InputError("there is no pair of different columns to correlate")
     samples = _Samples(table)
     singles: list[dict[str, Any]] = []

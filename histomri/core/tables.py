@@ -282,8 +282,7 @@ def _cells(row: Iterable[Any]) -> list[str]:
 
 
 def _check_header(names: list[str], path: Path) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
         problem = f"column '{twice[0]}' comes twice" if twice[0] else "columns have no name in the first line"
         raise InputError(problem, path=path, hint="name every column once, in the first line")
 

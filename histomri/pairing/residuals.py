@@ -53,8 +53,7 @@ def pool_residuals(folders: Mapping[str, Path], scanners: Mapping[str, str | Non
     q75. It is an InputError if a table is none of residuals, or lacks its counts.
     """
     paths = [(name, path) for name, folder in folders.items() for path in sorted(folder.glob("*/*_residuals.csv"))]
-    parts = [_read(path, str(scanners.get(sample) or "all")) for sample, path in paths]
-    if not parts:
+    if not (parts := [_read(path, str(scanners.get(sample) or "all")) for sample, path in paths]):
         return None
     key = [*FIT, *MEASUREMENT]
     rows = pd.concat([table for table, _ in parts], ignore_index=True)

@@ -60,9 +60,7 @@ class PairedTable(Displayed):
 
     def per_sample(self) -> pd.DataFrame:
         """Return one row per sample x model x strategy, see `histomri.analysis.summarise_voxels`."""
-        if self.level == "sample":
-            return self.data.copy()
-        return summarise_voxels(self.data, self.counts)
+        return self.data.copy() if self.level == "sample" else summarise_voxels(self.data, self.counts)
 
     def summarised(self) -> "PairedTable":
         """Return the table of samples as a PairedTable."""
@@ -98,8 +96,7 @@ class PairedTable(Displayed):
         InputError
             Naming the tables by `names`, if a sample comes twice with a model and strategy, or if levels differ.
         """
-        parts = list(tables)
-        if not parts:
+        if not (parts := list(tables)):
             raise InputError("there is no table of pairs to join")
         if len({part.level for part in parts}) > 1:
             there = "".join(f"; {name} has a row per {part.level}" for name, part in zip(names, parts))
@@ -152,8 +149,7 @@ class PairedTable(Displayed):
         """Read a table that was written by `save`; without its sidecar it has no counts of what was left out."""
         path = require_file(path, "table of pairs")
         data = _read(path)
-        missing = [name for name in (*_CASE, "vCS_mri_um", "vCS_histo_um") if name not in data]
-        if missing:
+        if missing := [name for name in (*_CASE, "vCS_mri_um", "vCS_histo_um") if name not in data]:
             raise InputError(f"is not a table of pairs: column '{missing[0]}' is missing", path=path)
         described = check_sidecar(path, data.columns)
         sidecar = path.with_suffix(".json")
