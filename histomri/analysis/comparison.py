@@ -131,9 +131,7 @@ def compare_models(table: pd.DataFrame, *, confidence: float = 0.95, adjustment:
         for row in _tests(first, second, confidence):
             rows.append({**head, "n": len(common), **row})
     result = pd.DataFrame(rows, columns=list(COMPARISON_KEYS))
-    for _, positions in result.groupby(["quantity", "test"]).groups.items():
-        result.loc[positions, "q"] = adjust_p(result.loc[positions, "p"].astype(float), adjustment)
-    return result
+    return result.assign(q=result.groupby(["quantity", "test"])["p"].transform(adjust_p, adjustment))
 
 
 def rank_by(

@@ -60,10 +60,7 @@ def correlation_table(
             found = correlate(table[one], table[other], kind=kind, confidence=confidence, interval=interval)
             rows.append({"x": one, "y": other, "kind": kind, "q": np.nan, **found.row(*_VALUES)})
     result = pd.DataFrame(rows, columns=list(COLUMNS))
-    for kind in kinds:
-        mine = result["kind"] == kind
-        result.loc[mine, "q"] = adjust_p(result.loc[mine, "p"], adjustment)
-    return result
+    return result.assign(q=result.groupby("kind")["p"].transform(adjust_p, adjustment))
 
 
 def as_matrix(correlations: pd.DataFrame, value: str = "r", kind: Kind = "pearson") -> pd.DataFrame:
@@ -87,12 +84,8 @@ def correlate_table(table: CorrelateOptions | pd.DataFrame | str | Path, **choic
 
     `table` is a DataFrame or path, with options of `histomri correlate` beside it, such as ``x=["Ki67"], y=["F_mri"]``,
     or a CorrelateOptions. By default every measurement is correlated with every other; of voxels histology with MRI.
-
-    Returns
-    -------
-    Findings
-        correlations.csv and correlation_matrix.csv; of voxels correlations_voxel.csv and correlations_pooled.csv; with
-        `group_by` correlations_repeated.csv.
+    The Findings are correlations.csv and correlation_matrix.csv; of voxels correlations_voxel.csv and
+    correlations_pooled.csv; with `group_by` correlations_repeated.csv.
     """
     options, rows = opened(CorrelateOptions, table, choices)
     rows = rows.only(model=options.model, strategy=options.strategy)

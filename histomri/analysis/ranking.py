@@ -148,8 +148,6 @@ def rank_models(
         and AIC_vote.
     n_boot, seed : int
         Resamples of the cases; the same cases are drawn for all models, so that they are compared like with like.
-    confidence : float
-        Of TCS_ci.
 
     Returns
     -------

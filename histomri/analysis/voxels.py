@@ -63,12 +63,8 @@ def correlate_voxels(
             singles += [{**head, "sample": name, **result.row(*_VALUES)} for name, result in found[kind].items()]
         sizes = samples.sizes(one, other, found["pearson"])
         pooled.append({"x": one, "y": other, **_pooled(table, one, other, found["pearson"], sizes, confidence)})
-    each = pd.DataFrame(singles, columns=list(SAMPLE_COLUMNS))
-    for kind in kinds:
-        mine = each["kind"] == kind
-        each.loc[mine, "q"] = adjust_p(each.loc[mine, "p"])
-    together = pd.DataFrame(pooled, columns=list(POOLED_COLUMNS))
-    together["q"] = adjust_p(together["p"])
+    each, together = pd.DataFrame(singles, columns=SAMPLE_COLUMNS), pd.DataFrame(pooled, columns=POOLED_COLUMNS)
+    each["q"], together["q"] = each.groupby("kind")["p"].transform(adjust_p), adjust_p(together["p"])
     return each, together
 
 

@@ -51,8 +51,6 @@ def pair_maps(
         Histology world to MRI world. Without it both sides must share one grid.
     mri_slice : int, optional
         Slice of the MRI; by default the one in which the transform puts the histology.
-    sample, group, scanner : str
-        Labels of the rows.
     mask : Image or path-like, optional
         On the grid of the MRI; voxels that are zero or NaN are left out.
     common : mapping of str to Image, optional

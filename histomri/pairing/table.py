@@ -91,10 +91,8 @@ class PairedTable(Displayed):
     def join(cls, tables: Iterable["PairedTable"], names: Sequence[str] = ()) -> "PairedTable":
         """Put the tables of several samples, all of voxels or all of samples, under each other.
 
-        Raises
-        ------
-        InputError
-            Naming the tables by `names`, if a sample comes twice with a model and strategy, or if levels differ.
+        It is an InputError, naming the tables by `names`, if a sample comes twice with a model and strategy, or levels
+        differ.
         """
         if not (parts := list(tables)):
             raise InputError("there is no table of pairs to join")
