@@ -94,21 +94,9 @@ def bias_by_size(
 ) -> pd.DataFrame:
     """Return the bias in classes of size, with as many cases in each as can be.
 
-    Parameters
-    ----------
-    first, second : (N,) array-like
-        Values; `second` is the reference by which cases are sorted.
-    bins : int
-        Classes.
-    relative : bool
-        Differences in percent of the reference.
-    confidence : float
-        Of the intervals (Student's t).
-
-    Returns
-    -------
-    DataFrame
-        size_from, size_to, n, bias, bias_low, bias_high, sd; the interval is NaN for fewer than two cases.
+    `first` and `second` are (N,) values; by the second, the reference, cases are sorted into `bins` classes. With
+    `relative`, differences are in percent of the reference, which must be positive (InputError). The columns are
+    size_from, size_to, n, bias, bias_low, bias_high (Student's t; NaN for fewer than two cases) and sd.
     """
     one, other, _ = _pairs(first, second)
     if not 1 <= bins <= one.size:
@@ -175,18 +163,8 @@ def concordance(
 ) -> tuple[float, tuple[float, float] | None]:
     """Return Lin's concordance correlation coefficient (1989, doi 10.2307/2532051), with variances over N.
 
-    Parameters
-    ----------
-    first, second : (N,) array-like
-        Values in the same unit; pairs with a missing value are left out.
-    confidence : float
-        Of the interval, the jackknife of Fisher's z.
-
-    Returns
-    -------
-    ccc : float
-        NaN if nothing varies.
-    ci : (float, float) or None
+    `first` and `second` are (N,) values in the same unit; pairs with a missing value are left out. The coefficient is
+    NaN if nothing varies; its interval is the jackknife of Fisher's z, None where there is none.
     """
     one, other, _ = _pairs(first, second)
     # Around one common mean, so that nothing cancels; the first of each is of all pairs, the others lack one.
@@ -259,19 +237,10 @@ def _pairs(first: ArrayLike, second: ArrayLike) -> tuple[FloatArray, FloatArray,
 
 
 def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any) -> Findings:
-    """Compare two methods in a table, in every model and strategy.
+    """Compare two methods in a table, in every model and strategy: agreement.csv and bias_by_size.csv.
 
-    Parameters
-    ----------
-    table : AgreeOptions, DataFrame or path-like
-        One row per sample x model x strategy.
-    **choices
-        Options of `histomri agree`, beside a table: ``relative=True``.
-
-    Returns
-    -------
-    Findings
-        agreement.csv and bias_by_size.csv.
+    The table (or its path) has one row per sample x model x strategy; `choices` are options of `histomri agree` beside
+    it, such as ``relative=True``. An AgreeOptions stands for both.
 
     Examples
     --------

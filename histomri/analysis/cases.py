@@ -57,19 +57,10 @@ def as_cases(table: Any, names: Iterable[str]) -> pd.DataFrame:
 
 
 def cases_of(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str]]:
-    """Return the cases of a table with one row per sample x model x strategy.
+    """Return the cases of a table with one row per sample x model x strategy, and notes of what was ignored.
 
-    Parameters
-    ----------
-    rows : MeasurementTable
-        Table with the columns `NEEDED` and any of `OPTIONAL`.
-
-    Returns
-    -------
-    table : DataFrame
-        Identifiers as text, everything else as numbers, NaN where missing; the index is that of the rows.
-    notes : list of str
-        What was ignored.
+    The table has the columns `NEEDED` and any of `OPTIONAL`. Cases have identifiers as text, everything else as
+    numbers, NaN where missing; the index is that of the rows.
 
     Raises
     ------
@@ -90,25 +81,11 @@ def cases_of(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str]]:
 
 
 def voxels_of(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str]]:
-    """Return the voxels of a table with one row per voxel x sample x model x strategy.
+    """Return the voxels of a table with one row per voxel x sample x model x strategy, and notes of what was ignored.
 
-    Parameters
-    ----------
-    rows : MeasurementTable
-        Table with the columns `NEEDED`, i, j, k, and any of `OF_VOXELS`.
-
-    Returns
-    -------
-    table : DataFrame
-        As for `cases_of`. Values are NaN throughout in voxels that lack one of the four that are scored, so that means
-        of all columns are over the same voxels.
-    notes : list of str
-        What was ignored, and how many voxels.
-
-    Raises
-    ------
-    InputError
-        As for `cases_of`; and if a voxel comes twice, or an index is none.
+    The table has the columns `NEEDED`, i, j, k, and any of `OF_VOXELS`; voxels are as cases in `cases_of`. Values are
+    NaN throughout in voxels that lack one of the four that are scored, so that means of all columns are over the same
+    voxels. Errors are those of `cases_of`; and an InputError if a voxel comes twice, or an index is none.
     """
     kept = _known_columns(rows, OF_VOXELS)
     _check_identifiers(rows)

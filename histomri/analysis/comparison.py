@@ -12,18 +12,11 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, stdtr, stdtrit
 from scipy.stats import ttest_rel, wilcoxon
 
+from histomri.analysis import ranking
 from histomri.analysis.cases import as_cases, cases_of, open_pairs, require_varying_histology, voxels_of
 from histomri.analysis.correlation import adjust_p, constant, correlate, fisher_interval, pearson, pearson_without_one
 from histomri.analysis.measurements import MeasurementTable
 from histomri.analysis.options import Adjustment, ScoreOptions
-from histomri.analysis.ranking import (
-    FEWEST_FOR_INTERVAL,
-    listed,
-    missing_cases,
-    rank_models,
-    ranking_warnings,
-    require_one_row_each,
-)
 from histomri.analysis.results import Findings
 from histomri.analysis.summary import counted_cases, summarise_voxels
 from histomri.core.arrays import FloatArray
@@ -58,18 +51,9 @@ class DependentTest:
 def williams_test(x1: ArrayLike, x2: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> DependentTest:
     """Compare r(x1, y) with r(x2, y) by Williams' t, which Steiger (1980) recommends for correlations that share y.
 
-    Parameters
-    ----------
-    x1, x2, y : (N,) array-like
-        Complete values of the same samples.
-    confidence : float
-        Of the interval (Zou 2007, doi 10.1037/1082-989X.12.4.399).
-
-    Returns
-    -------
-    DependentTest
-        t with N - 3 degrees of freedom (doi 10.1037/0033-2909.87.2.245); undefined for N < 4, a constant, or x1 and x2
-        that are the same up to scale.
+    The values (N,) are complete and of the same samples. t has N - 3 degrees of freedom (doi
+    10.1037/0033-2909.87.2.245); the interval is that of Zou 2007 (doi 10.1037/1082-989X.12.4.399). Undefined for N < 4,
+    a constant, or x1 and x2 that are the same up to scale.
     """
     first, second, common = (np.asarray(values, dtype=float) for values in (x1, x2, y))
     n = common.size
@@ -91,19 +75,9 @@ def steiger_test(
     """Compare r(x1, y1) with r(x2, y2), measured on the same samples, by Steiger's z.
 
     Fisher's z of both, with their covariance from the average correlation (Steiger 1980, doi
-    10.1037/0033-2909.87.2.245, equations 14 and 15). The pairs may share a variable.
-
-    Parameters
-    ----------
-    x1, y1, x2, y2 : (N,) array-like
-        Complete values of the same samples.
-    confidence : float
-        Of the interval (Zou 2007).
-
-    Returns
-    -------
-    DependentTest
-        Undefined for N < 4, a constant, a perfect correlation, or two pairs that are the same.
+    10.1037/0033-2909.87.2.245, equations 14 and 15). The values (N,) are complete; the pairs may share a variable. The
+    interval is that of Zou 2007. Undefined for N < 4, a constant, a perfect correlation, or two pairs that are the
+    same.
     """
     a, b, c, d = (np.asarray(values, dtype=float) for values in (x1, y1, x2, y2))
     n = a.size
@@ -130,8 +104,6 @@ def compare_models(table: pd.DataFrame, *, confidence: float = 0.95, adjustment:
     ----------
     table : DataFrame
         One row per sample x model x strategy; columns sample, model, strategy and `PAIRED`.
-    confidence : float
-        Of the intervals of the differences.
     adjustment : {"holm", "bh", "bonferroni"}
         Of q, over all pairs of one quantity and test.
 
@@ -139,8 +111,8 @@ def compare_models(table: pd.DataFrame, *, confidence: float = 0.95, adjustment:
     -------
     DataFrame
         Columns `COMPARISON_KEYS`; per pair the correlations of vCS and F (Williams' t if both share the histology, and
-        Steiger's z), TCS (jackknife of the difference) and HFC (Wilcoxon's signed ranks and paired t; lower
-        HFC is better). NaN, with a note, where one is undefined.
+        Steiger's z), TCS (jackknife of the difference) and HFC (Wilcoxon's signed ranks and paired t; lower HFC is
+        better). NaN, with a note, where one is undefined.
 
     Raises
     ------
@@ -148,7 +120,7 @@ def compare_models(table: pd.DataFrame, *, confidence: float = 0.95, adjustment:
         If a column is missing, or a sample x model x strategy comes twice.
     """
     table = as_cases(table, ("sample", "model", "strategy", *PAIRED))
-    require_one_row_each(table)
+    ranking.require_one_row_each(table)
     groups = table.groupby(["model", "strategy"], sort=False)
     parts = [(key, part.set_index("sample")[list(PAIRED)].astype(float).dropna()) for key, part in groups]
     rows: list[dict[str, Any]] = []
@@ -159,9 +131,7 @@ def compare_models(table: pd.DataFrame, *, confidence: float = 0.95, adjustment:
         for row in _tests(first, second, confidence):
             rows.append({**head, "n": len(common), **row})
     result = pd.DataFrame(rows, columns=list(COMPARISON_KEYS))
-    for _, positions in result.groupby(["quantity", "test"]).groups.items():
-        result.loc[positions, "q"] = adjust_p(result.loc[positions, "p"].astype(float), adjustment)
-    return result
+    return result.assign(q=result.groupby(["quantity", "test"])["p"].transform(adjust_p, adjustment))
 
 
 def rank_by(
@@ -169,19 +139,8 @@ def rank_by(
 ) -> dict[str, list[dict[str, Any]]]:
     """Rank the models within each scanner (or group), as `rank_models` does for all samples together.
 
-    Parameters
-    ----------
-    table : DataFrame
-        As for `rank_models`, with the column.
-    column : str
-        What to split by; rows with an empty label are left out (see `unlabelled`).
-    n_boot, seed : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    dict
-        Label -> ranking; empty if there are fewer than two labels.
+    `column` of the table says what to split by; rows with an empty label are left out (see `unlabelled`). The rankings
+    are by label; there is none if there are fewer than two labels.
     """
     if column not in table:
         return {}
@@ -189,7 +148,7 @@ def rank_by(
     names = [name for name in dict.fromkeys(labels) if name]
     if len(names) < 2:
         return {}
-    return {name: rank_models(table[labels == name], n_boot=n_boot, seed=seed) for name in names}
+    return {name: ranking.rank_models(table[labels == name], n_boot=n_boot, seed=seed) for name in names}
 
 
 def unlabelled(table: pd.DataFrame, column: str = "scanner") -> list[str]:
@@ -201,7 +160,7 @@ def unlabelled(table: pd.DataFrame, column: str = "scanner") -> list[str]:
     if not without or labels[labels != ""].nunique() < 2:
         return []
     text = f"{len(without)} of {len(labels)} samples have no {column} and are in no ranking by {column}"
-    return [f"{text}: {listed(without)}"]
+    return [f"{text}: {ranking.listed(without)}"]
 
 
 def _tests(first: FloatArray, second: FloatArray, confidence: float) -> list[dict[str, Any]]:
@@ -220,7 +179,7 @@ def _compare_tcs(first: FloatArray, second: FloatArray, confidence: float) -> di
     a, b = (correlate(*values[:2]).r + correlate(*values[2:]).r for values in (first, second))
     n = first.shape[1]
     row = {"quantity": "TCS", "test": "jackknife", "value_a": a, "value_b": b, "difference": a - b, "note": ""}
-    if n < FEWEST_FOR_INTERVAL or not math.isfinite(a - b):
+    if n < ranking.FEWEST_FOR_INTERVAL or not math.isfinite(a - b):
         return {**row, "note": "too few samples for a jackknife, or an undefined TCS"}
     scores = (pearson_without_one(*each[:2]) + pearson_without_one(*each[2:]) for each in (first, second))
     without_one = np.subtract(*scores)
@@ -236,7 +195,7 @@ def _compare_tcs(first: FloatArray, second: FloatArray, confidence: float) -> di
 
 
 def _compare_hfc(first: FloatArray, second: FloatArray, confidence: float) -> list[dict[str, Any]]:
-    a, b = (_hfc(values) for values in (first, second))
+    a, b = (ranking.fidelity(values) for values in (first, second))
     known = np.isfinite(a) & np.isfinite(b)
     a, b = a[known], b[known]
     row = {"quantity": "HFC", "n": int(known.sum())}
@@ -249,12 +208,6 @@ def _compare_hfc(first: FloatArray, second: FloatArray, confidence: float) -> li
     paired = {"test": "paired t", "statistic": float(t.statistic), "df": float(t.df), "p": float(t.pvalue)}
     signed = {"test": "wilcoxon", "statistic": float(ranks.statistic), "p": float(ranks.pvalue)}
     return [{**row, **signed}, {**row, **paired, "ci_low": float(low), "ci_high": float(high)}]
-
-
-def _hfc(values: FloatArray) -> FloatArray:
-    size, size_histo, fraction, fraction_histo = values
-    size_histo, fraction_histo = (np.where(truth > 0, truth, np.nan) for truth in (size_histo, fraction_histo))
-    return np.asarray(np.abs(size - size_histo) / size_histo + np.abs(fraction - fraction_histo) / fraction_histo)
 
 
 def _covariance(r_ab: float, r_cd: float, r_ac: float, r_ad: float, r_bc: float, r_bd: float) -> float:
@@ -283,35 +236,27 @@ def _zou(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, confidence:
 def score_table(table: ScoreOptions | pd.DataFrame | str | Path, **choices: Any) -> Findings:
     """Score and rank the models of a table of pairs, and test them against each other.
 
-    Parameters
-    ----------
-    table : ScoreOptions, DataFrame or path-like
-        One row per sample x model x strategy (see `cases_of`), or per voxel (see `voxels_of`), which is averaged per
-        sample first.
-    **choices
-        Options of `histomri score`, beside a table: ``boot=500``.
-
-    Returns
-    -------
-    Findings
-        scores.csv; with several models model_comparisons.csv; with several scanners scores_by_scanner.csv.
+    The table (or its path) has one row per sample x model x strategy (see `cases_of`), or per voxel (see `voxels_of`),
+    which is averaged per sample first; `choices` are options of `histomri score` beside it, such as ``boot=500``. A
+    ScoreOptions stands for both. The Findings are scores.csv; with several models model_comparisons.csv; with several
+    scanners scores_by_scanner.csv.
     """
     options, rows = open_pairs(table, choices)
     cases, notes, warnings = _cases(rows)
     draws = {"n_boot": options.boot, "seed": options.seed}
-    ranking, scanners = rank_models(cases, **draws), rank_by(cases, "scanner", **draws)
+    models, scanners = ranking.rank_models(cases, **draws), rank_by(cases, "scanner", **draws)
     comparisons = compare_models(cases)
-    frames = {"scores.csv": (None, [pd.DataFrame([_flat(row) for row in ranking])])}
+    frames = {"scores.csv": (None, [pd.DataFrame([_flat(row) for row in models])])}
     if len(comparisons):
         frames["model_comparisons.csv"] = (None, [comparisons])
     if scanners:
         flat = [{"scanner": name, **_flat(row)} for name, ranked in scanners.items() for row in ranked]
         frames["scores_by_scanner.csv"] = (None, [pd.DataFrame(flat)])
-    warnings += [*ranking_warnings(ranking), *missing_cases(cases), *unlabelled(cases, "scanner")]
-    content = {"models": ranking, "scanners": scanners, "comparisons": comparisons.to_dict("records")}
+    warnings += [*ranking.ranking_warnings(models), *ranking.missing_cases(cases), *unlabelled(cases, "scanner")]
+    content = {"models": models, "scanners": scanners, "comparisons": comparisons.to_dict("records")}
     settings = draws | {"confidence": 0.95, "interval": "jackknife over cases of Fisher's z of TCS/2"}
     others: dict[str, Any] = {"more": content, "replaces": SCORE_FILES}
-    lines = [*notes, *_ranking_lines(ranking)]
+    lines = [*notes, *_lines(models)]
     return Findings.joined("scores.json", frames, lines, warnings, options, settings, **others)
 
 
@@ -338,9 +283,9 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _ranking_lines(ranking: list[dict[str, Any]]) -> list[str]:
-    lines, ranks = [], [row["rank"] for row in ranking]
-    for row in ranking:
+def _lines(models: list[dict[str, Any]]) -> list[str]:
+    lines, ranks = [], [row["rank"] for row in models]
+    for row in models:
         place = "–" if row["rank"] is None else f"{row['rank']}{'=' if ranks.count(row['rank']) > 1 else '.'}"
         score = "undefined" if row["TCS"] is None else f"{row['TCS']:.3f}"
         if row["TCS_ci"]:

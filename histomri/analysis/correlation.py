@@ -26,28 +26,14 @@ _LEAST_DISTINCT = 3  # a resample of one or two distinct cases has r = +-1 or no
 
 @dataclass(frozen=True)
 class Correlation:
-    """A correlation and how sure it is.
+    """A correlation and how sure it is."""
 
-    Attributes
-    ----------
-    r, p : float
-        Coefficient and two-sided p-value against no correlation; NaN if undefined.
-    n : int
-        Pairs used: both values finite.
-    ci : (float, float) or None
-        Confidence interval; None where it cannot be had.
-    n_missing : int
-        Pairs left out because a value is missing.
-    note : str
-        Why r or ci is missing, empty otherwise.
-    """
-
-    r: float
-    p: float
-    n: int
-    ci: tuple[float, float] | None = None
-    n_missing: int = 0
-    note: str = ""
+    r: float  # coefficient; NaN if undefined
+    p: float  # two-sided, against no correlation
+    n: int  # pairs used: both values finite
+    ci: tuple[float, float] | None = None  # confidence interval; None where it cannot be had
+    n_missing: int = 0  # pairs left out because a value is missing
+    note: str = ""  # why r or ci is missing
 
     def row(self, *names: str) -> dict[str, Any]:
         """Return attributes for a row of a table, ci as ci_low and ci_high, NaN if there is none."""
@@ -66,8 +52,6 @@ def correlate(
         Values; NaN is missing.
     kind : {"pearson", "spearman"}
         Linear or rank correlation.
-    confidence : float
-        Of the interval.
     interval : {"jackknife", "fisher"}
         Of Fisher's z, its scatter found by leaving out each pair (ranked anew), or taken from the theory of normal
         values (for Spearman Bonett & Wright 2000, doi 10.1007/BF02294183). With heavy tails the latter is far too
@@ -146,9 +130,7 @@ def pearson(x: FloatArray, y: FloatArray) -> float:
 
 def p_value(r: float, df: float) -> float:
     """Return the two-sided p of r against zero, from Student's t with df degrees of freedom (any positive number)."""
-    if abs(r) >= 1.0:
-        return 0.0
-    return float(2.0 * stdtr(df, -abs(r) * math.sqrt(df / ((1.0 - r) * (1.0 + r)))))
+    return 0.0 if abs(r) >= 1.0 else float(2.0 * stdtr(df, -abs(r) * math.sqrt(df / ((1.0 - r) * (1.0 + r)))))
 
 
 def exact_rank_p(x: FloatArray, y: FloatArray) -> float:
@@ -180,20 +162,10 @@ def fisher_interval(r: float, n: int, confidence: float = 0.95, kind: Kind = "pe
 
 
 def adjust_p(p: ArrayLike, method: Adjustment = "bh") -> FloatArray:
-    """Adjust p-values for the number of tests.
+    """Adjust p-values (T,) for the number of tests; a NaN is no test, and stays NaN.
 
-    Parameters
-    ----------
-    p : (T,) array-like
-        Two-sided p-values; a NaN is no test, and stays NaN.
-    method : {"bh", "holm", "bonferroni"}
-        False discovery rate (Benjamini & Hochberg 1995, doi 10.1111/j.2517-6161.1995.tb02031.x), or family-wise error
-        (Holm 1979; Bonferroni).
-
-    Returns
-    -------
-    (T,) ndarray
-        Adjusted values, at most 1, in the order of `p`.
+    Methods are "bh", the false discovery rate (Benjamini & Hochberg 1995, doi 10.1111/j.2517-6161.1995.tb02031.x), and
+    the family-wise errors "holm" (Holm 1979) and "bonferroni". Adjusted values are at most 1, in the order of `p`.
 
     Examples
     --------

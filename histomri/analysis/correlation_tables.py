@@ -41,10 +41,8 @@ def correlation_table(
         One row per case, columns of numbers; NaN is missing.
     x, y : sequence of str, optional
         Every x against every y. Without y every pair of x; without both every pair of columns.
-    kinds : sequence of {"pearson", "spearman"}
-        Linear and rank correlations.
-    confidence, interval
-        As in `correlate`.
+    kinds, interval
+        As in `correlate`; every kind in turn.
     adjustment : {"bh", "holm", "bonferroni"}
         Of q, over all tests of one kind.
 
@@ -62,28 +60,13 @@ def correlation_table(
             found = correlate(table[one], table[other], kind=kind, confidence=confidence, interval=interval)
             rows.append({"x": one, "y": other, "kind": kind, "q": np.nan, **found.row(*_VALUES)})
     result = pd.DataFrame(rows, columns=list(COLUMNS))
-    for kind in kinds:
-        mine = result["kind"] == kind
-        result.loc[mine, "q"] = adjust_p(result.loc[mine, "p"], adjustment)
-    return result
+    return result.assign(q=result.groupby("kind")["p"].transform(adjust_p, adjustment))
 
 
 def as_matrix(correlations: pd.DataFrame, value: str = "r", kind: Kind = "pearson") -> pd.DataFrame:
-    """Return one value of a table of all pairs as a symmetric matrix.
+    """Return one value (r, p, q or n) of a table of all pairs, from `correlation_table`, as a symmetric matrix.
 
-    Parameters
-    ----------
-    correlations : DataFrame
-        From `correlation_table`.
-    value : str
-        Column to show: r, p, q or n.
-    kind : {"pearson", "spearman"}
-        Which correlations.
-
-    Returns
-    -------
-    DataFrame
-        Rows and columns are the measurements; pairs not in the table are NaN, the diagonal is 1 for r, NaN otherwise.
+    Rows and columns are the measurements; pairs not in the table are NaN, the diagonal is 1 for r, NaN otherwise.
     """
     mine = correlations[correlations["kind"] == kind]
     names = list(dict.fromkeys([*mine["x"], *mine["y"]]))
@@ -97,21 +80,12 @@ def as_matrix(correlations: pd.DataFrame, value: str = "r", kind: Kind = "pearso
 
 
 def correlate_table(table: CorrelateOptions | pd.DataFrame | str | Path, **choices: Any) -> Findings:
-    """Correlate the columns of a table with one row per sample, or per voxel, in every model and strategy.
+    """Correlate the columns of a table with one row per sample, or per voxel (i, j, k), in every model and strategy.
 
-    Parameters
-    ----------
-    table : CorrelateOptions, DataFrame or path-like
-        With columns i, j, k a row is a voxel.
-    **choices
-        Options of `histomri correlate`, beside a table: ``x=["Ki67"], y=["F_mri"]``. By default every measurement is
-        correlated with every other; of voxels histology with MRI.
-
-    Returns
-    -------
-    Findings
-        correlations.csv and correlation_matrix.csv; of voxels correlations_voxel.csv and correlations_pooled.csv; with
-        `group_by` correlations_repeated.csv.
+    `table` is a DataFrame or path, with options of `histomri correlate` beside it, such as ``x=["Ki67"], y=["F_mri"]``,
+    or a CorrelateOptions. By default every measurement is correlated with every other; of voxels histology with MRI.
+    The Findings are correlations.csv and correlation_matrix.csv; of voxels correlations_voxel.csv and
+    correlations_pooled.csv; with `group_by` correlations_repeated.csv.
     """
     options, rows = opened(CorrelateOptions, table, choices)
     rows = rows.only(model=options.model, strategy=options.strategy)
@@ -222,8 +196,7 @@ def _missing(found: pd.DataFrame) -> list[str]:
 
 
 def _undefined(found: pd.DataFrame) -> list[str]:
-    undefined = found[found["p"].isna() & found["note"].ne("")]
-    rows = undefined.to_dict("records")
+    rows = found[found["p"].isna() & found["note"].ne("")].to_dict("records")
     texts = list(dict.fromkeys(f"{row['x']} with {row['y']}: {row['note']}" for row in rows))
     if len(texts) > _SHOWN:
         texts = [*texts[:_SHOWN], f"{len(texts) - _SHOWN} more correlations are undefined; see the column note"]

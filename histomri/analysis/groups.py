@@ -64,15 +64,7 @@ class GroupDifference:
 
 
 def compare_two(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> GroupDifference:
-    """Compare two independent groups of values; missing values are left out.
-
-    Parameters
-    ----------
-    a, b : array-like
-        Values of the groups.
-    confidence : float
-        Of all intervals.
-    """
+    """Compare two independent groups of values; missing ones are left out, and `confidence` is of all intervals."""
     first, second = (values[np.isfinite(values)] for values in (np.asarray(v, dtype=float).ravel() for v in (a, b)))
     n_a, n_b = first.size, second.size
     if min(n_a, n_b) < 2:
@@ -130,8 +122,6 @@ def compare_groups(
         Columns of numbers.
     by : str
         Column with the labels; cases with an empty label are left out.
-    confidence : float
-        Of the intervals.
     adjustment : {"bh", "holm", "bonferroni"}
         Of q_welch, q_student and q_mann_whitney, over all rows.
 
@@ -179,19 +169,10 @@ def compare_groups(
 
 
 def compare_table(table: CompareOptions | pd.DataFrame | str | Path, **choices: Any) -> Findings:
-    """Compare groups in every measurement of a table, in every model and strategy.
+    """Compare groups in every measurement of a table, in every model and strategy: comparisons.csv.
 
-    Parameters
-    ----------
-    table : CompareOptions, DataFrame or path-like
-        One row per sample x model x strategy, with a column of labels.
-    **choices
-        Options of `histomri compare`, beside a table: ``by="species"``.
-
-    Returns
-    -------
-    Findings
-        comparisons.csv.
+    The table (or its path) has one row per sample x model x strategy, and a column of labels; `choices` are options of
+    `histomri compare` beside it, such as ``by="species"``. A CompareOptions stands for both.
     """
     options, cases = opened_cases(CompareOptions, table, choices)
     by, labels = options.by, cases.text(options.by)

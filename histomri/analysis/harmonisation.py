@@ -38,14 +38,9 @@ class Harmonised:
 
 
 def combat(
-    values: pd.DataFrame,
-    batch: ArrayLike,
-    *,
-    covariates: pd.DataFrame | None = None,
-    reference: str | None = None,
-    empirical_bayes: bool = True,
-    mean_only: bool = False,
-) -> Harmonised:
+    values: pd.DataFrame, batch: ArrayLike, *, covariates: pd.DataFrame | None = None, reference: str | None = None,
+    empirical_bayes: bool = True, mean_only: bool = False,
+) -> Harmonised:  # fmt: skip
     """Harmonise metrics between batches (scanners, sites).
 
     Johnson, Li & Rabinovic 2007 (doi 10.1093/biostatistics/kxj037), for imaging Fortin et al. 2017 (doi
@@ -54,18 +49,14 @@ def combat(
 
     Parameters
     ----------
-    values : DataFrame
-        (cases, metrics); NaN is missing.
-    batch : (cases,) array-like
-        Labels.
+    values, batch : DataFrame, (cases,) array-like
+        Metrics (cases, metrics), NaN is missing; and labels.
     covariates : DataFrame, optional
         Effects to keep: columns of numbers, or of text (one level each). None missing.
     reference : str, optional
         Batch that stays as it is, and to which the others are brought; without it, to the mean of all.
-    empirical_bayes : bool
-        Shrink the estimates; needs at least two metrics.
-    mean_only : bool
-        Correct the shift and not the scale.
+    empirical_bayes, mean_only : bool
+        Shrink the estimates, which needs at least two metrics; correct the shift and not the scale.
 
     Raises
     ------
@@ -95,8 +86,7 @@ def combat(
     if anchor is not None:
         adjusted[member[:, anchor]] = data[member[:, anchor]]
     effects = _effects(names, list(values.columns), data, member, (gamma_hat, delta_hat, gamma, delta))
-    sizes = zip(names, member.sum(axis=0))
-    warnings = [f"batch '{name}' has {size} cases only" for name, size in sizes if size < 5]
+    warnings = [f"batch '{name}' has {size} cases only" for name, size in zip(names, member.sum(axis=0)) if size < 5]
     harmonised = pd.DataFrame(np.ldexp(adjusted, exponent), values.index, values.columns)
     return Harmonised(harmonised, effects, (*warnings, *_confounding_warnings(labels, covariates)))
 
@@ -132,21 +122,9 @@ def cramers_v(one: ArrayLike, other: ArrayLike) -> float:
 
 
 def confounding(batch: ArrayLike, label: ArrayLike, name: str = "group", threshold: float = 0.5) -> str | None:
-    """Warn if a label and the batch are confounded.
+    """Return a warning if a label and the batch (N,) of cases are confounded, None otherwise.
 
-    Parameters
-    ----------
-    batch, label : (N,) array-like
-        Labels of the same cases.
-    name : str
-        What the label is, for the text.
-    threshold : float
-        Of Cramér's V.
-
-    Returns
-    -------
-    str or None
-        A warning if V reaches the threshold, or a label occurs in one batch only.
+    They are if Cramér's V reaches the threshold, or a label occurs in one batch only; `name` says what the label is.
     """
     batches, labels = np.asarray(batch).astype(str), np.asarray(label).astype(str)
     v = cramers_v(batches, labels)
@@ -278,25 +256,16 @@ def _confounding_warnings(labels: np.ndarray, covariates: pd.DataFrame | None) -
 def harmonise_table(table: HarmoniseOptions | pd.DataFrame | str | Path, **choices: Any) -> Findings:
     """Harmonise the metrics of a table between scanners, in every model and strategy.
 
-    Parameters
-    ----------
-    table : HarmoniseOptions, DataFrame or path-like
-        One row per sample x model x strategy, with a column of batches.
-    **choices
-        Options of `histomri harmonise`, beside a table: ``reference="3T"``.
-
-    Returns
-    -------
-    Findings
-        harmonised.csv, the table with its metrics replaced, and harmonisation.csv, the effects of the batches.
+    The table (or its path) has one row per sample x model x strategy, and a column of batches; `choices` are options of
+    `histomri harmonise` beside it, such as ``reference="3T"``. HarmoniseOptions stand for both. The Findings are
+    harmonised.csv, the table with its metrics replaced, and harmonisation.csv, the effects of the batches.
     """
     options, cases = opened_cases(HarmoniseOptions, table, choices)
     batch, labels = options.batch, cases.text(options.batch, complete=True)
     names = list(options.measure) or [name for name in cases.measurements() if "_histo" not in name]
     if not names:
         raise InputError("has no MRI measurements", path=cases.path, hint="name the metrics with --measure")
-    taken = sorted({batch, *options.covariate} & set(names))
-    if taken:
+    if taken := sorted({batch, *options.covariate} & set(names)):
         raise InputError(f"column '{taken[0]}' is batch or covariate, and cannot be harmonised", path=cases.path)
     values, kept = cases.numbers(names), _typed_covariates(cases, options.covariate)
     result, effects, lines = cases.frame.astype(object), [], []

@@ -61,8 +61,7 @@ def read_column_map(path: str | Path) -> ColumnMap:
         raise InputError(problem, path=path, hint=hint if "overwrite" in str(error) else None) from error
     top = {name: value for name, value in content.items() if name not in _SECTIONS}
     section = _table(content.get("columns", {}), "columns", path)
-    both = sorted(set(top) & set(section))
-    if both:
+    if both := sorted(set(top) & set(section)):
         raise InputError(f"'{both[0]}' stands at the top and in [columns]", path=path, hint="keep one of them")
     columns = _names({**top, **section}, path)
     constants = _values(_table(content.get("constants", {}), "constants", path), path)
@@ -105,8 +104,7 @@ def _models(entries: Any, shared: Mapping[str, str], path: Path) -> tuple[tuple[
     models: list[tuple[dict[str, str], dict[str, str]]] = []
     for number, entry in enumerate(entries, start=1):
         where = f"[[models]] number {number}"
-        unknown = [name for name in _table(entry, "[models]", path) if name not in _OF_A_MODEL]
-        if unknown:
+        if unknown := [name for name in _table(entry, "[models]", path) if name not in _OF_A_MODEL]:
             problem = f"{where}: unknown key '{unknown[0]}'"
             raise InputError(problem, path=path, hint=f"it takes {', '.join(_OF_A_MODEL)}")
         labels = _values({name: entry[name] for name in ("model", "strategy") if name in entry}, path)

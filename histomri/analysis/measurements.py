@@ -159,22 +159,12 @@ class MeasurementTable(Table):
 def read_measurements(
     path: str | Path, columns: str | Path | None = None, *, known: Collection[str] | None = None
 ) -> MeasurementTable:
-    """Read a table of any columns.
+    """Read a table of any columns, as `histomri.core.tables.read_table` does.
 
-    Parameters
-    ----------
-    path : path-like
-        As for `histomri.core.tables.read_table`.
-    columns : path-like, optional
-        TOML file of renamings (``vCS_mri_um = "cell size MRI"``), with values for columns that the table lacks in its
-        section ``[constants]``, and the columns of each model in ``[[models]]`` (see `read_column_map`).
-    known : collection of str, optional
-        What the column map may name; by default anything.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, has no rows, or the column map does not fit.
+    `columns` is a TOML file of renamings (``vCS_mri_um = "cell size MRI"``), with values for columns that the table
+    lacks in its section ``[constants]``, and the columns of each model in ``[[models]]`` (see `read_column_map`);
+    `known` are the columns that it may name, by default any. It is an InputError if the table cannot be read or has no
+    rows, or if the column map does not fit.
     """
     table = read_table(path, numeric=_NUMERIC)
     frame = table.frame

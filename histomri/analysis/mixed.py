@@ -74,15 +74,11 @@ def repeated_correlation(
 
     Parameters
     ----------
-    x, y : (N,) array-like
-        Values; pairs with a missing value are left out.
-    sample : (N,) array-like
-        Labels of what belongs together.
+    x, y, sample : (N,) array-like
+        Values, and labels of what belongs together; pairs with a missing value are left out.
     n_eff : (k,) array-like, optional
         Effective numbers of voxels of the samples, in the sorted order of their labels (`effective_sample_size`). The
         variance of r is then the one of independent samples with that many values each.
-    confidence : float
-        Of the interval.
     """
     first, second, labels, names = _complete(x, y, sample)
     n, k = first.size, len(names)
@@ -122,10 +118,8 @@ def random_intercept(design: ArrayLike, y: ArrayLike, sample: ArrayLike) -> Mixe
     ----------
     design : (N, P) array-like
         Fixed effects, the constant included; finite, of full rank.
-    y : (N,) array-like
-        Values, finite.
-    sample : (N,) array-like
-        Labels of the random intercepts.
+    y, sample : (N,) array-like
+        Values, finite, and labels of the random intercepts.
 
     Raises
     ------
@@ -176,8 +170,7 @@ class _Profile:
         coefficients = covariance @ products[:p, p]
         residual = self.sums[:, p] - self.sums[:, :p] @ coefficients
         inside = np.r_[-coefficients, 1.0]
-        squares = float(inside @ self.within @ inside + residual @ (weights * residual))
-        within = squares / (self.n - p)
+        within = float(inside @ self.within @ inside + residual @ (weights * residual)) / (self.n - p)
         logdet = float(np.log1p(self.sizes * ratio).sum()) - float(np.linalg.slogdet(covariance)[1])
         likelihood = -0.5 * ((self.n - p) * (math.log(2.0 * math.pi * within) + 1.0) + logdet)
         return likelihood, coefficients, covariance, within
@@ -202,10 +195,8 @@ def within_between(
 
     Parameters
     ----------
-    x, y : (N,) array-like
-        Values; pairs with a missing value are left out.
-    sample : (N,) array-like
-        What belongs together; at least three samples.
+    x, y, sample : (N,) array-like
+        Values (pairs with a missing one are left out), and what belongs together; at least three samples.
     df_within : float, optional
         Degrees of freedom left within samples when neighbours resemble each other (`RepeatedCorrelation.df`); the
         standard error grows accordingly.
@@ -231,8 +222,7 @@ def within_between(
 
 
 def _effect(slope: float, se: float, df: float) -> Effect:
-    usable = df > 0 and se > 0
-    p = float(2.0 * stdtr(df, -abs(slope / se))) if usable else math.nan
+    p = float(2.0 * stdtr(df, -abs(slope / se))) if df > 0 and se > 0 else math.nan
     return Effect(float(slope), float(se), float(df), p)
 
 
@@ -264,8 +254,6 @@ def correlate_repeated(
         Every x against every y; without y every pair of x.
     by : str
         Column that says which rows belong together, such as patient.
-    confidence : float
-        Of the intervals.
     adjustment : {"bh", "holm", "bonferroni"}
         Of q.
 

@@ -20,19 +20,10 @@ _LARGEST_N = 10_000_000
 
 
 def correlation_power(r: float, n: int, *, alpha: float = 0.05) -> float:
-    """Return the chance that a correlation is found significant, two-sided.
+    """Return the chance that a true correlation r of n cases (at least 3) is significant, two-sided.
 
     Exact for the t-test of Pearson's r of bivariate normal values: given the values of one variable, t is noncentral
     with a noncentrality proportional to their standard deviation, which follows a chi distribution.
-
-    Parameters
-    ----------
-    r : float
-        True correlation.
-    n : int
-        Cases, at least 3.
-    alpha : float
-        Level of the test.
     """
     _check(r=r, alpha=alpha)
     if n < 3:
@@ -47,14 +38,7 @@ def correlation_power(r: float, n: int, *, alpha: float = 0.05) -> float:
 
 
 def sample_size(r: float, *, power: float = 0.8, alpha: float = 0.05) -> int:
-    """Return the smallest number of cases with which a correlation is found with the wanted power.
-
-    Parameters
-    ----------
-    r : float
-        True correlation, not 0.
-    power, alpha : float
-        Wanted power, and level of the two-sided test.
+    """Return the smallest number of cases that finds a true correlation r (not 0) with the wanted power, two-sided.
 
     Examples
     --------
@@ -76,15 +60,7 @@ def sample_size(r: float, *, power: float = 0.8, alpha: float = 0.05) -> int:
 
 
 def detectable_correlation(n: int, *, power: float = 0.8, alpha: float = 0.05) -> float:
-    """Return the smallest correlation that is found with the wanted power.
-
-    Parameters
-    ----------
-    n : int
-        Cases, at least 4.
-    power, alpha : float
-        Wanted power, and level of the two-sided test.
-    """
+    """Return the smallest correlation that `n` cases (at least 4) find with the wanted power, two-sided."""
     _check(alpha=alpha, power=power)
     if n < 4:
         raise InputError(f"{n} cases are too few: no correlation can be relied on to be found")
@@ -104,18 +80,9 @@ def critical_correlation(n: int, *, alpha: float = 0.05) -> float:
 def plan_table(table: PowerOptions | pd.DataFrame | str | Path, **choices: Any) -> Findings:
     """Plan correlations: what the samples of a table can detect, and how many a correlation needs.
 
-    Parameters
-    ----------
-    table : PowerOptions, DataFrame or path-like
-        Table with one row per sample x model x strategy, whose complete pairs of vCS and F are counted; options may do
-        without one.
-    **choices
-        Options of `histomri power`, beside a table. Correlations are by default 0.3, 0.4, 0.5, 0.6 and 0.7.
-
-    Returns
-    -------
-    Findings
-        power_n.csv, what N samples can detect, and power_r.csv, how many r needs.
+    The table (or its path) has one row per sample x model x strategy, whose complete pairs of vCS and F are counted;
+    `choices` are options of `histomri power` beside it. PowerOptions stand for both, and may do without a table.
+    Correlations are by default 0.3, 0.4, 0.5, 0.6 and 0.7. The Findings are power_n.csv and power_r.csv.
     """
     counted: list[tuple[str, int, int]] = []
     options, path = table, None

@@ -49,19 +49,9 @@ class Prediction:
 
 
 def polynomial(x: ArrayLike, y: ArrayLike, basis: str = "cubic") -> FloatArray:
-    """Return the terms of a polynomial basis.
+    """Return the terms of a polynomial of two metrics (N,), (N, P), in the order of `BASES`.
 
-    Parameters
-    ----------
-    x, y : (N,) array-like
-        Two metrics.
-    basis : {"cubic", "printed"}
-        Ten terms up to the third degree, or the seven printed in equation 17.
-
-    Returns
-    -------
-    (N, P) ndarray
-        In the order of `BASES`.
+    The basis is "cubic", ten terms up to the third degree, or "printed", the seven of equation 17.
     """
     if basis not in BASES:
         raise InputError(f"unknown basis '{basis}'", hint=f"use {' or '.join(BASES)}")
@@ -96,22 +86,15 @@ def cross_validated_prediction(
 
     Parameters
     ----------
-    x, y : (N,) array-like
-        Metrics, such as D0I and vCS.
-    target : (N,) array-like
-        What to predict, such as log10 of the volume. Cases with a missing value are left out.
+    x, y, target : (N,) array-like
+        Metrics, such as D0I and vCS, and what to predict, such as log10 of the volume. Cases with a missing value are
+        left out.
     basis : {"cubic", "printed"}
         As in `polynomial`.
-    folds : int
-        Number of folds.
     groups : (N,) array-like, optional
         Cases that stay together, such as tumours of one patient; folds and resamples are then drawn of groups.
-    seed : int
-        Of folds and resamples.
-    n_boot : int
-        Resamples of the bootstrap, for p and interval of r.
-    confidence : float
-        Of the intervals.
+    folds, seed, n_boot : int
+        Number of folds; seed of folds and resamples; resamples of the bootstrap, for p and interval of r.
 
     Raises
     ------
@@ -265,13 +248,7 @@ def _warnings(n: int, terms: int, failed: int, n_boot: int, *, has_band: bool) -
 
 
 def log10_volume(volume: ArrayLike) -> FloatArray:
-    """Return log10 of volumes, NaN where missing.
-
-    Raises
-    ------
-    InputError
-        If a volume is not positive.
-    """
+    """Return log10 of volumes, NaN where missing; a volume that is not positive is an InputError."""
     values = np.asarray(volume, dtype=float)
     wrong = np.isfinite(values) & (values <= 0)
     if wrong.any():

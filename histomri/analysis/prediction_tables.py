@@ -35,8 +35,7 @@ class Predictions(Displayed):
 
     def write(self, out: Path, *, folder_each: bool = False) -> Written:
         """Write the first basis to a folder, others (with `folder_each` the first too) to prediction_BASIS below it."""
-        first = next(iter((*self.found, *self.problems)))
-        alone = None if folder_each else first
+        alone = None if folder_each else next(iter((*self.found, *self.problems)))
         folders = [out if basis == alone else out / f"prediction_{basis}" for basis in self.found]
         parts = [found.write(folder) for found, folder in zip(self.found.values(), folders)]
         outputs = tuple(path for part in parts for path in part.outputs)
@@ -51,17 +50,9 @@ class Predictions(Displayed):
 def predict_table(table: PredictOptions | pd.DataFrame | str | Path, **choices: Any) -> Predictions:
     """Cross-validate a prediction from the cases of a table, with every basis.
 
-    Parameters
-    ----------
-    table : PredictOptions, DataFrame or path-like
-        One row per case of one model and strategy.
-    **choices
-        Options of `histomri predict`, beside a table: ``target="volume_mm3"``.
-
-    Raises
-    ------
-    InputError
-        If the target cannot be predicted with any basis.
+    The table (or its path) has one row per case of one model and strategy; `choices` are options of `histomri predict`
+    beside it, such as ``target="volume_mm3"``. A PredictOptions stands for both. It is an InputError if no basis can
+    predict the target.
     """
     if isinstance(table, PredictOptions) and table.table is None:
         raise InputError("there is no table to predict from", hint="name one")

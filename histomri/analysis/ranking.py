@@ -39,17 +39,9 @@ def require_one_row_each(table: pd.DataFrame) -> None:
 def total_correlation_score(table: pd.DataFrame) -> pd.DataFrame:
     """Return the total correlation score of each model and strategy.
 
-    TCS = r(vCS_mri, vCS_histo) + r(F_mri, F_histo), Pearson over cases, from the cases that have all four values.
-
-    Parameters
-    ----------
-    table : DataFrame
-        One row per case; columns `PAIRED`, and optionally model and strategy.
-
-    Returns
-    -------
-    DataFrame
-        model, strategy, n, n_missing, TCS, r_vCS, r_F; NaN with fewer than three cases or a constant column.
+    TCS = r(vCS_mri, vCS_histo) + r(F_mri, F_histo), Pearson over cases, from the cases that have all four values. The
+    table has one row per case with the columns `PAIRED`, and optionally model and strategy; the result has model,
+    strategy, n, n_missing, TCS, r_vCS, r_F, NaN with fewer than three cases or a constant column.
 
     Examples
     --------
@@ -74,18 +66,10 @@ def total_correlation_score(table: pd.DataFrame) -> pd.DataFrame:
 def histology_fidelity(table: pd.DataFrame) -> pd.DataFrame:
     """Return the histology-fidelity criterion of each case, lower is better.
 
-    HFC = |vCS_mri - vCS_histo| / vCS_histo + |F_mri - F_histo| / F_histo.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns `PAIRED`, and sample, model, strategy.
-
-    Returns
-    -------
-    DataFrame
-        sample, model, strategy, HFC, and win: 1 for the lowest HFC of the sample over all models and strategies, shared
-        by those that are equal. HFC is NaN where a value is missing or the histology is not positive.
+    HFC = |vCS_mri - vCS_histo| / vCS_histo + |F_mri - F_histo| / F_histo, from columns `PAIRED`, sample, model,
+    strategy. The result has sample, model, strategy, HFC, and win: 1 for the lowest HFC of the sample over all models
+    and strategies, shared by those that are equal. HFC is NaN where a value is missing or the histology is not
+    positive.
 
     Examples
     --------
@@ -100,13 +84,17 @@ def histology_fidelity(table: pd.DataFrame) -> pd.DataFrame:
     1      b     x  0.00  1.0
     """
     table = as_cases(table, (*PAIRED, "sample", "model", "strategy"))
-    size, size_histo, fraction, fraction_histo = (table[name].astype(float) for name in PAIRED)
-    error = (size - size_histo).abs() / size_histo.where(size_histo > 0)
-    error = error + (fraction - fraction_histo).abs() / fraction_histo.where(fraction_histo > 0)
-    result = table[["sample", "model", "strategy"]].assign(HFC=error)
+    result = table[["sample", "model", "strategy"]].assign(HFC=fidelity(table[list(PAIRED)].to_numpy(dtype=float).T))
     lowest = result["HFC"].eq(result.groupby("sample", sort=False)["HFC"].transform("min"))
     result["win"] = lowest / lowest.groupby(result["sample"], sort=False).transform("sum").clip(lower=1)
     return result
+
+
+def fidelity(values: FloatArray) -> FloatArray:
+    """Return HFC, (N,), of the values in the order of `PAIRED`, (4, N); NaN where histology is not positive."""
+    size, size_histo, fraction, fraction_histo = values
+    size_histo, fraction_histo = (np.where(truth > 0, truth, np.nan) for truth in (size_histo, fraction_histo))
+    return np.asarray(np.abs(size - size_histo) / size_histo + np.abs(fraction - fraction_histo) / fraction_histo)
 
 
 def complete_cases(table: pd.DataFrame) -> pd.Series:
@@ -122,10 +110,8 @@ def bic_votes(table: pd.DataFrame, criterion: str = "BIC", counted: pd.Series | 
     Parameters
     ----------
     table : DataFrame
-        Columns sample, model, strategy and `<criterion>_vote`, the fraction of the case's voxels in which the model is
-        the lowest.
-    criterion : str
-        BIC or AIC.
+        Columns sample, model, strategy and `<criterion>_vote` (BIC or AIC), the fraction of the case's voxels in which
+        the model is the lowest.
     counted : Series of bool, optional
         Rows that count, such as `complete_cases`; the others compete and are not counted. By default all.
 
@@ -162,8 +148,6 @@ def rank_models(
         and AIC_vote.
     n_boot, seed : int
         Resamples of the cases; the same cases are drawn for all models, so that they are compared like with like.
-    confidence : float
-        Of TCS_ci.
 
     Returns
     -------
@@ -271,9 +255,9 @@ def _left_out(ranking: list[dict[str, Any]]) -> list[str]:
     most = max(row["n_own"] for row in ranking)
     texts = []
     for row in ranking:
-        few = row["n_own"] < fewest_cases(most)
-        why = "too few for a comparison" if few else "and too few of these in the others"
         if not row["compared"]:
+            few = row["n_own"] < fewest_cases(most)
+            why = "too few for a comparison" if few else "and too few of these in the others"
             how = "ranked last, on its own cases" if row["n_own"] else "ranked last"
             texts.append(f"{row['model']}, {row['strategy']}: N = {row['n_own']} (others up to {most}), {why}; {how}")
     return texts
@@ -282,10 +266,7 @@ def _left_out(ranking: list[dict[str, Any]]) -> list[str]:
 def missing_cases(table: pd.DataFrame) -> list[str]:
     """Say which cases each row of a ranking leaves out because a value is missing; equal rows together.
 
-    Parameters
-    ----------
-    table : DataFrame
-        As for `rank_models`; with a column group, groups of which nothing is left are named.
+    The table is that of `rank_models`; with a column group, groups of which nothing is left are named.
     """
     samples = list(dict.fromkeys(table["sample"]))
     rows: dict[tuple[Any, ...], list[str]] = {}
@@ -310,8 +291,8 @@ def missing_cases(table: pd.DataFrame) -> list[str]:
 def _scored(table: pd.DataFrame, n_boot: int, seed: int, confidence: float, *, compared: bool) -> list[dict[str, Any]]:
     """Return the scores of rows that share their cases, or of one row alone."""
     by_row = histology_fidelity(table).groupby(_ROW, sort=False)
-    fidelity = by_row.agg(HFC_mean=("HFC", "mean"), HFC_wins=("win", "sum"))
-    scores = total_correlation_score(table).merge(fidelity.reset_index(), on=_ROW, how="left")
+    means = by_row.agg(HFC_mean=("HFC", "mean"), HFC_wins=("win", "sum"))
+    scores = total_correlation_score(table).merge(means.reset_index(), on=_ROW, how="left")
     counted = complete_cases(table)
     for criterion in ("BIC", "AIC"):
         share = f"{criterion}_share"
@@ -407,6 +388,4 @@ def _plain(value: Any) -> Any:
         return list(value)
     if isinstance(value, float | np.floating):
         return None if math.isnan(value) else float(value)
-    if isinstance(value, np.integer):
-        return int(value)
-    return value
+    return int(value) if isinstance(value, np.integer) else value

@@ -89,18 +89,9 @@ def regress(
 def regress_table(table: RegressOptions | pd.DataFrame | str | Path, **choices: Any) -> Findings:
     """Regress MRI metrics of a table on histology, in every model and strategy.
 
-    Parameters
-    ----------
-    table : RegressOptions, DataFrame or path-like
-        One row per sample x model x strategy.
-    **choices
-        Options of `histomri regress`, beside a table: ``response="K", predictor=["F_histo"]``. By default the three
-        models of equation 16.
-
-    Returns
-    -------
-    Findings
-        regression.csv and regression_models.csv.
+    The table (or its path) has one row per sample x model x strategy; `choices` are options of `histomri regress`
+    beside it: ``response="K", predictor=["F_histo"]``, by default the models of equation 16. RegressOptions stand for
+    both. The Findings are regression.csv and regression_models.csv.
     """
     options, cases = opened_cases(RegressOptions, table, choices)
     chosen = _models_of(cases.names) if options.response is None else {options.response: options.predictor}
@@ -133,17 +124,9 @@ def _models_of(columns: Iterable[str]) -> Mapping[str, Sequence[str]]:
 
 
 def variance_inflation(design: FloatArray) -> FloatArray:
-    """Return the variance inflation factor of each column: 1 / (1 - R²) of that column on all others.
+    """Return the variance inflation factor of each column, (P,): 1 / (1 - R²) of that column on all others.
 
-    Parameters
-    ----------
-    design : (N, P) ndarray
-        Explanatory variables without the constant.
-
-    Returns
-    -------
-    (P,) ndarray
-        Infinite for a column that is a combination of others.
+    `design` (N, P) has the explanatory variables without the constant. It is infinite for a combination of others.
     """
     values = np.asarray(design, dtype=float)
     correlation = np.atleast_2d(np.corrcoef(values, rowvar=False))
@@ -203,8 +186,7 @@ def _complete(table: pd.DataFrame, response: str, terms: list[str]) -> tuple[Flo
 
 def _warnings(response: str, terms: list[str], factors: FloatArray, n: int, missing: int) -> list[str]:
     texts = []
-    collinear = [f"{term} ({factor:.1f})" for term, factor in zip(terms, factors) if factor > _STRONG_COLLINEARITY]
-    if collinear:
+    if collinear := [f"{term} ({size:.1f})" for term, size in zip(terms, factors) if size > _STRONG_COLLINEARITY]:
         text = f"{response}: variance inflation above 10 for {', '.join(collinear)}"
         texts.append(f"{text}; their coefficients cannot be separated")
     if n < 10 * len(terms):

@@ -149,18 +149,16 @@ def spatial_correlation(
 ) -> SpatialCorrelation:  # fmt: skip
     """Correlate two maps voxel by voxel, with a p-value and interval that allow for smoothness.
 
+    The interval is that of Fisher's z with the effective number of voxels.
+
     Parameters
     ----------
     x, y : (N,) array-like
         Values of the voxels; pairs with a missing value are left out.
-    index : (N, D) array-like of int
-        Voxel indices.
-    spacing : (D,) array-like, optional
-        Sides of a voxel.
+    index, spacing : (N, D) array-like of int, and (D,) array-like
+        Voxel indices, and sides of a voxel, equal if not given.
     kind : {"pearson", "spearman"}
         Of values, or of their ranks.
-    confidence : float
-        Of the interval (Fisher's z with the effective number of voxels).
     grid : VoxelGrid, optional
         Of `index`, if it is at hand; used when no value is missing.
 
@@ -205,16 +203,9 @@ def r_interval(r: float, n_eff: float, confidence: float) -> tuple[float, float]
 
 
 def voxel_spacing(index: ArrayLike, xyz_mm: ArrayLike) -> FloatArray:
-    """Return the sides of a voxel (mm), (D,), from the indices and world coordinates of voxels.
+    """Return the sides of a voxel (mm), (D,), from the indices (N, D) and world coordinates (N, 3) of voxels.
 
     Along an axis on which the voxels do not differ the side is the smallest of the others: it is never used.
-
-    Parameters
-    ----------
-    index : (N, D) array-like
-        Voxel indices.
-    xyz_mm : (N, 3) array-like
-        World coordinates.
     """
     places, world = np.asarray(index, dtype=float), np.asarray(xyz_mm, dtype=float)
     varies = np.ptp(places, axis=0) > 0

@@ -47,13 +47,9 @@ class Statistics(Displayed):
 def study_statistics(pairs: StatisticsOptions | str | Path, measures: Sequence[str] = ()) -> Statistics:
     """Correlate, regress, and compare the samples of a study, as far as it can be done.
 
-    Parameters
-    ----------
-    pairs : StatisticsOptions or path-like
-        Table with one row per sample, model and strategy.
-    measures : sequence of str
-        Columns to correlate and compare beside those of histomri, such as Ki-67; those that the table lacks, or that do
-        not vary, are left out.
+    `pairs` is a table with one row per sample, model and strategy (a path, or StatisticsOptions), `measures` are
+    columns to correlate and compare beside those of histomri, such as Ki-67; those that it lacks, or that do not vary,
+    are left out.
     """
     options = pairs
     if not isinstance(options, StatisticsOptions):

@@ -13,17 +13,17 @@ _CASE = list(CASE)
 TRIMMED = 0.1  # fraction of the values cut off at either end for the robust mean
 
 
-def vote(criterion: FloatArray) -> tuple[FloatArray, int]:
-    """Return in which fraction of the voxels each model is the lowest, (M,), and how many voxels voted.
+def vote(criterion: FloatArray) -> FloatArray:
+    """Return in which fraction of the voxels each model is the lowest, (M,).
 
     Those vote in which the criterion (N, M) of every model is finite; equal lowest values split the vote. The fractions
     are NaN if there is one model only, or no voxel votes.
     """
     voting = criterion[np.isfinite(criterion).all(axis=1)]
     if criterion.shape[1] < 2 or not len(voting):
-        return np.full(criterion.shape[1], np.nan), len(voting)
+        return np.full(criterion.shape[1], np.nan)
     lowest = voting == voting.min(axis=1, keepdims=True)
-    return np.asarray((lowest / lowest.sum(axis=1, keepdims=True)).mean(axis=0)), len(voting)
+    return np.asarray((lowest / lowest.sum(axis=1, keepdims=True)).mean(axis=0))
 
 
 def votes_per_sample(voxels: pd.DataFrame, criterion: str = "BIC") -> pd.DataFrame:
@@ -34,7 +34,7 @@ def votes_per_sample(voxels: pd.DataFrame, criterion: str = "BIC") -> pd.DataFra
     rows = []
     for (sample, strategy), part in voxels.groupby(["sample", "strategy"], sort=False, observed=True):
         wide = part.set_index(["i", "j", "k", "model"])[criterion].unstack("model")
-        fractions, _ = vote(wide.to_numpy(dtype=float))
+        fractions = vote(wide.to_numpy(dtype=float))
         first = fractions == np.nanmax(fractions) if np.isfinite(fractions).any() else np.zeros(len(fractions), bool)
         for model, fraction, is_first in zip(wide.columns, fractions, first):
             rows.append((sample, model, strategy, fraction, bool(is_first and first.sum() == 1)))
@@ -59,11 +59,9 @@ def summarise_voxels(voxels: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame
 
     Parameters
     ----------
-    voxels : DataFrame
-        Rows of a voxel table.
-    counts : DataFrame
-        One row per sample x model x strategy that was tried (columns `KEYS`, then counts), so that a case without a
-        single paired voxel keeps its row.
+    voxels, counts : DataFrame
+        Rows of a voxel table; one row per sample x model x strategy that was tried (columns `KEYS`, then counts), so
+        that a case without a single paired voxel keeps its row.
 
     Returns
     -------
@@ -96,8 +94,7 @@ def counted_cases(counts: Iterable[Mapping[str, Any]], data: pd.DataFrame) -> pd
     """Return a row per case: those that the sidecar of a table counts, if it has one, and those of the table itself."""
     labels = [name for name in keys_of(data.columns) if name in data]
     present = data[labels].drop_duplicates(_CASE).astype(object).set_index(_CASE)
-    counted = list(counts)
-    if not counted:
+    if not (counted := list(counts)):
         return present.reset_index().reindex(columns=list(COUNTS)).astype({"group": object, "scanner": object})
     table = pd.DataFrame(counted).set_index(_CASE)
     cases = pd.MultiIndex.from_tuples(dict.fromkeys([*table.index, *present.index]), names=_CASE)

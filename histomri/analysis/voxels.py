@@ -6,16 +6,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from histomri.analysis import spatial
 from histomri.analysis.cases import as_cases
 from histomri.analysis.correlation import Kind, adjust_p
 from histomri.analysis.mixed import WITHIN_BETWEEN, mean_correlation, repeated_correlation, within_and_between
-from histomri.analysis.spatial import (
-    SpatialCorrelation,
-    VoxelGrid,
-    effective_sample_size,
-    spatial_correlation,
-    voxel_spacing,
-)
 from histomri.core.columns import INDEX, WORLD
 from histomri.core.errors import InputError
 
@@ -40,8 +34,6 @@ def correlate_voxels(
         Every x against every y.
     kinds : sequence of {"pearson", "spearman"}
         For the correlations of single samples.
-    confidence : float
-        Of the intervals.
 
     Returns
     -------
@@ -59,8 +51,7 @@ def correlate_voxels(
         If a column is missing, a voxel comes twice in a sample, or x and y share no pair of different columns.
     """
     table = as_cases(table, ("sample", *INDEX, *x, *y))
-    pairs = [(a, b) for a in x for b in y if a != b]
-    if not pairs:
+    if not (pairs := [(a, b) for a in x for b in y if a != b]):
         raise InputError("there is no pair of different columns to correlate")
     samples = _Samples(table)
     singles: list[dict[str, Any]] = []
@@ -72,12 +63,8 @@ def correlate_voxels(
             singles += [{**head, "sample": name, **result.row(*_VALUES)} for name, result in found[kind].items()]
         sizes = samples.sizes(one, other, found["pearson"])
         pooled.append({"x": one, "y": other, **_pooled(table, one, other, found["pearson"], sizes, confidence)})
-    each = pd.DataFrame(singles, columns=list(SAMPLE_COLUMNS))
-    for kind in kinds:
-        mine = each["kind"] == kind
-        each.loc[mine, "q"] = adjust_p(each.loc[mine, "p"])
-    together = pd.DataFrame(pooled, columns=list(POOLED_COLUMNS))
-    together["q"] = adjust_p(together["p"])
+    each, together = pd.DataFrame(singles, columns=SAMPLE_COLUMNS), pd.DataFrame(pooled, columns=POOLED_COLUMNS)
+    each["q"], together["q"] = each.groupby("kind")["p"].transform(adjust_p), adjust_p(together["p"])
     return each, together
 
 
@@ -97,35 +84,36 @@ class _Samples:
                 where = ", ".join(f"{value:g}" for value in index[(places != index).any(axis=1)][0])
                 problem = f"sample {name}: voxel index {where} is not whole"
                 raise InputError(problem, hint="give i, j, k in voxels, not in mm")
-            spacing = voxel_spacing(places, part[list(WORLD)].to_numpy(dtype=float)) if has_world else None
+            spacing = spatial.voxel_spacing(places, part[list(WORLD)].to_numpy(dtype=float)) if has_world else None
             try:
-                self.grids[name] = VoxelGrid.of(places, spacing)
+                self.grids[name] = spatial.VoxelGrid.of(places, spacing)
             except InputError as error:
                 raise InputError(f"sample {name}: {error.problem}", hint=error.hint) from error
             self.places[name], self.spacing[name] = places, spacing
 
-    def correlations(self, x: str, y: str, kind: Kind, confidence: float) -> dict[str, SpatialCorrelation]:
+    def correlations(self, x: str, y: str, kind: Kind, confidence: float) -> dict[str, spatial.SpatialCorrelation]:
         return {
-            name: spatial_correlation(
+            name: spatial.spatial_correlation(
                 part[x], part[y], self.places[name], spacing=self.spacing[name], grid=self.grids[name], kind=kind,
                 confidence=confidence,
             )
             for name, part in self.parts.items()
         }  # fmt: skip
 
-    def sizes(self, x: str, y: str, found: dict[str, SpatialCorrelation]) -> dict[str, float]:
+    def sizes(self, x: str, y: str, found: dict[str, spatial.SpatialCorrelation]) -> dict[str, float]:
         """Return the unbiased effective numbers of the samples that have one."""
         sizes = {}
         for name, part in self.parts.items():
             if found[name].n_eff > 1:
                 both = (part[x].notna() & part[y].notna()).to_numpy()
-                grid = self.grids[name] if both.all() else VoxelGrid.of(self.places[name][both], self.spacing[name])
-                sizes[name] = effective_sample_size(part[x][both], part[y][both], grid, unbiased=True)
+                places, spacing = self.places[name][both], self.spacing[name]
+                grid = self.grids[name] if both.all() else spatial.VoxelGrid.of(places, spacing)
+                sizes[name] = spatial.effective_sample_size(part[x][both], part[y][both], grid, unbiased=True)
         return {name: size for name, size in sizes.items() if size > 1}
 
 
 def _pooled(
-    table: pd.DataFrame, x: str, y: str, singles: dict[str, SpatialCorrelation], sizes: dict[str, float],
+    table: pd.DataFrame, x: str, y: str, singles: dict[str, spatial.SpatialCorrelation], sizes: dict[str, float],
     confidence: float,
 ) -> dict[str, Any]:  # fmt: skip
     left_out = [name for name in singles if name not in sizes]

@@ -267,12 +267,9 @@ def _read_workbook(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         names.pop()
     _check_header(names, path)
     for line, row in rows.items():
-        if any(row[len(names) :]):
-            raise InputError(
-                f"line {line + 1} has a cell in a column without a name ('{next(filter(None, row[len(names) :]))}')",
-                path=path,
-                hint="name every column in the first line, or empty the cell",
-            )
+        if cell := next(filter(None, row[len(names) :]), ""):
+            problem = f"line {line + 1} has a cell in a column without a name ('{cell}')"
+            raise InputError(problem, path=path, hint="name every column in the first line, or empty the cell")
     cells = [(row + [""] * len(names))[: len(names)] for row in rows.values()]
     notes = (f"{path.name} has {len(sheets)} sheets, of which the first, '{sheets[0]}', was read",)
     return pd.DataFrame(cells, [line - 1 for line in rows], names, dtype="str"), notes if len(sheets) > 1 else ()
@@ -285,8 +282,7 @@ def _cells(row: Iterable[Any]) -> list[str]:
 
 
 def _check_header(names: list[str], path: Path) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
         problem = f"column '{twice[0]}' comes twice" if twice[0] else "columns have no name in the first line"
         raise InputError(problem, path=path, hint="name every column once, in the first line")
 

@@ -24,8 +24,7 @@ _SAME_MM = 1e-3  # sform and qform are stored as float32, which costs up to a fe
 
 def read_histology(folder: Path, *, errors: bool = False) -> tuple[dict[str, Image], list[Entities]]:
     """Return the corrected maps of a folder by name, and the entities of their names; with `errors` also vCS_se, .."""
-    found = list(_maps(folder, "histomap", errors))
-    if not found:
+    if not (found := list(_maps(folder, "histomap", errors))):
         raise InputError("holds no histology maps (*_histomap.nii.gz)", path=folder, hint="run histomri patches first")
     maps: dict[str, Image] = {}
     for path, entities in found:

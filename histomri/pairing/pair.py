@@ -34,11 +34,11 @@ def pair_maps(
     group: str | None = None, scanner: str | None = None, mask: Image | str | Path | None = None,
     common: Mapping[str, Image] | None = None,
 ) -> PairedTable:  # fmt: skip
-    """Pair every voxel of an MRI slice with the histology at the same place.
+    """Pair every voxel of an MRI slice with the histology at the same place: one row per voxel x model x strategy.
 
-    A voxel is paired if vCS and F are finite on both sides, it was fitted (exit code 1, or 2: a parameter at its
-    bound, which stays in and is flagged in `at_bound`), it lies in the mask, and at least half of the interpolation
-    weights of the histology fell on measured patches. What is left out is counted by reason in `counts`.
+    A voxel is paired if vCS and F are finite on both sides, it was fitted (exit code 1, or 2: a parameter at its bound,
+    which stays in and is flagged in `at_bound`), it lies in the mask, and at least half of the interpolation weights of
+    the histology fell on measured patches. What is left out is counted by reason in `counts`.
 
     Parameters
     ----------
@@ -51,24 +51,15 @@ def pair_maps(
         Histology world to MRI world. Without it both sides must share one grid.
     mri_slice : int, optional
         Slice of the MRI; by default the one in which the transform puts the histology.
-    sample, group, scanner : str
-        Labels of the rows.
     mask : Image or path-like, optional
         On the grid of the MRI; voxels that are zero or NaN are left out.
     common : mapping of str to Image, optional
         MRI maps that belong to no model, such as ADC and K.
 
-    Returns
-    -------
-    PairedTable
-        One row per voxel x model x strategy.
-
     Raises
     ------
     InputError
-        If a map is missing.
-    GeometryError
-        If grids differ without a transform, or the slice does not exist.
+        If a map is missing; GeometryError if grids differ without a transform, or the slice does not exist.
 
     Examples
     --------
@@ -118,12 +109,8 @@ def pair_means(
 ) -> PairedTable:  # fmt: skip
     """Pair the mean of all patches with the mean of all voxels, where nothing can be registered (biopsies).
 
-    Parameters are those of `pair_maps`; the mask says which voxels belong to the biopsied tissue.
-
-    Returns
-    -------
-    PairedTable
-        One row per model x strategy, with n_voxels of the MRI and n_patches of the histology.
+    Parameters are those of `pair_maps`; the mask says which voxels belong to the biopsied tissue. There is one row per
+    model x strategy, with n_voxels of the MRI and n_patches of the histology.
     """
     case = _Case(sample, group, scanner)
     histology, mri, common, mask, reference = _checked(histology, mri, common, mask)
@@ -148,8 +135,7 @@ def pair_means(
     warnings = _warn(case, table)
     if mask is None:
         text = f"the MRI is the mean of all {int(table['n_voxels'].max())} fitted voxels, of whatever tissue"
-        hint = "give a mask of the region that the section was taken from"
-        warnings += (f"{sample}: without a mask {text}: {hint}",)
+        warnings += (f"{sample}: without a mask {text}: give a mask of the region that the section was taken from",)
     table["pairing"] = "means"
     return PairedTable(order_columns(table), "sample", tally, {"pairing": {sample: "means"}}, warnings)
 

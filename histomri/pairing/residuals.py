@@ -45,31 +45,15 @@ def save_residuals(table: pd.DataFrame, out: Path) -> tuple[Path, Path]:
 
 
 def pool_residuals(folders: Mapping[str, Path], scanners: Mapping[str, str | None]) -> pd.DataFrame | None:
-    """Return statistics of fitted minus measured signals over the voxels of all samples.
+    """Return statistics of fitted minus measured signals over the voxels of all samples; None if no fit left residuals.
 
-    Voxels count alike, whichever sample they are of. Memory holds counts and never the voxels themselves.
-
-    Parameters
-    ----------
-    folders : mapping of sample to Path
-        Folder of the fitted maps of each, with a subfolder per strategy.
-    scanners : mapping of sample to str or None
-        Scanner of each.
-
-    Returns
-    -------
-    DataFrame or None
-        One row per scanner, model, strategy and measurement (b, delta, Delta, TE): n_samples, n, mean, sd, rms, q25,
-        median, q75. None if no fit has left residuals.
-
-    Raises
-    ------
-    InputError
-        If a table is none of residuals, or lacks its counts.
+    `folders` names the folder of each sample's fitted maps, with a subfolder per strategy, and `scanners` its scanner.
+    Voxels count alike, whichever sample they are of. Memory holds counts and never the voxels themselves. There is one
+    row per scanner, model, strategy and measurement (b, delta, Delta, TE): n_samples, n, mean, sd, rms, q25, median,
+    q75. It is an InputError if a table is none of residuals, or lacks its counts.
     """
     paths = [(name, path) for name, folder in folders.items() for path in sorted(folder.glob("*/*_residuals.csv"))]
-    parts = [_read(path, str(scanners.get(sample) or "all")) for sample, path in paths]
-    if not parts:
+    if not (parts := [_read(path, str(scanners.get(sample) or "all")) for sample, path in paths]):
         return None
     key = [*FIT, *MEASUREMENT]
     rows = pd.concat([table for table, _ in parts], ignore_index=True)

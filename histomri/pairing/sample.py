@@ -59,14 +59,10 @@ class SamplePairs:
 def pair_folders(options: PairOptions, out: Path) -> SamplePairs:
     """Pair the maps of one sample.
 
-    Parameters
-    ----------
-    options : PairOptions
-        Folders with ``*_param-<map>_histomap.nii.gz`` (uncorrected maps are not used) and ``*_dwimap.nii.gz``, in it or
-        in its direct subfolders; model and strategy come from the sidecars. Without a transform both sides must share a
-        grid, or (per sample) means are compared.
-    out : Path
-        Where the table will be written, which must be possible before anything is computed.
+    The folders of the options hold ``*_param-<map>_histomap.nii.gz`` (uncorrected maps are not used) and
+    ``*_dwimap.nii.gz``, in them or in direct subfolders; model and strategy come from the sidecars. Without a transform
+    both sides must share a grid, or (per sample) means are compared. It must be possible to write the table to `out`
+    before anything is computed.
 
     Raises
     ------

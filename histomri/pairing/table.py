@@ -10,20 +10,8 @@ import pandas as pd
 import pyarrow
 
 from histomri.analysis.summary import counted_cases, summarise_voxels
-from histomri.core.columns import (
-    CASE,
-    COUNTS,
-    KEYS,
-    PATIENT,
-    check_sidecar,
-    column_of,
-    describe_column,
-    describe_columns,
-    join_descriptions,
-    keys_of,
-    title_of,
-    unit_text,
-)
+from histomri.core import columns as core_columns
+from histomri.core.columns import CASE, COUNTS, KEYS, PATIENT, check_sidecar, column_of, keys_of, title_of, unit_text
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, read_json, require_file, write_json
@@ -34,30 +22,15 @@ Level = Literal["voxel", "sample"]
 
 @dataclass(frozen=True, repr=False)
 class PairedTable(Displayed):
-    """Histology and MRI, paired.
+    """Histology and MRI, paired: one row per voxel (or sample) x model x strategy."""
 
-    Attributes
-    ----------
-    data : DataFrame
-        Long form; one row per voxel (or sample) x model x strategy, columns as in `histomri.core.columns`.
-    level : {"voxel", "sample"}
-        What a row is.
-    counts : DataFrame
-        One row per sample x model x strategy: voxels fitted, and voxels left out by reason.
-    parameters : dict
-        Settings, such as the slice of each sample.
-    warnings : tuple of str
-        What makes the pairs less trustworthy.
-    described : dict
-        Units and meaning of columns, as the sidecar has them.
-    """
-
-    data: pd.DataFrame
-    level: Level = "voxel"
+    data: pd.DataFrame  # columns as in `histomri.core.columns`
+    level: Level = "voxel"  # what a row is
+    # Voxels fitted, and left out by reason, a row per sample x model x strategy.
     counts: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(COUNTS)))
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    described: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # settings, such as the slice of each sample
+    warnings: tuple[str, ...] = ()  # what makes the pairs less trustworthy
+    described: Mapping[str, Any] = field(default_factory=dict)  # units and meaning of columns, as in the sidecar
 
     def __len__(self) -> int:
         return len(self.data)
@@ -87,9 +60,7 @@ class PairedTable(Displayed):
 
     def per_sample(self) -> pd.DataFrame:
         """Return one row per sample x model x strategy, see `histomri.analysis.summarise_voxels`."""
-        if self.level == "sample":
-            return self.data.copy()
-        return summarise_voxels(self.data, self.counts)
+        return self.data.copy() if self.level == "sample" else summarise_voxels(self.data, self.counts)
 
     def summarised(self) -> "PairedTable":
         """Return the table of samples as a PairedTable."""
@@ -120,13 +91,10 @@ class PairedTable(Displayed):
     def join(cls, tables: Iterable["PairedTable"], names: Sequence[str] = ()) -> "PairedTable":
         """Put the tables of several samples, all of voxels or all of samples, under each other.
 
-        Raises
-        ------
-        InputError
-            Naming the tables by `names`, if a sample comes twice with a model and strategy, or if levels differ.
+        It is an InputError, naming the tables by `names`, if a sample comes twice with a model and strategy, or levels
+        differ.
         """
-        parts = list(tables)
-        if not parts:
+        if not (parts := list(tables)):
             raise InputError("there is no table of pairs to join")
         if len({part.level for part in parts}) > 1:
             there = "".join(f"; {name} has a row per {part.level}" for name, part in zip(names, parts))
@@ -147,7 +115,8 @@ class PairedTable(Displayed):
                 both = isinstance(value, Mapping) and isinstance(settings.get(name), Mapping)
                 settings[name] = {**settings[name], **value} if both else value
         warnings = tuple(dict.fromkeys(text for part in parts for text in part.warnings))
-        data, described = _stack([part.data for part in parts]), join_descriptions(part.described for part in parts)
+        described = core_columns.join_descriptions(part.described for part in parts)
+        data = _stack([part.data for part in parts])
         return cls(data, parts[0].level, counts, settings, warnings, described)
 
     def save(self, path: str | Path, sources: Iterable[str | Path] = ()) -> list[Path]:
@@ -163,10 +132,10 @@ class PairedTable(Displayed):
                 self.data.to_parquet(temporary, index=False)
             else:
                 _write_csv(self.data, temporary, short=self.level == "voxel")
-        described = describe_columns()
+        known = core_columns.describe_columns()
         content = {
             "Level": self.level,
-            "Columns": {name: describe_column(name, described, self.described) for name in self.data.columns},
+            "Columns": {name: core_columns.describe_column(name, known, self.described) for name in self.data.columns},
             "Counts": self.counts.astype(object).where(self.counts.notna(), None).to_dict("records"),
             "Warnings": list(self.warnings),
             **provenance(sources, self.parameters),
@@ -178,8 +147,7 @@ class PairedTable(Displayed):
         """Read a table that was written by `save`; without its sidecar it has no counts of what was left out."""
         path = require_file(path, "table of pairs")
         data = _read(path)
-        missing = [name for name in (*_CASE, "vCS_mri_um", "vCS_histo_um") if name not in data]
-        if missing:
+        if missing := [name for name in (*_CASE, "vCS_mri_um", "vCS_histo_um") if name not in data]:
             raise InputError(f"is not a table of pairs: column '{missing[0]}' is missing", path=path)
         described = check_sidecar(path, data.columns)
         sidecar = path.with_suffix(".json")
