@@ -17,7 +17,7 @@ from histomri.report.collect import Run, Sample, as_dict, as_list, collect
 from histomri.report.figures.charts import STYLE, Card, inline_svg
 from histomri.report.figures.correlations import matrix_plot
 from histomri.report.figures.models import ranking_plot, residuals_by_scanner, residuals_plot
-from histomri.report.figures.scatter import samples_card, voxels_card
+from histomri.report.figures.samples import samples_card, voxels_card
 from histomri.report.figures.statistics import statistics_cards
 from histomri.report.guard import Failure, attempt, section
 from histomri.report.maps import Quantity, choose_scales, fit_id, map_cards
@@ -36,7 +36,7 @@ _REGISTRATION = {
 
 
 def write_report(run: str | Path | Run, path: str | Path | None = None) -> Path:
-    """Write the report of a run.
+    """Write the report of a run: one file with pictures, plots and small tables, that asks nothing of the network.
 
     Parameters
     ----------
@@ -45,11 +45,6 @@ def write_report(run: str | Path | Run, path: str | Path | None = None) -> Path:
         The report names what is missing or damaged; a Run notes it in its `missing`.
     path : path-like, optional
         The file to write; ``report.html`` in the folder by default.
-
-    Returns
-    -------
-    Path
-        The file written: it holds its pictures, plots and small tables, and asks nothing of the network.
 
     Raises
     ------

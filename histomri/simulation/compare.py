@@ -42,14 +42,9 @@ class TruthComparison(Displayed):
 def compare_with_truth(out: str | Path, inputs: str | Path | None = None) -> TruthComparison:
     """Compare the results of a simulated study, voxel by voxel, with its truth, and write truth.csv.
 
-    Only voxels that hold nothing but tissue count. Samples without results are left out, and named.
-
-    Parameters
-    ----------
-    out : path-like
-        Folder of the results; truth.csv goes there.
-    inputs : path-like, optional
-        Folder of the study, the one `write_study` wrote; `out`/inputs if not given.
+    Only voxels that hold nothing but tissue count. Samples without results are left out, and named. `out` is the
+    folder of the results, where truth.csv goes, and `inputs` that of the study, which `write_study` wrote: `out`/inputs
+    if not given.
 
     Raises
     ------
@@ -78,10 +73,7 @@ def compare_with_truth(out: str | Path, inputs: str | Path | None = None) -> Tru
 def compare_cases(out: str | Path, inputs: str | Path | None = None) -> TruthComparison:
     """Compare the means of every case of a study by `write_paper_study` with its truth, and write truth_cases.csv.
 
-    Parameters
-    ----------
-    out, inputs : path-like
-        As in `compare_with_truth`; truth_cases.csv goes to `out`.
+    `out`, where the table goes, and `inputs` are as in `compare_with_truth`.
 
     Raises
     ------

@@ -12,8 +12,7 @@ from histomri.core.arrays import FloatArray, IntArray
 from histomri.fitting import sphere_adc
 from histomri.mri import Acquisition
 
-from .lobe import Lobe
-from .tissue import WATER_UM2_MS, Fields, Tissue
+from .tissue import WATER_UM2_MS, Fields, Lobe, Tissue
 
 T2_TISSUE_MS, T2_SALINE_MS = 28.0, 500.0
 _NODES = 9

@@ -57,24 +57,15 @@ def write_study(
 ) -> Path:  # fmt: skip
     """Write a digital mouse-liver study: QuPath tables, DWI, masks, protocol, study.toml, and truth/.
 
+    Returns the study file. The same seed gives the same files, and a sample does not depend on how many others there
+    are. `snr` and `area_mm2` are those of `simulate_liver`; `progress` is called with the fraction done.
+
     Parameters
     ----------
     folder : path-like
         Made if missing.
     samples : int
-        Number of livers, at least 3; control, infiltrated and necrotic in turn. A sample does not depend on how many
-        others there are.
-    seed : int
-        The same seed gives the same files.
-    snr, area_mm2 : float
-        See `simulate_liver`.
-    progress : callable, optional
-        Called with the fraction done.
-
-    Returns
-    -------
-    Path
-        The study file.
+        Number of livers, at least 3; control, infiltrated and necrotic in turn.
 
     Raises
     ------
@@ -82,11 +73,9 @@ def write_study(
         If fewer than three samples are asked for, or a number is out of range.
     """
     if samples < len(GROUPS):
-        raise InputError(
-            f"a study of {samples} samples has no sample of some groups", hint="ask for three or more samples"
-        )
-    folder = Path(folder)
-    report, entries = share_of(progress), []
+        problem = f"a study of {samples} samples has no sample of some groups"
+        raise InputError(problem, hint="ask for three or more samples")
+    folder, report, entries = Path(folder), share_of(progress), []
 
     def one(index: int) -> str:
         name = f"{GROUPS[index % len(GROUPS)]}{index // len(GROUPS) + 1}"

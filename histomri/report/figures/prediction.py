@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from histomri.core.arrays import FloatArray
+from histomri.report.collect import Predicted
 from histomri.report.figures.charts import BLUE, Card, Chart, heading, new_figure
-from histomri.report.findings import Predicted
 from histomri.report.text import Label, decimals, fit_label, interval_text, label_of, p_text
 
 _STEPS = 25  # of a surface
