@@ -211,20 +211,15 @@ def _findings(folder: Path, missing: list[str]) -> Findings:
     tables = {name: read(what, read_columns, folder / f"{name}.csv", columns) for name, columns in TABLES.items()}
     records = {basis: folder / f"prediction_{basis}" / "prediction.json" for basis in BASES}
     found = {name: read(f"The {name} prediction is not shown", read_prediction, path) for name, path in records.items()}
-    return Findings(
-        {name: table for name, table in tables.items() if table is not None},
-        {basis: prediction for basis, prediction in found.items() if prediction is not None},
-    )
+    return Findings(*({name: each for name, each in some.items() if each is not None} for some in (tables, found)))
 
 
 def _sample(folder: Path, record: Any) -> Sample:
     sample = Sample(as_dict(record))
-    if not isinstance(record, dict):
-        sample.missing.append("Its record in study.json is damaged.")
-        return sample
     home = folder / f"sub-{sample.id}"
-    if not home.is_dir():
-        sample.missing.append(f"The folder sub-{sample.id} is not there.")
+    if not isinstance(record, dict) or not home.is_dir():
+        damaged, absent = "Its record in study.json is damaged.", f"The folder sub-{sample.id} is not there."
+        sample.missing.append(absent if isinstance(record, dict) else damaged)
         return sample
 
     def read(make: Callable[[], Any], what: str) -> Any:
@@ -316,9 +311,7 @@ def _slice_for(
 
 def _with_cells(maps: dict[str, FloatArray]) -> dict[str, FloatArray]:
     """Blank patches without cells: their F and CD of 0 would paint the glass beside the section."""
-    if "vCS" not in maps:
-        return maps
-    known = np.isfinite(maps["vCS"])
+    known = np.isfinite(maps["vCS"]) if "vCS" in maps else True
     return {name: np.where(known, data, np.nan) for name, data in maps.items()}
 
 
@@ -346,8 +339,7 @@ def _settings(folder: Path, suffix: str) -> dict[str, Any]:
 
 def read_prediction(path: Path) -> Predicted:
     """Return a prediction from prediction.json and the tables beside it."""
-    folder = path.parent
-    record = read_json(path, "prediction")
+    folder, record = path.parent, read_json(path, "prediction")
     settings = record.get("Parameters") if isinstance(record, dict) else None
     if not isinstance(settings, dict) or not {"x", "y", "target", "basis"} <= settings.keys():
         raise InputError("is not the record of a prediction", path=path, hint="run the study again")

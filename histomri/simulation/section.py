@@ -54,13 +54,11 @@ def cut_section(lobe: Lobe, tissue: Tissue, offset_mm: float, rng: np.random.Gen
     near = lobe.inside(uu, vv, offset_mm) | _touches(lobe, uu, vv, offset_mm)
     uu, vv = uu[near], vv[near]
     fields = tissue.at(np.column_stack([uu, vv, np.full(uu.size, offset_mm)]))
-    per_um2 = fields.density_um3 * fields.mean_um
-    box = _stratified(per_um2 * (1000.0 * _PITCH_MM) ** 2, rng)
+    box = _stratified(fields.density_um3 * fields.mean_um * (1000.0 * _PITCH_MM) ** 2, rng)
     u_mm = uu[box] + _PITCH_MM * (rng.random(box.size) - 0.5)
     v_mm = vv[box] + _PITCH_MM * (rng.random(box.size) - 0.5)
     within = lobe.inside(u_mm, v_mm, offset_mm)
     box, u_mm, v_mm = box[within], u_mm[within], v_mm[within]
-
     spread = np.sqrt(np.log1p(fields.cv**2))
     middle = np.log(fields.mean_um) - 0.5 * spread**2
     # Drawing with weight D shifts the logarithm of a lognormal diameter by its variance.
@@ -91,9 +89,8 @@ def _stratified(expected: FloatArray, rng: np.random.Generator) -> IntArray:
 class Placement:
     """Map from lobe coordinates (mm, in the plane of the section) to the slide (µm, origin top left, y down).
 
-    A point p goes to  matrix @ (p + deformation(p)) + shift.
-
-    The deformation is a sum of cosines less their affine part over the lobe, so that no affine can undo it.
+    A point p goes to  matrix @ (p + deformation(p)) + shift. The deformation is a sum of cosines less their affine part
+    over the lobe, so that no affine can undo it.
     """
 
     matrix: FloatArray  # (2, 2) shrinkage, rotation, flip and shear
@@ -138,7 +135,6 @@ def random_placement(
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shear = np.array([[1.0, rng.uniform(-0.03, 0.03)], [0.0, 1.0]])
     matrix = (1.0 - shrinkage) * turn @ np.diag([-1.0 if flipped else 1.0, 1.0]) @ shear
-
     reach = np.ptp(points, axis=0).mean()
     direction = rng.uniform(0.0, 2.0 * np.pi, (2, 4))
     length = reach * rng.uniform(0.8, 1.4, (2, 4))
@@ -148,7 +144,6 @@ def random_placement(
     level = np.linalg.lstsq(_homogeneous(points), raw, rcond=None)[0].T
     largest = np.hypot(*(raw - _homogeneous(points) @ level.T).T).max()
     weight, level = weight * _DEFORMATION_MM / largest, level * _DEFORMATION_MM / largest
-
     lost, degrees = _lost_tissue(rng, points), float(np.degrees(angle))
     placed = Placement(matrix, np.zeros(2), wave, phase, weight, level, shrinkage, flipped, degrees, lost)
     return replace(placed, shift_mm=rng.uniform(1.0, 3.0, 2) - placed.slide_um(points).min(axis=0) / 1000.0)
@@ -175,10 +170,8 @@ def _homogeneous(points: FloatArray) -> FloatArray:
 
 
 def _cosines(points: FloatArray, wave: FloatArray, phase: FloatArray, weight: FloatArray) -> FloatArray:
-    parts = [
-        sum(a * np.cos(points @ k + p) for k, p, a in zip(wave[axis], phase[axis], weight[axis])) for axis in range(2)
-    ]
-    return np.column_stack(parts)
+    axes = zip(wave, phase, weight)
+    return np.column_stack([sum(a * np.cos(points @ k + p) for k, p, a in zip(*axis)) for axis in axes])
 
 
 def separate(x: FloatArray, y: FloatArray, diameter: FloatArray, sweeps: int = 10) -> tuple[FloatArray, FloatArray]:

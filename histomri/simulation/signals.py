@@ -104,15 +104,12 @@ def _adc_tables(acquisition: Acquisition) -> FloatArray:
 
 
 def _decay(acquisition: Acquisition, t2_ms: float) -> FloatArray:
-    if acquisition.te_ms is None:
-        return np.ones(len(acquisition.b_smm2))
-    return np.asarray(np.exp(-acquisition.te_ms / t2_ms))
+    return np.ones(len(acquisition)) if acquisition.te_ms is None else np.asarray(np.exp(-acquisition.te_ms / t2_ms))
 
 
 def _voxel_mean(values: FloatArray, voxel: IntArray, number: int, parts: int) -> FloatArray:
     """Sum (N, M) values of pieces over their voxels and divide by the pieces of a whole voxel, (V, M)."""
-    columns = [np.bincount(voxel, weights=column, minlength=number) for column in values.T]
-    return np.column_stack(columns) / parts
+    return np.column_stack([np.bincount(voxel, weights=column, minlength=number) for column in values.T]) / parts
 
 
 def _truth(fields: Fields, voxel: IntArray, number: int, parts: int, filled: FloatArray) -> dict[str, FloatArray]:

@@ -48,8 +48,7 @@ class Lobe:
 def random_lobe(rng: np.random.Generator, area_mm2: float = 75.0, half_height_mm: float = 7.0) -> Lobe:
     """Draw a lobe: a leaf with one notch, and vessels of 0.3 to 1.2 mm that run obliquely through it.
 
-    Its outline encloses `area_mm2` at w = 0, holes included; it extends `half_height_mm` to either side across the
-    slices.
+    Its outline encloses `area_mm2` at w = 0, holes included; across the slices it ends at `half_height_mm`.
     """
     order = np.arange(2, 8)
     amplitude = np.array([0.17, 0.09, 0.04, 0.025, 0.018, 0.012]) * rng.uniform(0.7, 1.2, order.size)
@@ -58,8 +57,7 @@ def random_lobe(rng: np.random.Generator, area_mm2: float = 75.0, half_height_mm
     notch, width = rng.uniform(0.0, 2.0 * np.pi), rng.uniform(0.10, 0.16)
     away = np.angle(np.exp(1j * (_ANGLES - notch)))
     radius *= 1.0 - rng.uniform(0.28, 0.38) * np.exp(-0.5 * (away / width) ** 2)
-    area = 0.5 * np.trapezoid(radius**2, _ANGLES)
-    radius *= np.sqrt(area_mm2 / area)
+    radius *= np.sqrt(area_mm2 / (0.5 * np.trapezoid(radius**2, _ANGLES)))
     return Lobe(radius, half_height_mm, _random_vessels(rng, radius))
 
 

@@ -25,10 +25,7 @@ _VOXELS = (("fitted", "o", BLUE), ("at a bound", "s", ORANGE))
 
 
 def samples_card(key: Key, rows: pd.DataFrame) -> Card | None:
-    """Draw MRI against histology by a model and strategy, a point per sample: colour by group, marker by scanner.
-
-    None if no sample has both.
-    """
+    """Draw MRI against histology by a model and strategy, a point per sample; None if no sample has both."""
     shown = _known(rows, PANELS)
     if not shown:
         return None
@@ -48,15 +45,10 @@ def samples_card(key: Key, rows: pd.DataFrame) -> Card | None:
 
 
 def voxels_card(sample: Sample, key: Key | None, seed: int = 0) -> Card | None:
-    """Draw MRI against histology, a point per voxel of a sample; those with a parameter at its bound by themselves.
-
-    None if the sample has no pairs of voxels. The seed is that of the choice among more than `MOST_POINTS` voxels.
-    """
-    if sample.voxels is None or key is None:
-        return None
-    rows = rows_of(sample.voxels, key)
+    """Draw MRI against histology, a point per voxel; `seed` chooses among too many. None if there are no pairs."""
+    rows = rows_of(sample.voxels, key) if sample.voxels is not None and key is not None else pd.DataFrame()
     shown = _known(rows, PANELS[:2])
-    if not shown:
+    if key is None or not shown:
         return None
     figure = new_figure(7.2, 3.5)
     chart, texts = Chart(figure), []
@@ -66,8 +58,8 @@ def voxels_card(sample: Sample, key: Key | None, seed: int = 0) -> Card | None:
         for part, (_, marker, colour) in zip((drawn[~at_bound], drawn[at_bound]), _VOXELS):
             _draw_voxels(chart, axes, part.dropna(subset=[x, y]), x, y, marker, colour)
         found = voxel_text(rows, x, y)
-        count = f"{found['n']} voxels, {found['n_eff']} independent"
-        axes.set_title(f"r = {found['r']}, p {found['p']}\n{count}", loc="left")
+        title = f"r = {found['r']}, p {found['p']}\n{found['n']} voxels, {found['n_eff']} independent"
+        axes.set_title(title, loc="left")
         texts.append(f"{name}: {found['line'].rstrip('.')}.")
         _finish(axes, drawn, x, y)
     if len(drawn) < len(rows):
@@ -95,8 +87,7 @@ def _draw_voxels(chart: Chart, axes: Any, rows: pd.DataFrame, x: str, y: str, ma
     if rows.empty:
         return
     lines = [f"{label_of(name).name} {{}} {label_of(name).unit}".rstrip() for name in (x, y)]
-    columns = (rows[name] for name in (*"ijk", x, y))
-    values = [f"{i} {j} {k} {a:.3g} {b:.3g}" for i, j, k, a, b in zip(*columns)]
+    values = [f"{i} {j} {k} {a:.3g} {b:.3g}" for i, j, k, a, b in zip(*(rows[name] for name in (*"ijk", x, y)))]
     template = "\n".join(["voxel {}, {}, {}", *lines])
     chart.cloud(axes, rows[x], rows[y], template, values, marker=marker, colour=colour, size=3.0)
 

@@ -27,10 +27,7 @@ _SIGNIFICANT = 0.05
 
 
 def statistics_cards(run: Run) -> Iterator[Card | Failure]:
-    """Draw the statistics of the best model: agreement, regression, groups, measurements, predictions.
-
-    What was not computed is left out.
-    """
+    """Draw what was computed for the best model: agreement, regression, groups, measurements, predictions."""
     found = best_rows(run)
     with rc_context(charts.STYLE):
         for name, make in (*(_over_samples(run, *found) if found is not None else ()), *_predictions(run)):
@@ -55,9 +52,8 @@ def _over_samples(run: Run, key: Key, rows: pd.DataFrame) -> Iterator[tuple[str,
 
 
 def _predictions(run: Run) -> Iterator[tuple[str, Callable[[], Card | None]]]:
-    first = next(iter(run.findings.predictions), None)
-    for basis, found in run.findings.predictions.items():
-        yield f"Prediction ({basis})", partial(prediction_card, basis, found, aside=basis != first)
+    for place, (basis, found) in enumerate(run.findings.predictions.items()):
+        yield f"Prediction ({basis})", partial(prediction_card, basis, found, aside=place > 0)
 
 
 def agreement_card(
@@ -264,18 +260,14 @@ def _draw_groups(chart: Chart, axes: Any, rows: pd.DataFrame, name: str, groups:
             low, middle, high = np.percentile(values[mine], [25, 50, 75])
             axes.bar(place, high - low, 0.66, low, color=looks.colours[group], alpha=0.16, zorder=1)
             axes.plot([place - 0.33, place + 0.33], [middle] * 2, color=looks.colours[group], linewidth=1.4, zorder=2)
-    tips = [f"{label.name} {label.value(value)}" for value in rows[name]]
-    looks.draw(chart, axes, rows, places, values, tips)
-    axes.set_ylabel(label.axis)
-    axes.set_xlim(-0.6, len(groups) - 0.4)
+    looks.draw(chart, axes, rows, places, values, [f"{label.name} {label.value(value)}" for value in rows[name]])
+    axes.set(ylabel=label.axis, xlim=(-0.6, len(groups) - 0.4))
 
 
 def _beside(values: FloatArray, near: float) -> FloatArray:
     """Return shifts to either side, so that values that are nearly alike do not hide each other."""
-    order = np.argsort(values, kind="stable")
-    shifts = np.zeros(len(values))
-    alike = 0
-    for before, this in pairwise(order):
+    shifts, alike = np.zeros(len(values)), 0
+    for before, this in pairwise(np.argsort(values, kind="stable")):
         alike = alike + 1 if values[this] - values[before] < near else 0
         shifts[this] = 0.13 * ((alike + 1) // 2) * (1 if alike % 2 else -1)
     return np.clip(shifts, -0.4, 0.4)
