@@ -21,7 +21,7 @@ from histomri.pairing import PairedTable
 from histomri.pairing.maps import Fits, find_slice, onto_slice, read_histology, read_mri, require_same_grid, slice_of
 from histomri.registration import Transform
 from histomri.report.guard import attempt
-from histomri.report.sizes import PatchSizes, count_sizes, patches_of_section, patches_under
+from histomri.report.pictures import PatchSizes, count_sizes, patches_of_section, patches_under
 
 SHOWN = ("vCS", "F", "CD")
 _READ = (*SHOWN, *(f"{name}_se" for name in SHOWN))  # with their standard errors

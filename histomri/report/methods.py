@@ -72,10 +72,8 @@ def _help_texts() -> dict[str, str]:
 
 def methods_text(run: Run) -> list[str]:
     """Return the paragraphs of a methods section, filled in as far as the run's records go."""
-    parts = {
-        "the maps": _histology, "the fits": _mri, "the registration": _registration, "the scores": _scores,
-        "the statistics": _statistics,
-    }  # fmt: skip
+    parts = {"the maps": _histology, "the fits": _mri, "the registration": _registration, "the scores": _scores}
+    parts["the statistics"] = _statistics
     texts = [attempt(partial(make, run), "", run.missing, f"No methods of {name}") for name, make in parts.items()]
     return [text for text in texts if text]
 
@@ -139,8 +137,7 @@ def _fitted(sample: Sample) -> str:
     if settings.get("strategy") == "high-b" and settings.get("bmin"):
         parts.append(f"high b above {float(settings['bmin']):g} s/mm²")
     if noise := settings.get("noise"):
-        named = {"none": "least squares", "rician": "Rician likelihood"}
-        parts.append(named.get(str(noise), f"{noise} likelihood"))
+        parts.append({"none": "least squares", "rician": "Rician likelihood"}.get(str(noise), f"{noise} likelihood"))
     if known := str(as_dict(settings.get("sigma")).get("Method", "")):
         given = {"number": "noise level given", "map": "noise map given"}
         parts.append(given.get(known, f"noise level by {known}"))

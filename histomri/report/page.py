@@ -28,11 +28,9 @@ _LARGEST_INLINE = 400_000  # bytes of a table that is carried inside the report;
 _SVG_STYLE = {"svg.fonttype": "path", "font.size": 9.5, "svg.hashsalt": "histomri"}
 _VERDICTS = {"good": ("good", "✓ good"), "check": ("check", "▲ check by eye"), "failed": ("failed", "✕ failed")}
 _REGISTRATION = {
-    "confidence": "Confidence (margin to the best other orientation)",
-    "expected_error_mm": "Expected error (mm)",
-    "dice": "Overlap (Dice)",
-    "scale": "Size of the section, MRI over slide",
-}
+    "confidence": "Confidence (margin to the best other orientation)", "expected_error_mm": "Expected error (mm)",
+    "dice": "Overlap (Dice)", "scale": "Size of the section, MRI over slide",
+}  # fmt: skip
 
 
 def write_report(run: str | Path | Run, path: str | Path | None = None) -> Path:
@@ -83,10 +81,8 @@ def render(run: Run) -> str:
         "warnings": attempt(lambda: _warnings(run), [{"text": each, "about": ""} for each in run.missing], [], ""),
     }
     best = text.best_fit(run)
-    label = text.fit_label(best) if best is not None else None
-    about = {"expansion": methods.EXPANSION, "citations": methods.CITATIONS}
-    title = str(run.study.get("name") or "Study")
-    return fill("report.html.j2", title=title, best=label, **about, **parts)
+    about = {"expansion": methods.EXPANSION, "citations": methods.CITATIONS, "title": run.study.get("name") or "Study"}
+    return fill("report.html.j2", best=text.fit_label(best) if best is not None else None, **about, **parts)
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:

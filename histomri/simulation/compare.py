@@ -101,7 +101,6 @@ def compare_cases(out: str | Path, inputs: str | Path | None = None) -> TruthCom
 
 
 def _folders(out: str | Path, inputs: str | Path | None) -> tuple[Path, Path]:
-    """Return the folders of the results and of the truth."""
     return Path(out), (Path(inputs) if inputs is not None else Path(out) / "inputs") / "truth"
 
 
@@ -138,9 +137,8 @@ def _landmark_error(folder: Path, truth: Path, name: str) -> float:
     path = folder / "xfm" / f"{name}_from-histo_to-dwi_mode-image_xfm.json"
     if not path.is_file():
         return float("nan")
-    pairs = read_landmarks(truth / f"{name}_landmarks.csv")
-    distance = np.linalg.norm(Transform.load(path).points(pairs[:, 0]) - pairs[:, 1], axis=1)
-    return float(1000.0 * np.median(distance))
+    moving, fixed = read_landmarks(truth / f"{name}_landmarks.csv").swapaxes(0, 1)
+    return float(1000.0 * np.median(np.linalg.norm(Transform.load(path).points(moving) - fixed, axis=1)))
 
 
 def pearson(x: FloatArray, y: FloatArray) -> float:

@@ -24,15 +24,12 @@ _SCALE = 10000.0  # signal of saline at TE = 0, in the arbitrary units of a scan
 
 @dataclass(frozen=True, repr=False)
 class LiverPhantom(Displayed):
-    """A digital liver with known truth.
-
-    `lobe`, `tissue` and `scan` are the truth everywhere and the voxels, in lobe coordinates.
-    """
+    """A digital liver with known truth."""
 
     group: Group
-    lobe: Lobe
+    lobe: Lobe  # this and the tissue are the truth everywhere, in lobe coordinates
     tissue: Tissue
-    scan: Scan
+    scan: Scan  # the voxels, in lobe coordinates
     placement: Placement  # from lobe coordinates to the slide
     section: Section  # all spheres that the section cuts, before shrinkage and losses, with their 3D diameters
     cells: pd.DataFrame  # as QuPath would find them on the slide: x_um, y_um, area_um2

@@ -33,8 +33,7 @@ PARAMETERS = {
     "D0E": "diffusivity between the spheres, µm²/ms",
     "permeability": "permeability of the membrane, µm/s",
 }
-_LARGEST_FRACTION = np.pi / 6.0
-_LARGEST_CROSSING = 0.05
+_LARGEST_FRACTION, _LARGEST_CROSSING = np.pi / 6.0, 0.05
 
 
 @dataclass(frozen=True, repr=False)

@@ -132,10 +132,9 @@ def write_csv(path: Path, table: pd.DataFrame, digits: str = "%.6g") -> Path:
 
 def write_protocol(path: str | Path, acquisition: Acquisition) -> Path:
     """Write a protocol as rows of b (s/mm²), δ, Δ and TE (ms), one column per volume."""
-    rows = [acquisition.b_smm2, acquisition.delta_ms, acquisition.Delta_ms]
-    if acquisition.te_ms is not None:
-        rows.append(acquisition.te_ms)
-    return write_text(path, "".join(" ".join(f"{value:.10g}" for value in row) + "\n" for row in rows))
+    rows = (acquisition.b_smm2, acquisition.delta_ms, acquisition.Delta_ms, acquisition.te_ms)
+    lines = (" ".join(f"{value:.10g}" for value in row) for row in rows if row is not None)
+    return write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def _write_truth(folder: Path, name: str, liver: LiverPhantom) -> list[Path]:
@@ -172,20 +171,17 @@ def write_qupath_tsv(path: Path, image: str, cells: pd.DataFrame, rng: np.random
 
 def _table(image: str, cells: pd.DataFrame, rng: np.random.Generator) -> pa.Table:
     number, area_um2 = len(cells), cells["area_um2"].to_numpy()
-    ratio = rng.beta(18.0, 42.0, number)
-    size = np.sqrt(4.0 * area_um2 / np.pi)
+    ratio, size = rng.beta(18.0, 42.0, number), np.sqrt(4.0 * area_um2 / np.pi)
     none = pa.nulls(number, pa.string())
     columns = {
         "Image": pa.repeat(image, number), "Object ID": _object_ids(number, rng),
         "Object type": pa.repeat("Cell", number), "Name": none, "Classification": none,
         "Parent": pa.repeat("Annotation (Tissue)", number), "ROI": pa.repeat("Polygon", number),
-        "Centroid X µm": cells["x_um"].to_numpy(),
-        "Centroid Y µm": cells["y_um"].to_numpy(),
+        "Centroid X µm": cells["x_um"].to_numpy(), "Centroid Y µm": cells["y_um"].to_numpy(),
         "Nucleus: Area": ratio * area_um2,
         "Nucleus: Circularity": np.minimum(0.999, rng.normal(0.90, 0.04, number)),
         "Nucleus: Hematoxylin OD mean": np.maximum(0.1, rng.normal(0.42, 0.07, number)),
-        "Cell: Area": area_um2,
-        "Cell: Circularity": np.minimum(0.999, rng.normal(0.87, 0.05, number)),
+        "Cell: Area": area_um2, "Cell: Circularity": np.minimum(0.999, rng.normal(0.87, 0.05, number)),
         "Cell: Eosin OD mean": np.maximum(0.02, 0.15 + 0.005 * size + rng.normal(0.0, 0.03, number)),
         "Nucleus/Cell area ratio": ratio,
     }  # fmt: skip

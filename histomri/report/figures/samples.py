@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from histomri.core.arrays import FloatArray
 from histomri.core.orientation import View
 from histomri.report.collect import Key, Sample
-from histomri.report.figures.charts import BLUE, ORANGE, Card, Chart, Looks, heading, legend_below, new_figure
+from histomri.report.figures.charts import BLUE, ORANGE, Card, Chart, Looks, heading, legend_below, new_figure, panels
 from histomri.report.maps import Quantity
 from histomri.report.pictures import Scale, fit_scale, number
 from histomri.report.text import correlation_text, fit_label, label_of, rows_of, voxel_text
@@ -29,9 +29,9 @@ def samples_card(key: Key, rows: pd.DataFrame) -> Card | None:
     shown = _known(rows, PANELS)
     if not shown:
         return None
-    figure = new_figure(7.2, 3.0)
+    figure, places = panels(len(shown), max(len(shown), 2), height=2.4)
     chart, looks, texts = Chart(figure), Looks.of(rows), []
-    for axes, (x, y, name) in zip(_panels(figure, len(shown)), shown):
+    for axes, (x, y, name) in zip(places, shown):
         across, along = label_of(x, rows[x]), label_of(y, rows[y])
         tips = [f"{across.name} {across.value(a)}\n{along.name} {along.value(b)}" for a, b in zip(rows[x], rows[y])]
         looks.draw(chart, axes, rows, rows[x] / across.divisor, rows[y] / along.divisor, tips)
@@ -50,11 +50,11 @@ def voxels_card(sample: Sample, key: Key | None, seed: int = 0) -> Card | None:
     shown = _known(rows, PANELS[:2])
     if key is None or not shown:
         return None
-    figure = new_figure(7.2, 3.5)
+    figure, places = panels(len(shown), max(len(shown), 2), height=2.9)
     chart, texts = Chart(figure), []
     drawn = rows if len(rows) <= MOST_POINTS else rows.sample(MOST_POINTS, random_state=seed).sort_index()
     at_bound = drawn["at_bound"].astype(bool)
-    for axes, (x, y, name) in zip(_panels(figure, len(shown)), shown):
+    for axes, (x, y, name) in zip(places, shown):
         for part, (_, marker, colour) in zip((drawn[~at_bound], drawn[at_bound]), _VOXELS):
             _draw_voxels(chart, axes, part.dropna(subset=[x, y]), x, y, marker, colour)
         found = voxel_text(rows, x, y)
@@ -73,14 +73,6 @@ def voxels_card(sample: Sample, key: Key | None, seed: int = 0) -> Card | None:
 def _known(rows: pd.DataFrame, panels: tuple[tuple[str, str, str], ...]) -> list[tuple[str, str, str]]:
     """Return the panels that have a point."""
     return [(x, y, name) for x, y, name in panels if {x, y} <= set(rows) and rows[[x, y]].notna().all(axis=1).any()]
-
-
-def _panels(figure: Any, count: int) -> list[Any]:
-    """Return so many panels beside each other; a single one is as wide as one of two."""
-    axes = list(figure.subplots(1, max(count, 2), squeeze=False).flat)
-    for unused in axes[count:]:
-        unused.set_visible(False)
-    return axes[:count]
 
 
 def _draw_voxels(chart: Chart, axes: Any, rows: pd.DataFrame, x: str, y: str, marker: str, colour: str) -> None:
@@ -108,8 +100,7 @@ def maps_plot(sample: Sample, scales: dict[str, Quantity], best: Key | None) -> 
     fitted = sample.fits.get(best, {}) if best is not None else {}
     quantities = [quantity for name, quantity in scales.items() if name in sample.section or name in fitted]
     figure = new_figure(7.2, 0.4 + 2.1 * len(quantities))
-    panels = figure.subplots(len(quantities), 4, squeeze=False)
-    for row, quantity in zip(panels, quantities):
+    for row, quantity in zip(figure.subplots(len(quantities), 4, squeeze=False), quantities):
         fit = fitted.get(quantity.name)
         section, on_mri = sample.section.get(quantity.name), sample.on_mri.get(quantity.name)
         same = quantity.histology is quantity.mri

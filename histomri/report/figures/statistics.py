@@ -171,8 +171,7 @@ def regression_card(coefficients: pd.DataFrame, models: pd.DataFrame, title: str
 
 def _regression_chart(coefficients: pd.DataFrame, models: pd.DataFrame, title: str) -> Chart:
     fits = [row for row in models.to_dict("records") if (coefficients["response"] == row["response"]).any()]
-    lines = len(coefficients) + len(fits)
-    figure = new_figure(7.2, 0.9 + 0.23 * lines)
+    figure = new_figure(7.2, 0.9 + 0.23 * (len(coefficients) + len(fits)))
     axes, chart = figure.subplots(), Chart(figure)
     names: list[tuple[float, str]] = []
     y = 0.0
