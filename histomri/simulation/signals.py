@@ -43,8 +43,7 @@ class Scan:
     def pieces(self) -> FloatArray:
         """Return lobe coordinates of the middles of all pieces, (voxels, pieces, 3) mm."""
         voxels = np.indices(self.shape).reshape(3, -1).T
-        parts = np.indices(self.subdivisions).reshape(3, -1).T
-        within = (parts + 0.5) / self.subdivisions - 0.5
+        within = (np.indices(self.subdivisions).reshape(3, -1).T + 0.5) / self.subdivisions - 0.5
         return self.lobe_mm((voxels[:, None] + within[None]).astype(float))
 
 
