@@ -1,6 +1,6 @@
 """Read what a run has left in its folder; whatever is missing or damaged is noted, not raised."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,8 @@ from histomri.core.orientation import View
 from histomri.pairing import PairedTable
 from histomri.pairing.maps import Fits, find_slice, onto_slice, read_histology, read_mri, require_same_grid, slice_of
 from histomri.registration import Transform
-from histomri.report.findings import TABLES, Findings, read_columns, read_prediction
 from histomri.report.guard import attempt
-from histomri.report.sizes import PatchSizes, count_sizes, patches_of_section, patches_under
+from histomri.report.pictures import PatchSizes, count_sizes, patches_of_section, patches_under
 
 SHOWN = ("vCS", "F", "CD")
 _READ = (*SHOWN, *(f"{name}_se" for name in SHOWN))  # with their standard errors
@@ -30,6 +29,50 @@ _RIM = 2  # empty voxels kept around the tissue
 _RANKING = ("model", "strategy", "n", "TCS", "TCS_ci", "r_vCS", "r_F", "HFC_mean", "HFC_wins", "BIC_share", "p_best")
 _RESIDUALS = ("scanner", "model", "strategy", "b_smm2", "Delta_ms", "te_ms", "n", "q25", "median", "q75")
 Key = tuple[str, str]  # model, strategy
+_CASE = ("model", "strategy")
+_TEXT = ("sample", "group_a", "group_b", "note", "scanner", *_CASE)
+# Columns that are drawn, by table.
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "correlations": ("x", "y", "kind", "r", "p", "n", "note"),
+    "comparisons": ("column", "group_a", "group_b", "p_welch", "q_welch", "hedges_g", "note"),
+    "agreement": (
+        *("first", "second", "n", "bias", "bias_low", "bias_high", "lower", "lower_low", "lower_high"),
+        *("upper", "upper_low", "upper_high", "slope", "slope_low", "slope_high", "p_slope", "relative"),
+    ),
+    "bias_by_size": ("first", "second", "size_from", "size_to", "n", "bias", "bias_low", "bias_high"),
+    "regression": ("response", "term", "beta", "ci_low_hc3", "ci_high_hc3", "p_hc3", "VIF"),
+    "regression_models": ("response", "n", "r2"),
+}
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A prediction over cases: its record, its cases, and the fitted surface."""
+
+    record: dict[str, Any]
+    cases: pd.DataFrame
+    surface: pd.DataFrame
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How it was made: x, y, target, basis, folds, group_by, model, strategy."""
+        return dict(self.record["Parameters"])
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The tables of a run's statistics, by name, and its predictions, by basis; whatever there is."""
+
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    predictions: dict[str, Predicted] = field(default_factory=dict)
+
+    def of(self, name: str, key: tuple[str, str]) -> pd.DataFrame | None:
+        """Return the rows of a table of a model and strategy; None if there are none."""
+        table = self.tables.get(name)
+        for column, wanted in zip(_CASE, key):
+            if table is not None and column in table:
+                table = table[table[column] == wanted]
+        return table if table is not None and len(table) else None
 
 
 @dataclass(repr=False)
@@ -168,20 +211,15 @@ def _findings(folder: Path, missing: list[str]) -> Findings:
     tables = {name: read(what, read_columns, folder / f"{name}.csv", columns) for name, columns in TABLES.items()}
     records = {basis: folder / f"prediction_{basis}" / "prediction.json" for basis in BASES}
     found = {name: read(f"The {name} prediction is not shown", read_prediction, path) for name, path in records.items()}
-    return Findings(
-        {name: table for name, table in tables.items() if table is not None},
-        {basis: prediction for basis, prediction in found.items() if prediction is not None},
-    )
+    return Findings(*({name: each for name, each in some.items() if each is not None} for some in (tables, found)))
 
 
 def _sample(folder: Path, record: Any) -> Sample:
     sample = Sample(as_dict(record))
-    if not isinstance(record, dict):
-        sample.missing.append("Its record in study.json is damaged.")
-        return sample
     home = folder / f"sub-{sample.id}"
-    if not home.is_dir():
-        sample.missing.append(f"The folder sub-{sample.id} is not there.")
+    if not isinstance(record, dict) or not home.is_dir():
+        damaged, absent = "Its record in study.json is damaged.", f"The folder sub-{sample.id} is not there."
+        sample.missing.append(absent if isinstance(record, dict) else damaged)
         return sample
 
     def read(make: Callable[[], Any], what: str) -> Any:
@@ -273,9 +311,7 @@ def _slice_for(
 
 def _with_cells(maps: dict[str, FloatArray]) -> dict[str, FloatArray]:
     """Blank patches without cells: their F and CD of 0 would paint the glass beside the section."""
-    if "vCS" not in maps:
-        return maps
-    known = np.isfinite(maps["vCS"])
+    known = np.isfinite(maps["vCS"]) if "vCS" in maps else True
     return {name: np.where(known, data, np.nan) for name, data in maps.items()}
 
 
@@ -299,3 +335,28 @@ def _settings(folder: Path, suffix: str) -> dict[str, Any]:
         if parameters := as_dict(sidecar.get("Parameters")):
             return parameters | ({"BMin": sidecar["BMin"]} if "BMin" in sidecar else {})
     return {}
+
+
+def read_prediction(path: Path) -> Predicted:
+    """Return a prediction from prediction.json and the tables beside it."""
+    folder, record = path.parent, read_json(path, "prediction")
+    settings = record.get("Parameters") if isinstance(record, dict) else None
+    if not isinstance(settings, dict) or not {"x", "y", "target", "basis"} <= settings.keys():
+        raise InputError("is not the record of a prediction", path=path, hint="run the study again")
+    needed = (settings["x"], settings["y"], "predicted")
+    cases = read_columns(folder / "predictions.csv", (*needed, settings["target"], "fold"))
+    return Predicted(record, cases, read_columns(folder / "prediction_surface.csv", (*needed, "low", "high", "inside")))
+
+
+def read_columns(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
+    """Return a table of a run; InputError if it lacks a column that is needed."""
+    try:
+        # A group may be called "NA" or "none": only an empty cell is missing.
+        table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        raise InputError("cannot be read as a table", path=path, hint="run the study again") from error
+    if lacking := [name for name in needed if name not in table]:
+        raise InputError(f"has no column '{lacking[0]}'", path=path, hint="run the study again")
+    if "note" in table:
+        table["note"] = table["note"].fillna("")
+    return table

@@ -97,7 +97,7 @@ def draw(
     """Return a picture for the page, with values and standard errors under the cursor, and its description."""
     if data is None or view is None:
         return None
-    values, spread = data[np.isfinite(data)], "nothing measured"
+    values, spread, errors = data[np.isfinite(data)], "nothing measured", ""
     if values.size:
         low, middle, high = (number(float(value)) for value in np.percentile(values, [5, 50, 95]))
         most = f"median {middle}, most from {low} to {high}"
@@ -105,7 +105,6 @@ def draw(
     known = error[np.isfinite(error)] if error is not None else np.zeros(0)
     # A few huge errors, where the data are uninformative, must not leave one level for all others.
     highest = 1.01 * float(np.percentile(known, _HIGHEST_ERROR)) if known.size else 0.0
-    errors = ""
     if error is not None and highest > 0:
         spread += f", standard error {number(float(np.median(known)))}"
         errors = packed(levels(error, Scale(0.0, highest, scale.cmap, scale.unit, "")))

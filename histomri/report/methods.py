@@ -24,7 +24,6 @@ CITATIONS = (
     "49:305, 1993. doi:10.2307/2532625",
 )
 
-
 # The sections of the settings in study.json, and the options that each holds.
 _SECTIONS = {
     "cell_options": "cells:CellOptions", "patches": "patches:PatchOptions", "ki67": "patches:Ki67Options",
@@ -53,8 +52,7 @@ def settings_table(run: Run) -> list[dict[str, str]]:
     for entry in (*run.parameters, {key: value for key, value in of_study.items() if key != "samples"}):
         for name, value in _flat({key: value for key, value in entry.items() if key != "id"}):
             found.setdefault(f"study: {name}", {})[str(entry.get("id", ""))] = value
-    help_texts = _help_texts()
-    rows = []
+    help_texts, rows = _help_texts(), []
     for name, values in sorted(found.items()):
         distinct = list(dict.fromkeys(values.values()))
         text = distinct[0] if len(distinct) == 1 else "; ".join(f"{key}: {value}" for key, value in values.items())
@@ -74,10 +72,8 @@ def _help_texts() -> dict[str, str]:
 
 def methods_text(run: Run) -> list[str]:
     """Return the paragraphs of a methods section, filled in as far as the run's records go."""
-    parts = {
-        "the maps": _histology, "the fits": _mri, "the registration": _registration, "the scores": _scores,
-        "the statistics": _statistics,
-    }  # fmt: skip
+    parts = {"the maps": _histology, "the fits": _mri, "the registration": _registration, "the scores": _scores}
+    parts["the statistics"] = _statistics
     texts = [attempt(partial(make, run), "", run.missing, f"No methods of {name}") for name, make in parts.items()]
     return [text for text in texts if text]
 
@@ -105,8 +101,7 @@ def _settings(sample: Sample, part: str) -> dict[str, Any]:
 
 
 def _patches(sample: Sample) -> str:
-    settings = _settings(sample, "histology")
-    if not settings:
+    if not (settings := _settings(sample, "histology")):
         return ""
     size = settings.get("patch_um") or []
     one = f"patches of {size[0]:.0f} by {size[1]:.0f} µm" if len(size) == 2 else "patches of one MRI voxel"
@@ -120,8 +115,7 @@ def _patches(sample: Sample) -> str:
 
 
 def _mri(run: Run) -> str:
-    fits = list(dict.fromkeys(key for sample in run.samples for key in sample.fits))
-    if not fits:
+    if not (fits := list(dict.fromkeys(key for sample in run.samples for key in sample.fits))):
         return ""
     models = ", ".join(dict.fromkeys(model_name(model) for model, _ in fits))
     ways = " and ".join(dict.fromkeys(STRATEGIES.get(strategy, strategy) for _, strategy in fits))
@@ -137,18 +131,16 @@ def _mri(run: Run) -> str:
 
 
 def _fitted(sample: Sample) -> str:
-    settings = _settings(sample, "fit")
-    if not settings:
+    if not (settings := _settings(sample, "fit")):
         return ""
     parts = [f"bounds and b thresholds of preset {settings['preset']}"] if settings.get("preset") else []
     if settings.get("strategy") == "high-b" and settings.get("bmin"):
         parts.append(f"high b above {float(settings['bmin']):g} s/mm²")
     if noise := settings.get("noise"):
-        named = {"none": "least squares", "rician": "Rician likelihood"}
-        parts.append(named.get(str(noise), f"{noise} likelihood"))
+        parts.append({"none": "least squares", "rician": "Rician likelihood"}.get(str(noise), f"{noise} likelihood"))
     if known := str(as_dict(settings.get("sigma")).get("Method", "")):
-        method = {"number": "noise level given", "map": "noise map given"}
-        parts.append(method.get(known, f"noise level by {known}"))
+        given = {"number": "noise level given", "map": "noise map given"}
+        parts.append(given.get(known, f"noise level by {known}"))
     if settings.get("normalisation"):
         parts.append(f"signals divided by {settings['normalisation'].replace('mean', 'the mean')}")
     if settings.get("t2ivim"):

@@ -46,26 +46,17 @@ def write_overlay(
 ) -> Path:  # fmt: skip
     """Write a page on which images are laid over others, to judge by eye whether they fit.
 
+    The file asks nothing of the network. Warnings are shown first, facts beside the pictures.
+
     Parameters
     ----------
-    path : path-like
-        The HTML file; it asks nothing of the network.
     above, below : sequence of Layer
         At least one each, to choose from; their grids may differ in step but must cover the same rectangle.
-    title : str
     facts : sequence of (label, value)
-        Shown beside the pictures.
-    warnings : sequence of str
-        Shown first.
     names : (str, str)
         What lies above and below.
     region : (I, J) ndarray of bool, optional
         What is outlined, on the grid of the first layer above; its measured pixels if not given.
-
-    Returns
-    -------
-    Path
-        The file written.
 
     Raises
     ------

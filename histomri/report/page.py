@@ -17,7 +17,7 @@ from histomri.report.collect import Run, Sample, as_dict, as_list, collect
 from histomri.report.figures.charts import STYLE, Card, inline_svg
 from histomri.report.figures.correlations import matrix_plot
 from histomri.report.figures.models import ranking_plot, residuals_by_scanner, residuals_plot
-from histomri.report.figures.scatter import samples_card, voxels_card
+from histomri.report.figures.samples import samples_card, voxels_card
 from histomri.report.figures.statistics import statistics_cards
 from histomri.report.guard import Failure, attempt, section
 from histomri.report.maps import Quantity, choose_scales, fit_id, map_cards
@@ -28,15 +28,13 @@ _LARGEST_INLINE = 400_000  # bytes of a table that is carried inside the report;
 _SVG_STYLE = {"svg.fonttype": "path", "font.size": 9.5, "svg.hashsalt": "histomri"}
 _VERDICTS = {"good": ("good", "✓ good"), "check": ("check", "▲ check by eye"), "failed": ("failed", "✕ failed")}
 _REGISTRATION = {
-    "confidence": "Confidence (margin to the best other orientation)",
-    "expected_error_mm": "Expected error (mm)",
-    "dice": "Overlap (Dice)",
-    "scale": "Size of the section, MRI over slide",
-}
+    "confidence": "Confidence (margin to the best other orientation)", "expected_error_mm": "Expected error (mm)",
+    "dice": "Overlap (Dice)", "scale": "Size of the section, MRI over slide",
+}  # fmt: skip
 
 
 def write_report(run: str | Path | Run, path: str | Path | None = None) -> Path:
-    """Write the report of a run.
+    """Write the report of a run: one file with pictures, plots and small tables, that asks nothing of the network.
 
     Parameters
     ----------
@@ -45,11 +43,6 @@ def write_report(run: str | Path | Run, path: str | Path | None = None) -> Path:
         The report names what is missing or damaged; a Run notes it in its `missing`.
     path : path-like, optional
         The file to write; ``report.html`` in the folder by default.
-
-    Returns
-    -------
-    Path
-        The file written: it holds its pictures, plots and small tables, and asks nothing of the network.
 
     Raises
     ------
@@ -88,10 +81,8 @@ def render(run: Run) -> str:
         "warnings": attempt(lambda: _warnings(run), [{"text": each, "about": ""} for each in run.missing], [], ""),
     }
     best = text.best_fit(run)
-    label = text.fit_label(best) if best is not None else None
-    about = {"expansion": methods.EXPANSION, "citations": methods.CITATIONS}
-    title = str(run.study.get("name") or "Study")
-    return fill("report.html.j2", title=title, best=label, **about, **parts)
+    about = {"expansion": methods.EXPANSION, "citations": methods.CITATIONS, "title": run.study.get("name") or "Study"}
+    return fill("report.html.j2", best=text.fit_label(best) if best is not None else None, **about, **parts)
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:

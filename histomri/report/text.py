@@ -47,9 +47,7 @@ def percent(value: Any) -> str:
 
 def p_text(p: float) -> str:
     """Return a p-value with its sign."""
-    if not math.isfinite(p):
-        return "p undefined"
-    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}" if math.isfinite(p) else "p undefined"
 
 
 def interval_text(ends: Any, none: str = "none") -> str:

@@ -7,8 +7,8 @@ from .compare import compare_with_truth as compare_with_truth
 from .liver import LiverPhantom as LiverPhantom
 from .liver import default_acquisition as default_acquisition
 from .liver import simulate_liver as simulate_liver
-from .montecarlo import MonteCarlo as MonteCarlo
-from .montecarlo import simulate_permeable_spheres as simulate_permeable_spheres
+from .spheres import MonteCarlo as MonteCarlo
+from .spheres import simulate_permeable_spheres as simulate_permeable_spheres
 from .paper import write_paper_study as write_paper_study
 from .spheres import SphereSignals as SphereSignals
 from .spheres import simulate_sphere_signals as simulate_sphere_signals

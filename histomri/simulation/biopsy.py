@@ -13,7 +13,7 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.display import Displayed
 from histomri.mri import Acquisition
 
-from .packing import separate
+from .section import separate
 from .signals import add_rician, tissue_signal
 from .tissue import Fields, Waves
 
@@ -58,17 +58,10 @@ class Biopsy(Displayed):
 def simulate_biopsy(
     tumour: Tumour, acquisition: Acquisition, *, snr: float = 40.0, seed: int | list[int] = 0
 ) -> Biopsy:
-    """Make the scan of a tumour and a core of it.
+    """Make the scan of a tumour, by an acquisition with echo times, and a core of it.
 
-    Parameters
-    ----------
-    tumour : Tumour
-    acquisition : Acquisition
-        With echo times.
-    snr : float
-        Signal over noise of the tumour at b = 0 and the shortest echo time.
-    seed : int or list of int
-        The same seed gives the same biopsy.
+    `snr` is the signal over noise of the tumour at b = 0 and the shortest echo time. The same seed gives the same
+    biopsy.
     """
     shape, cut, noise = (np.random.default_rng([*np.atleast_1d(seed), part]) for part in range(3))
     waves = tuple(Waves.random(shape) for _ in range(3))
@@ -77,8 +70,7 @@ def simulate_biopsy(
     inside = ((points / radius) ** 2).sum(axis=1) < 1.0
     fields = _fields(tumour, waves, points)
     signals = _SCALE * _signal(fields, tumour.vascular, acquisition)
-    first = acquisition.is_b0
-    sigma = float(f"{signals[np.ix_(inside, first)].max(axis=1).mean() / snr:.4g}")
+    sigma = float(f"{signals[np.ix_(inside, acquisition.is_b0)].max(axis=1).mean() / snr:.4g}")
     dwi = add_rician(signals, sigma, noise).astype(np.float32).reshape(*SHAPE, -1)
     affine = np.diag([-VOXEL_MM[0], VOXEL_MM[1], VOXEL_MM[2], 1.0])
     affine[:3, 3] = [60.0, -20.0, 15.0]
@@ -115,10 +107,9 @@ def _core(tumour: Tumour, waves: tuple[Waves, ...], rng: np.random.Generator) ->
     profile = np.sqrt(sphere**2 - 4.0 * height**2)
     across, down = wide * rng.random(band.size), along[band] + 0.05 * (rng.random(band.size) - 0.5)
     x, y = separate(across, down, 1e-3 * profile)
-    small = 1.0 - SHRINKAGE
-    area = 0.25 * np.pi * (small * profile) ** 2
+    area = 0.25 * np.pi * ((1.0 - SHRINKAGE) * profile) ** 2
     seen = area >= SMALLEST_AREA_UM2
-    place = 1000.0 * small * np.column_stack([x, y - y.min()]) + 500.0
+    place = 1000.0 * (1.0 - SHRINKAGE) * np.column_stack([x, y - y.min()]) + 500.0
     return pd.DataFrame({"x_um": place[seen, 0], "y_um": place[seen, 1], "area_um2": area[seen]})
 
 

@@ -42,14 +42,9 @@ class TruthComparison(Displayed):
 def compare_with_truth(out: str | Path, inputs: str | Path | None = None) -> TruthComparison:
     """Compare the results of a simulated study, voxel by voxel, with its truth, and write truth.csv.
 
-    Only voxels that hold nothing but tissue count. Samples without results are left out, and named.
-
-    Parameters
-    ----------
-    out : path-like
-        Folder of the results; truth.csv goes there.
-    inputs : path-like, optional
-        Folder of the study, the one `write_study` wrote; `out`/inputs if not given.
+    Only voxels that hold nothing but tissue count. Samples without results are left out, and named. `out` is the
+    folder of the results, where truth.csv goes, and `inputs` that of the study, which `write_study` wrote: `out`/inputs
+    if not given.
 
     Raises
     ------
@@ -78,10 +73,7 @@ def compare_with_truth(out: str | Path, inputs: str | Path | None = None) -> Tru
 def compare_cases(out: str | Path, inputs: str | Path | None = None) -> TruthComparison:
     """Compare the means of every case of a study by `write_paper_study` with its truth, and write truth_cases.csv.
 
-    Parameters
-    ----------
-    out, inputs : path-like
-        As in `compare_with_truth`; truth_cases.csv goes to `out`.
+    `out`, where the table goes, and `inputs` are as in `compare_with_truth`.
 
     Raises
     ------
@@ -109,7 +101,6 @@ def compare_cases(out: str | Path, inputs: str | Path | None = None) -> TruthCom
 
 
 def _folders(out: str | Path, inputs: str | Path | None) -> tuple[Path, Path]:
-    """Return the folders of the results and of the truth."""
     return Path(out), (Path(inputs) if inputs is not None else Path(out) / "inputs") / "truth"
 
 
@@ -146,9 +137,8 @@ def _landmark_error(folder: Path, truth: Path, name: str) -> float:
     path = folder / "xfm" / f"{name}_from-histo_to-dwi_mode-image_xfm.json"
     if not path.is_file():
         return float("nan")
-    pairs = read_landmarks(truth / f"{name}_landmarks.csv")
-    distance = np.linalg.norm(Transform.load(path).points(pairs[:, 0]) - pairs[:, 1], axis=1)
-    return float(1000.0 * np.median(distance))
+    moving, fixed = read_landmarks(truth / f"{name}_landmarks.csv").swapaxes(0, 1)
+    return float(1000.0 * np.median(np.linalg.norm(Transform.load(path).points(moving) - fixed, axis=1)))
 
 
 def pearson(x: FloatArray, y: FloatArray) -> float:

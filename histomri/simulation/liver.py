@@ -11,10 +11,9 @@ from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.mri import Acquisition
 
-from .lobe import Lobe, random_lobe
 from .section import Placement, Section, cut_section, random_placement
 from .signals import Scan, Voxels, add_rician, scan_lobe
-from .tissue import GROUPS, Group, Tissue, random_tissue
+from .tissue import GROUPS, Group, Lobe, Tissue, random_lobe, random_tissue
 
 VOXEL_MM = (0.386, 0.386, 2.216)
 SLICES, LOBE_SLICE = 5, 2
@@ -25,15 +24,12 @@ _SCALE = 10000.0  # signal of saline at TE = 0, in the arbitrary units of a scan
 
 @dataclass(frozen=True, repr=False)
 class LiverPhantom(Displayed):
-    """A digital liver with known truth.
-
-    `lobe`, `tissue` and `scan` are the truth everywhere and the voxels, in lobe coordinates.
-    """
+    """A digital liver with known truth."""
 
     group: Group
-    lobe: Lobe
+    lobe: Lobe  # this and the tissue are the truth everywhere, in lobe coordinates
     tissue: Tissue
-    scan: Scan
+    scan: Scan  # the voxels, in lobe coordinates
     placement: Placement  # from lobe coordinates to the slide
     section: Section  # all spheres that the section cuts, before shrinkage and losses, with their 3D diameters
     cells: pd.DataFrame  # as QuPath would find them on the slide: x_um, y_um, area_um2
@@ -108,16 +104,17 @@ def simulate_liver(
 ) -> LiverPhantom:  # fmt: skip
     """Make a digital mouse liver: section and MRI of the same lobe, with known truth.
 
+    The physics follows Grussu et al. 2025, doi 10.1038/s43856-025-01246-2; sizes, packing and diffusivities are chosen
+    within the ranges it reports.
+
     Parameters
     ----------
     group : {"control", "infiltrated", "necrotic"}
         Hepatocytes alone, with foci of small dense cells, or with necrosis.
     seed : int or SeedSequence
         The same seed gives the same liver.
-    area_mm2 : float
-        Area of the lobe in its middle; smaller lobes are faster.
-    snr : float
-        Signal over noise of tissue at b = 0 and the shortest echo time.
+    area_mm2, snr : float
+        Area of the lobe in its middle, and signal over noise of tissue at b = 0 and the shortest echo time.
     flipped : bool
         Whether the section lies on the slide the other way up.
     orientation : int
@@ -131,11 +128,6 @@ def simulate_liver(
     ------
     InputError
         If the group is unknown, or a number is out of range.
-
-    Notes
-    -----
-    The physics follows Grussu et al. 2025, doi 10.1038/s43856-025-01246-2; sizes, packing and diffusivities are chosen
-    within the ranges it reports.
     """
     _check(group, area_mm2, snr, shrinkage)
     root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
@@ -149,7 +141,6 @@ def simulate_liver(
     section = cut_section(lobe, tissue, float(cut.uniform(-0.4, 0.4)), cut)
     placement = random_placement(slide, lobe, section.offset_mm, flipped=flipped, shrinkage=shrinkage)
     cells, lost, missed = _detected(section, placement)
-
     margin = 4
     columns, rows = (int(2 * np.ceil(half / size) + 2 * margin) for half, size in zip(lobe.extent_mm, VOXEL_MM[:2]))
     scan = Scan((columns, rows, SLICES), np.array(VOXEL_MM), LOBE_SLICE)

@@ -67,23 +67,17 @@ def write_paper_study(
 ) -> Path:  # fmt: skip
     """Write a study of mouse livers and biopsies: tables, DWI, masks, study.toml, tumours.csv, and truth/.
 
+    Returns the study file. The same seed gives the same files, and a sample does not depend on how many others there
+    are. `progress` is called with the fraction done.
+
     Parameters
     ----------
     folder : path-like
         Made if missing.
     mice, biopsies : int
-        Numbers of samples, at least 2 each. A sample does not depend on how many others there are.
-    seed : int
-        The same seed gives the same files.
+        Numbers of samples, at least 2 each.
     snr, area_mm2 : float
         Of the mice, see `simulate_liver`; a tumour of a patient has four fifths of the SNR.
-    progress : callable, optional
-        Called with the fraction done.
-
-    Returns
-    -------
-    Path
-        The study file.
 
     Raises
     ------
@@ -92,13 +86,10 @@ def write_paper_study(
     """
     if mice < 2 or biopsies < 2:
         raise InputError("the study needs two mice and two biopsies or more")
-    folder = Path(folder)
-    report, made = share_of(progress), []
+    folder, report, made = Path(folder), share_of(progress), []
     for index in range(mice + biopsies):
-        if index < mice:
-            made.append(_mouse(folder, index, seed, snr, area_mm2))
-        else:
-            made.append(_patient(folder, index - mice, seed, snr))
+        mouse = index < mice
+        made.append(_mouse(folder, index, seed, snr, area_mm2) if mouse else _patient(folder, index - mice, seed, snr))
         report((index + 1) / (mice + biopsies))
     write_protocol(folder / "protocol.txt", default_acquisition())
     write_csv(folder / "truth" / "cases.csv", pd.DataFrame([case for _, case in made]))
@@ -132,8 +123,7 @@ def _patient(folder: Path, index: int, seed: int, snr: float) -> tuple[str, dict
     name = f"biopsy{index + 1:02d}"
     write_qupath_tsv(folder / f"{name}_cells.tsv", f"{name}_HE.svs", biopsy.cells, rng)
     write_scan(folder, name, biopsy)
-    truth = biopsy.truth
-    noise = rng.normal(size=2)
+    truth, noise = biopsy.truth, rng.normal(size=2)
     crowded = (np.log10(truth["CD_mm3"]) - 5.3) / 0.25
     case: dict[str, object] = {"sample": name, "group": group, "scanner": field.upper(), **truth}
     stained = index % 18 < _KI67_CASES
@@ -153,13 +143,10 @@ def _tumours(rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, object]]
     log_volume = expected + rng.normal(0.0, 0.7, TUMOURS)
     columns = {
         "sample": [f"tumour{index + 1:03d}" for index in range(TUMOURS)],
-        "patient": [f"patient{index:02d}" for index in patient],
-        "scanner": np.where(patient <= 11, "1.5T", "3T"),
-        "volume_mm3": np.round(10.0**log_volume, 1),
-        "D0I_mri_um2_ms": d0i,
-        "vCS_mri_um": vcs,
+        "patient": [f"patient{index:02d}" for index in patient], "scanner": np.where(patient <= 11, "1.5T", "3T"),
+        "volume_mm3": np.round(10.0**log_volume, 1), "D0I_mri_um2_ms": d0i, "vCS_mri_um": vcs,
         "ADC_um2_ms": 0.3 + 0.5 * d0i + rng.normal(0.0, 0.1, TUMOURS),
         "K": np.clip(rng.normal(0.8, 0.2, TUMOURS), 0.1, 2.0),
-    }
+    }  # fmt: skip
     truth = {"r_expected_log10_volume": float(np.corrcoef(expected, log_volume)[0, 1]), "peak": [1.8, 28.0]}
     return pd.DataFrame(columns), truth

@@ -6,16 +6,18 @@ N_A = N_V <D> per area, their diameters are drawn with weight D, and given D the
 the plane meets; the others are never seen. (Underwood, Quantitative Stereology, 1970.)
 """
 
+import math
 from dataclasses import dataclass, replace
 
+import numba
 import numpy as np
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.kernel_cache import ensure_cache
 
-from .lobe import Lobe
-from .packing import separate
-from .tissue import Tissue
+from .tissue import Lobe, Tissue
 
+ensure_cache()
 _PITCH_MM = 0.03
 _DEFORMATION_MM = 0.2
 _LOST = 0.04
@@ -52,13 +54,11 @@ def cut_section(lobe: Lobe, tissue: Tissue, offset_mm: float, rng: np.random.Gen
     near = lobe.inside(uu, vv, offset_mm) | _touches(lobe, uu, vv, offset_mm)
     uu, vv = uu[near], vv[near]
     fields = tissue.at(np.column_stack([uu, vv, np.full(uu.size, offset_mm)]))
-    per_um2 = fields.density_um3 * fields.mean_um
-    box = _stratified(per_um2 * (1000.0 * _PITCH_MM) ** 2, rng)
+    box = _stratified(fields.density_um3 * fields.mean_um * (1000.0 * _PITCH_MM) ** 2, rng)
     u_mm = uu[box] + _PITCH_MM * (rng.random(box.size) - 0.5)
     v_mm = vv[box] + _PITCH_MM * (rng.random(box.size) - 0.5)
     within = lobe.inside(u_mm, v_mm, offset_mm)
     box, u_mm, v_mm = box[within], u_mm[within], v_mm[within]
-
     spread = np.sqrt(np.log1p(fields.cv**2))
     middle = np.log(fields.mean_um) - 0.5 * spread**2
     # Drawing with weight D shifts the logarithm of a lognormal diameter by its variance.
@@ -89,9 +89,8 @@ def _stratified(expected: FloatArray, rng: np.random.Generator) -> IntArray:
 class Placement:
     """Map from lobe coordinates (mm, in the plane of the section) to the slide (µm, origin top left, y down).
 
-    A point p goes to  matrix @ (p + deformation(p)) + shift.
-
-    The deformation is a sum of cosines less their affine part over the lobe, so that no affine can undo it.
+    A point p goes to  matrix @ (p + deformation(p)) + shift. The deformation is a sum of cosines less their affine part
+    over the lobe, so that no affine can undo it.
     """
 
     matrix: FloatArray  # (2, 2) shrinkage, rotation, flip and shear
@@ -136,7 +135,6 @@ def random_placement(
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shear = np.array([[1.0, rng.uniform(-0.03, 0.03)], [0.0, 1.0]])
     matrix = (1.0 - shrinkage) * turn @ np.diag([-1.0 if flipped else 1.0, 1.0]) @ shear
-
     reach = np.ptp(points, axis=0).mean()
     direction = rng.uniform(0.0, 2.0 * np.pi, (2, 4))
     length = reach * rng.uniform(0.8, 1.4, (2, 4))
@@ -146,7 +144,6 @@ def random_placement(
     level = np.linalg.lstsq(_homogeneous(points), raw, rcond=None)[0].T
     largest = np.hypot(*(raw - _homogeneous(points) @ level.T).T).max()
     weight, level = weight * _DEFORMATION_MM / largest, level * _DEFORMATION_MM / largest
-
     lost, degrees = _lost_tissue(rng, points), float(np.degrees(angle))
     placed = Placement(matrix, np.zeros(2), wave, phase, weight, level, shrinkage, flipped, degrees, lost)
     return replace(placed, shift_mm=rng.uniform(1.0, 3.0, 2) - placed.slide_um(points).min(axis=0) / 1000.0)
@@ -173,7 +170,63 @@ def _homogeneous(points: FloatArray) -> FloatArray:
 
 
 def _cosines(points: FloatArray, wave: FloatArray, phase: FloatArray, weight: FloatArray) -> FloatArray:
-    parts = [
-        sum(a * np.cos(points @ k + p) for k, p, a in zip(wave[axis], phase[axis], weight[axis])) for axis in range(2)
-    ]
-    return np.column_stack(parts)
+    axes = zip(wave, phase, weight)
+    return np.column_stack([sum(a * np.cos(points @ k + p) for k, p, a in zip(*axis)) for axis in axes])
+
+
+def separate(x: FloatArray, y: FloatArray, diameter: FloatArray, sweeps: int = 10) -> tuple[FloatArray, FloatArray]:
+    """Push overlapping discs apart; the order of the discs and the result are the same on every machine.
+
+    Centres and diameters are (N,), in the same unit. Discs move by a fraction of their diameter, so density maps stay
+    as they were. `sweeps` is how often every pair of neighbours is visited.
+    """
+    if x.size < 2:
+        return x.copy(), y.copy()
+    x, y = np.array(x, dtype=float), np.array(y, dtype=float)
+    # Pairs that touch are at most one mean of two diameters apart; the few giants are served by the widest ring.
+    edge = float(np.quantile(diameter, 0.995))
+    radius = 0.5 * diameter
+    place = np.arange(x.size)
+    for _ in range(-(-sweeps // 2)):
+        column = ((x - x.min()) / edge).astype(np.int64)
+        row = ((y - y.min()) / edge).astype(np.int64)
+        width, height = int(column.max()) + 1, int(row.max()) + 1
+        box = row * width + column
+        order = np.argsort(box, kind="stable")
+        # Neighbours in the plane become neighbours in memory.
+        x, y, radius, place = x[order], y[order], radius[order], place[order]
+        start = np.searchsorted(box[order], np.arange(width * height + 1))
+        for _ in range(2):
+            _sweep(x, y, radius, start, width, height)
+    back = np.argsort(place)
+    return x[back], y[back]
+
+
+@numba.njit(cache=True, nogil=True)
+def _sweep(x: FloatArray, y: FloatArray, radius: FloatArray, start: IntArray, width: int, height: int) -> None:
+    for row in range(height):
+        for column in range(width):
+            for i in range(start[row * width + column], start[row * width + column + 1]):
+                for down in range(2):
+                    for right in range(-1, 2):
+                        if row + down >= height or not 0 <= column + right < width or (down == 0 and right < 0):
+                            continue
+                        other = (row + down) * width + column + right
+                        first = i + 1 if (down == 0 and right == 0) else start[other]
+                        for j in range(first, start[other + 1]):
+                            _push(x, y, radius, i, j)
+
+
+@numba.njit(cache=True, inline="always")
+def _push(x: FloatArray, y: FloatArray, radius: FloatArray, i: int, j: int) -> None:
+    dx, dy = x[j] - x[i], y[j] - y[i]
+    reach = radius[i] + radius[j]
+    squared = dx * dx + dy * dy
+    if squared >= reach * reach or squared == 0.0:
+        return
+    distance = math.sqrt(squared)
+    step = 0.5 * (reach - distance) / distance
+    x[i] -= step * dx
+    y[i] -= step * dy
+    x[j] += step * dx
+    y[j] += step * dy

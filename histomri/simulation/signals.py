@@ -12,8 +12,7 @@ from histomri.core.arrays import FloatArray, IntArray
 from histomri.fitting import sphere_adc
 from histomri.mri import Acquisition
 
-from .lobe import Lobe
-from .tissue import WATER_UM2_MS, Fields, Tissue
+from .tissue import WATER_UM2_MS, Fields, Lobe, Tissue
 
 T2_TISSUE_MS, T2_SALINE_MS = 28.0, 500.0
 _NODES = 9
@@ -44,8 +43,7 @@ class Scan:
     def pieces(self) -> FloatArray:
         """Return lobe coordinates of the middles of all pieces, (voxels, pieces, 3) mm."""
         voxels = np.indices(self.shape).reshape(3, -1).T
-        parts = np.indices(self.subdivisions).reshape(3, -1).T
-        within = (parts + 0.5) / self.subdivisions - 0.5
+        within = (np.indices(self.subdivisions).reshape(3, -1).T + 0.5) / self.subdivisions - 0.5
         return self.lobe_mm((voxels[:, None] + within[None]).astype(float))
 
 
@@ -105,15 +103,12 @@ def _adc_tables(acquisition: Acquisition) -> FloatArray:
 
 
 def _decay(acquisition: Acquisition, t2_ms: float) -> FloatArray:
-    if acquisition.te_ms is None:
-        return np.ones(len(acquisition.b_smm2))
-    return np.asarray(np.exp(-acquisition.te_ms / t2_ms))
+    return np.ones(len(acquisition)) if acquisition.te_ms is None else np.asarray(np.exp(-acquisition.te_ms / t2_ms))
 
 
 def _voxel_mean(values: FloatArray, voxel: IntArray, number: int, parts: int) -> FloatArray:
     """Sum (N, M) values of pieces over their voxels and divide by the pieces of a whole voxel, (V, M)."""
-    columns = [np.bincount(voxel, weights=column, minlength=number) for column in values.T]
-    return np.column_stack(columns) / parts
+    return np.column_stack([np.bincount(voxel, weights=column, minlength=number) for column in values.T]) / parts
 
 
 def _truth(fields: Fields, voxel: IntArray, number: int, parts: int, filled: FloatArray) -> dict[str, FloatArray]:

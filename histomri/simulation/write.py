@@ -57,24 +57,15 @@ def write_study(
 ) -> Path:  # fmt: skip
     """Write a digital mouse-liver study: QuPath tables, DWI, masks, protocol, study.toml, and truth/.
 
+    Returns the study file. The same seed gives the same files, and a sample does not depend on how many others there
+    are. `snr` and `area_mm2` are those of `simulate_liver`; `progress` is called with the fraction done.
+
     Parameters
     ----------
     folder : path-like
         Made if missing.
     samples : int
-        Number of livers, at least 3; control, infiltrated and necrotic in turn. A sample does not depend on how many
-        others there are.
-    seed : int
-        The same seed gives the same files.
-    snr, area_mm2 : float
-        See `simulate_liver`.
-    progress : callable, optional
-        Called with the fraction done.
-
-    Returns
-    -------
-    Path
-        The study file.
+        Number of livers, at least 3; control, infiltrated and necrotic in turn.
 
     Raises
     ------
@@ -82,11 +73,9 @@ def write_study(
         If fewer than three samples are asked for, or a number is out of range.
     """
     if samples < len(GROUPS):
-        raise InputError(
-            f"a study of {samples} samples has no sample of some groups", hint="ask for three or more samples"
-        )
-    folder = Path(folder)
-    report, entries = share_of(progress), []
+        problem = f"a study of {samples} samples has no sample of some groups"
+        raise InputError(problem, hint="ask for three or more samples")
+    folder, report, entries = Path(folder), share_of(progress), []
 
     def one(index: int) -> str:
         name = f"{GROUPS[index % len(GROUPS)]}{index // len(GROUPS) + 1}"
@@ -143,10 +132,9 @@ def write_csv(path: Path, table: pd.DataFrame, digits: str = "%.6g") -> Path:
 
 def write_protocol(path: str | Path, acquisition: Acquisition) -> Path:
     """Write a protocol as rows of b (s/mm²), δ, Δ and TE (ms), one column per volume."""
-    rows = [acquisition.b_smm2, acquisition.delta_ms, acquisition.Delta_ms]
-    if acquisition.te_ms is not None:
-        rows.append(acquisition.te_ms)
-    return write_text(path, "".join(" ".join(f"{value:.10g}" for value in row) + "\n" for row in rows))
+    rows = (acquisition.b_smm2, acquisition.delta_ms, acquisition.Delta_ms, acquisition.te_ms)
+    lines = (" ".join(f"{value:.10g}" for value in row) for row in rows if row is not None)
+    return write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def _write_truth(folder: Path, name: str, liver: LiverPhantom) -> list[Path]:
@@ -183,20 +171,17 @@ def write_qupath_tsv(path: Path, image: str, cells: pd.DataFrame, rng: np.random
 
 def _table(image: str, cells: pd.DataFrame, rng: np.random.Generator) -> pa.Table:
     number, area_um2 = len(cells), cells["area_um2"].to_numpy()
-    ratio = rng.beta(18.0, 42.0, number)
-    size = np.sqrt(4.0 * area_um2 / np.pi)
+    ratio, size = rng.beta(18.0, 42.0, number), np.sqrt(4.0 * area_um2 / np.pi)
     none = pa.nulls(number, pa.string())
     columns = {
         "Image": pa.repeat(image, number), "Object ID": _object_ids(number, rng),
         "Object type": pa.repeat("Cell", number), "Name": none, "Classification": none,
         "Parent": pa.repeat("Annotation (Tissue)", number), "ROI": pa.repeat("Polygon", number),
-        "Centroid X µm": cells["x_um"].to_numpy(),
-        "Centroid Y µm": cells["y_um"].to_numpy(),
+        "Centroid X µm": cells["x_um"].to_numpy(), "Centroid Y µm": cells["y_um"].to_numpy(),
         "Nucleus: Area": ratio * area_um2,
         "Nucleus: Circularity": np.minimum(0.999, rng.normal(0.90, 0.04, number)),
         "Nucleus: Hematoxylin OD mean": np.maximum(0.1, rng.normal(0.42, 0.07, number)),
-        "Cell: Area": area_um2,
-        "Cell: Circularity": np.minimum(0.999, rng.normal(0.87, 0.05, number)),
+        "Cell: Area": area_um2, "Cell: Circularity": np.minimum(0.999, rng.normal(0.87, 0.05, number)),
         "Cell: Eosin OD mean": np.maximum(0.02, 0.15 + 0.005 * size + rng.normal(0.0, 0.03, number)),
         "Nucleus/Cell area ratio": ratio,
     }  # fmt: skip

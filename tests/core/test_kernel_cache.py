@@ -16,7 +16,7 @@ def refuse(self):
 for kind in (caching.InTreeCacheLocator, caching.UserWideCacheLocator):
     kind.ensure_cache_path = refuse
 from histomri.fitting import kernels
-from histomri.simulation import packing, montecarlo
+from histomri.simulation import section, spheres
 print(kernels.FIT_VOXELS[0].stats.cache_path)
 """
 

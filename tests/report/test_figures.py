@@ -13,7 +13,7 @@ from histomri.report.figures import files
 from histomri.report.figures.charts import STYLE
 from histomri.report.figures.correlations import matrix_plot
 from histomri.report.figures.models import residuals_plot
-from histomri.report.figures.scatter import samples_card
+from histomri.report.figures.samples import samples_card
 
 KEY = ("diff-in", "whole")
 

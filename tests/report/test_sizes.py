@@ -10,8 +10,8 @@ import pytest
 from histomri.core.errors import InputError
 from histomri.core.images import Image
 from histomri.registration import Transform
-from histomri.report import sizes
-from histomri.report.sizes import BINS, count_sizes, patches_of_section, patches_under
+from histomri.report import pictures
+from histomri.report.pictures import BINS, count_sizes, patches_of_section, patches_under
 
 # 7 rows x 9 columns of 100 x 200 µm patches whose first has its middle at x = 1050, y = 2100.
 AFFINE = np.array([[0, -0.1, 0, -1.05], [-0.2, 0, 0, -2.1], [0, 0, 1, 0], [0, 0, 0, 1.0]])
@@ -84,6 +84,6 @@ def test_too_many_patches_or_no_table_are_refused(section, table, tmp_path, monk
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 this is none")
     with pytest.raises(InputError, match="cannot be read"):
         count_sizes(tmp_path / "bad.parquet", section, {})
-    monkeypatch.setattr(sizes, "MOST_PATCHES", 62)
+    monkeypatch.setattr(pictures, "MOST_PATCHES", 62)
     with pytest.raises(InputError, match="too large"):
         count_sizes(table[1], section, {})

@@ -18,7 +18,7 @@ from histomri.report.collect import collect
 from histomri.report.figures.charts import STYLE, inline_svg
 from histomri.report.figures.correlations import line_band
 from histomri.report.figures.prediction import surface_of
-from histomri.report.figures.scatter import samples_card
+from histomri.report.figures.samples import samples_card
 from histomri.report.figures.statistics import statistics_cards
 from histomri.report.text import label_of, ordered
 from histomri.study.steps import predict, score

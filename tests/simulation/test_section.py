@@ -7,10 +7,8 @@ import pytest
 from scipy import stats
 from scipy.spatial import cKDTree
 
-from histomri.simulation.lobe import random_lobe
-from histomri.simulation.packing import separate
-from histomri.simulation.section import Section, cut_section
-from histomri.simulation.tissue import Tissue, lognormal_moment
+from histomri.simulation.section import Section, cut_section, separate
+from histomri.simulation.tissue import Tissue, lognormal_moment, random_lobe
 
 MEAN, CV, FRACTION = 18.0, 0.19, 0.65
 

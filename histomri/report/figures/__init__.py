@@ -1,1 +1,1 @@
-"""The figures of the report and of `--figures`, by matplotlib: a file for each, and `files` that writes them all."""
+"""The figures of the report and of `--figures`, by matplotlib; `files` writes them all."""

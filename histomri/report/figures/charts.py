@@ -84,9 +84,8 @@ class Looks:
         """Give the groups and the scanners of a table their looks, in alphabetical order; those without come last."""
 
         def looks(name: str, choice: Sequence[str]) -> dict[str, str]:
-            return dict(
-                zip(sorted(labels_of(rows, name).unique(), key=lambda label: (not label, label)), cycle(choice))
-            )
+            found = sorted(labels_of(rows, name).unique(), key=lambda label: (not label, label))
+            return dict(zip(found, cycle(choice)))
 
         return cls(looks("group", COLOURS), looks("scanner", MARKERS))
 
@@ -144,11 +143,8 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def panels(count: int, columns: int | None, height: float, *, sharey: bool = False) -> tuple[Any, list[Any]]:
-    """Return a figure as wide as a page with so many panels, row by row, and the panels.
-
-    Without `columns` three or four, whichever leaves fewer places empty.
-    """
-    columns = columns or min((4, 3), key=lambda number: -count % number)
+    """Return a figure as wide as a page and so many panels, row by row."""
+    columns = columns or min((4, 3), key=lambda number: -count % number)  # the one that leaves fewer places empty
     rows = -(-count // columns)
     figure = new_figure(7.2, 0.6 + height * rows)
     axes = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)

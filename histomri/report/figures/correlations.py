@@ -56,18 +56,13 @@ def matrix_plot(rows: pd.DataFrame, title: str, by_hand: Sequence[str] = ()) -> 
 def association_card(
     rows: pd.DataFrame, correlations: pd.DataFrame, measure: str, looks: Looks, title: str
 ) -> Card | None:
-    """Draw a measurement of the samples of one model and strategy, with the correlations of `histomri correlate`.
-
-    None if it goes with no metric of which anything is known.
-    """
+    """Draw a measurement against every metric, with the correlations of `histomri correlate`; None without any."""
     name = label_of(measure).name
     chart = _chart(rows, correlations, measure, looks, f"{name}: {title}")
     if chart is None:
         return None
-    found = {
-        label_of(name): kinds["pearson"] for name, kinds in _partners(correlations, measure).items() if name in TITLES
-    }
-    defined = {label: row for label, row in found.items() if np.isfinite(row["r"])}
+    partners = {name: kinds["pearson"] for name, kinds in _partners(correlations, measure).items() if name in TITLES}
+    defined = {label_of(name): row for name, row in partners.items() if np.isfinite(row["r"])}
     text = "Pearson's r, with the line of least squares and its 95\u202f% band, and Spearman's ρ."
     if defined:
         label, row = max(defined.items(), key=lambda item: abs(item[1]["r"]))
@@ -140,6 +135,5 @@ def line_band(x: FloatArray, y: FloatArray, at: FloatArray) -> tuple[FloatArray,
     slope = ((x - centre) * y).sum() / about
     fitted = y.mean() + slope * (at - centre)
     residual = y - y.mean() - slope * (x - centre)
-    variance = (residual**2).sum() / (n - 2)
-    se = np.sqrt(variance * (1.0 / n + (at - centre) ** 2 / about))
+    se = np.sqrt((residual**2).sum() / (n - 2) * (1.0 / n + (at - centre) ** 2 / about))
     return np.asarray(fitted), np.asarray(float(stdtrit(n - 2, 0.975)) * se)

@@ -12,9 +12,8 @@ from histomri.core.files import atomic_path
 from histomri.report.collect import Run, collect
 from histomri.report.figures.charts import STYLE
 from histomri.report.figures.correlations import matrix_plot
-from histomri.report.figures.maps import maps_plot
 from histomri.report.figures.models import ranking_plot, residuals_by_scanner, residuals_plot
-from histomri.report.figures.scatter import samples_card, voxels_card
+from histomri.report.figures.samples import maps_plot, samples_card, voxels_card
 from histomri.report.figures.statistics import statistics_cards
 from histomri.report.guard import Failure, section
 from histomri.report.maps import choose_scales
@@ -23,7 +22,10 @@ from histomri.report.text import best_fit, best_rows, fit_label
 
 
 def write_figures(run: str | Path | Run, kind: FigureFormat, out: str | Path | None = None) -> list[Path]:
-    """Write every figure of a run as a file of its own.
+    """Write every figure of a run as a file of its own, and return the files.
+
+    Those there are data for: ranking, ranking_<scanner>, samples, correlations, agreement, regression, groups,
+    association_<measurement>, prediction_<basis>, residuals_<scanner>, maps_sub-<id>, voxels_sub-<id>.
 
     Parameters
     ----------
@@ -33,12 +35,6 @@ def write_figures(run: str | Path | Run, kind: FigureFormat, out: str | Path | N
         File format; png has 300 dots per inch.
     out : path-like, optional
         Folder for the figures; ``figures`` in the results folder by default.
-
-    Returns
-    -------
-    list of Path
-        ranking, ranking_<scanner>, samples, correlations, agreement, regression, groups, association_<measurement>,
-        prediction_<basis>, residuals_<scanner>, maps_sub-<id>, voxels_sub-<id>: those there are data for.
 
     Raises
     ------

@@ -6,11 +6,10 @@ import pandas as pd
 
 from histomri.report.collect import Run
 from histomri.report.figures.charts import COLOURS, heading, new_figure
-from histomri.report.text import is_compared, model_name
+from histomri.report.text import is_compared, model_name, rows_of
 
 _INK, _MUTED, _RULE = "#1d2a35", "#5b6b78", "#e3e8ec"
-_COLOUR = {"whole": "#0072b2", "high-b": "#d55e00"}
-_MARK = {"whole": "o", "high-b": "s"}
+_COLOUR, _MARK = {"whole": "#0072b2", "high-b": "#d55e00"}, {"whole": "o", "high-b": "s"}
 _MARKERS = "os^Dv<>P"
 _SPREAD_SMM2 = 18.0  # between bars at one b, or they would hide each other
 _TIMES = {"delta_ms": "δ", "Delta_ms": "Δ", "te_ms": "TE"}
@@ -22,9 +21,9 @@ def ranking_plot(ranking: list[dict[str, Any]]) -> Any:
     tcs, hfc, bic = figure.subplots(1, 3, sharey=True, width_ratios=(1.5, 1, 1))
     for place, row in enumerate(ranking):
         _draw_row(tcs, hfc, bic, place, row)
-    names = [f"{model_name(row['model'])}  ·  {row['strategy']}" for row in ranking]
     notes = ["" if is_compared(row) else "\n(other samples)" for row in ranking]
-    tcs.set_yticks(range(len(ranking)), [name + note for name, note in zip(names, notes)])
+    names = [f"{model_name(row['model'])}  ·  {row['strategy']}{note}" for row, note in zip(ranking, notes)]
+    tcs.set_yticks(range(len(ranking)), names)
     tcs.set_ylim(len(ranking) - 0.4, -0.6)
     _titles(tcs, "TCS and its 95 % interval  (higher is better)")
     _titles(hfc, "HFC, mean  (lower is better)")
@@ -64,9 +63,8 @@ def _titles(axes: Any, text: str) -> None:
 
 def residuals_by_scanner(run: Run) -> dict[str, pd.DataFrame]:
     """Return the residuals of each scanner."""
-    if run.residuals is None:
-        return {}
-    return {str(scanner): table for scanner, table in run.residuals.groupby("scanner", sort=False)}
+    tables = run.residuals.groupby("scanner", sort=False) if run.residuals is not None else ()
+    return {str(scanner): table for scanner, table in tables}
 
 
 def residuals_plot(table: pd.DataFrame, title: str) -> Any:
@@ -81,8 +79,7 @@ def residuals_plot(table: pd.DataFrame, title: str) -> Any:
     lines = _lines(table)
     for row, strategy in zip(panels, strategies):
         for axes, model in zip(row, models):
-            part = table[(table["model"] == model) & (table["strategy"] == strategy)]
-            _draw(axes, part, lines)
+            _draw(axes, rows_of(table, (model, strategy)), lines)
             axes.set_title(f"{model_name(model)}, {strategy}", loc="left")
         row[0].set_ylabel("fit − measured\n(signal at b = 0)")
     for axes in panels[-1]:
@@ -113,9 +110,8 @@ def _lines(table: pd.DataFrame) -> pd.DataFrame:
 
 def _draw(axes: Any, part: pd.DataFrame, lines: pd.DataFrame) -> None:
     placed = part.merge(lines.assign(place=range(len(lines))), on=list(_TIMES)).sort_values(["place", "b_smm2"])
-    nth = placed.groupby("b_smm2").cumcount()
-    beside = nth - (placed.groupby("b_smm2")["place"].transform("size") - 1) / 2
-    placed["x"] = placed["b_smm2"] + _SPREAD_SMM2 * beside
+    alike = placed.groupby("b_smm2")["place"]
+    placed["x"] = placed["b_smm2"] + _SPREAD_SMM2 * (alike.cumcount() - (alike.transform("size") - 1) / 2)
     for _, line in placed.groupby("place"):
         ends = [line["median"] - line["q25"], line["q75"] - line["median"]]
         marker, colour, text = line.iloc[0][["marker", "colour", "text"]]

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from histomri.core.arrays import FloatArray
+from histomri.report.collect import Predicted
 from histomri.report.figures.charts import BLUE, Card, Chart, heading, new_figure
-from histomri.report.findings import Predicted
 from histomri.report.text import Label, decimals, fit_label, interval_text, label_of, p_text
 
 _STEPS = 25  # of a surface
@@ -83,9 +83,8 @@ def surface_of(surface: pd.DataFrame, x: str, y: str) -> tuple[FloatArray, Float
     known = surface[[x, y, *names]].copy()
     known.loc[~surface["inside"].astype(bool), names] = np.nan
     tables = {name: known.pivot(index=x, columns=y, values=name) for name in names}
-    layers = {name: table.to_numpy(dtype=float) for name, table in tables.items()}
-    axes = tables["predicted"]
-    return axes.index.to_numpy(dtype=float), axes.columns.to_numpy(dtype=float), layers
+    along, across = (axis.to_numpy(dtype=float) for axis in tables["predicted"].axes)
+    return along, across, {name: table.to_numpy(dtype=float) for name, table in tables.items()}
 
 
 def _draw_cases(chart: Chart, axes: Any, found: Predicted) -> None:
@@ -141,6 +140,5 @@ def _highest(found: Predicted) -> str:
     if inside.empty:
         return ""
     top = inside.loc[inside["predicted"].idxmax()]
-    metrics = [(_metric(found, name), float(top[found.settings[name]])) for name in "xy"]
-    places = [f"{label.name} {label.value(value, 2)}" for label, value in metrics]
-    return f"It is highest at {' and '.join(places)}."
+    values = {name: _metric(found, name).value(float(top[found.settings[name]]), 2) for name in "xy"}
+    return f"It is highest at {' and '.join(f'{_metric(found, name).name} {text}' for name, text in values.items())}."
