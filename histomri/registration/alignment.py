@@ -50,7 +50,7 @@ def align(
     options: RegisterOptions,
     pairs: FloatArray | None = None,
     progress: Progress | None = None,
-) -> tuple[Registration, FloatArray | None]:
+) -> tuple[Registration, FloatArray | None]:  # fmt: skip
     """Register two sides as the options say, and judge the result by all that is known.
 
     Of the files that the options name only the names are used, for the record; `pairs` (N, 2, 3) are landmarks, from

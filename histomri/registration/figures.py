@@ -61,13 +61,9 @@ class Overlay:
 
 
 def overlay_of(
-    found: Registration,
-    moving: Image,
-    fixed: Image,
-    masks: tuple[Image | None, Image | None],
-    names: tuple[str, str],
-    pictures: SlidePictures | None,
-) -> Overlay:
+    found: Registration, moving: Image, fixed: Image, masks: tuple[Image | None, Image | None],
+    names: tuple[str, str], pictures: SlidePictures | None,
+) -> Overlay:  # fmt: skip
     """Return the overlay of a registration; masks, names and pictures are of the moving and the fixed image."""
     target = plane_found(fixed, masks[1], found.slice, found.qc.get("tilt_deg", (0.0, 0.0)))
     flat = target.fixed
@@ -145,18 +141,10 @@ def draw_slide(axes: Any, pictures: SlidePictures, rgb: Any) -> None:
 
 
 def write_figures(
-    found: Registration,
-    moving: Image,
-    fixed: Image,
-    folder: Path,
-    *,
-    stem: str = "registration",
-    moving_mask: Image | None = None,
-    fixed_mask: Image | None = None,
-    landmarks: FloatArray | None = None,
-    names: tuple[str, str] = ("section", "MRI"),
-    pictures: SlidePictures | None = None,
-) -> list[Path]:
+    found: Registration, moving: Image, fixed: Image, folder: Path, *, stem: str = "registration",
+    moving_mask: Image | None = None, fixed_mask: Image | None = None, landmarks: FloatArray | None = None,
+    names: tuple[str, str] = ("section", "MRI"), pictures: SlidePictures | None = None,
+) -> list[Path]:  # fmt: skip
     """Write the pictures of a registration.
 
     These are ``<stem>_flipbook.gif``, in which MRI and section take turns; ``_contours.png``, ``_checkerboard``,

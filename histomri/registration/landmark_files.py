@@ -33,7 +33,11 @@ class Points:
 def read_landmarks(
     path: str | Path, fixed: str | Path | None = None, *, mpp: Mpp = None, fixed_mpp: Mpp = None
 ) -> FloatArray:
-    """Read landmark pairs from one table, or from one file of points per image.
+    """Read landmark pairs (N, 2, 3), moving and fixed points, from one table, or from one file of points per image.
+
+    Where z is not given, it is 0 in the moving image, which is the plane of a slide, and NaN in the fixed one: on which
+    slice the points lie is not known. An InputError is raised if a column is missing, a cell is no number, or the two
+    files do not pair.
 
     Parameters
     ----------
@@ -46,17 +50,6 @@ def read_landmarks(
         and two or more names are in both; `unpaired_landmarks` gives those that are then left out. Else by order.
     mpp, fixed_mpp : float or (x, y), optional
         Pixel sizes in µm of the two slides, for points in pixels.
-
-    Returns
-    -------
-    (N, 2, 3) ndarray
-        Moving and fixed point of each pair. Where z is not given, it is 0 in the moving image, which is the plane of a
-        slide, and NaN in the fixed one: on which slice the points lie is not known.
-
-    Raises
-    ------
-    InputError
-        If a column is missing, a cell is no number, or the two files do not pair.
     """
     if fixed is None:
         pairs = _pairs_of_table(require_file(path, "landmark file"))
@@ -85,14 +78,9 @@ def _pairs_of_table(path: Path) -> FloatArray:
 def read_points(path: str | Path, *, mpp: Mpp = None) -> Points:
     """Read points of one image.
 
-    Parameters
-    ----------
-    path : path-like
-        Table with x_mm, y_mm[, z_mm][, name]; or with x_um, y_um, or x, y in pixels, of the slide; GeoJSON of QuPath
-        (points and multipoints, pixels of the slide); 3D Slicer's .fcsv or .mrk.json, whose coordinate system is taken
-        from the file.
-    mpp : float or (x, y), optional
-        Pixel size in µm of the slide. World x and y of a slide run against its pixels.
+    The file is a table with x_mm, y_mm[, z_mm][, name], or with x_um, y_um, or x, y in pixels, of the slide; GeoJSON of
+    QuPath (points and multipoints, pixels of the slide); or 3D Slicer's .fcsv or .mrk.json, whose coordinate system is
+    taken from it. World x and y of a slide run against its pixels, of which `mpp` is the size in µm.
 
     Raises
     ------

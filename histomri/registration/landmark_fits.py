@@ -60,17 +60,11 @@ def leave_one_out(
 
 
 def fit_landmarks(
-    pairs: FloatArray,
-    kind: str = "affine",
-    *,
-    moving: Image | None = None,
-    fixed: Image | None = None,
-    moving_mask: Image | None = None,
-    fixed_mask: Image | None = None,
-    shrinkage: float = SHRINKAGE,
+    pairs: FloatArray, kind: str = "affine", *, moving: Image | None = None, fixed: Image | None = None,
+    moving_mask: Image | None = None, fixed_mask: Image | None = None, shrinkage: float = SHRINKAGE,
     slice: int | None = None,
-) -> Registration:
-    """Return the transform that landmark pairs alone settle.
+) -> Registration:  # fmt: skip
+    """Return the transform that landmark pairs alone settle; `qc` holds the residuals and the verdict.
 
     Parameters
     ----------
@@ -78,19 +72,12 @@ def fit_landmarks(
         Moving and fixed points, world mm; at least 2, 3 or 4 for the three kinds.
     kind : {"similarity", "affine", "tps"}
         Rotation, side, size and shift; also stretch and shear; or a thin-plate spline through every pair.
-    moving, fixed : Image, optional
-        The 2D images, for the planes they lie in; planes of constant z if not given.
-    moving_mask, fixed_mask : Image, optional
-        Their tissue; found in the images if not given.
+    moving, fixed, moving_mask, fixed_mask : Image, optional
+        The 2D images, for the planes they lie in, of constant z if not given; and their tissue, else found in them.
     shrinkage : float
         Expected linear shrinkage of the section, which the size is held against.
     slice : int, optional
         Number of the slice that `fixed` is, for the record.
-
-    Returns
-    -------
-    Registration
-        ``qc`` holds the residuals, the errors of each pair under the fit to all others, and the verdict.
 
     Raises
     ------
@@ -210,16 +197,9 @@ def _thin_plate(
 
 
 def judge_landmarks(
-    transform: Transform,
-    pairs: FloatArray,
-    size: float,
-    freedom: int,
-    left_out: FloatArray | None,
-    images: tuple[Image, Image],
-    *,
-    masks: tuple[Image | None, Image | None] = (None, None),
-    shrinkage: float,
-) -> dict[str, Any]:
+    transform: Transform, pairs: FloatArray, size: float, freedom: int, left_out: FloatArray | None,
+    images: tuple[Image, Image], *, masks: tuple[Image | None, Image | None] = (None, None), shrinkage: float,
+) -> dict[str, Any]:  # fmt: skip
     """Return what the scatter of the landmarks, the outlines of the tissues, the size and the places say.
 
     Points can fit each other perfectly and mean something else: moving and fixed swapped, a sign of another convention,

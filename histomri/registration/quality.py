@@ -97,23 +97,16 @@ class Registration(Transform):
 
 
 def judge(
-    agreement: float,
-    margin: float,
-    *,
-    at_bound: bool,
-    stretch: float = 0.0,
-    strain: float = 0.0,
-    excluded: float = 0.0,
-    error_px: float = 0.0,
-) -> tuple[Verdict, list[str]]:
+    agreement: float, margin: float, *, at_bound: bool, stretch: float = 0.0, strain: float = 0.0,
+    excluded: float = 0.0, error_px: float = 0.0,
+) -> tuple[Verdict, list[str]]:  # fmt: skip
     """Return the verdict and the reasons for anything but "good".
 
-    The limits were set on synthetic pairs, right and wrong ones, other than those of the benchmark.
-
-    `margin` is that over the best distinct orientation, `stretch` how much longer the section became along one
-    direction than on average, as a logarithm, `strain` that and how much the area changed where it changed most,
-    `excluded` by how much an orientation that the user excluded fits better, and `error_px` the error to be expected
-    from how firmly the outlines hold the section, in pixels of the MRI.
+    The limits were set on synthetic pairs, right and wrong ones, other than those of the benchmark. `margin` is that
+    over the best distinct orientation, `stretch` how much longer the section became along one direction than on
+    average, as a logarithm, `strain` that and how much the area changed where it changed most, `excluded` by how much
+    an orientation that the user excluded fits better, and `error_px` the error to be expected from how firmly the
+    outlines hold the section, in pixels of the MRI.
     """
     reasons = []
     cost = STRAIN_COST * strain
@@ -137,15 +130,9 @@ def judge(
 
 
 def assess(
-    transform: Transform,
-    moving: Image,
-    fixed: Image,
-    *,
-    moving_mask: Image | None = None,
-    fixed_mask: Image | None = None,
-    slice: int | None = None,
-    tilt_deg: Sequence[float] = (0.0, 0.0),
-) -> dict[str, Any]:
+    transform: Transform, moving: Image, fixed: Image, *, moving_mask: Image | None = None,
+    fixed_mask: Image | None = None, slice: int | None = None, tilt_deg: Sequence[float] = (0.0, 0.0),
+) -> dict[str, Any]:  # fmt: skip
     """Return overlap, shared information, inverse consistency and area change of a registration.
 
     The transform goes from the world of `moving` to that of `fixed`; their tissue is found if no masks are given; the

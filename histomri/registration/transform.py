@@ -86,17 +86,9 @@ class Transform(Displayed):
         return self.info
 
     def points(self, points_mm: FloatArray | Sequence[Sequence[float]]) -> FloatArray:
-        """Map points of the moving world to the fixed world.
+        """Map points, (N, 3) or (N, 2) mm, of the moving world to the fixed world, (N, 3).
 
-        Parameters
-        ----------
-        points_mm : (N, 3) or (N, 2) array-like
-            x, y, z in mm; points without z lie at z = 0, where the plane of a slide is.
-
-        Returns
-        -------
-        (N, 3) ndarray
-            Always three coordinates, because the plane of the fixed image need not be at z = 0.
+        Points without z lie at z = 0, where the plane of a slide is; the plane of the fixed image need not be there.
         """
         points = np.asarray(points_mm, dtype=float)
         if points.ndim != 2 or points.shape[1] not in (2, 3):
@@ -123,25 +115,13 @@ class Transform(Displayed):
         return Transform(_affine(self.matrix @ other.matrix), carried + self.displacements, info)
 
     def resample(self, image: Image, like: Image, order: int = 1) -> Image:
-        """Draw a moving image on the grid of a fixed one.
+        """Draw a moving image on the grid of a fixed one, of which only shape and affine are used.
 
-        Parameters
-        ----------
-        image : Image
-            In the moving world; NaN where unknown. A 2D image fills the slices of `like` whose centre lies within half
-            a slice of its plane.
-        like : Image
-            In the fixed world; only its shape and affine are used.
-        order : {0, 1, 3}
-            0 takes the nearest voxel (labels); 1 interpolates linearly among the known voxels by normalised
-            convolution, and gives NaN where less than half of the weight is known; 3 takes a cubic spline where all
-            voxels within two of the place are known, and the linear weights elsewhere. A spline may overshoot at steps.
-
-        Returns
-        -------
-        Image
-            Shape and affine of `like`, NaN outside `image`. With `order` 0 the type of the data is kept; integers are 0
-            outside.
+        NaN is what is unknown, and the result outside `image`. A 2D image fills the slices of `like` whose centre lies
+        within half a slice of its plane. With `order` 0, the nearest voxel (labels), the type of the data is kept, and
+        integers are 0 outside. 1 interpolates linearly among the known voxels by normalised convolution, and gives NaN
+        where less than half of the weight is known. 3 takes a cubic spline where all voxels within two of the place are
+        known, and the linear weights elsewhere; a spline may overshoot at steps.
         """
         return resample(self, image, like, order)
 
@@ -158,29 +138,14 @@ class Transform(Displayed):
 
         These are affines of ITK and ANTs (.tfm, .txt, .mat), composites of ITK and ANTs (.h5), FSL's matrices (.mat),
         AFNI's (.aff12.1D), and FreeSurfer's .lta. Where a .tfm was written together with displacements, these are read
-        as well.
-
-        Parameters
-        ----------
-        path : path-like
-        moving, fixed : Image, optional
-            The two images, which only the matrices of FSL and AFNI need.
-
-        Raises
-        ------
-        InputError
-            If the file is missing, damaged, or holds another kind of transform.
+        as well. The two images are needed only by the matrices of FSL and AFNI. An InputError is raised if the file is
+        missing, damaged, or holds another kind of transform.
         """
         found: Transform = load_transform(path, moving, fixed)
         return found
 
     def plot(self, moving: Image, fixed: Image, axes: Any = None) -> Any:
-        """Draw a moving image over the fixed one, of a volume in the slice that shows most of it.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-        """
+        """Draw a moving image over the fixed one, of a volume in the slice that shows most of it; return the axes."""
         from matplotlib import pyplot
 
         drawn = self.resample(moving, fixed)

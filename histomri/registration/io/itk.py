@@ -11,8 +11,8 @@ import numpy as np
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
+from histomri.registration.io.foreign import check_count, from_pull, read_numbers
 from histomri.registration.io.native import RAS_LPS, family, own_warps, read_native
-from histomri.registration.io.pulled import check_count, from_pull, read_numbers
 from histomri.registration.io.registry import Images, TransformFormat, register_format
 from histomri.registration.transform import Transform
 
