@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,8 @@ def _annotations(route: Route, options: ApplyOptions, out: Path) -> Applied:
     found = carry_geojson(route, read_json(options.input, "GeoJSON file"), in_place=True)
     path = write_geojson(out, found, route, [options.input, *options.transforms], {"Inverse": options.inverse})
     where = f"pixels of {route.end.slide}" if route.end.slide else found.units["Units"]
-    message = f"{found.n_geometries} geometries with {found.n_points} points, now in {where}"
     numbers = {"n_geometries": found.n_geometries, "n_points": found.n_points}
+    message = f"{found.n_geometries} geometries with {found.n_points} points, now in {where}"
     return Applied((path,), message, found.warnings, numbers)
 
 
@@ -111,9 +112,7 @@ def load_chain(options: ApplyOptions) -> tuple[Transform, tuple[str, ...]]:
     """Read the transforms that the options name, and chain them, the first one first; also return warnings."""
     paths = options.transforms
     links = [_load(path, options if n == 0 else None) for n, path in enumerate(paths)]
-    chain = links[0]
-    for link in links[1:]:
-        chain = link.compose(chain)
+    chain = reduce(lambda done, link: link.compose(done), links)
     warnings = [text for link, path in zip(links, paths, strict=True) for text in quality_warnings(link, path)]
     ends = zip(pairwise(links), pairwise(path.name for path in paths), strict=True)
     warnings += [text for (one, other), names in ends if (text := _break(one, other, *names))]

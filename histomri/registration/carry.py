@@ -118,8 +118,8 @@ def _columns(table: pd.DataFrame, start: End, path: str | Path) -> list[str]:
 
 def write_table(out: Path, table: pd.DataFrame) -> Path:
     """Write a table as CSV, or with tabs as .tsv."""
-    separator = "\t" if out.name.lower().endswith(".tsv") else ","
     with atomic_path(out) as temporary:
+        separator = "\t" if out.name.lower().endswith(".tsv") else ","
         table.to_csv(temporary, sep=separator, index=False, lineterminator="\n")
     return out
 
@@ -181,8 +181,8 @@ def write_geojson(
 
 def _check_start(content: Any, start: End, end: End) -> None:
     """Refuse coordinates that are not, or not known to be, in the units of where they start."""
-    note = content.get("histomri") if isinstance(content, dict) else None
-    note = note if isinstance(note, dict) else {}
+    found = content.get("histomri") if isinstance(content, dict) else None
+    note = found if isinstance(found, dict) else {}
     hint = "leave --inverse out" if end.option == "--mpp" else "pass --inverse to go back"
     if start.is_slide and note.get("Units") == "mm":
         raise InputError("is in mm already, and pixels are expected", hint=hint)

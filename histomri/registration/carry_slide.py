@@ -19,14 +19,10 @@ from histomri.registration.files import slide_sidecar
 from histomri.registration.sides import slide_image
 from histomri.registration.transform import Transform, slice_found
 
-_LARGEST_PICTURE_PX = 900
-_LARGEST_PIECE = 60_000_000
-_EMPTY = 255
-_TILE = 256
+_LARGEST_PICTURE_PX, _LARGEST_PIECE, _MOST_PIXELS = 900, 60_000_000, 4_000_000_000
+_EMPTY, _TILE = 255, 256
+_LITTLE, _SAME_SIZE = 0.01, 0.02
 Shape = tuple[int, int]
-_LITTLE = 0.01
-_SAME_SIZE = 0.02
-_MOST_PIXELS = 4_000_000_000
 
 
 class Picture(Protocol):
@@ -67,8 +63,8 @@ def warp_region(
     high = np.clip(np.floor(there[inside].max(axis=0)).astype(int) + 2, 1, size)
     width, height = (int(length) for length in high - low)
     if width * height > _LARGEST_PIECE:
-        problem = f"this piece needs {width} x {height} pixels of the slide at once"
-        raise InputError(problem, hint="smaller pieces, or coarser")
+        needs = f"this piece needs {width} x {height} pixels of the slide at once"
+        raise InputError(needs, hint="smaller pieces, or coarser")
     part = picture.read(int(low[0]), int(low[1]), width, height).astype(float)
     where = (there[inside] - low).T[::-1]
     for channel in range(3):
@@ -130,8 +126,8 @@ class Canvas:
         if like.data.ndim == 3:
             k = slice_found(transform.info) if k is None else k
             if k is None:
-                problem = "has several slices, and the transform does not say which"
-                raise InputError(problem, path=path, hint="pass --slice")
+                say = "has several slices, and the transform does not say which"
+                raise InputError(say, path=path, hint="pass --slice")
             if k >= like.data.shape[2]:
                 raise GeometryError(f"there is no slice {k}", path=path)
             like = like.slice(k)
@@ -161,9 +157,9 @@ class Canvas:
         """Warn where hardly anything was drawn; `drawn` is what `carry_slide` returns."""
         if not drawn:
             return (f"nothing of the slide lies in the field of view of {like}",)
-        registered = "the image that was registered, and that the slide is the section's"
-        check = f"only {100 * drawn:.2g} % of the picture is not white: check that {like} is, or is in the world of, "
-        return (check + registered,) if drawn < _LITTLE else ()
+        white = f"only {100 * drawn:.2g} % of the picture is not white: check that {like}"
+        right = "is, or is in the world of, the image that was registered, and that the slide is the section's"
+        return (f"{white} {right}",) if drawn < _LITTLE else ()
 
 
 def carry_slide(transform: Transform, picture: Picture, canvas: Canvas, path: Path, *, order: int = 1) -> float:
@@ -209,5 +205,5 @@ def other_slide_warnings(transform: Transform, name: str, field_um: tuple[float,
 def write_place(out: Path, canvas: Canvas, sources: Sequence[Path], order: int) -> Path:
     """Write the JSON file that says where a drawn slide lies."""
     note = {"Units": "mm", "CoordinateSystem": "fixed world, RAS+", "AffineRowColumnToWorld": canvas.affine}
-    settings = {"UmPerPx": canvas.um_per_px, "Order": order}
-    return write_json(slide_sidecar(out), {**note, **provenance(sources, settings)})
+    made = provenance(sources, {"UmPerPx": canvas.um_per_px, "Order": order})
+    return write_json(slide_sidecar(out), {**note, **made})

@@ -22,11 +22,8 @@ from histomri.registration.quality import CLEAR_SLICE_MARGIN, CLEAR_SLICE_PIXELS
 from histomri.registration.refine import Pose, Problem, approach, at_size_bound, refine
 from histomri.registration.search import Start, apart_deg, search
 
-_REFINED = 10
-_SAME_DEG = 2.0
-_TILTED = 2
-_TILTED_STARTS = 3
-_LEAST_TILT_GAIN = 0.02
+_REFINED, _SAME_DEG = 10, 2.0
+_TILTED, _TILTED_STARTS, _LEAST_TILT_GAIN = 2, 3, 0.02
 SHRINKAGE = 0.129
 """Linear shrinkage of paraffin sections against the MRI, Grussu et al. 2025, doi 10.1038/s43856-025-01246-2."""
 
@@ -214,8 +211,7 @@ def register(
 
 def _engine(kind: str, engine: str, shrinkage: float, angle_deg: float | None, with_landmarks: bool) -> OutlineEngine:
     """Return the engine, once it can hold what is asked of it."""
-    known = ENGINES.get(engine)
-    if known is None:
+    if (known := ENGINES.get(engine)) is None:
         raise InputError(f"engine={engine!r} is not available", hint="use engine=" + " or ".join(map(repr, ENGINES)))
     if kind not in known.kinds:
         kinds = " or ".join(map(repr, (*known.kinds, "syn")))
@@ -240,8 +236,7 @@ def _result(
     ranked = sorted(matches, key=lambda match: (match.slice != best.slice, -match.score))
     runners_up = [match for match in ranked if match.slice == best.slice and match.differs(best)]
     margin = best.score - runners_up[0].score if runners_up else 1.0
-    candidates = tuple(match.candidate() for match in ranked)
-    first = candidates[0]
+    first, *_ = candidates = tuple(match.candidate() for match in ranked)
     displacements, deformation = _deformation(best)
     # Six digits: those after them depend on the number of threads of the linear algebra.
     expected = float(f"{expected_error(best.problem, best.mapping, best.pose):.6g}")
@@ -276,9 +271,8 @@ def _slice_margin(slices: Sequence[Match], fixed: Image) -> tuple[float, str]:
     clear = CLEAR_SLICE_MARGIN * float(np.sqrt(CLEAR_SLICE_PIXELS / best.problem.compared(best.mapping)))
     if margin >= clear:
         return margin, ""
-    nearly = f"fits nearly as well as slice {best.slice} (a margin of {margin:.3f}, clear is {clear:.3f})"
-    away = f"slice {runner_up.slice}, {mm:.2g} mm away"
-    return margin, f"{away}, {nearly}: look at both, and choose the slice if you know it"
+    nearly = f"fits nearly as well as slice {best.slice} (a margin of {margin:.3f}, clear is {clear:.3f}): look at both"
+    return margin, f"slice {runner_up.slice}, {mm:.2g} mm away, {nearly}, and choose the slice if you know it"
 
 
 def _deformation(best: Match) -> tuple[tuple[Displacement, ...], dict[str, Any]]:

@@ -89,8 +89,7 @@ def read_points(path: str | Path, *, mpp: Mpp = None) -> Points:
     UnitError
         If the points are in pixels and `mpp` is not given, or in a unit other than mm.
     """
-    path = require_file(path, "point file")
-    name = path.name.lower()
+    name = (path := require_file(path, "point file")).name.lower()
     if name.endswith(".fcsv"):
         found = _from_fcsv(path)
     elif name.endswith(_TABLES):
@@ -216,11 +215,11 @@ def _from_markups(markups: Any, path: Path) -> Points:
                 if point.get("positionStatus", "defined") == "defined":
                     names.append(str(point.get("label", "")))
                     places.append(np.array(point["position"], dtype=float).reshape(3) * sign)
+    except InputError:
+        raise
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise InputError(f"is no markups file of 3D Slicer ({error})", path=path) from error
     except ValueError as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"has a position that is not three numbers ({error})", path=path) from error
     return Points(tuple(names), np.array(places).reshape(-1, 3))
 
@@ -229,7 +228,7 @@ def _from_fcsv(path: Path) -> Points:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     headers = (line[1:].split("=", 1) for line in lines if line.startswith("#") and "=" in line)
     words = {key.strip().lower(): value.strip() for key, value in headers}
-    if "coordinatesystem" not in words or "columns" not in words:
+    if not {"coordinatesystem", "columns"} <= set(words):
         raise InputError("lacks the header of a .fcsv file of 3D Slicer", path=path)
     sign = _sign(words["coordinatesystem"], path)
     columns = [name.strip() for name in words["columns"].split(",")]

@@ -20,16 +20,13 @@ from histomri.registration.transform import Transform
 KINDS = {"similarity": 2, "affine": 3, "tps": 4}
 """Kinds of transform, and the least number of pairs that settles each."""
 
-_GRID = 80
-_LARGEST_MISFIT = 0.25
+_GRID, _LARGEST_MISFIT = 80, 0.25
 # Set on pairs of benchmarks/bench_landmarks.py with seeds from 20000, and checked on others.
 GOOD_AGREEMENT = 0.40
 """An affine leaves the bending of the section, so that outlines agree less than where they were matched."""
 LEAST_AGREEMENT = 0.25
 _CLEAR_MARGIN = 0.04
-_LARGEST_ERROR_PX = 1.1
-_LARGEST_LEFT_OUT_PX = 3.0
-_LARGEST_LEVERAGE = 2.0
+_LARGEST_ERROR_PX, _LARGEST_LEFT_OUT_PX, _LARGEST_LEVERAGE = 1.1, 3.0, 2.0
 
 
 def tre(transform: Transform, pairs: FloatArray) -> FloatArray:

@@ -11,24 +11,19 @@ from histomri.registration.planes import Plane, on_planes
 from histomri.registration.search import Start, linear
 
 CHECK_PAIRS = "check that the pairs are in the same order, in mm, and moving and fixed are not swapped"
-_COLLINEAR = 0.02
-_LARGEST_MISFIT = 0.25
-_MARGIN = 0.1
+_COLLINEAR, _LARGEST_MISFIT, _MARGIN = 0.02, 0.25, 0.1
 
 
 def check_landmarks(landmarks: FloatArray) -> FloatArray:
     """Return landmarks as (N, 2, 3), two at least; z is NaN where it is not known."""
     pairs = np.asarray(landmarks, dtype=float)
     if pairs.ndim != 3 or pairs.shape[1] != 2 or pairs.shape[2] not in (2, 3):
-        shape = f"the shape (N, 2, 3), pairs of moving and fixed points, not {pairs.shape}"
-        raise InputError(f"landmarks must have {shape}")
+        raise InputError(f"landmarks must have the shape (N, 2, 3), moving and fixed points, not {pairs.shape}")
     if not np.all(np.isfinite(pairs[..., :2])) or np.any(np.isinf(pairs)):
         raise InputError("landmarks must be finite; only a z that is not known may be NaN")
     if len(pairs) < 2:
         raise InputError(f"{len(pairs)} landmark pairs are too few", hint="give two, better three or more")
-    if pairs.shape[2] == 2:
-        pairs = np.concatenate([pairs, np.full((*pairs.shape[:2], 1), np.nan)], axis=2)
-    return pairs
+    return np.concatenate([pairs, np.full((*pairs.shape[:2], 1), np.nan)], axis=2)[..., :3]
 
 
 def place_landmarks(pairs: FloatArray, planes: tuple[Plane, Plane], images: tuple[Image, Image]) -> FloatArray:
@@ -39,8 +34,7 @@ def place_landmarks(pairs: FloatArray, planes: tuple[Plane, Plane], images: tupl
     pairs = on_planes(pairs, planes)
     check_depth(pairs[:, 1], images[1])
     for points, image, what in zip(pairs.swapaxes(0, 1), images, ("moving", "fixed"), strict=True):
-        beside = np.flatnonzero(outside(points, image))
-        if len(beside):
+        if len(beside := np.flatnonzero(outside(points, image))):
             place = ", ".join(f"{value:.4g}" for value in points[beside[0]])
             many = f"{len(beside)} of {len(points)} {what} landmarks lie outside the {what} image"
             hint = "give RAS+ mm of this very image; check units, signs, and that moving and fixed are not swapped"
@@ -92,12 +86,9 @@ def landmark_starts(
         worst = int(np.argmax(squared))
         apart = f"{misfit:.2g} mm apart on average, pair {worst + 1} worst ({np.sqrt(squared[worst]):.2g} mm)"
         raise GeometryError(f"the landmarks do not fit each other: {apart}", hint=CHECK_PAIRS)
-    starts = []
-    for _, (angle, flip), _ in fits:
-        matrix = scale * linear(angle, flip)
-        image = moving.mean(axis=0) + matrix @ (centres[1] - fixed.mean(axis=0))
-        starts.append(Start(angle, flip, image - centres[0]))
-    return starts
+    away = centres[1] - fixed.mean(axis=0)
+    found = [where for _, where, _ in fits]
+    return [Start(*one, moving.mean(axis=0) + scale * linear(*one) @ away - centres[0]) for one in found]
 
 
 def check_spread(points: FloatArray, what: str) -> None:
@@ -106,8 +97,8 @@ def check_spread(points: FloatArray, what: str) -> None:
     if singular[0] < 1e-6:
         raise GeometryError(f"the {what} landmarks all lie at one place")
     if len(points) > 2 and singular[1] < _COLLINEAR * singular[0]:
-        problem = f"the {what} landmarks lie on one line, which leaves open which side of the section is up"
-        raise GeometryError(problem, hint="add a point away from the line")
+        line = f"the {what} landmarks lie on one line, which leaves open which side of the section is up"
+        raise GeometryError(line, hint="add a point away from the line")
 
 
 def _rigid(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -14,20 +14,16 @@ from histomri.registration.transform import Transform
 
 Verdict = Literal["good", "check", "failed"]
 
-GOOD_AGREEMENT = 0.57
-LEAST_AGREEMENT = 0.40
+GOOD_AGREEMENT, LEAST_AGREEMENT = 0.57, 0.40
 STRAIN_COST = 0.2
 """What stretching and bending take off the agreement, per unit of the logarithm: a wrong match has to be forced."""
-CLEAR_MARGIN = 0.015
+CLEAR_MARGIN, LARGEST_STRETCH = 0.015, 0.12
 LARGEST_ERROR_PX = 0.70
 """Expected error in pixels of the MRI; of 340 hard synthetic pairs, 4 of the 6 that ended two pixels off had more."""
-LARGEST_STRETCH = 0.12
-CLEAR_SLICE_MARGIN, CLEAR_SLICE_PIXELS = 0.04, 1500
-LARGEST_SLIP_PX = 2.0
+CLEAR_SLICE_MARGIN, CLEAR_SLICE_PIXELS, LARGEST_SLIP_PX = 0.04, 1500, 2.0
 """A slice further away than this many pixels must be behind the best: by this margin where so many pixels lie along the
 outlines, and by more where they are fewer, in proportion to the root of their number."""
-_BINS = 12
-_LEAST_SHARED = 50
+_BINS, _LEAST_SHARED = 12, 50
 
 
 @dataclass(frozen=True)
@@ -86,8 +82,7 @@ class Registration(Transform):
     @property
     def verdict(self) -> Verdict:
         """Whether the result can be used as it is, must be looked at, or is wrong."""
-        verdict: Verdict = self.qc["verdict"]
-        return verdict
+        return cast(Verdict, self.qc["verdict"])
 
     def facts(self) -> dict[str, Any]:
         """Return the main facts."""
@@ -108,8 +103,7 @@ def judge(
     an orientation that the user excluded fits better, and `error_px` the error to be expected from how firmly the
     outlines hold the section, in pixels of the MRI.
     """
-    reasons = []
-    cost = STRAIN_COST * strain
+    reasons, cost = [], STRAIN_COST * strain
     if agreement - cost < GOOD_AGREEMENT:
         less = f", less {cost:.3f} for how much was stretched and deformed" if cost > 0.0005 else ""
         reasons.append(f"the outlines agree poorly ({agreement:.3f}{less}; good is {GOOD_AGREEMENT:.2f} or more)")

@@ -10,11 +10,8 @@ from scipy.ndimage import map_coordinates
 from histomri.core.arrays import FloatArray
 from histomri.registration.outlines import Outline
 
-_ANGLES = 36
-_KEPT = 24
-_KNOWN_DEG = 15.0
-_DISTINCT_DEG = 25.0
-_PIXELS_ACROSS = 48
+_ANGLES, _KEPT, _PIXELS_ACROSS = 36, 24, 48
+_KNOWN_DEG, _DISTINCT_DEG = 15.0, 25.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +35,7 @@ def apart_deg(one: float, other: float) -> float:
     return float(np.degrees(np.abs((one - other + np.pi) % (2 * np.pi) - np.pi)))
 
 
-def distinct(one: "Start", other: "Start") -> bool:
+def distinct(one: Start, other: Start) -> bool:
     """Whether two starts are different orientations, not two shades of one."""
     return one.flip != other.flip or apart_deg(one.angle, other.angle) >= _DISTINCT_DEG
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -141,8 +141,7 @@ class Transform(Displayed):
         as well. The two images are needed only by the matrices of FSL and AFNI. An InputError is raised if the file is
         missing, damaged, or holds another kind of transform.
         """
-        found: Transform = load_transform(path, moving, fixed)
-        return found
+        return cast(Transform, load_transform(path, moving, fixed))
 
     def plot(self, moving: Image, fixed: Image, axes: Any = None) -> Any:
         """Draw a moving image over the fixed one, of a volume in the slice that shows most of it; return the axes."""
@@ -163,8 +162,7 @@ class Transform(Displayed):
         """Return the main facts."""
         moved = ", ".join(f"{value:.2f}" for value in self.points([[0.0, 0.0, 0.0]])[0])
         sources = ", ".join(map(str, self.info.get("Sources", ()))) or "memory"
-        kind = "affine" if self.is_affine else "deformable"
-        return {"kind": kind, "origin goes to": f"{moved} mm", "from": sources}
+        return {"kind": "affine" if self.is_affine else "deformable", "origin goes to": f"{moved} mm", "from": sources}
 
 
 def _affine(matrix: FloatArray) -> FloatArray:
@@ -176,8 +174,7 @@ def _affine(matrix: FloatArray) -> FloatArray:
 
 def quality_warnings(transform: Transform, path: str | Path) -> tuple[str, ...]:
     """Return what a person should know before using a transform: how it was judged, and what is not applied."""
-    path = Path(path)
-    found = format_of(path)
+    found = format_of(path := Path(path))
     warnings = [] if found is None else list(found.warnings(transform, path))
     for record in registrations(transform.record):
         quality = record.get("QualityControl")

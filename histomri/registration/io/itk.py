@@ -47,8 +47,7 @@ def _read_matlab(path: Path, images: Images) -> Transform:
         content = loadmat(path)
     except (MatReadError, ValueError, TypeError, OSError, NotImplementedError) as error:
         raise InputError(f"is no MATLAB file of ITK ({error})") from error
-    names = [name for name in content if name not in (*_MATLAB_KEYS, "fixed")]
-    if len(names) != 1:
+    if len(names := [name for name in content if name not in (*_MATLAB_KEYS, "fixed")]) != 1:
         raise InputError("holds several transforms or none, and one affine was expected")
     axes = _axes(names[0])
     parameters = check_count(content[names[0]], axes * (axes + 1))
