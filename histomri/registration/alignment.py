@@ -141,8 +141,8 @@ def _info(found: Registration, section: Side, target: Side, options: RegisterOpt
         for name, side in (("Moving", section), ("Fixed", target))
     }
     names = ("moving", "fixed", "moving_mask", "fixed_mask", "landmarks", "fixed_landmarks")
-    files = [getattr(options, name) for name in names]
-    return {**found.info, **sides, "Sources": [path.name for path in files if path is not None]}
+    sources = [path.name for name in names if (path := getattr(options, name)) is not None]
+    return {**found.info, **sides, "Sources": sources}
 
 
 @dataclass(frozen=True)

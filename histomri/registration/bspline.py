@@ -17,8 +17,7 @@ _KNOTS, _WIDTHS = 7.0, (1.0, 0.6)
 _SECOND, _THIRD, _COEFFICIENT_SD = 20.0, 6700.0, 4.0
 _ITERATIONS, _STEP_TOLERANCE = 8, 5e-3
 _LEAST_JACOBIAN, _STIFFER, _ATTEMPTS = 0.3, 4.0, 4
-# Pixels side by side see the same piece of outline, and disagree for the same reason.
-ALIKE, _LEAST_NOISE = 5.0, 1e-9
+ALIKE, _LEAST_NOISE = 5.0, 1e-9  # pixels side by side see the same piece of outline, and disagree for the same reason
 _WIDTH, _SPARSE = 1.0, 13
 # On 200 hard synthetic pairs half of the true errors were below what this gives, on 40 standard pairs nine in ten.
 CALIBRATION = 2.5

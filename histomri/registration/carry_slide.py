@@ -63,8 +63,8 @@ def warp_region(
     high = np.clip(np.floor(there[inside].max(axis=0)).astype(int) + 2, 1, size)
     width, height = (int(length) for length in high - low)
     if width * height > _LARGEST_PIECE:
-        needs = f"this piece needs {width} x {height} pixels of the slide at once"
-        raise InputError(needs, hint="smaller pieces, or coarser")
+        problem = f"this piece needs {width} x {height} pixels of the slide at once"
+        raise InputError(problem, hint="smaller pieces, or coarser")
     part = picture.read(int(low[0]), int(low[1]), width, height).astype(float)
     where = (there[inside] - low).T[::-1]
     for channel in range(3):
@@ -126,8 +126,8 @@ class Canvas:
         if like.data.ndim == 3:
             k = slice_found(transform.info) if k is None else k
             if k is None:
-                say = "has several slices, and the transform does not say which"
-                raise InputError(say, path=path, hint="pass --slice")
+                problem = "has several slices, and the transform does not say which"
+                raise InputError(problem, path=path, hint="pass --slice")
             if k >= like.data.shape[2]:
                 raise GeometryError(f"there is no slice {k}", path=path)
             like = like.slice(k)
@@ -204,6 +204,6 @@ def other_slide_warnings(transform: Transform, name: str, field_um: tuple[float,
 
 def write_place(out: Path, canvas: Canvas, sources: Sequence[Path], order: int) -> Path:
     """Write the JSON file that says where a drawn slide lies."""
-    note = {"Units": "mm", "CoordinateSystem": "fixed world, RAS+", "AffineRowColumnToWorld": canvas.affine}
-    made = provenance(sources, {"UmPerPx": canvas.um_per_px, "Order": order})
-    return write_json(slide_sidecar(out), {**note, **made})
+    where = {"Units": "mm", "CoordinateSystem": "fixed world, RAS+", "AffineRowColumnToWorld": canvas.affine}
+    settings = {"UmPerPx": canvas.um_per_px, "Order": order}
+    return write_json(slide_sidecar(out), {**where, **provenance(sources, settings)})

@@ -13,14 +13,13 @@ from histomri.core.images import Image
 from histomri.registration.bspline import expected_error
 from histomri.registration.displacement import Displacement
 from histomri.registration.files import as_image
-from histomri.registration.landmarks import check_landmarks, landmark_starts, place_landmarks
 from histomri.registration.options import ENGINES, resolve
 from histomri.registration.outline_engine import TOO_FAR_BEHIND, Match, OutlineEngine, best_of_slices
 from histomri.registration.planes import Plane, lift
 from histomri.registration.prepare import Target, targets, tilted_targets, tissue_of
 from histomri.registration.quality import CLEAR_SLICE_MARGIN, CLEAR_SLICE_PIXELS, LARGEST_SLIP_PX, Registration, judge
 from histomri.registration.refine import Pose, Problem, approach, at_size_bound, refine
-from histomri.registration.search import Start, apart_deg, search
+from histomri.registration.starts import Start, apart_deg, check_landmarks, landmark_starts, place_landmarks, search
 
 _REFINED, _SAME_DEG = 10, 2.0
 _TILTED, _TILTED_STARTS, _LEAST_TILT_GAIN = 2, 3, 0.02
@@ -150,8 +149,6 @@ def register(
         Tilts of the two best slices to try about both of their axes, such as (-4, 4).
     engine : {"robust", "dipy"}
         "dipy" refines the best outline match with DIPY's mutual information, and a "bspline" with its SyN on the masks.
-    progress : callable, optional
-        Called with the fraction done.
 
     Raises
     ------

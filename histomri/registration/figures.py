@@ -22,12 +22,11 @@ from histomri.registration.outlines import signed_distance
 from histomri.registration.planes import Plane, lift
 from histomri.registration.prepare import plane_found, tissue_of
 from histomri.registration.quality import Candidate, Registration
-from histomri.registration.search import apart_deg, linear
+from histomri.registration.starts import apart_deg, linear
 from histomri.registration.transform import Transform
 
 _LINE, _MARGIN, _STRAIGHT, _LONGEST_NAME = 1.0, 0.08, 0.9999, 16
-_DIGITS = 9
-"""Digits of places in mm: rounding errors beyond them would put the pixels of a tilted plane out of order."""
+_DIGITS = 9  # digits of places in mm: rounding errors beyond them would put the pixels of a tilted plane out of order
 _SQUARES, _GRID_LINES, _GALLERY, _ALIKE_DEG = 8, 16, 6, 25.0
 _NOTHING = "#dbe7f3"
 """Colour outside the tissue: white is the brightest of it."""

@@ -23,8 +23,7 @@ _ENDINGS = {**INPUTS, "slide": (".tif", ".tiff")}
 _ROWS_COLUMNS = np.array([[0.0, -1.0], [-1.0, 0.0], [0.0, 0.0]])
 """World directions of the two axes of a map as `histomri patches` stores it: x and y run against those of the slide."""
 _COLUMNS_ROWS = _ROWS_COLUMNS[:, ::-1]
-_ALONG = 0.9998
-"""Cosine of a degree: an axis that is off by more counts as turned."""
+_ALONG = 0.9998  # cosine of a degree: an axis that is off by more counts as turned
 _FEW = 0.1
 
 
@@ -48,12 +47,11 @@ def load_first_volume(path: Path) -> Image:
         return Image.load(path)
     try:
         volume = np.asarray(image.dataobj[..., 0], dtype=np.float32)
-    except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"the voxels cannot be read, the file is cut short or damaged ({error})", path=path) from error
-    try:
         return Image(volume[..., 0] if volume.shape[2] == 1 else volume, np.asarray(image.affine, dtype=float))
     except GeometryError as error:
         raise GeometryError(error.problem, path=path, hint=error.hint) from error
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"the voxels cannot be read, the file is cut short or damaged ({error})", path=path) from error
 
 
 def read_labels(path: Path, image: Image) -> Image:

@@ -14,11 +14,10 @@ from histomri.registration.planes import Plane
 from histomri.registration.prepare import Target, build_problem
 from histomri.registration.quality import Candidate
 from histomri.registration.refine import Deformed, Pose, Problem
-from histomri.registration.search import Start, distinct
+from histomri.registration.starts import Start, distinct
 
 _BENDING_COST, _DEFORMED, _LEAST_GAIN = 5e-4, 6, 0.03
-TOO_FAR_BEHIND = 0.25
-"""Of the score: a match further behind the best cannot become the best."""
+TOO_FAR_BEHIND = 0.25  # of the score: a match further behind the best cannot become the best
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,7 @@ from histomri.core.images import Image
 from histomri.registration.transform import Transform
 
 _SLANT = 1e-2
-_LEAST_SLOPE = 0.1
-"""Third component of the normal of a plane from which on x and y give the place of a point on it."""
+_LEAST_SLOPE = 0.1  # third component of the normal of a plane from which on x and y give the place of a point on it
 
 
 @dataclass(frozen=True, eq=False)

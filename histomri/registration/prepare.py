@@ -15,8 +15,7 @@ from histomri.registration.planes import Plane
 from histomri.registration.refine import Problem
 
 _FINE, _MARGIN, _PIXELS_ACROSS = 4, 12, 50
-_THICK = 1.5
-"""A voxel this much longer than wide is as long as a slice is thick."""
+_THICK = 1.5  # a voxel this much longer than wide is as long as a slice is thick
 _LARGEST_MM, _SMALLEST_MM, _LARGEST_RATIO, _LARGEST_DEG = 1000.0, 0.05, 2.0, 15.0
 
 
@@ -98,8 +97,8 @@ def _at_slice(fixed: Image, tissue: Image, k: int | None) -> tuple[Image, Image]
         return fixed, tissue
     if tissue.data.ndim == 2:
         return fixed.slice(k), tissue
-    if tissue.data.shape[2] != fixed.data.shape[2]:
-        problem = f"the fixed mask has {tissue.data.shape[2]} slices and the fixed image {fixed.data.shape[2]}"
+    if (count := tissue.data.shape[2]) != fixed.data.shape[2]:
+        problem = f"the fixed mask has {count} slices and the fixed image {fixed.data.shape[2]}"
         raise GeometryError(problem, hint="draw the mask on the fixed image")
     return fixed.slice(k), tissue.slice(k)
 
@@ -163,7 +162,7 @@ def plane_found(fixed: Image, mask: Image | None, slice: int | None, tilt_deg: S
     if slice is None:
         return Target(None, fixed, tissue)
     upright = Target(slice, fixed.slice(slice), tissue.slice(slice) if tissue.data.ndim == 3 else tissue)
-    first, second = (float(angle) for angle in tilt_deg)
+    first, second = map(float, tilt_deg)
     return _tilted(fixed, _distances(tissue), upright, (first, second)) if first or second else upright
 
 

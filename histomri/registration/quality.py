@@ -49,17 +49,10 @@ class Candidate:
 class Registration(Transform):
     """A Transform that knows how it was found.
 
-    Attributes
-    ----------
-    candidates : tuple of Candidate
-        The orientations tried, those on the slice that was found first; then best first.
-    confidence : float
-        Agreement of the best minus that of the best distinct orientation on the same slice (other side, or turned by 25
-        degrees or more); 1 if there was none.
-    qc : mapping
-        ``verdict`` ("good", "check" or "failed"), ``reasons`` for it, and the numbers it rests on.
-    slice : int or None
-        The slice of the fixed image that was matched; None for a 2D image.
+    `candidates` are the orientations tried, those on the slice that was found first, then best first; `confidence` is
+    the agreement of the best minus that of the best distinct orientation on the same slice (other side, or turned by 25
+    degrees or more), 1 if there was none; `qc` has the ``verdict`` ("good", "check" or "failed"), ``reasons`` for it,
+    and the numbers it rests on; `slice` of the fixed image was matched, None for a 2D image.
     """
 
     candidates: tuple[Candidate, ...] = ()

@@ -16,7 +16,7 @@ import numpy as np
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.registration.outlines import Outline
-from histomri.registration.search import Start, linear
+from histomri.registration.starts import Start, linear
 
 NOISE, WIDTHS = 0.4, (4.0, 1.5, 0.8)
 # A section that is bent cannot agree everywhere under an affine: too narrow a loss would serve one part of it alone.

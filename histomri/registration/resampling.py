@@ -12,8 +12,7 @@ from histomri.core.errors import InputError
 from histomri.core.images import Image
 
 _LEAST_WEIGHT = 0.5
-_SUPPORT = 4
-"""Voxels along an axis that a cubic spline weighs at a place."""
+_SUPPORT = 4  # voxels along an axis that a cubic spline weighs at a place
 _ON_SLICE = 1e-3
 
 

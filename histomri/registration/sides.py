@@ -20,14 +20,10 @@ from histomri.registration.quality import Registration
 from histomri.registration.transform import Transform
 
 _WHITEST, _CLEAR_PEAK, _LEAST_SHARED = 99.5, 0.05, 200
-_ASIDE = (0.1, 0.2)
-"""How far aside the densities are compared as well, of the size of the tissue."""
-_ACROSS_PX = 64
-"""Pixels across the tissue of the density that is drawn and compared."""
-_CUT = 0.1
-"""Fraction of the edge of a picture that is tissue, from which the picture cuts the section."""
-_BLUR = 1 / 45
-"""Scale of what is dense, of the longest side of the smaller picture."""
+_ASIDE = (0.1, 0.2)  # how far aside the densities are compared as well, of the size of the tissue
+_ACROSS_PX = 64  # pixels across the tissue of the density that is drawn and compared
+_CUT = 0.1  # fraction of the edge of a picture that is tissue, from which the picture cuts the section
+_BLUR = 1 / 45  # scale of what is dense, of the longest side of the smaller picture
 _MOST_POINTS, _LEAST_WITHIN = 5000, 0.5
 _OVERVIEW_PX = 1600
 """Longest side of the picture in which tissue is sought: an outline is needed to a hundredth of a section."""

@@ -28,15 +28,9 @@ class Transform(Displayed):
     A point goes through `matrix` first and then through every displacement in turn, so that any chain of affine and
     deformable transforms, and its inverse, is a Transform again, without approximation.
 
-    Attributes
-    ----------
-    matrix : (4, 4) ndarray
-        Moving world to fixed world. The determinant is positive for everything `register` finds: a section that lies
-        on the slide the other way up is turned over (half a turn about an axis in its plane), not mirrored.
-    displacements : tuple of Displacement
-        Deformations in the fixed world; empty for an affine transform.
-    info : mapping
-        What the transform is about and where it came from, for people; kept by `save`.
+    `matrix` (4, 4) has a positive determinant for everything `register` finds: a section that lies on the slide the
+    other way up is turned over (half a turn about an axis in its plane), not mirrored. The `displacements` are in the
+    fixed world; `info` says for people what the transform is about and where it came from, and is kept by `save`.
 
     Examples
     --------
