@@ -44,9 +44,7 @@ def run(options: RegisterOptions, out: Path, progress: Progress | None = None) -
         shown: dict[str, Any] = {"moving_mask": section.mask, "fixed_mask": target.mask, "landmarks": pairs}
         shown |= {"stem": names.transform.name, "names": (section.name("section"), target.name("MRI"))}
         shown["pictures"] = SlidePictures.of(found, section.overview, target.overview)
-        outputs += write_figures(
-            found, section.image, target.image, out / "figures", stem=names.transform.name, **shown
-        )
+        outputs += write_figures(found, section.image, target.image, out / "figures", **shown)
         if resampled is not None:
             outputs.append(write_registration_page(names.file(".html"), found, section, target, resampled, warnings))
     return StepResult(tuple(outputs), describe(found, target), warnings, numbers(found))
