@@ -24,10 +24,9 @@ _ASIDE = (0.1, 0.2)  # how far aside the densities are compared as well, of the 
 _ACROSS_PX = 64  # pixels across the tissue of the density that is drawn and compared
 _CUT = 0.1  # fraction of the edge of a picture that is tissue, from which the picture cuts the section
 _BLUR = 1 / 45  # scale of what is dense, of the longest side of the smaller picture
-_MOST_POINTS, _LEAST_WITHIN = 5000, 0.5
+_MOST_POINTS, _LEAST_WITHIN, _LEAST_FRACTION = 5000, 0.5, 0.001
 _OVERVIEW_PX = 1600
 """Longest side of the picture in which tissue is sought: an outline is needed to a hundredth of a section."""
-_LEAST_FRACTION = 0.001
 _HINT = "give its outline as a mask, GeoJSON of QuPath"
 Mpp = tuple[float, float] | None
 
