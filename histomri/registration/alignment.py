@@ -21,8 +21,7 @@ from histomri.registration.prepare import slice_of_landmarks
 from histomri.registration.quality import Registration, assess
 from histomri.registration.sides import Side, compare_densities
 
-_LEAST_TO_LEAVE_ONE_OUT = 4
-_SLIDE_ERROR_MM = 0.1
+_LEAST_TO_LEAVE_ONE_OUT, _SLIDE_ERROR_MM = 4, 0.1
 Progress = Callable[[float], None]
 
 
@@ -31,10 +30,9 @@ def landmark_pairs(options: RegisterOptions, section: Side, target: Side) -> tup
     path, fixed = options.landmarks, options.fixed_landmarks
     if path is None:
         return None, ()
-    sizes: dict[str, Any] = {
-        "mpp": options.mpp if section.overview is None else section.overview.pixel_size_um,
-        "fixed_mpp": None if target.overview is None else target.overview.pixel_size_um,
-    }
+    own, other = section.overview, target.overview
+    sizes: dict[str, Any] = {"mpp": options.mpp if own is None else own.pixel_size_um}
+    sizes["fixed_mpp"] = None if other is None else other.pixel_size_um
     pairs = read_landmarks(path, fixed, **sizes)
     if fixed is None:
         return pairs, ()
@@ -45,12 +43,9 @@ def landmark_pairs(options: RegisterOptions, section: Side, target: Side) -> tup
 
 
 def align(
-    section: Side,
-    target: Side,
-    options: RegisterOptions,
-    pairs: FloatArray | None = None,
+    section: Side, target: Side, options: RegisterOptions, pairs: FloatArray | None = None,
     progress: Progress | None = None,
-) -> tuple[Registration, FloatArray | None]:
+) -> tuple[Registration, FloatArray | None]:  # fmt: skip
     """Register two sides as the options say, and judge the result by all that is known.
 
     Of the files that the options name only the names are used, for the record; `pairs` (N, 2, 3) are landmarks, from
@@ -67,8 +62,8 @@ def align(
     masks, where = {"moving_mask": section.mask, "fixed_mask": target.mask}, found.qc.get("tilt_deg", (0.0, 0.0))
     quality = assess(found, section.image, target.image, **masks, slice=found.slice, tilt_deg=where)
     if pairs is not None:
-        errors = {"landmarks": len(pairs), "landmark_error_mm": tre(found, pairs).tolist()}
-        quality |= {**errors, "landmarks_for": options.landmarks_for}
+        quality |= {"landmarks": len(pairs), "landmark_error_mm": tre(found, pairs).tolist()}
+        quality["landmarks_for"] = options.landmarks_for
     found = replace(found, qc={**quality, **found.qc})
     if section.overview is not None and target.overview is not None:
         found = compare_densities(found, section.image, target.image)
@@ -83,10 +78,8 @@ def _find(
     shrinkage = options.shrinkage
     if shrinkage is None:  # two sections have that of paraffin in common
         shrinkage = SHRINKAGE if target.overview is None else 0.0
-
-    names = {"angle": "angle_deg", "tilts": "tilts_deg", "slice": "slices"}
-    names |= {name: name for name in ("kind", "engine", "flips", "turned_over")}
-    settings: dict[str, Any] = {name: getattr(options, key) for key, name in names.items()}
+    settings: dict[str, Any] = {name: getattr(options, name) for name in ("kind", "engine", "flips", "turned_over")}
+    settings |= {"angle_deg": options.angle, "tilts_deg": options.tilts, "slices": options.slice}
     settings |= {"moving_mask": section.mask, "fixed_mask": target.mask, "shrinkage": shrinkage}
 
     def by_image(start: FloatArray | None, report: Progress | None = None) -> Registration:
@@ -104,13 +97,10 @@ def _left_out(pairs: FloatArray, fit: Callable[[FloatArray], Registration]) -> l
     """Return how far each landmark ends when it is left out, None where that leaves too few or too bad ones."""
     if len(pairs) < _LEAST_TO_LEAVE_ONE_OUT:
         return None
-    errors = []
-    for n in range(len(pairs)):
-        try:
-            errors.append(float(tre(fit(np.delete(pairs, n, axis=0)), pairs[n : n + 1])[0]))
-        except GeometryError:  # the others lie on one line
-            return None
-    return errors
+    try:
+        return [float(tre(fit(np.delete(pairs, n, axis=0)), pairs[n : n + 1])[0]) for n in range(len(pairs))]
+    except GeometryError:  # the others lie on one line
+        return None
 
 
 def _by_landmarks(
@@ -146,13 +136,13 @@ def _doubted_by_landmarks(found: Registration, target: Side) -> Registration:
 
 def _info(found: Registration, section: Side, target: Side, options: RegisterOptions) -> dict[str, Any]:
     """Return the record: the files, where the images lie, and of slides what is needed to carry their pixels over."""
-    sides = {}
-    for name, side in (("Moving", section), ("Fixed", target)):
-        slide = {} if side.overview is None else side.overview.record
-        sides[name] = {**described(side.image), **found.info.get(name, {}), **slide}
+    sides = {
+        name: {**described(side.image), **found.info.get(name, {}), **(side.overview.record if side.overview else {})}
+        for name, side in (("Moving", section), ("Fixed", target))
+    }
     names = ("moving", "fixed", "moving_mask", "fixed_mask", "landmarks", "fixed_landmarks")
-    files = [getattr(options, name) for name in names]
-    return {**found.info, **sides, "Sources": [path.name for path in files if path is not None]}
+    sources = [path.name for name in names if (path := getattr(options, name)) is not None]
+    return {**found.info, **sides, "Sources": sources}
 
 
 @dataclass(frozen=True)

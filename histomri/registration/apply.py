@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,9 @@ from histomri.core.errors import InputError
 from histomri.core.files import read_json, require_file
 from histomri.core.images import Image
 from histomri.core.tables import read_table
+from histomri.registration import files
 from histomri.registration.carry import Route, carry_geojson, carry_table, write_geojson, write_table
 from histomri.registration.carry_slide import Canvas, carry_slide, other_slide_warnings, write_place
-from histomri.registration.files import (
-    handedness_warnings,
-    load_first_volume,
-    read_labels,
-    refuse_other_samples,
-    refuse_outputs,
-    slide_warnings,
-    write_drawn,
-)
 from histomri.registration.io.registry import needs_images
 from histomri.registration.options import ApplyOptions, is_slide
 from histomri.registration.transform import Transform, quality_warnings
@@ -42,24 +35,14 @@ class Applied:
 
 
 def apply_transform(options: ApplyOptions, out: Path, open_slide: OpenSlide) -> Applied:
-    """Carry the input through the transforms.
+    """Carry the input through the transforms, and write the result to `out`, a file of the same kind.
 
-    Parameters
-    ----------
-    options : ApplyOptions
-    out : Path
-        The file to write, of the same kind as the input.
-    open_slide : callable
-        Opens a slide, ``open_slide(path, mpp=..)``: `histomri.slides.open_slide`.
-
-    Raises
-    ------
-    InputError
-        If files are of different samples, `out` would replace one of them, or the input cannot be carried.
+    Slides are opened by ``open_slide(path, mpp=..)``: `histomri.slides.open_slide`. An InputError is raised if files
+    are of different samples, `out` would replace one of them, or the input cannot be carried.
     """
     require_file(options.input)
-    refuse_outputs(options, out)
-    refuse_other_samples(options.xfm, *options.then, options.input, options.like)
+    files.refuse_outputs(options, out)
+    files.refuse_other_samples(options.xfm, *options.then, options.input, options.like)
     chain, warnings = load_chain(options)
     route = Route.of(chain, inverse=options.inverse, mpp=options.mpp, fixed_mpp=options.fixed_mpp)
     try:
@@ -74,14 +57,14 @@ def apply_transform(options: ApplyOptions, out: Path, open_slide: OpenSlide) -> 
 
 def _map(route: Route, options: ApplyOptions, out: Path) -> Applied:
     image = Image.load(options.input)
-    image = read_labels(options.input, image) if options.order == 0 else image
-    drawn = route.transform.resample(image, load_first_volume(options.grid), order=options.order)
+    image = files.read_labels(options.input, image) if options.order == 0 else image
+    drawn = route.transform.resample(image, files.load_first_volume(options.grid), order=options.order)
     settings = {"Inverse": options.inverse, "Order": options.order}
     form: dict[str, Any] = {"parameters": settings, "dtype": drawn.data.dtype if options.order == 0 else np.float32}
-    outputs = write_drawn(out, drawn, options.input, options.grid, options.transforms, **form)
+    outputs = files.write_drawn(out, drawn, options.input, options.grid, options.transforms, **form)
     labels = drawn.data.dtype.kind in "iu"
     known = int(np.count_nonzero(drawn.data) if labels else np.isfinite(drawn.data).sum())
-    warnings, what = handedness_warnings([options.input, options.grid]), "of a label" if labels else "known"
+    warnings, what = files.handedness_warnings([options.input, options.grid]), "of a label" if labels else "known"
     if not known:
         warnings += ("no voxel of the result is known: the image and the grid do not overlap",)
     return Applied(tuple(outputs), f"{known} voxels {what}", warnings, {"n_known": known})
@@ -98,8 +81,8 @@ def _annotations(route: Route, options: ApplyOptions, out: Path) -> Applied:
     found = carry_geojson(route, read_json(options.input, "GeoJSON file"), in_place=True)
     path = write_geojson(out, found, route, [options.input, *options.transforms], {"Inverse": options.inverse})
     where = f"pixels of {route.end.slide}" if route.end.slide else found.units["Units"]
-    message = f"{found.n_geometries} geometries with {found.n_points} points, now in {where}"
     numbers = {"n_geometries": found.n_geometries, "n_points": found.n_points}
+    message = f"{found.n_geometries} geometries with {found.n_points} points, now in {where}"
     return Applied((path,), message, found.warnings, numbers)
 
 
@@ -113,8 +96,8 @@ def _slide(route: Route, options: ApplyOptions, out: Path, open_slide: OpenSlide
         with open_slide(like, mpp=like_mpp) as below:
             canvas = Canvas.over_slide(below.field_um, um)
     else:
-        canvas = Canvas.over_slice(load_first_volume(like), um, transform, options.slice, like)
-    warnings = (*slide_warnings(transform), *handedness_warnings([like]))
+        canvas = Canvas.over_slice(files.load_first_volume(like), um, transform, options.slice, like)
+    warnings = (*files.slide_warnings(transform), *files.handedness_warnings([like]))
     with open_slide(options.input, mpp=mpp) as opened:
         warnings += other_slide_warnings(transform, options.input.name, opened.field_um)
         # A section that has shrunk is read finer than it is drawn.
@@ -129,9 +112,7 @@ def load_chain(options: ApplyOptions) -> tuple[Transform, tuple[str, ...]]:
     """Read the transforms that the options name, and chain them, the first one first; also return warnings."""
     paths = options.transforms
     links = [_load(path, options if n == 0 else None) for n, path in enumerate(paths)]
-    chain = links[0]
-    for link in links[1:]:
-        chain = link.compose(chain)
+    chain = reduce(lambda done, link: link.compose(done), links)
     warnings = [text for link, path in zip(links, paths, strict=True) for text in quality_warnings(link, path)]
     ends = zip(pairwise(links), pairwise(path.name for path in paths), strict=True)
     warnings += [text for (one, other), names in ends if (text := _break(one, other, *names))]
@@ -155,7 +136,7 @@ def _load(path: Path, options: ApplyOptions | None) -> Transform:
     if moving is None or fixed is None:
         problem = "is a matrix that counts mm along the axes of the two images it was made with"
         raise InputError(problem, path=path, hint="give it first, with --moving IMAGE and --fixed IMAGE")
-    return Transform.load(path, moving=load_first_volume(moving), fixed=load_first_volume(fixed))
+    return Transform.load(path, moving=files.load_first_volume(moving), fixed=files.load_first_volume(fixed))
 
 
 def _break(one: Transform, other: Transform, first: str, second: str) -> str | None:

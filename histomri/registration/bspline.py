@@ -12,21 +12,13 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError
 from histomri.registration.refine import Deformed, HasPoints, Pose, Problem
 
-_KNOTS = 7.0
-_WIDTHS = (1.0, 0.6)
+_KNOTS, _WIDTHS = 7.0, (1.0, 0.6)
 # Long waves bend cheaply, short ones hardly: the third derivatives cost most.
-_SECOND, _THIRD = 20.0, 6700.0
-_COEFFICIENT_SD = 4.0
-_ITERATIONS = 8
-_STEP_TOLERANCE = 5e-3
-_LEAST_JACOBIAN = 0.3
-_STIFFER = 4.0
-_ATTEMPTS = 4
-_WIDTH = 1.0
-# Pixels side by side see the same piece of outline, and disagree for the same reason.
-ALIKE = 5.0
-_SPARSE = 13
-_LEAST_NOISE = 1e-9
+_SECOND, _THIRD, _COEFFICIENT_SD = 20.0, 6700.0, 4.0
+_ITERATIONS, _STEP_TOLERANCE = 8, 5e-3
+_LEAST_JACOBIAN, _STIFFER, _ATTEMPTS = 0.3, 4.0, 4
+ALIKE, _LEAST_NOISE = 5.0, 1e-9  # pixels side by side see the same piece of outline, and disagree for the same reason
+_WIDTH, _SPARSE = 1.0, 13
 # On 200 hard synthetic pairs half of the true errors were below what this gives, on 40 standard pairs nine in ten.
 CALIBRATION = 2.5
 
@@ -59,8 +51,7 @@ class ControlGrid:
             values.append(np.where(known, _cubic(place - column, 0), 0.0))
         column = columns[0][:, :, None] * len(self.q) + columns[1][:, None, :]
         value = values[0][:, :, None] * values[1][:, None, :]
-        rows = np.arange(0, 16 * len(points) + 1, 16)
-        shape = (len(points), len(self.p) * len(self.q))
+        rows, shape = np.arange(0, 16 * len(points) + 1, 16), (len(points), len(self.p) * len(self.q))
         return csr_array((value.ravel(), column.ravel(), rows), shape=shape)
 
     def roughness(self, order: int) -> Any:
@@ -105,18 +96,15 @@ def fit_bspline(problem: Problem, pose: Pose) -> BSplineDeformation:
 
     A GeometryError is raised if even a stiff deformation folds.
     """
-    near = problem.nearby
-    grid = control_grid_of(problem)
+    near, grid = problem.nearby, control_grid_of(problem)
     basis = grid.basis(near.points)
-    stiffness = 1.0
-    for _ in range(_ATTEMPTS):
-        prior = grid.prior(problem.unit_mm, stiffness)
+    for attempt in range(_ATTEMPTS):
+        prior = grid.prior(problem.unit_mm, _STIFFER**attempt)
         deformed = BSplineDeformation(pose, grid, np.zeros((basis.shape[1], 2)))
         for width in _WIDTHS:
             deformed = _solve(near, deformed, basis, prior, width * problem.unit_mm)
         if deformed.jacobian().min() > _LEAST_JACOBIAN:
             return deformed
-        stiffness *= _STIFFER
     raise GeometryError("the section cannot be deformed onto the slice without folding", hint="use kind='affine'")
 
 

@@ -77,25 +77,9 @@ def carry_table(
 ) -> tuple[pd.DataFrame, list[str], tuple[str, ...]]:
     """Move the points of a table: mm of a world to mm, or µm of a slide to µm of the other, or to mm if there is none.
 
-    Parameters
-    ----------
-    route : Route
-    table : DataFrame
-        With the columns x_mm, y_mm[, z_mm], or x_um, y_um, or QuPath's centroids; all other columns are kept.
-    path : path-like
-        Its file, for messages.
-
-    Returns
-    -------
-    moved : DataFrame
-    columns : list of str
-        Those in which the points now are.
-    warnings : tuple of str
-
-    Raises
-    ------
-    InputError
-        If columns are missing, a cell is no number, or z is needed and absent.
+    The table has the columns x_mm, y_mm[, z_mm], or x_um, y_um, or QuPath's centroids; all others are kept. Also
+    returned are the columns in which the points now are, and warnings; `path` is the file of the table, for messages.
+    An InputError is raised if columns are missing, a cell is no number, or z is needed and absent.
 
     Examples
     --------
@@ -134,8 +118,8 @@ def _columns(table: pd.DataFrame, start: End, path: str | Path) -> list[str]:
 
 def write_table(out: Path, table: pd.DataFrame) -> Path:
     """Write a table as CSV, or with tabs as .tsv."""
-    separator = "\t" if out.name.lower().endswith(".tsv") else ","
     with atomic_path(out) as temporary:
+        separator = "\t" if out.name.lower().endswith(".tsv") else ","
         table.to_csv(temporary, sep=separator, index=False, lineterminator="\n")
     return out
 
@@ -154,18 +138,8 @@ class CarriedAnnotations:
 def carry_geojson(route: Route, content: Any, *, in_place: bool = False) -> CarriedAnnotations:
     """Move every geometry of a GeoJSON document, from pixels of a slide or mm to pixels of a slide or mm.
 
-    Parameters
-    ----------
-    route : Route
-    content : dict or list
-        The document.
-    in_place : bool
-        Whether it is changed; of many cells a copy takes long.
-
-    Raises
-    ------
-    InputError
-        If a pixel size is missing, the coordinates are not where they are to start from, or one is no number.
+    The document is changed if `in_place`; of many cells a copy takes long. An InputError is raised if a pixel size is
+    missing, the coordinates are not where they are to start from, or one is no number.
 
     Examples
     --------
@@ -207,8 +181,8 @@ def write_geojson(
 
 def _check_start(content: Any, start: End, end: End) -> None:
     """Refuse coordinates that are not, or not known to be, in the units of where they start."""
-    note = content.get("histomri") if isinstance(content, dict) else None
-    note = note if isinstance(note, dict) else {}
+    found = content.get("histomri") if isinstance(content, dict) else None
+    note = found if isinstance(found, dict) else {}
     hint = "leave --inverse out" if end.option == "--mpp" else "pass --inverse to go back"
     if start.is_slide and note.get("Units") == "mm":
         raise InputError("is in mm already, and pixels are expected", hint=hint)

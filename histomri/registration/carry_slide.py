@@ -19,14 +19,10 @@ from histomri.registration.files import slide_sidecar
 from histomri.registration.sides import slide_image
 from histomri.registration.transform import Transform, slice_found
 
-_LARGEST_PICTURE_PX = 900
-_LARGEST_PIECE = 60_000_000
-_EMPTY = 255
-_TILE = 256
+_LARGEST_PICTURE_PX, _LARGEST_PIECE, _MOST_PIXELS = 900, 60_000_000, 4_000_000_000
+_EMPTY, _TILE = 255, 256
+_LITTLE, _SAME_SIZE = 0.01, 0.02
 Shape = tuple[int, int]
-_LITTLE = 0.01
-_SAME_SIZE = 0.02
-_MOST_PIXELS = 4_000_000_000
 
 
 class Picture(Protocol):
@@ -161,9 +157,9 @@ class Canvas:
         """Warn where hardly anything was drawn; `drawn` is what `carry_slide` returns."""
         if not drawn:
             return (f"nothing of the slide lies in the field of view of {like}",)
-        registered = "the image that was registered, and that the slide is the section's"
-        check = f"only {100 * drawn:.2g} % of the picture is not white: check that {like} is, or is in the world of, "
-        return (check + registered,) if drawn < _LITTLE else ()
+        white = f"only {100 * drawn:.2g} % of the picture is not white: check that {like}"
+        right = "is, or is in the world of, the image that was registered, and that the slide is the section's"
+        return (f"{white} {right}",) if drawn < _LITTLE else ()
 
 
 def carry_slide(transform: Transform, picture: Picture, canvas: Canvas, path: Path, *, order: int = 1) -> float:
@@ -208,6 +204,6 @@ def other_slide_warnings(transform: Transform, name: str, field_um: tuple[float,
 
 def write_place(out: Path, canvas: Canvas, sources: Sequence[Path], order: int) -> Path:
     """Write the JSON file that says where a drawn slide lies."""
-    note = {"Units": "mm", "CoordinateSystem": "fixed world, RAS+", "AffineRowColumnToWorld": canvas.affine}
+    where = {"Units": "mm", "CoordinateSystem": "fixed world, RAS+", "AffineRowColumnToWorld": canvas.affine}
     settings = {"UmPerPx": canvas.um_per_px, "Order": order}
-    return write_json(slide_sidecar(out), {**note, **provenance(sources, settings)})
+    return write_json(slide_sidecar(out), {**where, **provenance(sources, settings)})

@@ -18,8 +18,7 @@ from histomri.registration.outline_engine import Match, OutlineEngine
 from histomri.registration.planes import Plane
 from histomri.registration.refine import Deformed, Pose, Problem
 
-_BINS = 32
-_BLUR = 1.0
+_BINS, _BLUR = 32, 1.0
 SMOOTH_AREA = (0.6, 1.67)
 """Change of area that SyN may make and still be called good; its outlines agree well wherever it drags the tissue."""
 

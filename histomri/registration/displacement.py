@@ -9,8 +9,7 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError
 
 TOLERANCE_MM = 1e-6
-_MAX_ITERATIONS = 100
-_HALVINGS = 12
+_MAX_ITERATIONS, _HALVINGS = 100, 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,14 +54,13 @@ class Displacement:
     def _by_newton(self, points: FloatArray) -> FloatArray:
         found = points - self.at(points)
         step = 1e-3 * float(np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)).min())
-        shifts = step * np.eye(3)
         rest = found + self.at(found) - points
         for _ in range(_MAX_ITERATIONS):
             off = np.linalg.norm(rest, axis=1)
             if np.all(off < TOLERANCE_MM):
                 return found
-            slope = np.stack([self.at(found + way) - self.at(found - way) for way in shifts], axis=2) / (2 * step)
-            change = np.linalg.solve(np.eye(3) + slope, rest[..., None])[..., 0]
+            slopes = [(self.at(found + way) - self.at(found - way)) / (2 * step) for way in step * np.eye(3)]
+            change = np.linalg.solve(np.eye(3) + np.stack(slopes, axis=2), rest[..., None])[..., 0]
             length = np.ones(len(points))
             for _ in range(_HALVINGS):  # a full step may overshoot a kink of the field
                 tried = found - length[:, None] * change

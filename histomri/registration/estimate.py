@@ -13,20 +13,16 @@ from histomri.core.images import Image
 from histomri.registration.bspline import expected_error
 from histomri.registration.displacement import Displacement
 from histomri.registration.files import as_image
-from histomri.registration.landmarks import check_landmarks, landmark_starts, place_landmarks
 from histomri.registration.options import ENGINES, resolve
 from histomri.registration.outline_engine import TOO_FAR_BEHIND, Match, OutlineEngine, best_of_slices
 from histomri.registration.planes import Plane, lift
 from histomri.registration.prepare import Target, targets, tilted_targets, tissue_of
 from histomri.registration.quality import CLEAR_SLICE_MARGIN, CLEAR_SLICE_PIXELS, LARGEST_SLIP_PX, Registration, judge
 from histomri.registration.refine import Pose, Problem, approach, at_size_bound, refine
-from histomri.registration.search import Start, apart_deg, search
+from histomri.registration.starts import Start, apart_deg, check_landmarks, landmark_starts, place_landmarks, search
 
-_REFINED = 10
-_SAME_DEG = 2.0
-_TILTED = 2
-_TILTED_STARTS = 3
-_LEAST_TILT_GAIN = 0.02
+_REFINED, _SAME_DEG = 10, 2.0
+_TILTED, _TILTED_STARTS, _LEAST_TILT_GAIN = 2, 3, 0.02
 SHRINKAGE = 0.129
 """Linear shrinkage of paraffin sections against the MRI, Grussu et al. 2025, doi 10.1038/s43856-025-01246-2."""
 
@@ -114,46 +110,33 @@ def _unlike(poses: list[tuple[Start, Pose]], unit_mm: float) -> list[tuple[Start
 
 
 def register(
-    moving: Image | str | Path,
-    fixed: Image | str | Path,
-    *,
-    moving_mask: Image | str | Path | None = None,
-    fixed_mask: Image | str | Path | None = None,
-    shrinkage: float = SHRINKAGE,
-    flips: bool = True,
-    angle_deg: float | None = None,
-    turned_over: bool | None = None,
-    landmarks: FloatArray | None = None,
-    kind: str = "bspline",
-    slices: int | Sequence[int] | None = None,
-    tilts_deg: Sequence[float] | None = None,
-    engine: str = "robust",
-    progress: Callable[[float], None] | None = None,
-) -> Registration:
+    moving: Image | str | Path, fixed: Image | str | Path, *,
+    moving_mask: Image | str | Path | None = None, fixed_mask: Image | str | Path | None = None,
+    shrinkage: float = SHRINKAGE, flips: bool = True, angle_deg: float | None = None, turned_over: bool | None = None,
+    landmarks: FloatArray | None = None, kind: str = "bspline", slices: int | Sequence[int] | None = None,
+    tilts_deg: Sequence[float] | None = None, engine: str = "robust", progress: Callable[[float], None] | None = None,
+) -> Registration:  # fmt: skip
     """Find the transform from the world of a histology section to that of an MRI slice.
 
     All rotations and both sides of the section are searched; each promising one is refined by matching signed distances
     to the outlines of the tissue with a robust loss, so that missing tissue, tears and holes do not pull. The two
-    contrasts are never compared, so a correlation between the registered maps is not made by the registration.
+    contrasts are never compared, so a correlation between the registered maps is not made by the registration. The same
+    input gives the same result: nothing is random.
 
     Parameters
     ----------
-    moving : Image or path
-        2D map of the section, (I, J), background NaN.
-    fixed : Image or path
-        MRI, 2D or 3D; of a 4D file the first volume.
+    moving, fixed : Image or path
+        2D map of the section, (I, J), background NaN; and MRI, 2D or 3D, of a 4D file the first volume.
     moving_mask, fixed_mask : Image or path, optional
         Tissue (positive values, or covered fractions between 0 and 1), each on a grid of its own in the world of its
         image; a mask finer than the map gives a finer result. Computed from the image if not given.
     shrinkage : float
         Expected linear shrinkage of the section, 0.129 in Grussu et al. 2025, doi 10.1038/s43856-025-01246-2. The size
         found may be 14 % smaller to 15 % larger than that.
-    flips : bool
-        Whether the section may lie on the slide with its other side up.
+    flips, turned_over : bool
+        Whether the section may lie on the slide with its other side up; and whether it does, if that is known.
     angle_deg : float, optional
         Rotation of the section, as `qc` gives it, if it is known to within 15 degrees; all are tried if not given.
-    turned_over : bool, optional
-        Whether the section lies with its other side up, if it is known; overrules `flips`.
     landmarks : (N, 2, 3) array-like, optional
         Pairs of moving and fixed points (world mm) to start from, in place of the search. A z that is not known is NaN:
         the point then lies on the slice that is tried.
@@ -163,18 +146,9 @@ def register(
     slices : int or sequence of int, optional
         Slices of a 3D fixed image to try; if not given, the one nearest to the landmarks that have a z, else all.
     tilts_deg : sequence of float, optional
-        Tilts of the two best slices to try about both of their axes, such as (-4, 4); none if not given.
+        Tilts of the two best slices to try about both of their axes, such as (-4, 4).
     engine : {"robust", "dipy"}
-        "dipy" refines the best outline match with DIPY's mutual information and, for ``kind="bspline"``, its SyN on the
-        masks.
-    progress : callable, optional
-        Called with the fraction done.
-
-    Returns
-    -------
-    Registration
-        The transform, with the slice, the other orientations, the confidence and the verdict. The same input gives the
-        same result: nothing is random.
+        "dipy" refines the best outline match with DIPY's mutual information, and a "bspline" with its SyN on the masks.
 
     Raises
     ------
@@ -203,7 +177,7 @@ def register(
     moving_mask = None if moving_mask is None else as_image(moving_mask, "moving mask")
     fixed_mask = None if fixed_mask is None else as_image(fixed_mask, "fixed mask")
     kind, engine = resolve(kind, engine)
-    matching = _engine(kind, engine, shrinkage, angle_deg, with_landmarks=landmarks is not None)
+    matching = _engine(kind, engine, shrinkage, angle_deg, landmarks is not None)
     pairs = None if landmarks is None else check_landmarks(landmarks)
     if moving.data.ndim != 2:
         raise GeometryError("the moving image must be a two-dimensional section", hint="choose one slice of it")
@@ -227,17 +201,14 @@ def register(
         matches += matcher.tilted(matches, fixed, fixed_mask, tilts_deg)
     settings = {"Kind": kind, "Shrinkage": shrinkage, "Flips": flips, "Drive": "outline", "Engine": engine}
     settings |= {"AngleDeg": angle_deg, "TurnedOver": turned_over, "TiltsDeg": list(tilts_deg or ())}
-    settings |= {"Landmarks": 0 if pairs is None else len(pairs)}
+    settings["Landmarks"] = 0 if pairs is None else len(pairs)
     info = {"Moving": described(moving), "Fixed": described(fixed), "Parameters": settings}
     return _result(matches, matcher, fixed, refused, info)
 
 
-def _engine(
-    kind: str, engine: str, shrinkage: float, angle_deg: float | None, *, with_landmarks: bool
-) -> OutlineEngine:
+def _engine(kind: str, engine: str, shrinkage: float, angle_deg: float | None, with_landmarks: bool) -> OutlineEngine:
     """Return the engine, once it can hold what is asked of it."""
-    known = ENGINES.get(engine)
-    if known is None:
+    if (known := ENGINES.get(engine)) is None:
         raise InputError(f"engine={engine!r} is not available", hint="use engine=" + " or ".join(map(repr, ENGINES)))
     if kind not in known.kinds:
         kinds = " or ".join(map(repr, (*known.kinds, "syn")))
@@ -257,14 +228,12 @@ def _result(
     matches: list[Match], matcher: Matcher, fixed: Image, refused: dict[int | None, InputError], info: dict[str, Any]
 ) -> Registration:
     """Return the best match, judged against the others."""
-    slices = best_of_slices(matches)
-    best = slices[0]
+    best, *_ = slices = best_of_slices(matches)
     excluded = matcher.excluded_margin(best)
     ranked = sorted(matches, key=lambda match: (match.slice != best.slice, -match.score))
     runners_up = [match for match in ranked if match.slice == best.slice and match.differs(best)]
     margin = best.score - runners_up[0].score if runners_up else 1.0
-    candidates = tuple(match.candidate() for match in ranked)
-    first = candidates[0]
+    first, *_ = candidates = tuple(match.candidate() for match in ranked)
     displacements, deformation = _deformation(best)
     # Six digits: those after them depend on the number of threads of the linear algebra.
     expected = float(f"{expected_error(best.problem, best.mapping, best.pose):.6g}")
@@ -279,10 +248,9 @@ def _result(
     by_slice = sorted(slices, key=lambda match: match.slice or 0)
     agreements = [{"slice": each.slice, "agreement": each.score, "worth": each.adjusted_score} for each in by_slice]
     qc: dict[str, Any] = {"verdict": verdict, "reasons": reasons, "agreement": first.agreement, "gap": margin}
-    qc |= {"expected_error_mm": expected, "ruled_out": excluded}
-    qc |= {"angle_deg": first.angle_deg, "turned_over": first.turned_over, "size": first.size}
-    qc |= {"stretch": best.stretch, "tilt_deg": list(first.tilt_deg), **deformation}
-    qc |= {"slice_lead": slice_margin, "slice_agreement": agreements}
+    qc |= {"expected_error_mm": expected, "ruled_out": excluded, "angle_deg": first.angle_deg}
+    qc |= {"turned_over": first.turned_over, "size": first.size, "stretch": best.stretch}
+    qc |= {"tilt_deg": list(first.tilt_deg), **deformation, "slice_lead": slice_margin, "slice_agreement": agreements}
     qc["slices_refused"] = [{"slice": k, "reason": str(error)} for k, error in refused.items()]
     return Registration(lift(best.pose.matrix, *best.planes), displacements, info, candidates, margin, qc, best.slice)
 
@@ -300,9 +268,8 @@ def _slice_margin(slices: Sequence[Match], fixed: Image) -> tuple[float, str]:
     clear = CLEAR_SLICE_MARGIN * float(np.sqrt(CLEAR_SLICE_PIXELS / best.problem.compared(best.mapping)))
     if margin >= clear:
         return margin, ""
-    nearly = f"fits nearly as well as slice {best.slice} (a margin of {margin:.3f}, clear is {clear:.3f})"
-    away = f"slice {runner_up.slice}, {mm:.2g} mm away"
-    return margin, f"{away}, {nearly}: look at both, and choose the slice if you know it"
+    nearly = f"fits nearly as well as slice {best.slice} (a margin of {margin:.3f}, clear is {clear:.3f}): look at both"
+    return margin, f"slice {runner_up.slice}, {mm:.2g} mm away, {nearly}, and choose the slice if you know it"
 
 
 def _deformation(best: Match) -> tuple[tuple[Displacement, ...], dict[str, Any]]:

@@ -22,21 +22,15 @@ from histomri.registration.outlines import signed_distance
 from histomri.registration.planes import Plane, lift
 from histomri.registration.prepare import plane_found, tissue_of
 from histomri.registration.quality import Candidate, Registration
-from histomri.registration.search import apart_deg, linear
+from histomri.registration.starts import apart_deg, linear
 from histomri.registration.transform import Transform
 
-_LINE = 1.0
-_MARGIN = 0.08
-_STRAIGHT = 0.9999
-_LONGEST_NAME = 16
-_DIGITS = 9
-"""Digits of places in mm: rounding errors beyond them would put the pixels of a tilted plane out of order."""
-_SQUARES = 8
+_LINE, _MARGIN, _STRAIGHT, _LONGEST_NAME = 1.0, 0.08, 0.9999, 16
+_DIGITS = 9  # digits of places in mm: rounding errors beyond them would put the pixels of a tilted plane out of order
+_SQUARES, _GRID_LINES, _GALLERY, _ALIKE_DEG = 8, 16, 6, 25.0
 _NOTHING = "#dbe7f3"
 """Colour outside the tissue: white is the brightest of it."""
 _LEAST_ARROW, _MOST_TIMES = 0.03, 100.0
-_GRID_LINES = 16
-_GALLERY, _ALIKE_DEG = 6, 25.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +55,9 @@ class Overlay:
 
 
 def overlay_of(
-    found: Registration,
-    moving: Image,
-    fixed: Image,
-    masks: tuple[Image | None, Image | None],
-    names: tuple[str, str],
-    pictures: SlidePictures | None,
-) -> Overlay:
+    found: Registration, moving: Image, fixed: Image, masks: tuple[Image | None, Image | None],
+    names: tuple[str, str], pictures: SlidePictures | None,
+) -> Overlay:  # fmt: skip
     """Return the overlay of a registration; masks, names and pictures are of the moving and the fixed image."""
     target = plane_found(fixed, masks[1], found.slice, found.qc.get("tilt_deg", (0.0, 0.0)))
     flat = target.fixed
@@ -102,11 +92,10 @@ def frame(axes: Any, overlay: Overlay, title: str, points: FloatArray | None = N
     shown = (overlay.tissue > 0.5) | (overlay.section > 0.5)
     seen = np.column_stack([overlay.p[shown], overlay.q[shown]])
     seen = seen if points is None else np.concatenate([seen, points])
-    axes.set_aspect("equal")
     low, high = seen.min(axis=0), seen.max(axis=0)
     margin = _MARGIN * (high - low).max()
-    axes.set_xlim(high[0] + margin, low[0] - margin)
-    axes.set_ylim(low[1] - margin, high[1] + margin)
+    limits = {"xlim": (high[0] + margin, low[0] - margin), "ylim": (low[1] - margin, high[1] + margin)}
+    axes.set(aspect="equal", **limits)
     for axis, direction in zip((axes.xaxis, axes.yaxis), np.abs(overlay.axes.T), strict=True):
         name = "xyz"[int(np.argmax(direction))]
         oblique = direction.max() <= _STRAIGHT
@@ -140,23 +129,14 @@ def background(axes: Any, overlay: Overlay) -> None:
 
 def draw_slide(axes: Any, pictures: SlidePictures, rgb: Any) -> None:
     """Draw a picture on the grid of the fixed slide."""
-    width, height = pictures.size_mm
-    axes.imshow(rgb, extent=(0.0, -width, -height, 0.0), aspect="equal")
+    axes.imshow(rgb, extent=(0.0, -pictures.size_mm[0], -pictures.size_mm[1], 0.0), aspect="equal")
 
 
 def write_figures(
-    found: Registration,
-    moving: Image,
-    fixed: Image,
-    folder: Path,
-    *,
-    stem: str = "registration",
-    moving_mask: Image | None = None,
-    fixed_mask: Image | None = None,
-    landmarks: FloatArray | None = None,
-    names: tuple[str, str] = ("section", "MRI"),
-    pictures: SlidePictures | None = None,
-) -> list[Path]:
+    found: Registration, moving: Image, fixed: Image, folder: Path, *, stem: str = "registration",
+    moving_mask: Image | None = None, fixed_mask: Image | None = None, landmarks: FloatArray | None = None,
+    names: tuple[str, str] = ("section", "MRI"), pictures: SlidePictures | None = None,
+) -> list[Path]:  # fmt: skip
     """Write the pictures of a registration.
 
     These are ``<stem>_flipbook.gif``, in which MRI and section take turns; ``_contours.png``, ``_checkerboard``,
@@ -203,9 +183,9 @@ def _contours(axes: Any, overlay: Overlay, found: Registration) -> None:
 
 def _checkerboard(axes: Any, overlay: Overlay, found: Registration) -> None:
     section, other = overlay.names
-    if overlay.pictures is not None:
-        odd = _board(overlay.pictures.fixed.shape[:2])[..., None]
-        draw_slide(axes, overlay.pictures, np.where(odd, overlay.pictures.moved, overlay.pictures.fixed))
+    if (pictures := overlay.pictures) is not None:
+        odd = _board(pictures.fixed.shape[:2])[..., None]
+        draw_slide(axes, pictures, np.where(odd, pictures.moved, pictures.fixed))
         frame(axes, overlay, f"{other} and {section} in turn")
         return
     odd = _board(overlay.fixed.shape)
@@ -239,8 +219,7 @@ def _flip_book(overlay: Overlay, path: Path) -> Path:
             draw_slide(axes, overlay.pictures, colour)
         outline(axes, overlay, overlay.tissue, "deepskyblue")
         frame(axes, overlay, title)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
+        (canvas := FigureCanvasAgg(figure)).draw()
         pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
         frames.append(Picture.fromarray(pixels).convert("P", palette=Picture.Palette.ADAPTIVE))
     with atomic_path(path) as temporary:
@@ -269,17 +248,16 @@ def _missing(axes: Any, overlay: Overlay, found: Registration) -> None:
 
 def _residual(axes: Any, overlay: Overlay, found: Registration) -> None:
     own, there = overlay.tissue > 0.5, overlay.section > 0.5
-    pixel = float(overlay.flat.voxel_mm[:2].min())
     depth = distance_transform_edt(own) - 0.5
-    edge = own & (depth < 1.0)
-    away = (-signed_distance(there) - depth) * pixel
-    i, j = np.nonzero(edge)
+    away = (-signed_distance(there) - depth) * float(overlay.flat.voxel_mm[:2].min())
+    i, j = np.nonzero(own & (depth < 1.0))
     middle = np.array([overlay.p[own].mean(), overlay.q[own].mean()])
     around = np.degrees(np.arctan2(overlay.q[i, j] - middle[1], overlay.p[i, j] - middle[0]))
     axes.scatter(around, away[i, j], s=6)
     axes.axhline(0, color="black", linewidth=0.5)
-    axes.set(xlabel=f"place on the outline of {overlay.names[1]}, degrees")
-    axes.set(ylabel=f"how far {overlay.names[0]} reaches beyond it, mm (below 0: it is missing)")
+    section, other = overlay.names
+    beyond = f"how far {section} reaches beyond it, mm (below 0: it is missing)"
+    axes.set(xlabel=f"place on the outline of {other}, degrees", ylabel=beyond)
     axes.set_title("disagreement along the outline", fontsize=10)
 
 
@@ -303,8 +281,7 @@ def _round_step(length: float) -> float:
 
 def _jacobian(axes: Any, overlay: Overlay, found: Registration) -> None:
     area = np.ones(overlay.fixed.shape)
-    for field in found.displacements:
-        ratio = field.jacobian()
+    for ratio in (field.jacobian() for field in found.displacements):
         area = area * (ratio[..., 0] if ratio.shape[:2] == area.shape else 1.0)
     drawn = draw_image(axes, overlay, np.log(np.maximum(area, 1e-3)), cmap="RdBu", vmin=-0.5, vmax=0.5)
     axes.figure.colorbar(drawn, ax=axes, label="log of the area ratio")
@@ -368,8 +345,7 @@ def _candidates(axes: Any, overlay: Overlay, found: Registration) -> None:
 def _landmarks(axes: Any, overlay: Overlay, found: Registration, pairs: FloatArray) -> None:
     background(axes, overlay)
     goal, there = pairs[:, 1] @ overlay.axes, found.points(pairs[:, 0]) @ overlay.axes
-    errors = tre(found, pairs)
-    across = float(np.ptp(goal, axis=0).max())
+    errors, across = tre(found, pairs), float(np.ptp(goal, axis=0).max())
     times = max(_round_step(_LEAST_ARROW * across / max(float(np.median(errors)), 1e-6)), 1.0)
     times = times if np.isfinite(times) and times < _MOST_TIMES else 1.0
     ends = goal + times * (there - goal)

@@ -23,8 +23,7 @@ _ENDINGS = {**INPUTS, "slide": (".tif", ".tiff")}
 _ROWS_COLUMNS = np.array([[0.0, -1.0], [-1.0, 0.0], [0.0, 0.0]])
 """World directions of the two axes of a map as `histomri patches` stores it: x and y run against those of the slide."""
 _COLUMNS_ROWS = _ROWS_COLUMNS[:, ::-1]
-_ALONG = 0.9998
-"""Cosine of a degree: an axis that is off by more counts as turned."""
+_ALONG = 0.9998  # cosine of a degree: an axis that is off by more counts as turned
 _FEW = 0.1
 
 
@@ -48,12 +47,11 @@ def load_first_volume(path: Path) -> Image:
         return Image.load(path)
     try:
         volume = np.asarray(image.dataobj[..., 0], dtype=np.float32)
-    except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"the voxels cannot be read, the file is cut short or damaged ({error})", path=path) from error
-    try:
         return Image(volume[..., 0] if volume.shape[2] == 1 else volume, np.asarray(image.affine, dtype=float))
     except GeometryError as error:
         raise GeometryError(error.problem, path=path, hint=error.hint) from error
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"the voxels cannot be read, the file is cut short or damaged ({error})", path=path) from error
 
 
 def read_labels(path: Path, image: Image) -> Image:
@@ -82,8 +80,7 @@ def refuse_outputs(options: ApplyOptions, out: Path) -> None:
     written = {"map": [out, sidecar_path(out)], "slide": [out, slide_sidecar(out)]}.get(kind, [out])
     used = [options.input, *options.transforms, options.like, options.moving, options.fixed]
     used += [path for xfm in options.transforms for path in family(xfm)]
-    if kind == "map":
-        used.append(sidecar_path(options.input))
+    used += [sidecar_path(options.input)] if kind == "map" else []
     for path in written:
         refuse_overwrite(path, used)
 
@@ -112,11 +109,9 @@ def _handedness(path: Path) -> str | None:
     if not isinstance(header, AnalyzeHeader):  # .mgz, which always states one
         return None
     codes = [int(header[name]) if name in header else 0 for name in ("sform_code", "qform_code")]
-    if codes == [0, 0]:
-        guess = "which side is left is a guess, so a mirrored result and landmarks of another program may not fit"
-        return f"{path.name} states no orientation (sform and qform code 0): {guess}"
     if 0 in codes:
-        return None
+        guess = "which side is left is a guess, so a mirrored result and landmarks of another program may not fit"
+        return None if any(codes) else f"{path.name} states no orientation (sform and qform code 0): {guess}"
     forms = header.get_sform(), header.get_qform()
     mirrored = np.linalg.det(forms[0][:3, :3]) * np.linalg.det(forms[1][:3, :3]) < 0
     against = np.einsum("ij,ij->j", forms[0][:3, :3], forms[1][:3, :3]) < 0
@@ -166,8 +161,7 @@ def beside_warnings(transform: Transform, points: FloatArray) -> tuple[str, ...]
     if record is None or not len(points):
         return ()
     affine, shape = np.array(record["Affine"], dtype=float), record["Shape"]
-    world = np.zeros((len(points), 3))
-    world[:, : points.shape[1]] = points
+    world = np.column_stack([points, np.zeros(len(points))])[:, :3]
     index = ((world - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T)[:, : len(shape)]
     fraction = float(np.all((index > -1) & (index < shape), axis=1).mean())
     # An annotation around the section has its corners beside it, and its middle on it.
@@ -186,8 +180,7 @@ def _record(transform: Transform, side: str) -> dict[str, Any] | None:
 
 
 def _name(transform: Transform, side: str) -> str:
-    sources = transform.info.get("InverseOf", transform.info).get("Sources") or ()
-    at = ("Moving", "Fixed").index(side)
+    sources, at = transform.info.get("InverseOf", transform.info).get("Sources") or (), int(side == "Fixed")
     return str(sources[at]) if len(sources) > at else f"the {side.lower()} image"
 
 
@@ -196,9 +189,8 @@ def _other_world(name: str, affine: FloatArray) -> str | None:
 
     Maps of ours hold rows and columns in this order. Others may hold columns first, as SimpleITK and ITK do.
     """
-    words = parse_map_name(name)
+    words, axes = parse_map_name(name), affine[:3, :2] / np.linalg.norm(affine[:3, :2], axis=0)
     ours = words.get("suffix") == "histomap" and "space" not in words
-    axes = affine[:3, :2] / np.linalg.norm(affine[:3, :2], axis=0)
     usual = (_ROWS_COLUMNS,) if ours else (_ROWS_COLUMNS, _COLUMNS_ROWS)
     if any((axes * form).sum(axis=0).min() > _ALONG for form in usual):
         return None

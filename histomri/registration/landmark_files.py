@@ -33,7 +33,11 @@ class Points:
 def read_landmarks(
     path: str | Path, fixed: str | Path | None = None, *, mpp: Mpp = None, fixed_mpp: Mpp = None
 ) -> FloatArray:
-    """Read landmark pairs from one table, or from one file of points per image.
+    """Read landmark pairs (N, 2, 3), moving and fixed points, from one table, or from one file of points per image.
+
+    Where z is not given, it is 0 in the moving image, which is the plane of a slide, and NaN in the fixed one: on which
+    slice the points lie is not known. An InputError is raised if a column is missing, a cell is no number, or the two
+    files do not pair.
 
     Parameters
     ----------
@@ -46,17 +50,6 @@ def read_landmarks(
         and two or more names are in both; `unpaired_landmarks` gives those that are then left out. Else by order.
     mpp, fixed_mpp : float or (x, y), optional
         Pixel sizes in µm of the two slides, for points in pixels.
-
-    Returns
-    -------
-    (N, 2, 3) ndarray
-        Moving and fixed point of each pair. Where z is not given, it is 0 in the moving image, which is the plane of a
-        slide, and NaN in the fixed one: on which slice the points lie is not known.
-
-    Raises
-    ------
-    InputError
-        If a column is missing, a cell is no number, or the two files do not pair.
     """
     if fixed is None:
         pairs = _pairs_of_table(require_file(path, "landmark file"))
@@ -85,14 +78,9 @@ def _pairs_of_table(path: Path) -> FloatArray:
 def read_points(path: str | Path, *, mpp: Mpp = None) -> Points:
     """Read points of one image.
 
-    Parameters
-    ----------
-    path : path-like
-        Table with x_mm, y_mm[, z_mm][, name]; or with x_um, y_um, or x, y in pixels, of the slide; GeoJSON of QuPath
-        (points and multipoints, pixels of the slide); 3D Slicer's .fcsv or .mrk.json, whose coordinate system is taken
-        from the file.
-    mpp : float or (x, y), optional
-        Pixel size in µm of the slide. World x and y of a slide run against its pixels.
+    The file is a table with x_mm, y_mm[, z_mm][, name], or with x_um, y_um, or x, y in pixels, of the slide; GeoJSON of
+    QuPath (points and multipoints, pixels of the slide); or 3D Slicer's .fcsv or .mrk.json, whose coordinate system is
+    taken from it. World x and y of a slide run against its pixels, of which `mpp` is the size in µm.
 
     Raises
     ------
@@ -101,8 +89,7 @@ def read_points(path: str | Path, *, mpp: Mpp = None) -> Points:
     UnitError
         If the points are in pixels and `mpp` is not given, or in a unit other than mm.
     """
-    path = require_file(path, "point file")
-    name = path.name.lower()
+    name = (path := require_file(path, "point file")).name.lower()
     if name.endswith(".fcsv"):
         found = _from_fcsv(path)
     elif name.endswith(_TABLES):
@@ -228,11 +215,11 @@ def _from_markups(markups: Any, path: Path) -> Points:
                 if point.get("positionStatus", "defined") == "defined":
                     names.append(str(point.get("label", "")))
                     places.append(np.array(point["position"], dtype=float).reshape(3) * sign)
+    except InputError:
+        raise
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise InputError(f"is no markups file of 3D Slicer ({error})", path=path) from error
     except ValueError as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"has a position that is not three numbers ({error})", path=path) from error
     return Points(tuple(names), np.array(places).reshape(-1, 3))
 
@@ -241,7 +228,7 @@ def _from_fcsv(path: Path) -> Points:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     headers = (line[1:].split("=", 1) for line in lines if line.startswith("#") and "=" in line)
     words = {key.strip().lower(): value.strip() for key, value in headers}
-    if "coordinatesystem" not in words or "columns" not in words:
+    if not {"coordinatesystem", "columns"} <= set(words):
         raise InputError("lacks the header of a .fcsv file of 3D Slicer", path=path)
     sign = _sign(words["coordinatesystem"], path)
     columns = [name.strip() for name in words["columns"].split(",")]

@@ -10,26 +10,22 @@ from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image
 from histomri.registration.displacement import Displacement
 from histomri.registration.estimate import SHRINKAGE, described
-from histomri.registration.landmarks import CHECK_PAIRS, check_depth, check_landmarks, check_spread, outside
 from histomri.registration.planes import Plane, lift, located, on_planes
 from histomri.registration.prepare import Target, build_problem, tissue_of
 from histomri.registration.quality import Registration
 from histomri.registration.refine import SIZE_RANGE, Problem
+from histomri.registration.starts import CHECK_PAIRS, check_depth, check_landmarks, check_spread, outside
 from histomri.registration.transform import Transform
 
-KINDS = {"similarity": 2, "affine": 3, "tps": 4}
-"""Kinds of transform, and the least number of pairs that settles each."""
-
-_GRID = 80
-_LARGEST_MISFIT = 0.25
+KINDS = {"similarity": 2, "affine": 3, "tps": 4}  # kinds of transform, and the least number of pairs that settles each
+Judged = tuple[list[str], dict[str, float]]
+_GRID, _LARGEST_MISFIT = 80, 0.25
 # Set on pairs of benchmarks/bench_landmarks.py with seeds from 20000, and checked on others.
 GOOD_AGREEMENT = 0.40
 """An affine leaves the bending of the section, so that outlines agree less than where they were matched."""
 LEAST_AGREEMENT = 0.25
 _CLEAR_MARGIN = 0.04
-_LARGEST_ERROR_PX = 1.1
-_LARGEST_LEFT_OUT_PX = 3.0
-_LARGEST_LEVERAGE = 2.0
+_LARGEST_ERROR_PX, _LARGEST_LEFT_OUT_PX, _LARGEST_LEVERAGE = 1.1, 3.0, 2.0
 
 
 def tre(transform: Transform, pairs: FloatArray) -> FloatArray:
@@ -60,17 +56,11 @@ def leave_one_out(
 
 
 def fit_landmarks(
-    pairs: FloatArray,
-    kind: str = "affine",
-    *,
-    moving: Image | None = None,
-    fixed: Image | None = None,
-    moving_mask: Image | None = None,
-    fixed_mask: Image | None = None,
-    shrinkage: float = SHRINKAGE,
+    pairs: FloatArray, kind: str = "affine", *, moving: Image | None = None, fixed: Image | None = None,
+    moving_mask: Image | None = None, fixed_mask: Image | None = None, shrinkage: float = SHRINKAGE,
     slice: int | None = None,
-) -> Registration:
-    """Return the transform that landmark pairs alone settle.
+) -> Registration:  # fmt: skip
+    """Return the transform that landmark pairs alone settle; `qc` holds the residuals and the verdict.
 
     Parameters
     ----------
@@ -78,19 +68,12 @@ def fit_landmarks(
         Moving and fixed points, world mm; at least 2, 3 or 4 for the three kinds.
     kind : {"similarity", "affine", "tps"}
         Rotation, side, size and shift; also stretch and shear; or a thin-plate spline through every pair.
-    moving, fixed : Image, optional
-        The 2D images, for the planes they lie in; planes of constant z if not given.
-    moving_mask, fixed_mask : Image, optional
-        Their tissue; found in the images if not given.
+    moving, fixed, moving_mask, fixed_mask : Image, optional
+        The 2D images, for the planes they lie in, of constant z if not given; and their tissue, else found in them.
     shrinkage : float
         Expected linear shrinkage of the section, which the size is held against.
     slice : int, optional
         Number of the slice that `fixed` is, for the record.
-
-    Returns
-    -------
-    Registration
-        ``qc`` holds the residuals, the errors of each pair under the fit to all others, and the verdict.
 
     Raises
     ------
@@ -136,8 +119,7 @@ def _fitted(
         raise GeometryError(f"{len(pairs)} landmarks are too few for kind={kind!r}", hint=f"give {KINDS[kind]}")
     planes = _plane(moving, pairs[:, 0]), _plane(fixed, pairs[:, 1])
     there, here = planes[0].to_plane(pairs[:, 0]), planes[1].to_plane(pairs[:, 1])
-    for points, what in ((there, "moving"), (here, "fixed")):
-        check_spread(points, what)
+    check_spread(there, here)
     pull = _similarity(here, there) if kind == "similarity" else _affine(here, there)
     linear = pull[:2, :2]
     turned = bool(np.linalg.det(linear) < 0)
@@ -210,16 +192,9 @@ def _thin_plate(
 
 
 def judge_landmarks(
-    transform: Transform,
-    pairs: FloatArray,
-    size: float,
-    freedom: int,
-    left_out: FloatArray | None,
-    images: tuple[Image, Image],
-    *,
-    masks: tuple[Image | None, Image | None] = (None, None),
-    shrinkage: float,
-) -> dict[str, Any]:
+    transform: Transform, pairs: FloatArray, size: float, freedom: int, left_out: FloatArray | None,
+    images: tuple[Image, Image], *, masks: tuple[Image | None, Image | None] = (None, None), shrinkage: float,
+) -> dict[str, Any]:  # fmt: skip
     """Return what the scatter of the landmarks, the outlines of the tissues, the size and the places say.
 
     Points can fit each other perfectly and mean something else: moving and fixed swapped, a sign of another convention,
@@ -239,12 +214,10 @@ def judge_landmarks(
         failed |= 2 * beside > len(points)
     low, high = (1 - shrinkage) * np.array(SIZE_RANGE)
     if not low <= size <= high:
-        reasons.append(
-            f"the landmarks make the section {100 * size:.0f} % of the MRI's size, and shrinkage allows "
-            f"{100 * low:.0f} to {100 * high:.0f} %: check the pixel size, and that moving and fixed are not swapped"
-        )
+        sizes = f"{100 * size:.0f} % of the MRI's size, and shrinkage allows {100 * low:.0f} to {100 * high:.0f} %"
+        check = "check the pixel size, and that moving and fixed are not swapped"
+        reasons.append(f"the landmarks make the section {sizes}: {check}")
     moving, flat = images
-    measured: dict[str, float] = {}
     try:
         section, tissue = tissue_of(moving, masks[0], "moving"), tissue_of(flat, masks[1], "fixed")
         problem, planes = build_problem(moving, section, Target(None, flat, tissue), 1 - shrinkage)
@@ -253,7 +226,7 @@ def judge_landmarks(
     except InputError as error:
         reasons.append(f"the outlines of the tissues are not known ({error.problem})")
         return {"verdict": "failed" if failed else "check", "reasons": reasons}
-    agreement, more = _outlines(transform, problem, planes, measured)
+    more, measured = _outlines(transform, problem, planes)
     residuals = np.linalg.norm(transform.points(pairs[:, 0]) - pairs[:, 1], axis=1)
     place = planes[1].holding(tissue, "fixed mask").pixels(tissue.data.shape)[tissue.data.ravel() > 0.5]
     points = planes[1].to_plane(pairs[:, 1])
@@ -264,7 +237,7 @@ def judge_landmarks(
         more, expected = _dispersion(residuals, points, place, freedom, left_out, problem.unit_mm)
         reasons += more
         measured |= expected
-    verdict = "failed" if failed or agreement < LEAST_AGREEMENT else "check" if reasons else "good"
+    verdict = "failed" if failed or measured["outline_agreement"] < LEAST_AGREEMENT else "check" if reasons else "good"
     return {**measured, "verdict": verdict, "reasons": reasons}
 
 
@@ -279,10 +252,8 @@ class _Pull:
         return self._planes[0].to_plane(self._back.points(self._planes[1].to_world(points)))
 
 
-def _outlines(
-    transform: Transform, problem: Problem, planes: tuple[Plane, Plane], measured: dict[str, float]
-) -> tuple[float, list[str]]:
-    """Return how well the outlines agree, and reasons if they do not, or do better with another sign.
+def _outlines(transform: Transform, problem: Problem, planes: tuple[Plane, Plane]) -> Judged:
+    """Return reasons if the outlines do not agree, or do better with another sign, and how well they do.
 
     Signs differ between LPS and RAS. A mirrored section is about as large and as central as the true one.
     """
@@ -293,7 +264,6 @@ def _outlines(
         for what, matrix in (("fixed", turned @ transform.matrix), ("moving", transform.matrix @ turned)):
             tried.append((problem.agreement(_Pull(Transform(matrix), planes)), axes, what))
     best, axes, what = max(tried)
-    measured |= {"outline_agreement": own, "outline_lead": own - best}
     reasons = []
     if own - best < _CLEAR_MARGIN:
         better = f"the outlines agree as well or better ({best:.2f}, {own:.2f} as given)"
@@ -302,12 +272,12 @@ def _outlines(
         poorly = f"the outlines agree poorly ({own:.2f}; good is {GOOD_AGREEMENT:.2f} or more)"
         check = "the pairs, that both images are of this section, the signs (LPS or RAS), the units and the masks"
         reasons.append(f"{poorly}: check {check}")
-    return own, reasons
+    return reasons, {"outline_agreement": own, "outline_lead": own - best}
 
 
 def _dispersion(
     residuals: FloatArray, points: FloatArray, tissue: FloatArray, freedom: int, left_out: FloatArray, pixel_mm: float
-) -> tuple[list[str], dict[str, float]]:
+) -> Judged:
     """Return reasons if the landmarks scatter too much, or lie so that a little scatter moves the tissue by much.
 
     `points` and `tissue` are in the fixed plane, (N, 2) and (M, 2) mm. In least squares the error to be expected at a

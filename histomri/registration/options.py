@@ -62,7 +62,7 @@ class Engine:
         return getattr(import_module(module), name)()
 
 
-_ROOM, _KINDS, _ALL = "histomri.registration", ("similarity", "affine", "bspline"), frozenset(SEARCH_OPTIONS)
+_KINDS, _ALL = ("similarity", "affine", "bspline"), frozenset(SEARCH_OPTIONS)
 ENGINES = {
     "robust": Engine("robust", _KINDS, _ALL, "histomri.registration.outline_engine:OutlineEngine"),
     "dipy": Engine("dipy", _KINDS, _ALL - {"landmarks"}, "histomri.registration.dipy_engine:DipyEngine"),
@@ -121,10 +121,9 @@ class RegisterOptions(Options):
     turned_over: Flag | None = option(None, "Which side of the section is up.", flag="--turned-over/--as-it-lies")
     tilts: Tilts | None = option(None, "Tilts of the best slices to try, degrees, such as -4,4.", commas=True)
     landmarks_for: Literal["start", "only", "check"] = option(
-        "start",
-        "What landmarks do: give the start, settle everything, or only measure the error.",
+        "start", "What landmarks do: give the start, settle everything, or only measure the error.",
         switches={"--landmarks-only": "only", "--landmarks-check": "check"},
-    )
+    )  # fmt: skip
     shrinkage: Shrinkage | None = option(None, "Expected linear shrinkage of the section; 0.129, or 0 onto a slide.")
     figures: Flag = option(True, "Draw pictures, and a page with a slider, to look at.")
 
@@ -203,10 +202,9 @@ class ApplyOptions(Options):
     um_per_px: Positive = option(10.0, "Pixel size of a warped slide (.ome.tif).", unit="µm")
     slice: Slice | None = given(None, "Slice that a slide is drawn on; the registered one if not given.")
     interpolation: Literal["linear", "nearest", "cubic"] = option(
-        "linear",
-        "How values between voxels are found; nearest is for maps of labels, whose type is kept.",
+        "linear", "How values between voxels are found; nearest is for maps of labels, whose type is kept.",
         switches={"--nearest": "nearest", "--cubic": "cubic"},
-    )
+    )  # fmt: skip
 
     @property
     def kind(self) -> str:

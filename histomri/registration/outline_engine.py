@@ -14,13 +14,10 @@ from histomri.registration.planes import Plane
 from histomri.registration.prepare import Target, build_problem
 from histomri.registration.quality import Candidate
 from histomri.registration.refine import Deformed, Pose, Problem
-from histomri.registration.search import Start, distinct
+from histomri.registration.starts import Start, distinct
 
-_BENDING_COST = 5e-4
-TOO_FAR_BEHIND = 0.25
-"""Of the score: a match further behind the best cannot become the best."""
-_DEFORMED = 6
-_LEAST_GAIN = 0.03
+_BENDING_COST, _DEFORMED, _LEAST_GAIN = 5e-4, 6, 0.03
+TOO_FAR_BEHIND = 0.25  # of the score: a match further behind the best cannot become the best
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +70,8 @@ class Match:
         angle = self.pose.angle if self.pose.flip else -self.pose.angle
         degrees = float(np.degrees((angle + np.pi) % (2 * np.pi) - np.pi))
         size, agreement = float(np.exp(self.pose.size)), self.problem.agreement(self.mapping)
-        overlap, tilt_deg = self.start.overlap, self.target.tilt_deg
-        return Candidate(self.slice, degrees, self.pose.flip, size, agreement, overlap, tilt_deg)
+        where = self.slice, degrees, self.pose.flip
+        return Candidate(*where, size, agreement, self.start.overlap, self.target.tilt_deg)
 
     def as_start(self) -> Start:
         """Return where the refinement ended, as a start."""

@@ -11,12 +11,8 @@ from histomri.core.errors import InputError
 from histomri.core.images import Image
 from histomri.registration.planes import Plane
 
-_LEAST_BACKGROUND = 0.05
-_SMALL_PIECE = 0.05
-_LEAST_PIXELS = 20
-_LARGEST_GRID = 1200
-_TISSUE_FROM = 0.35
-_CLEAR_OF_NOISE = 5.0
+_LEAST_BACKGROUND, _SMALL_PIECE, _LEAST_PIXELS, _LARGEST_GRID = 0.05, 0.05, 20, 1200
+_TISSUE_FROM, _CLEAR_OF_NOISE = 0.35, 5.0
 _BRIGHT_BORDER = 0.5
 """Fraction of the border from which bright pixels surround the tissue: fluid, agar or the rest of a body."""
 
@@ -29,8 +25,7 @@ def tissue_mask(image: Image, what: str = "image") -> FloatArray:
     distinguished. Pieces smaller than a twentieth of the largest are dropped. An InputError is raised if there is no
     background, or most of the border is bright, as where fluid surrounds the tissue.
     """
-    data = np.asarray(image.data)
-    known = np.isfinite(data)
+    known = np.isfinite(data := np.asarray(image.data))
     if not known.any():
         raise InputError(f"the {what} holds no finite value")
     if not _border(known).all():
@@ -98,8 +93,7 @@ class Outline:
 
         An InputError is raised if fewer than 20 pixels are covered, or all are.
         """
-        covered = int((values > 0.5).sum())
-        if covered < _LEAST_PIXELS:
+        if (covered := int((values > 0.5).sum())) < _LEAST_PIXELS:
             raise InputError(f"the {what} covers {covered} pixels, too few for an outline", hint="give another mask")
         if covered == values.size:
             raise InputError(f"the {what} covers the whole image, so it has no outline", hint="give another mask")
@@ -136,8 +130,7 @@ class Outline:
     def at(self, points: FloatArray, *, filled: bool) -> FloatArray:
         """Return signed distance and its derivatives at p, q, (N, 2) -> (3, N); edge values go on outside the grid."""
         field = self.distance_filled if filled else self.distance
-        last = np.array(field.shape) - 1
-        index = np.clip((points - self.origin) / self.step_mm, 0, last - 1e-6)
+        index = np.clip((points - self.origin) / self.step_mm, 0, np.array(field.shape) - 1 - 1e-6)
         corner = index.astype(np.intp)
         u, v = (index - corner).T
         flat = corner[:, 0] * field.shape[1] + corner[:, 1]

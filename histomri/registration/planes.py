@@ -10,8 +10,7 @@ from histomri.core.images import Image
 from histomri.registration.transform import Transform
 
 _SLANT = 1e-2
-_LEAST_SLOPE = 0.1
-"""Third component of the normal of a plane from which on x and y give the place of a point on it."""
+_LEAST_SLOPE = 0.1  # third component of the normal of a plane from which on x and y give the place of a point on it
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +44,8 @@ class Plane:
         first = along - normal * (normal @ along)
         first = first / np.linalg.norm(first)
         second = np.cross(normal, first)
-        frame = np.eye(4)
-        frame[:3, :3] = np.column_stack([first, second, normal])
-        frame[:3, 3] = image.affine[:3, 3]
-        grid = np.eye(3)
+        frame, grid = np.eye(4), np.eye(3)
+        frame[:3] = np.column_stack([first, second, normal, image.affine[:3, 3]])
         grid[:2, :2] = np.stack([first, second]) @ edges
         return cls(frame, grid)
 
@@ -60,8 +57,7 @@ class Plane:
         if np.abs(edges[2]).max() > _SLANT * np.linalg.norm(edges):
             raise GeometryError(f"the {what} is tilted against its image", hint="draw the mask on the image")
         grid = np.eye(3)
-        grid[:2, :2] = edges[:2]
-        grid[:2, 2] = self.to_plane(image.affine[None, :3, 3])[0]
+        grid[:2] = np.column_stack([edges[:2], self.to_plane(image.affine[None, :3, 3])[0]])
         return Plane(self.frame, grid)
 
     @property
@@ -90,9 +86,8 @@ def lift(pull: FloatArray, moving: Plane, fixed: Plane) -> FloatArray:
     fixed normal, so that the determinant is positive: a body can be turned in space, it cannot be mirrored.
     """
     push = np.linalg.inv(pull)
-    flat = np.eye(4)
+    flat = np.diag([1.0, 1.0, np.sign(np.linalg.det(push[:2, :2])), 1.0])
     flat[:2, :2], flat[:2, 3] = push[:2, :2], push[:2, 2]
-    flat[2, 2] = np.sign(np.linalg.det(push[:2, :2]))
     matrix = fixed.frame @ flat @ np.linalg.inv(moving.frame)
     matrix[3] = (0, 0, 0, 1)
     return np.asarray(matrix)

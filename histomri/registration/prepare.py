@@ -14,14 +14,9 @@ from histomri.registration.outlines import Outline, coverage, signed_distance, t
 from histomri.registration.planes import Plane
 from histomri.registration.refine import Problem
 
-_FINE = 4
-_MARGIN = 12
-_PIXELS_ACROSS = 50
-_LARGEST_RATIO = 2.0
-_THICK = 1.5
-"""A voxel this much longer than wide is as long as a slice is thick."""
-_LARGEST_MM, _SMALLEST_MM = 1000.0, 0.05
-_LARGEST_DEG = 15.0
+_FINE, _MARGIN, _PIXELS_ACROSS = 4, 12, 50
+_THICK = 1.5  # a voxel this much longer than wide is as long as a slice is thick
+_LARGEST_MM, _SMALLEST_MM, _LARGEST_RATIO, _LARGEST_DEG = 1000.0, 0.05, 2.0, 15.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +34,7 @@ def targets(
 ) -> list[Target]:
     """Return the slices to try, as they are stored."""
     _check_axes(fixed)
-    chosen = _slices(fixed, slices, pairs)
-    tissue = tissue_of(fixed, fixed_mask, "fixed")
+    chosen, tissue = _slices(fixed, slices, pairs), tissue_of(fixed, fixed_mask, "fixed")
     return [Target(k, *_at_slice(fixed, tissue, k)) for k in chosen]
 
 
@@ -103,8 +97,8 @@ def _at_slice(fixed: Image, tissue: Image, k: int | None) -> tuple[Image, Image]
         return fixed, tissue
     if tissue.data.ndim == 2:
         return fixed.slice(k), tissue
-    if tissue.data.shape[2] != fixed.data.shape[2]:
-        problem = f"the fixed mask has {tissue.data.shape[2]} slices and the fixed image {fixed.data.shape[2]}"
+    if (count := tissue.data.shape[2]) != fixed.data.shape[2]:
+        problem = f"the fixed mask has {count} slices and the fixed image {fixed.data.shape[2]}"
         raise GeometryError(problem, hint="draw the mask on the fixed image")
     return fixed.slice(k), tissue.slice(k)
 
@@ -155,9 +149,8 @@ def tilted_targets(fixed: Image, mask: Image | None, target: Target, tilts_deg: 
         raise GeometryError("a single slice cannot be tilted", hint="give an MRI and a mask of several slices")
     if any(not abs(tilt) <= _LARGEST_DEG for tilt in tilts_deg):
         raise GeometryError(f"tilts of {list(tilts_deg)} degrees are too large", hint="give up to 15 degrees")
-    tissue = tissue_of(fixed, mask, "fixed")
-    distance = _distances(tissue)
-    axes = sorted({0.0, *(float(tilt) for tilt in tilts_deg)})
+    distance = _distances(tissue_of(fixed, mask, "fixed"))
+    axes = sorted({0.0, *map(float, tilts_deg)})
     for tilt in product(axes, axes):
         if any(tilt):
             yield _tilted(fixed, distance, target, tilt)
@@ -169,7 +162,7 @@ def plane_found(fixed: Image, mask: Image | None, slice: int | None, tilt_deg: S
     if slice is None:
         return Target(None, fixed, tissue)
     upright = Target(slice, fixed.slice(slice), tissue.slice(slice) if tissue.data.ndim == 3 else tissue)
-    first, second = (float(angle) for angle in tilt_deg)
+    first, second = map(float, tilt_deg)
     return _tilted(fixed, _distances(tissue), upright, (first, second)) if first or second else upright
 
 
@@ -187,8 +180,7 @@ def _tilted(fixed: Image, distance: Image, target: Target, tilt: tuple[float, fl
 
 
 def _about(axis: FloatArray, degrees: float) -> FloatArray:
-    angle = np.radians(degrees)
-    x, y, z = axis
+    angle, (x, y, z) = np.radians(degrees), axis
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
 
@@ -196,8 +188,7 @@ def _about(axis: FloatArray, degrees: float) -> FloatArray:
 def _distances(tissue: Image) -> Image:
     """Return the signed distance in pixels within each slice: between slices it goes over smoothly, a mask does not."""
     result = np.full(tissue.data.shape, 10.0)
-    for k in range(tissue.data.shape[2]):
-        inside = tissue.data[:, :, k] > 0.5
+    for k, inside in enumerate(np.moveaxis(tissue.data > 0.5, 2, 0)):
         if inside.any() and not inside.all():
             result[:, :, k] = signed_distance(inside)
     return Image(result, tissue.affine)

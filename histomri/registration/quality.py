@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -14,20 +14,16 @@ from histomri.registration.transform import Transform
 
 Verdict = Literal["good", "check", "failed"]
 
-GOOD_AGREEMENT = 0.57
-LEAST_AGREEMENT = 0.40
+GOOD_AGREEMENT, LEAST_AGREEMENT = 0.57, 0.40
 STRAIN_COST = 0.2
 """What stretching and bending take off the agreement, per unit of the logarithm: a wrong match has to be forced."""
-CLEAR_MARGIN = 0.015
+CLEAR_MARGIN, LARGEST_STRETCH = 0.015, 0.12
 LARGEST_ERROR_PX = 0.70
 """Expected error in pixels of the MRI; of 340 hard synthetic pairs, 4 of the 6 that ended two pixels off had more."""
-LARGEST_STRETCH = 0.12
-CLEAR_SLICE_MARGIN, CLEAR_SLICE_PIXELS = 0.04, 1500
-LARGEST_SLIP_PX = 2.0
+CLEAR_SLICE_MARGIN, CLEAR_SLICE_PIXELS, LARGEST_SLIP_PX = 0.04, 1500, 2.0
 """A slice further away than this many pixels must be behind the best: by this margin where so many pixels lie along the
 outlines, and by more where they are fewer, in proportion to the root of their number."""
-_BINS = 12
-_LEAST_SHARED = 50
+_BINS, _LEAST_SHARED = 12, 50
 
 
 @dataclass(frozen=True)
@@ -53,17 +49,10 @@ class Candidate:
 class Registration(Transform):
     """A Transform that knows how it was found.
 
-    Attributes
-    ----------
-    candidates : tuple of Candidate
-        The orientations tried, those on the slice that was found first; then best first.
-    confidence : float
-        Agreement of the best minus that of the best distinct orientation on the same slice (other side, or turned by 25
-        degrees or more); 1 if there was none.
-    qc : mapping
-        ``verdict`` ("good", "check" or "failed"), ``reasons`` for it, and the numbers it rests on.
-    slice : int or None
-        The slice of the fixed image that was matched; None for a 2D image.
+    `candidates` are the orientations tried, those on the slice that was found first, then best first; `confidence` is
+    the agreement of the best minus that of the best distinct orientation on the same slice (other side, or turned by 25
+    degrees or more), 1 if there was none; `qc` has the ``verdict`` ("good", "check" or "failed"), ``reasons`` for it,
+    and the numbers it rests on; `slice` of the fixed image was matched, None for a 2D image.
     """
 
     candidates: tuple[Candidate, ...] = ()
@@ -86,8 +75,7 @@ class Registration(Transform):
     @property
     def verdict(self) -> Verdict:
         """Whether the result can be used as it is, must be looked at, or is wrong."""
-        verdict: Verdict = self.qc["verdict"]
-        return verdict
+        return cast(Verdict, self.qc["verdict"])
 
     def facts(self) -> dict[str, Any]:
         """Return the main facts."""
@@ -97,26 +85,18 @@ class Registration(Transform):
 
 
 def judge(
-    agreement: float,
-    margin: float,
-    *,
-    at_bound: bool,
-    stretch: float = 0.0,
-    strain: float = 0.0,
-    excluded: float = 0.0,
-    error_px: float = 0.0,
-) -> tuple[Verdict, list[str]]:
+    agreement: float, margin: float, *, at_bound: bool, stretch: float = 0.0, strain: float = 0.0,
+    excluded: float = 0.0, error_px: float = 0.0,
+) -> tuple[Verdict, list[str]]:  # fmt: skip
     """Return the verdict and the reasons for anything but "good".
 
-    The limits were set on synthetic pairs, right and wrong ones, other than those of the benchmark.
-
-    `margin` is that over the best distinct orientation, `stretch` how much longer the section became along one
-    direction than on average, as a logarithm, `strain` that and how much the area changed where it changed most,
-    `excluded` by how much an orientation that the user excluded fits better, and `error_px` the error to be expected
-    from how firmly the outlines hold the section, in pixels of the MRI.
+    The limits were set on synthetic pairs, right and wrong ones, other than those of the benchmark. `margin` is that
+    over the best distinct orientation, `stretch` how much longer the section became along one direction than on
+    average, as a logarithm, `strain` that and how much the area changed where it changed most, `excluded` by how much
+    an orientation that the user excluded fits better, and `error_px` the error to be expected from how firmly the
+    outlines hold the section, in pixels of the MRI.
     """
-    reasons = []
-    cost = STRAIN_COST * strain
+    reasons, cost = [], STRAIN_COST * strain
     if agreement - cost < GOOD_AGREEMENT:
         less = f", less {cost:.3f} for how much was stretched and deformed" if cost > 0.0005 else ""
         reasons.append(f"the outlines agree poorly ({agreement:.3f}{less}; good is {GOOD_AGREEMENT:.2f} or more)")
@@ -137,15 +117,9 @@ def judge(
 
 
 def assess(
-    transform: Transform,
-    moving: Image,
-    fixed: Image,
-    *,
-    moving_mask: Image | None = None,
-    fixed_mask: Image | None = None,
-    slice: int | None = None,
-    tilt_deg: Sequence[float] = (0.0, 0.0),
-) -> dict[str, Any]:
+    transform: Transform, moving: Image, fixed: Image, *, moving_mask: Image | None = None,
+    fixed_mask: Image | None = None, slice: int | None = None, tilt_deg: Sequence[float] = (0.0, 0.0),
+) -> dict[str, Any]:  # fmt: skip
     """Return overlap, shared information, inverse consistency and area change of a registration.
 
     The transform goes from the world of `moving` to that of `fixed`; their tissue is found if no masks are given; the

@@ -16,28 +16,19 @@ import numpy as np
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.registration.outlines import Outline
-from histomri.registration.search import Start, linear
+from histomri.registration.starts import Start, linear
 
-NOISE = 0.4
-WIDTHS = (4.0, 1.5, 0.8)
+NOISE, WIDTHS = 0.4, (4.0, 1.5, 0.8)
 # A section that is bent cannot agree everywhere under an affine: too narrow a loss would serve one part of it alone.
-_HOLES_WIDTH = 2.5
-_AFFINE_WIDTHS = (2.5, 1.5)
-_BAND = 2.6
-_ITERATIONS = 15
-_STEP_TOLERANCE, _NEAR = 1e-4, 5e-3
+_HOLES_WIDTH, _AFFINE_WIDTHS = 2.5, (2.5, 1.5)
+_BAND, _REACH, _SPARSE = 2.6, 10.0, 3
+_ITERATIONS, _STEP_TOLERANCE, _NEAR = 15, 1e-4, 5e-3
 # Standard deviations of what is known beforehand, as logarithms: size, and stretch or shear in a section.
-_SIZE_SD = 0.06
-_SHEAR_SD = 0.05
-_EARLY_SHEAR_SD = 2e-3
+_SIZE_SD, _SHEAR_SD, _EARLY_SHEAR_SD = 0.06, 0.05, 2e-3
 # A person clicks less precisely than this, but hundreds of pixels side by side would outvote an honest figure.
-_ANCHOR_MM = 0.07
-_ANCHOR_WIDTH = 2.5
+_ANCHOR_MM, _ANCHOR_WIDTH = 0.07, 2.5
 _MISSING_FROM, _MISSING = 1.5, 0.5
-_SPILL = 0.1
-_SPILL_FROM = 1.5
-_REACH = 10.0
-_SPARSE = 3
+_SPILL_FROM, _SPILL = 1.5, 0.1
 _QUARTER_TURN = np.array([[0.0, -1.0], [1.0, 0.0]])
 SIZE_RANGE = (0.75 / 0.871, 1.0 / 0.871)
 """Allowed size relative to the expected one: 0.75 to 1.0 of the MRI where the section shrinks by 12.9 %."""
@@ -92,7 +83,7 @@ class Pose:
 
     def moved(self, parameters: FloatArray) -> "Pose":
         """Return the pose with other parameters."""
-        angle, p, q, size, stretch, shear = (float(value) for value in parameters)
+        angle, p, q, size, stretch, shear = map(float, parameters)
         return replace(self, angle=angle, shift=np.array([p, q]), size=size, stretch=stretch, shear=shear)
 
     def points(self, points: FloatArray) -> FloatArray:
@@ -108,8 +99,7 @@ class Pose:
             changes.append(turned @ change / (2 * step))
         products = (slope.T[:, :, None] * (points - self.fixed_centre)[:, None, :]).reshape(len(points), 4)
         result = np.empty((len(points), 6))
-        result[:, 1:3] = slope.T
-        result[:, [0, 3, 4, 5]] = products @ np.array(changes).reshape(4, 4).T
+        result[:, 1:3], result[:, [0, 3, 4, 5]] = slope.T, products @ np.array(changes).reshape(4, 4).T
         return result
 
 
@@ -197,8 +187,7 @@ class Problem:
         Returns which points lie near either outline, (N,); their disagreement, (M,) mm of the fixed image; and the
         slope of the moving distance, (2, M), which is in mm of the moving image.
         """
-        own = self.own_filled if filled else self.own
-        there = self.moving.at(mapped, filled=filled)
+        own, there = self.own_filled if filled else self.own, self.moving.at(mapped, filled=filled)
         distance = there[0] / self.scale
         near = np.minimum(np.abs(own), np.abs(distance)) < _BAND * self.unit_mm
         return near, distance[near] - own[near], there[1:, near]
@@ -216,18 +205,17 @@ class Problem:
 
     def _anchored(self, mapped: FloatArray, anchors: FloatArray) -> Pull:
         """Hold the landmarks, each along both axes, so that an outline that leaves something open cannot drift."""
-        count = len(anchors)
-        rows = np.arange(len(self.points) - count, len(self.points))
+        rows = np.arange(len(self.points) - len(anchors), len(self.points))
         away = (mapped[rows] - anchors) / self.scale
         weight = 1 / (1 + (np.hypot(*away.T) / (_ANCHOR_WIDTH * self.unit_mm)) ** 2) ** 2
-        slope = np.kron(np.eye(2), np.ones(count)) / (_ANCHOR_MM * self.scale)
+        slope = np.kron(np.eye(2), np.ones(len(anchors))) / (_ANCHOR_MM * self.scale)
         return Pull(np.tile(rows, 2), away.T.ravel() / _ANCHOR_MM, slope, np.tile(weight, 2))
 
     def anchored(self, moving: FloatArray, fixed: FloatArray) -> "Problem":
         """Return the problem with landmarks, (K, 2) in each plane, that hold it."""
         return replace(self, points=np.concatenate([self.points, fixed]), anchors=moving)
 
-    def score(self, pose: "HasPoints") -> float:
+    def score(self, pose: HasPoints) -> float:
         """Return what candidates are ranked by."""
         return self.agreement(pose)
 
@@ -252,25 +240,24 @@ class Problem:
     @cached_property
     def nearby(self) -> "Problem":
         """The same problem on the pixels that can pull: those further from the fixed outline have no weight."""
-        reach = _REACH * self.unit_mm
-        near = np.minimum(np.abs(self.own), np.abs(self.own_filled)) < reach
+        near = np.minimum(np.abs(self.own), np.abs(self.own_filled)) < _REACH * self.unit_mm
         if self.anchors is not None:
             near[len(near) - len(self.anchors) :] = True
         return replace(self, points=self.points[near])
 
-    def compared(self, pose: "HasPoints") -> int:
+    def compared(self, pose: HasPoints) -> int:
         """Return how many pixels lie near either outline, 1 at least."""
         return max(1, int(self.differ(pose.points(self.points), filled=False)[0].sum()))
 
-    def agreement(self, pose: "HasPoints") -> float:
+    def agreement(self, pose: HasPoints) -> float:
         """Return the robust agreement of the outlines, holes included: 1 perfect, 0 none.
 
         Where the section lacks tissue that the MRI shows, the disagreement counts half: that happens to every section.
         """
         _, residual, _ = self.differ(pose.points(self.points), filled=False)
-        width = WIDTHS[-1] * self.unit_mm
         weight = np.where(residual > _MISSING_FROM * self.unit_mm, _MISSING, 1.0)
-        return float(np.average(1 / (1 + (residual / width) ** 2), weights=weight)) if len(residual) else 0.0
+        robust = 1 / (1 + (residual / (WIDTHS[-1] * self.unit_mm)) ** 2)
+        return float(np.average(robust, weights=weight)) if len(residual) else 0.0
 
 
 def approach(problem: Problem, start: Start) -> Pose:
@@ -297,9 +284,8 @@ def _solve(
     free = slice(0, 6 if shear_sd else 4)
     prior = np.array([0.0, 0.0, 0.0, _SIZE_SD**-2, *2 * [(shear_sd or _SHEAR_SD) ** -2]])
     expected = np.array([0.0, 0.0, 0.0, np.log(problem.scale), 0.0, 0.0])
-    width = width * problem.unit_mm
     for _ in range(_ITERATIONS):
-        pull = problem.pull(pose.points(problem.points), width, filled=filled)
+        pull = problem.pull(pose.points(problem.points), width * problem.unit_mm, filled=filled)
         if not len(pull.rows):
             return pose
         rows = pose.derivative(problem.points[pull.rows], pull.slope)

@@ -12,8 +12,7 @@ from histomri.core.errors import InputError
 from histomri.core.images import Image
 
 _LEAST_WEIGHT = 0.5
-_SUPPORT = 4
-"""Voxels along an axis that a cubic spline weighs at a place."""
+_SUPPORT = 4  # voxels along an axis that a cubic spline weighs at a place
 _ON_SLICE = 1e-3
 
 
@@ -27,12 +26,10 @@ def resample(transform: Any, image: Image, like: Image, order: int = 1) -> Image
     fields.
     """
     if order not in (0, 1, 3):
-        hint = "use order=1 or order=3 for maps, or order=0 for labels"
-        raise InputError(f"order {order} is not available", hint=hint)
+        raise InputError(f"order {order} is not available", hint="use order=1 or 3 for maps, or 0 for labels")
     shape = like.data.shape if like.data.ndim == 3 else (*like.data.shape, 1)
     volume: NDArray[Any] = np.asarray(image.data) if order == 0 else np.asarray(image.data, dtype=float)
-    flat = volume.ndim == 2
-    volume = volume[..., None] if flat else volume
+    volume = volume[..., None] if (flat := volume.ndim == 2) else volume
     if transform.is_affine and order == 1:
         matrix = np.linalg.inv(image.affine) @ np.linalg.inv(transform.matrix) @ like.affine
         i, j, k = np.ogrid[: shape[0], : shape[1], : shape[2]]

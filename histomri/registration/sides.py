@@ -19,21 +19,14 @@ from histomri.registration.outlines import tissue_mask
 from histomri.registration.quality import Registration
 from histomri.registration.transform import Transform
 
-_WHITEST = 99.5
-_ASIDE = (0.1, 0.2)
-"""How far aside the densities are compared as well, of the size of the tissue."""
-_CLEAR_PEAK = 0.05
-_LEAST_SHARED = 200
-_ACROSS_PX = 64
-"""Pixels across the tissue of the density that is drawn and compared."""
-_CUT = 0.1
-"""Fraction of the edge of a picture that is tissue, from which the picture cuts the section."""
-_BLUR = 1 / 45
-"""Scale of what is dense, of the longest side of the smaller picture."""
-_MOST_POINTS, _LEAST_WITHIN = 5000, 0.5
+_WHITEST, _CLEAR_PEAK, _LEAST_SHARED = 99.5, 0.05, 200
+_ASIDE = (0.1, 0.2)  # how far aside the densities are compared as well, of the size of the tissue
+_ACROSS_PX = 64  # pixels across the tissue of the density that is drawn and compared
+_CUT = 0.1  # fraction of the edge of a picture that is tissue, from which the picture cuts the section
+_BLUR = 1 / 45  # scale of what is dense, of the longest side of the smaller picture
+_MOST_POINTS, _LEAST_WITHIN, _LEAST_FRACTION = 5000, 0.5, 0.001
 _OVERVIEW_PX = 1600
 """Longest side of the picture in which tissue is sought: an outline is needed to a hundredth of a section."""
-_LEAST_FRACTION = 0.001
 _HINT = "give its outline as a mask, GeoJSON of QuPath"
 Mpp = tuple[float, float] | None
 
@@ -64,12 +57,10 @@ def density_image(
 
     A block has an edge of `shrink` pixels, and is NaN if less than half of it is tissue, by the mask (h, w).
     """
-    density = _density(rgb)
     rows, columns = (length // shrink for length in mask.shape)
-    cut = (slice(0, rows * shrink), slice(0, columns * shrink))
-    blocks = (rows, shrink, columns, shrink)
+    cut, blocks = (slice(0, rows * shrink), slice(0, columns * shrink)), (rows, shrink, columns, shrink)
     fraction = mask[cut].reshape(blocks).mean(axis=(1, 3))
-    total = np.where(mask, density, 0.0)[cut].reshape(blocks).mean(axis=(1, 3))
+    total = np.where(mask, _density(rgb), 0.0)[cut].reshape(blocks).mean(axis=(1, 3))
     values = np.where(fraction >= 0.5, total / np.maximum(fraction, 1e-12), np.nan)
     size = np.broadcast_to(np.asarray(um_per_px, dtype=float), 2) * shrink
     return slide_image(values, (float(size[0]), float(size[1])))
@@ -93,7 +84,7 @@ def compare_densities(found: Registration, moving: Image, fixed: Image) -> Regis
     directions = (fixed.affine[:3, :2] / fixed.voxel_mm[:2]) * size
     angles = np.arange(8) * np.pi / 4
     asides = [fraction * directions @ (np.cos(angle), np.sin(angle)) for fraction in _ASIDE for angle in angles]
-    beside = [_correlation(Transform.shift(shift).compose(found), moving, fixed) for shift in asides]
+    beside = (_correlation(Transform.shift(shift).compose(found), moving, fixed) for shift in asides)
     known = [r for r in beside if r is not None]
     if here is None or not known:
         return replace(found, qc={**found.qc, "density_r": here, "density_lead": None})
@@ -144,10 +135,7 @@ class Overview:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One of the two images, its tissue if that is known, and its picture if it is a slide.
-
-    A slide is shown by its optical density within its tissue.
-    """
+    """An image, its tissue if known, and its picture if it is a slide: then the image is its density within tissue."""
 
     path: Path
     image: Image
@@ -201,8 +189,7 @@ def read_sides(options: RegisterOptions, slides: SlideReader) -> tuple[Side, Sid
     """
     paths, masks = (options.moving, options.fixed), (options.moving_mask, options.fixed_mask)
     sizes = ((options.mpp, None, "--mpp"), (options.fixed_mpp, options.mpp, "--fixed-mpp"))
-    given = zip(paths, sizes, strict=True)
-    views = [_overview(path, *size, slides) if is_slide(path) else None for path, size in given]
+    views = [_overview(path, *size, slides) if is_slide(path) else None for path, size in zip(paths, sizes)]
     inside = [None if view is None else _inside(view, mask, slides) for view, mask in zip(views, masks, strict=True)]
     note = ""
     known = [each for each in views if each is not None], [each for each in inside if each is not None]
@@ -261,8 +248,7 @@ def comparable_tissue(views: Sequence[Overview], inside: Sequence[BoolArray]) ->
 def _mask_of(image: Image, mask: Path, path: Path) -> Image:
     """Read the mask of an image; its grid may be another one, its place may not."""
     read = load_first_volume(mask)
-    inside = np.argwhere(np.nan_to_num(read.data) > 0)
-    if not len(inside):
+    if not len(inside := np.argwhere(np.nan_to_num(read.data) > 0)):
         raise InputError("is empty as a mask: no voxel is above 0", path=mask)
     inside = inside[:: len(inside) // _MOST_POINTS + 1]
     world = inside @ read.affine[:3, : inside.shape[1]].T + read.affine[:3, 3]

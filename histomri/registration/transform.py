@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -28,15 +28,9 @@ class Transform(Displayed):
     A point goes through `matrix` first and then through every displacement in turn, so that any chain of affine and
     deformable transforms, and its inverse, is a Transform again, without approximation.
 
-    Attributes
-    ----------
-    matrix : (4, 4) ndarray
-        Moving world to fixed world. The determinant is positive for everything `register` finds: a section that lies
-        on the slide the other way up is turned over (half a turn about an axis in its plane), not mirrored.
-    displacements : tuple of Displacement
-        Deformations in the fixed world; empty for an affine transform.
-    info : mapping
-        What the transform is about and where it came from, for people; kept by `save`.
+    `matrix` (4, 4) has a positive determinant for everything `register` finds: a section that lies on the slide the
+    other way up is turned over (half a turn about an axis in its plane), not mirrored. The `displacements` are in the
+    fixed world; `info` says for people what the transform is about and where it came from, and is kept by `save`.
 
     Examples
     --------
@@ -86,17 +80,9 @@ class Transform(Displayed):
         return self.info
 
     def points(self, points_mm: FloatArray | Sequence[Sequence[float]]) -> FloatArray:
-        """Map points of the moving world to the fixed world.
+        """Map points, (N, 3) or (N, 2) mm, of the moving world to the fixed world, (N, 3).
 
-        Parameters
-        ----------
-        points_mm : (N, 3) or (N, 2) array-like
-            x, y, z in mm; points without z lie at z = 0, where the plane of a slide is.
-
-        Returns
-        -------
-        (N, 3) ndarray
-            Always three coordinates, because the plane of the fixed image need not be at z = 0.
+        Points without z lie at z = 0, where the plane of a slide is; the plane of the fixed image need not be there.
         """
         points = np.asarray(points_mm, dtype=float)
         if points.ndim != 2 or points.shape[1] not in (2, 3):
@@ -123,25 +109,13 @@ class Transform(Displayed):
         return Transform(_affine(self.matrix @ other.matrix), carried + self.displacements, info)
 
     def resample(self, image: Image, like: Image, order: int = 1) -> Image:
-        """Draw a moving image on the grid of a fixed one.
+        """Draw a moving image on the grid of a fixed one, of which only shape and affine are used.
 
-        Parameters
-        ----------
-        image : Image
-            In the moving world; NaN where unknown. A 2D image fills the slices of `like` whose centre lies within half
-            a slice of its plane.
-        like : Image
-            In the fixed world; only its shape and affine are used.
-        order : {0, 1, 3}
-            0 takes the nearest voxel (labels); 1 interpolates linearly among the known voxels by normalised
-            convolution, and gives NaN where less than half of the weight is known; 3 takes a cubic spline where all
-            voxels within two of the place are known, and the linear weights elsewhere. A spline may overshoot at steps.
-
-        Returns
-        -------
-        Image
-            Shape and affine of `like`, NaN outside `image`. With `order` 0 the type of the data is kept; integers are 0
-            outside.
+        NaN is what is unknown, and the result outside `image`. A 2D image fills the slices of `like` whose centre lies
+        within half a slice of its plane. With `order` 0, the nearest voxel (labels), the type of the data is kept, and
+        integers are 0 outside. 1 interpolates linearly among the known voxels by normalised convolution, and gives NaN
+        where less than half of the weight is known. 3 takes a cubic spline where all voxels within two of the place are
+        known, and the linear weights elsewhere; a spline may overshoot at steps.
         """
         return resample(self, image, like, order)
 
@@ -158,29 +132,13 @@ class Transform(Displayed):
 
         These are affines of ITK and ANTs (.tfm, .txt, .mat), composites of ITK and ANTs (.h5), FSL's matrices (.mat),
         AFNI's (.aff12.1D), and FreeSurfer's .lta. Where a .tfm was written together with displacements, these are read
-        as well.
-
-        Parameters
-        ----------
-        path : path-like
-        moving, fixed : Image, optional
-            The two images, which only the matrices of FSL and AFNI need.
-
-        Raises
-        ------
-        InputError
-            If the file is missing, damaged, or holds another kind of transform.
+        as well. The two images are needed only by the matrices of FSL and AFNI. An InputError is raised if the file is
+        missing, damaged, or holds another kind of transform.
         """
-        found: Transform = load_transform(path, moving, fixed)
-        return found
+        return cast(Transform, load_transform(path, moving, fixed))
 
     def plot(self, moving: Image, fixed: Image, axes: Any = None) -> Any:
-        """Draw a moving image over the fixed one, of a volume in the slice that shows most of it.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-        """
+        """Draw a moving image over the fixed one, of a volume in the slice that shows most of it; return the axes."""
         from matplotlib import pyplot
 
         drawn = self.resample(moving, fixed)
@@ -198,8 +156,7 @@ class Transform(Displayed):
         """Return the main facts."""
         moved = ", ".join(f"{value:.2f}" for value in self.points([[0.0, 0.0, 0.0]])[0])
         sources = ", ".join(map(str, self.info.get("Sources", ()))) or "memory"
-        kind = "affine" if self.is_affine else "deformable"
-        return {"kind": kind, "origin goes to": f"{moved} mm", "from": sources}
+        return {"kind": "affine" if self.is_affine else "deformable", "origin goes to": f"{moved} mm", "from": sources}
 
 
 def _affine(matrix: FloatArray) -> FloatArray:
@@ -211,8 +168,7 @@ def _affine(matrix: FloatArray) -> FloatArray:
 
 def quality_warnings(transform: Transform, path: str | Path) -> tuple[str, ...]:
     """Return what a person should know before using a transform: how it was judged, and what is not applied."""
-    path = Path(path)
-    found = format_of(path)
+    found = format_of(path := Path(path))
     warnings = [] if found is None else list(found.warnings(transform, path))
     for record in registrations(transform.record):
         quality = record.get("QualityControl")

@@ -50,7 +50,7 @@ def test_the_stamp_follows_imports_within_functions_and_behind_rooms_that_load_l
     assert {"histomri.fitting.kernels", "histomri.mri.acquisition", "histomri.core.files"} <= found
     assert "histomri.mri.protocols.rows" in found, "forms of protocols register themselves"
     assert "histomri.registration.dipy_engine" in provenance._closure("histomri.study.steps.register")
-    assert "histomri.registration.io.fsl" in provenance._closure("histomri.study.steps.apply")
+    assert "histomri.registration.io.foreign" in provenance._closure("histomri.study.steps.apply")
     assert not {name for name in found if name.startswith(("histomri.report", "histomri.cells", "histomri.analysis"))}
 
 

@@ -6,7 +6,7 @@ import pytest
 from histomri.registration.bspline import ALIKE, CALIBRATION, control_grid_of, expected_error
 from histomri.registration.prepare import build_problem, targets
 from histomri.registration.refine import approach, refine
-from histomri.registration.search import search
+from histomri.registration.starts import search
 
 
 def matched(pair):

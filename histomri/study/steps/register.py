@@ -41,13 +41,9 @@ def run(options: RegisterOptions, out: Path, progress: Progress | None = None) -
     elif names.drawn is not None and names.drawn.exists():
         warnings += (f"{names.drawn.name} is left from an earlier run and does not belong to this result",)
     if options.figures:
-        pictures = SlidePictures.of(found, section.overview, target.overview)
-        shown: dict[str, Any] = {"moving_mask": section.mask, "fixed_mask": target.mask, "pictures": pictures}
-        shown |= {
-            "stem": names.transform.name,
-            "landmarks": pairs,
-            "names": (section.name("section"), target.name("MRI")),
-        }
+        shown: dict[str, Any] = {"moving_mask": section.mask, "fixed_mask": target.mask, "landmarks": pairs}
+        shown |= {"stem": names.transform.name, "names": (section.name("section"), target.name("MRI"))}
+        shown["pictures"] = SlidePictures.of(found, section.overview, target.overview)
         outputs += write_figures(found, section.image, target.image, out / "figures", **shown)
         if resampled is not None:
             outputs.append(write_registration_page(names.file(".html"), found, section, target, resampled, warnings))
