@@ -45,14 +45,7 @@ def _at(rank: FloatArray, up_to: IntArray, n: IntArray, classes: IntArray) -> Fl
     """Return the values with these ranks, from 0, among all values in the order of groups and classes."""
     place = np.searchsorted(up_to, rank, side="right")
     fraction = (rank - (up_to[place] - n[place]) + 0.5) / n[place]
-    lower, upper = _edges(classes[place])
+    # The end that is farther from zero, and the nearer one; class 0 is a point.
+    outer = np.sign(classes[place]) * (_SMALLEST * _GROWTH ** np.abs(classes[place]).astype(float))
+    lower, upper = np.sort([outer, outer / _GROWTH], axis=0)
     return np.asarray(lower + fraction * (upper - lower))
-
-
-def _edges(classes: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Return the smaller and the larger end of classes; class 0 is a point."""
-    outer = _SMALLEST * _GROWTH ** np.abs(classes).astype(float)
-    inner = outer / _GROWTH
-    positive, negative = classes > 0, classes < 0
-    lower = np.where(positive, inner, np.where(negative, -outer, 0.0))
-    return lower, np.where(positive, outer, np.where(negative, -inner, 0.0))

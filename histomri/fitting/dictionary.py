@@ -32,10 +32,8 @@ class Dictionary:
     ----------
     names : tuple of str
         Parameters; fI, vCS, D0I... mean what they mean elsewhere, others are free.
-    parameters : (K, P) ndarray
-        Of the K examples.
-    signals : (K, M) ndarray
-        Normalised to 1 at b = 0, one column per volume of the protocol.
+    parameters, signals : (K, P) and (K, M) ndarray
+        Of the K examples; signals are normalised to 1 at b = 0, one column per volume of the protocol.
     sources : tuple of Path
         The files it was read from.
 
@@ -114,16 +112,10 @@ class Dictionary:
     def load(
         cls, signals: str | Path, parameters: str | Path | None = None, names: Sequence[str] | None = None
     ) -> "Dictionary":
-        """Read a dictionary.
+        """Read signals, .npy of shape (K, M), and their parameters: .npy of shape (K, P), or a table with names.
 
-        Parameters
-        ----------
-        signals : path-like
-            .npy of shape (K, M); or a table (.csv, .tsv) with columns of parameters and then signals named s0, s1...
-        parameters : path-like, optional
-            .npy of shape (K, P), or a table with named columns; not for a single table.
-        names : sequence of str, optional
-            Of the columns of an .npy of parameters; by default p1, p2...
+        One table (.csv, .tsv) can hold both: columns of parameters and then signals named s0, s1... The names are those
+        of the columns of an .npy of parameters; by default p1, p2...
         """
         values = _read(signals)
         if parameters is None:

@@ -31,19 +31,13 @@ def fit_dki(
 
     Parameters
     ----------
-    signals : (V, M) array-like
-        Raw signals.
-    acquisition : Acquisition
-        Protocol of the M volumes.
+    signals, acquisition : (V, M) array-like, and Acquisition, str or path-like
+        Raw signals and the protocol of the M volumes.
     preset : {"mouse-exvivo", "invivo-3t", "invivo-1.5t"}
         Which measurements by default: ex vivo TE 45 ms and Δ 30 ms where the protocol has them; in vivo b > 100,
         so that blood plays no part. Otherwise the shortest echo time that has three b-values, and any Δ.
-    bmin_smm2, bmax_smm2 : float, optional
-        Use b above the one and up to the other, s/mm².
-    te_ms, Delta_ms : float, optional
-        Use this echo time, and this diffusion time, only.
-    progress : callable, optional
-        Called with the fraction done.
+    bmin_smm2, bmax_smm2, te_ms, Delta_ms : float, optional
+        Use b above the one and up to the other, s/mm²; this echo time, and this diffusion time, only.
 
     Returns
     -------
@@ -52,10 +46,9 @@ def fit_dki(
 
     Raises
     ------
-    ProtocolError
-        If fewer than three different b-values remain, or an echo time is chosen and the protocol has none.
-    InputError
-        If the signals have another number of volumes.
+    ProtocolError, InputError
+        If fewer than three different b-values remain, or an echo time is chosen and the protocol has none; if the
+        signals have another number of volumes.
 
     Examples
     --------
@@ -80,7 +73,9 @@ def fit_dki(
         good = np.all(np.isfinite(y), axis=1) & (scale > 0)
         codes = np.where(np.all(y == 0, axis=1), BACKGROUND, FAILED).astype(float)
         theta, cost = _best_of_two(y[good] / scale[good, None], b)
-        codes[good] = np.where(_at_bound(theta), AT_BOUND, FITTED)
+        margin = 1e-6 * (_UPPER - _LOWER)
+        at_bound = ((theta <= _LOWER + margin) | (theta >= _UPPER - margin))[:, 1:].any(axis=1)
+        codes[good] = np.where(at_bound, AT_BOUND, FITTED)
         columns = (theta[:, 1], theta[:, 2], theta[:, 0] * scale[good], cost * scale[good] ** 2)
         for name, column in zip(("ADC", "K", "S0", "cost"), columns):
             maps[name][np.arange(voxels)[part][good]] = column
@@ -126,11 +121,6 @@ def _others(name: str, acquisition: Acquisition, times: FloatArray | None) -> st
 
 def _enough(acquisition: Acquisition, used: BoolArray) -> bool:
     return np.unique(np.round(acquisition.b_smm2[used], 1)).size >= 3
-
-
-def _at_bound(theta: FloatArray) -> BoolArray:
-    margin = 1e-6 * (_UPPER - _LOWER)
-    return np.asarray(np.any(((theta <= _LOWER + margin) | (theta >= _UPPER - margin))[:, 1:], axis=1))
 
 
 def _best_of_two(y: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:

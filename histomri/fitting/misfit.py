@@ -9,11 +9,10 @@ from scipy.special import i0e, i1e
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
+from histomri.fitting import Dictionary, FitResult
 from histomri.fitting.choices import check_scan
 from histomri.fitting.classes import class_of
-from histomri.fitting.dictionary import Dictionary
 from histomri.fitting.normalise import Normalisation
-from histomri.fitting.results import FitResult
 from histomri.mri import Acquisition
 
 
@@ -21,14 +20,8 @@ from histomri.mri import Acquisition
 class Residuals:
     """Expected minus measured normalised signals, the sign of the figures of Grussu et al. 2025.
 
-    Attributes
-    ----------
-    values : (V, N) ndarray
-        Of the N measurements fitted; NaN where nothing was fitted.
-    sigma : (V, N) ndarray or None
-        Noise level of the normalised signals, where it was given.
-    acquisition : Acquisition
-        Protocol of these measurements.
+    Values and, where it was given, the noise level of the normalised signals are (V, N), of the N measurements fitted,
+    whose protocol is `acquisition`; NaN where nothing was fitted.
     """
 
     values: FloatArray
@@ -41,14 +34,11 @@ class Residuals:
         return np.asarray(np.sqrt((self.values**2).mean(axis=1)))
 
     def table(self) -> pd.DataFrame:
-        """Statistics over voxels, one row per distinct measurement.
+        """Return statistics over voxels, one row per distinct measurement.
 
-        Returns
-        -------
-        DataFrame
-            b_smm2, delta_ms, Delta_ms, te_ms, n (voxels x repeats), mean, sd, rms, t (mean over its standard error, of
-            which beyond ±4 shows a misfit rather than noise), q25, median, q75, and z_mean, z_sd in units of the
-            noise level where that is known: about 0 and a little below 1 for a model that fits.
+        Columns are b_smm2, delta_ms, Delta_ms, te_ms, n (voxels x repeats), mean, sd, rms, t (mean over its standard
+        error, of which beyond ±4 shows a misfit rather than noise), q25, median, q75, and z_mean, z_sd in units of the
+        noise level where that is known: about 0 and a little below 1 for a model that fits.
         """
         kinds, kind = self._kinds()
         rows = []
@@ -90,10 +80,8 @@ def residuals(
 
     Parameters
     ----------
-    result : FitResult
-        Of `fit`.
-    signals, acquisition, sigma, s0, fv, t2t
-        Those given to `fit`.
+    result, signals, acquisition, sigma, s0, fv, t2t
+        Of `fit`, and what was given to it.
     dictionary : Dictionary, optional
         The one fitted, where the result is of one.
 

@@ -8,11 +8,9 @@ from numpy.typing import ArrayLike
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.progress import Progress, share_of
-from histomri.fitting.dictionary import Dictionary
-from histomri.fitting.misfit import fitted_signals, residuals
+from histomri.fitting import Dictionary, FitResult, fit, residuals
+from histomri.fitting.misfit import fitted_signals
 from histomri.fitting.normalise import Normalisation
-from histomri.fitting.results import FitResult
-from histomri.fitting.voxelwise import fit
 from histomri.mri import Acquisition
 
 _CHUNK_VALUES = 20_000_000
@@ -29,19 +27,13 @@ def bootstrap(
 
     Parameters
     ----------
-    result : FitResult
-        Of `fit`.
-    signals, acquisition, sigma, s0, fv, t2t, dictionary
-        Those given to `fit`.
-    count : int
-        Repeats; intervals need at least about 100.
+    result, signals, acquisition, sigma, s0, fv, t2t, dictionary
+        Of `fit`, and what was given to it.
+    count, seed : int
+        Repeats, of which intervals need at least about 100, and seed of the random numbers.
     kind : {"parametric", "residual"}
         New Rician noise of the level given, or the voxel's own residuals drawn with replacement and inflated by
         √(N / (N - P)) for the parameters that were fitted to them.
-    seed : int
-        Of the random numbers.
-    progress : callable, optional
-        Called with the fraction done.
 
     Returns
     -------
@@ -65,11 +57,14 @@ def bootstrap(
     voxels = np.flatnonzero(result.maps["exit"] > 0)
     names = [*result.parameters["bounds"], *(name for name in ("F", "CD") if name in result.maps)]
     out = {f"{name}_{what}": np.full(raw.shape[0], np.nan) for name in names for what in ("bootse", "low", "high")}
-    given = {"sigma": sigma, "s0": s0, "fv": fv, "t2t": t2t}
+    given = {
+        name: None if value is None else np.broadcast_to(np.asarray(value, dtype=float), raw.shape[:1])
+        for name, value in (("sigma", sigma), ("s0", s0), ("fv", fv), ("t2t", t2t))
+    }
     step = max(1, _CHUNK_VALUES // (count * len(names)))
     for start in range(0, voxels.size, step):
         part = voxels[start : start + step]
-        chosen = {name: _take(value, part, raw.shape[0]) for name, value in given.items()}
+        chosen = {name: each if each is None else each[part] for name, each in given.items()}
         one = FitResult(result.model, {name: values[part] for name, values in result.maps.items()}, result.parameters)
         report = share_of(progress, start / voxels.size, (start + part.size) / voxels.size)
         scan, numbers = (raw[part].astype(float), acquisition), np.random.default_rng([seed, start])
@@ -91,8 +86,7 @@ def _repeat(
     clean = fitted_signals(result, acquisition.select(used), used, dictionary) * divisor
     left, inflated = None, 1.0
     if kind == "residual":
-        expected_less_measured = residuals(result, raw, acquisition, dictionary=dictionary, **given).values
-        left = -expected_less_measured * divisor
+        left = -residuals(result, raw, acquisition, dictionary=dictionary, **given).values * divisor
         inflated = np.sqrt(left.shape[1] / max(left.shape[1] - len(result.parameters["bounds"]), 1))
     settings = result.parameters
     limits = {name: (pair[0], pair[1]) for name, pair in settings["bounds"].items()}
@@ -101,8 +95,7 @@ def _repeat(
     for n in range(count):
         again = raw.copy()
         if left is None:
-            level = np.broadcast_to(np.asarray(given["sigma"], dtype=float), raw.shape[:1])[:, None]
-            noise = level * rng.standard_normal((2, *clean.shape))
+            noise = given["sigma"][:, None] * rng.standard_normal((2, *clean.shape))
             again[:, used] = np.hypot(clean + noise[0], noise[1])
         else:
             pick = rng.integers(0, left.shape[1], size=left.shape)
@@ -111,7 +104,3 @@ def _repeat(
         draws[:, n] = [maps[name] for name in names]
         progress((n + 1) / count)
     return draws
-
-
-def _take(value: ArrayLike | None, part: Any, voxels: int) -> FloatArray | None:
-    return None if value is None else np.broadcast_to(np.asarray(value, dtype=float), (voxels,))[part]

@@ -34,40 +34,30 @@ def fit(
 
     Parameters
     ----------
-    signals : (V, M) array-like
-        Raw signals, one row per voxel; `histomri.mri.Series` reads them from images.
-    acquisition : Acquisition, str or path-like
-        Protocol of the M volumes, or its file, or the name of a preset.
+    signals, acquisition : (V, M) array-like, and Acquisition, str or path-like
+        Raw signals, one row per voxel, as `histomri.mri.Series` reads them from images; the protocol of the M volumes,
+        its file, or the name of a preset.
     model : str, Model or Dictionary
         Such as "diff-in", or a declaration of one's own, or simulated signals of the same protocol.
-    sigma : float or (V,) array-like, optional
-        Noise level, in the units of the signals.
-    bmin_smm2 : float, optional
-        Fit the measurements with b above this; by default the preset's for the strategy.
-    strategy : {"whole", "high-b"}, optional
-        Which of the preset's thresholds; "whole" by default. A threshold given by `bmin_smm2` alone is recorded as the
-        strategy that has it, or else as "custom".
+    sigma, fv_se : float or (V,) array-like, optional
+        Noise level, in the units of the signals; standard error of fV, which then is part of those of F and CD.
+    bmin_smm2, strategy : float and {"whole", "high-b"}, optional
+        Fit the measurements with b above this; by default the preset's for the strategy, "whole". A threshold given
+        alone is recorded as the strategy that has it, or else as "custom".
     s0, fv, t2t : float or (V,) array-like, optional
         Signal without diffusion and relaxation, vascular fraction, tissue T2 (ms): signals are then divided by
         S0 (1 - fV) exp(-TE/T2); otherwise by the mean at b = 0 of the same echo time.
-    fv_se : float or (V,) array-like, optional
-        Standard error of fV, which then is part of those of F and CD.
     noise : {"offset-gaussian", "rician", "none"}, optional
         The likelihood; by default offset-Gaussian if sigma is given and least squares ("none") if it is not.
-    preset : {"mouse-exvivo", "invivo-3t", "invivo-1.5t"}
-        Bounds and thresholds.
-    bounds : mapping of str to (float, float), optional
-        Bounds that replace the preset's; those of a dictionary are the range of its examples.
+    preset, bounds : {"mouse-exvivo", "invivo-3t", "invivo-1.5t"}, and mapping of str to (float, float), optional
+        Bounds and thresholds; bounds that replace these. Those of a dictionary are the range of its examples.
     bic : {"schwarz", "paper"}
         P ln N - 2 ln λ, or Eq. 15 of the paper, P ln N - ln λ.
-    progress : callable, optional
-        Called with the fraction done.
 
     Returns
     -------
     FitResult
-        Maps of shape (V,). Without fV, F equals fI. Of a dictionary those of its parameters, with F and CD where it
-        has fI (and vCS).
+        Maps (V,). Without fV, F equals fI. Of a dictionary those of its parameters, and F and CD where it has fI, vCS.
 
     Raises
     ------
@@ -86,8 +76,7 @@ def fit(
     >>> mouse = Acquisition.preset("mouse-exvivo")
     >>> signals = predict("diff-in", {"fI": 0.6, "D0I": 1.5, "vCS": 16.0}, mouse)
     >>> signals[:, mouse.is_b0] = 1
-    >>> result = fit(signals, mouse, "diff-in", strategy="high-b")
-    >>> result.maps["vCS"].round(2)
+    >>> fit(signals, mouse, "diff-in", strategy="high-b").maps["vCS"].round(2)
     array([16.])
     """
     values, acquisition = choices.check_scan(signals, acquisition)

@@ -1,6 +1,6 @@
 """The diffusion protocol: one entry per volume, in the units of the scanner console, checked at the door."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -72,39 +72,31 @@ class Acquisition(Displayed):
         waveforms: Sequence[Waveform | None] | None = None,
     ) -> None:  # fmt: skip
         b = _vector("b", b_smm2, None)
-        fields = {
-            "b_smm2": b,
-            "delta_ms": _vector("δ", delta_ms, b.size),
-            "Delta_ms": _vector("Δ", Delta_ms, b.size),
-            "te_ms": None if te_ms is None else _vector("TE", te_ms, b.size),
-            "waveforms": None if waveforms is None else tuple(waveforms),
-        }
-        for name, value in fields.items():
-            object.__setattr__(self, name, value)
+        te = None if te_ms is None else _vector("TE", te_ms, b.size)
+        vectors = (b, _vector("δ", delta_ms, b.size), _vector("Δ", Delta_ms, b.size), te)
+        self._set(vectors, None if waveforms is None else tuple(waveforms))
         if self.waveforms is not None and len(self.waveforms) != b.size:
             raise ProtocolError(f"there are {b.size} b-values and {len(self.waveforms)} waveforms")
         _check_units(self)
         _check_timing(self)
+
+    def _set(self, vectors: Iterable[FloatArray | None], waveforms: tuple[Waveform | None, ...] | None) -> None:
+        for name, value in zip((*_SAVED, "te_ms"), vectors):
+            if value is not None:
+                value.setflags(write=False)
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "waveforms", waveforms)
 
     @classmethod
     def trse(
         cls, b_smm2: ArrayLike, deltas_ms: ArrayLike, Delta12_ms: ArrayLike, Delta14_ms: ArrayLike,
         te_ms: ArrayLike | None = None,
     ) -> "Acquisition":  # fmt: skip
-        """Return a twice-refocused spin echo protocol.
+        """Return a twice-refocused spin echo protocol of M volumes.
 
-        Parameters
-        ----------
-        b_smm2, te_ms : (M,) array-like
-            b-values, s/mm², and, optionally, echo times, ms.
-        deltas_ms : (M, 4), (M, 3), (4,) or (3,) array-like
-            Durations of the lobes, ms; the last is recomputed as δ1 + δ2 - δ3.
-        Delta12_ms, Delta14_ms : (M,) array-like or float
-            Starts of the second and the fourth lobe, ms.
-
-        Notes
-        -----
-        `delta_ms` becomes δ1 + δ2 and `Delta_ms` Δ12 + δ2, the time from the first lobe to the reversal.
+        The durations of the lobes, ms, are (M, 4), (M, 3), (4,) or (3,), of which the last is recomputed as δ1 + δ2 -
+        δ3; the starts of the second and the fourth lobe are (M,) or a number. `delta_ms` becomes δ1 + δ2 and `Delta_ms`
+        Δ12 + δ2, the time from the first lobe to the reversal.
         """
         b = np.atleast_1d(np.asarray(b_smm2, dtype=float))
         deltas = np.asarray(deltas_ms, dtype=float)
@@ -153,8 +145,7 @@ class Acquisition(Displayed):
     @classmethod
     def load(cls, path: str | Path) -> "Acquisition":
         """Read what `save` wrote; ProtocolError if it is no saved protocol."""
-        content = read_json(path, "protocol file")
-        if not isinstance(content, dict):
+        if not isinstance(content := read_json(path, "protocol file"), dict):
             raise ProtocolError("is not a JSON object", path=path)
         return cls.from_json(content, path)
 
@@ -177,11 +168,9 @@ class Acquisition(Displayed):
 
     def facts(self) -> dict[str, Any]:
         """Return what the protocol spans."""
-        weighted = ~self.is_b0
-        spans = {"b (s/mm²)": self.b_smm2, "δ (ms)": self.delta_ms[weighted], "Δ (ms)": self.Delta_ms[weighted]}
-        texts = {name: _span(values) for name, values in spans.items()}
+        spans = {"δ (ms)": _span(self.delta_ms[~self.is_b0]), "Δ (ms)": _span(self.Delta_ms[~self.is_b0])}
         te = "one, not given" if self.te_ms is None else _span(self.te_ms)
-        return {"volumes": len(self), **texts, "TE (ms)": te}
+        return {"volumes": len(self), "b (s/mm²)": _span(self.b_smm2), **spans, "TE (ms)": te}
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return a table with a row per volume: b_smm2, delta_ms, Delta_ms, te_ms."""
@@ -215,32 +204,21 @@ class Acquisition(Displayed):
         """Return the protocol of some volumes, chosen by a boolean mask or by indices."""
         index = np.arange(len(self))[np.asarray(mask)]
         # Not through __init__: the b = 0 volumes alone are a fine selection, and would fail the check of units.
-        part = object.__new__(Acquisition)
-        for name in (*_SAVED, "te_ms"):
-            values = getattr(self, name)
-            if values is not None:
-                values = values[index]
-                values.setflags(write=False)
-            object.__setattr__(part, name, values)
-        shapes = self.waveforms
-        object.__setattr__(part, "waveforms", None if shapes is None else tuple(shapes[i] for i in index))
+        part, vectors = object.__new__(Acquisition), (self.b_smm2, self.delta_ms, self.Delta_ms, self.te_ms)
+        shapes = None if self.waveforms is None else tuple(self.waveforms[i] for i in index)
+        part._set((None if each is None else each[index] for each in vectors), shapes)
         return part
 
     def encodings(self) -> tuple[tuple[Encoding, ...], IntArray]:
         """Return the distinct encodings, and which of them each volume has, (M,); -1 for volumes without gradients."""
         known: dict[Encoding, int] = {}
         index = np.full(len(self), -1)
-        for i in range(len(self)):
-            waveform = self._waveform(i)
-            if waveform is not None:
-                index[i] = known.setdefault(Encoding(waveform, float(self.Delta_ms[i])), len(known))
+        shapes = self.waveforms or (None,) * len(self)
+        for i, (shape, delta, separation) in enumerate(zip(shapes, self.delta_ms, self.Delta_ms)):
+            if shape is not None or (delta > 0 and separation > 0):
+                encoding = Encoding(shape or pulse_pair(delta, separation), float(separation))
+                index[i] = known.setdefault(encoding, len(known))
         return tuple(known), index
-
-    def _waveform(self, i: int) -> Waveform | None:
-        if self.waveforms is not None and self.waveforms[i] is not None:
-            return self.waveforms[i]
-        delta, separation = self.delta_ms[i], self.Delta_ms[i]
-        return pulse_pair(delta, separation) if delta > 0 and separation > 0 else None
 
 
 def _span(values: FloatArray) -> str:
@@ -261,7 +239,6 @@ def _vector(name: str, values: ArrayLike, length: int | None) -> FloatArray:
         raise ProtocolError(f"{name} of volume {int(np.flatnonzero(~np.isfinite(vector))[0])} is not a number")
     if np.any(vector < 0):
         raise ProtocolError(f"{name} of volume {int(np.flatnonzero(vector < 0)[0])} is negative")
-    vector.setflags(write=False)
     return vector
 
 

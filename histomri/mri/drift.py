@@ -32,10 +32,8 @@ def estimate_drift(signals: FloatArray, reference: BoolArray, acquisition: Acqui
 
     Parameters
     ----------
-    signals : (I, J, K, M) ndarray
-        Signals.
-    reference : (I, J, K) ndarray of bool
-        The region: saline, a phantom, or muscle.
+    signals, reference : (I, J, K, M) ndarray, and (I, J, K) ndarray of bool
+        Signals, and the region: saline, a phantom, or muscle.
     acquisition : Acquisition
         Protocol of the M volumes.
     order : {1, 2}
@@ -43,10 +41,9 @@ def estimate_drift(signals: FloatArray, reference: BoolArray, acquisition: Acqui
 
     Raises
     ------
-    InputError
-        If the region is empty or without signal, or the order is another.
-    ProtocolError
-        If time cannot be separated from echo time and diffusion with this order of volumes.
+    InputError, ProtocolError
+        If the region is empty or without signal, or the order is another; if time cannot be separated from echo time
+        and diffusion with this order of volumes.
 
     Notes
     -----

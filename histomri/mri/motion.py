@@ -18,12 +18,8 @@ _LARGEST_SHARE = 0.25
 class Motion:
     """The motion of a series: per volume, and per slice where slices were aligned one by one (else S = 1).
 
-    Attributes
-    ----------
-    matrices : (M, S, 4, 4) ndarray
-        From the world (RAS+ mm) of the reference to where the tissue is in this volume.
-    rejected : (M, S) ndarray of bool
-        Alignments that did not help or went implausibly far, and were not used.
+    Matrices (M, S, 4, 4) lead from the world (RAS+ mm) of the reference to where the tissue is in this volume; rejected
+    (M, S) are alignments that did not help or went implausibly far, and were not used.
     """
 
     matrices: FloatArray
@@ -65,14 +61,8 @@ def correct_motion(
 
     Parameters
     ----------
-    signals : (I, J, K, M) ndarray
-        Signals.
-    affine : (4, 4) ndarray
-        Voxel index to world, mm.
-    acquisition : Acquisition
-        Protocol of the M volumes.
-    progress : callable, optional
-        Called with the fraction done.
+    signals, affine, acquisition : (I, J, K, M) and (4, 4) ndarray, Acquisition
+        Signals; voxel index to world, mm; protocol.
 
     Returns
     -------
@@ -132,13 +122,8 @@ class _Aligner:
 
     def estimate(self, fixed: FloatArray, moving: FloatArray) -> tuple[FloatArray, bool]:
         """Return the matrix from the fixed to the moving image, and whether it helps."""
+        from dipy.align import transforms
         from dipy.align.imaffine import AffineRegistration, MutualInformationMetric
-        from dipy.align.transforms import (
-            RigidTransform2D,
-            RigidTransform3D,
-            TranslationTransform2D,
-            TranslationTransform3D,
-        )  # fmt: skip
 
         n, grid = len(self.size), self.grid
         coarse = 2 if min(self.size) >= 24 else 1
@@ -146,7 +131,7 @@ class _Aligner:
         search = AffineRegistration(metric=MutualInformationMetric(nbins=24), verbosity=0, **levels)
         fixed, moving = _stretch(fixed), _stretch(moving)
         places = {"static_grid2world": grid, "moving_grid2world": grid}
-        kinds = (TranslationTransform2D, RigidTransform2D) if n == 2 else (TranslationTransform3D, RigidTransform3D)
+        kinds = (getattr(transforms, f"{kind}Transform{n}D") for kind in ("Translation", "Rigid"))
         matrix = np.eye(n + 1)
         for kind in kinds:
             matrix = search.optimize(fixed, moving, kind(), None, starting_affine=matrix, **places).affine

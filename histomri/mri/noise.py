@@ -20,10 +20,7 @@ _SAME_LAW = 0.03
 class NoiseLevel:
     """The noise of a series: standard deviation of the real and the imaginary channel.
 
-    Attributes
-    ----------
-    sigma : (I, J, K) ndarray
-        In the units of the signal; NaN outside the mask.
+    Sigma, (I, J, K), is in the units of the signal; NaN outside the mask.
     """
 
     sigma: FloatArray
@@ -32,14 +29,12 @@ class NoiseLevel:
 
 
 def estimate_noise(signals: FloatArray, mask: BoolArray | None = None, method: str = "mppca") -> NoiseLevel:
-    """Estimate the noise level of each voxel.
+    """Estimate the noise level of each voxel, where a mask wants it.
 
     Parameters
     ----------
-    signals : (I, J, K, M) ndarray
+    signals, mask : (I, J, K, M) ndarray, and (I, J, K) ndarray of bool, optional
         Raw signals: neither interpolated nor filtered, or the noise is no longer what it was.
-    mask : (I, J, K) ndarray of bool, optional
-        Where it is wanted.
     method : {"mppca", "piesno"}
         From the spectrum of small patches (any field of view; at least about as many voxels per patch as volumes),
         or slice by slice from the air around the sample (needs a background that was not masked away).
@@ -59,24 +54,10 @@ def estimate_noise(signals: FloatArray, mask: BoolArray | None = None, method: s
 
 
 def denoise(signals: FloatArray, mask: BoolArray | None = None) -> tuple[FloatArray, NoiseLevel]:
-    """Denoise by Marchenko-Pastur PCA.
+    """Denoise raw signals, (I, J, K, M), by Marchenko-Pastur PCA within a mask, (I, J, K) of bool; the rest is kept.
 
-    Parameters
-    ----------
-    signals : (I, J, K, M) ndarray
-        Raw signals.
-    mask : (I, J, K) ndarray of bool, optional
-        What to denoise; the rest is handed back as it is.
-
-    Returns
-    -------
-    (I, J, K, M) float32 ndarray, NoiseLevel
-        Signals, and the noise that was removed; about five times the memory of the input is used meanwhile.
-
-    Raises
-    ------
-    InputError
-        If the image is too small for patches.
+    Returns float32 signals and the noise that was removed; about five times the memory of the input is used meanwhile.
+    InputError if the image is too small for patches.
     """
     import dipy
     from dipy.denoise.localpca import mppca

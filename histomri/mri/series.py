@@ -22,12 +22,8 @@ from histomri.mri.reading import read_acquisition
 class Series(Displayed):
     """Images, protocol and mask that belong together.
 
-    Attributes
-    ----------
-    inside : (I, J, K) ndarray of bool
-        The voxels of the mask; all without one.
-    protocol, mask : str or Path
-        Where they are from.
+    `inside`, (I, J, K) of bool, are the voxels of the mask, all without one; `protocol` and `mask` say where they are
+    from.
     """
 
     images: DwiFile

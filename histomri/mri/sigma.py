@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import find_objects
 
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import InputError
@@ -30,18 +31,10 @@ class Sigma:
 def read_sigma(sigma: float | str | Path | None, series: Series) -> Sigma:
     """Read or estimate the noise level of the voxels of a series.
 
-    Parameters
-    ----------
-    sigma : float, str or path-like, optional
-        A number in the units of the signal; a NIfTI map of it; ``estimate`` (or ``mppca``) for MP-PCA, ``piesno``
-        for the noise of the background. The estimates need the images as the scanner made them, and the memory of
-        the part of the series that holds the mask, five times.
-    series : Series
-
-    Raises
-    ------
-    InputError
-        If it cannot be read or estimated, or is nowhere above 0 inside the mask.
+    It is given as a number in the units of the signal; a NIfTI map of it; ``estimate`` (or ``mppca``) for MP-PCA, or
+    ``piesno`` for the noise of the background. The estimates need the images as the scanner made them, and the memory
+    of the part of the series that holds the mask, five times. InputError if it cannot be read or estimated, or is
+    nowhere above 0 inside the mask.
     """
     if sigma is None:
         return Sigma(None, {"Method": "none"})
@@ -58,7 +51,8 @@ def read_sigma(sigma: float | str | Path | None, series: Series) -> Sigma:
 
 def _estimated(method: str, images: DwiFile, inside: BoolArray) -> Sigma:
     # The background that PIESNO measures may lie anywhere.
-    corner = _bounding(inside) if method == "mppca" else tuple(slice(0, n) for n in inside.shape)
+    around = find_objects(inside.astype(np.int8))[0] if method == "mppca" else tuple(slice(0, n) for n in inside.shape)
+    corner = tuple(slice(max(each.start - _MARGIN, 0), each.stop + _MARGIN) for each in around)
     box = np.zeros(inside.shape, dtype=bool)
     box[corner] = True
     wanted = inside[corner]
@@ -68,20 +62,10 @@ def _estimated(method: str, images: DwiFile, inside: BoolArray) -> Sigma:
     except InputError as error:
         raise InputError(error.problem, path=images.path, hint=error.hint) from error
     level = noise.sigma[wanted]
-    warnings: tuple[str, ...] = ()
-    if missing := int(np.count_nonzero(~np.isfinite(level))):
-        warnings = (f"sigma: {missing} voxels have no estimate and take the median of the others",)
-        if missing == level.size:
-            raise InputError("no voxel has an estimate of its noise", path=images.path, hint="give --sigma")
-        level = np.where(np.isfinite(level), level, np.nanmedian(level))
-    return Sigma(level, {"Method": noise.method, **noise.details}, None, warnings)
-
-
-def _bounding(mask: BoolArray) -> tuple[slice, ...]:
-    """Return the box around a mask, with the margin of the patches."""
-    box = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        filled = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(max(int(filled[0]) - _MARGIN, 0), min(int(filled[-1]) + 1 + _MARGIN, mask.shape[axis])))
-    return tuple(box)
+    record = {"Method": noise.method, **noise.details}
+    if not (missing := int(np.count_nonzero(~np.isfinite(level)))):
+        return Sigma(level, record)
+    if missing == level.size:
+        raise InputError("no voxel has an estimate of its noise", path=images.path, hint="give --sigma")
+    warning = f"sigma: {missing} voxels have no estimate and take the median of the others"
+    return Sigma(np.where(np.isfinite(level), level, np.nanmedian(level)), record, None, (warning,))

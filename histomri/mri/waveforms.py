@@ -14,17 +14,9 @@ _BALANCE = 1e-6
 class Waveform:
     """The effective gradient (sign changed by every refocusing pulse), as pieces of constant relative amplitude.
 
-    Attributes
-    ----------
-    start_ms, duration_ms : tuple of float
-        Start and length of each piece, in order and without overlap.
-    amplitude : tuple of float
-        Relative amplitude of each piece; only ratios matter, as b is given apart.
-
-    Raises
-    ------
-    ProtocolError
-        If pieces overlap, have no length, or leave a net dephasing behind (the echo would vanish).
+    Each piece has a start, a duration and an amplitude, in order and without overlap; only ratios of amplitudes matter,
+    as b is given apart. ProtocolError if pieces overlap, have no length, or leave a net dephasing behind (the echo
+    would vanish).
     """
 
     start_ms: tuple[float, ...]
@@ -78,18 +70,9 @@ def pulse_pair(delta_ms: float, Delta_ms: float) -> Waveform:
 def twice_refocused(deltas_ms: Sequence[float], Delta12_ms: float, Delta14_ms: float) -> Waveform:
     """Return the effective gradient of a twice-refocused spin echo.
 
-    Parameters
-    ----------
-    deltas_ms : sequence of float
-        δ1, δ2, δ3 and, optionally, δ4. The echo demands δ4 = δ1 + δ2 - δ3, and that is used; a given δ4 may differ
-        by rounding only.
-    Delta12_ms, Delta14_ms : float
-        Start of the second and of the fourth lobe, from the start of the first.
-
-    Raises
-    ------
-    ProtocolError
-        If the lobes overlap, or δ4 is off by more than 0.25 ms.
+    Given are δ1, δ2, δ3 and, optionally, δ4, and the starts of the second and of the fourth lobe, from that of the
+    first. The echo demands δ4 = δ1 + δ2 - δ3, and that is used; a given δ4 may differ by rounding only. ProtocolError
+    if the lobes overlap, or δ4 is off by more than 0.25 ms.
     """
     first, second, third = (float(delta) for delta in deltas_ms[:3])
     # Printed protocols round δ4 on its own, and an unbalanced gradient would have no echo.

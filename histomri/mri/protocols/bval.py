@@ -1,5 +1,6 @@
 """FSL's .bval with its times beside it: a .gdur, .gsep and .te, or a JSON sidecar as BIDS has it, in seconds."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,9 @@ def _read_sidecar(source: Source) -> Acquisition:
 
 def _with_sidecar(b: FloatArray, path: Path) -> Acquisition:
     """Return the protocol of these b-values with the times of a sidecar."""
-    content = read_json(path, "JSON sidecar")
-    if not isinstance(content, dict):
+    if not isinstance(content := read_json(path, "JSON sidecar"), dict):
         raise ProtocolError("is not a JSON object", path=path)
-
-    def times(*keys: str) -> FloatArray:
-        return _milliseconds(content, keys, b.size, path)
-
+    times = partial(_milliseconds, content, path, b.size)
     te = times("EchoTime") if "EchoTime" in content else None
     if "SmallDelta1" not in content:
         return Acquisition(b, times("SmallDelta"), times("LargeDelta", "BigDelta"), te)
@@ -58,7 +55,7 @@ def _with_sidecar(b: FloatArray, path: Path) -> Acquisition:
     return Acquisition.trse(b, np.stack([times(name) for name in names], axis=1), start2, start4, te)
 
 
-def _milliseconds(content: dict[str, Any], keys: tuple[str, ...], volumes: int, path: Path) -> FloatArray:
+def _milliseconds(content: dict[str, Any], path: Path, volumes: int, *keys: str) -> FloatArray:
     key = next((key for key in keys if key in content), None)
     if key is None:
         raise ProtocolError(f"has no {' or '.join(keys)} (seconds)", path=path, hint=accepted_forms())
