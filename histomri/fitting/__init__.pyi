@@ -2,9 +2,8 @@ from .choices import bounds_warnings, check_bic, choose_noise, choose_threshold,
 from .cramer_rao import CramerRao, ProtocolBound, bound_of_protocol, crlb
 from .dictionary import Dictionary
 from .dki import fit_dki
-from .misfit import Residuals, residuals
+from .misfit import Residuals, bootstrap, residuals
 from .models import MODELS, PARAMETERS, Model, get_model
-from .repeats import bootstrap
 from .results import FitResult
 from .run import FitOutputs, FitRun
 from .signals import predict, sphere_adc

@@ -29,23 +29,21 @@ _LARGEST_IN_VIVO = 2000.0
 def preset_warnings(preset: str, acquisition: Acquisition) -> tuple[str, ...]:
     """Warn of a preset that nobody chose and that does not fit the protocol, which has no b above its thresholds."""
     threshold, largest = get_preset(preset).bmin_smm2["high-b"], float(acquisition.b_smm2.max())
-    if largest > threshold:
-        return ()
-    return (
+    text = (
         f"no --preset was given, so {preset} sets bounds and b thresholds; its high b is above {threshold:g} s/mm², "
-        f"but the largest of this protocol is {largest:g}: in vivo, give --preset {IN_VIVO_NAMES}",
+        f"but the largest of this protocol is {largest:g}: in vivo, give --preset {IN_VIVO_NAMES}"
     )
+    return () if largest > threshold else (text,)
 
 
 def bounds_warnings(preset: str, acquisition: Acquisition) -> tuple[str, ...]:
     """Warn of in-vivo bounds that nobody chose, where the protocol has a b at which mostly fixed tissue is scanned."""
     largest = float(acquisition.b_smm2.max())
-    if largest <= _LARGEST_IN_VIVO or not get_preset(preset).in_vivo:
-        return ()
-    return (
+    text = (
         f"no --preset was given, so {preset} sets the bounds of T2 and diffusivity; a b of {largest:g} s/mm² is high "
-        "for living tissue: ex vivo, give --preset mouse-exvivo",
+        "for living tissue: ex vivo, give --preset mouse-exvivo"
     )
+    return (text,) if largest > _LARGEST_IN_VIVO and get_preset(preset).in_vivo else ()
 
 
 def choose_threshold(preset: str, strategy: str | None = None, bmin_smm2: float | None = None) -> tuple[str, float]:
@@ -64,9 +62,10 @@ def choose_threshold(preset: str, strategy: str | None = None, bmin_smm2: float 
         raise InputError(f"the b threshold must be a number of at least 0, not {bmin_smm2:g}", hint="check --bmin")
     named = next((name for name, threshold in thresholds.items() if threshold == bmin_smm2), CUSTOM)
     if strategy is not None and named != strategy:
-        problem = f"--strategy {strategy} of {preset} means b > {thresholds[strategy]:g} s/mm²"
-        hint = "give --strategy or --bmin, not both"
-        raise InputError(f"{problem}, and --bmin {bmin_smm2:g} is given too", hint=hint)
+        problem = (
+            f"--strategy {strategy} of {preset} means b > {thresholds[strategy]:g} s/mm², and --bmin {bmin_smm2:g}"
+        )
+        raise InputError(f"{problem} is given too", hint="give --strategy or --bmin, not both")
     return named, float(bmin_smm2)
 
 
@@ -127,11 +126,9 @@ def noise_level(sigma: ArrayLike | None, voxels: int) -> FloatArray:
 def per_voxel(name: str, values: ArrayLike, voxels: int) -> FloatArray:
     """Return one value per voxel, (V,), of a number or such values."""
     array = np.asarray(values, dtype=float)
-    if array.ndim == 0:
-        array = np.full(voxels, float(array))
-    if array.shape != (voxels,):
+    if array.shape not in ((), (voxels,)):
         raise InputError(f"{name} has shape {array.shape}, and there are {voxels} voxels")
-    return array
+    return np.broadcast_to(array, (voxels,))
 
 
 def replace_bounds(
@@ -145,7 +142,7 @@ def replace_bounds(
         least = 0.0 if name in _FROM_ZERO else 1e-3
         sensible = least <= lower <= upper < math.inf and (held or lower < upper)
         if not sensible or (name in ("fI", "fV") and upper > 1):
-            problem = "which leaves no room or makes no sense"
-            raise InputError(f"the bounds of {name} are {lower:g} and {upper:g}, {problem}")
+            problem = f"the bounds of {name} are {lower:g} and {upper:g}"
+            raise InputError(f"{problem}, which leaves no room or makes no sense")
         limits[name] = (float(lower), float(upper))
     return limits

@@ -20,8 +20,7 @@ from histomri.mri import Acquisition, as_acquisition
 
 TYPICAL: dict[str, float] = {"fI": 0.6, "D0I": 1.5, "vCS": 18.0, "DEinf": 2.0, "beta": 3.0}
 """Tissue for which the bound is given by default."""
-_STEP = 1e-3
-_SINGULAR = 1e-9
+_STEP, _SINGULAR = 1e-3, 1e-9
 _SIZES = np.arange(8.0, 40.5, 1.0)
 _SHOWN = (10.0, 14.0, 18.0, 24.0, 30.0)
 _AT_18 = int(np.argmin(np.abs(_SIZES - 18.0)))

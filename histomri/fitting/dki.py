@@ -16,8 +16,7 @@ from histomri.mri import Acquisition
 
 # Bounds of S0, ADC and K.
 _LOWER, _UPPER = np.array([1e-6, 0.0, -1.0]), np.array([1e3, 5.0, 5.0])
-_CHUNK = 20_000
-_STEPS = 60
+_CHUNK, _STEPS = 20_000, 60
 # Beyond this b the expansion that defines the kurtosis no longer holds.
 _BMAX = 3000.0
 

@@ -137,11 +137,7 @@ def _on_grid(values: FloatArray, mask: BoolArray | None) -> FloatArray:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} has no place in JSON")
+    return str(value) if isinstance(value, Path) else value.tolist()
 
 
 def maps_from(

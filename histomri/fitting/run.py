@@ -70,7 +70,13 @@ class FitRun(Displayed):
         ends = np.linspace(0.2, 1.0, len(tasks) + 1).tolist()
         advance = [share_of(progress, start, stop) for start, stop in pairwise(ends)]
         fits = tuple(task.fit(scan, self.options, self.preset, each) for task, each in zip(tasks, advance))
-        return FitOutputs(self, scan, fits, self._bound(scan), left_out)
+        bound = None
+        if self.options.crlb:
+            bound = bound_of_protocol(
+                scan.series.acquisition, snr=scan.signal_to_noise(), models=self.options.fitted_models,
+                preset=self.preset, thresholds=[(task.strategy, task.bmin) for task in self.tasks],
+            )  # fmt: skip
+        return FitOutputs(self, scan, fits, bound, left_out)
 
     def _possible(self, series: Series) -> tuple[list["Task"], tuple[str, ...]]:
         """Return the fits with enough measurements, and warnings of others; InputError if there is none."""
@@ -86,14 +92,6 @@ class FitRun(Displayed):
         if not possible:
             raise problems[0]
         return possible, tuple(f"not fitted: {error.problem}" for error in problems)
-
-    def _bound(self, scan: "Scan") -> ProtocolBound | None:
-        if not self.options.crlb:
-            return None
-        return bound_of_protocol(
-            scan.series.acquisition, snr=scan.signal_to_noise(), models=self.options.fitted_models,
-            preset=self.preset, thresholds=[(task.strategy, task.bmin) for task in self.tasks],
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from histomri.mri import Acquisition, Waveform, as_acquisition
 
 # Number of roots, and the largest R²/(Dδ) for which the sum over them plus its tail is exact to 1e-11.
 _ROOT_CLASSES = ((20, 200.0), (100, 5e3), (500, 1e5), (2500, 3e6))
-_TAIL_ROOTS = 12_000
-_CHUNK = 1 << 20
+_TAIL_ROOTS, _CHUNK = 12_000, 1 << 20
 
 
 def sphere_adc(diameter_um: ArrayLike, d0_um2_ms: ArrayLike, acquisition: Acquisition | str | Path) -> FloatArray:

@@ -27,8 +27,7 @@ T2IVIM_UNITS: dict[str, tuple[str, str]] = {
 }
 """Unit and meaning of each parameter, in the order of the engine."""
 T2IVIM_PARAMETERS: tuple[str, ...] = tuple(T2IVIM_UNITS)
-_S0_RANGE = (1e-3, 1e4)
-_CHUNK = 50_000
+_S0_RANGE, _CHUNK = (1e-3, 1e4), 50_000
 
 
 def fit_t2ivim(

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 B0_BELOW_SMM2 = 10.0
-_LONGEST_MS = 200.0
-_MOST_B_SMM2 = 1e6
+_LONGEST_MS, _MOST_B_SMM2 = 200.0, 1e6
 _SAVED = ("b_smm2", "delta_ms", "Delta_ms")
 _PIECES = ("start_ms", "duration_ms", "amplitude")
 

@@ -1,19 +1,24 @@
-"""Noise level and denoising of a diffusion series, by DIPY: Marchenko-Pastur PCA, or the noise of the background."""
+"""Noise of a diffusion series as users give it, or by DIPY: Marchenko-Pastur PCA, or the noise of the background."""
 
 import warnings
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import find_objects, maximum_filter, uniform_filter
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
+from histomri.mri import DwiFile, Series
 
 NOISE_METHODS = ("mppca", "piesno")
 # Bigger patches mix tissues and cost time with the square of the number of volumes.
 _LARGEST_RADIUS = 5
-_LEAST_BACKGROUND = 0.02
-_SAME_LAW = 0.03
+_LEAST_BACKGROUND, _SAME_LAW = 0.02, 0.03
+_METHODS = {"estimate": "mppca", "mppca": "mppca", "piesno": "piesno"}
+# The widest patch of MP-PCA: it is read beyond the mask, so that voxels at its rim have neighbours.
+_MARGIN = 5
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,6 @@ def denoise(signals: FloatArray, mask: BoolArray | None = None) -> tuple[FloatAr
     """
     import dipy
     from dipy.denoise.localpca import mppca
-    from scipy.ndimage import maximum_filter, uniform_filter
 
     radius = patch_radius(signals.shape)
     inside = np.ones(signals.shape[:3], dtype=bool) if mask is None else mask
@@ -125,3 +129,56 @@ def _is_rayleigh(values: FloatArray) -> bool:
     """Tell whether magnitudes can be pure noise: the square of their mean is π/4 of the mean of their squares."""
     power = float(np.mean(np.square(values, dtype=np.float64))) if values.size else 0.0
     return power > 0 and abs(float(np.mean(values, dtype=np.float64)) ** 2 / power / (np.pi / 4) - 1) < _SAME_LAW
+
+
+@dataclass(frozen=True)
+class Sigma:
+    """A noise level: a number, or (V,) for the voxels of a mask, in the units of the signal."""
+
+    level: float | FloatArray | None
+    record: dict[str, Any] = field(default_factory=dict)  # where it is from, for the sidecar
+    source: Path | None = None  # the map it was read from
+    warnings: tuple[str, ...] = ()  # where it may be wrong
+
+
+def read_sigma(sigma: float | str | Path | None, series: Series) -> Sigma:
+    """Read or estimate the noise level of the voxels of a series.
+
+    It is given as a number in the units of the signal; a NIfTI map of it; ``estimate`` (or ``mppca``) for MP-PCA, or
+    ``piesno`` for the noise of the background. The estimates need the images as the scanner made them, and the memory
+    of the part of the series that holds the mask, five times. InputError if it cannot be read or estimated, or is
+    nowhere above 0 inside the mask.
+    """
+    if sigma is None:
+        return Sigma(None, {"Method": "none"})
+    if isinstance(sigma, float | int):
+        return Sigma(float(sigma), {"Method": "number", "Sigma": float(sigma)})
+    if str(sigma).lower() in _METHODS:
+        return _estimated(_METHODS[str(sigma).lower()], series.images, series.inside)
+    path = Path(sigma)
+    if not path.exists():
+        problem = f"--sigma {sigma} is neither a number, estimate nor piesno, and there is no such NIfTI image"
+        raise InputError(problem, hint="check the spelling and the folder")
+    return Sigma(series.read_positive(path, "sigma"), {"Method": "map", "File": path.name}, path)
+
+
+def _estimated(method: str, images: DwiFile, inside: BoolArray) -> Sigma:
+    # The background that PIESNO measures may lie anywhere.
+    around = find_objects(inside.astype(np.int8))[0] if method == "mppca" else tuple(slice(0, n) for n in inside.shape)
+    corner = tuple(slice(max(each.start - _MARGIN, 0), each.stop + _MARGIN) for each in around)
+    box = np.zeros(inside.shape, dtype=bool)
+    box[corner] = True
+    wanted = inside[corner]
+    signals = images.read(box).reshape(*wanted.shape, images.shape[3])
+    try:
+        noise = estimate_noise(signals, wanted, method)
+    except InputError as error:
+        raise InputError(error.problem, path=images.path, hint=error.hint) from error
+    level = noise.sigma[wanted]
+    record = {"Method": noise.method, **noise.details}
+    if not (missing := int(np.count_nonzero(~np.isfinite(level)))):
+        return Sigma(level, record)
+    if missing == level.size:
+        raise InputError("no voxel has an estimate of its noise", path=images.path, hint="give --sigma")
+    warning = f"sigma: {missing} voxels have no estimate and take the median of the others"
+    return Sigma(np.where(np.isfinite(level), level, np.nanmedian(level)), record, None, (warning,))

@@ -15,7 +15,7 @@ from histomri.core.files import provenance, write_json, write_text
 from histomri.core.images import map_name, sidecar_path, write_image, write_map
 from histomri.core.progress import Progress, share_of
 from histomri.mri import Acquisition, Motion, NoiseLevel, correct_drift, correct_motion, denoise, estimate_drift
-from histomri.mri.motion import reference_volume
+from histomri.mri.correction import reference_volume
 
 STEPS = ("denoise", "unring", "motion", "drift", "mask")
 """The steps, in the order in which they are done: noise must be removed before anything mixes neighbours, ringing

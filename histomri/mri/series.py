@@ -13,9 +13,7 @@ from histomri.core.display import Displayed
 from histomri.core.errors import InputError, ProtocolError, UnitError
 from histomri.core.images import write_map
 from histomri.core.progress import Progress
-from histomri.mri.acquisition import Acquisition
-from histomri.mri.images import DwiFile, open_dwi
-from histomri.mri.reading import read_acquisition
+from histomri.mri import Acquisition, DwiFile, open_dwi, read_acquisition
 
 
 @dataclass(frozen=True, repr=False)

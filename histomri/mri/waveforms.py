@@ -57,9 +57,8 @@ class Waveform:
     @property
     def is_pulse_pair(self) -> bool:
         """Whether it is the Stejskal-Tanner pair: two equal and opposite pieces."""
-        if len(self.amplitude) != 2:
-            return False
-        return self.amplitude[0] == -self.amplitude[1] and self.duration_ms[0] == self.duration_ms[1]
+        amplitude, duration = self.amplitude, self.duration_ms
+        return len(amplitude) == 2 and amplitude[0] == -amplitude[1] and duration[0] == duration[1]
 
 
 def pulse_pair(delta_ms: float, Delta_ms: float) -> Waveform:

@@ -5,8 +5,7 @@ from histomri.core.errors import ProtocolError
 from histomri.mri.acquisition import Acquisition
 from histomri.mri.protocols.formats import Format, Source, accepted_forms, number_table, register
 
-_TRSE_ROWS = (7, 8)
-_TIMES_BELOW = 200.0
+_TRSE_ROWS, _TIMES_BELOW = (7, 8), 200.0
 
 
 def _read(source: Source) -> Acquisition:

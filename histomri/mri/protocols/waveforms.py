@@ -1,4 +1,4 @@
-"""Protocol files that spell out gradient waveforms, piece by piece: JSON, or a table with a header."""
+"""What `Acquisition.save` wrote, and files of gradient waveforms, piece by piece: JSON, or a table with a header."""
 
 import csv
 import math
@@ -197,6 +197,13 @@ def _acquisition(shapes: list[_Shape | None], b: FloatArray | None, te: FloatArr
     return Acquisition(b, delta, separation, te, [None if shape is None else shape.waveform for shape in shapes])
 
 
+register(
+    Format(
+        form="what Acquisition.save wrote",
+        recognises=lambda source: "delta_ms" in source.json and "waveforms" not in source.json,
+        read=lambda source: Acquisition.from_json(source.json, source.path),
+    )
+)
 register(
     Format(
         form="a file of waveforms, as JSON or as a table with a line per piece",
