@@ -15,8 +15,8 @@ from scipy.special import ive
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import InputError
 from histomri.core.files import require_file
+from histomri.fitting.choices import Voxels, log_likelihood
 from histomri.fitting.cramer_rao import invert_information
-from histomri.fitting.normalise import Voxels, log_likelihood
 from histomri.fitting.results import AT_BOUND, FITTED, criteria, derived
 
 _CHUNK, _CHUNK_VALUES = 4096, 20_000_000
@@ -284,5 +284,4 @@ def _step(theta: FloatArray, gradient: FloatArray, information: FloatArray, damp
 
 def _hold(matrix: FloatArray, held: BoolArray) -> FloatArray:
     """Replace rows and columns of the parameters held by those of the identity."""
-    either = held[:, :, None] | held[:, None, :]
-    return np.where(either, np.eye(held.shape[1]) * held[:, :, None], matrix)
+    return np.where(held[:, :, None] | held[:, None, :], np.eye(held.shape[1]) * held[:, :, None], matrix)

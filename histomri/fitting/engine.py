@@ -61,8 +61,7 @@ class Engine:
         inside = np.exp(-b * (d0[:, None] * inside)[:, encoding_of])
         outside = np.exp(-b * (de[:, None] + beta[:, None] * inverse_delta)) * float(model.extra)
         limits = np.stack([lower, upper, 1 / np.maximum(upper - lower, 1e-300)])
-        table = np.moveaxis(tables[encoding_of] * b[:, None, None], 0, -1)
-        tabulated = (table, log0, b, b * inverse_delta)
+        tabulated = (np.moveaxis(tables[encoding_of] * b[:, None, None], 0, -1), log0, b, b * inverse_delta)
         return cls(model, limits, np.ravel(row).astype(np.int64), tabulated, (inside, outside, axes))
 
     def run(self, y: FloatArray, sigma: FloatArray, noise: str, progress: Progress | None = None) -> FloatArray:
@@ -151,5 +150,4 @@ def _tabulate(waveforms: list[Any], d0: tuple[float, float], size: tuple[float, 
 def _spread(bounds: tuple[float, float], name: str) -> FloatArray:
     if bounds[0] == bounds[1]:
         return np.array([bounds[0]])
-    space = np.geomspace if name == "vCS" else np.linspace
-    return np.asarray(space(bounds[0], bounds[1], _AXES[name]))
+    return np.asarray((np.geomspace if name == "vCS" else np.linspace)(*bounds, _AXES[name]))

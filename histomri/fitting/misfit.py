@@ -12,8 +12,7 @@ from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
 from histomri.core.progress import Progress, share_of
 from histomri.fitting import Dictionary, FitResult, fit
-from histomri.fitting.choices import check_scan
-from histomri.fitting.normalise import Normalisation
+from histomri.fitting.choices import Normalisation, check_scan
 from histomri.mri import Acquisition
 
 # Counts of values in classes that grow with their size can be added, and quantiles found from the sum. Class k > 0
@@ -253,8 +252,7 @@ def _repeat(
 
 def class_of(values: FloatArray) -> IntArray:
     """Return the class of each finite value."""
-    size = np.maximum(np.abs(values), _SMALLEST)
-    steps = np.ceil(np.log(size / _SMALLEST) / np.log(_GROWTH))
+    steps = np.ceil(np.log(np.maximum(np.abs(values), _SMALLEST) / _SMALLEST) / np.log(_GROWTH))
     return np.asarray(np.sign(values) * steps, dtype=np.int32)
 
 

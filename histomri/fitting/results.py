@@ -15,7 +15,6 @@ from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, require_file
 from histomri.fitting import PARAMETERS, Model, predict
-from histomri.fitting.choices import BIC_WEIGHTS
 from histomri.mri import Acquisition
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 FITTED, AT_BOUND, BACKGROUND, FAILED = 1, 2, 0, -1
 """Exit codes."""
+BIC_WEIGHTS = {"schwarz": 2.0, "paper": 1.0}
+"""What ln λ is multiplied by in each definition of the BIC."""
 Blood = tuple[FloatArray, FloatArray]
 """Vascular fraction of each voxel and its standard error, (V,); 0 where there is none."""
 

@@ -145,8 +145,7 @@ def _needs_t2ivim(options: FitOptions, preset: str, acquisition: Acquisition) ->
     if options.t2ivim is not None:
         return options.t2ivim
     several = acquisition.te_ms is not None and np.unique(np.round(acquisition.te_ms, 1)).size > 1
-    given = (options.s0, options.fv, options.t2t) != (None, None, None)
-    return several and not given and get_preset(preset).in_vivo
+    return several and (options.s0, options.fv, options.t2t) == (None, None, None) and get_preset(preset).in_vivo
 
 
 @dataclass(frozen=True)

@@ -180,8 +180,7 @@ def _piecewise_terms(a: FloatArray, waveform: Waveform) -> tuple[FloatArray, flo
             terms += amplitude * g[j] * ramps[i] * ramps[j] * np.exp(-a * pause)
     squares = sum(amplitude**2 for amplitude in g)
     touching = sum(g[i] * g[i + 1] for i, gap in enumerate(waveform.gaps_ms) if gap == 0)
-    slope = sum(amplitude**2 * duration for amplitude, duration in zip(g, tau))
-    return terms, slope, squares - touching
+    return terms, sum(amplitude**2 * duration for amplitude, duration in zip(g, tau)), squares - touching
 
 
 def _psi(u: FloatArray) -> FloatArray:
@@ -212,8 +211,7 @@ def _all_roots() -> FloatArray:
     n = np.arange(1, _TAIL_ROOTS + 1)
     x = n * np.pi - 2 / (n * np.pi)
     for _ in range(6):
-        value = 2 * x * np.cos(x) - (2 - x**2) * np.sin(x)
-        x = x - value / (x**2 * np.cos(x))
+        x = x - (2 * x * np.cos(x) - (2 - x**2) * np.sin(x)) / (x**2 * np.cos(x))
     x[0] = brentq(lambda t: 2 * t * np.cos(t) - (2 - t**2) * np.sin(t), 1.5, 3.0, xtol=1e-15)
     x.setflags(write=False)
     return np.asarray(x)

@@ -12,11 +12,10 @@ from numpy.typing import ArrayLike
 from histomri.core.arrays import FloatArray
 from histomri.core.progress import Progress, share_of
 from histomri.fitting import choices
-from histomri.fitting.choices import Bic, Noise
+from histomri.fitting.choices import Bic, Noise, Normalisation, Voxels, log_likelihood, normalised
 from histomri.fitting.dictionary import Dictionary, fit_examples
 from histomri.fitting.engine import COST, EXIT, N_OUT, Engine
 from histomri.fitting.models import Model, get_model
-from histomri.fitting.normalise import Normalisation, Voxels, log_likelihood, normalised
 from histomri.fitting.results import FitResult, bound_warnings, maps_from
 from histomri.mri import Acquisition
 

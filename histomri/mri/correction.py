@@ -279,6 +279,5 @@ def _regress(
     rest = y - vectors @ (vectors.T @ y)
     slope = np.linalg.lstsq(alone, rest, rcond=None)[0]
     residual = rest - alone @ slope
-    covariance = residual @ residual / left * np.linalg.inv(alone.T @ alone)
-    spread = float(np.sqrt(covariance.sum()))
+    spread = float(np.sqrt((residual @ residual / left * np.linalg.inv(alone.T @ alone)).sum()))
     return (slope, spread) if spread < _MOST_UNCERTAIN else None

@@ -109,8 +109,7 @@ def _piesno(signals: FloatArray, mask: BoolArray | None) -> NoiseLevel:
     from dipy.denoise.noise_estimate import piesno
 
     level, background = piesno(np.asarray(signals, dtype=np.float32), 1, return_mask=True)
-    fraction = background.mean(axis=(0, 1))
-    good = (fraction >= _LEAST_BACKGROUND) & (np.asarray(level) > 0)
+    good = (background.mean(axis=(0, 1)) >= _LEAST_BACKGROUND) & (np.asarray(level) > 0)
     # PIESNO compares sums of squares only, and may settle on tissue; noise alone also has the mean of its law.
     good &= [_is_rayleigh(signals[:, :, k][background[:, :, k]]) for k in range(good.size)]
     if not good.any():
