@@ -60,6 +60,11 @@ def crlb(
 ) -> CramerRao:  # fmt: skip
     """Return the Cramér-Rao bound of a model's parameters on a protocol, for every tissue.
 
+    Gaussian noise and no bounds are assumed: the inverse of the Fisher information Jᵀ J / σ². Where it has no inverse,
+    the parameters that take part in the combination not seen have an infinite bound. See Kay, Fundamentals of
+    Statistical Signal Processing, 1993, chapter 3. InputError or ProtocolError if the numbers make no sense, or no
+    measurement is above the threshold.
+
     Parameters
     ----------
     model, acquisition : str or Model, and Acquisition, str or path-like
@@ -72,17 +77,6 @@ def crlb(
         Bounds and choice of measurements, as in `fit`.
     t2t_ms : float, optional
         Tissue T2: later echoes are then noisier by exp(ΔTE/T2); without it all echo times are as good.
-
-    Raises
-    ------
-    InputError, ProtocolError
-        If the numbers make no sense, or no measurement is above the threshold.
-
-    Notes
-    -----
-    Gaussian noise and no bounds are assumed: the inverse of the Fisher information Jᵀ J / σ². Where it has no inverse,
-    the parameters that take part in the combination not seen have an infinite bound. See Kay, Fundamentals of
-    Statistical Signal Processing, 1993, chapter 3.
     """
     declared, acquisition = get_model(model), as_acquisition(acquisition)
     if not (np.isfinite(snr) and snr > 0):
@@ -158,6 +152,8 @@ def bound_of_protocol(
 ) -> "ProtocolBound":  # fmt: skip
     """Find the smallest standard deviations that a protocol allows, over sizes from 8 to 40 µm.
 
+    InputError or ProtocolError if no model is named, the numbers make no sense, or no measurement is above a threshold.
+
     Parameters
     ----------
     acquisition, snr, preset, t2t_ms
@@ -166,11 +162,6 @@ def bound_of_protocol(
         Models to judge.
     thresholds : iterable of (str, float), optional
         Strategies with their b thresholds, s/mm²; by default those of the preset.
-
-    Raises
-    ------
-    InputError, ProtocolError
-        If no model is named, the numbers make no sense, or no measurement is above a threshold.
     """
     acquisition = as_acquisition(acquisition)
     if not models:

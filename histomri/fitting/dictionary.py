@@ -29,6 +29,10 @@ Forward = Callable[[FloatArray], FloatArray]
 class Dictionary:
     """Signals of known parameters, and all between them by radial basis functions.
 
+    Cubic radial basis functions with a linear trend (scipy's `RBFInterpolator`), of all examples or, beyond 500, of the
+    80 nearest, on parameters scaled to their range. The range of the examples is that of the fit. InputError if shapes
+    differ, a number is missing, examples repeat, or there are too few for the parameters.
+
     Attributes
     ----------
     names : tuple of str
@@ -37,16 +41,6 @@ class Dictionary:
         Of the K examples; signals are normalised to 1 at b = 0, one column per volume of the protocol.
     sources : tuple of Path
         The files it was read from.
-
-    Raises
-    ------
-    InputError
-        If shapes differ, a number is missing, examples repeat, or there are too few for the parameters.
-
-    Notes
-    -----
-    Cubic radial basis functions with a linear trend (scipy's `RBFInterpolator`), of all examples or, beyond 500, of the
-    80 nearest, on parameters scaled to their range. The range of the examples is that of the fit.
     """
 
     names: tuple[str, ...]

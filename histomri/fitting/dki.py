@@ -28,6 +28,10 @@ def fit_dki(
 ) -> FitResult:  # fmt: skip
     """Fit s = S0 exp(-b ADC + K (b ADC)² / 6) by bounded least squares.
 
+    Maps, (V,), are ADC (µm²/ms, 0 to 5), K (-1 to 5), S0, cost (sum of squares) and exit. ProtocolError if fewer than
+    three different b-values remain, or an echo time is chosen and the protocol has none; InputError if the signals have
+    another number of volumes.
+
     Parameters
     ----------
     signals, acquisition : (V, M) array-like, and Acquisition, str or path-like
@@ -37,17 +41,6 @@ def fit_dki(
         so that blood plays no part. Otherwise the shortest echo time that has three b-values, and any Δ.
     bmin_smm2, bmax_smm2, te_ms, Delta_ms : float, optional
         Use b above the one and up to the other, s/mm²; this echo time, and this diffusion time, only.
-
-    Returns
-    -------
-    FitResult
-        Maps ADC (µm²/ms, 0 to 5), K (-1 to 5), S0, cost (sum of squares) and exit, (V,).
-
-    Raises
-    ------
-    ProtocolError, InputError
-        If fewer than three different b-values remain, or an echo time is chosen and the protocol has none; if the
-        signals have another number of volumes.
 
     Examples
     --------

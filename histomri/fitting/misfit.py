@@ -84,23 +84,16 @@ def residuals(
 ) -> Residuals:  # fmt: skip
     """Compare a fit with the signals it was made from.
 
+    The model's signal is expected by least squares, √(s² + σ²) by the offset-Gaussian, and the mean of the Rician
+    distribution by the exact likelihood. InputError if the fit had a noise level and none is given here, or the numbers
+    of voxels differ.
+
     Parameters
     ----------
     result, signals, acquisition, sigma, s0, fv, t2t
         Of `fit`, and what was given to it.
     dictionary : Dictionary, optional
         The one fitted, where the result is of one.
-
-    Returns
-    -------
-    Residuals
-        Against the model's signal for least squares, √(s² + σ²) for the offset-Gaussian, and the mean of the Rician
-        distribution for the exact likelihood.
-
-    Raises
-    ------
-    InputError
-        If the fit had a noise level and none is given here, or the numbers of voxels differ.
     """
     values, acquisition = check_scan(signals, acquisition)
     raw = np.asarray(values, dtype=float)
@@ -169,6 +162,8 @@ def bootstrap(
 ) -> dict[str, FloatArray]:  # fmt: skip
     """Fit again and again with new noise on the fitted signals.
 
+    InputError if the parametric kind has no noise level, or the count is below 2.
+
     Parameters
     ----------
     result, signals, acquisition, sigma, s0, fv, t2t, dictionary
@@ -185,11 +180,6 @@ def bootstrap(
         For each parameter fitted, F and CD: ``vCS_bootse`` standard deviation, ``vCS_low`` and ``vCS_high`` the 2.5 and
         97.5 percentiles. NaN where nothing was fitted. Estimates at bounds are counted as they are, so that unlike
         standard errors these exist everywhere.
-
-    Raises
-    ------
-    InputError
-        If the parametric kind has no noise level, or the count is below 2.
     """
     if count < 2:
         raise InputError(f"{count} repeats have no spread", hint="give at least 2, better 100")

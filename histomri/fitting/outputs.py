@@ -43,11 +43,9 @@ def require_fitted(result: FitResult, series: Series, title: str) -> None:
 
 def counted(result: FitResult) -> str:
     """Return how many voxels were fitted and how many not."""
-    counts = result.counts
-    return (
-        f"{counts['fitted'] + counts['at_bound']} voxels fitted, {counts['at_bound']} of them at a bound, "
-        f"{counts['background']} background, {counts['failed']} failed"
-    )
+    n = result.counts
+    done = f"{n['fitted'] + n['at_bound']} voxels fitted, {n['at_bound']} of them at a bound"
+    return f"{done}, {n['background']} background, {n['failed']} failed"
 
 
 def write_fit(

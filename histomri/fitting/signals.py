@@ -27,6 +27,9 @@ _TAIL_ROOTS, _CHUNK = 12_000, 1 << 20
 def sphere_adc(diameter_um: ArrayLike, d0_um2_ms: ArrayLike, acquisition: Acquisition | str | Path) -> FloatArray:
     """Return the apparent diffusion coefficient inside impermeable spheres, (..., M) µm²/ms; relative error < 1e-9.
 
+    The Gaussian phase approximation itself differs from the exact signal of a sphere by up to 0.04 at b where the
+    signal is low. InputError if a diameter or diffusivity is negative or not a number.
+
     Parameters
     ----------
     diameter_um, d0_um2_ms : (...) array-like
@@ -34,16 +37,6 @@ def sphere_adc(diameter_um: ArrayLike, d0_um2_ms: ArrayLike, acquisition: Acquis
     acquisition : Acquisition, str or path-like
         Protocol of M volumes, its file, or a preset: pulse pairs, or any gradient of constant pieces. The ADC of
         volumes that carry no gradient at all is 0.
-
-    Raises
-    ------
-    InputError
-        If a diameter or diffusivity is negative or not a number.
-
-    Notes
-    -----
-    The Gaussian phase approximation itself differs from the exact signal of a sphere by up to 0.04 at b where
-    the signal is low.
     """
     diameter, d0 = np.broadcast_arrays(np.asarray(diameter_um, dtype=float), np.asarray(d0_um2_ms, dtype=float))
     if not (np.all(diameter >= 0) and np.all(d0 >= 0) and np.all(np.isfinite(d0))):
@@ -63,7 +56,8 @@ def predict(
 ) -> FloatArray:
     """Return the noise-free signals of a model, (V, M), normalised to 1 at b = 0.
 
-    Models without extra-cellular part are written for b where that part has decayed; at b = 0 they give fI.
+    Models without extra-cellular part are written for b where that part has decayed; at b = 0 they give fI. InputError
+    if the model is unknown or a parameter missing.
 
     Parameters
     ----------
@@ -72,11 +66,6 @@ def predict(
     parameters : mapping of str to (V,) array-like
         The model's parameters by name: fI, D0I (µm²/ms), vCS (µm), DEinf (µm²/ms), beta (µm²). "L" and "F" are
         taken for vCS and fI where those are absent.
-
-    Raises
-    ------
-    InputError
-        If the model is unknown or a parameter missing.
 
     Examples
     --------

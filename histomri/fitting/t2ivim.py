@@ -37,6 +37,10 @@ def fit_t2ivim(
 ) -> FitResult:  # fmt: skip
     """Fit S = S0 {fV exp(-b DV - TE/T2V) + (1 - fV) exp(-b DT + K (b DT)²/6 - TE/T2T)} to all volumes.
 
+    With K = 0 the model is T2-IVIM as in Grussu et al. 2025, doi 10.1038/s43856-025-01246-2. InputError if
+    the signals have another number of volumes, or sigma or bounds make no sense; ProtocolError if T2 or diffusion
+    cannot be found from these volumes.
+
     Parameters
     ----------
     signals, acquisition : (V, M) array-like, and Acquisition, str or path-like
@@ -56,16 +60,6 @@ def fit_t2ivim(
         Maps S0, fV, T2T (ms), DV (µm²/ms), T2V (ms), DT (µm²/ms), KT, their standard errors (``fV_se``; NaN at a
         bound and where not fitted), cost (half the sum of squared residuals, over sigma if it is given), its value
         at the best start (``start``), and exit: 1 fitted, 2 fV or T2T is at its bound, 0 background, -1 failed.
-
-    Raises
-    ------
-    InputError, ProtocolError
-        If the signals have another number of volumes, or sigma or bounds make no sense; if T2 or diffusion cannot be
-        found from these volumes.
-
-    Notes
-    -----
-    With K = 0 the model is T2-IVIM as in Grussu et al. 2025, doi 10.1038/s43856-025-01246-2.
     """
     from histomri.fitting import t2ivim_kernels as kernels
 
@@ -202,7 +196,6 @@ def describe_t2ivim(result: FitResult) -> str:
     """Return a line on what was fitted."""
     n, held = result.counts, result.parameters["kurtosis"]
     how = "K fitted" if held == "fitted" else f"K held at {held:g}"
-    return (
-        f"T2-IVIM ({how}, {result.parameters['measurements']} volumes): {n['fitted'] + n['at_bound']} voxels fitted, "
-        f"fV or T2 of {n['at_bound']} at a bound, {n['background']} background, {n['failed']} failed"
-    )
+    done = f"{n['fitted'] + n['at_bound']} voxels fitted, fV or T2 of {n['at_bound']} at a bound"
+    title = f"T2-IVIM ({how}, {result.parameters['measurements']} volumes)"
+    return f"{title}: {done}, {n['background']} background, {n['failed']} failed"

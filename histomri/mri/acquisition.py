@@ -109,6 +109,9 @@ class Encoding(NamedTuple):
 class Acquisition(Displayed):
     """A diffusion protocol of M volumes.
 
+    ProtocolError if lengths differ, a number is missing or negative, Δ < δ, or the numbers can only be in other units
+    (b in s/m², times in seconds or microseconds).
+
     Attributes
     ----------
     b_smm2 : (M,) ndarray
@@ -120,12 +123,6 @@ class Acquisition(Displayed):
         Echo times, ms; None when all volumes share one.
     waveforms : tuple of (Waveform or None) or None
         Gradient shapes of the volumes, None for pulse pairs of δ and Δ.
-
-    Raises
-    ------
-    ProtocolError
-        If lengths differ, a number is missing or negative, Δ < δ, or the numbers can only be in other units
-        (b in s/m², times in seconds or microseconds).
 
     Examples
     --------

@@ -59,28 +59,22 @@ def correct_motion(
 ) -> tuple[FloatArray, Motion]:
     """Align every volume rigidly with the mean b = 0 of the shortest echo time.
 
-    Stacks of fewer than eight slices are aligned slice by slice within the plane.
+    Stacks of fewer than eight slices are aligned slice by slice within the plane. By mutual information, as echo time
+    and diffusion weighting change the contrast (DIPY's affine registration). Signals, returned as float32, are
+    interpolated once with cubic splines; what comes from outside the field of view repeats its edge. The gradient
+    directions need not be turned: the models of this package are isotropic.
 
     Parameters
     ----------
     signals, affine, acquisition : (I, J, K, M) and (4, 4) ndarray, Acquisition
         Signals; voxel index to world, mm; protocol.
-
-    Returns
-    -------
-    (I, J, K, M) float32 ndarray, Motion
-        Signals, interpolated once with cubic splines; what comes from outside the field of view repeats its edge.
-
-    Notes
-    -----
-    Mutual information, as echo time and diffusion weighting change the contrast (DIPY's affine registration). The
-    gradient directions need not be turned: the models of this package are isotropic.
     """
     static = reference_volume(signals, acquisition).astype(np.float64)
     shape, volumes = signals.shape[:3], signals.shape[3]
     by_slice = shape[2] < _FEWEST_SLICES
     slices: list[Any] = [*range(shape[2])] if by_slice else [slice(None)]
-    align = _Aligner.build(shape, affine, by_slice)
+    axes, spacing = 2 if by_slice else 3, np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    align = _Aligner(spacing[:axes], tuple(shape[:axes]), affine[:3, :3] / spacing)
     matrices = np.tile(np.eye(4), (volumes, len(slices), 1, 1))
     rejected = np.zeros((volumes, len(slices)), dtype=bool)
     aligned = np.array(signals, dtype=np.float32)
@@ -107,12 +101,6 @@ class _Aligner:
     spacing: FloatArray
     size: tuple[int, ...]
     rotation: FloatArray
-
-    @classmethod
-    def build(cls, shape: tuple[int, ...], affine: FloatArray, by_slice: bool) -> "_Aligner":
-        axes = 2 if by_slice else 3
-        spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-        return cls(spacing[:axes], tuple(shape[:axes]), affine[:3, :3] / spacing)
 
     @property
     def grid(self) -> FloatArray:
@@ -186,9 +174,11 @@ class Drift:
 def estimate_drift(signals: FloatArray, reference: BoolArray, acquisition: Acquisition, *, order: int = 1) -> Drift:
     """Estimate how the gain of the scanner changed over the scan, from a region that itself does not change.
 
-    Volumes are taken to be in the order in which they were acquired. Those of equal weighting (b = 0 at one echo
-    time, or equal b, δ, Δ and TE) share a level of their own, so that neither T2 nor diffusion is mistaken for
-    drift; where too few are repeated, the levels follow -TE/T2 - b D + c b² instead.
+    Volumes are taken to be in the order in which they were acquired. Those of equal weighting (b = 0 at one echo time,
+    or equal b, δ, Δ and TE) share a level of their own, so that neither T2 nor diffusion is mistaken for drift; where
+    too few are repeated, the levels follow -TE/T2 - b D + c b² instead. After Vos et al. 2017, doi 10.1002/mrm.26124,
+    who use b = 0 volumes of one echo time. InputError if the region is empty or without signal, or the order is
+    another; ProtocolError if time cannot be separated from echo time and diffusion with this order of volumes.
 
     Parameters
     ----------
@@ -198,16 +188,6 @@ def estimate_drift(signals: FloatArray, reference: BoolArray, acquisition: Acqui
         Protocol of the M volumes.
     order : {1, 2}
         Drift of the logarithm over the volumes: linear, or with a square.
-
-    Raises
-    ------
-    InputError, ProtocolError
-        If the region is empty or without signal, or the order is another; if time cannot be separated from echo time
-        and diffusion with this order of volumes.
-
-    Notes
-    -----
-    After Vos et al. 2017, doi 10.1002/mrm.26124, who use b = 0 volumes of one echo time.
     """
     if order not in (1, 2):
         raise InputError(f"a drift of order {order} is not offered", hint="choose 1 or 2")
@@ -231,10 +211,8 @@ def estimate_drift(signals: FloatArray, reference: BoolArray, acquisition: Acqui
                 "ReferenceVoxels": int(reference.sum()),
             }  # fmt: skip
             return Drift(np.exp(log_factor), spread, details)
-    raise ProtocolError(
-        "the drift cannot be separated from T2 and diffusion: time, echo time and b change together here",
-        hint="leave --drift-reference out, or acquire some b = 0 volumes again at the end",
-    )
+    problem = "the drift cannot be separated from T2 and diffusion: time, echo time and b change together here"
+    raise ProtocolError(problem, hint="leave --drift-reference out, or acquire some b = 0 volumes again at the end")
 
 
 def correct_drift(signals: FloatArray, drift: Drift) -> FloatArray:

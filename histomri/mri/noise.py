@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
 from histomri.mri import DwiFile, Series
 
+DIPY = f"DIPY {version('dipy')}"
 NOISE_METHODS = ("mppca", "piesno")
 # Bigger patches mix tissues and cost time with the square of the number of volumes.
 _LARGEST_RADIUS = 5
@@ -36,6 +38,9 @@ class NoiseLevel:
 def estimate_noise(signals: FloatArray, mask: BoolArray | None = None, method: str = "mppca") -> NoiseLevel:
     """Estimate the noise level of each voxel, where a mask wants it.
 
+    Veraart et al. 2016, doi 10.1016/j.neuroimage.2016.08.016; Koay et al. 2009, doi 10.1016/j.jmr.2009.03.005.
+    InputError if the image is too small for patches, or has no background.
+
     Parameters
     ----------
     signals, mask : (I, J, K, M) ndarray, and (I, J, K) ndarray of bool, optional
@@ -43,15 +48,6 @@ def estimate_noise(signals: FloatArray, mask: BoolArray | None = None, method: s
     method : {"mppca", "piesno"}
         From the spectrum of small patches (any field of view; at least about as many voxels per patch as volumes),
         or slice by slice from the air around the sample (needs a background that was not masked away).
-
-    Raises
-    ------
-    InputError
-        If the image is too small for patches, or has no background.
-
-    Notes
-    -----
-    Veraart et al. 2016, doi 10.1016/j.neuroimage.2016.08.016; Koay et al. 2009, doi 10.1016/j.jmr.2009.03.005.
     """
     if method not in NOISE_METHODS:
         raise InputError(f"there is no noise estimate {method!r}", hint=f"choose among {', '.join(NOISE_METHODS)}")
@@ -64,7 +60,6 @@ def denoise(signals: FloatArray, mask: BoolArray | None = None) -> tuple[FloatAr
     Returns float32 signals and the noise that was removed; about five times the memory of the input is used meanwhile.
     InputError if the image is too small for patches.
     """
-    import dipy
     from dipy.denoise.localpca import mppca
 
     radius = patch_radius(signals.shape)
@@ -88,7 +83,7 @@ def denoise(signals: FloatArray, mask: BoolArray | None = None) -> tuple[FloatAr
         "MedianSigma": float(np.median(sigma[reached])) if reached.any() else None,
         "VoxelsNotReached": int(np.count_nonzero(inside & ~reached)),
     }
-    return cleaned, NoiseLevel(sigma, f"MP-PCA (DIPY {dipy.__version__})", details)
+    return cleaned, NoiseLevel(sigma, f"MP-PCA ({DIPY})", details)
 
 
 def patch_radius(shape: tuple[int, ...]) -> IntArray:
@@ -105,7 +100,6 @@ def patch_radius(shape: tuple[int, ...]) -> IntArray:
 
 
 def _piesno(signals: FloatArray, mask: BoolArray | None) -> NoiseLevel:
-    import dipy
     from dipy.denoise.noise_estimate import piesno
 
     level, background = piesno(np.asarray(signals, dtype=np.float32), 1, return_mask=True)
@@ -121,7 +115,7 @@ def _piesno(signals: FloatArray, mask: BoolArray | None) -> NoiseLevel:
     details = {"MedianSigma": float(np.median(levels)), "BackgroundVoxels": int(background[..., good].sum())}
     details["SlicesWithoutBackground"] = int(np.count_nonzero(~good))
     inside = sigma if mask is None else np.where(mask, sigma, np.nan)
-    return NoiseLevel(inside, f"PIESNO (DIPY {dipy.__version__})", details)
+    return NoiseLevel(inside, f"PIESNO ({DIPY})", details)
 
 
 def _is_rayleigh(values: FloatArray) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from histomri.core.images import map_name, sidecar_path, write_image, write_map
 from histomri.core.progress import Progress, share_of
 from histomri.mri import Acquisition, Motion, NoiseLevel, correct_drift, correct_motion, denoise, estimate_drift
 from histomri.mri.correction import reference_volume
+from histomri.mri.noise import DIPY
 
 STEPS = ("denoise", "unring", "motion", "drift", "mask")
 """The steps, in the order in which they are done: noise must be removed before anything mixes neighbours, ringing
@@ -85,6 +85,8 @@ def preprocess(
 ) -> Preprocessed:  # fmt: skip
     """Preprocess a series; the order of the steps is that of `STEPS`, whatever the order they are named in.
 
+    InputError if a step is unknown, signals are negative, or drift has no reference region.
+
     Parameters
     ----------
     signals, affine, acquisition : (I, J, K, M) and (4, 4) ndarray, Acquisition
@@ -95,11 +97,6 @@ def preprocess(
         Region to measure the drift in; drift needs it.
     drift_order : {1, 2}
         Linear drift, or with a square.
-
-    Raises
-    ------
-    InputError
-        If a step is unknown, signals are negative, or drift has no reference region.
     """
     values, warnings = _checked(signals, steps, reference), list[str]()
     report, done = share_of(progress), list[dict[str, Any]]()
@@ -110,13 +107,13 @@ def preprocess(
         report(0.3)
     if "unring" in steps:
         values = unring(values)
-        done.append({"Step": "unring", "Method": f"sub-voxel shifts, in plane (DIPY {_dipy()})", "Points": 3})
+        done.append({"Step": "unring", "Method": f"sub-voxel shifts, in plane ({DIPY})", "Points": 3})
         report(0.5)
     if "motion" in steps:
         values, motion = correct_motion(values, affine, acquisition, share_of(progress, 0.5, 0.9))
         done.append({
             "Step": "motion",
-            "Method": f"rigid, mutual information with the mean b = 0 of the shortest TE (DIPY {_dipy()})",
+            "Method": f"rigid, mutual information with the mean b = 0 of the shortest TE ({DIPY})",
             "BySlice": motion.by_slice, "LargestShiftMm": float(motion.shift_mm.max()),
             "MedianShiftMm": float(np.median(motion.shift_mm)), "LeftAsTheyWere": int(motion.rejected.sum()),
             "Interpolation": "cubic spline",
@@ -135,7 +132,7 @@ def preprocess(
     if "mask" in steps:
         mask = tissue_mask(reference_volume(values, acquisition))
         fraction = float(mask.mean())
-        done.append({"Step": "mask", "Method": f"median Otsu of the mean b = 0 (DIPY {_dipy()})", "Share": fraction})
+        done.append({"Step": "mask", "Method": f"median Otsu of the mean b = 0 ({DIPY})", "Share": fraction})
         if not 0.005 < fraction < 0.95:
             warnings.append(f"mask: {100 * fraction:.2g} % of the voxels are in the mask; check it before you use it")
     report(1.0)
@@ -191,7 +188,3 @@ def _checked(signals: FloatArray, steps: tuple[str, ...], reference: BoolArray |
         problem = f"{100 * negative:.2g} % of the signals are negative, so these are not magnitude images"
         raise InputError(problem, hint="give magnitude images")
     return np.maximum(values, 0).astype(np.float32)
-
-
-def _dipy() -> str:
-    return version("dipy")

@@ -91,10 +91,7 @@ class Series(Displayed):
         self, path: Path, values: FloatArray, *, parameters: dict[str, Any], sources: Iterable[Path] = (),
         **sidecar: Any,
     ) -> list[Path]:  # fmt: skip
-        """Write values of the voxels of the mask, (V,) or (V, N), as a map on the grid of the images.
-
-        Outside it is NaN, and 0 in the map of the exit codes.
-        """
+        """Write values of the voxels of the mask, (V,) or (V, N), as a map; outside NaN, or 0 for exit codes."""
         outside = 0.0 if "_param-exit_" in f"_{path.name}" else np.nan
         grid = np.full((*self.inside.shape, *values.shape[1:]), outside, dtype=np.float32)
         grid[self.inside] = values
