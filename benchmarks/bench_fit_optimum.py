@@ -13,7 +13,7 @@ from machine import describe
 from straight_fit import PRESET, SNR, Straight, protocol, simulate
 
 from histomri.fitting import MODELS, Model
-from histomri.fitting.batched import descend
+from histomri.fitting.dictionary import descend
 from histomri.fitting.engine import Engine
 
 

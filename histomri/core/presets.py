@@ -82,7 +82,7 @@ _BLOOD = {
 }  # fmt: skip
 
 
-def _living(protocol: tuple[Block, ...]) -> Preset:
+def _living(*protocol: Block) -> Preset:
     return Preset(
         in_vivo=True, histology="human-biopsy", protocol=protocol, bounds=_IN_VIVO,
         bmin_smm2={"whole": 100.0, "high-b": 900.0}, t2ivim=_BLOOD,
@@ -101,18 +101,14 @@ PRESETS: dict[str, Preset] = {
         free_water_um2_ms=2.4,  # saline at room temperature
     ),
     "invivo-3t": _living(
-        (
-            Block(75.0, _B_3T, (0, 3.9, 5.2, 9.2, 15.0, 18.2, 21.0), (0, 27.8, 29.0, 33.0, 28.7, 31.8, 34.7)),
-            Block(90.0, _B_3T, _DELTA_3T, _SEPARATION_3T),
-            Block(105.0, _B_3T, _DELTA_3T, _SEPARATION_3T),
-        )
+        Block(75.0, _B_3T, (0, 3.9, 5.2, 9.2, 15.0, 18.2, 21.0), (0, 27.8, 29.0, 33.0, 28.7, 31.8, 34.7)),
+        Block(90.0, _B_3T, _DELTA_3T, _SEPARATION_3T),
+        Block(105.0, _B_3T, _DELTA_3T, _SEPARATION_3T),
     ),
     "invivo-1.5t": _living(
-        (
-            Block(93.0, _B_15T, lobes_ms=(8.9, 17.6, 20.4, 6.0, 17.4, 63.9)),
-            Block(105.0, _B_15T, lobes_ms=(13.2, 19.3, 24.8, 7.7, 21.7, 74.2)),
-            Block(120.0, _B_15T, lobes_ms=(18.9, 21.0, 30.5, 9.5, 27.5, 87.5)),
-        )
+        Block(93.0, _B_15T, lobes_ms=(8.9, 17.6, 20.4, 6.0, 17.4, 63.9)),
+        Block(105.0, _B_15T, lobes_ms=(13.2, 19.3, 24.8, 7.7, 21.7, 74.2)),
+        Block(120.0, _B_15T, lobes_ms=(18.9, 21.0, 30.5, 9.5, 27.5, 87.5)),
     ),
 }  # fmt: skip
 PRESET_NAMES: tuple[str, ...] = tuple(PRESETS)
@@ -141,7 +137,7 @@ def names_preset(protocol: object) -> bool:
 
 def choose_preset(preset: str | None, protocol: object, otherwise: str = DEFAULT_PRESET) -> str:
     """Return the preset given; or else that of a protocol named after it; or else the one otherwise."""
-    if preset is not None:
-        get_preset(preset)
-        return preset
-    return str(protocol) if names_preset(protocol) else otherwise
+    if preset is None:
+        return str(protocol) if names_preset(protocol) else otherwise
+    get_preset(preset)
+    return preset

@@ -2,14 +2,13 @@ from .choices import bounds_warnings, check_bic, choose_noise, choose_threshold,
 from .cramer_rao import CramerRao, ProtocolBound, bound_of_protocol, crlb
 from .dictionary import Dictionary
 from .dki import fit_dki
-from .misfit import Residuals, residuals
+from .engine import fit
+from .misfit import Residuals, bootstrap, residuals
 from .models import MODELS, PARAMETERS, Model, get_model
-from .repeats import bootstrap
 from .results import FitResult
 from .run import FitOutputs, FitRun
 from .signals import predict, sphere_adc
 from .t2ivim import T2IVIM_PARAMETERS, T2IVIM_UNITS, fit_t2ivim, predict_t2ivim
-from .voxelwise import fit
 
 __all__ = [
     "MODELS",

@@ -14,15 +14,13 @@ from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, write_json
 from histomri.core.presets import STRATEGIES
-from histomri.fitting.choices import choose_measurements, choose_threshold
-from histomri.fitting.models import PARAMETERS, Model, get_model
-from histomri.fitting.signals import predict
+from histomri.fitting import PARAMETERS, Model, choose_threshold, get_model, predict
+from histomri.fitting.choices import choose_measurements
 from histomri.mri import Acquisition, as_acquisition
 
 TYPICAL: dict[str, float] = {"fI": 0.6, "D0I": 1.5, "vCS": 18.0, "DEinf": 2.0, "beta": 3.0}
 """Tissue for which the bound is given by default."""
-_STEP = 1e-3
-_SINGULAR = 1e-9
+_STEP, _SINGULAR = 1e-3, 1e-9
 _SIZES = np.arange(8.0, 40.5, 1.0)
 _SHOWN = (10.0, 14.0, 18.0, 24.0, 30.0)
 _AT_18 = int(np.argmin(np.abs(_SIZES - 18.0)))
@@ -31,17 +29,10 @@ _LABELS = {"fI": "fI", "D0I": "D0I, µm²/ms", "vCS": "vCS, µm", "DEinf": "DEin
 
 @dataclass(frozen=True)
 class CramerRao:
-    """Smallest standard deviations that any unbiased estimate can have.
+    """Smallest standard deviations that any unbiased estimate can have, with the preset's bounds.
 
-    Attributes
-    ----------
-    values, sd : dict of str to (V,) ndarray
-        Parameters assumed, and their standard deviations; infinite where the measurements leave a parameter open.
-        ``sd`` also has CD, cells/mm³, for F = fI.
-    bounds : dict of str to (float, float)
-        Bounds of the preset.
-    measurements : int
-        How many measurements are fitted: those with b above `bmin_smm2`.
+    The parameters assumed and their standard deviations are (V,); infinite where the measurements leave a parameter
+    open. ``sd`` also has CD, cells/mm³, for F = fI. Fitted are the measurements with b above `bmin_smm2`.
     """
 
     model: str
@@ -67,14 +58,17 @@ def crlb(
     parameters: Mapping[str, ArrayLike] | None = None, *, preset: str = "mouse-exvivo", strategy: str | None = None,
     bmin_smm2: float | None = None, t2t_ms: float | None = None,
 ) -> CramerRao:  # fmt: skip
-    """Cramér-Rao bound of a model's parameters on a protocol.
+    """Return the Cramér-Rao bound of a model's parameters on a protocol, for every tissue.
+
+    Gaussian noise and no bounds are assumed: the inverse of the Fisher information Jᵀ J / σ². Where it has no inverse,
+    the parameters that take part in the combination not seen have an infinite bound. See Kay, Fundamentals of
+    Statistical Signal Processing, 1993, chapter 3. InputError or ProtocolError if the numbers make no sense, or no
+    measurement is above the threshold.
 
     Parameters
     ----------
-    model : str or Model
-        Such as "diff-in".
-    acquisition : Acquisition, str or path-like
-        The protocol of M volumes, its file, or the name of a preset; it need not have been scanned.
+    model, acquisition : str or Model, and Acquisition, str or path-like
+        Such as "diff-in"; a protocol of M volumes, its file, or a preset, which need not have been scanned.
     snr : float
         Signal at b = 0, at the shortest echo time, over the noise level of one measurement.
     parameters : mapping of str to (V,) array-like, optional
@@ -83,22 +77,6 @@ def crlb(
         Bounds and choice of measurements, as in `fit`.
     t2t_ms : float, optional
         Tissue T2: later echoes are then noisier by exp(ΔTE/T2); without it all echo times are as good.
-
-    Returns
-    -------
-    CramerRao
-        One standard deviation per parameter and tissue.
-
-    Raises
-    ------
-    InputError, ProtocolError
-        If the numbers make no sense, or no measurement is above the threshold.
-
-    Notes
-    -----
-    Gaussian noise and no bounds are assumed: the inverse of the Fisher information Jᵀ J / σ². Where it has no inverse,
-    the parameters that take part in the combination not seen have an infinite bound. See Kay, Fundamentals of
-    Statistical Signal Processing, 1993, chapter 3.
     """
     declared, acquisition = get_model(model), as_acquisition(acquisition)
     if not (np.isfinite(snr) and snr > 0):
@@ -115,8 +93,7 @@ def crlb(
     sd = {name: np.sqrt(variance[:, i]) for i, name in enumerate(declared.parameters)}
     if {"fI", "vCS"} <= set(declared.parameters):
         i, j = declared.parameters.index("fI"), declared.parameters.index("vCS")
-        f, size = values["fI"], values["vCS"]
-        mixed = covariance[:, i, j] * width[i] * width[j]
+        f, size, mixed = values["fI"], values["vCS"], covariance[:, i, j] * width[i] * width[j]
         with np.errstate(invalid="ignore"):
             spread = variance[:, i] + (3 * f / size) ** 2 * variance[:, j] - 6 * f / size * mixed
         sd["CD"] = 1e9 / size**3 * np.sqrt(np.where(open_[:, i] | open_[:, j], np.inf, np.maximum(spread, 0.0)))
@@ -126,8 +103,7 @@ def crlb(
 def _tissue(
     model: Model, bounds: Mapping[str, tuple[float, float]], parameters: Mapping[str, ArrayLike] | None
 ) -> dict[str, FloatArray]:
-    unknown = sorted(set(parameters or {}) - set(PARAMETERS))
-    if unknown:
+    if unknown := sorted(set(parameters or {}) - set(PARAMETERS)):
         raise InputError(f"{model.display_name} has no {', '.join(unknown)}", hint=f"give {', '.join(PARAMETERS)}")
     given = {name: TYPICAL[name] for name in PARAMETERS} | dict(model.fixed) | dict(parameters or {})
     for name, (lower, upper) in bounds.items():
@@ -176,35 +152,25 @@ def bound_of_protocol(
 ) -> "ProtocolBound":  # fmt: skip
     """Find the smallest standard deviations that a protocol allows, over sizes from 8 to 40 µm.
 
+    InputError or ProtocolError if no model is named, the numbers make no sense, or no measurement is above a threshold.
+
     Parameters
     ----------
-    acquisition : Acquisition, str or path-like
-        The protocol, its file, or the name of a preset; it need not have been scanned.
-    snr : float
-        Signal at b = 0 and the shortest echo time over the noise level of one measurement.
+    acquisition, snr, preset, t2t_ms
+        As in `crlb`.
     models : sequence of str
         Models to judge.
-    preset : str
-        Bounds and thresholds.
     thresholds : iterable of (str, float), optional
         Strategies with their b thresholds, s/mm²; by default those of the preset.
-    t2t_ms : float, optional
-        Tissue T2, ms, by which later echoes are noisier.
-
-    Raises
-    ------
-    InputError, ProtocolError
-        If no model is named, the numbers make no sense, or no measurement is above a threshold.
     """
     acquisition = as_acquisition(acquisition)
     if not models:
         raise InputError("no model was named", hint="pass --model diff-in")
-    chosen = thresholds or [choose_threshold(preset, strategy) for strategy in STRATEGIES]
+    chosen = dict.fromkeys(b for _, b in thresholds or [choose_threshold(preset, each) for each in STRATEGIES])
     results = [
         crlb(model, acquisition, snr, {"vCS": _SIZES}, preset=preset, bmin_smm2=bmin, t2t_ms=t2t_ms)
-        for model in dict.fromkeys(models)
-        for bmin in dict.fromkeys(bmin for _, bmin in chosen)
-    ]
+        for model in dict.fromkeys(models) for bmin in chosen
+    ]  # fmt: skip
     return ProtocolBound(tuple(results), acquisition, snr, preset, t2t_ms)
 
 
@@ -240,12 +206,12 @@ class ProtocolBound(Displayed):
     @property
     def messages(self) -> tuple[str, ...]:
         """A line on each model and strategy."""
-        return tuple(
-            f"{get_model(each.model).display_name} ({each.strategy}, b > {each.bmin_smm2:g} s/mm², "
-            f"{each.measurements} measurements): at vCS 18 µm "
-            + ", ".join(f"{name} ± {each.sd[name][_AT_18]:.2g}" for name in each.bounds)
-            for each in self.results
-        )
+        lines = []
+        for each in self.results:
+            how = f"{each.strategy}, b > {each.bmin_smm2:g} s/mm², {each.measurements} measurements"
+            spread = ", ".join(f"{name} ± {each.sd[name][_AT_18]:.2g}" for name in each.bounds)
+            lines.append(f"{get_model(each.model).display_name} ({how}): at vCS 18 µm {spread}")
+        return tuple(lines)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -271,10 +237,9 @@ class ProtocolBound(Displayed):
         """Write crlb.csv, crlb.json and crlb.png into a folder; returns the files."""
         out, table = Path(out), self.to_pandas()
         csv, drawn = out / "crlb.csv", out / "crlb.png"
-        with atomic_path(csv) as temporary:
-            table.to_csv(temporary, index=False)
-        with atomic_path(drawn) as temporary:
-            self.plot().savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+        with atomic_path(csv) as as_text, atomic_path(drawn) as as_picture:
+            table.to_csv(as_text, index=False)
+            self.plot().savefig(as_picture, format="png", dpi=110, metadata={"Software": None})
         settings = {"preset": self.preset, "snr": self.snr, "t2t_ms": self.t2t_ms}
         content = {"rows": table.to_dict("records"), **provenance(sources, settings)}
         return [csv, write_json(out / "crlb.json", content), drawn]
@@ -295,8 +260,7 @@ class ProtocolBound(Displayed):
                 axis.semilogy(_SIZES, each.sd[name], style, color=f"C{models.index(each.model)}", label=label)
             width = max(each.bounds[name][1] - each.bounds[name][0] for each in shown)
             axis.axhspan(width / np.sqrt(12), 1e3 * width, color="0.9")
-            axis.set_ylim(width * 1e-3, width * 10)
-            axis.set_xlabel("vCS, µm")
+            axis.set(ylim=(width * 1e-3, width * 10), xlabel="vCS, µm")
             axis.set_title(_LABELS[name], fontsize=10)
         axes[0].set_ylabel(f"smallest standard deviation, SNR {self.snr:.3g}")
         axes[0].legend(fontsize=7)

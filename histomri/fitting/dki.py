@@ -16,8 +16,7 @@ from histomri.mri import Acquisition
 
 # Bounds of S0, ADC and K.
 _LOWER, _UPPER = np.array([1e-6, 0.0, -1.0]), np.array([1e3, 5.0, 5.0])
-_CHUNK = 20_000
-_STEPS = 60
+_CHUNK, _STEPS = 20_000, 60
 # Beyond this b the expansion that defines the kurtosis no longer holds.
 _BMAX = 3000.0
 
@@ -29,33 +28,19 @@ def fit_dki(
 ) -> FitResult:  # fmt: skip
     """Fit s = S0 exp(-b ADC + K (b ADC)² / 6) by bounded least squares.
 
+    Maps, (V,), are ADC (µm²/ms, 0 to 5), K (-1 to 5), S0, cost (sum of squares) and exit. ProtocolError if fewer than
+    three different b-values remain, or an echo time is chosen and the protocol has none; InputError if the signals have
+    another number of volumes.
+
     Parameters
     ----------
-    signals : (V, M) array-like
-        Raw signals.
-    acquisition : Acquisition
-        Protocol of the M volumes.
+    signals, acquisition : (V, M) array-like, and Acquisition, str or path-like
+        Raw signals and the protocol of the M volumes.
     preset : {"mouse-exvivo", "invivo-3t", "invivo-1.5t"}
         Which measurements by default: ex vivo TE 45 ms and Δ 30 ms where the protocol has them; in vivo b > 100,
         so that blood plays no part. Otherwise the shortest echo time that has three b-values, and any Δ.
-    bmin_smm2, bmax_smm2 : float, optional
-        Use b above the one and up to the other, s/mm².
-    te_ms, Delta_ms : float, optional
-        Use this echo time, and this diffusion time, only.
-    progress : callable, optional
-        Called with the fraction done.
-
-    Returns
-    -------
-    FitResult
-        Maps ADC (µm²/ms, 0 to 5), K (-1 to 5), S0, cost (sum of squares) and exit, (V,).
-
-    Raises
-    ------
-    ProtocolError
-        If fewer than three different b-values remain, or an echo time is chosen and the protocol has none.
-    InputError
-        If the signals have another number of volumes.
+    bmin_smm2, bmax_smm2, te_ms, Delta_ms : float, optional
+        Use b above the one and up to the other, s/mm²; this echo time, and this diffusion time, only.
 
     Examples
     --------
@@ -80,7 +65,9 @@ def fit_dki(
         good = np.all(np.isfinite(y), axis=1) & (scale > 0)
         codes = np.where(np.all(y == 0, axis=1), BACKGROUND, FAILED).astype(float)
         theta, cost = _best_of_two(y[good] / scale[good, None], b)
-        codes[good] = np.where(_at_bound(theta), AT_BOUND, FITTED)
+        margin = 1e-6 * (_UPPER - _LOWER)
+        at_bound = ((theta <= _LOWER + margin) | (theta >= _UPPER - margin))[:, 1:].any(axis=1)
+        codes[good] = np.where(at_bound, AT_BOUND, FITTED)
         columns = (theta[:, 1], theta[:, 2], theta[:, 0] * scale[good], cost * scale[good] ** 2)
         for name, column in zip(("ADC", "K", "S0", "cost"), columns):
             maps[name][np.arange(voxels)[part][good]] = column
@@ -126,11 +113,6 @@ def _others(name: str, acquisition: Acquisition, times: FloatArray | None) -> st
 
 def _enough(acquisition: Acquisition, used: BoolArray) -> bool:
     return np.unique(np.round(acquisition.b_smm2[used], 1)).size >= 3
-
-
-def _at_bound(theta: FloatArray) -> BoolArray:
-    margin = 1e-6 * (_UPPER - _LOWER)
-    return np.asarray(np.any(((theta <= _LOWER + margin) | (theta >= _UPPER - margin))[:, 1:], axis=1))
 
 
 def _best_of_two(y: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:

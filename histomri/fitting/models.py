@@ -18,16 +18,8 @@ PARAMETERS: tuple[str, ...] = ("fI", "D0I", "vCS", "DEinf", "beta")
 class Model:
     """A tissue model: spheres, with or without a Gaussian extra-cellular compartment.
 
-    Attributes
-    ----------
-    name, display_name : str
-        As typed, and as printed in reports.
-    parameters : tuple of str
-        Those fitted, in the order of `PARAMETERS`.
-    overrides : mapping of str to (float or None, float or None)
-        Bounds that differ from the preset's; None keeps the preset's.
-    fixed : mapping of str to float
-        Values of parameters that the model has but does not fit.
+    It has a name as typed and one as printed, the parameters fitted, in the order of `PARAMETERS`, bounds that differ
+    from the preset's (None keeps the preset's), and values of parameters that it has but does not fit.
     """
 
     name: str

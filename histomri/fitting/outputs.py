@@ -10,9 +10,7 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path
 from histomri.core.images import MRI_MAPS, map_name
-from histomri.fitting.misfit import Residuals
-from histomri.fitting.results import FitResult
-from histomri.fitting.t2ivim import T2IVIM_PARAMETERS, T2IVIM_UNITS
+from histomri.fitting import T2IVIM_UNITS, FitResult, Residuals
 from histomri.mri import Series
 
 PARAMS = ("F", "fI", "vCS", "CD", "D0I", "DEinf", "beta", "cost", "logL", "BIC", "AIC", "exit")
@@ -45,11 +43,9 @@ def require_fitted(result: FitResult, series: Series, title: str) -> None:
 
 def counted(result: FitResult) -> str:
     """Return how many voxels were fitted and how many not."""
-    counts = result.counts
-    return (
-        f"{counts['fitted'] + counts['at_bound']} voxels fitted, {counts['at_bound']} of them at a bound, "
-        f"{counts['background']} background, {counts['failed']} failed"
-    )
+    n = result.counts
+    done = f"{n['fitted'] + n['at_bound']} voxels fitted, {n['at_bound']} of them at a bound"
+    return f"{done}, {n['background']} background, {n['failed']} failed"
 
 
 def write_fit(
@@ -92,13 +88,13 @@ def write_residuals(
         return [table, counts]
     used = left.acquisition
     common: dict[str, Any] = {**_sidecar(result), "Units": "1", "parameters": result.parameters, "sources": sources}
-    name = map_name("residual", "dwimap", sub=sub, model=result.model, desc="volumes")
     order = {"BValues": used.b_smm2.tolist(), "SmallDelta": used.delta_ms.tolist(), "BigDelta": used.Delta_ms.tolist()}
     if used.te_ms is not None:
         order["EchoTime"] = used.te_ms.tolist()
     each = "Expected minus measured signal, over that at b = 0; a volume per measurement fitted, whose b (s/mm²) and "
     whole = "Root mean square of expected minus measured signals, over that at b = 0"
-    written = series.write(out / name, left.values, Description=f"{each}times (ms) are listed", **order, **common)
+    volumes = out / map_name("residual", "dwimap", sub=sub, model=result.model, desc="volumes")
+    written = series.write(volumes, left.values, Description=f"{each}times (ms) are listed", **order, **common)
     written += series.write(out / rms, left.rms, Description=whole, **common)
     return [*written, table, counts]
 
@@ -112,7 +108,7 @@ def write_t2ivim(
     labels["exit"] = ("1", "Exit code: 1 fitted, 2 fV or T2T is at its bound, 0 background, -1 failed")
     for name, values in result.maps.items():
         param, _, stat = name.partition("_")
-        if param not in (*T2IVIM_PARAMETERS, "cost", "exit"):
+        if param not in labels:
             continue
         units, description = labels[param]
         path = out / map_name(param, "dwimap", sub=sub, stat=stat or None, desc="t2ivim")
@@ -136,10 +132,9 @@ def write_dki(result: FitResult, series: Series, out: Path, sub: str | None) -> 
 
 def describe_dki(result: FitResult) -> str:
     """Return a line on what was fitted."""
-    settings = result.parameters
-    used = [f"{settings['measurements']} measurements"]
-    used += [f"{label} {settings[key]:g} ms" for label, key in (("TE", "te_ms"), ("Δ", "Delta_ms")) if settings[key]]
-    return f"DKI ({', '.join(used)}): {counted(result)}"
+    times = {"TE": result.parameters["te_ms"], "Δ": result.parameters["Delta_ms"]}
+    used = "".join(f", {name} {time:g} ms" for name, time in times.items() if time)
+    return f"DKI ({result.parameters['measurements']} measurements{used}): {counted(result)}"
 
 
 def _sidecar(result: FitResult) -> dict[str, Any]:

@@ -14,9 +14,7 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, require_file
-from histomri.fitting.choices import BIC_WEIGHTS
-from histomri.fitting.models import PARAMETERS, Model
-from histomri.fitting.signals import predict
+from histomri.fitting import PARAMETERS, Model, predict
 from histomri.mri import Acquisition
 
 if TYPE_CHECKING:
@@ -24,25 +22,18 @@ if TYPE_CHECKING:
 
 FITTED, AT_BOUND, BACKGROUND, FAILED = 1, 2, 0, -1
 """Exit codes."""
+BIC_WEIGHTS = {"schwarz": 2.0, "paper": 1.0}
+"""What ln λ is multiplied by in each definition of the BIC."""
 Blood = tuple[FloatArray, FloatArray]
 """Vascular fraction of each voxel and its standard error, (V,); 0 where there is none."""
 
 
 @dataclass(frozen=True, repr=False)
 class FitResult(Displayed):
-    """Maps of a fit.
+    """Maps of a fit of a model, its settings (strategy, b threshold, bounds, noise), and where it may be wrong.
 
-    Attributes
-    ----------
-    model : str
-        Name of the model.
-    maps : dict of str to (V,) ndarray
-        By name: the parameters, F, CD, standard errors (``vCS_se``), cost, logL, BIC, AIC, exit. NaN where nothing
-        was fitted; exit is 1 fitted, 2 a parameter is at its bound, 0 background, -1 failed.
-    parameters : dict
-        Settings: strategy, b threshold, bounds, noise, normalisation.
-    warnings : tuple of str
-        Where the result may be wrong.
+    `maps` are (V,), by name: the parameters, F, CD, standard errors (``vCS_se``), cost, logL, BIC, AIC, exit. NaN where
+    nothing was fitted; exit is 1 fitted, 2 a parameter is at its bound, 0 background, -1 failed.
     """
 
     model: str
@@ -147,19 +138,14 @@ def _on_grid(values: FloatArray, mask: BoolArray | None) -> FloatArray:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} has no place in JSON")
+    return str(value) if isinstance(value, Path) else value.tolist()
 
 
 def maps_from(
     out: FloatArray, model: Model, blood: Blood, likelihood: FloatArray, measurements: int, bic: str
 ) -> dict[str, FloatArray]:
     """Turn the columns of `Engine.run`, (V, 14), into named maps; F = (1 - fV) fI."""
-    n = len(PARAMETERS)
-    there = {*model.parameters, *model.fixed}
+    n, there = len(PARAMETERS), {*model.parameters, *model.fixed}
     maps: dict[str, FloatArray] = {name: out[:, i] for i, name in enumerate(PARAMETERS) if name in there}
     maps |= {f"{name}_se": out[:, n + i] for i, name in enumerate(PARAMETERS) if name in model.parameters}
     maps |= derived(out[:, 0], out[:, n], blood, out[:, 2], out[:, n + 2], out[:, 2 * n + 2])

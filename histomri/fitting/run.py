@@ -1,6 +1,7 @@
 """All fits of one scan, from options to files: the plan, the scan that is read once, and the results."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,13 @@ from histomri.core.errors import InputError
 from histomri.core.images import map_name, read_sidecar
 from histomri.core.presets import choose_preset, get_preset
 from histomri.core.progress import Progress, share_of
+from histomri.fitting import Dictionary, FitResult, Model, ProtocolBound, Residuals, bootstrap, fit, residuals
 from histomri.fitting.choices import choose_measurements, choose_noise, choose_threshold, preset_warnings
-from histomri.fitting.cramer_rao import ProtocolBound, bound_of_protocol
-from histomri.fitting.dictionary import Dictionary
-from histomri.fitting.misfit import Residuals, residuals
-from histomri.fitting.models import Model, get_model
+from histomri.fitting.cramer_rao import bound_of_protocol
+from histomri.fitting.models import get_model
 from histomri.fitting.options import FitOptions
 from histomri.fitting.outputs import PARAMS, counted, require_fitted, write_fit, write_residuals, write_t2ivim
-from histomri.fitting.repeats import bootstrap
-from histomri.fitting.results import FitResult
 from histomri.fitting.t2ivim import describe_t2ivim, fit_t2ivim, normalising_maps
-from histomri.fitting.voxelwise import fit
 from histomri.mri import Acquisition, Series, Sigma, read_sigma
 
 
@@ -54,13 +51,12 @@ class FitRun(Displayed):
             models.append(Dictionary.load(*options.dictionary, options.parameter_names))
         elif options.dictionary_table is not None:
             models.append(Dictionary.load(options.dictionary_table))
-        tasks: list[Task] = []
-        for strategy in options.fitted_strategies:
-            name, threshold = choose_threshold(preset, strategy, options.bmin)
-            tasks += [Task(each, name, threshold, out / name if options.has_folders else out) for each in models]
+        chosen = [choose_threshold(preset, strategy, options.bmin) for strategy in options.fitted_strategies]
+        folders = {name: out / name if options.has_folders else out for name, _ in chosen}
+        tasks = tuple(Task(each, name, threshold, folders[name]) for name, threshold in chosen for each in models)
         for task in tasks:
             task.refuse_other_maps(options.sub)
-        return cls(options, preset, tuple(tasks), out)
+        return cls(options, preset, tasks, out)
 
     def facts(self) -> dict[str, Any]:
         """Return the plan."""
@@ -71,35 +67,31 @@ class FitRun(Displayed):
         """Read the scan and fit all models; InputError if a model was not fitted in a single voxel."""
         scan = Scan.read(self.options, self.preset, share_of(progress, 0.0, 0.2))
         tasks, left_out = self._possible(scan.series)
-        step = 0.8 / len(tasks)
-        fits = [
-            task.fit(scan, self.options, self.preset, share_of(progress, 0.2 + k * step, 0.2 + (k + 1) * step))
-            for k, task in enumerate(tasks)
-        ]
-        return FitOutputs(self, scan, tuple(fits), self._bound(scan), left_out)
+        ends = np.linspace(0.2, 1.0, len(tasks) + 1).tolist()
+        advance = [share_of(progress, start, stop) for start, stop in pairwise(ends)]
+        fits = tuple(task.fit(scan, self.options, self.preset, each) for task, each in zip(tasks, advance))
+        bound = None
+        if self.options.crlb:
+            bound = bound_of_protocol(
+                scan.series.acquisition, snr=scan.signal_to_noise(), models=self.options.fitted_models,
+                preset=self.preset, thresholds=[(task.strategy, task.bmin) for task in self.tasks],
+            )  # fmt: skip
+        return FitOutputs(self, scan, fits, bound, left_out)
 
     def _possible(self, series: Series) -> tuple[list["Task"], tuple[str, ...]]:
         """Return the fits with enough measurements, and warnings of others; InputError if there is none."""
         possible, problems = [], list[InputError]()
         for task in self.tasks:
+            free = len(task.model.names if isinstance(task.model, Dictionary) else task.model.parameters)
             try:
                 with series.name_files():
-                    model = task.model
-                    free = len(model.names if isinstance(model, Dictionary) else model.parameters)
-                    choose_measurements(series.acquisition, task.bmin, free, model.display_name)
+                    choose_measurements(series.acquisition, task.bmin, free, task.model.display_name)
                 possible.append(task)
             except InputError as error:
                 problems.append(error)
         if not possible:
             raise problems[0]
         return possible, tuple(f"not fitted: {error.problem}" for error in problems)
-
-    def _bound(self, scan: "Scan") -> ProtocolBound | None:
-        if not self.options.crlb:
-            return None
-        limits = [(task.strategy, task.bmin) for task in self.tasks]
-        how: dict[str, Any] = {"models": self.options.fitted_models, "preset": self.preset, "thresholds": limits}
-        return bound_of_protocol(scan.series.acquisition, snr=scan.signal_to_noise(), **how)
 
 
 @dataclass(frozen=True)
@@ -153,8 +145,7 @@ def _needs_t2ivim(options: FitOptions, preset: str, acquisition: Acquisition) ->
     if options.t2ivim is not None:
         return options.t2ivim
     several = acquisition.te_ms is not None and np.unique(np.round(acquisition.te_ms, 1)).size > 1
-    given = (options.s0, options.fv, options.t2t) != (None, None, None)
-    return several and not given and get_preset(preset).in_vivo
+    return several and (options.s0, options.fv, options.t2t) == (None, None, None) and get_preset(preset).in_vivo
 
 
 @dataclass(frozen=True)
@@ -174,8 +165,7 @@ class Task:
             if found.get("Strategy", self.strategy) != self.strategy or found.get("BMin", self.bmin) != self.bmin:
                 other = f"strategy {found.get('Strategy')}, b > {found.get('BMin')} s/mm²"
                 hint = f"give another --out, such as {self.folder / self.strategy}"
-                problem = f"already holds {path.name} of another fit ({other})"
-                raise InputError(problem, path=self.folder, hint=hint)
+                raise InputError(f"already holds {path.name} of another fit ({other})", path=self.folder, hint=hint)
 
     def fit(self, scan: Scan, options: FitOptions, preset: str, advance: Progress) -> "ModelFit":
         """Fit, and find residuals and bootstrap."""
@@ -259,9 +249,9 @@ class FitOutputs(Displayed):
         series, sub = scan.series, options.sub
         models = [task.model for task in self.run.tasks]
         examples = [path for model in models if isinstance(model, Dictionary) for path in model.sources]
-        sources = [*scan.sources, *dict.fromkeys(examples)]
-        without_fv = {"Note": "No vascular fraction was given: fI then stands for F."}
-        more: dict[str, Any] = without_fv if scan.divided_by["fv"] is None else {}
+        sources, more = [*scan.sources, *dict.fromkeys(examples)], dict[str, Any]()
+        if scan.divided_by["fv"] is None:
+            more["Note"] = "No vascular fraction was given: fI then stands for F."
         written: list[Path] = []
         if scan.first is not None:
             written += write_t2ivim(scan.first, series, out, scan.sources, sub, scan.level.record)

@@ -16,8 +16,6 @@ from histomri.fitting.choices import check_scan, noise_level, replace_bounds
 from histomri.fitting.results import BACKGROUND, FAILED, FitResult, failure_warnings
 from histomri.mri import Acquisition
 
-T2IVIM_PARAMETERS: tuple[str, ...] = ("S0", "fV", "T2T", "DV", "T2V", "DT", "KT")
-"""Parameters, in the order of the engine: signal, 1, ms, µm²/ms, ms, µm²/ms, 1."""
 T2IVIM_UNITS: dict[str, tuple[str, str]] = {
     "S0": ("signal", "Signal without diffusion weighting and relaxation"),
     "fV": ("1", "Vascular (or free fluid) signal fraction"),
@@ -27,8 +25,9 @@ T2IVIM_UNITS: dict[str, tuple[str, str]] = {
     "DT": ("um^2/ms", "Apparent diffusion coefficient of the tissue"),
     "KT": ("1", "Apparent excess kurtosis of the tissue"),
 }
-_S0_RANGE = (1e-3, 1e4)
-_CHUNK = 50_000
+"""Unit and meaning of each parameter, in the order of the engine."""
+T2IVIM_PARAMETERS: tuple[str, ...] = tuple(T2IVIM_UNITS)
+_S0_RANGE, _CHUNK = (1e-3, 1e4), 50_000
 
 
 def fit_t2ivim(
@@ -38,24 +37,22 @@ def fit_t2ivim(
 ) -> FitResult:  # fmt: skip
     """Fit S = S0 {fV exp(-b DV - TE/T2V) + (1 - fV) exp(-b DT + K (b DT)²/6 - TE/T2T)} to all volumes.
 
+    With K = 0 the model is T2-IVIM as in Grussu et al. 2025, doi 10.1038/s43856-025-01246-2. InputError if
+    the signals have another number of volumes, or sigma or bounds make no sense; ProtocolError if T2 or diffusion
+    cannot be found from these volumes.
+
     Parameters
     ----------
-    signals : (V, M) array-like
-        Raw signals.
-    acquisition : Acquisition
-        Protocol of the M volumes, with at least two echo times and three b-values.
-    preset : {"invivo-3t", "invivo-1.5t", "mouse-exvivo"}
-        Bounds. Ex vivo the second pool is saline.
+    signals, acquisition : (V, M) array-like, and Acquisition, str or path-like
+        Raw signals, and the protocol of the M volumes, with at least two echo times and three b-values.
+    preset, bounds : {"invivo-3t", "invivo-1.5t", "mouse-exvivo"}, and mapping of str to (float, float), optional
+        Bounds, and bounds that replace them; equal ones hold a parameter. Ex vivo the second pool is saline.
     kurtosis : float, optional
         Hold the kurtosis K of the tissue at this value; 0 is the published T2-IVIM. By default it is fitted, from 0
         to 5: without it, restricted tissue water passes for blood and fV comes out too large.
     sigma : float or (V,) array-like, optional
         Noise level, in the units of the signals: the objective is then the offset-Gaussian likelihood, whose floor
         is sigma; otherwise least squares.
-    bounds : mapping of str to (float, float), optional
-        Bounds that replace the preset's; equal ones hold a parameter.
-    progress : callable, optional
-        Called with the fraction done.
 
     Returns
     -------
@@ -63,22 +60,14 @@ def fit_t2ivim(
         Maps S0, fV, T2T (ms), DV (µm²/ms), T2V (ms), DT (µm²/ms), KT, their standard errors (``fV_se``; NaN at a
         bound and where not fitted), cost (half the sum of squared residuals, over sigma if it is given), its value
         at the best start (``start``), and exit: 1 fitted, 2 fV or T2T is at its bound, 0 background, -1 failed.
-
-    Raises
-    ------
-    InputError
-        If the signals have another number of volumes, or sigma or bounds make no sense.
-    ProtocolError
-        If T2 or diffusion cannot be found from these volumes.
-
-    Notes
-    -----
-    With K = 0 the model is T2-IVIM as in Grussu et al. 2025, doi 10.1038/s43856-025-01246-2.
     """
     from histomri.fitting import t2ivim_kernels as kernels
 
     values, acquisition = check_scan(signals, acquisition)
-    limits = _limits(preset, kurtosis, bounds)
+    if not 0 <= (kurtosis or 0) <= 5:
+        raise InputError(f"the kurtosis is {kurtosis:g}", hint="hold it at a value from 0 to 5, or fit it")
+    held = {} if kurtosis is None else {"KT": (float(kurtosis),) * 2}
+    limits = replace_bounds({**get_preset(preset).t2ivim, **held}, bounds, "T2-IVIM", held=True)
     te = _echo_times(acquisition, limits)
     levels = noise_level(sigma, values.shape[0])
     b = acquisition.b_smm2 / 1000.0
@@ -115,25 +104,10 @@ def fit_t2ivim(
 
 
 def predict_t2ivim(maps: Mapping[str, ArrayLike], acquisition: Acquisition) -> FloatArray:
-    """Return the signals of the two pools.
+    """Return the signals of the two pools, (V, M), for M volumes with echo times.
 
-    Parameters
-    ----------
-    maps : mapping of str to float or (V,) array-like
-        S0, fV, T2T (ms), DV (µm²/ms), T2V (ms), DT (µm²/ms), KT.
-    acquisition : Acquisition
-        Protocol of M volumes, with echo times.
-
-    Returns
-    -------
-    (V, M) ndarray
-
-    Raises
-    ------
-    InputError
-        If a parameter is missing.
-    ProtocolError
-        If the protocol has no echo times.
+    Maps, (V,) or a number each, are S0, fV, T2T (ms), DV (µm²/ms), T2V (ms), DT (µm²/ms) and KT. InputError if one is
+    missing, ProtocolError if the protocol has no echo times.
     """
     if missing := [name for name in T2IVIM_PARAMETERS if name not in maps]:
         raise InputError(f"{', '.join(missing)} missing among the parameters of T2-IVIM")
@@ -164,24 +138,11 @@ def _lattice(b: FloatArray, te: FloatArray, limits: Mapping[str, tuple[float, fl
 
 
 def _spread(bounds: tuple[float, float], count: int, geometric: bool = True) -> FloatArray:
-    if bounds[0] == bounds[1]:
-        return np.array([bounds[0]])
-    if count == 1:
+    if bounds[0] == bounds[1] or count == 1:
         return np.array([np.mean(bounds)])
     inset = 0.06 * (bounds[1] - bounds[0])
     space = np.geomspace if geometric and bounds[0] > 0 else np.linspace
     return np.asarray(space(bounds[0] if not geometric else bounds[0] + inset / 3, bounds[1] - inset, count))
-
-
-def _limits(
-    preset: str, kurtosis: float | None, bounds: Mapping[str, tuple[float, float]] | None
-) -> dict[str, tuple[float, float]]:
-    limits = dict(get_preset(preset).t2ivim)
-    if kurtosis is not None:
-        if not 0 <= kurtosis <= 5:
-            raise InputError(f"the kurtosis is {kurtosis:g}", hint="hold it at a value from 0 to 5, or fit it")
-        limits["KT"] = (float(kurtosis), float(kurtosis))
-    return replace_bounds(limits, bounds, "T2-IVIM", held=True)
 
 
 def _echo_times(acquisition: Acquisition, limits: Mapping[str, tuple[float, float]]) -> FloatArray:
@@ -214,10 +175,8 @@ def _warnings(result: FitResult, limits: Mapping[str, tuple[float, float]]) -> t
     t2t = result.maps["T2T"][done]
     fraction = np.mean((t2t < lower + 1e-3) | (t2t > upper - 1e-3)) if done.any() else 0.0
     if fraction > 0.5 and lower < upper:
-        warnings.append(
-            f"T2-IVIM: in {100 * fraction:.0f} % of the fitted voxels the T2 of tissue is at its bound "
-            f"({lower:g} or {upper:g} ms), so the data do not determine it there"
-        )
+        often = f"in {100 * fraction:.0f} % of the fitted voxels the T2 of tissue is at its bound"
+        warnings.append(f"T2-IVIM: {often} ({lower:g} or {upper:g} ms), so the data do not determine it there")
     why = "signal not finite or nowhere positive, or a noise level that is not positive"
     return (*warnings, *failure_warnings(result.counts, "T2-IVIM", why))
 
@@ -237,7 +196,6 @@ def describe_t2ivim(result: FitResult) -> str:
     """Return a line on what was fitted."""
     n, held = result.counts, result.parameters["kurtosis"]
     how = "K fitted" if held == "fitted" else f"K held at {held:g}"
-    return (
-        f"T2-IVIM ({how}, {result.parameters['measurements']} volumes): {n['fitted'] + n['at_bound']} voxels fitted, "
-        f"fV or T2 of {n['at_bound']} at a bound, {n['background']} background, {n['failed']} failed"
-    )
+    done = f"{n['fitted'] + n['at_bound']} voxels fitted, fV or T2 of {n['at_bound']} at a bound"
+    title = f"T2-IVIM ({how}, {result.parameters['measurements']} volumes)"
+    return f"{title}: {done}, {n['background']} background, {n['failed']} failed"

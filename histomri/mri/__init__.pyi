@@ -1,13 +1,10 @@
-from .acquisition import Acquisition, Encoding
-from .drift import Drift, correct_drift, estimate_drift
+from .acquisition import Acquisition, Encoding, Waveform, pulse_pair, twice_refocused
 from .images import DwiFile, open_dwi
-from .motion import Motion, correct_motion
-from .noise import NOISE_METHODS, NoiseLevel, denoise, estimate_noise
+from .correction import Drift, Motion, correct_drift, correct_motion, estimate_drift
+from .noise import NOISE_METHODS, NoiseLevel, Sigma, denoise, estimate_noise, read_sigma
 from .preparation import STEPS, Preprocessed, preprocess, tissue_mask, unring
 from .reading import as_acquisition, protocol_files, read_acquisition
 from .series import Series
-from .sigma import Sigma, read_sigma
-from .waveforms import Waveform, pulse_pair, twice_refocused
 
 __all__ = [
     "NOISE_METHODS",

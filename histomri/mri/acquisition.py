@@ -1,7 +1,9 @@
-"""The diffusion protocol: one entry per volume, in the units of the scanner console, checked at the door."""
+"""The diffusion protocol, an entry per volume in the units of the scanner console, and its gradients; all checked."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,16 +15,87 @@ from histomri.core.display import Displayed
 from histomri.core.errors import ProtocolError
 from histomri.core.files import provenance, read_json, write_json
 from histomri.core.presets import PRESETS
-from histomri.mri.waveforms import Waveform, pulse_pair, twice_refocused
 
 if TYPE_CHECKING:
     import pandas as pd
 
 B0_BELOW_SMM2 = 10.0
-_LONGEST_MS = 200.0
-_MOST_B_SMM2 = 1e6
+_LONGEST_MS, _MOST_B_SMM2, _BALANCE = 200.0, 1e6, 1e-6
 _SAVED = ("b_smm2", "delta_ms", "Delta_ms")
 _PIECES = ("start_ms", "duration_ms", "amplitude")
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """The effective gradient (sign changed by every refocusing pulse), as pieces of constant relative amplitude.
+
+    Each piece has a start, a duration and an amplitude, in order and without overlap; only ratios of amplitudes matter,
+    as b is given apart. ProtocolError if pieces overlap, have no length, or leave a net dephasing behind (the echo
+    would vanish).
+    """
+
+    start_ms: tuple[float, ...]
+    duration_ms: tuple[float, ...]
+    amplitude: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        numbers = (*self.start_ms, *self.duration_ms, *self.amplitude)
+        if not self.start_ms or not len(self.start_ms) == len(self.duration_ms) == len(self.amplitude):
+            raise ProtocolError("a waveform needs as many starts as durations and amplitudes, and at least one")
+        if not all(math.isfinite(number) for number in numbers):
+            raise ProtocolError("a waveform holds a number that is not finite")
+        if min(self.duration_ms) <= 0 or min(self.gaps_ms, default=0.0) < 0:
+            hint = "give start and duration in ms, in order"
+            raise ProtocolError("the pieces of a waveform overlap or have no length", hint=hint)
+        area = [a * d for a, d in zip(self.amplitude, self.duration_ms)]
+        if abs(sum(area)) > _BALANCE * sum(map(abs, area)) or not any(area):
+            hint = "give the effective gradient, with its sign changed after every refocusing pulse"
+            raise ProtocolError("the gradient of a waveform does not add up to zero, so there is no echo", hint=hint)
+
+    @property
+    def gaps_ms(self) -> tuple[float, ...]:
+        """Pauses between neighbouring pieces, ms; rounding leaves no negative zero."""
+        ends = [start + duration for start, duration in zip(self.start_ms, self.duration_ms)]
+        gaps = [start - end for end, (_, start) in zip(ends, pairwise(self.start_ms))]
+        return tuple(0.0 if abs(gap) < 1e-9 else gap for gap in gaps)
+
+    @property
+    def weighting(self) -> float:
+        """The b-value of unit γG, ms³ (so b = weighting (γG)²): the integral of the squared dephasing."""
+        total, dephasing = 0.0, 0.0
+        for amplitude, duration, gap in zip(self.amplitude, self.duration_ms, (*self.gaps_ms, 0.0)):
+            total += duration * (dephasing**2 + dephasing * amplitude * duration + (amplitude * duration) ** 2 / 3)
+            dephasing += amplitude * duration
+            total += gap * dephasing**2
+        return total
+
+    @property
+    def is_pulse_pair(self) -> bool:
+        """Whether it is the Stejskal-Tanner pair: two equal and opposite pieces."""
+        amplitude, duration = self.amplitude, self.duration_ms
+        return len(amplitude) == 2 and amplitude[0] == -amplitude[1] and duration[0] == duration[1]
+
+
+def pulse_pair(delta_ms: float, Delta_ms: float) -> Waveform:
+    """Return the pulsed-gradient spin echo's waveform: duration δ, separation Δ (start to start)."""
+    return Waveform((0.0, float(Delta_ms)), (float(delta_ms), float(delta_ms)), (1.0, -1.0))
+
+
+def twice_refocused(deltas_ms: Sequence[float], Delta12_ms: float, Delta14_ms: float) -> Waveform:
+    """Return the effective gradient of a twice-refocused spin echo.
+
+    Given are δ1, δ2, δ3 and, optionally, δ4, and the starts of the second and of the fourth lobe, from that of the
+    first. The echo demands δ4 = δ1 + δ2 - δ3, and that is used; a given δ4 may differ by rounding only. ProtocolError
+    if the lobes overlap, or δ4 is off by more than 0.25 ms.
+    """
+    first, second, third = (float(delta) for delta in deltas_ms[:3])
+    # Printed protocols round δ4 on its own, and an unbalanced gradient would have no echo.
+    fourth = first + second - third
+    if len(deltas_ms) > 3 and abs(deltas_ms[3] - fourth) > 0.25:
+        problem = f"δ4 = {deltas_ms[3]:g} ms does not close the echo: δ1 + δ2 - δ3 = {fourth:g} ms"
+        raise ProtocolError(problem, hint="check the four durations")
+    starts = (0.0, float(Delta12_ms), float(Delta12_ms) + second, float(Delta14_ms))
+    return Waveform(starts, (first, second, third, fourth), (1.0, 1.0, -1.0, -1.0))
 
 
 class Encoding(NamedTuple):
@@ -36,6 +109,9 @@ class Encoding(NamedTuple):
 class Acquisition(Displayed):
     """A diffusion protocol of M volumes.
 
+    ProtocolError if lengths differ, a number is missing or negative, Δ < δ, or the numbers can only be in other units
+    (b in s/m², times in seconds or microseconds).
+
     Attributes
     ----------
     b_smm2 : (M,) ndarray
@@ -47,12 +123,6 @@ class Acquisition(Displayed):
         Echo times, ms; None when all volumes share one.
     waveforms : tuple of (Waveform or None) or None
         Gradient shapes of the volumes, None for pulse pairs of δ and Δ.
-
-    Raises
-    ------
-    ProtocolError
-        If lengths differ, a number is missing or negative, Δ < δ, or the numbers can only be in other units
-        (b in s/m², times in seconds or microseconds).
 
     Examples
     --------
@@ -72,39 +142,31 @@ class Acquisition(Displayed):
         waveforms: Sequence[Waveform | None] | None = None,
     ) -> None:  # fmt: skip
         b = _vector("b", b_smm2, None)
-        fields = {
-            "b_smm2": b,
-            "delta_ms": _vector("δ", delta_ms, b.size),
-            "Delta_ms": _vector("Δ", Delta_ms, b.size),
-            "te_ms": None if te_ms is None else _vector("TE", te_ms, b.size),
-            "waveforms": None if waveforms is None else tuple(waveforms),
-        }
-        for name, value in fields.items():
-            object.__setattr__(self, name, value)
+        te = None if te_ms is None else _vector("TE", te_ms, b.size)
+        vectors = (b, _vector("δ", delta_ms, b.size), _vector("Δ", Delta_ms, b.size), te)
+        self._set(vectors, None if waveforms is None else tuple(waveforms))
         if self.waveforms is not None and len(self.waveforms) != b.size:
             raise ProtocolError(f"there are {b.size} b-values and {len(self.waveforms)} waveforms")
         _check_units(self)
         _check_timing(self)
+
+    def _set(self, vectors: Iterable[FloatArray | None], waveforms: tuple[Waveform | None, ...] | None) -> None:
+        for name, value in zip((*_SAVED, "te_ms"), vectors):
+            if value is not None:
+                value.setflags(write=False)
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "waveforms", waveforms)
 
     @classmethod
     def trse(
         cls, b_smm2: ArrayLike, deltas_ms: ArrayLike, Delta12_ms: ArrayLike, Delta14_ms: ArrayLike,
         te_ms: ArrayLike | None = None,
     ) -> "Acquisition":  # fmt: skip
-        """Return a twice-refocused spin echo protocol.
+        """Return a twice-refocused spin echo protocol of M volumes.
 
-        Parameters
-        ----------
-        b_smm2, te_ms : (M,) array-like
-            b-values, s/mm², and, optionally, echo times, ms.
-        deltas_ms : (M, 4), (M, 3), (4,) or (3,) array-like
-            Durations of the lobes, ms; the last is recomputed as δ1 + δ2 - δ3.
-        Delta12_ms, Delta14_ms : (M,) array-like or float
-            Starts of the second and the fourth lobe, ms.
-
-        Notes
-        -----
-        `delta_ms` becomes δ1 + δ2 and `Delta_ms` Δ12 + δ2, the time from the first lobe to the reversal.
+        The durations of the lobes, ms, are (M, 4), (M, 3), (4,) or (3,), of which the last is recomputed as δ1 + δ2 -
+        δ3; the starts of the second and the fourth lobe are (M,) or a number. `delta_ms` becomes δ1 + δ2 and `Delta_ms`
+        Δ12 + δ2, the time from the first lobe to the reversal.
         """
         b = np.atleast_1d(np.asarray(b_smm2, dtype=float))
         deltas = np.asarray(deltas_ms, dtype=float)
@@ -153,8 +215,7 @@ class Acquisition(Displayed):
     @classmethod
     def load(cls, path: str | Path) -> "Acquisition":
         """Read what `save` wrote; ProtocolError if it is no saved protocol."""
-        content = read_json(path, "protocol file")
-        if not isinstance(content, dict):
+        if not isinstance(content := read_json(path, "protocol file"), dict):
             raise ProtocolError("is not a JSON object", path=path)
         return cls.from_json(content, path)
 
@@ -177,11 +238,9 @@ class Acquisition(Displayed):
 
     def facts(self) -> dict[str, Any]:
         """Return what the protocol spans."""
-        weighted = ~self.is_b0
-        spans = {"b (s/mm²)": self.b_smm2, "δ (ms)": self.delta_ms[weighted], "Δ (ms)": self.Delta_ms[weighted]}
-        texts = {name: _span(values) for name, values in spans.items()}
+        spans = {"δ (ms)": _span(self.delta_ms[~self.is_b0]), "Δ (ms)": _span(self.Delta_ms[~self.is_b0])}
         te = "one, not given" if self.te_ms is None else _span(self.te_ms)
-        return {"volumes": len(self), **texts, "TE (ms)": te}
+        return {"volumes": len(self), "b (s/mm²)": _span(self.b_smm2), **spans, "TE (ms)": te}
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return a table with a row per volume: b_smm2, delta_ms, Delta_ms, te_ms."""
@@ -215,32 +274,21 @@ class Acquisition(Displayed):
         """Return the protocol of some volumes, chosen by a boolean mask or by indices."""
         index = np.arange(len(self))[np.asarray(mask)]
         # Not through __init__: the b = 0 volumes alone are a fine selection, and would fail the check of units.
-        part = object.__new__(Acquisition)
-        for name in (*_SAVED, "te_ms"):
-            values = getattr(self, name)
-            if values is not None:
-                values = values[index]
-                values.setflags(write=False)
-            object.__setattr__(part, name, values)
-        shapes = self.waveforms
-        object.__setattr__(part, "waveforms", None if shapes is None else tuple(shapes[i] for i in index))
+        part, vectors = object.__new__(Acquisition), (self.b_smm2, self.delta_ms, self.Delta_ms, self.te_ms)
+        shapes = None if self.waveforms is None else tuple(self.waveforms[i] for i in index)
+        part._set((None if each is None else each[index] for each in vectors), shapes)
         return part
 
     def encodings(self) -> tuple[tuple[Encoding, ...], IntArray]:
         """Return the distinct encodings, and which of them each volume has, (M,); -1 for volumes without gradients."""
         known: dict[Encoding, int] = {}
         index = np.full(len(self), -1)
-        for i in range(len(self)):
-            waveform = self._waveform(i)
-            if waveform is not None:
-                index[i] = known.setdefault(Encoding(waveform, float(self.Delta_ms[i])), len(known))
+        shapes = self.waveforms or (None,) * len(self)
+        for i, (shape, delta, separation) in enumerate(zip(shapes, self.delta_ms, self.Delta_ms)):
+            if shape is not None or (delta > 0 and separation > 0):
+                encoding = Encoding(shape or pulse_pair(delta, separation), float(separation))
+                index[i] = known.setdefault(encoding, len(known))
         return tuple(known), index
-
-    def _waveform(self, i: int) -> Waveform | None:
-        if self.waveforms is not None and self.waveforms[i] is not None:
-            return self.waveforms[i]
-        delta, separation = self.delta_ms[i], self.Delta_ms[i]
-        return pulse_pair(delta, separation) if delta > 0 and separation > 0 else None
 
 
 def _span(values: FloatArray) -> str:
@@ -261,7 +309,6 @@ def _vector(name: str, values: ArrayLike, length: int | None) -> FloatArray:
         raise ProtocolError(f"{name} of volume {int(np.flatnonzero(~np.isfinite(vector))[0])} is not a number")
     if np.any(vector < 0):
         raise ProtocolError(f"{name} of volume {int(np.flatnonzero(vector < 0)[0])} is negative")
-    vector.setflags(write=False)
     return vector
 
 

@@ -61,8 +61,7 @@ class DwiFile:
         """Read a mask on the same grid, (I, J, K) of bool, which may not be empty; without a path, every voxel."""
         if path is None:
             return np.ones(self.shape[:3], dtype=bool)
-        values = self.read_map(path)
-        inside = np.asarray(np.nan_to_num(values, nan=0.0) > 0)
+        inside = np.asarray(np.nan_to_num(self.read_map(path), nan=0.0) > 0)
         if not inside.any():
             raise InputError("the mask is empty: no voxel is above 0", path=path, hint="give a mask of the tissue")
         return inside

@@ -1,29 +1,33 @@
-"""Noise level and denoising of a diffusion series, by DIPY: Marchenko-Pastur PCA, or the noise of the background."""
+"""Noise of a diffusion series as users give it, or by DIPY: Marchenko-Pastur PCA, or the noise of the background."""
 
 import warnings
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import find_objects, maximum_filter, uniform_filter
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
+from histomri.mri import DwiFile, Series
 
+DIPY = f"DIPY {version('dipy')}"
 NOISE_METHODS = ("mppca", "piesno")
 # Bigger patches mix tissues and cost time with the square of the number of volumes.
 _LARGEST_RADIUS = 5
-_LEAST_BACKGROUND = 0.02
-_SAME_LAW = 0.03
+_LEAST_BACKGROUND, _SAME_LAW = 0.02, 0.03
+_METHODS = {"estimate": "mppca", "mppca": "mppca", "piesno": "piesno"}
+# The widest patch of MP-PCA: it is read beyond the mask, so that voxels at its rim have neighbours.
+_MARGIN = 5
 
 
 @dataclass(frozen=True)
 class NoiseLevel:
     """The noise of a series: standard deviation of the real and the imaginary channel.
 
-    Attributes
-    ----------
-    sigma : (I, J, K) ndarray
-        In the units of the signal; NaN outside the mask.
+    Sigma, (I, J, K), is in the units of the signal; NaN outside the mask.
     """
 
     sigma: FloatArray
@@ -32,26 +36,18 @@ class NoiseLevel:
 
 
 def estimate_noise(signals: FloatArray, mask: BoolArray | None = None, method: str = "mppca") -> NoiseLevel:
-    """Estimate the noise level of each voxel.
+    """Estimate the noise level of each voxel, where a mask wants it.
+
+    Veraart et al. 2016, doi 10.1016/j.neuroimage.2016.08.016; Koay et al. 2009, doi 10.1016/j.jmr.2009.03.005.
+    InputError if the image is too small for patches, or has no background.
 
     Parameters
     ----------
-    signals : (I, J, K, M) ndarray
+    signals, mask : (I, J, K, M) ndarray, and (I, J, K) ndarray of bool, optional
         Raw signals: neither interpolated nor filtered, or the noise is no longer what it was.
-    mask : (I, J, K) ndarray of bool, optional
-        Where it is wanted.
     method : {"mppca", "piesno"}
         From the spectrum of small patches (any field of view; at least about as many voxels per patch as volumes),
         or slice by slice from the air around the sample (needs a background that was not masked away).
-
-    Raises
-    ------
-    InputError
-        If the image is too small for patches, or has no background.
-
-    Notes
-    -----
-    Veraart et al. 2016, doi 10.1016/j.neuroimage.2016.08.016; Koay et al. 2009, doi 10.1016/j.jmr.2009.03.005.
     """
     if method not in NOISE_METHODS:
         raise InputError(f"there is no noise estimate {method!r}", hint=f"choose among {', '.join(NOISE_METHODS)}")
@@ -59,28 +55,12 @@ def estimate_noise(signals: FloatArray, mask: BoolArray | None = None, method: s
 
 
 def denoise(signals: FloatArray, mask: BoolArray | None = None) -> tuple[FloatArray, NoiseLevel]:
-    """Denoise by Marchenko-Pastur PCA.
+    """Denoise raw signals, (I, J, K, M), by Marchenko-Pastur PCA within a mask, (I, J, K) of bool; the rest is kept.
 
-    Parameters
-    ----------
-    signals : (I, J, K, M) ndarray
-        Raw signals.
-    mask : (I, J, K) ndarray of bool, optional
-        What to denoise; the rest is handed back as it is.
-
-    Returns
-    -------
-    (I, J, K, M) float32 ndarray, NoiseLevel
-        Signals, and the noise that was removed; about five times the memory of the input is used meanwhile.
-
-    Raises
-    ------
-    InputError
-        If the image is too small for patches.
+    Returns float32 signals and the noise that was removed; about five times the memory of the input is used meanwhile.
+    InputError if the image is too small for patches.
     """
-    import dipy
     from dipy.denoise.localpca import mppca
-    from scipy.ndimage import maximum_filter, uniform_filter
 
     radius = patch_radius(signals.shape)
     inside = np.ones(signals.shape[:3], dtype=bool) if mask is None else mask
@@ -103,7 +83,7 @@ def denoise(signals: FloatArray, mask: BoolArray | None = None) -> tuple[FloatAr
         "MedianSigma": float(np.median(sigma[reached])) if reached.any() else None,
         "VoxelsNotReached": int(np.count_nonzero(inside & ~reached)),
     }
-    return cleaned, NoiseLevel(sigma, f"MP-PCA (DIPY {dipy.__version__})", details)
+    return cleaned, NoiseLevel(sigma, f"MP-PCA ({DIPY})", details)
 
 
 def patch_radius(shape: tuple[int, ...]) -> IntArray:
@@ -120,12 +100,10 @@ def patch_radius(shape: tuple[int, ...]) -> IntArray:
 
 
 def _piesno(signals: FloatArray, mask: BoolArray | None) -> NoiseLevel:
-    import dipy
     from dipy.denoise.noise_estimate import piesno
 
     level, background = piesno(np.asarray(signals, dtype=np.float32), 1, return_mask=True)
-    fraction = background.mean(axis=(0, 1))
-    good = (fraction >= _LEAST_BACKGROUND) & (np.asarray(level) > 0)
+    good = (background.mean(axis=(0, 1)) >= _LEAST_BACKGROUND) & (np.asarray(level) > 0)
     # PIESNO compares sums of squares only, and may settle on tissue; noise alone also has the mean of its law.
     good &= [_is_rayleigh(signals[:, :, k][background[:, :, k]]) for k in range(good.size)]
     if not good.any():
@@ -137,10 +115,63 @@ def _piesno(signals: FloatArray, mask: BoolArray | None) -> NoiseLevel:
     details = {"MedianSigma": float(np.median(levels)), "BackgroundVoxels": int(background[..., good].sum())}
     details["SlicesWithoutBackground"] = int(np.count_nonzero(~good))
     inside = sigma if mask is None else np.where(mask, sigma, np.nan)
-    return NoiseLevel(inside, f"PIESNO (DIPY {dipy.__version__})", details)
+    return NoiseLevel(inside, f"PIESNO ({DIPY})", details)
 
 
 def _is_rayleigh(values: FloatArray) -> bool:
     """Tell whether magnitudes can be pure noise: the square of their mean is π/4 of the mean of their squares."""
     power = float(np.mean(np.square(values, dtype=np.float64))) if values.size else 0.0
     return power > 0 and abs(float(np.mean(values, dtype=np.float64)) ** 2 / power / (np.pi / 4) - 1) < _SAME_LAW
+
+
+@dataclass(frozen=True)
+class Sigma:
+    """A noise level: a number, or (V,) for the voxels of a mask, in the units of the signal."""
+
+    level: float | FloatArray | None
+    record: dict[str, Any] = field(default_factory=dict)  # where it is from, for the sidecar
+    source: Path | None = None  # the map it was read from
+    warnings: tuple[str, ...] = ()  # where it may be wrong
+
+
+def read_sigma(sigma: float | str | Path | None, series: Series) -> Sigma:
+    """Read or estimate the noise level of the voxels of a series.
+
+    It is given as a number in the units of the signal; a NIfTI map of it; ``estimate`` (or ``mppca``) for MP-PCA, or
+    ``piesno`` for the noise of the background. The estimates need the images as the scanner made them, and the memory
+    of the part of the series that holds the mask, five times. InputError if it cannot be read or estimated, or is
+    nowhere above 0 inside the mask.
+    """
+    if sigma is None:
+        return Sigma(None, {"Method": "none"})
+    if isinstance(sigma, float | int):
+        return Sigma(float(sigma), {"Method": "number", "Sigma": float(sigma)})
+    if str(sigma).lower() in _METHODS:
+        return _estimated(_METHODS[str(sigma).lower()], series.images, series.inside)
+    path = Path(sigma)
+    if not path.exists():
+        problem = f"--sigma {sigma} is neither a number, estimate nor piesno, and there is no such NIfTI image"
+        raise InputError(problem, hint="check the spelling and the folder")
+    return Sigma(series.read_positive(path, "sigma"), {"Method": "map", "File": path.name}, path)
+
+
+def _estimated(method: str, images: DwiFile, inside: BoolArray) -> Sigma:
+    # The background that PIESNO measures may lie anywhere.
+    around = find_objects(inside.astype(np.int8))[0] if method == "mppca" else tuple(slice(0, n) for n in inside.shape)
+    corner = tuple(slice(max(each.start - _MARGIN, 0), each.stop + _MARGIN) for each in around)
+    box = np.zeros(inside.shape, dtype=bool)
+    box[corner] = True
+    wanted = inside[corner]
+    signals = images.read(box).reshape(*wanted.shape, images.shape[3])
+    try:
+        noise = estimate_noise(signals, wanted, method)
+    except InputError as error:
+        raise InputError(error.problem, path=images.path, hint=error.hint) from error
+    level = noise.sigma[wanted]
+    record = {"Method": noise.method, **noise.details}
+    if not (missing := int(np.count_nonzero(~np.isfinite(level)))):
+        return Sigma(level, record)
+    if missing == level.size:
+        raise InputError("no voxel has an estimate of its noise", path=images.path, hint="give --sigma")
+    warning = f"sigma: {missing} voxels have no estimate and take the median of the others"
+    return Sigma(np.where(np.isfinite(level), level, np.nanmedian(level)), record, None, (warning,))

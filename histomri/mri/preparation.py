@@ -13,10 +13,9 @@ from histomri.core.errors import InputError
 from histomri.core.files import provenance, write_json, write_text
 from histomri.core.images import map_name, sidecar_path, write_image, write_map
 from histomri.core.progress import Progress, share_of
-from histomri.mri.acquisition import Acquisition
-from histomri.mri.drift import correct_drift, estimate_drift
-from histomri.mri.motion import Motion, correct_motion, reference_volume
-from histomri.mri.noise import NoiseLevel, denoise
+from histomri.mri import Acquisition, Motion, NoiseLevel, correct_drift, correct_motion, denoise, estimate_drift
+from histomri.mri.correction import reference_volume
+from histomri.mri.noise import DIPY
 
 STEPS = ("denoise", "unring", "motion", "drift", "mask")
 """The steps, in the order in which they are done: noise must be removed before anything mixes neighbours, ringing
@@ -27,14 +26,8 @@ before anything interpolates, and drift can be read in a region only once the vo
 class Preprocessed(Displayed):
     """A preprocessed series, and the record of how it was made.
 
-    Attributes
-    ----------
-    signals, mask : (I, J, K, M) float32 ndarray, (I, J, K) ndarray of bool or None
-        Signals, and the tissue, if wanted.
-    noise : NoiseLevel or None
-        Noise of the raw signals, if they were denoised.
-    steps : tuple of dict
-        What was done, in order, with its parameters and numbers.
+    Signals are (I, J, K, M) float32; noise is that of the raw signals, if they were denoised, and mask, (I, J, K) of
+    bool, the tissue, if wanted; steps say what was done, in order, with parameters and numbers.
     """
 
     signals: FloatArray
@@ -92,32 +85,21 @@ def preprocess(
 ) -> Preprocessed:  # fmt: skip
     """Preprocess a series; the order of the steps is that of `STEPS`, whatever the order they are named in.
 
+    InputError if a step is unknown, signals are negative, or drift has no reference region.
+
     Parameters
     ----------
-    signals : (I, J, K, M) ndarray
-        Raw magnitude signals, volumes in the order of their acquisition.
-    affine : (4, 4) ndarray
-        Voxel index to world, mm.
-    acquisition : Acquisition
-        Protocol of the M volumes.
+    signals, affine, acquisition : (I, J, K, M) and (4, 4) ndarray, Acquisition
+        Raw magnitude signals, volumes in the order of their acquisition; voxel index to world, mm; protocol.
     steps : tuple of str
         Among `STEPS`.
     reference : (I, J, K) ndarray of bool, optional
         Region to measure the drift in; drift needs it.
     drift_order : {1, 2}
         Linear drift, or with a square.
-    progress : callable, optional
-        Called with the fraction done.
-
-    Raises
-    ------
-    InputError
-        If a step is unknown, signals are negative, or drift has no reference region.
     """
-    _check_steps(steps, reference)
-    values, warnings = _checked(signals), []
-    report = share_of(progress)
-    done: list[dict[str, Any]] = []
+    values, warnings = _checked(signals, steps, reference), list[str]()
+    report, done = share_of(progress), list[dict[str, Any]]()
     noise = motion = mask = None
     if "denoise" in steps:
         values, noise = denoise(values)
@@ -125,11 +107,17 @@ def preprocess(
         report(0.3)
     if "unring" in steps:
         values = unring(values)
-        done.append({"Step": "unring", "Method": f"sub-voxel shifts, in plane (DIPY {_dipy()})", "Points": 3})
+        done.append({"Step": "unring", "Method": f"sub-voxel shifts, in plane ({DIPY})", "Points": 3})
         report(0.5)
     if "motion" in steps:
         values, motion = correct_motion(values, affine, acquisition, share_of(progress, 0.5, 0.9))
-        done.append(_motion_record(motion))
+        done.append({
+            "Step": "motion",
+            "Method": f"rigid, mutual information with the mean b = 0 of the shortest TE ({DIPY})",
+            "BySlice": motion.by_slice, "LargestShiftMm": float(motion.shift_mm.max()),
+            "MedianShiftMm": float(np.median(motion.shift_mm)), "LeftAsTheyWere": int(motion.rejected.sum()),
+            "Interpolation": "cubic spline",
+        })  # fmt: skip
         if left := done[-1]["LeftAsTheyWere"]:
             what = "slices of single volumes" if motion.by_slice else "volumes"
             warnings.append(f"motion: {left} {what} could not be aligned better than they were, and were left so")
@@ -144,7 +132,7 @@ def preprocess(
     if "mask" in steps:
         mask = tissue_mask(reference_volume(values, acquisition))
         fraction = float(mask.mean())
-        done.append({"Step": "mask", "Method": f"median Otsu of the mean b = 0 (DIPY {_dipy()})", "Share": fraction})
+        done.append({"Step": "mask", "Method": f"median Otsu of the mean b = 0 ({DIPY})", "Share": fraction})
         if not 0.005 < fraction < 0.95:
             warnings.append(f"mask: {100 * fraction:.2g} % of the voxels are in the mask; check it before you use it")
     report(1.0)
@@ -184,14 +172,11 @@ def tissue_mask(volume: FloatArray) -> BoolArray:
     return np.asarray((sizes >= sizes.max() / 20)[pieces] & mask)
 
 
-def _check_steps(steps: tuple[str, ...], reference: BoolArray | None) -> None:
+def _checked(signals: FloatArray, steps: tuple[str, ...], reference: BoolArray | None) -> FloatArray:
     if unknown := sorted(set(steps) - set(STEPS)):
         raise InputError(f"there is no step {unknown[0]!r}", hint=f"choose among {', '.join(STEPS)}")
     if "drift" in steps and reference is None:
         raise InputError("drift needs a reference region", hint="pass --drift-reference REGION.nii.gz")
-
-
-def _checked(signals: FloatArray) -> FloatArray:
     values = np.asarray(signals)
     if values.ndim != 4:
         raise InputError(f"signals have {values.ndim} axes, and (I, J, K, volumes) was expected")
@@ -203,19 +188,3 @@ def _checked(signals: FloatArray) -> FloatArray:
         problem = f"{100 * negative:.2g} % of the signals are negative, so these are not magnitude images"
         raise InputError(problem, hint="give magnitude images")
     return np.maximum(values, 0).astype(np.float32)
-
-
-def _motion_record(motion: Motion) -> dict[str, Any]:
-    return {
-        "Step": "motion",
-        "Method": f"rigid, mutual information with the mean b = 0 of the shortest TE (DIPY {_dipy()})",
-        "BySlice": motion.by_slice, "LargestShiftMm": float(motion.shift_mm.max()),
-        "MedianShiftMm": float(np.median(motion.shift_mm)), "LeftAsTheyWere": int(motion.rejected.sum()),
-        "Interpolation": "cubic spline",
-    }  # fmt: skip
-
-
-def _dipy() -> str:
-    import dipy
-
-    return str(dipy.__version__)

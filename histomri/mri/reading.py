@@ -17,7 +17,10 @@ _IMAGES = (".nii", ".nii.gz", ".mgz", ".img", ".hdr")
 
 
 def read_acquisition(spec: str | Path, dwi: str | Path | None = None) -> Acquisition:
-    """Read a diffusion protocol in any of the forms users have.
+    """Read a diffusion protocol in any of the forms users have, with units checked.
+
+    InputError or ProtocolError if a file is missing, empty or no text, or images and protocol were swapped; if it is
+    malformed, its units are implausible, or it has another number of volumes than the images.
 
     Parameters
     ----------
@@ -30,18 +33,6 @@ def read_acquisition(spec: str | Path, dwi: str | Path | None = None) -> Acquisi
         of those; or waveforms piece by piece, as JSON with ``waveforms`` or as a table with a header.
     dwi : path-like, optional
         The images, to check the number of volumes, and to find a .bval named after them.
-
-    Returns
-    -------
-    Acquisition
-        With units checked.
-
-    Raises
-    ------
-    InputError
-        If a file is missing, empty or no text, or images and protocol were swapped.
-    ProtocolError
-        If it is malformed, its units are implausible, or it has another number of volumes than the images.
 
     Examples
     --------

@@ -13,21 +13,15 @@ from histomri.core.display import Displayed
 from histomri.core.errors import InputError, ProtocolError, UnitError
 from histomri.core.images import write_map
 from histomri.core.progress import Progress
-from histomri.mri.acquisition import Acquisition
-from histomri.mri.images import DwiFile, open_dwi
-from histomri.mri.reading import read_acquisition
+from histomri.mri import Acquisition, DwiFile, open_dwi, read_acquisition
 
 
 @dataclass(frozen=True, repr=False)
 class Series(Displayed):
     """Images, protocol and mask that belong together.
 
-    Attributes
-    ----------
-    inside : (I, J, K) ndarray of bool
-        The voxels of the mask; all without one.
-    protocol, mask : str or Path
-        Where they are from.
+    `inside`, (I, J, K) of bool, are the voxels of the mask, all without one; `protocol` and `mask` say where they are
+    from.
     """
 
     images: DwiFile
@@ -97,10 +91,7 @@ class Series(Displayed):
         self, path: Path, values: FloatArray, *, parameters: dict[str, Any], sources: Iterable[Path] = (),
         **sidecar: Any,
     ) -> list[Path]:  # fmt: skip
-        """Write values of the voxels of the mask, (V,) or (V, N), as a map on the grid of the images.
-
-        Outside it is NaN, and 0 in the map of the exit codes.
-        """
+        """Write values of the voxels of the mask, (V,) or (V, N), as a map; outside NaN, or 0 for exit codes."""
         outside = 0.0 if "_param-exit_" in f"_{path.name}" else np.nan
         grid = np.full((*self.inside.shape, *values.shape[1:]), outside, dtype=np.float32)
         grid[self.inside] = values

@@ -10,7 +10,7 @@ import pandas as pd
 
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, require_file, write_json
-from histomri.fitting.classes import quantiles_of_counts
+from histomri.fitting.misfit import quantiles_of_counts
 from histomri.pairing.maps import model_of
 
 RESIDUAL_FILES = ("residuals.csv", "residuals.json")

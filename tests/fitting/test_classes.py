@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histomri.fitting.classes import class_of, quantiles_of_counts
+from histomri.fitting.misfit import class_of, quantiles_of_counts
 
 QUARTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from histomri.core.errors import InputError
-from histomri.mri import NoiseLevel, Series, read_sigma, sigma
+from histomri.mri import NoiseLevel, Series, noise, read_sigma
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_voxels_without_an_estimate_take_the_median_of_the_others(series, monkey
         asked.append(how)
         return NoiseLevel(np.concatenate([np.full(3, 50.0), levels]).reshape(4, 3, 1), "made up")
 
-    monkeypatch.setattr(sigma, "estimate_noise", estimate)
+    monkeypatch.setattr(noise, "estimate_noise", estimate)
     found = read_sigma(word, series)
     assert asked == [method] and found.level.tolist() == [4, 1, 2, 9, 4, 3, 4, 5, 6]
     assert found.warnings == ("sigma: 2 voxels have no estimate and take the median of the others",)

@@ -1,4 +1,4 @@
-"""Protocol files that spell out gradient waveforms, piece by piece: JSON, or a table with a header."""
+"""What `Acquisition.save` wrote, and files of gradient waveforms, piece by piece: JSON, or a table with a header."""
 
 import csv
 import math
@@ -11,9 +11,8 @@ import numpy as np
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import ProtocolError, UnitError
-from histomri.mri.acquisition import B0_BELOW_SMM2, Acquisition
+from histomri.mri.acquisition import B0_BELOW_SMM2, Acquisition, Waveform
 from histomri.mri.protocols.formats import Format, Source, register, text_lines
-from histomri.mri.waveforms import Waveform
 
 # Gyromagnetic ratio of the proton, rad / (ms (mT/m) µm) = 2π 42.577478518 MHz/T in these units.
 _GAMMA = 2 * math.pi * 42.577478518e6 * 1e-3 * 1e-3 * 1e-6
@@ -170,33 +169,38 @@ def _shape(columns: list[FloatArray], strong: bool, diffusion_ms: float | None, 
 
 def _reversal(waveform: Waveform) -> tuple[float, float]:
     """Return how long the gradient is on before it first reverses, and when it does, ms: δ and Δ of a pulse pair."""
-    first = waveform.amplitude[0]
-    index = next(i for i, amplitude in enumerate(waveform.amplitude) if amplitude * first < 0)
+    index = next(i for i, each in enumerate(waveform.amplitude) if each * waveform.amplitude[0] < 0)
     return sum(waveform.duration_ms[:index]), waveform.start_ms[index]
 
 
 def _acquisition(shapes: list[_Shape | None], b: FloatArray | None, te: FloatArray | None, path: Path) -> Acquisition:
     if b is None:
-        implied = [0.0 if shape is None else shape.implied_b for shape in shapes]
-        if None in implied:
+        b_values = [0.0 if shape is None else shape.implied_b for shape in shapes]
+        if None in b_values:
             raise ProtocolError("has no b-values", path=path, hint="give b_smm2, or amplitudes in mT/m")
-        b = np.array(implied, dtype=float)
+        b = np.array(b_values, dtype=float)
     for name, values in (("b_smm2", b), ("te_ms", te)):
         if values is not None and values.size != len(shapes):
             raise ProtocolError(f"{name} has {values.size} values for {len(shapes)} volumes", path=path)
     for i, (shape, value) in enumerate(zip(shapes, b.tolist())):
         if shape is None and value >= B0_BELOW_SMM2:
             raise ProtocolError(f"volume {i} has b = {value:g} s/mm² and no waveform", path=path)
-        if shape is not None and shape.implied_b is not None and value >= B0_BELOW_SMM2:
-            ratio = value / shape.implied_b
-            if abs(ratio - 1) > _AGREE:
-                problem = f"volume {i} has b = {value:g} s/mm², and its gradients in mT/m give {shape.implied_b:.4g}"
-                raise UnitError(problem, path=path, hint="check the units of b, amplitude and time")
+        implied = None if shape is None or value < B0_BELOW_SMM2 else shape.implied_b
+        if implied is not None and abs(value / implied - 1) > _AGREE:
+            problem = f"volume {i} has b = {value:g} s/mm², and its gradients in mT/m give {implied:.4g}"
+            raise UnitError(problem, path=path, hint="check the units of b, amplitude and time")
     timing = [(0.0, 0.0) if s is None else (_reversal(s.waveform)[0], s.diffusion_ms) for s in shapes]
     delta, separation = np.array(timing).T
     return Acquisition(b, delta, separation, te, [None if shape is None else shape.waveform for shape in shapes])
 
 
+register(
+    Format(
+        form="what Acquisition.save wrote",
+        recognises=lambda source: "delta_ms" in source.json and "waveforms" not in source.json,
+        read=lambda source: Acquisition.from_json(source.json, source.path),
+    )
+)
 register(
     Format(
         form="a file of waveforms, as JSON or as a table with a line per piece",
