@@ -48,9 +48,9 @@ def test_editing_the_report_repeats_no_fit_and_a_corrected_kernel_does(copy):
 def test_the_stamp_follows_imports_within_functions_and_behind_rooms_that_load_late(copy):
     found = provenance._closure(FIT)
     assert {"histomri.fitting.kernels", "histomri.mri.acquisition", "histomri.core.files"} <= found
-    assert "histomri.mri.protocols.numbers" in found, "forms of protocols register themselves"
+    assert "histomri.mri.protocols.rows" in found, "forms of protocols register themselves"
     assert "histomri.registration.dipy_engine" in provenance._closure("histomri.study.steps.register")
-    assert "histomri.registration.io.foreign" in provenance._closure("histomri.study.steps.apply")
+    assert "histomri.registration.io.fsl" in provenance._closure("histomri.study.steps.apply")
     assert not {name for name in found if name.startswith(("histomri.report", "histomri.cells", "histomri.analysis"))}
 
 

@@ -16,7 +16,8 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError, ProtocolError
 from histomri.core.files import read_json, require_file
 from histomri.core.presets import PRESETS
-from histomri.mri import Acquisition, open_dwi
+from histomri.mri.acquisition import Acquisition
+from histomri.mri.images import open_dwi
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What `Acquisition.save` wrote, and files of gradient waveforms, piece by piece: JSON, or a table with a header."""
+"""Protocol files that spell out gradient waveforms, piece by piece: JSON, or a table with a header."""
 
 import csv
 import math
@@ -169,38 +169,33 @@ def _shape(columns: list[FloatArray], strong: bool, diffusion_ms: float | None, 
 
 def _reversal(waveform: Waveform) -> tuple[float, float]:
     """Return how long the gradient is on before it first reverses, and when it does, ms: δ and Δ of a pulse pair."""
-    index = next(i for i, each in enumerate(waveform.amplitude) if each * waveform.amplitude[0] < 0)
+    first = waveform.amplitude[0]
+    index = next(i for i, amplitude in enumerate(waveform.amplitude) if amplitude * first < 0)
     return sum(waveform.duration_ms[:index]), waveform.start_ms[index]
 
 
 def _acquisition(shapes: list[_Shape | None], b: FloatArray | None, te: FloatArray | None, path: Path) -> Acquisition:
     if b is None:
-        b_values = [0.0 if shape is None else shape.implied_b for shape in shapes]
-        if None in b_values:
+        implied = [0.0 if shape is None else shape.implied_b for shape in shapes]
+        if None in implied:
             raise ProtocolError("has no b-values", path=path, hint="give b_smm2, or amplitudes in mT/m")
-        b = np.array(b_values, dtype=float)
+        b = np.array(implied, dtype=float)
     for name, values in (("b_smm2", b), ("te_ms", te)):
         if values is not None and values.size != len(shapes):
             raise ProtocolError(f"{name} has {values.size} values for {len(shapes)} volumes", path=path)
     for i, (shape, value) in enumerate(zip(shapes, b.tolist())):
         if shape is None and value >= B0_BELOW_SMM2:
             raise ProtocolError(f"volume {i} has b = {value:g} s/mm² and no waveform", path=path)
-        implied = None if shape is None or value < B0_BELOW_SMM2 else shape.implied_b
-        if implied is not None and abs(value / implied - 1) > _AGREE:
-            problem = f"volume {i} has b = {value:g} s/mm², and its gradients in mT/m give {implied:.4g}"
-            raise UnitError(problem, path=path, hint="check the units of b, amplitude and time")
+        if shape is not None and shape.implied_b is not None and value >= B0_BELOW_SMM2:
+            ratio = value / shape.implied_b
+            if abs(ratio - 1) > _AGREE:
+                problem = f"volume {i} has b = {value:g} s/mm², and its gradients in mT/m give {shape.implied_b:.4g}"
+                raise UnitError(problem, path=path, hint="check the units of b, amplitude and time")
     timing = [(0.0, 0.0) if s is None else (_reversal(s.waveform)[0], s.diffusion_ms) for s in shapes]
     delta, separation = np.array(timing).T
     return Acquisition(b, delta, separation, te, [None if shape is None else shape.waveform for shape in shapes])
 
 
-register(
-    Format(
-        form="what Acquisition.save wrote",
-        recognises=lambda source: "delta_ms" in source.json and "waveforms" not in source.json,
-        read=lambda source: Acquisition.from_json(source.json, source.path),
-    )
-)
 register(
     Format(
         form="a file of waveforms, as JSON or as a table with a line per piece",

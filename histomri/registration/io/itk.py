@@ -11,8 +11,8 @@ import numpy as np
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
-from histomri.registration.io.foreign import check_count, from_pull, read_numbers
 from histomri.registration.io.native import RAS_LPS, family, own_warps, read_native
+from histomri.registration.io.pulled import check_count, from_pull, read_numbers
 from histomri.registration.io.registry import Images, TransformFormat, register_format
 from histomri.registration.transform import Transform
 
@@ -47,7 +47,8 @@ def _read_matlab(path: Path, images: Images) -> Transform:
         content = loadmat(path)
     except (MatReadError, ValueError, TypeError, OSError, NotImplementedError) as error:
         raise InputError(f"is no MATLAB file of ITK ({error})") from error
-    if len(names := [name for name in content if name not in (*_MATLAB_KEYS, "fixed")]) != 1:
+    names = [name for name in content if name not in (*_MATLAB_KEYS, "fixed")]
+    if len(names) != 1:
         raise InputError("holds several transforms or none, and one affine was expected")
     axes = _axes(names[0])
     parameters = check_count(content[names[0]], axes * (axes + 1))

@@ -24,6 +24,7 @@ from histomri.registration.transform import Transform
 FORMAT = "histomri-transform"
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME_GRID_MM = 1e-3
+_ITK_HEADER = "#Insight Transform File V1.0"
 
 
 def save_transform(transform: Transform, path: str | Path) -> list[Path]:
@@ -38,13 +39,19 @@ def save_transform(transform: Transform, path: str | Path) -> list[Path]:
         fields.append({"File": warp.name, "Inverted": field.inverted, **where})
     for stale in set(own_warps(stem)) - set(warps):  # of an earlier run: it does not belong to this one
         stale.unlink()
-    info, kind = dict(transform.record), "affine" if transform.is_affine else "deformable"
-    text = "Maps points of the moving world to the fixed world: matrix first, then each displacement"
+    info = dict(transform.record)
     content = {
-        "Format": FORMAT, "Version": 1, "Kind": kind, "Description": text, "CoordinateSystem": "RAS+", "Units": "mm",
-        "MatrixMovingToFixed": transform.matrix, "Displacements": fields, "Info": info,
+        "Format": FORMAT,
+        "Version": 1,
+        "Kind": "affine" if transform.is_affine else "deformable",
+        "Description": "Maps points of the moving world to the fixed world: matrix first, then each displacement",
+        "CoordinateSystem": "RAS+",
+        "Units": "mm",
+        "MatrixMovingToFixed": transform.matrix,
+        "Displacements": fields,
+        "Info": info,
         **provenance(info.get("Sources", ()), info.get("Parameters")),
-    }  # fmt: skip
+    }
     itk = write_text(stem.with_name(stem.name + ".tfm"), itk_text(transform.matrix))
     return [write_json(stem.with_name(stem.name + ".json"), content), itk, *warps]
 
@@ -63,8 +70,10 @@ def itk_text(matrix: FloatArray) -> str:
     """Return the ITK text of an affine transform given as moving-to-fixed RAS+ mm, (4, 4)."""
     pull = RAS_LPS @ np.linalg.inv(matrix) @ RAS_LPS
     numbers = " ".join(repr(float(value)) for value in (*pull[:3, :3].ravel(), *pull[:3, 3]))
-    head = "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3"
-    return f"{head}\nParameters: {numbers}\nFixedParameters: 0 0 0\n"
+    return (
+        f"{_ITK_HEADER}\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
+        f"Parameters: {numbers}\nFixedParameters: 0 0 0\n"
+    )
 
 
 def read_native(path: Path, images: Images = (None, None)) -> Transform:

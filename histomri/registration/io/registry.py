@@ -54,13 +54,15 @@ def formats() -> tuple[TransformFormat, ...]:
 
 def format_of(path: Path) -> TransformFormat | None:
     """Return the format of a file, by its ending and, where several share one, its content."""
-    return next((one for one in formats() if path.name.lower().endswith(one.endings) and one.holds(path)), None)
+    name = path.name.lower()
+    return next((one for one in formats() if name.endswith(one.endings) and one.holds(path)), None)
 
 
 def load_transform(path: str | Path, moving: Image | None = None, fixed: Image | None = None) -> Any:
     """Read a transform of ours or of another program; see `Transform.load`."""
     path = require_file(path, "transform")
-    if (found := format_of(path)) is None:
+    found = format_of(path)
+    if found is None:
         known = dict.fromkeys(ending for one in formats() for ending in one.endings)
         raise InputError(f"'{path.suffix}' is no ending of a transform", path=path, hint=f"give {', '.join(known)}")
     if found.needs_images and (moving is None or fixed is None):

@@ -1,6 +1,5 @@
-"""Protocols as numbers: FSL's .bval with its times beside it, in files or a JSON sidecar as BIDS has it; or a table."""
+"""FSL's .bval with its times beside it: a .gdur, .gsep and .te, or a JSON sidecar as BIDS has it, in seconds."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,9 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import ProtocolError
 from histomri.core.files import read_json, require_file
 from histomri.mri.acquisition import Acquisition
-from histomri.mri.protocols.formats import Format, Source, accepted_forms, number_list, number_table, register
+from histomri.mri.protocols.formats import Format, Source, accepted_forms, number_list, register
 
 _PARTS = (".bval", ".gdur", ".gsep", ".te")
-_TRSE_ROWS, _TIMES_BELOW = (7, 8), 200.0
 
 
 def _is_part(source: Source) -> bool:
@@ -45,9 +43,13 @@ def _read_sidecar(source: Source) -> Acquisition:
 
 def _with_sidecar(b: FloatArray, path: Path) -> Acquisition:
     """Return the protocol of these b-values with the times of a sidecar."""
-    if not isinstance(content := read_json(path, "JSON sidecar"), dict):
+    content = read_json(path, "JSON sidecar")
+    if not isinstance(content, dict):
         raise ProtocolError("is not a JSON object", path=path)
-    times = partial(_milliseconds, content, path, b.size)
+
+    def times(*keys: str) -> FloatArray:
+        return _milliseconds(content, keys, b.size, path)
+
     te = times("EchoTime") if "EchoTime" in content else None
     if "SmallDelta1" not in content:
         return Acquisition(b, times("SmallDelta"), times("LargeDelta", "BigDelta"), te)
@@ -56,7 +58,7 @@ def _with_sidecar(b: FloatArray, path: Path) -> Acquisition:
     return Acquisition.trse(b, np.stack([times(name) for name in names], axis=1), start2, start4, te)
 
 
-def _milliseconds(content: dict[str, Any], path: Path, volumes: int, *keys: str) -> FloatArray:
+def _milliseconds(content: dict[str, Any], keys: tuple[str, ...], volumes: int, path: Path) -> FloatArray:
     key = next((key for key in keys if key in content), None)
     if key is None:
         raise ProtocolError(f"has no {' or '.join(keys)} (seconds)", path=path, hint=accepted_forms())
@@ -80,51 +82,6 @@ register(
         recognises=lambda source: source.path.suffix == ".json" and source.path.exists(),
         read=_read_sidecar,
         parts=(".bval",),
-        general=True,
-    )
-)
-
-
-def _read_rows(source: Source) -> Acquisition:
-    table = number_table(source.path)
-    forms = [form for form in (table, table.T) if form.shape[0] in (3, 4, *_TRSE_ROWS)]
-    if not forms:
-        found = f"has {table.shape[0]} rows and {table.shape[1]} columns"
-        problem = f"{found}; 3 or 4 rows were expected (7 or 8 of a twice-refocused echo)"
-        raise ProtocolError(problem, path=source.path, hint=accepted_forms())
-    if len(forms) == 2:
-        # As few volumes as rows: either way round fits the shape, so the units and the images must decide.
-        forms = [form for form in forms if _is_sensible(form, source.volumes)] or forms[:1]
-        # Timings read as b-values stay small; no protocol does.
-        forms = [form for form in forms if form[0].max() > _TIMES_BELOW] or forms
-        if len(forms) == 2:
-            problem = f"a table of {table.shape[0]} x {table.shape[1]} can be read by rows or by columns"
-            raise ProtocolError(problem, path=source.path, hint="give .bval, .gdur, .gsep and .te files instead")
-    return _of_rows(forms[0])
-
-
-def _of_rows(rows: FloatArray) -> Acquisition:
-    if rows.shape[0] not in _TRSE_ROWS:
-        return Acquisition(*rows)
-    return Acquisition.trse(rows[0], rows[1:5].T, rows[5], rows[6], rows[7] if rows.shape[0] == 8 else None)
-
-
-def _is_sensible(form: FloatArray, volumes: int | None) -> bool:
-    if volumes is not None and form.shape[1] != volumes:
-        return False
-    try:
-        _of_rows(form)
-    except ProtocolError:
-        return False
-    return True
-
-
-register(
-    Format(
-        form="a text file with rows b (s/mm²), δ (ms), Δ (ms) and, if there are several echo times, TE (ms); or, "
-        "twice-refocused, rows b, δ1, δ2, δ3, δ4, Δ12, Δ14 and TE",
-        recognises=lambda source: source.path.exists() and source.path.suffix != ".json",
-        read=_read_rows,
         general=True,
     )
 )
