@@ -1,7 +1,7 @@
 """Which code made a result: the version with its commit, and a stamp of the modules that a step imports."""
 
-import ast
 import hashlib
+import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -10,6 +10,11 @@ from pathlib import Path
 
 PACKAGE = "histomri"
 _ROOT = Path(__file__).resolve().parents[1]
+# Imports are found in the text: parsing the modules of a fit takes a second, and ruff keeps their form.
+_FROM = re.compile(r"^[ \t]*from (\.?)([\w.]*) import (\([^)]*\)|[^\n]*)", re.M)
+_NAME = re.compile(r"(?<!as )\b(\w+)(?: as \w+)?")
+_BY_NAME = re.compile(rf"^[ \t]*import ({PACKAGE}[\w.]*)|[\"']({PACKAGE}\.[\w.]+)[:\"']", re.M)
+_FOR_TYPES = re.compile(r"^if TYPE_CHECKING:\n(?:[ \t]+.*\n|\n)+", re.M)
 
 
 @cache
@@ -75,15 +80,13 @@ def _imports(module: str) -> tuple[str, ...]:
     """Return the modules of histomri that the source of a module names in its imports."""
     names: dict[str, None] = {}
     for path in _files(module):
-        for node in _nodes(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(f"{PACKAGE}."):
-                names[node.value.split(":")[0]] = None  # a module that is imported by its name
-            elif isinstance(node, ast.Import):
-                names |= {alias.name: None for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                place = ".".join(part for part in (_package(module) if node.level else "", node.module) if part)
+        source = _FOR_TYPES.sub("", path.read_text(encoding="utf-8"))
+        names |= {one or other: None for one, other in _BY_NAME.findall(source)}
+        for dots, place, parts in _FROM.findall(source):
+            place = ".".join(part for part in (_package(module) if dots else "", place) if part)
+            if place.split(".")[0] == PACKAGE:
                 # A module of a package stands for itself; any other name for all that the package offers.
-                parts = [f"{place}.{alias.name}" for alias in node.names]
+                parts = [f"{place}.{part}" for part in _NAME.findall(parts)]
                 names |= {part if _files(part) else place: None for part in parts}
         names |= {name: None for name in _registered(path, names)}
     return tuple(name for name in names if name.split(".")[0] == PACKAGE and _files(name))
@@ -101,15 +104,6 @@ def _registered(path: Path, imported: Iterable[str]) -> Iterator[str]:
 def _package(module: str) -> str:
     """Return what a relative import in a module starts from."""
     return module if any(path.stem == "__init__" for path in _files(module)) else module.rpartition(".")[0]
-
-
-def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes of a tree, less what is for the type checker alone."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        yield node
-        yield from _nodes(node)
 
 
 @cache
