@@ -108,7 +108,7 @@ def write_text(path: str | Path, text: str) -> Path:
 
 def write_json(path: str | Path, content: Any) -> Path:
     """Write JSON, indented, atomically. NaN and infinity become null, as strict JSON has no word for them."""
-    return write_text(path, json.dumps(_strict(content), indent=2, ensure_ascii=False) + "\n")
+    return write_text(path, json.dumps(strict(content), indent=2, ensure_ascii=False) + "\n")
 
 
 def sidecar_path(path: str | Path) -> Path:
@@ -150,13 +150,14 @@ def provenance(sources: Iterable[str | Path] = (), parameters: Mapping[str, Any]
     }
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
+    """Return plain data as strict JSON can hold it: NaN and infinity are null, arrays are lists."""
     if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
+        return {str(key): strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_strict(item) for item in value]
+        return [strict(item) for item in value]
     if hasattr(value, "tolist"):  # numpy arrays and scalars
-        return _strict(value.tolist())
+        return strict(value.tolist())
     if isinstance(value, float) and value - value != 0:
         return None
     if isinstance(value, Path):

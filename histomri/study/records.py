@@ -11,12 +11,12 @@ import os
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from histomri.core.errors import InputError
-from histomri.core.files import TEMPORARY, read_json, write_json
+from histomri.core.files import TEMPORARY, read_json, strict, write_text
 from histomri.core.options import Options, plain
 from histomri.core.provenance import code_stamp
 from histomri.study.result import StepResult
@@ -26,8 +26,7 @@ SCHEMA = 2
 _CLOCK_STEP_NS = 2_000_000_000  # the coarsest clock of a file system: a change within it may leave the time as it is
 
 
-@dataclass(frozen=True)
-class FileStamp:
+class FileStamp(NamedTuple):
     """The state of a file when it was read; the same state later means the same content, as far as the system tells.
 
     Attributes
@@ -57,15 +56,19 @@ class FileStamp:
             raise InputError(f"cannot be read ({error.strerror or error})", path=path) from error
         return cls(about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino, now, digest)
 
-    def holds(self, path: Path) -> bool:
-        """Tell whether a file is as it was, without reading it."""
+    def has_state_of(self, path: Path) -> bool:
+        """Tell whether size, times and place of a file are those of the reading."""
         try:
             about = path.stat()
         except OSError:
             return False
         state = (about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
+        return state == (self.size, self.mtime_ns, self.ctime_ns, self.inode)
+
+    def holds(self, path: Path) -> bool:
+        """Tell whether a file is as it was, without reading it; one changed shortly before the reading may not be."""
         recent = max(self.mtime_ns, self.ctime_ns) > self.read_ns - _CLOCK_STEP_NS
-        return not recent and state == (self.size, self.mtime_ns, self.ctime_ns, self.inode)
+        return not recent and self.has_state_of(path)
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,9 @@ class Ledger:
         self.outdated = content is None and any((folder / name).exists() for name in (RECORD, "study.json"))
         content = content or {}
         self._verify, self._fresh = verify, set[str]()
-        self._stamps = {name: FileStamp(**stamp) for name, stamp in content.get("files", {}).items()}
+        self._stamps = {name: FileStamp(*stamp) for name, stamp in content.get("files", {}).items()}
         self._steps = {
-            name: Finished(**{**entry, "outputs": {path: FileStamp(**one) for path, one in entry["outputs"].items()}})
+            name: Finished(**{**entry, "outputs": {path: FileStamp(*one) for path, one in entry["outputs"].items()}})
             for name, entry in content.get("steps", {}).items()
         }
         self._inputs: dict[str, Path] = {}
@@ -136,7 +139,7 @@ class Ledger:
         for path in set(options.reads()):
             for file in _files_in(path):
                 stamp = self._stamps.get(self._name(file))
-                if stamp is None or (not stamp.holds(file) and FileStamp.of(file).sha256 != stamp.sha256):
+                if stamp is None or (not stamp.has_state_of(file) and FileStamp.of(file).sha256 != stamp.sha256):
                     raise InputError("was changed while it was read", path=file, hint="run the study again")
 
     def find(self, step: str, key: str) -> Finished | None:
@@ -227,9 +230,13 @@ class Ledger:
         return (not self._verify and stamp.holds(path)) or FileStamp.of(path).sha256 == stamp.sha256
 
     def _save(self) -> None:
-        steps = {name: asdict(entry) for name, entry in self._steps.items()}
-        files = {name: asdict(stamp) for name, stamp in self._stamps.items()}
-        write_json(self._path, {"schema": SCHEMA, "files": files, "steps": steps})
+        # In one line: the record is written often, and holds hundreds of files.
+        content = {
+            "schema": SCHEMA,
+            "files": self._stamps,
+            "steps": {name: vars(one) for name, one in self._steps.items()},
+        }
+        write_text(self._path, json.dumps(strict(content), ensure_ascii=False))
 
 
 def clear_unfinished(folder: Path, *, deep: bool = True) -> None:
@@ -262,9 +269,9 @@ def _read(path: Path) -> dict[str, Any] | None:
         if content["schema"] != SCHEMA:
             return None
         for entry in content["steps"].values():
-            Finished(**{**entry, "outputs": {name: FileStamp(**one) for name, one in entry["outputs"].items()}})
+            Finished(**{**entry, "outputs": {name: FileStamp(*one) for name, one in entry["outputs"].items()}})
         for stamp in content["files"].values():
-            FileStamp(**stamp)
+            FileStamp(*stamp)
     except (InputError, KeyError, TypeError, AttributeError):
         return None
     return dict(content)
