@@ -219,8 +219,8 @@ def region_in_other_unit(
         fraction = float(np.mean(shapely.contains_xy(scaled, x[known], y[known])))
         if fraction > _NEARLY_ALL:
             held = f"{kept:,} of {kept + lost:,} cells, and would hold {fraction:.0%} {change} by the pixel size"
-            doubt = "is it in µm, where pixels of the full-resolution image are expected, and are the positions of the"
-            return (f"the region of interest holds {held}: {doubt} cells in the unit that their column states?",)
+            check = "is it in µm, where pixels of the full-resolution image are expected, and are the positions of the"
+            return (f"the region of interest holds {held}: {check} cells in the unit that their column states?",)
     return ()
 
 

@@ -295,7 +295,7 @@ def unknown_key(key: str, known: Iterable[str]) -> str:
 
 
 def _most_telling(items: list[Any]) -> list[Any]:
-    """Return, of what every kind of value that was tried reports, that of the kind that was meant, if one can tell."""
+    """Return, of what every kind of value that was tried reports, that of the kind that was meant, if that is clear."""
     kinds = ("_type", "literal_error", "missing", "int_from_float")
     right_kind = [item for item in items if not item["type"].endswith(kinds)]
     return right_kind[-1:] or items

@@ -133,9 +133,9 @@ def _choose_stains(
         raise InputError(error.problem, path=slide.path, hint=error.hint) from error
     angles = usual_angles(estimated)
     if max(angles) > _UNUSUAL_DEGREES:
-        doubt = "is much of the tissue stained with both, and is it a DAB slide? Look at ki67.png"
+        question = "is much of the tissue stained with both, and is it a DAB slide? Look at ki67.png"
         found = f"the estimated hematoxylin is {angles[0]:.0f} and the DAB {angles[1]:.0f} degrees"
-        warnings += (f"{found} from the usual colours: {doubt}",)
+        warnings += (f"{found} from the usual colours: {question}",)
     return estimated, source, warnings
 
 
@@ -188,8 +188,8 @@ def _looks_unlike_dab(rgb: Any, stains: Stains) -> tuple[str, ...]:
     most = int(np.argmax(amounts))
     if amounts[stains.dab] >= amounts[most]:
         return ()
-    doubt = "is it a DAB slide, and are the stain vectors its own? Look at ki67.png"
-    return (f"the pixels that count as stained have more {stains.names[most]} than DAB: {doubt}",)
+    question = "is it a DAB slide, and are the stain vectors its own? Look at ki67.png"
+    return (f"the pixels that count as stained have more {stains.names[most]} than DAB: {question}",)
 
 
 def _map(area: StainedArea, factor: int) -> Image:

@@ -164,9 +164,9 @@ def _outline(cells: CellTable, tissue: str | BaseGeometry) -> tuple[BaseGeometry
     if tissue not in ("cells", "field"):
         raise InputError(f"there is no tissue {tissue!r}", hint="take field or cells")
     outline = outline_of(cells) if tissue == "cells" and cells.metadata.roi_wkt is None else None
-    doubt = "the analysed area is not known, so F and CD are per bounding box of the cells"
+    caution = "the analysed area is not known, so F and CD are per bounding box of the cells"
     hint = "to say where the tissue is, pass --slide or --tissue cells, or --roi to `histomri cells`"
-    return outline, (f"{doubt}; {hint}",) if extent_of(cells, outline).source == BOUNDING_BOX else ()
+    return outline, (f"{caution}; {hint}",) if extent_of(cells, outline).source == BOUNDING_BOX else ()
 
 
 def tissue_of_slide(

@@ -140,7 +140,7 @@ def _load(path: Path, options: ApplyOptions | None) -> Transform:
 
 
 def _break(one: Transform, other: Transform, first: str, second: str) -> str | None:
-    """Say where one transform does not end where the next begins, as far as their records tell."""
+    """Say where one transform does not end where the next begins, as far as their records show."""
     ends, begins = one.info.get("Fixed") or {}, other.info.get("Moving") or {}
     slides = ends.get("Slide"), begins.get("Slide")
     on_mri = slides[0] is None and (slides[1] is not None or len(ends.get("Shape", ())) == 3)

@@ -240,8 +240,8 @@ def _result(
     signs = {"stretch": best.stretch, "strain": best.strain, "error_px": expected / best.problem.unit_mm}
     at_bound = at_size_bound(best.pose, best.problem.scale)
     verdict, reasons = judge(first.agreement, margin, at_bound=at_bound, excluded=excluded, **signs)
-    slice_margin, doubt = _slice_margin(slices, fixed)
-    for reason in (doubt, matcher.engine.objection(deformation)):
+    slice_margin, caution = _slice_margin(slices, fixed)
+    for reason in (caution, matcher.engine.objection(deformation)):
         if reason:
             verdict = "check" if verdict == "good" else verdict
             reasons.append(reason)
@@ -256,7 +256,7 @@ def _result(
 
 
 def _slice_margin(slices: Sequence[Match], fixed: Image) -> tuple[float, str]:
-    """Return the margin of the best over every slice that lies too far from it to be as good, and what is in doubt."""
+    """Return the margin of the best over every slice too far from it to be as good, and why it may be too small."""
     best = slices[0]
     step_mm = float(np.linalg.norm(fixed.affine[:3, 2]))
     apart = [(abs((each.slice or 0) - (best.slice or 0)) * step_mm, each) for each in slices[1:]]

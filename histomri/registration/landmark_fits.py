@@ -162,7 +162,7 @@ def _similarity(here: FloatArray, there: FloatArray) -> FloatArray:
     about, target = here - middle, there - goal
     u, strength, vt = np.linalg.svd(target.T @ about)
     linear = u @ vt
-    if len(here) == 2 and np.linalg.det(linear) < 0:  # two points do not tell the sides apart: the section as it lies
+    if len(here) == 2 and np.linalg.det(linear) < 0:  # two points fit either side: the section as it lies
         strength[1] *= -1
         linear = u @ np.diag([1.0, -1.0]) @ vt
     linear = linear * strength.sum() / np.sum(about**2)
@@ -204,7 +204,7 @@ def judge_landmarks(
     the transform (all, if it goes through every one), `left_out` (N,) the error of each pair under the fit to all
     others, None if there are just enough. Images and masks are of the section and of the slice of the MRI. The verdict
     is "failed" if the outlines hardly agree, the tissues differ too much in size, or most points lie outside an image,
-    and "check" if anything is in doubt. With it come the reasons, ``outline_agreement``, ``outline_lead`` over another
+    and "check" if anything is uncertain. With it come the reasons, ``outline_agreement``, ``outline_lead`` over another
     sign of x or y, and ``expected_mm``, the error that the scatter leads one to expect.
     """
     reasons, failed = [], False

@@ -282,7 +282,7 @@ def _cut_voxels(
 
 
 def _measurement_names(maps: Sequence[_Map]) -> list[str]:
-    """Return a name per map, such as vCS_mri_um; with marks that tell apart several maps of one quantity."""
+    """Return a name per map, such as vCS_mri_um; with marks that distinguish several maps of one quantity."""
     plain = [item.plain_name for item in maps]
     names: list[str] = []
     for item, name in zip(maps, plain):

@@ -27,7 +27,7 @@ _CLOCK_STEP_NS = 2_000_000_000  # the coarsest clock of a file system: a change 
 
 
 class FileStamp(NamedTuple):
-    """The state of a file when it was read; the same state later means the same content, as far as the system tells.
+    """The state of a file when it was read; the same state later means the same content, as far as the system reports.
 
     Attributes
     ----------

@@ -75,7 +75,7 @@ class Sample(BaseModel):
         return value
 
     def label(self, column: str) -> str | None:
-        """Return what stands in a column of the table of samples that tells them apart, None if nothing does."""
+        """Return what stands in a column of the table of samples that distinguishes them, None if nothing does."""
         labels = {"sample": self.id, "patient": self.patient, "group": self.group, "scanner": self.scanner}
         return labels.get(column) or (str(self.measures[column]) if column in self.measures else None)
 

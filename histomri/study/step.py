@@ -71,9 +71,9 @@ class Step:
     asked : bool
         Whether it is run only if the study file has its section.
     alone : callable
-        Given the study, tells whether a step over all samples needs none of them.
+        Given the study, returns whether a step over all samples needs none of them.
     wanted : callable
-        Given a sample (or the study), tells whether the step is run; for steps that are not left out as a whole.
+        Given a sample (or the study), returns whether the step is run; for steps that are not left out as a whole.
     """
 
     name: str
