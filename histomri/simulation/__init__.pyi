@@ -7,6 +7,9 @@ from .compare import compare_with_truth as compare_with_truth
 from .liver import LiverPhantom as LiverPhantom
 from .liver import default_acquisition as default_acquisition
 from .liver import simulate_liver as simulate_liver
+from .packing import Packing as Packing
+from .packing import pack_spheres as pack_spheres
+from .packing import sphere_diameters as sphere_diameters
 from .spheres import MonteCarlo as MonteCarlo
 from .spheres import simulate_permeable_spheres as simulate_permeable_spheres
 from .paper import write_paper_study as write_paper_study
