@@ -10,7 +10,6 @@ from .liver import simulate_liver as simulate_liver
 from .packing import Packing as Packing
 from .packing import pack_spheres as pack_spheres
 from .packing import sphere_diameters as sphere_diameters
-from .spheres import MonteCarlo as MonteCarlo
 from .spheres import simulate_permeable_spheres as simulate_permeable_spheres
 from .paper import write_paper_study as write_paper_study
 from .spheres import SphereSignals as SphereSignals
@@ -19,3 +18,12 @@ from .tissue import GROUPS as GROUPS
 from .write import write_protocol as write_protocol
 from .write import write_sample as write_sample
 from .write import write_study as write_study
+from .packing import Packing as Packing
+from .packing import pack_spheres as pack_spheres
+from .packing import sphere_diameters as sphere_diameters
+from .walker.reuse import walk_permeabilities as walk_permeabilities
+from .walker.substrates import Lattice as Lattice
+from .walker.substrates import Packed as Packed
+from .walker.walk import MonteCarlo as MonteCarlo
+from .walker.walk import Water as Water
+from .walker.walk import walk as walk

@@ -1,6 +1,6 @@
 """The options of `histomri simulate`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -42,14 +42,25 @@ class SpheresOptions(ProtocolOptions):
     """Simulate water that walks in and around permeable spheres, for every combination of the given numbers.
 
     Example: histomri simulate spheres --protocol mouse-exvivo --diameter-um 8,16,24 --fraction 0.3,0.5 -o spheres
+    Example: histomri simulate spheres --protocol invivo-3t --arrangement random --diameter-um 18 --cv 0,0.3 --fraction 0.6 -o spheres
     """
 
     protocol: Protocol = given(..., PROTOCOL)
-    diameter_um: Numbers = option(..., "Diameters, with commas between them.", unit="µm", commas=True)
-    fraction: Numbers = option(..., "Volume fractions of the spheres, up to 0.52, where they touch.", commas=True)
+    diameter_um: Numbers = option(..., "Diameters; of unequal spheres vCS.", unit="µm", commas=True)
+    fraction: Numbers = option(..., "Volume fractions; on the lattice up to 0.52, where spheres touch.", commas=True)
     d0i: Numbers = option((2.0,), "Diffusivities in the spheres.", unit="µm²/ms", commas=True)
     d0e: Numbers = option((2.0,), "Diffusivities between the spheres.", unit="µm²/ms", commas=True)
     permeability_um_s: Numbers = option((0.0,), "Permeabilities of the wall.", unit="µm/s", commas=True)
+    arrangement: Literal["lattice", "random"] = option(
+        "lattice", "Equal spheres on a cubic lattice, or packed at random."
+    )
+    cv: Numbers = option((0.0,), "Coefficients of variation of the diameters, packed at random.", commas=True)
+    distribution: Literal["gamma", "lognormal"] = option("gamma", "Of diameters that vary.")
+    t2i_ms: Positive | None = option(None, "T2 in the spheres; needs echo times.", unit="ms")
+    t2e_ms: Positive | None = option(None, "T2 between the spheres.", unit="ms")
     walkers: Annotated[Whole, Field(ge=1)] = option(20_000, "Random walkers for each combination.")
-    dt_ms: Positive = option(0.02, "Time step.", unit="ms")
+    standard_error: Positive | None = option(None, "Standard error that all signals must reach; checked first.")
+    dt_ms: Positive = option(1.0, "Longest time step; steps beside a wall are shorter.", unit="ms")
+    fine: Positive = option(0.08, "Smallest step beside a wall, as a fraction of the radius.")
     seed: Seed = option(1, _SEED)
+    jobs: Annotated[Whole, Field(ge=1)] | None = option(None, "Threads; default: all cores. Results do not change.")

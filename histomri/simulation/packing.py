@@ -53,9 +53,10 @@ def sphere_diameters(
     number: int, *, cv: float, rng: np.random.Generator, vcs_um: float | None = None, mean_um: float | None = None,
     distribution: Distribution = "lognormal",
 ) -> FloatArray:  # fmt: skip
-    """Draw diameters, (number,) µm, whose moments are close to those of the distribution even if they are few.
+    """Return diameters, (number,) µm, in random order, that are spread over a distribution as evenly as can be.
 
-    The ranks are stratified: each of `number` equal parts of the distribution gives one diameter, in random order.
+    Each of `number` equal parts of the distribution gives its median, and the size asked for is met exactly: of a few
+    hundred independent draws the volume-weighted size would scatter by several per cent.
 
     Parameters
     ----------
@@ -83,15 +84,15 @@ def sphere_diameters(
             f"{number} spheres of {size:g} µm with a coefficient of variation of {cv:g} cannot be drawn",
             hint="give at least one, a positive size, and a coefficient of 0 to 2",
         )
-    if vcs_um is not None:
-        size /= vcs_over_mean(cv, distribution)
     if cv == 0:
         return np.full(number, size)
-    rank = (rng.permutation(number) + rng.random(number)) / number
+    rank = (rng.permutation(number) + 0.5) / number
     if distribution == "gamma":
-        return np.asarray(stats.gamma.ppf(rank, cv**-2, scale=size * cv**2))
-    spread = np.sqrt(np.log1p(cv**2))
-    return np.asarray(size * np.exp(spread * stats.norm.ppf(rank) - 0.5 * spread**2))
+        diameter = stats.gamma.ppf(rank, cv**-2)
+    else:
+        diameter = np.exp(np.sqrt(np.log1p(cv**2)) * stats.norm.ppf(rank))
+    reached = diameter.mean() if vcs_um is None else np.sum(diameter**7) ** 0.25 / np.sum(diameter**3) ** 0.25
+    return np.asarray(diameter * size / reached)
 
 
 def vcs_over_mean(cv: float, distribution: Distribution = "lognormal") -> float:

@@ -49,7 +49,9 @@ def score_estimates(estimates: pd.DataFrame, seed: int = 1) -> list[Score]:
     A tissue that a model could not be fitted to counts for none of the models of its setting; `n` says how many are
     left.
     """
-    return [score for setting, part in estimates.groupby(SETTING, sort=False) for score in _setting(setting, part, seed)]
+    return [
+        score for setting, part in estimates.groupby(SETTING, sort=False) for score in _setting(setting, part, seed)
+    ]
 
 
 def _setting(setting: Any, part: pd.DataFrame, seed: int) -> Iterator[Score]:

@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +12,9 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, write_json
 from histomri.core.progress import Progress, share_of
-from histomri.mri import Acquisition
-from histomri.simulation.walker.plan import make_plan
 from histomri.simulation.walker.reuse import walk_permeabilities
 from histomri.simulation.walker.substrates import Lattice
-from histomri.simulation.walker.walk import FINE, Water, walk
+from histomri.simulation.walker.walk import FINE, Water
 
 from .design import Design, Scan, walked_together
 

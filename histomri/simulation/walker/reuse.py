@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from histomri.core.errors import InputError
 from histomri.mri import Acquisition
 
-from .walk import MonteCarlo, Substrate, Water, walk
+from .substrates import Substrate
+from .walk import MonteCarlo, Water, walk
 
+_PILOT = 1000
 ENOUGH = 0.5  # effective share of the walkers with which a permeability is not walked on its own
 
 
@@ -39,12 +42,25 @@ def walk_permeabilities(
     if len(open_ones) > 1:
         shared = replace(water, permeability_um_s=float(np.sqrt(open_ones[0] * open_ones[-1])))
         own = int(seeds[-1])
-        _, *results = walk(
-            substrate, acquisitions, shared, also_um_s=open_ones, seed=own, least_share=0.0, **settings
-        )
+        _, *results = walk(substrate, acquisitions, shared, also_um_s=open_ones, seed=own, least_share=0.0, **settings)
         found = {kappa: one for kappa, one in zip(open_ones, results) if one[0].effective_share >= enough}
     for kappa, own in zip(permeabilities_um_s, seeds.tolist()):
         if kappa not in found:
             alone = replace(water, permeability_um_s=kappa)
             found[kappa] = walk(substrate, acquisitions, alone, seed=own, **settings)[0]
     return [found[kappa] for kappa in permeabilities_um_s]
+
+
+def require_walkers(
+    substrate: Substrate, acquisitions: Sequence[Acquisition], water: Water, walkers: int, standard_error: float,
+    **settings: Any,
+) -> None:  # fmt: skip
+    """Walk a thousand walkers, and raise InputError if `walkers` are too few for a standard error of all signals."""
+    pilot = walk(substrate, acquisitions, water, walkers=_PILOT, **settings)[0]
+    largest = max(float(one.standard_error.max()) for one in pilot)
+    needed = int(np.ceil(_PILOT * (largest / standard_error) ** 2 / 1000.0)) * 1000
+    if needed > walkers:
+        problem = f"{walkers} walkers are too few for a standard error of {standard_error:g}"
+        raise InputError(
+            problem, hint=f"give about {needed} walkers, or accept {largest * (_PILOT / walkers) ** 0.5:.2g}"
+        )

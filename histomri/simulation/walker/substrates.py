@@ -1,15 +1,30 @@
 """Tissue to walk in: spheres on a lattice, or packed at random."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 
-from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
+from histomri.simulation.packing import Packing
 
-from . import lattice
+from . import lattice, packed
 
 LARGEST_FRACTION = np.pi / 6.0
+
+
+class Substrate(Protocol):
+    """Tissue to walk in: cells of some shape in a space that repeats."""
+
+    @property
+    def fraction(self) -> float:
+        """Volume fraction of the cells."""
+
+    @property
+    def compiled(self) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        """The walk that `kernels.make_walk` returned for its kind, and the tissue that this is given."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +47,33 @@ class Lattice:
         return float(self.diameter_um * (LARGEST_FRACTION / self.fraction) ** (1.0 / 3.0))
 
     @property
-    def smallest_radius_um(self) -> float:
-        """Radius of the spheres."""
-        return 0.5 * self.diameter_um
+    def compiled(self) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        """The walk, and what it is given of the tissue."""
+        return lattice.walk, (self.edge_um, 0.5 * self.diameter_um)
 
-    def walk(
-        self, first: int, count: int, n_inside: int, seed: np.uint64, spans: FloatArray, longest: float,
-        diffusivity: tuple[float, float], kappa: float, fine: float, out: FloatArray,
-    ) -> None:  # fmt: skip
-        """Walk some walkers and fill their records."""
-        shape = (self.edge_um, self.smallest_radius_um)
-        lattice.walk(first, count, n_inside, seed, spans, longest, *shape, *diffusivity, kappa, fine, out)
+
+@dataclass(frozen=True)
+class Packed:
+    """Spheres of a packing, in a cube that repeats."""
+
+    packing: Packing
+
+    @property
+    def fraction(self) -> float:
+        """Volume fraction that the packing reached."""
+        return self.packing.fraction
+
+    @cached_property
+    def compiled(self) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        """The walk, and what it is given of the tissue: the spheres, and the grid that lists those near each cell."""
+        packing = self.packing
+        spheres = np.column_stack([packing.centre_um, packing.radius_um])
+        share = np.cumsum(packing.radius_um**3) / np.sum(packing.radius_um**3)
+        reach = packed.REACH * float(packing.radius_um.mean())
+        cells = max(int(packing.edge_um / reach), 1)
+        first = np.zeros(cells**3 + 1, dtype=np.int64)
+        packed.list_neighbours(spheres, packing.edge_um, cells, reach, first, np.empty((0, 4)))
+        first = np.cumsum(first)
+        entries = np.empty((int(first[-1]), 4))
+        packed.list_neighbours(spheres, packing.edge_um, cells, reach, first.copy(), entries)
+        return packed.walk, (packing.edge_um, spheres, share, first, entries, cells, reach)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -17,29 +17,12 @@ from histomri.mri import Acquisition
 
 from .kernels import RECORD
 from .plan import Plan, make_plan
+from .substrates import Substrate
 from .sums import SUMS, add_up
 
 _CHUNK = 250  # walkers that are recorded before they are added up; sums are taken in their order, whatever the cores
 LEAST_SHARE = 0.3
 FINE = 0.08
-
-
-class Substrate(Protocol):
-    """Tissue to walk in: cells of some shape in a space that repeats."""
-
-    @property
-    def fraction(self) -> float:
-        """Volume fraction of the cells."""
-
-    @property
-    def smallest_radius_um(self) -> float:
-        """Radius of the smallest cell."""
-
-    def walk(
-        self, first: int, count: int, n_inside: int, seed: np.uint64, spans: FloatArray, longest: float,
-        diffusivity: tuple[float, float], kappa: float, fine: float, out: FloatArray,
-    ) -> None:  # fmt: skip
-        """Walk some walkers and fill their records, (count, S + 1, RECORD)."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +131,9 @@ def walk(
         report(done / len(starts))
     shares = _shares(sums)
     if shares.min() < least_share:
-        problem = f"walks at {water.permeability_um_s:g} µm/s say too little about {1e3 * kappas[shares.argmin()]:g} µm/s"
+        problem = (
+            f"walks at {water.permeability_um_s:g} µm/s say too little about {1e3 * kappas[shares.argmin()]:g} µm/s"
+        )
         hint = f"walk it on its own: the effective share of the walkers is {shares.min():.2f}, under {least_share:g}"
         raise InputError(problem, hint=hint)
     ends = (n_inside / walkers, inside / walkers)
@@ -185,8 +170,9 @@ def _chunk(
 ) -> tuple[FloatArray, float]:  # fmt: skip
     count = min(_CHUNK, walkers - first)
     records = np.empty((count, plan.spans.size + 1, RECORD))
-    diffusivity = (water.d0i_um2_ms, water.d0e_um2_ms)
-    substrate.walk(first, count, n_inside, seed, plan.spans, longest_ms, diffusivity, kappas[0], fine, records)
+    compiled, tissue = substrate.compiled
+    medium = (float(kappas[0]), np.sqrt(water.d0i_um2_ms), np.sqrt(water.d0e_um2_ms))
+    compiled(first, count, n_inside, seed, plan.spans, tissue, medium, longest_ms, fine, records)
     sums = np.zeros((kappas.size, plan.strength.size, 2, SUMS))
     rates = (0.0, 0.0) if water.t2i_ms is None or water.t2e_ms is None else (1 / water.t2i_ms, 1 / water.t2e_ms)
     add_up(records, *plan.arrays, kappas[0], kappas, *rates, plan.spans, sums)

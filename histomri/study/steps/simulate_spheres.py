@@ -17,8 +17,10 @@ def run(options: SpheresOptions, out: Path, progress: Progress | None = None) ->
     refuse_overwrite(folder / "params.csv", [options.protocol])
     result = simulate_sphere_signals(
         acquisition, diameters_um=options.diameter_um, fractions=options.fraction, d0i_um2_ms=options.d0i,
-        d0e_um2_ms=options.d0e, permeabilities_um_s=options.permeability_um_s, walkers=options.walkers,
-        dt_ms=options.dt_ms, seed=options.seed, progress=progress,
+        d0e_um2_ms=options.d0e, permeabilities_um_s=options.permeability_um_s, cvs=options.cv,
+        arrangement=options.arrangement, distribution=options.distribution, t2i_ms=options.t2i_ms,
+        t2e_ms=options.t2e_ms, walkers=options.walkers, standard_error=options.standard_error, dt_ms=options.dt_ms,
+        fine=options.fine, seed=options.seed, jobs=options.jobs, progress=progress,
     )  # fmt: skip
     kinds, measurements = result.signals.shape
     message = (
