@@ -1,15 +1,18 @@
-"""The options of `histomri simulate`."""
+"""The options of `histomri simulate` and `histomri benchmark`."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from histomri.core.options import Number, Options, Positive, Seed, Whole, given, option
+from histomri.core.options import Choices, Number, Options, Positive, Seed, Whole, argument, given, option
 from histomri.mri.options import PROTOCOL, Protocol, ProtocolOptions
+from histomri.simulation.benchmarks.names import SET_NAMES
 
 _SEED = "Seed of the random numbers: the same seed gives the same files."
 _SNR = "Signal over noise of liver tissue at b = 0."
 _AREA = "Area of a lobe; smaller is faster."
+SetName = Annotated[str, Choices(SET_NAMES)]
 Numbers = Annotated[tuple[Annotated[Number, Field(ge=0)], ...], Field(min_length=1)]
 
 
@@ -53,3 +56,25 @@ class SpheresOptions(ProtocolOptions):
     walkers: Annotated[Whole, Field(ge=1)] = option(20_000, "Random walkers for each combination.")
     dt_ms: Positive = option(0.02, "Time step.", unit="ms")
     seed: Seed = option(1, _SEED)
+
+
+class BenchmarkInputOptions(Options):
+    """Write the inputs of a benchmark set, such as images and protocol, or cell tables, with its truth in truth/.
+
+    Example: histomri simulate benchmark liver-3t -o liver-3t
+    """
+
+    name: SetName = argument("Benchmark set.", metavar="NAME")
+    source: Path | None = given(
+        None, "Results of `histomri insilico`, of which insilico-paper is made.", flag="--from", metavar="DIR"
+    )
+
+
+class BenchmarkOptions(Options):
+    """Score the results of any tool against the truth of a benchmark set: bias, errors, correlation, coverage.
+
+    Example: histomri benchmark estimates.csv --set liver-3t -o scores/
+    """
+
+    results: Path = argument("Table (.csv, .xlsx, .parquet) with the ids of the set and columns of estimates.")
+    set: SetName = option(..., "Benchmark set.")

@@ -1,0 +1,6 @@
+"""The names of the benchmark sets, apart from their code: the command line offers them without loading it."""
+
+SET_NAMES = (
+    "insilico-paper", "insilico-small", "liver-exvivo", "liver-3t", "liver-1.5t", "sections-nuclei",
+    "registration-lobes",
+)  # fmt: skip
