@@ -5,14 +5,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from histomri.core.options import Choices, Number, Options, Positive, Seed, Whole, argument, given, option
+from histomri.core.options import Number, Options, Positive, Seed, Whole, argument, given, option
 from histomri.mri.options import PROTOCOL, Protocol, ProtocolOptions
-from histomri.simulation.benchmarks.names import SET_NAMES
+from histomri.simulation.benchmarks.names import SetName
 
 _SEED = "Seed of the random numbers: the same seed gives the same files."
 _SNR = "Signal over noise of liver tissue at b = 0."
 _AREA = "Area of a lobe; smaller is faster."
-SetName = Annotated[str, Choices(SET_NAMES)]
 Numbers = Annotated[tuple[Annotated[Number, Field(ge=0)], ...], Field(min_length=1)]
 
 
@@ -66,7 +65,10 @@ class BenchmarkInputOptions(Options):
 
     name: SetName = argument("Benchmark set.", metavar="NAME")
     source: Path | None = given(
-        None, "Results of `histomri insilico`, of which insilico-paper is made.", flag="--from", metavar="DIR"
+        None,
+        "Results of the in-silico study, of which insilico-paper is made.",
+        flag="--from",
+        metavar="DIR",
     )
 
 

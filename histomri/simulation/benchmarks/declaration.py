@@ -42,6 +42,8 @@ class BenchmarkSet(Displayed):
     write_inputs : callable
     scored_by : {"estimates", "points"}
         Error of each estimate; or distance of points from where they belong, mm.
+    reads_study : bool
+        Whether the inputs are made of the results of `histomri insilico`.
     pixel_mm : float
         Of points: an error below it is a success.
     """
@@ -57,6 +59,7 @@ class BenchmarkSet(Displayed):
     sha256: str
     write_inputs: InputWriter
     scored_by: Literal["estimates", "points"] = "estimates"
+    reads_study: bool = False
     pixel_mm: float = 0.0
 
     def facts(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.presets import PRESETS
 from histomri.core.progress import Progress, share_of
+from histomri.core.tables import read_table
 from histomri.mri import Acquisition
 from histomri.simulation.benchmarks.declaration import data_path
 from histomri.simulation.benchmarks.signals import copies_of, signal_columns, write_signals
@@ -91,16 +92,16 @@ def read_study(source: Path, protocol: str, kappa: float, design: pd.DataFrame) 
             raise InputError("no such file among the results of the in-silico study", path=each, hint=_COMMAND)
     try:
         signals = np.load(path, allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, OSError, EOFError) as error:
         raise InputError("cannot be read as an array", path=path, hint=_COMMAND) from error
-    rows = pd.read_csv(table)
-    if missing := [name for name in _KEYS if name not in rows]:
-        raise InputError(f"has no column {', '.join(missing)}", path=table, hint=_COMMAND)
+    rows = read_table(table).numbers(_KEYS)
     volumes = len(Acquisition.preset(protocol))
     if signals.shape != (len(rows), volumes):
         problem = f"is {' x '.join(map(str, signals.shape))}, not {len(rows)} tissues x {volumes} volumes"
         raise InputError(problem, path=path, hint=f"it must have a row per row of {table.name}")
-    row_of = {tuple(key): row for row, key in enumerate(np.round(rows[_KEYS].to_numpy(float), 4).tolist())}
+    if not np.isfinite(signals).all():
+        raise InputError("holds signals that are not finite", path=path, hint=_COMMAND)
+    row_of = {tuple(key): row for row, key in enumerate(np.round(rows.to_numpy(), 4).tolist())}
     wanted = [row_of.get(tuple(key)) for key in np.round(design.to_numpy(float), 4).tolist()]
     if lacking := wanted.count(None):
         first = dict(zip(_KEYS, design.iloc[wanted.index(None)].tolist(), strict=True))

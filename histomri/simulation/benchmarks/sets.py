@@ -36,6 +36,7 @@ _EVERY = (
         "insilico-paper", 1, "the in-silico study of the paper: 1600 tissues, three protocols, κ 10, 25 and 50, SNR 30",
         ids=("id",), estimates=_TISSUE, conditions=("protocol", "kappa_um_s"), unit="id",
         make_truth=insilico.paper_truth, sha256=_SHA256["insilico-paper"], write_inputs=insilico.write_paper,
+        reads_study=True,
     ),
     BenchmarkSet(
         "insilico-small", 1, "a part of the in-silico study: 144 tissues, mouse ex vivo, κ 10, SNR 30, 3 noisy copies",

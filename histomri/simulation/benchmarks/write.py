@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from histomri.core.errors import InputError
 from histomri.core.files import provenance, require_folder, write_json, write_text
 from histomri.core.progress import Progress
 from histomri.simulation.benchmarks.declaration import ESTIMATE_SUFFIXES, BenchmarkSet, truth_text
@@ -35,9 +36,11 @@ def write_benchmark(
     Raises
     ------
     InputError
-        If there is no such set, its source is missing, or the truth made here is not that of the set.
+        If there is no such set, its source is missing or of no use, or the truth made here is not that of the set.
     """
     chosen, folder = get_set(name), require_folder(folder)
+    if source is not None and not chosen.reads_study:
+        raise InputError(f"{name} is not made of results of another command", hint="leave out --from")
     truth = chosen.truth()
     written = chosen.write_inputs(folder, truth, None if source is None else Path(source), progress)
     about = write_json(folder / "set.json", {**describe(chosen), "Rows": len(truth), **provenance()})
