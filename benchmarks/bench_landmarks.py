@@ -1,9 +1,9 @@
 """How often the verdict on landmarks alone is right: synthetic pairs with exact truth, and known mistakes.
 
-Run ``python benchmarks/bench_landmarks.py [N] [--first SEED] [--kind similarity|affine|tps]``; registration_pairs.py
-says what the pairs are, half of them "standard" and half "hard". Six points are set far apart in the tissue. A verdict
-is right if "good" goes with a median error of the tissue below one MRI pixel, and anything else does not. The limits
-were chosen with seeds from 20000; the default is others, from 21000.
+Run ``python benchmarks/bench_landmarks.py [N] [--first SEED] [--kind similarity|affine|tps]``. The pairs are those of
+histomri/simulation/section_pairs.py, half of them "standard" and half "hard". Six points are set far apart in the
+tissue. A verdict is right if "good" goes with a median error of the tissue below one MRI pixel, and anything else does
+not. The limits were chosen with seeds from 20000; the default is others, from 21000.
 """
 
 import argparse
@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 from machine import describe
-from registration_pairs import LEVELS, PIXEL, Pair, make_pair
 
 from histomri.core.errors import GeometryError
 from histomri.core.images import Image
 from histomri.registration import fit_landmarks
+from histomri.simulation.section_pairs import LEVELS, PIXEL, Pair, make_pair
 
 POINTS, JITTER_MM = 6, 0.15
 

@@ -1,8 +1,8 @@
 """How often, how well and how fast sections are registered: synthetic pairs with exact truth.
 
 Run ``python benchmarks/bench_registration.py [N] [--kind affine|bspline|similarity] [--level easy|standard|hard]
-[--drive outline|both] [--landmarks N] [--slices] [--livers] [--null] [--wrong]``; registration_pairs.py says what the
-pairs are.
+[--drive outline|both] [--landmarks N] [--slices] [--livers] [--null] [--wrong]``; histomri/simulation/section_pairs.py
+says what the pairs are.
 Success: the median error of the mapped tissue points is below one MRI pixel. The seeds begin at 50000: development and
 calibration used smaller ones.
 """
@@ -12,10 +12,13 @@ import time
 
 import numpy as np
 from content_engine import ContentEngine
-from registration_pairs import LEVELS, PIXEL, make_liver, make_pair, make_stack
 
 from histomri.core.images import Image
+from histomri.mri import Acquisition
+from histomri.patches import PatchGrid
 from histomri.registration import register
+from histomri.simulation import LiverPhantom, simulate_liver
+from histomri.simulation.section_pairs import LEVELS, PIXEL, make_pair, make_stack
 
 
 def run(level: str, seeds: range, *, verbose: bool = False, landmarks: int = 0, **options) -> dict[str, float]:
@@ -79,6 +82,19 @@ def run_livers(_: str, seeds: range, **options) -> dict[str, float]:
         away = abs(liver.scan.index(np.array([[0.0, 0.0, liver.section.offset_mm]]))[0, 2] - found.slice)
         rows.append((round(away), away * np.linalg.norm(liver.affine[:3, 2]), _slice_is_doubted(found)))
     return _told(rows)
+
+
+def make_liver(seed: int, patch_um: float = 386.0) -> tuple[Image, LiverPhantom]:
+    """Return the map of F of a small simulated liver, and the liver."""
+    only = Acquisition.preset("mouse-exvivo").select([0])
+    liver = simulate_liver(
+        seed=seed, area_mm2=60, snr=30, flipped=seed % 2 == 1, orientation=seed % 4, acquisition=only
+    )
+    cells = liver.cells
+    edges = [np.arange(0, cells[axis].max() + patch_um, patch_um) for axis in ("y_um", "x_um")]
+    area = np.histogram2d(cells["y_um"], cells["x_um"], edges, weights=cells["area_um2"])[0] / patch_um**2
+    grid = PatchGrid((0.0, 0.0), (patch_um, patch_um), area.shape)
+    return Image(np.where(area > 0, area, np.nan), grid.affine), liver
 
 
 def _slice_is_doubted(found):

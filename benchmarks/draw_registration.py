@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image as Picture
-from registration_pairs import LEVELS, make_pair
 
 from histomri.registration import register, write_figures
 from histomri.registration.options import RegisterOptions
+from histomri.simulation.section_pairs import LEVELS, make_pair
 from histomri.study.steps.register import run
 
 OUT = Path(__file__).parents[1] / "docs" / "images"

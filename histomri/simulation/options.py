@@ -1,11 +1,13 @@
-"""The options of `histomri simulate`."""
+"""The options of `histomri simulate` and `histomri benchmark`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from histomri.core.options import Number, Options, Positive, Seed, Whole, given, option
+from histomri.core.options import Number, Options, Positive, Seed, Whole, argument, given, option
 from histomri.mri.options import PROTOCOL, Protocol, ProtocolOptions
+from histomri.simulation.benchmarks.names import SetName
 
 _SEED = "Seed of the random numbers: the same seed gives the same files."
 _SNR = "Signal over noise of liver tissue at b = 0."
@@ -42,7 +44,7 @@ class SpheresOptions(ProtocolOptions):
     """Simulate water that walks in and around permeable spheres, for every combination of the given numbers.
 
     Example: histomri simulate spheres --protocol mouse-exvivo --diameter-um 8,16,24 --fraction 0.3,0.5 -o spheres
-    Example: histomri simulate spheres --protocol invivo-3t --arrangement random --diameter-um 18 --cv 0,0.3 --fraction 0.6 -o spheres
+    Example: histomri simulate spheres --protocol invivo-3t --arrangement random --diameter-um 18 --fraction 0.6 -o out
     """
 
     protocol: Protocol = given(..., PROTOCOL)
@@ -64,3 +66,28 @@ class SpheresOptions(ProtocolOptions):
     fine: Positive = option(0.08, "Smallest step beside a wall, as a fraction of the radius.")
     seed: Seed = option(1, _SEED)
     jobs: Annotated[Whole, Field(ge=1)] | None = option(None, "Threads; default: all cores. Results do not change.")
+
+
+class BenchmarkInputOptions(Options):
+    """Write the inputs of a benchmark set, such as images and protocol, or cell tables, with its truth in truth/.
+
+    Example: histomri simulate benchmark liver-3t -o liver-3t
+    """
+
+    name: SetName = argument("Benchmark set.", metavar="NAME")
+    source: Path | None = given(
+        None,
+        "Results of the in-silico study, of which insilico-paper is made.",
+        flag="--from",
+        metavar="DIR",
+    )
+
+
+class BenchmarkOptions(Options):
+    """Score the results of any tool against the truth of a benchmark set: bias, errors, correlation, coverage.
+
+    Example: histomri benchmark estimates.csv --set liver-3t -o scores/
+    """
+
+    results: Path = argument("Table (.csv, .xlsx, .parquet) with the ids of the set and columns of estimates.")
+    set: SetName = option(..., "Benchmark set.")

@@ -54,9 +54,11 @@ COMMANDS = (
     Command("agree", "Tables", "analysis.options:AgreeOptions"),
     Command("power", "Tables", "analysis.options:PowerOptions"),
     Command("report", "Study", "report.options:ReportOptions", "none"),
+    Command("benchmark", "Simulation", "simulation.options:BenchmarkOptions"),
     Command("simulate liver", "Simulation", "simulation.options:LiverOptions"),
     Command("simulate paper", "Simulation", "simulation.options:PaperOptions"),
     Command("simulate spheres", "Simulation", "simulation.options:SpheresOptions"),
+    Command("simulate benchmark", "Simulation", "simulation.options:BenchmarkInputOptions"),
 )
 
 

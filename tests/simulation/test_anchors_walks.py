@@ -1,4 +1,4 @@
-"""Random walks against those of another algorithm, on a whole protocol (tests/data/mri)."""
+"""Random walks against those of another algorithm, on a whole protocol (the tissues of the set liver-3t)."""
 
 import numpy as np
 import pandas as pd
@@ -6,11 +6,12 @@ import pytest
 
 from histomri.mri import Acquisition
 from histomri.simulation import simulate_permeable_spheres
+from histomri.simulation.benchmarks.liver import read_walks
 
 
 @pytest.mark.parametrize(("size", "fraction", "kappa"), [(16, 0.35, 0), (16, 0.35, 50), (24, 0.5, 25)])
-def test_signals_of_a_whole_protocol(data, size, fraction, kappa):
-    table = pd.read_csv(data / "mri" / "mc_invivo-3t.csv")
+def test_signals_of_a_whole_protocol(size, fraction, kappa):
+    table = read_walks("invivo-3t")
     key = {"random": 0, "vCS_um": size, "F": fraction, "kappa_um_s": kappa}
     (row,) = table.loc[(table[list(key)] == pd.Series(key)).all(axis=1)].to_dict("records")
     protocol = Acquisition.preset("invivo-3t")

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -130,7 +131,8 @@ def _walk_tissue(
 
 def _write_block(path: Path, tissues: list[dict[str, FloatArray]]) -> None:
     with atomic_path(path) as part, part.open("wb") as file:
-        np.savez(file, **{name: np.stack([one[name] for one in tissues], axis=1) for name in tissues[0]})
+        values: dict[str, Any] = {name: np.stack([one[name] for one in tissues], axis=1) for name in tissues[0]}
+        np.savez(file, **values)
 
 
 def _read_block(path: Path, key: str) -> dict[str, FloatArray]:

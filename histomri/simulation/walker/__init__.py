@@ -1,0 +1,1 @@
+"""Random walks of water in permeable tissue. Nothing here knows the formulas that are fitted."""

@@ -116,7 +116,8 @@ def _step_size(s: Any, tissue: Any, cell: int, fine: float) -> float:
             d0, other, radius = gap, d0, rim
         elif gap < other:
             other = gap
-    return max(0.25 * d0, max(min(fine * radius, 0.2 * (d0 + other)), 0.1 * fine * radius))
+    least = max(min(fine * radius, 0.2 * (d0 + other)), 0.1 * fine * radius)
+    return float(max(0.25 * d0, least))
 
 
 @njit(error_model="numpy", cache=True, inline="always")

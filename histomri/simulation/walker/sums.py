@@ -12,6 +12,39 @@ ensure_cache()
 SUMS = 5  # of y, x, y², xy, x²: a walker adds y = weight times signal and x = weight
 
 
+@njit(cache=True, error_model="numpy")
+def _weigh(record: Any, begin: int, end: int, kappa: float, kappas: Any, weight: Any) -> None:
+    """Fill in how much more probable the path between two edges is at other permeabilities, (kappas,)."""
+    crossings, over = record[end, 3] - record[begin, 3], record[end, 4] - record[begin, 4]
+    for c in range(kappas.size):
+        if kappas[c] != kappa:
+            ratio = crossings * math.log(kappas[c] / kappa) if crossings > 0.0 else 0.0
+            weight[c] = math.exp(ratio - (kappas[c] - kappa) * over)
+
+
+@njit(cache=True)
+def _dephase(record: Any, first: int, last: int, pieces: Any, amplitude: Any, phase: Any) -> None:
+    """Fill in the phase of a unit gradient along x, y and z, (3,)."""
+    phase[:] = 0.0
+    for i in range(first, last):
+        for a in range(3):
+            phase[a] += amplitude[i] * (record[pieces[i, 1], a] - record[pieces[i, 0], a])
+
+
+@njit(cache=True)
+def _close(y: Any, x: Any, sums: Any) -> None:
+    """Add what one walker gives to the sums of a shot: y (kappas, k, 2) and x (kappas, 2)."""
+    for c in range(sums.shape[0]):
+        for k in range(sums.shape[1]):
+            for o in range(2):
+                a, b = y[c, k, o], x[c, o]
+                sums[c, k, o, 0] += a
+                sums[c, k, o, 1] += b
+                sums[c, k, o, 2] += a * a
+                sums[c, k, o, 3] += a * b
+                sums[c, k, o, 4] += b * b
+
+
 @njit(cache=True, nogil=True)
 def add_up(
     records: Any, placements: Any, pieces: Any, amplitude: Any, first_piece: Any, first_placement: Any,
@@ -23,17 +56,10 @@ def add_up(
     kappas are the permeabilities asked for, kappa that of the walk; the ratio of the probabilities of a path under both
     weighs it. rate_in and rate_out are 1 / T2 inside and outside.
     """
-    n_kappas = kappas.size
-    most = 0
-    for h in range(first_placement.size - 1):
-        most = max(most, first_measurement[h + 1] - first_measurement[h])
-    y, x = np.zeros((n_kappas, most, 2)), np.zeros((n_kappas, 2))
-    phase = np.zeros(3)
-    weight = np.ones(n_kappas)
-    length = np.zeros(placements.shape[0])
-    for q in range(placements.shape[0]):
-        for e in range(placements[q, 0], placements[q, 1]):
-            length[q] += spans[e]
+    most = (first_measurement[1:] - first_measurement[:-1]).max()
+    y, x = np.zeros((kappas.size, most, 2)), np.zeros((kappas.size, 2))
+    phase, weight = np.zeros(3), np.ones(kappas.size)
+    length = np.array([spans[begin:end].sum() for begin, end in placements])
     for w in range(records.shape[0]):
         record = records[w]
         for h in range(first_placement.size - 1):
@@ -44,33 +70,13 @@ def add_up(
                 begin, end = placements[q, 0], placements[q, 1]
                 outside = 1 - int(record[begin, 6])
                 inside_ms = record[end, 5] - record[begin, 5]
-                decay = 1.0
-                if rate_in > 0.0 or rate_out > 0.0:
-                    decay = math.exp(-rate_in * inside_ms - rate_out * (length[q] - inside_ms))
-                for c in range(n_kappas):
-                    if kappas[c] != kappa:
-                        crossings = record[end, 3] - record[begin, 3]
-                        over = record[end, 4] - record[begin, 4]
-                        ratio = crossings * math.log(kappas[c] / kappa) if crossings > 0.0 else 0.0
-                        weight[c] = math.exp(ratio - (kappas[c] - kappa) * over)
-                    x[c, outside] += weight[c]
-                phase[:] = 0.0
-                for i in range(first_piece[q], first_piece[q + 1]):
-                    for a in range(3):
-                        phase[a] += amplitude[i] * (record[pieces[i, 1], a] - record[pieces[i, 0], a])
+                third = math.exp(-rate_in * inside_ms - rate_out * (length[q] - inside_ms)) / 3.0
+                _weigh(record, begin, end, kappa, kappas, weight)
+                x[:, outside] += weight
+                _dephase(record, first_piece[q], first_piece[q + 1], pieces, amplitude, phase)
                 for k in range(k0, k1):
                     g = strength[k]
-                    mean = math.cos(g * phase[0]) + math.cos(g * phase[1]) + math.cos(g * phase[2])
-                    signal = decay * mean * (1.0 / 3.0)
-                    for c in range(n_kappas):
+                    signal = third * (math.cos(g * phase[0]) + math.cos(g * phase[1]) + math.cos(g * phase[2]))
+                    for c in range(kappas.size):
                         y[c, k - k0, outside] += weight[c] * signal
-            for c in range(n_kappas):
-                for o in range(2):
-                    if x[c, o] > 0.0:
-                        for k in range(k0, k1):
-                            a, b = y[c, k - k0, o], x[c, o]
-                            sums[c, k, o, 0] += a
-                            sums[c, k, o, 1] += b
-                            sums[c, k, o, 2] += a * a
-                            sums[c, k, o, 3] += a * b
-                            sums[c, k, o, 4] += b * b
+            _close(y, x, sums[:, k0:k1])

@@ -1,4 +1,4 @@
-"""Synthetic pairs of a section and an MRI slice with exact truth, for the benchmarks of registration.
+"""Synthetic pairs of a section and an MRI slice with exact truth, for the measurement of registration.
 
 An MRI slice of 86 x 86 pixels of 0.386 mm shows an irregular lobe with holes; the section has three maps of the same
 pixel size and a fine tissue mask (0.097 mm). The section is turned by any angle, turned over in half of the cases,
@@ -8,16 +8,17 @@ also have a tear, lack a fifth, lie up to 0.8 mm off the slice, have a rounder o
 explain a third to a half.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.images import Image
-from histomri.mri import Acquisition
-from histomri.patches import PatchGrid
-from histomri.simulation import LiverPhantom, simulate_liver
 
-PIXEL, FINE, SIZE = 0.386, 0.0965, 86
+PIXEL, FINE, SIZE = 0.386, 0.0965, 86  # mm, mm, pixels
+_Rng: TypeAlias = np.random.Generator
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,19 @@ class Pair:
     moving_mask: Image
     fixed: Image
     maps: tuple[Image, ...]
-    aligned: np.ndarray
-    points_moving: np.ndarray
-    points_fixed: np.ndarray
+    aligned: FloatArray
+    points_moving: FloatArray
+    points_fixed: FloatArray
     flipped: bool
     angle_deg: float
     off_mm: float
 
 
 def make_pair(seed: int, level: Level, *, related: bool = True) -> Pair:
-    """Return a pair; without `related` the MRI has nothing to do with the maps but the outline."""
+    """Return a pair; without `related` the MRI has nothing to do with the maps but the outline.
+
+    The same seed gives the same pair, to rounding errors.
+    """
     rng = np.random.default_rng(seed)
     lobe = _lobe(rng, level)
     wave = _wave(rng, level.deform_mm)
@@ -92,14 +96,14 @@ def make_pair(seed: int, level: Level, *, related: bool = True) -> Pair:
     tear = _tear(rng) if level.tear else None
     off = level.off_mm * rng.uniform(-1, 1)
 
-    def to_fixed(points):  # section mm -> MRI mm
+    def to_fixed(points: FloatArray) -> FloatArray:  # section mm -> MRI mm
         points = (points - shift) @ push.T
-        return points + wave(points)
+        return np.asarray(points + wave(points))
 
-    def section(points):
+    def section(points: FloatArray) -> BoolArray:
         there = to_fixed(points)
         present = lobe(there, off) & ~gap(there)
-        return present if tear is None else present & ~tear(there)
+        return np.asarray(present if tear is None else present & ~tear(there))
 
     content = np.random.default_rng([seed, 1])  # of its own, so that geometry and content do not depend on each other
     fields, contrast = _fields(content), _contrast(content, level)
@@ -150,20 +154,7 @@ def make_stack(seed: int, level: Level, slices: int = 5, gap_mm: float = 1.0) ->
     return replace(pair, fixed=stack), stack, nearest
 
 
-def make_liver(seed: int, patch_um: float = 386.0) -> tuple[Image, LiverPhantom]:
-    """Return the map of F of a small simulated liver, and the liver."""
-    only = Acquisition.preset("mouse-exvivo").select([0])
-    liver = simulate_liver(
-        seed=seed, area_mm2=60, snr=30, flipped=seed % 2 == 1, orientation=seed % 4, acquisition=only
-    )
-    cells = liver.cells
-    edges = [np.arange(0, cells[axis].max() + patch_um, patch_um) for axis in ("y_um", "x_um")]
-    area = np.histogram2d(cells["y_um"], cells["x_um"], edges, weights=cells["area_um2"])[0] / patch_um**2
-    grid = PatchGrid((0.0, 0.0), (patch_um, patch_um), area.shape)
-    return Image(np.where(area > 0, area, np.nan), grid.affine), liver
-
-
-def _fields(rng):
+def _fields(rng: _Rng) -> Callable[[FloatArray, float], FloatArray]:
     """Three smooth random maps in the body, values about 0 and of spread 1, that also change from slice to slice."""
     count = 24
     length = rng.uniform(2.5, 9.0, (3, count, 1))
@@ -172,31 +163,31 @@ def _fields(rng):
     phases, heights = rng.uniform(0, 2 * np.pi, (3, count)), rng.normal(size=(3, count)) * np.sqrt(2 / count)
     mix = np.array([[1.0, 0, 0], [0.4, 0.92, 0], [0.6, -0.3, 0.74]])
 
-    def fields(points, depth):
+    def fields(points: FloatArray, depth: float) -> FloatArray:
         points = np.column_stack([points, np.full(len(points), depth)])
-        return mix @ np.stack([np.cos(points @ waves[n].T + phases[n]) @ heights[n] for n in range(3)])
+        return np.asarray(mix @ np.stack([np.cos(points @ waves[n].T + phases[n]) @ heights[n] for n in range(3)]))
 
     return fields
 
 
-def _contrast(rng, level):
+def _contrast(rng: _Rng, level: Level) -> Callable[[FloatArray, FloatArray], FloatArray]:
     """How the MRI comes from the maps: a bent function, something of its own beside it, and a coil in front of it."""
     slopes, bends = rng.normal(size=3), 0.4 * rng.normal(size=3)
     share = rng.uniform(*level.explained)
     own, coil = _fields(rng), 0.015 * rng.normal(size=2)
 
-    def contrast(points, maps):
+    def contrast(points: FloatArray, maps: FloatArray) -> FloatArray:
         seen = slopes @ maps + bends @ maps**2
         beside = own(points, 0.0)[0]
         seen = (seen - seen.mean()) / seen.std()
         beside = (beside - beside.mean()) / beside.std()
         signal = 1 + 0.2 * (np.sqrt(share) * seen + np.sqrt(1 - share) * beside)
-        return np.clip(signal, 0.35, None) * (1 + points @ coil)
+        return np.asarray(np.clip(signal, 0.35, None) * (1 + points @ coil))
 
     return contrast
 
 
-def _lobe(rng, level):
+def _lobe(rng: _Rng, level: Level) -> Callable[[FloatArray, float], BoolArray]:
     orders = np.arange(2, 8)
     amplitude = level.round * 0.28 * rng.normal(size=len(orders)) / orders**0.8
     phase = rng.uniform(0, 2 * np.pi, len(orders))
@@ -204,56 +195,56 @@ def _lobe(rng, level):
     radius = rng.uniform(8.5, 10.5)
     holes = [(rng.uniform(-5, 5, 2), rng.uniform(0.5, 1.2)) for _ in range(rng.integers(2, 6))]
 
-    def inside(points, off):
+    def inside(points: FloatArray, off: float) -> BoolArray:
         theta, r = np.arctan2(points[:, 1], points[:, 0]), np.hypot(points[:, 0], points[:, 1])
         edge = 1 + ((amplitude + drift * off) * np.cos(orders * theta[:, None] + phase)).sum(axis=1)
         found = r < radius * np.clip(edge, 0.35, 1.45)
         for centre, size in holes:
             found &= np.hypot(*(points - centre - 0.3 * off).T) > size
-        return found
+        return np.asarray(found)
 
     return inside
 
 
-def _wave(rng, largest):
+def _wave(rng: _Rng, largest: float) -> Callable[[FloatArray], FloatArray]:
     vectors, waves, phases = rng.normal(size=(6, 2)), rng.normal(size=(6, 2)), rng.uniform(0, 2 * np.pi, 6)
     waves *= (2 * np.pi / rng.uniform(18, 40, (6, 1))) / np.linalg.norm(waves, axis=1, keepdims=True)
     grid = np.stack(np.meshgrid(np.linspace(-12, 12, 40), np.linspace(-12, 12, 40)), -1).reshape(-1, 2)
 
-    def raw(points):
-        return np.sin(points @ waves.T + phases) @ vectors
+    def raw(points: FloatArray) -> FloatArray:
+        return np.asarray(np.sin(points @ waves.T + phases) @ vectors)
 
     top = np.linalg.norm(raw(grid), axis=1).max()
     return lambda points: largest * raw(points) / top
 
 
-def _missing(rng, level):
+def _missing(rng: _Rng, level: Level) -> Callable[[FloatArray], BoolArray]:
     angle, count = rng.uniform(0, 2 * np.pi, 2), 2
     places = [9.5 * np.array([np.cos(a), np.sin(a)]) for a in angle]
     radius = np.sqrt(level.missing * np.pi * 90 / count / np.pi * 1.7)
     return lambda points: np.any([np.hypot(*(points - place).T) < radius for place in places], axis=0)
 
 
-def _tear(rng):
+def _tear(rng: _Rng) -> Callable[[FloatArray], BoolArray]:
     angle, start = rng.uniform(0, 2 * np.pi), rng.uniform(-4, 4, 2)
     along = np.array([np.cos(angle), np.sin(angle)])
 
-    def torn(points):
+    def torn(points: FloatArray) -> BoolArray:
         t, n = (points - start) @ along, (points - start) @ np.array([-along[1], along[0]])
-        return (t > 0) & (np.abs(n - 0.6 * np.sin(t / 2)) < 0.05 + 0.05 * t)
+        return np.asarray((t > 0) & (np.abs(n - 0.6 * np.sin(t / 2)) < 0.05 + 0.05 * t))
 
     return torn
 
 
-def _centred(pixel, count, sign):
+def _centred(pixel: float, count: int, sign: int) -> FloatArray:
     affine = np.diag([sign * pixel, sign * pixel, 1.0, 1.0])
     affine[:2, 3] = -sign * pixel * (count - 1) / 2
     return affine
 
 
-def _grid(affine, count):
+def _grid(affine: FloatArray, count: int) -> FloatArray:
     return _at(affine, np.argwhere(np.ones((count, count), bool)))[:, :2]
 
 
-def _at(affine, rows):
-    return rows @ affine[:3, :2].T + affine[:3, 3]
+def _at(affine: FloatArray, rows: IntArray) -> FloatArray:
+    return np.asarray(rows @ affine[:3, :2].T + affine[:3, 3])
