@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
+from scipy import ndimage
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.kernel_cache import ensure_cache
@@ -86,12 +87,15 @@ def push_apart(centre_um: FloatArray, diameter_um: FloatArray, depth_um: float) 
     edge = (float(np.quantile(diameter_um, _SHARE)) + max(_SKIN) * unit) / _SPAN
     for sweeps, skin in zip(_SWEEPS, _SKIN):
         column, row = ((x - x.min()) / edge).astype(np.int64), ((y - y.min()) / edge).astype(np.int64)
-        width, height = int(column.max()) + 1, int(row.max()) + 1
-        box = row * width + column
+        shape = (int(row.max()) + 1, int(column.max()) + 1)
+        box = row * shape[1] + column
         order = np.argsort(box, kind="stable")
         x, y, z, radius, place = x[order], y[order], z[order], radius[order], place[order]
-        start = np.searchsorted(box[order], np.arange(width * height + 1))
-        first, second = _neighbours(x, y, z, radius, start, width, height, depth_um, skin * unit)
+        start = np.searchsorted(box[order], np.arange(shape[0] * shape[1] + 1))
+        largest = np.zeros(shape)
+        np.maximum.at(largest.reshape(-1), box[order], radius)
+        largest = ndimage.maximum_filter(largest, 2 * _SPAN + 1)
+        first, second = _neighbours(x, y, z, radius, start, largest, edge, depth_um, skin * unit)
         _sweep(x, y, z, radius, first, second, depth_um, sweeps)
     back = np.argsort(place)
     return np.column_stack([x[back], y[back], np.mod(z[back], depth_um)])
@@ -99,23 +103,29 @@ def push_apart(centre_um: FloatArray, diameter_um: FloatArray, depth_um: float) 
 
 @numba.njit(cache=True, nogil=True)
 def _neighbours(
-    x: FloatArray, y: FloatArray, z: FloatArray, radius: FloatArray, start: IntArray, width: int, height: int,
+    x: FloatArray, y: FloatArray, z: FloatArray, radius: FloatArray, start: IntArray, largest: FloatArray, edge: float,
     depth: float, skin: float,
 ) -> tuple[IntArray, IntArray]:  # fmt: skip
-    """List the pairs whose surfaces are nearer than `skin`, each once; cells are sorted by box, `start` is where."""
-    first = np.empty(8 * x.size, dtype=np.int32)
-    second = np.empty(8 * x.size, dtype=np.int32)
+    """List the pairs whose surfaces are nearer than `skin`, each once.
+
+    Cells are sorted by boxes of width `edge`, and `start` says where each box begins. `largest`, (rows, columns), is
+    the largest radius near each box: where all cells are small, few boxes need be looked at.
+    """
+    rows, columns = largest.shape
+    left_edge, top_edge = x.min(), y.min()
+    first, second = np.empty(8 * x.size, dtype=np.int32), np.empty(8 * x.size, dtype=np.int32)
     found = 0
-    for row in range(height):
-        for column in range(width):
-            here = row * width + column
+    for row in range(rows):
+        for column in range(columns):
+            here = row * columns + column
             for i in range(start[here], start[here + 1]):
-                for down in range(min(_SPAN + 1, height - row)):
-                    # Below lies a run of boxes; beside, the rest of this box and the next ones.
-                    left = max(column - _SPAN, 0)
-                    right = min(column + _SPAN, width - 1)
-                    low = start[(row + down) * width + left] if down else i + 1
-                    for j in range(low, start[(row + down) * width + right + 1]):
+                far = radius[i] + largest[row, column] + skin
+                left = max(int((x[i] - left_edge - far) / edge), column - _SPAN, 0)
+                right = min(int((x[i] - left_edge + far) / edge), column + _SPAN, columns - 1)
+                last = min(int((y[i] - top_edge + far) / edge), row + _SPAN, rows - 1)
+                for below in range(row, last + 1):
+                    low = start[below * columns + left] if below > row else i + 1
+                    for j in range(low, start[below * columns + right + 1]):
                         dx, dy = x[j] - x[i], y[j] - y[i]
                         reach = radius[i] + radius[j] + skin
                         flat = reach * reach - dx * dx - dy * dy
