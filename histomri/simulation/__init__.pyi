@@ -7,9 +7,15 @@ from .compare import compare_with_truth as compare_with_truth
 from .liver import LiverPhantom as LiverPhantom
 from .liver import default_acquisition as default_acquisition
 from .liver import simulate_liver as simulate_liver
+from .nuclei import SolidCells as SolidCells
 from .packing import Packing as Packing
 from .packing import pack_spheres as pack_spheres
 from .packing import sphere_diameters as sphere_diameters
+from .realistic import RealisticSection as RealisticSection
+from .slab import Detector as Detector
+from .slab import Slab as Slab
+from .slab import cut_slab as cut_slab
+from .slab import detect_nuclei as detect_nuclei
 from .spheres import simulate_permeable_spheres as simulate_permeable_spheres
 from .paper import write_paper_study as write_paper_study
 from .spheres import SphereSignals as SphereSignals

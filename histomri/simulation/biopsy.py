@@ -11,11 +11,14 @@ import pandas as pd
 
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.display import Displayed
+from histomri.core.errors import InputError
 from histomri.mri import Acquisition
 
+from .realistic import THICKNESS_UM, cut_columns
 from .section import separate
 from .signals import add_rician, tissue_signal
-from .tissue import Fields, Waves
+from .slab import Detector
+from .tissue import FULLEST, Fields, Physics, Waves
 
 SHRINKAGE = 0.153
 SMALLEST_AREA_UM2 = 10.0
@@ -36,18 +39,19 @@ class Tumour:
     fraction: float  # intra-cellular part of the tissue between the vessels
     vascular: float  # part of the vessels
     d0i_um2_ms: float  # intrinsic intra-cellular diffusivity
+    nucleus_ratio: float = 0.55  # diameter of a nucleus over that of its cell, for realistic cores
 
 
 @dataclass(frozen=True, repr=False)
 class Biopsy(Displayed):
     """A digital biopsy with known truth."""
 
-    cells: pd.DataFrame  # as QuPath would find them on the slide: x_um, y_um, area_um2
+    cells: pd.DataFrame  # as QuPath would find them on the slide: x_um, y_um, area_um2; more if realistic
     dwi: FloatArray  # (I, J, K, M) noisy magnitude images, float32
     mask: BoolArray  # (I, J, K) the tumour
     sigma: float  # noise per channel
     affine: FloatArray  # (4, 4) voxel index to world, RAS+ mm
-    truth: dict[str, float]  # vCS_um, F, CD_mm3, D0I_um2_ms, fV: means over the tumour
+    truth: dict[str, float]  # vCS_um, F, CD_mm3, D0I_um2_ms, fV: means over the tumour; thickness_um if realistic
 
     def facts(self) -> dict[str, Any]:
         """Return cells, images and truth in short."""
@@ -56,31 +60,47 @@ class Biopsy(Displayed):
 
 
 def simulate_biopsy(
-    tumour: Tumour, acquisition: Acquisition, *, snr: float = 40.0, seed: int | list[int] = 0
-) -> Biopsy:
+    tumour: Tumour, acquisition: Acquisition, *, snr: float = 40.0, seed: int | list[int] = 0,
+    physics: Physics = "simple", thickness_um: float = THICKNESS_UM, detector: Detector | None = None,
+) -> Biopsy:  # fmt: skip
     """Make the scan of a tumour, by an acquisition with echo times, and a core of it.
 
     `snr` is the signal over noise of the tumour at b = 0 and the shortest echo time. The same seed gives the same
-    biopsy.
+    biopsy. `physics`, `thickness_um` and `detector` are those of `simulate_liver`.
+
+    Raises
+    ------
+    InputError
+        If the tumour of a realistic biopsy is fuller than balls can be.
     """
+    if physics == "realistic" and tumour.fraction > FULLEST:
+        problem = f"cells that are balls cannot fill {tumour.fraction:g} of a tumour"
+        raise InputError(problem, hint=f"choose a fraction of {FULLEST:g} at most, or the simple physics")
     shape, cut, noise = (np.random.default_rng([*np.atleast_1d(seed), part]) for part in range(3))
     waves = tuple(Waves.random(shape) for _ in range(3))
     points = np.indices(SHAPE).reshape(3, -1).T * VOXEL_MM - 0.5 * (np.array(SHAPE) - 1) * VOXEL_MM
     radius = np.array([8.5, 10.0, 11.0]) * shape.uniform(0.9, 1.1, 3)
     inside = ((points / radius) ** 2).sum(axis=1) < 1.0
-    fields = _fields(tumour, waves, points)
+    fullest = 0.9 if physics == "simple" else FULLEST
+    fields = _fields(tumour, waves, points, fullest)
     signals = _SCALE * _signal(fields, tumour.vascular, acquisition)
     sigma = float(f"{signals[np.ix_(inside, acquisition.is_b0)].max(axis=1).mean() / snr:.4g}")
     dwi = add_rician(signals, sigma, noise).astype(np.float32).reshape(*SHAPE, -1)
     affine = np.diag([-VOXEL_MM[0], VOXEL_MM[1], VOXEL_MM[2], 1.0])
     affine[:3, 3] = [60.0, -20.0, 15.0]
-    return Biopsy(_core(tumour, waves, cut), dwi, inside.reshape(SHAPE), sigma, affine, _truth(fields, tumour, inside))
+    truth = _truth(fields, tumour, inside)
+    if physics == "simple":
+        cells = _core(tumour, waves, cut)
+    else:
+        cells = _realistic_core(tumour, waves, cut, thickness_um, detector or Detector(SMALLEST_AREA_UM2))
+        truth["thickness_um"] = thickness_um
+    return Biopsy(cells, dwi, inside.reshape(SHAPE), sigma, affine, truth)
 
 
-def _fields(tumour: Tumour, waves: tuple[Waves, ...], points: FloatArray) -> Fields:
+def _fields(tumour: Tumour, waves: tuple[Waves, ...], points: FloatArray, fullest: float = 0.9) -> Fields:
     size, packing, diffusion = (np.tanh(wave(points)) for wave in waves)
     mean = tumour.mean_um * (1.0 + 0.05 * size)
-    fraction = np.clip(tumour.fraction + 0.04 * packing, 0.05, 0.9)
+    fraction = np.clip(tumour.fraction + 0.04 * packing, 0.05, fullest)
     d0i = tumour.d0i_um2_ms * (1.0 + 0.05 * diffusion)
     deinf = _WATER_UM2_MS / (1.0 + 0.5 * fraction)  # Maxwell's obstruction by spheres
     return Fields(fraction, mean, np.full_like(mean, tumour.cv), d0i, deinf, 0.05 * mean)
@@ -111,6 +131,33 @@ def _core(tumour: Tumour, waves: tuple[Waves, ...], rng: np.random.Generator) ->
     seen = area >= SMALLEST_AREA_UM2
     place = 1000.0 * (1.0 - SHRINKAGE) * np.column_stack([x, y - y.min()]) + 500.0
     return pd.DataFrame({"x_um": place[seen, 0], "y_um": place[seen, 1], "area_um2": area[seen]})
+
+
+def _realistic_core(
+    tumour: Tumour, waves: tuple[Waves, ...], rng: np.random.Generator, thickness_um: float, detector: Detector
+) -> pd.DataFrame:
+    """Cut the packed cells of a needle core, and find their nuclei; see `histomri.simulation.realistic`."""
+    half, pitch = 0.5 * np.array(CORE_MM), 0.03
+    x, y = (np.arange(-width + 0.5 * pitch, width + 0.5 * pitch, pitch) for width in half)
+    xx, yy = np.tile(x, (y.size, 1)), np.tile(y[:, None], (1, x.size))
+    xx[1::2] = xx[1::2, ::-1]  # there and back
+    place = np.column_stack([xx.ravel(), yy.ravel()])
+    fields = _fields(tumour, waves, np.column_stack([place, np.zeros(len(place))]), FULLEST)
+    # Vessels take their part of the core, and there are no cells in them.
+    fields = replace(fields, fraction=(1.0 - tumour.vascular) * fields.fraction)
+
+    def inside(u: FloatArray, v: FloatArray) -> BoolArray:
+        return np.asarray((np.abs(u) < half[0]) & (np.abs(v) < half[1]))
+
+    section = cut_columns(
+        place, 1000.0 * pitch, fields, np.zeros(len(place)), np.full(len(place), tumour.nucleus_ratio), inside, rng,
+        thickness_um=thickness_um, shrinkage=SHRINKAGE, detector=detector,
+    )  # fmt: skip
+    cells = section.nuclei.drop(columns=["u_mm", "v_mm", "profile"])
+    shift = 1000.0 * (1.0 - SHRINKAGE) * half + 500.0
+    cells = cells.assign(x_um=cells["x_um"] + shift[0], y_um=cells["y_um"] + shift[1])
+    cells.insert(2, "area_um2", cells["rim_cell_area_um2"])
+    return cells
 
 
 def _truth(fields: Fields, tumour: Tumour, inside: BoolArray) -> dict[str, float]:

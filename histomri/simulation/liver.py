@@ -11,9 +11,11 @@ from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.mri import Acquisition
 
+from .realistic import THICKNESS_UM, RealisticSection, cut_realistic_section
 from .section import Placement, Section, cut_section, random_placement
 from .signals import Scan, Voxels, add_rician, scan_lobe
-from .tissue import GROUPS, Group, Lobe, Tissue, random_lobe, random_tissue
+from .slab import Detector
+from .tissue import GROUPS, Group, Lobe, Physics, Tissue, random_lobe, random_tissue
 
 VOXEL_MM = (0.386, 0.386, 2.216)
 SLICES, LOBE_SLICE = 5, 2
@@ -32,7 +34,7 @@ class LiverPhantom(Displayed):
     scan: Scan  # the voxels, in lobe coordinates
     placement: Placement  # from lobe coordinates to the slide
     section: Section  # all spheres that the section cuts, before shrinkage and losses, with their 3D diameters
-    cells: pd.DataFrame  # as QuPath would find them on the slide: x_um, y_um, area_um2
+    cells: pd.DataFrame  # as QuPath would find them on the slide: x_um, y_um, area_um2; more if realistic
     lost: int  # profiles in tissue that was lost
     missed: int  # profiles too small to be detected
     acquisition: Acquisition
@@ -74,15 +76,13 @@ class LiverPhantom(Displayed):
 
     def summary(self) -> dict[str, Any]:
         """Return the numbers that describe the section and the scan, for the truth folder."""
-        sphere, placed = self.section.sphere_um, self.placement
+        placed = self.placement
         return {
             "Group": self.group, "SectionOffsetMm": self.section.offset_mm, "AngleDeg": placed.angle_deg,
             "Flipped": placed.flipped, "Shrinkage": placed.shrinkage, "SpheresCut": len(self.section),
             "ProfilesInLostTissue": self.lost, "ProfilesBelowDetection": self.missed,
             "SmallestAreaUm2": SMALLEST_AREA_UM2, "Cells": len(self.cells),
-            # Spheres are cut in proportion to their diameter; dividing by it gives back the number distribution.
-            "MeanDiameterUm": len(sphere) / float(np.sum(1.0 / sphere)),
-            "vCSUm": float((np.sum(sphere**6) / np.sum(sphere**2)) ** 0.25), "SigmaSignal": self.sigma,
+            **self.section.truth(), "SigmaSignal": self.sigma,
         }  # fmt: skip
 
     def _spread(self, number: int) -> FloatArray:
@@ -101,6 +101,7 @@ class LiverPhantom(Displayed):
 def simulate_liver(
     group: Group = "control", *, seed: int | np.random.SeedSequence = 0, area_mm2: float = 75.0, snr: float = 50.0,
     flipped: bool = False, orientation: int = 0, acquisition: Acquisition | None = None, shrinkage: float = SHRINKAGE,
+    physics: Physics = "simple", thickness_um: float = THICKNESS_UM, detector: Detector | None = None,
 ) -> LiverPhantom:  # fmt: skip
     """Make a digital mouse liver: section and MRI of the same lobe, with known truth.
 
@@ -123,13 +124,20 @@ def simulate_liver(
         Default: the whole ex vivo mouse protocol, 50 volumes.
     shrinkage : float
         Linear shrinkage of the section.
+    physics : {"simple", "realistic"}
+        Simple: discs cut by a plane, found as they are. Realistic: packed cells with nuclei, a section of
+        `thickness_um`, and nuclei with a rim as QuPath draws them.
+    thickness_um : float
+        Thickness of a realistic section as it is cut.
+    detector : Detector, optional
+        How a realistic section is read; default: QuPath's limit of 10 µm² and rim of 5 µm, no flaws.
 
     Raises
     ------
     InputError
         If the group is unknown, or a number is out of range.
     """
-    _check(group, area_mm2, snr, shrinkage)
+    _check(group, area_mm2, snr, shrinkage, physics)
     root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
     # One generator per part: another protocol or noise level leaves the tissue alone. Not spawn(), which counts.
     shape, matter, cut, slide, noise = (
@@ -137,8 +145,14 @@ def simulate_liver(
         for part in range(5)
     )
     lobe = random_lobe(shape, area_mm2, 7.0 * min(1.0, np.sqrt(area_mm2 / 75.0) + 0.3))
-    tissue = random_tissue(matter, group, lobe.extent_mm)
-    section = cut_section(lobe, tissue, float(cut.uniform(-0.4, 0.4)), cut)
+    tissue = random_tissue(matter, group, lobe.extent_mm, physics)
+    offset = float(cut.uniform(-0.4, 0.4))
+    section: Section
+    if physics == "simple":
+        section = cut_section(lobe, tissue, offset, cut)
+    else:
+        knife: dict[str, Any] = {"thickness_um": thickness_um, "shrinkage": shrinkage, "detector": detector}
+        section = cut_realistic_section(lobe, tissue, offset, cut, **knife)
     placement = random_placement(slide, lobe, section.offset_mm, flipped=flipped, shrinkage=shrinkage)
     cells, lost, missed = _detected(section, placement)
     margin = 4
@@ -159,7 +173,9 @@ def default_acquisition() -> Acquisition:
     return Acquisition.preset("mouse-exvivo")
 
 
-def _check(group: str, area_mm2: float, snr: float, shrinkage: float) -> None:
+def _check(group: str, area_mm2: float, snr: float, shrinkage: float, physics: str) -> None:
+    if physics not in ("simple", "realistic"):
+        raise InputError(f"there is no physics {physics!r}", hint="choose simple or realistic")
     if group not in GROUPS:
         raise InputError(f"there is no group {group!r}", hint=f"choose among {', '.join(GROUPS)}")
     if not 2.0 <= area_mm2 <= 1000.0:
@@ -172,6 +188,8 @@ def _check(group: str, area_mm2: float, snr: float, shrinkage: float) -> None:
 
 def _detected(section: Section, placement: Placement) -> tuple[pd.DataFrame, int, int]:
     """Put the profiles on the slide; return the ones QuPath finds and how many are lost and how many missed."""
+    if isinstance(section, RealisticSection):
+        return _found(section, placement)
     points = np.column_stack([section.u_mm, section.v_mm])
     present = placement.present(points)
     area = 0.25 * np.pi * ((1.0 - placement.shrinkage) * section.profile_um[present]) ** 2
@@ -179,6 +197,19 @@ def _detected(section: Section, placement: Placement) -> tuple[pd.DataFrame, int
     slide = placement.slide_um(points[present][seen])
     cells = pd.DataFrame({"x_um": slide[:, 0], "y_um": slide[:, 1], "area_um2": area[seen]})
     return cells, int(np.sum(~present)), int(np.sum(~seen))
+
+
+def _found(section: RealisticSection, placement: Placement) -> tuple[pd.DataFrame, int, int]:
+    """Put the nuclei on the slide with all that was found of them, and their truth; the rest as in `_detected`."""
+    nuclei = section.nuclei
+    points = nuclei[["u_mm", "v_mm"]].to_numpy()
+    present = placement.present(points)
+    slide = placement.slide_um(points[present])
+    cells = nuclei[present].drop(columns=["u_mm", "v_mm", "profile"]).reset_index(drop=True)
+    cells = cells.assign(x_um=slide[:, 0], y_um=slide[:, 1])
+    cells.insert(2, "area_um2", cells["rim_cell_area_um2"])
+    missed = int(np.sum(section.slab.nucleus_radius_um > 0.0)) - len(nuclei)
+    return cells, int(np.sum(~present)), missed
 
 
 def _scanned(

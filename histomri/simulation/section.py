@@ -8,6 +8,7 @@ the plane meets; the others are never seen. (Underwood, Quantitative Stereology,
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numba
 import numpy as np
@@ -18,7 +19,7 @@ from histomri.core.kernel_cache import ensure_cache
 from .tissue import Lobe, Tissue
 
 ensure_cache()
-_PITCH_MM = 0.03
+PITCH_MM = 0.03
 _DEFORMATION_MM = 0.2
 _LOST = 0.04
 
@@ -37,6 +38,13 @@ class Section:
     def __len__(self) -> int:
         return len(self.u_mm)
 
+    def truth(self) -> dict[str, Any]:
+        """Return the sizes of the spheres in the volume, by number and by volume."""
+        # Spheres are cut in proportion to their diameter; dividing by it gives back the number distribution.
+        sphere = self.sphere_um
+        mean = len(sphere) / float(np.sum(1.0 / sphere))
+        return {"MeanDiameterUm": mean, "vCSUm": float((np.sum(sphere**6) / np.sum(sphere**2)) ** 0.25)}
+
 
 def cut_section(lobe: Lobe, tissue: Tissue, offset_mm: float, rng: np.random.Generator) -> Section:
     """Cut the lobe at w = `offset_mm`.
@@ -44,19 +52,11 @@ def cut_section(lobe: Lobe, tissue: Tissue, offset_mm: float, rng: np.random.Gen
     The centres are stratified (their number in any patch differs from its expectation by far less than a Poisson
     number would, as cells cannot pile up) and then pushed apart until the profiles hardly overlap.
     """
-    half = lobe.extent_mm[:2] + 0.1
-    columns, rows = (int(np.ceil(2.0 * width / _PITCH_MM)) for width in half)
-    u = (np.arange(columns) + 0.5) * _PITCH_MM - half[0]
-    v = (np.arange(rows) + 0.5) * _PITCH_MM - half[1]
-    # There and back along the rows, so that neighbours in the sequence are neighbours in the plane.
-    uu, vv = np.tile(u, (rows, 1)), np.tile(v[:, None], (1, columns))
-    uu[1::2] = uu[1::2, ::-1]
-    near = lobe.inside(uu, vv, offset_mm) | _touches(lobe, uu, vv, offset_mm)
-    uu, vv = uu[near], vv[near]
+    uu, vv = lobe_columns(lobe, offset_mm)
     fields = tissue.at(np.column_stack([uu, vv, np.full(uu.size, offset_mm)]))
-    box = _stratified(fields.density_um3 * fields.mean_um * (1000.0 * _PITCH_MM) ** 2, rng)
-    u_mm = uu[box] + _PITCH_MM * (rng.random(box.size) - 0.5)
-    v_mm = vv[box] + _PITCH_MM * (rng.random(box.size) - 0.5)
+    box = stratified(fields.density_um3 * fields.mean_um * (1000.0 * PITCH_MM) ** 2, rng)
+    u_mm = uu[box] + PITCH_MM * (rng.random(box.size) - 0.5)
+    v_mm = vv[box] + PITCH_MM * (rng.random(box.size) - 0.5)
     within = lobe.inside(u_mm, v_mm, offset_mm)
     box, u_mm, v_mm = box[within], u_mm[within], v_mm[within]
     spread = np.sqrt(np.log1p(fields.cv**2))
@@ -65,17 +65,29 @@ def cut_section(lobe: Lobe, tissue: Tissue, offset_mm: float, rng: np.random.Gen
     sphere = np.exp(middle[box] + spread[box] ** 2 + spread[box] * rng.standard_normal(box.size))
     height = sphere * (rng.random(box.size) - 0.5)
     profile = np.sqrt(sphere**2 - 4.0 * height**2)
-    u_mm, v_mm = separate(u_mm, v_mm, 1e-3 * profile)
-    return Section(u_mm, v_mm, height, sphere, profile, offset_mm)
+    return Section(*separate(u_mm, v_mm, 1e-3 * profile), height, sphere, profile, offset_mm)
+
+
+def lobe_columns(lobe: Lobe, offset_mm: float) -> tuple[FloatArray, FloatArray]:
+    """Return the middles, (K,) and (K,) mm, of the boxes of `PITCH_MM` that hold tissue of the lobe at w = offset."""
+    half = lobe.extent_mm[:2] + 0.1
+    columns, rows = (int(np.ceil(2.0 * width / PITCH_MM)) for width in half)
+    u = (np.arange(columns) + 0.5) * PITCH_MM - half[0]
+    v = (np.arange(rows) + 0.5) * PITCH_MM - half[1]
+    # There and back along the rows, so that neighbours in the sequence are neighbours in the plane.
+    uu, vv = np.tile(u, (rows, 1)), np.tile(v[:, None], (1, columns))
+    uu[1::2] = uu[1::2, ::-1]
+    near = lobe.inside(uu, vv, offset_mm) | _touches(lobe, uu, vv, offset_mm)
+    return uu[near], vv[near]
 
 
 def _touches(lobe: Lobe, u: FloatArray, v: FloatArray, w: float) -> np.ndarray:
     """Tell which boxes have a corner in the tissue though their middle has not."""
-    h = 0.5 * _PITCH_MM
+    h = 0.5 * PITCH_MM
     return np.asarray(np.any([lobe.inside(u + du, v + dv, w) for du in (-h, h) for dv in (-h, h)], axis=0))
 
 
-def _stratified(expected: FloatArray, rng: np.random.Generator) -> IntArray:
+def stratified(expected: FloatArray, rng: np.random.Generator) -> IntArray:
     """Draw whole numbers with the given expectations, and return each index as often as it was drawn.
 
     Systematic sampling: one random start and then equal steps along the running sum, so that the number within any run

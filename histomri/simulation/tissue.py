@@ -17,6 +17,7 @@ from histomri.core.arrays import BoolArray, FloatArray
 _SOFTNESS = 0.18  # of the edges of foci, as a part of their radius
 Group = Literal["control", "infiltrated", "necrotic"]
 GROUPS: tuple[Group, ...] = ("control", "infiltrated", "necrotic")
+Physics = Literal["simple", "realistic"]
 WATER_UM2_MS = 2.4  # the saline that soaks the tissue, before the cells obstruct it
 _ANGLES = np.linspace(0.0, 2.0 * np.pi, 721)
 
@@ -112,11 +113,14 @@ class Waves:
     phase: FloatArray  # (W,)
 
     @classmethod
-    def random(cls, rng: np.random.Generator, number: int = 12) -> "Waves":
+    def random(
+        cls, rng: np.random.Generator, number: int = 12, length_mm: tuple[float, float] = (4.0, 10.0),
+        across_rad_mm: float = 0.25,
+    ) -> "Waves":  # fmt: skip
         """Draw waves of 4 to 10 mm in the plane of the slices, and slower ones across them."""
         angle = rng.uniform(0.0, 2.0 * np.pi, number)
-        size = 2.0 * np.pi / rng.uniform(4.0, 10.0, number)
-        across = rng.normal(0.0, 0.25, number)
+        size = 2.0 * np.pi / rng.uniform(*length_mm, number)
+        across = rng.normal(0.0, across_rad_mm, number)
         wave = size[:, None] * np.column_stack([np.cos(angle), np.sin(angle), across])
         return cls(wave, rng.uniform(0.0, 2.0 * np.pi, number))
 
@@ -139,8 +143,10 @@ class Foci:
         """Weight of the disease at (N, 3) points, between 0 and 1."""
         healthy = np.ones(len(points))
         for centre, radius in zip(self.centre_mm, self.radius_mm):
-            reach = np.sqrt((((points - centre) / radius) ** 2).sum(axis=1))
-            healthy *= 1.0 - 1.0 / (1.0 + np.exp(np.clip((reach - 1.0) / _SOFTNESS, -40.0, 40.0)))
+            # Farther away the weight is below the precision of the numbers.
+            near = np.flatnonzero(np.abs(points[:, 0] - centre[0]) < (1.0 + 40.0 * _SOFTNESS) * radius[0])
+            reach = np.sqrt((((points[near] - centre) / radius) ** 2).sum(axis=1))
+            healthy[near] *= 1.0 - 1.0 / (1.0 + np.exp(np.clip((reach - 1.0) / _SOFTNESS, -40.0, 40.0)))
         return np.asarray(1.0 - healthy)
 
 
@@ -152,12 +158,35 @@ class Disease:
     cv: float
     fraction: float
     d0i_um2_ms: float
+    nucleus_ratio: float = 0.5  # diameter of a nucleus over that of its cell
 
 
 # Small, densely packed cells; and dead tissue, where few and shrunken cells are left in fluid.
 DISEASES = {"infiltrated": Disease(12.5, 0.16, 0.78, 1.15), "necrotic": Disease(16.0, 0.24, 0.28, 1.5)}
+# The same where cells are balls in three dimensions, which cannot fill more than 0.62 (see `packing`).
+REALISTIC_DISEASES = {
+    "infiltrated": Disease(12.5, 0.2, 0.58, 1.15, 0.6),
+    "necrotic": Disease(16.0, 0.24, 0.28, 1.5, 0.45),
+}
+HEPATOCYTE_CV, HEPATOCYTE_NUCLEUS_RATIO = 0.2, 0.42
+# Share of the volume that vacuoles of fat fill where there is no disease.
+_FAT = {"control": (0.0, 0.0), "infiltrated": (0.01, 0.03), "necrotic": (0.02, 0.05)}
+_CLUSTERS = {"control": 0, "infiltrated": 24, "necrotic": 0}  # small ones, beside the foci
+FULLEST = 0.61  # volume fraction of cells that are balls, next to which they jam
 # Their number, and their radius as a part of the lobe's.
 _FOCI = {"control": (0, (1.0, 1.0)), "infiltrated": (6, (0.16, 0.30)), "necrotic": (3, (0.28, 0.50))}
+
+
+@dataclass(frozen=True)
+class Texture:
+    """What realistic tissue has besides: zones as small as a lobule, and vacuoles of fat."""
+
+    zones: Waves
+    fat: float  # mean share of the volume
+
+    def fat_share(self, ill: FloatArray, zone: FloatArray) -> FloatArray:
+        """Share of the volume that is fat: none where the tissue is ill, more in one part of a lobule."""
+        return np.asarray(self.fat * (1.0 - ill) * (1.0 + 0.7 * zone))
 
 
 @dataclass(frozen=True)
@@ -170,27 +199,50 @@ class Tissue:
     waves: tuple[Waves, ...]
     foci: Foci
     disease: Disease | None
+    texture: Texture | None = None  # of realistic tissue
 
     def at(self, points: FloatArray) -> Fields:
         """Evaluate all fields at (N, 3) points in lobe coordinates, mm."""
         size, packing, spread, diffusion = (wave(points) for wave in self.waves)
         mean = self.mean_um * (1.0 + 0.06 * np.tanh(size))
-        cv = 0.19 + 0.025 * np.tanh(spread)
-        fraction = self.fraction + 0.055 * np.tanh(packing)
+        if self.texture is None:
+            cv = 0.19 + 0.025 * np.tanh(spread)
+            fraction = self.fraction + 0.055 * np.tanh(packing)
+        else:
+            zone = np.tanh(self.texture.zones(points))
+            mean, cv = mean * (1.0 + 0.03 * zone), HEPATOCYTE_CV + 0.02 * np.tanh(spread)
+            fraction = self.fraction + 0.03 * np.tanh(packing) - 0.02 * zone
         d0i = 1.3 + 0.1 * np.tanh(diffusion)
+        ill: FloatArray = np.zeros(len(points))
         if self.disease is not None:
             ill, sick = self.foci(points), self.disease
             mean = mean + ill * (sick.mean_um * (1.0 + 0.04 * np.tanh(size)) - mean)
             cv = cv + ill * (sick.cv - cv)
             fraction = fraction + ill * (sick.fraction + 0.03 * np.tanh(packing) - fraction)
             d0i = d0i + ill * (sick.d0i_um2_ms - d0i)
+        if self.texture is not None:
+            fraction = np.minimum(fraction, FULLEST) * (1.0 - self.texture.fat_share(ill, zone))
         # Maxwell's obstruction by spheres: the fuller the tissue, the slower the fluid between the cells.
         deinf = WATER_UM2_MS / (1.0 + 0.5 * fraction)
         return Fields(fraction, mean, cv, d0i, deinf, 0.05 * mean)
 
+    def inclusions(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return at (N, 3) points the share of the volume that is fat, and nucleus over cell diameter on average."""
+        ill = self.foci(points) if self.disease is not None else np.zeros(len(points))
+        ratio = HEPATOCYTE_NUCLEUS_RATIO * (1.0 - ill)
+        if self.disease is not None:
+            ratio = ratio + self.disease.nucleus_ratio * ill
+        if self.texture is None:
+            return np.zeros(len(points)), ratio
+        return self.texture.fat_share(ill, np.tanh(self.texture.zones(points))), ratio
 
-def random_tissue(rng: np.random.Generator, group: Group, extent_mm: FloatArray) -> Tissue:
-    """Draw the tissue of one lobe; the foci are spread over its half widths, (3,) mm."""
+
+def random_tissue(rng: np.random.Generator, group: Group, extent_mm: FloatArray, physics: Physics = "simple") -> Tissue:
+    """Draw the tissue of one lobe; the foci are spread over its half widths, (3,) mm.
+
+    Realistic tissue has the same large foci as the simple one of the same seed. It is less full, as balls cannot
+    overlap, and has zones, small clusters and fat besides.
+    """
     waves = tuple(Waves.random(rng) for _ in range(4))
     mean, fraction = rng.uniform(19.8, 22.2), rng.uniform(0.61, 0.69)
     number, radius = _FOCI[group]
@@ -201,4 +253,14 @@ def random_tissue(rng: np.random.Generator, group: Group, extent_mm: FloatArray)
     in_plane = severity * rng.uniform(*radius, (number, 2)) * np.mean(extent_mm[:2])
     across = rng.uniform(2.5, 4.5, number)
     foci = Foci(centre * extent_mm, np.column_stack([in_plane, across]))
-    return Tissue(group, mean, fraction, waves, foci, DISEASES.get(group))
+    if physics == "simple":
+        return Tissue(group, mean, fraction, waves, foci, DISEASES.get(group))
+    zones = Waves.random(rng, 16, (0.6, 1.2), 4.0)
+    texture = Texture(zones, float(rng.uniform(*_FAT[group])))
+    clusters = _CLUSTERS[group]
+    place = rng.uniform(-0.75, 0.75, (clusters, 3)) * extent_mm
+    small = Foci(
+        np.vstack([foci.centre_mm, place]), np.vstack([foci.radius_mm, rng.uniform(0.08, 0.25, (clusters, 3))])
+    )
+    # 0.61 to 0.69 becomes 0.52 to 0.57.
+    return Tissue(group, mean, 0.52 + (fraction - 0.61) * 0.625, waves, small, REALISTIC_DISEASES.get(group), texture)

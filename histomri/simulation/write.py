@@ -20,7 +20,8 @@ from histomri.registration import Transform
 
 from .biopsy import Biopsy
 from .liver import LOBE_SLICE, LiverPhantom, default_acquisition, simulate_liver
-from .tissue import GROUPS
+from .realistic import THICKNESS_UM
+from .tissue import GROUPS, Physics
 
 _HEADER = """\
 # A digital mouse liver: made by histomri, nothing in it was ever alive. The truth lies in truth/.
@@ -53,12 +54,13 @@ mri_slice = {slice}
 
 def write_study(
     folder: str | Path, *, samples: int = 6, seed: int = 1, snr: float = 50.0, area_mm2: float = 75.0,
-    progress: Progress | None = None,
+    progress: Progress | None = None, physics: Physics = "simple", thickness_um: float = THICKNESS_UM,
 ) -> Path:  # fmt: skip
     """Write a digital mouse-liver study: QuPath tables, DWI, masks, protocol, study.toml, and truth/.
 
     Returns the study file. The same seed gives the same files, and a sample does not depend on how many others there
-    are. `snr` and `area_mm2` are those of `simulate_liver`; `progress` is called with the fraction done.
+    are. `snr`, `area_mm2`, `physics` and `thickness_um` are those of `simulate_liver`; `progress` is called with the
+    fraction done.
 
     Parameters
     ----------
@@ -79,7 +81,8 @@ def write_study(
 
     def one(index: int) -> str:
         name = f"{GROUPS[index % len(GROUPS)]}{index // len(GROUPS) + 1}"
-        return write_mouse(folder, name, index, seed=seed, key=(index,), snr=snr, area_mm2=area_mm2)[0]
+        matter: dict[str, Any] = {"area_mm2": area_mm2, "physics": physics, "thickness_um": thickness_um}
+        return write_mouse(folder, name, index, seed=seed, key=(index,), snr=snr, **matter)[0]
 
     # Two at a time: the work is mostly in compiled code, and two livers still fit in little memory.
     with ThreadPoolExecutor(2) as pool:
@@ -91,15 +94,19 @@ def write_study(
 
 
 def write_mouse(
-    folder: Path, name: str, index: int, *, seed: int, key: tuple[int, ...], snr: float, area_mm2: float
-) -> tuple[str, LiverPhantom]:
+    folder: Path, name: str, index: int, *, seed: int, key: tuple[int, ...], snr: float, area_mm2: float,
+    physics: Physics = "simple", thickness_um: float = THICKNESS_UM,
+) -> tuple[str, LiverPhantom]:  # fmt: skip
     """Simulate the liver of a mouse, write its files, and return its entry in a study file, and the phantom.
 
     Groups, sides and orientations take turns with `index`; `key` keeps the random numbers apart from other samples'.
     """
     group = GROUPS[index % len(GROUPS)]
     own = np.random.SeedSequence(seed, spawn_key=key)
-    liver = simulate_liver(group, seed=own, area_mm2=area_mm2, snr=snr, flipped=index % 2 == 1, orientation=index)
+    liver = simulate_liver(
+        group, seed=own, area_mm2=area_mm2, snr=snr, flipped=index % 2 == 1, orientation=index, physics=physics,
+        thickness_um=thickness_um,
+    )  # fmt: skip
     write_sample(folder, name, liver, seed=seed)
     return _SAMPLE.format(id=name, group=group, sigma=liver.sigma, slice=LOBE_SLICE), liver
 
@@ -158,7 +165,8 @@ def _write_truth(folder: Path, name: str, liver: LiverPhantom) -> list[Path]:
 def write_qupath_tsv(path: Path, image: str, cells: pd.DataFrame, rng: np.random.Generator) -> Path:
     """Write cells (x_um, y_um, area_um2) of a slide called `image` as QuPath exports them: names, rounding, no quotes.
 
-    Object ids, nuclei and stains come from the generator: they look real, and carry no truth.
+    Object ids and stains come from the generator: they look real, and carry no truth. So do the nuclei of a table
+    without nucleus_area_um2.
     """
     table = _table(image, cells, rng)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -171,7 +179,9 @@ def write_qupath_tsv(path: Path, image: str, cells: pd.DataFrame, rng: np.random
 
 def _table(image: str, cells: pd.DataFrame, rng: np.random.Generator) -> pa.Table:
     number, area_um2 = len(cells), cells["area_um2"].to_numpy()
-    ratio, size = rng.beta(18.0, 42.0, number), np.sqrt(4.0 * area_um2 / np.pi)
+    size = np.sqrt(4.0 * area_um2 / np.pi)
+    found = "nucleus_area_um2" in cells
+    ratio = cells["nucleus_area_um2"].to_numpy() / area_um2 if found else rng.beta(18.0, 42.0, number)
     none = pa.nulls(number, pa.string())
     columns = {
         "Image": pa.repeat(image, number), "Object ID": _object_ids(number, rng),
