@@ -67,11 +67,12 @@ def test_moments_of_the_diameters_are_those_of_the_distribution(distribution, cv
     expected = (law.moment(7) / law.moment(3)) ** 0.25 / law.mean()
     assert vcs_over_mean(cv, distribution) == pytest.approx(expected, rel=1e-7)
     size = sphere_diameters(20_000, vcs_um=18.0, cv=cv, distribution=distribution, rng=rng)
-    assert np.mean(size) == pytest.approx(18.0 / expected, rel=1e-3)
+    assert (np.mean(size**7) / np.mean(size**3)) ** 0.25 == pytest.approx(18.0, rel=1e-12)
+    # The largest of 20,000 lognormal diameters of CV 0.4 still lack 1 % of the vCS, which the scale makes up for.
+    assert np.mean(size) == pytest.approx(18.0 / expected, rel=0.015)
     assert np.std(size) / np.mean(size) == pytest.approx(cv, rel=0.01)
-    assert (np.mean(size**7) / np.mean(size**3)) ** 0.25 == pytest.approx(18.0, rel=0.02)
     few = sphere_diameters(400, mean_um=18.0, cv=cv, distribution=distribution, rng=rng)
-    assert np.mean(few) == pytest.approx(18.0, rel=3e-3)  # stratified: independent ones have 0.5 to 2 %
+    assert np.mean(few) == pytest.approx(18.0, rel=1e-12)
 
 
 def test_a_size_is_needed_and_only_one(rng):

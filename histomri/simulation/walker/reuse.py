@@ -41,8 +41,8 @@ def walk_permeabilities(
     open_ones = sorted({kappa for kappa in permeabilities_um_s if kappa > 0})
     if len(open_ones) > 1:
         shared = replace(water, permeability_um_s=float(np.sqrt(open_ones[0] * open_ones[-1])))
-        own = int(seeds[-1])
-        _, *results = walk(substrate, acquisitions, shared, also_um_s=open_ones, seed=own, least_share=0.0, **settings)
+        also, own = [replace(water, permeability_um_s=kappa) for kappa in open_ones], int(seeds[-1])
+        _, *results = walk(substrate, acquisitions, shared, also=also, seed=own, least_share=0.0, **settings)
         found = {kappa: one for kappa, one in zip(open_ones, results) if one[0].effective_share >= enough}
     for kappa, own in zip(permeabilities_um_s, seeds.tolist()):
         if kappa not in found:

@@ -13,13 +13,13 @@ SUMS = 5  # of y, x, y², xy, x²: a walker adds y = weight times signal and x =
 
 
 @njit(cache=True, error_model="numpy")
-def _weigh(record: Any, begin: int, end: int, kappa: float, kappas: Any, weight: Any) -> None:
-    """Fill in how much more probable the path between two edges is at other permeabilities, (kappas,)."""
+def _weigh(record: Any, begin: int, end: int, kappas: Any, weight: Any) -> None:
+    """Fill in how much more probable the path between two edges is at other permeabilities than the first, (C,)."""
     crossings, over = record[end, 3] - record[begin, 3], record[end, 4] - record[begin, 4]
     for c in range(kappas.size):
-        if kappas[c] != kappa:
-            ratio = crossings * math.log(kappas[c] / kappa) if crossings > 0.0 else 0.0
-            weight[c] = math.exp(ratio - (kappas[c] - kappa) * over)
+        if kappas[c] != kappas[0]:
+            ratio = crossings * math.log(kappas[c] / kappas[0]) if crossings > 0.0 else 0.0
+            weight[c] = math.exp(ratio - (kappas[c] - kappas[0]) * over)
 
 
 @njit(cache=True)
@@ -33,7 +33,7 @@ def _dephase(record: Any, first: int, last: int, pieces: Any, amplitude: Any, ph
 
 @njit(cache=True)
 def _close(y: Any, x: Any, sums: Any) -> None:
-    """Add what one walker gives to the sums of a shot: y (kappas, k, 2) and x (kappas, 2)."""
+    """Add what one walker gives to the sums of a shot: y (C, k, 2) and x (C, 2)."""
     for c in range(sums.shape[0]):
         for k in range(sums.shape[1]):
             for o in range(2):
@@ -48,13 +48,12 @@ def _close(y: Any, x: Any, sums: Any) -> None:
 @njit(cache=True, nogil=True)
 def add_up(
     records: Any, placements: Any, pieces: Any, amplitude: Any, first_piece: Any, first_placement: Any,
-    first_measurement: Any, strength: Any, kappa: float, kappas: Any, rate_in: float, rate_out: float, spans: Any,
-    sums: Any,
+    first_measurement: Any, strength: Any, kappas: Any, rates: Any, spans: Any, sums: Any,
 ) -> None:  # fmt: skip
-    """Add the walkers of (W, S + 1, RECORD) records to sums (kappas, K, 2, SUMS), apart by the side they begin on.
+    """Add the walkers of (W, S + 1, RECORD) records to sums (C, K, 2, SUMS), apart by the side they begin on.
 
-    kappas are the permeabilities asked for, kappa that of the walk; the ratio of the probabilities of a path under both
-    weighs it. rate_in and rate_out are 1 / T2 inside and outside.
+    kappas (C,) are the permeabilities of the waters, that of the walk first; rates (C, 2) are their 1 / T2 inside and
+    outside.
     """
     most = (first_measurement[1:] - first_measurement[:-1]).max()
     y, x = np.zeros((kappas.size, most, 2)), np.zeros((kappas.size, 2))
@@ -70,13 +69,13 @@ def add_up(
                 begin, end = placements[q, 0], placements[q, 1]
                 outside = 1 - int(record[begin, 6])
                 inside_ms = record[end, 5] - record[begin, 5]
-                third = math.exp(-rate_in * inside_ms - rate_out * (length[q] - inside_ms)) / 3.0
-                _weigh(record, begin, end, kappa, kappas, weight)
+                _weigh(record, begin, end, kappas, weight)
                 x[:, outside] += weight
+                third = weight * np.exp(-rates[:, 0] * inside_ms - rates[:, 1] * (length[q] - inside_ms)) / 3.0
                 _dephase(record, first_piece[q], first_piece[q + 1], pieces, amplitude, phase)
                 for k in range(k0, k1):
                     g = strength[k]
-                    signal = third * (math.cos(g * phase[0]) + math.cos(g * phase[1]) + math.cos(g * phase[2]))
+                    cosines = math.cos(g * phase[0]) + math.cos(g * phase[1]) + math.cos(g * phase[2])
                     for c in range(kappas.size):
-                        y[c, k - k0, outside] += weight[c] * signal
+                        y[c, k - k0, outside] += third[c] * cosines
             _close(y, x, sums[:, k0:k1])

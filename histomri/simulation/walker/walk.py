@@ -80,10 +80,10 @@ class MonteCarlo(Displayed):
 
 def walk(
     substrate: Substrate, acquisitions: Sequence[Acquisition], water: Water, *,
-    also_um_s: Sequence[float] = (), walkers: int = 20_000, seed: int = 0, fine: float = FINE, longest_ms: float = 1.0,
+    also: Sequence[Water] = (), walkers: int = 20_000, seed: int = 0, fine: float = FINE, longest_ms: float = 1.0,
     jobs: int | None = None, progress: Progress | None = None, least_share: float = LEAST_SHARE,
 ) -> list[list[MonteCarlo]]:  # fmt: skip
-    """Walk through a substrate once, and return the signals of several protocols at several permeabilities.
+    """Walk through a substrate once, and return the signals of several protocols, and of other membranes and T2.
 
     Parameters
     ----------
@@ -93,8 +93,9 @@ def walk(
         Protocols. One that takes less time than the longest is placed into the walk several times.
     water : Water
         Diffusivities, permeability and relaxation.
-    also_um_s : sequence of float
-        Other permeabilities, for which the same paths are weighed by how much more probable they are there.
+    also : sequence of Water
+        Water of the same diffusivities. At another permeability the same paths are weighed by how much more probable
+        they are there; another relaxation costs nothing.
     walkers, seed
         Each walker has its own random sequence, so the result does not depend on the number of cores.
     fine : float
@@ -111,29 +112,28 @@ def walk(
     Returns
     -------
     list of list of MonteCarlo
-        By permeability (that of the water first), by protocol. The signals are means over gradients along x, y and z.
+        By water (`water` first), by protocol. The signals are means over gradients along x, y and z.
 
     Raises
     ------
     InputError
         If a number is out of range, or the paths say too little about another permeability.
     """
-    _check(walkers, fine, longest_ms, water, also_um_s)
+    waters = [water, *also]
+    _check(walkers, fine, longest_ms, waters)
     plan = make_plan(acquisitions, echoes=water.t2i_ms is not None)
-    kappas = 1e-3 * np.array([water.permeability_um_s, *also_um_s])
     n_inside = int(np.clip(round(substrate.fraction * walkers), 20, walkers - 20))
-    one = partial(_chunk, substrate, plan, water, kappas, walkers, n_inside, np.uint64(seed), fine, longest_ms)
+    one = partial(_chunk, substrate, plan, waters, walkers, n_inside, np.uint64(seed), fine, longest_ms)
     starts, report = range(0, walkers, _CHUNK), share_of(progress)
-    sums, inside = np.zeros((kappas.size, plan.strength.size, 2, SUMS)), 0.0
+    sums, inside = np.zeros((len(waters), plan.strength.size, 2, SUMS)), 0.0
     for done, (part, ended) in enumerate(_in_threads(one, starts, jobs or os.cpu_count() or 1), start=1):
         sums += part
         inside += ended
         report(done / len(starts))
     shares = _shares(sums)
     if shares.min() < least_share:
-        problem = (
-            f"walks at {water.permeability_um_s:g} µm/s say too little about {1e3 * kappas[shares.argmin()]:g} µm/s"
-        )
+        worst = waters[int(shares.argmin())].permeability_um_s
+        problem = f"walks at {water.permeability_um_s:g} µm/s say too little about {worst:g} µm/s"
         hint = f"walk it on its own: the effective share of the walkers is {shares.min():.2f}, under {least_share:g}"
         raise InputError(problem, hint=hint)
     ends = (n_inside / walkers, inside / walkers)
@@ -143,15 +143,18 @@ def walk(
     ]
 
 
-def _check(walkers: int, fine: float, longest_ms: float, water: Water, also_um_s: Sequence[float]) -> None:
+def _check(walkers: int, fine: float, longest_ms: float, waters: list[Water]) -> None:
     if walkers < 100:
         raise InputError(f"{walkers} walkers are too few for any signal", hint="give thousands")
     if not 0 < fine <= 0.25:
         raise InputError(f"steps of {fine:g} radii beside a membrane are too coarse", hint="give 0.02 to 0.1")
     if not longest_ms > 0:
         raise InputError("the longest step must be a positive number of ms")
-    if also_um_s and not (water.permeability_um_s > 0 and min(also_um_s) > 0):
-        problem = "paths through closed membranes say nothing about open ones"
+    if len({(each.d0i_um2_ms, each.d0e_um2_ms, each.t2i_ms is None) for each in waters}) > 1:
+        problem = "water of other diffusivities, or one without T2, cannot share a walk"
+        raise InputError(problem, hint="walk it on its own")
+    if len({each.permeability_um_s > 0 for each in waters}) > 1:
+        problem = "paths through closed membranes say nothing about open ones, nor these about closed ones"
         raise InputError(problem, hint="walk a permeability of 0 on its own")
 
 
@@ -165,17 +168,18 @@ def _in_threads(work: Any, starts: range, jobs: int) -> Iterator[tuple[FloatArra
 
 
 def _chunk(
-    substrate: Substrate, plan: Plan, water: Water, kappas: FloatArray, walkers: int, n_inside: int, seed: np.uint64,
-    fine: float, longest_ms: float, first: int,
+    substrate: Substrate, plan: Plan, waters: list[Water], walkers: int, n_inside: int, seed: np.uint64, fine: float,
+    longest_ms: float, first: int,
 ) -> tuple[FloatArray, float]:  # fmt: skip
-    count = min(_CHUNK, walkers - first)
+    count, water = min(_CHUNK, walkers - first), waters[0]
     records = np.empty((count, plan.spans.size + 1, RECORD))
     compiled, tissue = substrate.compiled
+    kappas = 1e-3 * np.array([each.permeability_um_s for each in waters])
     medium = (float(kappas[0]), np.sqrt(water.d0i_um2_ms), np.sqrt(water.d0e_um2_ms))
     compiled(first, count, n_inside, seed, plan.spans, tissue, medium, longest_ms, fine, records)
-    sums = np.zeros((kappas.size, plan.strength.size, 2, SUMS))
-    rates = (0.0, 0.0) if water.t2i_ms is None or water.t2e_ms is None else (1 / water.t2i_ms, 1 / water.t2e_ms)
-    add_up(records, *plan.arrays, kappas[0], kappas, *rates, plan.spans, sums)
+    sums = np.zeros((len(waters), plan.strength.size, 2, SUMS))
+    rates = np.array([[1.0 / (t2 or np.inf) for t2 in (each.t2i_ms, each.t2e_ms)] for each in waters])
+    add_up(records, *plan.arrays, kappas, rates, plan.spans, sums)
     return sums, float(records[:, -1, 6].sum())
 
 
