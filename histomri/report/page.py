@@ -81,7 +81,12 @@ def render(run: Run) -> str:
         "warnings": attempt(lambda: _warnings(run), [{"text": each, "about": ""} for each in run.missing], [], ""),
     }
     best = text.best_fit(run)
-    about = {"expansion": methods.EXPANSION, "citations": methods.CITATIONS, "title": run.study.get("name") or "Study"}
+    about = {
+        "expansion": methods.EXPANSION,
+        "citations": methods.CITATIONS,
+        "title": run.study.get("name") or "Study",
+        "simulated": run.study.get("simulated") is True,
+    }
     return fill("report.html.j2", best=text.fit_label(best) if best is not None else None, **about, **parts)
 
 

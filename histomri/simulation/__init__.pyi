@@ -11,8 +11,9 @@ from .nuclei import SolidCells as SolidCells
 from .packing import Packing as Packing
 from .packing import pack_spheres as pack_spheres
 from .packing import sphere_diameters as sphere_diameters
+from .realism import Detector as Detector
+from .realism import Realism as Realism
 from .realistic import RealisticSection as RealisticSection
-from .slab import Detector as Detector
 from .slab import Slab as Slab
 from .slab import cut_slab as cut_slab
 from .slab import detect_nuclei as detect_nuclei

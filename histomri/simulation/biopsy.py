@@ -14,10 +14,10 @@ from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.mri import Acquisition
 
-from .realistic import THICKNESS_UM, cut_columns
+from .realism import Realism
+from .realistic import cut_columns
 from .section import separate
-from .signals import add_rician, tissue_signal
-from .slab import Detector
+from .signals import add_rician, realistic_signal, tissue_signal
 from .tissue import FULLEST, Fields, Physics, Waves
 
 SHRINKAGE = 0.153
@@ -61,12 +61,12 @@ class Biopsy(Displayed):
 
 def simulate_biopsy(
     tumour: Tumour, acquisition: Acquisition, *, snr: float = 40.0, seed: int | list[int] = 0,
-    physics: Physics = "simple", thickness_um: float = THICKNESS_UM, detector: Detector | None = None,
+    physics: Physics = "realistic", realism: Realism | None = None,
 ) -> Biopsy:  # fmt: skip
     """Make the scan of a tumour, by an acquisition with echo times, and a core of it.
 
     `snr` is the signal over noise of the tumour at b = 0 and the shortest echo time. The same seed gives the same
-    biopsy. `physics`, `thickness_um` and `detector` are those of `simulate_liver`.
+    biopsy. `physics` and `realism` are those of `simulate_liver`.
 
     Raises
     ------
@@ -83,17 +83,18 @@ def simulate_biopsy(
     inside = ((points / radius) ** 2).sum(axis=1) < 1.0
     fullest = 0.9 if physics == "simple" else FULLEST
     fields = _fields(tumour, waves, points, fullest)
-    signals = _SCALE * _signal(fields, tumour.vascular, acquisition)
+    real = None if physics == "simple" else realism or Realism()
+    signals = _SCALE * _signal(fields, tumour.vascular, acquisition, real)
     sigma = float(f"{signals[np.ix_(inside, acquisition.is_b0)].max(axis=1).mean() / snr:.4g}")
     dwi = add_rician(signals, sigma, noise).astype(np.float32).reshape(*SHAPE, -1)
     affine = np.diag([-VOXEL_MM[0], VOXEL_MM[1], VOXEL_MM[2], 1.0])
     affine[:3, 3] = [60.0, -20.0, 15.0]
     truth = _truth(fields, tumour, inside)
-    if physics == "simple":
+    if real is None:
         cells = _core(tumour, waves, cut)
     else:
-        cells = _realistic_core(tumour, waves, cut, thickness_um, detector or Detector(SMALLEST_AREA_UM2))
-        truth["thickness_um"] = thickness_um
+        cells = _realistic_core(tumour, waves, cut, real)
+        truth["thickness_um"] = real.thickness_um
     return Biopsy(cells, dwi, inside.reshape(SHAPE), sigma, affine, truth)
 
 
@@ -106,10 +107,14 @@ def _fields(tumour: Tumour, waves: tuple[Waves, ...], points: FloatArray, fulles
     return Fields(fraction, mean, np.full_like(mean, tumour.cv), d0i, deinf, 0.05 * mean)
 
 
-def _signal(fields: Fields, vascular: float, acquisition: Acquisition) -> FloatArray:
+def _signal(fields: Fields, vascular: float, acquisition: Acquisition, realism: Realism | None) -> FloatArray:
     te = np.zeros(len(acquisition)) if acquisition.te_ms is None else acquisition.te_ms
     blood = np.exp(-1e-3 * acquisition.b_smm2 * _BLOOD_UM2_MS - te / _T2_BLOOD_MS)
-    tissue = tissue_signal(fields, acquisition) * np.exp(-te / _T2_TISSUE_MS)
+    if realism is None:
+        tissue = tissue_signal(fields, acquisition) * np.exp(-te / _T2_TISSUE_MS)
+    else:
+        fat = np.zeros(fields.fraction.size)
+        tissue = realistic_signal(fields, fat, realism.membranes(in_vivo=True), acquisition)
     return np.asarray(vascular * blood + (1.0 - vascular) * tissue)
 
 
@@ -134,7 +139,7 @@ def _core(tumour: Tumour, waves: tuple[Waves, ...], rng: np.random.Generator) ->
 
 
 def _realistic_core(
-    tumour: Tumour, waves: tuple[Waves, ...], rng: np.random.Generator, thickness_um: float, detector: Detector
+    tumour: Tumour, waves: tuple[Waves, ...], rng: np.random.Generator, realism: Realism
 ) -> pd.DataFrame:
     """Cut the packed cells of a needle core, and find their nuclei; see `histomri.simulation.realistic`."""
     half, pitch = 0.5 * np.array(CORE_MM), 0.03
@@ -151,7 +156,7 @@ def _realistic_core(
 
     section = cut_columns(
         place, 1000.0 * pitch, fields, np.zeros(len(place)), np.full(len(place), tumour.nucleus_ratio), inside, rng,
-        thickness_um=thickness_um, shrinkage=SHRINKAGE, detector=detector,
+        thickness_um=realism.thickness_um, shrinkage=SHRINKAGE, detector=realism.detector,
     )  # fmt: skip
     cells = section.nuclei.drop(columns=["u_mm", "v_mm", "profile"])
     shift = 1000.0 * (1.0 - SHRINKAGE) * half + 500.0

@@ -11,10 +11,10 @@ from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.mri import Acquisition
 
-from .realistic import THICKNESS_UM, RealisticSection, cut_realistic_section
+from .realism import Realism
+from .realistic import RealisticSection, cut_realistic_section
 from .section import Placement, Section, cut_section, random_placement
-from .signals import Scan, Voxels, add_rician, scan_lobe
-from .slab import Detector
+from .signals import Scan, Voxels, add_rician, scan_lobe, spoil
 from .tissue import GROUPS, Group, Lobe, Physics, Tissue, random_lobe, random_tissue
 
 VOXEL_MM = (0.386, 0.386, 2.216)
@@ -42,7 +42,8 @@ class LiverPhantom(Displayed):
     mask: BoolArray  # (I, J, K) voxels at least half full of tissue
     sigma: float  # noise per channel, in the units of `dwi`
     affine: FloatArray  # (4, 4) voxel index to world, RAS+ mm
-    truth: dict[str, FloatArray]  # (I, J, K) F (of the whole voxel), vCS, CD, D0I, DEinf, beta, tissueFraction
+    truth: dict[str, FloatArray]  # (I, J, K) F (of the whole voxel), vCS, CD, D0I, tissueFraction; simple: DEinf, beta
+    made: dict[str, Any]  # membranes and artefacts of a realistic scan
 
     def facts(self) -> dict[str, Any]:
         """Return group, cells and images in short."""
@@ -82,7 +83,7 @@ class LiverPhantom(Displayed):
             "Flipped": placed.flipped, "Shrinkage": placed.shrinkage, "SpheresCut": len(self.section),
             "ProfilesInLostTissue": self.lost, "ProfilesBelowDetection": self.missed,
             "SmallestAreaUm2": SMALLEST_AREA_UM2, "Cells": len(self.cells),
-            **self.section.truth(), "SigmaSignal": self.sigma,
+            **self.section.truth(), **self.made, "SigmaSignal": self.sigma,
         }  # fmt: skip
 
     def _spread(self, number: int) -> FloatArray:
@@ -101,7 +102,7 @@ class LiverPhantom(Displayed):
 def simulate_liver(
     group: Group = "control", *, seed: int | np.random.SeedSequence = 0, area_mm2: float = 75.0, snr: float = 50.0,
     flipped: bool = False, orientation: int = 0, acquisition: Acquisition | None = None, shrinkage: float = SHRINKAGE,
-    physics: Physics = "simple", thickness_um: float = THICKNESS_UM, detector: Detector | None = None,
+    physics: Physics = "realistic", realism: Realism | None = None,
 ) -> LiverPhantom:  # fmt: skip
     """Make a digital mouse liver: section and MRI of the same lobe, with known truth.
 
@@ -121,16 +122,16 @@ def simulate_liver(
     orientation : int
         Which of four scanner orientations the images have: LAS, RAS, oblique, LPS.
     acquisition : Acquisition, optional
-        Default: the whole ex vivo mouse protocol, 50 volumes.
+        Default: the whole ex vivo mouse protocol, 50 volumes. Realistic tissue has signals of the protocols of the
+        presets alone.
     shrinkage : float
         Linear shrinkage of the section.
     physics : {"simple", "realistic"}
-        Simple: discs cut by a plane, found as they are. Realistic: packed cells with nuclei, a section of
-        `thickness_um`, and nuclei with a rim as QuPath draws them.
-    thickness_um : float
-        Thickness of a realistic section as it is cut.
-    detector : Detector, optional
-        How a realistic section is read; default: QuPath's limit of 10 µm² and rim of 5 µm, no flaws.
+        Simple: discs cut by a plane, found as they are; impermeable spheres with one T2, by the formula that is
+        fitted. Realistic: packed cells with nuclei, cut by a slab, and nuclei with a rim as QuPath draws them; signals
+        of walks through permeable packings with two T2.
+    realism : Realism, optional
+        Details of the realistic one.
 
     Raises
     ------
@@ -147,24 +148,25 @@ def simulate_liver(
     lobe = random_lobe(shape, area_mm2, 7.0 * min(1.0, np.sqrt(area_mm2 / 75.0) + 0.3))
     tissue = random_tissue(matter, group, lobe.extent_mm, physics)
     offset = float(cut.uniform(-0.4, 0.4))
+    real = None if physics == "simple" else realism or Realism()
     section: Section
-    if physics == "simple":
+    if real is None:
         section = cut_section(lobe, tissue, offset, cut)
     else:
-        knife: dict[str, Any] = {"thickness_um": thickness_um, "shrinkage": shrinkage, "detector": detector}
-        section = cut_realistic_section(lobe, tissue, offset, cut, **knife)
+        knife: dict[str, Any] = {"thickness_um": real.thickness_um, "detector": real.detector}
+        section = cut_realistic_section(lobe, tissue, offset, cut, shrinkage=shrinkage, **knife)
     placement = random_placement(slide, lobe, section.offset_mm, flipped=flipped, shrinkage=shrinkage)
     cells, lost, missed = _detected(section, placement)
     margin = 4
     columns, rows = (int(2 * np.ceil(half / size) + 2 * margin) for half, size in zip(lobe.extent_mm, VOXEL_MM[:2]))
     scan = Scan((columns, rows, SLICES), np.array(VOXEL_MM), LOBE_SLICE)
     acquisition = default_acquisition() if acquisition is None else acquisition
-    voxels = scan_lobe(lobe, tissue, scan, acquisition)
-    dwi, mask, sigma = _scanned(voxels, scan, acquisition, snr, noise)
+    voxels = scan_lobe(lobe, tissue, scan, acquisition, None if real is None else real.membranes(in_vivo=False))
+    dwi, mask, sigma, artefacts = _scanned(voxels, scan, acquisition, snr, noise, real)
     truth = {name: value.reshape(scan.shape) for name, value in voxels.maps.items()}
     return LiverPhantom(
         group, lobe, tissue, scan, placement, section, cells, lost, missed, acquisition, dwi, mask, sigma,
-        _world(scan, orientation), truth,
+        _world(scan, orientation), truth, artefacts,
     )  # fmt: skip
 
 
@@ -213,9 +215,9 @@ def _found(section: RealisticSection, placement: Placement) -> tuple[pd.DataFram
 
 
 def _scanned(
-    voxels: Voxels, scan: Scan, acquisition: Acquisition, snr: float, rng: np.random.Generator
-) -> tuple[FloatArray, BoolArray, float]:
-    """Return DWI with coil sensitivity and noise, the tissue mask, and the noise level."""
+    voxels: Voxels, scan: Scan, acquisition: Acquisition, snr: float, rng: np.random.Generator, realism: Realism | None
+) -> tuple[FloatArray, BoolArray, float, dict[str, Any]]:
+    """Return DWI with coil sensitivity and noise, the tissue mask, the noise level, and what went wrong."""
     mask = voxels.maps["tissueFraction"] >= 0.5
     i, j, _ = np.indices(scan.shape).reshape(3, -1)
     tilt = rng.uniform(-0.12, 0.12, 2)
@@ -224,8 +226,12 @@ def _scanned(
     full = voxels.maps["tissueFraction"] == 1.0
     unweighted = signals[np.ix_(full if full.any() else mask, acquisition.b_smm2 <= 0)]
     sigma = float(f"{np.median(unweighted.max(axis=1)) / snr:.4g}")
-    noisy = add_rician(signals, sigma, rng).astype(np.float32)
-    return noisy.reshape(*scan.shape, -1), mask.reshape(scan.shape), sigma
+    volumes, record = signals.reshape(*scan.shape, -1), dict[str, Any]()
+    if realism is not None:
+        weighted, held = np.flatnonzero(~acquisition.is_b0), np.flatnonzero(mask.reshape(scan.shape).any(axis=(0, 1)))
+        volumes, record = spoil(volumes, weighted, scan.voxel_mm, held, realism.artefacts, rng)
+        record |= {"PermeabilityUmS": realism.permeability_um_s, "T2Ratio": realism.t2_ratio}
+    return add_rician(volumes, sigma, rng).astype(np.float32), mask.reshape(scan.shape), sigma, record
 
 
 def _world(scan: Scan, orientation: int) -> FloatArray:

@@ -1,21 +1,56 @@
 """The options of `histomri simulate` and `histomri benchmark`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from histomri.core.options import Number, Options, Positive, Seed, Whole, argument, given, option
+from histomri.core.options import Fraction, Number, Options, Positive, Seed, Whole, argument, given, option
 from histomri.mri.options import PROTOCOL, Protocol, ProtocolOptions
 from histomri.simulation.benchmarks.names import SetName
+from histomri.simulation.realism import THICKNESS_UM, Artefacts, Detector, Realism
+from histomri.simulation.tissue import Physics
 
 _SEED = "Seed of the random numbers: the same seed gives the same files."
 _SNR = "Signal over noise of liver tissue at b = 0."
 _AREA = "Area of a lobe; smaller is faster."
+_PHYSICS = "realistic: packed cells with nuclei, permeable, two T2. simple: the formula that is fitted, thin sections."
 Numbers = Annotated[tuple[Annotated[Number, Field(ge=0)], ...], Field(min_length=1)]
 
 
-class LiverOptions(Options):
+class RealismOptions(Options):
+    """How a simulated study is made; see `histomri.simulation.Realism`."""
+
+    physics: Physics = option("realistic", _PHYSICS)
+    thickness_um: Annotated[Number, Field(ge=0, le=20)] = option(THICKNESS_UM, "Thickness of a section.", unit="µm")
+    missed: Fraction = option(0.0, "Share of the nuclei that are not detected.")
+    merged: Fraction = option(0.0, "Share of the pairs of close nuclei that are detected as one.")
+    area_noise: Fraction = option(0.0, "Relative standard deviation of the areas of nuclei.")
+    permeability_um_s: Annotated[Number, Field(ge=0, le=50)] = option(15.0, "Of the cells' membranes.", unit="µm/s")
+    t2_ratio: Annotated[Number, Field(ge=1, le=2.5)] = option(1.4, "T2 between the cells over that in them.")
+    dropouts: Annotated[Whole, Field(ge=0)] = option(0, "Volumes of which a slice loses 30 to 70 % of its signal.")
+    motion_mm: Annotated[Number, Field(ge=0)] = option(0.0, "Standard deviation of the shift of a volume.", unit="mm")
+
+    def realism(self) -> Realism:
+        """Return the details of realistic samples."""
+        detector = Detector(missed=self.missed, merged=self.merged, area_noise=self.area_noise)
+        artefacts = Artefacts(self.dropouts, self.motion_mm)
+        return Realism(self.thickness_um, detector, self.permeability_um_s, self.t2_ratio, artefacts)
+
+    def study(self) -> dict[str, Any]:
+        """Return what the function that writes the study is given."""
+        details = set(RealismOptions.model_fields) - {"physics"}
+        return {**self.model_dump(exclude=details), "realism": self.realism()}
+
+    @model_validator(mode="after")
+    def _do_not_contradict(self) -> "RealismOptions":
+        details = [name for name in RealismOptions.model_fields if name in self.model_fields_set - {"physics"}]
+        if self.physics == "simple" and details:
+            raise ValueError(f"{{{details[0]}}} is of realistic tissue, and {{physics}} is simple; leave one out")
+        return self
+
+
+class LiverOptions(RealismOptions):
     """Write a digital study of mouse livers: QuPath tables, DWI, masks, protocol, study.toml, and truth/.
 
     Example: histomri simulate liver -o livers --samples 3 && histomri run livers/study.toml -o results
@@ -27,7 +62,7 @@ class LiverOptions(Options):
     area_mm2: Positive = option(75.0, _AREA, unit="mm²")
 
 
-class PaperOptions(Options):
+class PaperOptions(RealismOptions):
     """Write a digital study built like the paper's: mice, and biopsies of patients, with Ki-67 and volumes.
 
     Example: histomri simulate paper -o paper && histomri run paper/study.toml -o results

@@ -4,6 +4,7 @@ Mouse livers ex vivo, biopsies of patients from two clinical scanners, groups, K
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,8 @@ from histomri.mri import Acquisition
 
 from .biopsy import Tumour, simulate_biopsy
 from .liver import default_acquisition
-from .tissue import GROUPS
+from .realism import Realism
+from .tissue import FULLEST, GROUPS, Physics
 from .write import write_csv, write_mouse, write_protocol, write_qupath_tsv, write_scan
 
 TUMOURS = 140
@@ -24,6 +26,7 @@ _HEADER = """\
 
 [study]
 name = "Mice and biopsies"
+simulated = true               # the report says so everywhere
 preset = "mouse-exvivo"        # of the mice; the biopsies name their own
 
 [fit]
@@ -57,13 +60,14 @@ kind = "none"
 # Mean diameter and intra-cellular fraction by group; share of the patients.
 _GROUPS = {"CRC": (13.5, 0.55, 8), "melanoma": (15.5, 0.67, 5), "other": (17.5, 0.6, 5)}
 _KI67_CASES = 10
+_LEAST, _MOST = 0.35, 0.8  # intra-cellular fraction of a tumour
 # Second tumours, of the same group and on the same scanner as the patient's first; the two are drawn independently.
 _FIRST_TUMOUR = {11: 6, 16: 13, 17: 12}
 
 
 def write_paper_study(
     folder: str | Path, *, mice: int = 7, biopsies: int = 18, seed: int = 1, snr: float = 50.0, area_mm2: float = 20.0,
-    progress: Progress | None = None,
+    physics: Physics = "realistic", realism: Realism | None = None, progress: Progress | None = None,
 ) -> Path:  # fmt: skip
     """Write a study of mouse livers and biopsies: tables, DWI, masks, study.toml, tumours.csv, and truth/.
 
@@ -78,6 +82,8 @@ def write_paper_study(
         Numbers of samples, at least 2 each.
     snr, area_mm2 : float
         Of the mice, see `simulate_liver`; a tumour of a patient has four fifths of the SNR.
+    physics, realism
+        See `simulate_liver`.
 
     Raises
     ------
@@ -87,9 +93,12 @@ def write_paper_study(
     if mice < 2 or biopsies < 2:
         raise InputError("the study needs two mice and two biopsies or more")
     folder, report, made = Path(folder), share_of(progress), []
+    matter: dict[str, Any] = {"snr": snr, "physics": physics, "realism": realism}
     for index in range(mice + biopsies):
-        mouse = index < mice
-        made.append(_mouse(folder, index, seed, snr, area_mm2) if mouse else _patient(folder, index - mice, seed, snr))
+        if index < mice:
+            made.append(_mouse(folder, index, seed, area_mm2, matter))
+        else:
+            made.append(_patient(folder, index - mice, seed, matter))
         report((index + 1) / (mice + biopsies))
     write_protocol(folder / "protocol.txt", default_acquisition())
     write_csv(folder / "truth" / "cases.csv", pd.DataFrame([case for _, case in made]))
@@ -99,27 +108,34 @@ def write_paper_study(
     return write_text(folder / "study.toml", _HEADER + "".join(entry for entry, _ in made))
 
 
-def _mouse(folder: Path, index: int, seed: int, snr: float, area_mm2: float) -> tuple[str, dict[str, object]]:
+def _mouse(
+    folder: Path, index: int, seed: int, area_mm2: float, matter: dict[str, Any]
+) -> tuple[str, dict[str, object]]:
     group, name = GROUPS[index % len(GROUPS)], f"mouse{index + 1}"
-    entry, liver = write_mouse(folder, name, index, seed=seed, key=(0, index), snr=snr, area_mm2=area_mm2)
+    entry, liver = write_mouse(folder, name, index, seed=seed, key=(0, index), area_mm2=area_mm2, **matter)
     inside = liver.mask & (liver.truth["tissueFraction"] >= 0.99)
     columns = {"vCS_um": "vCS", "F": "F", "CD_mm3": "CD", "D0I_um2_ms": "D0I"}
     truth = {column: float(liver.truth[param][inside].mean()) for column, param in columns.items()}
     return entry, {"sample": name, "group": group, "scanner": "9.4T", **truth}
 
 
-def _patient(folder: Path, index: int, seed: int, snr: float) -> tuple[str, dict[str, object]]:
+def _patient(folder: Path, index: int, seed: int, matter: dict[str, Any]) -> tuple[str, dict[str, object]]:
     rng = np.random.default_rng([seed, 1, index])
     order = [name for name, (_, _, number) in _GROUPS.items() for _ in range(number)]
     group = order[(index * 7) % len(order)]  # every group early on, for small studies
     size, fraction, _ = _GROUPS[group]
+    most = _MOST
+    if matter["physics"] == "realistic":  # balls cannot be packed as densely
+        most = FULLEST
+        fraction = _LEAST + (fraction - _LEAST) * (most - 0.02 - _LEAST) / (_MOST - _LEAST)
     tumour = Tumour(
         mean_um=float(rng.uniform(size - 3.5, size + 3.5)), cv=0.17,
-        fraction=float(np.clip(rng.normal(fraction, 0.07), 0.35, 0.8)), vascular=float(rng.uniform(0.05, 0.15)),
+        fraction=float(np.clip(rng.normal(fraction, 0.07), _LEAST, most)), vascular=float(rng.uniform(0.05, 0.15)),
         d0i_um2_ms=float(rng.uniform(1.1, 1.9)),
     )  # fmt: skip
     field = "1.5t" if index % 18 in (2, 5, 9, 13, 16) else "3t"
-    biopsy = simulate_biopsy(tumour, Acquisition.preset(f"invivo-{field}"), snr=0.8 * snr, seed=[seed, 2, index])
+    own = matter | {"snr": 0.8 * matter["snr"]}
+    biopsy = simulate_biopsy(tumour, Acquisition.preset(f"invivo-{field}"), seed=[seed, 2, index], **own)
     name = f"biopsy{index + 1:02d}"
     write_qupath_tsv(folder / f"{name}_cells.tsv", f"{name}_HE.svs", biopsy.cells, rng)
     write_scan(folder, name, biopsy)

@@ -16,11 +16,11 @@ from histomri.core.arrays import BoolArray, FloatArray, IntArray
 
 from .layer import Layer, Matter, draw_layer, push_apart
 from .nuclei import SolidCells, place_nuclei
+from .realism import THICKNESS_UM, Detector
 from .section import PITCH_MM, Section, lobe_columns
-from .slab import Detector, Slab, all_profiles, cut_slab, detect_nuclei
+from .slab import Slab, all_profiles, cut_slab, detect_nuclei
 from .tissue import Fields, Lobe, Tissue
 
-THICKNESS_UM = 4.0
 _NUCLEUS_SCATTER, _ECCENTRICITY = 0.05, 0.4
 
 

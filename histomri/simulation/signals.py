@@ -1,17 +1,24 @@
 """Diffusion MRI of the lobe: every voxel is the sum of many small pieces of tissue, each with its own cells.
 
-Nothing here is shared with the fit but the sphere's diffusion coefficient: cells have a distribution of sizes, voxels
-blur neighbouring tissue and the saline around it, and the noise is Rician.
+Cells have a distribution of sizes, voxels blur neighbouring tissue and the saline around it, and the noise is Rician.
+Simple tissue shares the sphere's diffusion coefficient with the fit. Realistic tissue shares nothing with it: its
+signals come from walks through permeable packings (`library`), with a T2 on each side of the membranes, and fat that
+gives no signal.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from histomri.core.arrays import FloatArray, IntArray
+from histomri.core.errors import InputError
 from histomri.fitting import sphere_adc
 from histomri.mri import Acquisition
 
+from .library import PackedTissue, walked_signals
+from .realism import Artefacts, Membranes
 from .tissue import WATER_UM2_MS, Fields, Lobe, Tissue
 
 T2_TISSUE_MS, T2_SALINE_MS = 28.0, 500.0
@@ -55,22 +62,46 @@ class Voxels:
     maps: dict[str, FloatArray]  # (V,) F, vCS (µm), CD (1/mm³), D0I, DEinf, beta, tissueFraction; NaN without tissue
 
 
-def scan_lobe(lobe: Lobe, tissue: Tissue, scan: Scan, acquisition: Acquisition) -> Voxels:
-    """Return the signals and the truth of every voxel of a scan."""
+def realistic_signal(fields: Fields, fat: FloatArray, membranes: Membranes, acquisition: Acquisition) -> FloatArray:
+    """Return the signals of tissue at N points of which a share is fat, (N, M), relaxed to the echo times."""
+    number = fields.fraction.size
+    tissue = PackedTissue(
+        fields.fraction / (1.0 - fat), fields.cv, fields.vcs_um, fields.d0i_um2_ms,
+        np.full(number, membranes.d0e_um2_ms), np.full(number, membranes.permeability_um_s), membranes.t2i_ms,
+        membranes.t2e_ms,
+    )  # fmt: skip
+    return np.asarray((1.0 - fat)[:, None] * walked_signals(tissue, acquisition))
+
+
+def scan_lobe(
+    lobe: Lobe, tissue: Tissue, scan: Scan, acquisition: Acquisition, membranes: Membranes | None = None
+) -> Voxels:
+    """Return the signals and the truth of every voxel of a scan; with membranes, those of realistic tissue."""
     points = scan.pieces()
     number, parts = points.shape[:2]
     inside = lobe.inside(points[..., 0], points[..., 1], points[..., 2])
     voxel = np.nonzero(inside)[0]
     fields = tissue.at(points[inside])
     filled = inside.sum(axis=1) / parts
+    if membranes is None:
+        signals = _simple_voxels(fields, voxel, number, parts, acquisition)
+    else:
+        fat, _ = tissue.inclusions(points[inside])
+        signals = _voxel_mean(realistic_signal(fields, fat, membranes, acquisition), voxel, number, parts)
+    saline = np.exp(-1e-3 * acquisition.b_smm2 * WATER_UM2_MS) * _decay(acquisition, T2_SALINE_MS)
+    signals += (1.0 - filled)[:, None] * saline
+    truth = _truth(fields, voxel, number, parts, filled)
+    if membranes is not None:  # what is between the cells follows no formula of these
+        truth = {name: value for name, value in truth.items() if name not in ("DEinf", "beta")}
+    return Voxels(signals, truth)
+
+
+def _simple_voxels(fields: Fields, voxel: IntArray, number: int, parts: int, acquisition: Acquisition) -> FloatArray:
     # Volumes that differ in echo time alone share the signal of the tissue but for its decay.
     timing = np.stack([acquisition.encodings()[1], acquisition.b_smm2])
     _, first, column = np.unique(timing, axis=1, return_index=True, return_inverse=True)
     signals = _voxel_mean(tissue_signal(fields, acquisition.select(first)), voxel, number, parts)[:, column.reshape(-1)]
-    signals *= _decay(acquisition, T2_TISSUE_MS)
-    saline = np.exp(-1e-3 * acquisition.b_smm2 * WATER_UM2_MS) * _decay(acquisition, T2_SALINE_MS)
-    signals += (1.0 - filled)[:, None] * saline
-    return Voxels(signals, _truth(fields, voxel, number, parts, filled))
+    return np.asarray(signals * _decay(acquisition, T2_TISSUE_MS))
 
 
 def tissue_signal(fields: Fields, acquisition: Acquisition) -> FloatArray:
@@ -132,3 +163,25 @@ def add_rician(signals: FloatArray, sigma: float, rng: np.random.Generator) -> F
     """Return the magnitude of the signals with complex Gaussian noise of standard deviation `sigma` per channel."""
     real = signals + sigma * rng.standard_normal(signals.shape)
     return np.asarray(np.hypot(real, sigma * rng.standard_normal(signals.shape)))
+
+
+def spoil(
+    volumes: FloatArray, weighted: IntArray, voxel_mm: FloatArray, slices: IntArray, artefacts: Artefacts,
+    rng: np.random.Generator,
+) -> tuple[FloatArray, dict[str, Any]]:  # fmt: skip
+    """Return (I, J, K, M) images with artefacts, and which they are: volume, slice and factor, or shifts in mm."""
+    spoilt, record = volumes.copy(), dict[str, Any]()
+    if artefacts.motion_mm > 0:
+        shifts = rng.normal(0.0, artefacts.motion_mm, (volumes.shape[-1], 2))
+        for m, (i, j) in enumerate(shifts):
+            moved = (i / voxel_mm[0], j / voxel_mm[1], 0.0)
+            spoilt[..., m] = ndimage.shift(volumes[..., m], moved, order=1, mode="nearest")
+        record["MotionMm"] = shifts.tolist()
+    if artefacts.dropouts > weighted.size:
+        problem = f"{artefacts.dropouts} volumes cannot drop out of {weighted.size} with diffusion weighting"
+        raise InputError(problem, hint="ask for fewer")
+    for m in rng.choice(weighted, artefacts.dropouts, replace=False).tolist():
+        k, factor = int(rng.choice(slices)), float(rng.uniform(0.3, 0.7))
+        spoilt[:, :, k, m] *= factor
+        record.setdefault("Dropouts", []).append([m, k, factor])
+    return spoilt, record

@@ -19,8 +19,7 @@ from histomri.core.errors import InputError
 
 from .nuclei import SolidCells
 from .outlines import grown_areas, nearest_profiles, power_areas
-
-THICKEST_UM = 20.0
+from .realism import THICKEST_UM, Detector
 
 
 @dataclass(frozen=True)
@@ -38,27 +37,6 @@ class Slab:
 
     def __len__(self) -> int:
         return len(self.cell)
-
-
-@dataclass(frozen=True)
-class Detector:
-    """What a program for nuclei does with a section, flaws included."""
-
-    limit_um2: float = 10.0  # smaller nuclear profiles are not detected; QuPath's default
-    rim_um: float = 5.0  # by which a nucleus is grown to make QuPath's cell
-    missed: float = 0.0  # share of the nuclei that are not detected though they are large enough
-    merged: float = 0.0  # share of the close pairs that are taken for one nucleus
-    close_um: float = 1.0  # pairs with a gap below this are close
-    area_noise: float = 0.0  # relative SD of the nuclear area
-
-    def __post_init__(self) -> None:
-        """Refuse what is no share, or negative."""
-        shares = {"missed": self.missed, "merged": self.merged, "area noise": self.area_noise}
-        for name, value in shares.items():
-            if not 0.0 <= value < 1.0:
-                raise InputError(f"a detector cannot have {name} {value:g}", hint="give a share from 0 to below 1")
-        if not min(self.limit_um2, self.rim_um, self.close_um) >= 0.0:
-            raise InputError("the limit, the rim and the gap of a detector cannot be negative")
 
 
 def cut_slab(cells: SolidCells, middle_um: float, thickness_um: float, *, shrinkage: float = 0.0) -> Slab:

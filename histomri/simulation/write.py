@@ -20,7 +20,7 @@ from histomri.registration import Transform
 
 from .biopsy import Biopsy
 from .liver import LOBE_SLICE, LiverPhantom, default_acquisition, simulate_liver
-from .realistic import THICKNESS_UM
+from .realism import Realism
 from .tissue import GROUPS, Physics
 
 _HEADER = """\
@@ -28,6 +28,7 @@ _HEADER = """\
 
 [study]
 name = "Digital mouse liver"
+simulated = true               # the report says so everywhere
 preset = "mouse-exvivo"        # shrinkage, corrections, bounds and b thresholds
 
 [fit]
@@ -54,12 +55,12 @@ mri_slice = {slice}
 
 def write_study(
     folder: str | Path, *, samples: int = 6, seed: int = 1, snr: float = 50.0, area_mm2: float = 75.0,
-    progress: Progress | None = None, physics: Physics = "simple", thickness_um: float = THICKNESS_UM,
+    physics: Physics = "realistic", realism: Realism | None = None, progress: Progress | None = None,
 ) -> Path:  # fmt: skip
     """Write a digital mouse-liver study: QuPath tables, DWI, masks, protocol, study.toml, and truth/.
 
     Returns the study file. The same seed gives the same files, and a sample does not depend on how many others there
-    are. `snr`, `area_mm2`, `physics` and `thickness_um` are those of `simulate_liver`; `progress` is called with the
+    are. `snr`, `area_mm2`, `physics` and `realism` are those of `simulate_liver`; `progress` is called with the
     fraction done.
 
     Parameters
@@ -81,7 +82,7 @@ def write_study(
 
     def one(index: int) -> str:
         name = f"{GROUPS[index % len(GROUPS)]}{index // len(GROUPS) + 1}"
-        matter: dict[str, Any] = {"area_mm2": area_mm2, "physics": physics, "thickness_um": thickness_um}
+        matter: dict[str, Any] = {"area_mm2": area_mm2, "physics": physics, "realism": realism}
         return write_mouse(folder, name, index, seed=seed, key=(index,), snr=snr, **matter)[0]
 
     # Two at a time: the work is mostly in compiled code, and two livers still fit in little memory.
@@ -95,7 +96,7 @@ def write_study(
 
 def write_mouse(
     folder: Path, name: str, index: int, *, seed: int, key: tuple[int, ...], snr: float, area_mm2: float,
-    physics: Physics = "simple", thickness_um: float = THICKNESS_UM,
+    physics: Physics = "realistic", realism: Realism | None = None,
 ) -> tuple[str, LiverPhantom]:  # fmt: skip
     """Simulate the liver of a mouse, write its files, and return its entry in a study file, and the phantom.
 
@@ -105,7 +106,7 @@ def write_mouse(
     own = np.random.SeedSequence(seed, spawn_key=key)
     liver = simulate_liver(
         group, seed=own, area_mm2=area_mm2, snr=snr, flipped=index % 2 == 1, orientation=index, physics=physics,
-        thickness_um=thickness_um,
+        realism=realism,
     )  # fmt: skip
     write_sample(folder, name, liver, seed=seed)
     return _SAMPLE.format(id=name, group=group, sigma=liver.sigma, slice=LOBE_SLICE), liver

@@ -265,6 +265,7 @@ def _record(
         "schema": RECORD_SCHEMA,
         "name": study.name,
         "preset": study.preset,
+        "simulated": study.simulated,
         "histomri_version": software_version(),
         "software": _software(),
         "started": started.isoformat(timespec="seconds"),

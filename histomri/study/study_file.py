@@ -33,6 +33,7 @@ class _Head(BaseModel):
 
     name: str
     preset: Annotated[str, Choices(PRESET_NAMES)]
+    simulated: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,15 @@ class Study:
     samples : tuple of Sample
     options : mapping
         The sections for the steps over all samples.
+    simulated : bool
+        Whether the data were made by a program; the report says so everywhere.
     """
 
     name: str
     preset: str
     samples: tuple[Sample, ...]
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    simulated: bool = False
 
     @classmethod
     def load(cls, path: str | Path) -> "Study":
@@ -87,7 +91,7 @@ class Study:
                 return str(file)
 
         samples = [self.resolved(sample, show) for sample in self.samples]
-        head = {"study": {"name": self.name, "preset": self.preset}}
+        head = {"study": {"name": self.name, "preset": self.preset, "simulated": self.simulated}}
         return write_json(path, {**head, **self.resolved_options(show), "samples": samples})
 
     def resolved(self, sample: Sample, show: Callable[[Path], str]) -> dict[str, Any]:
@@ -193,7 +197,8 @@ def _validate(content: dict[str, Any], folder: Path) -> tuple[Study | None, list
         if sample is not None:
             samples.append((who, sample))
     group = {step.section: common[step.section] for step in PER_STUDY if step.section in common}
-    study = Study(head.name, head.preset, tuple(each for _, each in samples), group) if head else None
+    own = tuple(each for _, each in samples)
+    study = Study(head.name, head.preset, own, group, head.simulated) if head else None
     preset = study or Study("", PRESET_NAMES[0], ())
     found = [(who, list(dict.fromkeys(_option_errors(preset, sample)))) for who, sample in samples]
     for who, texts in found:

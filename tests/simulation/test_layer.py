@@ -9,7 +9,8 @@ from scipy.spatial import cKDTree
 from histomri.simulation.layer import Matter, draw_layer, push_apart
 from histomri.simulation.nuclei import SolidCells, place_nuclei
 from histomri.simulation.packing import pack_spheres, sphere_diameters
-from histomri.simulation.slab import Detector, all_profiles, cut_slab, detect_nuclei
+from histomri.simulation.realism import Detector
+from histomri.simulation.slab import all_profiles, cut_slab, detect_nuclei
 from histomri.simulation.tissue import lognormal_moment
 
 WIDTH, PITCH, MEAN, CV, FRACTION, MARGIN = 1500.0, 30.0, 20.0, 0.2, 0.58, 120.0

@@ -13,8 +13,8 @@ from histomri.core.errors import InputError
 from histomri.mri import Acquisition
 from histomri.simulation import Tumour, simulate_biopsy, simulate_liver
 from histomri.simulation.biopsy import CORE_MM, SHRINKAGE
+from histomri.simulation.realism import Detector
 from histomri.simulation.realistic import cut_realistic_section
-from histomri.simulation.slab import Detector
 from histomri.simulation.tissue import GROUPS, Texture, Tissue, random_lobe, random_tissue
 from histomri.simulation.write import write_sample
 

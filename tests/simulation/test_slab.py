@@ -10,7 +10,8 @@ import pytest
 from histomri.core.errors import InputError
 from histomri.simulation.nuclei import SolidCells, place_nuclei
 from histomri.simulation.packing import pack_spheres, sphere_diameters
-from histomri.simulation.slab import Detector, all_profiles, cut_slab, detect_nuclei
+from histomri.simulation.realism import Detector
+from histomri.simulation.slab import all_profiles, cut_slab, detect_nuclei
 
 DATA = Path(__file__).parents[1] / "data" / "stereology"
 EVERYTHING = Detector(limit_um2=0.0)

@@ -10,5 +10,5 @@ from histomri.study.result import StepResult
 
 def run(options: LiverOptions, out: Path, progress: Progress | None = None) -> StepResult:
     """Write the study and its truth."""
-    study = write_study(out, **dict(options), progress=progress)
+    study = write_study(out, **options.study(), progress=progress)
     return StepResult((study,), (f"simulated {options.samples} livers; the truth lies in {out / 'truth'}",))

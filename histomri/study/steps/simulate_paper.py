@@ -10,6 +10,6 @@ from histomri.study.result import StepResult
 
 def run(options: PaperOptions, out: Path, progress: Progress | None = None) -> StepResult:
     """Write the study and its truth."""
-    study = write_paper_study(out, **dict(options), progress=progress)
+    study = write_paper_study(out, **options.study(), progress=progress)
     text = f"simulated {options.mice} livers and {options.biopsies} biopsies; the truth lies in {out / 'truth'}"
     return StepResult((study,), (text,))
