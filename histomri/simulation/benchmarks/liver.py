@@ -19,8 +19,7 @@ _NUMBERS = ["F", "vCS_um", "D0I_um2_ms", "D0E_um2_ms", "kappa_um_s", "cv"]
 def read_walks(protocol: str) -> pd.DataFrame:
     """Return the walked tissues of a protocol: parameters, signals s0.. and their standard errors se0.., S0 = 1.
 
-    ``random`` is 0 for spheres on a cubic lattice and 1 for a random packing. The random walk has a local-time clock at
-    the membranes, an algorithm that `histomri.simulation.spheres` does not use.
+    ``random`` is 0 for spheres on a cubic lattice and 1 for a random packing. They were walked by another program.
     """
     return pd.read_csv(data_path(f"walks_{protocol}.csv"))
 
