@@ -44,4 +44,5 @@ def demo(
         for comparison in comparisons:
             for line in () if quiet else (*comparison.messages, f"wrote {comparison.path}"):
                 typer.echo(line)
+        simulation.compare_columns(out)
     finish(outcome, quiet)

@@ -3,6 +3,7 @@ from .biopsy import Tumour as Tumour
 from .biopsy import simulate_biopsy as simulate_biopsy
 from .compare import TruthComparison as TruthComparison
 from .compare import compare_cases as compare_cases
+from .compare_columns import compare_columns as compare_columns
 from .compare import compare_with_truth as compare_with_truth
 from .liver import LiverPhantom as LiverPhantom
 from .liver import default_acquisition as default_acquisition

@@ -18,8 +18,8 @@ from .write import write_csv
 
 # Quantity -> columns of the paired table that estimate it, from MRI and from histology.
 _ESTIMATES = {"vCS": ("vCS_mri_um", "vCS_histo_um"), "F": ("F_mri", "F_histo")}
-_FULL = 0.99  # voxels that hold tissue alone: elsewhere F is a matter of definition
-_FIT = ["model", "strategy"]
+FULL = 0.99  # voxels that hold tissue alone: elsewhere F is a matter of definition
+FIT = ["model", "strategy"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +51,7 @@ def compare_with_truth(out: str | Path, inputs: str | Path | None = None) -> Tru
     InputError
         If there is no truth, or nothing to compare with it.
     """
-    out, truth = _folders(out, inputs)
+    out, truth = folders(out, inputs)
     names = sorted(path.name.removesuffix("_truth.json") for path in truth.glob("sub-*_truth.json"))
     if not names:
         raise InputError("holds no truth", path=truth, hint="only simulated studies can be compared with it")
@@ -59,7 +59,7 @@ def compare_with_truth(out: str | Path, inputs: str | Path | None = None) -> Tru
     if not ready:
         raise InputError("no sample has voxel pairs to compare with the truth", path=out, hint="see report.html")
     voxels = pd.concat([_with_truth(out / name, truth, name) for name in ready], ignore_index=True)
-    keys = ["sample", *_FIT]
+    keys = ["sample", *FIT]
     rows = [{**dict(zip(keys, key)), **_agreement(part)} for key, part in voxels.groupby(keys, sort=False)]
     errors = {name.removeprefix("sub-"): _landmark_error(out / name, truth, name) for name in ready}
     table = pd.DataFrame(rows)
@@ -80,13 +80,13 @@ def compare_cases(out: str | Path, inputs: str | Path | None = None) -> TruthCom
     InputError
         If there is no truth, or there are no results.
     """
-    out, truth = _folders(out, inputs)
-    true = _read(truth / "cases.csv", "truth").rename(columns={"vCS_um": "true_vCS", "F": "true_F"})
-    pairs = _read(out / "pairs.csv", "table of samples")
+    out, truth = folders(out, inputs)
+    true = read_table(truth / "cases.csv", "truth").rename(columns={"vCS_um": "true_vCS", "F": "true_F"})
+    pairs = read_table(out / "pairs.csv", "table of samples")
     joined = pairs.merge(true[["sample", "true_vCS", "true_F"]], on="sample", validate="many_to_one")
     joined["cohort"] = np.where(joined["scanner"].eq("9.4T"), "mice", "biopsies")
     rows = []
-    for (model, strategy), part in joined.groupby(_FIT, sort=False):
+    for (model, strategy), part in joined.groupby(FIT, sort=False):
         for cohort, some in (("all", part), *part.groupby("cohort")):
             row: dict[str, object] = {"model": model, "strategy": strategy, "cohort": cohort, "n": len(some)}
             for expected, value, column in _estimates(some):
@@ -100,19 +100,20 @@ def compare_cases(out: str | Path, inputs: str | Path | None = None) -> TruthCom
     return TruthComparison(table, write_csv(out / "truth_cases.csv", table), tuple(lines))
 
 
-def _folders(out: str | Path, inputs: str | Path | None) -> tuple[Path, Path]:
+def folders(out: str | Path, inputs: str | Path | None) -> tuple[Path, Path]:
+    """Return the folders of the results and of the truth."""
     return Path(out), (Path(inputs) if inputs is not None else Path(out) / "inputs") / "truth"
 
 
 def _with_truth(folder: Path, truth: Path, name: str) -> pd.DataFrame:
     """Read the voxel pairs of a sample and put the truth of the same voxels beside them."""
-    pairs = _read(folder / "pairs_voxel.csv", "table of voxels")
+    pairs = read_table(folder / "pairs_voxel.csv", "table of voxels")
     pairs["sample"] = name.removeprefix("sub-")
     index = tuple(pairs[axis].to_numpy(dtype=int) for axis in "ijk")
     for param in ("vCS", "F", "tissueFraction"):
         image = Image.load(truth / map_name(param, "dwimap", sub=name.removeprefix("sub-"), desc="truth"))
         pairs[f"true_{param}"] = image.data[index]
-    return pairs[pairs["true_tissueFraction"] >= _FULL]
+    return pairs[pairs["true_tissueFraction"] >= FULL]
 
 
 def _estimates(rows: pd.DataFrame) -> Iterator[tuple[FloatArray, FloatArray, str]]:
@@ -156,7 +157,7 @@ def _mean(values: FloatArray) -> float:
 def _summary(table: pd.DataFrame, voxels: pd.DataFrame) -> Iterator[str]:
     error = table.groupby("sample")["landmark_error_um"].first()
     yield f"registration: median landmark error {error.median():.0f} µm, worst sample {error.max():.0f} µm"
-    fits = [(f"{model} ({strategy})", part) for (model, strategy), part in voxels.groupby(_FIT, sort=False)]
+    fits = [(f"{model} ({strategy})", part) for (model, strategy), part in voxels.groupby(FIT, sort=False)]
     for title, rows, side in (("histology", fits[0][1], 1), *((title, part, 0) for title, part in fits)):
         means = rows.groupby("sample").mean(numeric_only=True)
         texts = []
@@ -167,6 +168,6 @@ def _summary(table: pd.DataFrame, voxels: pd.DataFrame) -> Iterator[str]:
         yield f"{title} against the truth: {'; '.join(texts)}"
 
 
-def _read(path: Path, what: str) -> pd.DataFrame:
+def read_table(path: Path, what: str) -> pd.DataFrame:
     """Read a table whose samples may be called anything, NA too."""
     return pd.read_csv(require_file(path, what), dtype={"sample": str}, keep_default_na=False, na_values=[""])

@@ -44,7 +44,8 @@ class RealismOptions(Options):
 
     @model_validator(mode="after")
     def _do_not_contradict(self) -> "RealismOptions":
-        details = [name for name in RealismOptions.model_fields if name in self.model_fields_set - {"physics"}]
+        fields = RealismOptions.model_fields.items()
+        details = [name for name, field in fields if name != "physics" and getattr(self, name) != field.default]
         if self.physics == "simple" and details:
             raise ValueError(f"{{{details[0]}}} is of realistic tissue, and {{physics}} is simple; leave one out")
         return self
