@@ -57,6 +57,7 @@ COMMANDS = (
     Command("simulate liver", "Simulation", "simulation.options:LiverOptions"),
     Command("simulate paper", "Simulation", "simulation.options:PaperOptions"),
     Command("simulate spheres", "Simulation", "simulation.options:SpheresOptions"),
+    Command("insilico", "Simulation", "simulation.options:InsilicoOptions", default_out="histomri-insilico"),
 )
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,14 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, write_json
 from histomri.core.progress import Progress, share_of
-from histomri.mri import Acquisition
-from histomri.simulation.walker.plan import make_plan
 from histomri.simulation.walker.reuse import walk_permeabilities
 from histomri.simulation.walker.substrates import Lattice
-from histomri.simulation.walker.walk import FINE, Water, walk
+from histomri.simulation.walker.walk import FINE, Water
 
 from .design import Design, Scan, walked_together
 
 # Counts the changes of the walker that change its numbers: walks of another version are not taken up.
 WALKER = 1
-_PILOT = 1000
 
 
 @dataclass(frozen=True)
@@ -134,7 +130,8 @@ def _walk_tissue(
 
 def _write_block(path: Path, tissues: list[dict[str, FloatArray]]) -> None:
     with atomic_path(path) as part, part.open("wb") as file:
-        np.savez(file, **{name: np.stack([one[name] for one in tissues], axis=1) for name in tissues[0]})
+        values: dict[str, Any] = {name: np.stack([one[name] for one in tissues], axis=1) for name in tissues[0]}
+        np.savez(file, **values)
 
 
 def _read_block(path: Path, key: str) -> dict[str, FloatArray]:
