@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from histomri import mri
-from histomri.core.options import Number, Options, Positive, Seed, Whole, given, option
+from histomri.core.options import Number, Options, Positive, Seed, Whole, check, given, option
 from histomri.core.presets import PRESET_NAMES, STRATEGIES, PresetName, Strategy
 from histomri.fitting.models import MODEL_NAMES
 from histomri.fitting.options import Models
@@ -16,6 +16,15 @@ from histomri.mri.options import PROTOCOL, Protocol, ProtocolOptions
 _SEED = "Seed of the random numbers: the same seed gives the same files."
 _SNR = "Signal over noise of liver tissue at b = 0."
 _AREA = "Area of a lobe; smaller is faster."
+
+
+def _some(values: tuple[float, ...]) -> tuple[float, ...]:
+    if not values:
+        raise ValueError("has no value")
+    return values
+
+
+Positives = Annotated[tuple[Positive, ...], check(_some)]
 Numbers = Annotated[tuple[Annotated[Number, Field(ge=0)], ...], Field(min_length=1)]
 
 
@@ -59,9 +68,6 @@ class SpheresOptions(ProtocolOptions):
     walkers: Annotated[Whole, Field(ge=1)] = option(20_000, "Random walkers for each combination.")
     dt_ms: Positive = option(0.02, "Time step.", unit="ms")
     seed: Seed = option(1, _SEED)
-
-
-Positives = Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 
 class InsilicoOptions(Options):

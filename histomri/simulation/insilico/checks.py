@@ -37,6 +37,13 @@ def check_gradients(scans: tuple[Scan, ...]) -> None:
             raise InputError(f"{scan.name}: {error.problem}", hint=error.hint) from error
 
 
+def check_variation(design: Design) -> None:
+    """Raise InputError if sizes or fractions do not vary, so that nothing correlates with them."""
+    for name, option in (("diameters_um", "--diameters-um"), ("fractions", "--fractions")):
+        if len(getattr(design, name)) < 2:
+            raise InputError(f"one value in {option} leaves nothing to correlate with", hint="give two or more")
+
+
 def choose_fits(scans: tuple[Scan, ...], models: tuple[str, ...], strategies: tuple[str, ...]) -> Fits:
     """Return which fits have to be left out; InputError if a protocol has too few measurements for all of them."""
     left_out, warnings = set[tuple[str, str, str]](), list[str]()

@@ -17,7 +17,7 @@ from histomri.simulation.options import InsilicoOptions
 from histomri.simulation.write import write_csv
 
 from .adc_time import adc_over_time
-from .checks import check_gradients, check_walkers, choose_fits
+from .checks import check_gradients, check_variation, check_walkers, choose_fits
 from .claims import Claim, claims_table, judge_claims
 from .design import PRESETS, Design, Scan, read_scans
 from .fits import Fitting, fit_walked
@@ -82,6 +82,7 @@ def run_insilico(options: InsilicoOptions, out: str | Path, progress: Progress |
     started = (time.perf_counter(), time.process_time())
     folder = require_folder(out)
     scans, design = read_scans(options.protocols, options.bounds_of), design_of(options)
+    check_variation(design)
     check_gradients(scans)
     fits = choose_fits(scans, options.models, options.strategies)
     walking = Walking(options.walkers, options.seed, options.fine)
