@@ -11,7 +11,7 @@ from matplotlib import rc_context
 
 from histomri.core.errors import InputError
 from histomri.core.files import read_json, require_file, write_text
-from histomri.report.figures.charts import STYLE, Card, drawn
+from histomri.report.figures.charts import STYLE, Card, embedded
 from histomri.report.figures.files import save_figure
 from histomri.report.figures.insilico import estimates_card, hfc_card, tcs_card, wins_card
 from histomri.report.figures.insilico_tissue import adc_card, substrates_card
@@ -155,7 +155,7 @@ def _drawn(found: Insilico, cards: Iterator[tuple[str, Callable[[], Card]]]) -> 
     def draw(make: Callable[[], Card]) -> dict[str, Any]:
         with rc_context(STYLE):
             card = make()
-        return drawn(card, card.name)
+        return embedded(card, card.name)
 
     return [section(partial(draw, make), found.problems, name) for name, make in cards]
 

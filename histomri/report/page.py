@@ -13,7 +13,7 @@ from matplotlib import rc_context
 from histomri.core.files import write_text
 from histomri.report import methods, text
 from histomri.report.collect import Run, Sample, as_dict, as_list, collect
-from histomri.report.figures.charts import STYLE, drawn
+from histomri.report.figures.charts import STYLE, embedded
 from histomri.report.figures.correlations import matrix_plot
 from histomri.report.figures.models import ranking_plot, residuals_by_scanner, residuals_plot
 from histomri.report.figures.samples import samples_card, voxels_card
@@ -69,7 +69,7 @@ def render(run: Run) -> str:
         "within": part(lambda: text.within_samples(run), "Correlations within the samples"),
         "matrix": part(lambda: _matrix(run), "Matrix of correlations"),
         "statistics": [
-            card if isinstance(card, Failure) else part(partial(drawn, card, card.name), card.heading)
+            card if isinstance(card, Failure) else part(partial(embedded, card, card.name), card.heading)
             for card in statistics_cards(run)
         ],
         "samples": [_sample(run, sample, place, scales) for place, sample in enumerate(run.samples)],
@@ -150,7 +150,7 @@ def _compared(run: Run) -> dict[str, Any] | None:
     found = text.best_rows(run)
     with rc_context(STYLE):
         card = samples_card(*found) if found is not None else None
-    return drawn(card, "samples") if card is not None else None
+    return embedded(card, "samples") if card is not None else None
 
 
 def _matrix(run: Run) -> str | None:
@@ -178,7 +178,7 @@ def _sample(run: Run, sample: Sample, place: int, scales: dict[str, Quantity] | 
     def voxels() -> dict[str, Any] | None:
         with rc_context(STYLE):
             card = voxels_card(sample, best)
-        return {**drawn(card, f"voxels-{place}"), "rows": text.voxel_rows(sample)} if card is not None else None
+        return {**embedded(card, f"voxels-{place}"), "rows": text.voxel_rows(sample)} if card is not None else None
 
     # Without scales there are no maps: the failure of the scales stands among the warnings.
     drawn = {"cards": [], "overlay": None} if isinstance(scales, Failure) else {

@@ -160,7 +160,7 @@ def heading(figure: Any, text: str) -> None:
     figure.suptitle(text, fontsize=9, x=0.01, ha="left")
 
 
-def drawn(card: Card, name: str) -> dict[str, Any]:
+def embedded(card: Card, name: str) -> dict[str, Any]:
     """Return a card for a page; `name` begins the ids in it."""
     with rc_context(STYLE):
         svg = Markup(inline_svg(card.chart, name, f"{card.heading} {' '.join(card.text)}"))

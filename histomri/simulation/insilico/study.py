@@ -11,6 +11,7 @@ import pandas as pd
 
 from histomri.core.files import atomic_path, provenance, require_folder, write_json
 from histomri.core.options import plain
+from histomri.core.presets import names_preset
 from histomri.core.progress import Progress, share_of
 from histomri.mri import protocol_files
 from histomri.simulation.options import InsilicoOptions
@@ -27,6 +28,7 @@ from .walks import Walked, Walking, walk_design
 RECORD = "insilico.json"
 # Of the progress: when the walks are done, and when the fits are.
 _WALKED, _FITTED = 0.85, 0.95
+_LARGE_ERROR = 0.01  # of a signal; the noise at SNR 30 is 0.033
 INTERVALS = (
     "Intervals of 95 % come from 1000 resamples of the tissues, the same for all fits. They include the noise, the "
     "error of the walks and the choice among tissues of this kind. They do not include that all tissues are equal "
@@ -100,7 +102,8 @@ def run_insilico(options: InsilicoOptions, out: str | Path, progress: Progress |
     estimates = fit_walked(walked, design.permeabilities_um_s, fitting, share_of(progress, _WALKED, _FITTED))
     scores = score_estimates(estimates, options.seed)
     claims = judge_claims(scores)
-    warnings = (*fits.warnings, *_share_warnings(walked, design), *_failed_warnings(estimates, scores))
+    warnings = (*_bounds_warnings(options, scans), *fits.warnings, *_error_warnings(walked))
+    warnings += tuple(_failed_warnings(estimates, scores))
     study = InsilicoStudy(folder, walked, estimates, scores, claims, warnings, ())
     outputs = [*_write_tables(study, adc), *(path for one in walked for path in _write_signals(folder, one, design))]
     used = {"WallSeconds": time.perf_counter() - started[0], "CpuSeconds": time.process_time() - started[1]}
@@ -118,14 +121,19 @@ def design_of(options: InsilicoOptions) -> Design:
     )  # fmt: skip
 
 
-def _share_warnings(walked: list[Walked], design: Design) -> Iterator[str]:
+def _bounds_warnings(options: InsilicoOptions, scans: tuple[Scan, ...]) -> Iterator[str]:
+    """Warn of bounds that nobody chose."""
+    for scan, protocol in zip(scans, options.protocols):
+        if options.bounds_of is None and not names_preset(protocol):
+            yield f"{scan.name}: no --bounds-of was given, so {scan.preset} sets bounds and b thresholds"
+
+
+def _error_warnings(walked: list[Walked]) -> Iterator[str]:
     for one in walked:
         largest = float(one.standard_error.max())
-        if largest > 0.01:
-            text = (
-                f"{one.scan.name}: standard errors of the walked signals are up to {largest:.2g}; give more --walkers"
-            )
-            yield text
+        if largest > _LARGE_ERROR:
+            text = f"standard errors of the walked signals are up to {largest:.2g}; give more --walkers"
+            yield f"{one.scan.name}: {text}"
 
 
 def _failed_warnings(estimates: pd.DataFrame, scores: list[Score]) -> Iterator[str]:
