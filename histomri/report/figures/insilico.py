@@ -150,7 +150,8 @@ def _estimates_row(
             ]
             chart.points(axes, x, middle.to_numpy(), tips, marker="o", color=_shade(place), markersize=3.5, zorder=3)
         axes.set_title(model_name(model), loc="left")
-        axes.set_xticks(levels, [f"{level:.2g}".removeprefix("0") for level in levels], fontsize=SMALL)
+        ticks = [f"{level:.2f}".removeprefix("0") if name == "F" else f"{level:g}" for level in levels]
+        axes.set_xticks(levels, ticks, fontsize=SMALL)
         axes.set_xlim(ends[0] - 0.7 * gap, ends[1] + 0.7 * gap)
         axes.set_xlabel(f"{label}, true")
 
