@@ -1,20 +1,19 @@
 """Put the report together from its sections: one HTML file that needs nothing else."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
 from matplotlib import rc_context
 
 from histomri.core.files import write_text
 from histomri.report import methods, text
 from histomri.report.collect import Run, Sample, as_dict, as_list, collect
-from histomri.report.figures.charts import STYLE, Card, inline_svg
+from histomri.report.figures.charts import STYLE, embedded
 from histomri.report.figures.correlations import matrix_plot
 from histomri.report.figures.models import ranking_plot, residuals_by_scanner, residuals_plot
 from histomri.report.figures.samples import samples_card, voxels_card
@@ -70,7 +69,7 @@ def render(run: Run) -> str:
         "within": part(lambda: text.within_samples(run), "Correlations within the samples"),
         "matrix": part(lambda: _matrix(run), "Matrix of correlations"),
         "statistics": [
-            card if isinstance(card, Failure) else part(partial(_drawn, card, card.name), card.heading)
+            card if isinstance(card, Failure) else part(partial(embedded, card, card.name), card.heading)
             for card in statistics_cards(run)
         ],
         "samples": [_sample(run, sample, place, scales) for place, sample in enumerate(run.samples)],
@@ -156,7 +155,7 @@ def _compared(run: Run) -> dict[str, Any] | None:
     found = text.best_rows(run)
     with rc_context(STYLE):
         card = samples_card(*found) if found is not None else None
-    return _drawn(card, "samples") if card is not None else None
+    return embedded(card, "samples") if card is not None else None
 
 
 def _matrix(run: Run) -> str | None:
@@ -165,13 +164,6 @@ def _matrix(run: Run) -> str | None:
     if found is None or len(found[1]) < 4:
         return None
     return _svg_uri(lambda: matrix_plot(found[1], text.fit_label(found[0]), run.measures))
-
-
-def _drawn(card: Card, name: str) -> dict[str, Any]:
-    """Return a card for the page; `name` begins the ids in it."""
-    with rc_context(STYLE):
-        svg = Markup(inline_svg(card.chart, name, f"{card.heading} {' '.join(card.text)}"))
-    return {"name": name, "heading": card.heading, "text": card.text, "svg": svg, "aside": card.aside}
 
 
 def _residuals(run: Run) -> dict[str, str]:
@@ -191,7 +183,7 @@ def _sample(run: Run, sample: Sample, place: int, scales: dict[str, Quantity] | 
     def voxels() -> dict[str, Any] | None:
         with rc_context(STYLE):
             card = voxels_card(sample, best)
-        return {**_drawn(card, f"voxels-{place}"), "rows": text.voxel_rows(sample)} if card is not None else None
+        return {**embedded(card, f"voxels-{place}"), "rows": text.voxel_rows(sample)} if card is not None else None
 
     # Without scales there are no maps: the failure of the scales stands among the warnings.
     drawn = {"cards": [], "overlay": None} if isinstance(scales, Failure) else {
@@ -225,12 +217,17 @@ def _downloads(run: Run) -> list[dict[str, str]]:
     files = [run.folder / name for name in tables]
     files += [*sorted(statistics.glob("*.csv")), *sorted(statistics.glob("prediction_*/prediction*.*"))]
     files += [run.folder / f"sub-{sample.id}" / "pairs_voxel.csv" for sample in run.samples]
+    return download_links(run.folder, files)
+
+
+def download_links(folder: Path, files: Iterable[Path]) -> list[dict[str, str]]:
+    """Return links to those of the files in a folder that there are; small ones are carried inside the page."""
     links = []
     for file in filter(Path.is_file, files):
-        name, size = file.relative_to(run.folder).as_posix(), file.stat().st_size
+        name, size = file.relative_to(folder).as_posix(), file.stat().st_size
         href, note = name, f"{size / 1e6:.1f} MB, beside this report"
         if size <= _LARGEST_INLINE:
-            kind = "application/json" if file.suffix == ".json" else "text/csv"
+            kind = {".json": "application/json", ".csv": "text/csv"}.get(file.suffix, "application/octet-stream")
             href, note = data_uri(kind, file.read_bytes()), ""
         links.append({"name": name, "file": name.replace("/", "_"), "href": href, "note": note})
     return links

@@ -5,6 +5,8 @@ from .compare import TruthComparison as TruthComparison
 from .compare import compare_cases as compare_cases
 from .compare_columns import compare_columns as compare_columns
 from .compare import compare_with_truth as compare_with_truth
+from .insilico.study import InsilicoStudy as InsilicoStudy
+from .insilico.study import run_insilico as run_insilico
 from .liver import LiverPhantom as LiverPhantom
 from .liver import default_acquisition as default_acquisition
 from .liver import simulate_liver as simulate_liver

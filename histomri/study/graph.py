@@ -59,6 +59,7 @@ COMMANDS = (
     Command("simulate paper", "Simulation", "simulation.options:PaperOptions"),
     Command("simulate spheres", "Simulation", "simulation.options:SpheresOptions"),
     Command("simulate benchmark", "Simulation", "simulation.options:BenchmarkInputOptions"),
+    Command("insilico", "Simulation", "simulation.options:InsilicoOptions", default_out="histomri-insilico"),
 )
 
 

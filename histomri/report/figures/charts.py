@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -156,6 +158,13 @@ def panels(count: int, columns: int | None, height: float, *, sharey: bool = Fal
 def heading(figure: Any, text: str) -> None:
     """Write above a figure what it is about."""
     figure.suptitle(text, fontsize=9, x=0.01, ha="left")
+
+
+def embedded(card: Card, name: str) -> dict[str, Any]:
+    """Return a card for a page; `name` begins the ids in it."""
+    with rc_context(STYLE):
+        svg = Markup(inline_svg(card.chart, name, f"{card.heading} {' '.join(card.text)}"))
+    return {"name": name, "heading": card.heading, "text": card.text, "svg": svg, "aside": card.aside}
 
 
 def inline_svg(chart: Chart, name: str, alt: str) -> str:

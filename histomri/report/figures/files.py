@@ -47,13 +47,14 @@ def write_figures(run: str | Path | Run, kind: FigureFormat, out: str | Path | N
     target = Path(out) if out is not None else run.folder / "figures"
     with rc_context(STYLE):
         paths = [
-            section(partial(_save, draw, target / f"{name}.{kind}", kind), run.missing, f"Figure {name}")
+            section(partial(save_figure, draw, target / f"{name}.{kind}", kind), run.missing, f"Figure {name}")
             for name, draw in _figures(run)
         ]
     return [path for path in paths if isinstance(path, Path)]
 
 
-def _save(draw: Callable[[], Any], path: Path, kind: FigureFormat) -> Path | None:
+def save_figure(draw: Callable[[], Any], path: Path, kind: FigureFormat) -> Path | None:
+    """Write the figure that a function draws; None if there is nothing to draw."""
     figure = draw()
     if figure is None:
         return None

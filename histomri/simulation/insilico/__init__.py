@@ -1,1 +1,1 @@
-"""The in-silico study: walked signals of known tissue, fitted by every model and scored against the truth."""
+"""The in-silico study: tissues on a lattice, walked, fitted by every model, and scored by the truth."""

@@ -32,6 +32,8 @@ class Fitting:
     seed : int
         Of the noise.
     bic : {"schwarz", "paper"}
+    left_out : frozenset of (protocol, strategy, model)
+        Fits that a protocol has too few measurements for.
     """
 
     models: tuple[str, ...]
@@ -39,6 +41,7 @@ class Fitting:
     snrs: tuple[float, ...] = (30.0,)
     seed: int = 1
     bic: Bic = "schwarz"
+    left_out: frozenset[tuple[str, str, str]] = frozenset()
 
 
 def fit_walked(
@@ -56,6 +59,8 @@ def fit_walked(
         rng = np.random.default_rng(np.random.SeedSequence(fitting.seed, spawn_key=place))
         noisy = add_rician(one.signals[place[1]], 1.0 / snr, rng)
         for strategy, model in product(fitting.strategies, fitting.models):
+            if (one.scan.name, strategy, model) in fitting.left_out:
+                continue
             setting = {"protocol": one.scan.name, "kappa_um_s": kappa, "snr": snr, "strategy": strategy, "model": model}
             estimates = _fit(one, noisy, snr, strategy, model, fitting.bic)
             truth = one.tissues.assign(tissue=np.arange(len(one.tissues)))

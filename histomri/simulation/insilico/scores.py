@@ -64,15 +64,15 @@ def _setting(setting: Any, part: pd.DataFrame, seed: int) -> Iterator[Score]:
     hfc = np.abs(found[:, :, :2] / truth - 1.0).sum(axis=2)
     for place, (strategy, model) in enumerate(fits):
         rivals = [i for i, (other, _) in enumerate(fits) if other == strategy]
-        size, fraction, bic = found[place].T
+        size, fraction = found[place, :, :2].T
         r = [np.corrcoef(size, truth[:, 0])[0, 1], np.corrcoef(fraction, truth[:, 1])[0, 1]]
         tcs = weighted_correlation(weights, size, truth[:, 0]) + weighted_correlation(weights, fraction, truth[:, 1])
         row = {
             "n": len(truth), "r_vCS": r[0], "r_F": r[1], **_with_interval("TCS", float(sum(r)), tcs),
             "bias_vCS_um": float(np.mean(size - truth[:, 0])), "bias_F": float(np.mean(fraction - truth[:, 1])),
             **_with_interval("HFC", float(hfc[place].mean()), drawn := weights @ hfc[place] / len(truth)),
-            **_share("HFC_wins", hfc[place] == hfc[rivals].min(axis=0)),
-            **_share("BIC_wins", bic == found[rivals, :, 2].min(axis=0)),
+            **_share("HFC_wins", _won(hfc[rivals], rivals.index(place))),
+            **_share("BIC_wins", _won(found[rivals, :, 2], rivals.index(place))),
         }  # fmt: skip
         yield Score(tuple(setting), str(strategy), str(model), row, tcs, drawn)
 
@@ -80,6 +80,11 @@ def _setting(setting: Any, part: pd.DataFrame, seed: int) -> Iterator[Score]:
 def _with_interval(name: str, value: float, drawn: FloatArray) -> dict[str, float]:
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return {name: value, f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def _won(values: FloatArray, place: int) -> Any:
+    """Return in which tissues a row is the lowest; where several are, as nested models can be, it is the first."""
+    return values.argmin(axis=0) == place
 
 
 def _share(name: str, won: Any) -> dict[str, float]:

@@ -21,7 +21,6 @@ from .design import Design, Scan, walked_together
 
 # Counts the changes of the walker that change its numbers: walks of another version are not taken up.
 WALKER = 1
-_PILOT = 1000
 
 
 @dataclass(frozen=True)
