@@ -40,7 +40,7 @@ def test_results_are_not_overwritten(run, tmp_path):
         (("simulate", "benchmark", "livers"), "livers"),
         (("simulate", "benchmark", "insilico-paper"), "run `histomri insilico -o DIR` first"),
         (("simulate", "benchmark", "liver-3t", "--from", "."), "leave out --from"),
-        (("simulate", "benchmark", "insilico-paper", "--from", "none"), "signals_mouse-exvivo_k10.npy"),
+        (("simulate", "benchmark", "insilico-paper", "--from", "none"), "signals_mouse-exvivo.npy"),
     ],
 )
 def test_what_cannot_be_done_is_said(run, tmp_path, monkeypatch, words, message):

@@ -187,17 +187,17 @@ def study(tmp_path, rng):
     truth = get_set("insilico-paper").truth()
     folder = tmp_path / "study"
     folder.mkdir()
-    for (protocol, kappa), part in truth.groupby(["protocol", "kappa_um_s"]):
+    for protocol, part in truth.groupby("protocol"):
         volumes = len(Acquisition.preset(protocol))
-        design = part[DESIGN].iloc[np.random.default_rng(5).permutation(len(part))]
-        np.save(folder / f"signals_{protocol}_k{kappa:g}.npy", marked(design, volumes))
-        design.to_csv(folder / f"truth_{protocol}.csv", index=False)
+        design = part[["kappa_um_s", *DESIGN]].iloc[np.random.default_rng(5).permutation(len(part))]
+        np.save(folder / f"signals_{protocol}.npy", marked(design, volumes))
+        design.to_csv(folder / f"tissues_{protocol}.csv", index=False)
     return folder
 
 
 def marked(design, volumes):
-    """Return signals from which the tissue can be told: the mean of its parameters, each over its largest value."""
-    mark = (design[DESIGN] / [0.523, 30, 3, 3]).mean(axis=1).to_numpy()
+    """Return signals that name the tissue: the mean of its parameters, each over its largest value."""
+    mark = (design[["kappa_um_s", *DESIGN]] / [50, 0.523, 30, 3, 3]).mean(axis=1).to_numpy()
     return np.repeat(mark[:, None], volumes, axis=1).astype(np.float32)
 
 
@@ -217,16 +217,17 @@ def test_signals_of_the_study_are_matched_by_their_tissue_and_not_by_their_order
 def test_a_study_that_lacks_tissues_or_volumes_is_refused(study):
     truth = get_set("insilico-paper").truth()
     design = truth[(truth["protocol"] == "invivo-3t") & (truth["kappa_um_s"] == 10)][DESIGN]
-    table, path = study / "truth_invivo-3t.csv", study / "signals_invivo-3t_k10.npy"
+    table, path = study / "tissues_invivo-3t.csv", study / "signals_invivo-3t.npy"
     rows, signals = pd.read_csv(table), np.load(path)
     np.save(path, signals[:, :-1])
-    with pytest.raises(InputError, match="is 1600 x 20, not 1600 tissues x 21 volumes"):
+    with pytest.raises(InputError, match="is 4800 x 20, not 4800 tissues x 21 volumes"):
         read_study(study, "invivo-3t", 10.0, design)
     np.save(path, np.where(signals == signals[3, 3], np.nan, signals))
     with pytest.raises(InputError, match="holds signals that are not finite"):
         read_study(study, "invivo-3t", 10.0, design)
-    np.save(path, signals[:-2])
-    rows.iloc[:-2].to_csv(table, index=False)
+    low = np.flatnonzero(rows["kappa_um_s"] == 10)[:2]
+    np.save(path, np.delete(signals, low, axis=0))
+    rows.drop(index=low).to_csv(table, index=False)
     with pytest.raises(InputError, match="lacks 2 of 1600 tissues of the paper's design"):
         read_study(study, "invivo-3t", 10.0, design)
     path.write_bytes(b"")

@@ -78,15 +78,15 @@ def write_paper(folder: Path, truth: pd.DataFrame, source: Path | None, progress
 def read_study(source: Path, protocol: str, kappa: float, design: pd.DataFrame) -> FloatArray:
     """Return the noise-free signals of a design, (tissues, M), from a folder of the in-silico study.
 
-    It holds ``signals_PROTOCOL_kKAPPA.npy`` (a row per tissue, S0 = 1) and ``truth_PROTOCOL.csv``, whose columns name
-    the tissue of each row; the order does not matter.
+    It holds ``signals_PROTOCOL.npy`` (a row per tissue and permeability, S0 = 1) and ``tissues_PROTOCOL.csv``, whose
+    columns name both for each row; the order does not matter.
 
     Raises
     ------
     InputError
         If a file is missing, tissues of the design are not there, or the volumes are not those of the protocol.
     """
-    path, table = source / f"signals_{protocol}_k{kappa:g}.npy", source / f"truth_{protocol}.csv"
+    path, table = source / f"signals_{protocol}.npy", source / f"tissues_{protocol}.csv"
     for each in (path, table):
         if not each.is_file():
             raise InputError("no such file among the results of the in-silico study", path=each, hint=_COMMAND)
@@ -94,7 +94,7 @@ def read_study(source: Path, protocol: str, kappa: float, design: pd.DataFrame) 
         signals = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise InputError("cannot be read as an array", path=path, hint=_COMMAND) from error
-    rows = read_table(table).numbers(_KEYS)
+    rows = read_table(table).numbers(["kappa_um_s", *_KEYS])
     volumes = len(Acquisition.preset(protocol))
     if signals.shape != (len(rows), volumes):
         problem = f"is {' x '.join(map(str, signals.shape))}, not {len(rows)} tissues x {volumes} volumes"
@@ -102,7 +102,7 @@ def read_study(source: Path, protocol: str, kappa: float, design: pd.DataFrame) 
     if not np.isfinite(signals).all():
         raise InputError("holds signals that are not finite", path=path, hint=_COMMAND)
     row_of = {tuple(key): row for row, key in enumerate(np.round(rows.to_numpy(), 4).tolist())}
-    wanted = [row_of.get(tuple(key)) for key in np.round(design.to_numpy(float), 4).tolist()]
+    wanted = [row_of.get((kappa, *key)) for key in np.round(design.to_numpy(float), 4).tolist()]
     if lacking := wanted.count(None):
         first = dict(zip(_KEYS, design.iloc[wanted.index(None)].tolist(), strict=True))
         problem = f"lacks {lacking} of {len(wanted)} tissues of the paper's design, the first {first}"
