@@ -88,7 +88,7 @@ def make_liver(seed: int, patch_um: float = 386.0) -> tuple[Image, LiverPhantom]
     """Return the map of F of a small simulated liver, and the liver."""
     only = Acquisition.preset("mouse-exvivo").select([0])
     liver = simulate_liver(
-        seed=seed, area_mm2=60, snr=30, flipped=seed % 2 == 1, orientation=seed % 4, acquisition=only
+        seed=seed, area_mm2=60, snr=30, flipped=seed % 2 == 1, orientation=seed % 4, acquisition=only, physics="simple"
     )
     cells = liver.cells
     edges = [np.arange(0, cells[axis].max() + patch_um, patch_um) for axis in ("y_um", "x_um")]

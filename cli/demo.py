@@ -15,6 +15,12 @@ def demo(
         Literal["livers", "paper"],
         typer.Option(help="livers: six mice. paper: 7 mice and 18 biopsies, two scanners, Ki-67 and volumes."),
     ] = "livers",
+    physics: Annotated[
+        Literal["realistic", "simple"],
+        typer.Option(
+            help="realistic: permeable packed cells, two T2, thick sections. simple: the formula that is fitted."
+        ),
+    ] = "realistic",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation.")] = 1,
     jobs: Annotated[int, typer.Option(min=1, help="Samples worked on at the same time.")] = 1,
     figures: Figures = None,
@@ -35,7 +41,7 @@ def demo(
         raise InputError("holds other files", path=out, hint="name a new folder: histomri demo OUT")
     write = simulation.write_study if example == "livers" else simulation.write_paper_study
     with progress_bar("simulate", quiet) as advance:
-        study = Study.load(write(inputs, seed=seed, progress=advance))
+        study = Study.load(write(inputs, seed=seed, physics=physics, progress=advance))
     with step_progress([sample.id for sample in study.samples], quiet) as progress:
         outcome = run_study(study, out, jobs=jobs, figures=figures, progress=progress)
     if len(outcome.failed) < len(outcome.samples):

@@ -25,7 +25,7 @@ RANGES = {
     "fraction": (0.15, 0.61), "cv": (0.1, 0.3), "vcs_um": (10.0, 36.0), "d0i_um2_ms": (0.9, 2.2),
     "d0e_um2_ms": (1.6, 2.8), "permeability_um_s": (0.0, 50.0), "rate_difference": (0.0, 0.024),
 }  # fmt: skip
-DEGREE = 4
+DEGREE = 3
 _FILE = "walked.npz"
 _PART = 20_000  # tissues at a time, so that the memory is bounded
 _SLACK = 0.02  # of a range: how far beyond its end a property may lie, and counts as the end

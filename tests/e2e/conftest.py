@@ -20,5 +20,5 @@ class DemoRun:
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> DemoRun:
     out = tmp_path_factory.mktemp("demo") / "study"
-    result = CliRunner().invoke(app, ["demo", str(out)])
+    result = CliRunner().invoke(app, ["demo", str(out), "--physics", "simple"])
     return DemoRun(out, result.exit_code, result.stdout, result.stderr)

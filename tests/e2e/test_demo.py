@@ -66,7 +66,16 @@ def test_the_list_of_files_is_as_promised(demo):
         stem = f"sub-{sample}/xfm/sub-{sample}_from-histo_to-dwi_mode-image_xfm"
         steps = json.loads((demo.out / f"{stem}.json").read_text())["Displacements"]
         assert {f"sub-{sample}/xfm/{step['File']}" for step in steps} == bent & {f"{stem}_warp0.nii.gz"}
-    names = ("pairs.csv", "pairs.json", "scores.json", "scores.csv", "truth.csv", "report.html", "study.json")
+    names = (
+        "pairs.csv",
+        "pairs.json",
+        "scores.json",
+        "scores.csv",
+        "truth.csv",
+        "truth_columns.csv",
+        "report.html",
+        "study.json",
+    )
     statistics = [f"statistics/{name}" for name in STATISTICS]
     locks = [f".locks/{name}.lock" for name in ("study", *(f"sub-{sample}" for sample in SAMPLES))]
     expected = {*names, *locks, "model_comparisons.csv", "study_resolved.json", "stages.json"}

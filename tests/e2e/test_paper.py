@@ -21,7 +21,8 @@ def command(*arguments: object) -> str:
 def study(tmp_path_factory):
     out = tmp_path_factory.mktemp("paper")
     command(
-        "simulate", "paper", "-o", out / "inputs", "--mice", 3, "--biopsies", 6, "--area-mm2", 6, "--seed", 1
+        "simulate", "paper", "-o", out / "inputs", "--mice", 3, "--biopsies", 6, "--area-mm2", 6, "--seed", 1,
+        "--physics", "simple",
     )  # fmt: skip
     command("run", out / "inputs" / "study.toml", "-o", out)
     return out

@@ -14,7 +14,7 @@ from histomri.simulation.tissue import WATER_UM2_MS
 
 @pytest.fixture(scope="module")
 def liver():
-    return simulate_liver("necrotic", seed=4, area_mm2=16.0, flipped=True, orientation=2)
+    return simulate_liver("necrotic", seed=4, area_mm2=16.0, flipped=True, orientation=2, physics="simple")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,9 @@ def test_deformation_is_slight_and_has_no_affine_part(liver):
 
 @pytest.mark.parametrize(("orientation", "flipped"), [(0, False), (1, True), (2, False), (3, True)])
 def test_cells_lie_where_the_transform_says(orientation, flipped):
-    liver = simulate_liver("necrotic", seed=9, area_mm2=30.0, flipped=flipped, orientation=orientation)
+    liver = simulate_liver(
+        "necrotic", seed=9, area_mm2=30.0, flipped=flipped, orientation=orientation, physics="simple"
+    )
     matrix = liver.affine_truth()
     assert np.linalg.det(matrix) > 0
     x, y = liver.cells["x_um"].to_numpy(), liver.cells["y_um"].to_numpy()
@@ -116,7 +118,9 @@ def test_cells_lie_where_the_transform_says(orientation, flipped):
 
 
 def test_groups_differ_as_they_should():
-    livers = {g: simulate_liver(g, seed=3, area_mm2=16.0) for g in ("control", "infiltrated", "necrotic")}
+    livers = {
+        g: simulate_liver(g, seed=3, area_mm2=16.0, physics="simple") for g in ("control", "infiltrated", "necrotic")
+    }
     full = {g: liver.truth["tissueFraction"] == 1 for g, liver in livers.items()}
     size = {g: liver.truth["vCS"][full[g]] for g, liver in livers.items()}
     packing = {g: liver.truth["F"][full[g]] for g, liver in livers.items()}
@@ -128,10 +132,10 @@ def test_groups_differ_as_they_should():
 
 
 def test_the_same_seed_gives_the_same_liver_and_noise_does_not_change_tissue():
-    first, second = (simulate_liver("control", seed=8, area_mm2=6.0) for _ in range(2))
+    first, second = (simulate_liver("control", seed=8, area_mm2=6.0, physics="simple") for _ in range(2))
     louder, other = (
-        simulate_liver("control", seed=8, area_mm2=6.0, snr=20),
-        simulate_liver("control", seed=9, area_mm2=6),
+        simulate_liver("control", seed=8, area_mm2=6.0, snr=20, physics="simple"),
+        simulate_liver("control", seed=9, area_mm2=6, physics="simple"),
     )
     assert first.cells.equals(second.cells) and np.array_equal(first.dwi, second.dwi)
     assert first.cells.equals(louder.cells) and not np.array_equal(first.dwi, louder.dwi)
@@ -139,7 +143,9 @@ def test_the_same_seed_gives_the_same_liver_and_noise_does_not_change_tissue():
 
 
 def test_other_protocols_can_be_scanned():
-    liver = simulate_liver("control", seed=1, area_mm2=5.0, acquisition=Acquisition.preset("invivo-1.5t"))
+    liver = simulate_liver(
+        "control", seed=1, area_mm2=5.0, acquisition=Acquisition.preset("invivo-1.5t"), physics="simple"
+    )
     assert liver.dwi.shape[-1] == 21 and np.all(np.isfinite(liver.dwi))
 
 

@@ -13,7 +13,7 @@ from histomri.core.errors import InputError
 from histomri.mri import Acquisition
 from histomri.simulation import Tumour, simulate_biopsy, simulate_liver
 from histomri.simulation.biopsy import CORE_MM, SHRINKAGE
-from histomri.simulation.realism import Detector
+from histomri.simulation.realism import Detector, Realism
 from histomri.simulation.realistic import cut_realistic_section
 from histomri.simulation.tissue import GROUPS, Texture, Tissue, random_lobe, random_tissue
 from histomri.simulation.write import write_sample
@@ -112,7 +112,7 @@ def test_realistic_groups_can_be_packed_and_differ(group, lobe, rng):
 
 @pytest.fixture(scope="module")
 def liver():
-    return simulate_liver("infiltrated", seed=3, area_mm2=6.0, physics="realistic", thickness_um=3.0)
+    return simulate_liver("infiltrated", seed=3, area_mm2=6.0, realism=Realism(3.0))
 
 
 def test_a_realistic_liver_is_written_with_its_truth(liver, tmp_path):
@@ -132,13 +132,11 @@ def test_a_realistic_liver_is_written_with_its_truth(liver, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_realistic_liver(liver):
-    again = simulate_liver("infiltrated", seed=3, area_mm2=6.0, physics="realistic", thickness_um=3.0, snr=30.0)
+    again = simulate_liver("infiltrated", seed=3, area_mm2=6.0, realism=Realism(3.0), snr=30.0)
     pd.testing.assert_frame_equal(liver.cells, again.cells)
-    thin = simulate_liver("infiltrated", seed=3, area_mm2=6.0, physics="realistic", thickness_um=0.0)
+    thin = simulate_liver("infiltrated", seed=3, area_mm2=6.0, realism=Realism(0.0))
     assert len(thin.cells) < 0.75 * len(liver.cells)
-    flawed = simulate_liver(
-        "infiltrated", seed=3, area_mm2=6.0, physics="realistic", thickness_um=3.0, detector=Detector(missed=0.2)
-    )
+    flawed = simulate_liver("infiltrated", seed=3, area_mm2=6.0, realism=Realism(3.0, Detector(missed=0.2)))
     assert len(flawed.cells) == pytest.approx(0.8 * len(liver.cells), rel=0.03)
     with pytest.raises(InputError, match="no physics 'real'"):
         simulate_liver("control", physics="real")

@@ -31,7 +31,9 @@ HEADER = (
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     seen = []
-    path = write_study(tmp_path_factory.mktemp("study"), samples=3, seed=3, area_mm2=6.0, progress=seen.append)
+    path = write_study(
+        tmp_path_factory.mktemp("study"), samples=3, seed=3, area_mm2=6.0, physics="simple", progress=seen.append
+    )
     assert len(seen) == 3 and seen[-1] == 1.0
     return path
 
@@ -80,7 +82,7 @@ def test_cells_are_written_as_qupath_does(study):
     uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
     assert all(uuid.fullmatch(row[1]) for row in rows) and len({row[1] for row in rows}) == len(rows)
     assert {tuple(row[i] for i in (0, 2, 3, 4, 6)) for row in rows} == {("control1_HE.ndpi", "Cell", "", "", "Polygon")}
-    liver = simulate_liver("control", seed=np.random.SeedSequence(3, spawn_key=(0,)), area_mm2=6.0)
+    liver = simulate_liver("control", seed=np.random.SeedSequence(3, spawn_key=(0,)), area_mm2=6.0, physics="simple")
     numbers = np.array([[float(row[i]) for i in (7, 8, 12)] for row in rows])
     np.testing.assert_allclose(numbers, liver.cells[["x_um", "y_um", "area_um2"]], atol=0.0501)
 
@@ -112,7 +114,7 @@ def test_landmarks_and_transform_can_be_read_and_agree(study):
 
 
 def test_a_sample_does_not_depend_on_how_many_there_are(study, tmp_path):
-    other = write_study(tmp_path, samples=4, seed=3, area_mm2=6.0).parent
+    other = write_study(tmp_path, samples=4, seed=3, area_mm2=6.0, physics="simple").parent
     assert (other / "control2_cells.tsv").is_file()
     for name in ("control1_cells.tsv", "necrotic1_cells.tsv"):
         assert (other / name).read_bytes() == (study.parent / name).read_bytes()
