@@ -26,7 +26,7 @@ def test_spheres_of_every_combination(tmp_path):
     signals = np.load(tmp_path / "out" / "signals.npy", allow_pickle=False)
     assert signals.shape == (6, 3) and np.all(signals[:, 0] == 1) and np.all(np.diff(signals) < 0)
     sidecar = json.loads((tmp_path / "out" / "params.json").read_text())
-    assert sidecar["Fixed"] == {"D0I": 2.0, "D0E": 2.0, "permeability": 0.0}
+    assert sidecar["Fixed"] == {"D0I": 2.0, "D0E": 2.0, "permeability": 0.0, "cv": 0.0}
     assert list(sidecar["Columns"]) == ["vCS", "fI"]
 
 
@@ -39,9 +39,19 @@ def test_spheres_of_every_combination(tmp_path):
         ),
         (("--diameter-um", "8", "--fraction", "0.7"), "cannot fill 0.7 of the volume; choose at most pi/6"),
         (
-            ("--diameter-um", "1", "--fraction", "0.2"),
-            "time steps of 0.02 ms are too long for this tissue; choose a smaller dt",
+            ("--diameter-um", "9", "--fraction", "0.2", "--fine", "0.5"),
+            "steps of 0.5 radii beside a membrane are too coarse; give 0.02 to 0.1",
         ),
+        (
+            ("--diameter-um", "9", "--fraction", "0.72", "--arrangement", "random", "--cv", "0.4"),
+            "jam: at a fraction of 0.72",
+        ),
+        (("--diameter-um", "9", "--fraction", "0.4", "--cv", "0.2"), "of unequal size fit on no lattice"),
+        (
+            ("--diameter-um", "9", "--fraction", "0.4", "--walkers", "1000", "--standard-error", "0.001"),
+            "1000 walkers are too few for a standard error of 0.001; give about",
+        ),
+        (("--diameter-um", "9", "--fraction", "0.4", "--t2i-ms", "20", "--t2e-ms", "30"), "T2 needs echo times"),
     ],
 )
 def test_what_cannot_be_simulated_is_refused(tmp_path, words, message):

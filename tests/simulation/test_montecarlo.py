@@ -56,7 +56,7 @@ def test_closed_spheres_keep_their_water_and_the_seed_decides():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"fraction": 0.6}, {"diameter_um": 0.0}, {"permeability_um_s": -1.0}, {"walkers": 3}, {"dt_ms": 5.0}],
+    [{"fraction": 0.6}, {"diameter_um": 0.0}, {"permeability_um_s": -1.0}, {"walkers": 3}, {"fine": 0.5}],
 )
 def test_impossible_simulations_are_refused(wrong):
     settings = {"diameter_um": 10.0, "fraction": 0.5, "d0i_um2_ms": 1.5, "d0e_um2_ms": 2.0, **wrong}
