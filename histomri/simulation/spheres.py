@@ -167,7 +167,7 @@ def simulate_sphere_signals(
             substrate, [acquisition], water, permeabilities_um_s, seed=int(seeds[n]), **settings
         )
         found += [one for (one,) in results]
-        kinds += [(diameter, substrate.fraction, d0i, d0e, kappa, cv) for kappa in permeabilities_um_s]
+        kinds += [(diameter, round(substrate.fraction, 4), d0i, d0e, kappa, cv) for kappa in permeabilities_um_s]
         report((n + 1) / len(rows))
     about = {
         "walkers": walkers, "dt_ms": dt_ms, "fine": fine, "seed": seed, "arrangement": arrangement,

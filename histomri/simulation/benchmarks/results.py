@@ -185,9 +185,12 @@ def _estimate_lines(scores: pd.DataFrame) -> list[str]:
     lines = []
     for row in scores[scores["condition"] == ALL].to_dict("records"):
         name, unit = row["quantity"], unit_text(row["quantity"])
-        text = f"{name}: bias {row['bias']:+.3g} ± {row['bias_se']:.2g}{unit} ({row['bias_percent']:+.0f} %), "
-        text += f"median error {row['median_abs_error']:.3g}, rms {row['rms']:.3g}, "
-        text += f"r {row['r']:.2f} ({row['r_low']:.2f} to {row['r_high']:.2f}), n {row['n']} of {row['n_cases']} cases"
+        # One case has no standard error, and two have no correlation.
+        error = f" ± {row['bias_se']:.2g}" if np.isfinite(row["bias_se"]) else ""
+        limits = f" ({row['r_low']:.2f} to {row['r_high']:.2f})" if np.isfinite(row["r_low"]) else ""
+        r = f"r {row['r']:.2f}{limits}, " if np.isfinite(row["r"]) else ""
+        text = f"{name}: bias {row['bias']:+.3g}{error}{unit} ({row['bias_percent']:+.0f} %), median error "
+        text += f"{row['median_abs_error']:.3g}, rms {row['rms']:.3g}, {r}n {row['n']} of {row['n_cases']} cases"
         if np.isfinite(row.get("coverage", np.nan)):
             limits = f"{row['coverage_low']:.0%} to {row['coverage_high']:.0%}"
             text += f"; {row['coverage']:.0%} ({limits}) of {row['n_intervals']} intervals hold the truth"
