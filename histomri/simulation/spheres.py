@@ -16,7 +16,7 @@ from histomri.core.files import atomic_path, provenance, write_json
 from histomri.core.progress import Progress, share_of
 from histomri.mri import Acquisition
 from histomri.simulation.packing import Distribution, pack_spheres, sphere_diameters
-from histomri.simulation.walker.reuse import require_walkers, walk_permeabilities
+from histomri.simulation.walker.reuse import pilot_error, require_walkers, walk_permeabilities
 from histomri.simulation.walker.substrates import Lattice, Packed, Substrate
 from histomri.simulation.walker.walk import FINE, MonteCarlo, Water, walk
 
@@ -156,9 +156,12 @@ def simulate_sphere_signals(
     rows = list(product(tissues.items(), d0i_um2_ms, d0e_um2_ms))
     settings: dict[str, Any] = {"walkers": walkers, "fine": fine, "longest_ms": dt_ms, "jobs": jobs}
     if standard_error is not None:
-        for (_, substrate), d0i, d0e in rows:
-            water = Water(d0i, d0e, max(permeabilities_um_s), t2i_ms, t2e_ms)
-            require_walkers(substrate, [acquisition], water, walkers, standard_error, fine=fine, longest_ms=dt_ms)
+        pilot = {"seed": seed, "fine": fine, "longest_ms": dt_ms, "jobs": jobs}
+        largest = max(
+            pilot_error(each, [acquisition], Water(d0i, d0e, 0.0, t2i_ms, t2e_ms), permeabilities_um_s, **pilot)
+            for (_, each), d0i, d0e in rows
+        )
+        require_walkers(largest, walkers, standard_error)
     seeds, report = np.random.SeedSequence(seed).generate_state(len(rows), np.uint64), share_of(progress)
     found, kinds = list[MonteCarlo](), list[tuple[float, ...]]()
     for n, (((diameter, _, cv), substrate), d0i, d0e) in enumerate(rows):

@@ -49,7 +49,7 @@ def test_spheres_of_every_combination(tmp_path):
         (("--diameter-um", "9", "--fraction", "0.4", "--cv", "0.2"), "of unequal size fit on no lattice"),
         (
             ("--diameter-um", "9", "--fraction", "0.4", "--walkers", "1000", "--standard-error", "0.001"),
-            "1000 walkers are too few for a standard error of 0.001; give about",
+            "1,000 walkers give standard errors of signals up to",
         ),
         (("--diameter-um", "9", "--fraction", "0.4", "--t2i-ms", "20", "--t2e-ms", "30"), "T2 needs echo times"),
     ],

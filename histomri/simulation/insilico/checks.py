@@ -3,21 +3,17 @@
 from dataclasses import dataclass
 from itertools import product
 
-import numpy as np
-
 from histomri.core.errors import InputError, ProtocolError
 from histomri.core.presets import get_preset
 from histomri.fitting import get_model
 from histomri.fitting.choices import choose_measurements
 from histomri.simulation.walker.plan import make_plan
-from histomri.simulation.walker.reuse import walk_permeabilities
+from histomri.simulation.walker.reuse import pilot_error, require_walkers
 from histomri.simulation.walker.substrates import Lattice
 from histomri.simulation.walker.walk import Water
 
 from .design import Design, Scan, walked_together
 from .walks import Walking
-
-_PILOT = 1000
 
 
 @dataclass(frozen=True)
@@ -80,32 +76,16 @@ def check_walkers(
     the error falls with the root of the number of walkers.
     """
     largest = max(
-        _pilot_error(design, group, corner, walking, jobs)
-        for group in walked_together(scans)
-        for corner in _corners(design, group[0])
-    )
-    expected = float(largest * np.sqrt(_PILOT / walking.walkers))
-    if expected > wanted:
-        # A tenth more, as the pilot is a sample too.
-        needed = int(np.ceil(1.1 * _PILOT * (largest / wanted) ** 2 / 1000)) * 1000
-        problem = f"{walking.walkers:,} walkers give standard errors of signals up to {expected:.2g}"
-        raise InputError(
-            f"{problem}, and {wanted:g} is wanted", hint=f"give --walkers {needed}, or a larger --standard-error"
+        pilot_error(
+            Lattice(diameter, fraction), [scan.acquisition for scan in group], Water(inside, outside),
+            design.permeabilities_um_s, seed=walking.seed, fine=walking.fine, jobs=jobs,
         )
-    return expected
+        for group in walked_together(scans)
+        for fraction, diameter, inside, outside in _corners(design, group[0])
+    )  # fmt: skip
+    return require_walkers(largest, walking.walkers, wanted)
 
 
 def _corners(design: Design, scan: Scan) -> list[tuple[float, ...]]:
     tissues = design.tissues(scan.bounds)
     return list(product(*({float(tissues[name].min()), float(tissues[name].max())} for name in tissues)))
-
-
-def _pilot_error(
-    design: Design, group: list[Scan], tissue: tuple[float, ...], walking: Walking, jobs: int | None
-) -> float:
-    fraction, diameter, inside, outside = tissue
-    results = walk_permeabilities(
-        Lattice(diameter, fraction), [scan.acquisition for scan in group], Water(inside, outside),
-        design.permeabilities_um_s, walkers=_PILOT, seed=walking.seed, fine=walking.fine, jobs=jobs,
-    )  # fmt: skip
-    return max(float(one.standard_error.max()) for found in results for one in found)

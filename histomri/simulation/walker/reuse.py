@@ -51,16 +51,27 @@ def walk_permeabilities(
     return [found[kappa] for kappa in permeabilities_um_s]
 
 
-def require_walkers(
-    substrate: Substrate, acquisitions: Sequence[Acquisition], water: Water, walkers: int, standard_error: float,
+def pilot_error(
+    substrate: Substrate, acquisitions: Sequence[Acquisition], water: Water, permeabilities_um_s: Sequence[float],
     **settings: Any,
-) -> None:  # fmt: skip
-    """Walk a thousand walkers, and raise InputError if `walkers` are too few for a standard error of all signals."""
-    pilot = walk(substrate, acquisitions, water, walkers=_PILOT, **settings)[0]
-    largest = max(float(one.standard_error.max()) for one in pilot)
-    needed = int(np.ceil(_PILOT * (largest / standard_error) ** 2 / 1000.0)) * 1000
-    if needed > walkers:
-        problem = f"{walkers} walkers are too few for a standard error of {standard_error:g}"
-        raise InputError(
-            problem, hint=f"give about {needed} walkers, or accept {largest * (_PILOT / walkers) ** 0.5:.2g}"
-        )
+) -> float:  # fmt: skip
+    """Return the largest standard error of a signal that a thousand walkers leave."""
+    pilot = walk_permeabilities(substrate, acquisitions, water, permeabilities_um_s, walkers=_PILOT, **settings)
+    return max(float(one.standard_error.max()) for found in pilot for one in found)
+
+
+def require_walkers(of_pilot: float, walkers: int, wanted: float) -> float:
+    """Return the largest standard error to expect: it falls with the root of the number of walkers.
+
+    Raises
+    ------
+    InputError
+        If it is larger than the one wanted; the message says how many walkers reach that.
+    """
+    expected = float(of_pilot * (_PILOT / walkers) ** 0.5)
+    if expected > wanted:
+        # A tenth more, as the pilot is a sample too.
+        needed = int(np.ceil(1.1 * _PILOT * (of_pilot / wanted) ** 2 / 1000)) * 1000
+        problem = f"{walkers:,} walkers give standard errors of signals up to {expected:.2g}, and {wanted:g} is wanted"
+        raise InputError(problem, hint=f"give --walkers {needed}, or a larger --standard-error")
+    return expected

@@ -13,6 +13,7 @@ from histomri.simulation.packing import Packing
 from . import lattice, packed
 
 LARGEST_FRACTION = np.pi / 6.0
+Compiled = tuple[Callable[..., None], tuple[Any, ...]]
 
 
 class Substrate(Protocol):
@@ -23,7 +24,7 @@ class Substrate(Protocol):
         """Volume fraction of the cells."""
 
     @property
-    def compiled(self) -> tuple[Callable[..., None], tuple[Any, ...]]:
+    def compiled(self) -> Compiled:
         """The walk that `kernels.make_walk` returned for its kind, and the tissue that this is given."""
 
 
@@ -47,7 +48,7 @@ class Lattice:
         return float(self.diameter_um * (LARGEST_FRACTION / self.fraction) ** (1.0 / 3.0))
 
     @property
-    def compiled(self) -> tuple[Callable[..., None], tuple[Any, ...]]:
+    def compiled(self) -> Compiled:
         """The walk, and what it is given of the tissue."""
         return lattice.walk, (self.edge_um, 0.5 * self.diameter_um)
 
@@ -64,7 +65,7 @@ class Packed:
         return self.packing.fraction
 
     @cached_property
-    def compiled(self) -> tuple[Callable[..., None], tuple[Any, ...]]:
+    def compiled(self) -> Compiled:
         """The walk, and what it is given of the tissue: the spheres, and the grid that lists those near each cell."""
         packing = self.packing
         spheres = np.column_stack([packing.centre_um, packing.radius_um])

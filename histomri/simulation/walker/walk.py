@@ -17,7 +17,7 @@ from histomri.mri import Acquisition
 
 from .kernels import RECORD
 from .plan import Plan, make_plan
-from .substrates import Substrate
+from .substrates import Compiled, Substrate
 from .sums import SUMS, add_up
 
 _CHUNK = 250  # walkers that are recorded before they are added up; sums are taken in their order, whatever the cores
@@ -123,7 +123,7 @@ def walk(
     _check(walkers, fine, longest_ms, waters)
     plan = make_plan(acquisitions, echoes=water.t2i_ms is not None)
     n_inside = int(np.clip(round(substrate.fraction * walkers), 20, walkers - 20))
-    one = partial(_chunk, substrate, plan, waters, walkers, n_inside, np.uint64(seed), fine, longest_ms)
+    one = partial(_chunk, substrate.compiled, plan, waters, walkers, n_inside, np.uint64(seed), fine, longest_ms)
     starts, report = range(0, walkers, _CHUNK), share_of(progress)
     sums, inside = np.zeros((len(waters), plan.strength.size, 2, SUMS)), 0.0
     for done, (part, ended) in enumerate(_in_threads(one, starts, jobs or os.cpu_count() or 1), start=1):
@@ -168,15 +168,15 @@ def _in_threads(work: Any, starts: range, jobs: int) -> Iterator[tuple[FloatArra
 
 
 def _chunk(
-    substrate: Substrate, plan: Plan, waters: list[Water], walkers: int, n_inside: int, seed: np.uint64, fine: float,
+    compiled: Compiled, plan: Plan, waters: list[Water], walkers: int, n_inside: int, seed: np.uint64, fine: float,
     longest_ms: float, first: int,
 ) -> tuple[FloatArray, float]:  # fmt: skip
     count, water = min(_CHUNK, walkers - first), waters[0]
     records = np.empty((count, plan.spans.size + 1, RECORD))
-    compiled, tissue = substrate.compiled
+    run, tissue = compiled
     kappas = 1e-3 * np.array([each.permeability_um_s for each in waters])
     medium = (float(kappas[0]), np.sqrt(water.d0i_um2_ms), np.sqrt(water.d0e_um2_ms))
-    compiled(first, count, n_inside, seed, plan.spans, tissue, medium, longest_ms, fine, records)
+    run(first, count, n_inside, seed, plan.spans, tissue, medium, longest_ms, fine, records)
     sums = np.zeros((len(waters), plan.strength.size, 2, SUMS))
     rates = np.array([[1.0 / (t2 or np.inf) for t2 in (each.t2i_ms, each.t2e_ms)] for each in waters])
     add_up(records, *plan.arrays, kappas, rates, plan.spans, sums)
