@@ -1,6 +1,10 @@
 from .options import CellOptions as CellOptions
-from .reader import load_cells as load_cells
+from .load import load_cells as load_cells
+from .load import read_images as read_images
 from .reader import read_cells as read_cells
+from .region_choice import core_names as core_names
+from .regions import Region as Region
+from .regions import read_region_objects as read_region_objects
 from .regions import read_regions as read_regions
 from .table import CellMetadata as CellMetadata
 from .table import CellTable as CellTable

@@ -47,6 +47,7 @@ class CellMetadata:
     roi_wkt: str | None = None  # the region the cells were limited to, as well-known text in µm
     ignored_columns: tuple[str, ...] = ()  # columns of the files that were not read
     warnings: tuple[str, ...] = ()  # reasons to trust the table less
+    regions: tuple[dict[str, Any], ...] = ()  # of which `roi_wkt` is the union; see `histomri.cells.regions.Region`
 
 
 @dataclass(frozen=True, repr=False)
