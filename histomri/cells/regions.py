@@ -66,7 +66,7 @@ class Region:
 
     def record(self) -> dict[str, Any]:
         """Return it as plain data, the geometry as well-known text."""
-        facts = {name: value for name, value in asdict(replace(self, geometry=None)).items() if value}  # type: ignore[arg-type]
+        facts = {name: value for name, value in asdict(replace(self, geometry=None)).items() if value}
         return {"geometry": self.geometry.wkt, **facts}
 
     @classmethod
@@ -178,8 +178,8 @@ def _region(feature: dict[str, Any], parent: str) -> Region | None:
         "name": name,
         "classification": _class(properties.get("classification")),
         "object_id": identifier,
+        "parent_id": _text(properties.get("parent_id")) or parent,
     }
-    about["parent_id"] = _text(properties.get("parent_id")) or parent
     if word not in _CORES:
         return Region(geometry, **about)
     return Region(geometry, **about, kind="core", core=name, **_facts_of_core(feature, properties, name))

@@ -51,6 +51,10 @@ class PatchOptions(Options):
     )
     slide: Path | None = given(None, "The slide the cells were found on: F and CD are per area of tissue on it.")
     whole: Flag = option(False, "One patch, and rois.csv if regions are several.")
+    per: Literal["region", "class", "core"] | None = option(
+        None, "Write rois.csv with a row for each: region, class (of regions), core (of a TMA)."
+    )
+    by_class: Flag = option(False, "Maps of F and CD for each class of cells too, per the same area.")
     assign: Literal["centroid", "clip"] = option(
         "centroid", "How cells count: centroid (where it lies), clip (shared by area; needs `cells --geometries`)."
     )
