@@ -2,6 +2,8 @@ from .options import CellOptions as CellOptions
 from .load import load_cells as load_cells
 from .load import read_images as read_images
 from .reader import read_cells as read_cells
+from .region_choice import RegionChoice as RegionChoice
+from .region_choice import choose_regions as choose_regions
 from .region_choice import core_names as core_names
 from .regions import Region as Region
 from .regions import read_region_objects as read_region_objects

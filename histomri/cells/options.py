@@ -49,7 +49,7 @@ class CellOptions(Options):
         None, "Regions: cut those of these classes out of the others, such as Necrosis.", metavar="A,B", commas=True
     )
     core: Text | None = given(None, "Regions: those of this TMA core only, such as A-1.")
-    per_image: Flag = option(False, "Write one table for each image of a file, into the folder --out.")
+    per_image: Flag = given(False, "Write one table for each image of a file; --out then names a folder.")
     geometries: Flag = option(False, "Keep the outlines of GeoJSON, for `histomri patches --assign clip`.")
     measurements: Flag = option(
         True, "Keep stains, shapes and other measurements.", flag="--measurements/--no-measurements"
@@ -69,7 +69,9 @@ class CellOptions(Options):
         if self.roi is not None or not (self.roi_classes or self.exclude_classes or self.core):
             return self.roi
         first = self.exports[0]
-        return first if first.suffix.lower() == ".qpproj" else annotations_of(first)
+        beside = annotations_of(first)
+        holds_them = first.suffix.lower() == ".qpproj" or (".geojson" in first.name.lower() and not beside.exists())
+        return first if holds_them else beside
 
     @model_validator(mode="after")
     def _can_keep_something(self) -> "CellOptions":
@@ -77,4 +79,6 @@ class CellOptions(Options):
             raise ValueError("{min_size_um} and {max_size_um} keep nothing: the smallest size is not below the largest")
         if self.per_image and (self.image is not None or self.regions_file is not None):
             raise ValueError("{per_image} takes all images of a file; leave out {image}, {roi} and classes of regions")
+        if self.per_image and len(self.exports) > 1:
+            raise ValueError("{per_image} takes one file that holds several images")
         return self

@@ -160,20 +160,24 @@ def _by_place(chosen: ChosenRegions, cells: CellEvidence, path: Path) -> tuple[C
     others = [one for one in chosen.every if not (one.is_ignored or one.missing or id(one.geometry) in used)]
     if len(chosen.used) + len(others) < 2:
         return chosen, ()
-    grounds = _own_grounds(chosen.used, [*chosen.used, *others])
-    count = np.array([_count(ground, cells.x_um, cells.y_um) for ground in grounds])
+    everyone, n_used = [*chosen.used, *others], len(chosen.used)
+    grounds = _own_grounds(everyone)
+    counts = np.array([_count(ground, cells.x_um, cells.y_um) for ground in grounds])
+    count = counts[:n_used]
     if not count.any():
         if chosen.by_class and _count(chosen.union, cells.x_um, cells.y_um):
             names = names_of(chosen.used)
             return chosen, (f"{names}: all cells lie in smaller annotations inside; F and CD are per all of its area",)
         return chosen, ()
-    area = np.maximum(shapely.area(np.array(grounds, dtype=object)), 1e-9)
-    many = count >= _EXPECTED  # of fewer cells, a density says nothing
-    expected = area * (count / area)[many].max() if many.any() else 0 * area
+    areas = np.maximum(shapely.area(np.array(grounds, dtype=object)), 1e-9)
+    many = counts >= _EXPECTED  # of fewer cells, a density says nothing
+    expected = areas[:n_used] * ((counts / areas)[many].max() if many.any() else 0.0)
     doubtful = (count > 0) & (count < _FEW * expected) & (expected >= _EXPECTED)
-    kept = [region for region, n in zip(chosen.used, count) if n]
-    left_out = [region for region, n in zip(chosen.used, count) if not n]
-    notes = _left_out(left_out, kept)
+    full = shapely.union_all([region.geometry for region, n in zip(chosen.used, count) if n])
+    # One without cells inside one with cells was looked at with that, and nothing was found in it.
+    empty = [not n and not shapely.covers(full, region.geometry) for region, n in zip(chosen.used, count)]
+    kept = [region for region, out in zip(chosen.used, empty) if not out]
+    notes = _left_out([region for region, out in zip(chosen.used, empty) if out], kept)
     for at in np.flatnonzero(doubtful):
         region = chosen.used[int(at)]
         would = f"{expected[at]:,.0f} would lie if it were as dense as the densest region"
@@ -185,12 +189,12 @@ def _by_place(chosen: ChosenRegions, cells: CellEvidence, path: Path) -> tuple[C
     return replace(chosen, used=tuple(kept)), notes
 
 
-def _own_grounds(regions: Sequence[Region], everyone: Sequence[Region]) -> list[BaseGeometry]:
+def _own_grounds(regions: Sequence[Region]) -> list[BaseGeometry]:
     """Return the part of each region that no smaller one covers, away from those; all of it if there is no such part.
 
     Cells at the edge of a smaller region may have their centroid beyond it, so its rim is no own ground either.
     """
-    shapes = np.array([region.geometry for region in everyone], dtype=object)
+    shapes = np.array([region.geometry for region in regions], dtype=object)
     sizes, tree = shapely.area(shapes), shapely.STRtree(shapes)
     grounds = []
     for region in regions:

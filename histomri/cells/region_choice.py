@@ -1,6 +1,6 @@
 """Which regions of a file are used: by class and by TMA core, less what is excluded, ignored or missing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,10 +72,10 @@ def choose_regions(regions: Sequence[Region], choice: RegionChoice, path: Path) 
     taken = [region for region in present if not choice.roi_classes or _is_named(region, choice.roi_classes)]
     taken = [one for one in taken if id(one) not in unwanted and not _is_named(one, choice.exclude_classes)]
     cut = [region for region in regions if _is_named(region, choice.exclude_classes)]
-    cut += [region for region in ignored if region.classification.strip().lower() not in _FRAMES]
+    holes = [region for region in ignored if region.classification.strip().lower() not in _FRAMES]
     if ignored:
         notes.append(_note(ignored, "have a class that ends in *", "has a class that ends in *"))
-    left, gone = _cut_out(taken, cut)
+    left, gone = _cut_out(taken, cut, holes)
     if gone:
         notes.append(_note(gone, "lie wholly in what is excluded", "lies wholly in what is excluded"))
     if not left:
@@ -150,22 +150,26 @@ def _is_named(region: Region, classes: Sequence[str]) -> bool:
     return bool(classes) and is_of_class(region.classification, classes)
 
 
-def _cut_out(taken: Sequence[Region], cut: Sequence[Region]) -> tuple[list[Region], list[Region]]:
-    """Return the regions with others cut out of them, and those of which nothing is left."""
-    if not cut:
-        return list(taken), []
-    hole = shapely.union_all([region.geometry for region in cut])
+def _cut_out(
+    taken: Sequence[Region], cut: Sequence[Region], ignored: Sequence[Region]
+) -> tuple[list[Region], list[Region]]:
+    """Return the regions with others cut out of them, and those of which nothing is left.
+
+    Of what is ignored, that around a region is not cut out of it: the smaller one was drawn to be seen.
+    """
+    hole = shapely.union_all([region.geometry for region in cut]) if cut else None
     left, gone = list[Region](), list[Region]()
-    for region, geometry in _differences(taken, hole):
+    for region in taken:
+        around = [one.geometry for one in ignored if shapely.intersects(one.geometry, region.geometry)]
+        holes = [one for one in around if not shapely.covers(one, region.geometry)]
+        holes += [hole] if hole is not None and shapely.intersects(hole, region.geometry) else []
+        if not holes:
+            left.append(region)
+            continue
+        geometry = polygonal(shapely.difference(region.geometry, shapely.union_all(holes)))
         there = shapely.area(geometry) > _LEAST_LEFT * region.area_um2
         (left if there else gone).append(replace(region, geometry=geometry) if there else region)
     return left, gone
-
-
-def _differences(regions: Sequence[Region], hole: BaseGeometry) -> Iterator[tuple[Region, BaseGeometry]]:
-    for region in regions:
-        touched = shapely.intersects(region.geometry, hole)
-        yield region, polygonal(shapely.difference(region.geometry, hole)) if touched else region.geometry
 
 
 def polygonal(geometry: BaseGeometry) -> BaseGeometry:

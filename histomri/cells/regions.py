@@ -16,6 +16,7 @@ import shapely
 from shapely.errors import GEOSException
 from shapely.geometry.base import BaseGeometry
 
+from histomri.cells.geojson_stream import stream_batches
 from histomri.cells.sniff import open_export, refusal
 from histomri.core.errors import InputError, UnitError
 from histomri.core.files import require_file
@@ -25,6 +26,7 @@ _POLYGONS = ("Polygon", "MultiPolygon")
 _NOT_REGIONS = {"cell", "detection", "tile", "pathcellobject", "pathdetectionobject", "pathtileobject"}
 _CORES = {"tmacore", "tmacoreobject"}
 _DEEPEST = 50
+_LARGE = 1 << 26  # bytes: files of annotations only are smaller
 _PLACE_OF_CORE = re.compile(r"([A-Za-z]+|\d+)\s*[-_ ]\s*([A-Za-z]+|\d+)")
 _UNIQUE_IDS = ("unique id", "uniqueid", "unique_id", "case id", "caseid", "case_id")
 
@@ -130,6 +132,9 @@ def read_regions(
 
 
 def _features(path: Path) -> list[Any]:
+    """Return the features of a file; of a large one, which holds cells, those that are no cells."""
+    if path.is_file() and path.stat().st_size > _LARGE:
+        return [feature for batch in stream_batches(path) for feature in batch if not _is_other(feature)]
     with open_export(require_file(path, "region of interest file")) as stream:
         content = stream.read()
     try:
@@ -154,9 +159,8 @@ def _flat(features: Sequence[Any]) -> Iterator[tuple[dict[str, Any], str]]:
         if not isinstance(feature, dict):
             continue
         yield feature, parent
-        properties = feature.get("properties") if isinstance(feature.get("properties"), dict) else {}
-        for key, owner in (("childObjects", feature), ("children", feature), ("childObjects", properties)):
-            children = owner.get(key) if isinstance(owner, dict) else None
+        for key, owner in (("childObjects", feature), ("children", feature), ("childObjects", _properties(feature))):
+            children = owner.get(key)
             if isinstance(children, list):
                 own = str(feature.get("id") or "") or parent
                 waiting += [(child, own) for child in reversed(children)]
@@ -165,10 +169,7 @@ def _flat(features: Sequence[Any]) -> Iterator[tuple[dict[str, Any], str]]:
 def _region(feature: dict[str, Any], parent: str) -> Region | None:
     """Return the region that a feature or a bare geometry is, in pixels; None if it has no area or is a cell."""
     shape = feature.get("geometry") if feature.get("type") == "Feature" else feature
-    own = feature.get("properties")
-    properties: dict[str, Any] = own if isinstance(own, dict) else {}
-    kind = properties.get("objectType") or properties.get("object_type") or properties.get("type") or feature.get("id")
-    word = re.sub(r"[^a-z]", "", str(kind).lower())
+    properties, word = _properties(feature), _kind(feature)
     if word in _NOT_REGIONS or not isinstance(shape, dict) or (geometry := _geometry(shape)) is None:
         return None
     label = feature.get("id")
@@ -183,6 +184,23 @@ def _region(feature: dict[str, Any], parent: str) -> Region | None:
     if word not in _CORES:
         return Region(geometry, **about)
     return Region(geometry, **about, kind="core", core=name, **_facts_of_core(feature, properties, name))
+
+
+def _properties(feature: dict[str, Any]) -> dict[str, Any]:
+    own = feature.get("properties")
+    return own if isinstance(own, dict) else {}
+
+
+def _kind(feature: dict[str, Any]) -> str:
+    """Return the word for the type of an object, in small letters without signs."""
+    properties = _properties(feature)
+    kind = properties.get("objectType") or properties.get("object_type") or properties.get("type") or feature.get("id")
+    return re.sub(r"[^a-z]", "", str(kind).lower())
+
+
+def _is_other(feature: Any) -> bool:
+    """Whether a feature is a cell or another detection."""
+    return not isinstance(feature, dict) or _kind(feature) in _NOT_REGIONS
 
 
 def _facts_of_core(feature: dict[str, Any], properties: dict[str, Any], name: str) -> dict[str, Any]:
