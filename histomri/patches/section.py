@@ -160,6 +160,9 @@ def map_section(
     thickness = thickness if thickness_um is None else thickness_um
     if whole:
         grid = whole_grid(cells, thickness_um=thickness, tissue=outline)
+        # Its rectangle is no patch of tissue: between two cores far apart there is little of it.
+        (wide, high), analysed = grid.patch_um, extent_of(cells, outline).area_um2
+        min_tissue = min_tissue if analysed > min_tissue * wide * high else 0.0
     elif patch_um is None:
         raise InputError("the size of the patches is not settled", hint="pass patch_um, like or whole")
     else:
