@@ -5,7 +5,7 @@ that each was found in. Where they do not, an annotation that has no cells on it
 smaller annotation covers, beside others that are full of them, was most likely not looked at.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -160,33 +160,39 @@ def _by_place(chosen: ChosenRegions, cells: CellEvidence, path: Path) -> tuple[C
     others = [one for one in chosen.every if not (one.is_ignored or one.missing or id(one.geometry) in used)]
     if len(chosen.used) + len(others) < 2:
         return chosen, ()
-    everyone, n_used = [*chosen.used, *others], len(chosen.used)
-    grounds = _own_grounds(everyone)
+    grounds = _own_grounds([*chosen.used, *others])
     counts = np.array([_count(ground, cells.x_um, cells.y_um) for ground in grounds])
-    count = counts[:n_used]
+    count = counts[: len(chosen.used)]
     if not count.any():
         if chosen.by_class and _count(chosen.union, cells.x_um, cells.y_um):
             names = names_of(chosen.used)
             return chosen, (f"{names}: all cells lie in smaller annotations inside; F and CD are per all of its area",)
         return chosen, ()
-    areas = np.maximum(shapely.area(np.array(grounds, dtype=object)), 1e-9)
-    many = counts >= _EXPECTED  # of fewer cells, a density says nothing
-    expected = areas[:n_used] * ((counts / areas)[many].max() if many.any() else 0.0)
-    doubtful = (count > 0) & (count < _FEW * expected) & (expected >= _EXPECTED)
     full = shapely.union_all([region.geometry for region, n in zip(chosen.used, count) if n])
     # One without cells inside one with cells was looked at with that, and nothing was found in it.
     empty = [not n and not shapely.covers(full, region.geometry) for region, n in zip(chosen.used, count)]
     kept = [region for region, out in zip(chosen.used, empty) if not out]
     notes = _left_out([region for region, out in zip(chosen.used, empty) if out], kept)
-    for at in np.flatnonzero(doubtful):
-        region = chosen.used[int(at)]
-        would = f"{expected[at]:,.0f} would lie if it were as dense as the densest region"
-        text = f"{region.label} has {count[at]:,} cells on its own ground, where {would}"
+    for text in _doubts(chosen.used, grounds, counts):
         if not chosen.by_class:
-            hint = "say with --roi-classes in which classes the detection was run"
-            raise InputError(f"{text}: was it looked at?", path=path, hint=hint)
+            hint = "say with --roi-classes in which classes the detection was run, or export those annotations only"
+            raise InputError(f"{text}: was all of it looked at?", path=path, hint=hint)
         notes += (f"{text}; it counts, as --roi-classes says",)
     return replace(chosen, used=tuple(kept)), notes
+
+
+def _doubts(regions: Sequence[Region], grounds: Sequence[BaseGeometry], counts: IntArray) -> Iterator[str]:
+    """Yield what is odd about regions around smaller ones that have a few cells only beside those.
+
+    The grounds, and numbers of cells on them, are of these regions and of others after them.
+    """
+    areas = np.maximum(shapely.area(np.array(grounds, dtype=object)), 1e-9)
+    many = counts >= _EXPECTED  # of fewer cells, a density says nothing
+    expected = areas * ((counts / areas)[many].max() if many.any() else 0.0)
+    for region, ground, count, usual in zip(regions, grounds, counts, expected):
+        if ground is not region.geometry and 0 < count < _FEW * usual and usual >= _EXPECTED:
+            would = f"{usual:,.0f} would lie if it were as dense as the densest region"
+            yield f"{region.label} has {count:,} cells on its own ground, where {would}"
 
 
 def _own_grounds(regions: Sequence[Region]) -> list[BaseGeometry]:

@@ -212,7 +212,7 @@ def _facts_of_core(feature: dict[str, Any], properties: dict[str, Any], name: st
     for owner in (properties.get("metadata"), properties):
         facts |= {str(key).lower(): value for key, value in owner.items()} if isinstance(owner, dict) else {}
     unique = next((_text(facts[key]) for key in _UNIQUE_IDS if facts.get(key)), "")
-    return {**place, "missing": any(str(word).lower() == "true" for word in words), "unique_id": unique}
+    return {**place, "missing": any(str(word).lower() in ("true", "1") for word in words), "unique_id": unique}
 
 
 def _geometry(shape: dict[str, Any], depth: int = 0) -> BaseGeometry | None:

@@ -144,6 +144,7 @@ def test_cells_of_our_export_are_relative_to_the_annotation_they_were_found_in(c
     cells = read_cells(DATA / "selected.cells.tsv", roi=ANNOTATIONS, roi_classes=classes)
     area = cells.data["area_um2"].sum()
     assert (len(cells), area_of(cells)) == (1500, 1.0)  # CD 1500 / mm²
+    assert any(text.startswith("F and CD are relative to 1 mm² in 1 region: T") for text in cells.messages())
     assert area / cells.region.area == pytest.approx(0.254, abs=5e-4)
     named = any("Tissue" in text for text in cells.metadata.warnings)
     assert named is (classes != ["Tumor"])
@@ -215,11 +216,17 @@ def test_what_cannot_be_settled_is_asked(tmp_path, rng):
     tissue, tumour = annotation(square(0, 0, 3000), "t", "Tissue"), annotation(square(0, 0, 1000), "l", "Tumor")
     roi = save(tmp_path / "r.geojson", [tissue, tumour])
     table = export(tmp_path / "a.tsv", rng, (0, 0, 1000, 1500), (1500, 1500, 1000, 20))
-    with pytest.raises(InputError, match=r"t \(Tissue\) has 20 cells .*was it looked at\?; say with --roi-classes"):
+    with pytest.raises(InputError, match=r"t \(Tissue\) has 20 cells .*was all of it looked at\?; say with --roi"):
         read_cells(table, roi=roi, mpp=1)
     assert area_of(read_cells(table, roi=roi, mpp=1, roi_classes=["Tumor"])) == 1.0
     cells = read_cells(table, roi=roi, mpp=1, roi_classes=["Tissue"])
     assert area_of(cells) == 9.0 and any("as --roi-classes says" in text for text in cells.metadata.warnings)
+
+
+def test_a_core_of_few_cells_is_no_question(tmp_path, rng):
+    cores = [annotation(square(x, 0, 1000), f"A-{k}", kind="tma_core") for k, x in ((1, 0), (2, 2000))]
+    table = export(tmp_path / "a.tsv", rng, (0, 0, 1000, 5000), (2000, 0, 1000, 40))
+    assert area_of(read_cells(table, roi=save(tmp_path / "r.geojson", cores), mpp=1)) == 2.0
 
 
 def test_a_core_is_replaced_by_the_annotations_in_it(tmp_path, rng):
