@@ -5,9 +5,9 @@ from .reader import read_cells as read_cells
 from .region_choice import RegionChoice as RegionChoice
 from .region_choice import choose_regions as choose_regions
 from .region_choice import core_names as core_names
+from .region_choice import read_regions as read_regions
 from .regions import Region as Region
 from .regions import read_region_objects as read_region_objects
-from .regions import read_regions as read_regions
 from .table import CellMetadata as CellMetadata
 from .table import CellTable as CellTable
 from .table import is_cell_table as is_cell_table

@@ -7,7 +7,7 @@ from pathlib import Path
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from histomri.cells.regions import Region
+from histomri.cells.regions import Region, read_region_objects
 from histomri.cells.table import is_of_class
 from histomri.core.errors import InputError
 from histomri.core.tables import suggestion
@@ -82,6 +82,19 @@ def choose_regions(regions: Sequence[Region], choice: RegionChoice, path: Path) 
         reasons = "; ".join(notes) or "no annotation is of these classes and in this core"
         raise InputError(f"no region is left ({reasons})", path=path, hint="check --roi-classes and --exclude-classes")
     return ChosenRegions(tuple(left), tuple(regions), tuple(notes), bool(choice.roi_classes))
+
+
+def read_regions(
+    path: str | Path, pixel_size_um: tuple[float, float] | None, roi_classes: Sequence[str] | None = None,
+    exclude_classes: Sequence[str] | None = None, core: str | None = None,
+) -> BaseGeometry:  # fmt: skip
+    """Read the polygons of a GeoJSON file as one region, their union, in µm.
+
+    As `read_region_objects`, of which those of `roi_classes` and of one TMA core are taken, if these are given, and
+    those of `exclude_classes` are cut out. Missing cores and classes that end in ``*`` are out.
+    """
+    choice = RegionChoice.of(roi_classes, exclude_classes, core)
+    return choose_regions(read_region_objects(path, pixel_size_um), choice, Path(path)).union
 
 
 def core_names(regions: Sequence[Region], path: Path) -> tuple[str, ...]:

@@ -116,21 +116,6 @@ def region_objects(
     return _in_cores([replace(region, geometry=shape) for region, shape in zip(regions, shapes) if shape.area > 0])
 
 
-def read_regions(
-    path: str | Path, pixel_size_um: tuple[float, float] | None, roi_classes: Sequence[str] | None = None,
-    exclude_classes: Sequence[str] | None = None, core: str | None = None,
-) -> BaseGeometry:  # fmt: skip
-    """Read the polygons of a GeoJSON file as one region, their union, in µm.
-
-    As `read_region_objects`, of which those of `roi_classes` and of one TMA core are taken, if these are given, and
-    those of `exclude_classes` are cut out. Missing cores and classes that end in ``*`` are out.
-    """
-    from histomri.cells.region_choice import RegionChoice, choose_regions
-
-    choice = RegionChoice.of(roi_classes, exclude_classes, core)
-    return choose_regions(read_region_objects(path, pixel_size_um), choice, Path(path)).union
-
-
 def _features(path: Path) -> list[Any]:
     """Return the features of a file; of a large one, which holds cells, those that are no cells."""
     if path.is_file() and path.stat().st_size > _LARGE:
