@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from histomri.core.errors import StudyError
 from histomri.study import Study
 from histomri.study.graph import PER_SAMPLE
+from histomri.study.runner import run_sample
 from histomri.study.step import build
 
 STUDY = """
@@ -110,3 +113,22 @@ def test_cores_without_names_or_with_one_name_are_refused(folder):
     (folder / "mri" / "A1.nii.gz").write_text("x")
     with pytest.raises(StudyError, match="the id 'tmaA1' stands 2 times"):
         load(folder)
+
+
+def test_each_core_has_its_own_cells_and_row(folder, rng):
+    cores = [core("A-1"), core("A-3")]
+    for x, each in ((0, cores[0]), (2000, cores[1])):
+        each["geometry"]["coordinates"] = [[[x, 0], [x + 1000, 0], [x + 1000, 1000], [x, 1000]]]
+        each["properties"]["classification"] = {"name": "Tumor"}
+    (folder / "tma.geojson").write_text(json.dumps(cores))
+    at = np.concatenate([rng.uniform(0, 1000, (n, 2)) + np.array([x, 0]) for x, n in ((0, 300), (2000, 500))])
+    rows = "".join(f"{x}\t{y}\t100\n" for x, y in at)
+    (folder / "tma.cells.tsv").write_text("Centroid X px\tCentroid Y px\tCell: Area px^2\n" + rows)
+    text = STUDY.replace('image = "tma.ndpi"', "mpp = 1").replace('exclude_classes = ["Necrosis"]\n', "")
+    study = load(folder, text)
+    for sample, n in zip(study.samples, (300, 500)):
+        outcome = run_sample(sample, study, folder / "results", lambda step, fraction: None)
+        assert outcome.stage == "fit", outcome.reason  # the MRI is no MRI
+        table = pd.read_csv(folder / f"results/sub-{sample.id}/histo/sub-{sample.id}_rois.csv")
+        assert table[["core", "class", "nCells", "area_mm2"]].to_numpy().tolist() == [[sample.core, "Tumor", n, 1.0]]
+        assert outcome.summary["patches"]["cells_of_class"] == {"Unclassified": n}
