@@ -1,7 +1,13 @@
 from .options import CellOptions as CellOptions
-from .reader import load_cells as load_cells
+from .load import load_cells as load_cells
+from .load import read_images as read_images
 from .reader import read_cells as read_cells
-from .regions import read_regions as read_regions
+from .region_choice import RegionChoice as RegionChoice
+from .region_choice import choose_regions as choose_regions
+from .region_choice import core_names as core_names
+from .region_choice import read_regions as read_regions
+from .regions import Region as Region
+from .regions import read_region_objects as read_region_objects
 from .table import CellMetadata as CellMetadata
 from .table import CellTable as CellTable
 from .table import is_cell_table as is_cell_table

@@ -5,26 +5,40 @@ Every object and every measurement is a call into Java, so for many cells histom
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import shapely
 
 from histomri.cells.geojson import read_geojson
 from histomri.cells.parsed_export import ParsedExport, Wanted
+from histomri.cells.regions import Region, region_objects
 from histomri.core.errors import InputError
 from histomri.core.files import require_file
 
 _SCRIPT = "qupath_scripts/export_for_histomri.groovy"
 _HINT = f"install QuPath and `pip install 'histomri[qupath]'`, or export the cells with {_SCRIPT}"
 _BATCH = 1000
+Result = TypeVar("Result")
 
 
 def read_project_cells(path: Path, image: str | None, wanted: Wanted) -> ParsedExport:
     """Read the cells and detections of one image of a ``project.qpproj``."""
+    return _with_entry(path, image, lambda entry: _read_entry(path, entry, wanted))
+
+
+def read_project_regions(
+    path: Path, image: str | None, pixel_size_um: tuple[float, float] | None
+) -> tuple[Region, ...]:
+    """Read the annotations and TMA cores of one image of a ``project.qpproj``, in µm."""
+    return _with_entry(path, image, lambda entry: region_objects(list(_region_features(entry)), path, pixel_size_um))
+
+
+def _with_entry(path: Path, image: str | None, read: Callable[[Any], Result]) -> Result:
+    """Return what a function reads of one image of a project."""
     require_file(path, "QuPath project")
     try:
         from paquo.projects import QuPathProject
@@ -34,7 +48,7 @@ def read_project_cells(path: Path, image: str | None, wanted: Wanted) -> ParsedE
         raise InputError(problem, path=path, hint=_HINT) from error
     try:
         with QuPathProject(path, mode="r") as project:
-            return _read_entry(path, _entry(path, list(project.images), image), wanted)
+            return read(_entry(path, list(project.images), image))
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -69,6 +83,20 @@ def _features(objects: list[Any]) -> Iterator[dict[str, Any]]:
             "measurements": {str(name): float(value) for name, value in item.measurements.items()},
         }  # fmt: skip
         yield {"type": "Feature", "geometry": outline, "nucleusGeometry": nucleus, "properties": properties}
+
+
+def _region_features(entry: Any) -> Iterator[dict[str, Any]]:
+    """Yield the annotations and TMA cores of an image entry of paquo as the features that QuPath would write."""
+    grid = getattr(entry.hierarchy, "tma_grid", None)
+    cores = [item for item in getattr(grid, "cores", None) or () if item is not None]
+    for kind, objects in (("annotation", list(entry.hierarchy.annotations)), ("tma_core", cores)):
+        for item, outline in zip(objects, _geojson([item.roi for item in objects])):
+            properties = {
+                "objectType": kind, "name": getattr(item, "name", None),
+                "classification": {"names": _class_names(item.path_class)},
+                "isMissing": bool(getattr(item, "missing", False)),
+            }  # fmt: skip
+            yield {"type": "Feature", "geometry": outline, "properties": properties}
 
 
 def _nucleus(item: Any) -> Any:

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from histomri.cells.sidecar import companions_of
-from histomri.core.options import Flag, Fraction, Options, Pair, Positive, argument, given, option
+from histomri.cells.sidecar import annotations_of, companions_of
+from histomri.core.options import Flag, Fraction, Options, Pair, Positive, Text, argument, given, option
 
 Exports = Annotated[
     tuple[Path, ...],
@@ -28,7 +28,7 @@ class CellOptions(Options):
         "QuPath tables or GeoJSON of one slide, or a mask of numbered cells (TIFF, PNG), or project.qpproj.",
         metavar="EXPORT..",
     )
-    roi: Path | None = given(None, "GeoJSON polygons (pixels): keep the cells inside.")
+    roi: Path | None = given(None, "GeoJSON polygons (pixels), or project.qpproj: keep the cells inside.")
     mpp: Pair | None = option(None, "Pixel size of the slide.", unit="µm")
     area_unit: Literal["um2", "px2"] | None = option(None, "Unit of area columns whose name states none.")
     classes: tuple[str, ...] | None = option(None, "Keep these classifications only.", metavar="A,B", commas=True)
@@ -42,6 +42,14 @@ class CellOptions(Options):
     detections: Literal["nuclei", "cells"] = option(
         "nuclei", "Meaning of objects with one outline only (StarDist, masks)."
     )
+    roi_classes: tuple[str, ...] | None = option(
+        None, "Regions: those of these classes only, such as Tumor,Stroma.", metavar="A,B", commas=True
+    )
+    exclude_classes: tuple[str, ...] | None = option(
+        None, "Regions: cut those of these classes out of the others, such as Necrosis.", metavar="A,B", commas=True
+    )
+    core: Text | None = given(None, "Regions: those of this TMA core only, such as A-1.")
+    per_image: Flag = given(False, "Write one table for each image of a file; --out then names a folder.")
     geometries: Flag = option(False, "Keep the outlines of GeoJSON, for `histomri patches --assign clip`.")
     measurements: Flag = option(
         True, "Keep stains, shapes and other measurements.", flag="--measurements/--no-measurements"
@@ -52,9 +60,25 @@ class CellOptions(Options):
         yield from super().reads()
         for path in (*self.exports, *([self.project] if self.project is not None else [])):
             yield from companions_of(path)
+        if (own := self.regions_file) is not None and own != self.roi and own.exists():
+            yield own
+
+    @property
+    def regions_file(self) -> Path | None:
+        """The file of regions: the one given or, if classes or a core are asked for, the one beside the cells."""
+        if self.roi is not None or not (self.roi_classes or self.exclude_classes or self.core):
+            return self.roi
+        first = self.exports[0]
+        beside = annotations_of(first)
+        holds_them = first.suffix.lower() == ".qpproj" or (".geojson" in first.name.lower() and not beside.exists())
+        return first if holds_them else beside
 
     @model_validator(mode="after")
     def _can_keep_something(self) -> "CellOptions":
         if None not in (self.min_size_um, self.max_size_um) and not self.min_size_um < self.max_size_um:  # type: ignore[operator]
             raise ValueError("{min_size_um} and {max_size_um} keep nothing: the smallest size is not below the largest")
+        if self.per_image and (self.image is not None or self.regions_file is not None):
+            raise ValueError("{per_image} takes all images of a file; leave out {image}, {roi} and classes of regions")
+        if self.per_image and len(self.exports) > 1:
+            raise ValueError("{per_image} takes one file that holds several images")
         return self

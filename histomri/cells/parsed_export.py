@@ -41,7 +41,8 @@ _SPELLINGS: dict[tuple[str, Kind], tuple[str, ...]] = {
     ("image", "text"): ("image",), ("object_id", "id"): ("object id", "object_id", "id"),
     ("object_type", "text"): ("object type", "objecttype", "object_type"),
     ("classification", "text"): ("classification", "class"), ("name", "text"): ("name",),
-    ("parent", "text"): ("parent",), ("z", "text"): ("z index", "z-slice"), ("t", "text"): ("time index", "timepoint"),
+    ("parent", "text"): ("parent",), ("parent_id", "text"): ("parent_id",),
+    ("z", "text"): ("z index", "z-slice"), ("t", "text"): ("time index", "timepoint"),
     ("nucleus_cell_ratio", "number"): ("nucleus/cell area ratio",),
     ("detection_probability", "number"): ("detection probability",), ("num_detections", "number"): ("num detections",),
 }  # fmt: skip

@@ -10,26 +10,26 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import shapely
-from shapely.geometry.base import BaseGeometry
 
 from histomri.cells import filters
 from histomri.cells.checks import check_count, check_planes, check_table, repeated_ids
 from histomri.cells.delimited import read_delimited
 from histomri.cells.filters import Measures, RowFilter
 from histomri.cells.geojson import read_geojson
-from histomri.cells.java import read_project_cells
+from histomri.cells.java import read_project_cells, read_project_regions
 from histomri.cells.labels import read_labels
 from histomri.cells.options import CellOptions
 from histomri.cells.outlines import Geometries
 from histomri.cells.parsed_export import ParsedExport, Wanted
-from histomri.cells.regions import read_regions
-from histomri.cells.sidecar import Calibration, combined, find_calibration
+from histomri.cells.region_cells import CellEvidence, regions_of_cells
+from histomri.cells.region_choice import ChosenRegions, RegionChoice
+from histomri.cells.regions import Region, read_region_objects
+from histomri.cells.sidecar import Calibration, annotations_of, combined, find_calibration
 from histomri.cells.sniff import is_picture, read_head
-from histomri.cells.table import CellMetadata, CellTable, is_cell_table
+from histomri.cells.table import CellMetadata, CellTable
 from histomri.core.arrays import BoolArray
-from histomri.core.calibration import PixelSize, check_pixel_size, settle_pixel_size
+from histomri.core.calibration import PixelSize
 from histomri.core.errors import InputError
-from histomri.core.files import require_file
 
 
 def make_frame(export: ParsedExport, measures: Measures, keep: BoolArray, image: str | None) -> pd.DataFrame:
@@ -57,6 +57,8 @@ def make_frame(export: ParsedExport, measures: Measures, keep: BoolArray, image:
     if "parent" in export.text:
         columns["parent"] = text("parent")
     columns.update({name: rows(values) for name, values in measures.others.items()})
+    if "parent_id" in export.text:
+        columns["parent_id"] = text("parent_id")
     return pd.DataFrame(columns, copy=False)
 
 
@@ -78,8 +80,21 @@ class _Part:
     calibration: Calibration
     export: ParsedExport
     warnings: tuple[str, ...]
-    region: BaseGeometry | None
+    regions: ChosenRegions | None
     outlines: Geometries | None
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """One file as it was read, before rows are dropped; its numbers are in µm."""
+
+    path: Path
+    export: ParsedExport
+    measures: Measures
+    rows: RowFilter
+    calibration: Calibration
+    notes: tuple[str, ...]
+    region_pixel_um: PixelSize | None
 
 
 def read_cells(*paths: str | Path, **options: Any) -> CellTable:
@@ -105,37 +120,20 @@ def read_cells(*paths: str | Path, **options: Any) -> CellTable:
     for path, count in Counter(Path(path).resolve() for path in paths).items():
         if count > 1:
             raise InputError("is given twice, and its cells would count twice", path=path, hint="name it once")
-    return _assemble([_read_part(Path(path), given) for path in paths], given)
+    return from_exports([(Path(path), read_export(Path(path), given)) for path in paths], given)
 
 
-def load_cells(
-    path: str | Path, *, roi: str | Path | None = None, mpp: float | PixelSize | None = None,
-    classes: Sequence[str] | None = None, image: str | None = None, geometries: bool = False,
-) -> tuple[CellTable, tuple[str, ...]]:  # fmt: skip
-    """Load a table that `histomri cells` wrote, or read a QuPath export; both limited to a region and to classes.
-
-    Returns the table and the warnings of reading it; those of a table on disk were shown when it was made.
-    """
-    path = require_file(path, "cell table")
-    if not is_cell_table(path):
-        options = {"roi": roi, "mpp": mpp, "classes": classes, "image": image, "geometries": geometries}
-        table = read_cells(path, measurements=False, **options)
-        return table, table.metadata.warnings
-    if image is not None:
-        raise InputError("is a cell table, which holds one image", path=path, hint="leave out --image")
-    table = CellTable.load(path, geometries=geometries)
-    region = None
-    if roi is not None:
-        sources = [("--mpp", check_pixel_size(mpp)), (path.name, table.metadata.pixel_size_um)]
-        region = read_regions(roi, settle_pixel_size(sources, path)[0])
-    try:
-        return table.select(region=region, classes=classes), ()
-    except InputError as error:
-        raise InputError(error.problem, path=path, hint="check --roi and --classes") from error
+def from_exports(exports: Sequence[tuple[Path, ParsedExport]], given: CellOptions) -> CellTable:
+    """Return the table of the cells of files of one slide that were read."""
+    opened = [_open(path, export, given) for path, export in exports]
+    regions, notes = _regions(opened, given)
+    parts = [_part(one, given, regions) for one in opened]
+    return _assemble([replace(parts[0], warnings=(*notes, *parts[0].warnings)), *parts[1:]], given)
 
 
-def _read_export(path: Path, image: str | None, wanted: Wanted) -> ParsedExport:
+def read_export(path: Path, given: CellOptions) -> ParsedExport:
     """Read one export in whatever format it is; one module per format does the work."""
+    image, wanted = given.image, Wanted(given.measurements, given.geometries, filters.measurements_read(dict(given)))
     if path.suffix.lower() == ".qpproj":
         return read_project_cells(path, image, wanted)
     if (path / "project.qpproj").exists():
@@ -148,27 +146,64 @@ def _read_export(path: Path, image: str | None, wanted: Wanted) -> ParsedExport:
     return read_delimited(path, head, wanted)
 
 
-def _read_part(path: Path, given: CellOptions) -> _Part:
-    options = dict(given)
-    wanted = Wanted(given.measurements, given.geometries, filters.measurements_read(options))
-    export = _read_export(path, given.image, wanted)
+def _open(path: Path, export: ParsedExport, given: CellOptions) -> _Opened:
     if given.geometries and export.outlines is None:
         raise InputError("holds no outlines of cells", path=path, hint="export the cells as GeoJSON")
     rows = RowFilter(np.ones(export.n_rows, dtype=bool), {"last row cut short": export.n_cut} if export.n_cut else {})
     names = _one_image(export, rows, given.image)
     calibration = _calibration(path, export, given, names)
-    notes, region = calibration.notes, None
-    if given.roi is not None:
+    notes, pixel_um = calibration.notes, None
+    if given.regions_file is not None:
         pixel_um, notes = _region_pixel(path, export, given, calibration)
-        region = read_regions(given.roi, pixel_um)
     measures = filters.to_micrometres(export, calibration, given.area_unit, given.detections)
     export.numbers.clear()  # converted by now, and millions of cells are not held twice
-    filters.apply_filters(export, measures, rows, {**options, "roi": region}, calibration.field_um)
+    return _Opened(path, export, measures, rows, calibration, notes, pixel_um)
+
+
+def _regions(opened: Sequence[_Opened], given: CellOptions) -> tuple[ChosenRegions | None, tuple[str, ...]]:
+    """Return the regions in which the cells of all files were looked for, None if no file names any; and warnings."""
+    if (path := given.regions_file) is None:
+        return None, ()
+    if len({one.calibration.pixel_size_um for one in opened}) > 1:
+        raise InputError("the exports differ in pixel size, so one region cannot be laid on all of them")
+    if given.roi is None and not path.exists():
+        problem = "has no file of annotations beside it, in which classes and cores could be found"
+        raise InputError(problem, path=opened[0].path, hint=f"pass --roi, or put {path.name} beside it")
+    own = path.name in {annotations_of(one.path).name for one in opened}
+    regions = _read_region_file(path, given.image, opened[0].region_pixel_um)
+    evidence = CellEvidence.of([_evidence(one) for one in opened], own=own)
+    choice = RegionChoice.of(given.roi_classes, given.exclude_classes, given.core)
+    return regions_of_cells(regions, choice, evidence, path)
+
+
+def _read_region_file(path: Path, image: str | None, pixel_size_um: PixelSize | None) -> tuple[Region, ...]:
+    is_project = path.suffix.lower() == ".qpproj"
+    return read_project_regions(path, image, pixel_size_um) if is_project else read_region_objects(path, pixel_size_um)
+
+
+def _evidence(one: _Opened) -> Any:
+    """Return x and y (µm) of the cells of a file, and the annotations that they name as parents, if they do."""
+    types, kinds = filters.object_types(one.export) or (["cell"], np.zeros(one.export.n_rows, dtype=np.int32))
+    is_cell = np.array([kind in ("", "cell", "detection") for kind in types], dtype=bool)[kinds]
+    x, y, parents = one.measures.x_um, one.measures.y_um, None
+    keep = is_cell & one.rows.keep & np.isfinite(x) & np.isfinite(y)
+    if "parent_id" in one.export.text:
+        names, codes = filters.categories(one.export.text["parent_id"])
+        parents = names, codes[keep]
+    return x[keep], y[keep], parents
+
+
+def _part(one: _Opened, given: CellOptions, regions: ChosenRegions | None) -> _Part:
+    path, export, measures, rows, calibration = one.path, one.export, one.measures, one.rows, one.calibration
+    region = None if regions is None else regions.union
+    filters.apply_filters(export, measures, rows, {**dict(given), "roi": region}, calibration.field_um)
     if not rows.keep.any():
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in rows.dropped.items())
         raise InputError(f"no cell is left of {export.n_rows:,} rows: {reasons}", path=path)
-    if region is not None:
-        notes = (*notes, *filters.region_in_other_unit(measures, rows, region, calibration.pixel_size_um))
+    notes = one.notes
+    if regions is not None:
+        every = shapely.union_all([each.geometry for each in regions.every])
+        notes = (*notes, *filters.region_in_other_unit(measures, rows, every, calibration.pixel_size_um))
     warnings = (
         *(f"{path.name}: {text}" for text in (*export.warnings, *notes, *_unused_pixel_size(export, measures, given))),
         *check_count(export, calibration, measures.compartment),
@@ -179,13 +214,13 @@ def _read_part(path: Path, given: CellOptions) -> _Part:
         scale = np.asarray(calibration.pixel_size_um)  # known, or the positions would not have been converted
         outlines = shapely.transform(export.outlines[rows.keep], lambda points: points * scale)
     data = make_frame(export, measures, rows.keep, calibration.image)
-    return _Part(data, measures, rows, calibration, export, warnings, region, outlines)
+    return _Part(data, measures, rows, calibration, export, warnings, regions, outlines)
 
 
 def _unused_pixel_size(export: ParsedExport, measures: Measures, given: CellOptions) -> tuple[str, ...]:
     """Warn of a pixel size that converted nothing: the user may take the table to be in pixels."""
     in_pixels = {"px", "px2"} & set(export.units.values()) or measures.area_unit_from.startswith("px2")
-    unused = given.mpp is not None and given.roi is None and not in_pixels
+    unused = given.mpp is not None and given.regions_file is None and not in_pixels
     return ("the pixel size (--mpp) was not used: positions and areas are in µm already",) if unused else ()
 
 
@@ -240,8 +275,6 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
     if len(images) > 1:
         problem = f"the files are of {len(images)} images: {', '.join(map(repr, images))}"
         raise InputError(problem, hint="make one table for each slide, or choose one with --image")
-    if given.roi is not None and len({part.calibration.pixel_size_um for part in parts}) > 1:
-        raise InputError("the exports differ in pixel size, so one region cannot be laid on all of them")
     data = first.data
     if len(parts) > 1:
         data = pd.concat([part.data for part in parts], ignore_index=True)
@@ -255,12 +288,14 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
         outlines = None if outlines is None else outlines[~repeats]
         dropped["repeated object id"] = count = int(np.count_nonzero(repeats))
         notes = (f"{count:,} cells have the object ID of another cell, of which they are a copy, and were dropped",)
+    regions, regions_file = first.regions, given.regions_file
     metadata = CellMetadata(
         image=images[0], pixel_size_um=first.calibration.pixel_size_um, field_um=first.calibration.field_um,
         compartment=compartment, n_read=sum(part.export.n_rows + part.export.n_cut for part in parts), n_kept=len(data),
         dropped=dropped,
-        sources=tuple(part.export.path.name for part in parts) + ((given.roi.name,) if given.roi is not None else ()),
-        area_unit_from=first.measures.area_unit_from, roi_wkt=first.region.wkt if first.region is not None else None,
+        sources=tuple(part.export.path.name for part in parts) + ((regions_file.name,) if regions_file else ()),
+        area_unit_from=first.measures.area_unit_from, roi_wkt=None if regions is None else regions.union.wkt,
+        regions=() if regions is None else tuple(region.record() for region in regions.used),
         ignored_columns=first.export.ignored, warnings=(*(text for part in parts for text in part.warnings), *notes),
     )  # fmt: skip
     table = CellTable(data, metadata)

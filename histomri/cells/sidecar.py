@@ -139,6 +139,11 @@ def sidecar_of(export: Path) -> Path:
     return export.with_name(_TABLE_NAME.sub("", export.name) + ".histomri.json")
 
 
+def annotations_of(export: Path) -> Path:
+    """Return the path of the annotations of an export: ``A.cells.tsv`` has ``A.annotations.geojson``."""
+    return export.with_name(_TABLE_NAME.sub("", export.name) + ".annotations.geojson")
+
+
 def companions_of(export: Path) -> Iterator[Path]:
     """Yield the files that are read with an export or a project: its JSON file, the folder of a project's data."""
     beside = (sidecar_of(export), *([export.parent / "data"] if export.suffix.lower() == ".qpproj" else []))

@@ -47,6 +47,7 @@ class CellMetadata:
     roi_wkt: str | None = None  # the region the cells were limited to, as well-known text in µm
     ignored_columns: tuple[str, ...] = ()  # columns of the files that were not read
     warnings: tuple[str, ...] = ()  # reasons to trust the table less
+    regions: tuple[dict[str, Any], ...] = ()  # of which `roi_wkt` is the union; see `histomri.cells.regions.Region`
 
 
 @dataclass(frozen=True, repr=False)
@@ -205,6 +206,12 @@ class CellTable(Displayed):
             f"diameter {middle:.1f} µm (median; 5-95 %: {low:.1f}-{high:.1f})",
             f"area in {metadata.area_unit_from}",
         ]
+        if regions := metadata.regions:
+            labels = [one.get("name") or one.get("classification") or one.get("core") for one in regions]
+            named = ", ".join(list(dict.fromkeys(filter(None, labels)))[:8])
+            count = "1 region" if len(regions) == 1 else f"{len(regions):,} regions"
+            area = shapely.area(self.region) / 1e6
+            lines.append(f"F and CD are relative to {area:.4g} mm² in {count}{f': {named}' if named else ''}")
         if self.outlines is not None:
             lines.append("the outlines of the cells are in the table, for `histomri patches --assign clip`")
         if names := metadata.ignored_columns:

@@ -178,10 +178,12 @@ def map_name(
     model: str | None = None,
     desc: str | None = None,
     stat: str | None = None,
+    label: str | None = None,
 ) -> str:
     """Return the file name of a map, for example ``sub-1_model-diffin_param-vCS_dwimap.nii.gz``.
 
-    The model's hyphens are dropped, because BIDS keeps them for separating keys from values.
+    The model's hyphens are dropped, because BIDS keeps them for separating keys from values. `label` is that of the
+    class of cells, if the map is of one class only.
 
     Examples
     --------
@@ -193,6 +195,7 @@ def map_name(
         ("sub", re.sub(r"[^0-9A-Za-z]", "", sub) if sub else None),
         ("model", model.replace("-", "") if model else None),
         ("param", param),
+        ("label", label),
         ("stat", stat),
         ("desc", desc),
     ]

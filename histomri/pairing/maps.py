@@ -70,12 +70,12 @@ def _name(entities: Entities) -> str:
 
 
 def _maps(folder: Path, suffix: str, errors: bool) -> Iterator[tuple[Path, Entities]]:
-    """Yield the maps of a folder, less the uncorrected ones and, unless asked for, the standard errors."""
+    """Yield the maps of a folder, less those uncorrected or of one class and, unless asked for, the standard errors."""
     if not folder.is_dir():
         raise InputError("no such folder", path=folder, hint="check the spelling")
     for path in sorted(folder.glob(f"*_{suffix}.nii*")):
         entities = parse_map_name(path.name)
-        if entities.get("suffix") != suffix or "desc" in entities:
+        if entities.get("suffix") != suffix or "desc" in entities or "label" in entities:
             continue
         if "stat" not in entities or (errors and entities["stat"] == "se"):
             yield path, entities

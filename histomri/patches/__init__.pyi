@@ -1,3 +1,5 @@
+from .classes import ClassMaps as ClassMaps
+from .classes import summarise_classes as summarise_classes
 from .grid import PatchGrid as PatchGrid
 from .ki67 import Ki67 as Ki67
 from .ki67 import measure_labelling as measure_labelling
@@ -5,14 +7,14 @@ from .ki67_slide import measure_stained_area as measure_stained_area
 from .maps import PatchMaps as PatchMaps
 from .options import Ki67Options as Ki67Options
 from .options import PatchOptions as PatchOptions
+from .regions import separate_regions as separate_regions
+from .regions import summarise_regions as summarise_regions
 from .section import SectionMaps as SectionMaps
 from .section import map_section as map_section
 from .section import tissue_mask_name as tissue_mask_name
 from .section import tissue_of_slide as tissue_of_slide
 from .section import voxel_size_um as voxel_size_um
-from .summarise import separate_regions as separate_regions
 from .summarise import summarise_patches as summarise_patches
-from .summarise import summarise_regions as summarise_regions
 from .summarise import whole_grid as whole_grid
 from .tissue import extent_of as extent_of
 from .tissue import outline_of as outline_of

@@ -124,7 +124,8 @@ class PatchMaps(Displayed):
         """Read the maps that `save` wrote; `sub` says which sample, if the folder holds several."""
         folder = Path(folder)
         found = {path: parse_map_name(path.name) for path in sorted(folder.glob("*_histomap.nii.gz"))}
-        names = {path: entities for path, entities in found.items() if entities and sub in (None, entities.get("sub"))}
+        whole = {path: words for path, words in found.items() if words and "label" not in words}  # not of one class
+        names = {path: words for path, words in whole.items() if sub in (None, words.get("sub"))}
         subs = sorted({entities.get("sub", "") for entities in names.values()})
         if not names:
             raise InputError("holds no histology maps", path=folder, hint="make them with `histomri patches`")

@@ -10,7 +10,19 @@ from histomri.cells.sidecar import companions_of
 from histomri.core import options as core
 from histomri.core.calibration import slide_record_path
 from histomri.core.errors import InputError
-from histomri.core.options import Flag, Number, Options, Pair, Positive, SampleLabel, Whole, argument, given, option
+from histomri.core.options import (
+    Flag,
+    Number,
+    Options,
+    Pair,
+    Positive,
+    SampleLabel,
+    Text,
+    Whole,
+    argument,
+    given,
+    option,
+)
 from histomri.core.presets import CorrectionName, SectionName
 
 USUAL_SECTION_UM = 4.0
@@ -51,6 +63,10 @@ class PatchOptions(Options):
     )
     slide: Path | None = given(None, "The slide the cells were found on: F and CD are per area of tissue on it.")
     whole: Flag = option(False, "One patch, and rois.csv if regions are several.")
+    per: Literal["region", "class", "core"] | None = option(
+        None, "Write rois.csv with a row for each: region, class (of regions), core (of a TMA)."
+    )
+    by_class: Flag = option(False, "Maps of F and CD for each class of cells too, per the same area.")
     assign: Literal["centroid", "clip"] = option(
         "centroid", "How cells count: centroid (where it lies), clip (shared by area; needs `cells --geometries`)."
     )
@@ -101,6 +117,13 @@ class Ki67Options(Options):
         metavar="SLIDE_OR_CELLS",
     )
     roi: Path | None = given(None, "GeoJSON polygons (pixels) to count in.")
+    roi_classes: tuple[str, ...] | None = option(
+        None, "Regions: those of these classes only, such as Tumor.", metavar="A,B", commas=True
+    )
+    exclude_classes: tuple[str, ...] | None = option(
+        None, "Regions: cut those of these classes out of the others, such as Necrosis.", metavar="A,B", commas=True
+    )
+    core: Text | None = given(None, "Regions: those of this TMA core only, such as A-1.")
     mpp: Pair | None = option(None, "Pixel size of the slide.", unit="µm")
     trust_mpp: Flag = option(False, "Slide: take --mpp even if the slide says otherwise.")
     classes: tuple[str, ...] | None = option(

@@ -1,6 +1,6 @@
 """All maps of one section: patches of the size of an MRI's voxels, where the tissue is, and a row per region."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,14 +11,17 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from histomri.cells import CellTable
+from histomri.core.arrays import FloatArray
 from histomri.core.display import Displayed
 from histomri.core.errors import GeometryError, InputError, UnitError
-from histomri.core.files import atomic_path, refuse_overwrite
-from histomri.core.images import Image, open_nifti, write_map
+from histomri.core.files import atomic_path, refuse_overwrite, sidecar_path
+from histomri.core.images import Image, map_name, open_nifti, parse_map_name, write_map
+from histomri.patches.classes import ClassMaps, summarise_classes
 from histomri.patches.grid import PatchGrid
 from histomri.patches.maps import PatchMaps
 from histomri.patches.options import USUAL_SECTION_UM
-from histomri.patches.summarise import Cells, separate_regions, summarise_patches, summarise_regions, whole_grid
+from histomri.patches.regions import Per, overlap_warning, regions_of, separate_regions, summarise_regions
+from histomri.patches.summarise import Cells, summarise_patches, whole_grid
 from histomri.patches.tissue import BOUNDING_BOX, extent_of, outline_of, tissue_mask
 from histomri.slides import Slide, find_tissue, open_slide
 
@@ -36,8 +39,9 @@ class SectionMaps(Displayed):
     maps: PatchMaps
     tissue: Image | None  # mask of the tissue, finer than the patches; None if nothing but the field is known
     extent: str  # how the tissue is known
-    regions: list[dict[str, float | int]]  # a row per region if one patch pools several; see `summarise_regions`
+    regions: list[dict[str, Any]]  # a row per region, if one patch pools several or they were asked for
     warnings: tuple[str, ...] = ()
+    classes: tuple[ClassMaps, ...] = ()  # maps of each class of cells, if they were asked for
 
     def facts(self) -> dict[str, Any]:
         """Return the facts that `repr` shows."""
@@ -52,9 +56,14 @@ class SectionMaps(Displayed):
         """
         folder, sources = Path(folder), tuple(sources)
         mask, table = folder / tissue_mask_name(sub), folder / regions_name(sub)
-        for path in (*self.maps.paths(folder, sub), mask, table):
+        of_classes = list(self._class_files(folder, sub))
+        for path in (*self.maps.paths(folder, sub), mask, table, *(path for path, _, _ in of_classes)):
             refuse_overwrite(path, (cells, *sources))
+        _remove_other_classes(folder, sub, {path.name for path, _, _ in of_classes})
         written = self.maps.save(folder, sub, sources=[cells, *sources])
+        for path, values, name in of_classes:
+            record: dict[str, Any] = {"parameters": self.maps.parameters, "Corrected": True, "CellClass": name}
+            written += write_map(path, values, self.maps.grid.affine, sources=[cells, *sources], **record)
         if self.tissue is not None:
             about = {"Units": "1", "Description": "Tissue of the section"}
             data, affine, settings = self.tissue.data, self.tissue.affine, {"Extent": self.extent}
@@ -67,6 +76,13 @@ class SectionMaps(Displayed):
             table.unlink()  # that of an earlier run belongs to other maps
         return written
 
+    def _class_files(self, folder: Path, sub: str | None) -> Iterator[tuple[Path, FloatArray, str]]:
+        """Yield the path of each map of a class, its values, and the class."""
+        for one in self.classes:
+            for maps, stat in ((one.maps, None), (one.errors, "se")):
+                for name, values in maps.items():
+                    yield folder / map_name(name, "histomap", sub=sub, label=one.label, stat=stat), values, one.name
+
     def summary(self) -> dict[str, Any]:
         """Return the maps in a few numbers, as plain data."""
         maps = self.maps
@@ -77,6 +93,7 @@ class SectionMaps(Displayed):
             "median": {name: _median(maps.maps[name]) for name in _QUANTITIES},
             "median_uncorrected": {name: _median(maps.uncorrected[name]) for name in _QUANTITIES},
             "parameters": dict(maps.parameters), **({"regions": self.regions} if self.regions else {}),
+            **({"cells_of_class": {one.name: one.n_cells for one in self.classes}} if self.classes else {}),
         }  # fmt: skip
 
     def messages(self) -> tuple[str, ...]:
@@ -89,10 +106,12 @@ class SectionMaps(Displayed):
         sizes = f"sizes x {factor:.4g}" if factor is not None else f"{choice['SectionThickness_um']:g} µm thick"
         cells = f"{used:,} of {used + outside + sparse:,} cells used{f' ({lost})' if lost else ''}"
         patches = f"{rows} x {columns} patches of {w:.4g} x {h:.4g} µm, {summary['patches_with_cells']:,} with cells"
-        lines = (
+        lines: tuple[str, ...] = (
             f"{patches}, {cells}; extent: {choice['Extent']}",
             f"corrections: shrinkage {choice['Shrinkage']:.1%}, section {choice['Section']} ({sizes})",
         )
+        if self.classes:
+            lines += (f"cells by class: {', '.join(f'{one.name} {one.n_cells:,}' for one in self.classes)}",)
         median, plain = summary["median"], summary["median_uncorrected"]
         if median["vCS"] is None:
             return lines
@@ -104,7 +123,7 @@ def map_section(
     cells: Cells, *, patch_um: float | tuple[float, float] | None = None, like: str | Path | Image | None = None,
     whole: bool = False, step_um: float | tuple[float, float] | None = None, thickness_um: float | None = None,
     tissue: Literal["cells", "field"] | BaseGeometry = "cells", section_thickness_um: float = USUAL_SECTION_UM,
-    min_tissue: float = 0.25, sub: str | None = None, **options: Any,
+    min_tissue: float = 0.25, sub: str | None = None, per: Per | None = None, by_class: bool = False, **options: Any,
 ) -> SectionMaps:  # fmt: skip
     """Make all maps of one section from the cells of its slide.
 
@@ -121,6 +140,10 @@ def map_section(
     tissue : {"cells", "field"} or shapely geometry
         F and CD are relative to it: the region that cells cover (`tissue_outline`), unless there is a region of
         interest; the whole imaged field; or an outline in µm, such as that of `tissue_of_slide`.
+    per : {"region", "class", "core"}, optional
+        Give a row for each, as `summarise_regions` does; without it, if `whole` pools several regions in one patch.
+    by_class : bool
+        Give maps of each class of cells too.
     section_thickness_um, min_tissue, sub, **options
         As in `summarise_patches`; `sub` is the label of the sample, for a message.
     """
@@ -137,6 +160,9 @@ def map_section(
     thickness = thickness if thickness_um is None else thickness_um
     if whole:
         grid = whole_grid(cells, thickness_um=thickness, tissue=outline)
+        # Its rectangle is no patch of tissue: between two cores far apart there is little of it.
+        (wide, high), analysed = grid.patch_um, extent_of(cells, outline).area_um2
+        min_tissue = min_tissue if analysed > min_tissue * wide * high else 0.0
     elif patch_um is None:
         raise InputError("the size of the patches is not settled", hint="pass patch_um, like or whole")
     else:
@@ -148,13 +174,36 @@ def map_section(
     maps = summarise_patches(cells, grid, min_tissue=min_tissue, tissue=outline, **options)
     if section_thickness_um != USUAL_SECTION_UM and maps.parameters["Section"] != "wicksell":
         warnings += ("--section-thickness-um changes sizes with --section wicksell only; here it did not",)
-    rows: list[dict[str, float | int]] = []
-    if whole and len(separate_regions(cells, outline)) > 1:  # as one number for two biopsies is of neither
-        rows = summarise_regions(cells, outline, thickness_um=grid.thickness_um, **options)
-        pooled = f"{len(rows)} separate regions, {sum(row['nCells'] > 0 for row in rows)} with cells"
-        warnings += (f"the maps pool {pooled}, in one patch; {regions_name(sub)} has the numbers of each",)
+    rows, more = _rows(cells, outline, whole, per, regions_name(sub), {"thickness_um": grid.thickness_um, **options})
+    warnings += more
+    classes = summarise_classes(cells, grid, tissue=outline, min_tissue=min_tissue, **options) if by_class else ()
     mask = tissue_mask(cells, outline)
-    return SectionMaps(maps, mask, extent_of(cells, outline).source, rows, (*warnings, *maps.warnings))
+    return SectionMaps(maps, mask, extent_of(cells, outline).source, rows, (*warnings, *maps.warnings), classes)
+
+
+def _rows(
+    cells: CellTable, outline: BaseGeometry | None, whole: bool, per: Per | None, name: str, options: dict[str, Any]
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Return the rows of the regions, if they are asked for or one patch pools several; and warnings."""
+    several = whole and max(len(separate_regions(cells, outline)), len(regions_of(cells, outline))) > 1
+    if per is None and not several:  # as one number for two biopsies is of neither
+        return [], ()
+    rows = summarise_regions(cells, outline, per=per, **options)
+    notes = overlap_warning(rows, cells, outline)
+    if whole and len(rows) > 1:
+        words = {"class": "classes of regions", "core": "TMA cores"}.get(per or "", "separate regions")
+        pooled = f"{len(rows)} {words}, {sum(row['nCells'] > 0 for row in rows)} with cells"
+        notes = (f"the maps pool {pooled}, in one patch; {name} has the numbers of each", *notes)
+    return (rows if per is not None or len(rows) > 1 else []), notes
+
+
+def _remove_other_classes(folder: Path, sub: str | None, wanted: set[str]) -> None:
+    """Remove the maps of classes that an earlier run has made here: they belong to other maps."""
+    for path in folder.glob("*_label-*_histomap.nii.gz"):
+        entities = parse_map_name(path.name)
+        if entities.get("sub") == sub and "label" in entities and path.name not in wanted:
+            path.unlink()
+            sidecar_path(path).unlink(missing_ok=True)
 
 
 def _outline(cells: CellTable, tissue: str | BaseGeometry) -> tuple[BaseGeometry | None, tuple[str, ...]]:

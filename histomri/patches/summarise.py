@@ -1,12 +1,10 @@
 """From cells to maps: moments of cell size per patch, corrected for shrinkage and sectioning."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
-import shapely
 from shapely.geometry.base import BaseGeometry
 
 from histomri.cells import CellTable
@@ -25,7 +23,6 @@ _CELL_NOTES = {
     "cell": "QuPath's cell is the nucleus expanded by a fixed distance (5 um by default), not a membrane",
     "nucleus": "the detections are nuclei",
 }
-_QUANTITIES = {"vCS": "_um", "F": "", "CD": "_mm2"}
 
 
 def summarise_patches(
@@ -151,47 +148,3 @@ def _warnings(cells: CellTable, maps: dict[str, FloatArray], section: str, not_u
     if lost and section == "wicksell":
         texts.append(f"{lost:,} patches have cells but no corrected size: too few cells, or profiles of no sphere")
     return tuple(texts)
-
-
-def separate_regions(cells: CellTable, tissue: BaseGeometry | None = None) -> list[BaseGeometry]:
-    """Return the polygons of the tissue and region of interest, from left to right; empty if only a field is known."""
-    region = extent_of(cells, tissue).region
-    parts = [] if region is None else [part for part in shapely.get_parts(region).tolist() if part.area > 0]
-    return sorted(parts, key=lambda part: (part.bounds[0], part.bounds[1]))
-
-
-def summarise_regions(
-    cells: CellTable, tissue: BaseGeometry | None = None, *, thickness_um: float = 4.0, **options: Any
-) -> list[dict[str, float | int]]:
-    """Summarise the cells of each separate region as one patch, with the `options` of `summarise_patches`.
-
-    `tissue` is its outline in µm; it is cut with the region of interest of the table. A row per region holds its number
-    from left to right, centroid (µm), area (mm²), number of cells, and vCS (µm), F and CD (1/mm²), corrected, with
-    their standard errors. A region without a cell has nCells, F and CD of 0.
-    """
-    rows = []
-    for number, part in enumerate(separate_regions(cells, tissue), start=1):
-        place = {"centre_x_um": float(part.centroid.x), "centre_y_um": float(part.centroid.y)}
-        numbers = _numbers(cells, part, thickness_um, options)
-        rows.append({"roi": number, **place, "area_mm2": float(part.area) / 1e6, **numbers})
-    return rows
-
-
-_NONE: dict[str, float | int] = {"nCells": 0}
-for _name, _unit in _QUANTITIES.items():
-    _NONE |= {f"{_name}{_unit}": float("nan") if _name == "vCS" else 0.0, f"{_name}{_unit}_se": float("nan")}
-
-
-def _numbers(cells: CellTable, part: BaseGeometry, thickness_um: float, options: Any) -> dict[str, float | int]:
-    shapely.prepare(part)
-    if not shapely.contains_xy(part, cells.data["x_um"].to_numpy(), cells.data["y_um"].to_numpy()).any():
-        return _NONE
-    # The part is inside the region of interest already; cutting again would only round.
-    cells = cells.select(region=part)
-    cells = replace(cells, metadata=replace(cells.metadata, roi_wkt=None))
-    maps = summarise_patches(cells, whole_grid(cells, thickness_um=thickness_um, tissue=part), tissue=part, **options)
-    found: dict[str, float | int] = {"nCells": int(maps.maps["nCells"][0, 0])}
-    for name, unit in _QUANTITIES.items():
-        found[f"{name}{unit}"] = float(maps.maps[name][0, 0])
-        found[f"{name}{unit}_se"] = float(maps.errors[name][0, 0])
-    return found

@@ -39,6 +39,7 @@ class Sample(BaseModel):
     mask: Path | None = None
     sigma: Positive | Annotated[str, Choices(NOISE_METHODS)] | Path | None = None
     roi: Path | None = None
+    core: Text | None = None
     slide: Path | None = None
     ki67_source: Path | None = None
     mri_slice: Annotated[Whole, Field(ge=0)] | None = None

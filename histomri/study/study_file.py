@@ -15,6 +15,7 @@ from histomri.core.errors import StudyError
 from histomri.core.files import read_json, require_file, write_json
 from histomri.core.options import Choices, Options, alternatives, format_errors, paths_in, plain, unknown_key, words_of
 from histomri.core.presets import PRESET_NAMES
+from histomri.study.cores import expand_cores
 from histomri.study.graph import PER_SAMPLE, PER_STUDY
 from histomri.study.sample import Sample
 from histomri.study.sources import Place
@@ -190,7 +191,9 @@ def _validate(content: dict[str, Any], folder: Path) -> tuple[Study | None, list
         head = None
     common = {name: _absolute(SECTIONS[name], dict(content[name]), folder) for name in SECTIONS if name in content}
     samples = []
-    for number, given in enumerate(content["samples"], 1):
+    entries, wrong = expand_cores(content["samples"], folder)
+    errors += wrong
+    for number, given in enumerate(entries, 1):
         who = f"sample {given.get('id') or number}: "
         sample, wrong = _validate_sample(given, common, folder)
         errors += (who + text for text in wrong)

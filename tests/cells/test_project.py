@@ -169,6 +169,26 @@ def image(name, *objects):
     return SimpleNamespace(image_name=name, hierarchy=SimpleNamespace(detections=list(objects)))
 
 
+def test_regions_come_through_paquo(tmp_path, paquo):
+    path = project(tmp_path, entry(size=(0.5, 0.5)), entry("B.ndpi", 2))
+    drawn = [
+        SimpleNamespace(roi=box(0, 0, 600, 400), name="lesion", path_class=TUMOR),
+        SimpleNamespace(roi=box(0, 0, 900, 800), name=None, path_class=SimpleNamespace(name="Tissue", parent=None)),
+    ]
+    core = SimpleNamespace(roi=box(0, 0, 1000, 800), name="A-1", path_class=None, missing=False)
+    held = image("A.ndpi", cell(100, 200), cell(300, 200), cell(100, 100), cell(700, 700))
+    held.hierarchy.annotations, held.hierarchy.tma_grid = drawn, SimpleNamespace(cores=[core])
+    paquo += [held, image("B.ndpi")]
+    cells = read_cells(path, image="A.ndpi", roi=path, roi_classes=["Tumor"])
+    assert (len(cells), cells.region.bounds) == (3, (0, 0, 300, 200))
+    assert (cells.metadata.regions[0]["name"], cells.metadata.regions[0]["core"]) == ("lesion", "A-1")
+    # The regions are those of the project, also where only classes or a core are asked for; and of a table.
+    assert len(read_cells(path, image="A.ndpi", core="A-1")) == 4
+    rows = [("A.ndpi", 100, 100, 800), ("A.ndpi", 700, 100, 800)]
+    alone = read_cells(table(tmp_path, *rows), image="A.ndpi", project=path, roi=path, roi_classes=["Tumor"])
+    assert len(alone) == 1
+
+
 def test_cells_come_through_paquo(tmp_path, paquo):
     path = project(tmp_path, entry(), entry("B.ndpi", 2))
     bow = Polygon([(0, 0), (10, 10), (10, 0), (0, 10)])

@@ -306,3 +306,31 @@ def test_a_hot_spot_that_sticks_out_tells_how_much_of_it_is_tissue(histomri, tmp
     high = min(3000, spot["corner_um"][1] + 600) - max(0, spot["corner_um"][1])
     # To a square of 600 / 15 µm along the edge of the strip.
     assert spot["covered_mm2"] == pytest.approx(wide * high / 1e6, abs=2 * 0.04 * 0.6)
+
+
+def test_classes_and_cores_of_regions_are_counted_in(histomri, slide, export, tmp_path):
+    first = {"type": "Polygon", "coordinates": [[[0, 0], [400, 0], [400, 400], [0, 400]]]}  # not closed
+    second = {"type": "Polygon", "coordinates": [[[0, 0], [900, 0], [900, 900], [0, 900], [0, 0]]]}
+    features = [
+        {"type": "Feature", "geometry": first, "properties": {"classification": {"name": "Tumor"}}},
+        {"type": "Feature", "geometry": second, "properties": {"classification": {"name": "Necrosis"}}},
+        {
+            "type": "Feature",
+            "geometry": second,
+            "properties": {"objectType": "tma_core", "name": "A-1", "isMissing": False},
+        },
+        {"type": "Feature", "geometry": second, "properties": {"classification": {"name": "Ignore*"}}},
+    ]
+    roi = tmp_path / "r.geojson"
+    roi.write_text(json.dumps(features))
+    done = histomri(slide, "-o", tmp_path / "a", "--roi", roi, "--roi-classes", "Tumor")
+    assert done.exit_code == 0, done.output
+    assert "warning: 1 region was left out: Ignore* has a class that ends in *" in done.stderr
+    for words, message in (
+        (("--roi", roi, "--roi-classes", "Tumour"), "no annotation is of class 'Tumour' (is it 'Tumor'?)"),
+        (("--roi-classes", "Tumor"), "has no regions to choose from; give their file with --roi"),
+        (("--roi", roi, "--core", "A-2"), "holds no TMA core 'A-2' (is it 'A-1'?)"),
+    ):
+        done = histomri(slide, "-o", tmp_path / "b", *words)
+        assert (done.exit_code, message in done.stderr) == (2, True), done.output
+    assert not (tmp_path / "b").exists()

@@ -3,14 +3,16 @@
 from dataclasses import replace
 from pathlib import Path
 
-from histomri.cells import load_cells, read_regions
+from shapely.geometry.base import BaseGeometry
+
+from histomri.cells import RegionChoice, choose_regions, load_cells, read_region_objects
 from histomri.core.errors import InputError
 from histomri.core.files import require_file, require_folder
 from histomri.core.progress import Progress
 from histomri.patches import Ki67, Ki67Options, measure_labelling, measure_stained_area
 from histomri.patches.ki67 import refuse_other_quantity
 from histomri.patches.options import ESTIMATE
-from histomri.slides import Stains, is_slide, open_slide
+from histomri.slides import Slide, Stains, is_slide, open_slide
 from histomri.study.result import StepResult
 
 
@@ -30,20 +32,33 @@ def _slide(options: Ki67Options, out: Path, progress: Progress | None) -> Ki67:
     refuse_other_quantity(out, "stained_area_fraction")
     stains = options.stains
     with open_slide(options.source, mpp=options.mpp, trust_mpp=options.trust_mpp) as slide:
-        return measure_stained_area(
-            slide, region=None if options.roi is None else read_regions(options.roi, slide.pixel_size_um),
-            tissue=options.tissue, stains=stains if stains in (None, ESTIMATE) else Stains.read(stains),
-            background=options.background, threshold=options.threshold, um_per_px=options.um_per_px,
-            map_um=options.map_um, progress=progress,
+        region, notes = _region(options, slide)
+        found = measure_stained_area(
+            slide, region=region, tissue=options.tissue,
+            stains=stains if stains in (None, ESTIMATE) else Stains.read(stains), background=options.background,
+            threshold=options.threshold, um_per_px=options.um_per_px, map_um=options.map_um, progress=progress,
         )  # fmt: skip
+    return replace(found, warnings=(*notes, *found.warnings))
+
+
+def _region(options: Ki67Options, slide: Slide) -> tuple[BaseGeometry | None, tuple[str, ...]]:
+    """Return the region of a slide to count in, None for all of it; and which regions were left out."""
+    choice = RegionChoice.of(options.roi_classes, options.exclude_classes, options.core)
+    if options.roi is None:
+        if choice:
+            raise InputError("has no regions to choose from", path=options.source, hint="give their file with --roi")
+        return None, ()
+    chosen = choose_regions(read_region_objects(options.roi, slide.pixel_size_um), choice, options.roi)
+    return chosen.union, chosen.notes
 
 
 def _cells(options: Ki67Options, out: Path, progress: Progress | None) -> Ki67:
     options.refuse_useless("a cell table")
     refuse_other_quantity(out, "labelling_index")
     cells, warnings = load_cells(
-        options.source, roi=options.roi, mpp=options.mpp, classes=options.classes, image=options.image
-    )
+        options.source, roi=options.roi, mpp=options.mpp, classes=options.classes, image=options.image,
+        roi_classes=options.roi_classes, exclude_classes=options.exclude_classes, core=options.core,
+    )  # fmt: skip
     try:
         found = measure_labelling(
             cells, window_um=options.window_um, min_cells=options.min_cells, map_um=options.map_um,

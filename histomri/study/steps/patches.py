@@ -24,6 +24,7 @@ def run(options: PatchOptions, out: Path, progress: Progress | None = None) -> S
         thickness_um=options.thickness_um, tissue=tissue, preset=options.preset or DEFAULT_PRESET,
         section=options.section, section_thickness_um=options.section_thickness_um, shrinkage=options.shrinkage,
         min_cells=options.min_cells, min_tissue=options.min_tissue, assign_by=options.assign, sub=options.sub,
+        per=options.per, by_class=options.by_class,
     )  # fmt: skip
     sources = [path for path in (options.like, options.slide) if path is not None]
     outputs = found.save(out, options.sub, cells=options.cells, sources=sources)
