@@ -14,11 +14,11 @@ from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.mri import Acquisition
 
-from .realism import Realism
+from .realism import Physics, Realism
 from .realistic import cut_columns
 from .section import separate
 from .signals import add_rician, realistic_signal, tissue_signal
-from .tissue import FULLEST, Fields, Physics, Waves
+from .tissue import FULLEST, Fields, Waves
 
 SHRINKAGE = 0.153
 SMALLEST_AREA_UM2 = 10.0

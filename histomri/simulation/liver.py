@@ -11,11 +11,11 @@ from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.mri import Acquisition
 
-from .realism import Realism
+from .realism import Physics, Realism
 from .realistic import RealisticSection, cut_realistic_section
 from .section import Placement, Section, cut_section, random_placement
 from .signals import Scan, Voxels, add_rician, scan_lobe, spoil
-from .tissue import GROUPS, Group, Lobe, Physics, Tissue, random_lobe, random_tissue
+from .tissue import GROUPS, Group, Lobe, Tissue, random_lobe, random_tissue
 
 VOXEL_MM = (0.386, 0.386, 2.216)
 SLICES, LOBE_SLICE = 5, 2

@@ -13,8 +13,7 @@ from histomri.fitting.models import MODEL_NAMES
 from histomri.fitting.options import Models
 from histomri.mri.options import PROTOCOL, Protocol, ProtocolOptions
 from histomri.simulation.benchmarks.names import SetName
-from histomri.simulation.realism import THICKNESS_UM, Artefacts, Detector, Realism
-from histomri.simulation.tissue import Physics
+from histomri.simulation.realism import THICKNESS_UM, Artefacts, Detector, Physics, Realism
 
 _SEED = "Seed of the random numbers: the same seed gives the same files."
 _SNR = "Signal over noise of liver tissue at b = 0."

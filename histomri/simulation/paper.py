@@ -16,8 +16,8 @@ from histomri.mri import Acquisition
 
 from .biopsy import Tumour, simulate_biopsy
 from .liver import default_acquisition
-from .realism import Realism
-from .tissue import FULLEST, GROUPS, Physics
+from .realism import Physics, Realism
+from .tissue import FULLEST, GROUPS
 from .write import write_csv, write_mouse, write_protocol, write_qupath_tsv, write_scan
 
 TUMOURS = 140

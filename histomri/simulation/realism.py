@@ -1,9 +1,11 @@
 """What makes a simulated study realistic, in one object: the section, its reading, the water, and what goes wrong."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from histomri.core.errors import InputError
 
+Physics = Literal["simple", "realistic"]
 THICKNESS_UM, THICKEST_UM = 4.0, 20.0
 
 

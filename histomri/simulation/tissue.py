@@ -14,10 +14,11 @@ import numpy as np
 
 from histomri.core.arrays import BoolArray, FloatArray
 
+from .realism import Physics
+
 _SOFTNESS = 0.18  # of the edges of foci, as a part of their radius
 Group = Literal["control", "infiltrated", "necrotic"]
 GROUPS: tuple[Group, ...] = ("control", "infiltrated", "necrotic")
-Physics = Literal["simple", "realistic"]
 WATER_UM2_MS = 2.4  # the saline that soaks the tissue, before the cells obstruct it
 _ANGLES = np.linspace(0.0, 2.0 * np.pi, 721)
 

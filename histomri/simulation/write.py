@@ -20,8 +20,8 @@ from histomri.registration import Transform
 
 from .biopsy import Biopsy
 from .liver import LOBE_SLICE, LiverPhantom, default_acquisition, simulate_liver
-from .realism import Realism
-from .tissue import GROUPS, Physics
+from .realism import Physics, Realism
+from .tissue import GROUPS
 
 _HEADER = """\
 # A digital mouse liver: made by histomri, nothing in it was ever alive. The truth lies in truth/.
