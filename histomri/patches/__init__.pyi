@@ -1,6 +1,7 @@
 from .grid import PatchGrid as PatchGrid
 from .ki67 import Ki67 as Ki67
 from .ki67 import measure_labelling as measure_labelling
+from .ki67_cells import measure_stained_cells as measure_stained_cells
 from .ki67_slide import measure_stained_area as measure_stained_area
 from .maps import PatchMaps as PatchMaps
 from .options import Ki67Options as Ki67Options

@@ -10,7 +10,19 @@ from histomri.cells.sidecar import companions_of
 from histomri.core import options as core
 from histomri.core.calibration import slide_record_path
 from histomri.core.errors import InputError
-from histomri.core.options import Flag, Number, Options, Pair, Positive, SampleLabel, Whole, argument, given, option
+from histomri.core.options import (
+    Flag,
+    Number,
+    Options,
+    Pair,
+    Positive,
+    SampleLabel,
+    Text,
+    Whole,
+    argument,
+    given,
+    option,
+)
 from histomri.core.presets import CorrectionName, SectionName
 
 USUAL_SECTION_UM = 4.0
@@ -91,7 +103,8 @@ class PatchOptions(Options):
 class Ki67Options(Options):
     """Measure Ki-67: the labelling index from classified cells, or the stained area fraction from a slide.
 
-    The two are different quantities and are never mixed. ki67.png shows the counted cells or pixels.
+    The two are different quantities and are never mixed. ki67.png shows the counted cells or pixels. With --slide,
+    cells need no classes: DAB is measured in each outline or mask of a cell.
 
     Example: histomri ki67 slide_ki67.ndpi -o ki67/ --roi tumour.geojson
     """
@@ -100,12 +113,22 @@ class Ki67Options(Options):
         "Slide (svs, ndpi, OME-TIFF, TIFF), or classified cells (QuPath export, cells.parquet).",
         metavar="SLIDE_OR_CELLS",
     )
+    slide: Path | None = given(
+        None, "For cells with outlines (GeoJSON, cells.parquet, mask): the slide on which DAB is measured in each."
+    )
     roi: Path | None = given(None, "GeoJSON polygons (pixels) to count in.")
     mpp: Pair | None = option(None, "Pixel size of the slide.", unit="µm")
     trust_mpp: Flag = option(False, "Slide: take --mpp even if the slide says otherwise.")
     classes: tuple[str, ...] | None = option(
         None, "Cells: count these only, such as Tumor.", metavar="A,B", commas=True
     )
+    positive: tuple[Text, ...] | None = option(
+        None, "Cells: classes that are positive; if left out: Positive, 1+, 2+, 3+.", metavar="NAME,..", commas=True
+    )
+    negative: tuple[Text, ...] | None = option(
+        None, "Cells: classes that are negative; if left out: Negative.", metavar="NAME,..", commas=True
+    )
+    unclassified_negative: Flag = option(False, "Cells: count those without a class as negative.")
     image: str | None = option(None, "Cells: which slide of a file that holds several.")
     window_um: Positive | None = option(
         None, "Cells: edge of the hot spot; if left out, by the density of the cells.", unit="µm"
@@ -115,8 +138,12 @@ class Ki67Options(Options):
     background: tuple[Number, Number, Number] | None = option(
         None, "Slide: colour of the glass; if left out, estimated.", metavar="R,G,B", commas=True
     )
-    threshold: Positive = option(0.2, "Slide: DAB optical density from which a pixel is stained.")
-    um_per_px: Positive = option(1.0, "Slide: resolution at which pixels are judged.", unit="µm")
+    threshold: Positive = option(
+        0.2, "Slide: DAB optical density from which a pixel, or the mean of a cell, is stained."
+    )
+    um_per_px: Positive | None = option(
+        None, "Slide: resolution at which pixels are judged; if left out: 1, and 0.5 for cells.", unit="µm"
+    )
     tissue: Flag = option(True, "Slide: count tissue only, or all of the region.", flag="--tissue/--no-tissue")
     map_um: Positive | None = option(None, "Write a map too, of patches of this size.", unit="µm")
     sub: SampleLabel | None = given(None, "Label of the sample, for the names of the files.")
@@ -131,14 +158,20 @@ class Ki67Options(Options):
         """Yield the files that are read, with the JSON files beside an export or slide, and the stain vectors."""
         yield from super().reads()
         yield from companions_of(self.source)
-        yield from _present(slide_record_path(self.source), self.stains_file)
+        record = None if self.slide is None else slide_record_path(self.slide)
+        yield from _present(slide_record_path(self.source), record, self.stains_file)
 
-    def refuse_useless(self, kind: Literal["a slide", "a cell table"]) -> None:
+    def refuse_useless(self, kind: Literal["a slide", "a cell table", "cells to measure"]) -> None:
         """Raise InputError for options that would silently do nothing with this kind of source."""
-        of_cells = ("classes", "image", "window_um", "min_cells")
+        of_classes = ("positive", "negative", "unclassified_negative")
+        of_cells = (*of_classes, "classes", "image", "window_um", "min_cells", "slide")
         of_slides = ("stains", "background", "trust_mpp", "threshold", "um_per_px", "tissue")
-        for name in of_cells if kind == "a slide" else of_slides:
+        useless = {"a slide": of_cells, "a cell table": of_slides, "cells to measure": (*of_classes, "tissue")}
+        for name in useless[kind]:
             if getattr(self, name) != type(self).model_fields[name].default:
                 flag = "--no-tissue" if name == "tissue" else f"--{name.replace('_', '-')}"
                 problem = f"is {kind}, for which there is no {flag}"
-                raise InputError(problem, path=self.source, hint=f"leave out {flag}")
+                hint = f"leave out {flag}"
+                if kind == "a cell table":
+                    hint += ", or give the slide too, --slide, to measure the stain of each cell"
+                raise InputError(problem, path=self.source, hint=hint)

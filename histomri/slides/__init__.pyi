@@ -1,3 +1,4 @@
+from .labelling import Classes as Classes
 from .labelling import HotSpot as HotSpot
 from .labelling import LabellingIndex as LabellingIndex
 from .labelling import hot_spot as hot_spot
