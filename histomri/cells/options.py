@@ -43,6 +43,9 @@ class CellOptions(Options):
         "nuclei", "Meaning of objects with one outline only (StarDist, masks)."
     )
     geometries: Flag = option(False, "Keep the outlines of GeoJSON, for `histomri patches --assign clip`.")
+    check: Path | None = given(
+        None, "The slide: write 48 random cells with their outlines on it as a picture, to approve them by eye."
+    )
     measurements: Flag = option(
         True, "Keep stains, shapes and other measurements.", flag="--measurements/--no-measurements"
     )
