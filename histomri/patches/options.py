@@ -24,6 +24,7 @@ from histomri.core.options import (
     option,
 )
 from histomri.core.presets import CorrectionName, SectionName
+from histomri.slides.vacuoles import EDGES_UM, EMPTY_OD, ROUNDNESS
 
 USUAL_SECTION_UM = 4.0
 RECOMMENDED_CELLS = 500
@@ -62,6 +63,9 @@ class PatchOptions(Options):
         None, "Without a region of interest, F and CD are per: cells (the area cells cover; the default), field (all)."
     )
     slide: Path | None = given(None, "The slide the cells were found on: F and CD are per area of tissue on it.")
+    exclude_fat: Flag = option(
+        False, "With the slide: leave fat vacuoles (round holes of 5 to 40 µm) out of the tissue that F and CD are per."
+    )
     whole: Flag = option(False, "One patch, and rois.csv if regions are several.")
     assign: Literal["centroid", "clip"] = option(
         "centroid", "How cells count: centroid (where it lies), clip (shared by area; needs `cells --geometries`)."
@@ -87,6 +91,8 @@ class PatchOptions(Options):
             raise ValueError("one patch for the whole slide cannot overlap others; leave out {whole} or {step_um}")
         if self.assign == "clip" and self.step_um is not None:
             raise ValueError("overlapping patches cannot share cells by area; leave out {assign} or {step_um}")
+        if self.exclude_fat and self.slide is None:
+            raise ValueError("fat is found on the slide; give {slide}, or leave out {exclude_fat}")
         if self.slide is not None and self.tissue == "cells":
             raise ValueError("the tissue is that of the slide or of the cells; leave out {tissue} or {slide}")
         return self
@@ -98,6 +104,31 @@ class PatchOptions(Options):
             yield from companions_of(self.cells)
         if self.slide is not None:
             yield from _present(slide_record_path(self.slide))
+
+
+class FatOptions(Options):
+    """Count fat vacuoles in tissue (steatosis): round, empty holes by size class, and their fraction of the tissue.
+
+    Vessels and tears are too large or not round; they are reported apart. fat.png shows what was counted.
+
+    Example: histomri fat liver1.ndpi -o fat/ --map-um 400
+    """
+
+    slide: Path = argument("Slide (svs, ndpi, OME-TIFF, TIFF).", metavar="SLIDE")
+    roi: Path | None = given(None, "GeoJSON polygons (pixels) to look in.")
+    mpp: Pair | None = option(None, "Pixel size of the slide.", unit="µm")
+    edges_um: tuple[Positive, ...] = option(
+        EDGES_UM, "Diameters at which size classes begin and end.", unit="µm", metavar="D,D,..", commas=True
+    )
+    empty_od: Positive = option(EMPTY_OD, "Mean optical density below which a pixel is empty.")
+    roundness: core.Fraction = option(ROUNDNESS, "Least roundness of a vacuole; 1 for a disc, 0.8 for 2 to 1.")
+    map_um: Positive | None = option(None, "Write a map too, of patches of this size.", unit="µm")
+    sub: SampleLabel | None = given(None, "Label of the sample, for the names of the files.")
+
+    def reads(self) -> Iterator[Path]:
+        """Yield the files that are read, with the JSON file beside the slide."""
+        yield from super().reads()
+        yield from _present(slide_record_path(self.slide))
 
 
 class Ki67Options(Options):

@@ -104,7 +104,7 @@ def map_section(
     cells: Cells, *, patch_um: float | tuple[float, float] | None = None, like: str | Path | Image | None = None,
     whole: bool = False, step_um: float | tuple[float, float] | None = None, thickness_um: float | None = None,
     tissue: Literal["cells", "field"] | BaseGeometry = "cells", section_thickness_um: float = USUAL_SECTION_UM,
-    min_tissue: float = 0.25, sub: str | None = None, **options: Any,
+    min_tissue: float = 0.25, sub: str | None = None, fat: BaseGeometry | None = None, **options: Any,
 ) -> SectionMaps:  # fmt: skip
     """Make all maps of one section from the cells of its slide.
 
@@ -121,6 +121,8 @@ def map_section(
     tissue : {"cells", "field"} or shapely geometry
         F and CD are relative to it: the region that cells cover (`tissue_outline`), unless there is a region of
         interest; the whole imaged field; or an outline in µm, such as that of `tissue_of_slide`.
+    fat : shapely geometry, optional
+        Vacuoles in µm, such as `Vacuoles.region`: F and CD are per tissue without them.
     section_thickness_um, min_tissue, sub, **options
         As in `summarise_patches`; `sub` is the label of the sample, for a message.
     """
@@ -145,16 +147,28 @@ def map_section(
             x, y, field_um=cells.metadata.field_um, patch_um=patch_um, thickness_um=thickness, step_um=step_um
         )
     options["section_thickness_um"] = section_thickness_um
-    maps = summarise_patches(cells, grid, min_tissue=min_tissue, tissue=outline, **options)
+    lean = _without_fat(outline, fat)
+    maps = summarise_patches(cells, grid, min_tissue=min_tissue, tissue=lean, **options)
+    if fat is not None:
+        maps.parameters["Extent"] += " without fat vacuoles"
     if section_thickness_um != USUAL_SECTION_UM and maps.parameters["Section"] != "wicksell":
         warnings += ("--section-thickness-um changes sizes with --section wicksell only; here it did not",)
     rows: list[dict[str, float | int]] = []
     if whole and len(separate_regions(cells, outline)) > 1:  # as one number for two biopsies is of neither
-        rows = summarise_regions(cells, outline, thickness_um=grid.thickness_um, **options)
+        rows = summarise_regions(cells, lean, thickness_um=grid.thickness_um, **options)
         pooled = f"{len(rows)} separate regions, {sum(row['nCells'] > 0 for row in rows)} with cells"
         warnings += (f"the maps pool {pooled}, in one patch; {regions_name(sub)} has the numbers of each",)
     mask = tissue_mask(cells, outline)
     return SectionMaps(maps, mask, extent_of(cells, outline).source, rows, (*warnings, *maps.warnings))
+
+
+def _without_fat(outline: BaseGeometry | None, fat: BaseGeometry | None) -> BaseGeometry | None:
+    """Return the tissue without the vacuoles in it."""
+    if fat is None:
+        return outline
+    if outline is None:
+        raise InputError("fat can be left out of a known tissue only", hint="give its outline, as tissue")
+    return shapely.difference(outline, fat)
 
 
 def _outline(cells: CellTable, tissue: str | BaseGeometry) -> tuple[BaseGeometry | None, tuple[str, ...]]:

@@ -24,3 +24,5 @@ from .tissue import Tissue as Tissue
 from .tissue import find_tissue as find_tissue
 from .tissue import mask_polygons as mask_polygons
 from .tissue import tissue_mask as tissue_mask
+from .vacuoles import Vacuoles as Vacuoles
+from .vacuoles import find_vacuoles as find_vacuoles

@@ -32,6 +32,7 @@ COMMANDS = (
     Command("cells", "Histology", "cells.options:CellOptions", "file"),
     Command("patches", "Histology", "patches.options:PatchOptions"),
     Command("ki67", "Histology", "patches.options:Ki67Options"),
+    Command("fat", "Histology", "patches.options:FatOptions"),
     Command("qupath-grid", "Histology", "slides.options:QupathGridOptions", "file"),
     Command("crlb", "MRI", "fitting.options:CrlbOptions"),
     Command("preprocess", "MRI", "mri.options:PreprocessOptions", default_out="histomri-preprocess"),
