@@ -5,14 +5,17 @@
  * Where it looks, in this order:
  *   1. the annotations that are selected;
  *   2. if none is selected, every annotation of the image (or only those of one class, see 'regionClass');
- *   3. if the image has no annotation, it finds the tissue by brightness and draws it for you.
+ *   3. the cores of a tissue microarray, without those that are missing;
+ *   4. if the image has none of these, it finds the tissue by brightness and draws it for you.
  *
  * Cells that are already inside those regions are replaced. Nothing is written to disk: save the image as usual
  * (on the command line with -s), then run export_for_histomri.groovy.
  */
+import qupath.lib.common.GeneralTools
 import qupath.lib.images.servers.ColorTransforms
 import qupath.lib.io.GsonTools
 import qupath.lib.objects.classes.PathClassTools
+import qupath.lib.plugins.workflow.DefaultScriptableWorkflowStep
 import qupath.opencv.ml.pixel.PixelClassifiers
 import qupath.opencv.ops.ImageOps
 
@@ -62,6 +65,7 @@ detectCells(settings, detection)
 
 
 def detectCells(Map settings, Map detection) {
+    requireQuPath('0.5.0')
     def imageData = requireCalibratedImage()
     setStain(imageData, 'BRIGHTFIELD_H_DAB', settings)
     def regions = chooseRegions(imageData, settings)
@@ -69,6 +73,29 @@ def detectCells(Map settings, Map detection) {
     report(countCells() + ' cells in the image after detection in ' + regions.size() + ' region(s)')
     reportLabellingIndex()
     report('next: look at them, save the image, then run export_for_histomri.groovy')
+}
+
+void runDetector(String plugin, List regions, Map parameters) {
+    getCurrentHierarchy().getSelectionModel().setSelectedObjects(regions, null)
+    // Plain strings: Gson would write a Groovy "${...}" string as an object.
+    def plain = parameters.collectEntries { key, value ->
+        [(key.toString()): value instanceof CharSequence ? value.toString() : value]
+    }
+    // On failure QuPath writes to its log and returns false, and would carry on with the cells that were there before.
+    if (!runPlugin(plugin, GsonTools.getInstance().toJson(plain)))
+        stop('the cell detection failed or was cancelled: the reason stands in the log above (View > Show log)')
+}
+
+// ------------------------------------------------ SHARED: the same in all detect scripts, see shared/README.md ------
+
+/** The calls below are those of QuPath 0.5; an older one would fail in the middle, with cells half replaced. */
+void requireQuPath(String least) {
+    try {
+        checkMinVersion(least)
+    } catch (MissingMethodException | UnsupportedOperationException ignored) {
+        stop('this script needs QuPath ' + least + ' or newer: this is ' + GeneralTools.getVersion() +
+             '. Install a newer QuPath; it opens the projects of older ones')
+    }
 }
 
 /** The open image. QuPath would detect at a made-up scale in an image without pixel size, so that is refused. */
@@ -110,7 +137,7 @@ def chooseRegions(imageData, Map settings) {
         if (regions)
             report('no annotation is selected: using the ' + regions.size() + ' annotation(s) of the image')
         else
-            regions = findTissue(imageData, settings)
+            regions = coresOf() ?: findTissue(imageData, settings)
     }
     refuseOverlap(regions)
     return regions
@@ -118,6 +145,15 @@ def chooseRegions(imageData, Map settings) {
 
 def areasOf(objects) {
     return objects.findAll { it.isAnnotation() && it.getROI() != null && it.getROI().isArea() } as List
+}
+
+/** The cores of a tissue microarray that are not missing. */
+def coresOf() {
+    def all = getTMACoreList() as List
+    def cores = all.findAll { !it.isMissing() && it.getROI() != null }
+    if (cores)
+        report('no annotation: using ' + cores.size() + ' TMA core(s); ' + (all.size() - cores.size()) + ' are missing')
+    return cores
 }
 
 /** Cells in the overlap of two regions would be detected, and counted, twice. */
@@ -159,17 +195,6 @@ def findTissue(imageData, Map settings) {
     return found
 }
 
-void runDetector(String plugin, List regions, Map parameters) {
-    getCurrentHierarchy().getSelectionModel().setSelectedObjects(regions, null)
-    // Plain strings: Gson would write a Groovy "${...}" string as an object.
-    def plain = parameters.collectEntries { key, value ->
-        [(key.toString()): value instanceof CharSequence ? value.toString() : value]
-    }
-    // On failure QuPath writes to its log and returns false, and would carry on with the cells that were there before.
-    if (!runPlugin(plugin, GsonTools.getInstance().toJson(plain)))
-        stop('the cell detection failed or was cancelled: the reason stands in the log above (View > Show log)')
-}
-
 int countCells() {
     int n = getDetectionObjects().count { !it.isTile() }
     if (n == 0)
@@ -185,6 +210,42 @@ void reportLabellingIndex() {
     if (positive + negative > 0)
         report(String.format(Locale.US, 'Ki-67 labelling index %.1f %% (%d of %d cells)',
              100.0d * positive / (positive + negative), positive, positive + negative))
+}
+
+/**
+ * Call cells positive or negative by the DAB of their nuclei, for detectors that do not. The name of the measurement
+ * depends on the version of the extension; the first that a cell has is taken.
+ */
+void classifyByDab(double threshold) {
+    def names = ['Nucleus: DAB OD mean', 'Nucleus: DAB: Mean', 'DAB: Nucleus: Mean', 'DAB: Mean']
+    def cells = getDetectionObjects().findAll { !it.isTile() }
+    def name = cells ? names.find { cells[0].getMeasurementList().asMap().containsKey(it) } : null
+    if (cells && name == null)
+        stop('the cells have no measurement of DAB (' + names.join(', ') + '): set makeMeasurements to true')
+    if (name != null)
+        setIntensityClassifications(cells, name, threshold)
+    report('positive from ' + name + ' ' + threshold)
+}
+
+/** Note the detection in the history of the image, as QuPath does for its own: the export writes it down. */
+void noteDetection(imageData, String detector, Map parameters) {
+    def plain = parameters.collectEntries { key, value -> [(key.toString()): String.valueOf(value)] }
+    imageData.getHistoryWorkflow().addStep(new DefaultScriptableWorkflowStep('histomri: ' + detector, plain, ''))
+}
+
+/** A class of an extension; without the extension the script could not even be compiled if it imported it. */
+Class extension(String name, String what) {
+    try {
+        return Class.forName(name, true, this.class.classLoader)
+    } catch (ClassNotFoundException ignored) {
+        stop('the extension ' + what + ' is not installed: see Extensions > Manage extensions, then restart QuPath')
+    }
+}
+
+void requireFile(path, String setting, String what) {
+    if (path == null || !new File(path.toString()).exists())
+        stop('there is no ' + what + (path == null ? '' : ' at ' + path) + ': set ' + setting +
+             ' at the top of the script')
 }
 
 void report(String message) {

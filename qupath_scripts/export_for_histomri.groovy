@@ -1,9 +1,10 @@
 /*
  * histomri: export the cells of the open image for the histomri program (QuPath 0.5 or newer).
  *
- * Writes three files, named after the image:
+ * Writes three files, named after the image (and a fourth for a tissue microarray):
  *   <image>.cells.tsv            one row per cell: position, area, nucleus area, class, at full precision
  *   <image>.annotations.geojson  the annotations, to be used as regions of interest
+ *   <image>.cores.geojson        the cores of a tissue microarray with their names, without those that are missing
  *   <image>.histomri.json        pixel size, image, detection settings, number of cells. Written last: if it is there
  *                                and says "complete": true, the export ran to its end
  *
@@ -45,6 +46,7 @@ exportImage(settings)
 
 
 def exportImage(Map settings) {
+    requireQuPath('0.5.0')
     def imageData = requireCalibratedImage()
     def project = getProject()
     boolean masked = project != null && project.getMaskImageNames()
@@ -61,11 +63,22 @@ def exportImage(Map settings) {
     writeWhole(files.annotations) { part ->
         exportObjectsToGeoJson(annotations, part.toString(), 'FEATURE_COLLECTION', 'EXCLUDE_MEASUREMENTS')
     }
+    def cores = getTMACoreList() as List
+    def present = cores.findAll { !it.isMissing() && it.getROI() != null }
+    Files.deleteIfExists(files.cores)
+    if (present) {
+        writeWhole(files.cores) { part ->
+            exportObjectsToGeoJson(present, part.toString(), 'FEATURE_COLLECTION', 'EXCLUDE_MEASUREMENTS')
+        }
+    }
     def facts = describeImage(imageData, name, location) + describeDetection(imageData) + [
         n_cells         : chosen.size(),
         n_annotations   : annotations.size(),
         cells_file      : fileName(files.cells),
         annotations_file: fileName(files.annotations),
+        n_cores         : cores ? present.size() : null,
+        n_cores_missing : cores ? cores.size() - present.size() : null,
+        cores_file      : present ? fileName(files.cores) : null,
         complete        : true,
     ]
     writeWhole(files.sidecar) { part ->
@@ -78,6 +91,16 @@ def exportImage(Map settings) {
 }
 
 // ------------------------------------------------ what to export, and where to
+
+/** The calls below are those of QuPath 0.5; an older one would fail in the middle, with cells half replaced. */
+void requireQuPath(String least) {
+    try {
+        checkMinVersion(least)
+    } catch (MissingMethodException | UnsupportedOperationException ignored) {
+        stop('this script needs QuPath ' + least + ' or newer: this is ' + GeneralTools.getVersion() +
+             '. Install a newer QuPath; it opens the projects of older ones')
+    }
+}
 
 /** The open image. Without a pixel size no area means anything, so that is refused. */
 def requireCalibratedImage() {
@@ -141,6 +164,7 @@ def filesFor(String name, String location, Path folder, Map settings) {
     return [cells      : settings.compress ? zipped : plain,
             staleCells : settings.compress ? plain : zipped,
             annotations: folder.resolve(stem + '.annotations.geojson'),
+            cores      : folder.resolve(stem + '.cores.geojson'),
             sidecar    : sidecar]
 }
 
@@ -175,7 +199,7 @@ List chooseObjects(Map settings) {
 void writeCells(Path path, List objects, server, Map settings) {
     def columns = ['object_id', 'object_type', 'classification', 'parent_id', 'x_px', 'y_px',
                    'cell_area_px2', 'nucleus_area_px2', 'cell_area_um2', 'nucleus_area_um2',
-                   'nucleus_dab_od_mean', 'touches_parent_edge']
+                   'nucleus_dab_od_mean', 'touches_parent_edge', 'parent_class', 'tma_core']
     def regions = [:]       // annotation -> its outline, prepared for many questions
     def stream = Files.newOutputStream(path)
     if (settings.compress)
@@ -195,6 +219,7 @@ List<String> rowOf(object, server, Map regions, Map settings) {
     def cell = object.isCell() || settings.detectionsAre == 'cell' ? roi : null
     def nucleus = object.isCell() ? object.getNucleusROI() : (settings.detectionsAre == 'nucleus' ? roi : null)
     def parent = annotationAround(object)
+    def core = coreAround(object)
     return [
         object.getID().toString(),
         object.isCell() ? 'cell' : 'detection',
@@ -207,13 +232,22 @@ List<String> rowOf(object, server, Map regions, Map settings) {
         cell == null ? '' : number(cell.getScaledArea(width, height)),
         nucleus == null ? '' : number(nucleus.getScaledArea(width, height)),
         number(firstMeasurement(object, settings.nucleusDab)),
-        touchesEdge(roi, parent, server, regions) ? '1' : '0',
+        touchesEdge(roi, parent ?: core, server, regions) ? '1' : '0',
+        parent == null ? '' : text(parent.getPathClass()),
+        core == null ? '' : text(core.getName()),
     ]
 }
 
 def annotationAround(object) {
     def parent = object.getParent()
     while (parent != null && !parent.isAnnotation())
+        parent = parent.getParent()
+    return parent
+}
+
+def coreAround(object) {
+    def parent = object.getParent()
+    while (parent != null && !parent.isTMACore())
         parent = parent.getParent()
     return parent
 }
@@ -300,16 +334,21 @@ def boundsCropped(server) {
     return server.getWidth() != (width as int) || server.getHeight() != (height as int)
 }
 
-/** The last cell detection that QuPath noted in the history of the image. */
+/** The last cell detection that QuPath, or one of our scripts for its extensions, noted in the history of the image. */
 def describeDetection(imageData) {
-    def steps = imageData.getHistoryWorkflow().getSteps().findAll {
-        it.metaClass.respondsTo(it, 'getPluginClass') && it.getPluginClass()?.endsWith('CellDetection')
-    }
+    def steps = imageData.getHistoryWorkflow().getSteps().findAll { detectorOf(it) != null }
     if (!steps)
         return [detector: null, parameters: [:]]
     def step = steps.last()
     def parameters = step.getParameterMap().collectEntries { key, value -> [(key.toString()): plain(value)] }
-    return [detector: step.getPluginClass(), parameters: parameters]
+    return [detector: detectorOf(step), parameters: parameters]
+}
+
+def detectorOf(step) {
+    if (step.metaClass.respondsTo(step, 'getPluginClass'))
+        return step.getPluginClass()?.endsWith('CellDetection') ? step.getPluginClass() : null
+    def name = String.valueOf(step.getName())
+    return name.startsWith('histomri: ') ? name.substring('histomri: '.length()) : null
 }
 
 /** Numbers and yes/no as such, anything else as plain text. */

@@ -15,7 +15,6 @@ import java.nio.file.Path
 import java.nio.file.Paths
 import java.util.zip.GZIPInputStream
 
-import qupath.fx.dialogs.FileChoosers
 import qupath.lib.common.GeneralTools
 import qupath.lib.io.PathIO
 import qupath.lib.objects.PathObjects
@@ -34,6 +33,7 @@ showResults(settings)
 
 
 def showResults(Map settings) {
+    requireQuPath('0.5.0')
     def imageData = getCurrentImageData()
     if (imageData == null)
         stop('no image is open: open one and run the script again')
@@ -55,14 +55,25 @@ def showResults(Map settings) {
     report('choose one under Measure > Show measurement maps')
 }
 
+/** The calls below are those of QuPath 0.5; an older one would fail in the middle, with cells half replaced. */
+void requireQuPath(String least) {
+    try {
+        checkMinVersion(least)
+    } catch (MissingMethodException | UnsupportedOperationException ignored) {
+        stop('this script needs QuPath ' + least + ' or newer: this is ' + GeneralTools.getVersion() +
+             '. Install a newer QuPath; it opens the projects of older ones')
+    }
+}
+
 // ------------------------------------------------ the files
 
 List<Path> chooseFiles(Map settings, imageData) {
     def named = firstArgument() ?: settings.resultsFile?.toString()
     def files = named != null ? [Paths.get(named)] : filesOfProject(imageData)
     if (!files && getQuPath() != null) {
-        def chosen = FileChoosers.promptForFile('histomri results', FileChoosers.createExtensionFilter('GeoJSON',
-                                                '*.geojson', '*.json', '*.geojson.gz'))
+        def choosers = Class.forName('qupath.fx.dialogs.FileChoosers', true, this.class.classLoader)
+        def chosen = choosers.promptForFile('histomri results', choosers.createExtensionFilter('GeoJSON',
+                                             '*.geojson', '*.json', '*.geojson.gz'))
         files = chosen == null ? [] : [chosen.toPath()]
     }
     if (!files)

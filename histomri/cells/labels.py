@@ -167,3 +167,47 @@ def _segments(page: Any) -> Iterator[tuple[NDArray[Any], int, int]]:
             row, column = place[2], place[3]
             inside = block[0, : page.imagelength - row, : page.imagewidth - column]
             yield inside[..., 0] if inside.shape[-1] == 1 else inside, column, row
+
+
+def label_blocks(path: Path, rows: int = 512) -> Iterator[tuple[IntArray, int, int]]:
+    """Yield a mask in parts, for what else is measured in its cells: numbers (h, w), column and row of the first pixel.
+
+    TIFF is given by tiles, or by strips joined to some `rows` rows; PNG and masks of several planes are unpacked whole.
+    """
+    import tifffile
+    from PIL import Image
+
+    if path.suffix.lower() == ".png":
+        with Image.open(path) as picture:
+            yield _labels(path, np.asarray(picture)), 0, 0
+        return
+    with tifffile.TiffFile(path) as tiff:
+        series = tiff.series[0]
+        if len(series.pages) > 1:
+            yield _labels(path, np.moveaxis(series.asarray(), series.axes.index("C"), -1).squeeze()), 0, 0
+            return
+        strips, first = list[NDArray[Any]](), 0
+        for block, column, row in _segments(series.pages[0]):
+            if block.shape[1] < series.pages[0].imagewidth:
+                yield _labels(path, block), column, row
+                continue
+            if strips and (row - first >= rows or row != first + sum(map(len, strips))):
+                yield _labels(path, np.concatenate(strips)), 0, first
+                strips = []
+            first = first if strips else row
+            strips.append(block)
+        if strips:
+            yield _labels(path, np.concatenate(strips)), 0, first
+
+
+def mask_size(path: Path) -> tuple[int, int]:
+    """Return width and height of a mask in its own pixels."""
+    import tifffile
+    from PIL import Image
+
+    if path.suffix.lower() == ".png":
+        with Image.open(path) as picture:
+            width, height = picture.size
+        return width, height
+    with tifffile.TiffFile(path) as tiff:
+        return _check_tiff(path, tiff.series[0])

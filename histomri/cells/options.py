@@ -51,6 +51,9 @@ class CellOptions(Options):
     core: Text | None = given(None, "Regions: those of this TMA core only, such as A-1.")
     per_image: Flag = given(False, "Write one table for each image of a file; --out then names a folder.")
     geometries: Flag = option(False, "Keep the outlines of GeoJSON, for `histomri patches --assign clip`.")
+    check: Path | None = given(
+        None, "The slide: write 48 random cells with their outlines on it as a picture, to approve them by eye."
+    )
     measurements: Flag = option(
         True, "Keep stains, shapes and other measurements.", flag="--measurements/--no-measurements"
     )

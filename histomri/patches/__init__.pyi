@@ -1,10 +1,15 @@
 from .classes import ClassMaps as ClassMaps
 from .classes import summarise_classes as summarise_classes
+from .fat import Fat as Fat
+from .fat import fat_of_slide as fat_of_slide
+from .fat import measure_fat as measure_fat
 from .grid import PatchGrid as PatchGrid
 from .ki67 import Ki67 as Ki67
 from .ki67 import measure_labelling as measure_labelling
+from .ki67_cells import measure_stained_cells as measure_stained_cells
 from .ki67_slide import measure_stained_area as measure_stained_area
 from .maps import PatchMaps as PatchMaps
+from .options import FatOptions as FatOptions
 from .options import Ki67Options as Ki67Options
 from .options import PatchOptions as PatchOptions
 from .regions import separate_regions as separate_regions

@@ -18,7 +18,15 @@ from histomri.core.images import Image, write_map
 from histomri.patches.grid import PatchGrid
 from histomri.patches.options import RECOMMENDED_CELLS
 from histomri.patches.summarise import Cells
-from histomri.slides.labelling import HotSpot, hot_spot, is_positive, labelling_index
+from histomri.slides.labelling import (
+    QUPATH_CLASSES,
+    UNCLASSIFIED,
+    Classes,
+    HotSpot,
+    hot_spot,
+    is_positive,
+    labelling_index,
+)
 from histomri.slides.pictures import draw_cells
 from histomri.slides.stains import ratio
 
@@ -44,6 +52,7 @@ class Ki67(Displayed):
     messages: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    cells: CellTable | None = None  # with the stain of each, where that was measured on a slide
 
     def facts(self) -> dict[str, Any]:
         """Return the facts that `repr` shows."""
@@ -62,7 +71,7 @@ class Ki67(Displayed):
         self, folder: str | Path, sub: str | None = None, *, sources: Iterable[str | Path] = (),
         settings: Mapping[str, Any] | None = None,
     ) -> list[Path]:  # fmt: skip
-        """Write ki67.json, ki67.csv, ki67.png, and the map if there is one."""
+        """Write ki67.json, ki67.csv, ki67.png, and the map and the table of measured cells if there are any."""
         folder, sources, settings = Path(folder), tuple(sources), {**(settings or {}), **self.settings}
         refuse_other_quantity(folder, self.quantity)
         maps: list[Path] = []
@@ -70,6 +79,8 @@ class Ki67(Displayed):
             path = folder / ((f"sub-{sub}_" if sub else "") + f"param-{_MAP_OF[self.quantity]}_histomap.nii.gz")
             about = {"Units": "1", "Description": self.content["Description"]}
             maps = write_map(path, self.map.data, self.map.affine, sources=sources, parameters=settings, **about)
+        if self.cells is not None:
+            maps += self.cells.save(folder / "ki67_cells.parquet")
         record, table, picture = (folder / f"ki67.{ending}" for ending in ("json", "csv", "png"))
         with atomic_path(picture) as temporary:
             self.figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH)
@@ -99,9 +110,12 @@ def row_of(quantity: Quantity, region: str, value: float, ci95: Any, n_positive:
 
 def measure_labelling(
     cells: Cells, *, window_um: float | None = None, min_cells: int = RECOMMENDED_CELLS, map_um: float | None = None,
-    title: str | None = None,
+    title: str | None = None, names: Classes = QUPATH_CLASSES,
 ) -> Ki67:  # fmt: skip
     """Measure the Ki-67 labelling index of classified cells; InputError if none is classified positive or negative.
+
+    It is an error too if no cell is negative and some are not counted: an index of 100 % would be made of the positive
+    cells alone.
 
     Parameters
     ----------
@@ -110,6 +124,8 @@ def measure_labelling(
     window_um, min_cells, map_um, title
         Of the hot spot, as in `histomri.slides.hot_spot`; patch size of a map (µm, no map if left out); title of the
         picture, the name of the slide if left out.
+    names : Classes
+        Which classes are positive and negative; those of QuPath if left out.
 
     Examples
     --------
@@ -119,11 +135,8 @@ def measure_labelling(
     Ki67(labelling index: 33.33%, 95 % interval: 6.15% to 79.23%)
     """
     table = CellTable.coerce(cells)
-    positive, negative, counts = is_positive(table.data["classification"])
-    if not (positive | negative).any():
-        problem = f"no cell is classified Positive or Negative; the classes are {', '.join(list(counts)[:10])}"
-        hint = "run QuPath's positive cell detection (qupath_scripts/detect_cells_ki67.groovy) and export again"
-        raise InputError(problem, hint=hint)
+    positive, negative, counts = is_positive(table.data["classification"], names)
+    _refuse_one_kind(positive, negative, counts)
     x, y = table.data["x_um"].to_numpy(), table.data["y_um"].to_numpy()
     whole = labelling_index(positive, negative)
     n, n_positive, rest = whole.n_counted, whole.n_positive, len(table) - whole.n_counted
@@ -131,6 +144,7 @@ def measure_labelling(
     content: dict[str, Any] = {
         "Description": _INDEX, "value": whole.value, "ci95": whole.ci95, "interval": "Wilson, 95 %",
         "n_positive": n_positive, "n_negative": n - n_positive, "n_not_counted": rest, "cells_by_class": counts,
+        "positive_classes": _classes_of(table, positive), "negative_classes": _classes_of(table, negative),
         "hot_spot": None,
     }  # fmt: skip
     rows = [row_of("labelling_index", "whole", whole.value, whole.ci95, n_positive, n)]
@@ -153,6 +167,27 @@ def measure_labelling(
         None if map_um is None else _index_map(table, positive, negative, map_um), tuple(lines), tuple(warnings),
         {"MinCells": min_cells, "Window_um": spot.window_um if spot else window_um},
     )  # fmt: skip
+
+
+def _refuse_one_kind(positive: BoolArray, negative: BoolArray, counts: dict[str, int]) -> None:
+    """Raise InputError if nothing is counted, or if the cells that would be negative are left out."""
+    listing = ", ".join(list(counts)[:10])
+    if not (positive | negative).any():
+        problem = f"no cell is classified Positive or Negative; the classes are {listing}"
+        hint = "run QuPath's positive cell detection (qupath_scripts/detect_cells_ki67.groovy) and export again"
+        raise InputError(problem, hint=f"{hint}, or name the classes, --positive and --negative")
+    rest = int(np.count_nonzero(~positive))
+    if rest and not negative.any():
+        problem = f"no cell is negative and {rest:,} cells are not counted, so the index would be 100 %"
+        hint = f"--negative NAME says which class is negative (there are {listing})"
+        if UNCLASSIFIED in counts:
+            hint += "; --unclassified-negative counts the cells without a class"
+        raise InputError(problem, hint=hint)
+
+
+def _classes_of(table: CellTable, which: BoolArray) -> list[str]:
+    found = table.data["classification"][which].astype("str").unique()
+    return sorted(str(name) or UNCLASSIFIED for name in found)
 
 
 def _hot_spot(spot: HotSpot, covered_mm2: float) -> tuple[dict[str, Any], Row, str]:

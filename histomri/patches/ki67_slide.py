@@ -25,6 +25,7 @@ from histomri.slides.stains import analysed_pixels, estimate_stains, ratio, tiss
 _CELL_UM, _BLOCK_UM, _DETAIL_UM = 25.0, 250.0, 300.0
 _OVERVIEW_PX = 900
 _COARSEST_UM = 4.0
+_UNLIKE_GLASS_OD = 0.02
 _UNUSUAL_DEGREES = 20.0  # scanners and antibodies shift the colours by some 10 degrees
 _WARNING = "NOT to be compared with a labelling index, which counts cells."
 _FRACTION = f"Pixels stained with DAB / pixels of the analysed area. {_WARNING}"
@@ -70,7 +71,7 @@ def measure_stained_area(
         raise InputError(problem, path=slide.path, hint=hint)
     found = find_tissue(slide)
     counted_tissue = found if tissue else None
-    used, background_from, doubtful = _choose_stains(slide, found, stains, background, um_per_px, region)
+    used, background_from, doubtful = choose_stains(slide, found, stains, background, um_per_px, region)
     per_map = max(round(map_um / _CELL_UM), 1) if map_um else 1
     area = stained_area(
         slide, used, threshold=threshold, um_per_px=um_per_px, tissue=counted_tissue, region=region,
@@ -109,17 +110,17 @@ def measure_stained_area(
     return Ki67("stained_area_fraction", area.fraction, ci95, content, [row], figure, image, lines, warnings, settings)
 
 
-def _choose_stains(
+def choose_stains(
     slide: Slide, tissue: Tissue, stains: Stains | str | None, background: ArrayLike | None, um_per_px: float,
     region: BaseGeometry | None,
 ) -> tuple[Stains, str, tuple[str, ...]]:  # fmt: skip
     """Return stains with a background, how that was found, and warnings."""
-    glass, source, warnings = np.asarray(background), "given", tuple[str, ...]()
+    glass, source, warnings = np.asarray(background), "typed, --background", tuple[str, ...]()
     if not isinstance(stains, str):
         stains = stains or stains_of(slide.path)
         _ = stains.dab  # there must be one
         if background is None and stains.background_rgb is not None:
-            return stains, "given with the stains", ()
+            return stains, f"stated with the stains, {stains.source}", _far_from_glass(slide, tissue, stains)
         if background is None:
             glass, source, warnings = _background(slide, tissue)
         return replace(stains, background_rgb=glass), source, warnings
@@ -137,6 +138,19 @@ def _choose_stains(
         found = f"the estimated hematoxylin is {angles[0]:.0f} and the DAB {angles[1]:.0f} degrees"
         warnings += (f"{found} from the usual colours: {question}",)
     return estimated, source, warnings
+
+
+def _far_from_glass(slide: Slide, tissue: Tissue, stains: Stains) -> tuple[str, ...]:
+    """Warn of a stated background that is not the colour of the slide's own glass; it is used all the same."""
+    glass, how = estimate_background(slide.thumbnail(tissue.um_per_px[0]), tissue.mask)
+    stated = np.asarray(stains.background_rgb)
+    if "no glass" in how or np.abs(np.log10(glass / stated)).max() < _UNLIKE_GLASS_OD:
+        return ()
+    colours = [", ".join(f"{value:.0f}" for value in colour) for colour in (stated, glass)]
+    effect = "densities shift by the difference; to use the glass, leave Background out of the stains"
+    return (
+        f"the background {colours[0]} stated with the stains is not the glass of the slide, {colours[1]}: {effect}",
+    )
 
 
 def stains_of(slide: Path) -> Stains:

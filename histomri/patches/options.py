@@ -24,6 +24,7 @@ from histomri.core.options import (
     option,
 )
 from histomri.core.presets import CorrectionName, SectionName
+from histomri.slides.vacuoles import EDGES_UM, EMPTY_OD, ROUNDNESS
 
 USUAL_SECTION_UM = 4.0
 RECOMMENDED_CELLS = 500
@@ -62,6 +63,9 @@ class PatchOptions(Options):
         None, "Without a region of interest, F and CD are per: cells (the area cells cover; the default), field (all)."
     )
     slide: Path | None = given(None, "The slide the cells were found on: F and CD are per area of tissue on it.")
+    exclude_fat: Flag = option(
+        False, "With the slide: leave fat vacuoles (round holes of 5 to 40 µm) out of the tissue that F and CD are per."
+    )
     whole: Flag = option(False, "One patch, and rois.csv if regions are several.")
     per: Literal["region", "class", "core"] | None = option(
         None, "Write rois.csv with a row for each: region, class (of regions), core (of a TMA)."
@@ -91,6 +95,8 @@ class PatchOptions(Options):
             raise ValueError("one patch for the whole slide cannot overlap others; leave out {whole} or {step_um}")
         if self.assign == "clip" and self.step_um is not None:
             raise ValueError("overlapping patches cannot share cells by area; leave out {assign} or {step_um}")
+        if self.exclude_fat and self.slide is None:
+            raise ValueError("fat is found on the slide; give {slide}, or leave out {exclude_fat}")
         if self.slide is not None and self.tissue == "cells":
             raise ValueError("the tissue is that of the slide or of the cells; leave out {tissue} or {slide}")
         return self
@@ -104,10 +110,36 @@ class PatchOptions(Options):
             yield from _present(slide_record_path(self.slide))
 
 
+class FatOptions(Options):
+    """Count fat vacuoles in tissue (steatosis): round, empty holes by size class, and their fraction of the tissue.
+
+    Vessels and tears are too large or not round; they are reported apart. fat.png shows what was counted.
+
+    Example: histomri fat liver1.ndpi -o fat/ --map-um 400
+    """
+
+    slide: Path = argument("Slide (svs, ndpi, OME-TIFF, TIFF).", metavar="SLIDE")
+    roi: Path | None = given(None, "GeoJSON polygons (pixels) to look in.")
+    mpp: Pair | None = option(None, "Pixel size of the slide.", unit="µm")
+    edges_um: tuple[Positive, ...] = option(
+        EDGES_UM, "Diameters at which size classes begin and end.", unit="µm", metavar="D,D,..", commas=True
+    )
+    empty_od: Positive = option(EMPTY_OD, "Mean optical density below which a pixel is empty.")
+    roundness: core.Fraction = option(ROUNDNESS, "Least roundness of a vacuole; 1 for a disc, 0.8 for 2 to 1.")
+    map_um: Positive | None = option(None, "Write a map too, of patches of this size.", unit="µm")
+    sub: SampleLabel | None = given(None, "Label of the sample, for the names of the files.")
+
+    def reads(self) -> Iterator[Path]:
+        """Yield the files that are read, with the JSON file beside the slide."""
+        yield from super().reads()
+        yield from _present(slide_record_path(self.slide))
+
+
 class Ki67Options(Options):
     """Measure Ki-67: the labelling index from classified cells, or the stained area fraction from a slide.
 
-    The two are different quantities and are never mixed. ki67.png shows the counted cells or pixels.
+    The two are different quantities and are never mixed. ki67.png shows the counted cells or pixels. With --slide,
+    cells need no classes: DAB is measured in each outline or mask of a cell.
 
     Example: histomri ki67 slide_ki67.ndpi -o ki67/ --roi tumour.geojson
     """
@@ -115,6 +147,9 @@ class Ki67Options(Options):
     source: Path = argument(
         "Slide (svs, ndpi, OME-TIFF, TIFF), or classified cells (QuPath export, cells.parquet).",
         metavar="SLIDE_OR_CELLS",
+    )
+    slide: Path | None = given(
+        None, "For cells with outlines (GeoJSON, cells.parquet, mask): the slide on which DAB is measured in each."
     )
     roi: Path | None = given(None, "GeoJSON polygons (pixels) to count in.")
     roi_classes: tuple[str, ...] | None = option(
@@ -129,6 +164,13 @@ class Ki67Options(Options):
     classes: tuple[str, ...] | None = option(
         None, "Cells: count these only, such as Tumor.", metavar="A,B", commas=True
     )
+    positive: tuple[Text, ...] | None = option(
+        None, "Cells: classes that are positive; if left out: Positive, 1+, 2+, 3+.", metavar="NAME,..", commas=True
+    )
+    negative: tuple[Text, ...] | None = option(
+        None, "Cells: classes that are negative; if left out: Negative.", metavar="NAME,..", commas=True
+    )
+    unclassified_negative: Flag = option(False, "Cells: count those without a class as negative.")
     image: str | None = option(None, "Cells: which slide of a file that holds several.")
     window_um: Positive | None = option(
         None, "Cells: edge of the hot spot; if left out, by the density of the cells.", unit="µm"
@@ -138,8 +180,12 @@ class Ki67Options(Options):
     background: tuple[Number, Number, Number] | None = option(
         None, "Slide: colour of the glass; if left out, estimated.", metavar="R,G,B", commas=True
     )
-    threshold: Positive = option(0.2, "Slide: DAB optical density from which a pixel is stained.")
-    um_per_px: Positive = option(1.0, "Slide: resolution at which pixels are judged.", unit="µm")
+    threshold: Positive = option(
+        0.2, "Slide: DAB optical density from which a pixel, or the mean of a cell, is stained."
+    )
+    um_per_px: Positive | None = option(
+        None, "Slide: resolution at which pixels are judged; if left out: 1, and 0.5 for cells.", unit="µm"
+    )
     tissue: Flag = option(True, "Slide: count tissue only, or all of the region.", flag="--tissue/--no-tissue")
     map_um: Positive | None = option(None, "Write a map too, of patches of this size.", unit="µm")
     sub: SampleLabel | None = given(None, "Label of the sample, for the names of the files.")
@@ -154,14 +200,20 @@ class Ki67Options(Options):
         """Yield the files that are read, with the JSON files beside an export or slide, and the stain vectors."""
         yield from super().reads()
         yield from companions_of(self.source)
-        yield from _present(slide_record_path(self.source), self.stains_file)
+        record = None if self.slide is None else slide_record_path(self.slide)
+        yield from _present(slide_record_path(self.source), record, self.stains_file)
 
-    def refuse_useless(self, kind: Literal["a slide", "a cell table"]) -> None:
+    def refuse_useless(self, kind: Literal["a slide", "a cell table", "cells to measure"]) -> None:
         """Raise InputError for options that would silently do nothing with this kind of source."""
-        of_cells = ("classes", "image", "window_um", "min_cells")
+        of_classes = ("positive", "negative", "unclassified_negative")
+        of_cells = (*of_classes, "classes", "image", "window_um", "min_cells", "slide")
         of_slides = ("stains", "background", "trust_mpp", "threshold", "um_per_px", "tissue")
-        for name in of_cells if kind == "a slide" else of_slides:
+        useless = {"a slide": of_cells, "a cell table": of_slides, "cells to measure": (*of_classes, "tissue")}
+        for name in useless[kind]:
             if getattr(self, name) != type(self).model_fields[name].default:
                 flag = "--no-tissue" if name == "tissue" else f"--{name.replace('_', '-')}"
                 problem = f"is {kind}, for which there is no {flag}"
-                raise InputError(problem, path=self.source, hint=f"leave out {flag}")
+                hint = f"leave out {flag}"
+                if kind == "a cell table":
+                    hint += ", or give the slide too, --slide, to measure the stain of each cell"
+                raise InputError(problem, path=self.source, hint=hint)

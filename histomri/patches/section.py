@@ -123,7 +123,8 @@ def map_section(
     cells: Cells, *, patch_um: float | tuple[float, float] | None = None, like: str | Path | Image | None = None,
     whole: bool = False, step_um: float | tuple[float, float] | None = None, thickness_um: float | None = None,
     tissue: Literal["cells", "field"] | BaseGeometry = "cells", section_thickness_um: float = USUAL_SECTION_UM,
-    min_tissue: float = 0.25, sub: str | None = None, per: Per | None = None, by_class: bool = False, **options: Any,
+    min_tissue: float = 0.25, sub: str | None = None, per: Per | None = None, by_class: bool = False,
+    fat: BaseGeometry | None = None, **options: Any,
 ) -> SectionMaps:  # fmt: skip
     """Make all maps of one section from the cells of its slide.
 
@@ -144,6 +145,8 @@ def map_section(
         Give a row for each, as `summarise_regions` does; without it, if `whole` pools several regions in one patch.
     by_class : bool
         Give maps of each class of cells too.
+    fat : shapely geometry, optional
+        Vacuoles in µm, such as `Vacuoles.region`: F and CD are per tissue without them.
     section_thickness_um, min_tissue, sub, **options
         As in `summarise_patches`; `sub` is the label of the sample, for a message.
     """
@@ -171,12 +174,15 @@ def map_section(
             x, y, field_um=cells.metadata.field_um, patch_um=patch_um, thickness_um=thickness, step_um=step_um
         )
     options["section_thickness_um"] = section_thickness_um
-    maps = summarise_patches(cells, grid, min_tissue=min_tissue, tissue=outline, **options)
+    lean = _without_fat(outline, fat)
+    maps = summarise_patches(cells, grid, min_tissue=min_tissue, tissue=lean, **options)
+    if fat is not None:
+        maps.parameters["Extent"] += " without fat vacuoles"
     if section_thickness_um != USUAL_SECTION_UM and maps.parameters["Section"] != "wicksell":
         warnings += ("--section-thickness-um changes sizes with --section wicksell only; here it did not",)
-    rows, more = _rows(cells, outline, whole, per, regions_name(sub), {"thickness_um": grid.thickness_um, **options})
+    rows, more = _rows(cells, lean, whole, per, regions_name(sub), {"thickness_um": grid.thickness_um, **options})
     warnings += more
-    classes = summarise_classes(cells, grid, tissue=outline, min_tissue=min_tissue, **options) if by_class else ()
+    classes = summarise_classes(cells, grid, tissue=lean, min_tissue=min_tissue, **options) if by_class else ()
     mask = tissue_mask(cells, outline)
     return SectionMaps(maps, mask, extent_of(cells, outline).source, rows, (*warnings, *maps.warnings), classes)
 
@@ -204,6 +210,15 @@ def _remove_other_classes(folder: Path, sub: str | None, wanted: set[str]) -> No
         if entities.get("sub") == sub and "label" in entities and path.name not in wanted:
             path.unlink()
             sidecar_path(path).unlink(missing_ok=True)
+
+
+def _without_fat(outline: BaseGeometry | None, fat: BaseGeometry | None) -> BaseGeometry | None:
+    """Return the tissue without the vacuoles in it."""
+    if fat is None:
+        return outline
+    if outline is None:
+        raise InputError("fat can be left out of a known tissue only", hint="give its outline, as tissue")
+    return shapely.difference(outline, fat)
 
 
 def _outline(cells: CellTable, tissue: str | BaseGeometry) -> tuple[BaseGeometry | None, tuple[str, ...]]:

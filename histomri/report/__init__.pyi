@@ -1,6 +1,8 @@
 from .collect import Run as Run
 from .collect import Sample as Sample
 from .collect import collect as collect
+from .contact_sheet import ContactSheet as ContactSheet
+from .contact_sheet import contact_sheet as contact_sheet
 from .figures.files import write_figures as write_figures
 from .insilico import write_insilico_figures as write_insilico_figures
 from .insilico import write_insilico_page as write_insilico_page

@@ -13,6 +13,7 @@ from matplotlib import rc_context
 from histomri.core.files import write_text
 from histomri.report import methods, text
 from histomri.report.collect import Run, Sample, as_dict, as_list, collect
+from histomri.report.contact_sheet import embedded_sheet
 from histomri.report.figures.charts import STYLE, embedded
 from histomri.report.figures.correlations import matrix_plot
 from histomri.report.figures.models import ranking_plot, residuals_by_scanner, residuals_plot
@@ -200,6 +201,7 @@ def _sample(run: Run, sample: Sample, place: int, scales: dict[str, Quantity] | 
         "registration": _registration_facts(sample),
         "fits": [{"id": fit_id(key), "label": text.fit_label(key), "best": key == best} for key in sample.fits],
         "sizes": part(sizes.embed, "Sizes of the cells") if sizes is not None else None,
+        "check": part(lambda: embedded_sheet(run.folder / f"sub-{sample.id}" / "cells_check.png"), "Contact sheet"),
         "voxels": part(voxels, "Voxel by voxel"),
         "messages": {name: as_list(texts) for name, texts in as_dict(record.get("messages")).items()},
     }

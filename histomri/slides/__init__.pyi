@@ -1,3 +1,4 @@
+from .labelling import Classes as Classes
 from .labelling import HotSpot as HotSpot
 from .labelling import LabellingIndex as LabellingIndex
 from .labelling import hot_spot as hot_spot
@@ -23,3 +24,5 @@ from .tissue import Tissue as Tissue
 from .tissue import find_tissue as find_tissue
 from .tissue import mask_polygons as mask_polygons
 from .tissue import tissue_mask as tissue_mask
+from .vacuoles import Vacuoles as Vacuoles
+from .vacuoles import find_vacuoles as find_vacuoles

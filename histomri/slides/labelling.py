@@ -1,6 +1,7 @@
 """Labelling index: the fraction of cells that is positive, over all and in the hot spot."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from histomri.core.errors import InputError
 
 POSITIVE = ("Positive", "1+", "2+", "3+")
 NEGATIVE = "Negative"
+UNCLASSIFIED = "Unclassified"
 _LARGEST_BINS = 25_000_000
 _STEPS_PER_WINDOW = 10
 _LEAST_WINDOW_UM, _ROUND_UM = 200.0, 50.0
@@ -37,23 +39,72 @@ class HotSpot:
     n_windows: int  # windows with enough cells that were compared
 
 
-def is_positive(classes: Any) -> tuple[BoolArray, BoolArray, dict[str, int]]:
+@dataclass(frozen=True)
+class Classes:
+    """Which classifications count as positive and as negative; by default as in QuPath's "Positive %".
+
+    A name given here is that of a whole classification (``Tumor: Ki67 positive``) or of its last part
+    (``Ki67 positive``), in capitals or not.
+    """
+
+    positive: tuple[str, ...] | None = None  # None: Positive, 1+, 2+, 3+
+    negative: tuple[str, ...] | None = None  # None: Negative
+    unclassified_negative: bool = False  # whether cells without any class are negative
+
+
+QUPATH_CLASSES = Classes()
+
+
+def is_positive(classes: Any, names: Classes = QUPATH_CLASSES) -> tuple[BoolArray, BoolArray, dict[str, int]]:
     """Read QuPath's classifications (N,) as positive or negative, as QuPath's "Positive %" does.
 
     Of a class, such as ``Positive``, ``Tumor: Negative``, ``Tumor: 2+``, the last name decides; classes with another
-    last name and those whose last name ends in ``*`` (ignored in QuPath) are neither. Returns which cells are positive
-    and negative, (N,) each, and the number of cells by class, the unclassified as ``Unclassified``.
+    last name and those whose last name ends in ``*`` (ignored in QuPath) are neither, unless `names` says so. Returns
+    which cells are positive and negative, (N,) each, and the number of cells by class, the unclassified as
+    ``Unclassified``. Raises InputError if a name is of no class of the table, or of both kinds.
     """
     codes, found = pd.factorize(pd.Series(classes).astype("str").fillna(""))
-    names = [str(name).strip() for name in found]
-    last = [name.split(":")[-1].strip() for name in names]
-    positive = np.array([name in POSITIVE for name in last], dtype=bool)
-    negative = np.array([name == NEGATIVE for name in last], dtype=bool)
+    labels = [_label(str(name)) for name in found]
     counts: dict[str, int] = {}
-    for name, total in zip(names, np.bincount(codes, minlength=len(names))):
-        label = "Unclassified" if name in ("", "None", "nan") else name
+    for label, total in zip(labels, np.bincount(codes, minlength=len(labels))):
         counts[label] = counts.get(label, 0) + int(total)
+    positive = _named(labels, names.positive, POSITIVE, "--positive")
+    negative = _named(labels, names.negative, (NEGATIVE,), "--negative")
+    if names.negative is not None and names.positive is None:
+        positive &= ~negative  # a class that is named is not the one that QuPath's own names make of it
+    if names.positive is not None and names.negative is None:
+        negative &= ~positive
+    if both := [label for label, plus, minus in zip(labels, positive, negative) if plus and minus]:
+        problem = f"the class {both[0]!r} is both positive and negative"
+        raise InputError(problem, hint="name it in one of --positive and --negative")
+    if names.unclassified_negative:
+        negative |= np.array([label == UNCLASSIFIED for label in labels], dtype=bool) & ~positive
     return positive[codes], negative[codes], counts
+
+
+def _label(text: str) -> str:
+    text = text.strip()
+    return UNCLASSIFIED if text in ("", "None", "nan") else text
+
+
+def _named(labels: list[str], wanted: tuple[str, ...] | None, usual: tuple[str, ...], option: str) -> BoolArray:
+    """Return which of the classes are among the wanted ones; the usual ones are those of QuPath, by the last name."""
+    last = [label.split(":")[-1].strip() for label in labels]
+    if wanted is None:
+        return np.array([name in usual for name in last], dtype=bool)
+    chosen = np.zeros(len(labels), dtype=bool)
+    whole = [": ".join(part.strip() for part in label.lower().split(":")) for label in labels]
+    for name in wanted:
+        key = ": ".join(part.strip() for part in name.lower().split(":"))
+        found = np.array([key in (full, end.lower()) for full, end in zip(whole, last)], dtype=bool)
+        if not found.any():
+            near = get_close_matches(key, [*whole, *(end.lower() for end in last)], 1, 0.5)
+            meant = next((f"; did you mean {label!r}?" for label, full, end in zip(labels, whole, last)
+                          if near and near[0] in (full, end.lower())), "")  # fmt: skip
+            problem = f"no cell has the class {name!r} of {option}; the classes are {', '.join(labels[:10])}{meant}"
+            raise InputError(problem, hint=f"name a class of the table, {option} NAME")
+        chosen |= found
+    return chosen
 
 
 def wilson_interval(n_positive: int, n: int, confidence: float = 0.95) -> tuple[float, float]:

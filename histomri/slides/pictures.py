@@ -1,10 +1,12 @@
-"""Pictures of the cells or pixels that were counted for Ki-67, for a person to check."""
+"""Pictures of the cells, pixels or vacuoles that were counted, for a person to check."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import shapely
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
@@ -12,9 +14,11 @@ from shapely.geometry.base import BaseGeometry
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.slides.labelling import HotSpot
 from histomri.slides.slide import RGB
+from histomri.slides.vacuoles import Vacuoles
 
 _POSITIVE, _NEGATIVE, _OTHER = (0.55, 0.27, 0.07), (0.25, 0.45, 0.75), (0.75, 0.75, 0.75)
 _STAINED, _OUTLINE, _SPOT = (1.0, 0.0, 0.6), (0.0, 0.55, 0.1), (0.85, 0.1, 0.1)
+_SIZES = ((0.0, 0.45, 0.9), (0.9, 0.35, 0.0), (0.5, 0.0, 0.6), (0.0, 0.5, 0.2))
 _MOST_DOTS = 100_000
 _LONG_SIDE = 1000
 
@@ -111,3 +115,44 @@ def _figure(columns: int, size: tuple[float, float]) -> tuple[Figure, list[Any]]
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, [figure.add_subplot(1, columns, number + 1) for number in range(columns)]
+
+
+def draw_fat(
+    overview: RGB, fraction: FloatArray, detail: RGB, vacuoles: Vacuoles, *, title: str, field_um: tuple[float, float],
+    grid_um: tuple[float, float], detail_um: tuple[float, float, float, float], outlines: tuple[BaseGeometry, ...],
+) -> Figure:  # fmt: skip
+    """Draw the fat fraction over the slide, and the part with the most fat hole by hole; return a Figure.
+
+    `fraction` (ny, nx) is NaN where there is no tissue; its grid, of size `grid_um`, starts at the corner of the slide.
+    """
+    figure, axes = _figure(3, (15, 5.6))
+    axes[0].imshow(_paled(overview), extent=(0, field_um[0], field_um[1], 0))
+    shown = np.ma.masked_invalid(fraction)
+    top = max(float(shown.max()) if shown.count() else 0.0, 0.01)
+    image = axes[0].imshow(shown, extent=(0, grid_um[0], grid_um[1], 0), cmap="magma_r", vmin=0, vmax=top, alpha=0.75)
+    figure.colorbar(image, ax=axes[0], label="fat per tissue", shrink=0.8)
+    for outline in outlines:
+        _outline(axes[0], outline)
+    low_x, low_y, high_x, high_y = detail_um
+    axes[0].plot([low_x, high_x, high_x, low_x, low_x], [low_y, low_y, high_y, high_y, low_y], color="black")
+    axes[0].set(xlim=(0, field_um[0]), ylim=(field_um[1], 0), ylabel="y (µm)")
+    for axis in axes[1:]:
+        axis.imshow(detail, extent=(low_x, high_x, high_y, low_y), interpolation="nearest")
+    x, y, radius = vacuoles.x_um, vacuoles.y_um, vacuoles.diameter_um / 2
+    near = (x > low_x - 20) & (x < high_x + 20) & (y > low_y - 20) & (y < high_y + 20)
+    edges = vacuoles.edges_um
+    for number, (low, high) in enumerate(pairwise(edges)):
+        chosen = near & (vacuoles.size_class == number)
+        ring = shapely.buffer(shapely.points(x[chosen], y[chosen]), radius[chosen], quad_segs=8)
+        colour = _SIZES[number % len(_SIZES)]
+        label = f"{low:g}-{high:g} µm ({np.count_nonzero(vacuoles.size_class == number):,} on the slide)"
+        axes[2].plot([], [], color=colour, label=label)
+        lines = [shapely.get_coordinates(shape) for shape in ring]
+        axes[2].add_collection(LineCollection(lines, colors=[colour], linewidths=1.2))
+    axes[2].legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False)
+    axes[2].set(xlim=(low_x, high_x), ylim=(high_y, low_y))
+    subtitles = ("fat fraction, tissue (green)", "the black frame: as it is", "vacuoles that were counted, by size")
+    for axis, subtitle in zip(axes, subtitles):
+        axis.set(aspect="equal", xlabel="x (µm)", title=subtitle)
+    figure.suptitle(title, parse_math=False)
+    return figure

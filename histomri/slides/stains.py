@@ -67,10 +67,11 @@ class Stains:
         return cls(("Hematoxylin", "DAB", "Residual"), rgb_from_hdx, None, "default H-DAB (Ruifrok and Johnston)")
 
     @classmethod
-    def from_qupath(cls, text: str, source: str = "given") -> "Stains":
+    def from_qupath(cls, text: str, source: str = "given", *, typed: bool = False) -> "Stains":
         """Read the text that QuPath shows and stores for stain vectors; a third stain may be missing.
 
-        QuPath's background of 255 is its way of saying that none was set, so it is estimated then.
+        In its own files, QuPath's background of 255 is its way of saying that none was set, so it is estimated then; a
+        background that a person `typed` is used as it is.
         """
         try:
             content = json.loads(text)
@@ -82,16 +83,19 @@ class Stains:
         third = _numbers(content, "Values 3") if "Values 3" in content else np.cross(first, second)
         one, two, three = (str(content.get(f"Stain {number}", "Residual")) for number in (1, 2, 3))
         background = _numbers(content, "Background") if "Background" in content else np.full(3, 255)
-        glass = None if (background == 255).all() else background
+        stated = "Background" in content
+        glass = background if (stated and typed) or (background != 255).any() else None
+        if stated and glass is None:
+            source += ", whose background of 255 means that none was set"
         return cls((one, two, three), np.stack([first, second, third]), glass, source)
 
     @classmethod
     def read(cls, given: str, option: str = "--stains") -> "Stains":
-        """Read stain vectors from QuPath's text itself, or from a file that holds it."""
+        """Read stain vectors as a person gives them: QuPath's text itself, or a file that holds it."""
         if given.lstrip().startswith("{"):
-            return cls.from_qupath(given, option)
+            return cls.from_qupath(given, option, typed=True)
         path = require_file(given, "file of stain vectors")
-        return cls.from_qupath(path.read_text(encoding="utf-8-sig", errors="replace"), path.name)
+        return cls.from_qupath(path.read_text(encoding="utf-8-sig", errors="replace"), path.name, typed=True)
 
     @property
     def dab(self) -> int:

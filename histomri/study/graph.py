@@ -32,6 +32,7 @@ COMMANDS = (
     Command("cells", "Histology", "cells.options:CellOptions", "file"),
     Command("patches", "Histology", "patches.options:PatchOptions"),
     Command("ki67", "Histology", "patches.options:Ki67Options"),
+    Command("fat", "Histology", "patches.options:FatOptions"),
     Command("qupath-grid", "Histology", "slides.options:QupathGridOptions", "file"),
     Command("crlb", "MRI", "fitting.options:CrlbOptions"),
     Command("preprocess", "MRI", "mri.options:PreprocessOptions", default_out="histomri-preprocess"),
@@ -89,14 +90,17 @@ _XFM = good_transform("xfm/sub-{id}_from-histo_to-dwi_mode-image_xfm.json")
 # section, or is read from the key of the sample with its name (protocol, roi, slide, landmarks, patient, group, ..).
 PER_SAMPLE = (
     _step("preprocess", "preprocessed", "preprocess", asked=True, sub=_ID, mask=value(True)),
-    _step("cells", "cells.parquet", "cell_options", exports=key("cells"), geometries=outlines(), open=("geometries",)),
+    _step(
+        "cells", "cells.parquet", "cell_options", exports=key("cells"), check=key("slide"), geometries=outlines(),
+        open=("geometries",),
+    ),
     _step(
         "patches", "histo", "patches", cells=result("cells", "cells.parquet"), like=_DWI, sub=_ID,
         preset=preset("patches", of_histology=True), open=("preset",),
     ),
     _step(
         "ki67", "ki67", "ki67", wanted=lambda sample: sample.ki67_source is not None, sub=_ID,
-        source=key("ki67_source"),
+        source=key("ki67_source"), slide=key("ki67_slide"),
     ),
     _step(
         "t2ivim", "t2ivim", "t2ivim", asked=True, dwi=_DWI, mask=_MASK, sigma=_SIGMA, sub=_ID,

@@ -42,6 +42,7 @@ class Sample(BaseModel):
     core: Text | None = None
     slide: Path | None = None
     ki67_source: Path | None = None
+    ki67_slide: Path | None = None
     mri_slice: Annotated[Whole, Field(ge=0)] | None = None
     s0: Path | None = None
     fv: Path | None = None

@@ -43,6 +43,9 @@ Map runScript(String script, Map<String, String> edits, List<String> arguments) 
     def printed = new StringWriter()
     binding.setProperty('out', new PrintWriter(printed))
     def error = null
+    // Every function notes that it ran, so that a test can ask for those that never did.
+    source = source.replaceAll(/(?m)^((?:def|void|int|double|boolean|String|Class|Path|List\S*|List<\w+>) (\w+)\([^{]*?\) \{)$/,
+                               '$1 qupath.lib.scripting.QP.ran << "' + script + ':$2";')
     try {
         new GroovyShell(getClass().classLoader, binding).evaluate(source, script)
     } catch (Throwable problem) {
@@ -214,11 +217,72 @@ scenario('he-touching', { folder ->
     annotation(600, 100, 500, 500, 'right')
 }, he)
 
+// ------------------------------------------------ detectors of extensions, old versions, tissue microarrays
+
+stardist = 'detect_cells_stardist.groovy'
+instanseg = 'detect_cells_instanseg.groovy'
+def modelFile = Files.createDirectories(work.resolve('models')).resolve('he_heavy_augment.pb')
+Files.writeString(modelFile, 'a model')
+def withModel = ["modelPath                 : null": "modelPath : '" + modelFile + "'"]
+def dabToo = withModel + ["stain            : 'he'": "stain : 'dab'"]
+
+/** A microarray of three cores, one of them missing, and no annotation. */
+void microarray(Path folder) {
+    open(folder)
+    QP.cores = [new TMACoreObject(new ROI(100, 100, 400, 400), 'A-1'), new TMACoreObject(new ROI(600, 100, 400, 400), 'A-2'),
+                new TMACoreObject(new ROI(1100, 100, 400, 400), 'A-3', true)]
+    QP.currentHierarchy.all.addAll(QP.cores)
+}
+
+for (script in [stardist, instanseg]) {
+    def name = script == stardist ? 'stardist' : 'instanseg'
+    scenario(name + '-he', { folder ->
+        open(folder)
+        annotation(100, 100, 500, 500, 'left')
+        annotation(1000, 100, 500, 500, 'right')
+    }, script, withModel)
+    scenario(name + '-dab', { folder ->
+        def image = open(folder)
+        image.colorDeconvolutionStains = new ColorDeconvolutionStains(name: 'H-DAB default')
+        annotation(100, 100, 500, 500, 'left')
+    }, script, dabToo)
+    scenario(name + '-no-measurements', { folder ->
+        def image = open(folder)
+        image.colorDeconvolutionStains = new ColorDeconvolutionStains(name: 'H-DAB default')
+        annotation(100, 100, 500, 500, 'left')
+    }, script, dabToo + ['makeMeasurements          : true': 'makeMeasurements : false'])
+    scenario(name + '-no-model', { folder ->
+        open(folder)
+        annotation(100, 100, 500, 500, 'left')
+    }, script)
+    scenario(name + '-lost-model', { folder -> open(folder) }, script,
+             ["modelPath                 : null": "modelPath : '/nowhere/model.pb'"])
+    scenario(name + '-not-installed', { folder -> open(folder) }, script,
+             withModel + ["extension('qupath.ext.": "extension('qupath.absent."])
+    scenario(name + '-tma', { folder -> microarray(folder) }, script, withModel)
+    scenario(name + '-export', { folder ->
+        microarray(folder)
+        runScript(script, withModel, null)
+        QP.calls.clear()
+    }, 'export_for_histomri.groovy')
+}
+scenario('he-tma', { folder -> microarray(folder) }, he)
+for (script in [he, ki67, stardist, instanseg, 'export_for_histomri.groovy', 'show_histomri_results.groovy'])
+    scenario('old-' + script, { folder ->
+        open(folder)
+        annotation(100, 100, 500, 500, 'left')
+        QP.version = '0.4.4'
+    }, script, script in [stardist, instanseg] ? withModel : [:])
+
 // ------------------------------------------------ export
 
 export = 'export_for_histomri.groovy'
 
 scenario('export', { folder -> cellsToExport(folder) }, export)
+scenario('export-classes', { folder ->
+    cellsToExport(folder)
+    QP.annotationObjects[0].pathClass = PathClass.fromString('Tumor')
+}, export)
 scenario('export-gz', { folder ->
     cellsToExport(folder)
     Files.createDirectories(QP.watched)
@@ -349,4 +413,5 @@ scenario('bad-syntax', { folder -> open(folder) }, he,
          ['detectCells(settings, detection)\n\n': 'detectCells(settings, detection\n\n'])
 scenario('bad-call', { folder -> open(folder) }, show, ['getCurrentImageData()': 'getCurrentImage()'])
 
+results['functions'] = [calls: [], ran: QP.ran as List]
 work.resolve('results.json').toFile().setText(JsonOutput.toJson(results), 'UTF-8')

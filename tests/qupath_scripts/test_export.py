@@ -24,6 +24,8 @@ COLUMNS = [
     "nucleus_area_um2",
     "nucleus_dab_od_mean",
     "touches_parent_edge",
+    "parent_class",
+    "tma_core",
 ]
 PIXEL_UM = (0.25, 0.2268)  # of the stub image: not square
 
@@ -203,3 +205,25 @@ def test_export_is_read_by_histomri(outcomes: dict[str, Outcome]) -> None:
         np.testing.assert_allclose(first.y_um, (1100.1 + 39.7 / 2) * PIXEL_UM[1], rtol=1e-14)
         np.testing.assert_allclose(first.area_um2, 41.3 * 39.7 * PIXEL_UM[0] * PIXEL_UM[1], rtol=1e-14)
         np.testing.assert_allclose(first.nucleus_area_um2, 240 * PIXEL_UM[0] * PIXEL_UM[1], rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["stardist", "instanseg"])
+def test_export_of_a_microarray(outcomes: dict[str, Outcome], name: str) -> None:
+    outcome = outcomes[f"{name}-export"]
+    cells = rows(exported(outcome, "A01 HE.cells.tsv"))
+    assert [row["tma_core"] for row in cells] == ["A-1"] * 4 + ["A-2"] * 4
+    assert {row["parent_id"] for row in cells} == {""}  # a core is no annotation
+    cores = json.loads(exported(outcome, "A01 HE.cores.geojson").read_text())["features"]
+    assert [core["properties"]["name"] for core in cores] == ["A-1", "A-2"]
+    sidecar = json.loads(exported(outcome, "A01 HE.histomri.json").read_text())
+    assert (sidecar["n_cores"], sidecar["n_cores_missing"]) == (2, 1)
+    assert sidecar["cores_file"] == "A01 HE.cores.geojson"
+    assert sidecar["detector"].endswith({"stardist": "StarDist2D", "instanseg": "InstanSeg"}[name])
+    assert sidecar["parameters"]["modelPath"].endswith("he_heavy_augment.pb")
+    table = read_cells(exported(outcome, "A01 HE.cells.tsv"), roi=exported(outcome, "A01 HE.cores.geojson"))
+    assert table.metadata.n_kept == 8
+
+
+def test_export_names_the_class_of_the_annotation(outcomes: dict[str, Outcome]) -> None:
+    inside, *_, free, _ = rows(exported(outcomes["export-classes"], "A01 HE.cells.tsv"))
+    assert (inside["parent_class"], free["parent_class"], inside["tma_core"]) == ("Tumor", "", "")

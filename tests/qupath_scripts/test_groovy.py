@@ -226,11 +226,84 @@ def functions(script: Path) -> dict[str, str]:
     return {found[1]: found[0] for found in re.finditer(r"^[\w<>]+ (\w+)\(.*?\) \{\n.*?^\}\n", text, re.M | re.S)}
 
 
+def test_the_detect_scripts_share_one_part() -> None:
+    # Each script must run by itself in QuPath's editor; shared/insert.py copies the part into each.
+    shared = (SCRIPTS / "shared" / "detection.groovy").read_text(encoding="utf-8")
+    scripts = sorted(SCRIPTS.glob("detect_cells_*.groovy"))
+    assert len(scripts) == 4
+    for script in scripts:
+        before, _, after = script.read_text(encoding="utf-8").partition("SHARED: the same in all detect scripts")
+        assert after.split("\n", 1)[1] == "\n" + shared, f"run python {SCRIPTS / 'shared' / 'insert.py'}"
+        assert not re.search(r"^\w+ (stop|report|chooseRegions)\(", before, re.M)
+
+
 def test_functions_of_one_name_are_one_function() -> None:
-    # Each script must run by itself in QuPath's editor, so they cannot share a file; nor may their copies differ.
-    he, ki67 = (functions(SCRIPTS / f"detect_cells_{stain}.groovy") for stain in ("he", "ki67"))
-    assert set(ki67) - set(he) == {"reportLabellingIndex"}
-    assert {name for name in he if he[name] != ki67[name]} == {"detectCells"}
+    texts: dict[str, str] = {}
+    for script in SCRIPTS.glob("*.groovy"):
+        for name, text in functions(script).items():
+            own = name in ("detectCells", "requireCalibratedImage")  # the export takes any image, not only RGB
+            assert own or texts.setdefault(name, text) == text, name
+
+
+# ---------------------------------------------------------------- extensions, old versions, microarrays
+
+
+@pytest.mark.parametrize("name", ["stardist", "instanseg"])
+def test_detectors_of_extensions(outcomes: dict[str, Outcome], name: str) -> None:
+    found = outcomes[f"{name}-he"]
+    assert found["error"] is None
+    (call,) = calls(found, name)
+    assert call["regions"] == ["left", "right"]
+    assert call["asked"]["model"] == "he_heavy_augment.pb"
+    assert found["image_type"] == "BRIGHTFIELD_H_E"
+    assert "8 cells" in found["printed"]
+    dab = outcomes[f"{name}-dab"]
+    assert dab["error"] is None and dab["image_type"] == "BRIGHTFIELD_H_DAB"
+    (classified,) = calls(dab, "classified")
+    assert classified["threshold"] == 0.2
+    assert classified["measurement"] == {"stardist": "DAB: Nucleus: Mean", "instanseg": "Nucleus: DAB: Mean"}[name]
+    assert "Ki-67 labelling index 25.0 % (1 of 4 cells)" in dab["printed"]
+    for case, message in (
+        ("no-model", "set modelPath at the top of the script"),
+        ("lost-model", "model at /nowhere/model.pb: set modelPath"),
+        ("not-installed", "is not installed: see Extensions > Manage extensions"),
+    ):
+        assert message in outcomes[f"{name}-{case}"]["error"]
+        assert not calls(outcomes[f"{name}-{case}"], name)
+
+
+def test_stardist_asks_for_what_its_settings_say(outcomes: dict[str, Outcome]) -> None:
+    expected = {
+        "model": "he_heavy_augment.pb", "percentiles": [1, 99], "threshold": 0.5, "pixelSize": 0.5, "cellExpansion": 5,
+        "cellConstrainScale": 1.5, "shape": True, "intensity": True, "probability": True,
+    }  # fmt: skip
+    assert calls(outcomes["stardist-he"], "stardist")[0]["asked"] == expected
+    assert len(calls(outcomes["stardist-he"], "stardist closed")) == 1
+    dab = calls(outcomes["stardist-dab"], "stardist")[0]["asked"]
+    assert dab["preprocess"] == ["deconvolve", "extract", "sum"]
+    assert calls(outcomes["instanseg-he"], "instanseg")[0]["asked"] == {
+        "model": "he_heavy_augment.pb", "device": "cpu", "tileDims": 512, "padding": 32, "threads": 4,
+        "measurements": True, "colors": False,
+    }  # fmt: skip
+    assert "set makeMeasurements to true" in outcomes["instanseg-no-measurements"]["error"]
+
+
+@pytest.mark.parametrize("name", ["stardist", "instanseg"])
+def test_microarrays_are_detected_core_by_core(outcomes: dict[str, Outcome], name: str) -> None:
+    found = outcomes[f"{name}-tma"]
+    assert found["error"] is None
+    assert calls(found, name)[0]["regions"] == ["A-1", "A-2"]  # A-3 is missing
+    assert "using 2 TMA core(s); 1 are missing" in found["printed"]
+    assert calls(outcomes["he-tma"], "plugin")[0]["regions"] == ["A-1", "A-2"]
+
+
+def test_older_versions_of_qupath_are_refused_plainly(outcomes: dict[str, Outcome]) -> None:
+    for script in sorted(SCRIPTS.glob("*.groovy")):
+        found = outcomes[f"old-{script.name}"]
+        assert "this script needs QuPath 0.5.0 or newer: this is 0.4.4" in found["error"], script.name
+        assert not [call for call in found["calls"] if call["what"] != "image type"]
+        # Classes that came with 0.5 must not be imported, or the script would not even start there.
+        assert "import qupath.fx" not in script.read_text(encoding="utf-8")
 
 
 # ---------------------------------------------------------------- the test itself
@@ -244,3 +317,13 @@ def test_mistakes_are_noticed(outcomes: dict[str, Outcome]) -> None:
 def test_every_script_is_run() -> None:
     scenarios = (HERE / "scenarios.groovy").read_text(encoding="utf-8")
     assert all(f"'{script.name}'" in scenarios for script in SCRIPTS.glob("*.groovy"))
+
+
+def test_every_function_is_run(outcomes: dict[str, Outcome]) -> None:
+    ran = set(outcomes["functions"]["ran"])
+    declared = {f"{script.name}:{name}" for script in SCRIPTS.glob("*.groovy") for name in functions(script)}
+    # The part that all detect scripts share need not run in each.
+    shared = set(functions(SCRIPTS / "shared" / "detection.groovy"))
+    missing = {each for each in declared - ran if each.split(":")[1] not in shared}
+    assert not missing
+    assert shared <= {each.split(":")[1] for each in ran if each.startswith("detect")}

@@ -6,7 +6,7 @@ from histomri.cells import load_cells
 from histomri.core.files import require_folder
 from histomri.core.presets import DEFAULT_PRESET
 from histomri.core.progress import Progress
-from histomri.patches import map_section, tissue_of_slide
+from histomri.patches import fat_of_slide, map_section, tissue_of_slide
 from histomri.patches.options import PatchOptions
 from histomri.study.result import StepResult
 
@@ -15,17 +15,20 @@ def run(options: PatchOptions, out: Path, progress: Progress | None = None) -> S
     """Write the maps of one slide as NIfTI with sidecars."""
     require_folder(out)
     cells, warnings = load_cells(options.cells, geometries=options.assign == "clip")
-    tissue = options.tissue or "cells"
+    tissue, fat, notes = options.tissue or "cells", None, tuple[str, ...]()
     if options.slide is not None:
         cells, tissue, more = tissue_of_slide(cells, options.slide, options.cells.name)
         warnings += more
+        if options.exclude_fat:
+            fat, notes = fat_of_slide(options.slide, cells.metadata.pixel_size_um)
     found = map_section(
         cells, patch_um=options.patch_um, like=options.like, whole=options.whole, step_um=options.step_um,
         thickness_um=options.thickness_um, tissue=tissue, preset=options.preset or DEFAULT_PRESET,
         section=options.section, section_thickness_um=options.section_thickness_um, shrinkage=options.shrinkage,
         min_cells=options.min_cells, min_tissue=options.min_tissue, assign_by=options.assign, sub=options.sub,
         per=options.per, by_class=options.by_class,
+        fat=fat,
     )  # fmt: skip
     sources = [path for path in (options.like, options.slide) if path is not None]
     outputs = found.save(out, options.sub, cells=options.cells, sources=sources)
-    return StepResult(tuple(outputs), found.messages(), (*warnings, *found.warnings), found.summary())
+    return StepResult(tuple(outputs), (*found.messages(), *notes), (*warnings, *found.warnings), found.summary())

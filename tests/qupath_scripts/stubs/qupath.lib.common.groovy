@@ -1,7 +1,7 @@
 package qupath.lib.common
 
 class GeneralTools {
-    static String getVersion() { return '0.5.1' }
+    static String getVersion() { return qupath.lib.scripting.QP.version }
 
     static String stripExtension(String name) {
         def match = name =~ /(?i)^(.+?)(\.ome)?\.[a-z]{2,5}$/

@@ -23,6 +23,7 @@ class PathObject {
     ROI getROI() { return roi }
     boolean isAnnotation() { return kind == 'annotation' }
     boolean isCell() { return kind == 'cell' }
+    boolean isTMACore() { return kind == 'tmaCore' }
     boolean isTile() { return kind == 'tile' }
     boolean isDetection() { return kind in ['cell', 'detection', 'tile'] }
 }
@@ -36,6 +37,16 @@ class PathCellObject extends PathObject {
     }
 
     ROI getNucleusROI() { return nucleus }
+}
+
+class TMACoreObject extends PathObject {
+    boolean missing
+
+    TMACoreObject(ROI roi, String name, boolean missing = false) {
+        super('tmaCore', roi)
+        this.name = name
+        this.missing = missing
+    }
 }
 
 class PathObjects {

@@ -30,6 +30,9 @@ class QP {
         KNOWN_PARAMETERS['qupath.imagej.detect.cells.PositiveCellDetection'] = watershed + positive
     }
 
+    static final Set<String> ran = []       // functions of the scripts
+    static String version = '0.5.1'
+    static List<PathObject> cores = []      // of a tissue microarray
     static ImageData imageData
     static Project project
     static ProjectImageEntry entry
@@ -43,6 +46,8 @@ class QP {
         (imageData, project, entry, window, watched) = [null, null, null, null, null]
         detectorFails = exportFails = false
         tissue = []
+        cores = []
+        version = '0.5.1'
         calls = []
     }
 
@@ -60,6 +65,28 @@ class QP {
     static Collection<PathObject> getDetectionObjects() { return currentHierarchy.detectionObjects }
     static PathClass getPathClass(String name) { return PathClass.fromString(name) }
     static void fireHierarchyUpdate() { event('hierarchy updated') }
+
+    static List<PathObject> getTMACoreList() { return cores }
+
+    /** Like the real one, which compares versions. */
+    static void checkMinVersion(String least) {
+        def parts = { String text -> text.split(/\./).collect { it as int } }
+        def (ours, theirs) = [parts(version), parts(least)]
+        def first = [0, 1, 2].find { ours[it] != theirs[it] }
+        if (first != null && ours[first] < theirs[first])
+            throw new UnsupportedOperationException('Current QuPath version is < ' + least)
+    }
+
+    static void setIntensityClassifications(Collection<? extends PathObject> objects, String name,
+                                            double... thresholds) {
+        assert thresholds.size() == 1
+        event('classified', [measurement: name, threshold: thresholds[0]])
+        objects.each {
+            double value = it.measurementList.get(name)
+            it.pathClass = Double.isNaN(value) ? null :
+                PathClass.fromString(value >= thresholds[0] ? 'Positive' : 'Negative')
+        }
+    }
 
     static boolean setImageType(String type) {
         imageData.imageType = ImageData.ImageType.valueOf(type)
@@ -102,6 +129,17 @@ class QP {
         }
     }
 
+    /** What a detector of an extension makes: three cells per region, one of them brown. */
+    static void addMeasuredCells(List<PathObject> regions, String measurement) {
+        regions.each { region ->
+            addCells(region, false)
+            currentHierarchy.detectionObjects.findAll { it.parent.is(region) }.eachWithIndex { cell, i ->
+                if (measurement != null)
+                    cell.measurementList.put(measurement, i == 0 ? 0.6d : 0.05d)
+            }
+        }
+    }
+
     private static void addCells(PathObject region, boolean classify) {
         def corner = region.ROI
         def classes = ['Positive', 'Negative', 'Negative', null]
@@ -128,7 +166,7 @@ class QP {
                         [r.boundsX + r.boundsWidth, r.boundsY + r.boundsHeight],
                         [r.boundsX, r.boundsY + r.boundsHeight], [r.boundsX, r.boundsY]]
             [type: 'Feature', id: it.ID.toString(), geometry: [type: 'Polygon', coordinates: [ring]],
-             properties: [objectType: it.kind, name: it.name]]
+             properties: [objectType: it.kind, name: it.name] + (it.isTMACore() ? [isMissing: it.isMissing()] : [:])]
         }
         new File(path).setText(JsonOutput.toJson([type: 'FeatureCollection', features: features]), 'UTF-8')
     }

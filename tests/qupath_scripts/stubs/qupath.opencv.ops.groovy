@@ -1,5 +1,6 @@
 package qupath.opencv.ops
 
+import qupath.lib.color.ColorDeconvolutionStains
 import qupath.lib.images.servers.ColorTransforms.ColorTransform
 
 interface ImageOp { }
@@ -23,6 +24,17 @@ class ImageOps {
 
     static class Filters {
         static ImageOp gaussianBlur(double sigma) { return new Step(name: 'blur', values: [sigma] as double[]) }
+    }
+
+    static class Channels {
+        static ImageOp deconvolve(ColorDeconvolutionStains stains) {
+            assert stains != null
+            return new Step(name: 'deconvolve')
+        }
+        static ImageOp extract(int... channels) {
+            return new Step(name: 'extract', values: channels.collect { it as double } as double[])
+        }
+        static ImageOp sum() { return new Step(name: 'sum') }
     }
 
     static class Threshold {
