@@ -51,6 +51,7 @@ _RANK = {"object id": 0, "object_id": 0, "id": 2, "classification": 0, "class": 
 _UNIT_RANK = {"um2": 0, "um": 0, "px2": 1, "px": 1, None: 2}
 POSITION = ("x", "y")
 AREAS = ("cell_area", "nucleus_area", "area")
+OUTLINE_AREA = "outline_area"  # of the polygon, for rows that lack the measured area that is used
 
 
 @dataclass(frozen=True)
@@ -157,12 +158,32 @@ def _intensity(index: int, raw: str, name: str) -> Column | None:
 
 
 @dataclass(frozen=True)
+class ScaleFact:
+    """How a measured area compares with that of the outlines in pixels."""
+
+    raw: str  # name of the measurement
+    unit: str | None  # that its name states
+    ratio: float  # median of measured area / area of the outline in px²
+    spread: float  # interquartile range of log(ratio)
+    n: int  # number of objects that have both
+
+
+@dataclass(frozen=True)
 class Wanted:
-    """Beside identity, position and areas: all known measurements, or those of `also`; the outlines."""
+    """Beside identity, position and areas: all known measurements, or those of `also`; the outlines.
+
+    `layout` is a layout of other programs by name, `columns` a table of column names, and `outline_areas` asks for the
+    areas of the outlines in place of measured ones.
+    """
 
     measurements: bool = True
     geometries: bool = False
     also: tuple[str, ...] = ()
+    outline_areas: bool = False
+    layout: str | None = None
+    columns: Path | None = None
+    split_labels: bool = False
+    nuclei_mask: Path | None = None
 
     def takes(self, measurement: str) -> bool:
         """Whether to read a measurement, by its canonical name."""
@@ -188,3 +209,7 @@ class ParsedExport:
     pixel_size_um: tuple[float, float] | None = None  # (x, y), as the file itself states it; only pictures do
     size_px: tuple[int, int] | None = None
     n_cut: int = 0  # rows cut short in the last line of the file; they are not among the n_rows
+    n_headers: int = 0  # lines that repeat the header; they are not among the n_rows, either
+    by_type: bool = False  # whether only its type says what an object is: its area is that of its outline
+    scales: tuple["ScaleFact", ...] = ()  # how measured areas compare with those of the outlines
+    cells_are: Literal["nuclei", "cells"] | None = None  # of objects with one outline, by the layout of the file

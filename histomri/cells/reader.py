@@ -150,7 +150,11 @@ def _read_export(path: Path, image: str | None, wanted: Wanted) -> ParsedExport:
 
 def _read_part(path: Path, given: CellOptions) -> _Part:
     options = dict(given)
-    wanted = Wanted(given.measurements, given.geometries, filters.measurements_read(options))
+    also = filters.measurements_read(options)
+    wanted = Wanted(
+        given.measurements, given.geometries, also, given.areas == "outlines", given.layout, given.columns,
+        given.split_labels, given.nuclei_mask,
+    )  # fmt: skip
     export = _read_export(path, given.image, wanted)
     if given.geometries and export.outlines is None:
         raise InputError("holds no outlines of cells", path=path, hint="export the cells as GeoJSON")
