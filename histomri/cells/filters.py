@@ -54,7 +54,7 @@ def to_micrometres(
     """
     x, y = (_position(export, axis, index, calibration) for index, axis in enumerate(POSITION))
     order = ("cell_area", "area") if compartment == "cell" else ("nucleus_area", "area", "cell_area")
-    there = [name for name in (*order, *AREAS) if name in export.numbers]
+    there = [name for name in dict.fromkeys((*order, *AREAS)) if name in export.numbers]
     known = [name for name in there if name in order and np.isfinite(export.numbers[name]).any()] or there[:1]
     area, decided = _area(export, known[0], calibration, area_unit)
     for name in [*known[1:], *([OUTLINE_AREA] if OUTLINE_AREA in export.numbers else [])]:

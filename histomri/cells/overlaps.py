@@ -196,6 +196,9 @@ def describe(overlaps: Overlaps, x_um: FloatArray, y_um: FloatArray, area_um2: F
     `files` (N,) is the number of the file that each cell is from.
     """
     n, inside = overlaps.n, overlaps.n_inside
+    if overlaps.too_dense:
+        packed = f"{inside:,} of {n:,} cells lie inside other cells, {overlaps.inner.size / n:.0f} in each on average"
+        return f"{packed}: positions and areas cannot both be in the unit that they are said to have"
     text = f"{inside:,} of {n:,} cells lie inside another cell (centroid within its radius)"
     if not overlaps.complete:
         text = f"more than {inside:,} of {n:,} cells lie inside another cell (centroid within its radius)"

@@ -10,15 +10,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from histomri.cells import filters
+from histomri.cells import filters, overlaps
 from histomri.cells.checks import check_count, check_planes, check_table, repeated_ids
+from histomri.cells.contradictions import check_scales
 from histomri.cells.delimited import read_delimited
 from histomri.cells.filters import Measures, RowFilter
 from histomri.cells.geojson import read_geojson
+from histomri.cells.geoparquet import is_geoparquet, read_geoparquet
 from histomri.cells.java import read_project_cells
-from histomri.cells.labels import read_labels
+from histomri.cells.kinds import drop_ignored, drop_other_kinds, find_kinds
+from histomri.cells.labels import check_mask, classify_labels, read_labels
 from histomri.cells.options import CellOptions
 from histomri.cells.outlines import Geometries
 from histomri.cells.parsed_export import ParsedExport, Wanted
@@ -80,6 +84,7 @@ class _Part:
     warnings: tuple[str, ...]
     region: BaseGeometry | None
     outlines: Geometries | None
+    kinds: dict[str, int]  # number of objects of each kind in the file
 
 
 def read_cells(*paths: str | Path, **options: Any) -> CellTable:
@@ -140,9 +145,14 @@ def _read_export(path: Path, image: str | None, wanted: Wanted) -> ParsedExport:
         return read_project_cells(path, image, wanted)
     if (path / "project.qpproj").exists():
         raise InputError("is the folder of a QuPath project", path=path, hint=f"name {path / 'project.qpproj'}")
+    if is_geoparquet(path):
+        return read_geoparquet(path, wanted)
     head = read_head(path)
     if is_picture(head):
-        return read_labels(path)
+        return read_labels(path, wanted)
+    if wanted.nuclei_mask is not None or wanted.split_labels:
+        option = "--split-labels" if wanted.split_labels else "--nuclei-mask"
+        raise InputError(f"is no mask, so {option} does not apply", path=path, hint=f"leave out {option}")
     if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
         return read_geojson(path, wanted)
     return read_delimited(path, head, wanted)
@@ -158,15 +168,22 @@ def _read_part(path: Path, given: CellOptions) -> _Part:
     export = _read_export(path, given.image, wanted)
     if given.geometries and export.outlines is None:
         raise InputError("holds no outlines of cells", path=path, hint="export the cells as GeoJSON")
-    rows = RowFilter(np.ones(export.n_rows, dtype=bool), {"last row cut short": export.n_cut} if export.n_cut else {})
+    rows = RowFilter(np.ones(export.n_rows, dtype=bool), _lines_left_out(export))
     names = _one_image(export, rows, given.image)
     calibration = _calibration(path, export, given, names)
     notes, region = calibration.notes, None
     if given.roi is not None:
         pixel_um, notes = _region_pixel(path, export, given, calibration)
         region = read_regions(given.roi, pixel_um)
-    measures = filters.to_micrometres(export, calibration, given.area_unit, given.detections)
+    said = given.detections or export.cells_are
+    kinds = find_kinds(export, rows.keep, said)
+    counts = kinds.counts(rows.keep)
+    notes = (*notes, *kinds.notes, *check_scales(export, calibration, given.areas))
+    measures = filters.to_micrometres(export, calibration, given.area_unit, kinds.compartment)
     export.numbers.clear()  # converted by now, and millions of cells are not held twice
+    notes = (*notes, *_mask_facts(path, export, measures, calibration, given))
+    drop_other_kinds(export, kinds, rows, said)
+    drop_ignored(export, rows, given.classes)
     filters.apply_filters(export, measures, rows, {**options, "roi": region}, calibration.field_um)
     if not rows.keep.any():
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in rows.dropped.items())
@@ -183,7 +200,27 @@ def _read_part(path: Path, given: CellOptions) -> _Part:
         scale = np.asarray(calibration.pixel_size_um)  # known, or the positions would not have been converted
         outlines = shapely.transform(export.outlines[rows.keep], lambda points: points * scale)
     data = make_frame(export, measures, rows.keep, calibration.image)
-    return _Part(data, measures, rows, calibration, export, warnings, region, outlines)
+    return _Part(data, measures, rows, calibration, export, warnings, region, outlines, counts)
+
+
+def _lines_left_out(export: ParsedExport) -> dict[str, int]:
+    """Return the lines of a table that are no rows, by reason."""
+    reasons = {"last row cut short": export.n_cut, "line that repeats the header": export.n_headers}
+    return {reason: count for reason, count in reasons.items() if count}
+
+
+def _mask_facts(
+    path: Path, export: ParsedExport, measures: Measures, calibration: Calibration, given: CellOptions
+) -> tuple[str, ...]:
+    """Check what only a mask has: its field, its classes, and sizes that no cell has; return warnings."""
+    if export.size_px is None:
+        if given.label_classes is not None:
+            problem = "is no mask, so --label-classes does not apply"
+            raise InputError(problem, path=path, hint="leave out --label-classes")
+        return ()
+    slide = find_calibration(path, None, given.project, () if given.image is None else [given.image])
+    notes = check_mask(export, measures.area_um2, calibration.field_um, slide.field_um)
+    return (*notes, *(() if given.label_classes is None else classify_labels(export, given.label_classes)))
 
 
 def _unused_pixel_size(export: ParsedExport, measures: Measures, given: CellOptions) -> tuple[str, ...]:
@@ -253,19 +290,50 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
     polygons = [part.outlines for part in parts if part.outlines is not None]
     outlines = np.concatenate(polygons) if polygons else None
     dropped = dict(sum((Counter(part.rows.dropped) for part in parts), Counter()))
+    files = np.repeat(np.arange(len(parts), dtype=np.int8), [len(part.data) for part in parts])
     notes: tuple[str, ...] = ()
     if (repeats := repeated_ids(data["object_id"])) is not None:
-        data = data[~repeats].reset_index(drop=True)
+        data, files = data[~repeats].reset_index(drop=True), files[~repeats]
         outlines = None if outlines is None else outlines[~repeats]
         dropped["repeated object id"] = count = int(np.count_nonzero(repeats))
         notes = (f"{count:,} cells have the object ID of another cell, of which they are a copy, and were dropped",)
+    inside, more = _settle_doubles(data, files, given, [part.export.path for part in parts])
+    if inside is not None:
+        data = data[~inside].reset_index(drop=True)
+        outlines = None if outlines is None else outlines[~inside]
+        dropped["inside another cell"] = int(np.count_nonzero(inside))
+    notes = (*notes, *more)
     metadata = CellMetadata(
         image=images[0], pixel_size_um=first.calibration.pixel_size_um, field_um=first.calibration.field_um,
-        compartment=compartment, n_read=sum(part.export.n_rows + part.export.n_cut for part in parts), n_kept=len(data),
+        compartment=compartment, 
+        n_read=sum(part.export.n_rows + part.export.n_cut + part.export.n_headers for part in parts), n_kept=len(data),
         dropped=dropped,
         sources=tuple(part.export.path.name for part in parts) + ((given.roi.name,) if given.roi is not None else ()),
         area_unit_from=first.measures.area_unit_from, roi_wkt=first.region.wkt if first.region is not None else None,
-        ignored_columns=first.export.ignored, warnings=(*(text for part in parts for text in part.warnings), *notes),
+        ignored_columns=first.export.ignored, kinds=dict(sum((Counter(part.kinds) for part in parts), Counter())),
+        grid="slide" if first.export.size_px is None else "mask",
+        warnings=(*(text for part in parts for text in part.warnings), *notes),
     )  # fmt: skip
     table = CellTable(data, metadata)
     return CellTable(data, replace(metadata, warnings=(*metadata.warnings, *check_table(table))), outlines)
+
+
+def _settle_doubles(
+    data: pd.DataFrame, files: NDArray[np.int8], given: CellOptions, paths: Sequence[Path]
+) -> tuple[BoolArray | None, tuple[str, ...]]:
+    """Find cells inside others; return those to drop, None for none, and warnings."""
+    x, y, area = (data[name].to_numpy(dtype=float) for name in ("x_um", "y_um", "area_um2"))
+    found = overlaps.find_overlaps(x, y, area)
+    if not found.inner.size:
+        return None, ()
+    text = overlaps.describe(found, x, y, area, files)
+    if given.doubles == "error":
+        hint = "pass --doubles drop to keep the larger or first of each, or --doubles keep"
+        raise InputError(text.split("; --doubles")[0], path=paths[0] if len(paths) == 1 else None, hint=hint)
+    if given.doubles == "keep":
+        return None, (text,)
+    if not found.complete or found.too_dense:
+        raise InputError(text.split("; --doubles")[0], path=paths[0], hint="check the unit of positions and areas")
+    inside = overlaps.to_drop(found)
+    text = f"{int(np.count_nonzero(inside)):,} cells inside another cell were dropped (--doubles drop)"
+    return inside, (text,)

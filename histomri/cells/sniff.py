@@ -127,7 +127,7 @@ def read_head(path: str | Path) -> bytes:
 
 def is_picture(head: bytes) -> bool:
     """Whether a file that starts like this may be a mask of numbered cells."""
-    return head.startswith((b"\x89PNG", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
+    return head.startswith((b"\x89PNG", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x93NUMPY"))
 
 
 def sniff_table(path: str | Path, head: bytes) -> Layout:
