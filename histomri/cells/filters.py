@@ -69,13 +69,24 @@ def to_micrometres(
     return Measures(x, y, area, nucleus, compartment, decided, others)
 
 
+def state_position_unit(export: ParsedExport, unit: Literal["um", "px"] | None) -> None:
+    """Set the unit of positions whose column states none; one that it states cannot be changed."""
+    if unit is None:
+        return
+    for axis in POSITION:
+        if export.units[axis] not in (None, unit):
+            problem = f"column {export.raw_names.get(axis, axis)!r} states its unit, and --position-unit {unit} says otherwise"
+            raise UnitError(problem, path=export.path, hint="leave out --position-unit")
+        export.units[axis] = unit
+
+
 def _position(export: ParsedExport, axis: str, index: int, calibration: Calibration) -> FloatArray:
     values, unit = export.numbers[axis], export.units[axis]
     if unit == "um":
         return values
     if unit is None:
         problem = f"column {export.raw_names[axis]!r} has no unit"
-        raise UnitError(problem, path=export.path, hint="rename it to say µm or px")
+        raise UnitError(problem, path=export.path, hint="pass --position-unit um or px, or name it in --columns")
     if calibration.pixel_size_um is None:
         hint = MPP if export.size_px is None else MASK_MPP
         raise UnitError("the positions are in pixels and the pixel size is not known", path=export.path, hint=hint)

@@ -211,9 +211,8 @@ def _no_cells(collected: _Collected) -> InputError:
     problem = f"holds no cells: none of its {collected.total:,} objects is a cell or detection"
     hint = "in QuPath select the cells and use File > Export objects as GeoJSON"
     if found := similar_shapes(collected.first):
-        hint = f"if its outlines are cells or nuclei, pass --layout {found[0].name} ({found[0].program})"
-        if more := ", ".join(one.name for one in found[1:]):
-            hint += f", or {more}"
+        more = "".join(f", or {one.name}" for one in found[1:])
+        hint = f"if its outlines are cells or nuclei, pass --layout {found[0].name} ({found[0].program}){more}; if not, {hint}"
     elif collected.total:
         hint += f"; a file of another program is read with --layout NAME ({names_of('outlines')})"
     return InputError(problem, path=collected.path, hint=hint)

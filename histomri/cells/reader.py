@@ -166,6 +166,7 @@ def _read_part(path: Path, given: CellOptions) -> _Part:
         given.split_labels, given.nuclei_mask,
     )  # fmt: skip
     export = _read_export(path, given.image, wanted)
+    filters.state_position_unit(export, given.position_unit)
     if given.geometries and export.outlines is None:
         raise InputError("holds no outlines of cells", path=path, hint="export the cells as GeoJSON")
     rows = RowFilter(np.ones(export.n_rows, dtype=bool), _lines_left_out(export))
