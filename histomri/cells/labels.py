@@ -39,7 +39,10 @@ def read_labels(path: Path, wanted: Wanted) -> ParsedExport:
             inner = None if wanted.nuclei_mask is None else _open_nuclei(mask, wanted.nuclei_mask, stack)
             if inner is not None or mask.planes == 2:
                 return _read_pair(mask, inner, wanted.split_labels)
-            return _export(mask, measure_mask(mask, split=wanted.split_labels))
+            export = _export(mask, found := measure_mask(mask, split=wanted.split_labels))
+            if wanted.measurements:
+                export.numbers["scatter"], export.units["scatter"] = found.scatter.astype(np.float32), None
+            return export
         except InputError:
             raise
         except Exception as error:  # a damaged file makes its reader fail wherever it first trips over it
@@ -125,7 +128,7 @@ def _read_pair(mask: MaskFile, nuclei: MaskFile | None, split: bool) -> ParsedEx
     largest = np.full(int(cells.number.max()) + 1, np.nan)
     np.fmax.at(largest, cell, area[nucleus])
     alone = np.isin(found.number, nucleus, invert=True)
-    lone = Labels(found.number[alone], found.area[alone], found.x[alone], found.y[alone])
+    lone = found.where(alone)
     several, empty = int(np.count_nonzero(np.bincount(cell) > 1)), int(np.isnan(largest[cells.number]).sum())
     notes = [f"{several:,} cells hold several nuclei, of which the largest is taken"] if several else []
     notes += [f"{empty:,} cells hold no nucleus"] if empty else []

@@ -1,6 +1,6 @@
 """Sums over the numbers of a mask, and numbers that are in several places."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -70,6 +70,7 @@ class Labels:
     area: FloatArray
     x: FloatArray
     y: FloatArray
+    scatter: FloatArray  # of the pixels, relative to that of a disc
     part: IntArray | None = None  # which part of its number each is, from 1, if numbers were split
     notes: tuple[str, ...] = ()
 
@@ -78,7 +79,11 @@ class Labels:
         """Return the numbers that have pixels."""
         labels = np.flatnonzero(sums.count)
         area = sums.count[labels].astype(float)
-        return cls(labels, area, sums.x[labels] / area, sums.y[labels] / area)
+        return cls(labels, area, sums.x[labels] / area, sums.y[labels] / area, sums.scatter(labels))
+
+    def where(self, keep: IntArray | BoolArray) -> "Labels":
+        """Return some of them, without what is known of parts and without notes."""
+        return Labels(self.number[keep], self.area[keep], self.x[keep], self.y[keep], self.scatter[keep])
 
 
 def measure_mask(mask: MaskFile, plane: int = 0, *, split: bool = False) -> Labels:
@@ -96,7 +101,7 @@ def measure_mask(mask: MaskFile, plane: int = 0, *, split: bool = False) -> Labe
         sums.add(numbers_of(path, block), column, row)
     found = Labels.of(sums)
     _check(mask, found)
-    torn = found.number[sums.scatter(found.number) > _SCATTERED]
+    torn = found.number[found.scatter > _SCATTERED]
     if torn.size:
         _refuse_torn(mask, plane, found, torn)
     return found
@@ -183,5 +188,5 @@ def _split(mask: MaskFile, plane: int) -> Labels:
     notes = [f"{int(several.sum()):,} numbers were split into their parts (--split-labels)"] if several.any() else []
     if speck.any():
         notes.append(f"{int(speck.sum()):,} specks of a few pixels were left out (--split-labels)")
-    return Labels(number[keep], found.area[keep], found.x[keep], found.y[keep], nth[keep], tuple(notes))
+    return replace(found.where(keep), number=number[keep], part=nth[keep], notes=tuple(notes))
 

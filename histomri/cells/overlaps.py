@@ -4,18 +4,25 @@ A cell lies inside another if its centroid is nearer to the other's than the oth
 tissue hardly do: outlines that touch are as far apart as both radii together. The pairs are found on a grid.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
+from histomri.cells.spacing import check_spacing
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
+from histomri.core.errors import InputError
 
 _COMMON = 0.98  # quantile of the radius up to which cells share one grid; the few larger ones have a coarser one
 _GIANT = 20.0  # times the median radius: no cell, so nothing is searched inside it
 _SAME_AREA = 1.25  # ratio of areas up to which two outlines are taken for one object
 _MOST_PAIRS = 1 << 24
 _LINE_UM = 2.0  # doubles of a seam lie on a line about as wide as a cell
+_REMEDY = "; --doubles drop keeps the larger or first of each"
 _TOO_DENSE = 3.0  # cells inside one cell, on average: no double detection but a wrong unit
 
 
@@ -202,7 +209,7 @@ def describe(overlaps: Overlaps, x_um: FloatArray, y_um: FloatArray, area_um2: F
     text = f"{inside:,} of {n:,} cells lie inside another cell (centroid within its radius)"
     if not overlaps.complete:
         text = f"more than {inside:,} of {n:,} cells lie inside another cell (centroid within its radius)"
-    return f"{text}: {_cause(overlaps, x_um, y_um, area_um2, files)}, so they count twice; --doubles drop keeps one"
+    return f"{text}: {_cause(overlaps, x_um, y_um, area_um2, files)}, so they count twice{_REMEDY}"
 
 
 def _cause(overlaps: Overlaps, x: FloatArray, y: FloatArray, area: FloatArray, files: IntArray) -> str:
@@ -212,10 +219,17 @@ def _cause(overlaps: Overlaps, x: FloatArray, y: FloatArray, area: FloatArray, f
     if np.median(area[outer] / area[inner]) > 2:
         return "smaller outlines within larger ones, such as nuclei or fragments within cells"
     if overlaps.n_inside > 0.3 * overlaps.n:
-        return "a second run of the detection"
+        return "a second run of the detection" if _close(overlaps, x, y, area) else "outlines that overlap"
     if inner.size >= 10 and (_on_lines(x[inner], x) or _on_lines(y[inner], y)):
         return "doubles along the seams of tiles"
-    return "a second run, an overlap of annotations, or seams of tiles"
+    return "a second run, an overlap of annotations, or outlines that overlap"
+
+
+def _close(overlaps: Overlaps, x: FloatArray, y: FloatArray, area: FloatArray) -> bool:
+    """Whether most of the pairs are at one place: of cells placed by chance, a quarter are within half a radius."""
+    inner, outer = overlaps.inner, overlaps.outer
+    distance = np.square(x[inner] - x[outer]) + np.square(y[inner] - y[outer])
+    return bool(np.mean(distance < area[outer] / (4 * np.pi)) > 0.5)
 
 
 def _on_lines(values: FloatArray, everyone: FloatArray) -> bool:
@@ -226,3 +240,39 @@ def _on_lines(values: FloatArray, everyone: FloatArray) -> bool:
     filled = np.sort(counts)[::-1]
     few = max(n_bins // 20, 1)
     return n_bins >= 20 and filled[:few].sum() > 0.7 * values.size
+
+
+@dataclass(frozen=True)
+class Doubles:
+    """What becomes of the cells that lie inside others: warnings, and which to drop, (N,), or None for none."""
+
+    notes: tuple[str, ...] = ()
+    drop: BoolArray | None = None
+
+
+def settle_doubles(
+    data: pd.DataFrame, files: NDArray[np.int8], choice: Literal["keep", "drop", "error"], paths: Sequence[Path]
+) -> Doubles:
+    """Find cells inside others in a table of cells; keep and report them, drop them, or raise InputError.
+
+    `files` (N,) is the number of the file, of `paths`, that each cell is from.
+    """
+    x, y, area = (data[name].to_numpy(dtype=float) for name in ("x_um", "y_um", "area_um2"))
+    found = find_overlaps(x, y, area)
+    outside = np.ones(found.n, dtype=bool)
+    outside[found.inner] = False
+    crowded = check_spacing(data, outside)
+    notes = () if crowded is None or found.too_dense else (crowded,)
+    if not found.inner.size:
+        return Doubles(notes)
+    text = describe(found, x, y, area, files)
+    path = paths[0] if len(paths) == 1 else None
+    if choice == "error":
+        hint = "pass --doubles drop to keep the larger or first of each, or --doubles keep"
+        raise InputError(text.removesuffix(_REMEDY), path=path, hint=hint)
+    if choice == "keep":
+        return Doubles((text, *notes))
+    if not found.complete or found.too_dense:
+        raise InputError(text.removesuffix(_REMEDY), path=path, hint="check the unit of positions and areas")
+    drop = to_drop(found)
+    return Doubles((f"{int(np.count_nonzero(drop)):,} cells inside another cell were dropped (--doubles drop)", *notes), drop)

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import shapely
-from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from histomri.cells import filters, overlaps
+from histomri.cells import filters
 from histomri.cells.checks import check_count, check_planes, check_table, repeated_ids
 from histomri.cells.contradictions import check_scales
 from histomri.cells.delimited import read_delimited
@@ -25,10 +24,12 @@ from histomri.cells.kinds import drop_ignored, drop_other_kinds, find_kinds
 from histomri.cells.labels import check_mask, classify_labels, read_labels
 from histomri.cells.options import CellOptions
 from histomri.cells.outlines import Geometries
+from histomri.cells.overlaps import settle_doubles
 from histomri.cells.parsed_export import ParsedExport, Wanted
 from histomri.cells.regions import read_regions
 from histomri.cells.sidecar import Calibration, combined, find_calibration
 from histomri.cells.sniff import is_picture, read_head
+from histomri.cells.spacing import find_lumps, lumps_text
 from histomri.cells.table import CellMetadata, CellTable, is_cell_table
 from histomri.core.arrays import BoolArray
 from histomri.core.calibration import PixelSize, check_pixel_size, settle_pixel_size
@@ -298,12 +299,15 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
         outlines = None if outlines is None else outlines[~repeats]
         dropped["repeated object id"] = count = int(np.count_nonzero(repeats))
         notes = (f"{count:,} cells have the object ID of another cell, of which they are a copy, and were dropped",)
-    inside, more = _settle_doubles(data, files, given, [part.export.path for part in parts])
-    if inside is not None:
-        data = data[~inside].reset_index(drop=True)
-        outlines = None if outlines is None else outlines[~inside]
-        dropped["inside another cell"] = int(np.count_nonzero(inside))
-    notes = (*notes, *more)
+    doubles = settle_doubles(data, files, given.doubles, [part.export.path for part in parts])
+    notes = (*notes, *doubles.notes)
+    if doubles.drop is not None:
+        data = data[~doubles.drop].reset_index(drop=True)
+        outlines = None if outlines is None else outlines[~doubles.drop]
+        dropped["inside another cell"] = int(np.count_nonzero(doubles.drop))
+    if (lumps := find_lumps(data)) is not None and lumps.any():
+        data["lump"] = lumps
+        notes = (*notes, lumps_text(lumps))
     metadata = CellMetadata(
         image=images[0], pixel_size_um=first.calibration.pixel_size_um, field_um=first.calibration.field_um,
         compartment=compartment, 
@@ -317,24 +321,3 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
     )  # fmt: skip
     table = CellTable(data, metadata)
     return CellTable(data, replace(metadata, warnings=(*metadata.warnings, *check_table(table))), outlines)
-
-
-def _settle_doubles(
-    data: pd.DataFrame, files: NDArray[np.int8], given: CellOptions, paths: Sequence[Path]
-) -> tuple[BoolArray | None, tuple[str, ...]]:
-    """Find cells inside others; return those to drop, None for none, and warnings."""
-    x, y, area = (data[name].to_numpy(dtype=float) for name in ("x_um", "y_um", "area_um2"))
-    found = overlaps.find_overlaps(x, y, area)
-    if not found.inner.size:
-        return None, ()
-    text = overlaps.describe(found, x, y, area, files)
-    if given.doubles == "error":
-        hint = "pass --doubles drop to keep the larger or first of each, or --doubles keep"
-        raise InputError(text.split("; --doubles")[0], path=paths[0] if len(paths) == 1 else None, hint=hint)
-    if given.doubles == "keep":
-        return None, (text,)
-    if not found.complete or found.too_dense:
-        raise InputError(text.split("; --doubles")[0], path=paths[0], hint="check the unit of positions and areas")
-    inside = overlaps.to_drop(found)
-    text = f"{int(np.count_nonzero(inside)):,} cells inside another cell were dropped (--doubles drop)"
-    return inside, (text,)
