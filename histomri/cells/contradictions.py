@@ -23,11 +23,14 @@ def check_scales(export: ParsedExport, calibration: Calibration, areas: Areas) -
     UnitError
         If they differ by a factor, as with a wrong pixel size, and the user has not said which to take.
     """
-    if calibration.pixel_size_um is None:
-        return ()
-    pixel_um2 = calibration.pixel_size_um[0] * calibration.pixel_size_um[1]
-    notes = []
+    size = calibration.pixel_size_um
+    pixel_um2 = None if size is None else size[0] * size[1]
+    notes = [text for fact in export.scales if fact.other and (text := _two_areas(fact, pixel_um2)) is not None]
+    if pixel_um2 is None:
+        return tuple(notes)
     for fact in export.scales:
+        if fact.other:
+            continue
         factor = _factor(fact, pixel_um2)
         if max(factor, 1 / factor) < _ODD:
             continue
@@ -39,6 +42,23 @@ def check_scales(export: ParsedExport, calibration: Calibration, areas: Areas) -
         else:
             notes.append(text)
     return tuple(notes)
+
+
+def _two_areas(fact: ScaleFact, pixel_um2: float | None) -> str | None:
+    """Return a warning if two measured areas of the same objects are not in one proportion that their units allow."""
+    if fact.unit == fact.other_unit:
+        expected = [1.0]
+    elif fact.unit == "um2":
+        in_px = [] if pixel_um2 is None else [pixel_um2]
+        expected = in_px if fact.other_unit == "px2" else [1.0, *in_px]
+    else:
+        expected = [1.0]
+    factors = [fact.ratio / one for one in expected]
+    if not factors or min(max(factor, 1 / factor) for factor in factors) < _WRONG:
+        return None
+    factor = min(factors, key=lambda one: abs(np.log(one)))
+    text = f"{fact.raw!r} is {factor:.3g} times {fact.other!r} (median of {fact.n:,})"
+    return f"{text}: one was measured at another pixel size; was the slide calibrated anew? {fact.raw!r} was used"
 
 
 def _factor(fact: ScaleFact, pixel_um2: float) -> float:

@@ -12,12 +12,14 @@ import pyarrow.csv as pc
 from histomri.cells import sniff
 from histomri.cells.layouts.registry import TableLayout, names_of, recognised, table_layout
 from histomri.cells.mend import Flaws, Mended, check_thousands, find_flaws
-from histomri.cells.parsed_export import AREAS, POSITION, Column, Header, ParsedExport, Wanted, recognise
+from histomri.cells.parsed_export import AREAS, POSITION, Column, Header, ParsedExport, ScaleFact, Wanted, recognise
 from histomri.cells.sniff import refusal
+from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 
 # Java writes infinity as a sign of its own, and older Java writes NaN as the replacement character.
 _NULLS = ["", "NaN", "nan", "NA", "N/A", "null", "None", "-", "\ufffd", "∞", "-∞"]
+_SECOND = ", again"  # ends the name of a column that holds an area for the second time
 _NAME_THEM = f"columns of other programs are named by --columns map.toml, or --layout ({names_of('tables')})"
 _OTHER_NAMES = f"{sniff.EXPORT_AGAIN}; {_NAME_THEM}"
 _CORE = (*POSITION, *AREAS, "image", "object_id", "object_type", "classification", "name", "z", "t")
@@ -42,19 +44,23 @@ def read_delimited(path: Path, head: bytes, wanted: Wanted) -> ParsedExport:
     _require_cells(path, layout, chosen)
     check_thousands(path, head, layout)
     columns = [column for name, column in layout.header.columns.items() if name in _CORE or wanted.takes(name)]
-    table, attempt = _read(path, layout, columns)
+    seconds = _second_areas(layout.header)
+    table, attempt = _read(path, layout, [*columns, *seconds])
     if table.num_rows == 0:
         raise _no_rows(path) if attempt.cut is None else refusal("its only row is cut short", path)
-    n_rows, text, numbers = table.num_rows, {}, {}
+    n_rows, text, numbers = table.num_rows, dict[str, pa.ChunkedArray](), dict[str, FloatArray]()
+    scales = _compared(table, attempt.columns)
     for column in attempt.columns:
+        if column.name.endswith(_SECOND):
+            continue
         values = table.column(f"c{column.index}")
         table = table.drop_columns([f"c{column.index}"])  # or millions of cells would be held twice
         if column.kind == "number":
             numbers[column.name] = values.to_numpy()
         else:
             text[column.name] = values
-    raw_names = {column.name: column.raw for column in attempt.columns}
-    units = {column.name: column.unit for column in attempt.columns if column.kind == "number"}
+    raw_names = {column.name: column.raw for column in attempt.columns if not column.name.endswith(_SECOND)}
+    units = {column.name: column.unit for column in attempt.columns if column.name in numbers}
     unread = (column.raw for name, column in layout.header.columns.items() if name not in raw_names)
     ignored = tuple(name for name in (*layout.header.ignored, *unread) if name)
     warnings = (*layout.header.warnings, *attempt.warnings, *_unfinished(path, attempt))
@@ -62,9 +68,31 @@ def read_delimited(path: Path, head: bytes, wanted: Wanted) -> ParsedExport:
     notes = (f"its columns were read as those of {of.program} (layout {of.name})",) if of and of is not chosen else ()
     return ParsedExport(
         path, n_rows, text, numbers, units, raw_names, ignored, (*notes, *warnings),
-        n_cut=int(attempt.cut is not None) + flaws.n_cut, n_headers=flaws.n_headers,
+        n_cut=int(attempt.cut is not None) + flaws.n_cut, n_headers=flaws.n_headers, scales=scales,
         cells_are=of.cells_are if of is not None else None,
     )  # fmt: skip
+
+
+def _second_areas(header: Header) -> list[Column]:
+    """Return the columns that hold an area for the second time, in another unit or without one, to compare them."""
+    found = []
+    for raw in header.ignored:
+        for name, column in recognise([raw]).columns.items():
+            if name in AREAS and name in header.columns:
+                place = header.places.get(raw)
+                found += [replace(column, index=place, name=name + _SECOND)] if place is not None else []
+    return found
+
+
+def _compared(table: pa.Table, columns: Sequence[Column]) -> tuple[ScaleFact, ...]:
+    """Compare the areas that a table has twice."""
+    by_name = {column.name: column for column in columns}
+    facts = []
+    for name, second in by_name.items():
+        if name.endswith(_SECOND) and (first := by_name.get(name.removesuffix(_SECOND))) is not None:
+            values = [table.column(f"c{column.index}").to_numpy() for column in (first, second)]
+            facts += ScaleFact.of(first, values[0], values[1], second)
+    return tuple(facts)
 
 
 def _chosen(path: Path, wanted: Wanted) -> TableLayout | None:

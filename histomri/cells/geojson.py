@@ -33,7 +33,6 @@ from histomri.core.errors import InputError
 _FIRST_BYTES = 1 << 16
 _TEXTS_AT_ONCE = 1 << 14
 _TYPES = {"pathcellobject": "cell", "pathdetectionobject": "detection", "pathtileobject": "tile"}
-_COMPARED = 100_000
 _SHOWN = 50
 _MOST_NAMES = 5000  # QuPath measures some hundred things at most; every name costs a column
 
@@ -311,7 +310,7 @@ def _add_measurements(
         measured.pad(collected.total)
         values = measured.finished()
         if name in AREAS and name in drawn:
-            scales += _compared(column, values, drawn[name])
+            scales += ScaleFact.of(column, values, drawn[name])
         if name in AREAS and (column.unit not in ("um2", "um") or name not in drawn or collected.wanted.outline_areas):
             ignored.append(column.raw)
             continue
@@ -320,18 +319,6 @@ def _add_measurements(
         # A length without a unit may be in either, so it must not be converted.
         numbers[name], units[name], labels[name] = values, column.unit or "unknown", column.raw
     return tuple(ignored), tuple(scales)
-
-
-def _compared(column: Column, measured: FloatArray, drawn: FloatArray) -> list[ScaleFact]:
-    """Compare measured areas with those of the outlines; a hundred thousand objects say enough."""
-    some = slice(None, None, -(-measured.size // _COMPARED))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = measured[some] / drawn[some]
-        known = np.log(ratio[np.isfinite(ratio) & (ratio > 0)])
-    if not known.size:
-        return []
-    low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
-    return [ScaleFact(column.raw, column.unit, float(np.exp(middle)), float(high - low), known.size)]
 
 
 def _parse(feature: Any) -> _Object:

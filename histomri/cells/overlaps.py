@@ -209,7 +209,7 @@ def describe(overlaps: Overlaps, x_um: FloatArray, y_um: FloatArray, area_um2: F
     text = f"{inside:,} of {n:,} cells lie inside another cell (centroid within its radius)"
     if not overlaps.complete:
         text = f"more than {inside:,} of {n:,} cells lie inside another cell (centroid within its radius)"
-    return f"{text}: {_cause(overlaps, x_um, y_um, area_um2, files)}, so they count twice{_REMEDY}"
+    return f"{text}: {_cause(overlaps, x_um, y_um, area_um2, files)}, so they may count twice{_REMEDY}"
 
 
 def _cause(overlaps: Overlaps, x: FloatArray, y: FloatArray, area: FloatArray, files: IntArray) -> str:

@@ -132,7 +132,9 @@ def load_cells(
     table = CellTable.load(path, geometries=geometries)
     region = None
     if roi is not None:
-        sources = [("--mpp", check_pixel_size(mpp)), (path.name, table.metadata.pixel_size_um)]
+        # A region is in pixels of the slide, and those of a mask may be others.
+        stated = table.metadata.pixel_size_um if table.metadata.grid == "slide" else None
+        sources = [("--mpp", check_pixel_size(mpp)), (path.name, stated)]
         region = read_regions(roi, settle_pixel_size(sources, path)[0])
     try:
         return table.select(region=region, classes=classes), ()

@@ -8,7 +8,8 @@ from histomri.core.arrays import BoolArray, FloatArray
 _WINDOW = 20_000  # cells of one place are enough to tell
 _FEWEST = 100
 _CROWDED = 0.7  # median distance of neighbours / sum of their radii; of outlines that do not overlap it is 1 or more
-_CUT_RIM, _CUT_SHARE, _UNTOUCHED = 0.85, 0.25, 0.6
+_CUT_RIM, _FEWEST_CUT, _UNTOUCHED = 0.85, 30, 0.3
+_PROPORTIONAL = 0.5  # correlation of rim and nucleus: an expansion makes none, outlines that were seen do
 _LUMP_AREA, _LUMP_SOLIDITY, _LUMP_CIRCULARITY, _LUMP_SCATTER = 1.6, 0.9, 0.75, 1.4
 _GIANT = 100.0  # times the median area
 # Measurement, the limit, and whether a lump has less of it; that of nuclei before that of the whole object.
@@ -50,12 +51,14 @@ def _too_far(distance: FloatArray, radius: FloatArray, nucleus: FloatArray) -> s
     known = np.isfinite(rim)
     if np.count_nonzero(known) < _FEWEST:
         return None
+    with np.errstate(invalid="ignore", divide="ignore"):  # rims that are all the same
+        proportional = np.corrcoef(rim[known], nucleus[known])[0, 1] > _PROPORTIONAL
+    if proportional:
+        return None
     free = float(np.quantile(rim[known], 0.95))
     cut = known & (rim < _CUT_RIM * free)
-    if free <= 0 or np.mean(cut) < _CUT_SHARE:
-        return None
     largest = float(np.quantile(radius, 0.95))
-    if np.mean(distance[cut] > 2.5 * (radius[cut] + largest) / 2 + free) < _UNTOUCHED:
+    if np.count_nonzero(cut) < _FEWEST_CUT or np.mean(distance[cut] > radius[cut] + largest) < _UNTOUCHED:
         return None
     text = "the outlines were stopped by neighbours that are too far away to touch them"
     return f"{text}: positions seem too large for the areas; was the slide calibrated anew after the detection?"
