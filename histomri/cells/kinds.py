@@ -44,7 +44,9 @@ class Kinds:
 
     def are(self, name: str) -> BoolArray:
         """Return which objects are of a kind, (n_rows,)."""
-        return np.asarray(self.codes == self.names.index(name)) if name in self.names else np.zeros_like(self.codes, bool)
+        return (
+            np.asarray(self.codes == self.names.index(name)) if name in self.names else np.zeros_like(self.codes, bool)
+        )
 
     def counts(self, rows: BoolArray) -> dict[str, int]:
         """Return how many of some rows are of each kind."""

@@ -52,10 +52,14 @@ def read_labels(path: Path, wanted: Wanted) -> ParsedExport:
             raise InputError(problem, path=path) from error
 
 
-def _export(mask: MaskFile, cells: Labels, nucleus: FloatArray | None = None, lone: Labels | None = None) -> ParsedExport:
+def _export(
+    mask: MaskFile, cells: Labels, nucleus: FloatArray | None = None, lone: Labels | None = None
+) -> ParsedExport:
     """Return the cells of a mask; with the area of their nuclei and then the nuclei that are in no cell, if given."""
     parts = [cells] if lone is None else [cells, lone]
-    x, y, area, number = (np.concatenate([getattr(part, name) for part in parts]) for name in ("x", "y", "area", "number"))
+    x, y, area, number = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("x", "y", "area", "number")
+    )
     numbers: dict[str, FloatArray] = {"x": x, "y": y}
     kinds = ["detection"] * number.size
     if nucleus is None:
@@ -181,7 +185,9 @@ def check_mask(
     sides = [of_slide / pixels for of_slide, pixels in zip(slide_um, export.size_px)]
     hint = "give the mask of the whole slide, or leave the slide's facts (--project) out"
     if abs(sides[0] / sides[1] - 1) < _SAME_FIELD:
-        hint = f"pass --mpp {np.sqrt(sides[0] * sides[1]):.4g} if the mask is of the whole slide; else leave --project out"
+        hint = (
+            f"pass --mpp {np.sqrt(sides[0] * sides[1]):.4g} if the mask is of the whole slide; else leave --project out"
+        )
     raise InputError(f"has a field of {fields[0]}, and the slide one of {fields[1]}", path=export.path, hint=hint)
 
 
@@ -189,7 +195,8 @@ def classify_labels(export: ParsedExport, path: Path) -> tuple[str, ...]:
     """Give the cells of a mask their classes by a table of number and class; return warnings."""
     table = read_table(path)
     label, name = (
-        next((one for one in table.names if one.strip().lower() in names), None) for names in (_LABEL_NAMES, _CLASS_NAMES)
+        next((one for one in table.names if one.strip().lower() in names), None)
+        for names in (_LABEL_NAMES, _CLASS_NAMES)
     )
     if label is None or name is None:
         problem = f"has no columns label and class (its columns: {', '.join(table.names[:8])})"
@@ -200,7 +207,9 @@ def classify_labels(export: ParsedExport, path: Path) -> tuple[str, ...]:
     lacking = sum(one is None for one in classes)
     unused = len(set(known) - set(numbers))
     if lacking == len(classes) or (lacking > len(classes) / 2 and unused > len(known) / 2):
-        problem = f"names {len(known):,} numbers, and {lacking:,} of the {len(classes):,} of the mask are not among them"
+        problem = (
+            f"names {len(known):,} numbers, and {lacking:,} of the {len(classes):,} of the mask are not among them"
+        )
         raise InputError(problem, path=path, hint=f"give the table of {export.path.name}")
     texts = pa.array([one or "" for one in classes], pa.string()).dictionary_encode()
     export.text["classification"] = pa.chunked_array([texts])

@@ -189,4 +189,3 @@ def _split(mask: MaskFile, plane: int) -> Labels:
     if speck.any():
         notes.append(f"{int(speck.sum()):,} specks of a few pixels were left out (--split-labels)")
     return replace(found.where(keep), number=number[keep], part=nth[keep], notes=tuple(notes))
-

@@ -42,16 +42,25 @@ class MaskFile:
 
     def blocks(self, plane: int = 0) -> Iterator[Block]:
         """Yield blocks of pixels of a plane with the column and row of their first pixel."""
-        if self.pixels is None and len(self.series.pages) == self.planes:
-            yield from _segments(self.series.pages[plane])
-        else:
-            yield from _rows(self.whole(plane))
+        page = self.page(plane)
+        yield from _rows(self.whole(plane)) if page is None else _segments(page)
+
+    def page(self, plane: int) -> Any:
+        """Return the page of a TIFF that is a plane, None if there is none."""
+        if self.pixels is not None or len(self.series.pages) != self.planes:
+            return None
+        page = self.series.pages[plane]
+        if hasattr(page, "planarconfig"):
+            return page
+        return None if page.is_virtual else page.aspage()  # a frame has no tags of its own
 
     def whole(self, plane: int = 0) -> NDArray[Any]:
         """Return a plane, (height, width[, 3])."""
         if self.size_px[0] * self.size_px[1] > LARGEST_WHOLE:
             problem = f"is a picture of {self.size_px[0]} x {self.size_px[1]} pixels, too large to be unpacked whole"
-            raise InputError(problem, path=self.path, hint="export the mask as tiled TIFF, with a number of its own each")
+            raise InputError(
+                problem, path=self.path, hint="export the mask as tiled TIFF, with a number of its own each"
+            )
         if self.pixels is None:
             array = _planes(self.series, self.planes, self.size_px)
             self.pixels = array
@@ -59,11 +68,8 @@ class MaskFile:
 
     def fits(self, other: "MaskFile") -> bool:
         """Whether the blocks of two files are the same places."""
-        if self.pixels is not None or other.pixels is not None:
-            return False
-        pages = (self.series.pages[0], other.series.pages[0])
-        alike = len({(page.shape, page.chunks, page.planarconfig) for page in pages}) == 1
-        return alike and len(self.series.pages) == self.planes and len(other.series.pages) == other.planes
+        pages = [mask.page(plane) for mask in (self, other) for plane in range(mask.planes)]
+        return None not in pages and len({(page.shape, page.chunks, page.planarconfig) for page in pages}) == 1
 
 
 def open_mask(path: Path, stack: ExitStack) -> MaskFile:

@@ -35,7 +35,9 @@ class Flaws:
         if self.n_headers:
             texts.append(f"{self.n_headers:,} lines repeat the header (files put together?) and were left out")
         if self.n_short:
-            texts.append(f"{self.n_short:,} rows lack the last field, which is empty in all other rows; they were padded")
+            texts.append(
+                f"{self.n_short:,} rows lack the last field, which is empty in all other rows; they were padded"
+            )
         if self.n_cut:
             texts.append("the file is cut short in its last row, which was left out")
         return tuple(texts)

@@ -275,4 +275,6 @@ def settle_doubles(
     if not found.complete or found.too_dense:
         raise InputError(text.removesuffix(_REMEDY), path=path, hint="check the unit of positions and areas")
     drop = to_drop(found)
-    return Doubles((f"{int(np.count_nonzero(drop)):,} cells inside another cell were dropped (--doubles drop)", *notes), drop)
+    return Doubles(
+        (f"{int(np.count_nonzero(drop)):,} cells inside another cell were dropped (--doubles drop)", *notes), drop
+    )

@@ -39,7 +39,9 @@ def check_spacing(data: pd.DataFrame, outside: BoolArray | None = None) -> str |
     distance, neighbour = _nearest(x, y)
     ratio = float(np.median(distance / (radius + radius[neighbour])))
     if ratio < _CROWDED:
-        text = f"cells are {ratio:.2f} times as far from their neighbour as both radii (median), so most outlines overlap"
+        text = (
+            f"cells are {ratio:.2f} times as far from their neighbour as both radii (median), so most outlines overlap"
+        )
         return f"{text}: are positions and areas in the units that they are said to have, and of one calibration?"
     return _too_far(distance, radius, np.sqrt(nucleus / np.pi))
 

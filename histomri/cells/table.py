@@ -217,7 +217,17 @@ class CellTable(Displayed):
 
     def summary(self) -> dict[str, Any]:
         """Return the facts that the report shows, as plain data."""
-        names = ("image", "n_read", "n_kept", "dropped", "kinds", "compartment", "area_unit_from", "pixel_size_um", "field_um")
+        names = (
+            "image",
+            "n_read",
+            "n_kept",
+            "dropped",
+            "kinds",
+            "compartment",
+            "area_unit_from",
+            "pixel_size_um",
+            "field_um",
+        )
         content: dict[str, Any] = {name: getattr(self.metadata, name) for name in names}
         content["median_diameter_um"] = float(np.median(self.data["diameter_um"].to_numpy()))
         return {**content, "sources": list(self.metadata.sources)}

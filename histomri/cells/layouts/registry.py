@@ -139,7 +139,9 @@ def names_of(kind: Literal["tables", "outlines"]) -> str:
 
 def _read_map(path: Path) -> TableLayout:
     """Read the names of the columns that the user gives: ``x = "X_pos"`` or ``x = {column = "X_pos", unit = "px"}``."""
-    hint = 'write lines such as x = "X_pos", area = {column = "Size", unit = "px2"}; its keys are ' + ", ".join(MAP_KEYS)
+    hint = 'write lines such as x = "X_pos", area = {column = "Size", unit = "px2"}; its keys are ' + ", ".join(
+        MAP_KEYS
+    )
     try:
         content = tomllib.loads(require_file(path, "file of column names").read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -150,7 +152,9 @@ def _read_map(path: Path) -> TableLayout:
             raise InputError(f"{key!r} names no column{suggestion(key, MAP_KEYS)}", path=path, hint=hint)
         entry = {"column": value} if isinstance(value, str) else value
         if not isinstance(entry, dict) or not isinstance(entry.get("column"), str) or set(entry) - {"column", "unit"}:
-            raise InputError(f"{key} must be the name of a column, or {{column = ..., unit = ...}}", path=path, hint=hint)
+            raise InputError(
+                f"{key} must be the name of a column, or {{column = ..., unit = ...}}", path=path, hint=hint
+            )
         unit = entry.get("unit")
         if unit is not None and _UNITS.get(str(unit)) is None:
             raise InputError(f"the unit of {key} is {unit!r}, and must be um, px, um2 or px2", path=path, hint=hint)
