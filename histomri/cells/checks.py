@@ -36,7 +36,8 @@ def check_table(table: CellTable) -> tuple[str, ...]:
         None if is_cell else _NUCLEI_ONLY, _duplicates(data),
         f"{same_id:,} cells have the object ID of another cell: some rows may be there twice" if same_id else None,
         f"{larger:,} cells have a nucleus larger than the cell" if larger else None, _nucleus_size(nucleus),
-        _cell_size(data["diameter_um"].to_numpy(), table.metadata), check_giants(area), _expansion(area, nucleus) if is_cell else None,
+        _cell_size(data["diameter_um"].to_numpy(), table.metadata), check_giants(area),
+        _expansion(area, nucleus) if is_cell else None,
     )  # fmt: skip
     return tuple(text for text in found if text is not None)
 

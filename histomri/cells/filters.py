@@ -75,7 +75,8 @@ def state_position_unit(export: ParsedExport, unit: Literal["um", "px"] | None) 
         return
     for axis in POSITION:
         if export.units[axis] not in (None, unit):
-            problem = f"column {export.raw_names.get(axis, axis)!r} states its unit, and --position-unit {unit} says otherwise"
+            stated = f"column {export.raw_names.get(axis, axis)!r} states its unit"
+            problem = f"{stated}, and --position-unit {unit} says otherwise"
             raise UnitError(problem, path=export.path, hint="leave out --position-unit")
         export.units[axis] = unit
 

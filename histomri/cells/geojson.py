@@ -21,7 +21,6 @@ from histomri.cells.parsed_export import (
     AREAS,
     OUTLINE_AREA,
     POSITION,
-    Column,
     ParsedExport,
     ScaleFact,
     Wanted,
@@ -211,7 +210,8 @@ def _no_cells(collected: _Collected) -> InputError:
     hint = "in QuPath select the cells and use File > Export objects as GeoJSON"
     if found := similar_shapes(collected.first):
         more = "".join(f", or {one.name}" for one in found[1:])
-        hint = f"if its outlines are cells or nuclei, pass --layout {found[0].name} ({found[0].program}){more}; if not, {hint}"
+        named = f"--layout {found[0].name} ({found[0].program}){more}"
+        hint = f"if its outlines are cells or nuclei, pass {named}; if not, {hint}"
     elif collected.total:
         hint += f"; a file of another program is read with --layout NAME ({names_of('outlines')})"
     return InputError(problem, path=collected.path, hint=hint)

@@ -101,7 +101,7 @@ def _open_nuclei(cells: MaskFile, path: Path, stack: ExitStack) -> MaskFile:
         problem = f"is {sizes[1]} pixels in {nuclei.planes} planes, and the mask of cells {sizes[0]}"
         raise InputError(problem, path=path, hint="export both masks of one field at one resolution")
     known = [mask.pixel_um for mask in (cells, nuclei) if mask.pixel_um is not None]
-    if len(known) == 2 and not np.allclose(*known, rtol=0.01):
+    if len(known) == 2 and not np.allclose(known[0], known[1], rtol=0.01):
         texts = [f"{pair[0]:.4g} x {pair[1]:.4g} µm" for pair in known]
         problem = f"has pixels of {texts[1]}, and the mask of cells of {texts[0]}"
         raise InputError(problem, path=path, hint="give two masks of one field")
@@ -175,7 +175,7 @@ def check_mask(
     """Refuse a mask of regions, and one of another field than the slide (both in µm); return warnings."""
     median = float(np.nanmedian(area_um2))
     if export.n_rows <= _FEW and median > _HUGE_UM2:
-        why = f"its {export.n_rows} numbers have {median:,.0f} µm² each: a map of classes or regions, or another pixel size"
+        why = f"its {export.n_rows} numbers have {median:,.0f} µm² each: a map of regions, or another pixel size"
         raise not_labels(export.path, why)
     if slide_um is None or field_um is None or export.size_px is None:
         return ()

@@ -192,7 +192,7 @@ def _planes(series: Any, planes: int, size_px: tuple[int, int]) -> NDArray[Any]:
     last = [place for place, axis in enumerate(axes) if axis == "S"]
     rest = [axes.index("Y"), axes.index("X")]
     pixels = pixels.transpose([*first, *last, *rest]).reshape(-1, size_px[1], size_px[0])
-    return pixels if planes == 2 or pixels.shape[0] == 1 else np.moveaxis(pixels, 0, -1)[np.newaxis]
+    return np.asarray(pixels if planes == 2 or pixels.shape[0] == 1 else np.moveaxis(pixels, 0, -1)[np.newaxis])
 
 
 def _rows(pixels: NDArray[Any]) -> Iterator[Block]:

@@ -84,9 +84,11 @@ class Mended(io.RawIOBase):
         self._lines, self._left = _mended_lines(path, layout, encoding, flaws), b""
 
     def readable(self) -> bool:
+        """Return that it can be read."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Fill a buffer; return how many bytes were there."""
         parts, size = [self._left], len(self._left)
         while size < len(buffer) and (line := next(self._lines, b"")):
             parts.append(line)

@@ -26,7 +26,7 @@ class CellOptions(Options):
     """
 
     exports: Exports = argument(
-        "QuPath tables or GeoJSON of one slide, a mask of numbered cells (TIFF, PNG, NPY), GeoParquet, or project.qpproj.",
+        "QuPath tables or GeoJSON of one slide, a mask of numbered cells (TIFF, PNG, NPY), or project.qpproj.",
         metavar="EXPORT..",
     )
     roi: Path | None = given(None, "GeoJSON polygons (pixels): keep the cells inside.")

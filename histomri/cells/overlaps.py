@@ -155,7 +155,8 @@ def _pairs(
 
     One j of every i at a time: in tissue there are few.
     """
-    firsts, seconds, total = [np.zeros(0, dtype=np.intp)], [np.zeros(0, dtype=np.intp)], 0
+    none: IntArray = np.zeros(0, dtype=np.intp)
+    firsts, seconds, total = [none], [none], 0
     for start, stop in ranges:
         i = np.flatnonzero(start < stop)
         j, stop = start[i], stop[i]

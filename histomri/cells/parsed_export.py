@@ -176,7 +176,7 @@ class ScaleFact:
     def of(
         cls, column: Column, measured: FloatArray, other: FloatArray, beside: Column | None = None
     ) -> "list[ScaleFact]":
-        """Compare two areas of the same objects, (N,); a hundred thousand of them say enough. Empty if none has both."""
+        """Compare two areas of the same objects, (N,), or a hundred thousand of them; empty if none has both."""
         some = slice(None, None, -(-measured.size // _COMPARED) or 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = measured[some] / other[some]

@@ -312,7 +312,7 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
         notes = (*notes, lumps_text(lumps))
     metadata = CellMetadata(
         image=images[0], pixel_size_um=first.calibration.pixel_size_um, field_um=first.calibration.field_um,
-        compartment=compartment, 
+        compartment=compartment,
         n_read=sum(part.export.n_rows + part.export.n_cut + part.export.n_headers for part in parts), n_kept=len(data),
         dropped=dropped,
         sources=tuple(part.export.path.name for part in parts) + ((given.roi.name,) if given.roi is not None else ()),

@@ -59,7 +59,7 @@ def test_a_second_run_is_reported_and_dropped_on_request(tmp_path):
     assert dropped.data["area_um2"].tolist() == area.tolist()  # about equal, so the first stays
     assert dropped.metadata.dropped == {"inside another cell": 400}
     assert dropped.metadata.n_read == 800
-    with pytest.raises(InputError, match="400 of 800 cells lie inside another cell.*pass --doubles drop"):
+    with pytest.raises(InputError, match=r"400 of 800 cells lie inside another cell.*pass --doubles drop"):
         read_cells(path, doubles="error")
 
 

@@ -100,7 +100,7 @@ def test_a_table_without_units_asks_for_them(tmp_path):
     path = tmp_path / "t.tsv"
     head = "Cell.ID\tCell.classification\tCell.X\tCell.Y\tCell: Area µm^2\tNucleus: Area µm^2\n"
     path.write_text(head + "a1\tTumor\t10\t20\t90\t30\n", encoding="utf-8")
-    with pytest.raises(UnitError, match="'Cell.X' has no unit; pass --position-unit um or px"):
+    with pytest.raises(UnitError, match=r"'Cell\.X' has no unit; pass --position-unit um or px"):
         read_cells(path)
     row = read_cells(path, position_unit="um").data.iloc[0]
     assert (row.x_um, row.y_um, row.area_um2, row.nucleus_area_um2, row.classification) == (10, 20, 90, 30, "Tumor")

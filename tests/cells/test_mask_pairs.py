@@ -165,7 +165,7 @@ def test_numpy_files(tmp_path):
     np.save(path, masks()[1])
     assert len(read_cells(path, mpp=0.5)) == 42
     np.save(path, {"masks": masks()[1]}, allow_pickle=True)
-    with pytest.raises(InputError, match="holds Python objects, as the _seg.npy of Cellpose"):
+    with pytest.raises(InputError, match=r"holds Python objects, as the _seg\.npy of Cellpose"):
         read_cells(path, mpp=0.5)
     np.save(path, np.zeros((4, 5, 6)))
     with pytest.raises(InputError, match="its shape is 4 x 5 x 6"):
