@@ -56,7 +56,7 @@ class CellOptions(Options):
     layout: Annotated[str, Choices(LAYOUT_NAMES)] | None = option(
         None, "Layout of a file of another program, where it is not recognised."
     )
-    columns: Path | None = given(None, "TOML file that names the columns of a table: x = ..., y = ..., area = ...")
+    columns: Path | None = option(None, "TOML file that names the columns of a table: x = ..., y = ..., area = ...")
     position_unit: Literal["um", "px"] | None = option(None, "Unit of positions whose column states none.")
     nuclei_mask: Path | None = given(None, "Mask of the nuclei of a mask of cells; they are paired by their overlap.")
     label_classes: Path | None = given(None, "Table (label, class): classification of each number of a mask.")

@@ -12,6 +12,8 @@ from histomri.study.result import StepResult
 def run(options: CellOptions, out: Path, progress: Progress | None = None) -> StepResult:
     """Write the cells of one slide as a Parquet table."""
     refuse_table_name(out)
-    refuse_overwrite(out, (*options.exports, options.roi, options.project))
+    beside = (options.project, options.columns, options.nuclei_mask, options.label_classes)
+    inputs = (*options.exports, options.roi, *beside)
+    refuse_overwrite(out, inputs)
     table = read_cells(*options.exports, **dict(options))
     return StepResult(tuple(table.save(out)), table.messages(), table.metadata.warnings, table.summary())
