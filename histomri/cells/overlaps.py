@@ -21,6 +21,7 @@ _COMMON = 0.98  # quantile of the radius up to which cells share one grid; the f
 _GIANT = 20.0  # times the median radius: no cell, so nothing is searched inside it
 _SAME_AREA = 1.25  # ratio of areas up to which two outlines are taken for one object
 _MOST_PAIRS = 1 << 24
+_BAND = 1 << 16  # cells that are compared at once
 _LINE_UM = 2.0  # doubles of a seam lie on a line about as wide as a cell
 _REMEDY = "; --doubles drop keeps the larger or first of each"
 _TOO_DENSE = 3.0  # cells inside one cell, on average: no double detection but a wrong unit
@@ -68,22 +69,44 @@ def find_overlaps(x_um: FloatArray, y_um: FloatArray, area_um2: FloatArray) -> O
     n = x_um.size
     if n < 2:
         return Overlaps(np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp), n)
-    reach = area_um2 * (1 / np.pi)  # squares of the radii, µm²
     # A sample says where most radii are; sorting a million of them takes longer than the search for pairs.
-    some = reach[:: max(1, n // 10_000)]
+    some = area_um2[:: max(1, n // 10_000)] * (1 / np.pi)
     common, giant = float(np.quantile(some, _COMMON)), _GIANT**2 * float(np.median(some))
-    larger = np.flatnonzero((reach > common) & (reach <= giant))
-    grid = _Grid.of(x_um, y_um, np.sqrt(common), np.sqrt(reach[larger].max()) if larger.size else 0.0)
-    points = _Points(x_um[grid.order], y_um[grid.order], reach[grid.order])
-    found = [_among_common(grid, points, common)]
-    if larger.size:
-        found.append(_inside_larger(grid, points, (points.reach > common) & (points.reach <= giant)))
-    first, second = (grid.order[np.concatenate([pairs[at] for pairs in found])] for at in (0, 1))
-    inner, outer = _ordered(area_um2, first, second)
-    if larger.size and inner.size:  # two large cells that lie in each other were found twice
+    order = np.argsort(y_um)
+    sorted_y, reach = y_um[order], float(np.sqrt(min(float(area_um2.max()) / np.pi, giant)))
+    firsts, seconds, complete, total = [order[:0]], [order[:0]], True, 0
+    for start in range(0, n, _BAND):  # band by band, as the memory for all at once is more than the table's
+        stop = min(start + _BAND, n)
+        rows = order[start : max(stop, int(np.searchsorted(sorted_y, sorted_y[stop - 1] + reach, side="right")))]
+        one, other, whole = _pairs_within(x_um[rows], y_um[rows], area_um2[rows] * (1 / np.pi), common, giant)
+        own = (one < stop - start) | (other < stop - start)  # the others are pairs of the next band
+        firsts.append(rows[one[own]])
+        seconds.append(rows[other[own]])
+        total += firsts[-1].size
+        complete &= whole
+        if total > _MOST_PAIRS:
+            complete = False
+            break
+    inner, outer = _ordered(area_um2, np.concatenate(firsts), np.concatenate(seconds))
+    if inner.size:  # two large cells that lie in each other were found twice
         _, once = np.unique(inner.astype(np.int64) * n + outer, return_index=True)
         inner, outer = inner[once], outer[once]
-    return Overlaps(inner, outer, n, all(pairs[2] for pairs in found))
+    return Overlaps(inner, outer, n, complete)
+
+
+def _pairs_within(
+    x: FloatArray, y: FloatArray, reach: FloatArray, common: float, giant: float
+) -> tuple[IntArray, IntArray, bool]:
+    """Return the pairs of some points of which one is inside the other; `reach` is the square of the radius (µm²)."""
+    are_larger = (reach > common) & (reach <= giant)
+    any_larger = bool(are_larger.any())
+    grid = _Grid.of(x, y, np.sqrt(common), np.sqrt(reach[are_larger].max()) if any_larger else 0.0)
+    points = _Points(x[grid.order], y[grid.order], reach[grid.order])
+    found = [_among_common(grid, points, common)]
+    if any_larger:
+        found.append(_inside_larger(grid, points, are_larger[grid.order]))
+    first, second = (grid.order[np.concatenate([pairs[at] for pairs in found])] for at in (0, 1))
+    return first, second, all(pairs[2] for pairs in found)
 
 
 @dataclass(frozen=True)
@@ -114,13 +137,14 @@ class _Grid:
         """Sort points into squares of at least this side (µm); `largest` is the largest radius."""
         left, top = float(x.min()), float(y.min())
         across, down = float(x.max()) - left, float(y.max()) - top
-        side = max(side, 1e-6, across / 1e6, down / 1e6, float(np.sqrt(across * down / (4 * x.size + 1000))))
+        side = max(side, 1e-6, across / 1e6, down / 1e6, float(np.sqrt(across * down / (2 * x.size + 1000))))
         margin = max(int(np.ceil(largest / side)), 1)
         column, row = ((x - left) * (1 / side)).astype(np.int32), ((y - top) * (1 / side)).astype(np.int32)
         wide, high = int(column.max()) + 1 + 2 * margin, int(row.max()) + 1 + 2 * margin
         place = (row + margin) * wide + (column + margin)
+        del row, column
         order = np.argsort(place)
-        starts = np.zeros(wide * high + 1, dtype=np.int64)
+        starts = np.zeros(wide * high + 1, dtype=np.int32 if x.size < 2**31 else np.int64)
         np.cumsum(np.bincount(place, minlength=wide * high), out=starts[1:])
         return cls(order, place[order], starts, wide, margin)
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pandas as pd
+import shapely
 
-from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
 
-_WINDOW = 20_000  # cells of one place are enough to tell
+_WINDOW = 5_000  # cells of one place are enough to tell
 _FEWEST = 100
 _CROWDED = 0.7  # median distance of neighbours / sum of their radii; of outlines that do not overlap it is 1 or more
 _CUT_RIM, _FEWEST_CUT, _UNTOUCHED = 0.85, 30, 0.3
@@ -66,14 +67,15 @@ def _too_far(distance: FloatArray, radius: FloatArray, nucleus: FloatArray) -> s
     return f"{text}: positions seem too large for the areas; was the slide calibrated anew after the detection?"
 
 
-def _nearest(x: FloatArray, y: FloatArray) -> tuple[FloatArray, np.ndarray]:
-    """Return distance to the nearest neighbour and its row, (N,)."""
-    from scipy.spatial import cKDTree
-
-    points = np.column_stack([x, y])
-    distance, rows = cKDTree(points).query(points, k=2)
-    own = rows[:, 0] == np.arange(x.size)  # of two at one place, the other may come first
-    return distance[:, 1], np.where(own, rows[:, 1], rows[:, 0])
+def _nearest(x: FloatArray, y: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Return distance to the nearest neighbour at another place and its row, (N,); infinite, and 0, if there is none."""
+    points = shapely.points(x, y)
+    (own, found), apart = shapely.STRtree(points).query_nearest(
+        points, exclusive=True, all_matches=False, return_distance=True
+    )
+    distance, neighbour = np.full(x.size, np.inf), np.zeros(x.size, dtype=np.intp)
+    distance[own], neighbour[own] = apart, found
+    return distance, neighbour
 
 
 def find_lumps(data: pd.DataFrame) -> BoolArray | None:
