@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from histomri.cells.filters import RowFilter, categories, object_types
 from histomri.cells.parsed_export import ParsedExport
 from histomri.cells.table import Compartment
-from histomri.core.arrays import BoolArray
+from histomri.core.arrays import BoolArray, IntArray
 from histomri.core.errors import InputError
 
 Detections = Literal["nuclei", "cells"] | None
@@ -67,23 +67,31 @@ def find_kinds(export: ParsedExport, keep: BoolArray, detections: Detections = N
     recode = np.array([names.index({"": CELL, "detection": NUCLEUS}.get(kind, kind)) for kind in types], dtype=np.int8)
     kinds = recode[codes] if len(types) else np.zeros(export.n_rows, dtype=np.int8)
     if not export.by_type:
-        typed = np.array([kind == "cell" for kind in types], dtype=bool)[codes] if len(types) else kinds > 0
-        _by_areas(export, kinds, typed)
+        known = np.array(
+            [("", "cell", "detection").index(kind) if kind in ("cell", "detection") else 0 for kind in types]
+        )
+        _by_areas(export, kinds, known[codes] if len(types) else kinds)
     kinds[_spots(export) & (kinds <= names.index(SPOT))] = names.index(SPOT)
     there = np.bincount(kinds[keep], minlength=len(names)) > 0
     compartment, notes = _compartment(export, bool(there[0]), bool(there[1]), detections)
     return Kinds(tuple(names), kinds, compartment, notes)
 
 
-def _by_areas(export: ParsedExport, kinds: NDArray[np.int8], called_cells: BoolArray) -> None:
-    """Tell cells from nuclei by the areas that a table has for each; an object without any area stays as it is."""
-    numbers, plain = export.numbers, kinds <= 1
-    of_cells = np.isfinite(numbers["cell_area"]) if "cell_area" in numbers else np.zeros(export.n_rows, dtype=bool)
-    others = [np.isfinite(numbers[name]) for name in ("nucleus_area", "area") if name in numbers]
-    of_nuclei = np.logical_or.reduce(others) if others else np.zeros(export.n_rows, dtype=bool)
-    any_cell = bool((of_cells & plain).any())
-    nucleus = of_nuclei & ~of_cells & plain & ~(called_cells & any_cell)
-    kinds[plain] = 0 if any_cell or not of_nuclei.any() else 1
+def _by_areas(export: ParsedExport, kinds: NDArray[np.int8], called: IntArray) -> None:
+    """Tell cells from nuclei by the areas that a table has for each; an object without any area stays a cell.
+
+    `called` (n_rows,) is 1 for an object that is called a cell, 2 for a detection, and 0 if nothing is known.
+    """
+    numbers, plain, nothing = export.numbers, kinds <= 1, np.zeros(export.n_rows, dtype=bool)
+    of_cell, of_nucleus, of_object = (
+        np.isfinite(numbers[name]) if name in numbers else nothing for name in ("cell_area", "nucleus_area", "area")
+    )
+    if not (of_cell & plain).any():
+        kinds[plain] = 1 if (of_nucleus | of_object).any() else 0
+        return
+    # A nucleus without a cell area may be of a cell whose area is missing, unless it is called a detection.
+    nucleus = ~of_cell & plain & ((of_object & (called != 1)) | (of_nucleus & (called == 2)))
+    kinds[plain] = 0
     kinds[nucleus] = 1
 
 

@@ -144,7 +144,7 @@ class _Grid:
         place = (row + margin) * wide + (column + margin)
         del row, column
         order = np.argsort(place)
-        starts = np.zeros(wide * high + 1, dtype=np.int32 if x.size < 2**31 else np.int64)
+        starts: IntArray = np.zeros(wide * high + 1, dtype=np.int32 if x.size < 2**31 else np.int64)
         np.cumsum(np.bincount(place, minlength=wide * high), out=starts[1:])
         return cls(order, place[order], starts, wide, margin)
 

@@ -68,7 +68,7 @@ def _too_far(distance: FloatArray, radius: FloatArray, nucleus: FloatArray) -> s
 
 
 def _nearest(x: FloatArray, y: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Return distance to the nearest neighbour at another place and its row, (N,); infinite, and 0, if there is none."""
+    """Return distance to the nearest neighbour at another place and its row, (N,); infinite and 0 if there is none."""
     points = shapely.points(x, y)
     (own, found), apart = shapely.STRtree(points).query_nearest(
         points, exclusive=True, all_matches=False, return_distance=True
