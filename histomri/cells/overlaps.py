@@ -22,6 +22,7 @@ _GIANT = 20.0  # times the median radius: no cell, so nothing is searched inside
 _SAME_AREA = 1.25  # ratio of areas up to which two outlines are taken for one object
 _MOST_PAIRS = 1 << 24
 _BAND = 1 << 16  # cells that are compared at once
+_BY_CHANCE = 0.001  # of the cells of tissue lie in a bent or long neighbour, none of them near its centre
 _LINE_UM = 2.0  # doubles of a seam lie on a line about as wide as a cell
 _REMEDY = "; --doubles drop keeps the larger or first of each"
 _TOO_DENSE = 3.0  # cells inside one cell, on average: no double detection but a wrong unit
@@ -296,7 +297,8 @@ def settle_doubles(
         hint = "pass --doubles drop to keep the larger or first of each, or --doubles keep"
         raise InputError(text.removesuffix(_REMEDY), path=path, hint=hint)
     if choice == "keep":
-        return Doubles((text, *notes))
+        by_chance = found.n_inside <= _BY_CHANCE * found.n and not _close(found, x, y, area)
+        return Doubles(notes if by_chance else (text, *notes))
     if not found.complete or found.too_dense:
         raise InputError(text.removesuffix(_REMEDY), path=path, hint="check the unit of positions and areas")
     drop = to_drop(found)
