@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from histomri.cells.filters import RowFilter, categories, object_types
 from histomri.cells.parsed_export import ParsedExport
 from histomri.cells.sidecar import Calibration
+from histomri.cells.spacing import check_giants
 from histomri.cells.table import CellMetadata, CellTable, Compartment
 from histomri.core.arrays import BoolArray
 
@@ -21,7 +22,7 @@ TOLERANCE = 1.05
 _HASHED_AT_ONCE = 1 << 16
 _NUCLEI_ONLY = (
     "the table has no cell outlines, only nuclei (or plain detections): all sizes and fractions are of NUCLEI; "
-    "for cells, use a cell expansion above 0 in QuPath"
+    "for cells, use a cell expansion above 0 in QuPath, or say --detections cells if the outlines are of cells"
 )
 
 
@@ -35,7 +36,8 @@ def check_table(table: CellTable) -> tuple[str, ...]:
         None if is_cell else _NUCLEI_ONLY, _duplicates(data),
         f"{same_id:,} cells have the object ID of another cell: some rows may be there twice" if same_id else None,
         f"{larger:,} cells have a nucleus larger than the cell" if larger else None, _nucleus_size(nucleus),
-        _cell_size(data["diameter_um"].to_numpy(), table.metadata), _expansion(area, nucleus) if is_cell else None,
+        _cell_size(data["diameter_um"].to_numpy(), table.metadata), check_giants(area),
+        _expansion(area, nucleus) if is_cell else None,
     )  # fmt: skip
     return tuple(text for text in found if text is not None)
 

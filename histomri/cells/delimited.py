@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,12 +10,18 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from histomri.cells import sniff
-from histomri.cells.parsed_export import AREAS, POSITION, Column, ParsedExport, Wanted
+from histomri.cells.layouts.registry import TableLayout, names_of, recognised, table_layout
+from histomri.cells.mend import Flaws, Mended, check_thousands, find_flaws
+from histomri.cells.parsed_export import AREAS, POSITION, Column, Header, ParsedExport, ScaleFact, Wanted, recognise
 from histomri.cells.sniff import refusal
+from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 
 # Java writes infinity as a sign of its own, and older Java writes NaN as the replacement character.
 _NULLS = ["", "NaN", "nan", "NA", "N/A", "null", "None", "-", "\ufffd", "∞", "-∞"]
+_SECOND = ", again"  # ends the name of a column that holds an area for the second time
+_NAME_THEM = f"columns of other programs are named by --columns map.toml, or --layout ({names_of('tables')})"
+_OTHER_NAMES = f"{sniff.EXPORT_AGAIN}; {_NAME_THEM}"
 _CORE = (*POSITION, *AREAS, "image", "object_id", "object_type", "classification", "name", "z", "t")
 
 
@@ -28,48 +34,113 @@ class _Attempt:
     columns: tuple[Column, ...]
     warnings: tuple[str, ...] = ()
     cut: str | None = None  # the last line, if it has no end: one row that may be left out
+    flaws: Flaws | None = None  # that are mended line by line
 
 
 def read_delimited(path: Path, head: bytes, wanted: Wanted) -> ParsedExport:
     """Read a table, of which `head` are the first bytes, unpacked; only columns that mean something here are parsed."""
-    layout = sniff.sniff_table(path, head)
-    _require_cells(path, layout)
+    chosen = _chosen(path, wanted)
+    layout = sniff.sniff_table(path, head, lambda names: _header(names, chosen))
+    _require_cells(path, layout, chosen)
+    check_thousands(path, head, layout)
     columns = [column for name, column in layout.header.columns.items() if name in _CORE or wanted.takes(name)]
-    table, attempt = _read(path, layout, columns)
+    seconds = _second_areas(layout.header)
+    table, attempt = _read(path, layout, [*columns, *seconds])
     if table.num_rows == 0:
         raise _no_rows(path) if attempt.cut is None else refusal("its only row is cut short", path)
-    n_rows, text, numbers = table.num_rows, {}, {}
+    n_rows, text, numbers = table.num_rows, dict[str, pa.ChunkedArray](), dict[str, FloatArray]()
+    scales = _compared(table, attempt.columns)
     for column in attempt.columns:
+        if column.name.endswith(_SECOND):
+            continue
         values = table.column(f"c{column.index}")
         table = table.drop_columns([f"c{column.index}"])  # or millions of cells would be held twice
         if column.kind == "number":
             numbers[column.name] = values.to_numpy()
         else:
             text[column.name] = values
-    raw_names = {column.name: column.raw for column in attempt.columns}
-    units = {column.name: column.unit for column in attempt.columns if column.kind == "number"}
+    raw_names = {column.name: column.raw for column in attempt.columns if not column.name.endswith(_SECOND)}
+    units = {column.name: column.unit for column in attempt.columns if column.name in numbers}
     unread = (column.raw for name, column in layout.header.columns.items() if name not in raw_names)
     ignored = tuple(name for name in (*layout.header.ignored, *unread) if name)
     warnings = (*layout.header.warnings, *attempt.warnings, *_unfinished(path, attempt))
-    n_cut = int(attempt.cut is not None)
-    return ParsedExport(path, n_rows, text, numbers, units, raw_names, ignored, warnings, n_cut=n_cut)
+    flaws, of = attempt.flaws or Flaws(), chosen or _recognised(layout)
+    notes = (f"its columns were read as those of {of.program} (layout {of.name})",) if of and of is not chosen else ()
+    return ParsedExport(
+        path, n_rows, text, numbers, units, raw_names, ignored, (*notes, *warnings),
+        n_cut=int(attempt.cut is not None) + flaws.n_cut, n_headers=flaws.n_headers, scales=scales,
+        cells_are=of.cells_are if of is not None else None,
+    )  # fmt: skip
+
+
+def _second_areas(header: Header) -> list[Column]:
+    """Return the columns that hold an area for the second time, in another unit or without one, to compare them."""
+    found = []
+    for raw in header.ignored:
+        for name, column in recognise([raw]).columns.items():
+            if name in AREAS and name in header.columns:
+                place = header.places.get(raw)
+                found += [replace(column, index=place, name=name + _SECOND)] if place is not None else []
+    return found
+
+
+def _compared(table: pa.Table, columns: Sequence[Column]) -> tuple[ScaleFact, ...]:
+    """Compare the areas that a table has twice."""
+    by_name = {column.name: column for column in columns}
+    facts = []
+    for name, second in by_name.items():
+        if name.endswith(_SECOND) and (first := by_name.get(name.removesuffix(_SECOND))) is not None:
+            values = [table.column(f"c{column.index}").to_numpy() for column in (first, second)]
+            facts += ScaleFact.of(first, values[0], values[1], second)
+    return tuple(facts)
+
+
+def _chosen(path: Path, wanted: Wanted) -> TableLayout | None:
+    if wanted.layout is not None and wanted.columns is not None:
+        raise InputError("cannot have both --layout and --columns", path=path, hint="pass one of them")
+    layout = table_layout(wanted.layout, wanted.columns)
+    if layout is None and wanted.layout is not None:
+        problem = f"is a table, and the layout {wanted.layout!r} is one of outlines"
+        raise InputError(problem, path=path, hint=f"layouts of tables are {names_of('tables')}")
+    return layout
+
+
+def _header(names: Sequence[str], chosen: TableLayout | None) -> Header:
+    """Return the columns by the layout that the user chose, by QuPath's names, or by a layout that fits."""
+    if chosen is not None:
+        return chosen.header(names) or Header({})
+    header = recognise(names)
+    if not set(POSITION) <= set(header.columns) and (found := recognised(names)) is not None:
+        return found[1]
+    return header
+
+
+def _recognised(layout: sniff.Layout) -> TableLayout | None:
+    """Return the layout of another program that a table was found to have."""
+    if set(POSITION) <= set(recognise(layout.names).columns):
+        return None
+    found = recognised(layout.names)
+    return found[0] if found is not None else None
 
 
 def _no_rows(path: Path) -> InputError:
     return refusal("has a header and no rows", path, "run the cell detection, then " + sniff.EXPORT_AGAIN)
 
 
-def _require_cells(path: Path, layout: sniff.Layout) -> None:
+def _require_cells(path: Path, layout: sniff.Layout, chosen: TableLayout | None) -> None:
     columns = layout.header.columns
     found = ", ".join(repr(name) for name in layout.names[:6]) + (", ..." if len(layout.names) > 6 else "")
+    if chosen is not None and (lacking := chosen.missing(layout.names)):
+        problem = f"has no column {', '.join(map(repr, lacking))}, which {chosen.program} names (its columns: {found})"
+        raise refusal(problem, path, f"check {'--columns' if chosen.path is not None else '--layout'}")
     missing = [f"'Centroid {axis.upper()} µm'" for axis in POSITION if axis not in columns]
     if missing:
         problem = f"has no column {' or '.join(missing)}, so the cells have no position on the slide"
-        raise refusal(f"{problem} (its columns: {found})", path)
+        raise refusal(f"{problem} (its columns: {found})", path, _OTHER_NAMES)
     if not any(name in columns for name in AREAS):
         problem = f"has no column 'Cell: Area' or 'Nucleus: Area', so the cells have no size (its columns: {found})"
         measure = "detect cells with 'make measurements' ticked, or Analyze > Calculate features > Add shape features"
-        raise refusal(problem, path, f"{measure}, then {sniff.EXPORT_AGAIN}")
+        raise refusal(problem, path, f"{measure}, then {sniff.EXPORT_AGAIN}; {_NAME_THEM}")
     legacy = "object_type" not in columns and "cell_area" not in columns and "nucleus_area" not in columns
     if legacy and ("annotation_perimeter" in columns or "num_detections" in columns):
         raise refusal("is a table of annotations, not of cells", path)
@@ -92,13 +163,18 @@ def _read_once(path: Path, layout: sniff.Layout, attempt: _Attempt) -> pa.Table:
     # Measurements have four decimals at most: single precision holds them and halves the memory.
     kinds |= {f"c{column.index}": pa.float64() for column in attempt.columns if column.name in (*POSITION, *AREAS)}
     names, encoding = [f"c{index}" for index in range(len(layout.names))], attempt.encoding.replace("utf-8", "utf8")
+    skip = layout.skip_rows
+    if attempt.flaws is not None:
+        skip, encoding = 0, "utf8"
     options = (
-        pc.ReadOptions(column_names=names, skip_rows=layout.skip_rows, encoding=encoding),
+        pc.ReadOptions(column_names=names, skip_rows=skip, encoding=encoding),
         pc.ParseOptions(delimiter=layout.delimiter, invalid_row_handler=_leave_out(attempt.cut)),
         pc.ConvertOptions(
             include_columns=list(kinds), column_types=kinds, null_values=_NULLS, decimal_point=attempt.decimal
         ),
     )
+    if attempt.flaws is not None:
+        return pc.read_csv(Mended(path, layout, attempt.encoding, attempt.flaws), *options)
     if sniff.is_plain(path):
         return pc.read_csv(path, *options)
     with sniff.open_export(path) as stream:
@@ -133,11 +209,17 @@ def _amended(path: Path, layout: sniff.Layout, attempt: _Attempt, message: str, 
     if (match := re.search(r"Expected (\d+) columns, got (\d+)", message)) is not None:
         if attempt.cut is None and int(match[2]) < int(match[1]) and (last := _last_line(path, attempt.encoding)):
             return replace(attempt, cut=last)
+        if attempt.flaws is None and (flaws := find_flaws(path, layout, attempt.encoding)) is not None:
+            return replace(attempt, cut=None, flaws=flaws)
         where = f"row {row[1]}" if (row := re.search(r"Row #(\d+)", message)) else "a row"
         problem = f"{where} has {match[2]} values where the header has {match[1]}: the file is cut short or was edited"
         raise refusal(problem, path) from error
     if (match := re.search(r"In CSV column #(\d+): .*invalid value '(.*)'", message, re.DOTALL)) is not None:
-        return _other_number(path, layout.names, attempt, int(match[1]), match[2], error)
+        index = int(match[1])
+        repeats = index < len(layout.names) and match[2].strip() == layout.names[index].strip("\ufeff ")
+        if attempt.flaws is None and repeats and (flaws := find_flaws(path, layout, attempt.encoding)) is not None:
+            return replace(attempt, cut=None, flaws=flaws)
+        return _other_number(path, layout.names, attempt, index, match[2], error)
     raise refusal(f"cannot be read as a table ({message})", path) from error
 
 
@@ -169,6 +251,8 @@ def _last_line(path: Path, encoding: str) -> str:
 
 def _unfinished(path: Path, attempt: _Attempt) -> tuple[str, ...]:
     """Warn of a file whose last line has no end: a copy that stopped in the last number looks like that."""
+    if attempt.flaws is not None:
+        return attempt.flaws.warnings()
     if attempt.cut is not None:
         return ("the file is cut short in its last row, which was left out",)
     if not sniff.is_plain(path):

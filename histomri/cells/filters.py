@@ -13,7 +13,7 @@ import pyarrow as pa
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from histomri.cells.parsed_export import AREAS, POSITION, ParsedExport
+from histomri.cells.parsed_export import AREAS, OUTLINE_AREA, POSITION, ParsedExport
 from histomri.cells.sidecar import Calibration
 from histomri.cells.table import Compartment, is_of_class
 from histomri.core.arrays import BoolArray, FloatArray
@@ -21,6 +21,7 @@ from histomri.core.errors import InputError, UnitError
 
 AreaUnit = Literal["um2", "px2"]
 MPP = "pass --mpp with the pixel size of the slide in µm (QuPath: Image tab, 'Pixel width')"
+MASK_MPP = "pass --mpp with the pixel size of the mask in µm, which is that of the slide x its downsampling"
 _LENGTHS = ("perimeter", "caliper")
 # No section is a metre wide: a position beyond that is a wrong unit or a damaged number.
 LARGEST_UM = 1e6
@@ -44,26 +45,40 @@ class Measures:
 
 
 def to_micrometres(
-    export: ParsedExport, calibration: Calibration, area_unit: AreaUnit | None,
-    detections: Literal["nuclei", "cells"] = "nuclei",
-) -> Measures:  # fmt: skip
+    export: ParsedExport, calibration: Calibration, area_unit: AreaUnit | None, compartment: Compartment = "cell"
+) -> Measures:
     """Convert an export to µm and µm²; its positions and areas may be converted in place.
 
-    `area_unit` is that of areas whose name states none, and `detections` says which outline plain detections have.
-    Where the column of cell areas is there and empty, as in histomri's own export of nuclei, those of nuclei are taken.
+    `area_unit` is that of areas whose name states none, and `compartment` that of which the sizes are wanted. A row
+    without an area of that kind has the next one that it has: a plain detection may be a cell, or called one.
     """
     x, y = (_position(export, axis, index, calibration) for index, axis in enumerate(POSITION))
-    areas = [name for name in AREAS if name in export.numbers]
-    name = next((name for name in areas if np.isfinite(export.numbers[name]).any()), areas[0])
-    of_cells = name == "cell_area" or (name == "area" and detections == "cells")
-    compartment: Compartment = "cell" if of_cells else "nucleus"
-    area, decided = _area(export, name, calibration, area_unit)
+    order = ("cell_area", "area") if compartment == "cell" else ("nucleus_area", "area", "cell_area")
+    there = [name for name in dict.fromkeys((*order, *AREAS)) if name in export.numbers]
+    known = [name for name in there if name in order and np.isfinite(export.numbers[name]).any()] or there[:1]
+    area, decided = _area(export, known[0], calibration, area_unit)
+    for name in [*known[1:], *([OUTLINE_AREA] if OUTLINE_AREA in export.numbers else [])]:
+        if (missing := np.isnan(area)).any():
+            other = _area(export, name, calibration, area_unit)[0]
+            area = np.where(missing, other, area)
     nucleus = area if compartment == "nucleus" else np.full(export.n_rows, np.nan)
     if compartment == "cell" and "nucleus_area" in export.numbers:
         nucleus = _area(export, "nucleus_area", calibration, area_unit)[0]
-    measured = [other for other in export.numbers if other not in (*POSITION, *AREAS)]
+    measured = [other for other in export.numbers if other not in (*POSITION, *AREAS, OUTLINE_AREA)]
     others = dict(_measurement(export, other, calibration) for other in measured)
     return Measures(x, y, area, nucleus, compartment, decided, others)
+
+
+def state_position_unit(export: ParsedExport, unit: Literal["um", "px"] | None) -> None:
+    """Set the unit of positions whose column states none; one that it states cannot be changed."""
+    if unit is None:
+        return
+    for axis in POSITION:
+        if export.units[axis] not in (None, unit):
+            stated = f"column {export.raw_names.get(axis, axis)!r} states its unit"
+            problem = f"{stated}, and --position-unit {unit} says otherwise"
+            raise UnitError(problem, path=export.path, hint="leave out --position-unit")
+        export.units[axis] = unit
 
 
 def _position(export: ParsedExport, axis: str, index: int, calibration: Calibration) -> FloatArray:
@@ -72,9 +87,10 @@ def _position(export: ParsedExport, axis: str, index: int, calibration: Calibrat
         return values
     if unit is None:
         problem = f"column {export.raw_names[axis]!r} has no unit"
-        raise UnitError(problem, path=export.path, hint="rename it to say µm or px")
+        raise UnitError(problem, path=export.path, hint="pass --position-unit um or px, or name it in --columns")
     if calibration.pixel_size_um is None:
-        raise UnitError("the positions are in pixels and the pixel size is not known", path=export.path, hint=MPP)
+        hint = MPP if export.size_px is None else MASK_MPP
+        raise UnitError("the positions are in pixels and the pixel size is not known", path=export.path, hint=hint)
     return _scaled(values, calibration.pixel_size_um[index])
 
 
@@ -156,11 +172,10 @@ def apply_filters(
     export: ParsedExport, measures: Measures, rows: RowFilter, options: Mapping[str, Any],
     field_um: tuple[float, float] | None = None,
 ) -> None:  # fmt: skip
-    """Drop the rows that are no cells, have no usable numbers, or are not wanted.
+    """Drop the rows that have no usable numbers, or are not wanted; other kinds of objects are dropped before.
 
     `options` maps fields of `CellOptions` to their values; the value of ``roi`` is the region itself, in µm.
     """
-    _drop_other_objects(export, rows)
     with np.errstate(invalid="ignore"):
         x, y = measures.x_um, measures.y_um
         rows.drop("without a position", np.isnan(x) | np.isnan(y))
@@ -222,19 +237,6 @@ def region_in_other_unit(
             check = "is it in µm, where pixels of the full-resolution image are expected, and are the positions of the"
             return (f"the region of interest holds {held}: {check} cells in the unit that their column states?",)
     return ()
-
-
-def _drop_other_objects(export: ParsedExport, rows: RowFilter) -> None:
-    if (types := object_types(export)) is None:
-        return
-    names, codes = types
-    other = np.array([bool(name) and name not in ("cell", "detection") for name in names], dtype=bool)
-    if other.any() and len(codes) and other[codes].all():
-        kinds = sorted({names[code] for code in np.unique(codes)})
-        hint = "export again from QuPath with Measure > Export measurements, export type 'Cells'"
-        problem = f"holds no cells: its {export.n_rows:,} objects are of type {', '.join(kinds)}"
-        raise InputError(problem, path=export.path, hint=hint)
-    rows.drop("not a cell or detection", other[codes])
 
 
 def _drop_outside_field(

@@ -6,6 +6,7 @@ mapping of its own, which is given back whole, and whose pages cost nothing unti
 
 import gc
 import mmap
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -14,14 +15,24 @@ import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
 from histomri.cells.geojson_stream import stream_batches
+from histomri.cells.layouts.registry import ShapeLayout, names_of, shape_layout, similar_shapes
 from histomri.cells.outlines import Geometries, measure_outlines
-from histomri.cells.parsed_export import AREAS, POSITION, ParsedExport, Wanted, recognise
+from histomri.cells.parsed_export import (
+    AREAS,
+    OUTLINE_AREA,
+    POSITION,
+    ParsedExport,
+    ScaleFact,
+    Wanted,
+    recognise,
+)
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 
 _FIRST_BYTES = 1 << 16
 _TEXTS_AT_ONCE = 1 << 14
 _TYPES = {"pathcellobject": "cell", "pathdetectionobject": "detection", "pathtileobject": "tile"}
+_SHOWN = 50
 _MOST_NAMES = 5000  # QuPath measures some hundred things at most; every name costs a column
 
 
@@ -135,7 +146,8 @@ class _Collected:
     """The columns read so far."""
 
     def __init__(self, path: Path, wanted: Wanted) -> None:
-        self.path, self.wanted = path, wanted
+        self.path, self.wanted, self.layout = path, wanted, _layout(path, wanted)
+        self.first = list[Any]()  # the first objects that are no cells, for a message
         self.total = self.repaired = 0
         self.kinds = set[str]()
         self.words: dict[str, TextsBuffer | WordsBuffer] = {"object_id": TextsBuffer()}
@@ -164,8 +176,7 @@ def read_geojson(path: Path, wanted: Wanted, text: IO[bytes] | None = None) -> P
             gc.enable()
     total = collected.total
     if not collected.kinds & {"cell", "detection"}:
-        problem = f"holds no cells: none of its {total:,} objects is a cell or detection"
-        raise InputError(problem, path=path, hint="in QuPath select the cells and use File > Export objects as GeoJSON")
+        raise _no_cells(collected)
     x, y, area, nucleus = (column.finished() for column in collected.shapes)
     is_cell = "cell" in collected.kinds
     numbers: dict[str, FloatArray] = {"x": x, "y": y, "cell_area" if is_cell else "area": area}
@@ -173,15 +184,48 @@ def read_geojson(path: Path, wanted: Wanted, text: IO[bytes] | None = None) -> P
         numbers["nucleus_area"] = nucleus
     units: dict[str, str | None] = {name: "px" if name in POSITION else "px2" for name in numbers}
     labels = dict.fromkeys(numbers, "geometry")
-    ignored = _add_measurements(collected, numbers, units, labels)
+    ignored, scales = _add_measurements(collected, numbers, units, labels)
     notes = (f"{collected.repaired:,} outlines crossed themselves and were mended",) if collected.repaired else ()
     outlines = np.concatenate(collected.outlines) if wanted.geometries else None
     words = {name: buffer.finished() for name, buffer in collected.words.items()}
-    return ParsedExport(path, total, words, numbers, units, labels, ignored, notes, outlines)
+    return ParsedExport(
+        path, total, words, numbers, units, labels, ignored, notes, outlines, by_type=True, scales=scales,
+        cells_are=collected.layout.cells_are if collected.layout is not None else None,
+    )  # fmt: skip
+
+
+def _layout(path: Path, wanted: Wanted) -> ShapeLayout | None:
+    if wanted.columns is not None:
+        raise InputError("is GeoJSON, and --columns names those of a table", path=path, hint="pass --layout NAME")
+    layout = shape_layout(wanted.layout)
+    if layout is None and wanted.layout is not None:
+        problem = f"is JSON, and the layout {wanted.layout!r} is one of tables"
+        raise InputError(problem, path=path, hint=f"layouts of outlines are {names_of('outlines')}")
+    return layout
+
+
+def _no_cells(collected: _Collected) -> InputError:
+    """Return the error for a file without cells; it names the layouts that the file may have."""
+    problem = f"holds no cells: none of its {collected.total:,} objects is a cell or detection"
+    hint = "in QuPath select the cells and use File > Export objects as GeoJSON"
+    if found := similar_shapes(collected.first):
+        more = "".join(f", or {one.name}" for one in found[1:])
+        named = f"--layout {found[0].name} ({found[0].program}){more}"
+        hint = f"if its outlines are cells or nuclei, pass {named}; if not, {hint}"
+    elif collected.total:
+        hint += f"; a file of another program is read with --layout NAME ({names_of('outlines')})"
+    return InputError(problem, path=collected.path, hint=hint)
 
 
 def _collect(features: list[Any], collected: _Collected) -> None:
-    objects = [_parse(feature) for feature in _with_children(features)]
+    everything = _with_children(features)
+    if (layout := collected.layout) is not None:
+        known = (layout.expand(one) if isinstance(one, dict) else iter([one]) for one in everything)
+        everything = [one for group in known for one in group]
+    objects = [_parse(feature) for feature in everything]
+    if len(collected.first) < _SHOWN:
+        others = (feature for feature, item in zip(everything, objects) if not item.is_cell)
+        collected.first += islice(others, _SHOWN)
     for name, buffer in collected.words.items():
         buffer.extend([getattr(item, name) for item in objects])
     collected.kinds.update(item.object_type for item in objects)
@@ -253,19 +297,28 @@ def _number(value: Any) -> float:
 
 def _add_measurements(
     collected: _Collected, numbers: dict[str, FloatArray], units: dict[str, str | None], labels: dict[str, str],
-) -> tuple[str, ...]:  # fmt: skip
+) -> tuple[tuple[str, ...], tuple[ScaleFact, ...]]:  # fmt: skip
+    """Add the measured columns; return the names of those not used, and how measured areas compare with outlines."""
     header = recognise(list(collected.names))
-    ignored = list(header.ignored)
+    ignored, scales = list(header.ignored), list[ScaleFact]()
+    drawn = {name: numbers[name] for name in AREAS if name in numbers}
     for name, column in header.columns.items():
         measured = collected.measured.pop(column.raw, None)
-        unusable = name in AREAS and (column.unit not in ("um2", "um") or name not in numbers)
-        if measured is None or name in POSITION or unusable:
+        if measured is None or name in POSITION:
             ignored.append(column.raw)
             continue
         measured.pad(collected.total)
+        values = measured.finished()
+        if name in AREAS and name in drawn:
+            scales += ScaleFact.of(column, values, drawn[name])
+        if name in AREAS and (column.unit not in ("um2", "um") or name not in drawn or collected.wanted.outline_areas):
+            ignored.append(column.raw)
+            continue
+        if name in AREAS and name != "nucleus_area" and np.isnan(values[np.isfinite(drawn[name])]).any():
+            numbers[OUTLINE_AREA], units[OUTLINE_AREA] = drawn[name], "px2"
         # A length without a unit may be in either, so it must not be converted.
-        numbers[name], units[name], labels[name] = measured.finished(), column.unit or "unknown", column.raw
-    return tuple(ignored)
+        numbers[name], units[name], labels[name] = values, column.unit or "unknown", column.raw
+    return tuple(ignored), tuple(scales)
 
 
 def _parse(feature: Any) -> _Object:

@@ -1,213 +1,257 @@
-"""Masks in which every cell has its own number (StarDist, Cellpose, QuPath's labelled images): centroids and areas.
+"""Masks in which every cell has its own number (StarDist, Cellpose, InstanSeg, QuPath's labelled images).
 
-TIFF is read tile by tile, so memory is that of a tile and 24 bytes for each number up to the largest; PNG is unpacked
-whole. A mask does not show which nucleus is in which cell, classes, and cells hidden below others.
+TIFF is read tile by tile, so memory is that of a tile and 32 bytes for each number up to the largest; PNG and NumPy
+files are unpacked whole. A mask does not show classes, and cells hidden below others. Nuclei and cells may be two masks
+or two planes of one file; they are paired by their overlap.
 """
 
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from histomri.cells.parsed_export import ParsedExport
+from histomri.cells.mask_blobs import Labels, measure_mask
+from histomri.cells.mask_files import MaskFile, not_labels, numbers_of, open_mask
+from histomri.cells.parsed_export import ParsedExport, Wanted
 from histomri.core.arrays import FloatArray, IntArray
-from histomri.core.calibration import ome_pixel_size
 from histomri.core.errors import InputError
+from histomri.core.files import require_file
+from histomri.core.tables import read_table
 
-_LARGEST_LABEL = 1 << 27  # 3 GB of sums
-_EXACT_FLOAT = 1 << 24
-_LARGEST_PNG = 2_000_000_000
-_LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 34926, 50000)  # none, LZW, deflate, PackBits, LZMA, ZSTD
-
-
-@dataclass
-class _Sums:
-    """Per number: pixels, and sums of their columns and rows."""
-
-    count: IntArray
-    x: FloatArray
-    y: FloatArray
-
-    def add(self, labels: IntArray, column: int, row: int) -> None:
-        """Add a block whose first pixel is at (column, row)."""
-        if not labels.size or not labels.max():
-            return
-        rows, columns = np.nonzero(labels)
-        found = labels[rows, columns].astype(np.int64)
-        most = int(found.max()) + 1
-        if most > self.count.size:
-            room = max(most, 2 * self.count.size)
-            for values in (self.count, self.x, self.y):
-                values.resize(room, refcheck=False)
-        # Within a block the numbers lie close together, so the sums are taken over their range only.
-        least = int(found.min())
-        span = slice(least, most)
-        found -= least
-        self.count[span] += np.bincount(found, minlength=most - least)
-        self.x[span] += np.bincount(found, columns + (column + 0.5), most - least)
-        self.y[span] += np.bincount(found, rows + (row + 0.5), most - least)
+_LABEL_NAMES = ("label", "number", "id", "object_id", "object id", "cellid", "cell_id", "label_id", "")
+_CLASS_NAMES = ("class", "classification", "type", "cell_type", "cell type", "celltype", "class_name")
+_OVERLAP = 0.5  # of a nucleus that must lie in its cell
+_HUGE_UM2, _FEW = 5000.0, 50  # a disc of 80 µm; so few and so large are regions
+_SAME_FIELD = 0.02
 
 
-def read_labels(path: Path) -> ParsedExport:
+def read_labels(path: Path, wanted: Wanted) -> ParsedExport:
     """Read a mask of numbered cells; positions and areas are in its own pixels."""
-    sums = _Sums(np.zeros(1 << 16, dtype=np.int64), np.zeros(1 << 16), np.zeros(1 << 16))
-    with path.open("rb") as stream:
-        is_png = stream.read(4) == b"\x89PNG"
-    try:
-        size, pixel_um = _read_png(path, sums) if is_png else _read_tiff(path, sums)
-    except InputError:
-        raise
-    except Exception as error:  # a damaged file makes Pillow or the TIFF reader fail wherever it first trips over it
-        problem = f"is a {'PNG' if is_png else 'TIFF'} picture, not a table of cells, and it cannot be read ({error})"
-        raise InputError(problem, path=path) from error
-    labels = np.flatnonzero(sums.count)
-    area = sums.count[labels].astype(float)
-    if labels.size == 0:
-        raise InputError("is a mask without any cell: all its pixels are 0", path=path)
-    if labels.size == 1:
-        raise _not_labels(path, "all its cells have one number; export instances, each with a number of its own")
-    if np.median(area) < 4:
-        raise _not_labels(path, f"its {labels.size:,} numbers have {np.median(area):.3g} pixels each, as colours have")
-    numbers = {"x": sums.x[labels] / area, "y": sums.y[labels] / area, "area": area}
-    kinds = pa.chunked_array([pa.array(["detection"] * labels.size, pa.string()).dictionary_encode()])
-    text = {"object_id": pa.chunked_array([pa.array(labels).cast(pa.string())]), "object_type": kinds}
-    units: dict[str, str | None] = {"x": "px", "y": "px", "area": "px2"}
-    names = dict.fromkeys(numbers, "label")
-    return ParsedExport(path, labels.size, text, numbers, units, names, pixel_size_um=pixel_um, size_px=size)
+    if wanted.layout is not None or wanted.columns is not None:
+        option = "--layout" if wanted.layout is not None else "--columns"
+        raise InputError(f"is a picture, so {option} does not apply", path=path, hint=f"leave out {option}")
+    with ExitStack() as stack:
+        try:
+            mask = open_mask(path, stack)
+            inner = None if wanted.nuclei_mask is None else _open_nuclei(mask, wanted.nuclei_mask, stack)
+            if inner is not None or mask.planes == 2:
+                return _read_pair(mask, inner, wanted.split_labels)
+            export = _export(mask, found := measure_mask(mask, split=wanted.split_labels))
+            if wanted.measurements:
+                export.numbers["scatter"], export.units["scatter"] = found.scatter.astype(np.float32), None
+            return export
+        except InputError:
+            raise
+        except Exception as error:  # a damaged file makes its reader fail wherever it first trips over it
+            with path.open("rb") as stream:
+                kind = {b"\x89PNG": "PNG", b"\x93NUM": "NumPy"}.get(stream.read(4), "TIFF")
+            problem = f"is a {kind} picture, not a table of cells, and it cannot be read ({error})"
+            raise InputError(problem, path=path) from error
 
 
-def _not_labels(path: Path, why: str) -> InputError:
-    kind = "PNG" if path.suffix.lower() == ".png" else "TIFF"
-    problem = f"is a {kind} picture, not a table of cells, and no mask of numbered cells either ({why})"
-    hint = "export the cells from QuPath as a table, or a mask in which each cell has its own number"
-    return InputError(problem, path=path, hint=hint)
+def _export(
+    mask: MaskFile, cells: Labels, nucleus: FloatArray | None = None, lone: Labels | None = None
+) -> ParsedExport:
+    """Return the cells of a mask; with the area of their nuclei and then the nuclei that are in no cell, if given."""
+    parts = [cells] if lone is None else [cells, lone]
+    x, y, area, number = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("x", "y", "area", "number")
+    )
+    numbers: dict[str, FloatArray] = {"x": x, "y": y}
+    kinds = ["detection"] * number.size
+    if nucleus is None:
+        numbers["area"] = area
+    else:
+        n_lone = number.size - cells.number.size
+        numbers["cell_area"] = np.concatenate([cells.area, np.full(n_lone, np.nan)])
+        numbers["nucleus_area"] = np.concatenate([nucleus, area[cells.number.size :]])
+        kinds = ["cell"] * cells.number.size + ["detection"] * n_lone
+    text = {
+        "object_id": pa.chunked_array([_names(parts)]),
+        "object_type": pa.chunked_array([pa.array(kinds, pa.string()).dictionary_encode()]),
+    }
+    units: dict[str, str | None] = {name: "px" if name in ("x", "y") else "px2" for name in numbers}
+    notes = tuple(note for part in parts for note in part.notes)
+    return ParsedExport(
+        mask.path, number.size, text, numbers, units, dict.fromkeys(numbers, "label"), warnings=notes,
+        pixel_size_um=mask.pixel_um, size_px=mask.size_px,
+    )  # fmt: skip
 
 
-def _read_png(path: Path, sums: _Sums) -> tuple[tuple[int, int], None]:
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(path) as picture:
-            width, height = picture.size
-            if width * height > _LARGEST_PNG or picture.mode not in ("L", "P", "I", "I;16", "RGB"):
-                kind = f"a PNG picture of {width} x {height} pixels in mode {picture.mode}"
-                problem = f"is {kind}, and no mask of numbered cells is like that"
-                raise InputError(problem, path=path, hint="export the mask as TIFF")
-            pixels = np.asarray(picture)
-    _add_rows(path, sums, pixels)
-    return (width, height), None
+def _names(parts: list[Labels]) -> pa.Array:
+    """Return an identifier for each object: its number, with that of its part if the number has several."""
+    found = []
+    for nth, labels in enumerate(parts):
+        names = pa.array(labels.number).cast(pa.string())
+        if labels.part is not None and (labels.part > 1).any():
+            texts = zip(labels.number.tolist(), labels.part.tolist())
+            names = pa.array([f"{number}" if part == 1 else f"{number}.{part}" for number, part in texts], pa.string())
+        found.append(names if nth == 0 else pa.array([f"nucleus {name}" for name in names.to_pylist()], pa.string()))
+    return pa.concat_arrays(found)
 
 
-def _add_rows(path: Path, sums: _Sums, pixels: NDArray[Any]) -> None:
-    step = max(1, (1 << 22) // pixels.shape[1])
-    for row in range(0, pixels.shape[0], step):
-        sums.add(_labels(path, pixels[row : row + step]), 0, row)
+def _open_nuclei(cells: MaskFile, path: Path, stack: ExitStack) -> MaskFile:
+    require_file(path, "mask of nuclei")
+    nuclei = open_mask(path, stack)
+    sizes = [" x ".join(map(str, mask.size_px)) for mask in (cells, nuclei)]
+    if sizes[0] != sizes[1] or nuclei.planes != 1:
+        problem = f"is {sizes[1]} pixels in {nuclei.planes} planes, and the mask of cells {sizes[0]}"
+        raise InputError(problem, path=path, hint="export both masks of one field at one resolution")
+    known = [mask.pixel_um for mask in (cells, nuclei) if mask.pixel_um is not None]
+    if len(known) == 2 and not np.allclose(known[0], known[1], rtol=0.01):
+        texts = [f"{pair[0]:.4g} x {pair[1]:.4g} µm" for pair in known]
+        problem = f"has pixels of {texts[1]}, and the mask of cells of {texts[0]}"
+        raise InputError(problem, path=path, hint="give two masks of one field")
+    return nuclei
 
 
-def _labels(path: Path, block: NDArray[Any]) -> IntArray:
-    """Return the numbers of a block of pixels; three channels of bytes are one number of three bytes."""
-    if block.ndim == 3:
-        red, green, blue = (block[..., channel].astype(np.int64) for channel in range(3))
-        return red << 16 | green << 8 | blue
-    if block.dtype.kind == "f":
-        if not (np.isfinite(block).all() and (block == np.floor(block)).all() and np.abs(block).max() <= _EXACT_FLOAT):
-            raise _not_labels(path, "its pixels are not whole numbers that single precision holds")
-        block = block.astype(np.int64)
-    if block.dtype.kind not in "biu":
-        raise _not_labels(path, f"its pixels are {block.dtype}")
-    if block.size and (block.min() < 0 or block.max() > _LARGEST_LABEL):
-        raise _not_labels(path, f"its pixels run from {block.min()} to {block.max()}")
-    return block
+def _read_pair(mask: MaskFile, nuclei: MaskFile | None, split: bool) -> ParsedExport:
+    """Read cells with their nuclei, from two files or from the two planes of one, nuclei first (InstanSeg)."""
+    if split:
+        hint = "leave out --split-labels, or read one of the masks alone"
+        raise InputError("has nuclei and cells, and their numbers cannot be split", path=mask.path, hint=hint)
+    inner, inner_plane = (mask, 0) if nuclei is None else (nuclei, 0)
+    outer_plane = 1 if nuclei is None else 0
+    found, cells = measure_mask(inner, inner_plane), measure_mask(mask, outer_plane)
+    if np.median(found.area) > np.median(cells.area):
+        if nuclei is not None:
+            problem = "has larger outlines than the mask of cells"
+            raise InputError(problem, path=nuclei.path, hint="give the mask of cells first, and --nuclei-mask NUCLEI")
+        inner_plane, outer_plane, found, cells = 1, 0, cells, found
+    nucleus, cell, overlap = _overlaps((inner, inner_plane), (mask, outer_plane))
+    area = np.zeros(int(found.number.max()) + 1)
+    area[found.number] = found.area
+    paired = overlap >= _OVERLAP * area[nucleus]
+    nucleus, cell = nucleus[paired], cell[paired]
+    if nucleus.size < _OVERLAP * found.number.size:
+        problem = f"only {nucleus.size:,} of {found.number.size:,} nuclei lie in a cell, so the two masks do not fit"
+        raise InputError(problem, path=inner.path, hint="give two masks of one field, at one resolution")
+    largest = np.full(int(cells.number.max()) + 1, np.nan)
+    np.fmax.at(largest, cell, area[nucleus])
+    alone = np.isin(found.number, nucleus, invert=True)
+    lone = found.where(alone)
+    several, empty = int(np.count_nonzero(np.bincount(cell) > 1)), int(np.isnan(largest[cells.number]).sum())
+    notes = [f"{several:,} cells hold several nuclei, of which the largest is taken"] if several else []
+    notes += [f"{empty:,} cells hold no nucleus"] if empty else []
+    return _export(mask, replace(cells, notes=tuple(notes)), largest[cells.number], lone)
 
 
-def _read_tiff(path: Path, sums: _Sums) -> tuple[tuple[int, int], tuple[float, float] | None]:
-    import tifffile
-
-    with tifffile.TiffFile(path) as tiff:
-        series = tiff.series[0]
-        size = _check_tiff(path, series)
-        pixel_um = ome_pixel_size(tiff.ome_metadata) if tiff.is_ome else None
-        if len(series.pages) == 1:
-            for block, column, row in _segments(series.pages[0]):
-                sums.add(_labels(path, block), column, row)
-        else:
-            _add_rows(path, sums, np.moveaxis(series.asarray(), series.axes.index("C"), -1).squeeze())
-    return size, pixel_um
-
-
-def _check_tiff(path: Path, series: Any) -> tuple[int, int]:
-    """Return (width, height), or say why this is no mask."""
-    sizes = dict(zip(series.axes, series.shape))
-    channels = sizes.get("S", 1) * sizes.get("C", 1)
-    others = {axis: count for axis, count in sizes.items() if axis not in "YXSC" and count > 1}
-    if others or channels not in (1, 3) or "Y" not in sizes or "X" not in sizes:
-        raise _not_labels(path, f"its axes are {series.axes}, of length {' x '.join(map(str, series.shape))}")
-    page = series.pages[0]
-    if int(page.compression) not in _LOSSLESS:
-        raise _not_labels(path, f"its compression, {page.compression.name}, is for photographs")
-    if channels == 3 and page.dtype != np.uint8:
-        raise _not_labels(path, f"it has three channels of {page.dtype}")
-    return int(sizes["X"]), int(sizes["Y"])
+def _overlaps(first: tuple[MaskFile, int], second: tuple[MaskFile, int]) -> tuple[IntArray, IntArray, IntArray]:
+    """Return the nuclei that touch a cell, the cell in which most of each lies, and how many pixels that are."""
+    keys, counts = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    for one, other in _blocks_of_both(first, second):
+        both = (one > 0) & (other > 0)
+        if both.any():
+            key, count = np.unique(one[both].astype(np.int64) << 32 | other[both].astype(np.int64), return_counts=True)
+            keys.append(key)
+            counts.append(count)
+    key, where = np.unique(np.concatenate(keys), return_inverse=True)
+    pixels = np.bincount(where, np.concatenate(counts), key.size).astype(np.int64)
+    nucleus, cell = key >> 32, key & 0xFFFFFFFF
+    order = np.lexsort((pixels, nucleus))
+    last = np.flatnonzero(np.concatenate([nucleus[order][1:] != nucleus[order][:-1], [True]])[: order.size])
+    best = order[last]
+    return nucleus[best], cell[best], pixels[best]
 
 
-def _segments(page: Any) -> Iterator[tuple[NDArray[Any], int, int]]:
-    """Yield the tiles or strips of a page, cut to the picture, each with its column and row."""
-    if page.planarconfig == 2 and page.samplesperpixel > 1:
-        pixels = page.asarray()  # planes of colour lie apart, so tiles do not hold whole pixels
-        yield np.moveaxis(pixels, 0, -1), 0, 0
-        return
-    for block, place, _ in page.segments():
-        if block is not None:  # a tile that was left out holds nothing
-            row, column = place[2], place[3]
-            inside = block[0, : page.imagelength - row, : page.imagewidth - column]
-            yield inside[..., 0] if inside.shape[-1] == 1 else inside, column, row
+def _blocks_of_both(first: tuple[MaskFile, int], second: tuple[MaskFile, int]) -> Iterator[tuple[IntArray, IntArray]]:
+    """Yield the numbers of two masks at the same places."""
+    (one, plane), (other, other_plane) = first, second
+    if one.fits(other):
+        pairs = zip(one.blocks(plane), other.blocks(other_plane), strict=True)
+        for (block, *_), (beside, *_) in pairs:
+            yield numbers_of(one.path, block), numbers_of(other.path, beside)
+    else:
+        yield numbers_of(one.path, one.whole(plane)), numbers_of(other.path, other.whole(other_plane))
+
+
+def check_mask(
+    export: ParsedExport, area_um2: FloatArray, field_um: tuple[float, float] | None,
+    slide_um: tuple[float, float] | None,
+) -> tuple[str, ...]:  # fmt: skip
+    """Refuse a mask of regions, and one of another field than the slide (both in µm); return warnings."""
+    median = float(np.nanmedian(area_um2))
+    if export.n_rows <= _FEW and median > _HUGE_UM2:
+        why = f"its {export.n_rows} numbers have {median:,.0f} µm² each: a map of regions, or another pixel size"
+        raise not_labels(export.path, why)
+    if slide_um is None or field_um is None or export.size_px is None:
+        return ()
+    if np.allclose(field_um, slide_um, rtol=_SAME_FIELD):
+        return ()
+    fields = [f"{wide:,.0f} x {high:,.0f} µm" for wide, high in (field_um, slide_um)]
+    sides = [of_slide / pixels for of_slide, pixels in zip(slide_um, export.size_px)]
+    hint = "give the mask of the whole slide, or leave the slide's facts (--project) out"
+    if abs(sides[0] / sides[1] - 1) < _SAME_FIELD:
+        hint = (
+            f"pass --mpp {np.sqrt(sides[0] * sides[1]):.4g} if the mask is of the whole slide; else leave --project out"
+        )
+    raise InputError(f"has a field of {fields[0]}, and the slide one of {fields[1]}", path=export.path, hint=hint)
+
+
+def classify_labels(export: ParsedExport, path: Path) -> tuple[str, ...]:
+    """Give the cells of a mask their classes by a table of number and class; return warnings."""
+    table = read_table(path)
+    label, name = (
+        next((one for one in table.names if one.strip().lower() in names), None)
+        for names in (_LABEL_NAMES, _CLASS_NAMES)
+    )
+    if label is None or name is None:
+        problem = f"has no columns label and class (its columns: {', '.join(table.names[:8])})"
+        raise InputError(problem, path=path, hint="name them label and class")
+    known = _classes_by_number(path, table.frame[label].astype(str), table.frame[name].fillna("").astype(str))
+    numbers = [text.split(" ")[-1].split(".")[0] for text in export.text["object_id"].to_pylist()]
+    classes = [known.get(number) for number in numbers]
+    lacking = sum(one is None for one in classes)
+    unused = len(set(known) - set(numbers))
+    if lacking == len(classes) or (lacking > len(classes) / 2 and unused > len(known) / 2):
+        problem = (
+            f"names {len(known):,} numbers, and {lacking:,} of the {len(classes):,} of the mask are not among them"
+        )
+        raise InputError(problem, path=path, hint=f"give the table of {export.path.name}")
+    texts = pa.array([one or "" for one in classes], pa.string()).dictionary_encode()
+    export.text["classification"] = pa.chunked_array([texts])
+    notes = [f"{lacking:,} numbers of the mask have no class in {path.name}"] if lacking else []
+    return (*notes, *([f"{unused:,} numbers of {path.name} are not in the mask"] if unused else []))
+
+
+def _classes_by_number(path: Path, labels: "Iterator[str]", classes: "Iterator[str]") -> dict[str, str]:
+    """Return the class of each number; a number with two classes is an error."""
+    known: dict[str, str] = {}
+    for label, name in zip(labels, classes):
+        number = label.strip().removesuffix(".0")
+        if not number.isdigit():
+            raise InputError(f"holds the label {label[:40]!r}, which is no whole number", path=path)
+        if known.setdefault(number, name) != name:
+            raise InputError(f"has two classes for label {number}", path=path, hint="keep one row for each label")
+    return known
 
 
 def label_blocks(path: Path, rows: int = 512) -> Iterator[tuple[IntArray, int, int]]:
     """Yield a mask in parts, for what else is measured in its cells: numbers (h, w), column and row of the first pixel.
 
-    TIFF is given by tiles, or by strips joined to some `rows` rows; PNG and masks of several planes are unpacked whole.
+    Strips of a TIFF are joined to some `rows` rows.
     """
-    import tifffile
-    from PIL import Image
-
-    if path.suffix.lower() == ".png":
-        with Image.open(path) as picture:
-            yield _labels(path, np.asarray(picture)), 0, 0
-        return
-    with tifffile.TiffFile(path) as tiff:
-        series = tiff.series[0]
-        if len(series.pages) > 1:
-            yield _labels(path, np.moveaxis(series.asarray(), series.axes.index("C"), -1).squeeze()), 0, 0
-            return
-        strips, first = list[NDArray[Any]](), 0
-        for block, column, row in _segments(series.pages[0]):
-            if block.shape[1] < series.pages[0].imagewidth:
-                yield _labels(path, block), column, row
+    with ExitStack() as stack:
+        mask = open_mask(path, stack)
+        strips, first = list[IntArray](), 0
+        for pixels, column, row in mask.blocks(mask.planes - 1):
+            block = numbers_of(path, pixels)
+            if block.shape[1] < mask.size_px[0]:
+                yield block, column, row
                 continue
             if strips and (row - first >= rows or row != first + sum(map(len, strips))):
-                yield _labels(path, np.concatenate(strips)), 0, first
+                yield np.concatenate(strips), 0, first
                 strips = []
             first = first if strips else row
             strips.append(block)
         if strips:
-            yield _labels(path, np.concatenate(strips)), 0, first
+            yield np.concatenate(strips), 0, first
 
 
 def mask_size(path: Path) -> tuple[int, int]:
     """Return width and height of a mask in its own pixels."""
-    import tifffile
-    from PIL import Image
-
-    if path.suffix.lower() == ".png":
-        with Image.open(path) as picture:
-            width, height = picture.size
-        return width, height
-    with tifffile.TiffFile(path) as tiff:
-        return _check_tiff(path, tiff.series[0])
+    with ExitStack() as stack:
+        return open_mask(path, stack).size_px

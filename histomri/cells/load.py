@@ -59,7 +59,9 @@ def _regions_of_table(
     """Return the regions that a table on disk is to be limited to: of a file, or those that it holds; and warnings."""
     x, y = table.data["x_um"].to_numpy(), table.data["y_um"].to_numpy()
     if roi is not None:
-        sources = [("--mpp", check_pixel_size(mpp)), (path.name, table.metadata.pixel_size_um)]
+        # A region is in pixels of the slide, and those of a mask may be others.
+        stated = table.metadata.pixel_size_um if table.metadata.grid == "slide" else None
+        sources = [("--mpp", check_pixel_size(mpp)), (path.name, stated)]
         regions = read_region_objects(roi, settle_pixel_size(sources, path)[0])
         parents = None
         if "parent_id" in table.data:

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from histomri.cells.layouts.registry import LAYOUT_NAMES
 from histomri.cells.sidecar import annotations_of, companions_of
-from histomri.core.options import Flag, Fraction, Options, Pair, Positive, Text, argument, given, option
+from histomri.core.options import Choices, Flag, Fraction, Options, Pair, Positive, Text, argument, given, option
 
 Exports = Annotated[
     tuple[Path, ...],
@@ -25,11 +26,11 @@ class CellOptions(Options):
     """
 
     exports: Exports = argument(
-        "QuPath tables or GeoJSON of one slide, or a mask of numbered cells (TIFF, PNG), or project.qpproj.",
+        "QuPath tables or GeoJSON of one slide, a mask of numbered cells (TIFF, PNG, NPY), or project.qpproj.",
         metavar="EXPORT..",
     )
     roi: Path | None = given(None, "GeoJSON polygons (pixels), or project.qpproj: keep the cells inside.")
-    mpp: Pair | None = option(None, "Pixel size of the slide.", unit="µm")
+    mpp: Pair | None = option(None, "Pixel size of the slide, or of the mask.", unit="µm")
     area_unit: Literal["um2", "px2"] | None = option(None, "Unit of area columns whose name states none.")
     classes: tuple[str, ...] | None = option(None, "Keep these classifications only.", metavar="A,B", commas=True)
     min_size_um: Positive | None = option(None, "Drop cells of a smaller diameter.", unit="µm")
@@ -39,8 +40,8 @@ class CellOptions(Options):
     )
     image: str | None = option(None, "Which slide to take from a file that holds several.")
     project: Path | None = option(None, "QuPath project file: pixel size, slide size and number of cells.")
-    detections: Literal["nuclei", "cells"] = option(
-        "nuclei", "Meaning of objects with one outline only (StarDist, masks)."
+    detections: Literal["nuclei", "cells"] | None = option(
+        None, "Meaning of objects with one outline only (StarDist, masks); nuclei, unless the file calls them cells."
     )
     roi_classes: tuple[str, ...] | None = option(
         None, "Regions: those of these classes only, such as Tumor,Stroma.", metavar="A,B", commas=True
@@ -57,6 +58,20 @@ class CellOptions(Options):
     measurements: Flag = option(
         True, "Keep stains, shapes and other measurements.", flag="--measurements/--no-measurements"
     )
+    areas: Literal["measured", "outlines"] | None = option(
+        None, "Which areas to take where those measured in GeoJSON and those of its outlines disagree."
+    )
+    doubles: Literal["keep", "drop", "error"] = option(
+        "keep", "Cells inside others (second runs, tile seams): keep and warn, keep the larger or first, or stop."
+    )
+    layout: Annotated[str, Choices(LAYOUT_NAMES)] | None = option(
+        None, "Layout of a file of another program, where it is not recognised."
+    )
+    columns: Path | None = option(None, "TOML file that names the columns of a table: x = ..., y = ..., area = ...")
+    position_unit: Literal["um", "px"] | None = option(None, "Unit of positions whose column states none.")
+    nuclei_mask: Path | None = given(None, "Mask of the nuclei of a mask of cells; they are paired by their overlap.")
+    label_classes: Path | None = given(None, "Table (label, class): classification of each number of a mask.")
+    split_labels: Flag = option(False, "Split numbers of a mask that are in several places into their parts.")
 
     def reads(self) -> Iterator[Path]:
         """Yield the files that are read, with the JSON beside an export and the data of a QuPath project."""

@@ -52,6 +52,8 @@ _RANK = {"object id": 0, "object_id": 0, "id": 2, "classification": 0, "class": 
 _UNIT_RANK = {"um2": 0, "um": 0, "px2": 1, "px": 1, None: 2}
 POSITION = ("x", "y")
 AREAS = ("cell_area", "nucleus_area", "area")
+_COMPARED = 100_000
+OUTLINE_AREA = "outline_area"  # of the polygon, for rows that lack the measured area that is used
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Header:
     columns: dict[str, Column]
     ignored: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    places: dict[str, int] = field(default_factory=dict)  # of the ignored ones
 
 
 def normalise(name: str) -> str:
@@ -116,7 +119,8 @@ def recognise(names: Sequence[str]) -> Header:
             warnings.append(f"both {first.raw!r} and {column.raw!r} are there; {first.raw!r} was used")
     used = {column.index for column in columns.values()}
     ignored = tuple(name for index, name in enumerate(names) if index not in used)
-    return Header(columns, ignored, tuple(warnings))
+    places = {name: index for index, name in enumerate(names) if index not in used}
+    return Header(columns, ignored, tuple(warnings), places)
 
 
 def _has_position(columns: Sequence[Column | None]) -> bool:
@@ -158,12 +162,49 @@ def _intensity(index: int, raw: str, name: str) -> Column | None:
 
 
 @dataclass(frozen=True)
+class ScaleFact:
+    """How a measured area compares with that of the outlines in pixels, or with another measured area."""
+
+    raw: str  # name of the measurement
+    unit: str | None  # that its name states
+    ratio: float  # median of measured area / area of the outline in px², or the other area
+    spread: float  # interquartile range of log(ratio)
+    n: int  # number of objects that have both
+    other: str = ""  # name of the other measurement, if it is not compared with outlines
+    other_unit: str | None = None
+
+    @classmethod
+    def of(
+        cls, column: Column, measured: FloatArray, other: FloatArray, beside: Column | None = None
+    ) -> "list[ScaleFact]":
+        """Compare two areas of the same objects, (N,), or a hundred thousand of them; empty if none has both."""
+        some = slice(None, None, -(-measured.size // _COMPARED) or 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = measured[some] / other[some]
+            known = np.log(ratio[np.isfinite(ratio) & (ratio > 0)])
+        if not known.size:
+            return []
+        low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
+        names = ("", None) if beside is None else (beside.raw, beside.unit)
+        return [cls(column.raw, column.unit, float(np.exp(middle)), float(high - low), known.size, *names)]
+
+
+@dataclass(frozen=True)
 class Wanted:
-    """Beside identity, position and areas: all known measurements, or those of `also`; the outlines."""
+    """Beside identity, position and areas: all known measurements, or those of `also`; the outlines.
+
+    `layout` is a layout of other programs by name, `columns` a table of column names, and `outline_areas` asks for the
+    areas of the outlines in place of measured ones.
+    """
 
     measurements: bool = True
     geometries: bool = False
     also: tuple[str, ...] = ()
+    outline_areas: bool = False
+    layout: str | None = None
+    columns: Path | None = None
+    split_labels: bool = False
+    nuclei_mask: Path | None = None
 
     def takes(self, measurement: str) -> bool:
         """Whether to read a measurement, by its canonical name."""
@@ -189,3 +230,7 @@ class ParsedExport:
     pixel_size_um: tuple[float, float] | None = None  # (x, y), as the file itself states it; only pictures do
     size_px: tuple[int, int] | None = None
     n_cut: int = 0  # rows cut short in the last line of the file; they are not among the n_rows
+    n_headers: int = 0  # lines that repeat the header; they are not among the n_rows, either
+    by_type: bool = False  # whether only its type says what an object is: its area is that of its outline
+    scales: tuple["ScaleFact", ...] = ()  # how measured areas compare with those of the outlines
+    cells_are: Literal["nuclei", "cells"] | None = None  # of objects with one outline, by the layout of the file

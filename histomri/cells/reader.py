@@ -13,19 +13,24 @@ import shapely
 
 from histomri.cells import filters
 from histomri.cells.checks import check_count, check_planes, check_table, repeated_ids
+from histomri.cells.contradictions import check_scales
 from histomri.cells.delimited import read_delimited
 from histomri.cells.filters import Measures, RowFilter
 from histomri.cells.geojson import read_geojson
+from histomri.cells.geoparquet import is_geoparquet, read_geoparquet
 from histomri.cells.java import read_project_cells, read_project_regions
-from histomri.cells.labels import read_labels
+from histomri.cells.kinds import drop_ignored, drop_other_kinds, find_kinds
+from histomri.cells.labels import check_mask, classify_labels, read_labels
 from histomri.cells.options import CellOptions
 from histomri.cells.outlines import Geometries
+from histomri.cells.overlaps import settle_doubles
 from histomri.cells.parsed_export import ParsedExport, Wanted
 from histomri.cells.region_cells import CellEvidence, regions_of_cells
 from histomri.cells.region_choice import ChosenRegions, RegionChoice
 from histomri.cells.regions import Region, read_region_objects
 from histomri.cells.sidecar import Calibration, annotations_of, combined, find_calibration
 from histomri.cells.sniff import is_picture, read_head
+from histomri.cells.spacing import find_lumps, lumps_text
 from histomri.cells.table import CellMetadata, CellTable
 from histomri.core.arrays import BoolArray
 from histomri.core.calibration import PixelSize
@@ -82,6 +87,7 @@ class _Part:
     warnings: tuple[str, ...]
     regions: ChosenRegions | None
     outlines: Geometries | None
+    kinds: dict[str, int]  # number of objects of each kind in the file
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,7 @@ class _Opened:
     calibration: Calibration
     notes: tuple[str, ...]
     region_pixel_um: PixelSize | None
+    kinds: dict[str, int]  # number of objects of each kind in the file
 
 
 def read_cells(*paths: str | Path, **options: Any) -> CellTable:
@@ -133,31 +140,48 @@ def from_exports(exports: Sequence[tuple[Path, ParsedExport]], given: CellOption
 
 def read_export(path: Path, given: CellOptions) -> ParsedExport:
     """Read one export in whatever format it is; one module per format does the work."""
-    image, wanted = given.image, Wanted(given.measurements, given.geometries, filters.measurements_read(dict(given)))
+    image = given.image
+    wanted = Wanted(
+        given.measurements, given.geometries, filters.measurements_read(dict(given)), given.areas == "outlines",
+        given.layout, given.columns, given.split_labels, given.nuclei_mask,
+    )  # fmt: skip
     if path.suffix.lower() == ".qpproj":
         return read_project_cells(path, image, wanted)
     if (path / "project.qpproj").exists():
         raise InputError("is the folder of a QuPath project", path=path, hint=f"name {path / 'project.qpproj'}")
+    if is_geoparquet(path):
+        return read_geoparquet(path, wanted)
     head = read_head(path)
     if is_picture(head):
-        return read_labels(path)
+        return read_labels(path, wanted)
+    if wanted.nuclei_mask is not None or wanted.split_labels:
+        option = "--split-labels" if wanted.split_labels else "--nuclei-mask"
+        raise InputError(f"is no mask, so {option} does not apply", path=path, hint=f"leave out {option}")
     if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
         return read_geojson(path, wanted)
     return read_delimited(path, head, wanted)
 
 
 def _open(path: Path, export: ParsedExport, given: CellOptions) -> _Opened:
+    filters.state_position_unit(export, given.position_unit)
     if given.geometries and export.outlines is None:
         raise InputError("holds no outlines of cells", path=path, hint="export the cells as GeoJSON")
-    rows = RowFilter(np.ones(export.n_rows, dtype=bool), {"last row cut short": export.n_cut} if export.n_cut else {})
+    rows = RowFilter(np.ones(export.n_rows, dtype=bool), _lines_left_out(export))
     names = _one_image(export, rows, given.image)
     calibration = _calibration(path, export, given, names)
     notes, pixel_um = calibration.notes, None
     if given.regions_file is not None:
         pixel_um, notes = _region_pixel(path, export, given, calibration)
-    measures = filters.to_micrometres(export, calibration, given.area_unit, given.detections)
+    said = given.detections or export.cells_are
+    kinds = find_kinds(export, rows.keep, said)
+    counts = kinds.counts(rows.keep)
+    notes = (*notes, *kinds.notes, *check_scales(export, calibration, given.areas))
+    measures = filters.to_micrometres(export, calibration, given.area_unit, kinds.compartment)
     export.numbers.clear()  # converted by now, and millions of cells are not held twice
-    return _Opened(path, export, measures, rows, calibration, notes, pixel_um)
+    notes = (*notes, *_mask_facts(path, export, measures, calibration, given))
+    drop_other_kinds(export, kinds, rows, said)
+    drop_ignored(export, rows, given.classes)
+    return _Opened(path, export, measures, rows, calibration, notes, pixel_um, counts)
 
 
 def _regions(opened: Sequence[_Opened], given: CellOptions) -> tuple[ChosenRegions | None, tuple[str, ...]]:
@@ -183,10 +207,8 @@ def _read_region_file(path: Path, image: str | None, pixel_size_um: PixelSize | 
 
 def _evidence(one: _Opened) -> Any:
     """Return x and y (µm) of the cells of a file, and the annotations that they name as parents, if they do."""
-    types, kinds = filters.object_types(one.export) or (["cell"], np.zeros(one.export.n_rows, dtype=np.int32))
-    is_cell = np.array([kind in ("", "cell", "detection") for kind in types], dtype=bool)[kinds]
     x, y, parents = one.measures.x_um, one.measures.y_um, None
-    keep = is_cell & one.rows.keep & np.isfinite(x) & np.isfinite(y)
+    keep = one.rows.keep & np.isfinite(x) & np.isfinite(y)
     if "parent_id" in one.export.text:
         names, codes = filters.categories(one.export.text["parent_id"])
         parents = names, codes[keep]
@@ -214,7 +236,27 @@ def _part(one: _Opened, given: CellOptions, regions: ChosenRegions | None) -> _P
         scale = np.asarray(calibration.pixel_size_um)  # known, or the positions would not have been converted
         outlines = shapely.transform(export.outlines[rows.keep], lambda points: points * scale)
     data = make_frame(export, measures, rows.keep, calibration.image)
-    return _Part(data, measures, rows, calibration, export, warnings, regions, outlines)
+    return _Part(data, measures, rows, calibration, export, warnings, regions, outlines, one.kinds)
+
+
+def _lines_left_out(export: ParsedExport) -> dict[str, int]:
+    """Return the lines of a table that are no rows, by reason."""
+    reasons = {"last row cut short": export.n_cut, "line that repeats the header": export.n_headers}
+    return {reason: count for reason, count in reasons.items() if count}
+
+
+def _mask_facts(
+    path: Path, export: ParsedExport, measures: Measures, calibration: Calibration, given: CellOptions
+) -> tuple[str, ...]:
+    """Check what only a mask has: its field, its classes, and sizes that no cell has; return warnings."""
+    if export.size_px is None:
+        if given.label_classes is not None:
+            problem = "is no mask, so --label-classes does not apply"
+            raise InputError(problem, path=path, hint="leave out --label-classes")
+        return ()
+    slide = find_calibration(path, None, given.project, () if given.image is None else [given.image])
+    notes = check_mask(export, measures.area_um2, calibration.field_um, slide.field_um)
+    return (*notes, *(() if given.label_classes is None else classify_labels(export, given.label_classes)))
 
 
 def _unused_pixel_size(export: ParsedExport, measures: Measures, given: CellOptions) -> tuple[str, ...]:
@@ -282,21 +324,34 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
     polygons = [part.outlines for part in parts if part.outlines is not None]
     outlines = np.concatenate(polygons) if polygons else None
     dropped = dict(sum((Counter(part.rows.dropped) for part in parts), Counter()))
+    files = np.repeat(np.arange(len(parts), dtype=np.int8), [len(part.data) for part in parts])
     notes: tuple[str, ...] = ()
     if (repeats := repeated_ids(data["object_id"])) is not None:
-        data = data[~repeats].reset_index(drop=True)
+        data, files = data[~repeats].reset_index(drop=True), files[~repeats]
         outlines = None if outlines is None else outlines[~repeats]
         dropped["repeated object id"] = count = int(np.count_nonzero(repeats))
         notes = (f"{count:,} cells have the object ID of another cell, of which they are a copy, and were dropped",)
+    doubles = settle_doubles(data, files, given.doubles, [part.export.path for part in parts])
+    notes = (*notes, *doubles.notes)
+    if doubles.drop is not None:
+        data = data[~doubles.drop].reset_index(drop=True)
+        outlines = None if outlines is None else outlines[~doubles.drop]
+        dropped["inside another cell"] = int(np.count_nonzero(doubles.drop))
+    if (lumps := find_lumps(data)) is not None and lumps.any():
+        data["lump"] = lumps
+        notes = (*notes, lumps_text(lumps))
     regions, regions_file = first.regions, given.regions_file
     metadata = CellMetadata(
         image=images[0], pixel_size_um=first.calibration.pixel_size_um, field_um=first.calibration.field_um,
-        compartment=compartment, n_read=sum(part.export.n_rows + part.export.n_cut for part in parts), n_kept=len(data),
+        compartment=compartment,
+        n_read=sum(part.export.n_rows + part.export.n_cut + part.export.n_headers for part in parts), n_kept=len(data),
         dropped=dropped,
         sources=tuple(part.export.path.name for part in parts) + ((regions_file.name,) if regions_file else ()),
         area_unit_from=first.measures.area_unit_from, roi_wkt=None if regions is None else regions.union.wkt,
         regions=() if regions is None else tuple(region.record() for region in regions.used),
-        ignored_columns=first.export.ignored, warnings=(*(text for part in parts for text in part.warnings), *notes),
+        ignored_columns=first.export.ignored, kinds=dict(sum((Counter(part.kinds) for part in parts), Counter())),
+        grid="slide" if first.export.size_px is None else "mask",
+        warnings=(*(text for part in parts for text in part.warnings), *notes),
     )  # fmt: skip
     table = CellTable(data, metadata)
     return CellTable(data, replace(metadata, warnings=(*metadata.warnings, *check_table(table))), outlines)

@@ -8,7 +8,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,10 +127,10 @@ def read_head(path: str | Path) -> bytes:
 
 def is_picture(head: bytes) -> bool:
     """Whether a file that starts like this may be a mask of numbered cells."""
-    return head.startswith((b"\x89PNG", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
+    return head.startswith((b"\x89PNG", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x93NUMPY"))
 
 
-def sniff_table(path: str | Path, head: bytes) -> Layout:
+def sniff_table(path: str | Path, head: bytes, header_of: Callable[[Sequence[str]], Header] = recognise) -> Layout:
     """Find out encoding, delimiter and columns of a delimited table from its first bytes."""
     encoding, text = _decode(path, head)
     lines = re.split(r"\r\n|\r|\n", text)
@@ -141,7 +141,7 @@ def sniff_table(path: str | Path, head: bytes) -> Layout:
     skip += 1 if declared and len(lines) > skip + 1 else 0  # Excel's own first line
     line = lines[skip].lstrip("\ufeff")
     split = ((delimiter, _fields(line, delimiter)) for delimiter in "\t,;")
-    layouts = [Layout(encoding, delimiter, skip + 1, tuple(names), recognise(names)) for delimiter, names in split]
+    layouts = [Layout(encoding, delimiter, skip + 1, tuple(names), header_of(names)) for delimiter, names in split]
     layout = max(layouts, key=lambda one: (len(one.header.columns), len(one.names)))
     if len(layout.names) < 2 and not layout.header.columns:
         raise refusal(f"is not a table: its first line is {line[:60]!r}, without tabs, commas or semicolons", path)

@@ -1,7 +1,7 @@
 """The cells of one slide: a table in micrometres, and the record of how it was made."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +48,8 @@ class CellMetadata:
     ignored_columns: tuple[str, ...] = ()  # columns of the files that were not read
     warnings: tuple[str, ...] = ()  # reasons to trust the table less
     regions: tuple[dict[str, Any], ...] = ()  # of which `roi_wkt` is the union; see `histomri.cells.regions.Region`
+    kinds: dict[str, int] = field(default_factory=dict)  # objects of each kind in the files: cell, nucleus, tile, ...
+    grid: Literal["slide", "mask"] = "slide"  # whose pixels `pixel_size_um` is of
 
 
 @dataclass(frozen=True, repr=False)
@@ -202,6 +204,7 @@ class CellTable(Displayed):
         lines = [
             f"{', '.join(metadata.sources)}: {metadata.n_read:,} rows read, {metadata.n_kept:,} kept",
             *(f"  dropped: {count:,} {reason}" for reason, count in metadata.dropped.items()),
+            *([f"  objects: {kinds_text(metadata.kinds)}"] if len(metadata.kinds) > 1 else []),
             f"sizes are of {'cells' if metadata.compartment == 'cell' else 'NUCLEI'}; "
             f"diameter {middle:.1f} µm (median; 5-95 %: {low:.1f}-{high:.1f})",
             f"area in {metadata.area_unit_from}",
@@ -221,7 +224,17 @@ class CellTable(Displayed):
 
     def summary(self) -> dict[str, Any]:
         """Return the facts that the report shows, as plain data."""
-        names = ("image", "n_read", "n_kept", "dropped", "compartment", "area_unit_from", "pixel_size_um", "field_um")
+        names = (
+            "image",
+            "n_read",
+            "n_kept",
+            "dropped",
+            "kinds",
+            "compartment",
+            "area_unit_from",
+            "pixel_size_um",
+            "field_um",
+        )
         content: dict[str, Any] = {name: getattr(self.metadata, name) for name in names}
         content["median_diameter_um"] = float(np.median(self.data["diameter_um"].to_numpy()))
         return {**content, "sources": list(self.metadata.sources)}
@@ -246,6 +259,11 @@ class CellTable(Displayed):
             raise InputError(f"its outlines cannot be read ({error})", path=path) from error
         except InputError as error:
             raise InputError(error.problem, path=path, hint="make it again with `histomri cells`") from error
+
+
+def kinds_text(kinds: Mapping[str, int]) -> str:
+    """Return how many objects of each kind there are, as text."""
+    return ", ".join(f"{count:,} {name}" for name, count in kinds.items())
 
 
 def _metadata(text: bytes | None, path: Path) -> CellMetadata:

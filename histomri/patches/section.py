@@ -243,7 +243,8 @@ def tissue_of_slide(
     differ, or the cells do not lie on the tissue.
     """
     if not isinstance(slide, Slide):
-        known = {} if cells.metadata.pixel_size_um is None else {name: cells.metadata.pixel_size_um}
+        stated = cells.metadata.pixel_size_um if cells.metadata.grid == "slide" else None  # a mask has its own pixels
+        known = {} if stated is None else {name: stated}
         with open_slide(slide, known_um=known) as opened:
             return tissue_of_slide(cells, opened, name)
     path, of_cells, other_slide = slide.path, cells.metadata.field_um, "give the slide that the cells were found on"

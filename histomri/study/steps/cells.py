@@ -20,7 +20,8 @@ def run(options: CellOptions, out: Path, progress: Progress | None = None) -> St
     if options.per_image:
         return _run_per_image(options, out)
     refuse_table_name(out)
-    refuse_overwrite(out, (*options.exports, options.regions_file, options.project, options.check))
+    beside = (options.project, options.columns, options.nuclei_mask, options.label_classes, options.check)
+    refuse_overwrite(out, (*options.exports, options.regions_file, *beside))
     given, drawn = dict(options), options.check is not None and all(map(is_geojson, options.exports))
     table = read_cells(*options.exports, **{**given, "geometries": options.geometries or drawn})
     outputs, messages, warnings = list[Path](), table.messages(), table.metadata.warnings

@@ -1,0 +1,1 @@
+"""The layouts of other programs' files: one file each, which registers itself."""
