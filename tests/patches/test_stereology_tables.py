@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_stereology.py"
-# Limits of the error in %: the worst of an independent prototype on 14 tissues, with a margin. A second pair holds where
-# masks cover more than 85 % of the field; that of F by outlines where nuclei lie off the middle of their cells.
+# Limits of the error in %: the worst of an independent prototype on 14 tissues, with a margin. A second pair is for
+# tissue of which masks cover more than 85 %; that of F by outlines for nuclei off the middle of their cells.
 LIMITS = {
     ("nuclei", "N_V_per_mm3"): ((-6, 6),),
     ("nuclei", "d_mean_um"): ((-5, 5),),

@@ -63,7 +63,8 @@ def is_rim(nucleus_um2: FloatArray, cell_um2: FloatArray) -> bool:
     if gap.size < _LEAST:
         return False
     widest = float(np.quantile(gap, 0.99))
-    return bool(np.mean(np.abs(gap - widest) < _NEAR * widest) > _PILED)
+    near = np.mean(np.abs(gap - widest) < _NEAR * widest)
+    return bool(near > _PILED + 3.0 * np.sqrt(_PILED / gap.size))  # beyond what chance makes of few cells
 
 
 def refuse_rim(profiles: Profiles) -> None:
