@@ -20,6 +20,7 @@ from histomri.patches.maps import PatchMaps
 from histomri.patches.options import USUAL_SECTION_UM
 from histomri.patches.summarise import Cells, separate_regions, summarise_patches, summarise_regions, whole_grid
 from histomri.patches.tissue import BOUNDING_BOX, extent_of, outline_of, tissue_mask
+from histomri.patches.volume_maps import VolumeSettings, add_volume_maps, stale_files, volume_message
 from histomri.slides import Slide, find_tissue, open_slide
 
 _VOXEL_MM = (0.005, 50.0)  # of MRI and of MR microscopy; anything else is a header in another unit
@@ -55,6 +56,8 @@ class SectionMaps(Displayed):
         for path in (*self.maps.paths(folder, sub), mask, table):
             refuse_overwrite(path, (cells, *sources))
         written = self.maps.save(folder, sub, sources=[cells, *sources])
+        for path in stale_files(folder, sub, written):
+            path.unlink()
         if self.tissue is not None:
             about = {"Units": "1", "Description": "Tissue of the section"}
             data, affine, settings = self.tissue.data, self.tissue.affine, {"Extent": self.extent}
@@ -89,11 +92,12 @@ class SectionMaps(Displayed):
         sizes = f"sizes x {factor:.4g}" if factor is not None else f"{choice['SectionThickness_um']:g} µm thick"
         cells = f"{used:,} of {used + outside + sparse:,} cells used{f' ({lost})' if lost else ''}"
         patches = f"{rows} x {columns} patches of {w:.4g} x {h:.4g} µm, {summary['patches_with_cells']:,} with cells"
-        lines = (
+        lines: tuple[str, ...] = (
             f"{patches}, {cells}; extent: {choice['Extent']}",
             f"corrections: shrinkage {choice['Shrinkage']:.1%}, section {choice['Section']} ({sizes})",
         )
         median, plain = summary["median"], summary["median_uncorrected"]
+        lines += volume_message(self.maps)
         if median["vCS"] is None:
             return lines
         vcs = f"vCS {median['vCS']:.1f} µm (uncorrected {plain['vCS']:.1f})"
@@ -103,8 +107,8 @@ class SectionMaps(Displayed):
 def map_section(
     cells: Cells, *, patch_um: float | tuple[float, float] | None = None, like: str | Path | Image | None = None,
     whole: bool = False, step_um: float | tuple[float, float] | None = None, thickness_um: float | None = None,
-    tissue: Literal["cells", "field"] | BaseGeometry = "cells", section_thickness_um: float = USUAL_SECTION_UM,
-    min_tissue: float = 0.25, sub: str | None = None, **options: Any,
+    tissue: Literal["cells", "field"] | BaseGeometry = "cells", section_thickness_um: float | None = None,
+    min_tissue: float = 0.25, sub: str | None = None, volume: VolumeSettings | None = None, **options: Any,
 ) -> SectionMaps:  # fmt: skip
     """Make all maps of one section from the cells of its slide.
 
@@ -123,7 +127,10 @@ def map_section(
         interest; the whole imaged field; or an outline in µm, such as that of `tissue_of_slide`.
     section_thickness_um, min_tissue, sub, **options
         As in `summarise_patches`; `sub` is the label of the sample, for a message.
+    volume : VolumeSettings, optional
+        Make maps of cells in three dimensions too; see `add_volume_maps`.
     """
+    section_thickness_um = USUAL_SECTION_UM if section_thickness_um is None else section_thickness_um
     cells = CellTable.coerce(cells, geometries=options.get("assign_by") == "clip")
     outline, warnings = _outline(cells, tissue)
     thickness = section_thickness_um or 1.0
@@ -146,7 +153,9 @@ def map_section(
         )
     options["section_thickness_um"] = section_thickness_um
     maps = summarise_patches(cells, grid, min_tissue=min_tissue, tissue=outline, **options)
-    if section_thickness_um != USUAL_SECTION_UM and maps.parameters["Section"] != "wicksell":
+    if volume is not None:
+        maps = add_volume_maps(maps, cells, outline, volume)
+    elif section_thickness_um != USUAL_SECTION_UM and maps.parameters["Section"] != "wicksell":
         warnings += ("--section-thickness-um changes sizes with --section wicksell only; here it did not",)
     rows: list[dict[str, float | int]] = []
     if whole and len(separate_regions(cells, outline)) > 1:  # as one number for two biopsies is of neither
