@@ -87,6 +87,9 @@ def add_volume_maps(
     for name, one in found.estimates.items():
         if _NAMES.get(name, name) not in HISTOLOGY_MAPS:
             continue  # nucD and nucCV: of the whole section only, in the sidecars
+        if maps.grid.shape != (1, 1) and found.found is not None and not found.found.products[name].powers:
+            said.append(f"{_NAMES.get(name, name)} is of the whole section only; for patches take vCS of wicksell")
+            continue
         value, stat, flags = _in_patches(found, name, maps)
         value = np.where(valid & ~(few & (not name.endswith("NV"))), value, np.nan)
         stat = np.where(np.isfinite(value), stat, np.nan)

@@ -72,19 +72,17 @@ def told_wrong(rng):
     """Return a measurement with facts that are off by their tolerances, and the truth (N_V per mm³, D_vol)."""
     thickness, shrinkage = max(4.0 + 0.8 * rng.standard_normal(), 0.5), 0.13 + 0.04 * rng.standard_normal()
     limit, fraction = 10.0 * np.exp(0.25 * rng.standard_normal()), np.clip(0.7 + 0.1 * rng.standard_normal(), 0.3, 0.98)
-    balls = 3000
+    balls, density = 12_000, 5e-4  # per µm³ of slide
     area, depth = show_nuclei(rng, lognormal_sizes(rng, balls, 8.0, 0.2), thickness, limit)
-    number = min(rng.poisson(400), area.size)
-    density = balls / depth * area.size / area.size  # balls per field of 1 µm², on the slide
-    field = number / (density * area.size / balls) * (400 / number)
+    number, field = rng.poisson(400), balls / (density * depth) * 400 / area.size
     side = float(np.sqrt(field))
     place = side * rng.random((number, 2))
     found = measure(
         Profiles(area[:number], None, place[:, 0], place[:, 1]), kind="N", thickness_um=4.0, smallest_um2=10.0,
         shrinkage=0.13, field_um2=field, cell_fraction=0.7, extent=Extent((0.0, 0.0, side, side), None, "field"),
     )  # fmt: skip
-    per_mm3 = 1e9 * density * (1 - shrinkage) ** 3
-    return found, per_mm3, np.cbrt(6 * fraction / (np.pi * per_mm3)) * 1e3
+    fresh = density * (1 - shrinkage) ** 3
+    return found, 1e9 * fresh, np.cbrt(6 * fraction / (np.pi * fresh))
 
 
 @pytest.mark.slow
@@ -153,3 +151,23 @@ def test_the_design_effect_is_one_where_cells_are_more_even_than_at_random(rng):
     lumps = np.zeros((30, 16))
     lumps[np.arange(30), rng.integers(0, 16, 30)] = 1.0
     assert design_effect(lumps, np.full(30, 1 / 300)) > 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "mean"), [("N", 8.0), ("E", 18.0)])
+@pytest.mark.parametrize("name", ["random", "sizes in zones", "density in zones", "clusters of 60 um"])
+def test_intervals_of_the_other_kinds_hold_the_truth(kind, mean, name):
+    rng, found = np.random.default_rng([13, list(SCENES).index(name)]), []
+    for _ in range(200):
+        shown = draw_scene(rng, SCENES[name], seen=6000, nucleus_um=mean)
+        areas = (shown.nucleus_um2, None) if kind == "N" else (None, shown.nucleus_um2)
+        profiles = Profiles(*areas, shown.x_um, shown.y_um)
+        found.append(measure(
+            profiles, kind=kind, thickness_um=4.0, smallest_um2=10.0, field_um2=FIELD_UM**2, extent=FIELD,
+            tolerances=EXACT, cell_fraction=0.6,
+        ))  # fmt: skip
+    for quantity in found[0].estimates:
+        mean = np.mean([one[quantity].value for one in found])
+        held = np.mean([one[quantity].low <= mean <= one[quantity].high for one in found])
+        print(kind, name, quantity, f"{held:.1%}")
+        assert held >= 0.88

@@ -93,7 +93,7 @@ def _regressed(found: Unfolded, nucleus: FloatArray, cell2: FloatArray, more: fl
     simplex = np.vstack([start, start + np.diag([0.1, 0.3, 0.3])])
     best = minimize(
         cost, start, method="Nelder-Mead", bounds=bounds,
-        options={"initial_simplex": simplex, "xatol": 1e-4, "fatol": 1e-8, "maxiter": 400},
+        options={"initial_simplex": simplex, "xatol": 1e-3, "fatol": 1e-6, "maxiter": 400},
     ).x  # fmt: skip
     a, b, spread = float(best[0]), float(best[1]), float(np.exp(best[2]))
     return np.asarray(_posterior_sums(nucleus, x, cell2, a, b, spread, more, shape, _NODES, _NODE_WEIGHTS))

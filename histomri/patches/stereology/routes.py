@@ -21,7 +21,7 @@ from histomri.core.arrays import FloatArray
 from .cell_size import cell_sums
 from .kernel import diameter_of
 from .unfold import CELL_BIN_UM, NUCLEUS_BIN_UM, Unfolded, unfold_sizes
-from .weights import ball_sums, density_weights
+from .weights import density_weights
 
 Kind = Literal["N", "R", "M", "E"]
 KINDS: tuple[Kind, ...] = ("N", "R", "M", "E")
@@ -110,6 +110,7 @@ class Product:
     value: float  # in fresh tissue
     powers: dict[str, float]  # of which sums; empty where it is none
     area_power: float = 0.0
+    bent: dict[int, float] = field(default_factory=dict)  # powers of moments of the bent sizes, of the whole only
 
 
 @dataclass
@@ -149,7 +150,7 @@ def follow_route(profiles: Profiles, settings: Settings) -> Found:
         if settings.kind == "R":
             _rims(found, profiles, settings)
         if settings.cell_fraction is not None:
-            _volume_per_cell(found, nucleus, settings)
+            _volume_per_cell(found, settings)
     return found
 
 
@@ -161,20 +162,22 @@ def _rims(found: Found, profiles: Profiles, settings: Settings) -> None:
     found.put("rimFraction", 1.0, {"rim_area": 1.0}, settings, -1.0)
 
 
-def _volume_per_cell(found: Found, nucleus: FloatArray, settings: Settings) -> None:
+def _volume_per_cell(found: Found, settings: Settings) -> None:
     """Add the volume per cell: what the cells fill, divided by their number."""
     assert settings.cell_fraction is not None
     constant = float(np.cbrt(6.0 * settings.cell_fraction / np.pi))
     found.put("Dvol", constant, {"number": -1.0 / 3.0}, settings, 1.0 / 3.0)
-    unfolded = found.unfolded
-    zeroth, third, seventh = ball_sums(unfolded, nucleus, (0, 3, 7), probability=unfolded.bent)
-    found.sums |= {"nuclei": zeroth, "nuclei_cubed": third, "nuclei_seventh": seventh}
-    powers = {"number": -1.0 / 3.0, "nuclei_seventh": 0.25, "nuclei_cubed": -0.25 - 1.0 / 3.0, "nuclei": 1.0 / 3.0}
-    found.put("vCSvol", constant, powers, settings, 1.0 / 3.0)
-    # The whole takes the moments of the sizes themselves; the sums over profiles only share it out.
-    m0, m3, m7 = (float(unfolded.bent @ unfolded.kernel.middle_um**order) for order in (0, 3, 7))
-    shape = (m7 / m3) ** 0.25 / np.cbrt(m3 / m0) / (1.0 + settings.scatter**2) ** 3.5
-    found.products["vCSvol"] = Product(float(found.products["Dvol"].value * shape), powers, 1.0 / 3.0)
+    bent = {7: 0.25, 3: -0.25 - 1.0 / 3.0, 0: 1.0 / 3.0}
+    shape = _moments(found.unfolded, bent) / (1.0 + settings.scatter**2) ** 3.5
+    own = found.products["Dvol"]
+    # The shape of the sizes is that of the whole: a patch has too few nuclei for one of its own.
+    found.products["vCSvol"] = Product(own.value * shape, own.powers, own.area_power, bent)
+
+
+def _moments(unfolded: Unfolded, powers: dict[int, float]) -> float:
+    """Return a product of powers of moments of the bent sizes."""
+    middle = unfolded.kernel.middle_um
+    return float(np.prod([(middle**order @ unfolded.bent) ** power for order, power in powers.items()]))
 
 
 def _cells_of_nuclei(found: Found, profiles: Profiles, settings: Settings) -> None:
@@ -197,17 +200,12 @@ def _cells_of_nuclei(found: Found, profiles: Profiles, settings: Settings) -> No
 def _every_profile(profiles: Profiles, settings: Settings) -> Found:
     cell = np.asarray(profiles.cell_um2, dtype=float)
     unfolded = unfold_sizes(cell, settings.thickness_um, settings.smallest_um2, bin_um=CELL_BIN_UM)
-    third, seventh = ball_sums(unfolded, cell, (3, 7), probability=unfolded.bent)
     found = Found(unfolded, flags=list(unfolded.flags))
-    found.sums = {
-        "ball_area": cell,
-        "number": density_weights(unfolded, cell), "cell_area": cell, "cells_cubed": third, "cells_seventh": seventh,
-    }  # fmt: skip
+    found.sums = {"number": density_weights(unfolded, cell), "ball_area": cell, "cell_area": cell}
     found.put("cellNV", 1e9, {"number": 1.0}, settings, -1.0)
-    second, m3, m7 = (float(unfolded.bent @ unfolded.kernel.middle_um**order) for order in (2, 3, 7))
-    powers = {"cells_seventh": 0.25, "cells_cubed": -0.25}
-    found.products["vCS"] = Product(float((m7 / m3) ** 0.25) * settings.stretch, powers)
-    thinner = 1.0 / (1.0 + 1.5 * settings.thickness_um * second / m3)
+    bent = {7: 0.25, 3: -0.25}
+    found.products["vCS"] = Product(_moments(unfolded, bent) * settings.stretch, {}, bent=bent)
+    thinner = 1.0 / (1.0 + 1.5 * settings.thickness_um * _moments(unfolded, {2: 1.0, 3: -1.0}))
     found.put("F", thinner, {"cell_area": 1.0}, settings, -1.0)
     found.coverage = float(cell.sum()) / settings.field_um2
     _bound_dense(found, settings)

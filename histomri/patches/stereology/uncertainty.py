@@ -18,7 +18,7 @@ from histomri.patches.grid import PatchGrid
 from histomri.patches.tissue import Extent, tissue_fraction
 
 from .routes import Found, Product
-from .weights import fit_influence
+from .weights import bent_influence, fit_influence
 
 # Blocks along the side of a square region, and degrees of freedom, for a ratio V(4) / V(8) up to:
 _RULES = ((1.3, 6, 16), (1.8, 4, 12), (np.inf, 3, 6))
@@ -50,13 +50,16 @@ def influence(found: Found, product: Product, name: str = "") -> FloatArray | No
     small nuclei, of which many are not seen.
     """
     unfolded, area = found.unfolded, found.sums["ball_area"]
-    if not product.powers:
+    if name in ("nucD", "nucCV"):
         return None if unfolded.mixed else fit_influence(unfolded, area, name)
     shares = {key: found.sums[key] / found.sums[key].sum() for key in product.powers}
     if "number" in shares and not unfolded.mixed:
         used = area >= unfolded.limit_um2
         shares["number"] = used / used.sum() - fit_influence(unfolded, area, "height")
-    return np.asarray(np.sum([power * shares[key] for key, power in product.powers.items()], axis=0))
+    parts = [power * shares[key] for key, power in product.powers.items()]
+    if product.bent:
+        parts.append(bent_influence(unfolded, area, product.bent))
+    return np.asarray(np.sum(parts, axis=0))
 
 
 def block_variance(x_um: FloatArray, y_um: FloatArray, part: FloatArray, extent: Extent, blocks: int) -> float:

@@ -216,14 +216,18 @@ def _misfit(kernel: Kernel, counts: FloatArray, p: FloatArray) -> float:
 
 
 def bend(kernel: Kernel, counts: FloatArray, p: FloatArray, steps: int = EM_STEPS) -> FloatArray:
-    """Return probabilities of classes of diameter after steps of expectation maximisation, with the sum of `p`."""
+    """Return probabilities of classes of diameter after steps of expectation maximisation, with the sum of `p`.
+
+    `counts` and `p` are (J,), or (J, M) for M cases at once.
+    """
     relative = kernel.seen_um / kernel.height_um
-    share, q = counts / counts.sum(), p * kernel.height_um
-    q = q / q.sum()
+    height = kernel.height_um if p.ndim == 1 else kernel.height_um[:, None]
+    share, q = counts / counts.sum(axis=0), p * height
+    q = q / q.sum(axis=0)
     for _ in range(steps):
         q = q * (relative.T @ (share / np.maximum(relative @ q, _TINY)))
-    bent = q / kernel.height_um
-    return np.asarray(bent * (p.sum() / bent.sum()))
+    bent = q / height
+    return np.asarray(bent * (p.sum(axis=0) / bent.sum(axis=0)))
 
 
 def _raise_limit(area: FloatArray, found: Unfolded, bin_um: float) -> Unfolded:

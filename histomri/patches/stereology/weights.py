@@ -1,23 +1,23 @@
 """How many balls per volume each profile stands for, so that maps of patches are sums and no patch needs a fit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from histomri.core.arrays import FloatArray
 
 from .kernel import diameter_of
-from .unfold import Unfolded, class_probabilities
+from .unfold import Unfolded, bend, class_probabilities
 
 _TINY = 1e-280
 
 
-def posterior(found: Unfolded, probability: FloatArray | None = None) -> FloatArray:
+def posterior(found: Unfolded) -> FloatArray:
     """Return the probability of each class of diameter behind a profile of each class, (J, J): rows sum to 1.
 
     Where no diameter that the fit thinks possible shows such a profile, that of the profile itself is taken.
     """
-    joint = found.kernel.seen_um * (found.probability if probability is None else probability)
+    joint = found.kernel.seen_um * found.probability
     total = joint.sum(axis=1)
     none = total < _TINY
     joint[none] = np.eye(total.size)[none]
@@ -25,28 +25,14 @@ def posterior(found: Unfolded, probability: FloatArray | None = None) -> FloatAr
     return np.asarray(joint / total[:, None])
 
 
-def ball_sums(
-    found: Unfolded, area_um2: FloatArray, orders: Sequence[int], *, probability: FloatArray | None = None
-) -> FloatArray:
-    """Return ``sum_j pi_ij d_j^k / H_j`` of each profile i and order k, (len(orders), N), in µm^(k - 1).
-
-    Profiles below the limit count nothing. Summed over a region and divided by its area, order 0 is the number of balls
-    per volume, and order 3, times pi / 6, the share of the volume that they fill.
-    """
-    per_class, middle = posterior(found, probability) / found.kernel.height_um, found.kernel.middle_um
-    area = np.asarray(area_um2, dtype=float)
-    used = area >= found.limit_um2
-    place = found.kernel.bin_of(np.where(used, diameter_of(area), found.kernel.edges_um[0]))
-    return np.stack([np.where(used, (per_class @ middle**order)[place], 0.0) for order in orders])
-
-
 def density_weights(found: Unfolded, area_um2: FloatArray) -> FloatArray:
     """Return the weight of each profile, (N,), per µm: their sum over a field's area is its density per µm³.
 
+    The mean of ``1 / H(d)`` over the diameters d that may lie behind a profile; profiles below the limit count nothing.
     The weights of all profiles together give exactly the density of the fit, so the densities of patches, weighted by
     area, add up to that of the whole.
     """
-    (weight,) = ball_sums(found, area_um2, [0])
+    weight = _of_profiles(found, area_um2, posterior(found) @ (1.0 / found.kernel.height_um))
     return np.asarray(weight * (found.density_um3(1.0) / weight.sum()))
 
 
@@ -54,35 +40,75 @@ def fit_influence(found: Unfolded, area_um2: FloatArray, name: str) -> FloatArra
     """Return the part (N,) of each profile in ln of a result of the lognormal, by its part in the fit.
 
     `name` is "nucD" (mean diameter), "nucCV", or "height": the mean height over which balls are seen, by which their
-    number is divided. To first order a fit moves with one profile by the inverse of the information times its score.
+    number is divided.
     """
-    theta, step = np.array([found.mu, np.log(found.sigma)]), 1e-4
-    ends = [(_log_shown(found, theta + shift), _log_shown(found, theta - shift)) for shift in step * np.eye(2)]
-    score = np.stack([(above - below) / (2.0 * step) for above, below in ends])
-    information = (score * found.counts) @ score.T
-    moved = np.linalg.pinv(information) @ score
     variance = found.sigma**2
-    spread = variance * np.exp(variance) / np.expm1(variance)  # d ln CV / d ln sigma
-    slopes: dict[str, tuple[float, ...]] = {"nucD": (1.0, variance), "nucCV": (0.0, spread)}
     if name == "height":
-        slopes[name] = tuple(
-            (_log_height(found, theta + shift) - _log_height(found, theta - shift)) / (2.0 * step)
-            for shift in step * np.eye(2)
-        )
-    per_class = np.asarray(slopes[name]) @ moved
+        slope = _slope(found, lambda mu, sigma: _log_height(found, mu, sigma))
+    elif name == "nucD":
+        slope = np.array([1.0, variance])
+    else:
+        slope = np.array([0.0, variance * np.exp(variance) / np.expm1(variance)])
+    return _of_profiles(found, area_um2, slope @ _moved(found))
+
+
+def bent_influence(found: Unfolded, area_um2: FloatArray, powers: Mapping[int, float]) -> FloatArray:
+    """Return the part (N,) of each profile in ln of a product of powers of moments of the bent probabilities.
+
+    `powers` holds the power of the moment of each order; they add up to 0, so that the sum of the probabilities does
+    not matter. A profile acts by its share in the histogram, and by its part in the lognormal from which the steps
+    start. Posteriors would say too little: they hold to the pooled sizes.
+    """
+    kernel, filled, step = found.kernel, np.flatnonzero(found.counts), 1e-4
+
+    def logarithm(counts: FloatArray, start: FloatArray) -> FloatArray:
+        p = bend(kernel, counts, start)
+        moments = (power * np.log(kernel.middle_um**order @ p) for order, power in powers.items())
+        return np.asarray(sum(moments))
+
+    share = found.counts / found.counts.sum()
+    more = np.repeat((1.0 - step) * share[:, None], filled.size, axis=1)
+    more[filled, np.arange(filled.size)] += step
+    start = np.repeat(found.lognormal[:, None], filled.size, axis=1)
+    change = np.zeros(share.size)
+    change[filled] = (logarithm(more, start) - logarithm(share, found.lognormal)) / (step * found.counts.sum())
+    slope = _slope(found, lambda mu, sigma: float(logarithm(found.counts, class_probabilities(kernel, mu, sigma)[0])))
+    return _of_profiles(found, area_um2, change + slope @ _moved(found))
+
+
+def _of_profiles(found: Unfolded, area_um2: FloatArray, per_class: FloatArray) -> FloatArray:
     area = np.asarray(area_um2, dtype=float)
     used = area >= found.limit_um2
     place = found.kernel.bin_of(np.where(used, diameter_of(area), found.kernel.edges_um[0]))
     return np.where(used, per_class[place], 0.0)
 
 
-def _log_shown(found: Unfolded, theta: FloatArray) -> FloatArray:
+def _moved(found: Unfolded) -> FloatArray:
+    """Return how mu and ln sigma of the fit move with one profile of each class, (2, J).
+
+    To first order by the inverse of the information times the score.
+    """
+    step, mu, sigma = 1e-4, found.mu, found.sigma
+    by_mu = _log_shown(found, mu + step, sigma) - _log_shown(found, mu - step, sigma)
+    by_sigma = _log_shown(found, mu, sigma * np.exp(step)) - _log_shown(found, mu, sigma * np.exp(-step))
+    score = np.stack([by_mu, by_sigma]) / (2.0 * step)
+    return np.asarray(np.linalg.pinv((score * found.counts) @ score.T) @ score)
+
+
+def _slope(found: Unfolded, value: Callable[[float, float], float]) -> FloatArray:
+    """Return the derivatives of a function of mu and sigma by mu and ln sigma, (2,)."""
+    step, mu, sigma = 1e-4, found.mu, found.sigma
+    by_mu = value(mu + step, sigma) - value(mu - step, sigma)
+    by_sigma = value(mu, float(sigma * np.exp(step))) - value(mu, float(sigma * np.exp(-step)))
+    return np.array([by_mu, by_sigma]) / (2.0 * step)
+
+
+def _log_shown(found: Unfolded, mu: float, sigma: float) -> FloatArray:
     """Return ln of the probability of each class of profile, (J,), of those that are seen."""
-    p = class_probabilities(found.kernel, float(theta[0]), float(np.exp(theta[1])))[0]
-    shown = found.kernel.seen_um @ p
+    shown = found.kernel.seen_um @ class_probabilities(found.kernel, mu, sigma)[0]
     return np.asarray(np.log(np.maximum(shown, _TINY)) - np.log(max(float(shown.sum()), _TINY)))
 
 
-def _log_height(found: Unfolded, theta: FloatArray) -> float:
-    p = class_probabilities(found.kernel, float(theta[0]), float(np.exp(theta[1])))[0]
+def _log_height(found: Unfolded, mu: float, sigma: float) -> float:
+    p = class_probabilities(found.kernel, mu, sigma)[0]
     return float(np.log(max(float(found.kernel.height_um @ p), _TINY)))
