@@ -33,6 +33,14 @@ HISTOLOGY_MAPS: dict[str, tuple[str, str]] = {
     "CD": ("mm^-2", "Cell density per unit area"),
     "CDvol": ("mm^-3", "Cell density per unit volume"),
     "nCells": ("1", "Number of cells used"),
+    "nucleiNV": ("mm^-3", "Nuclei per volume of living tissue"),
+    "cellNV": ("mm^-3", "Cells per volume of living tissue"),
+    "Dvol": ("um", "Diameter of a sphere with the mean volume of a cell"),
+    "vCSvol": ("um", "Volume-weighted cell size, model-based: cells are taken to vary as their nuclei do"),
+    "vCS3D": ("um", "Volume-weighted cell size from cell outlines, unfolded"),
+    "F3D": ("1", "Share of the volume that is cells, from cell outlines, unfolded"),
+    "rimSize": ("um", "Volume-weighted size of nuclei with their rim, not of cells"),
+    "rimFraction": ("1", "Share of the area within the rims of nuclei, not of cells"),
     "tissueFraction": ("1", "Fraction of the patch inside the tissue or the imaged field"),
 }
 MRI_MAPS: dict[str, tuple[str, str]] = {

@@ -25,3 +25,6 @@ from .tissue import extent_of as extent_of
 from .tissue import outline_of as outline_of
 from .tissue import tissue_mask as tissue_mask
 from .tissue import tissue_outline as tissue_outline
+from .volume_maps import VolumeSettings as VolumeSettings
+from .volume_maps import add_volume_maps as add_volume_maps
+from .volume_maps import volume_settings as volume_settings

@@ -31,13 +31,14 @@ class PatchMaps(Displayed):
     parameters: dict[str, Any] = field(default_factory=dict)  # choices made, for the sidecars
     warnings: tuple[str, ...] = ()  # reasons to trust the maps less
     errors: dict[str, FloatArray] = field(default_factory=dict)  # standard errors of corrected vCS, F, CD; may be empty
+    systematic: dict[str, FloatArray] = field(default_factory=dict)  # errors common to all patches, of maps in 3D
 
     def __post_init__(self) -> None:
         for name, ending, values in self._all():
             if name not in HISTOLOGY_MAPS:
                 raise InputError(f"{name!r} is no histology map; they are {', '.join(HISTOLOGY_MAPS)}")
             if np.shape(values) != self.grid.shape:
-                kind = {"": "maps", "_se": "errors"}.get(ending, "uncorrected")
+                kind = {"": "maps", "_se": "errors", "_syst": "systematic"}.get(ending, "uncorrected")
                 raise GeometryError(f"{kind}[{name!r}] has shape {np.shape(values)}, its grid {self.grid.shape}")
 
     def facts(self) -> dict[str, Any]:
@@ -59,7 +60,8 @@ class PatchMaps(Displayed):
 
     def _all(self) -> Iterator[tuple[str, str, FloatArray]]:
         """Yield every map: its name, an ending that says which kind it is, and its values."""
-        for maps, ending in ((self.maps, ""), (self.errors, "_se"), (self.uncorrected, "_uncorrected")):
+        groups = ((self.maps, ""), (self.errors, "_se"), (self.systematic, "_syst"), (self.uncorrected, "_uncorrected"))
+        for maps, ending in groups:
             yield from ((name, ending, values) for name, values in maps.items())
 
     def to_xarray(self) -> Any:
@@ -114,7 +116,8 @@ class PatchMaps(Displayed):
     def _files(self, folder: Path, sub: str | None) -> Iterator[tuple[Path, FloatArray, bool]]:
         """Yield the path of each map, its values, and whether it is corrected."""
         plain: dict[str, str] = {}
-        groups = ((self.maps, plain), (self.uncorrected, {"desc": "uncorrected"}), (self.errors, {"stat": "se"}))
+        errors = ((self.errors, {"stat": "se"}), (self.systematic, {"stat": "syst"}))
+        groups = ((self.maps, plain), (self.uncorrected, {"desc": "uncorrected"}), *errors)
         for maps, entities in groups:
             for name, values in maps.items():
                 yield folder / map_name(name, "histomap", sub=sub, **entities), values, "desc" not in entities
@@ -131,7 +134,7 @@ class PatchMaps(Displayed):
             raise InputError("holds no histology maps", path=folder, hint="make them with `histomri patches`")
         if len(subs) > 1:
             raise InputError(f"holds the maps of {', '.join(subs)}", path=folder, hint="pass the label of one, sub")
-        groups: dict[str, dict[str, FloatArray]] = {"": {}, "uncorrected": {}, "se": {}}
+        groups: dict[str, dict[str, FloatArray]] = {"": {}, "uncorrected": {}, "se": {}, "syst": {}}
         grid: PatchGrid | None = None
         for path, entities in names.items():
             values, own = _load_one(path)
@@ -144,7 +147,8 @@ class PatchMaps(Displayed):
         record = read_sidecar(first)
         parameters, warnings = record.get("Parameters", {}), tuple(record.get("Warnings", ()))
         grid = _with_windows(grid, parameters.get("Window_um", grid.patch_um), first)
-        return cls(groups[""], groups["uncorrected"], grid, parameters, warnings, groups["se"])
+        errors, systematic = groups["se"], groups["syst"]
+        return cls(groups[""], groups["uncorrected"], grid, parameters, warnings, errors, systematic)
 
 
 def _with_windows(grid: PatchGrid, given: Any, path: Path) -> PatchGrid:

@@ -29,6 +29,7 @@ from histomri.slides.vacuoles import EDGES_UM, EMPTY_OD, ROUNDNESS
 USUAL_SECTION_UM = 4.0
 RECOMMENDED_CELLS = 500
 ESTIMATE = "estimate"
+OutlineKind = Literal["auto", "N", "R", "M", "E"]
 
 
 def _present(*paths: Path | None) -> Iterator[Path]:
@@ -51,12 +52,27 @@ class PatchOptions(Options):
         None, "Corrections: mouse-exvivo (shrinkage 12.9 %; the default), human-biopsy (15.3 %), none."
     )
     section: SectionName | None = option(None, "Section correction, in place of the preset's.")
-    section_thickness_um: Annotated[Number, Field(ge=0)] = option(
-        USUAL_SECTION_UM, "Thickness of the section, for wicksell.", unit="µm"
+    section_thickness_um: Annotated[Number, Field(ge=0)] | None = option(
+        None, "Thickness of the section as cut: needed with --outline-kind; wicksell takes 4 if left out.", unit="µm"
     )
     shrinkage: core.Shrinkage | None = option(
         None, "Shrinkage, in place of the preset's: fraction of length lost, such as 0.129."
     )
+    outline_kind: OutlineKind | None = option(
+        None, "Maps in 3D too; outlines are N nuclei, R nucleus and rim, M cells where nuclei are seen, E every cell."
+    )
+    nucleus_limit_um2: Positive | None = option(
+        None, "In 3D: smallest nucleus (kind E: cell) that the detection keeps; QuPath's default is 10.", unit="µm²"
+    )
+    cell_fraction: core.Fraction | None = option(
+        None, "In 3D: share of the tissue's volume that is cells; with N and R it gives the volume per cell."
+    )
+    section_thickness_error_um: Annotated[Number, Field(ge=0)] = option(
+        0.8, "In 3D: how far off the thickness may be.", unit="µm"
+    )
+    shrinkage_error: core.Fraction = option(0.04, "In 3D: how far off the shrinkage may be.")
+    nucleus_limit_error: core.Fraction = option(0.25, "In 3D: how far off the smallest nucleus may be, relative.")
+    cell_fraction_error: core.Fraction = option(0.1, "In 3D: how far off the cell fraction may be.")
     min_cells: Annotated[Whole, Field(ge=1)] = option(1, "Fewer cells in a patch give no sizes.")
     min_tissue: core.Fraction = option(0.25, "Patches with a smaller fraction inside the tissue are left out.")
     tissue: Literal["cells", "field"] | None = option(
@@ -99,7 +115,18 @@ class PatchOptions(Options):
             raise ValueError("fat is found on the slide; give {slide}, or leave out {exclude_fat}")
         if self.slide is not None and self.tissue == "cells":
             raise ValueError("the tissue is that of the slide or of the cells; leave out {tissue} or {slide}")
+        self._is_whole_in_3d()
         return self
+
+    def _is_whole_in_3d(self) -> None:
+        """Refuse maps in 3D without what they need, and facts that nothing uses."""
+        if self.outline_kind is not None and self.section_thickness_um is None:
+            raise ValueError("maps in 3D need the thickness of the section as cut; pass {section_thickness_um}")
+        if self.outline_kind is not None and self.step_um is not None:
+            raise ValueError("overlapping patches have no maps in 3D; leave out {step_um} or {outline_kind}")
+        useless = self.nucleus_limit_um2 is not None or self.cell_fraction is not None
+        if self.outline_kind is None and useless:
+            raise ValueError("facts for maps in 3D need the kind of outline; pass {outline_kind}")
 
     def reads(self) -> Iterator[Path]:
         """Yield the files that are read, with the JSON files beside an export and beside a slide."""

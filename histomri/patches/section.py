@@ -23,6 +23,7 @@ from histomri.patches.options import USUAL_SECTION_UM
 from histomri.patches.regions import Per, overlap_warning, regions_of, separate_regions, summarise_regions
 from histomri.patches.summarise import Cells, summarise_patches, whole_grid
 from histomri.patches.tissue import BOUNDING_BOX, extent_of, outline_of, tissue_mask
+from histomri.patches.volume_maps import VolumeSettings, add_volume_maps, stale_files, volume_message
 from histomri.slides import Slide, find_tissue, open_slide
 
 _VOXEL_MM = (0.005, 50.0)  # of MRI and of MR microscopy; anything else is a header in another unit
@@ -64,6 +65,8 @@ class SectionMaps(Displayed):
         for path, values, name in of_classes:
             record: dict[str, Any] = {"parameters": self.maps.parameters, "Corrected": True, "CellClass": name}
             written += write_map(path, values, self.maps.grid.affine, sources=[cells, *sources], **record)
+        for path in stale_files(folder, sub, written):
+            path.unlink()
         if self.tissue is not None:
             about = {"Units": "1", "Description": "Tissue of the section"}
             data, affine, settings = self.tissue.data, self.tissue.affine, {"Extent": self.extent}
@@ -113,6 +116,7 @@ class SectionMaps(Displayed):
         if self.classes:
             lines += (f"cells by class: {', '.join(f'{one.name} {one.n_cells:,}' for one in self.classes)}",)
         median, plain = summary["median"], summary["median_uncorrected"]
+        lines += volume_message(self.maps)
         if median["vCS"] is None:
             return lines
         vcs = f"vCS {median['vCS']:.1f} µm (uncorrected {plain['vCS']:.1f})"
@@ -122,9 +126,9 @@ class SectionMaps(Displayed):
 def map_section(
     cells: Cells, *, patch_um: float | tuple[float, float] | None = None, like: str | Path | Image | None = None,
     whole: bool = False, step_um: float | tuple[float, float] | None = None, thickness_um: float | None = None,
-    tissue: Literal["cells", "field"] | BaseGeometry = "cells", section_thickness_um: float = USUAL_SECTION_UM,
+    tissue: Literal["cells", "field"] | BaseGeometry = "cells", section_thickness_um: float | None = None,
     min_tissue: float = 0.25, sub: str | None = None, per: Per | None = None, by_class: bool = False,
-    fat: BaseGeometry | None = None, **options: Any,
+    fat: BaseGeometry | None = None, volume: VolumeSettings | None = None, **options: Any,
 ) -> SectionMaps:  # fmt: skip
     """Make all maps of one section from the cells of its slide.
 
@@ -149,7 +153,10 @@ def map_section(
         Vacuoles in µm, such as `Vacuoles.region`: F and CD are per tissue without them.
     section_thickness_um, min_tissue, sub, **options
         As in `summarise_patches`; `sub` is the label of the sample, for a message.
+    volume : VolumeSettings, optional
+        Make maps of cells in three dimensions too; see `add_volume_maps`.
     """
+    section_thickness_um = USUAL_SECTION_UM if section_thickness_um is None else section_thickness_um
     cells = CellTable.coerce(cells, geometries=options.get("assign_by") == "clip")
     outline, warnings = _outline(cells, tissue)
     thickness = section_thickness_um or 1.0
@@ -178,7 +185,9 @@ def map_section(
     maps = summarise_patches(cells, grid, min_tissue=min_tissue, tissue=lean, **options)
     if fat is not None:
         maps.parameters["Extent"] += " without fat vacuoles"
-    if section_thickness_um != USUAL_SECTION_UM and maps.parameters["Section"] != "wicksell":
+    if volume is not None:
+        maps = add_volume_maps(maps, cells, lean, volume)
+    elif section_thickness_um != USUAL_SECTION_UM and maps.parameters["Section"] != "wicksell":
         warnings += ("--section-thickness-um changes sizes with --section wicksell only; here it did not",)
     rows, more = _rows(cells, lean, whole, per, regions_name(sub), {"thickness_um": grid.thickness_um, **options})
     warnings += more

@@ -17,6 +17,8 @@ from .packing import sphere_diameters as sphere_diameters
 from .realism import Detector as Detector
 from .realism import Realism as Realism
 from .realistic import RealisticSection as RealisticSection
+from .scenes import SCENES as SCENES
+from .scenes import draw_scene as draw_scene
 from .slab import Slab as Slab
 from .slab import cut_slab as cut_slab
 from .slab import detect_nuclei as detect_nuclei

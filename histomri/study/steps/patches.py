@@ -6,7 +6,7 @@ from histomri.cells import load_cells
 from histomri.core.files import require_folder
 from histomri.core.presets import DEFAULT_PRESET
 from histomri.core.progress import Progress
-from histomri.patches import fat_of_slide, map_section, tissue_of_slide
+from histomri.patches import fat_of_slide, map_section, tissue_of_slide, volume_settings
 from histomri.patches.options import PatchOptions
 from histomri.study.result import StepResult
 
@@ -26,8 +26,7 @@ def run(options: PatchOptions, out: Path, progress: Progress | None = None) -> S
         thickness_um=options.thickness_um, tissue=tissue, preset=options.preset or DEFAULT_PRESET,
         section=options.section, section_thickness_um=options.section_thickness_um, shrinkage=options.shrinkage,
         min_cells=options.min_cells, min_tissue=options.min_tissue, assign_by=options.assign, sub=options.sub,
-        per=options.per, by_class=options.by_class,
-        fat=fat,
+        per=options.per, by_class=options.by_class, fat=fat, volume=volume_settings(options),
     )  # fmt: skip
     sources = [path for path in (options.like, options.slide) if path is not None]
     outputs = found.save(out, options.sub, cells=options.cells, sources=sources)

@@ -1,0 +1,5 @@
+"""From the profiles of a section to cells in three dimensions; start with `measure`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,11 @@
+from .guards import is_rim as is_rim
+from .kernel import sampling_height as sampling_height
+from .measure import Estimate as Estimate
+from .measure import Stereology as Stereology
+from .measure import measure as measure
+from .routes import Kind as Kind
+from .routes import Profiles as Profiles
+from .systematic import Tolerances as Tolerances
+from .uncertainty import PatchValues as PatchValues
+from .unfold import Unfolded as Unfolded
+from .unfold import unfold_sizes as unfold_sizes

@@ -1,0 +1,114 @@
+"""How many balls per volume each profile stands for, so that maps of patches are sums and no patch needs a fit."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from histomri.core.arrays import FloatArray
+
+from .kernel import diameter_of
+from .unfold import Unfolded, bend, class_probabilities
+
+_TINY = 1e-280
+
+
+def posterior(found: Unfolded) -> FloatArray:
+    """Return the probability of each class of diameter behind a profile of each class, (J, J): rows sum to 1.
+
+    Where no diameter that the fit thinks possible shows such a profile, that of the profile itself is taken.
+    """
+    joint = found.kernel.seen_um * found.probability
+    total = joint.sum(axis=1)
+    none = total < _TINY
+    joint[none] = np.eye(total.size)[none]
+    total[none] = 1.0
+    return np.asarray(joint / total[:, None])
+
+
+def density_weights(found: Unfolded, area_um2: FloatArray) -> FloatArray:
+    """Return the weight of each profile, (N,), per µm: their sum over a field's area is its density per µm³.
+
+    The mean of ``1 / H(d)`` over the diameters d that may lie behind a profile; profiles below the limit count nothing.
+    The weights of all profiles together give exactly the density of the fit, so the densities of patches, weighted by
+    area, add up to that of the whole.
+    """
+    weight = _of_profiles(found, area_um2, posterior(found) @ (1.0 / found.kernel.height_um))
+    return np.asarray(weight * (found.density_um3(1.0) / weight.sum()))
+
+
+def fit_influence(found: Unfolded, area_um2: FloatArray, name: str) -> FloatArray:
+    """Return the part (N,) of each profile in ln of a result of the lognormal, by its part in the fit.
+
+    `name` is "nucD" (mean diameter), "nucCV", or "height": the mean height over which balls are seen, by which their
+    number is divided.
+    """
+    variance = found.sigma**2
+    if name == "height":
+        slope = _slope(found, lambda mu, sigma: _log_height(found, mu, sigma))
+    elif name == "nucD":
+        slope = np.array([1.0, variance])
+    else:
+        slope = np.array([0.0, variance * np.exp(variance) / np.expm1(variance)])
+    return _of_profiles(found, area_um2, slope @ _moved(found))
+
+
+def bent_influence(found: Unfolded, area_um2: FloatArray, powers: Mapping[int, float]) -> FloatArray:
+    """Return the part (N,) of each profile in ln of a product of powers of moments of the bent probabilities.
+
+    `powers` holds the power of the moment of each order; they add up to 0, so that the sum of the probabilities does
+    not matter. A profile acts by its share in the histogram, and by its part in the lognormal from which the steps
+    start. Posteriors would say too little: they hold to the pooled sizes.
+    """
+    kernel, filled, step = found.kernel, np.flatnonzero(found.counts), 1e-4
+
+    def logarithm(counts: FloatArray, start: FloatArray) -> FloatArray:
+        p = bend(kernel, counts, start)
+        moments = (power * np.log(kernel.middle_um**order @ p) for order, power in powers.items())
+        return np.asarray(sum(moments))
+
+    share = found.counts / found.counts.sum()
+    more = np.repeat((1.0 - step) * share[:, None], filled.size, axis=1)
+    more[filled, np.arange(filled.size)] += step
+    start = np.repeat(found.lognormal[:, None], filled.size, axis=1)
+    change = np.zeros(share.size)
+    change[filled] = (logarithm(more, start) - logarithm(share, found.lognormal)) / (step * found.counts.sum())
+    slope = _slope(found, lambda mu, sigma: float(logarithm(found.counts, class_probabilities(kernel, mu, sigma)[0])))
+    return _of_profiles(found, area_um2, change + slope @ _moved(found))
+
+
+def _of_profiles(found: Unfolded, area_um2: FloatArray, per_class: FloatArray) -> FloatArray:
+    area = np.asarray(area_um2, dtype=float)
+    used = area >= found.limit_um2
+    place = found.kernel.bin_of(np.where(used, diameter_of(area), found.kernel.edges_um[0]))
+    return np.where(used, per_class[place], 0.0)
+
+
+def _moved(found: Unfolded) -> FloatArray:
+    """Return how mu and ln sigma of the fit move with one profile of each class, (2, J).
+
+    To first order by the inverse of the information times the score.
+    """
+    step, mu, sigma = 1e-4, found.mu, found.sigma
+    by_mu = _log_shown(found, mu + step, sigma) - _log_shown(found, mu - step, sigma)
+    by_sigma = _log_shown(found, mu, sigma * np.exp(step)) - _log_shown(found, mu, sigma * np.exp(-step))
+    score = np.stack([by_mu, by_sigma]) / (2.0 * step)
+    return np.asarray(np.linalg.pinv((score * found.counts) @ score.T) @ score)
+
+
+def _slope(found: Unfolded, value: Callable[[float, float], float]) -> FloatArray:
+    """Return the derivatives of a function of mu and sigma by mu and ln sigma, (2,)."""
+    step, mu, sigma = 1e-4, found.mu, found.sigma
+    by_mu = value(mu + step, sigma) - value(mu - step, sigma)
+    by_sigma = value(mu, float(sigma * np.exp(step))) - value(mu, float(sigma * np.exp(-step)))
+    return np.array([by_mu, by_sigma]) / (2.0 * step)
+
+
+def _log_shown(found: Unfolded, mu: float, sigma: float) -> FloatArray:
+    """Return ln of the probability of each class of profile, (J,), of those that are seen."""
+    shown = found.kernel.seen_um @ class_probabilities(found.kernel, mu, sigma)[0]
+    return np.asarray(np.log(np.maximum(shown, _TINY)) - np.log(max(float(shown.sum()), _TINY)))
+
+
+def _log_height(found: Unfolded, mu: float, sigma: float) -> float:
+    p = class_probabilities(found.kernel, mu, sigma)[0]
+    return float(np.log(max(float(found.kernel.height_um @ p), _TINY)))

@@ -1,0 +1,127 @@
+"""Maps in 3D from a cell table: names, files, sidecars, refusals; the maps of today do not change."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from histomri.cells import CellTable
+from histomri.core.errors import InputError
+from histomri.patches import PatchMaps, PatchOptions, VolumeSettings, map_section, volume_settings
+
+
+@pytest.fixture(scope="module")
+def cells(data) -> pd.DataFrame:
+    """Return nuclei with their rim from tissue g4; its tiles are one field here."""
+    table = pd.read_csv(data / "stereology" / "g4.csv.gz")
+    names = {"nucleus_area_um2": "nucleus_area_um2", "rim_cell_area_um2": "area_um2", "x_um": "x_um", "y_um": "y_um"}
+    return table[list(names)].rename(columns=names)
+
+
+def masks(data, name="g4"):
+    table = pd.read_csv(data / "stereology" / f"{name}.csv.gz")
+    return table[["x_um", "y_um", "nucleus_area_um2", "mask_cell_area_um2"]].rename(
+        columns={"mask_cell_area_um2": "area_um2"}
+    )
+
+
+def settings(kind="R", **more):
+    return VolumeSettings(kind, more.pop("thickness_um", 2.0), 10.0, **more)
+
+
+def test_maps_in_3d_stand_beside_those_of_today(cells, tmp_path):
+    plain = map_section(cells, patch_um=250, tissue="field")
+    found = map_section(cells, patch_um=250, tissue="field", volume=settings(cell_fraction=0.3))
+    for name, values in plain.maps.maps.items():
+        np.testing.assert_array_equal(values, found.maps.maps[name])
+    new = set(found.maps.maps) - set(plain.maps.maps)
+    assert new == {"nucleiNV", "Dvol", "vCSvol", "rimSize", "rimFraction"}  # no vCS or F of rims
+    assert new <= set(found.maps.errors) and new == set(found.maps.systematic)
+    files = found.save(tmp_path, "A", cells="cells.parquet")
+    names = {path.name for path in files}
+    for name in new:
+        assert {
+            f"sub-A_{part}param-{name}{end}_histomap.nii.gz" for part in ("",) for end in ("", "_stat-se", "_stat-syst")
+        } <= names
+    again = PatchMaps.load(tmp_path, "A")
+    np.testing.assert_allclose(again.systematic["Dvol"], found.maps.systematic["Dvol"], rtol=1e-6)
+    record = json.loads((tmp_path / "sub-A_param-Dvol_histomap.json").read_text())["Parameters"]["Stereology"]
+    assert record["Kind"] == "R" and record["F_assumed"] == 0.3 and record["Thickness_um"] == 2.0
+    assert {"Chi2", "Invisible", "Shrinkage", "Smallest_um2"} <= set(record)
+    assert record["Results"]["nucleiNV"]["StatSE"] > 0 and record["Results"]["nucleiNV"]["Syst"] > 0
+    assert "kind R" in " ".join(found.messages())
+    assert "Dvol_histo_um_syst" in found.maps.to_pandas().columns
+    plain.save(tmp_path, "A", cells="cells.parquet")  # those in 3D are not of this run
+    assert not [path for path in tmp_path.iterdir() if "param-Dvol" in path.name or "syst" in path.name]
+
+
+def test_the_density_of_the_whole_is_that_of_the_truth(cells, data):
+    known = pd.read_csv(data / "stereology" / "conditions.csv").set_index("condition").loc["g4"]
+    truth = pd.read_csv(data / "stereology" / "truth.csv").set_index("condition").loc["g4"]
+    found = map_section(
+        cells,
+        whole=True,
+        tissue="field",
+        shrinkage=known["shrinkage_p"],
+        volume=settings(cell_fraction=known["F_given"]),
+    )
+    x, y = cells["x_um"], cells["y_um"]
+    box = (x.max() - x.min()) * (y.max() - y.min())
+    density = found.maps.maps["nucleiNV"][0, 0] * box / known["field_area_um2"]
+    assert density == pytest.approx(truth["N_V_per_mm3"], rel=0.05)
+    assert found.maps.errors["nucleiNV"][0, 0] > 0
+
+
+@pytest.mark.parametrize(("kind", "names"), [("M", {"nucleiNV", "Dvol", "vCS3D", "F3D"}), ("E", {"cellNV", "F3D"})])
+def test_sizes_from_cell_outlines_have_names_of_their_own(data, kind, names):
+    plain = map_section(masks(data), patch_um=400, tissue="field")
+    found = map_section(masks(data), patch_um=400, tissue="field", volume=settings(kind))
+    assert set(found.maps.maps) - set(plain.maps.maps) == names
+    whole = found.maps.parameters["Stereology"]["Results"]
+    assert whole["vCS3D"]["Value"] > 10 and 0 < whole["F3D"]["Value"] < 1
+    # From every profile the sizes of a patch would be those of the whole: wicksell has its own.
+    assert any("wicksell" in warning for warning in found.maps.warnings) == (kind == "E")
+
+
+def test_auto_says_what_is_beyond_doubt_only(cells, data):
+    found = map_section(cells, patch_um=500, tissue="field", volume=settings("auto"))
+    assert found.maps.parameters["Stereology"]["Kind"] == "R"
+    with pytest.raises(InputError, match="does not show what its outlines are"):
+        map_section(masks(data), patch_um=500, tissue="field", volume=settings("auto"))
+
+
+def test_what_maps_in_3d_need_is_asked_for(cells):
+    given = {"patch_um": 500, "tissue": "field"}
+    with pytest.raises(InputError, match="overlap"):
+        map_section(cells, step_um=250, volume=settings(), **given)
+    with pytest.raises(InputError, match="rim of fixed width"):
+        map_section(cells, volume=settings("M"), **given)
+    with pytest.raises(InputError, match="thickness of the section is needed"):
+        map_section(cells, volume=settings(thickness_um=None), **given)
+    bare = CellTable.coerce(cells.drop(columns="nucleus_area_um2"))
+    with pytest.raises(InputError, match="nuclei"):
+        map_section(bare, volume=settings("R"), **given)
+
+
+def test_few_cells_give_a_reason_in_the_sidecar(cells):
+    found = map_section(cells.iloc[:20], whole=True, tissue="field", volume=settings())
+    record = found.maps.parameters["Stereology"]
+    assert np.isnan(found.maps.maps["nucleiNV"]).all()
+    assert record["Results"]["nucleiNV"] | {"Value": None} == record["Results"]["nucleiNV"]
+    assert "too few" in record["Results"]["nucleiNV"]["Reason"]
+
+
+def test_options_refuse_maps_in_3d_without_a_thickness():
+    given = {"cells": "c.parquet", "patch_um": 100}
+    assert volume_settings(PatchOptions.read(**given)) is None
+    for more, why in (
+        ({"outline_kind": "R"}, "need the thickness"),
+        ({"cell_fraction": 0.7}, "need the kind of outline"),
+        ({"outline_kind": "R", "section_thickness_um": 4, "step_um": 50}, "no maps in 3D"),
+    ):
+        with pytest.raises(InputError, match=why):
+            PatchOptions.read(**given, **more)
+    told = PatchOptions.read(**given, outline_kind="R", section_thickness_um=4, cell_fraction=0.7, shrinkage_error=0.02)
+    found = volume_settings(told)
+    assert found.kind == "R" and found.thickness_um == 4 and found.tolerances.shrinkage == 0.02
