@@ -21,7 +21,9 @@ NOISES: tuple[str, ...] = ("none", "offset-gaussian", "rician")
 CUSTOM = "custom"
 """Strategy of a fit whose b threshold is none of the preset's."""
 # Every other parameter is a divisor somewhere.
-_FROM_ZERO = ("fI", "DEinf", "beta", "fV", "KT")
+_FROM_ZERO = ("fI", "DEinf", "beta", "fV", "KT", "ADC")
+# What may be negative.
+_FROM_BELOW = {"K": -3.0}
 # Above it the signal of living tissue in the body drowns in the noise, s/mm².
 _LARGEST_IN_VIVO = 2000.0
 
@@ -137,7 +139,7 @@ def replace_bounds(
     for name, (lower, upper) in (bounds or {}).items():
         if name not in limits:
             raise InputError(f"{title} does not fit {name}", hint=f"its parameters: {', '.join(limits)}")
-        least = 0.0 if name in _FROM_ZERO else 1e-3
+        least = _FROM_BELOW.get(name, 0.0 if name in _FROM_ZERO else 1e-3)
         sensible = least <= lower <= upper < math.inf and (held or lower < upper)
         if not sensible or (name in ("fI", "fV") and upper > 1):
             problem = f"the bounds of {name} are {lower:g} and {upper:g}"

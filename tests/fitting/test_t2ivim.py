@@ -130,10 +130,10 @@ def test_codes_bounds_and_refusals(truth):
     assert result.maps["T2T"][3] == 140 and np.isnan(result.maps["T2T_se"][3])
     assert np.isnan(result.maps["S0"][[1, 2, 4]]).all()
     assert any("2 voxels could not be fitted" in text for text in result.warnings)
-    single = BODY.select(BODY.te_ms == 75)
     for acquisition, options, error, message in (
-        (single, {}, ProtocolError, "single echo time"),
-        (Acquisition([0, 500, 900], 10, 30), {}, ProtocolError, "needs? echo times"),
+        (Acquisition([0, 500, 900], 10, 30), {}, ProtocolError, "3 different b-values .* for 5 parameters"),
+        (BODY, {"blood_t2": "3t", "bounds": {"T2V": (100, 200)}}, InputError, "and bounds of T2V too"),
+        (MOUSE, {"blood_t2": "3t", "preset": "mouse-exvivo"}, InputError, "saline in its second pool"),
         (BODY.select(np.r_[0, 3, 7, 10, 11]), {}, ProtocolError, "5 volumes for 7 parameters"),
         (BODY.select(BODY.is_b0 | (BODY.b_smm2 == 900)), {}, ProtocolError, "three b-values"),
         (BODY, {"preset": "rat"}, InputError, "choose among"),
