@@ -26,6 +26,8 @@ _FROM_ZERO = ("fI", "DEinf", "beta", "fV", "KT", "ADC")
 _FROM_BELOW = {"K": -3.0}
 # Above it the signal of living tissue in the body drowns in the noise, s/mm².
 _LARGEST_IN_VIVO = 2000.0
+# What imaging gradients add to b = 0, s/mm², stays below it.
+_NEARLY_B0_SMM2 = 60.0
 
 
 def preset_warnings(preset: str, acquisition: Acquisition) -> tuple[str, ...]:
@@ -212,6 +214,10 @@ class Normalisation:
             if volumes.size == 0:
                 where = "" if acquisition.te_ms is None else f" at TE = {value:g} ms"
                 hint = "give S0 (--s0), and T2 (--t2t) if the echo time varies"
+                least = float(acquisition.b_smm2.min())
+                if acquisition.b0_below_smm2 <= least <= _NEARLY_B0_SMM2:
+                    counted = f"--b0-below {math.floor(least) + 1} counts its smallest b, {least:g} s/mm², as b = 0"
+                    hint = f"{counted}; or {hint}"
                 raise ProtocolError(f"there is no volume at b = 0{where} to normalise by", hint=hint)
             result.append((volumes, np.flatnonzero(te[self.used] == value)))
         return result

@@ -158,7 +158,7 @@ def _splitter(lines: list[str], path: Path) -> Callable[[str], list[str]]:
             problem = f"has decimal commas, as in {with_comma[0]}, and points, as in {points[0]}"
             raise ProtocolError(problem, path=path, hint="write all decimals with a point, or all with a comma")
         return lambda line: re.split(r"[\s;]+", line.replace(",", "."))
-    if ";" in text and with_comma:
+    if ";" in text and "," in text:
         hint = "put semicolons or blanks between the numbers, and decimal commas or points in them"
         raise ProtocolError("has commas and semicolons between its numbers", path=path, hint=hint)
     return lambda line: re.split(r"[\s,;]+", line)
