@@ -13,7 +13,9 @@ from histomri.mri.protocols.columns import Columns
 from histomri.mri.protocols.formats import Format, Source, number_list, numbers_in, register
 
 # Two names differ in capitals only: delta is δ, Delta is Δ. All others are compared in small letters.
-_EXACT = {"delta": "delta_ms", "Delta": "Delta_ms", "δ": "delta_ms", "Δ": "Delta_ms"}
+_EXACT = {
+    "delta": "delta_ms", "Delta": "Delta_ms", "δ": "delta_ms", "Δ": "Delta_ms", "d": "delta_ms", "D": "Delta_ms",
+}  # fmt: skip
 _NAMES = {
     "b_smm2": ("b", "bval", "bvals", "bvalue", "bvalues", "b-value", "b-values", "b_value"),
     "delta_ms": ("small_delta", "smalldelta", "little_delta", "gdur", "pulse_duration", "gradient_duration"),
