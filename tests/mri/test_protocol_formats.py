@@ -232,6 +232,8 @@ def test_the_case_files_of_the_workplace(tmp_path):
         acquisition = read_acquisition(write(tmp_path / "a.csv", written))
         np.testing.assert_array_equal(acquisition.b_smm2, [0, 500, 1000, 1500])
         assert set(acquisition.delta_ms) == {10.5} and set(acquisition.Delta_ms) == {30.6}
+    with pytest.raises(ProtocolError, match="1,000 may be a decimal or thousands"):
+        read_acquisition(write(tmp_path / "a.csv", "0 1,000 2,000\n10 10 10\n20 20 20\n"))
     with pytest.raises(ProtocolError, match="commas and semicolons between"):
         read_acquisition(write(tmp_path / "a.csv", "0, 500, 1000; 10, 10, 10; 20, 20, 20"))
 

@@ -21,6 +21,7 @@ from histomri.mri.images import open_dwi
 from histomri.mri.protocols.columns import Columns
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 
 
@@ -157,6 +158,10 @@ def _splitter(lines: list[str], path: Path) -> Callable[[str], list[str]]:
         if points := [word for word in words if re.fullmatch(_NUMBER, word) and "." in word]:
             problem = f"has decimal commas, as in {with_comma[0]}, and points, as in {points[0]}"
             raise ProtocolError(problem, path=path, hint="write all decimals with a point, or all with a comma")
+        # 0,500 can only be a decimal; 1,500 alone may be one thousand and a half.
+        if all(_THOUSANDS.fullmatch(word) for word in with_comma):
+            hint = "write decimals with a point, and no separators of thousands"
+            raise ProtocolError(f"{with_comma[0]} may be a decimal or thousands", path=path, hint=hint)
         return lambda line: re.split(r"[\s;]+", line.replace(",", "."))
     if ";" in text and "," in text:
         hint = "put semicolons or blanks between the numbers, and decimal commas or points in them"
