@@ -33,7 +33,7 @@ def make_command(command: Command) -> Callable[..., None]:
         announce(result, quiet)
 
     parameters = [each for name, field in fields.items() for each in (_parameter(name, field), *_switches(name, field))]
-    parameters.sort(key=lambda parameter: not _is_positional(fields, parameter))
+    parameters.sort(key=lambda parameter: (not _is_positional(fields, parameter), not _is_required(fields, parameter)))
     last = max((k for k, one in enumerate(parameters) if _is_positional(fields, one)), default=-1) + 1
     parameters[last:last] = [_out(command)] if command.out != "none" else []
     parameters.append(_keyword("quiet", bool, typer.Option("--quiet", "-q", help=_QUIET), False))
@@ -58,6 +58,10 @@ def _out(command: Command) -> inspect.Parameter:
 
 def _is_positional(fields: dict[str, FieldInfo], parameter: inspect.Parameter) -> bool:
     return parameter.name in fields and shown(fields[parameter.name]).positional
+
+
+def _is_required(fields: dict[str, FieldInfo], parameter: inspect.Parameter) -> bool:
+    return parameter.name in fields and fields[parameter.name].is_required()
 
 
 def _switch_name(flag: str) -> str:

@@ -32,7 +32,8 @@ def _table(command: Any) -> Iterator[str]:
     yield (options.__doc__ or "").strip().splitlines()[0] + (f" Section {sections}." if sections else "") + "\n"
     yield "| command line | study file | value | default | |"
     yield "|---|---|---|---|---|"
-    for name, field in options.model_fields.items():
+    # What must be given comes first, as in the help.
+    for name, field in sorted(options.model_fields.items(), key=lambda item: not item[1].is_required()):
         role = shown(field).role
         key = f"`{name}`" if role == "option" and steps else "input" if role == "input" else ""
         flags = [] if shown(field).hidden else [flag_of(name, field), *shown(field).switches]

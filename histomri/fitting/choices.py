@@ -21,9 +21,13 @@ NOISES: tuple[str, ...] = ("none", "offset-gaussian", "rician")
 CUSTOM = "custom"
 """Strategy of a fit whose b threshold is none of the preset's."""
 # Every other parameter is a divisor somewhere.
-_FROM_ZERO = ("fI", "DEinf", "beta", "fV", "KT")
+_FROM_ZERO = ("fI", "DEinf", "beta", "fV", "KT", "ADC")
+# What may be negative.
+_FROM_BELOW = {"K": -3.0}
 # Above it the signal of living tissue in the body drowns in the noise, s/mm².
 _LARGEST_IN_VIVO = 2000.0
+# What imaging gradients add to b = 0, s/mm², stays below it.
+_NEARLY_B0_SMM2 = 60.0
 
 
 def preset_warnings(preset: str, acquisition: Acquisition) -> tuple[str, ...]:
@@ -137,7 +141,7 @@ def replace_bounds(
     for name, (lower, upper) in (bounds or {}).items():
         if name not in limits:
             raise InputError(f"{title} does not fit {name}", hint=f"its parameters: {', '.join(limits)}")
-        least = 0.0 if name in _FROM_ZERO else 1e-3
+        least = _FROM_BELOW.get(name, 0.0 if name in _FROM_ZERO else 1e-3)
         sensible = least <= lower <= upper < math.inf and (held or lower < upper)
         if not sensible or (name in ("fI", "fV") and upper > 1):
             problem = f"the bounds of {name} are {lower:g} and {upper:g}"
@@ -210,6 +214,10 @@ class Normalisation:
             if volumes.size == 0:
                 where = "" if acquisition.te_ms is None else f" at TE = {value:g} ms"
                 hint = "give S0 (--s0), and T2 (--t2t) if the echo time varies"
+                least = float(acquisition.b_smm2.min())
+                if acquisition.b0_below_smm2 <= least <= _NEARLY_B0_SMM2:
+                    counted = f"--b0-below {math.floor(least) + 1} counts its smallest b, {least:g} s/mm², as b = 0"
+                    hint = f"{counted}; or {hint}"
                 raise ProtocolError(f"there is no volume at b = 0{where} to normalise by", hint=hint)
             result.append((volumes, np.flatnonzero(te[self.used] == value)))
         return result

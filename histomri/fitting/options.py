@@ -1,14 +1,21 @@
 """The options of `histomri fit`, `t2ivim`, `dki` and `crlb`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from histomri.core.options import Choices, Flag, Number, Positive, Seed, Text, Whole, argument, check, given, option
 from histomri.core.presets import PresetName, Strategy
+from histomri.fitting.bounds import BloodT2, parse_bound
 from histomri.fitting.models import MODEL_NAMES
-from histomri.mri.options import PROTOCOL, Protocol, ProtocolOptions, SeriesOptions
+from histomri.mri.options import PROTOCOL, ImagesOptions, Protocol, SeriesOptions, TimedOptions
+
+
+def _bound(text: str) -> str:
+    parse_bound(text)
+    return text
+
 
 ModelName = Annotated[str, Choices(MODEL_NAMES)]
 Models = Annotated[tuple[ModelName, ...], Field(min_length=1)]
@@ -18,6 +25,9 @@ Kurtosis = Literal["free"] | Annotated[Number, Field(ge=0, le=5)]
 _PRESET = "Default: that of a protocol of the same name, else "
 _SIGMA = "Noise level in units of the signal, a NIfTI map, or from the images: estimate (MP-PCA), piesno."
 _KURTOSIS = "Kurtosis of the tissue in T2-IVIM: free, or a number to hold it at; 0 is the published model."
+Bounds = tuple[Annotated[Text, check(_bound)], ...]
+_BOUND = "Bounds of a parameter, in place of the preset's; may be repeated."
+_BLOOD_T2 = "T2 of blood: in the preset's bounds, free (20 to 1000), held as at 1.5t or 3t, or at a number."
 _MASK = "NIfTI mask; voxels above 0 are fitted."
 _BMIN = "Fit b above this, in place of --strategy."
 
@@ -58,6 +68,8 @@ class FitOptions(SeriesOptions):
         flag="--t2ivim/--no-t2ivim",
     )
     kurtosis: Kurtosis = option("free", _KURTOSIS)
+    blood_t2: BloodT2 = option("preset", _BLOOD_T2, unit="ms")
+    bounds: Bounds = option((), f"{_BOUND} Also those of T2-IVIM.", flag="--bound", metavar="NAME=LOW,HIGH")
     dictionary: tuple[Path, Path] | None = option(
         None,
         "Simulated signals (.npy, a row each) and their parameters (.npy, .csv), to interpolate and fit.",
@@ -130,23 +142,35 @@ class FitOptions(SeriesOptions):
 class T2IvimOptions(SeriesOptions):
     """Fit blood and tissue to all volumes: S0, vascular fraction fV and tissue T2, which `fit` divides by.
 
+    One echo time gives plain IVIM: S0, fV and the diffusivities, without T2.
+
     Example: histomri t2ivim dwi.nii.gz --protocol invivo-3t --mask mask.nii.gz -o mri
     """
 
-    dwi: Path = argument("4D NIfTI of diffusion images with several b and TE.")
+    dwi: Path = argument("4D NIfTI of diffusion images with several b, and TE.")
     mask: Path | None = given(None, _MASK)
     sigma: Sigma | None = given(None, _SIGMA)
     preset: PresetName | None = option(None, f"Bounds. {_PRESET}invivo-3t.")
     kurtosis: Kurtosis = option("free", _KURTOSIS)
+    blood_t2: BloodT2 = option("preset", _BLOOD_T2, unit="ms")
+    bounds: Bounds = option((), _BOUND, flag="--bound", metavar="NAME=LOW,HIGH")
+    needs_timing: ClassVar[bool] = False
 
 
-class DkiOptions(SeriesOptions):
-    """Fit the apparent diffusion coefficient and the excess kurtosis.
+class DkiOptions(ImagesOptions):
+    """Fit the apparent diffusion coefficient and the excess kurtosis, for which b is enough.
 
     Example: histomri dki dwi.nii.gz --protocol mouse-exvivo --mask mask.nii.gz -o mri
     """
 
     mask: Path | None = given(None, _MASK)
+    sigma: Sigma | None = given(None, _SIGMA)
+    noise: Literal["offset-gaussian", "none"] | None = option(
+        None, "Objective: offset-gaussian (default with --sigma), or none: least squares."
+    )
+    bounds: Bounds = option(
+        (), "Bounds of ADC, µm²/ms, or K; may be repeated.", flag="--bound", metavar="NAME=LOW,HIGH"
+    )
     preset: PresetName | None = option(
         None, f"Measurements: ex vivo TE 45, Δ 30 ms where present; in vivo b > 100 s/mm². {_PRESET}mouse-exvivo."
     )
@@ -155,8 +179,14 @@ class DkiOptions(SeriesOptions):
     te: Positive | None = option(None, "Use this echo time only.", unit="ms")
     big_delta: Positive | None = option(None, "Use this diffusion time Δ only.", unit="ms")
 
+    @model_validator(mode="after")
+    def _have_noise_level(self) -> "DkiOptions":
+        if self.sigma is None and self.noise == "offset-gaussian":
+            raise ValueError("the offset-gaussian likelihood needs the noise level; give {sigma}")
+        return self
 
-class CrlbOptions(ProtocolOptions):
+
+class CrlbOptions(TimedOptions):
     """Find what a protocol can determine: the smallest standard deviations that any fit can have (Cramér-Rao).
 
     Example: histomri crlb invivo-3t --snr 30 --model diff-in --model diff-in-ex -o crlb

@@ -120,13 +120,22 @@ def write_t2ivim(
     return written
 
 
-def write_dki(result: FitResult, series: Series, out: Path, sub: str | None) -> list[Path]:
-    """Write the maps of ADC and kurtosis."""
+def write_dki(
+    result: FitResult, series: Series, out: Path, sources: Iterable[Path], sub: str | None, sigma: dict[str, Any]
+) -> list[Path]:
+    """Write the maps of ADC and kurtosis with their standard errors."""
     settings, written = result.parameters, list[Path]()
+    common = {"Model": "dki", "BMin": settings["bmin_smm2"], "Noise": settings["noise"], "NoiseLevel": sigma}
     # The codes are marked, as they would else be taken for those of a tissue model.
     for name, desc in (("ADC", None), ("K", None), ("S0", None), ("exit", "dki")):
         path = out / map_name(name, "dwimap", sub=sub, desc=desc)
-        written += series.write(path, result.maps[name], parameters=settings, Model="dki", BMin=settings["bmin_smm2"])
+        written += series.write(path, result.maps[name], parameters=settings, sources=sources, **common)
+    for name in ("ADC", "K", "S0"):
+        units, description = MRI_MAPS.get(name, ("signal", "Signal without diffusion weighting"))
+        path = out / map_name(name, "dwimap", sub=sub, stat="se")
+        label = {"Units": units, "Description": _STATS["se"].format(description)}
+        error = result.maps[f"{name}_se"]
+        written += series.write(path, error, parameters=settings, sources=sources, **label, **common)
     return written
 
 
@@ -134,7 +143,10 @@ def describe_dki(result: FitResult) -> str:
     """Return a line on what was fitted."""
     times = {"TE": result.parameters["te_ms"], "Δ": result.parameters["Delta_ms"]}
     used = "".join(f", {name} {time:g} ms" for name, time in times.items() if time)
-    return f"DKI ({result.parameters['measurements']} measurements{used}): {counted(result)}"
+    inside = np.isfinite(result.maps["K_se"])
+    middle = [float(np.median(result.maps[name][inside])) for name in ("K", "K_se")] if inside.any() else []
+    told = "; median K {:.2f}, its standard error {:.2f}".format(*middle) if middle else ""
+    return f"DKI ({result.parameters['measurements']} measurements{used}): {counted(result)}{told}"
 
 
 def _sidecar(result: FitResult) -> dict[str, Any]:

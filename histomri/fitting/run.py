@@ -1,5 +1,6 @@
 """All fits of one scan, from options to files: the plan, the scan that is read once, and the results."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,12 +15,13 @@ from histomri.core.images import map_name, read_sidecar
 from histomri.core.presets import choose_preset, get_preset
 from histomri.core.progress import Progress, share_of
 from histomri.fitting import Dictionary, FitResult, Model, ProtocolBound, Residuals, bootstrap, fit, residuals
+from histomri.fitting.bounds import parse_bounds
 from histomri.fitting.choices import choose_measurements, choose_noise, choose_threshold, preset_warnings
 from histomri.fitting.cramer_rao import bound_of_protocol
 from histomri.fitting.models import get_model
 from histomri.fitting.options import FitOptions
 from histomri.fitting.outputs import PARAMS, counted, require_fitted, write_fit, write_residuals, write_t2ivim
-from histomri.fitting.t2ivim import describe_t2ivim, fit_t2ivim, normalising_maps
+from histomri.fitting.t2ivim import T2IVIM_PARAMETERS, describe_t2ivim, fit_t2ivim, normalising_maps
 from histomri.mri import Acquisition, Series, Sigma, read_sigma
 
 
@@ -54,6 +56,7 @@ class FitRun(Displayed):
         chosen = [choose_threshold(preset, strategy, options.bmin) for strategy in options.fitted_strategies]
         folders = {name: out / name if options.has_folders else out for name, _ in chosen}
         tasks = tuple(Task(each, name, threshold, folders[name]) for name, threshold in chosen for each in models)
+        _require_fitted_bounds(options, models)
         for task in tasks:
             task.refuse_other_maps(options.sub)
         return cls(options, preset, tasks, out)
@@ -108,7 +111,7 @@ class Scan:
     @classmethod
     def read(cls, options: FitOptions, preset: str, progress: Progress) -> "Scan":
         """Read everything, and fit S0, fV and T2 where they are wanted and not given."""
-        series = Series.open(options.dwi, options.protocol, options.mask)
+        series = Series.open(options.dwi, options.protocol, options.mask, **options.reading)
         level = read_sigma(options.sigma, series)
         s0, t2t = series.read_positive(options.s0, "S0"), series.read_positive(options.t2t, "T2")
         divided_by = {"s0": s0, "fv": series.read_values(options.fv), "t2t": t2t}
@@ -117,10 +120,12 @@ class Scan:
         if _needs_t2ivim(options, preset, series.acquisition):
             kurtosis = None if options.kurtosis == "free" else options.kurtosis
             how: dict[str, Any] = {"preset": preset, "kurtosis": kurtosis, "sigma": level.level}
+            own = {name: pair for name, pair in parse_bounds(options.bounds).items() if name in T2IVIM_PARAMETERS}
+            how |= {"blood_t2": options.blood_t2, "bounds": own}
             with series.name_files():
                 first = fit_t2ivim(signals, series.acquisition, **how, progress=share_of(progress, 0.5, 1.0))
             require_fitted(first, series, "T2-IVIM")
-            divided_by = {**normalising_maps(first)}
+            divided_by = normalising_maps(first)
         maps = (options.s0, options.fv, options.t2t, level.source)
         return cls(series, signals, level, first, divided_by, [path for path in maps if path is not None])
 
@@ -148,6 +153,15 @@ def _needs_t2ivim(options: FitOptions, preset: str, acquisition: Acquisition) ->
     return several and (options.s0, options.fv, options.t2t) == (None, None, None) and get_preset(preset).in_vivo
 
 
+def _require_fitted_bounds(options: FitOptions, models: Iterable[Model | Dictionary]) -> None:
+    """Raise InputError for bounds of a parameter that nothing fits."""
+    fitted = [name for each in models if not isinstance(each, Dictionary) for name in each.parameters]
+    known = list(dict.fromkeys([*fitted, *T2IVIM_PARAMETERS[1:]]))
+    for name in parse_bounds(options.bounds):
+        if name not in known:
+            raise InputError(f"--bound {name}: no model fits it", hint=f"what is fitted: {', '.join(known)}")
+
+
 @dataclass(frozen=True)
 class Task:
     """One model on one choice of measurements, and the folder for its maps."""
@@ -167,12 +181,20 @@ class Task:
                 hint = f"give another --out, such as {self.folder / self.strategy}"
                 raise InputError(f"already holds {path.name} of another fit ({other})", path=self.folder, hint=hint)
 
+    def bounds(self, options: FitOptions) -> dict[str, tuple[float, float]] | None:
+        """Return the bounds of this model's parameters that replace those of the preset."""
+        if isinstance(self.model, Dictionary):
+            return None
+        wanted = parse_bounds(options.bounds)
+        return {name: pair for name, pair in wanted.items() if name in self.model.parameters} or None
+
     def fit(self, scan: Scan, options: FitOptions, preset: str, advance: Progress) -> "ModelFit":
         """Fit, and find residuals and bootstrap."""
         part, series, level = 1 / (1 + options.bootstrap), scan.series, scan.level.level
         settings: dict[str, Any] = {
             "sigma": level, "bmin_smm2": self.bmin, "noise": choose_noise(options.noise, level), "bic": options.bic,
-            "preset": preset, **scan.divided_by, "progress": share_of(advance, 0.0, part),
+            "preset": preset, "bounds": self.bounds(options), **scan.divided_by,
+            "progress": share_of(advance, 0.0, part),
         }  # fmt: skip
         with series.name_files():
             result = fit(scan.signals, series.acquisition, self.model, **settings)

@@ -12,6 +12,7 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError, ProtocolError
 from histomri.core.presets import get_preset
 from histomri.core.progress import Progress, share_of
+from histomri.fitting.bounds import BloodT2
 from histomri.fitting.choices import check_scan, noise_level, replace_bounds
 from histomri.fitting.results import BACKGROUND, FAILED, FitResult, failure_warnings
 from histomri.mri import Acquisition
@@ -28,15 +29,19 @@ T2IVIM_UNITS: dict[str, tuple[str, str]] = {
 """Unit and meaning of each parameter, in the order of the engine."""
 T2IVIM_PARAMETERS: tuple[str, ...] = tuple(T2IVIM_UNITS)
 _S0_RANGE, _CHUNK = (1e-3, 1e4), 50_000
+# Stanisz et al. 2005, doi 10.1002/mrm.20605.
+_BLOOD_T2_MS, _FREE_T2_MS = {"1.5t": 290.0, "3t": 275.0}, (20.0, 1000.0)
 
 
 def fit_t2ivim(
     signals: ArrayLike, acquisition: Acquisition | str | Path, *, preset: str = "invivo-3t",
     kurtosis: float | None = None, sigma: ArrayLike | None = None,
-    bounds: Mapping[str, tuple[float, float]] | None = None, progress: Progress | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None, blood_t2: BloodT2 = "preset",
+    progress: Progress | None = None,
 ) -> FitResult:  # fmt: skip
     """Fit S = S0 {fV exp(-b DV - TE/T2V) + (1 - fV) exp(-b DT + K (b DT)²/6 - TE/T2T)} to all volumes.
 
+    Volumes of one echo time, or of none that is known, give plain IVIM: without T2, S0 and fV as weighted by it.
     With K = 0 the model is T2-IVIM as in Grussu et al. 2025, doi 10.1038/s43856-025-01246-2. InputError if
     the signals have another number of volumes, or sigma or bounds make no sense; ProtocolError if T2 or diffusion
     cannot be found from these volumes.
@@ -44,12 +49,15 @@ def fit_t2ivim(
     Parameters
     ----------
     signals, acquisition : (V, M) array-like, and Acquisition, str or path-like
-        Raw signals, and the protocol of the M volumes, with at least two echo times and three b-values.
+        Raw signals, and the protocol of the M volumes, with at least three b-values.
     preset, bounds : {"invivo-3t", "invivo-1.5t", "mouse-exvivo"}, and mapping of str to (float, float), optional
         Bounds, and bounds that replace them; equal ones hold a parameter. Ex vivo the second pool is saline.
     kurtosis : float, optional
         Hold the kurtosis K of the tissue at this value; 0 is the published T2-IVIM. By default it is fitted, from 0
         to 5: without it, restricted tissue water passes for blood and fV comes out too large.
+    blood_t2 : {"preset", "free", "1.5t", "3t"} or float
+        T2 of blood: fitted within the preset's bounds, or from 20 to 1000 ms; held at that of a field strength
+        (290 and 275 ms, Stanisz et al. 2005, doi 10.1002/mrm.20605), or at a number, ms.
     sigma : float or (V,) array-like, optional
         Noise level, in the units of the signals: the objective is then the offset-Gaussian likelihood, whose floor
         is sigma; otherwise least squares.
@@ -67,8 +75,10 @@ def fit_t2ivim(
     if not 0 <= (kurtosis or 0) <= 5:
         raise InputError(f"the kurtosis is {kurtosis:g}", hint="hold it at a value from 0 to 5, or fit it")
     held = {} if kurtosis is None else {"KT": (float(kurtosis),) * 2}
+    held |= _blood_bounds(blood_t2, preset, bounds or {})
     limits = replace_bounds({**get_preset(preset).t2ivim, **held}, bounds, "T2-IVIM", held=True)
-    te = _echo_times(acquisition, limits)
+    te, limits = _echo_times(acquisition, limits)
+    several = bool(np.ptp(te) > 0)
     levels = noise_level(sigma, values.shape[0])
     b = acquisition.b_smm2 / 1000.0
     grid, regions = _lattice(b, te, limits)
@@ -99,8 +109,10 @@ def fit_t2ivim(
         "bounds": {name: list(pair) for name, pair in limits.items()},
         "noise": "none" if sigma is None else "offset-gaussian",
     }  # fmt: skip
-    result = FitResult("t2ivim", _maps(out, limits), settings)
-    return replace(result, warnings=_warnings(result, limits))
+    if not several:
+        settings["model"] = "IVIM of one echo time"
+    result = FitResult("t2ivim", _maps(out, limits, several), settings)
+    return replace(result, warnings=_warnings(result, limits, several))
 
 
 def predict_t2ivim(maps: Mapping[str, ArrayLike], acquisition: Acquisition) -> FloatArray:
@@ -145,35 +157,63 @@ def _spread(bounds: tuple[float, float], count: int, geometric: bool = True) -> 
     return np.asarray(space(bounds[0] if not geometric else bounds[0] + inset / 3, bounds[1] - inset, count))
 
 
-def _echo_times(acquisition: Acquisition, limits: Mapping[str, tuple[float, float]]) -> FloatArray:
-    hint = "use a series with several echo times, or give --no-t2ivim and normalise by the signal at b = 0"
-    if acquisition.te_ms is None:
-        raise ProtocolError("T2 and vascular fraction need echo times, and the protocol has none", hint=hint)
-    if np.unique(np.round(acquisition.te_ms, 1)).size < 2:
-        raise ProtocolError("T2 cannot be found from a single echo time", hint=hint)
-    if np.unique(np.round(acquisition.b_smm2, 1)).size < 3:
+def _blood_bounds(
+    blood_t2: BloodT2, preset: str, bounds: Mapping[str, tuple[float, float]]
+) -> dict[str, tuple[float, float]]:
+    """Return the bounds of T2V that the choice of a blood T2 means."""
+    if blood_t2 == "preset":
+        return {}
+    if "T2V" in bounds:
+        hint = "give --blood-t2 or --bound T2V=.., not both"
+        raise InputError("the T2 of blood is given, and bounds of T2V too", hint=hint)
+    if blood_t2 in _BLOOD_T2_MS and not get_preset(preset).in_vivo:
+        problem = f"{preset} has saline in its second pool, so the T2 of blood at {blood_t2} means nothing"
+        raise InputError(problem, hint="give the T2 of the fluid in ms (--blood-t2 500), or a preset in vivo")
+    if blood_t2 == "free":
+        return {"T2V": _FREE_T2_MS}
+    held = _BLOOD_T2_MS[blood_t2] if isinstance(blood_t2, str) else float(blood_t2)
+    return {"T2V": (held, held)}
+
+
+def _echo_times(
+    acquisition: Acquisition, limits: dict[str, tuple[float, float]]
+) -> tuple[FloatArray, dict[str, tuple[float, float]]]:
+    """Return the echo times, ms, and the bounds; zeros, and T2 held, where there is one echo time."""
+    b, hint = np.round(acquisition.b_smm2, 1), "or give --no-t2ivim and normalise by the signal at b = 0"
+    if np.unique(b).size < 3:
+        hint = f"use a series with more b-values, {hint}"
         raise ProtocolError("T2 and vascular fraction need at least three b-values", hint=hint)
+    te = acquisition.te_ms
+    several = te is not None and np.unique(np.round(te, 1)).size > 1
+    if not several:
+        # Without a difference in TE the decay by T2 is a constant, which is part of S0 and fV.
+        te, limits = np.zeros(b.size), limits | {name: (100.0, 100.0) for name in ("T2T", "T2V")}
     free = 1 + sum(lower < upper for lower, upper in limits.values())
-    if len(acquisition) < free:
-        problem = f"there are {len(acquisition)} volumes for {free} parameters"
-        raise ProtocolError(problem, hint="hold the kurtosis at 0, or use more volumes")
-    return np.ascontiguousarray(acquisition.te_ms, dtype=float)
+    different = np.unique(b).size if not several else len(acquisition)
+    if different < free:
+        what = "volumes" if several else "different b-values at one echo time"
+        problem = f"there are {different} {what} for {free} parameters"
+        raise ProtocolError(problem, hint=f"hold the kurtosis at 0 (--kurtosis 0), use more volumes, {hint}")
+    return np.ascontiguousarray(te, dtype=float), limits
 
 
-def _maps(out: FloatArray, limits: Mapping[str, tuple[float, float]]) -> dict[str, FloatArray]:
+def _maps(out: FloatArray, limits: Mapping[str, tuple[float, float]], several: bool) -> dict[str, FloatArray]:
     count = len(T2IVIM_PARAMETERS)
-    maps = {name: out[:, i] for i, name in enumerate(T2IVIM_PARAMETERS)}
+    maps = {name: out[:, i] for i, name in enumerate(T2IVIM_PARAMETERS) if several or name not in ("T2T", "T2V")}
     fitted = ["S0", *(name for name, (lower, upper) in limits.items() if lower < upper)]
     maps |= {f"{name}_se": out[:, count + T2IVIM_PARAMETERS.index(name)] for name in fitted}
     return maps | {"cost": out[:, 2 * count], "start": out[:, 2 * count + 2], "exit": out[:, 2 * count + 1]}
 
 
-def _warnings(result: FitResult, limits: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
+def _warnings(result: FitResult, limits: Mapping[str, tuple[float, float]], several: bool) -> tuple[str, ...]:
     """Warn of T2 alone: blood fraction may be 0, and its diffusivity is rarely determined, without any harm."""
     warnings, done = [], result.maps["exit"] > 0
+    if not several:
+        text = "there is one echo time, so T2 is not fitted, and S0 and fV are weighted by the T2 of either pool"
+        warnings.append(f"T2-IVIM: {text}")
     lower, upper = limits["T2T"]
-    t2t = result.maps["T2T"][done]
-    fraction = np.mean((t2t < lower + 1e-3) | (t2t > upper - 1e-3)) if done.any() else 0.0
+    t2t = result.maps["T2T"][done] if several else np.array([])
+    fraction = np.mean((t2t < lower + 1e-3) | (t2t > upper - 1e-3)) if t2t.size else 0.0
     if fraction > 0.5 and lower < upper:
         often = f"in {100 * fraction:.0f} % of the fitted voxels the T2 of tissue is at its bound"
         warnings.append(f"T2-IVIM: {often} ({lower:g} or {upper:g} ms), so the data do not determine it there")
@@ -181,13 +221,16 @@ def _warnings(result: FitResult, limits: Mapping[str, tuple[float, float]]) -> t
     return (*warnings, *failure_warnings(result.counts, "T2-IVIM", why))
 
 
-def normalising_maps(result: FitResult) -> dict[str, FloatArray]:
-    """Return s0, fv and t2t, by which `fit` divides, and fv_se; where the step failed, S0 is -1: the fit fails too."""
-    codes = result.maps["exit"]
+def normalising_maps(result: FitResult) -> dict[str, FloatArray | None]:
+    """Return s0, fv and t2t, by which `fit` divides, and fv_se; where the step failed, S0 is -1: the fit fails too.
+
+    After plain IVIM t2t is None: its S0 is that at the echo time.
+    """
+    codes, t2t = result.maps["exit"], result.maps.get("T2T")
     return {
         "s0": np.where(codes > 0, result.maps["S0"], np.where(codes < 0, -1.0, 0.0)),
         "fv": np.where(codes > 0, result.maps["fV"], 0.0),
-        "t2t": np.where(codes > 0, result.maps["T2T"], 1.0),
+        "t2t": None if t2t is None else np.where(codes > 0, t2t, 1.0),
         "fv_se": result.maps["fV_se"],
     }
 
@@ -197,5 +240,6 @@ def describe_t2ivim(result: FitResult) -> str:
     n, held = result.counts, result.parameters["kurtosis"]
     how = "K fitted" if held == "fitted" else f"K held at {held:g}"
     done = f"{n['fitted'] + n['at_bound']} voxels fitted, fV or T2 of {n['at_bound']} at a bound"
-    title = f"T2-IVIM ({how}, {result.parameters['measurements']} volumes)"
+    name = "IVIM of one echo time" if "model" in result.parameters else "T2-IVIM"
+    title = f"{name} ({how}, {result.parameters['measurements']} volumes)"
     return f"{title}: {done}, {n['background']} background, {n['failed']} failed"

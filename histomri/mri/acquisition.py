@@ -15,12 +15,13 @@ from histomri.core.display import Displayed
 from histomri.core.errors import ProtocolError
 from histomri.core.files import provenance, read_json, write_json
 from histomri.core.presets import PRESETS
+from histomri.mri.plausibility import B0_BELOW_SMM2, LONGEST_MS, as_vector, check_b0_below, check_timing, check_units
 
 if TYPE_CHECKING:
     import pandas as pd
 
-B0_BELOW_SMM2 = 10.0
-_LONGEST_MS, _MOST_B_SMM2, _BALANCE = 200.0, 1e6, 1e-6
+_BALANCE = 1e-6
+NEED_TIMING = "give --delta and --Delta (ms), or a protocol file with them"
 _SAVED = ("b_smm2", "delta_ms", "Delta_ms")
 _PIECES = ("start_ms", "duration_ms", "amplitude")
 
@@ -109,20 +110,23 @@ class Encoding(NamedTuple):
 class Acquisition(Displayed):
     """A diffusion protocol of M volumes.
 
-    ProtocolError if lengths differ, a number is missing or negative, Δ < δ, or the numbers can only be in other units
-    (b in s/m², times in seconds or microseconds).
+    ProtocolError if lengths differ, a number is missing or negative, Δ < δ, TE < δ + Δ, or the numbers can only be in
+    other units (b in s/m², times in seconds or microseconds).
 
     Attributes
     ----------
     b_smm2 : (M,) ndarray
         b-values, s/mm² (1000 s/mm² = 1 ms/µm²).
     delta_ms, Delta_ms : (M,) ndarray
-        Gradient duration δ and separation Δ (start to start), ms; rows below 10 s/mm² may carry zeros. For other
-        waveforms, Δ is the diffusion time that the extra-cellular time dependence is written in.
+        Gradient duration δ and separation Δ (start to start), ms; volumes at b = 0 may carry zeros. For other
+        waveforms, Δ is the diffusion time that the extra-cellular time dependence is written in. NaN if neither is
+        known (`has_timing`), as when only b is given: enough for ADC and kurtosis, not for cell size.
     te_ms : (M,) ndarray or None
         Echo times, ms; None when all volumes share one.
     waveforms : tuple of (Waveform or None) or None
         Gradient shapes of the volumes, None for pulse pairs of δ and Δ.
+    b0_below_smm2 : float
+        Volumes with a smaller b count as b = 0, s/mm²; 10 by default. Their b is kept.
 
     Examples
     --------
@@ -136,26 +140,35 @@ class Acquisition(Displayed):
     Delta_ms: FloatArray
     te_ms: FloatArray | None = None
     waveforms: tuple[Waveform | None, ...] | None = None
+    b0_below_smm2: float = B0_BELOW_SMM2
 
     def __init__(
-        self, b_smm2: ArrayLike, delta_ms: ArrayLike, Delta_ms: ArrayLike, te_ms: ArrayLike | None = None,
-        waveforms: Sequence[Waveform | None] | None = None,
+        self, b_smm2: ArrayLike, delta_ms: ArrayLike | None = None, Delta_ms: ArrayLike | None = None,
+        te_ms: ArrayLike | None = None, waveforms: Sequence[Waveform | None] | None = None, *,
+        b0_below_smm2: float = B0_BELOW_SMM2,
     ) -> None:  # fmt: skip
-        b = _vector("b", b_smm2, None)
-        te = None if te_ms is None else _vector("TE", te_ms, b.size)
-        vectors = (b, _vector("δ", delta_ms, b.size), _vector("Δ", Delta_ms, b.size), te)
-        self._set(vectors, None if waveforms is None else tuple(waveforms))
+        b = as_vector("b", b_smm2, None)
+        te = None if te_ms is None else as_vector("TE", te_ms, b.size)
+        if (delta_ms is None) != (Delta_ms is None):
+            raise ProtocolError("δ and Δ belong together, and only one of them is given", hint="give both, or neither")
+        times = [("δ", delta_ms), ("Δ", Delta_ms)]
+        timing = (np.full(b.size, np.nan) if each is None else as_vector(name, each, b.size) for name, each in times)
+        check_b0_below(b0_below_smm2)
+        self._set((b, *timing, te), None if waveforms is None else tuple(waveforms), float(b0_below_smm2))
         if self.waveforms is not None and len(self.waveforms) != b.size:
             raise ProtocolError(f"there are {b.size} b-values and {len(self.waveforms)} waveforms")
-        _check_units(self)
-        _check_timing(self)
+        check_units(self)
+        check_timing(self)
 
-    def _set(self, vectors: Iterable[FloatArray | None], waveforms: tuple[Waveform | None, ...] | None) -> None:
+    def _set(
+        self, vectors: Iterable[FloatArray | None], waveforms: tuple[Waveform | None, ...] | None, b0_below: float
+    ) -> None:
         for name, value in zip((*_SAVED, "te_ms"), vectors):
             if value is not None:
                 value.setflags(write=False)
             object.__setattr__(self, name, value)
         object.__setattr__(self, "waveforms", waveforms)
+        object.__setattr__(self, "b0_below_smm2", b0_below)
 
     @classmethod
     def trse(
@@ -180,7 +193,7 @@ class Acquisition(Displayed):
             raise ProtocolError(f"the timings of the lobes do not fit the {b.size} b-values") from error
         # Units come first: with wrong ones the lobes may seem to overlap.
         longest = float(deltas[b >= B0_BELOW_SMM2].max(initial=0.0)) or 1.0
-        if not 0.2 <= longest <= _LONGEST_MS:
+        if not 0.2 <= longest <= LONGEST_MS:
             hint = f"give ms (it looks like {'seconds' if longest < 0.2 else 'µs'})"
             raise ProtocolError(f"the lobes last at most {longest:g}, implausible for ms", hint=hint)
         shapes = [
@@ -210,6 +223,10 @@ class Acquisition(Displayed):
         content["shapes"] = self.waveforms and [
             None if each is None else {key: getattr(each, key) for key in _PIECES} for each in self.waveforms
         ]
+        if not self.has_timing:
+            content |= {"delta_ms": None, "Delta_ms": None}
+        if self.b0_below_smm2 != B0_BELOW_SMM2:
+            content["b0_below_smm2"] = self.b0_below_smm2
         return write_json(path, content | {"GeneratedBy": provenance()["GeneratedBy"]})
 
     @classmethod
@@ -230,7 +247,8 @@ class Acquisition(Displayed):
                 None if each is None else Waveform(*(tuple(map(float, each[key])) for key in _PIECES))
                 for each in shapes
             ]
-            return cls(content["b_smm2"], content["delta_ms"], content["Delta_ms"], content.get("te_ms"), waveforms)
+            vectors = (content["b_smm2"], content["delta_ms"], content["Delta_ms"], content.get("te_ms"))
+            return cls(*vectors, waveforms, b0_below_smm2=float(content.get("b0_below_smm2", B0_BELOW_SMM2)))
         except ProtocolError as error:
             raise ProtocolError(error.problem, path=path, hint=error.hint) from error
         except (TypeError, ValueError, KeyError) as error:
@@ -239,6 +257,7 @@ class Acquisition(Displayed):
     def facts(self) -> dict[str, Any]:
         """Return what the protocol spans."""
         spans = {"δ (ms)": _span(self.delta_ms[~self.is_b0]), "Δ (ms)": _span(self.Delta_ms[~self.is_b0])}
+        spans = spans if self.has_timing else dict.fromkeys(spans, "not given")
         te = "one, not given" if self.te_ms is None else _span(self.te_ms)
         return {"volumes": len(self), "b (s/mm²)": _span(self.b_smm2), **spans, "TE (ms)": te}
 
@@ -267,8 +286,13 @@ class Acquisition(Displayed):
 
     @property
     def is_b0(self) -> BoolArray:
-        """Volumes without diffusion weighting, b < 10 s/mm², (M,)."""
-        return np.asarray(self.b_smm2 < B0_BELOW_SMM2)
+        """Volumes that count as b = 0, by default b < 10 s/mm², (M,)."""
+        return np.asarray(self.b_smm2 < self.b0_below_smm2)
+
+    @property
+    def has_timing(self) -> bool:
+        """Whether δ and Δ are known."""
+        return not bool(np.isnan(self.delta_ms).any())
 
     def select(self, mask: ArrayLike) -> "Acquisition":
         """Return the protocol of some volumes, chosen by a boolean mask or by indices."""
@@ -276,11 +300,16 @@ class Acquisition(Displayed):
         # Not through __init__: the b = 0 volumes alone are a fine selection, and would fail the check of units.
         part, vectors = object.__new__(Acquisition), (self.b_smm2, self.delta_ms, self.Delta_ms, self.te_ms)
         shapes = None if self.waveforms is None else tuple(self.waveforms[i] for i in index)
-        part._set((None if each is None else each[index] for each in vectors), shapes)
+        part._set((None if each is None else each[index] for each in vectors), shapes, self.b0_below_smm2)
         return part
 
     def encodings(self) -> tuple[tuple[Encoding, ...], IntArray]:
-        """Return the distinct encodings, and which of them each volume has, (M,); -1 for volumes without gradients."""
+        """Return the distinct encodings, and which of them each volume has, (M,); -1 for volumes without gradients.
+
+        ProtocolError if δ and Δ are not known.
+        """
+        if not self.has_timing:
+            raise ProtocolError("δ and Δ are not known, and restricted diffusion depends on them", hint=NEED_TIMING)
         known: dict[Encoding, int] = {}
         index = np.full(len(self), -1)
         shapes = self.waveforms or (None,) * len(self)
@@ -295,53 +324,3 @@ def _span(values: FloatArray) -> str:
     if values.size == 0:
         return "none"
     return f"{values.min():g}" if np.ptp(values) == 0 else f"{values.min():g} to {values.max():g}"
-
-
-def _vector(name: str, values: ArrayLike, length: int | None) -> FloatArray:
-    vector = np.array(values, dtype=float, copy=True)
-    if vector.ndim == 0:
-        vector = np.full(1 if length is None else length, float(vector))
-    if vector.ndim != 1 or vector.size == 0:
-        raise ProtocolError(f"{name} must be a list with one number per volume")
-    if length is not None and vector.size != length:
-        raise ProtocolError(f"there are {length} b-values and {vector.size} values of {name}")
-    if not np.all(np.isfinite(vector)):
-        raise ProtocolError(f"{name} of volume {int(np.flatnonzero(~np.isfinite(vector))[0])} is not a number")
-    if np.any(vector < 0):
-        raise ProtocolError(f"{name} of volume {int(np.flatnonzero(vector < 0)[0])} is negative")
-    return vector
-
-
-def _check_units(acquisition: Acquisition) -> None:
-    b = acquisition.b_smm2
-    if b.max() < B0_BELOW_SMM2 and (b.max() > 0 or b.size > 1):
-        problem = f"the largest b-value is {b.max():g}, no diffusion weighting at all in s/mm²"
-        raise ProtocolError(problem, hint="give b in s/mm² (1 ms/µm² = 1000 s/mm²)")
-    if b.max() > _MOST_B_SMM2:
-        problem = f"the largest b-value is {b.max():g}, which looks like s/m²"
-        raise ProtocolError(problem, hint="give b in s/mm² (divide by 1e6)")
-    weighted = ~acquisition.is_b0
-    for name, times in (("δ", acquisition.delta_ms), ("Δ", acquisition.Delta_ms), ("TE", acquisition.te_ms)):
-        if times is None or not weighted.any():
-            continue
-        # Duration is the stricter test: separations of stimulated echoes may reach seconds.
-        most = _LONGEST_MS if name == "δ" else 5000.0
-        longest = times[weighted].max()
-        if longest > most:
-            problem = f"{name} reaches {longest:g}, too long for ms (more than {most:g} ms)"
-            raise ProtocolError(problem, hint=f"give {name} in ms (it looks like µs)")
-        if 0 < longest < 0.2:
-            hint = f"give {name} in ms (it looks like seconds)"
-            raise ProtocolError(f"{name} is at most {longest:g}, too short for ms", hint=hint)
-
-
-def _check_timing(acquisition: Acquisition) -> None:
-    weighted = ~acquisition.is_b0
-    delta, separation = acquisition.delta_ms, acquisition.Delta_ms
-    for i in np.flatnonzero(weighted & ((delta <= 0) | (separation <= 0))):
-        b = acquisition.b_smm2[i]
-        problem = f"volume {i} has b = {b:g} s/mm² but δ = {delta[i]:g} and Δ = {separation[i]:g} ms"
-        raise ProtocolError(problem, hint="give the gradient timing of every weighted volume")
-    for i in np.flatnonzero(weighted & (separation < delta * (1 - 1e-9))):
-        problem = f"volume {i} has Δ = {separation[i]:g} ms, shorter than δ = {delta[i]:g} ms, so its lobes overlap"
-        raise ProtocolError(problem, hint="check the order of the rows: b, δ, Δ, TE")

@@ -222,7 +222,8 @@ def correct_drift(signals: FloatArray, drift: Drift) -> FloatArray:
 
 def _groups(acquisition: Acquisition) -> FloatArray:
     """Return a column per kind of volume, (M, kinds)."""
-    index = np.where(acquisition.is_b0, -1, acquisition.encodings()[1])
+    encodings = acquisition.encodings()[1] if acquisition.has_timing else np.zeros(len(acquisition), dtype=int)
+    index = np.where(acquisition.is_b0, -1, encodings)
     te = np.zeros(len(acquisition)) if acquisition.te_ms is None else np.round(acquisition.te_ms, 3)
     b = np.where(acquisition.is_b0, 0.0, np.round(acquisition.b_smm2, 1))
     kind = np.unique(np.stack([index, b, te], axis=1), axis=0, return_inverse=True)[1].ravel()

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from histomri import mri
-from histomri.core.options import Choices, Flag, Options, Text, Whole, argument, given, option
+from histomri.core.options import Choices, Flag, Options, Positive, Text, Whole, argument, given, option
 from histomri.core.presets import PRESET_NAMES
 
 
@@ -18,11 +18,21 @@ def _refuse_empty(value: object) -> object:
 
 
 Protocol = Annotated[Annotated[str, Choices(PRESET_NAMES)] | Path, BeforeValidator(_refuse_empty)]
-PROTOCOL = "Rows b (s/mm²), δ, Δ[, TE] (ms); or .bval (+ .gdur, .gsep, .te); or JSON, a file of waveforms, or a preset."
+PROTOCOL = "Table of b (s/mm²), δ, Δ[, TE] (ms); .bval; JSON; files of Camino, MRtrix, Bruker, qMRLab; or a preset."
 
 
 class ProtocolOptions(Options):
-    """What a command with a protocol is given."""
+    """What a command with a protocol is given, which depends on b alone."""
+
+    protocol_format: Text | None = given(
+        None, "Format of the protocol file, if it fits two; a wrong name lists all.", flag="--format"
+    )
+    b0_below: Positive | None = given(None, "Smaller b count as b = 0; default: 10, or as Bruker says.", unit="s/mm²")
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How `read_acquisition` reads the protocol."""
+        return {"format": self.protocol_format, "b0_below_smm2": self.b0_below, "timing": False}
 
     def reads(self) -> Iterator[Path]:
         """Yield every file: also those that a protocol, or an image in two files, consists of."""
@@ -34,15 +44,34 @@ class ProtocolOptions(Options):
         yield from mri.protocol_files(protocol, dwi)
 
 
+class TimedOptions(ProtocolOptions):
+    """What a command with a protocol is given, which depends on the times of its gradients too."""
+
+    delta_ms: Positive | None = given(None, "δ of all volumes, if the file lacks it.", flag="--delta", unit="ms")
+    Delta_ms: Positive | None = given(None, "Δ of all volumes, if the file lacks it.", flag="--Delta", unit="ms")
+    te_ms: Positive | None = given(None, "TE of all volumes, if the file lacks it.", flag="--te", unit="ms")
+    needs_timing: ClassVar[bool] = True
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How `read_acquisition` reads the protocol."""
+        times = {"delta_ms": self.delta_ms, "Delta_ms": self.Delta_ms, "te_ms": self.te_ms}
+        return super().reading | times | {"timing": self.needs_timing}
+
+
 _PAIRS = {".img": (".hdr",), ".hdr": (".img", ".img.gz")}
 
 
-class SeriesOptions(ProtocolOptions):
-    """What a command on diffusion images is given."""
+class ImagesOptions(ProtocolOptions):
+    """What a command on diffusion images is given, which depends on b alone."""
 
     dwi: Path = argument("4D NIfTI of diffusion images.")
     protocol: Protocol = given(..., PROTOCOL)
     sub: Text | None = given(None, "Label of the sample, for the names of the files.")
+
+
+class SeriesOptions(ImagesOptions, TimedOptions):
+    """What a command on diffusion images is given, which depends on the times of the gradients too."""
 
 
 class PreprocessOptions(SeriesOptions):
@@ -55,6 +84,7 @@ class PreprocessOptions(SeriesOptions):
     denoise: Flag = option(True, "Denoise by MP-PCA, which also gives the noise map.")
     unring: Flag = option(True, "Remove Gibbs ringing within slices.")
     motion: Flag = option(True, "Align the volumes rigidly (slice by slice in thin stacks).")
+    needs_timing: ClassVar[bool] = False
     drift_reference: Path | None = given(
         None, "NIfTI mask of saline, a phantom or muscle: the drift of its signal is divided out."
     )

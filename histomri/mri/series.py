@@ -31,9 +31,12 @@ class Series(Displayed):
     mask: str | Path | None
 
     @classmethod
-    def open(cls, dwi: str | Path, protocol: str | Path, mask: str | Path | None = None) -> "Series":
-        """Open 4D images and read their protocol (as `read_acquisition` does) and mask, which must fit together."""
-        acquisition = read_acquisition(protocol, dwi)
+    def open(cls, dwi: str | Path, protocol: str | Path, mask: str | Path | None = None, **reading: Any) -> "Series":
+        """Open 4D images and read their protocol and mask, which must fit together.
+
+        `reading` are options of `read_acquisition`: a format, δ and Δ that the file does not say, or whether it has to.
+        """
+        acquisition = read_acquisition(protocol, dwi, **reading)
         images = open_dwi(dwi)
         return cls(images, acquisition, images.read_mask(mask), protocol, mask)
 

@@ -11,7 +11,7 @@ from histomri.core.options import Fraction, Number, Options, Positive, Seed, Who
 from histomri.core.presets import PRESET_NAMES, STRATEGIES, PresetName, Strategy
 from histomri.fitting.models import MODEL_NAMES
 from histomri.fitting.options import Models
-from histomri.mri.options import PROTOCOL, Protocol, ProtocolOptions
+from histomri.mri.options import PROTOCOL, Protocol, TimedOptions
 from histomri.simulation.benchmarks.names import SetName
 from histomri.simulation.realism import THICKNESS_UM, Artefacts, Detector, Physics, Realism
 
@@ -89,7 +89,7 @@ class PaperOptions(RealismOptions):
     area_mm2: Positive = option(20.0, _AREA, unit="mm²")
 
 
-class SpheresOptions(ProtocolOptions):
+class SpheresOptions(TimedOptions):
     """Simulate water that walks in and around permeable spheres, for every combination of the given numbers.
 
     Example: histomri simulate spheres --protocol mouse-exvivo --diameter-um 8,16,24 --fraction 0.3,0.5 -o spheres

@@ -112,7 +112,7 @@ PER_SAMPLE = (
     ),
     _step(
         "dki", "mri", "dki", wanted=lambda sample: sample.options.get("fit", {}).get("dki", True), dwi=_DWI, mask=_MASK,
-        sub=_ID, preset=preset("fit"), open=("preset",),
+        sigma=_SIGMA, sub=_ID, preset=preset("fit"), open=("preset",),
     ),
     _step("crlb", "crlb", "crlb", asked=True, preset=preset("crlb"), open=("preset",)),
     _step(

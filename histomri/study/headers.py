@@ -55,7 +55,7 @@ def input_errors(sample: Sample) -> Iterator[str]:
     if images is None:
         yield f"dwi: {problem}"
         return
-    _, problem = _attempt(partial(read_acquisition, sample.protocol, sample.dwi))
+    _, problem = _attempt(partial(read_acquisition, sample.protocol, sample.dwi, **sample.reading))
     if problem:
         yield f"protocol: {problem}"
     for key in _ON_GRID:

@@ -34,6 +34,11 @@ class Sample(BaseModel):
     patient: Text | None = None
     group: str | None = None
     scanner: str | None = None
+    protocol_format: Text | None = None
+    b0_below: Positive | None = None
+    delta_ms: Positive | None = None
+    Delta_ms: Positive | None = None
+    te_ms: Positive | None = None
     preset: Annotated[str, Choices(PRESET_NAMES)] | None = None
     measures: dict[Measure, Number] = {}
     mask: Path | None = None
@@ -80,6 +85,12 @@ class Sample(BaseModel):
         """Return what stands in a column of the table of samples that distinguishes them, None if nothing does."""
         labels = {"sample": self.id, "patient": self.patient, "group": self.group, "scanner": self.scanner}
         return labels.get(column) or (str(self.measures[column]) if column in self.measures else None)
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How `read_acquisition` reads the protocol."""
+        times = {"delta_ms": self.delta_ms, "Delta_ms": self.Delta_ms, "te_ms": self.te_ms}
+        return {"format": self.protocol_format, "b0_below_smm2": self.b0_below, **times}
 
     def files(self) -> Iterator[tuple[str, Path]]:
         """Yield (key, path) of every file that the sample names."""

@@ -151,7 +151,7 @@ def test_motion_is_listed_and_mistakes_leave_nothing(run, scan):
             ("t2ivim", dwi, "--protocol", "invivo-3t", "--kurtosis", "high"),
             "--kurtosis: must be 'free', or must be a number",
         ),
-        (("t2ivim", folder / "short.nii.gz", "--protocol", folder / "short.txt"), "need echo times"),
+        (("t2ivim", folder / "short.nii.gz", "--protocol", folder / "short.txt"), "3 different b-values at one"),
         (("fit", dwi, "--protocol", "invivo-3t", "--sigma", "piesno"), "no background"),
     ):
         result = run(*arguments, "-o", folder / "none")

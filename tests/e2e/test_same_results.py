@@ -34,7 +34,7 @@ def test_commands_and_the_steps_of_a_study_give_identical_maps(demo, tmp_path):
     lines = (inputs / "study.toml").read_text().splitlines()
     sigma = next(line.split("=")[1].split("#")[0].strip() for line in lines if line.startswith("sigma"))
     histomri("fit", dwi, *protocol, "--sigma", sigma, "-o", tmp_path / "mri")
-    histomri("dki", dwi, *protocol, "-o", tmp_path / "mri")
+    histomri("dki", dwi, *protocol, "--sigma", sigma, "-o", tmp_path / "mri")
     histomri(
         "register", tmp_path / "histo/param-F_histomap.nii.gz", dwi, "--fixed-mask", mask, "--slice", 2,
         "--moving-mask", tmp_path / "histo/desc-tissue_mask.nii.gz", "--no-figures", "-o", tmp_path / "xfm",

@@ -112,7 +112,7 @@ def test_errors_of_a_dictionary_are_those_of_the_model_it_was_made_from(rng):
 
 
 def test_the_signal_to_noise_ratio_is_the_median_at_the_shortest_echo():
-    acquisition = Acquisition([0, 0, 1000, 0], 10, 30, [65, 31, 31, 31])
+    acquisition = Acquisition([0, 0, 1000, 0], 10, 30, [65, 41, 41, 41])
     signals = np.array([[10.0, 90, 5, 110], [10, 190, 5, 210], [10, 890, 5, 910], [np.nan] * 4])
     scan = Scan(SimpleNamespace(acquisition=acquisition), signals, Sigma(2.0), None, {}, [])
     assert scan.signal_to_noise() == 100

@@ -130,10 +130,10 @@ def test_codes_bounds_and_refusals(truth):
     assert result.maps["T2T"][3] == 140 and np.isnan(result.maps["T2T_se"][3])
     assert np.isnan(result.maps["S0"][[1, 2, 4]]).all()
     assert any("2 voxels could not be fitted" in text for text in result.warnings)
-    single = BODY.select(BODY.te_ms == 75)
     for acquisition, options, error, message in (
-        (single, {}, ProtocolError, "single echo time"),
-        (Acquisition([0, 500, 900], 10, 30), {}, ProtocolError, "needs? echo times"),
+        (Acquisition([0, 500, 900], 10, 30), {}, ProtocolError, "3 different b-values .* for 5 parameters"),
+        (BODY, {"blood_t2": "3t", "bounds": {"T2V": (100, 200)}}, InputError, "and bounds of T2V too"),
+        (MOUSE, {"blood_t2": "3t", "preset": "mouse-exvivo"}, InputError, "saline in its second pool"),
         (BODY.select(np.r_[0, 3, 7, 10, 11]), {}, ProtocolError, "5 volumes for 7 parameters"),
         (BODY.select(BODY.is_b0 | (BODY.b_smm2 == 900)), {}, ProtocolError, "three b-values"),
         (BODY, {"preset": "rat"}, InputError, "choose among"),
@@ -188,3 +188,32 @@ def test_what_the_step_did_not_fit_is_not_fitted_later():
     signals = np.full((3, len(BODY)), 100.0)
     codes = fit(signals, BODY, preset="invivo-3t", **{name: found[name] for name in ("s0", "fv", "t2t")}).maps["exit"]
     assert codes[0] > 0 and codes[1:].tolist() == [0, -1]
+
+
+def test_one_echo_time_gives_plain_ivim(truth):
+    """Noise-free signals of one echo time: fV is that of the signal there, which the formula gives; no T2."""
+    one = BODY.select(BODY.te_ms == 75)
+    signals = predict_t2ivim(truth, one)
+    blood = truth["fV"] * np.exp(-75 / truth["T2V"])
+    tissue = (1 - truth["fV"]) * np.exp(-75 / truth["T2T"])
+    for acquisition in (one, Acquisition(one.b_smm2)):
+        result = fit_t2ivim(signals, acquisition)
+        np.testing.assert_allclose(result.maps["fV"], blood / (blood + tissue), atol=1e-4)
+        np.testing.assert_allclose(result.maps["DT"], truth["DT"], rtol=1e-3)
+        assert "T2T" not in result.maps and "T2V_se" not in result.maps
+        assert any("one echo time, so T2 is not fitted" in text for text in result.warnings)
+        assert normalising_maps(result)["t2t"] is None
+    # S0 (1 - fV) exp(-b DT ..) is what is left after blood, so a fit divided by it begins at 1.
+    left = result.maps["S0"] * (1 - result.maps["fV"])
+    np.testing.assert_allclose(left, truth["S0"] * tissue, rtol=1e-3)
+
+
+def test_the_t2_of_blood_is_held_or_free(truth):
+    truth = truth | {"T2V": np.full(60, 275.0)}
+    signals = predict_t2ivim(truth, BODY)
+    held = fit_t2ivim(signals, BODY, blood_t2="3t")
+    assert np.all(held.maps["T2V"] == 275) and "T2V_se" not in held.maps
+    np.testing.assert_allclose(held.maps["fV"], truth["fV"], rtol=1e-4)
+    assert np.all(fit_t2ivim(signals[:5], BODY, blood_t2=200.0).maps["T2V"] == 200)
+    free = fit_t2ivim(signals[:20], BODY, blood_t2="free")
+    np.testing.assert_allclose(free.maps["T2V"], 275, rtol=1e-2)

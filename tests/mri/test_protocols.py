@@ -44,8 +44,8 @@ def test_a_square_table_is_read_the_only_way_that_makes_sense(tmp_path):
 
 
 def test_a_table_that_could_be_read_both_ways_is_refused(tmp_path):
-    path = _write(tmp_path / "a.txt", [20, 20, 30], [20, 20, 30], [30, 30, 60])
-    with pytest.raises(ProtocolError, match="by rows or by columns"):
+    path = _write(tmp_path / "a.txt", [20, 20, 30], [15, 20, 30], [30, 30, 60])
+    with pytest.raises(ProtocolError, match=r"as rows or as columns.*--format rows or --format columns"):
         read_acquisition(path)
 
 

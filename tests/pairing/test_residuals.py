@@ -17,7 +17,7 @@ ROOMS = {"sub-a": 400, "sub-b": 9, "sub-c": 1500}
 def protocol():
     """Two b, two diffusion times and two echo times of opposite misfit; the first measurement twice."""
     b, when, echo = np.array([[1000, 15, 40], [1000, 15, 40], [1000, 15, 60], [3000, 30, 40], [3000, 30, 60]]).T
-    return Acquisition(b_smm2=b.astype(float), delta_ms=np.full(5, 12.0), Delta_ms=when.astype(float), te_ms=echo * 1.0)
+    return Acquisition(b_smm2=b.astype(float), delta_ms=np.full(5, 10.0), Delta_ms=when.astype(float), te_ms=echo * 1.0)
 
 
 @pytest.fixture

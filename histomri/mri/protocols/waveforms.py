@@ -11,11 +11,10 @@ import numpy as np
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import ProtocolError, UnitError
-from histomri.mri.acquisition import B0_BELOW_SMM2, Acquisition, Waveform
+from histomri.mri.acquisition import Acquisition, Waveform
+from histomri.mri.plausibility import B0_BELOW_SMM2, GAMMA
 from histomri.mri.protocols.formats import Format, Source, register, text_lines
 
-# Gyromagnetic ratio of the proton, rad / (ms (mT/m) µm) = 2π 42.577478518 MHz/T in these units.
-_GAMMA = 2 * math.pi * 42.577478518e6 * 1e-3 * 1e-3 * 1e-6
 _COLUMNS = ("volume", "b_smm2", "start_ms", "duration_ms", "amplitude")
 _OPTIONAL = ("te_ms", "diffusion_time_ms", "amplitude_mt_m")
 _TIME = "diffusion_time_ms"
@@ -163,7 +162,7 @@ def _shape(columns: list[FloatArray], strong: bool, diffusion_ms: float | None, 
         waveform = Waveform(*zip(*((s - origin, d, a) for s, d, a in pieces)))
     except ProtocolError as error:
         raise ProtocolError(f"waveform {name}: {error.problem}", path=path, hint=error.hint) from error
-    implied = 1000.0 * _GAMMA**2 * waveform.weighting if strong else None
+    implied = 1000.0 * GAMMA**2 * waveform.weighting if strong else None
     return _Shape(waveform, _reversal(waveform)[1] if diffusion_ms is None else diffusion_ms, implied)
 
 
@@ -198,6 +197,7 @@ def _acquisition(shapes: list[_Shape | None], b: FloatArray | None, te: FloatArr
 
 register(
     Format(
+        name="waveforms",
         form="a file of waveforms, as JSON or as a table with a line per piece",
         recognises=lambda source: "waveforms" in source.json or _has_header(source),
         read=lambda source: _from_json(source) if "waveforms" in source.json else _from_table(source),

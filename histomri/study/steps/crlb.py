@@ -12,7 +12,10 @@ from histomri.study.result import StepResult
 
 def run(options: CrlbOptions, out: Path, progress: Progress | None = None) -> StepResult:
     """Write the smallest standard deviations that a protocol allows."""
-    acquisition, preset = read_acquisition(options.protocol), choose_preset(options.preset, options.protocol)
+    acquisition, preset = (
+        read_acquisition(options.protocol, **options.reading),
+        choose_preset(options.preset, options.protocol),
+    )
     both = options.strategy is None and options.bmin is None
     bound = bound_of_protocol(
         acquisition, snr=options.snr, models=options.models, preset=preset, t2t_ms=options.t2t,

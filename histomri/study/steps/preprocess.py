@@ -10,7 +10,7 @@ from histomri.study.result import StepResult
 
 def run(options: PreprocessOptions, out: Path, progress: Progress | None = None) -> StepResult:
     """Preprocess a series of diffusion images and write it."""
-    series = Series.open(options.dwi, options.protocol)
+    series = Series.open(options.dwi, options.protocol, **options.reading)
     images, reference = series.images, options.drift_reference
     signals = images.read(series.inside, share_of(progress, 0.0, 0.1)).reshape(images.shape)
     with series.name_files():

@@ -12,7 +12,7 @@ from histomri.study.result import StepResult
 
 def run(options: SpheresOptions, out: Path, progress: Progress | None = None) -> StepResult:
     """Simulate every combination and write signals, standard errors and parameters."""
-    acquisition = read_acquisition(options.protocol)
+    acquisition = read_acquisition(options.protocol, **options.reading)
     folder = require_folder(out)
     refuse_overwrite(folder / "params.csv", [options.protocol])
     result = simulate_sphere_signals(

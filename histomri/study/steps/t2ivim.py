@@ -5,6 +5,7 @@ from pathlib import Path
 from histomri.core.presets import choose_preset
 from histomri.core.progress import Progress, share_of
 from histomri.fitting import bounds_warnings, fit_t2ivim
+from histomri.fitting.bounds import parse_bounds
 from histomri.fitting.options import T2IvimOptions
 from histomri.fitting.outputs import require_fitted, write_t2ivim
 from histomri.fitting.t2ivim import describe_t2ivim
@@ -15,13 +16,14 @@ from histomri.study.result import StepResult
 def run(options: T2IvimOptions, out: Path, progress: Progress | None = None) -> StepResult:
     """Fit the two-pool model to all volumes and write its maps."""
     preset = choose_preset(options.preset, options.protocol, "invivo-3t")
-    series = Series.open(options.dwi, options.protocol, options.mask)
+    series = Series.open(options.dwi, options.protocol, options.mask, **options.reading)
     level = read_sigma(options.sigma, series)
     signals = series.read(share_of(progress, 0.0, 0.3))
     with series.name_files():
         result = fit_t2ivim(
             signals, series.acquisition, preset=preset, sigma=level.level, progress=share_of(progress, 0.3, 1.0),
-            kurtosis=None if options.kurtosis == "free" else options.kurtosis,
+            kurtosis=None if options.kurtosis == "free" else options.kurtosis, blood_t2=options.blood_t2,
+            bounds=parse_bounds(options.bounds),
         )  # fmt: skip
     require_fitted(result, series, "T2-IVIM")
     sources = [level.source] if level.source is not None else []
