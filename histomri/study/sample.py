@@ -45,6 +45,8 @@ class Sample(BaseModel):
     sigma: Positive | Annotated[str, Choices(NOISE_METHODS)] | Path | None = None
     roi: Path | None = None
     core: Text | None = None
+    nuclei_mask: Path | None = None
+    label_classes: Path | None = None
     slide: Path | None = None
     ki67_source: Path | None = None
     ki67_slide: Path | None = None
