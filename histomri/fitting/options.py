@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from histomri.core.options import Choices, Flag, Number, Positive, Seed, Text, Whole, argument, check, given, option
 from histomri.core.presets import PresetName, Strategy
 from histomri.fitting.models import MODEL_NAMES
-from histomri.mri.options import PROTOCOL, Protocol, ProtocolOptions, SeriesOptions
+from histomri.mri.options import PROTOCOL, Protocol, ProtocolOptions, VolumesOptions
 
 ModelName = Annotated[str, Choices(MODEL_NAMES)]
 Models = Annotated[tuple[ModelName, ...], Field(min_length=1)]
@@ -28,7 +28,7 @@ def _several(count: int) -> int:
     return count
 
 
-class FitOptions(SeriesOptions):
+class FitOptions(VolumesOptions):
     """Fit tissue models to diffusion images: cell size, intra-cellular fraction, cell density.
 
     Example: histomri fit dwi.nii.gz --protocol mouse-exvivo --mask mask.nii.gz --sigma 12 --model diff-in -o mri
@@ -50,6 +50,10 @@ class FitOptions(SeriesOptions):
     bmin: Threshold | None = option(None, _BMIN, unit="s/mm²")
     noise: Literal["offset-gaussian", "rician", "none"] | None = option(
         None, "Objective: offset-gaussian (default with --sigma), rician, or none: least squares."
+    )
+    robust: Literal["loo", "tukey", "none"] | None = option(
+        None,
+        "Bad measurements: loo leaves them out where the others fit (default with --sigma), tukey weighs them down, none.",
     )
     bic: Literal["schwarz", "paper"] = option("schwarz", "P ln N - 2 ln λ; or paper: P ln N - ln λ, as in its Eq. 15.")
     t2ivim: Flag | None = option(
@@ -113,6 +117,9 @@ class FitOptions(SeriesOptions):
             raise ValueError("{parameter_names} is given, and no {dictionary} whose columns need names; leave it out")
         if self.t2ivim and (self.s0, self.fv, self.t2t) != (None, None, None):
             raise ValueError("S0, fV or T2 are given, and {t2ivim} would fit them; leave {t2ivim} or the maps out")
+        if self.sigma is None or self.noise == "none":
+            if self.robust not in (None, "none"):
+                raise ValueError("{robust} " + str(self.robust) + " needs the noise level; give {sigma}, and no {noise} none")
         if self.sigma is None:
             if self.noise not in (None, "none"):
                 raise ValueError(f"the {self.noise} likelihood needs the noise level; give {{sigma}}")
@@ -127,7 +134,7 @@ class FitOptions(SeriesOptions):
         return self
 
 
-class T2IvimOptions(SeriesOptions):
+class T2IvimOptions(VolumesOptions):
     """Fit blood and tissue to all volumes: S0, vascular fraction fV and tissue T2, which `fit` divides by.
 
     Example: histomri t2ivim dwi.nii.gz --protocol invivo-3t --mask mask.nii.gz -o mri
@@ -140,7 +147,7 @@ class T2IvimOptions(SeriesOptions):
     kurtosis: Kurtosis = option("free", _KURTOSIS)
 
 
-class DkiOptions(SeriesOptions):
+class DkiOptions(VolumesOptions):
     """Fit the apparent diffusion coefficient and the excess kurtosis.
 
     Example: histomri dki dwi.nii.gz --protocol mouse-exvivo --mask mask.nii.gz -o mri

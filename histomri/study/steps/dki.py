@@ -14,7 +14,7 @@ from histomri.study.result import StepResult
 def run(options: DkiOptions, out: Path, progress: Progress | None = None) -> StepResult:
     """Fit ADC and excess kurtosis and write their maps."""
     preset = choose_preset(options.preset, options.protocol)
-    series = Series.open(options.dwi, options.protocol, options.mask)
+    series = Series.open(options.dwi, options.protocol, options.mask, options.exclude_volumes)
     signals = series.read(share_of(progress, 0.0, 0.5))
     with series.name_files():
         result = fit_dki(
