@@ -9,20 +9,13 @@ from numpy.typing import ArrayLike
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import ProtocolError
 from histomri.fitting import FitResult, fit_t2ivim
-from histomri.mri import Series, SpoiltVolume, find_spoilt, smooth_curve, thinned
+from histomri.mri import Series, SpoiltVolume, find_spoilt_before_fit
 
 
 def spoilt_before_any_model(signals: FloatArray, series: Series, sigma: ArrayLike) -> tuple[SpoiltVolume, ...]:
     """Find spoilt volumes among signals, (V, M), by a smooth curve over b, from some hundred voxels of each slice."""
-    slices, level = series.slices, np.broadcast_to(np.asarray(sigma, dtype=float), signals.shape[:1])
-    good = np.flatnonzero(np.isfinite(signals).all(axis=1) & (signals > 0).any(axis=1) & np.isfinite(level) & (level > 0))
-    parts = [thinned(good[slices[good] == name]) for name in np.unique(slices[good])]
-    if not parts:
-        return ()
-    sample = np.concatenate(parts)
-    y, noise = signals[sample].astype(float), np.repeat(level[sample, None], signals.shape[1], axis=1)
-    describe, parameters = smooth_curve(y, noise, series.acquisition)
-    return tuple(find_spoilt(y, noise, slices[sample], describe, parameters, series.volumes))
+    level = np.broadcast_to(np.asarray(sigma, dtype=float), signals.shape[:1])
+    return tuple(find_spoilt_before_fit(signals, level, series.slices, series.acquisition, series.volumes))
 
 
 def fit_t2ivim_without(signals: FloatArray, series: Series, spoilt: Iterable[SpoiltVolume], **how: Any) -> FitResult:

@@ -5,7 +5,7 @@ from .noise import NOISE_METHODS, NoiseLevel, Sigma, denoise, estimate_noise, re
 from .preparation import STEPS, Preprocessed, preprocess, tissue_mask, unring
 from .reading import as_acquisition, protocol_files, read_acquisition
 from .series import Series
-from .spoilt import SpoiltVolume, find_spoilt, list_spoilt, smooth_curve, thinned
+from .spoilt import SpoiltVolume, find_spoilt, find_spoilt_before_fit, list_spoilt
 
 __all__ = [
     "NOISE_METHODS",
@@ -28,6 +28,7 @@ __all__ = [
     "estimate_drift",
     "estimate_noise",
     "find_spoilt",
+    "find_spoilt_before_fit",
     "list_spoilt",
     "open_dwi",
     "preprocess",
@@ -35,8 +36,6 @@ __all__ = [
     "pulse_pair",
     "read_acquisition",
     "read_sigma",
-    "smooth_curve",
-    "thinned",
     "tissue_mask",
     "twice_refocused",
     "unring",

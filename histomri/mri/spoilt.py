@@ -20,6 +20,7 @@ _MEDIAN, _GAIN = 1.5, 5.0
 # A volume is spoilt if leaving it out takes away most of the misfit; what bends the whole curve is a wrong model.
 _LEFT = 0.4
 _LEAST_CHANGE = 0.1  # smaller changes of the signal are within what models miss
+_CLEAR = 1.0  # by how much the median χ² without the next best candidate is above that without the best
 _MOST_SPOILT, _CANDIDATES = 3, 4
 LEAST_VOXELS, _ENOUGH = 20, 400
 # Diffusivity of blood for the smooth curve, µm²/ms.
@@ -123,8 +124,8 @@ class _Slice:
             if not tried:
                 break
             best = min(tried, key=lambda c: tried[c])
-            if chi2 - tried[best] <= _GAIN:
-                break
+            if chi2 - tried[best] <= _GAIN or sum(each < tried[best] + _CLEAR for each in tried.values()) > 1:
+                break  # nothing helps, or it is not clear which one it is
             gains[best] = chi2 - tried[best]
             kept[best] = False
             z, chi2, _ = self._without(kept)
@@ -150,7 +151,35 @@ class _Slice:
         return max(chi2 - 2 * float(gammaincinv((kept.sum() - self.parameters) / 2, 0.5)), 0.0)
 
 
-def smooth_curve(signals: FloatArray, sigma: FloatArray, acquisition: Acquisition) -> tuple[Describe, int]:
+def find_spoilt_before_fit(
+    signals: FloatArray, sigma: FloatArray, slices: IntArray, acquisition: Acquisition, volumes: IntArray
+) -> list[SpoiltVolume]:
+    """Find spoilt volumes by a smooth curve over b, from some hundred voxels of each slice.
+
+    Signals are (V, M), raw; sigma, (V,), their noise level, which is found from the residuals where it is NaN.
+    """
+    good = np.flatnonzero(np.isfinite(signals).all(axis=1) & (signals > 0).any(axis=1))
+    parts = [thinned(good[slices[good] == name]) for name in np.unique(slices[good])]
+    if not parts or len(acquisition) < 7 or np.unique(np.round(acquisition.b_smm2, 1)).size < 4:
+        return []  # nothing is left to judge a curve by
+    sample = np.concatenate(parts)
+    y, noise = signals[sample].astype(float), np.asarray(sigma, dtype=float)[sample]
+    if not np.all(noise > 0):
+        noise = np.where(noise > 0, noise, _scatter(y, acquisition))
+    level = np.repeat(noise[:, None], y.shape[1], axis=1)
+    describe, parameters = _smooth_curve(y, level, acquisition)
+    return find_spoilt(y, level, slices[sample], describe, parameters, volumes)
+
+
+def _scatter(y: FloatArray, acquisition: Acquisition) -> float:
+    """Return the noise level that the scatter about a smooth curve shows."""
+    describe, parameters = _smooth_curve(y, np.full_like(y, 1e-3 * y.max()), acquisition)
+    left = y - describe(np.arange(len(y)), np.ones(y.shape[1], dtype=bool))
+    spread = float(np.median(np.abs(left)) / 0.6745)
+    return max(spread * np.sqrt(y.shape[1] / (y.shape[1] - parameters)), 1e-6 * float(y.max()))
+
+
+def _smooth_curve(signals: FloatArray, sigma: FloatArray, acquisition: Acquisition) -> tuple[Describe, int]:
     """Return what a smooth curve over b expects of each voxel, and how many parameters it has.
 
     It is a kurtosis expansion of the logarithm of the signal, with a level for each echo time, a diffusivity that may
