@@ -79,7 +79,8 @@ def fit(
     -------
     FitResult
         Maps (V,). Without fV, F equals fI. With sigma also chi2, and pMisfit: the probability of a larger χ² if the
-        model is true; both, logL and BIC are of the fit of all measurements. Of a dictionary those of its parameters, and F and CD where it has fI, vCS.
+        model is true; both, logL and BIC are of the fit of all measurements. Of a dictionary those of its
+        parameters, and F and CD where it has fI, vCS.
 
     Examples
     --------
@@ -106,13 +107,8 @@ def fit(
     levels = choices.noise_level(sigma, values.shape[0])
     if isinstance(declared, Dictionary):
         declared.require(len(acquisition))
-        size, fit_part = declared.chunk, partial(fit_examples, declared.select(used))
-    else:
-        size, fit_part = _CHUNK, partial(_fit_part, Engine.build(declared, acquisition.select(used), limits))
     chosen = declared.select(used) if isinstance(declared, Dictionary) else declared
     solver = _Solver(chosen, acquisition.select(used), limits, noise, bic)
-    if isinstance(declared, Dictionary):
-        declared.require(len(acquisition))
     parts, count = [], values.shape[0]
     for start in range(0, max(count, 1), solver.size):  # a part at a time, so that the memory is bounded
         part = slice(start, min(start + solver.size, count))
@@ -150,9 +146,12 @@ def _fit_part(
 class _Solver:
     """A model or a dictionary on the measurements used, (N,), which fits voxels to all of them or to some."""
 
-    def __init__(self, declared: Model | Dictionary, acquisition: Acquisition, limits: Any, noise: str, bic: str) -> None:
+    def __init__(
+        self, declared: Model | Dictionary, acquisition: Acquisition, limits: Any, noise: str, bic: str
+    ) -> None:
         self.declared, self.acquisition, self.noise, self.bic = declared, acquisition, noise, bic
         self._fit: Callable[..., dict[str, FloatArray]]
+        self._whole: Engine | Dictionary
         if isinstance(declared, Dictionary):
             self.size, self._fit, self._whole = declared.chunk, fit_examples, declared
         else:

@@ -30,7 +30,7 @@ def misfit_table(left: Residuals, slices: IntArray, volumes: IntArray, found: di
 
     `found` is the record of misfit of the fit; spoilt volumes are compared with what the others lead to expect.
     """
-    z = -left.values / left.sigma
+    z = -left.values / (np.nan if left.sigma is None else left.sigma)
     good, used = np.isfinite(z).all(axis=1), left.acquisition
     echo = np.full(len(used), np.nan) if used.te_ms is None else used.te_ms
     protocol = {"b_smm2": used.b_smm2, "delta_ms": used.delta_ms, "Delta_ms": used.Delta_ms, "te_ms": echo}
@@ -58,7 +58,10 @@ def write_misfit(
         misfit_table(left, slices, volumes, found).to_csv(temporary, index=False, float_format="%.6g")
     settings = {"Model": result.model, "Strategy": result.parameters["strategy"], **result.counts, **found}
     verdict = None if mean is None else mean.record()
-    return [path, write_json(path.with_suffix(".json"), {**settings, "Mean": verdict, "Columns": _COLUMNS, **provenance()})]
+    return [
+        path,
+        write_json(path.with_suffix(".json"), {**settings, "Mean": verdict, "Columns": _COLUMNS, **provenance()}),
+    ]
 
 
 def blood_signal(maps: dict[str, FloatArray], b_smm2: FloatArray, te_ms: FloatArray) -> FloatArray:

@@ -53,7 +53,7 @@ class FitOptions(VolumesOptions):
     )
     robust: Literal["loo", "tukey", "none"] | None = option(
         None,
-        "Bad measurements: loo leaves them out where the others fit (default with --sigma), tukey weighs them down, none.",
+        "Bad measurements: loo leaves them out if the others fit (default with --sigma), tukey weighs them down.",
     )
     bic: Literal["schwarz", "paper"] = option("schwarz", "P ln N - 2 ln λ; or paper: P ln N - ln λ, as in its Eq. 15.")
     t2ivim: Flag | None = option(
@@ -117,9 +117,10 @@ class FitOptions(VolumesOptions):
             raise ValueError("{parameter_names} is given, and no {dictionary} whose columns need names; leave it out")
         if self.t2ivim and (self.s0, self.fv, self.t2t) != (None, None, None):
             raise ValueError("S0, fV or T2 are given, and {t2ivim} would fit them; leave {t2ivim} or the maps out")
-        if self.sigma is None or self.noise == "none":
-            if self.robust not in (None, "none"):
-                raise ValueError("{robust} " + str(self.robust) + " needs the noise level; give {sigma}, and no {noise} none")
+        if (self.sigma is None or self.noise == "none") and self.robust not in (None, "none"):
+            raise ValueError(
+                "{robust} " + str(self.robust) + " needs the noise level; give {sigma}, and no {noise} none"
+            )
         if self.sigma is None:
             if self.noise not in (None, "none"):
                 raise ValueError(f"the {self.noise} likelihood needs the noise level; give {{sigma}}")

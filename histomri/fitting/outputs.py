@@ -13,7 +13,23 @@ from histomri.core.images import MRI_MAPS, map_name
 from histomri.fitting import T2IVIM_UNITS, FitResult, Residuals
 from histomri.mri import Series
 
-PARAMS = ("F", "fI", "vCS", "CD", "D0I", "DEinf", "beta", "cost", "logL", "BIC", "AIC", "chi2", "pMisfit", "dropped", "exit")
+PARAMS = (
+    "F",
+    "fI",
+    "vCS",
+    "CD",
+    "D0I",
+    "DEinf",
+    "beta",
+    "cost",
+    "logL",
+    "BIC",
+    "AIC",
+    "chi2",
+    "pMisfit",
+    "dropped",
+    "exit",
+)
 """Names of the maps of the tissue models."""
 _STATS = {
     "se": "Standard error of: {}",

@@ -43,13 +43,15 @@ class Solver(Protocol):
 
 
 def choose_robust(robust: str | None, noise: str, dictionary: bool) -> str:
-    """Choose how to treat single bad measurements: leave-one-out where the noise level is known, if nothing is asked."""
+    """Choose how to treat single bad measurements: if nothing is asked, leave-one-out where the noise is known."""
     if robust is None:
         return "none" if noise == "none" else "loo"
     if robust not in ROBUST:
         raise InputError(f"there is no robust fit {robust!r}", hint=f"choose among {', '.join(ROBUST)}")
     if robust != "none" and noise == "none":
-        raise InputError(f"a robust fit ({robust}) needs the noise level", hint="give sigma (--sigma), or robust 'none'")
+        raise InputError(
+            f"a robust fit ({robust}) needs the noise level", hint="give sigma (--sigma), or robust 'none'"
+        )
     if robust == "tukey" and dictionary:
         raise InputError("Tukey's weights are for the models, and not for dictionaries", hint="choose loo")
     return robust

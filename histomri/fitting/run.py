@@ -257,7 +257,7 @@ class FitOutputs(Displayed):
         before = scan.series.images.warnings + scan.level.warnings + (scan.first.warnings if scan.first else ())
         assumed = () if given else preset_warnings(self.run.preset, scan.series.acquisition)
         found = list_spoilt(scan.spoilt, scan.series.slices)
-        told = (f"spoilt, before any model: {found}",) if found else ()
+        told: tuple[str, ...] = (f"spoilt, before any model: {found}",) if found else ()
         told += (self.mean.words(),) if self.mean is not None and self.mean.suspect else ()
         own = (text for each in self.fits for text in each.result.warnings)
         return (*before, *assumed, *self.left_out, *told, *own)

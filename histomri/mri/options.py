@@ -73,7 +73,13 @@ class PreprocessOptions(SeriesOptions):
     @property
     def steps(self) -> tuple[str, ...]:
         """The steps that are switched on."""
-        wanted = {"denoise": self.denoise, "unring": self.unring, "motion": self.motion, "mask": self.mask, "spoilt": self.spoilt}
+        wanted = {
+            "denoise": self.denoise,
+            "unring": self.unring,
+            "motion": self.motion,
+            "mask": self.mask,
+            "spoilt": self.spoilt,
+        }
         return tuple(name for name, on in wanted.items() if on) + ("drift",) * (self.drift_reference is not None)
 
     @model_validator(mode="after")

@@ -121,9 +121,7 @@ def preprocess(
             "MedianShiftMm": float(np.median(motion.shift_mm)), "LeftAsTheyWere": int(motion.rejected.sum()),
             "Interpolation": "cubic spline",
         })  # fmt: skip
-        if left := done[-1]["LeftAsTheyWere"]:
-            what = "slices of single volumes" if motion.by_slice else "volumes"
-            warnings.append(f"motion: {left} {what} could not be aligned better than they were, and were left so")
+        warnings += _left_unaligned(motion, done[-1]["LeftAsTheyWere"])
     if "drift" in steps and reference is not None:
         drift = estimate_drift(values, reference, acquisition, order=drift_order)
         values = correct_drift(values, drift)
@@ -144,6 +142,12 @@ def preprocess(
             warnings.append(f"spoilt: {done[-1]['Found']}; histomri fit leaves them out, or give --exclude-volumes")
     report(1.0)
     return Preprocessed(values, noise, mask, motion, tuple(done), tuple(warnings))
+
+
+def _left_unaligned(motion: Motion, left: int) -> list[str]:
+    what = "slices of single volumes" if motion.by_slice else "volumes"
+    text = f"motion: {left} {what} could not be aligned better than they were, and were left so"
+    return [text] if left else []
 
 
 def _look_for_spoilt(

@@ -37,7 +37,7 @@ class Series(Displayed):
     ) -> "Series":
         """Open 4D images and read their protocol (as `read_acquisition` does) and mask, which must fit together.
 
-        Volumes to exclude, counted from 0, are left out of both; InputError if there is no such volume, or none is left.
+        Volumes to exclude, counted from 0, are left out of both; InputError if there is none such, or none is left.
         """
         acquisition = read_acquisition(protocol, dwi)
         images = open_dwi(dwi)

@@ -92,15 +92,15 @@ def find_spoilt(
     for name in np.unique(slices):
         voxels = np.flatnonzero(slices == name)
         if voxels.size >= LEAST_VOXELS and measured.shape[1] - parameters >= 2:
-            voxels = thinned(voxels)
-            one = _Slice(voxels, measured[voxels], sigma[voxels], describe, parameters)
+            some = thinned(voxels)
+            one = _Slice(some, measured[some], sigma[some], describe, parameters)
             found += [SpoiltVolume(int(volumes[column]), int(name), *rest) for column, *rest in one.search()]
     return found
 
 
 def thinned(voxels: IntArray) -> IntArray:
     """Return at most 400 voxels of a slice, evenly spaced: enough for a median."""
-    return voxels[np.linspace(0, voxels.size - 1, min(voxels.size, _ENOUGH)).astype(int)]
+    return np.asarray(voxels[np.linspace(0, voxels.size - 1, min(voxels.size, _ENOUGH)).astype(int)])
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _scatter(y: FloatArray, acquisition: Acquisition) -> float:
     describe, parameters = _smooth_curve(y, np.full_like(y, 1e-3 * y.max()), acquisition)
     left = y - describe(np.arange(len(y)), np.ones(y.shape[1], dtype=bool))
     spread = float(np.median(np.abs(left)) / 0.6745)
-    return max(spread * np.sqrt(y.shape[1] / (y.shape[1] - parameters)), 1e-6 * float(y.max()))
+    return float(max(spread * np.sqrt(y.shape[1] / (y.shape[1] - parameters)), 1e-6 * float(y.max())))
 
 
 def _smooth_curve(signals: FloatArray, sigma: FloatArray, acquisition: Acquisition) -> tuple[Describe, int]:

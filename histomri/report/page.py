@@ -20,6 +20,7 @@ from histomri.report.figures.samples import samples_card, voxels_card
 from histomri.report.figures.statistics import statistics_cards
 from histomri.report.guard import Failure, attempt, section
 from histomri.report.maps import Quantity, choose_scales, fit_id, map_cards
+from histomri.report.misfit import misfit_card
 from histomri.report.overlay import fill, sample_overlay
 from histomri.report.pictures import data_uri
 
@@ -200,6 +201,7 @@ def _sample(run: Run, sample: Sample, place: int, scales: dict[str, Quantity] | 
         "registration": _registration_facts(sample),
         "fits": [{"id": fit_id(key), "label": text.fit_label(key), "best": key == best} for key in sample.fits],
         "sizes": part(sizes.embed, "Sizes of the cells") if sizes is not None else None,
+        "misfit": part(lambda: misfit_card(sample.misfit, best, _svg_uri), "How well the model fits"),
         "voxels": part(voxels, "Voxel by voxel"),
         "messages": {name: as_list(texts) for name, texts in as_dict(record.get("messages")).items()},
     }
