@@ -15,7 +15,7 @@ from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
 from histomri.fitting.choices import Normalisation, Voxels, normalised
 from histomri.fitting.results import MISFIT_P
-from histomri.mri.spoilt import SpoiltVolume, find_spoilt, list_spoilt, thinned
+from histomri.mri.spoilt import LEAST_VOXELS, SpoiltVolume, find_spoilt, list_spoilt, thinned
 
 Robust = Literal["loo", "tukey", "none"]
 ROBUST: tuple[str, ...] = ("loo", "tukey", "none")
@@ -259,10 +259,10 @@ def look_for_misfit(maps: Maps, scan: Scanned, solver: Solver, names: tuple[str,
 
 
 def _everywhere(bad: BoolArray, slices: IntArray) -> BoolArray:
-    """Return the voxels of slices of which nearly all are bad, (G,)."""
+    """Return the voxels of slices, of 20 voxels or more, of which nearly all are bad, (G,)."""
     _, place = np.unique(slices, return_inverse=True)
     share = np.bincount(place, weights=bad) / np.bincount(place)
-    return np.asarray((share > _WRONG_MODEL)[place] & (np.bincount(place) > 1)[place])
+    return np.asarray((share > _WRONG_MODEL)[place] & (np.bincount(place) >= LEAST_VOXELS)[place])
 
 
 def _chunks(voxels: IntArray) -> list[IntArray]:

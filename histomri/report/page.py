@@ -15,12 +15,12 @@ from histomri.report import methods, text
 from histomri.report.collect import Run, Sample, as_dict, as_list, collect
 from histomri.report.figures.charts import STYLE, embedded
 from histomri.report.figures.correlations import matrix_plot
+from histomri.report.figures.misfit import misfit_card
 from histomri.report.figures.models import ranking_plot, residuals_by_scanner, residuals_plot
 from histomri.report.figures.samples import samples_card, voxels_card
 from histomri.report.figures.statistics import statistics_cards
 from histomri.report.guard import Failure, attempt, section
 from histomri.report.maps import Quantity, choose_scales, fit_id, map_cards
-from histomri.report.misfit import misfit_card
 from histomri.report.overlay import fill, sample_overlay
 from histomri.report.pictures import data_uri
 
