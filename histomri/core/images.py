@@ -60,6 +60,9 @@ MRI_MAPS: dict[str, tuple[str, str]] = {
     "logL": ("1", "Log-likelihood at the optimum"),
     "BIC": ("1", "Bayesian information criterion"),
     "AIC": ("1", "Akaike information criterion"),
+    "chi2": ("1", "Sum of squared residuals over the noise level, of the fit of all measurements"),
+    "pMisfit": ("1", "Probability of a larger chi2 if the model is true"),
+    "dropped": ("1", "Measurements that the fit leaves out, or weighs down to nothing"),
     "exit": ("1", "Exit code: 1 fitted, 2 a parameter is at its bound, 0 background, -1 failed"),
 }
 _OTHER_LENGTHS = {1: "m", 3: "µm"}

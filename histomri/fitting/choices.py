@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -133,6 +133,26 @@ def per_voxel(name: str, values: ArrayLike, voxels: int) -> FloatArray:
     return np.broadcast_to(array, (voxels,))
 
 
+def slices_of(slices: ArrayLike | None, voxels: int) -> IntArray:
+    """Return the slice of each voxel, (V,); -1, as if all were of one, where none is given."""
+    if slices is None:
+        return np.full(voxels, -1)
+    array = np.asarray(slices)
+    if array.shape != (voxels,) or array.dtype.kind not in "iu":
+        raise InputError(f"slices have shape {array.shape}, and there are {voxels} voxels", hint="give whole numbers")
+    return array.astype(np.int64)
+
+
+def volumes_of(volumes: ArrayLike | None, acquisition: Acquisition) -> IntArray:
+    """Return the number of each volume, (M,), in the series that it was read from; 0, 1, .. where none is given."""
+    if volumes is None:
+        return np.arange(len(acquisition))
+    array = np.asarray(volumes)
+    if array.shape != (len(acquisition),) or array.dtype.kind not in "iu":
+        raise InputError(f"volumes have shape {array.shape}, and the protocol {len(acquisition)} volumes")
+    return array.astype(np.int64)
+
+
 def replace_bounds(
     limits: dict[str, tuple[float, float]], bounds: Mapping[str, tuple[float, float]] | None, title: str, held: bool
 ) -> dict[str, tuple[float, float]]:
@@ -190,7 +210,7 @@ class Normalisation:
             return "mean signal at b = 0" + (" and the same echo time" if self.acquisition.te_ms is not None else "")
         return "S0" + (" (1 - fV)" if self.fv is not None else "") + (" exp(-TE/T2)" if self.t2t is not None else "")
 
-    def divisors(self, signals: FloatArray, part: slice) -> FloatArray:
+    def divisors(self, signals: FloatArray, part: slice | IntArray) -> FloatArray:
         """Return what the used measurements of some voxels are divided by, (V, N)."""
         if self.s0 is None:
             divisors = np.empty((signals.shape[0], int(self.used.sum())))
@@ -236,8 +256,18 @@ class Voxels:
     codes: FloatArray
     blood: Blood
 
+    def some(self, chosen: IntArray) -> "Voxels":
+        """Return some of the voxels that can be fitted, by their place among these; all of the result can be."""
+        every, blood = np.flatnonzero(self.good)[chosen], self.blood
+        parts = (self.y[chosen], self.sigma[chosen], np.ones(chosen.size, dtype=bool), self.codes[every])
+        return Voxels(*parts, (blood[0][every], blood[1][every]))
 
-def normalised(raw: FloatArray, sigma: FloatArray, part: slice, how: Normalisation, noise: str) -> Voxels:
+    def columns(self, kept: BoolArray) -> "Voxels":
+        """Return the voxels with some of their measurements."""
+        return replace(self, y=self.y[:, kept], sigma=self.sigma[:, kept])
+
+
+def normalised(raw: FloatArray, sigma: FloatArray, part: slice | IntArray, how: Normalisation, noise: str) -> Voxels:
     """Divide the signals of a part of the voxels, (V, M), and sort out those that cannot be fitted.
 
     What can be has finite signals, something to normalise by, and a noise level where the objective needs one.

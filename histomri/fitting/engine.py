@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.interpolate import CubicSpline
 
-from histomri.core.arrays import FloatArray, IntArray
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import ProtocolError
 from histomri.core.progress import Progress, share_of
-from histomri.fitting import PARAMETERS, Dictionary, Model, choices, get_model
+from histomri.fitting import PARAMETERS, Dictionary, Model, choices, get_model, predict
 from histomri.fitting.choices import Bic, Noise, Normalisation, Voxels, log_likelihood, normalised
 from histomri.fitting.dictionary import fit_examples
 from histomri.fitting.results import FitResult, bound_warnings, maps_from
+from histomri.fitting.robust import Robust, Scanned, choose_robust, look_for_misfit
 from histomri.fitting.signals import relative_adc
 from histomri.mri import Acquisition
 
@@ -38,7 +39,8 @@ def fit(
     sigma: ArrayLike | None = None, bmin_smm2: float | None = None, strategy: str | None = None,
     s0: ArrayLike | None = None, fv: ArrayLike | None = None, t2t: ArrayLike | None = None,
     fv_se: ArrayLike | None = None, noise: Noise | None = None, preset: str = "mouse-exvivo",
-    bounds: Mapping[str, tuple[float, float]] | None = None, bic: Bic = "schwarz", progress: Progress | None = None,
+    bounds: Mapping[str, tuple[float, float]] | None = None, bic: Bic = "schwarz", robust: Robust | None = None,
+    slices: ArrayLike | None = None, volumes: ArrayLike | None = None, progress: Progress | None = None,
 ) -> FitResult:  # fmt: skip
     """Fit a tissue model to each voxel.
 
@@ -67,11 +69,18 @@ def fit(
         Bounds and thresholds; bounds that replace these. Those of a dictionary are the range of its examples.
     bic : {"schwarz", "paper"}
         P ln N - 2 ln λ, or Eq. 15 of the paper, P ln N - ln λ.
+    robust : {"loo", "tukey", "none"}, optional
+        "loo" leaves spoilt volumes out of the slices they spoil, and one measurement out of single voxels that fit
+        without it only; "tukey" weighs measurements by their residuals. By default "loo" if sigma is given.
+    slices, volumes : (V,) and (M,) array-like of int, optional
+        Slice of each voxel, and number of each volume in its series, from 0; by default all voxels count as one slice.
 
     Returns
     -------
     FitResult
-        Maps (V,). Without fV, F equals fI. Of a dictionary those of its parameters, and F and CD where it has fI, vCS.
+        Maps (V,). Without fV, F equals fI. With sigma also chi2, and pMisfit: the probability of a larger χ² if the
+        model is true; both, logL and BIC are of the fit of all measurements. Of a dictionary those of its
+        parameters, and F and CD where it has fI, vCS.
 
     Examples
     --------
@@ -86,6 +95,7 @@ def fit(
     values, acquisition = choices.check_scan(signals, acquisition)
     noise = choices.choose_noise(noise, sigma)
     choices.check_bic(bic)
+    how_robust = choose_robust(robust, noise, isinstance(model, Dictionary))
     strategy, threshold = choices.choose_threshold(preset, strategy, bmin_smm2)
     declared = model if isinstance(model, Dictionary) else get_model(model)
     if isinstance(declared, Dictionary):
@@ -95,37 +105,73 @@ def fit(
     used = choices.choose_measurements(acquisition, threshold, len(limits), declared.display_name)
     how = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t, fv_se)
     levels = choices.noise_level(sigma, values.shape[0])
-    fit_part: Callable[..., dict[str, FloatArray]]
     if isinstance(declared, Dictionary):
         declared.require(len(acquisition))
-        size, fit_part = declared.chunk, partial(fit_examples, declared.select(used))
-    else:
-        size, fit_part = _CHUNK, partial(_fit_part, Engine.build(declared, acquisition.select(used), limits))
+    chosen = declared.select(used) if isinstance(declared, Dictionary) else declared
+    solver = _Solver(chosen, acquisition.select(used), limits, noise, bic)
     parts, count = [], values.shape[0]
-    for start in range(0, max(count, 1), size):  # a part at a time, so that the memory is bounded
-        part = slice(start, min(start + size, count))
-        voxels = normalised(values[part].astype(np.float64), levels[part], part, how, noise)
-        parts.append(fit_part(voxels, noise, bic))
+    for start in range(0, max(count, 1), solver.size):  # a part at a time, so that the memory is bounded
+        part = slice(start, min(start + solver.size, count))
+        parts.append(solver.run(normalised(values[part].astype(np.float64), levels[part], part, how, noise)))
         share_of(progress)(part.stop / max(count, 1))
     maps = {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
     settings: dict[str, Any] = {
         "preset": preset, "strategy": strategy, "bmin_smm2": threshold, "measurements": int(used.sum()),
         "bounds": {name: list(pair) for name, pair in limits.items()}, "noise": noise, "normalisation": how.description,
-        "bic": bic,
+        "bic": bic, "robust": how_robust,
     }  # fmt: skip
     if isinstance(declared, Dictionary):
         settings["examples"] = declared.parameters.shape[0]
+    title, warnings = f"{declared.display_name} ({strategy})", tuple[str, ...]()
+    if noise != "none":
+        places = (choices.slices_of(slices, count), choices.volumes_of(volumes, acquisition)[used])
+        scan = Scanned(values, levels, how, *places)
+        misfit = look_for_misfit(maps, scan, solver, tuple(limits), how_robust)
+        settings["misfit"], warnings = misfit.record(), misfit.warnings(title, scan.slices)
     result = FitResult(declared.name, maps, settings)
-    return replace(result, warnings=bound_warnings(result.counts, f"{declared.display_name} ({strategy})"))
+    return replace(result, warnings=(*bound_warnings(result.counts, title, maps), *warnings))
 
 
-def _fit_part(engine: "Engine", voxels: Voxels, noise: str, bic: str) -> dict[str, FloatArray]:
+def _fit_part(
+    engine: "Engine", voxels: Voxels, noise: str, bic: str, weights: FloatArray | None = None
+) -> dict[str, FloatArray]:
     out = np.full((voxels.good.size, N_OUT), np.nan)
     out[:, EXIT] = voxels.codes
-    out[voxels.good] = engine.run(voxels.y, voxels.sigma, noise)
+    out[voxels.good] = engine.run(voxels.y, voxels.sigma, noise, weights)
     likelihood = np.full(voxels.good.size, np.nan)
     likelihood[voxels.good] = log_likelihood(out[voxels.good, COST], voxels.y, voxels.sigma, noise)
     return maps_from(out, engine.model, voxels.blood, likelihood, voxels.y.shape[1], bic)
+
+
+class _Solver:
+    """A model or a dictionary on the measurements used, (N,), which fits voxels to all of them or to some."""
+
+    def __init__(
+        self, declared: Model | Dictionary, acquisition: Acquisition, limits: Any, noise: str, bic: str
+    ) -> None:
+        self.declared, self.acquisition, self.noise, self.bic = declared, acquisition, noise, bic
+        self._fit: Callable[..., dict[str, FloatArray]]
+        self._whole: Engine | Dictionary
+        if isinstance(declared, Dictionary):
+            self.size, self._fit, self._whole = declared.chunk, fit_examples, declared
+        else:
+            self.size, self._fit, self._whole = _CHUNK, _fit_part, Engine.build(declared, acquisition, limits)
+
+    def run(self, voxels: Voxels, kept: BoolArray | None = None) -> dict[str, FloatArray]:
+        """Return maps of voxels, (V,), fitted to the measurements kept."""
+        if kept is None or kept.all():
+            return self._fit(self._whole, voxels, self.noise, self.bic)
+        return self._fit(self._whole.select(kept), voxels.columns(kept), self.noise, self.bic)
+
+    def run_weighted(self, voxels: Voxels, weights: FloatArray) -> dict[str, FloatArray]:
+        """Return maps of voxels that can be fitted, with a weight of each measurement, (V, N)."""
+        return self._fit(self._whole, voxels, self.noise, self.bic, weights)
+
+    def signals(self, maps: Mapping[str, FloatArray]) -> FloatArray:
+        """Return noise-free signals, (V, N), of fitted parameters."""
+        if isinstance(self.declared, Dictionary):
+            return self.declared.predict(np.stack([maps[name] for name in self.declared.names], axis=1))
+        return predict(self.declared, {name: maps[name] for name in self.declared.parameters}, self.acquisition)
 
 
 @dataclass(frozen=True)
@@ -165,17 +211,26 @@ class Engine:
         tabulated = (np.moveaxis(tables[encoding_of] * b[:, None, None], 0, -1), log0, b, b * inverse_delta)
         return cls(model, limits, np.ravel(row).astype(np.int64), tabulated, (inside, outside, axes))
 
-    def run(self, y: FloatArray, sigma: FloatArray, noise: str) -> FloatArray:
+    def select(self, kept: BoolArray) -> "Engine":
+        """Return the engine of some of the measurements, (M,) of bool, without making its tables again."""
+        there, row = np.unique(self.row[kept], return_inverse=True)
+        table, log0, b, over_delta = self._rows
+        inside, outside, axes = self._grid
+        rows, grid = (table[..., there], log0, b[there], over_delta[there]), (inside[:, there], outside[:, there], axes)
+        return replace(self, row=np.ravel(row).astype(np.int64), _rows=rows, _grid=grid)
+
+    def run(self, y: FloatArray, sigma: FloatArray, noise: str, weights: FloatArray | None = None) -> FloatArray:
         """Fit normalised signals y with noise levels sigma, (V, M); least squares ignore these.
 
-        Returns (V, 14): values, standard errors, cost, exit, covariance of fI and L, steps taken.
+        Returns (V, 14): values, standard errors, cost, exit, covariance of fI and L, steps taken. Weights, (V, M),
+        multiply the terms of the objective.
         """
         from numba import config
 
         out = np.full((y.shape[0], N_OUT), np.nan)
         # The exact Rician likelihood of several measurements is not that of their mean.
-        together = np.full(y.shape[0], noise != "rician")
-        if noise == "offset-gaussian":
+        together = np.full(y.shape[0], noise != "rician" and weights is None)
+        if noise == "offset-gaussian" and weights is None:
             together = np.all(sigma == sigma[:, np.unique(self.row, return_index=True)[1][self.row]], axis=1)
         parts = [
             (flag, voxels[start : start + _BLOCK])
@@ -183,19 +238,20 @@ class Engine:
             for voxels in (np.flatnonzero(together == flag),)
             for start in range(0, voxels.size, _BLOCK)
         ]
-        fits = {flag: self._kernel(flag, noise) for flag in {flag for flag, _ in parts}}
+        fits = {flag: self._kernel(flag, noise, weights is not None) for flag in {flag for flag, _ in parts}}
+        given = (y, sigma) if weights is None else (y, sigma, weights)
 
         def work(part: tuple[bool, IntArray]) -> None:
             flag, voxels = part
             found = np.empty((voxels.size, N_OUT))
-            fits[flag](np.ascontiguousarray(y[voxels]), np.ascontiguousarray(sigma[voxels]), found)
+            fits[flag](*(np.ascontiguousarray(each[voxels]) for each in given), found)
             out[voxels] = found
 
         with ThreadPoolExecutor(config.NUMBA_NUM_THREADS) as pool:
             list(pool.map(work, parts))
         return _with_noise_level(out, y.shape[1]) if noise == "none" else out
 
-    def _kernel(self, together: bool, noise: str) -> Callable[[FloatArray, FloatArray, FloatArray], None]:
+    def _kernel(self, together: bool, noise: str, weighted: bool) -> Callable[..., None]:
         """Return the compiled fit, with measurements that share encoding, b and noise level counted as one, or not."""
         from histomri.fitting import kernels
 
@@ -213,10 +269,16 @@ class Engine:
         counts = np.concatenate([np.bincount(group).astype(float), np.zeros(pad)])
         setup = (wide(table), log0, 1 / _KNOT_STEP, wide(b), wide(over_delta), float(self.model.extra))
         grid = ((wide(inside), np.ascontiguousarray(wide(outside).T)), axes)
-        kernel = kernels.FIT_VOXELS[2 if noise == "rician" else int(self.model.extra)]
+        kind = 2 if noise == "rician" else int(self.model.extra)
         finest, fine, slack, zero = _TOLERANCE_SQUARES if noise == "none" else _TOLERANCE
         # The Rician objective is not bounded by 0.
         tolerance = (finest, fine, slack, -np.inf if noise == "rician" else zero)
+
+        if weighted:
+            from histomri.fitting.weighted import fit_weighted
+
+            return partial(fit_weighted, kind, (setup, grid, self.limits, tolerance))
+        kernel = kernels.FIT_VOXELS[kind]
 
         def fit(y: FloatArray, sigma: FloatArray, out: FloatArray) -> None:
             kernel(y, sigma, noise != "none", (group, counts), setup, grid, self.limits, tolerance, out)

@@ -225,6 +225,7 @@ def _repeat(
     settings = result.parameters
     limits = {name: (pair[0], pair[1]) for name, pair in settings["bounds"].items()}
     same: dict[str, Any] = {name: settings[name] for name in ("noise", "bmin_smm2", "preset")} | given
+    same["robust"] = settings.get("robust")
     draws = np.empty((len(names), count, raw.shape[0]), dtype=np.float32)
     for n in range(count):
         again = raw.copy()

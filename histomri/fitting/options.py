@@ -9,7 +9,7 @@ from histomri.core.options import Choices, Flag, Number, Positive, Seed, Text, W
 from histomri.core.presets import PresetName, Strategy
 from histomri.fitting.bounds import BloodT2, parse_bound
 from histomri.fitting.models import MODEL_NAMES
-from histomri.mri.options import PROTOCOL, ImagesOptions, Protocol, SeriesOptions, TimedOptions
+from histomri.mri.options import PROTOCOL, Protocol, TimedOptions, VolumesOptions
 
 
 def _bound(text: str) -> str:
@@ -38,7 +38,7 @@ def _several(count: int) -> int:
     return count
 
 
-class FitOptions(SeriesOptions):
+class FitOptions(VolumesOptions, TimedOptions):
     """Fit tissue models to diffusion images: cell size, intra-cellular fraction, cell density.
 
     Example: histomri fit dwi.nii.gz --protocol mouse-exvivo --mask mask.nii.gz --sigma 12 --model diff-in -o mri
@@ -60,6 +60,10 @@ class FitOptions(SeriesOptions):
     bmin: Threshold | None = option(None, _BMIN, unit="s/mm²")
     noise: Literal["offset-gaussian", "rician", "none"] | None = option(
         None, "Objective: offset-gaussian (default with --sigma), rician, or none: least squares."
+    )
+    robust: Literal["loo", "tukey", "none"] | None = option(
+        None,
+        "Bad measurements: loo leaves them out if the others fit (default with --sigma), tukey weighs them down.",
     )
     bic: Literal["schwarz", "paper"] = option("schwarz", "P ln N - 2 ln λ; or paper: P ln N - ln λ, as in its Eq. 15.")
     t2ivim: Flag | None = option(
@@ -125,6 +129,10 @@ class FitOptions(SeriesOptions):
             raise ValueError("{parameter_names} is given, and no {dictionary} whose columns need names; leave it out")
         if self.t2ivim and (self.s0, self.fv, self.t2t) != (None, None, None):
             raise ValueError("S0, fV or T2 are given, and {t2ivim} would fit them; leave {t2ivim} or the maps out")
+        if (self.sigma is None or self.noise == "none") and self.robust not in (None, "none"):
+            raise ValueError(
+                "{robust} " + str(self.robust) + " needs the noise level; give {sigma}, and no {noise} none"
+            )
         if self.sigma is None:
             if self.noise not in (None, "none"):
                 raise ValueError(f"the {self.noise} likelihood needs the noise level; give {{sigma}}")
@@ -139,7 +147,7 @@ class FitOptions(SeriesOptions):
         return self
 
 
-class T2IvimOptions(SeriesOptions):
+class T2IvimOptions(VolumesOptions, TimedOptions):
     """Fit blood and tissue to all volumes: S0, vascular fraction fV and tissue T2, which `fit` divides by.
 
     One echo time gives plain IVIM: S0, fV and the diffusivities, without T2.
@@ -157,7 +165,7 @@ class T2IvimOptions(SeriesOptions):
     needs_timing: ClassVar[bool] = False
 
 
-class DkiOptions(ImagesOptions):
+class DkiOptions(VolumesOptions):
     """Fit the apparent diffusion coefficient and the excess kurtosis, for which b is enough.
 
     Example: histomri dki dwi.nii.gz --protocol mouse-exvivo --mask mask.nii.gz -o mri

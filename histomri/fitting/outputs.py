@@ -13,7 +13,23 @@ from histomri.core.images import MRI_MAPS, map_name
 from histomri.fitting import T2IVIM_UNITS, FitResult, Residuals
 from histomri.mri import Series
 
-PARAMS = ("F", "fI", "vCS", "CD", "D0I", "DEinf", "beta", "cost", "logL", "BIC", "AIC", "exit")
+PARAMS = (
+    "F",
+    "fI",
+    "vCS",
+    "CD",
+    "D0I",
+    "DEinf",
+    "beta",
+    "cost",
+    "logL",
+    "BIC",
+    "AIC",
+    "chi2",
+    "pMisfit",
+    "dropped",
+    "exit",
+)
 """Names of the maps of the tissue models."""
 _STATS = {
     "se": "Standard error of: {}",
@@ -45,6 +61,10 @@ def counted(result: FitResult) -> str:
     """Return how many voxels were fitted and how many not."""
     n = result.counts
     done = f"{n['fitted'] + n['at_bound']} voxels fitted, {n['at_bound']} of them at a bound"
+    found = result.parameters.get("misfit") or {}
+    if found.get("VoxelsFittedAgain"):
+        how = f"{found['MeasurementsLeftOut']} measurements left out"
+        done += f", {found['VoxelsFittedAgain']} fitted again ({found['Robust']}), {how}"
     return f"{done}, {n['background']} background, {n['failed']} failed"
 
 

@@ -24,6 +24,8 @@ FITTED, AT_BOUND, BACKGROUND, FAILED = 1, 2, 0, -1
 """Exit codes."""
 BIC_WEIGHTS = {"schwarz": 2.0, "paper": 1.0}
 """What ln λ is multiplied by in each definition of the BIC."""
+MISFIT_P = 0.01
+"""Below this p of χ² a voxel is taken for one that the model does not describe."""
 Blood = tuple[FloatArray, FloatArray]
 """Vascular fraction of each voxel and its standard error, (V,); 0 where there is none."""
 
@@ -180,15 +182,22 @@ def criteria(
     return {"cost": cost, "logL": likelihood, "BIC": schwarz, "AIC": 2 * parameters - 2 * likelihood}
 
 
-def bound_warnings(counts: Mapping[str, int], title: str) -> tuple[str, ...]:
-    """Warn when many voxels are at a bound, or failed."""
+def bound_warnings(
+    counts: Mapping[str, int], title: str, maps: Mapping[str, FloatArray] | None = None
+) -> tuple[str, ...]:
+    """Warn when many voxels are at a bound, or failed; with maps that hold pMisfit, say what share is misfit."""
     why = "signal not finite, no signal to normalise by, or a noise level that is not positive"
     failures = failure_warnings(counts, title, why)
     done, held = counts["fitted"] + counts["at_bound"], counts["at_bound"]
     if not held > 0.5 * done:
         return failures
     often = f"in {100 * held / done:.0f} % of the fitted voxels a parameter is at its bound"
-    return (f"{title}: {often}, so the data do not determine it there", *failures)
+    due = ""
+    if maps is not None and "pMisfit" in maps:
+        poor = (maps["pMisfit"] < MISFIT_P) & ~(maps.get("dropped", np.zeros(maps["exit"].size)) > 0)
+        share = np.mean(poor[maps["exit"] == AT_BOUND])
+        due = f"; in {100 * share:.0f} % of these the model does not describe the signals (χ², p < {MISFIT_P:g})"
+    return (f"{title}: {often}, so the data do not determine it there{due}", *failures)
 
 
 def failure_warnings(counts: Mapping[str, int], title: str, why: str) -> tuple[str, ...]:

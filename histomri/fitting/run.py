@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from histomri.core.arrays import FloatArray
+from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.images import map_name, read_sidecar
@@ -18,11 +18,14 @@ from histomri.fitting import Dictionary, FitResult, Model, ProtocolBound, Residu
 from histomri.fitting.bounds import parse_bounds
 from histomri.fitting.choices import choose_measurements, choose_noise, choose_threshold, preset_warnings
 from histomri.fitting.cramer_rao import bound_of_protocol
+from histomri.fitting.misfit_files import blood_signal, write_misfit
 from histomri.fitting.models import get_model
 from histomri.fitting.options import FitOptions
 from histomri.fitting.outputs import PARAMS, counted, require_fitted, write_fit, write_residuals, write_t2ivim
-from histomri.fitting.t2ivim import T2IVIM_PARAMETERS, describe_t2ivim, fit_t2ivim, normalising_maps
-from histomri.mri import Acquisition, Series, Sigma, read_sigma
+from histomri.fitting.t2ivim import T2IVIM_PARAMETERS, describe_t2ivim, normalising_maps
+from histomri.fitting.tissue_mean import MeanVerdict, judge_mean
+from histomri.fitting.without import fit_t2ivim_without, spoilt_before_any_model
+from histomri.mri import Acquisition, Series, Sigma, SpoiltVolume, list_spoilt, read_sigma
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,7 +82,7 @@ class FitRun(Displayed):
                 scan.series.acquisition, snr=scan.signal_to_noise(), models=self.options.fitted_models,
                 preset=self.preset, thresholds=[(task.strategy, task.bmin) for task in self.tasks],
             )  # fmt: skip
-        return FitOutputs(self, scan, fits, bound, left_out)
+        return FitOutputs(self, scan, fits, bound, left_out, scan.judge_mean(self.preset))
 
     def _possible(self, series: Series) -> tuple[list["Task"], tuple[str, ...]]:
         """Return the fits with enough measurements, and warnings of others; InputError if there is none."""
@@ -107,27 +110,44 @@ class Scan:
     first: FitResult | None  # of the T2-IVIM step, if it was done
     divided_by: dict[str, FloatArray | None]  # s0, fv and t2t, and fv_se where it is known, (V,)
     sources: list[Path]  # the files read besides images, protocol and mask
+    spoilt: tuple[SpoiltVolume, ...] = ()  # as a smooth curve over b shows them, before any model
 
     @classmethod
     def read(cls, options: FitOptions, preset: str, progress: Progress) -> "Scan":
         """Read everything, and fit S0, fV and T2 where they are wanted and not given."""
-        series = Series.open(options.dwi, options.protocol, options.mask, **options.reading)
+        series = Series.open(
+            options.dwi, options.protocol, options.mask, exclude=options.exclude_volumes, **options.reading
+        )
         level = read_sigma(options.sigma, series)
         s0, t2t = series.read_positive(options.s0, "S0"), series.read_positive(options.t2t, "T2")
         divided_by = {"s0": s0, "fv": series.read_values(options.fv), "t2t": t2t}
         signals = series.read(share_of(progress, 0.0, 0.5))
+        spoilt = () if level.level is None else spoilt_before_any_model(signals, series, level.level)
         first = None
         if _needs_t2ivim(options, preset, series.acquisition):
             kurtosis = None if options.kurtosis == "free" else options.kurtosis
             how: dict[str, Any] = {"preset": preset, "kurtosis": kurtosis, "sigma": level.level}
             own = {name: pair for name, pair in parse_bounds(options.bounds).items() if name in T2IVIM_PARAMETERS}
             how |= {"blood_t2": options.blood_t2, "bounds": own}
+            out = () if options.robust == "none" else spoilt
             with series.name_files():
-                first = fit_t2ivim(signals, series.acquisition, **how, progress=share_of(progress, 0.5, 1.0))
+                first = fit_t2ivim_without(signals, series, out, **how, progress=share_of(progress, 0.5, 1.0))
             require_fitted(first, series, "T2-IVIM")
             divided_by = normalising_maps(first)
         maps = (options.s0, options.fv, options.t2t, level.source)
-        return cls(series, signals, level, first, divided_by, [path for path in maps if path is not None])
+        return cls(series, signals, level, first, divided_by, [path for path in maps if path is not None], spoilt)
+
+    def judge_mean(self, preset: str) -> MeanVerdict | None:
+        """Judge the mean signal of the slices in which no volume is spoilt; None without noise level."""
+        if self.level.level is None:
+            return None
+        series = self.series
+        clean = ~np.isin(series.slices, [each.slice for each in self.spoilt])
+        sigma = np.broadcast_to(np.asarray(self.level.level, dtype=float), clean.shape)
+        blood = None
+        if self.first is not None and series.acquisition.te_ms is not None:
+            blood = blood_signal(self.first.maps, series.acquisition.b_smm2, series.acquisition.te_ms)[clean]
+        return judge_mean(self.signals[clean], series.acquisition, sigma[clean], preset, blood)
 
     def signal_to_noise(self) -> float:
         """Return the median over voxels of the signal at b = 0 and the shortest echo time, over the noise level."""
@@ -194,7 +214,8 @@ class Task:
         settings: dict[str, Any] = {
             "sigma": level, "bmin_smm2": self.bmin, "noise": choose_noise(options.noise, level), "bic": options.bic,
             "preset": preset, "bounds": self.bounds(options), **scan.divided_by,
-            "progress": share_of(advance, 0.0, part),
+            "progress": share_of(advance, 0.0, part), "robust": options.robust, "slices": series.slices,
+            "volumes": series.volumes,
         }  # fmt: skip
         with series.name_files():
             result = fit(scan.signals, series.acquisition, self.model, **settings)
@@ -223,6 +244,10 @@ class ModelFit:
     residuals: Residuals
     spread: dict[str, FloatArray]
 
+    def used(self, acquisition: Acquisition) -> BoolArray:
+        """Return which measurements were fitted, (M,)."""
+        return np.asarray((acquisition.b_smm2 > self.task.bmin) & ~acquisition.is_b0)
+
 
 @dataclass(frozen=True, repr=False)
 class FitOutputs(Displayed):
@@ -233,6 +258,7 @@ class FitOutputs(Displayed):
     fits: tuple[ModelFit, ...]
     bound: ProtocolBound | None
     left_out: tuple[str, ...] = ()
+    mean: MeanVerdict | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return what was fitted."""
@@ -246,7 +272,7 @@ class FitOutputs(Displayed):
             task, count = each.task, each.result.parameters["measurements"]
             how = f"{task.strategy}, b > {task.bmin:g} s/mm², {count} measurements"
             lines.append(f"{task.model.display_name} ({how}): {counted(each.result)}")
-        return tuple(lines)
+        return (*lines, self.mean.words()) if self.mean is not None and not self.mean.suspect else tuple(lines)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -254,7 +280,11 @@ class FitOutputs(Displayed):
         scan, given = self.scan, self.run.options.preset is not None
         before = scan.series.images.warnings + scan.level.warnings + (scan.first.warnings if scan.first else ())
         assumed = () if given else preset_warnings(self.run.preset, scan.series.acquisition)
-        return (*before, *assumed, *self.left_out, *(text for each in self.fits for text in each.result.warnings))
+        found = list_spoilt(scan.spoilt, scan.series.slices)
+        told: tuple[str, ...] = (f"spoilt, before any model: {found}",) if found else ()
+        told += (self.mean.words(),) if self.mean is not None and self.mean.suspect else ()
+        own = (text for each in self.fits for text in each.result.warnings)
+        return (*before, *assumed, *self.left_out, *told, *own)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -281,5 +311,9 @@ class FitOutputs(Displayed):
             where = (each.result, series, each.task.folder, sources, sub)
             written += write_fit(each.result.maps, *where, ModelName=each.task.model.display_name, **more)
             written += write_residuals(each.residuals, *where, maps=options.residuals)
+            table = each.task.folder / map_name("x", "dwimap", sub=sub, model=each.result.model)
+            table = table.with_name(table.name.replace("_param-x_dwimap.nii.gz", "_misfit.csv"))
+            places = (series.slices, series.volumes[each.used(series.acquisition)], self.mean)
+            written += write_misfit(table, each.residuals, each.result, *places)
             written += write_fit(each.spread, *where)
         return (*written, *(self.bound.save(out, series.sources) if self.bound is not None else ()))

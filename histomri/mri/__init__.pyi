@@ -5,6 +5,7 @@ from .noise import NOISE_METHODS, NoiseLevel, Sigma, denoise, estimate_noise, re
 from .preparation import STEPS, Preprocessed, preprocess, tissue_mask, unring
 from .reading import as_acquisition, protocol_files, read_acquisition
 from .series import Series
+from .spoilt import SpoiltVolume, find_spoilt, find_spoilt_before_fit, list_spoilt
 
 __all__ = [
     "NOISE_METHODS",
@@ -18,6 +19,7 @@ __all__ = [
     "Preprocessed",
     "Series",
     "Sigma",
+    "SpoiltVolume",
     "Waveform",
     "as_acquisition",
     "correct_drift",
@@ -25,6 +27,9 @@ __all__ = [
     "denoise",
     "estimate_drift",
     "estimate_noise",
+    "find_spoilt",
+    "find_spoilt_before_fit",
+    "list_spoilt",
     "open_dwi",
     "preprocess",
     "protocol_files",

@@ -74,6 +74,14 @@ class SeriesOptions(ImagesOptions, TimedOptions):
     """What a command on diffusion images is given, which depends on the times of the gradients too."""
 
 
+class VolumesOptions(ImagesOptions):
+    """What a command that fits diffusion images is given."""
+
+    exclude_volumes: tuple[Annotated[Whole, Field(ge=0)], ...] = given(
+        (), "Volumes to leave out, counted from 0.", metavar="12,15", commas=True
+    )
+
+
 class PreprocessOptions(SeriesOptions):
     """Prepare raw diffusion images for fitting: denoise, unring, align, correct drift, mask, in this order.
 
@@ -89,12 +97,19 @@ class PreprocessOptions(SeriesOptions):
         None, "NIfTI mask of saline, a phantom or muscle: the drift of its signal is divided out."
     )
     drift_order: Annotated[Whole, Field(ge=1, le=2)] = option(1, "1: linear drift; 2: with a square.")
+    spoilt: Flag = option(True, "Look for volumes that are spoilt in a slice, and report them.")
     mask: Flag = option(True, "Make a tissue mask from the volumes at b = 0.")
 
     @property
     def steps(self) -> tuple[str, ...]:
         """The steps that are switched on."""
-        wanted = {"denoise": self.denoise, "unring": self.unring, "motion": self.motion, "mask": self.mask}
+        wanted = {
+            "denoise": self.denoise,
+            "unring": self.unring,
+            "motion": self.motion,
+            "mask": self.mask,
+            "spoilt": self.spoilt,
+        }
         return tuple(name for name, on in wanted.items() if on) + ("drift",) * (self.drift_reference is not None)
 
     @model_validator(mode="after")

@@ -16,10 +16,12 @@ from histomri.core.progress import Progress, share_of
 from histomri.mri import Acquisition, Motion, NoiseLevel, correct_drift, correct_motion, denoise, estimate_drift
 from histomri.mri.correction import reference_volume
 from histomri.mri.noise import DIPY
+from histomri.mri.spoilt import find_spoilt_before_fit, list_spoilt
 
-STEPS = ("denoise", "unring", "motion", "drift", "mask")
+STEPS = ("denoise", "unring", "motion", "drift", "mask", "spoilt")
 """The steps, in the order in which they are done: noise must be removed before anything mixes neighbours, ringing
-before anything interpolates, and drift can be read in a region only once the volumes are aligned."""
+before anything interpolates, and drift can be read in a region only once the volumes are aligned. Spoilt volumes are
+looked for in the raw signals, whose noise is known, and in the mask."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,6 +77,7 @@ _MESSAGES = {
     "motion": "motion: largest shift {LargestShiftMm:.2g} mm, median {MedianShiftMm:.2g} mm",
     "drift": "drift: {DriftPercent:.2g} ± {StandardErrorPercent:.2g} % over the scan, divided out",
     "mask": "mask: {Share:.1%} of the voxels",
+    "spoilt": "spoilt volumes: {Found}",
 }
 
 
@@ -118,9 +121,7 @@ def preprocess(
             "MedianShiftMm": float(np.median(motion.shift_mm)), "LeftAsTheyWere": int(motion.rejected.sum()),
             "Interpolation": "cubic spline",
         })  # fmt: skip
-        if left := done[-1]["LeftAsTheyWere"]:
-            what = "slices of single volumes" if motion.by_slice else "volumes"
-            warnings.append(f"motion: {left} {what} could not be aligned better than they were, and were left so")
+        warnings += _left_unaligned(motion, done[-1]["LeftAsTheyWere"])
     if "drift" in steps and reference is not None:
         drift = estimate_drift(values, reference, acquisition, order=drift_order)
         values = correct_drift(values, drift)
@@ -135,8 +136,33 @@ def preprocess(
         done.append({"Step": "mask", "Method": f"median Otsu of the mean b = 0 ({DIPY})", "Share": fraction})
         if not 0.005 < fraction < 0.95:
             warnings.append(f"mask: {100 * fraction:.2g} % of the voxels are in the mask; check it before you use it")
+    if "spoilt" in steps:
+        done.append(_look_for_spoilt(signals, acquisition, noise, mask))
+        if done[-1]["SpoiltVolumes"]:
+            warnings.append(f"spoilt: {done[-1]['Found']}; histomri fit leaves them out, or give --exclude-volumes")
     report(1.0)
     return Preprocessed(values, noise, mask, motion, tuple(done), tuple(warnings))
+
+
+def _left_unaligned(motion: Motion, left: int) -> list[str]:
+    what = "slices of single volumes" if motion.by_slice else "volumes"
+    text = f"motion: {left} {what} could not be aligned better than they were, and were left so"
+    return [text] if left else []
+
+
+def _look_for_spoilt(
+    signals: FloatArray, acquisition: Acquisition, noise: NoiseLevel | None, mask: BoolArray | None
+) -> dict[str, Any]:
+    """Look for volumes that slices of the raw signals, (I, J, K, M), do not agree with, and say what was found."""
+    record: dict[str, Any] = {"Step": "spoilt", "Method": "smooth curve over b, each volume left out in turn"}
+    if mask is None:
+        first = reference_volume(np.asarray(signals, dtype=np.float32), acquisition)
+        mask = first > np.median(first[first > 0]) / 2 if np.any(first > 0) else first > 0
+    values, slices = np.asarray(signals)[mask].astype(float), mask.nonzero()[2]
+    sigma = np.full(len(values), np.nan) if noise is None else noise.sigma[mask]
+    found = find_spoilt_before_fit(values, sigma, slices, acquisition, np.arange(len(acquisition)))
+    words = list_spoilt(found, slices) or "none found"
+    return record | {"Found": words, "SpoiltVolumes": [each.record() for each in found]}
 
 
 def unring(signals: FloatArray) -> FloatArray:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError, ProtocolError, UnitError
 from histomri.core.images import write_map
@@ -21,7 +21,7 @@ class Series(Displayed):
     """Images, protocol and mask that belong together.
 
     `inside`, (I, J, K) of bool, are the voxels of the mask, all without one; `protocol` and `mask` say where they are
-    from.
+    from. `excluded` are volumes that are left out of signals and acquisition, counted from 0.
     """
 
     images: DwiFile
@@ -29,16 +29,40 @@ class Series(Displayed):
     inside: BoolArray
     protocol: str | Path
     mask: str | Path | None
+    excluded: tuple[int, ...] = ()
 
     @classmethod
-    def open(cls, dwi: str | Path, protocol: str | Path, mask: str | Path | None = None, **reading: Any) -> "Series":
+    def open(
+        cls, dwi: str | Path, protocol: str | Path, mask: str | Path | None = None, exclude: Iterable[int] = (),
+        **reading: Any,
+    ) -> "Series":  # fmt: skip
         """Open 4D images and read their protocol and mask, which must fit together.
 
+        Volumes to exclude, counted from 0, are left out of both; InputError if there is none such, or none is left.
         `reading` are options of `read_acquisition`: a format, δ and Δ that the file does not say, or whether it has to.
         """
         acquisition = read_acquisition(protocol, dwi, **reading)
         images = open_dwi(dwi)
-        return cls(images, acquisition, images.read_mask(mask), protocol, mask)
+        excluded, count = tuple(sorted(set(exclude))), images.shape[3]
+        if excluded and not 0 <= excluded[0] <= excluded[-1] < count:
+            wrong = next(volume for volume in excluded if not 0 <= volume < count)
+            problem = f"there is no volume {wrong} to leave out: volumes run from 0 to {count - 1}"
+            raise InputError(problem, path=dwi, hint="check --exclude-volumes")
+        if len(excluded) == count:
+            raise InputError("every volume is left out", path=dwi, hint="check --exclude-volumes")
+        if excluded and len(acquisition) == count:
+            acquisition = acquisition.select(~np.isin(np.arange(count), excluded))
+        return cls(images, acquisition, images.read_mask(mask), protocol, mask, excluded)
+
+    @property
+    def volumes(self) -> IntArray:
+        """The number of each volume that is used, from 0, (M,)."""
+        return np.setdiff1d(np.arange(self.images.shape[3]), self.excluded)
+
+    @property
+    def slices(self) -> IntArray:
+        """The slice (third index, from 0) of each voxel of the mask, (V,)."""
+        return np.asarray(self.inside.nonzero()[2])
 
     @property
     def sources(self) -> list[Path]:
@@ -53,6 +77,7 @@ class Series(Displayed):
     def read(self, progress: Progress | None = None) -> FloatArray:
         """Read the voxels of the mask, (V, M); InputError if no value is above 0."""
         signals = self.images.read(self.inside, progress)
+        signals = signals[:, self.volumes] if self.excluded else signals
         with np.errstate(invalid="ignore"):
             empty = not np.any(signals > 0)
         if empty:

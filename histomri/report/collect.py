@@ -21,6 +21,7 @@ from histomri.pairing import PairedTable
 from histomri.pairing.maps import Fits, find_slice, onto_slice, read_histology, read_mri, require_same_grid, slice_of
 from histomri.registration import Transform
 from histomri.report.guard import attempt
+from histomri.report.misfit import Described, read_misfit
 from histomri.report.pictures import PatchSizes, count_sizes, patches_of_section, patches_under
 
 SHOWN = ("vCS", "F", "CD")
@@ -90,6 +91,7 @@ class Sample(Displayed):
     mri_slice: int | None = None
     sidecars: dict[str, dict[str, Any]] = field(default_factory=dict)  # settings of the histology and the MRI maps
     sizes: PatchSizes | None = None
+    misfit: list[Described] = field(default_factory=list)  # how well each fit describes the signals
     missing: list[str] = field(default_factory=list)  # what could not be shown, and why
     by_means: bool = False  # nothing was registered: only means are compared
 
@@ -235,6 +237,7 @@ def _sample(folder: Path, record: Any) -> Sample:
             sample.sizes = read(lambda: count_sizes(home / "cells.parquet", *about), "No histograms of cell size")
     if mri:
         read(lambda: _place_mri(sample, home, histology, *mri), "No maps on the MRI grid")
+        sample.misfit = read(lambda: read_misfit(home / "mri"), "No account of how well the models fit") or []
         sample.sidecars["fit"] = read(lambda: _settings(home / "mri", "dwimap"), "No settings of maps") or {}
     if mri and not sample.failed and not sample.on_mri and not (home / "xfm").exists():
         sample.missing = ["The section was not registered: its mean stands against the mean over the MRI region."]

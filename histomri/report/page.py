@@ -16,6 +16,7 @@ from histomri.report.collect import Run, Sample, as_dict, as_list, collect
 from histomri.report.contact_sheet import embedded_sheet
 from histomri.report.figures.charts import STYLE, embedded
 from histomri.report.figures.correlations import matrix_plot
+from histomri.report.figures.misfit import misfit_card
 from histomri.report.figures.models import ranking_plot, residuals_by_scanner, residuals_plot
 from histomri.report.figures.samples import samples_card, voxels_card
 from histomri.report.figures.statistics import statistics_cards
@@ -202,6 +203,7 @@ def _sample(run: Run, sample: Sample, place: int, scales: dict[str, Quantity] | 
         "fits": [{"id": fit_id(key), "label": text.fit_label(key), "best": key == best} for key in sample.fits],
         "sizes": part(sizes.embed, "Sizes of the cells") if sizes is not None else None,
         "check": part(lambda: embedded_sheet(run.folder / f"sub-{sample.id}" / "cells_check.png"), "Contact sheet"),
+        "misfit": part(lambda: misfit_card(sample.misfit, best, _svg_uri), "How well the model fits"),
         "voxels": part(voxels, "Voxel by voxel"),
         "messages": {name: as_list(texts) for name, texts in as_dict(record.get("messages")).items()},
     }

@@ -54,6 +54,7 @@ class Sample(BaseModel):
     s0: Path | None = None
     fv: Path | None = None
     t2t: Path | None = None
+    exclude_volumes: tuple[Annotated[Whole, Field(ge=0)], ...] | None = None
     landmarks: Path | None = None
     options: dict[str, dict[str, Any]] = {}
 

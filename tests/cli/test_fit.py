@@ -38,7 +38,7 @@ def test_fit_writes_the_maps_it_should_and_they_are_right(run, scan):
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "117 voxels fitted" in result.output
-    common = ["AIC", "BIC", "CD", "D0I", "F", "cost", "exit", "fI", "logL", "vCS"]
+    common = ["AIC", "BIC", "CD", "D0I", "F", "chi2", "cost", "dropped", "exit", "fI", "logL", "pMisfit", "vCS"]
     errors = ["CD", "D0I", "F", "fI", "vCS"]
     expected = {f"sub-m1_model-diffin_param-{name}_dwimap" for name in common}
     expected |= {f"sub-m1_model-diffin_param-{name}_stat-se_dwimap" for name in errors}
@@ -46,7 +46,11 @@ def test_fit_writes_the_maps_it_should_and_they_are_right(run, scan):
     expected |= {f"sub-m1_model-diffinex_param-{name}_stat-se_dwimap" for name in [*errors, "DEinf"]}
     assert {path.name for path in out.iterdir()} == {
         f"{name}{end}" for name in expected for end in (".nii.gz", ".json")
-    } | {f"sub-m1_model-{name}_residuals.{end}" for name in ("diffin", "diffinex") for end in ("csv", "parquet")}
+    } | {
+        f"sub-m1_model-{name}_{file}"
+        for name in ("diffin", "diffinex")
+        for file in ("residuals.csv", "residuals.parquet", "misfit.csv", "misfit.json")
+    }
     path = out / "sub-m1_model-diffinex_param-vCS_dwimap.nii.gz"
     image = nib.load(path)
     np.testing.assert_allclose(image.affine, AFFINE, atol=1e-6)

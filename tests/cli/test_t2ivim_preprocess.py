@@ -115,7 +115,7 @@ def test_preprocess_writes_series_noise_mask_and_record(run, scan):
         for end in (".nii.gz", ".json")
     }  # fmt: skip
     record = json.loads((out / "sub-p1_desc-preproc_dwi.json").read_text())
-    assert [step["Step"] for step in record["Steps"]] == ["denoise", "mask"]
+    assert [step["Step"] for step in record["Steps"]] == ["denoise", "mask", "spoilt"]
     assert np.median(nib.load(out / "sub-p1_param-sigma_dwimap.nii.gz").get_fdata()) == pytest.approx(SIGMA, rel=0.08)
     image = nib.load(out / "sub-p1_desc-preproc_dwi.nii.gz")
     assert image.shape == (*SHAPE, 21)
@@ -137,7 +137,7 @@ def test_motion_is_listed_and_mistakes_leave_nothing(run, scan):
     assert result.exit_code == 0, result.output
     table = (out / "desc-motion_timeseries.tsv").read_text().splitlines()
     assert table[0].split("\t")[:3] == ["volume", "slice", "x_mm"] and len(table) == 1 + 3 * SHAPE[2]
-    off = ("--no-denoise", "--no-unring", "--no-motion", "--no-mask")
+    off = ("--no-denoise", "--no-unring", "--no-motion", "--no-mask", "--no-spoilt")
     for arguments, message in (
         ((dwi, *off), "every step is switched off"),
         ((dwi, *off, "--drift-reference", folder / "mask.nii.gz"), "cannot be separated from T2 and diffusion"),

@@ -15,7 +15,9 @@ from histomri.study.result import StepResult
 def run(options: DkiOptions, out: Path, progress: Progress | None = None) -> StepResult:
     """Fit ADC and excess kurtosis and write their maps."""
     preset = choose_preset(options.preset, options.protocol)
-    series = Series.open(options.dwi, options.protocol, options.mask, **options.reading)
+    series = Series.open(
+        options.dwi, options.protocol, options.mask, exclude=options.exclude_volumes, **options.reading
+    )
     level = read_sigma(options.sigma, series)
     signals = series.read(share_of(progress, 0.0, 0.5))
     with series.name_files():

@@ -16,7 +16,9 @@ from histomri.study.result import StepResult
 def run(options: T2IvimOptions, out: Path, progress: Progress | None = None) -> StepResult:
     """Fit the two-pool model to all volumes and write its maps."""
     preset = choose_preset(options.preset, options.protocol, "invivo-3t")
-    series = Series.open(options.dwi, options.protocol, options.mask, **options.reading)
+    series = Series.open(
+        options.dwi, options.protocol, options.mask, exclude=options.exclude_volumes, **options.reading
+    )
     level = read_sigma(options.sigma, series)
     signals = series.read(share_of(progress, 0.0, 0.3))
     with series.name_files():
