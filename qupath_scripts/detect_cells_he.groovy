@@ -78,7 +78,7 @@ void runDetector(String plugin, List regions, Map parameters) {
         stop('the cell detection failed or was cancelled: the reason stands in the log above (View > Show log)')
 }
 
-// ------------------------------------------------ SHARED: the same in all detect scripts, see shared/README.md ------
+// ------------------------------------------------ SHARED: the same in all detect scripts, see common/README.md ------
 
 /** The calls below are those of QuPath 0.5; an older one would fail in the middle, with cells half replaced. */
 void requireQuPath(String least) {

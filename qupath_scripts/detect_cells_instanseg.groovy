@@ -81,7 +81,7 @@ def buildInstanSeg(Class instanSeg, Map detection) {
         .build()
 }
 
-// ------------------------------------------------ SHARED: the same in all detect scripts, see shared/README.md ------
+// ------------------------------------------------ SHARED: the same in all detect scripts, see common/README.md ------
 
 /** The calls below are those of QuPath 0.5; an older one would fail in the middle, with cells half replaced. */
 void requireQuPath(String least) {

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from histomri.cells.layouts.registry import LAYOUT_NAMES
+from histomri.cells.layouts import LAYOUT_NAMES
 from histomri.cells.sidecar import annotations_of, companions_of
 from histomri.core.options import Choices, Flag, Fraction, Options, Pair, Positive, Text, argument, given, option
 

@@ -18,9 +18,10 @@ from histomri.core.images import Image, write_map
 from histomri.core.progress import Progress
 from histomri.patches.grid import PatchGrid
 from histomri.slides import Raster, Slide, Tissue, find_tissue, open_slide
+from histomri.slides.options import EDGES_UM, EMPTY_OD, ROUNDNESS
 from histomri.slides.pictures import draw_fat
 from histomri.slides.stains import analysed_pixels, ratio
-from histomri.slides.vacuoles import EDGES_UM, EMPTY_OD, ROUNDNESS, Vacuoles, find_vacuoles
+from histomri.slides.vacuoles import Vacuoles, find_vacuoles
 
 _DOTS_PER_INCH = 130
 _OVERVIEW_PX, _CELL_UM, _DETAIL_UM = 900, 100.0, 400.0

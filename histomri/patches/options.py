@@ -24,7 +24,7 @@ from histomri.core.options import (
     option,
 )
 from histomri.core.presets import CorrectionName, SectionName
-from histomri.slides.vacuoles import EDGES_UM, EMPTY_OD, ROUNDNESS
+from histomri.slides.options import EDGES_UM, EMPTY_OD, ROUNDNESS
 
 USUAL_SECTION_UM = 4.0
 RECOMMENDED_CELLS = 500

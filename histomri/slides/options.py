@@ -1,4 +1,4 @@
-"""The options of `histomri qupath-grid`."""
+"""The options of `histomri qupath-grid`, and what commands on fat share."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +9,10 @@ from pydantic import Field
 from histomri.core.calibration import slide_record_path
 from histomri.core.files import sidecar_path
 from histomri.core.options import Options, Pair, argument, given, option
+
+# Of fat vacuoles: where size classes begin and end (µm), how empty a pixel is (pale cytoplasm has twice the optical
+# density and more), and how round a vacuole.
+EDGES_UM, EMPTY_OD, ROUNDNESS = (5.0, 15.0, 40.0), 0.06, 0.8
 
 
 class QupathGridOptions(Options):

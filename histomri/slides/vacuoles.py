@@ -15,13 +15,11 @@ from shapely.geometry.base import BaseGeometry
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
+from histomri.slides.options import EDGES_UM, EMPTY_OD, ROUNDNESS
 from histomri.slides.slide import RGB, Slide, View
 from histomri.slides.stains import analysed_pixels, estimate_background
 from histomri.slides.tissue import Raster, Tissue
 
-EDGES_UM = (5.0, 15.0, 40.0)
-EMPTY_OD = 0.06  # pale cytoplasm has twice as much and more
-ROUNDNESS = 0.8
 _UM_PER_PX = 0.5
 _BLUR_UM = 0.35  # noise of single pixels would tear the edges
 _TILE_PX = 1024

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histomri.cells import read_cells
-from histomri.cells.layouts.registry import LAYOUT_NAMES, MAP_KEYS
+from histomri.cells.layouts import LAYOUT_NAMES
+from histomri.cells.layouts.registry import MAP_KEYS
 from histomri.core.errors import HistomriError, InputError, UnitError
 
 DATA = Path(__file__).parents[1] / "data" / "histology"

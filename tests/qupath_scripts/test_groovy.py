@@ -227,13 +227,13 @@ def functions(script: Path) -> dict[str, str]:
 
 
 def test_the_detect_scripts_share_one_part() -> None:
-    # Each script must run by itself in QuPath's editor; shared/insert.py copies the part into each.
-    shared = (SCRIPTS / "shared" / "detection.groovy").read_text(encoding="utf-8")
+    # Each script must run by itself in QuPath's editor; common/insert.py copies the part into each.
+    shared = (SCRIPTS / "common" / "detection.groovy").read_text(encoding="utf-8")
     scripts = sorted(SCRIPTS.glob("detect_cells_*.groovy"))
     assert len(scripts) == 4
     for script in scripts:
         before, _, after = script.read_text(encoding="utf-8").partition("SHARED: the same in all detect scripts")
-        assert after.split("\n", 1)[1] == "\n" + shared, f"run python {SCRIPTS / 'shared' / 'insert.py'}"
+        assert after.split("\n", 1)[1] == "\n" + shared, f"run python {SCRIPTS / 'common' / 'insert.py'}"
         assert not re.search(r"^\w+ (stop|report|chooseRegions)\(", before, re.M)
 
 
@@ -323,7 +323,7 @@ def test_every_function_is_run(outcomes: dict[str, Outcome]) -> None:
     ran = set(outcomes["functions"]["ran"])
     declared = {f"{script.name}:{name}" for script in SCRIPTS.glob("*.groovy") for name in functions(script)}
     # The part that all detect scripts share need not run in each.
-    shared = set(functions(SCRIPTS / "shared" / "detection.groovy"))
+    shared = set(functions(SCRIPTS / "common" / "detection.groovy"))
     missing = {each for each in declared - ran if each.split(":")[1] not in shared}
     assert not missing
     assert shared <= {each.split(":")[1] for each in ran if each.startswith("detect")}

@@ -13,6 +13,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, Literal
 
+from histomri.cells.layouts import LAYOUT_NAMES
 from histomri.cells.parsed_export import AREAS, POSITION, Column, Header, Kind, recognise
 from histomri.core.errors import InputError
 from histomri.core.files import require_file
@@ -168,4 +169,5 @@ for _module in sorted(found.name for found in iter_modules([str(Path(__file__).p
     if _module != "registry":
         import_module(f"histomri.cells.layouts.{_module}")
 
-LAYOUT_NAMES = (*_TABLES, *_SHAPES)
+if (*_TABLES, *_SHAPES) != LAYOUT_NAMES:
+    raise RuntimeError(f"histomri.cells.layouts lists {LAYOUT_NAMES}, and registered are {(*_TABLES, *_SHAPES)}")
