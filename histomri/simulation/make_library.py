@@ -55,7 +55,7 @@ def _walk(tissue: FloatArray, acquisitions: list[Acquisition], number: int) -> d
     """Return signals and standard errors of one tissue by protocol, (rates, M)."""
     fraction, cv, vcs, d0i, d0e, kappa = tissue.tolist()
     rng = np.random.default_rng([SEED, number])
-    packing = pack_spheres(sphere_diameters(SPHERES, vcs_um=vcs, cv=cv, rng=rng), fraction, seed=number)
+    packing = pack_spheres(sphere_diameters(SPHERES, vcs_um=vcs, cv=cv, rng=rng, largest=None), fraction, seed=number)
     waters = [Water(d0i, d0e, kappa, 1.0 / rate if rate else np.inf, np.inf) for rate in _RATES]
     results = walk(Packed(packing), acquisitions, waters[0], also=waters[1:], walkers=WALKERS, seed=number)
     found = {"fraction": np.array(packing.fraction)}

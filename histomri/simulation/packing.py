@@ -51,12 +51,13 @@ class Packing(Displayed):
 
 def sphere_diameters(
     number: int, *, cv: float, rng: np.random.Generator, vcs_um: float | None = None, mean_um: float | None = None,
-    distribution: Distribution = "lognormal",
+    distribution: Distribution = "lognormal", largest: float | None = 2.0,
 ) -> FloatArray:  # fmt: skip
     """Return diameters, (number,) µm, in random order, that are spread over a distribution as evenly as can be.
 
     Each of `number` equal parts of the distribution gives its median, and the size asked for is met exactly: of a few
-    hundred independent draws the volume-weighted size would scatter by several per cent.
+    hundred independent draws the volume-weighted size would scatter by several per cent. Diameters beyond `largest`
+    means count as that, or a few giants would decide on the volume-weighted size, and on the packing.
 
     Parameters
     ----------
@@ -68,6 +69,8 @@ def sphere_diameters(
         Either the volume-weighted size (<D^7>/<D^3>)^(1/4) or the mean diameter by number, µm.
     distribution : {"lognormal", "gamma"}
         Their distribution, by number.
+    largest : float, optional
+        In means of the distribution; matters from a coefficient of 0.3 on. None keeps the whole tail.
 
     Raises
     ------
@@ -88,9 +91,11 @@ def sphere_diameters(
         return np.full(number, size)
     rank = (rng.permutation(number) + 0.5) / number
     if distribution == "gamma":
-        diameter = stats.gamma.ppf(rank, cv**-2)
+        diameter = stats.gamma.ppf(rank, cv**-2, scale=cv**2)
     else:
-        diameter = np.exp(np.sqrt(np.log1p(cv**2)) * stats.norm.ppf(rank))
+        spread = np.sqrt(np.log1p(cv**2))
+        diameter = np.exp(spread * stats.norm.ppf(rank) - 0.5 * spread**2)
+    diameter = diameter if largest is None else np.minimum(diameter, largest)
     reached = diameter.mean() if vcs_um is None else np.sum(diameter**7) ** 0.25 / np.sum(diameter**3) ** 0.25
     return np.asarray(diameter * size / reached)
 

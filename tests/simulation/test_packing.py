@@ -66,13 +66,18 @@ def test_moments_of_the_diameters_are_those_of_the_distribution(distribution, cv
     law = stats.gamma(cv**-2) if distribution == "gamma" else stats.lognorm(spread)
     expected = (law.moment(7) / law.moment(3)) ** 0.25 / law.mean()
     assert vcs_over_mean(cv, distribution) == pytest.approx(expected, rel=1e-7)
-    size = sphere_diameters(20_000, vcs_um=18.0, cv=cv, distribution=distribution, rng=rng)
+    about = {"cv": cv, "distribution": distribution, "rng": rng}
+    size = sphere_diameters(20_000, vcs_um=18.0, largest=None, **about)
     assert (np.mean(size**7) / np.mean(size**3)) ** 0.25 == pytest.approx(18.0, rel=1e-12)
     # The largest of 20,000 lognormal diameters of CV 0.4 still lack 1 % of the vCS, which the scale makes up for.
     assert np.mean(size) == pytest.approx(18.0 / expected, rel=0.015)
     assert np.std(size) / np.mean(size) == pytest.approx(cv, rel=0.01)
-    few = sphere_diameters(400, mean_um=18.0, cv=cv, distribution=distribution, rng=rng)
+    few = sphere_diameters(400, mean_um=18.0, **about)
     assert np.mean(few) == pytest.approx(18.0, rel=1e-12)
+    # Diameters beyond two means count as two means: 1 to 2 % of them at CV 0.4, none at 0.1.
+    assert np.mean(few == few.max()) < (0.003 if cv == 0.1 else 0.03)
+    if cv == 0.4:
+        assert 0.005 < np.mean(few == few.max()) < 0.03
 
 
 def test_a_size_is_needed_and_only_one(rng):
