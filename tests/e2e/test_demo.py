@@ -18,8 +18,23 @@ SAMPLES = [f"{group}{number}" for number in (1, 2) for group in ("control", "inf
 VOXEL_MM = 0.386
 HISTOLOGY = ("CD", "CDvol", "F", "aCS", "nCells", "sdCS", "skewCS", "tissueFraction", "vCS")
 FIT = {
-    "diffin": ("AIC", "BIC", "CD", "D0I", "F", "cost", "exit", "fI", "logL", "vCS"),
-    "diffinex": ("AIC", "BIC", "CD", "D0I", "DEinf", "F", "cost", "exit", "fI", "logL", "vCS"),
+    "diffin": ("AIC", "BIC", "CD", "D0I", "F", "chi2", "cost", "dropped", "exit", "fI", "logL", "pMisfit", "vCS"),
+    "diffinex": (
+        "AIC",
+        "BIC",
+        "CD",
+        "D0I",
+        "DEinf",
+        "F",
+        "chi2",
+        "cost",
+        "dropped",
+        "exit",
+        "fI",
+        "logL",
+        "pMisfit",
+        "vCS",
+    ),
 }
 FIT_ERRORS = {"diffin": ("CD", "D0I", "F", "fI", "vCS"), "diffinex": ("CD", "D0I", "DEinf", "F", "fI", "vCS")}
 
@@ -39,11 +54,12 @@ def expected_files(sample: str) -> set[str]:
             maps += [f"mri/{strategy}/{sub}_model-{model}_param-{name}_dwimap" for name in names]
             maps += [f"mri/{strategy}/{sub}_model-{model}_param-{name}_stat-se_dwimap" for name in FIT_ERRORS[model]]
     maps += [f"mri/{sub}_param-{name}_dwimap" for name in ("ADC", "K", "S0", "exit_desc-dki")]
+    maps += [f"mri/{sub}_param-{name}_stat-se_dwimap" for name in ("ADC", "K", "S0")]
     left_over = {
-        f"{sub}/mri/{way}/{sub}_model-{model}_residuals{suffix}"
+        f"{sub}/mri/{way}/{sub}_model-{model}_{name}"
         for way in ("whole", "high-b")
         for model in FIT
-        for suffix in (".csv", ".parquet")
+        for name in ("residuals.csv", "residuals.parquet", "misfit.csv", "misfit.json")
     }
     files = left_over | {f"{sub}/{name}{suffix}" for name in maps for suffix in (".nii.gz", ".json")}
     files |= {f"{sub}/xfm/{sub}_from-histo_to-dwi_mode-image_xfm{suffix}" for suffix in (".json", ".tfm")}
