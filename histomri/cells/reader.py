@@ -339,7 +339,7 @@ def _assemble(parts: Sequence[_Part], given: CellOptions) -> CellTable:
         dropped["inside another cell"] = int(np.count_nonzero(doubles.drop))
     if (lumps := find_lumps(data)) is not None and lumps.any():
         data["lump"] = lumps
-        notes = (*notes, lumps_text(lumps))
+        notes += lumps_text(lumps)
     regions, regions_file = first.regions, given.regions_file
     metadata = CellMetadata(
         image=images[0], pixel_size_um=first.calibration.pixel_size_um, field_um=first.calibration.field_um,

@@ -12,6 +12,7 @@ _CROWDED = 0.7  # median distance of neighbours / sum of their radii; of outline
 _CUT_RIM, _FEWEST_CUT, _UNTOUCHED = 0.85, 30, 0.3
 _PROPORTIONAL = 0.5  # correlation of rim and nucleus: an expansion makes none, outlines that were seen do
 _LUMP_AREA, _LUMP_SOLIDITY, _LUMP_CIRCULARITY, _LUMP_SCATTER = 1.6, 0.9, 0.75, 1.4
+_NOTED_LUMPS = 1e-3  # of the nuclei
 _GIANT = 100.0  # times the median area
 # Measurement, the limit, and whether a lump has less of it; that of nuclei before that of the whole object.
 _SHAPES = (
@@ -98,11 +99,13 @@ def find_lumps(data: pd.DataFrame) -> BoolArray | None:
         return np.asarray(odd & (area > _LUMP_AREA * np.median(area[known])))
 
 
-def lumps_text(lumps: BoolArray) -> str:
-    """Return the warning about lumps."""
+def lumps_text(lumps: BoolArray) -> tuple[str, ...]:
+    """Return the warning about lumps; none of a few that change no number."""
     count = int(np.count_nonzero(lumps))
+    if count < _NOTED_LUMPS * lumps.size:
+        return ()
     text = f"{count:,} of {lumps.size:,} nuclei are large and dented or long, perhaps two under one outline"
-    return f"{text} (column `lump`): look at them on the slide"
+    return (f"{text} (column `lump`): look at them on the slide",)
 
 
 def check_giants(area_um2: FloatArray) -> str | None:
