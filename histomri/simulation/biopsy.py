@@ -161,7 +161,7 @@ def _realistic_core(
     cells = section.nuclei.drop(columns=["u_mm", "v_mm", "profile"])
     shift = 1000.0 * (1.0 - SHRINKAGE) * half + 500.0
     cells = cells.assign(x_um=cells["x_um"] + shift[0], y_um=cells["y_um"] + shift[1])
-    cells.insert(2, "area_um2", cells["rim_cell_area_um2"])
+    cells.insert(2, "area_um2", cells[realism.detector.area_column])
     return cells
 
 

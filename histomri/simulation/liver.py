@@ -209,7 +209,7 @@ def _found(section: RealisticSection, placement: Placement) -> tuple[pd.DataFram
     slide = placement.slide_um(points[present])
     cells = nuclei[present].drop(columns=["u_mm", "v_mm", "profile"]).reset_index(drop=True)
     cells = cells.assign(x_um=slide[:, 0], y_um=slide[:, 1])
-    cells.insert(2, "area_um2", cells["rim_cell_area_um2"])
+    cells.insert(2, "area_um2", cells[section.detector.area_column])
     missed = int(np.sum(section.slab.nucleus_radius_um > 0.0)) - len(nuclei)
     return cells, int(np.sum(~present)), missed
 

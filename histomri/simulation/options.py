@@ -13,7 +13,7 @@ from histomri.fitting.models import MODEL_NAMES
 from histomri.fitting.options import Models
 from histomri.mri.options import PROTOCOL, Protocol, TimedOptions
 from histomri.simulation.benchmarks.names import SetName
-from histomri.simulation.realism import THICKNESS_UM, Artefacts, Detector, Physics, Realism
+from histomri.simulation.realism import THICKNESS_UM, Artefacts, Detector, Outline, Physics, Realism
 
 _SEED = "Seed of the random numbers: the same seed gives the same files."
 _SNR = "Signal over noise of liver tissue at b = 0."
@@ -38,6 +38,7 @@ class RealismOptions(Options):
     thickness_um: Annotated[Number, Field(ge=0, le=20)] = option(THICKNESS_UM, "Thickness of a section.", unit="µm")
     missed: Fraction = option(0.0, "Share of the nuclei that are not detected.")
     merged: Fraction = option(0.0, "Share of the pairs of close nuclei that are detected as one.")
+    outline: Outline = option("rim", "What is drawn as a cell: nucleus and rim as by QuPath, or a mask of the cell.")
     area_noise: Fraction = option(0.0, "Relative standard deviation of the areas of nuclei.")
     permeability_um_s: Annotated[Number, Field(ge=0, le=50)] = option(15.0, "Of the cells' membranes.", unit="µm/s")
     t2_ratio: Annotated[Number, Field(ge=1, le=2.5)] = option(1.4, "T2 between the cells over that in them.")
@@ -46,7 +47,8 @@ class RealismOptions(Options):
 
     def realism(self) -> Realism:
         """Return the details of realistic samples."""
-        detector = Detector(missed=self.missed, merged=self.merged, area_noise=self.area_noise)
+        flaws = {"missed": self.missed, "merged": self.merged, "area_noise": self.area_noise}
+        detector = Detector(**flaws, outline=self.outline)
         artefacts = Artefacts(self.dropouts, self.motion_mm)
         return Realism(self.thickness_um, detector, self.permeability_um_s, self.t2_ratio, artefacts)
 

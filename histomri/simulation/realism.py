@@ -6,6 +6,7 @@ from typing import Literal
 from histomri.core.errors import InputError
 
 Physics = Literal["simple", "realistic"]
+Outline = Literal["rim", "mask"]
 THICKNESS_UM, THICKEST_UM = 4.0, 20.0
 
 
@@ -19,6 +20,12 @@ class Detector:
     merged: float = 0.0  # share of the close pairs that are taken for one nucleus
     close_um: float = 1.0  # pairs with a gap below this are close
     area_noise: float = 0.0  # relative SD of the nuclear area
+    outline: Outline = "rim"  # what is drawn as a cell: the nucleus with its rim, or the cell itself, without overlap
+
+    @property
+    def area_column(self) -> str:
+        """The column of a section's table with the area of what is drawn."""
+        return f"{self.outline}_cell_area_um2"
 
     def __post_init__(self) -> None:
         """Refuse what is no share, or negative."""

@@ -60,8 +60,8 @@ class RealisticSection(Section):
             "MeanDiameterUm": volume.mean_um, "vCSUm": volume.vcs_um, "Physics": "realistic",
             "ThicknessUm": self.slab.thickness_um, "NucleiPerMm3": volume.nuclei_per_mm3, "F": volume.fraction,
             "FatFraction": volume.fat, "MeanNucleusUm": volume.nucleus_um, "SmallestAreaUm2": detector.limit_um2,
-            "RimUm": detector.rim_um, "MissedNuclei": detector.missed, "MergedPairs": detector.merged,
-            "NuclearAreaNoise": detector.area_noise,
+            "Outline": detector.outline, "RimUm": detector.rim_um, "MissedNuclei": detector.missed,
+            "MergedPairs": detector.merged, "NuclearAreaNoise": detector.area_noise,
         }  # fmt: skip
 
 

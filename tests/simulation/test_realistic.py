@@ -138,6 +138,9 @@ def test_the_same_seed_gives_the_same_realistic_liver(liver):
     assert len(thin.cells) < 0.75 * len(liver.cells)
     flawed = simulate_liver("infiltrated", seed=3, area_mm2=6.0, realism=Realism(3.0, Detector(missed=0.2)))
     assert len(flawed.cells) == pytest.approx(0.8 * len(liver.cells), rel=0.03)
+    masks = simulate_liver("infiltrated", seed=3, area_mm2=6.0, realism=Realism(3.0, Detector(outline="mask")))
+    np.testing.assert_array_equal(masks.cells["area_um2"], liver.cells["mask_cell_area_um2"])
+    np.testing.assert_array_equal(masks.cells["x_um"], liver.cells["x_um"])
     with pytest.raises(InputError, match="no physics 'real'"):
         simulate_liver("control", physics="real")
 
