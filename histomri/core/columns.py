@@ -56,7 +56,7 @@ def keys_of(columns: Iterable[str]) -> list[str]:
 
 
 def column_of(param: str, side: Side) -> str:
-    """Return the column of a map: ``column_of("vCS", "mri")`` is ``"vCS_mri_um"``, of its errors ``"vCS_mri_um_se"``."""
+    """Return the column of a map: ``column_of("vCS", "mri")`` is ``"vCS_mri_um"``, of vCS_se ``"vCS_mri_um_se"``."""
     if ending := next((one for one in _ERRORS if param.endswith(one)), ""):
         return column_of(param.removesuffix(ending), side) + ending
     unit = (MRI_MAPS if side == "mri" else HISTOLOGY_MAPS).get(param, ("1", ""))[0]

@@ -1,7 +1,9 @@
 """Sizes of cells of which an outline is known wherever their nucleus is cut.
 
 Nucleus and cell have one middle, so ``L^2 - l^2 = D^2 - d^2`` whatever the height of the cut (L, l: profiles of the
-cell and the nucleus; D, d: their diameters). What is left to find is d, from l and from x = ln sqrt(L^2 - l^2): ln d is
+cell and the nucleus; D, d: their diameters). Where the middles are apart by o in the plane, and so by o^2 / 2 in depth in
+the mean, four times that is missing from D^2 of cells whose nucleus was cut above or below its middle; where the middle
+of the nucleus lies within the slab, nothing is: both show their full size. What is left to find is d, from l and from x = ln sqrt(L^2 - l^2): ln d is
 normal around a + b x, which is fitted to all cells at once, given that the nucleus was seen.
 """
 
@@ -48,8 +50,7 @@ def cell_sums(
     nucleus_um2, cell_um2 : arrays, (N,)
         Areas of the profiles.
     offset2_um2 : float
-        Mean square of the distance between the middles of nucleus and cell in the plane, free of noise. Half as much
-        lies in the depth, and the cell is larger by four times that.
+        Mean square of the distance between the middles of nucleus and cell in the plane, free of noise.
     seed : int
         Chooses the cells for the fit.
     """
@@ -68,8 +69,12 @@ def cell_sums(
 
 def _pooled(found: Unfolded, nucleus: FloatArray, cell2: FloatArray, more: float) -> FloatArray:
     kernel = found.kernel
-    weight = (posterior(found) / kernel.height_um)[kernel.bin_of(nucleus)]
-    size2 = cell2[:, None] + np.maximum(kernel.middle_um[None, :] ** 2 - nucleus[:, None] ** 2, 0.0) + more
+    place = kernel.bin_of(nucleus)
+    weight = (posterior(found) / kernel.height_um)[place]
+    beyond = np.ones_like(kernel.seen_um)  # probability that the middle of the nucleus lies beyond the slab
+    np.fill_diagonal(beyond, 1.0 - kernel.thickness_um / np.diag(kernel.seen_um))
+    size2 = cell2[:, None] + np.maximum(kernel.middle_um[None, :] ** 2 - nucleus[:, None] ** 2, 0.0)
+    size2 += more * beyond[place]
     return np.stack([(weight * size2 ** (k / 2)).sum(axis=1) for k in (0, 3, 7)])
 
 
@@ -138,11 +143,13 @@ def _posterior_sums(
         total = 0.0
         for z in range(nodes.size):
             d = np.exp(a + b * x[i] + spread * nodes[z])
-            shown = node_weights[z] * (_height(low, d, thickness) - _height(high, d, thickness))
+            larger = _height(low, d, thickness)
+            shown = node_weights[z] * (larger - _height(high, d, thickness))
             height = _height(smallest, d, thickness)
             if shown <= 0.0 or height <= 0.0:
                 continue
-            size2 = cell2[i] + max(d * d - nucleus[i] ** 2, 0.0) + more
+            beyond = 1.0 if d >= high else (larger - thickness) / larger
+            size2 = cell2[i] + max(d * d - nucleus[i] ** 2, 0.0) + more * beyond
             total += shown
             sums[0, i] += shown / height
             sums[1, i] += shown / height * size2**1.5
@@ -150,7 +157,7 @@ def _posterior_sums(
         if total > 0.0:
             sums[:, i] /= total
         else:  # larger or smaller than the fit thinks possible: cut through the middle
-            height, size2 = _height(smallest, max(nucleus[i], smallest), thickness), cell2[i] + more
+            height, size2 = _height(smallest, max(nucleus[i], smallest), thickness), cell2[i]
             height = max(height, width)
             sums[0, i], sums[1, i], sums[2, i] = 1.0 / height, size2**1.5 / height, size2**3.5 / height
     return sums
