@@ -79,11 +79,13 @@ def add_volume_maps(
     kind, extent = _kind_of(cells, settings.kind), extent_of(cells, tissue)
     inside = _inside(cells, extent)
     profiles, lost = _profiles(cells, kind, inside)
-    covered = covered_share(cells, inside, extent) if kind in ("M", "E") else (None, 0.0)
+    covered, overlap = covered_share(cells, inside, extent) if kind in ("M", "E") else (None, 0.0)
+    if kind == "M" and _known_nuclei(cells)[inside].all():
+        covered = None  # masks only where nuclei are seen: more cells cover the section
     found = measure(
         profiles, kind=kind, thickness_um=settings.thickness_um, smallest_um2=settings.smallest_um2,
         shrinkage=maps.parameters["Shrinkage"], field_um2=extent.area_um2, cell_fraction=settings.cell_fraction,
-        tolerances=settings.tolerances, extent=extent, mask_coverage=covered[0], overlap=covered[1],
+        tolerances=settings.tolerances, extent=extent, mask_coverage=covered, overlap=overlap,
         offset_noise_um2=settings.centroid_noise_um**2,
     )  # fmt: skip
     valid = np.isfinite(maps.maps["nCells"]).ravel()

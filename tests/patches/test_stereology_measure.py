@@ -6,7 +6,7 @@ import pytest
 
 from histomri.core.errors import InputError
 from histomri.patches import PatchGrid
-from histomri.patches.stereology import Profiles, is_rim, measure
+from histomri.patches.stereology import Profiles, Tolerances, is_rim, measure
 from histomri.patches.tissue import Extent
 from histomri.simulation.scenes import FIELD_UM, SCENES, draw_scene
 
@@ -138,6 +138,20 @@ def test_dense_masks_leave_an_interval(data):
     )  # fmt: skip
     assert found["F"].value < known["F_given"] < found["F"].upper == pytest.approx(known["mask_coverage_U"])
     assert "lower bound" in " ".join(found.flags)
+
+
+def test_what_masks_cover_is_estimated_where_cells_without_a_nucleus_have_none(data):
+    known = pd.read_csv(data / "stereology" / "conditions.csv").set_index("condition")
+    for name, row in known.iterrows():
+        table = pd.read_csv(data / "stereology" / f"{name}.csv.gz")
+        found = measure(
+            Profiles(table["nucleus_area_um2"].to_numpy(), table["mask_cell_area_um2"].to_numpy()), kind="M",
+            thickness_um=row["t_um"], smallest_um2=10.0, shrinkage=row["shrinkage_p"], field_um2=row["field_area_um2"],
+            tolerances=Tolerances(0.0, 0.0, 0.0, 0.0, (0.1, 0.1)),
+        )  # fmt: skip
+        assert found.settings["MaskCoverageFrom"] == "estimate"
+        assert found.settings["MaskCoverage"] == pytest.approx(row["mask_coverage_U"], abs=0.05), name
+        assert (found["F"].upper is not None) == (row["mask_coverage_U"] > 0.85)
 
 
 def test_rims_are_told_from_cells(data):

@@ -1,10 +1,12 @@
 """Sizes of cells of which an outline is known wherever their nucleus is cut.
 
 Nucleus and cell have one middle, so ``L^2 - l^2 = D^2 - d^2`` whatever the height of the cut (L, l: profiles of the
-cell and the nucleus; D, d: their diameters). Where the middles are apart by o in the plane, and so by o^2 / 2 in depth in
-the mean, four times that is missing from D^2 of cells whose nucleus was cut above or below its middle; where the middle
-of the nucleus lies within the slab, nothing is: both show their full size. What is left to find is d, from l and from x = ln sqrt(L^2 - l^2): ln d is
+cell and the nucleus; D, d: their diameters). What is left to find is d, from l and from x = ln sqrt(L^2 - l^2): ln d is
 normal around a + b x, which is fitted to all cells at once, given that the nucleus was seen.
+
+Where the middles are apart by o in the plane, half of o^2 lies in depth in the mean, and four times that is missing
+from D^2 of cells whose nucleus was cut above or below its middle. Where the middle of the nucleus lies within the slab,
+nothing is missing: both show their full size.
 """
 
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ class CellSums:
     """What each of N profiles adds to the sums over cells in three dimensions; 0 below the limit of nuclei."""
 
     number: FloatArray  # (N,) per µm
+    squared: FloatArray  # (N,) D^2, µm
     cubed: FloatArray  # (N,) D^3, µm²
     seventh: FloatArray  # (N,) D^7, µm^6
     how: str  # "regression" or "pooled", for the sidecar
@@ -62,9 +65,9 @@ def cell_sums(
         parts, how = _pooled(found, nucleus, cell2, more), "pooled"
     else:
         parts, how = _regressed(found, nucleus, cell2, more, seed), "regression"
-    whole = np.zeros((3, used.size))
+    whole = np.zeros((4, used.size))
     whole[:, used] = parts
-    return CellSums(whole[0], whole[1], whole[2], how)
+    return CellSums(whole[0], whole[1], whole[2], whole[3], how)
 
 
 def _pooled(found: Unfolded, nucleus: FloatArray, cell2: FloatArray, more: float) -> FloatArray:
@@ -75,7 +78,7 @@ def _pooled(found: Unfolded, nucleus: FloatArray, cell2: FloatArray, more: float
     np.fill_diagonal(beyond, 1.0 - kernel.thickness_um / np.diag(kernel.seen_um))
     size2 = cell2[:, None] + np.maximum(kernel.middle_um[None, :] ** 2 - nucleus[:, None] ** 2, 0.0)
     size2 += more * beyond[place]
-    return np.stack([(weight * size2 ** (k / 2)).sum(axis=1) for k in (0, 3, 7)])
+    return np.stack([(weight * size2 ** (k / 2)).sum(axis=1) for k in (0, 2, 3, 7)])
 
 
 def _regressed(found: Unfolded, nucleus: FloatArray, cell2: FloatArray, more: float, seed: int) -> FloatArray:
@@ -135,9 +138,9 @@ def _posterior_sums(
     nucleus: FloatArray, x: FloatArray, cell2: FloatArray, a: float, b: float, spread: float, more: float,
     shape: tuple[float, float, float], nodes: FloatArray, node_weights: FloatArray,
 ) -> FloatArray:  # fmt: skip
-    """Return the sums of 1, D^3 and D^7 over what may lie behind each profile, divided by its height, (3, N)."""
+    """Return the sums of 1, D^2, D^3, D^7 over what may lie behind each profile, divided by its height, (4, N)."""
     thickness, smallest, width = shape
-    sums = np.zeros((3, nucleus.size))
+    sums = np.zeros((4, nucleus.size))
     for i in range(nucleus.size):
         low, high = max(nucleus[i] - 0.5 * width, 0.0), nucleus[i] + 0.5 * width
         total = 0.0
@@ -152,12 +155,14 @@ def _posterior_sums(
             size2 = cell2[i] + max(d * d - nucleus[i] ** 2, 0.0) + more * beyond
             total += shown
             sums[0, i] += shown / height
-            sums[1, i] += shown / height * size2**1.5
-            sums[2, i] += shown / height * size2**3.5
+            sums[1, i] += shown / height * size2
+            sums[2, i] += shown / height * size2**1.5
+            sums[3, i] += shown / height * size2**3.5
         if total > 0.0:
             sums[:, i] /= total
         else:  # larger or smaller than the fit thinks possible: cut through the middle
             height, size2 = _height(smallest, max(nucleus[i], smallest), thickness), cell2[i]
             height = max(height, width)
-            sums[0, i], sums[1, i], sums[2, i] = 1.0 / height, size2**1.5 / height, size2**3.5 / height
+            sums[0, i], sums[1, i] = 1.0 / height, size2 / height
+            sums[2, i], sums[3, i] = size2**1.5 / height, size2**3.5 / height
     return sums

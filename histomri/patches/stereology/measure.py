@@ -112,7 +112,8 @@ def measure(
     extent : Extent, optional
         Where cells could have been found; needed for errors of sampling.
     mask_coverage : float, optional
-        Share of the field under masks of all cells, those without a nucleus included; for kinds M and E.
+        Share of the field under masks of all cells, those without a nucleus included; for kinds M and E. Without it,
+        kind M estimates it from F, the sizes and the thickness, as cells without a nucleus in the section have no mask.
     overlap : float
         Share of a cell that lies under others: above 0.02 outlines are taken as whole projections, not as masks.
     offset_noise_um2 : float
@@ -230,6 +231,7 @@ def _facts(settings: Settings, tolerances: Tolerances, found: Found, many: int) 
         "Distribution": "expectation maximisation" if unfolded.mixed else "lognormal",
         "Invisible": unfolded.invisible,
         "MaskCoverage": found.coverage,
+        "MaskCoverageFrom": found.coverage_from,
         "MaskOverlap": settings.overlap if settings.kind in ("M", "E") else None,
         "NucleusOffset_um": found.offset_um,
         "CentroidNoise_um": float(np.sqrt(settings.offset_noise_um2)) if found.offset_um is not None else None,

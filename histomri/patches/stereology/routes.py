@@ -124,6 +124,7 @@ class Found:
     products: dict[str, Product] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
     coverage: float | None = None  # share of the field under masks, U
+    coverage_from: str | None = None  # "masks" or "estimate"
     offset_um: float | None = None  # root mean square distance of the middles of nucleus and cell, less noise
     upper: dict[str, float] = field(default_factory=dict)  # the other end, where a value is one end of an interval
 
@@ -193,8 +194,13 @@ def _cells_of_nuclei(found: Found, profiles: Profiles, settings: Settings) -> No
     found.put("vCS", 1.0, {"cells_seventh": 0.25, "cells_cubed": -0.25}, settings)
     found.put("Dvol", 1.0, {"cells_cubed": 1.0 / 3.0, "cells": -1.0 / 3.0}, settings)
     found.put("F", np.pi / 6.0, {"cells_cubed": 1.0}, settings, -1.0)
-    covered = float(cell.sum()) / settings.field_um2
-    found.coverage = covered if settings.mask_coverage is None else settings.mask_coverage
+    found.coverage, found.coverage_from = settings.mask_coverage, "masks"
+    if settings.mask_coverage is None:
+        # Cells whose nucleus is not in the section have no mask here, but would cover what others cannot.
+        thicker = 1.5 * settings.thickness_um * float(sums.squared.sum() / sums.cubed.sum())
+        every = found.products["F"].value * (1.0 + thicker)
+        found.coverage = max(every, float(cell.sum()) / settings.field_um2)
+        found.coverage_from = "estimate"
     _bound_dense(found, settings)
 
 
@@ -228,9 +234,9 @@ def _every_profile(profiles: Profiles, settings: Settings) -> Found:
     # By so much ln F follows the sizes, which say what the thickness adds to the areas.
     follows = thicker / (1.0 + thicker)
     found.products["F"] = replace(found.products["F"], bent={2: -follows, 3: follows})
-    found.coverage = (
-        float(cell.sum()) / settings.field_um2 if settings.mask_coverage is None else settings.mask_coverage
-    )
+    found.coverage, found.coverage_from = settings.mask_coverage, "masks"
+    if settings.mask_coverage is None:
+        found.coverage = float(cell.sum()) / settings.field_um2
     _bound_dense(found, settings)
     return found
 
