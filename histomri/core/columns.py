@@ -54,7 +54,12 @@ def column_of(param: str, side: Side) -> str:
     """Return the column of a map: ``column_of("vCS", "mri")`` is ``"vCS_mri_um"``."""
     unit = (MRI_MAPS if side == "mri" else HISTOLOGY_MAPS).get(param, ("1", ""))[0]
     middle = "" if side == "mri" and param in _WITHOUT_SIDE else f"_{side}"
-    return f"{param}{middle}{_MAP_SUFFIX.get(unit, '')}"
+    return f"{param}{middle}{unit_suffix(unit)}"
+
+
+def unit_suffix(unit: str) -> str:
+    """Return how the name of a column with this unit ends: ``unit_suffix("um^2/ms")`` is ``"_um2_ms"``."""
+    return _MAP_SUFFIX.get(unit, "")
 
 
 def describe_maps() -> dict[str, dict[str, str]]:
