@@ -113,6 +113,12 @@ class FitOptions(VolumesOptions, TimedOptions):
 
     roi: Path | None = option(None, _ROI)
     roi_names: Path | None = option(None, _ROI_NAMES)
+    size_cv: Annotated[tuple[Annotated[Number, Field(ge=0, le=1)], ...], Field(max_length=2)] = option(
+        (),
+        "CV of cell diameters from histology[, its error]: a map of cells per volume, cellNV, too.",
+        metavar="CV[,SE]",
+        commas=True,
+    )
     maps: Flag = option(True, "Fit each voxel and write maps; without it, the labels of --roi alone.")
 
     @property
@@ -156,11 +162,6 @@ class FitOptions(VolumesOptions, TimedOptions):
                 )
             if self.crlb:
                 raise ValueError("{crlb} needs the noise level; give {sigma}")
-        check_roi(self)
-        if not self.maps and (self.roi is None or self.bootstrap or self.residuals):
-            raise ValueError(
-                "without {maps} only the labels of {roi} are fitted; give it, and no {residuals}, {bootstrap}"
-            )
         return self
 
     @model_validator(mode="after")

@@ -25,7 +25,7 @@ def fit_regions(scan: "Scan", tasks: Iterable["Task"], options: FitOptions, pres
     Means have no noise floor left, and are fitted as offset-Gaussian with their own errors. S0, fV and T2 are fitted to
     the means too, or averaged where maps of them were given.
     """
-    from histomri.fitting.run import t2ivim_settings
+    from histomri.fitting.run import count_cells, t2ivim_settings
 
     means = read_means(
         options.roi, options.roi_names, scan.series, scan.signals, scan.level.level,
@@ -48,6 +48,7 @@ def fit_regions(scan: "Scan", tasks: Iterable["Task"], options: FitOptions, pres
         }  # fmt: skip
         with scan.series.name_files():
             result = fit_means(means, acquisition, partial(_fit_apart, **how), **divided_by)
+        count_cells(result, options.size_cv)
         result.parameters["sigma"] = scan.level.record
         result.parameters["t2ivim"] = None if first is None else first.parameters
         fits.append((task.model.display_name, result))

@@ -117,8 +117,8 @@ class RegionFits(Displayed):
         values = [name for name in names if name not in (*quality, *start)]
         table = pd.concat(parts, ignore_index=True)[[*start, *values, *quality]]
         if self.verdicts:
-            told = [_VERDICTS[None if each is None else each.suspect] for each in self.verdicts]
-            table["verdict"] = told * len(parts)
+            notes = [_VERDICTS[None if each is None else each.suspect] for each in self.verdicts]
+            table["verdict"] = notes * len(parts)
             table["verdict_p"] = [np.nan if each is None else each.p for each in self.verdicts] * len(parts)
         order = np.argsort(np.tile(np.arange(len(self.means)), len(parts)), kind="stable")
         return table.iloc[order].reset_index(drop=True)
@@ -133,13 +133,13 @@ class RegionFits(Displayed):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Which labels were not fitted, and where two T2s or exchange bias the results."""
-        told = [
+        notes = [
             f"{title}: {each.words()}"
             for title, each in zip(self.means.titles, self.verdicts)
             if each is not None and each.suspect
         ]
-        more = (f"two T2s or exchange in {len(told) - _MOST} more labels; see the table",) if len(told) > _MOST else ()
-        return (*self.means.warnings, *told[:_MOST], *more)
+        more = (f"two T2s or exchange in {len(notes) - _MOST} more labels; see the table",) if len(notes) > _MOST else ()
+        return (*self.means.warnings, *notes[:_MOST], *more)
 
     def save(self, path: Path, sources: Iterable[Path] = ()) -> list[Path]:
         """Write the table as CSV, and units, settings and verdicts as JSON beside it; return both files."""

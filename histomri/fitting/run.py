@@ -24,6 +24,7 @@ from histomri.fitting.options import FitOptions
 from histomri.fitting.outputs import PARAMS, counted, require_fitted, write_fit, write_residuals, write_t2ivim
 from histomri.fitting.region_fits import fit_regions
 from histomri.fitting.regions import RegionFits, roi_table
+from histomri.fitting.results import number_density
 from histomri.fitting.t2ivim import T2IVIM_PARAMETERS, describe_t2ivim, normalising_maps
 from histomri.fitting.tissue_mean import MeanVerdict, judge_mean
 from histomri.fitting.without import fit_t2ivim_without, spoilt_before_any_model
@@ -234,6 +235,7 @@ class Task:
         with series.name_files():
             result = fit(scan.signals, series.acquisition, self.model, **settings)
         require_fitted(result, series, self.model.display_name)
+        count_cells(result, options.size_cv)
         result.parameters["sigma"] = scan.level.record
         result.parameters["t2ivim"] = None if scan.first is None else {**scan.first.parameters, **scan.first.counts}
         same: dict[str, Any] = {name: scan.divided_by[name] for name in ("s0", "fv", "t2t")}
@@ -247,6 +249,13 @@ class Task:
         # Maps are written as float32, and those of all models wait until the last is fitted.
         result.maps.update({name: values.astype(np.float32) for name, values in result.maps.items()})
         return ModelFit(self, result, left, spread)
+
+
+def count_cells(result: FitResult, size_cv: tuple[float, ...]) -> None:
+    """Add the number of cells per volume to the maps of a fit, where the CV of diameters is known."""
+    if size_cv and "CDsphere" in result.maps:
+        result.maps.update(number_density(result.maps, *size_cv))
+        result.parameters["size_cv"] = list(size_cv)
 
 
 @dataclass(frozen=True)
