@@ -11,8 +11,10 @@ from histomri.fitting import FitResult, fit, fit_t2ivim
 from histomri.fitting.misfit_files import blood_signal
 from histomri.fitting.options import FitOptions
 from histomri.fitting.regions import RegionFits, fit_means, read_means
+from histomri.fitting.results import count_cells
 from histomri.fitting.t2ivim import normalising_maps
 from histomri.fitting.tissue_mean import MeanVerdict, judge_mean
+from histomri.fitting.without import t2ivim_settings
 from histomri.mri import LabelMeans
 
 if TYPE_CHECKING:
@@ -25,8 +27,6 @@ def fit_regions(scan: "Scan", tasks: Iterable["Task"], options: FitOptions, pres
     Means have no noise floor left, and are fitted as offset-Gaussian with their own errors. S0, fV and T2 are fitted to
     the means too, or averaged where maps of them were given.
     """
-    from histomri.fitting.run import count_cells, t2ivim_settings
-
     means = read_means(
         options.roi, options.roi_names, scan.series, scan.signals, scan.level.level,
         () if options.robust == "none" else scan.spoilt,

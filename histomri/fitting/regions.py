@@ -138,7 +138,9 @@ class RegionFits(Displayed):
             for title, each in zip(self.means.titles, self.verdicts)
             if each is not None and each.suspect
         ]
-        more = (f"two T2s or exchange in {len(notes) - _MOST} more labels; see the table",) if len(notes) > _MOST else ()
+        more = (
+            (f"two T2s or exchange in {len(notes) - _MOST} more labels; see the table",) if len(notes) > _MOST else ()
+        )
         return (*self.means.warnings, *notes[:_MOST], *more)
 
     def save(self, path: Path, sources: Iterable[Path] = ()) -> list[Path]:

@@ -201,6 +201,13 @@ def number_density(maps: Mapping[str, FloatArray], cv: float, cv_se: float = 0.0
     return found
 
 
+def count_cells(result: FitResult, size_cv: tuple[float, ...]) -> None:
+    """Add the number of cells per volume to the maps of a fit, where the CV of diameters is known."""
+    if size_cv and "CDsphere" in result.maps:
+        result.maps.update(number_density(result.maps, *size_cv))
+        result.parameters["size_cv"] = list(size_cv)
+
+
 def criteria(
     cost: FloatArray, likelihood: FloatArray, parameters: int, measurements: int, bic: str
 ) -> dict[str, FloatArray]:

@@ -12,7 +12,7 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.images import map_name, read_sidecar
-from histomri.core.presets import choose_preset, get_preset
+from histomri.core.presets import choose_preset
 from histomri.core.progress import Progress, share_of
 from histomri.fitting import Dictionary, FitResult, Model, ProtocolBound, Residuals, bootstrap, fit, residuals
 from histomri.fitting.bounds import parse_bounds
@@ -24,10 +24,10 @@ from histomri.fitting.options import FitOptions
 from histomri.fitting.outputs import PARAMS, counted, require_fitted, write_fit, write_residuals, write_t2ivim
 from histomri.fitting.region_fits import fit_regions
 from histomri.fitting.regions import RegionFits, roi_table
-from histomri.fitting.results import number_density
+from histomri.fitting.results import count_cells
 from histomri.fitting.t2ivim import T2IVIM_PARAMETERS, describe_t2ivim, normalising_maps
 from histomri.fitting.tissue_mean import MeanVerdict, judge_mean
-from histomri.fitting.without import fit_t2ivim_without, spoilt_before_any_model
+from histomri.fitting.without import fit_t2ivim_without, spoilt_before_any_model, t2ivim_settings
 from histomri.mri import Acquisition, Labels, Series, Sigma, SpoiltVolume, list_spoilt, read_sigma
 
 
@@ -168,26 +168,6 @@ class Scan:
         return found
 
 
-def t2ivim_settings(options: FitOptions, preset: str, acquisition: Acquisition) -> dict[str, Any] | None:
-    """Return how S0, fV and T2 are to be fitted first; None if they are not."""
-    if not _needs_t2ivim(options, preset, acquisition):
-        return None
-    own = {name: pair for name, pair in parse_bounds(options.bounds).items() if name in T2IVIM_PARAMETERS}
-    kurtosis = None if options.kurtosis == "free" else options.kurtosis
-    return {"preset": preset, "kurtosis": kurtosis, "blood_t2": options.blood_t2, "bounds": own}
-
-
-def _needs_t2ivim(options: FitOptions, preset: str, acquisition: Acquisition) -> bool:
-    """Tell whether S0, fV and T2 are to be fitted: by default in vivo, with several echo times, if not given.
-
-    Ex vivo no blood flows, and the signal at b = 0 of each echo time serves.
-    """
-    if options.t2ivim is not None:
-        return options.t2ivim
-    several = acquisition.te_ms is not None and np.unique(np.round(acquisition.te_ms, 1)).size > 1
-    return several and (options.s0, options.fv, options.t2t) == (None, None, None) and get_preset(preset).in_vivo
-
-
 def _require_fitted_bounds(options: FitOptions, models: Iterable[Model | Dictionary]) -> None:
     """Raise InputError for bounds of a parameter that nothing fits."""
     fitted = [name for each in models if not isinstance(each, Dictionary) for name in each.parameters]
@@ -249,13 +229,6 @@ class Task:
         # Maps are written as float32, and those of all models wait until the last is fitted.
         result.maps.update({name: values.astype(np.float32) for name, values in result.maps.items()})
         return ModelFit(self, result, left, spread)
-
-
-def count_cells(result: FitResult, size_cv: tuple[float, ...]) -> None:
-    """Add the number of cells per volume to the maps of a fit, where the CV of diameters is known."""
-    if size_cv and "CDsphere" in result.maps:
-        result.maps.update(number_density(result.maps, *size_cv))
-        result.parameters["size_cv"] = list(size_cv)
 
 
 @dataclass(frozen=True)
