@@ -45,7 +45,8 @@ def choose_scales(run: Run) -> dict[str, Quantity]:
     title = "Cell density CD"
     # The few voxels with tiny cells have densities far beyond all others, and would leave these in the dark.
     dense = fit_scale(mri("CD"), "cividis", "cells/mm³", f"{title}, MRI", floor=0.0, top=85.0)
-    sparse = fit_scale(histology("CD"), "cividis", "cells/mm²", f"{title}, histology", floor=0.0)
+    unit = "per mm³" if run.size == "volume" else "cells/mm²"
+    sparse = fit_scale(histology("CD"), "cividis", unit, f"{title}, histology", floor=0.0)
     return {
         "vCS": shared("vCS", "viridis", "µm", "Cell size vCS"),
         "F": shared("F", "magma", "", "Intra-cellular fraction F"),

@@ -20,6 +20,8 @@ PANELS = (
     ("vCS_histo_um", "vCS_mri_um", "Cell size vCS"),
     ("F_histo", "F_mri", "Intra-cellular fraction F"),
     ("CD_histo_mm2", "CD_mri_mm3", "Cell density CD"),
+    ("cellNV_histo_mm3", "CD_mri_mm3", "Cell density CD"),
+    ("nucleiNV_histo_mm3", "CD_mri_mm3", "Density of nuclei against CD"),
 )
 _VOXELS = (("fitted", "o", BLUE), ("at a bound", "s", ORANGE))
 
