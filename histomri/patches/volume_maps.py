@@ -14,7 +14,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from histomri.cells import CellTable
-from histomri.core.arrays import FloatArray
+from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import InputError
 from histomri.core.files import sidecar_path
 from histomri.core.images import HISTOLOGY_MAPS, PAPER, PAPER_UNCORRECTED, map_name
@@ -22,7 +22,7 @@ from histomri.core.options import SizeName
 from histomri.patches.maps import SHARED, PatchMaps
 from histomri.patches.options import OutlineKind, PatchOptions
 from histomri.patches.outlines import WORDS, known_nuclei, settle_outlines
-from histomri.patches.stereology import Kind, Profiles, Stereology, Tolerances, measure
+from histomri.patches.stereology import Kind, Profiles, Stereology, Tolerances, covered_share, measure
 from histomri.patches.summarise import summarise_patches
 from histomri.patches.tissue import Extent, extent_of
 
@@ -35,6 +35,7 @@ _OF_PROFILES = (
     "DispersionOfArea", "DispersionTiles", "Cell",
 )  # fmt: skip
 _SIZES = ("vCS", "vCSvol")  # what may be compared with the cell size of MRI
+_OFFSET = "nucleus_offset_um"  # distance between the centroids of the nucleus and of its cell
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class VolumeSettings:
     tolerances: Tolerances = field(default_factory=Tolerances)
     binucleate_share: float | None = None  # of the cells that have two nuclei
     size: SizeName | None = None  # what is compared with MRI; by default volume, if it is known
+    centroid_noise_um: float = 0.0
 
 
 def volume_settings(options: PatchOptions) -> VolumeSettings | None:
@@ -61,7 +63,7 @@ def volume_settings(options: PatchOptions) -> VolumeSettings | None:
     thickness, limit = options.section_thickness_um, options.nucleus_limit_um2
     return VolumeSettings(
         options.outline_kind, thickness, limit, options.cell_fraction, tolerances, options.binucleate_share,
-        options.size,
+        options.size, options.centroid_noise_um,
     )  # fmt: skip
 
 
@@ -96,11 +98,16 @@ def add_volume_maps(
     if maps.grid.window_um != maps.grid.patch_um:
         raise InputError("patches that overlap have no maps in 3D", hint="leave out --step-um or --outline-kind")
     (kind, outlines), extent = settle_outlines(cells, settings.kind), extent_of(cells, tissue)
-    profiles, lost = _profiles(cells, kind, extent)
+    inside = _inside(cells, extent)
+    profiles, lost = _profiles(cells, kind, inside)
+    covered, overlap = covered_share(cells, inside, extent) if kind in ("M", "E") else (None, 0.0)
+    if kind == "M" and known_nuclei(cells)[inside].all():
+        covered = None  # masks only where nuclei are seen: more cells cover the section
     found = measure(
         profiles, kind=kind, thickness_um=settings.thickness_um, smallest_um2=settings.smallest_um2,
         shrinkage=maps.parameters["Shrinkage"], field_um2=extent.area_um2, cell_fraction=settings.cell_fraction,
-        tolerances=settings.tolerances, extent=extent,
+        tolerances=settings.tolerances, extent=extent, mask_coverage=covered, overlap=overlap,
+        offset_noise_um2=settings.centroid_noise_um**2,
     )  # fmt: skip
     new = _Volume(maps, found)
     for name in found.estimates:
@@ -233,14 +240,19 @@ def _in_patches(found: Stereology, name: str, maps: PatchMaps) -> tuple[FloatArr
     return part.value, part.stat, part.flags
 
 
-def _profiles(cells: CellTable, kind: Kind, extent: Extent) -> tuple[Profiles, list[str]]:
-    """Return the profiles inside the extent, and what was left out."""
+def _inside(cells: CellTable, extent: Extent) -> BoolArray:
+    """Return which cells lie inside the extent, (N,)."""
+    if extent.region is None:
+        return np.ones(len(cells), dtype=bool)
+    shapely.prepare(extent.region)
+    x, y = (cells.data[name].to_numpy(dtype=float) for name in ("x_um", "y_um"))
+    return np.asarray(shapely.contains_xy(extent.region, x, y))
+
+
+def _profiles(cells: CellTable, kind: Kind, inside: BoolArray) -> tuple[Profiles, list[str]]:
+    """Return the profiles of the cells that are inside, and what was left out."""
     data, said = cells.data, []
     x, y = (data[name].to_numpy(dtype=float) for name in ("x_um", "y_um"))
-    inside = np.ones(len(data), dtype=bool)
-    if extent.region is not None:
-        shapely.prepare(extent.region)
-        inside = shapely.contains_xy(extent.region, x, y)
     nucleus = data["area_um2" if cells.metadata.compartment == "nucleus" else "nucleus_area_um2"].to_numpy(dtype=float)
     if kind != "E":
         known = np.isfinite(nucleus) if kind == "N" else known_nuclei(cells)
@@ -254,7 +266,9 @@ def _profiles(cells: CellTable, kind: Kind, extent: Extent) -> tuple[Profiles, l
         inside = inside & known
     area = data["area_um2"].to_numpy(dtype=float)[inside]
     own = None if kind == "E" else nucleus[inside]
-    return Profiles(own, None if kind == "N" else area, x[inside], y[inside]), said
+    known_offset = kind == "M" and _OFFSET in data
+    offset = data[_OFFSET].to_numpy(dtype=float)[inside] if known_offset else None
+    return Profiles(own, None if kind == "N" else area, x[inside], y[inside], offset), said
 
 
 def _record(found: Stereology) -> dict[str, Any]:

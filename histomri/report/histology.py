@@ -57,7 +57,8 @@ def histology_methods(run: Run) -> str:
         "the analysed area, and cell density CD the number of cells per area."
     )
     if not of_volume(run):
-        return text
+        kinds = {outlines_of(sample) for sample in run.samples}
+        return text if kinds <= {"M", "E"} else f"{text} {EXPANSION}"
     return (
         "Nuclei were unfolded from their profiles with the thickness of the section and the smallest profile that is "
         "detected, and counted per volume. From outlines of cells, size and fraction follow given that the nucleus was "
