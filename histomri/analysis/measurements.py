@@ -11,7 +11,7 @@ import pandas as pd
 from histomri.analysis.mapping import read_column_map
 from histomri.analysis.options import TableOptions
 from histomri.analysis.units import check_sites, check_units, require_magnitude
-from histomri.core.columns import CASE, INDEX, LABELS, MEASUREMENTS, POSITION
+from histomri.core.columns import CASE, INDEX, LABELS, MEASUREMENTS, PATIENT, POSITION
 from histomri.core.errors import InputError
 from histomri.core.tables import Table, as_text, fraction_of_numbers, line_at, line_of, read_table
 
@@ -131,9 +131,9 @@ class MeasurementTable(Table):
         self.require_consistent()
 
     def require_consistent(self) -> None:
-        """Raise an InputError if rows of one sample have another group, scanner or (in tables of samples) histology."""
+        """Raise an InputError if rows of a sample have another patient, group, scanner or (not of voxels) histology."""
         samples = self.text("sample")
-        for name in ("group", "scanner"):
+        for name in (PATIENT, "group", "scanner"):
             if name in self:
                 _check_same(self.text(name).replace("", "(empty)"), [samples], name, self.path)
         if self.is_voxelwise:

@@ -14,6 +14,7 @@ Interval = Literal["jackknife", "fisher"]
 Resamples = Annotated[Whole, Field(ge=100, le=100_000)]  # fewer make no interval, more cost memory and change no digit
 Columns = tuple[Text, ...]
 
+_WITHIN = "Column of groups to compare pooled scores with those within: group or scanner; by default what there is."
 _TABLE = "Table (.csv, .xlsx, .parquet), a row per sample, model and strategy."
 
 
@@ -34,7 +35,15 @@ class TableOptions(Options):
             yield sidecar
 
 
-class _CaseOptions(TableOptions):
+class PatientOptions(TableOptions):
+    """What every command has that takes rows for independent cases."""
+
+    patient: Text | None = option(
+        None, "Column of patients, whose samples are no independent cases; by default patient, if there is one."
+    )
+
+
+class _CaseOptions(PatientOptions):
     model: Text | None = option(None, "Use the rows of this model only.")
     strategy: Text | None = option(None, "Use the rows of this strategy only.")
 
@@ -43,7 +52,7 @@ class _SplitOptions(_CaseOptions):
     by: Text | None = option(None, "Split the samples by this column, such as scanner.")
 
 
-class ScoreOptions(TableOptions):
+class ScoreOptions(PatientOptions):
     """Rank signal models by their agreement with histology: TCS, HFC and the vote of BIC, with confidence intervals.
 
     Example: histomri score pairs.csv -o scores/
@@ -52,6 +61,7 @@ class ScoreOptions(TableOptions):
     table: Path = argument("Table of pairs (.csv, .xlsx, .parquet), a row per sample or voxel, and model.")
     boot: Resamples = option(2000, "Resamples of the bootstrap over cases.")
     seed: Seed = option(0, "Seed of the bootstrap.")
+    within: Text | None = option(None, _WITHIN)
 
 
 class CorrelateOptions(_SplitOptions):
