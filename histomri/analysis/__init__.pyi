@@ -23,7 +23,8 @@ from .influence import influence_notes as influence_notes, score_influence as sc
 from .measurements import MeasurementTable as MeasurementTable, read_measurements as read_measurements
 from .mixed import (
     correlate_repeated as correlate_repeated, random_intercept as random_intercept,
-    repeated_correlation as repeated_correlation, within_between as within_between,
+    repeated_correlation as repeated_correlation, slope_within_groups as slope_within_groups,
+    within_between as within_between,
 )
 from .options import (
     AgreeOptions as AgreeOptions, CompareOptions as CompareOptions, CorrelateOptions as CorrelateOptions,
@@ -46,6 +47,7 @@ from .ranking_notes import (
 )
 from .regression import regress as regress, regress_table as regress_table, variance_inflation as variance_inflation
 from .results import Findings as Findings
+from .sandwich import cluster_robust as cluster_robust
 from .scores import (
     bic_votes as bic_votes, histology_fidelity as histology_fidelity,
     total_correlation_score as total_correlation_score,

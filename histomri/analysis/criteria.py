@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from histomri.analysis.cases import as_cases
 from histomri.analysis.patients import FEWEST_UNITS
 from histomri.analysis.pseudovalues import PseudoValues, ScoredCases
 from histomri.analysis.ranking import common_cases
 from histomri.analysis.scores import fidelity
 from histomri.analysis.selection import IN_SET, Rivals
-from histomri.core.columns import PATIENT
+from histomri.core.columns import PAIRED, PATIENT
 
 _LEAST_HFC = 1e-3  # a case that agrees exactly has no logarithm
 _MOST_NAMED = 6
@@ -25,7 +26,7 @@ class Verdict:
     n: int  # cases
     models: int
     first: dict[str, str]  # by criterion (TCS, HFC, BIC): the model that it puts first
-    sets: dict[str, tuple[str, ...]]  # by criterion: the models that it cannot tell from its first
+    sets: dict[str, tuple[str, ...]]  # by criterion: the models that are not distinguishable from its first
     rule: str  # contradiction, fit, calibration, none, undecided
     text: str
 
@@ -53,6 +54,9 @@ def compare_criteria(table: pd.DataFrame, *, patient: str | None = PATIENT, seed
         Of each strategy with at least two models on the same six cases (or patients) or more. BIC takes part if the
         voxels of every case voted.
     """
+    table = as_cases(table, ("sample", "model", "strategy", *PAIRED)).reset_index(drop=True)
+    if not len(table):
+        return []
     rows, samples = common_cases(table)
     kept = pd.MultiIndex.from_frame(table[["model", "strategy"]]).isin(rows) & table["sample"].isin(samples)
     found = []
@@ -108,7 +112,8 @@ def _judged(first: dict[str, str], sets: dict[str, tuple[str, ...]], models: int
             f" and {len(in_all) - _MOST_NAMED} more" if len(in_all) > _MOST_NAMED else ""
         )
         what = " and ".join((", ".join(list(sets)[:-1]), list(sets)[-1]))
-        rule, text = "none", f"no contradiction between {what}: {named} cannot be told from the first by any of them"
+        verb = "is" if len(in_all) == 1 else "are"
+        rule, text = "none", f"no contradiction between {what}: {named} {verb} among the best by all"
     else:
         rule, text = "undecided", "no model is among the best by every criterion, and no two contradict each other"
     if len(sets["TCS"]) == models:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from histomri.analysis.mapping import read_column_map
 from histomri.analysis.options import TableOptions
+from histomri.analysis.patients import with_patients
 from histomri.analysis.units import check_sites, check_units, require_magnitude
 from histomri.core.columns import CASE, INDEX, LABELS, MEASUREMENTS, PATIENT, POSITION
 from histomri.core.errors import InputError
@@ -200,6 +201,8 @@ def opened_cases(
 ) -> tuple[Chosen, MeasurementTable]:
     """Return options and table as `opened` does, of the wanted model and strategy, with one row per sample."""
     options, table = opened(kind, given, choices)
+    if "patient" in kind.model_fields:
+        table = with_patients(table, getattr(options, "patient", None))
     if table.is_voxelwise:
         problem = "has a row per voxel, and rows per sample are needed"
         raise InputError(problem, path=table.path, hint="average it with histomri pair --per sample")

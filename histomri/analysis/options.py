@@ -15,6 +15,7 @@ Resamples = Annotated[Whole, Field(ge=100, le=100_000)]  # fewer make no interva
 Columns = tuple[Text, ...]
 
 _WITHIN = "Column of groups to compare pooled scores with those within: group or scanner; by default what there is."
+_PATIENT = "Column of patients, of whom one may have several samples; by default patient. With sample there are none."
 _TABLE = "Table (.csv, .xlsx, .parquet), a row per sample, model and strategy."
 
 
@@ -35,24 +36,20 @@ class TableOptions(Options):
             yield sidecar
 
 
-class PatientOptions(TableOptions):
-    """What every command has that takes rows for independent cases."""
-
-    patient: Text | None = option(
-        None, "Column of patients, whose samples are no independent cases; by default patient, if there is one."
-    )
-
-
-class _CaseOptions(PatientOptions):
+class _CaseOptions(TableOptions):
     model: Text | None = option(None, "Use the rows of this model only.")
     strategy: Text | None = option(None, "Use the rows of this strategy only.")
 
 
-class _SplitOptions(_CaseOptions):
+class _PatientOptions(_CaseOptions):
+    patient: Text | None = option(None, _PATIENT)
+
+
+class _SplitOptions(_PatientOptions):
     by: Text | None = option(None, "Split the samples by this column, such as scanner.")
 
 
-class ScoreOptions(PatientOptions):
+class ScoreOptions(TableOptions):
     """Rank signal models by their agreement with histology: TCS, HFC and the vote of BIC, with confidence intervals.
 
     Example: histomri score pairs.csv -o scores/
@@ -61,6 +58,7 @@ class ScoreOptions(PatientOptions):
     table: Path = argument("Table of pairs (.csv, .xlsx, .parquet), a row per sample or voxel, and model.")
     boot: Resamples = option(2000, "Resamples of the bootstrap over cases.")
     seed: Seed = option(0, "Seed of the bootstrap.")
+    patient: Text | None = option(None, _PATIENT)
     within: Text | None = option(None, _WITHIN)
 
 
@@ -79,6 +77,7 @@ class CorrelateOptions(_SplitOptions):
     method: Literal["both", "pearson", "spearman"] = option("both", "Linear correlations, of ranks, or both.")
     interval: Interval = option("jackknife", "Intervals of tables of samples: for any values, or for normal ones.")
     adjust: Adjustment = option("bh", "How q allows for the number of tests.")
+    within: Text | None = option(None, _WITHIN)
 
     @model_validator(mode="after")
     def _has_x(self) -> "CorrelateOptions":
@@ -108,7 +107,7 @@ class RegressOptions(_SplitOptions):
         return self
 
 
-class CompareOptions(_CaseOptions):
+class CompareOptions(_PatientOptions):
     """Compare groups: Welch, Student and Mann-Whitney tests, effect sizes with confidence intervals.
 
     Example: histomri compare pairs.csv -o groups/ --by group --model diff-in --strategy high-b
@@ -119,7 +118,7 @@ class CompareOptions(_CaseOptions):
     adjust: Adjustment = option("bh", "How q allows for the number of tests.")
 
 
-class PredictOptions(_CaseOptions):
+class PredictOptions(_PatientOptions):
     """Predict tumour volume, or another column, from a polynomial of two metrics, with cross-validation.
 
     Results of the first basis are in the folder itself, those of others in prediction_BASIS below it.
@@ -191,6 +190,7 @@ class PowerOptions(TableOptions):
     n: tuple[Annotated[Whole, Field(ge=4)], ...] = option((), "Number of samples to judge; may be repeated.")
     power: Annotated[Number, Field(gt=0, lt=1)] = option(0.8, "Wanted power.")
     alpha: Annotated[Number, Field(gt=0, lt=1)] = option(0.05, "Level of the two-sided test.")
+    patient: Text | None = option(None, _PATIENT)
 
     @model_validator(mode="after")
     def _has_a_plan(self) -> "PowerOptions":

@@ -1,13 +1,16 @@
 """Which rows of a table are from one patient: they are no independent cases, in any command."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.special import stdtr, stdtrit
 
-from histomri.core.arrays import IntArray
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.columns import PATIENT
 from histomri.core.tables import Table
 
@@ -55,8 +58,8 @@ def repeated(codes: IntArray) -> bool:
     return len(codes) > 0 and int(codes.max()) + 1 < len(codes)
 
 
-def with_patients(table: Measured, asked: str | None) -> tuple[Measured, list[str]]:
-    """Return a table whose column `patient` is the one asked for, and what to say of it.
+def with_patients(table: Measured, asked: str | None) -> Measured:
+    """Return a table whose column `patient` is the one asked for, with what to say of it among its notes.
 
     ``sample`` stands for none: every sample is then independent.
     """
@@ -66,7 +69,38 @@ def with_patients(table: Measured, asked: str | None) -> tuple[Measured, list[st
         table = replace(table, frame=frame if asked == "sample" else frame.rename(columns={asked: PATIENT}))
     elif asked is not None:
         table.require(asked)
-    return table, patient_warnings(table.frame, PATIENT if PATIENT in table else None, hint=asked is None)
+    texts = patient_warnings(table.frame, PATIENT if PATIENT in table else None, hint=asked is None)
+    return replace(table, notes=(*table.notes, *texts))
+
+
+def jackknife_t(estimate: float, without_one: FloatArray, confidence: float) -> tuple[float, float, float]:
+    """Return interval and two-sided p (against 0) of an estimate from those without each unit, by Student's t.
+
+    NaN of fewer than `FEWEST_UNITS` units, or if one of the estimates is not defined.
+    """
+    n = without_one.size
+    if n < FEWEST_UNITS or not np.isfinite(without_one).all():
+        return math.nan, math.nan, math.nan
+    se = math.sqrt((n - 1) / n * float(((without_one - without_one.mean()) ** 2).sum()))
+    half = float(stdtrit(n - 1, 0.5 + confidence / 2.0)) * se
+    p = float(2.0 * stdtr(n - 1, -abs(estimate) / se)) if se > 0 else math.nan
+    return estimate - half, estimate + half, p
+
+
+def without_each(codes: IntArray, statistic: Callable[[BoolArray], ArrayLike]) -> FloatArray:
+    """Return a statistic of the rows that are kept when each unit is left out in turn, (units, ..)."""
+    return np.array([statistic(codes != unit) for unit in range(int(codes.max()) + 1)], dtype=float)
+
+
+def patients_of(table: Table) -> pd.Series | None:
+    """Return the patient of each row of a table, a row without one being a patient of its own; None without patients.
+
+    Where no patient has several rows there is nothing to allow for, and it is None too.
+    """
+    if PATIENT not in table:
+        return None
+    codes, _ = codes_of(table.text(PATIENT))
+    return pd.Series(codes, index=table.frame.index) if repeated(codes) else None
 
 
 def patient_warnings(frame: pd.DataFrame, patient: str | None, *, hint: bool = True) -> list[str]:

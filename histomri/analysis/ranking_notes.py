@@ -82,7 +82,7 @@ def listed(samples: Sequence[Any]) -> str:
 
 
 def headline(ranking: list[dict[str, Any]]) -> str | None:
-    """Return the first line on a ranking: the highest TCS, as observed and corrected, and who cannot be told from it.
+    """Return the first line on a ranking: the highest TCS, as observed and corrected, and its equals.
 
     None if no row has a TCS.
     """
@@ -96,14 +96,14 @@ def headline(ranking: list[dict[str, Any]]) -> str | None:
         return f"TCS of {name}: {observed}{interval}"
     if first["in_set"] is None:
         units = "patients" if first["n_patients"] < first["n"] else "cases"
-        why = f"{first['n_patients']} {units} are too few to say which models it can be told from"
+        why = f"{first['n_patients']} {units} are too few to say from which models it is distinguishable"
         return f"Highest TCS: {name}, {observed} as observed; {why}"
     corrected = f"{corrected_text(first)} corrected for being the highest of {len(compared)}"
     text = f"Highest TCS: {name}, {observed} as observed, {corrected}"
     inside = [row for row in compared if row["in_set"]]
     ranks = f"rank {first['rank_low']}–{first['rank_high']}" if first["rank_high"] > first["rank_low"] else "rank 1"
     if len(inside) == 1:
-        return f"{text}; it can be told from all others; {ranks}"
+        return f"{text}; it is distinguishable from all others; {ranks}"
     names = "; ".join(f"{row['model']}, {row['strategy']}" for row in inside)
     text += f"; {len(inside)} of {len(compared)} models are not distinguishable from the highest: {names}; {ranks}"
     if len(inside) == len(compared):

@@ -36,11 +36,11 @@ def score_table(table: ScoreOptions | pd.DataFrame | str | Path, **choices: Any)
     with groups scores_within.csv.
     """
     options, rows = open_pairs(table, choices)
-    rows, of_patients = with_patients(rows, options.patient)
+    rows = with_patients(rows, options.patient)
     cases, notes, warnings = _cases(rows, options.within)
     with naming_part(rows.path, {}):
         within, about = within_column(cases, options.within)
-    warnings += [*of_patients, *about]
+    warnings += about
     draws: dict[str, Any] = {"n_boot": options.boot, "seed": options.seed}
     models = rank_models(cases, **draws, within=within)
     by = {name: rank_by(cases, name, **draws) for name in ("scanner", "strategy")}

@@ -9,14 +9,15 @@ import pandas as pd
 from histomri.analysis import spatial
 from histomri.analysis.cases import as_cases
 from histomri.analysis.correlation import Kind, adjust_p
-from histomri.analysis.mixed import WITHIN_BETWEEN, mean_correlation, repeated_correlation, within_and_between
-from histomri.core.columns import INDEX, WORLD
+from histomri.analysis.mixed import SLOPES, WITHIN_BETWEEN, mean_correlation, repeated_correlation, within_and_between
+from histomri.core.columns import INDEX, PATIENT, WORLD
 from histomri.core.errors import InputError
 
 SAMPLE_COLUMNS = ("x", "y", "kind", "sample", "n", "n_eff", "r", "ci_low", "ci_high", "p", "p_naive", "q", "note")
 _VALUES = ("n", "n_eff", "r", "ci_low", "ci_high", "p", "p_naive", "note")
 POOLED_COLUMNS = (
     "x", "y", "n_samples", "n", "r_within", "ci_low", "ci_high", "df", "p", "q", "p_naive", *WITHIN_BETWEEN, "note",
+    *SLOPES,
 )  # fmt: skip
 
 
@@ -65,6 +66,7 @@ def correlate_voxels(
         pooled.append({"x": one, "y": other, **_pooled(table, one, other, found["pearson"], sizes, confidence)})
     each, together = pd.DataFrame(singles, columns=SAMPLE_COLUMNS), pd.DataFrame(pooled, columns=POOLED_COLUMNS)
     each["q"], together["q"] = each.groupby("kind")["p"].transform(adjust_p), adjust_p(together["p"])
+    together["q_mean"] = adjust_p(together["p_mean"])
     return each, together
 
 
@@ -124,4 +126,7 @@ def _pooled(
     naive = repeated_correlation(part[x], part[y], labels, confidence=confidence)
     notes = [row["note"], f"left out: {', '.join(left_out)}" if left_out else ""]
     row |= {"n_samples": len(sizes), "p_naive": naive.p, "note": "; ".join(note for note in notes if note)}
-    return row | mean_correlation([singles[name].r for name in sizes])
+    of_samples = part.groupby(labels)[PATIENT].first() if PATIENT in part else None
+    patients = [of_samples[name] or name for name in sizes] if of_samples is not None else None
+    singles_r = [singles[name].r for name in sizes]
+    return row | mean_correlation(singles_r, patients=patients, confidence=confidence)

@@ -16,9 +16,8 @@ from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.columns import PAIRED
 from histomri.core.errors import InputError
 
-_LEAST_DIFFERENCE = (
-    0.2  # of TCS, below which pooled and within are not called different; half of it for one correlation
-)
+LEAST_DIFFERENCE = 0.1  # of the mean r, below which pooled and within are not called different
+_ROUNDING = 1e-12
 _VALUES = ("vCS_mri", "vCS_histo", "F_mri", "F_histo")
 WITHIN_COLUMNS = (
     "model", "strategy", "by", "n", "n_groups", "TCS", "TCS_ci_low", "TCS_ci_high", "TCS_within", "TCS_within_low",
@@ -94,11 +93,9 @@ def pooled_against_within(
         studies; where histology alone differs by two standard deviations between groups, in up to a third.
     """
     n = int(units.max()) + 1
-    kept = [units != unit for unit in range(n)]
-    everyone = np.ones(len(units), dtype=bool)
-    z = np.array([_both_z(pairs, groups, cases) for cases in (everyone, *kept)])  # (n + 1, 2)
-    with np.errstate(invalid="ignore"):
-        pseudo = n * z[0] - (n - 1) * z[1:]
+    weights = np.vstack([np.ones(len(units)), (1.0 - np.eye(n))[:, units]])
+    z = fisher_z(np.mean([_both(weights, x, y, groups) for x, y in pairs], axis=0))  # (n + 1, 2)
+    pseudo = n * z[0] - (n - 1) * z[1:]
     pseudo = pseudo[np.isfinite(pseudo).all(axis=1)]
     used, k = len(pseudo), int(groups.max()) + 1
     df = used - k
@@ -114,16 +111,33 @@ def pooled_against_within(
     t_differ = float(z[0, 0] - z[0, 1]) / se if se > 0 else math.nan
     significant = abs(t_differ) > t
     p = float(2.0 * stdtr(df, -abs(t_differ)))
-    differ = significant and abs(pooled - within) > _LEAST_DIFFERENCE / 2.0
+    differ = significant and abs(pooled - within) > LEAST_DIFFERENCE
     rests = bool(significant and lowest > 0 and limits[0] <= 0)
     return WithinGroups(float(pooled), float(within), limits, df, t_differ, p, bool(differ), rests)
 
 
-def _both_z(pairs: Sequence[tuple[FloatArray, FloatArray]], groups: IntArray, cases: np.ndarray) -> tuple[float, float]:
-    """Return Fisher's z of the mean correlation over some cases, pooled and within groups."""
-    parts = [decompose(x[cases], y[cases], groups[cases]) for x, y in pairs]
-    pooled, within = np.mean([part.r for part in parts]), np.mean([part.r_within for part in parts])
-    return float(fisher_z(pooled)), float(fisher_z(within))
+def _both(weights: FloatArray, x: FloatArray, y: FloatArray, groups: IntArray) -> FloatArray:
+    """Return r and r within groups for each row of weights (B, N), (B, 2); NaN where nothing varies."""
+    # Scaled first, so that the one-pass sums below do not cancel.
+    x, y = ((values - values.mean()) / max(values.std(), 1e-300) for values in (x, y))
+    belongs = np.eye(int(groups.max()) + 1)[groups]
+    sizes, sx, sy = weights @ belongs, weights @ (belongs * x[:, None]), weights @ (belongs * y[:, None])
+    products = (weights @ np.stack([x * x, y * y, x * y], axis=1)).T
+    found = []
+    for n, one, other in (
+        (sizes.sum(axis=1, keepdims=True), sx.sum(axis=1, keepdims=True), sy.sum(axis=1, keepdims=True)),
+        (sizes, sx, sy),
+    ):
+        share = 1.0 / np.maximum(n, 1.0)
+        taken = (
+            (one * one * share).sum(axis=1),
+            (other * other * share).sum(axis=1),
+            (one * other * share).sum(axis=1),
+        )
+        sxx, syy, sxy = (product - sums for product, sums in zip(products, taken))
+        varies = np.minimum(sxx, syy) > _ROUNDING * products[:2].max(axis=0)
+        found.append(np.where(varies, sxy / np.sqrt(np.where(varies, sxx * syy, 1.0)), np.nan))
+    return np.stack(found, axis=1)
 
 
 def _deviations(values: FloatArray, groups: IntArray) -> FloatArray:
