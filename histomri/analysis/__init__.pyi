@@ -55,11 +55,12 @@ from .scores import (
 from .scoring import score_table as score_table
 from .selection import Rivals as Rivals, optimism as optimism
 from .spatial import (
-    VoxelGrid as VoxelGrid, effective_sample_size as effective_sample_size,
-    spatial_correlation as spatial_correlation, voxel_spacing as voxel_spacing,
+    effective_sample_size as effective_sample_size, spatial_correlation as spatial_correlation,
+    voxel_spacing as voxel_spacing,
 )
 from .statistics import Statistics as Statistics, study_statistics as study_statistics
 from .summary import summarise_voxels as summarise_voxels
+from .voxel_grid import VoxelGrid as VoxelGrid
 from .voxels import correlate_voxels as correlate_voxels
 from .within import (
     decompose as decompose, pooled_against_within as pooled_against_within, scores_within as scores_within,

@@ -34,6 +34,8 @@ FILES = (
 _SHOWN = 8
 _ALONE = "{kind} r = {r:.3f}, p = {p:.2g}, q = {q:.2g}, N = {n}{patients}"
 
+_SHARED = "{x} with {y}: p < 0.05 within samples includes what maps share along the edge of the tissue; {edge}"
+
 
 def correlation_table(
     table: pd.DataFrame, x: Sequence[str] | None = None, y: Sequence[str] | None = None, *,
@@ -211,9 +213,30 @@ def _voxels(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
         together.append(labelled(key, pooled))
     frames = {"correlations_voxel.csv": ("samples", each), "correlations_pooled.csv": ("pooled", together)}
     pooled = pd.concat(together, ignore_index=True)
-    lines = _slopes(pooled, "within samples", "{n} voxels, {n_samples} sample(s)")
-    warnings = rows.quality_warnings(numbers) + _undefined(pd.concat(each, ignore_index=True))
+    single = pd.concat(each, ignore_index=True)
+    rest = _beyond_edge(pooled, single)
+    size = "{n} voxels, {n_samples} sample(s)"
+    beside = pooled.assign(edge=rest["text"])
+    lines = _slopes(beside, "within samples", size)
+    p = pooled["p_mean"].where(pooled["n_samples"] > 1, pooled["p"])
+    shared = beside[(p < 0.05) & ~(rest["p"] < 0.05) & rest["text"].ne("")]
+    warnings = rows.quality_warnings(numbers) + _undefined(single)
+    warnings += list(dict.fromkeys(_SHARED.format(**row) for row in shared.to_dict("records")))[:_SHOWN]
     return _findings(options, frames, lines, warnings, [*x, *y], x=x, y=y)
+
+
+def _beyond_edge(pooled: pd.DataFrame, single: pd.DataFrame) -> pd.DataFrame:
+    """Return p and text of what is left beyond the distance to the edge: the samples' mean, or the only sample's r."""
+    parts = [name for name in pooled.columns if name in single.columns[: single.columns.get_loc("kind")]]
+    mine = single[single["kind"] == single["kind"].iloc[0]].drop_duplicates(parts).set_index(parts)
+    rows = []
+    for row in pooled.to_dict("records"):
+        r, p, what = row["r_mean_edge"], row["p_mean_edge"], "mean r"
+        if math.isnan(p) and row["n_samples"] == 1:
+            only = mine.loc[tuple(row[name] for name in parts)]
+            r, p, what = only["r_edge"], only["p"], "r"
+        rows.append({"p": p, "text": f"beyond the edge {what} = {r:.3f}, p = {p:.2g}" if p == p else ""})
+    return pd.DataFrame(rows, index=pooled.index, columns=["p", "text"])
 
 
 def _findings(
@@ -283,10 +306,13 @@ def _slopes(found: pd.DataFrame, where: str, size: str) -> list[str]:
         if math.isnan(row["r_within"]):
             continue
         text = f"r = {row['r_within']:.3f} pooled, not tested: r is needed in two groups or more"
+        if row.get("n_samples") == 1:
+            text = f"r = {row['r_within']:.3f}, p = {row['p']:.2g}"
         if not math.isnan(row["p_mean"]):
             text = f"mean r = {row['r_mean']:.3f} [{row['r_mean_low']:.2f}, {row['r_mean_high']:.2f}]"
             text += f", p = {row['p_mean']:.2g}, df = {row['df_mean']:.0f}; slope {row['slope_cr2']:.3g}"
             text += f", p = {row['p_cr2']:.2g}; r within {row['r_within']:.3f}"
         part = heading({name: str(row[name]) for name in parts})
-        lines.append(f"{part}{row['x']} with {row['y']} {where}: {text} ({size.format(**row)})")
+        edge = f"; {row['edge']}" if row.get("edge") else ""
+        lines.append(f"{part}{row['x']} with {row['y']} {where}: {text} ({size.format(**row)}){edge}")
     return lines

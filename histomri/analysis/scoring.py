@@ -5,7 +5,16 @@ from typing import Any
 
 import pandas as pd
 
-from histomri.analysis.cases import cases_of, open_pairs, require_varying_histology, voxels_of
+from histomri.analysis.cases import (
+    by_size_alone,
+    cases_of,
+    histology_size,
+    lacks_fraction,
+    open_pairs,
+    require_varying_histology,
+    voxels_of,
+    without_fraction,
+)
 from histomri.analysis.comparison import compare_models, rank_by, unlabelled
 from histomri.analysis.criteria import Verdict, compare_criteria
 from histomri.analysis.influence import influence_notes, score_influence
@@ -20,6 +29,10 @@ from histomri.analysis.within import scores_within, within_column, within_warnin
 from histomri.core.columns import PATIENT
 from histomri.core.files import read_json
 
+_NO_FRACTION = (
+    "the histology has no fraction of cells that was measured (in 3D, from nuclei, it is stated): there is no TCS and "
+    "no HFC, and the models are ranked by r(vCS) alone"
+)
 SCORE_FILES = (
     "scores.json", "scores.csv", "model_comparisons.csv", "scores_by_scanner.csv", "scores_by_strategy.csv",
     "scores_within.csv", "scores_influence.csv",
@@ -38,6 +51,9 @@ def score_table(table: ScoreOptions | pd.DataFrame | str | Path, **choices: Any)
     options, rows = open_pairs(table, choices)
     rows = with_patients(rows, options.patient)
     cases, notes, warnings = _cases(rows, options.within)
+    size, alone = histology_size(rows.path), lacks_fraction(cases)
+    if alone:
+        return _by_size(options, rows, cases, (notes, warnings))
     with naming_part(rows.path, {}):
         within, about = within_column(cases, options.within)
     warnings += about
@@ -68,10 +84,41 @@ def score_table(table: ScoreOptions | pd.DataFrame | str | Path, **choices: Any)
         "interval": f"jackknife over {unit} of Fisher's z of TCS/2",
         "within": within,
     }
-    settings |= options.named("patient")
+    settings |= options.named("patient") | {"ranked_by": "TCS"} | ({"size": size} if size is not None else {})
     others: dict[str, Any] = {"more": content, "replaces": SCORE_FILES}
     lines = [*notes, *_lines(models, verdicts), *influence_notes(influence)]
     return Findings.joined("scores.json", frames, lines, warnings, options, settings, **others)
+
+
+def _by_size(
+    options: ScoreOptions, rows: MeasurementTable, cases: pd.DataFrame, said: tuple[list[str], list[str]]
+) -> Findings:
+    """Return the ranking by r(vCS) alone, where the histology has no fraction of cells."""
+    notes, warnings = said
+    size, cases = histology_size(rows.path), by_size_alone(cases)
+    draws: dict[str, Any] = {"n_boot": options.boot, "seed": options.seed}
+    ranked, scanners = rank_models(cases, **draws), rank_by(cases, "scanner", **draws)
+    warnings = [
+        *warnings,
+        *ranking_warnings(ranked),
+        *missing_cases(cases),
+        *unlabelled(cases, "scanner"),
+        _NO_FRACTION,
+    ]
+    models, by = without_fraction(ranked), {name: without_fraction(each) for name, each in scanners.items()}
+    comparisons = compare_models(cases)
+    comparisons = comparisons[comparisons["quantity"] == "vCS"]
+    frames: dict[str, Any] = {"scores.csv": (None, [pd.DataFrame([_flat(row) for row in models])])}
+    if len(comparisons):
+        frames["model_comparisons.csv"] = ("comparisons", [comparisons])
+    if by:
+        flat = [{"scanner": label, **_flat(row)} for label, each in by.items() for row in each]
+        frames["scores_by_scanner.csv"] = (None, [pd.DataFrame(flat)])
+    content = {"models": models, "scanners": by, "strategies": {}, "headline": None, "comparisons": [], "criteria": []}
+    settings = draws | {"confidence": 0.95, "interval": "jackknife over cases of Fisher's z of r(vCS)"}
+    settings |= options.named("patient") | {"ranked_by": "r_vCS"} | ({"size": size} if size is not None else {})
+    others: dict[str, Any] = {"more": content, "replaces": SCORE_FILES}
+    return Findings.joined("scores.json", frames, [*notes, *_lines(models, [])], warnings, options, settings, **others)
 
 
 def _cases(rows: MeasurementTable, within: str | None) -> tuple[pd.DataFrame, list[str], list[str]]:
@@ -85,7 +132,7 @@ def _cases(rows: MeasurementTable, within: str | None) -> tuple[pd.DataFrame, li
         sidecar = rows.path.with_suffix(".json")
         counts = (read_json(sidecar, "sidecar").get("Counts") if sidecar.exists() else None) or []
         table = summarise_voxels(voxels, counted_cases(counts, voxels))
-        require_varying_histology(table, rows.path)
+        require_varying_histology(table, rows.path, without_fraction=histology_size(rows.path) == "volume")
         notes = [f"{rows.path.name}: voxels averaged per sample", *notes]
     if within is not None and within not in table and within in rows:
         labels = rows.text(within).groupby(rows.text("sample")).first()
@@ -109,6 +156,9 @@ def _lines(models: list[dict[str, Any]], verdicts: list[Verdict]) -> list[str]:
     lines, ranks = [first] if first else [], [row["rank"] for row in models]
     for row in models:
         place = "–" if row["rank"] is None else f"{row['rank']}{'=' if ranks.count(row['rank']) > 1 else '.'}"
+        if row["TCS"] is None and row["rank"] is not None:  # by cell size alone
+            lines.append(f"{place} {row['model']} ({row['strategy']}): r(vCS) {row['r_vCS']:.3f}, N = {row['n']}")
+            continue
         score = "undefined" if row["TCS"] is None else f"{row['TCS']:.3f}"
         if row["TCS_ci"]:
             score += f" [{row['TCS_ci'][0]:.2f}, {row['TCS_ci'][1]:.2f}]"

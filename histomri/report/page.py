@@ -24,6 +24,7 @@ from histomri.report.figures.models import ranking_plot, residuals_by_scanner, r
 from histomri.report.figures.samples import samples_card, voxels_card
 from histomri.report.figures.statistics import statistics_cards
 from histomri.report.guard import Failure, attempt, section
+from histomri.report.histology import both_ways, of_volume
 from histomri.report.maps import Quantity, choose_scales, fit_id, map_cards
 from histomri.report.overlay import fill, sample_overlay
 from histomri.report.pictures import data_uri
@@ -71,6 +72,7 @@ def render(run: Run) -> str:
         "ranking": part(lambda: _ranking(run), "Ranking of models"),
         "influence": part(lambda: _influence(run), "Influence of single samples"),
         "residuals": part(lambda: _residuals(run), "Residuals"),
+        "both_ways": part(lambda: both_ways(run), "Histology as published and in 3D"),
         "compared": part(lambda: _compared(run), "Samples compared"),
         "within": part(lambda: text.within_samples(run), "Correlations within the samples"),
         "matrix": part(lambda: _matrix(run), "Matrix of correlations"),
@@ -87,7 +89,6 @@ def render(run: Run) -> str:
     }
     best = text.best_fit(run)
     about = {
-        "expansion": methods.EXPANSION,
         "citations": methods.CITATIONS,
         "title": run.study.get("name") or "Study",
         "simulated": run.study.get("simulated") is True,
@@ -98,6 +99,7 @@ def render(run: Run) -> str:
 def _facts(run: Run) -> list[tuple[str, str]]:
     study = run.study
     facts = [("Preset", methods.presets(run)), ("histomri", str(study.get("histomri_version") or ""))]
+    facts += [("Histology", "in 3D (size = volume)" if of_volume(run) else "as published (size = paper)")]
     with suppress(ValueError, TypeError):  # no time, or no time zone beside one
         finished = datetime.fromisoformat(str(study.get("finished")))
         facts.append(("Finished", finished.strftime("%d %B %Y, %H:%M %Z").strip().lstrip("0")))
@@ -112,6 +114,10 @@ def _tiles(run: Run) -> list[dict[str, str]]:
     tiles = [("Samples", f"{len(done)} of {len(run.samples)}", note)]
     if run.ranking and run.ranking[0]["TCS"] is not None:
         tiles.append(text.highest_score(run.ranking))
+    elif run.ranking and run.scoring.get("ranked_by") == "r_vCS" and run.ranking[0]["r_vCS"] is not None:
+        first = run.ranking[0]
+        note = f"{first['strategy']} · by cell size alone, r = {text.decimals(first['r_vCS'])}"
+        tiles.append(("Highest r of cell size", text.model_name(first["model"]), note))
     tables = [(sample.voxels, text.best_fit(run, sample)) for sample in done]
     if voxels := sum(len(text.rows_of(table, key)) for table, key in tables if table is not None and key is not None):
         tiles.append(("Voxels paired", f"{voxels:,}".replace(",", "\u202f"), "per model"))
@@ -142,7 +148,10 @@ def _ranking(run: Run) -> dict[str, Any] | None:
         for rankings in (run.scanners, run.strategies)
     )
     said = [str(verdict["text"]) for verdict in run.verdicts if verdict.get("text")]
-    found = {"rows": text.ranking_rows(run.ranking), "figure": _svg_uri(lambda: ranking_plot(run.ranking))}
+    figure = None
+    if any(row["TCS"] is not None for row in run.ranking) or run.scoring.get("ranked_by") != "r_vCS":
+        figure = _svg_uri(lambda: ranking_plot(run.ranking))
+    found = {"rows": text.ranking_rows(run.ranking), "figure": figure}
     first, *texts = [f"{each[0].upper()}{each[1:]}." if each else "" for each in (headline(run.ranking) or "", *said)]
     return {**found, "scanners": scanners, "strategies": strategies, "headline": first, "text": texts}
 

@@ -187,7 +187,7 @@ def test_groups_show_every_case_and_the_test_of_the_table(cards, best):
 def test_association_shows_r_p_and_the_line_with_its_band(cards, best):
     card = cards["association_Ki67_fraction"]
     known = best.dropna(subset=["Ki67_fraction"])
-    names = ordered(name for name in best.columns[5:-1])
+    names = ordered(name for name in best.columns[5:] if name not in ("Ki67_fraction", "CDsphere_mri_mm3"))
     assert card.chart.figure.get_suptitle().endswith(f"N = {len(known)}")
     for axes, name in zip(card.chart.figure.axes, names):
         scale = label_of(name, best[name]).divisor
@@ -375,7 +375,6 @@ def test_in_a_browser_the_points_speak_to_mouse_and_keyboard(study, tmp_path, br
     assert tip == shown and said == tip.replace("\n", " · ") and "vCS MRI" in tip
     assert found["hidden"] == [True, True]
     assert found["steps"] == [0, 1, 0, found["last"], -1]
-    assert all(width > 500 for width in found["widths"]) and len(found["widths"]) == len(
-        FIGURES
-    )  # with the samples, less the one aside
+    assert all(width > 500 for width in found["widths"])
+    assert len(found["widths"]) == len(FIGURES) + 1  # with the samples and the influence, less the one aside
     assert found["hash"] == "#sample-9"
