@@ -21,6 +21,8 @@ PANELS = (
     ("F_histo", "F_mri", "Intra-cellular fraction F"),
     # CD of MRI is F/vCS³; as cells per volume, 6/π times it, it can stand on an axis of cells.
     ("CD_histo_mm2", "CDsphere_mri_mm3", "Cell density"),
+    ("cellNV_histo_mm3", "CDsphere_mri_mm3", "Cell density"),
+    ("nucleiNV_histo_mm3", "CDsphere_mri_mm3", "Density of nuclei against cell density"),
 )
 _VOXELS = (("fitted", "o", BLUE), ("at a bound", "s", ORANGE))
 
@@ -59,7 +61,8 @@ def voxels_card(sample: Sample, key: Key | None, seed: int = 0) -> Card | None:
         for part, (_, marker, colour) in zip((drawn[~at_bound], drawn[at_bound]), _VOXELS):
             _draw_voxels(chart, axes, part.dropna(subset=[x, y]), x, y, marker, colour)
         found = voxel_text(rows, x, y)
-        title = f"r = {found['r']}, p {found['p']}\n{found['n']} voxels, {found['n_eff']} independent"
+        title = f"r = {found['r']}, beyond the edge {found['r_edge']} (p {found['p']})"
+        title += f"\n{found['n']} voxels, {found['n_eff']} independent"
         axes.set_title(title, loc="left")
         texts.append(f"{name}: {found['line'].rstrip('.')}.")
         _finish(axes, drawn, x, y)
