@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
-from histomri.analysis.ranking import listed
+from histomri.analysis.ranking_notes import listed
 from histomri.analysis.summary import counted_cases, summarise_voxels
 from histomri.core import columns as core_columns
 from histomri.core.columns import CASE, COUNTS, KEYS, PATIENT, check_sidecar, column_of, keys_of, title_of, unit_text
