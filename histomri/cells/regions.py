@@ -18,8 +18,8 @@ from shapely.geometry.base import BaseGeometry
 
 from histomri.cells.geojson_stream import stream_batches
 from histomri.cells.sniff import open_export, refusal
+from histomri.core.door import parse_json, require_file
 from histomri.core.errors import InputError, UnitError
-from histomri.core.files import require_file
 
 _EXPORT = "in QuPath select the annotations and use File > Export objects as GeoJSON"
 _POLYGONS = ("Polygon", "MultiPolygon")
@@ -123,14 +123,11 @@ def _features(path: Path) -> list[Any]:
     with open_export(require_file(path, "region of interest file")) as stream:
         content = stream.read()
     try:
-        document = json.loads(content.decode("utf-8-sig"))
+        document = parse_json(content.decode("utf-8-sig"), path)
     except UnicodeDecodeError as error:
         raise refusal("is not a UTF-8 text file", path, _EXPORT) from error
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise refusal(f"is not valid GeoJSON ({where}: {error.msg})", path, _EXPORT) from error
-    except RecursionError as error:
-        raise InputError("is nested too deeply to be read", path=path) from error
+    except InputError as error:
+        raise refusal(error.problem.replace("valid JSON", "valid GeoJSON"), path, _EXPORT) from error
     if isinstance(document, dict) and isinstance(document.get("features"), list):
         return list(document["features"])
     return document if isinstance(document, list) else [document]

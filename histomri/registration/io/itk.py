@@ -41,12 +41,8 @@ def _read_text(path: Path, images: Images) -> Transform:
 
 def _read_matlab(path: Path, images: Images) -> Transform:
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
-    try:
-        content = loadmat(path)
-    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError) as error:
-        raise InputError(f"is no MATLAB file of ITK ({error})") from error
+    content = loadmat(path)
     names = [name for name in content if name not in (*_MATLAB_KEYS, "fixed")]
     if len(names) != 1:
         raise InputError("holds several transforms or none, and one affine was expected")

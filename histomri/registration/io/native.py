@@ -16,7 +16,7 @@ import numpy as np
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, read_json, write_json, write_text
-from histomri.core.images import open_nifti
+from histomri.core.nifti import open_nifti, read_voxels
 from histomri.registration.displacement import Displacement
 from histomri.registration.io.registry import Images, TransformFormat, register_format
 from histomri.registration.transform import Transform
@@ -123,10 +123,7 @@ def _write_field(path: Path, displacement: Displacement) -> None:
 
 def _read_field(path: Path, inverted: bool) -> Displacement:
     image: Any = open_nifti(path)
-    try:
-        data = np.asarray(image.dataobj, dtype=float)
-    except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"the displacements cannot be read ({error})", path=path, hint="copy it again") from error
+    data = read_voxels(image, path, float)
     if data.ndim != 5 or data.shape[3:] != (1, 3):
         raise InputError("is not a displacement field of shape (I, J, K, 1, 3)", path=path)
     return Displacement(data[:, :, :, 0] * (-1.0, -1.0, 1.0), np.asarray(image.affine, dtype=float), inverted)
