@@ -104,9 +104,17 @@ def _not_allowed(config) -> dict[str, str]:
     return {name: reason for name, reason in skipped.items() if not any(re.fullmatch(each, reason) for each in allowed)}
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    """Collect what a worker process skipped (pytest-xdist)."""
+    node.config.stash[_SKIPPED].update(getattr(node, "workeroutput", {}).get("skipped", {}))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session):
-    if session.exitstatus == pytest.ExitCode.OK and _not_allowed(session.config):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["skipped"] = dict(session.config.stash[_SKIPPED])
+    elif session.exitstatus == pytest.ExitCode.OK and _not_allowed(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     return (yield)
 

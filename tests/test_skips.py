@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,18 +26,23 @@ BY_IMPORT = "pytest.importorskip('no_such_library', reason='{reason}')\n"
 REASON = "needs a program, which is not installed"
 
 
-def run_pytest(folder: Path, code: str, *, ci: str, allowed: str = "") -> "subprocess.CompletedProcess[str]":
+def run_pytest(
+    folder: Path, code: str, *, ci: str, allowed: str = "", more: Sequence[str] = ()
+) -> "subprocess.CompletedProcess[str]":
     shutil.copy(TESTS / "conftest.py", folder)
     (folder / "allowed_skips.txt").write_text(f"# a comment\n\n{allowed}\n")
     (folder / "test_it.py").write_text(SKIPPING.format(code=code.format(reason=REASON)))
     environment = {**os.environ, "CI": ci, "PYTEST_ADDOPTS": ""}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", folder]
-    return subprocess.run([*command, folder], cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [*command, *more, folder], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+    )
 
 
+@pytest.mark.parametrize("more", [(), ("-n", "2")], ids=["one process", "workers"])
 @pytest.mark.parametrize("code", [BY_FIXTURE, BY_MARK, BY_IMPORT])
-def test_a_skip_without_leave_fails_the_run(tmp_path, code):
-    done = run_pytest(tmp_path, code, ci="true")
+def test_a_skip_without_leave_fails_the_run(tmp_path, code, more):
+    done = run_pytest(tmp_path, code, ci="true", more=more)
     assert done.returncode != 0
     assert "test_it.py" in done.stdout and REASON in done.stdout.split("allowed_skips.txt")[1]
 
