@@ -93,11 +93,9 @@ def open_export(path: str | Path, *, to_end: bool = True) -> Iterator[IO[bytes]]
             yield stack.enter_context(path.open("rb"))
             return
         with reading(path, "archive", *_ARCHIVE):
-            stream = stack.enter_context(
-                io.BufferedReader(Inflated(path)) if packing == "gzip" else _member(path, stack)
-            )
-        bounded = _Bounded(cast(IO[bytes], stream), path)
-        yield bounded
+            packed: Any = io.BufferedReader(Inflated(path)) if packing == "gzip" else _member(path, stack)
+            bounded = _Bounded(stack.enter_context(packed), path)
+        yield cast(IO[bytes], bounded)
         if to_end:
             bounded.finish()
 

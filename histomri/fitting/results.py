@@ -20,7 +20,7 @@ from histomri.mri import Acquisition
 if TYPE_CHECKING:
     import pandas as pd
 
-_WHAT = "saved result of a fit"
+_WHAT = "result of a fit"
 FITTED, AT_BOUND, BACKGROUND, FAILED = 1, 2, 0, -1
 """Exit codes."""
 BIC_WEIGHTS = {"schwarz": 2.0, "paper": 1.0}
