@@ -8,6 +8,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from histomri.core.arrays import FloatArray
 from histomri.core.budget import require_memory
 from histomri.core.door import AGAIN, check_zip, reading, require_file
 from histomri.core.errors import InputError
@@ -69,6 +70,25 @@ def _bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
             raise ValueError(f"its shape is {shape}")
         count *= int(length)
     return count
+
+
+def as_numbers(value: Any) -> FloatArray:
+    """Return a value of JSON, a number or lists of them, as an array.
+
+    Raises
+    ------
+    ValueError
+        If it holds anything else; within `reading`, it is reported as the caller says.
+
+    Examples
+    --------
+    >>> as_numbers([[1, 2], [3, 4]]).shape
+    (2, 2)
+    """
+    try:
+        return np.array(value, dtype=float)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"{str(value)[:40]} is no list of numbers") from error
 
 
 def parquet_schema(path: Path, what: str, hint: str = AGAIN, says: str | None = None) -> "pa.Schema":

@@ -60,12 +60,17 @@ def require_file(path: str | Path, what: str = "file") -> Path:
 
 
 @contextmanager
-def reading(path: str | Path, what: str, hint: str | None = AGAIN, says: str | None = None) -> Iterator[None]:
-    """Turn whatever a library raises on the content of a file into one InputError that names the file.
+def reading(
+    path: str | Path, what: str, hint: str | None = AGAIN, says: str | None = None,
+    kind: type[InputError] = InputError, *, unchecked: bool = False,
+) -> Iterator[None]:  # fmt: skip
+    """Turn whatever a library raises on the content of a file into one InputError, or a `kind` of it, with the file.
 
     The message is ``is not a readable WHAT (REASON)``, or what it `says`, with ``{}`` in the place of the reason.
     Errors of histomri keep their words and get the path if they have none. A mistake in the code of histomri itself, an
-    unknown name or a call with wrong arguments, is let through: it is no fault of the file.
+    unknown name or a call with wrong arguments, is let through: it is no fault of the file. Code that walks through an
+    `unchecked` document, of JSON for instance, may stumble on a value of another type than it expects: then wrong types
+    are the fault of the file, and only unknown names are let through.
 
     Raises
     ------
@@ -85,10 +90,10 @@ def reading(path: str | Path, what: str, hint: str | None = AGAIN, says: str | N
     except RecursionError as error:
         raise InputError("is nested too deeply to be read", path=path, hint=hint) from error
     except Exception as error:
-        if is_own_mistake(error):
+        if is_own_mistake(error) and not (unchecked and isinstance(error, TypeError | AttributeError)):
             raise
         problem = (says or f"is not a readable {what} ({{}})").replace("{}", _reason(error))
-        raise InputError(problem, path=path, hint=hint) from error
+        raise kind(problem, path=path, hint=hint) from error
 
 
 def is_own_mistake(error: BaseException) -> bool:

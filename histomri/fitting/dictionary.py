@@ -14,7 +14,7 @@ from scipy.special import ive
 
 from histomri.core.array_files import read_array
 from histomri.core.arrays import BoolArray, FloatArray
-from histomri.core.door import require_file
+from histomri.core.door import reading, require_file
 from histomri.core.errors import InputError
 from histomri.core.tables import read_table
 from histomri.fitting.choices import Voxels, log_likelihood
@@ -115,6 +115,11 @@ class Dictionary:
         One table (.csv, .tsv) can hold both: columns of parameters and then signals named s0, s1... The names are those
         of the columns of an .npy of parameters; by default p1, p2...
         """
+        with reading(signals, _WHAT):
+            return cls._load(signals, parameters, names)
+
+    @classmethod
+    def _load(cls, signals: str | Path, parameters: str | Path | None, names: Sequence[str] | None) -> "Dictionary":
         values = _read(signals)
         if parameters is None:
             if not isinstance(values, pd.DataFrame):

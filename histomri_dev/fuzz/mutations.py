@@ -1,4 +1,4 @@
-"""Mutations of a file: flipped bits, cuts, swaps, numbers blown up, and changes of the structure of JSON and archives."""
+"""Mutations of a file: flipped bits, cuts, swaps, numbers blown up, changes of the structure of JSON and archives."""
 
 import gzip
 import io
