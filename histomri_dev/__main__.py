@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+EVERY_CORE = ("-n", "logical", "--dist", "loadfile")
 ROOT = Path(__file__).resolve().parents[1]
 CHECKS = (
     ("-m", "ruff", "check", "."),
@@ -14,8 +15,8 @@ CHECKS = (
 
 
 def run_tests(options: list[str]) -> int:
-    """Run the checks of the source and the tests, as far as the first that fails; return its exit code."""
-    for check in (*CHECKS, ("-m", "pytest", *options)):
+    """Run the checks of the source and the tests, on every core, up to the first that fails; return its exit code."""
+    for check in (*CHECKS, ("-m", "pytest", *EVERY_CORE, *options)):
         if code := subprocess.run([sys.executable, *check], cwd=ROOT, check=False).returncode:
             return code
     return 0

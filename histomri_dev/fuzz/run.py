@@ -102,11 +102,7 @@ def check(kind: Kind, first: Path, seed_digest: str, *, consistent: bool) -> tup
             warnings.simplefilter("ignore")
             value = kind.read(first)
     except HistomriError as error:
-        words = str(error)
-        return (
-            "a message without the file" if kind.name != "results folder" and first.parent.name not in words else "",
-            True,
-        )
+        return "" if str(first.parent) in str(error) else f"a message without the file ({error})"[:160], True
     except Exception as error:  # noqa: BLE001  whatever else comes is the fault that is looked for
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(last.filename).name}:{last.lineno}"
