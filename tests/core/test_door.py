@@ -161,7 +161,12 @@ def test_whatever_a_library_raises_is_one_message_with_the_file():
         pass
 
     said = r"a\.x: is not a readable thing \(first line\); copy or export it again"
-    for error in (Odd("first line\nsecond"), OSError("first line"), zlib.error("first line"), StopIteration("first line")):
+    for error in (
+        Odd("first line\nsecond"),
+        OSError("first line"),
+        zlib.error("first line"),
+        StopIteration("first line"),
+    ):
         with pytest.raises(InputError, match=said), reading("a.x", "thing"):
             raise error
     words = ("a.x", "thing", "do it", "{} here", ProtocolError)
