@@ -11,9 +11,10 @@ import pandas as pd
 
 from histomri.analysis.mapping import read_column_map
 from histomri.analysis.options import TableOptions
+from histomri.analysis.patients import with_patients
 from histomri.analysis.table_checks import label_mistakes, unit_mistakes, without_missing, without_units_row
 from histomri.analysis.units import check_sites, check_units, require_magnitude
-from histomri.core.columns import CASE, INDEX, LABELS, MEASUREMENTS, POSITION
+from histomri.core.columns import CASE, INDEX, LABELS, MEASUREMENTS, PATIENT, POSITION
 from histomri.core.errors import InputError, InputErrors, raise_together
 from histomri.core.tables import Table, as_text, fraction_of_numbers, line_at, line_of, read_table
 
@@ -37,10 +38,14 @@ class MeasurementTable(Table):
         texts = {name: as_text(frame[name]).where(frame[name].notna(), "") for name in words}
         return cls(Path(path), frame.assign(**texts).reset_index(drop=True))
 
-    def prepared(self, missing: Sequence[str] = ()) -> Self:
-        """Return the table with cells emptied that hold a word of `missing`, and the mistakes of its labels noted."""
+    def prepared(self, missing: Sequence[str] = (), labels: Sequence[str | None] = ()) -> Self:
+        """Return the table with cells emptied that hold a word of `missing`, and the mistakes of its labels noted.
+
+        `labels` are more columns of labels, as far as the table has them.
+        """
         frame, notes = without_missing(self.frame, missing, self.path)
-        mistakes = label_mistakes(frame, [name for name in LABELS if name in frame], self.path)
+        texts = [name for name in dict.fromkeys((*LABELS, *labels)) if name is not None and name in frame]
+        mistakes = label_mistakes(frame, texts, self.path)
         return replace(self, frame=frame, notes=(*self.notes, *notes), mistakes=(*self.mistakes, *mistakes))
 
     def noting(self, check: Callable[[], Any]) -> Self:
@@ -162,9 +167,9 @@ class MeasurementTable(Table):
         raise_together(found, self.path)
 
     def require_consistent(self) -> None:
-        """Raise an InputError if rows of one sample have another group, scanner or (in tables of samples) histology."""
+        """Raise an InputError if rows of a sample have another patient, group, scanner or (not of voxels) histology."""
         samples = self.text("sample")
-        for name in ("group", "scanner"):
+        for name in (PATIENT, "group", "scanner"):
             if name in self:
                 _check_same(self.text(name).replace("", "(empty)"), [samples], name, self.path)
         if self.is_voxelwise:
@@ -189,13 +194,14 @@ class MeasurementTable(Table):
 
 def read_measurements(
     path: str | Path, columns: str | Path | None = None, *, known: Collection[str] | None = None,
-    missing: Sequence[str] = (),
+    missing: Sequence[str] = (), labels: Sequence[str | None] = (),
 ) -> MeasurementTable:  # fmt: skip
     """Read a table of any columns, as `histomri.core.tables.read_table` does.
 
     `columns` is a TOML file of renamings (``vCS_mri_um = "cell size MRI"``), with values for columns that the table
     lacks in its section ``[constants]``, and the columns of each model in ``[[models]]`` (see `read_column_map`);
-    `known` are the columns that it may name, by default any; cells that hold a word of `missing` have no value. A row
+    `known` are the columns that it may name, by default any; cells that hold a word of `missing` have no value; `labels`
+    are columns of labels beside those of histomri, as far as they are there. A row
     of units below the header is left out, with a note. It is an InputError if the table cannot be read or has no rows,
     or if the column map does not fit. Other mistakes, such as rows of summaries or names spelt in several ways, are
     kept, and raised with those of the cells once it is known which columns matter (`numbers`).
@@ -212,7 +218,7 @@ def read_measurements(
         raise InputError("has a header and no rows", path=table.path)
     of_units = [] if units is None else unit_mistakes(units.iloc[:1], table.path)
     found = MeasurementTable(table.path, frame, (*table.notes, *notes), tuple(of_units))
-    return found.prepared(missing)
+    return found.prepared(missing, labels)
 
 
 def opened(
@@ -221,16 +227,23 @@ def opened(
     """Return options and table from what a function was given: options, or a table with options by name."""
     if isinstance(given, kind):
         assert given.table is not None
-        return given, read_measurements(given.table, given.columns, missing=given.missing, **known)
+        return given, read_measurements(
+            given.table, given.columns, missing=given.missing, labels=_labels(given), **known
+        )
     if hasattr(given, "to_pandas"):
         given = given.to_pandas()
     if isinstance(given, pd.DataFrame):
         options = kind.read(table=Path("table"), **choices)
-        return options, MeasurementTable.of(given).prepared(options.missing)
+        return options, MeasurementTable.of(given).prepared(options.missing, _labels(options))
     if not isinstance(given, str | Path):
         problem = f"a {type(given).__name__} is no table"
         raise InputError(problem, hint="give a DataFrame, or the path of a CSV, .xlsx or Parquet")
     return opened(kind, kind.read(table=Path(given), **choices), {}, **known)
+
+
+def _labels(options: TableOptions) -> list[str | None]:
+    """Return the columns of labels that options name."""
+    return [getattr(options, name, None) for name in ("patient", "by", "group_by", "batch", "within")]
 
 
 def opened_cases(
@@ -238,6 +251,8 @@ def opened_cases(
 ) -> tuple[Chosen, MeasurementTable]:
     """Return options and table as `opened` does, of the wanted model and strategy, with one row per sample."""
     options, table = opened(kind, given, choices)
+    if "patient" in kind.model_fields:
+        table = with_patients(table, getattr(options, "patient", None))
     if table.is_voxelwise:
         problem = "has a row per voxel, and rows per sample are needed"
         raise InputError(problem, path=table.path, hint="average it with histomri pair --per sample")
