@@ -200,11 +200,11 @@ def read_measurements(
 
     `columns` is a TOML file of renamings (``vCS_mri_um = "cell size MRI"``), with values for columns that the table
     lacks in its section ``[constants]``, and the columns of each model in ``[[models]]`` (see `read_column_map`);
-    `known` are the columns that it may name, by default any; cells that hold a word of `missing` have no value; `labels`
-    are columns of labels beside those of histomri, as far as they are there. A row
-    of units below the header is left out, with a note. It is an InputError if the table cannot be read or has no rows,
-    or if the column map does not fit. Other mistakes, such as rows of summaries or names spelt in several ways, are
-    kept, and raised with those of the cells once it is known which columns matter (`numbers`).
+    `known` are the columns that it may name, by default any; cells that hold a word of `missing` have no value, and
+    `labels` are columns of labels beside those of histomri, as far as they are there. A row of units below the header
+    is left out, with a note. It is an InputError if the table cannot be read or has no rows, or if the column map does
+    not fit. Other mistakes, such as rows of summaries or names spelt in several ways, are kept, and raised with those
+    of the cells once it is known which columns matter (`numbers`).
     """
     table = read_table(path, numeric=_NUMERIC)
     frame, units, notes = without_units_row(table.frame, table.path)
