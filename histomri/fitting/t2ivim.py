@@ -222,16 +222,17 @@ def _warnings(result: FitResult, limits: Mapping[str, tuple[float, float]], seve
 
 
 def normalising_maps(result: FitResult) -> dict[str, FloatArray | None]:
-    """Return s0, fv and t2t, by which `fit` divides, and fv_se; where the step failed, S0 is -1: the fit fails too.
+    """Return s0, fv and t2t, by which `fit` divides, fv_se and t2v; where the step failed, S0 is -1: the fit fails too.
 
     After plain IVIM t2t is None: its S0 is that at the echo time.
     """
-    codes, t2t = result.maps["exit"], result.maps.get("T2T")
+    codes, t2t, t2v = result.maps["exit"], result.maps.get("T2T"), result.maps.get("T2V")
     return {
         "s0": np.where(codes > 0, result.maps["S0"], np.where(codes < 0, -1.0, 0.0)),
         "fv": np.where(codes > 0, result.maps["fV"], 0.0),
         "t2t": None if t2t is None else np.where(codes > 0, t2t, 1.0),
         "fv_se": result.maps["fV_se"],
+        "t2v": None if t2v is None else np.where(codes > 0, t2v, 1.0),
     }
 
 
