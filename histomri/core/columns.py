@@ -21,6 +21,11 @@ PAIRED = ("vCS_mri_um", "vCS_histo_um", "F_mri", "F_histo")  # what models are s
 MEASURES = ("vCS_mri_um", "F_mri", "CD_mri_mm3", "vCS_histo_um", "F_histo", "CD_histo_mm2", "ADC_um2_ms", "K")
 # How good a fit is, not what the tissue is like: never averaged over voxels.
 FIT_QUALITY = ("BIC", "AIC", "logL", "cost", "exit", "at_bound")
+# How the names of columns of errors end, beside that of what they are the error of: vCS_histo_um_se. Of sampling, one
+# standard error; systematic, by what was told about a slide (thickness, shrinkage): it shifts all its rows alike.
+STAT, SYST = "_se", "_syst"
+_ERRORS = {STAT: "Standard error, by sampling, of", SYST: "Systematic error, common to all rows of a slide, of"}
+_WAYS = {"_median": "Median over voxels of", "_trimmed": "Mean over voxels, less the extreme tenths, of", **_ERRORS}
 # What the sidecar of paired tables counts of each case.
 COUNTS = (*KEYS, "n_fitted", "n_failed", "n_without_histology", "n_without_mri", "n_outside_mask")
 # The measurements that are correlated and compared, in the order in which they are shown, with their titles.
@@ -52,7 +57,9 @@ def keys_of(columns: Iterable[str]) -> list[str]:
 
 
 def column_of(param: str, side: Side) -> str:
-    """Return the column of a map: ``column_of("vCS", "mri")`` is ``"vCS_mri_um"``."""
+    """Return the column of a map: ``column_of("vCS", "mri")`` is ``"vCS_mri_um"``, of vCS_se ``"vCS_mri_um_se"``."""
+    if ending := next((one for one in _ERRORS if param.endswith(one)), ""):
+        return column_of(param.removesuffix(ending), side) + ending
     unit = (MRI_MAPS if side == "mri" else HISTOLOGY_MAPS).get(param, ("1", ""))[0]
     middle = "" if side == "mri" and param in _WITHOUT_SIDE else f"_{side}"
     return f"{param}{middle}{_MAP_SUFFIX.get(unit, '')}"
@@ -70,7 +77,7 @@ _OF_MAPS = {name: entry["Units"] for name, entry in describe_maps().items()}
 
 def unit_of(name: str) -> str | None:
     """Return the unit in the name of a column, as sidecars write it (um, mm^3, 1); None if there is none."""
-    for ending in ("_median", "_trimmed"):
+    for ending in _WAYS:
         name = name.removesuffix(ending)
     if name in _OF_MAPS:
         return _OF_MAPS[name]
@@ -131,8 +138,7 @@ def describe_columns() -> dict[str, dict[str, str]]:
 
 def describe_column(name: str, known: Mapping[str, dict[str, str]], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return unit and meaning of a column."""
-    ways = {"_median": "Median over voxels of", "_trimmed": "Mean over voxels, less the extreme tenths, of"}
-    for ending, how in ways.items():
+    for ending, how in _WAYS.items():
         if name.endswith(ending) and (entry := known.get(name.removesuffix(ending))):
             return {**entry, "Description": f"{how}: {entry['Description']}"}
     if name in known:

@@ -73,6 +73,9 @@ class PatchOptions(Options):
     shrinkage_error: core.Fraction = option(0.04, "In 3D: how far off the shrinkage may be.")
     nucleus_limit_error: core.Fraction = option(0.25, "In 3D: how far off the smallest nucleus may be, relative.")
     cell_fraction_error: core.Fraction = option(0.1, "In 3D: how far off the cell fraction may be.")
+    centroid_noise_um: Annotated[Number, Field(ge=0)] = option(
+        0.0, "In 3D, kind M: how far apart noise alone puts the centroids of nucleus and cell (rms).", unit="µm"
+    )
     min_cells: Annotated[Whole, Field(ge=1)] = option(1, "Fewer cells in a patch give no sizes.")
     min_tissue: core.Fraction = option(0.25, "Patches with a smaller fraction inside the tissue are left out.")
     tissue: Literal["cells", "field"] | None = option(

@@ -19,11 +19,12 @@ from histomri.core.errors import InputError
 from histomri.core.images import HISTOLOGY_MAPS, map_name
 from histomri.patches.maps import PatchMaps
 from histomri.patches.options import OutlineKind, PatchOptions
-from histomri.patches.stereology import Kind, Profiles, Stereology, Tolerances, is_rim, measure
+from histomri.patches.stereology import Kind, Profiles, Stereology, Tolerances, covered_share, is_rim, measure
 from histomri.patches.tissue import Extent, extent_of
 
 _NAMES = {"vCS": "vCS3D", "F": "F3D"}
 VOLUME_MAPS = ("nucleiNV", "cellNV", "Dvol", "vCSvol", "vCS3D", "F3D", "rimSize", "rimFraction")
+_OFFSET = "nucleus_offset_um"  # distance between the centroids of the nucleus and of its cell
 _HOW = {"N": "nuclei only", "R": "nucleus and rim", "M": "cell where its nucleus is seen", "E": "every cell"}
 
 
@@ -36,6 +37,7 @@ class VolumeSettings:
     smallest_um2: float | None = None
     cell_fraction: float | None = None
     tolerances: Tolerances = field(default_factory=Tolerances)
+    centroid_noise_um: float = 0.0
 
 
 def volume_settings(options: PatchOptions) -> VolumeSettings | None:
@@ -47,7 +49,8 @@ def volume_settings(options: PatchOptions) -> VolumeSettings | None:
         options.cell_fraction_error,
     )  # fmt: skip
     thickness, limit = options.section_thickness_um, options.nucleus_limit_um2
-    return VolumeSettings(options.outline_kind, thickness, limit, options.cell_fraction, tolerances)
+    noise = options.centroid_noise_um
+    return VolumeSettings(options.outline_kind, thickness, limit, options.cell_fraction, tolerances, noise)
 
 
 def add_volume_maps(
@@ -74,11 +77,16 @@ def add_volume_maps(
     if maps.grid.window_um != maps.grid.patch_um:
         raise InputError("patches that overlap have no maps in 3D", hint="leave out --step-um or --outline-kind")
     kind, extent = _kind_of(cells, settings.kind), extent_of(cells, tissue)
-    profiles, lost = _profiles(cells, kind, extent)
+    inside = _inside(cells, extent)
+    profiles, lost = _profiles(cells, kind, inside)
+    covered, overlap = covered_share(cells, inside, extent) if kind in ("M", "E") else (None, 0.0)
+    if kind == "M" and _known_nuclei(cells)[inside].all():
+        covered = None  # masks only where nuclei are seen: more cells cover the section
     found = measure(
         profiles, kind=kind, thickness_um=settings.thickness_um, smallest_um2=settings.smallest_um2,
         shrinkage=maps.parameters["Shrinkage"], field_um2=extent.area_um2, cell_fraction=settings.cell_fraction,
-        tolerances=settings.tolerances, extent=extent,
+        tolerances=settings.tolerances, extent=extent, mask_coverage=covered, overlap=overlap,
+        offset_noise_um2=settings.centroid_noise_um**2,
     )  # fmt: skip
     valid = np.isfinite(maps.maps["nCells"]).ravel()
     few = maps.maps["nCells"].ravel() < maps.parameters["MinCells"]
@@ -138,14 +146,19 @@ def _known_nuclei(cells: CellTable) -> BoolArray:
     return np.asarray(np.isfinite(cells.data["nucleus_area_um2"].to_numpy(dtype=float)))
 
 
-def _profiles(cells: CellTable, kind: Kind, extent: Extent) -> tuple[Profiles, list[str]]:
-    """Return the profiles inside the extent, and what was left out."""
+def _inside(cells: CellTable, extent: Extent) -> BoolArray:
+    """Return which cells lie inside the extent, (N,)."""
+    if extent.region is None:
+        return np.ones(len(cells), dtype=bool)
+    shapely.prepare(extent.region)
+    x, y = (cells.data[name].to_numpy(dtype=float) for name in ("x_um", "y_um"))
+    return np.asarray(shapely.contains_xy(extent.region, x, y))
+
+
+def _profiles(cells: CellTable, kind: Kind, inside: BoolArray) -> tuple[Profiles, list[str]]:
+    """Return the profiles of the cells that are inside, and what was left out."""
     data, said = cells.data, []
     x, y = (data[name].to_numpy(dtype=float) for name in ("x_um", "y_um"))
-    inside = np.ones(len(data), dtype=bool)
-    if extent.region is not None:
-        shapely.prepare(extent.region)
-        inside = shapely.contains_xy(extent.region, x, y)
     nucleus = data["area_um2" if cells.metadata.compartment == "nucleus" else "nucleus_area_um2"].to_numpy(dtype=float)
     if kind != "E":
         known = np.isfinite(nucleus)
@@ -159,7 +172,9 @@ def _profiles(cells: CellTable, kind: Kind, extent: Extent) -> tuple[Profiles, l
         inside = inside & known
     area = data["area_um2"].to_numpy(dtype=float)[inside]
     own = None if kind == "E" else nucleus[inside]
-    return Profiles(own, None if kind == "N" else area, x[inside], y[inside]), said
+    known_offset = kind == "M" and _OFFSET in data
+    offset = data[_OFFSET].to_numpy(dtype=float)[inside] if known_offset else None
+    return Profiles(own, None if kind == "N" else area, x[inside], y[inside], offset), said
 
 
 def _record(found: Stereology, said: tuple[str, ...]) -> dict[str, Any]:

@@ -5,10 +5,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import shapely
 
 from histomri.cells import CellTable
 from histomri.core.errors import InputError
 from histomri.patches import PatchMaps, PatchOptions, VolumeSettings, map_section, volume_settings
+from histomri.patches.stereology import covered_share
+from histomri.patches.tissue import Extent
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,38 @@ def test_sizes_from_cell_outlines_have_names_of_their_own(data, kind, names):
     assert whole["vCS3D"]["Value"] > 10 and 0 < whole["F3D"]["Value"] < 1
     # From every profile the sizes of a patch would be those of the whole: wicksell has its own.
     assert any("wicksell" in warning for warning in found.maps.warnings) == (kind == "E")
+
+
+def test_cells_without_a_nucleus_count_in_what_masks_cover(data):
+    """The share under masks is known where all masks are there; off-centre nuclei are corrected where it is known."""
+    table, every = masks(data), pd.read_csv(data / "stereology" / "g4_every.csv.gz")
+    lone = every.rename(columns={"mask_cell_area_um2": "area_um2"}).sample(500, random_state=1)[["area_um2"]]
+    lone = lone.assign(nucleus_area_um2=np.nan, x_um=table["x_um"].mean(), y_um=table["y_um"].mean())
+    both = pd.concat([table.assign(nucleus_offset_um=1.5), lone], ignore_index=True)
+    records = []
+    for cells in (table, both):
+        found = map_section(cells, whole=True, tissue="field", volume=settings("M", centroid_noise_um=0.5))
+        records.append(found.maps.parameters["Stereology"])
+    assert [record["MaskCoverageFrom"] for record in records] == ["estimate", "masks"]
+    box = np.ptp(table["x_um"]) * np.ptp(table["y_um"])
+    assert records[1]["MaskCoverage"] == pytest.approx(both["area_um2"].sum() / box, rel=1e-6)
+    assert records[0]["NucleusOffset_um"] is None and "are not known" in " ".join(records[0]["Notes"])
+    assert records[1]["NucleusOffset_um"] == pytest.approx(np.sqrt(1.5**2 - 0.5**2))
+    assert "500 cells without" in " ".join(records[1]["Notes"])
+
+
+def test_outlines_say_whether_they_lie_over_each_other():
+    """Squares of 10 µm in a row, apart and then each with 2 µm in common with the next."""
+    places = np.arange(50.0)
+    for step, overlap in ((12.0, 0.0), (8.0, 2 * 2 * 49 / 500)):
+        table = CellTable.from_columns(places * step + 5, np.full(50, 5.0), np.full(50, 100.0))
+        outlines = shapely.box(places * step, 0.0, places * step + 10, 10.0)
+        length = 49 * step + 10
+        extent = Extent((0.0, 0.0, length, 10.0), None, "field")
+        share, shared = covered_share(CellTable(table.data, table.metadata, outlines), np.ones(50, bool), extent)
+        assert shared == pytest.approx(overlap) and share == pytest.approx(
+            (5000 - 2 * 10 * 49 * (step < 10)) / length / 10
+        )
 
 
 def test_auto_says_what_is_beyond_doubt_only(cells, data):
