@@ -74,9 +74,12 @@ _DELTA_3T: Row = (0, 3.9, 5.2, 9.2, 13.0, 15.8, 18.5)
 _SEPARATION_3T: Row = (0, 27.8, 29.0, 33.0, 37.0, 39.6, 42.3)
 _EX_VIVO = {
     "fI": (0.0, 1.0), "D0I": (0.8, 2.6), "vCS": (8.0, 40.0), "DEinf": (0.8, 2.6), "beta": (0.0, 10.0),
-    "S0": (0.1, 1e4), "T2I": (5.0, 80.0), "T2E": (5.0, 80.0), "kappa": (0.0, 200.0),
+    "S0": (0.1, 1e4), "T2I": (5.0, 80.0), "T2E": (5.0, 80.0), "kappa": (0.0, 100.0),
 }  # fmt: skip
-_IN_VIVO = {**_EX_VIVO, "D0I": (0.8, 3.0), "DEinf": (0.8, 3.0), "T2I": (20.0, 140.0), "T2E": (20.0, 140.0)}
+_IN_VIVO = {
+    **_EX_VIVO, "D0I": (0.8, 3.0), "DEinf": (0.8, 3.0), "T2I": (20.0, 140.0), "T2E": (20.0, 140.0),
+    "kappa": (0.0, 200.0),
+}  # fmt: skip
 # Between what is known of cells ex vivo and in vivo, as in simulations of exchange.
 _HELD = {"D0I": 1.5}
 # Ex vivo the second pool is the fluid around the sample, whose diffusivity and T2 are those of saline.

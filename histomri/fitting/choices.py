@@ -62,7 +62,7 @@ def choose_threshold(
     this threshold, and is "custom" otherwise; InputError if the two contradict each other, or the model has no such
     strategy.
     """
-    thresholds = model.thresholds(preset) if isinstance(model, Model) else get_preset(preset).bmin_smm2
+    thresholds = thresholds_of(model, preset)
     if strategy is not None and strategy not in STRATEGIES:
         raise InputError(f"there is no strategy {strategy!r}", hint=f"choose among {', '.join(STRATEGIES)}")
     if strategy is not None and strategy not in thresholds:
@@ -78,6 +78,11 @@ def choose_threshold(
         problem = f"--strategy {strategy} of {preset} means b > {thresholds[strategy]:g} s/mm², and --bmin"
         raise InputError(f"{problem} {bmin_smm2:g} is given too", hint="give --strategy or --bmin, not both")
     return named, float(bmin_smm2)
+
+
+def thresholds_of(model: Any, preset: str) -> Mapping[str, float]:
+    """Return the b threshold, s/mm², by strategy: the model's, if it has its own, or the preset's."""
+    return model.thresholds(preset) if isinstance(model, Model) else get_preset(preset).bmin_smm2
 
 
 def choose_measurements(

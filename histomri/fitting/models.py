@@ -194,6 +194,10 @@ MODELS: dict[str, Model] = {
             "exchange", "Exchange", ("fI", "D0I", "vCS", "DEinf", "kappa"), {"fI": (None, 0.95)}, exchange="kappa",
             held_in_vivo=("D0I",), all_b=True, roi_in_vivo=True,
         ),
+        Model(
+            "exchange-td", "ExchangeTD", (*PARAMETERS, "kappa"), {"fI": (None, 0.95)}, exchange="kappa",
+            held_in_vivo=("D0I",), all_b=True, roi_in_vivo=True,
+        ),
     )
 }  # fmt: skip
 MODEL_NAMES: tuple[str, ...] = tuple(MODELS)

@@ -1,6 +1,6 @@
 """All fits of one scan, from options to files: the plan, the scan that is read once, and the results."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,12 +16,20 @@ from histomri.core.presets import choose_preset, get_preset
 from histomri.core.progress import Progress, share_of
 from histomri.fitting import Dictionary, FitResult, Model, ProtocolBound, Residuals, bootstrap, fit, residuals
 from histomri.fitting.bounds import parse_bounds
-from histomri.fitting.choices import choose_measurements, choose_noise, choose_threshold, preset_warnings
+from histomri.fitting.choices import (
+    choose_measurements,
+    choose_noise,
+    choose_threshold,
+    fitted_measurements,
+    preset_warnings,
+    thresholds_of,
+)
 from histomri.fitting.cramer_rao import bound_of_protocol
 from histomri.fitting.misfit_files import blood_signal, write_misfit
 from histomri.fitting.models import get_model
 from histomri.fitting.options import FitOptions
 from histomri.fitting.outputs import PARAMS, counted, require_fitted, write_fit, write_residuals, write_t2ivim
+from histomri.fitting.signals import require_te
 from histomri.fitting.t2ivim import T2IVIM_PARAMETERS, describe_t2ivim, normalising_maps
 from histomri.fitting.tissue_mean import MeanVerdict, judge_mean
 from histomri.fitting.without import fit_t2ivim_without, spoilt_before_any_model
@@ -51,14 +59,12 @@ class FitRun(Displayed):
         The names of maps do not carry the strategy, so a folder holds the maps of one.
         """
         preset, out = choose_preset(options.preset, options.protocol), Path(out)
-        models: list[Model | Dictionary] = [get_model(name) for name in dict.fromkeys(options.fitted_models)]
+        models: list[Model | Dictionary] = [get_model(name).at(preset) for name in dict.fromkeys(options.fitted_models)]
         if options.dictionary is not None:
             models.append(Dictionary.load(*options.dictionary, options.parameter_names))
         elif options.dictionary_table is not None:
             models.append(Dictionary.load(options.dictionary_table))
-        chosen = [choose_threshold(preset, strategy, options.bmin) for strategy in options.fitted_strategies]
-        folders = {name: out / name if options.has_folders else out for name, _ in chosen}
-        tasks = tuple(Task(each, name, threshold, folders[name]) for name, threshold in chosen for each in models)
+        tasks = tuple(Task.list_of(options, preset, models, out))
         _require_fitted_bounds(options, models)
         for task in tasks:
             task.refuse_other_maps(options.sub)
@@ -88,10 +94,9 @@ class FitRun(Displayed):
         """Return the fits with enough measurements, and warnings of others; InputError if there is none."""
         possible, problems = [], list[InputError]()
         for task in self.tasks:
-            free = len(task.model.names if isinstance(task.model, Dictionary) else task.model.parameters)
             try:
                 with series.name_files():
-                    choose_measurements(series.acquisition, task.bmin, free, task.model.display_name)
+                    task.require_possible(series.acquisition, self.preset)
                 possible.append(task)
             except InputError as error:
                 problems.append(error)
@@ -191,6 +196,35 @@ class Task:
     bmin: float
     folder: Path
 
+    @staticmethod
+    def list_of(options: FitOptions, preset: str, models: Iterable[Model | Dictionary], out: Path) -> Iterator["Task"]:
+        """List the fits by strategy and model; a model is fitted by the strategies that it has.
+
+        InputError if it has none of those asked for.
+        """
+        models, strategies = list(models), options.fitted_strategies
+        for model in models:
+            lacking = [each for each in strategies if each is not None and each not in thresholds_of(model, preset)]
+            if len(lacking) == len(strategies):
+                choose_threshold(preset, lacking[0], options.bmin, model)
+        for strategy in strategies:
+            for model in models:
+                if strategy is None or strategy in thresholds_of(model, preset):
+                    name, bmin = choose_threshold(preset, strategy, options.bmin, model)
+                    yield Task(model, name, bmin, out / name if options.has_folders else out)
+
+    def require_possible(self, acquisition: Acquisition, preset: str) -> None:
+        """Raise InputError or ProtocolError if the scan cannot be fitted, or not voxel by voxel."""
+        model, title = self.model, self.model.display_name
+        level = isinstance(model, Model) and model.level is not None
+        free = len(model.names if isinstance(model, Dictionary) else model.parameters)
+        choose_measurements(acquisition, self.bmin, free, title, level)
+        if isinstance(model, Model):
+            require_te(model, acquisition)
+            if model.roi_in_vivo and get_preset(preset).in_vivo:
+                problem = f"{title} is for means over regions in vivo: single voxels are too noisy for it"
+                raise InputError(problem, hint="choose another model")
+
     def refuse_other_maps(self, sub: str | None) -> None:
         """Raise InputError if the folder holds maps of this model, fitted to other measurements."""
         for param in PARAMS:
@@ -222,7 +256,7 @@ class Task:
         require_fitted(result, series, self.model.display_name)
         result.parameters["sigma"] = scan.level.record
         result.parameters["t2ivim"] = None if scan.first is None else {**scan.first.parameters, **scan.first.counts}
-        same: dict[str, Any] = {name: scan.divided_by[name] for name in ("s0", "fv", "t2t")}
+        same: dict[str, Any] = {name: scan.divided_by.get(name) for name in ("s0", "fv", "t2t", "t2v")}
         same |= {"sigma": level, "dictionary": self.model if isinstance(self.model, Dictionary) else None}
         left, spread = residuals(result, scan.signals, series.acquisition, **same), {}
         if options.bootstrap:
@@ -246,7 +280,7 @@ class ModelFit:
 
     def used(self, acquisition: Acquisition) -> BoolArray:
         """Return which measurements were fitted, (M,)."""
-        return np.asarray((acquisition.b_smm2 > self.task.bmin) & ~acquisition.is_b0)
+        return fitted_measurements(self.result.parameters, acquisition)
 
 
 @dataclass(frozen=True, repr=False)
@@ -270,7 +304,8 @@ class FitOutputs(Displayed):
         lines = [] if self.scan.first is None else [describe_t2ivim(self.scan.first)]
         for each in self.fits:
             task, count = each.task, each.result.parameters["measurements"]
-            how = f"{task.strategy}, b > {task.bmin:g} s/mm², {count} measurements"
+            b0 = " and b = 0" if each.result.parameters.get("with_b0") else ""
+            how = f"{task.strategy}, b > {task.bmin:g} s/mm²{b0}, {count} measurements"
             lines.append(f"{task.model.display_name} ({how}): {counted(each.result)}")
         return (*lines, self.mean.words()) if self.mean is not None and not self.mean.suspect else tuple(lines)
 
