@@ -132,7 +132,8 @@ def fit(
             maps[name] = maps[name] * how.scale(values)
     own = declared if isinstance(declared, Model) else None
     result = FitResult(declared.name, maps, settings, model_declared=own)
-    return replace(result, warnings=(*bound_warnings(result.counts, title, maps), *warnings))
+    notes = (*bound_warnings(result.counts, title, maps), *warnings, *_nuisance_warnings(settings, title))
+    return replace(result, warnings=notes)
 
 
 def _about(model: Model, used: Acquisition) -> dict[str, Any]:
@@ -145,6 +146,13 @@ def _about(model: Model, used: Acquisition) -> dict[str, Any]:
     if model.exchange is not None and exchange_time(used).max() < USABLE_EXCHANGE_MS:
         about["nuisance"] = [model.exchange]
     return about
+
+
+def _nuisance_warnings(settings: Mapping[str, Any], title: str) -> tuple[str, ...]:
+    """Say which parameters the protocol cannot determine."""
+    names = ", ".join(settings.get("nuisance", ()))
+    text = f"{title}: diffusion times below {USABLE_EXCHANGE_MS:g} ms do not determine {names}, which is fitted only"
+    return (f"{text} so that the others are not biased, and has no map",) if names else ()
 
 
 def _fit_part(

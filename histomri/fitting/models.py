@@ -1,4 +1,4 @@
-"""The tissue models, each a short declaration that the one engine reads; a new one is a line in `MODELS`.
+"""The tissue models, each a short declaration that the one engine reads; a new one is an entry in `MODELS`.
 
 The command line, the study file, the pairing and the report learn the models from here. The first five models and their
 bounds are those of Grussu et al. 2025, doi 10.1038/s43856-025-01246-2; those with two T2s, and with exchange, are made

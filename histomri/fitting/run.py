@@ -180,7 +180,9 @@ def _needs_t2ivim(options: FitOptions, preset: str, acquisition: Acquisition) ->
 
 def _require_fitted_bounds(options: FitOptions, models: Iterable[Model | Dictionary]) -> None:
     """Raise InputError for bounds of a parameter that nothing fits."""
-    fitted = [name for each in models if not isinstance(each, Dictionary) for name in each.parameters]
+    own = [each for each in models if isinstance(each, Model)]
+    # The level depends on the gain of the scanner, and has no bounds of its own.
+    fitted = [name for each in own for name in each.parameters if name != each.level]
     known = list(dict.fromkeys([*fitted, *T2IVIM_PARAMETERS[1:]]))
     for name in parse_bounds(options.bounds):
         if name not in known:
