@@ -19,8 +19,6 @@ from histomri.mri import Acquisition, as_acquisition
 Noise = Literal["offset-gaussian", "rician", "none"]
 Bic = Literal["schwarz", "paper"]
 NOISES: tuple[str, ...] = ("none", "offset-gaussian", "rician")
-BLOOD_T2_MS = 200.0
-"""T2 of blood where none is known."""
 CUSTOM = "custom"
 """Strategy of a fit whose b threshold is none of the preset's."""
 # Every other parameter is a divisor somewhere.
@@ -205,8 +203,9 @@ class Normalisation:
     """How signals are divided: by the mean at b = 0 of the same echo time, or by S0 (1 - fV) exp(-TE/T2T).
 
     For models that fit S0 and T2 themselves (`as_they_are`) all signals of a voxel are divided by the same number, and
-    the blood is taken off those at b = 0 where it is known. `used` (M,) are the measurements to fit; s0, fv, t2t (ms),
-    the error of fv and the T2 of blood (ms) are (V,) where they are known.
+    their water outside the cells includes blood: where two T2s are taken for one, what T2-IVIM calls blood is more
+    tissue than blood. `used` (M,) are the measurements to fit; s0, fv, t2t (ms) and the error of fv are (V,) where they
+    are known.
     """
 
     acquisition: Acquisition
@@ -215,13 +214,12 @@ class Normalisation:
     fv: FloatArray | None
     t2t: FloatArray | None
     fv_se: FloatArray | None
-    t2v: FloatArray | None = None
     as_they_are: bool = False
 
     @classmethod
     def choose(
         cls, acquisition: Acquisition, used: BoolArray, voxels: int, s0: ArrayLike | None, fv: ArrayLike | None,
-        t2t: ArrayLike | None, fv_se: ArrayLike | None = None, t2v: ArrayLike | None = None, as_they_are: bool = False,
+        t2t: ArrayLike | None, fv_se: ArrayLike | None = None, as_they_are: bool = False,
     ) -> "Normalisation":  # fmt: skip
         """Check S0, fV and T2: fV and T2 need S0, T2 echo times, and signals without S0 a volume at b = 0."""
         if s0 is None and (fv is not None or t2t is not None):
@@ -230,10 +228,12 @@ class Normalisation:
             raise ProtocolError("T2 is given, and the protocol has no echo times", hint="add a row of TE (ms)")
         if fv_se is not None and fv is None:
             raise InputError("the error of fV is given, and fV is not", hint="give both")
-        named = {"S0": s0, "fV": fv, "T2": t2t, "the error of fV": fv_se, "the T2 of blood": t2v}
+        named = {"S0": s0, "fV": fv, "T2": t2t, "the error of fV": fv_se}
         given = [None if value is None else per_voxel(name, value, voxels) for name, value in named.items()]
-        result = cls(acquisition, used, given[0], given[1], given[2], given[3], given[4], as_they_are)
-        if s0 is None and not as_they_are:
+        if as_they_are:
+            return cls(acquisition, used, None, None, None, None, as_they_are=True)
+        result = cls(acquisition, used, given[0], given[1], given[2], given[3])
+        if s0 is None:
             result._references()
         return result
 
@@ -241,8 +241,7 @@ class Normalisation:
     def description(self) -> str:
         """What signals are divided by, for the sidecar."""
         if self.as_they_are:
-            blood = "" if self.s0 is None or self.fv is None else ", the blood taken off the signals at b = 0"
-            return f"none: S0 and T2 are fitted{blood}"
+            return "none: S0 and T2 are fitted"
         if self.s0 is None:
             return "mean signal at b = 0" + (" and the same echo time" if self.acquisition.te_ms is not None else "")
         return "S0" + (" (1 - fV)" if self.fv is not None else "") + (" exp(-TE/T2)" if self.t2t is not None else "")
@@ -269,15 +268,6 @@ class Normalisation:
         acquisition, b0 = self.acquisition, self.acquisition.is_b0
         te = np.zeros(len(acquisition)) if acquisition.te_ms is None else np.round(acquisition.te_ms, 3)
         return np.asarray(signals[:, b0 & (te == te[b0].min())].astype(np.float64).mean(axis=1))
-
-    def blood(self, part: slice | IntArray) -> FloatArray | None:
-        """Return the signal of blood in the measurements used, (V, N), none but at b = 0; None where not known."""
-        te = self.acquisition.te_ms
-        if not self.as_they_are or self.s0 is None or self.fv is None or te is None:
-            return None
-        t2 = np.full(self.s0.shape, BLOOD_T2_MS)[part] if self.t2v is None else self.t2v[part]
-        level = np.nan_to_num(self.s0[part] * self.fv[part]).clip(min=0.0)
-        return np.asarray(level[:, None] * np.exp(-te / t2[:, None]) * self.acquisition.is_b0)[:, self.used]
 
     def expected(self, fitted: FloatArray, divisor: FloatArray) -> FloatArray:
         """Return fitted signals, (V, N), over the divisors, as they are compared with normalised ones."""
@@ -333,7 +323,6 @@ def normalised(raw: FloatArray, sigma: FloatArray, part: slice | IntArray, how: 
     """
     divisor = how.divisors(raw, part)
     involved = raw[:, how.used | how.acquisition.is_b0 if how.s0 is None else how.used]
-    blood_signal = how.blood(part)
     background = np.all(involved == 0, axis=1)
     if how.s0 is not None:
         # Maps made elsewhere mark what lies outside their mask with 0 or NaN.
@@ -344,8 +333,6 @@ def normalised(raw: FloatArray, sigma: FloatArray, part: slice | IntArray, how: 
         if noise != "none":
             good &= np.isfinite(sigma) & (sigma > 0)
     y = raw[good][:, how.used] / divisor[good]
-    if blood_signal is not None:
-        y -= blood_signal[good] / divisor[good]
     if noise == "rician":
         positive = np.all(y > 0, axis=1)
         good[np.flatnonzero(good)[~positive]] = False

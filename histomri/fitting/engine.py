@@ -27,7 +27,7 @@ def fit(
     signals: ArrayLike, acquisition: Acquisition | str | Path, model: str | Model | Dictionary = "diff-in", *,
     sigma: ArrayLike | None = None, bmin_smm2: float | None = None, strategy: str | None = None,
     s0: ArrayLike | None = None, fv: ArrayLike | None = None, t2t: ArrayLike | None = None,
-    fv_se: ArrayLike | None = None, t2v: ArrayLike | None = None, noise: Noise | None = None,
+    fv_se: ArrayLike | None = None, noise: Noise | None = None,
     preset: str = "mouse-exvivo", bounds: Mapping[str, tuple[float, float]] | None = None, bic: Bic = "schwarz",
     robust: Robust | None = None, slices: ArrayLike | None = None, volumes: ArrayLike | None = None,
     progress: Progress | None = None,
@@ -53,9 +53,7 @@ def fit(
     s0, fv, t2t : float or (V,) array-like, optional
         Signal without diffusion and relaxation, vascular fraction, tissue T2 (ms): signals are then divided by
         S0 (1 - fV) exp(-TE/T2); otherwise by the mean at b = 0 of the same echo time. Models that fit S0 and T2
-        themselves take signals as they are, and S0, fV and t2v only to take the blood off those at b = 0.
-    t2v : float or (V,) array-like, optional
-        T2 of blood (ms), by default 200.
+        themselves take signals as they are, whatever is given, and count blood as water outside the cells.
     noise : {"offset-gaussian", "rician", "none"}, optional
         The likelihood; by default offset-Gaussian if sigma is given and least squares ("none") if it is not.
     preset, bounds : {"mouse-exvivo", "invivo-3t", "invivo-1.5t"}, and mapping of str to (float, float), optional
@@ -98,9 +96,7 @@ def fit(
         level = declared.level
         require_te(declared, acquisition)
     used = choices.choose_measurements(acquisition, threshold, len(limits), declared.display_name, level is not None)
-    how = Normalisation.choose(
-        acquisition, used, values.shape[0], s0, fv, t2t, fv_se, t2v, as_they_are=level is not None
-    )
+    how = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t, fv_se, as_they_are=level is not None)
     levels = choices.noise_level(sigma, values.shape[0])
     if isinstance(declared, Dictionary):
         declared.require(len(acquisition))

@@ -80,7 +80,7 @@ class Residuals:
 def residuals(
     result: FitResult, signals: ArrayLike, acquisition: Acquisition, *, sigma: ArrayLike | None = None,
     s0: ArrayLike | None = None, fv: ArrayLike | None = None, t2t: ArrayLike | None = None,
-    t2v: ArrayLike | None = None, dictionary: Dictionary | None = None,
+    dictionary: Dictionary | None = None,
 ) -> Residuals:  # fmt: skip
     """Compare a fit with the signals it was made from.
 
@@ -90,7 +90,7 @@ def residuals(
 
     Parameters
     ----------
-    result, signals, acquisition, sigma, s0, fv, t2t, t2v
+    result, signals, acquisition, sigma, s0, fv, t2t
         Of `fit`, and what was given to it.
     dictionary : Dictionary, optional
         The one fitted, where the result is of one.
@@ -103,21 +103,17 @@ def residuals(
     if noise != "none" and sigma is None:
         raise InputError(f"the fit had the {noise} objective, and no noise level is given", hint="give sigma")
     used = fitted_measurements(result.parameters, acquisition)
-    how = Normalisation.choose(
-        acquisition, used, raw.shape[0], s0, fv, t2t, t2v=t2v, as_they_are="with_b0" in result.parameters
-    )
+    how = Normalisation.choose(acquisition, used, raw.shape[0], s0, fv, t2t, as_they_are="with_b0" in result.parameters)
     chosen, good = acquisition.select(used), result.maps["exit"] > 0
     values = np.full((raw.shape[0], int(used.sum())), np.nan)
     divisor = how.divisors(raw, slice(None))[good]
     expected = how.expected(fitted_signals(result, chosen, used, dictionary)[good], divisor)
-    blood = how.blood(slice(None))
     levels = None
     if sigma is not None:
         levels = np.full_like(values, np.nan)
         levels[good] = np.broadcast_to(np.asarray(sigma, dtype=float), good.shape)[good, None] / divisor
         expected = mean_signal(expected, levels[good], noise)
-    measured = raw[good][:, used] if blood is None else raw[good][:, used] - blood[good]
-    values[good] = expected - measured / divisor
+    values[good] = expected - raw[good][:, used] / divisor
     return Residuals(values, levels, chosen)
 
 
@@ -161,7 +157,7 @@ def _statistics(values: FloatArray) -> dict[str, float]:
 def bootstrap(
     result: FitResult, signals: ArrayLike, acquisition: Acquisition, *, count: int = 100,
     kind: Literal["parametric", "residual"] = "parametric", sigma: ArrayLike | None = None, s0: ArrayLike | None = None,
-    fv: ArrayLike | None = None, t2t: ArrayLike | None = None, t2v: ArrayLike | None = None,
+    fv: ArrayLike | None = None, t2t: ArrayLike | None = None,
     dictionary: Dictionary | None = None, seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, FloatArray]:  # fmt: skip
@@ -171,7 +167,7 @@ def bootstrap(
 
     Parameters
     ----------
-    result, signals, acquisition, sigma, s0, fv, t2t, t2v, dictionary
+    result, signals, acquisition, sigma, s0, fv, t2t, dictionary
         Of `fit`, and what was given to it.
     count, seed : int
         Repeats, of which intervals need at least about 100, and seed of the random numbers.
@@ -198,7 +194,7 @@ def bootstrap(
     out = {f"{name}_{what}": np.full(raw.shape[0], np.nan) for name in names for what in ("bootse", "low", "high")}
     given = {
         name: None if value is None else np.broadcast_to(np.asarray(value, dtype=float), raw.shape[:1])
-        for name, value in (("sigma", sigma), ("s0", s0), ("fv", fv), ("t2t", t2t), ("t2v", t2v))
+        for name, value in (("sigma", sigma), ("s0", s0), ("fv", fv), ("t2t", t2t))
     }
     step = max(1, _CHUNK_VALUES // (count * len(names)))
     for start in range(0, voxels.size, step):
@@ -221,12 +217,11 @@ def _repeat(
     """Return the estimates of all repeats, (names, count, V)."""
     used = fitted_measurements(result.parameters, acquisition)
     how = Normalisation.choose(
-        acquisition, used, raw.shape[0], given["s0"], given["fv"], given["t2t"], t2v=given["t2v"],
+        acquisition, used, raw.shape[0], given["s0"], given["fv"], given["t2t"],
         as_they_are="with_b0" in result.parameters,
     )  # fmt: skip
-    divisor, blood = how.divisors(raw, slice(None)), how.blood(slice(None))
+    divisor = how.divisors(raw, slice(None))
     clean = how.expected(fitted_signals(result, acquisition.select(used), used, dictionary), divisor) * divisor
-    clean = clean if blood is None else clean + blood
     left, inflated = None, 1.0
     if kind == "residual":
         left = -residuals(result, raw, acquisition, dictionary=dictionary, **given).values * divisor

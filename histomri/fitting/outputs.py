@@ -29,6 +29,8 @@ PARAMS = (
     "pMisfit",
     "dropped",
     "exit",
+    "CDsphere",
+    "cellNV",
     "S0",
     "T2I",
     "T2E",

@@ -29,11 +29,14 @@ from histomri.fitting.misfit_files import blood_signal, write_misfit
 from histomri.fitting.models import get_model
 from histomri.fitting.options import FitOptions
 from histomri.fitting.outputs import PARAMS, counted, require_fitted, write_fit, write_residuals, write_t2ivim
+from histomri.fitting.region_fits import fit_regions
+from histomri.fitting.regions import RegionFits, roi_table
+from histomri.fitting.results import count_cells
 from histomri.fitting.signals import require_te
 from histomri.fitting.t2ivim import T2IVIM_PARAMETERS, describe_t2ivim, normalising_maps
 from histomri.fitting.tissue_mean import MeanVerdict, judge_mean
-from histomri.fitting.without import fit_t2ivim_without, spoilt_before_any_model
-from histomri.mri import Acquisition, Series, Sigma, SpoiltVolume, list_spoilt, read_sigma
+from histomri.fitting.without import fit_t2ivim_without, spoilt_before_any_model, t2ivim_settings
+from histomri.mri import Acquisition, Labels, Series, Sigma, SpoiltVolume, list_spoilt, read_sigma
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,6 +69,9 @@ class FitRun(Displayed):
             models.append(Dictionary.load(options.dictionary_table))
         tasks = tuple(Task.list_of(options, preset, models, out))
         _require_fitted_bounds(options, models)
+        if all(task.is_for_regions(preset) for task in tasks):
+            for task in tasks:
+                task.require_regions(preset, options.roi is not None)
         for task in tasks:
             task.refuse_other_maps(options.sub)
         return cls(options, preset, tasks, out)
@@ -79,16 +85,19 @@ class FitRun(Displayed):
         """Read the scan and fit all models; InputError if a model was not fitted in a single voxel."""
         scan = Scan.read(self.options, self.preset, share_of(progress, 0.0, 0.2))
         tasks, left_out = self._possible(scan.series)
-        ends = np.linspace(0.2, 1.0, len(tasks) + 1).tolist()
+        voxelwise = [task for task in tasks if self.options.maps and not task.is_for_regions(self.preset)]
+        ends = np.linspace(0.2, 1.0, len(voxelwise) + 1).tolist()
         advance = [share_of(progress, start, stop) for start, stop in pairwise(ends)]
-        fits = tuple(task.fit(scan, self.options, self.preset, each) for task, each in zip(tasks, advance))
+        fits = tuple(task.fit(scan, self.options, self.preset, each) for task, each in zip(voxelwise, advance))
         bound = None
         if self.options.crlb:
             bound = bound_of_protocol(
                 scan.series.acquisition, snr=scan.signal_to_noise(), models=self.options.fitted_models,
                 preset=self.preset, thresholds=[(task.strategy, task.bmin) for task in self.tasks],
             )  # fmt: skip
-        return FitOutputs(self, scan, fits, bound, left_out, scan.judge_mean(self.preset))
+        regions = fit_regions(scan, tasks, self.options, self.preset)
+        mean = scan.judge_mean(self.preset) if self.options.maps else None
+        return FitOutputs(self, scan, fits, bound, left_out, mean, regions)
 
     def _possible(self, series: Series) -> tuple[list["Task"], tuple[str, ...]]:
         """Return the fits with enough measurements, and warnings of others; InputError if there is none."""
@@ -96,13 +105,18 @@ class FitRun(Displayed):
         for task in self.tasks:
             try:
                 with series.name_files():
-                    task.require_possible(series.acquisition, self.preset)
+                    task.require_possible(series.acquisition)
+                task.require_regions(self.preset, self.options.roi is not None)
                 possible.append(task)
             except InputError as error:
                 problems.append(error)
         if not possible:
             raise problems[0]
-        return possible, tuple(f"not fitted: {error.problem}" for error in problems)
+        notes = [f"not fitted: {error.problem}" for error in problems]
+        if self.options.maps:
+            noisy = dict.fromkeys(task.model.display_name for task in possible if task.is_for_regions(self.preset))
+            notes += [f"{name}: fitted to the labels only, as single voxels in vivo are too noisy" for name in noisy]
+        return possible, tuple(notes)
 
 
 @dataclass(frozen=True)
@@ -123,20 +137,20 @@ class Scan:
         series = Series.open(
             options.dwi, options.protocol, options.mask, exclude=options.exclude_volumes, **options.reading
         )
+        if options.roi is not None and not options.maps:
+            series = series.within(Labels.read(options.roi, series.images, options.roi_names).image > 0)
         level = read_sigma(options.sigma, series)
         s0, t2t = series.read_positive(options.s0, "S0"), series.read_positive(options.t2t, "T2")
         divided_by = {"s0": s0, "fv": series.read_values(options.fv), "t2t": t2t}
         signals = series.read(share_of(progress, 0.0, 0.5))
         spoilt = () if level.level is None else spoilt_before_any_model(signals, series, level.level)
         first = None
-        if _needs_t2ivim(options, preset, series.acquisition):
-            kurtosis = None if options.kurtosis == "free" else options.kurtosis
-            how: dict[str, Any] = {"preset": preset, "kurtosis": kurtosis, "sigma": level.level}
-            own = {name: pair for name, pair in parse_bounds(options.bounds).items() if name in T2IVIM_PARAMETERS}
-            how |= {"blood_t2": options.blood_t2, "bounds": own}
+        vascular = t2ivim_settings(options, preset, series.acquisition)
+        if vascular is not None and options.maps:
             out = () if options.robust == "none" else spoilt
+            how = {**vascular, "sigma": level.level, "progress": share_of(progress, 0.5, 1.0)}
             with series.name_files():
-                first = fit_t2ivim_without(signals, series, out, **how, progress=share_of(progress, 0.5, 1.0))
+                first = fit_t2ivim_without(signals, series, out, **how)
             require_fitted(first, series, "T2-IVIM")
             divided_by = normalising_maps(first)
         maps = (options.s0, options.fv, options.t2t, level.source)
@@ -165,17 +179,6 @@ class Scan:
         if not found > 0:
             raise InputError("no signal is above 0 where it is highest, so there is no signal-to-noise ratio")
         return found
-
-
-def _needs_t2ivim(options: FitOptions, preset: str, acquisition: Acquisition) -> bool:
-    """Tell whether S0, fV and T2 are to be fitted: by default in vivo, with several echo times, if not given.
-
-    Ex vivo no blood flows, and the signal at b = 0 of each echo time serves.
-    """
-    if options.t2ivim is not None:
-        return options.t2ivim
-    several = acquisition.te_ms is not None and np.unique(np.round(acquisition.te_ms, 1)).size > 1
-    return several and (options.s0, options.fv, options.t2t) == (None, None, None) and get_preset(preset).in_vivo
 
 
 def _require_fitted_bounds(options: FitOptions, models: Iterable[Model | Dictionary]) -> None:
@@ -215,17 +218,24 @@ class Task:
                     name, bmin = choose_threshold(preset, strategy, options.bmin, model)
                     yield Task(model, name, bmin, out / name if options.has_folders else out)
 
-    def require_possible(self, acquisition: Acquisition, preset: str) -> None:
-        """Raise InputError or ProtocolError if the scan cannot be fitted, or not voxel by voxel."""
+    def require_possible(self, acquisition: Acquisition) -> None:
+        """Raise InputError or ProtocolError if the scan cannot be fitted."""
         model, title = self.model, self.model.display_name
         level = isinstance(model, Model) and model.level is not None
         free = len(model.names if isinstance(model, Dictionary) else model.parameters)
         choose_measurements(acquisition, self.bmin, free, title, level)
         if isinstance(model, Model):
             require_te(model, acquisition)
-            if model.roi_in_vivo and get_preset(preset).in_vivo:
-                problem = f"{title} is for means over regions in vivo: single voxels are too noisy for it"
-                raise InputError(problem, hint="choose another model")
+
+    def require_regions(self, preset: str, given: bool) -> None:
+        """Raise InputError if the model is for means over regions, and none are given."""
+        if self.is_for_regions(preset) and not given:
+            problem = f"{self.model.display_name} is for means over regions in vivo: single voxels are too noisy for it"
+            raise InputError(problem, hint="give a label image with --roi")
+
+    def is_for_regions(self, preset: str) -> bool:
+        """Tell whether single voxels are too noisy for the model, and means over regions are not."""
+        return isinstance(self.model, Model) and self.model.roi_in_vivo and get_preset(preset).in_vivo
 
     def refuse_other_maps(self, sub: str | None) -> None:
         """Raise InputError if the folder holds maps of this model, fitted to other measurements."""
@@ -256,9 +266,10 @@ class Task:
         with series.name_files():
             result = fit(scan.signals, series.acquisition, self.model, **settings)
         require_fitted(result, series, self.model.display_name)
+        count_cells(result, options.size_cv)
         result.parameters["sigma"] = scan.level.record
         result.parameters["t2ivim"] = None if scan.first is None else {**scan.first.parameters, **scan.first.counts}
-        same: dict[str, Any] = {name: scan.divided_by.get(name) for name in ("s0", "fv", "t2t", "t2v")}
+        same: dict[str, Any] = {name: scan.divided_by.get(name) for name in ("s0", "fv", "t2t")}
         same |= {"sigma": level, "dictionary": self.model if isinstance(self.model, Dictionary) else None}
         left, spread = residuals(result, scan.signals, series.acquisition, **same), {}
         if options.bootstrap:
@@ -295,6 +306,7 @@ class FitOutputs(Displayed):
     bound: ProtocolBound | None
     left_out: tuple[str, ...] = ()
     mean: MeanVerdict | None = None
+    regions: RegionFits | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return what was fitted."""
@@ -309,6 +321,7 @@ class FitOutputs(Displayed):
             b0 = " and b = 0" if each.result.parameters.get("with_b0") else ""
             how = f"{task.strategy}, b > {task.bmin:g} s/mm²{b0}, {count} measurements"
             lines.append(f"{task.model.display_name} ({how}): {counted(each.result)}")
+        lines += self.regions.messages if self.regions is not None else ()
         return (*lines, self.mean.words()) if self.mean is not None and not self.mean.suspect else tuple(lines)
 
     @property
@@ -321,7 +334,8 @@ class FitOutputs(Displayed):
         told: tuple[str, ...] = (f"spoilt, before any model: {found}",) if found else ()
         told += (self.mean.words(),) if self.mean is not None and self.mean.suspect else ()
         own = (text for each in self.fits for text in each.result.warnings)
-        return (*before, *assumed, *self.left_out, *told, *own)
+        regions = self.regions.warnings if self.regions is not None else ()
+        return (*before, *assumed, *self.left_out, *told, *own, *regions)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -353,4 +367,6 @@ class FitOutputs(Displayed):
             places = (series.slices, series.volumes[each.used(series.acquisition)], self.mean)
             written += write_misfit(table, each.residuals, each.result, *places)
             written += write_fit(each.spread, *where)
+        if self.regions is not None:
+            written += self.regions.save(out / roi_table(None, sub), [*series.sources, *sources])
         return (*written, *(self.bound.save(out, series.sources) if self.bound is not None else ()))

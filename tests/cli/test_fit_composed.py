@@ -2,6 +2,7 @@
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
 from histomri.core.images import read_sidecar
@@ -62,3 +63,24 @@ def test_what_makes_no_sense_in_vivo_is_refused_and_nothing_written(run, tmp_pat
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_in_vivo_regions_are_fitted_where_voxels_are_too_noisy(run, tmp_path, rng):
+    """Two labels of 12 voxels each, with two T2s and little noise: F and the T2s come back, and there are no maps."""
+    dwi = _scan(tmp_path, "invivo-1.5t", "diff-in-ex-t2", rng, S0=1.0, T2I=45.0, T2E=80.0)
+    labels = np.repeat([1, 2], 12).reshape(4, 6, 1).astype(np.uint8)
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "labels.nii.gz")
+    words = ["--protocol", "invivo-1.5t", "--sigma", 1, "--strategy", "whole", "--roi", tmp_path / "labels.nii.gz"]
+    models = ["--model", "diff-in-ex-t2", "--model", "exchange", "--model", "diff-in"]
+    result = run("fit", dwi, *words, *models, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "Diff-in-exT2: fitted to the labels only" in " ".join(result.output.split())
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert not [name for name in written if "diffinext2" in name] and "model-diffin_param-vCS_dwimap.nii.gz" in written
+    table = pd.read_csv(tmp_path / "out" / "roi.csv")
+    two = table[table["model"] == "diff-in-ex-t2"]
+    # Noise of 1/3000 of the signal: the flat valley of size and D0I in vivo leaves F to 0.1, and the T2s to 15 %.
+    np.testing.assert_allclose(two["F"], 0.5, atol=0.1)
+    np.testing.assert_allclose(two["T2I_ms"], 45, rtol=0.15)
+    np.testing.assert_allclose(two["T2E_ms"], 80, rtol=0.15)
+    assert np.isfinite(table.loc[table["model"] == "exchange", "kappa_um_s"]).all()  # its times are long enough
