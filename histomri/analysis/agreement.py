@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import fdtrc, stdtr, stdtrit
 
 from histomri.analysis.correlation import constant, jackknife_z_interval
+from histomri.analysis.histology import histology_line, histology_size
 from histomri.analysis.measurements import opened_cases
 from histomri.analysis.noncentral import noncentral_t_quantile
 from histomri.analysis.options import AgreeOptions
@@ -256,7 +257,8 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
         pairs = tuple(pair for pair in PAIRS if cases.has_values(pair[1]) or pair[1] not in cases) or PAIRS
         notes = [f"{pair[1]} has no value, so {pair[0]} is not compared" for pair in PAIRS if pair not in pairs]
     values = cases.numbers([name for pair in pairs for name in pair])
-    found, sizes, warnings, lines = [], [], [*cases.quality_warnings(values), *notes], []
+    size = histology_size(cases.path)
+    found, sizes, warnings, lines = [], [], [*cases.quality_warnings(values), *notes], histology_line(size)
     for key, part in cases.parts(options.by):
         for one, other in pairs:
             a, b = values.loc[part.frame.index, one], values.loc[part.frame.index, other]
@@ -275,7 +277,7 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
                 text = "the bias changes with size; limits hold on average only"
                 warnings.append(f"{heading(key)}{one} - {other}: {text}")
     frames = {"agreement.csv": ("agreement", [pd.DataFrame(found)]), "bias_by_size.csv": ("bias_by_size", sizes)}
-    settings = options.named("relative", "bins", "by", "model", "strategy")
+    settings = options.named("relative", "bins", "by", "model", "strategy") | ({} if size is None else {"size": size})
     return Findings.joined("agreement.json", frames, lines, warnings, options, settings, measures=list(values))
 
 

@@ -13,18 +13,15 @@ from scipy.special import ndtr, stdtr, stdtrit
 from scipy.stats import ttest_rel, wilcoxon
 
 from histomri.analysis import ranking
-from histomri.analysis.cases import (
-    as_cases,
+from histomri.analysis.cases import as_cases, cases_of, open_pairs, require_varying_histology, voxels_of
+from histomri.analysis.correlation import adjust_p, constant, correlate, fisher_interval, pearson, pearson_without_one
+from histomri.analysis.histology import (
     by_size_alone,
-    cases_of,
+    histology_line,
     histology_size,
     lacks_fraction,
-    open_pairs,
-    require_varying_histology,
-    voxels_of,
     without_fraction,
 )
-from histomri.analysis.correlation import adjust_p, constant, correlate, fisher_interval, pearson, pearson_without_one
 from histomri.analysis.measurements import MeasurementTable
 from histomri.analysis.options import Adjustment, ScoreOptions
 from histomri.analysis.results import Findings
@@ -278,7 +275,7 @@ def score_table(table: ScoreOptions | pd.DataFrame | str | Path, **choices: Any)
     settings = draws | {"confidence": 0.95, "interval": "jackknife over cases of Fisher's z of TCS/2"}
     settings |= {"ranked_by": "r_vCS" if alone else "TCS"} | ({"size": size} if size is not None else {})
     others: dict[str, Any] = {"more": content, "replaces": SCORE_FILES}
-    lines = [*notes, *_lines(models)]
+    lines = [*notes, *histology_line(size), *_lines(models)]
     return Findings.joined("scores.json", frames, lines, warnings, options, settings, **others)
 
 
