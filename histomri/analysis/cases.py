@@ -18,13 +18,13 @@ from histomri.core.tables import line_of, suggestion
 _DERIVED = ("_median", "_trimmed")  # columns that pairing writes beside each mean
 NEEDED = ("sample", "model", "strategy", "vCS_mri_um", "vCS_histo_um", "F_mri", "F_histo")
 OPTIONAL = (
-    "group", "scanner", "n_voxels", "CD_mri_mm3", "CD_histo_mm2", "ADC_um2_ms", "K", "BIC_vote", "AIC_vote",
+    "patient", "group", "scanner", "n_voxels", "CD_mri_mm3", "CD_histo_mm2", "ADC_um2_ms", "K", "BIC_vote", "AIC_vote",
     "BIC_best", "AIC_best", "at_bound_share",
 )  # fmt: skip
-OF_VOXELS = ("group", "scanner", "CD_mri_mm3", "CD_histo_mm2", "ADC_um2_ms", "K", "BIC", "AIC", "at_bound")
+OF_VOXELS = ("patient", "group", "scanner", "CD_mri_mm3", "CD_histo_mm2", "ADC_um2_ms", "K", "BIC", "AIC", "at_bound")
 STRATEGIES = ("whole", "high-b", "custom")
 # What `histomri pair` writes beyond the columns that are scored.
-_IN_NAMES_BY_PAIRING = ("_mri", "_histo", "n_", "AIC", "K_median", "patient")
+_IN_NAMES_BY_PAIRING = ("_mri", "_histo", "n_", "AIC", "K_median")
 _BY_PAIRING = ("pairing", "logL", "cost", "exit", "K_median", *[f"{axis}_mm" for axis in "xyz"])
 
 
