@@ -79,7 +79,7 @@ def both_ways(run: Run) -> dict[str, Any] | None:
         kind = str(volume.get("Kind"))
         share = volume.get("F_assumed")
         rows.append({
-            "sample": sample.id, "outlines": f"{kind}: {KINDS.get(kind, '')}",
+            "sample": sample.id, "outlines": kind,
             "vCS_paper": decimals(published.get("vCS"), 1), "F_paper": decimals(published.get("F")),
             "CD_paper": decimals(published.get("CD"), 0),
             "vCS": _first(results, ("vCS", "vCSvol"), 1), "Dvol": _first(results, ("Dvol",), 1),
@@ -96,12 +96,18 @@ def both_ways(run: Run) -> dict[str, Any] | None:
 
 def _stated(volume: dict[str, Any]) -> str:
     shrinkage = 100 * float(volume.get("Shrinkage") or 0)
-    parts = [f"section {_tolerated(volume, 'Thickness_um', 'ThicknessError_um')} µm thick", f"shrinkage {shrinkage:g}"]
+    kind = str(volume.get("Kind"))
+    outlines = f"outlines {kind} ({KINDS.get(kind, '')})"
+    parts = [
+        outlines,
+        f"section {_tolerated(volume, 'Thickness_um', 'ThicknessError_um')} µm thick",
+        f"shrinkage {shrinkage:g}",
+    ]
     if (error := volume.get("ShrinkageError")) is not None:
         parts[-1] += f" ± {100 * float(error):g}"
     parts[-1] += " %"
     if (limit := volume.get("Smallest_um2")) is not None:
-        parts.append(f"{'cells' if volume.get('Kind') == 'E' else 'nuclei'} from {limit:g} µm² on")
+        parts.append(f"{'cells' if kind == 'E' else 'nuclei'} from {limit:g} µm² on")
     if volume.get("F_assumed") is not None:
         parts.append(f"{_tolerated(volume, 'F_assumed', 'F_assumed_error')} of the volume is cells")
     if (share := volume.get("BinucleateShare")) is not None:
