@@ -89,7 +89,7 @@ def measure_cells(
         offset_noise_um2=settings.centroid_noise_um**2,
     )  # fmt: skip
     if settings.thickness_um is not None and settings.thickness_um > _THICK_UM:
-        lost.append(f"a section of {settings.thickness_um:g} µm is unusually thick: give its thickness as cut, in µm")
+        lost.append(f"a section of {settings.thickness_um:g} µm is unusually thick: is that its thickness as cut?")
     return Measured(found, outlines, (*found.flags, *lost), extent.area_um2)
 
 

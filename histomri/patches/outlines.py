@@ -48,7 +48,7 @@ class Outlines:
         """Return lines for the user who made maps without numbers in 3D."""
         of = {"R": ": vCS and F are of nuclei with their rim, not of cells", "N": ": vCS and F are of nuclei"}
         known = "not known" if self.kind is None else WORDS[self.kind]
-        kind = self.kind or "KIND"
+        kind = self.kind or "(N, R, M or E)"
         in_3d = f"cells in 3D need --outline-kind {kind} and --section-thickness-um, the thickness as cut"
         return f"outlines: {known} ({self.source}){of.get(self.kind or '', '')}", f"{_PAPER}; {in_3d}"
 

@@ -216,17 +216,24 @@ def volume_message(maps: PatchMaps) -> tuple[str, ...]:
     record = maps.parameters.get("Stereology")
     if record is None:
         return ()
-    parts = []
+    lines = [f"in 3D (outlines of kind {record['Kind']}: {record['Outlines']}), whole section:"]
     for name, one in record["Results"].items():
-        if one["Value"] is None:
-            continue
-        shares = {word: one[key] for key, word in (("StatSE", "stat"), ("Syst", "syst")) if one[key]}
-        errors = [f"{100 * share / one['Value']:.1f} % ({word})" for word, share in shares.items()]
-        unit = {"1/mm^3": " /mm³", "um": " µm"}.get(one["Units"], "")
-        upper = f" to {one['Upper']:.2g}" if one["Upper"] is not None else ""
-        parts.append(f"{name} {one['Value']:.4g}{upper}{unit}" + (f" ± {' ± '.join(errors)}" if errors else ""))
-    numbers = "; ".join(parts) or "no numbers"
-    return (f"in 3D (outlines of kind {record['Kind']}: {record['Outlines']}): {numbers}", size_message(maps))
+        if one["Value"] is not None:
+            lines.append(f"  {name} {_with_errors(one)}")
+    if len(lines) == 1:
+        lines[0] += " no numbers"
+    return (*lines, size_message(maps))
+
+
+def _with_errors(one: dict[str, Any]) -> str:
+    """Return a result with its unit and both errors in percent, to print."""
+    value, upper = one["Value"], one["Upper"]
+    text = f"{value:,.4g}" if value < 1e4 else f"{float(f'{value:.4g}'):,.0f}"
+    text += f" to {upper:.2g}" if upper is not None else ""
+    text += {"1/mm^3": " /mm³", "um": " µm"}.get(one["Units"], "")
+    shares = {word: one[key] for key, word in (("StatSE", "stat"), ("Syst", "syst")) if one[key]}
+    errors = [f"{100 * share / value:.1f} % ({word})" for word, share in shares.items()]
+    return text + (f" ± {' ± '.join(errors)}" if errors else "")
 
 
 def size_message(maps: PatchMaps) -> str:

@@ -73,10 +73,20 @@ class RegionsIn3D:
         except InputError as error:  # of one region, which does not stop the others
             return {}, "", (error.problem,)
         if own.found.found is not None:
-            return results_of(own.found), "region", own.notes
+            results = results_of(own.found)
+            return results, "region", (*own.notes, *_reasons(results))
         self._all = self._all or self._measure_all(shrinkage)
         pooled = _pooled(self._all, part)
         return (pooled, "all cells", own.notes) if pooled else ({}, "", own.notes)
+
+
+def _reasons(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Return why numbers or their errors are missing."""
+    names: dict[str, list[str]] = {}
+    for name, entry in results.items():
+        if entry["Reason"] is not None:
+            names.setdefault(entry["Reason"], []).append(name)
+    return [f"{', '.join(members)}: {reason}" for reason, members in names.items()]
 
 
 def _pooled(whole: Measured, part: BaseGeometry) -> dict[str, dict[str, Any]]:

@@ -117,7 +117,8 @@ class _Errors:
 
     def __init__(self, folder: Path, label: str, pairs: pd.DataFrame, index: tuple[FloatArray, ...]) -> None:
         self.folder, self.label, self.pairs, self.index = folder, label, pairs, index
-        self.section = read_section(folder / "histo", errors=True).maps
+        home = folder / "histo"
+        self.section = read_section(home, errors=True).maps if home.is_dir() else {}
         xfm = folder / "xfm" / f"sub-{label}_from-histo_to-dwi_mode-image_xfm.json"
         self.transform = Transform.load(xfm) if xfm.is_file() else None
 
