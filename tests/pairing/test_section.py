@@ -114,3 +114,18 @@ def test_without_a_fraction_models_are_ranked_by_size_and_say_so(folders, rng, t
     assert set(agreed.to_pandas()["first"]) == {"vCS_mri_um"}
     assert any("F_histo has no value" in text for text in agreed.warnings)
     assert agreed.lines[0] == found.lines[0] == "histology of cells in 3D (size volume)"
+
+
+def test_a_section_without_a_size_says_why(data, rng, tmp_path):
+    """Twenty nuclei are too few to be unfolded: the table keeps the row, and a warning has the reason."""
+    table = pd.read_csv(data / "stereology" / "g4.csv.gz")[:20]
+    cells = CellTable.coerce(table[["x_um", "y_um", "nucleus_area_um2"]].assign(area_um2=table["mask_cell_area_um2"]))
+    map_section(cells, whole=True, tissue="field", volume=VolumeSettings("M", 2.0, 10.0)).save(
+        tmp_path, cells="c.parquet"
+    )
+    paired = pair_means(tmp_path, mri(rng, 14.0), sample="m1")
+    assert paired.data["vCS_histo_um"].isna().all()
+    reason = "20 profiles are too few, 30 are needed"
+    assert f"m1: the histology has no cell size in any patch: {reason}" in paired.warnings
+    published = pair_means(read_section(tmp_path, "paper"), mri(rng, 14.0), sample="m1")
+    assert published.data["vCS_histo_um"].notna().all() and reason not in " ".join(published.warnings)
