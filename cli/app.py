@@ -1,6 +1,7 @@
 """The `histomri` command: names the commands, and imports nothing heavy, so that --help is immediate."""
 
-from typing import Annotated
+import signal
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -52,6 +53,15 @@ for _command in COMMANDS:
 app.add_typer(simulate, name="simulate", rich_help_panel="Simulation")
 
 
+def _end(number: int, frame: Any) -> NoReturn:
+    """End as Ctrl-C does: what is half written is removed on the way out."""
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     """Run the command line."""
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # what the system and a closed terminal send; each system has some
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the second
+            signal.signal(number, _end)
     app()
