@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
-from histomri.analysis.ranking import listed
+from histomri.analysis.ranking_notes import listed
 from histomri.analysis.summary import counted_cases, summarise_voxels
 from histomri.core import columns as core_columns
 from histomri.core.array_files import read_parquet
