@@ -1,6 +1,8 @@
 """The `histomri` command: names the commands, and imports nothing heavy, so that --help is immediate."""
 
+import io
 import signal
+import sys
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -60,6 +62,9 @@ def _end(number: int, frame: Any) -> NoReturn:
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):  # a code page of Windows lacks µ, δ or ²: they become ?, and nothing fails
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # what the system and a closed terminal send; each system has some
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the second
