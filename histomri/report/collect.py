@@ -14,6 +14,7 @@ from histomri.analysis.prediction import BASES
 from histomri.core.arrays import FloatArray
 from histomri.core.columns import TITLES
 from histomri.core.display import Displayed
+from histomri.core.door import reading
 from histomri.core.errors import HistomriError, InputError
 from histomri.core.files import read_json
 from histomri.core.images import Image, read_sidecar
@@ -385,11 +386,9 @@ def read_prediction(path: Path) -> Predicted:
 
 def read_columns(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     """Return a table of a run; InputError if it lacks a column that is needed."""
-    try:
+    with reading(path, "table", "run the study again", "cannot be read as a table"):
         # A group may be called "NA" or "none": only an empty cell is missing.
         table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        raise InputError("cannot be read as a table", path=path, hint="run the study again") from error
     if lacking := [name for name in needed if name not in table]:
         raise InputError(f"has no column '{lacking[0]}'", path=path, hint="run the study again")
     if "note" in table:
