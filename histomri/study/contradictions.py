@@ -4,17 +4,40 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from histomri.core.options import paths_in
 from histomri.study.graph import PER_SAMPLE
+from histomri.study.plan import Plan
+from histomri.study.sample import Sample
+from histomri.study.sources import Place
 from histomri.study.step import build
 
-if TYPE_CHECKING:
-    from histomri.study.study_file import Study
+
+class Declared(Protocol):
+    """What is looked at of a study: that of `study_file`, which looks here before it is one."""
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """The samples."""
+
+    @property
+    def options(self) -> Mapping[str, Mapping[str, Any]]:
+        """The sections of the steps over all samples."""
+
+    @property
+    def plan(self) -> Plan | None:
+        """The analysis plan."""
+
+    @property
+    def fits(self) -> set[tuple[str, str]]:
+        """Model and strategy of every fit."""
+
+    def place(self, sample: Sample) -> Place:
+        """Return the place where the steps of a sample run."""
 
 
-def contradictions(study: "Study") -> Iterator[str]:
+def contradictions(study: Declared) -> Iterator[str]:
     """Yield where the parts of a study that are right by themselves contradict each other or the files there are."""
     yield from _ambiguous([sample.id for sample in study.samples])
     for sample in study.samples:
@@ -33,7 +56,7 @@ def contradictions(study: "Study") -> Iterator[str]:
         yield from _unpredictable(study, study.options["prediction"])
 
 
-def _mixed_sizes(study: "Study") -> Iterator[str]:
+def _mixed_sizes(study: Declared) -> Iterator[str]:
     """Yield that histology as published and in 3D would stand in one table: they differ by tens of per cent."""
     step = next(step for step in PER_SAMPLE if step.name == "patches")
     sizes: dict[Any, list[str]] = {}
@@ -71,7 +94,7 @@ def _no_file(path: Path) -> str:
     return f"no such file: {path}" + ("; write paths with /, on every system" if "\\" in str(path) else "")
 
 
-def _unpredictable(study: "Study", options: Mapping[str, Any]) -> Iterator[str]:
+def _unpredictable(study: Declared, options: Mapping[str, Any]) -> Iterator[str]:
     target = options["target"]
     for path in paths_in(options.get("table")):
         if not path.is_file():
@@ -87,7 +110,7 @@ def _unpredictable(study: "Study", options: Mapping[str, Any]) -> Iterator[str]:
     yield from _ungrouped(study, options)
 
 
-def _ungrouped(study: "Study", options: Mapping[str, Any]) -> Iterator[str]:
+def _ungrouped(study: Declared, options: Mapping[str, Any]) -> Iterator[str]:
     """Yield the samples of which it is not known whether they are from the same patient as others."""
     asked, target = options.get("group_by"), options["target"]
     name = asked or "patient"
