@@ -139,6 +139,7 @@ class Run(Displayed):
     strategies: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # the ranking within each, if several
     influence: pd.DataFrame | None = None  # of each sample, or patient, on the ranking
     verdicts: list[dict[str, Any]] = field(default_factory=list)  # whether TCS, HFC and BIC contradict each other
+    comparisons: list[dict[str, Any]] = field(default_factory=list)  # tests of the models against each other
     size: str | None = None  # which histology is compared with MRI: paper or volume
 
     @property
@@ -195,13 +196,13 @@ def collect(folder: str | Path) -> Run:
     sizes = {sample.size for sample in samples if sample.size is not None}
     csv = folder / "residuals.csv"
     residuals = attempt(lambda: read_columns(csv, _RESIDUALS), None, missing, "No residuals") if csv.exists() else None
-    one = folder / "scores_influence.csv"
-    what = "No influence of single samples"
+    one, what = folder / "scores_influence.csv", "No influence of single samples"
     influence = attempt(lambda: read_columns(one, INFLUENCE_COLUMNS), None, missing, what) if one.exists() else None
     return Run(
         folder, study, scores.get("models", []), pairs, samples, missing, as_dict(scores.get("Parameters")),
         as_dict(scores.get("scanners")), _findings(folder / "statistics", missing), residuals,
-        as_dict(scores.get("strategies")), influence, [as_dict(each) for each in as_list(scores.get("criteria"))],
+        as_dict(scores.get("strategies")), influence,
+        as_list(scores.get("criteria")), as_list(scores.get("comparisons")),
         sizes.pop() if len(sizes) == 1 else None,
     )  # fmt: skip
 
