@@ -82,6 +82,12 @@ def latest_last(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: name.startswith(LATEST))
 
 
+def errors_of(names: Iterable[str], table: Iterable[str]) -> list[str]:
+    """Return the columns of errors that a table has of some columns."""
+    known = set(table)
+    return [f"{name}{end}" for name in names for end in (STAT, SYST) if f"{name}{end}" in known]
+
+
 def describe_maps() -> dict[str, dict[str, str]]:
     """Return unit and meaning of the column of every map."""
     mri = {column_of(name, "mri"): about for name, about in MRI_MAPS.items()}

@@ -17,6 +17,7 @@ from histomri.core.display import Displayed
 from histomri.core.door import reading
 from histomri.core.errors import HistomriError, InputError
 from histomri.core.files import read_json
+from histomri.core.formulas import with_names
 from histomri.core.images import Image, read_sidecar
 from histomri.core.orientation import View
 from histomri.pairing import PairedTable
@@ -388,6 +389,7 @@ def read_columns(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     with reading(path, "table", "run the study again", "cannot be read as a table"):
         # A group may be called "NA" or "none": only an empty cell is missing.
         table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])
+        table = with_names(table)
     if lacking := [name for name in needed if name not in table]:
         raise InputError(f"has no column '{lacking[0]}'", path=path, hint="run the study again")
     if "note" in table:

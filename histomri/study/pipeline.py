@@ -95,9 +95,14 @@ def run_study(
         with locks.together():
             study.save(out / "study_resolved.json")
         done = {}
-        for outcome in run_tasks(work, chosen, jobs=jobs, dask=dask, progress=progress):
-            outcome = _lost(outcome, out) if isinstance(outcome, Lost) else outcome
-            done[outcome.id] = outcome
+        try:
+            for outcome in run_tasks(work, chosen, jobs=jobs, dask=dask, progress=progress):
+                outcome = _lost(outcome, out) if isinstance(outcome, Lost) else outcome
+                done[outcome.id] = outcome
+        finally:
+            if len(done) < len(chosen):  # interrupted: processes that were ended could not tidy up
+                for sample in chosen:
+                    clear_unfinished(out / f"sub-{sample.id}")
         with locks.together():
             held.close()  # already here, so that who concludes next finds these samples free; who begins has to wait
             return _conclude(study, out, done, locks, started, figures, force, verify, progress)
