@@ -126,5 +126,5 @@ def _first(results: dict[str, Any], names: Iterable[str], digits: int, scale: fl
     if (value := one.get("Value")) is None:
         return "–", str(one.get("Reason") or "")
     upper = f" to {decimals(one['Upper'] / scale, digits)}" if one.get("Upper") else ""
-    errors = [f"± {decimals(one[key] / scale, digits)} {word}" for key, word in _ERRORS if one.get(key)]
+    errors = [f"±\u00a0{decimals(one[key] / scale, digits)}\u00a0{word}" for key, word in _ERRORS if one.get(key)]
     return decimals(value / scale, digits) + upper, " ".join(errors)

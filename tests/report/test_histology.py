@@ -38,12 +38,15 @@ def test_both_sizes_stand_side_by_side_with_their_errors():
     )
     (row,) = found["rows"]
     assert (row["vCS_paper"], row["F_paper"], row["CD_paper"]) == ("26.9", "0.34", "1106")
-    assert row["vCS"] == ("25.7", "± 0.4 stat ± 3.6 syst") and row["NV"] == ("71.1", "± 3.6 stat ± 11.3 syst")
+    assert row["vCS"] == ("25.7", "±\u00a00.4\u00a0stat ±\u00a03.6\u00a0syst") and row["NV"] == (
+        "71.1",
+        "±\u00a03.6\u00a0stat ±\u00a011.3\u00a0syst",
+    )
     assert row["F"] == ("0.50", "stated") and row["Dvol"] == ("–", "25 profiles are too few, 30 are needed")
     for text in ("R (nucleus and rim)", "4 ± 0.8 µm thick", "nuclei from 10 µm²", "0.5 ± 0.1 of the volume", "25 % of"):
         assert text in found["stated"]
     masks = both_ways(run_of("volume", "M", {"F": number(0.71, 0.02, 0.04, Upper=0.9)}))
-    assert masks["rows"][0]["F"] == ("0.71 to 0.90", "± 0.02 stat ± 0.04 syst")
+    assert masks["rows"][0]["F"] == ("0.71 to 0.90", "±\u00a00.02\u00a0stat ±\u00a00.04\u00a0syst")
     assert both_ways(run_of("paper", "R", {})) is None
 
 
