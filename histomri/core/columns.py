@@ -191,16 +191,22 @@ def check_sidecar(table: Path, names: Iterable[str]) -> dict[str, dict[str, Any]
     entries = columns.items() if isinstance(columns, Mapping) else ()
     described = {str(name): dict(entry) for name, entry in entries if isinstance(entry, Mapping)}
     for name in names:
-        expected, given = unit_of(str(name)), described.get(str(name), {}).get("Units")
-        if expected is None or given is None:
-            continue
-        stated, wanted = _plain(str(given)), _plain(expected)
-        if name not in _OF_MAPS:  # of cells_mm2 it is not known whether they are counted or measured
-            stated, wanted = stated.replace("^-", "^"), wanted.replace("^-", "^")
-        if stated != wanted:
+        given = described.get(str(name), {}).get("Units")
+        if given is not None and (expected := contradicted(str(name), str(given))):
             problem = f"says that column '{name}' of {table.name} is in '{given}', and its name says '{expected}'"
             raise UnitError(problem, path=sidecar, hint="convert the column, or give it the name of its unit")
     return described
+
+
+def contradicted(name: str, given: str) -> str | None:
+    """Return the unit in the name of a column if another is given; None if they agree, or the name has none."""
+    expected = unit_of(name)
+    if expected is None:
+        return None
+    stated, wanted = _plain(given), _plain(expected)
+    if name not in _OF_MAPS:  # of cells_mm2 it is not known whether they are counted or measured
+        stated, wanted = stated.replace("^-", "^"), wanted.replace("^-", "^")
+    return expected if stated != wanted else None
 
 
 def _plain(unit: str) -> str:
