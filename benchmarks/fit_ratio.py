@@ -1,6 +1,6 @@
 """Time of the fit by model over that of another checkout, in turns in one run, and how far apart the results are.
 
-Usage: python benchmarks/bench_fit_ratio.py OTHER_CHECKOUT [--voxels 2000]
+Usage: python benchmarks/fit_ratio.py OTHER_CHECKOUT [--voxels 2000]
 """
 
 import argparse
