@@ -14,8 +14,9 @@ import numpy as np
 from machine import describe
 from straight_fit import PRESET, SNR, Straight, protocol, simulate
 
-from histomri.fitting import MODELS, Model
-from histomri.fitting.engine import Engine
+from histomri.fitting import Model
+from histomri.fitting.models import PAPER_MODELS
+from histomri.fitting.tables import Engine
 
 
 def start_up() -> tuple[float, float]:
@@ -69,7 +70,7 @@ def main() -> None:
         "s/voxel trust-constr | times faster | trust-constr worse by > 1e-3 |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for model in MODELS.values():
+    for model in PAPER_MODELS:
         print(row(model, *((5_000, 3) if quick else (100_000, 24))), flush=True)
 
 

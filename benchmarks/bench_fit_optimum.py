@@ -12,9 +12,10 @@ import numpy as np
 from machine import describe
 from straight_fit import PRESET, SNR, Straight, protocol, simulate
 
-from histomri.fitting import MODELS, Model
+from histomri.fitting import Model
 from histomri.fitting.dictionary import descend
 from histomri.fitting.engine import Engine
+from histomri.fitting.models import PAPER_MODELS
 
 
 def reference(model: Model, y: np.ndarray, sigma: np.ndarray, noise: str, starts: int) -> np.ndarray:
@@ -50,7 +51,7 @@ def main() -> None:
     )
     print("| model | measurements | engine not worse, no noise, % | starts not worse, % | engine, SNR 30 | starts |")
     print("|---|---|---|---|---|---|")
-    for model in MODELS.values():
+    for model in PAPER_MODELS:
         print(row(model, options.voxels, options.starts), flush=True)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from machine import describe
 
-from histomri.fitting import MODELS, fit
+from histomri.fitting import MODELS, PAPER_NAMES, fit
 from histomri.mri import Acquisition
 
 SNR, REPEATS, LONGEST_MS = 50, 20, 104
@@ -45,7 +45,7 @@ def main() -> None:
     true, crossing = np.repeat(size, REPEATS), np.repeat(1000 * permeability, REPEATS)
     print("\n| model | strategy | permeability, µm/s | bias of vCS, µm | SD, µm | r with size | mean F (true 0.618) |")
     print("|---|---|---|---|---|---|---|")
-    for name in MODELS:
+    for name in PAPER_NAMES:
         for strategy, bmin in (("whole", 900), ("high-b", 1700)):
             maps = fit(noisy, acquisition, name, sigma=1 / SNR, s0=1.0, bmin_smm2=bmin, bounds=BOUNDS).maps
             for low, high in CLASSES_UM_S:

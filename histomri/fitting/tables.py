@@ -20,6 +20,7 @@ KNOT_STEP = 0.02
 _NODES = (20, 5, 6, 2)
 """Nodes of the grid of starts: of size, diffusivity inside and outside, and its dependence on time."""
 _BLOCK = 1024
+_ROUNDING = 1e-9  # noise levels that differ by less than this of themselves are one
 # Relative and absolute gain at which the best descent ends, and at which the others do; difference of scores that is
 # none; objective that is as good as 0.
 _TOLERANCE = ((1e-10, 1e-8), (1e-6, 1e-5), 1e-9, 1e-4)
@@ -105,7 +106,8 @@ class Engine:
         # The exact Rician likelihood of several measurements is not that of their mean.
         together = np.full(y.shape[0], noise != "rician" and weights is None)
         if noise == "offset-gaussian" and weights is None:
-            together = np.all(sigma == sigma[:, np.unique(self.row, return_index=True)[1][self.row]], axis=1)
+            first = sigma[:, np.unique(self.row, return_index=True)[1][self.row]]
+            together = np.all(np.abs(sigma - first) <= _ROUNDING * first, axis=1)
         parts = [
             (flag, voxels[start : start + _BLOCK])
             for flag in (True, False)
