@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,16 +12,15 @@ from histomri.fitting.misfit_files import blood_signal
 from histomri.fitting.options import FitOptions
 from histomri.fitting.regions import RegionFits, fit_means, read_means
 from histomri.fitting.results import count_cells
+from histomri.fitting.scan import Scan
 from histomri.fitting.t2ivim import normalising_maps
+from histomri.fitting.tasks import Task
 from histomri.fitting.tissue_mean import MeanVerdict, judge_mean
 from histomri.fitting.without import t2ivim_settings
 from histomri.mri import LabelMeans
 
-if TYPE_CHECKING:
-    from histomri.fitting.run import Scan, Task
 
-
-def fit_regions(scan: "Scan", tasks: Iterable["Task"], options: FitOptions, preset: str) -> RegionFits | None:
+def fit_regions(scan: Scan, tasks: Iterable[Task], options: FitOptions, preset: str) -> RegionFits | None:
     """Fit the mean signal of each label by every model and strategy; None where no labels are given.
 
     Means have no noise floor left, and are fitted as offset-Gaussian with their own errors. S0, fV and T2 are fitted to
@@ -82,7 +81,7 @@ def _averaged(maps: dict[str, FloatArray | None], means: LabelMeans) -> dict[str
     return averaged
 
 
-def _judge(scan: "Scan", means: LabelMeans, k: int, preset: str, first: FitResult | None) -> MeanVerdict | None:
+def _judge(scan: Scan, means: LabelMeans, k: int, preset: str, first: FitResult | None) -> MeanVerdict | None:
     part, acquisition = means.members[k], scan.series.acquisition
     if not part.size:
         return None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from histomri.fitting import Dictionary, Model, bootstrap, crlb, fit, fit_dki, fit_t2ivim, predict, predict_t2ivim
-from histomri.fitting.run import Scan
+from histomri.fitting.scan import Scan
 from histomri.mri import Acquisition, Sigma
 
 MOUSE = Acquisition.preset("mouse-exvivo")
