@@ -264,9 +264,9 @@ def _cases(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str], list[str]]:
     """Return one row per sample x model x strategy, notes, and warnings."""
     if not rows.is_voxelwise:
         table, notes = cases_of(rows)
-        return table, notes, rows.quality_warnings(table)
+        return table, notes, [*rows.quality_warnings(table), *_registration_warnings(rows)]
     voxels, notes = voxels_of(rows)
-    warnings = rows.quality_warnings(voxels)
+    warnings = [*rows.quality_warnings(voxels), *_registration_warnings(rows)]
     sidecar = rows.path.with_suffix(".json")
     counts = (read_json(sidecar, "sidecar").get("Counts") if sidecar.exists() else None) or []
     table = summarise_voxels(voxels, counted_cases(counts, voxels))
@@ -274,12 +274,32 @@ def _cases(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str], list[str]]:
     return table, [f"{rows.path.name}: voxels averaged per sample", *notes], warnings
 
 
+def _registration_warnings(rows: MeasurementTable) -> list[str]:
+    """Name the samples whose registration is not judged good, or was made by what is correlated afterwards."""
+    known = {name: rows.text(name) for name in ("registration_verdict", "registration_drive") if name in rows}
+    kinds = {
+        "is to be checked by eye": ("registration_verdict", ("check",)),
+        "failed": ("registration_verdict", ("failed",)),
+        "was matched by what the maps show, which raises r": (
+            "registration_drive",
+            ("both", "content"),
+        ),
+    }
+    texts = []
+    for what, (name, words) in kinds.items():
+        if name in known and (found := list(dict.fromkeys(rows.text("sample")[known[name].isin(words)]))):
+            samples = f"{len(found)} sample{'s' * (len(found) > 1)}"
+            texts.append(f"the registration of {samples} {what}: {ranking.listed(found)}")
+    return texts
+
+
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """Return the row with the interval in two columns, as a spreadsheet wants it."""
-    low, high = row["TCS_ci"] or (None, None)
     flat: dict[str, Any] = {}
     for key, value in row.items():
-        flat |= {"TCS_ci_low": low, "TCS_ci_high": high} if key == "TCS_ci" else {key: value}
+        low, high = value or (None, None) if key in ("TCS_ci", "TCS_registration") else (None, None)
+        limits = {f"{key}_low": low, f"{key}_high": high}
+        flat |= limits if key in ("TCS_ci", "TCS_registration") else {key: value}
     return flat
 
 

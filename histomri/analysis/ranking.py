@@ -12,13 +12,14 @@ import pandas as pd
 
 from histomri.analysis.cases import as_cases
 from histomri.analysis.correlation import correlate, jackknife_z_interval, resampling_weights, weighted_correlation
+from histomri.analysis.registration_error import with_registration
 from histomri.core.arrays import FloatArray
 from histomri.core.columns import PAIRED
 from histomri.core.errors import InputError
 
 RANKING_KEYS = (
     "model", "strategy", "n", "TCS", "TCS_ci", "r_vCS", "r_F", "HFC_mean", "HFC_wins", "BIC_share", "p_best",
-    "AIC_share", "n_missing", "rank", "compared", "n_own", "TCS_own",
+    "AIC_share", "n_missing", "rank", "compared", "n_own", "TCS_own", "TCS_corrected", "TCS_registration",
 )  # fmt: skip
 FEWEST_FOR_INTERVAL = 4
 FEWEST_CASES = 0.8  # of those of the row that has most: a row with fewer is not compared with the others
@@ -157,7 +158,8 @@ def rank_models(
         cases whose voxels vote for the model by BIC and by AIC; p_best, the fraction of resamples in which TCS
         is the highest; rank, the same for scores that are equal within `EQUAL`. Of the others n, TCS and mean HFC are
         of their own cases, and what compares rows is None. Of all: n_missing, cases of the table that are not complete;
-        n_own and TCS_own, complete cases of the row, and TCS on all of them. None where it cannot be had: TCS needs
+        n_own and TCS_own, complete cases of the row, and TCS on all of them; TCS_corrected and TCS_registration, see
+        `registration_error.with_registration`. None where it cannot be had: TCS needs
         three cases, interval and bootstrap four. Rows without TCS come last of their kind.
 
     Raises
@@ -301,6 +303,7 @@ def _scored(table: pd.DataFrame, n_boot: int, seed: int, confidence: float, *, c
             continue
         votes = bic_votes(table, criterion, counted).rename(columns={"share": share})
         scores = scores.merge(votes[[*_ROW, share]], on=_ROW, how="left")
+    scores = with_registration(scores, table, confidence)
     scores["TCS_ci"], scores["p_best"] = _bootstrap(table, scores, n_boot, seed, confidence)
     if not compared:
         scores[["p_best", "HFC_wins", "BIC_share", "AIC_share"]] = np.nan

@@ -24,7 +24,7 @@ _ASIDE = (0.1, 0.2)  # how far aside the densities are compared as well, of the 
 _ACROSS_PX = 64  # pixels across the tissue of the density that is drawn and compared
 _CUT = 0.1  # fraction of the edge of a picture that is tissue, from which the picture cuts the section
 _BLUR = 1 / 45  # scale of what is dense, of the longest side of the smaller picture
-_MOST_POINTS, _LEAST_WITHIN, _LEAST_FRACTION = 5000, 0.5, 0.001
+_MOST_POINTS, _LEAST_WITHIN, _LEAST_FRACTION, _MANY = 5000, 0.5, 0.001, 20
 _OVERVIEW_PX = 1600
 """Longest side of the picture in which tissue is sought: an outline is needed to a hundredth of a section."""
 _HINT = "give its outline as a mask, GeoJSON of QuPath"
@@ -252,11 +252,27 @@ def _mask_of(image: Image, mask: Path, path: Path) -> Image:
         raise InputError("is empty as a mask: no voxel is above 0", path=mask)
     inside = inside[:: len(inside) // _MOST_POINTS + 1]
     world = inside @ read.affine[:3, : inside.shape[1]].T + read.affine[:3, 3]
-    index = (world - image.affine[:3, 3]) @ np.linalg.inv(image.affine[:3, :3]).T
-    last = np.array([*image.data.shape, 1][:3]) - 1
     slack = np.array([1.0, 1.0, 1.0 + read.voxel_mm[-1] / image.voxel_mm[2]])
-    fraction = float(np.all((index > -slack) & (index < last + slack), axis=1).mean())
-    if fraction < _LEAST_WITHIN:
+    if (fraction := _fraction_within(image, world, slack)) < _LEAST_WITHIN:
         problem = f"only {fraction:.0%} of the mask lies within {path.name}"
-        raise GeometryError(problem, path=mask, hint="give a mask that was drawn on this image")
+        hint = "give a mask that was drawn on this image"
+        wrong = {1000.0: (path.name, mask.name), 0.001: (mask.name, path.name)}
+        # Along its normal a slice is as thick as its header says, whatever the unit of its pixels.
+        loose = np.array([1.0, 1.0, 1000.0]) * slack
+        for factor, (in_um, in_mm) in wrong.items():
+            if _fraction_within(image, world * factor, loose) >= _LEAST_WITHIN:
+                hint = f"{in_um} is probably in µm and {in_mm} in mm: set the pixel size of {in_um} in mm"
+        raise GeometryError(problem, path=mask, hint=hint)
     return read
+
+
+def _fraction_within(image: Image, world: FloatArray, slack: FloatArray) -> float:
+    """Return which fraction of points, (N, 3) mm, lies in an image, or at most `slack` voxels beside it.
+
+    Many that lie in a single voxel are no mask of it: none of them counts.
+    """
+    index = (world - image.affine[:3, 3]) @ np.linalg.inv(image.affine[:3, :3]).T
+    if len(index) > _MANY and np.ptp(index, axis=0)[:2].max() < 1:
+        return 0.0
+    last = np.array([*image.data.shape, 1][:3]) - 1
+    return float(np.all((index > -slack) & (index < last + slack), axis=1).mean())
