@@ -27,6 +27,8 @@ KEYS = [
     "compared",
     "n_own",
     "TCS_own",
+    "TCS_corrected",
+    "TCS_registration",
 ]
 
 
