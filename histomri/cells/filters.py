@@ -13,7 +13,7 @@ import pyarrow as pa
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from histomri.cells.parsed_export import AREAS, OUTLINE_AREA, POSITION, ParsedExport
+from histomri.cells.parsed_export import AREAS, NUCLEUS_OFFSET, OUTLINE_AREA, POSITION, ParsedExport
 from histomri.cells.sidecar import Calibration
 from histomri.cells.table import Compartment, is_of_class
 from histomri.core.arrays import BoolArray, FloatArray
@@ -22,7 +22,7 @@ from histomri.core.errors import InputError, UnitError
 AreaUnit = Literal["um2", "px2"]
 MPP = "pass --mpp with the pixel size of the slide in µm (QuPath: Image tab, 'Pixel width')"
 MASK_MPP = "pass --mpp with the pixel size of the mask in µm, which is that of the slide x its downsampling"
-_LENGTHS = ("perimeter", "caliper")
+_LENGTHS = ("perimeter", "caliper", NUCLEUS_OFFSET)
 # No section is a metre wide: a position beyond that is a wrong unit or a damaged number.
 LARGEST_UM = 1e6
 _OUTSIDE_REGION = "outside the region of interest"

@@ -19,6 +19,7 @@ from histomri.cells.layouts.registry import ShapeLayout, names_of, shape_layout,
 from histomri.cells.outlines import Geometries, measure_outlines
 from histomri.cells.parsed_export import (
     AREAS,
+    NUCLEUS_OFFSET,
     OUTLINE_AREA,
     POSITION,
     ParsedExport,
@@ -152,7 +153,8 @@ class _Collected:
         self.kinds = set[str]()
         self.words: dict[str, TextsBuffer | WordsBuffer] = {"object_id": TextsBuffer()}
         self.words |= {"object_type": WordsBuffer(), "classification": WordsBuffer()}
-        self.shapes = tuple(ColumnBuffer() for _ in range(4))  # x, y, area, area of the nucleus; pixels
+        # x, y, area; area of the nucleus, distance of its centroid from that of the cell; pixels
+        self.shapes = tuple(ColumnBuffer(kind) for kind in (*4 * (np.float64,), np.float32))
         self.outlines = list[Geometries]()
         self.measured = dict[str, ColumnBuffer]()  # raw name -> values
         self.names = dict[str, bool]()  # raw name -> whether to keep it
@@ -177,12 +179,12 @@ def read_geojson(path: Path, wanted: Wanted, text: IO[bytes] | None = None) -> P
     total = collected.total
     if not collected.kinds & {"cell", "detection"}:
         raise _no_cells(collected)
-    x, y, area, nucleus = (column.finished() for column in collected.shapes)
+    x, y, area, nucleus, offset = (column.finished() for column in collected.shapes)
     is_cell = "cell" in collected.kinds
     numbers: dict[str, FloatArray] = {"x": x, "y": y, "cell_area" if is_cell else "area": area}
     if is_cell and np.isfinite(nucleus).any():
-        numbers["nucleus_area"] = nucleus
-    units: dict[str, str | None] = {name: "px" if name in POSITION else "px2" for name in numbers}
+        numbers |= {"nucleus_area": nucleus, NUCLEUS_OFFSET: offset}
+    units: dict[str, str | None] = {name: "px" if name in (*POSITION, NUCLEUS_OFFSET) else "px2" for name in numbers}
     labels = dict.fromkeys(numbers, "geometry")
     ignored, scales = _add_measurements(collected, numbers, units, labels)
     notes = (f"{collected.repaired:,} outlines crossed themselves and were mended",) if collected.repaired else ()
@@ -233,7 +235,9 @@ def _collect(features: list[Any], collected: _Collected) -> None:
     outlines = [item.outline if item.is_cell else None for item in objects]
     outlines += [item.nucleus if item.is_cell else None for item in objects]
     values, mended, geometries = measure_outlines(collected.path, outlines, n if collected.wanted.geometries else 0)
-    for column, measured in zip(collected.shapes, (*values[:n].T, values[n:, 2])):
+    with np.errstate(over="ignore", invalid="ignore"):  # of coordinates beyond all sense; such cells are dropped later
+        offset = np.hypot(*(values[n:, :2] - values[:n, :2]).T)
+    for column, measured in zip(collected.shapes, (*values[:n].T, values[n:, 2], offset)):
         column.append(measured)
     collected.repaired += mended
     collected.outlines.append(geometries)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from histomri.cells.mask_blobs import Labels, measure_mask
 from histomri.cells.mask_files import MaskFile, not_labels, numbers_of, open_mask
-from histomri.cells.parsed_export import ParsedExport, Wanted
+from histomri.cells.parsed_export import NUCLEUS_OFFSET, ParsedExport, Wanted
 from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.errors import InputError
 from histomri.core.files import require_file
@@ -52,10 +52,8 @@ def read_labels(path: Path, wanted: Wanted) -> ParsedExport:
             raise InputError(problem, path=path) from error
 
 
-def _export(
-    mask: MaskFile, cells: Labels, nucleus: FloatArray | None = None, lone: Labels | None = None
-) -> ParsedExport:
-    """Return the cells of a mask; with the area of their nuclei and then the nuclei that are in no cell, if given."""
+def _export(mask: MaskFile, cells: Labels, nucleus: Labels | None = None, lone: Labels | None = None) -> ParsedExport:
+    """Return the cells of a mask; with their nuclei, and then the nuclei that are in no cell, if given."""
     parts = [cells] if lone is None else [cells, lone]
     x, y, area, number = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("x", "y", "area", "number")
@@ -67,13 +65,15 @@ def _export(
     else:
         n_lone = number.size - cells.number.size
         numbers["cell_area"] = np.concatenate([cells.area, np.full(n_lone, np.nan)])
-        numbers["nucleus_area"] = np.concatenate([nucleus, area[cells.number.size :]])
+        numbers["nucleus_area"] = np.concatenate([nucleus.area, area[cells.number.size :]])
+        offset = np.hypot(nucleus.x - cells.x, nucleus.y - cells.y)
+        numbers[NUCLEUS_OFFSET] = np.concatenate([offset, np.full(n_lone, np.nan)])
         kinds = ["cell"] * cells.number.size + ["detection"] * n_lone
     text = {
         "object_id": pa.chunked_array([_names(parts)]),
         "object_type": pa.chunked_array([pa.array(kinds, pa.string()).dictionary_encode()]),
     }
-    units: dict[str, str | None] = {name: "px" if name in ("x", "y") else "px2" for name in numbers}
+    units: dict[str, str | None] = {name: "px" if name in ("x", "y", NUCLEUS_OFFSET) else "px2" for name in numbers}
     notes = tuple(note for part in parts for note in part.notes)
     return ParsedExport(
         mask.path, number.size, text, numbers, units, dict.fromkeys(numbers, "label"), warnings=notes,
@@ -122,21 +122,32 @@ def _read_pair(mask: MaskFile, nuclei: MaskFile | None, split: bool) -> ParsedEx
             raise InputError(problem, path=nuclei.path, hint="give the mask of cells first, and --nuclei-mask NUCLEI")
         inner_plane, outer_plane, found, cells = 1, 0, cells, found
     nucleus, cell, overlap = _overlaps((inner, inner_plane), (mask, outer_plane))
-    area = np.zeros(int(found.number.max()) + 1)
-    area[found.number] = found.area
-    paired = overlap >= _OVERLAP * area[nucleus]
+    row = np.zeros(int(found.number.max()) + 1, dtype=np.intp)
+    row[found.number] = np.arange(found.number.size)
+    paired = overlap >= _OVERLAP * found.area[row[nucleus]]
     nucleus, cell = nucleus[paired], cell[paired]
     if nucleus.size < _OVERLAP * found.number.size:
         problem = f"only {nucleus.size:,} of {found.number.size:,} nuclei lie in a cell, so the two masks do not fit"
         raise InputError(problem, path=inner.path, hint="give two masks of one field, at one resolution")
-    largest = np.full(int(cells.number.max()) + 1, np.nan)
-    np.fmax.at(largest, cell, area[nucleus])
+    largest = _largest(found, row[nucleus], cell, cells)
     alone = np.isin(found.number, nucleus, invert=True)
     lone = found.where(alone)
-    several, empty = int(np.count_nonzero(np.bincount(cell) > 1)), int(np.isnan(largest[cells.number]).sum())
+    several, empty = int(np.count_nonzero(np.bincount(cell) > 1)), int(np.isnan(largest.area).sum())
     notes = [f"{several:,} cells hold several nuclei, of which the largest is taken"] if several else []
     notes += [f"{empty:,} cells hold no nucleus"] if empty else []
-    return _export(mask, replace(cells, notes=tuple(notes)), largest[cells.number], lone)
+    return _export(mask, replace(cells, notes=tuple(notes)), largest, lone)
+
+
+def _largest(nuclei: Labels, row: IntArray, cell: IntArray, cells: Labels) -> Labels:
+    """Return the largest nucleus of each cell, NaN where it has none, from pairs of a nucleus's row and a cell."""
+    chosen = np.full(int(cells.number.max()) + 1, -1, dtype=np.intp)
+    order = np.argsort(nuclei.area[row], kind="stable")
+    chosen[cell[order]] = row[order]  # of several, the last one stays
+    chosen = chosen[cells.number]
+    area, x, y, scatter = (
+        np.where(chosen >= 0, part[chosen], np.nan) for part in (nuclei.area, nuclei.x, nuclei.y, nuclei.scatter)
+    )
+    return Labels(cells.number, area, x, y, scatter)
 
 
 def _overlaps(first: tuple[MaskFile, int], second: tuple[MaskFile, int]) -> tuple[IntArray, IntArray, IntArray]:

@@ -33,7 +33,7 @@ _INTENSITIES = (
     re.compile(rf"(?P<chan>(?!Cluster|Subcellular).+): {_STAT}"),  # objects without compartments
 )
 _CENTROID = re.compile(r"Centroid (?P<axis>[XY]) (?P<unit>µm|px)", re.IGNORECASE)
-_OWN = re.compile(r"(?P<name>[xy]|(?:cell_|nucleus_)?area)_(?P<unit>um2|px2|um|px)")
+_OWN = re.compile(r"(?P<name>[xy]|(?:cell_|nucleus_)?area|nucleus_offset)_(?P<unit>um2|px2|um|px)")
 _UNITS = {"µm^2": "um2", "px^2": "px2", "µm": "um", "px": "px", "um2": "um2", "px2": "px2", "um": "um", None: None}
 _FEATURES = {"length": "perimeter", "max_diameter": "max_caliper", "min_diameter": "min_caliper"}
 _STATS = {"std.dev.": "std", "std dev": "std", "median": "median", "variance": "variance"}
@@ -52,6 +52,7 @@ _RANK = {"object id": 0, "object_id": 0, "id": 2, "classification": 0, "class": 
 _UNIT_RANK = {"um2": 0, "um": 0, "px2": 1, "px": 1, None: 2}
 POSITION = ("x", "y")
 AREAS = ("cell_area", "nucleus_area", "area")
+NUCLEUS_OFFSET = "nucleus_offset"  # distance between the centroids of the nucleus and of its cell
 _COMPARED = 100_000
 OUTLINE_AREA = "outline_area"  # of the polygon, for rows that lack the measured area that is used
 
@@ -208,7 +209,7 @@ class Wanted:
 
     def takes(self, measurement: str) -> bool:
         """Whether to read a measurement, by its canonical name."""
-        return self.measurements or measurement in self.also
+        return self.measurements or measurement in (NUCLEUS_OFFSET, *self.also)
 
 
 @dataclass(frozen=True)

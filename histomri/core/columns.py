@@ -21,17 +21,29 @@ PAIRED = ("vCS_mri_um", "vCS_histo_um", "F_mri", "F_histo")  # what models are s
 MEASURES = ("vCS_mri_um", "F_mri", "CD_mri_mm3", "vCS_histo_um", "F_histo", "CD_histo_mm2", "ADC_um2_ms", "K")
 # How good a fit is, not what the tissue is like: never averaged over voxels.
 FIT_QUALITY = ("BIC", "AIC", "logL", "cost", "exit", "at_bound")
+# How the names of columns of errors end, beside that of what they are the error of: vCS_histo_um_se. Of sampling, one
+# standard error; systematic, by what was told about a slide (thickness, shrinkage): it shifts all its rows alike.
+STAT, SYST = "_se", "_syst"
+_ERRORS = {STAT: "Standard error, by sampling, of", SYST: "Systematic error, common to all rows of a slide, of"}
+_WAYS = {"_median": "Median over voxels of", "_trimmed": "Mean over voxels, less the extreme tenths, of", **_ERRORS}
 # What the sidecar of paired tables counts of each case.
 COUNTS = (*KEYS, "n_fitted", "n_failed", "n_without_histology", "n_without_mri", "n_outside_mask")
 # What is known of the registration of a sample, the same in all of its rows: columns that begin so are never averaged.
 REGISTRATION = "registration_"
 # The measurements that are correlated and compared, in the order in which they are shown, with their titles.
 TITLES = {
-    "vCS_histo_um": "vCS histology", "F_histo": "F histology", "CD_histo_mm2": "CD histology", "vCS_mri_um": "vCS MRI",
+    "vCS_histo_um": "vCS histology", "F_histo": "F histology", "CD_histo_mm2": "CD histology",
+    "nucleiNV_histo_mm3": "nuclei per volume, histology", "cellNV_histo_mm3": "cells per volume, histology",
+    "vCS_mri_um": "vCS MRI",
     "F_mri": "F MRI", "CD_mri_mm3": "CD MRI", "D0I_mri_um2_ms": "D0I", "ADC_um2_ms": "ADC",
     "ADC_per_water": "ADC / free water", "K": "K",
 }  # fmt: skip
 MEASUREMENTS = tuple(name for name in TITLES if name != "ADC_per_water")
+
+# Later additions, which stand behind all other columns; medians of them too.
+LATEST = ("CDsphere_mri_mm3", "cellNV_mri_mm3")
+
+_LATEST_TITLES = {"CDsphere_mri_mm3": "CDsphere MRI", "cellNV_mri_mm3": "Cells per volume MRI"}
 
 # How a unit ends the name of a map's column; densities are counts per area or volume.
 _MAP_SUFFIX = {"um": "_um", "mm^-2": "_mm2", "mm^-3": "_mm3", "um^2/ms": "_um2_ms", "um^2": "_um2", "ms": "_ms"}
@@ -53,10 +65,22 @@ def keys_of(columns: Iterable[str]) -> list[str]:
 
 
 def column_of(param: str, side: Side) -> str:
-    """Return the column of a map: ``column_of("vCS", "mri")`` is ``"vCS_mri_um"``."""
+    """Return the column of a map: ``column_of("vCS", "mri")`` is ``"vCS_mri_um"``, of vCS_se ``"vCS_mri_um_se"``."""
+    if ending := next((one for one in _ERRORS if param.endswith(one)), ""):
+        return column_of(param.removesuffix(ending), side) + ending
     unit = (MRI_MAPS if side == "mri" else HISTOLOGY_MAPS).get(param, ("1", ""))[0]
     middle = "" if side == "mri" and param in _WITHOUT_SIDE else f"_{side}"
-    return f"{param}{middle}{_MAP_SUFFIX.get(unit, '')}"
+    return f"{param}{middle}{unit_suffix(unit)}"
+
+
+def unit_suffix(unit: str) -> str:
+    """Return how the name of a column with this unit ends: ``unit_suffix("um^2/ms")`` is ``"_um2_ms"``."""
+    return _MAP_SUFFIX.get(unit, "")
+
+
+def latest_last(names: Iterable[str]) -> list[str]:
+    """Return the columns in their order, but for `LATEST`, which come behind the others."""
+    return sorted(names, key=lambda name: name.startswith(LATEST))
 
 
 def registration_sd(name: str) -> str:
@@ -76,7 +100,7 @@ _OF_MAPS = {name: entry["Units"] for name, entry in describe_maps().items()}
 
 def unit_of(name: str) -> str | None:
     """Return the unit in the name of a column, as sidecars write it (um, mm^3, 1); None if there is none."""
-    for ending in ("_median", "_trimmed"):
+    for ending in _WAYS:
         name = name.removesuffix(ending)
     name = name.removeprefix(f"{REGISTRATION}sd_")
     if name in _OF_MAPS:
@@ -100,7 +124,7 @@ def unit_text(name: str) -> str:
 def title_of(name: str) -> str:
     """Return what a column is called on axes: its title, or its name without the unit that stands beside it."""
     ending = next((ending for ending, unit in _SUFFIXES.items() if unit != "1" and name.endswith(ending)), "")
-    return TITLES.get(name) or name.removesuffix(ending).replace("_", " ").replace("Ki67", "Ki-67")
+    return (TITLES | _LATEST_TITLES).get(name) or name.removesuffix(ending).replace("_", " ").replace("Ki67", "Ki-67")
 
 
 def describe_columns() -> dict[str, dict[str, str]]:
@@ -144,13 +168,14 @@ def describe_columns() -> dict[str, dict[str, str]]:
 
 
 def describe_column(name: str, known: Mapping[str, dict[str, str]], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return unit and meaning of a column."""
-    ways = {"_median": "Median over voxels of", "_trimmed": "Mean over voxels, less the extreme tenths, of"}
-    for ending, how in ways.items():
-        if name.endswith(ending) and (entry := known.get(name.removesuffix(ending))):
+    """Return unit and meaning of a column; `given` says more of one that alone may mean several things."""
+    for ending, how in _WAYS.items():
+        if name.endswith(ending) and (base := name.removesuffix(ending)) in known:
+            entry = describe_column(base, known, given)
             return {**entry, "Description": f"{how}: {entry['Description']}"}
     if name in known:
-        return known[name]
+        own = given.get(name, {}).get("Description")
+        return {**known[name], "Description": own} if own else known[name]
     unit = unit_of(name)
     own = {"Description": "Given with the samples"} | ({"Units": unit} if unit is not None else {})
     return own | dict(given.get(name, {}))
@@ -165,7 +190,10 @@ def join_descriptions(tables: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict
             units = before.get("Units"), entry.get("Units")
             if None not in units and units[0] != units[1]:
                 raise UnitError(f"column '{name}' is in '{units[0]}' and '{units[1]}'", hint="convert one of them")
+            texts = [one for one in (before.get("Description"), entry.get("Description")) if one]
             before.update(entry)
+            if name in _OF_MAPS and len(set(texts)) > 1:  # of samples that were outlined in different ways
+                before["Description"] = texts[0] if texts[1] in texts[0].split("; or ") else "; or ".join(texts)
     return joined
 
 

@@ -37,8 +37,6 @@ HISTOLOGY_MAPS: dict[str, tuple[str, str]] = {
     "cellNV": ("mm^-3", "Cells per volume of living tissue"),
     "Dvol": ("um", "Diameter of a sphere with the mean volume of a cell"),
     "vCSvol": ("um", "Volume-weighted cell size, model-based: cells are taken to vary as their nuclei do"),
-    "vCS3D": ("um", "Volume-weighted cell size from cell outlines, unfolded"),
-    "F3D": ("1", "Share of the volume that is cells, from cell outlines, unfolded"),
     "rimSize": ("um", "Volume-weighted size of nuclei with their rim, not of cells"),
     "rimFraction": ("1", "Share of the area within the rims of nuclei, not of cells"),
     "tissueFraction": ("1", "Fraction of the patch inside the tissue or the imaged field"),
@@ -47,7 +45,9 @@ MRI_MAPS: dict[str, tuple[str, str]] = {
     "F": ("1", "Intra-cellular signal fraction of the voxel"),
     "fI": ("1", "Intra-cellular fraction of the tissue signal"),
     "vCS": ("um", "Volume-weighted cell size (sphere diameter)"),
-    "CD": ("mm^-3", "Cell density per unit volume"),
+    "CD": ("mm^-3", "Cell density as Grussu et al. 2025 define it, F/vCS^3; not a number of cells per volume"),
+    "CDsphere": ("mm^-3", "Cells per unit volume if all are spheres of one diameter, 6F/(pi vCS^3)"),
+    "cellNV": ("mm^-3", "Cells per unit volume, 6F/(pi vCS^3) (1 + CV^2)^10.5, with the CV of their diameters"),
     "D0I": ("um^2/ms", "Intrinsic intra-cellular diffusivity"),
     "DEinf": ("um^2/ms", "Extra-cellular diffusion coefficient at infinite diffusion time"),
     "beta": ("um^2", "Extra-cellular diffusion time dependence"),
@@ -65,6 +65,9 @@ MRI_MAPS: dict[str, tuple[str, str]] = {
     "dropped": ("1", "Measurements that the fit leaves out, or weighs down to nothing"),
     "exit": ("1", "Exit code: 1 fitted, 2 a parameter is at its bound, 0 background, -1 failed"),
 }
+# What names of files say of maps of profiles as published, beside those of cells in three dimensions.
+PAPER, PAPER_UNCORRECTED = "paper", "paperUncorrected"
+STATS = {"se": "Standard error of: ", "syst": "Error common to all patches, of: "}
 _OTHER_LENGTHS = {1: "m", 3: "µm"}
 _TABLES: dict[str, dict[str, tuple[str, str]]] = {"histomap": HISTOLOGY_MAPS, "dwimap": MRI_MAPS}
 
@@ -257,8 +260,8 @@ def write_map(
     path = Path(path)
     entities = parse_map_name(path.name)
     units, description = _TABLES.get(entities.get("suffix", ""), {}).get(entities.get("param", ""), (None, None))
-    if entities.get("stat") == "se" and description:
-        description = f"Standard error of: {description}"
+    if description:
+        description = STATS.get(entities.get("stat", ""), "") + description
     array = np.asarray(data, dtype=dtype)
     content = {"Units": units, "Description": description, **sidecar, **provenance(sources, parameters)}
     if content["Units"] is None or content["Description"] is None:

@@ -9,7 +9,8 @@ import pandas as pd
 
 from histomri.analysis.correlation import constant, pearson
 from histomri.analysis.registration_error import registration_effect, with_sampling
-from histomri.analysis.spatial import VoxelGrid, effective_sample_size, voxel_spacing
+from histomri.analysis.spatial import effective_sample_size, voxel_spacing
+from histomri.analysis.voxel_grid import VoxelGrid
 from histomri.core.arrays import FloatArray
 from histomri.core.columns import CASE, INDEX, REGISTRATION, WORLD, registration_sd
 from histomri.core.errors import InputError

@@ -75,8 +75,8 @@ def half_disc(rng: _Rng, level: Level) -> Inside:
 
 
 def bean(rng: _Rng, level: Level) -> Inside:
-    """Return a kidney whose two ends differ."""
-    deep, skew, phase = rng.uniform(0.15, 0.35), rng.uniform(0.10, 0.20), rng.uniform(0.6, 1.2)
+    """Return a kidney whose two ends differ: the third wave is odd about the hollow."""
+    deep, skew, phase = rng.uniform(0.15, 0.35), rng.uniform(0.10, 0.20), rng.uniform(-0.3, 0.3)
 
     def edge(t: FloatArray) -> FloatArray:
         hollow = deep * np.exp(-((_wrapped(t - 1.7) / 0.6) ** 2))

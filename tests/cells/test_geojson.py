@@ -67,6 +67,16 @@ def test_every_version_gives_the_same_cell(tmp_path, name, form):
     assert table.metadata.dropped == ({} if form == "single" else {"not a cell or detection": 1})
 
 
+def test_how_far_nuclei_lie_off_the_middle_of_their_cell_is_measured(tmp_path):
+    path, (x, y) = tmp_path / "cells.geojson", (112 + 6, 212 - 8)  # the square of 16 px was in the middle
+    aside = {"type": "Polygon", "coordinates": square(x, y, 16)}
+    cells = [{**version("0.7"), "nucleusGeometry": aside}, {**version("0.7"), "id": "u2", "nucleusGeometry": None}]
+    path.write_text(json.dumps(cells))
+    for measurements in (True, False):
+        data = read_cells(path, mpp=0.5, measurements=measurements).data
+        assert data["nucleus_offset_um"][0] == pytest.approx(5.0) and np.isnan(data["nucleus_offset_um"][1])
+
+
 def test_polygons_of_every_shape_are_measured(tmp_path):
     hole = {"type": "Polygon", "coordinates": square(0, 0, 100) + square(25, 25, 50)}
     two = {"type": "MultiPolygon", "coordinates": [square(0, 0, 10), square(90, 0, 10)]}

@@ -57,6 +57,16 @@ def test_specks_are_no_second_place(tmp_path):
     assert any("1 specks" in text for text in table.metadata.warnings)
 
 
+def test_how_far_nuclei_lie_off_the_middle_of_their_cell_is_measured(tmp_path):
+    nuclei, cells = masks()
+    nuclei = np.roll(nuclei, (3, 4), axis=(0, 1))
+    nuclei[36:38, 36:38] = 99  # a smaller one in the same cell as another does not count
+    np.save(tmp_path / "both.npy", np.stack([nuclei, cells]))
+    offset = read_cells(tmp_path / "both.npy", mpp=0.5).data["nucleus_offset_um"]
+    assert len(offset) == 42 and np.median(offset) == pytest.approx(2.5, abs=1e-6)
+    assert offset.between(2.4, 2.6).all()
+
+
 @pytest.mark.parametrize("form", ["files", "planes", "samples", "npy", "tiles", "swapped"])
 def test_nuclei_are_paired_with_their_cells(tmp_path, form):
     nuclei, cells = masks()

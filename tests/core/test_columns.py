@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from histomri.core.columns import check_sidecar, column_of, unit_of, unit_text
+from histomri.core.columns import check_sidecar, column_of, describe_column, describe_columns, unit_of, unit_text
 from histomri.core.errors import UnitError
 from histomri.core.images import HISTOLOGY_MAPS, MRI_MAPS
 
@@ -15,7 +15,7 @@ from histomri.core.images import HISTOLOGY_MAPS, MRI_MAPS
         ("vCS_mri_um", "um"), ("vCS_histo_um_median", "um"), ("CD_mri_mm3", "mm^-3"), ("CD_histo_mm2", "mm^-2"),
         ("ADC_um2_ms", "um^2/ms"), ("K", "1"), ("F_mri_trimmed", "1"), ("volume_mm3", "mm^3"), ("Ki67_fraction", "1"),
         ("area_mm2", "mm^2"), ("CD3_density_mm2", "mm^-2"), ("length_mm", "mm"), ("ADC_per_water", "1"),
-        ("Ki67", None), ("patient", None),
+        ("Ki67", None), ("patient", None), ("vCS_histo_um_se", "um"), ("nucleiNV_histo_mm3_syst", "mm^-3"),
     ],
 )  # fmt: skip
 def test_names_tell_units(name, unit):
@@ -25,6 +25,12 @@ def test_names_tell_units(name, unit):
 @pytest.mark.parametrize(("side", "maps"), [("mri", MRI_MAPS), ("histo", HISTOLOGY_MAPS)])
 def test_the_columns_of_maps_have_the_units_of_the_maps(side, maps):
     assert {name: unit_of(column_of(name, side)) for name in maps} == {name: unit for name, (unit, _) in maps.items()}
+
+
+def test_errors_stand_beside_what_they_are_of():
+    assert column_of("vCS_se", "histo") == "vCS_histo_um_se" and column_of("F_syst", "histo") == "F_histo_syst"
+    entry = describe_column("F_histo_syst", describe_columns(), {})
+    assert entry["Units"] == "1" and "Systematic error" in entry["Description"]
 
 
 def test_units_for_people():

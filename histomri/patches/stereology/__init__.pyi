@@ -1,3 +1,4 @@
+from .coverage import covered_share as covered_share
 from .guards import is_rim as is_rim
 from .kernel import sampling_height as sampling_height
 from .measure import Estimate as Estimate

@@ -3,6 +3,10 @@
 Nucleus and cell have one middle, so ``L^2 - l^2 = D^2 - d^2`` whatever the height of the cut (L, l: profiles of the
 cell and the nucleus; D, d: their diameters). What is left to find is d, from l and from x = ln sqrt(L^2 - l^2): ln d is
 normal around a + b x, which is fitted to all cells at once, given that the nucleus was seen.
+
+Where the middles are apart by o in the plane, half of o^2 lies in depth in the mean, and four times that is missing
+from D^2 of cells whose nucleus was cut above or below its middle. Where the middle of the nucleus lies within the slab,
+nothing is missing: both show their full size.
 """
 
 from dataclasses import dataclass
@@ -31,6 +35,7 @@ class CellSums:
     """What each of N profiles adds to the sums over cells in three dimensions; 0 below the limit of nuclei."""
 
     number: FloatArray  # (N,) per µm
+    squared: FloatArray  # (N,) D^2, µm
     cubed: FloatArray  # (N,) D^3, µm²
     seventh: FloatArray  # (N,) D^7, µm^6
     how: str  # "regression" or "pooled", for the sidecar
@@ -48,8 +53,7 @@ def cell_sums(
     nucleus_um2, cell_um2 : arrays, (N,)
         Areas of the profiles.
     offset2_um2 : float
-        Mean square of the distance between the middles of nucleus and cell in the plane, free of noise. Half as much
-        lies in the depth, and the cell is larger by four times that.
+        Mean square of the distance between the middles of nucleus and cell in the plane, free of noise.
     seed : int
         Chooses the cells for the fit.
     """
@@ -61,16 +65,20 @@ def cell_sums(
         parts, how = _pooled(found, nucleus, cell2, more), "pooled"
     else:
         parts, how = _regressed(found, nucleus, cell2, more, seed), "regression"
-    whole = np.zeros((3, used.size))
+    whole = np.zeros((4, used.size))
     whole[:, used] = parts
-    return CellSums(whole[0], whole[1], whole[2], how)
+    return CellSums(whole[0], whole[1], whole[2], whole[3], how)
 
 
 def _pooled(found: Unfolded, nucleus: FloatArray, cell2: FloatArray, more: float) -> FloatArray:
     kernel = found.kernel
-    weight = (posterior(found) / kernel.height_um)[kernel.bin_of(nucleus)]
-    size2 = cell2[:, None] + np.maximum(kernel.middle_um[None, :] ** 2 - nucleus[:, None] ** 2, 0.0) + more
-    return np.stack([(weight * size2 ** (k / 2)).sum(axis=1) for k in (0, 3, 7)])
+    place = kernel.bin_of(nucleus)
+    weight = (posterior(found) / kernel.height_um)[place]
+    beyond = np.ones_like(kernel.seen_um)  # probability that the middle of the nucleus lies beyond the slab
+    np.fill_diagonal(beyond, 1.0 - kernel.thickness_um / np.diag(kernel.seen_um))
+    size2 = cell2[:, None] + np.maximum(kernel.middle_um[None, :] ** 2 - nucleus[:, None] ** 2, 0.0)
+    size2 += more * beyond[place]
+    return np.stack([(weight * size2 ** (k / 2)).sum(axis=1) for k in (0, 2, 3, 7)])
 
 
 def _regressed(found: Unfolded, nucleus: FloatArray, cell2: FloatArray, more: float, seed: int) -> FloatArray:
@@ -130,27 +138,31 @@ def _posterior_sums(
     nucleus: FloatArray, x: FloatArray, cell2: FloatArray, a: float, b: float, spread: float, more: float,
     shape: tuple[float, float, float], nodes: FloatArray, node_weights: FloatArray,
 ) -> FloatArray:  # fmt: skip
-    """Return the sums of 1, D^3 and D^7 over what may lie behind each profile, divided by its height, (3, N)."""
+    """Return the sums of 1, D^2, D^3, D^7 over what may lie behind each profile, divided by its height, (4, N)."""
     thickness, smallest, width = shape
-    sums = np.zeros((3, nucleus.size))
+    sums = np.zeros((4, nucleus.size))
     for i in range(nucleus.size):
         low, high = max(nucleus[i] - 0.5 * width, 0.0), nucleus[i] + 0.5 * width
         total = 0.0
         for z in range(nodes.size):
             d = np.exp(a + b * x[i] + spread * nodes[z])
-            shown = node_weights[z] * (_height(low, d, thickness) - _height(high, d, thickness))
+            larger = _height(low, d, thickness)
+            shown = node_weights[z] * (larger - _height(high, d, thickness))
             height = _height(smallest, d, thickness)
             if shown <= 0.0 or height <= 0.0:
                 continue
-            size2 = cell2[i] + max(d * d - nucleus[i] ** 2, 0.0) + more
+            beyond = 1.0 if d >= high else (larger - thickness) / larger
+            size2 = cell2[i] + max(d * d - nucleus[i] ** 2, 0.0) + more * beyond
             total += shown
             sums[0, i] += shown / height
-            sums[1, i] += shown / height * size2**1.5
-            sums[2, i] += shown / height * size2**3.5
+            sums[1, i] += shown / height * size2
+            sums[2, i] += shown / height * size2**1.5
+            sums[3, i] += shown / height * size2**3.5
         if total > 0.0:
             sums[:, i] /= total
         else:  # larger or smaller than the fit thinks possible: cut through the middle
-            height, size2 = _height(smallest, max(nucleus[i], smallest), thickness), cell2[i] + more
+            height, size2 = _height(smallest, max(nucleus[i], smallest), thickness), cell2[i]
             height = max(height, width)
-            sums[0, i], sums[1, i], sums[2, i] = 1.0 / height, size2**1.5 / height, size2**3.5 / height
+            sums[0, i], sums[1, i] = 1.0 / height, size2 / height
+            sums[2, i], sums[3, i] = size2**1.5 / height, size2**3.5 / height
     return sums

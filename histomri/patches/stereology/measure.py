@@ -84,7 +84,7 @@ def measure(
     profiles: Profiles, *, kind: Kind, thickness_um: float | None, smallest_um2: float | None = None,
     shrinkage: float = 0.0, field_um2: float, cell_fraction: float | None = None, scatter: float = 0.1,
     tolerances: Tolerances | None = None, extent: Extent | None = None, mask_coverage: float | None = None,
-    offset_noise_um2: float = 0.0, seed: int = 0,
+    overlap: float = 0.0, offset_noise_um2: float = 0.0, seed: int = 0,
 ) -> Stereology:  # fmt: skip
     """Measure cells and nuclei in three dimensions from their profiles in one section.
 
@@ -112,7 +112,10 @@ def measure(
     extent : Extent, optional
         Where cells could have been found; needed for errors of sampling.
     mask_coverage : float, optional
-        Share of the field under masks of all cells, those without a nucleus included; for kind M.
+        Share of the field under masks of all cells, those without a nucleus included; for kinds M and E. Without it,
+        kind M estimates it from F, the sizes and the thickness, as cells without a nucleus in the section have no mask.
+    overlap : float
+        Share of a cell that lies under others: above 0.02 outlines are taken as whole projections, not as masks.
     offset_noise_um2 : float
         Mean square by which measured middles of nucleus and cell are apart by noise alone.
     seed : int
@@ -145,7 +148,7 @@ def measure(
     check_arrays(profiles, kind)
     settings = Settings(
         kind, check_numbers(thickness_um, shrinkage, field_um2, cell_fraction, scatter), smallest_um2, float(field_um2),
-        shrinkage, cell_fraction, scatter, mask_coverage, offset_noise_um2, seed,
+        shrinkage, cell_fraction, scatter, mask_coverage, offset_noise_um2, overlap, seed,
     )  # fmt: skip
     areas = np.asarray(profiles.cell_um2 if kind == "E" else profiles.nucleus_um2, dtype=float)
     many = int((areas >= (smallest_um2 or 0.0)).sum())
@@ -228,4 +231,8 @@ def _facts(settings: Settings, tolerances: Tolerances, found: Found, many: int) 
         "Distribution": "expectation maximisation" if unfolded.mixed else "lognormal",
         "Invisible": unfolded.invisible,
         "MaskCoverage": found.coverage,
+        "MaskCoverageFrom": found.coverage_from,
+        "MaskOverlap": settings.overlap if settings.kind in ("M", "E") else None,
+        "NucleusOffset_um": found.offset_um,
+        "CentroidNoise_um": float(np.sqrt(settings.offset_noise_um2)) if found.offset_um is not None else None,
     }
