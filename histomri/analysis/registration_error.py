@@ -46,7 +46,7 @@ def registration_effect(value: float, drawn: FloatArray, *, confidence: float = 
     >>> import numpy as np
     >>> found = registration_effect(0.6, np.array([0.54, 0.58, 0.56, 0.60, 0.57]))
     >>> round(found.corrected, 3), round(found.low, 3), round(found.high, 3)
-    (0.632, 0.588, 0.675)
+    (0.632, 0.59, 0.673)
     """
     mean, sd = float(np.mean(drawn)), float(np.std(drawn))
     clear = abs(mean) > _CLEARLY * sd and mean * value > 0

@@ -12,6 +12,7 @@ from .carry_slide import warp_tiles as warp_tiles
 from .displacement import Displacement as Displacement
 from .estimate import SHRINKAGE as SHRINKAGE
 from .estimate import register as register
+from .excluded import register_without as register_without
 from .figures import write_figures as write_figures
 from .landmark_files import read_landmarks as read_landmarks
 from .landmark_files import read_points as read_points

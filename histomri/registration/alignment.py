@@ -13,6 +13,7 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image, sidecar_path
 from histomri.registration.estimate import SHRINKAGE, described, register
+from histomri.registration.excluded import register_without
 from histomri.registration.io.native import family
 from histomri.registration.landmark_files import landmark_names, read_landmarks, unpaired_landmarks
 from histomri.registration.landmark_fits import KINDS, fit_landmarks, tre
@@ -91,9 +92,12 @@ def _find(
     settings: dict[str, Any] = {name: getattr(options, name) for name in ("kind", "engine", "flips", "turned_over")}
     settings |= {"angle_deg": options.angle, "tilts_deg": options.tilts, "slices": options.slice}
     settings |= {"moving_mask": section.mask, "fixed_mask": target.mask, "shrinkage": shrinkage}
+    without = {"moving_exclude": section.excluded, "fixed_exclude": target.excluded}
 
     def by_image(start: FloatArray | None, report: Progress | None = None) -> Registration:
-        return register(section.image, target.image, landmarks=start, progress=report, **settings)
+        if section.excluded is None and target.excluded is None:
+            return register(section.image, target.image, landmarks=start, progress=report, **settings)
+        return register_without(section.image, target.image, landmarks=start, **without, **settings)
 
     if pairs is None or options.landmarks_for == "check":
         return by_image(None, progress)
@@ -154,7 +158,7 @@ def _info(found: Registration, section: Side, target: Side, options: RegisterOpt
         name: {**described(side.image), **found.info.get(name, {}), **(side.overview.record if side.overview else {})}
         for name, side in (("Moving", section), ("Fixed", target))
     }
-    names = ("moving", "fixed", "moving_mask", "fixed_mask", "landmarks", "fixed_landmarks")
+    names = ("moving", "fixed", "moving_mask", "fixed_mask", "landmarks", "fixed_landmarks", "exclude", "fixed_exclude")
     sources = [path.name for name in names if (path := getattr(options, name)) is not None]
     return {**found.info, **sides, "Sources": sources}
 
@@ -242,6 +246,9 @@ def describe(found: Registration, target: Side) -> tuple[str, ...]:
         lines.append(f"outline agreement {qc['agreement']:.2f}, {margin}, {error}")
     else:
         lines.append(f"from the landmarks alone, overlap of the tissues (Dice) {qc['dice']:.2f}: {found.verdict}")
+    if "excluded_mm2" in qc:
+        own, other = qc["excluded_mm2"]
+        lines.append(f"left out: {own:.3g} mm² of the section and {other:.3g} mm² of {target.name('the MRI')}")
     if qc.get("density_lead") is not None:
         lines.append(f"densities correlate with r {qc['density_r']:.2f}, {qc['density_lead']:.2f} more than beside")
     if "landmark_error_mm" in qc:

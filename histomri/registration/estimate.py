@@ -130,7 +130,8 @@ def register(
     moving_mask: Image | str | Path | None = None, fixed_mask: Image | str | Path | None = None,
     shrinkage: float = SHRINKAGE, flips: bool = True, angle_deg: float | None = None, turned_over: bool | None = None,
     landmarks: FloatArray | None = None, kind: str = "bspline", slices: int | Sequence[int] | None = None,
-    tilts_deg: Sequence[float] | None = None, engine: str = "robust", progress: Callable[[float], None] | None = None,
+    tilts_deg: Sequence[float] | None = None, engine: str = "robust", ignored: Image | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Registration:  # fmt: skip
     """Find the transform from the world of a histology section to that of an MRI slice.
 
@@ -165,6 +166,8 @@ def register(
         Tilts of the two best slices to try about both of their axes, such as (-4, 4).
     engine : {"robust", "dipy"}
         "dipy" refines the best outline match with DIPY's mutual information, and a "bspline" with its SyN on the masks.
+    ignored : Image, optional
+        On the grid of the fixed image: where it is positive the outlines are not compared; see `register_without`.
 
     Raises
     ------
@@ -202,7 +205,7 @@ def register(
     matcher = Matcher(moving, section, 1.0 - shrinkage, kind, sides, angle_deg, pairs, matching)
     matches: list[Match] = []
     refused: dict[int | None, InputError] = {}
-    chosen = targets(fixed, fixed_mask, slices, pairs)
+    chosen = targets(fixed, fixed_mask, slices, pairs, ignored)
     for number, target in enumerate(chosen):
         try:
             matches += matcher.search(target)
