@@ -91,15 +91,15 @@ def effect_on_scores(table: pd.DataFrame, score: float, *, confidence: float = 0
 def with_registration(scores: pd.DataFrame, table: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     """Return scores, a row per model and strategy, with what the registrations do to them.
 
-    TCS_corrected is TCS without what the errors of the registrations take off it, TCS_registration its interval from
-    these errors alone; both are None where they are not known. The `table` is that of `effect_on_scores`.
+    TCS_registration is TCS without what the errors of the registrations take off it, and TCS_registration_ci its
+    interval from these errors alone; both are None where they are not known. The `table` is that of `effect_on_scores`.
     """
     parts = dict(iter(table.groupby(["model", "strategy"], sort=False)))
     rows = scores[["model", "strategy", "TCS"]].itertuples(index=False, name=None)
     found = [effect_on_scores(parts[model, strategy], tcs, confidence=confidence) for model, strategy, tcs in rows]
     corrected = [math.nan if effect is None else effect.corrected for effect in found]
     limits = [None if effect is None else (effect.low, effect.high) for effect in found]
-    return scores.assign(TCS_corrected=corrected, TCS_registration=limits)
+    return scores.assign(TCS_registration=corrected, TCS_registration_ci=limits)
 
 
 def _score(every: FloatArray, *values: FloatArray) -> float:

@@ -1,25 +1,28 @@
 """Results of a fit: maps over voxels, the settings that made them, and warnings."""
 
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from histomri.core.array_files import read_arrays
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.display import Displayed
+from histomri.core.door import parse_json
 from histomri.core.errors import InputError
-from histomri.core.files import atomic_path, provenance, require_file
-from histomri.fitting import PARAMETERS, Model, predict
+from histomri.core.files import atomic_path, provenance
+from histomri.fitting import PARAMETERS, Model, get_model, predict
 from histomri.mri import Acquisition
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from histomri.fitting.tables import Engine
+
+_WHAT = "result of a fit"
 FITTED, AT_BOUND, BACKGROUND, FAILED = 1, 2, 0, -1
 """Exit codes."""
 BIC_WEIGHTS = {"schwarz": 2.0, "paper": 1.0}
@@ -42,6 +45,7 @@ class FitResult(Displayed):
     maps: dict[str, FloatArray]
     parameters: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    model_declared: Model | None = field(default=None, repr=False, compare=False)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -110,21 +114,26 @@ class FitResult(Displayed):
     @classmethod
     def load(cls, path: str | Path) -> "FitResult":
         """Read what `save` wrote; InputError if the file is damaged, or no result of a fit."""
-        path = require_file(path, "result of a fit")
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                record = json.loads(str(stored["record"]))
-                maps = {name.removeprefix("map_"): stored[name] for name in stored.files if name != "record"}
-            return cls(record["model"], maps, record["parameters"], tuple(record["warnings"]))
-        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
-            raise InputError("is no saved result of a fit, or is damaged", path=path) from error
+        arrays = read_arrays(path, _WHAT, "is no saved result of a fit, or is damaged ({})")
+        record = parse_json(str(arrays.pop("record", "")), path) if "record" in arrays else None
+        kinds = {"model": str, "parameters": dict, "warnings": list}
+        if not isinstance(record, dict) or not all(isinstance(record.get(key), kind) for key, kind in kinds.items()):
+            raise InputError("is no saved result of a fit, or is damaged", path=path)
+        maps = {name.removeprefix("map_"): values for name, values in arrays.items()}
+        if any(values.ndim != 1 or values.dtype.kind not in "iuf" for values in maps.values()) or "exit" not in maps:
+            raise InputError("is no saved result of a fit: its maps are no lists of numbers", path=path)
+        return cls(record["model"], maps, record["parameters"], tuple(map(str, record["warnings"])))
 
     def predict(self, acquisition: Acquisition) -> FloatArray:
-        """Return the fitted model's normalised signals on any protocol, (V, M); NaN where nothing was fitted."""
+        """Return the fitted model's normalised signals on any protocol, (V, M); NaN where nothing was fitted.
+
+        Those of a model that fits the level S0 are in its units, and not normalised.
+        """
+        declared = self.model_declared or get_model(self.model)
         good = self.maps["exit"] > 0
         signals = np.full((good.size, len(acquisition)), np.nan)
-        chosen = {name: self.maps[name][good] for name in PARAMETERS if name in self.maps}
-        signals[good] = predict(self.model, chosen, acquisition)
+        chosen = {name: self.maps[name][good] for name in declared.names if name in self.maps}
+        signals[good] = predict(declared, chosen, acquisition)
         return signals
 
 
@@ -144,14 +153,16 @@ def _plain(value: Any) -> Any:
 
 
 def maps_from(
-    out: FloatArray, model: Model, blood: Blood, likelihood: FloatArray, measurements: int, bic: str
+    out: FloatArray, engine: "Engine", blood: Blood, likelihood: FloatArray, measurements: int, bic: str
 ) -> dict[str, FloatArray]:
-    """Turn the columns of `Engine.run`, (V, 14), into named maps; F = (1 - fV) fI."""
-    n, there = len(PARAMETERS), {*model.parameters, *model.fixed}
-    maps: dict[str, FloatArray] = {name: out[:, i] for i, name in enumerate(PARAMETERS) if name in there}
-    maps |= {f"{name}_se": out[:, n + i] for i, name in enumerate(PARAMETERS) if name in model.parameters}
-    maps |= derived(out[:, 0], out[:, n], blood, out[:, 2], out[:, n + 2], out[:, 2 * n + 2])
-    maps |= criteria(out[:, 2 * n], likelihood, len(model.parameters), measurements, bic)
+    """Turn the columns of `Engine.run`, (V, `columns`), into named maps; F = (1 - fV) fI."""
+    names, n, free = engine.names, len(engine.names), engine.model.parameters
+    maps: dict[str, FloatArray] = {name: out[:, i] for i, name in enumerate(names) if name is not None}
+    maps |= {f"{name}_se": out[:, n + i] for i, name in enumerate(names) if name in free}
+    f, size = engine.pair
+    if f >= 0:
+        maps |= derived(out[:, f], out[:, n + f], blood, out[:, size], out[:, n + size], out[:, 2 * n + 2])
+    maps |= criteria(out[:, 2 * n], likelihood, len(free), measurements, bic)
     return maps | {"exit": out[:, 2 * n + 1]}
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from histomri.core.array_files import read_arrays
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path
@@ -135,13 +135,15 @@ class Uncertainty:
     @classmethod
     def load(cls, path: Path) -> "Uncertainty":
         """Read what `save` wrote."""
-        try:
-            with np.load(path, allow_pickle=False) as held:
-                grid = ControlGrid(held["p"], held["q"], float(held["spacing_mm"]), held["axes"])
-                rows, columns = (int(length) for length in held["shape"])
-                return cls(grid, held["modes"].astype(float), held["frame"], (rows, columns), held["affine"])
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise InputError(f"cannot be read ({error})", path=path, hint="register again") from error
+        held = read_arrays(path, "file of a transform's uncertainty")
+        if missing := {"p", "q", "spacing_mm", "axes", "modes", "frame", "shape", "affine"} - set(held):
+            raise InputError(f"lacks {min(missing)}", path=path, hint="register again")
+        grid = ControlGrid(held["p"], held["q"], float(held["spacing_mm"]), held["axes"])
+        modes = held["modes"].astype(float)
+        if held["shape"].size != 2 or modes.ndim != 2 or len(modes) != 2 * held["p"].size * held["q"].size:
+            raise InputError("is damaged: its arrays do not belong together", path=path, hint="register again")
+        rows, columns = (int(length) for length in held["shape"])
+        return cls(grid, modes, held["frame"], (rows, columns), held["affine"])
 
 
 def tissue_points(problem: Problem) -> FloatArray:

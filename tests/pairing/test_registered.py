@@ -108,11 +108,11 @@ def test_scores_have_an_interval_of_the_registrations(rng):
     cases = cases.assign(vCS_histo_um=size, F_histo=part, vCS_mri_um=size + rng.normal(0, 0.5, n), F_mri=part)
     cases["F_mri"] += rng.normal(0, 0.05, n)
     (plain,) = rank_models(cases, n_boot=20)
-    assert plain["TCS_corrected"] is None
+    assert plain["TCS_registration"] is None
     (row,) = rank_models(cases.assign(registration_sd_vCS_histo_um=0.33, registration_sd_F_histo=0.033), n_boot=20)
-    low, high = row["TCS_registration"]
-    assert low < row["TCS_corrected"] < high
-    assert row["TCS_corrected"] / row["TCS"] == pytest.approx(np.sqrt(1 + 0.33**2), abs=0.01)
+    low, high = row["TCS_registration_ci"]
+    assert low < row["TCS_registration"] < high
+    assert row["TCS_registration"] / row["TCS"] == pytest.approx(np.sqrt(1 + 0.33**2), abs=0.01)
 
 
 def test_where_no_transforms_can_be_drawn(registered):
