@@ -23,9 +23,9 @@ def register_without(
 ) -> Registration:  # fmt: skip
     """Register a section as `register` does, without regions of it or of the fixed image.
 
-    Each region is cut out of the tissue of its own image, the two are registered, and what was found carries every
-    region to the other image: there it is cut out as well, and the outlines are compared again, except in the regions
-    and beside their edges. Both times all orientations are searched.
+    The two are registered without the regions of the section, and without comparing outlines in those of the fixed
+    image; what was found carries every region to the other image. Then all are cut out of the tissue of both, and the
+    outlines are compared again, except in the regions and beside their edges. Both times all orientations are searched.
 
     Parameters
     ----------
@@ -45,7 +45,9 @@ def register_without(
             hint = "draw it on this image, and check its pixel size"
             raise InputError(f"no part of the excluded region lies on the {what}", hint=hint)
     own, other = cut(section, moving_exclude, "section"), cut(tissue, fixed_exclude, "fixed image")
-    first = register(moving, fixed, moving_mask=own, fixed_mask=other, **options)
+    # Cut out on one side alone, a large region would look like missing tissue, and mislead the search.
+    beside = None if fixed_exclude is None else Image(_there(fixed_exclude, fixed), fixed.affine)
+    first = register(moving, fixed, moving_mask=own, fixed_mask=tissue, ignored=beside, **options)
     carried = _on_the_other(first, moving_exclude, tissue), _on_the_other(first.inverse(), fixed_exclude, section)
     own, other = cut(own, carried[1], "section"), cut(other, carried[0], "fixed image")
     ignored = Image(np.maximum(*(_there(region, fixed) for region in (fixed_exclude, carried[0]))), fixed.affine)
