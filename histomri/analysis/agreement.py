@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.special import fdtrc, stdtr, stdtrit
 
 from histomri.analysis.correlation import constant, jackknife_z_interval
+from histomri.analysis.histology import histology_line, histology_size
 from histomri.analysis.measurements import opened_cases
 from histomri.analysis.noncentral import noncentral_t_quantile
 from histomri.analysis.options import AgreeOptions
@@ -329,7 +330,9 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
         notes = [f"{pair[1]} has no value, so {pair[0]} is not compared" for pair in PAIRS if pair not in pairs]
     pairs, replaced = _numbers_per_volume(pairs, cases.names)
     values = cases.numbers([name for pair in pairs for name in pair])
-    found, sizes, warnings, lines = [], [], [*cases.quality_warnings(values), *notes, *replaced], []
+    size = histology_size(cases.path)
+    warnings, lines = [*cases.quality_warnings(values), *notes, *replaced], histology_line(size)
+    found, sizes = [], []
     for key, part in cases.parts(options.by):
         patients = patients_of(part)
         for one, other in pairs:
@@ -352,6 +355,7 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
                 warnings.append(f"{heading(key)}{one} - {other}: {text}")
     frames = {"agreement.csv": ("agreement", [pd.DataFrame(found)]), "bias_by_size.csv": ("bias_by_size", sizes)}
     settings = options.named("relative", "bins", "by", "model", "strategy", "patient")
+    settings |= {} if size is None else {"size": size}
     return Findings.joined("agreement.json", frames, lines, warnings, options, settings, measures=list(values))
 
 
