@@ -10,6 +10,7 @@ from histomri.analysis.cases import as_cases
 from histomri.analysis.correlation import resampling_weights
 from histomri.analysis.patients import FEWEST_UNITS
 from histomri.analysis.pseudovalues import FEWEST_FOR_INTERVAL, ScoredCases, fisher_z
+from histomri.analysis.registration_error import with_registration
 from histomri.analysis.scores import (
     bic_votes,
     complete_cases,
@@ -25,7 +26,8 @@ from histomri.core.columns import PAIRED, PATIENT
 RANKING_KEYS = (
     "model", "strategy", "n", "TCS", "TCS_ci", "r_vCS", "r_F", "HFC_mean", "HFC_wins", "BIC_share", "p_best",
     "AIC_share", "n_missing", "rank", "compared", "n_own", "TCS_own", "HFC_wins_within", "share_first", "n_patients",
-    "TCS_corrected", "TCS_corrected_ci", "mcs_p", "in_set", "rank_low", "rank_high", "TCS_within",
+    "TCS_corrected", "TCS_corrected_ci", "mcs_p", "in_set", "rank_low", "rank_high", "TCS_within", "TCS_registration",
+    "TCS_registration_ci",
 )  # fmt: skip
 FEWEST_CASES = 0.8  # of those of the row that has most: a row with fewer is not compared with the others
 FEWEST_COMMON = 0.5  # of the same: what the rows that are compared must have in common
@@ -68,9 +70,10 @@ def rank_models(
         `Rivals.first_interval`). mcs_p and in_set: the model confidence set; rank_low and rank_high: the ranks it may
         have, all rows at once (`Rivals`). TCS_within: `scores_within`. Of the others n, TCS and mean HFC are
         of their own cases, and what compares rows is None. Of all: n_missing, cases of the table that are not complete;
-        n_own and TCS_own, complete cases of the row, and TCS on all of them. None where it cannot be had: TCS needs
-        three cases, interval and bootstrap four, what is said of the first, set and ranks six (as all intervals where a
-        patient has several cases). Rows without TCS come last of their kind.
+        n_own and TCS_own, complete cases of the row, and TCS on all of them; TCS_registration and its interval, see
+        `registration_error.with_registration`. None where it cannot be had: TCS needs three cases, interval and
+        bootstrap four, what is said of the first, set and ranks six (as all intervals where a patient has several
+        cases). Rows without TCS come last of their kind.
 
     Raises
     ------
@@ -197,6 +200,7 @@ def _scored(table: pd.DataFrame, cases: ScoredCases, confidence: float) -> pd.Da
             continue
         votes = bic_votes(table, criterion, counted).rename(columns={"share": share})
         scores = scores.merge(votes[[*_ROW, share]], on=_ROW, how="left")
+    scores = with_registration(scores, table, confidence)
     scores["TCS_ci"] = [cases.interval(row, confidence) for row in range(len(scores))]
     scores["HFC_wins_within"] = _wins_within(table, scores)
     return scores.assign(n_patients=[len(np.unique(cases.codes[known])) for known in cases.complete])

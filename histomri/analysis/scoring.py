@@ -20,7 +20,7 @@ from histomri.analysis.measurements import MeasurementTable
 from histomri.analysis.options import ScoreOptions
 from histomri.analysis.patients import with_patients
 from histomri.analysis.ranking import rank_models
-from histomri.analysis.ranking_notes import headline, missing_cases, ranking_warnings
+from histomri.analysis.ranking_notes import headline, listed, missing_cases, ranking_warnings
 from histomri.analysis.results import Findings, naming_part
 from histomri.analysis.summary import counted_cases, summarise_voxels
 from histomri.analysis.within import scores_within, within_column, within_warnings
@@ -133,17 +133,34 @@ def _cases(rows: MeasurementTable, within: str | None) -> tuple[pd.DataFrame, li
         table = summarise_voxels(voxels, counted_cases(counts, voxels))
         require_varying_histology(table, rows.path, without_fraction=histology_size(rows.path) == "volume")
         notes = [f"{rows.path.name}: voxels averaged per sample", *notes]
+    warnings += _registration_warnings(rows)
     if within is not None and within not in table and within in rows:
         labels = rows.text(within).groupby(rows.text("sample")).first()
         table[within] = table["sample"].astype(str).map(labels)
     return table, notes, warnings
 
 
+def _registration_warnings(rows: MeasurementTable) -> list[str]:
+    """Name the samples whose registration is not judged good, or was made by what is correlated afterwards."""
+    known = {name: rows.text(name) for name in ("registration_verdict", "registration_drive") if name in rows}
+    kinds = {
+        "is to be checked by eye": ("registration_verdict", ["check"]),
+        "failed": ("registration_verdict", ["failed"]),
+        "was matched by what the maps show, which raises r": ("registration_drive", ["both", "content"]),
+    }
+    texts = []
+    for what, (name, words) in kinds.items():
+        if name in known and (found := list(dict.fromkeys(rows.text("sample")[known[name].isin(words)]))):
+            samples = f"{len(found)} sample{'s' * (len(found) > 1)}"
+            texts.append(f"the registration of {samples} {what}: {listed(found)}")
+    return texts
+
+
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """Return the row with each interval in two columns, as a spreadsheet wants it."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
-        if key in ("TCS_ci", "TCS_corrected_ci"):
+        if key in ("TCS_ci", "TCS_corrected_ci", "TCS_registration_ci"):
             flat |= dict(zip((f"{key}_low", f"{key}_high"), value or (None, None)))
         else:
             flat[key] = value

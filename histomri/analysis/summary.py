@@ -7,7 +7,18 @@ import numpy as np
 import pandas as pd
 
 from histomri.core.arrays import FloatArray
-from histomri.core.columns import CASE, COUNTS, FIT_QUALITY, KEYS, MEASURES, PATIENT, POSITION, keys_of, latest_last
+from histomri.core.columns import (
+    CASE,
+    COUNTS,
+    FIT_QUALITY,
+    KEYS,
+    MEASURES,
+    PATIENT,
+    POSITION,
+    REGISTRATION,
+    keys_of,
+    latest_last,
+)
 
 _CASE = list(CASE)
 TRIMMED = 0.1  # fraction of the values cut off at either end for the robust mean
@@ -51,7 +62,8 @@ def trimmed_mean(values: FloatArray) -> float:
 def measured_columns(table: pd.DataFrame) -> list[str]:
     """Return the columns that can be averaged: measurements, not keys, positions or qualities of a fit."""
     others = {*KEYS, PATIENT, *POSITION, *FIT_QUALITY}
-    return [name for name in table.columns if name not in others and pd.api.types.is_numeric_dtype(table[name])]
+    names = [name for name in table.columns if name not in others and not name.startswith(REGISTRATION)]
+    return [name for name in names if pd.api.types.is_numeric_dtype(table[name])]
 
 
 def summarise_voxels(voxels: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
@@ -68,8 +80,8 @@ def summarise_voxels(voxels: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame
     DataFrame
         `KEYS` (and patient, if the counts have it), n_voxels (rows with a cell size by MRI), pairing, means (cell
         density is averaged over voxels, never computed from mean size and fraction), BIC_vote, BIC_best,
-        at_bound_share, medians as `.._median`, of `MEASURES` means without the extreme tenths as `.._trimmed`, and the
-        counts.
+        at_bound_share, medians as `.._median`, of `MEASURES` means without the extreme tenths as `.._trimmed`, the
+        counts, and what is known of the registration.
     """
     values = measured_columns(voxels)
     groups = voxels.groupby(_CASE, sort=False, observed=True)
@@ -87,6 +99,8 @@ def summarise_voxels(voxels: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame
             table = table.merge(votes_per_sample(voxels, criterion), **how)
             table[f"{criterion}_best"] = table[f"{criterion}_best"].eq(True)
     table["n_voxels"] = table["n_voxels"].fillna(0).astype(int)
+    if same := [name for name in voxels.columns if name.startswith(REGISTRATION)]:
+        table = table.merge(groups[same].first().reset_index(), **how)
     return order_columns(table.assign(pairing="voxels"))
 
 

@@ -28,6 +28,8 @@ _ERRORS = {STAT: "Standard error, by sampling, of", SYST: "Systematic error, com
 _WAYS = {"_median": "Median over voxels of", "_trimmed": "Mean over voxels, less the extreme tenths, of", **_ERRORS}
 # What the sidecar of paired tables counts of each case.
 COUNTS = (*KEYS, "n_fitted", "n_failed", "n_without_histology", "n_without_mri", "n_outside_mask")
+# What is known of the registration of a sample, the same in all of its rows: columns that begin so are never averaged.
+REGISTRATION = "registration_"
 # The measurements that are correlated and compared, in the order in which they are shown, with their titles.
 TITLES = {
     "vCS_histo_um": "vCS histology", "F_histo": "F histology", "CD_histo_mm2": "CD histology",
@@ -82,6 +84,11 @@ def latest_last(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: name.startswith(LATEST))
 
 
+def registration_sd(name: str) -> str:
+    """Return the column with the standard deviation that the registration gives a mean, as of ``vCS_histo_um``."""
+    return f"{REGISTRATION}sd_{name}"
+
+
 def errors_of(names: Iterable[str], table: Iterable[str]) -> list[str]:
     """Return the columns of errors that a table has of some columns."""
     known = set(table)
@@ -102,6 +109,7 @@ def unit_of(name: str) -> str | None:
     """Return the unit in the name of a column, as sidecars write it (um, mm^3, 1); None if there is none."""
     for ending in _WAYS:
         name = name.removesuffix(ending)
+    name = name.removeprefix(f"{REGISTRATION}sd_")
     if name in _OF_MAPS:
         return _OF_MAPS[name]
     unit = next((unit for ending, unit in _SUFFIXES.items() if name.endswith(ending)), None)
@@ -146,8 +154,15 @@ def describe_columns() -> dict[str, dict[str, str]]:
         "n_without_histology": {"Units": "1", "Description": "Fitted voxels without histology, left out"},
         "n_without_mri": {"Units": "1", "Description": "Voxels with histology and without a fit, left out"},
         "n_outside_mask": {"Units": "1", "Description": "Voxels outside the mask, left out"},
+        "registration_verdict": {"Description": "Verdict of the registration: good, check or failed"},
+        "registration_drive": {"Description": "What section and MRI were matched by: outline, landmarks, .."},
+        "registration_error_mm": {"Units": "mm", "Description": "Expected error of the registration, median of tissue"},
+        "registration_slice": {"Units": "1", "Description": "MRI slice that the section was laid on, from 0"},
         "pairing": {"Description": "voxels: registered, voxel by voxel; means: of whole samples, without registration"},
     }
+    for name in ("vCS_histo_um", "F_histo", "CD_histo_mm2"):
+        text = f"Standard deviation that the registration alone gives the mean {name} of the sample"
+        known[registration_sd(name)] = {"Units": describe_maps()[name]["Units"], "Description": text}
     for criterion in ("BIC", "AIC"):
         vote = f"Share of the voxels in which this model has the lowest {criterion} of all models of its strategy"
         best = f"Whether this model has the largest {criterion}_vote of its sample and strategy"

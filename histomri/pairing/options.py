@@ -30,6 +30,11 @@ class PairOptions(Options):
     slice: Annotated[Whole, Field(ge=0)] | None = given(
         None, "MRI slice, from 0; by default where the transform puts the histology."
     )
+    draws: Annotated[Whole, Field(ge=0, le=1000)] | None = option(
+        None,
+        "Transforms to draw, to say what the registration adds to the error of r; in a study 60.",
+    )
+    draws_by_default: Whole = given(0, "As many if draws are not given, where they can be had.", hidden=True)
     voxel_out: Path | None = output(
         None, "With a row per sample: the table of the voxels too, unless only means can be compared.", hidden=True
     )

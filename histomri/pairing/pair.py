@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from histomri.core.columns import COUNTS, FIT_QUALITY, KEYS, MEASURES, POSITION,
 from histomri.core.errors import InputError
 from histomri.core.images import Image
 from histomri.pairing.maps import find_slice, onto_slice, read_mri, require_same_grid, slice_of
+from histomri.pairing.registered import SEED, Drawn, with_registration
 from histomri.pairing.section import Section, read_section
 from histomri.pairing.table import PairedTable
 from histomri.registration import Transform
@@ -34,7 +35,7 @@ def pair_maps(
     histology: Section | Mapping[str, Image] | str | Path, mri: Fits | str | Path,
     transform: Transform | str | Path | None = None, *, mri_slice: int | None = None, sample: str = "sample",
     group: str | None = None, scanner: str | None = None, mask: Image | str | Path | None = None,
-    common: Mapping[str, Image] | None = None,
+    common: Mapping[str, Image] | None = None, draws: int = 0,
 ) -> PairedTable:  # fmt: skip
     """Pair every voxel of an MRI slice with the histology at the same place: one row per voxel x model x strategy.
 
@@ -59,11 +60,15 @@ def pair_maps(
         On the grid of the MRI; voxels that are zero or NaN are left out.
     common : mapping of str to Image, optional
         MRI maps that belong to no model, such as ADC and K.
+    draws : int
+        Transforms to draw around the one that was found, so that `parameters` say what the error of the registration
+        does to the correlations: see `registered.with_registration`.
 
     Raises
     ------
     InputError
-        If a map is missing; GeometryError if grids differ without a transform, or the slice does not exist.
+        If a map is missing, or no transforms can be drawn; GeometryError if grids differ without a transform, or the
+        slice does not exist.
 
     Examples
     --------
@@ -103,9 +108,12 @@ def pair_maps(
         frames.append(_rows(case, key, columns, keep, like, k if reference.data.ndim == 3 else 0))
         used = (fitted & inside, failed & inside, fitted & inside & ~measured, measured & inside & ~fitted)
         counts.append(_count(case, key, (*used, ~inside & (fitted | measured))))
-    data, how = pd.concat(frames, ignore_index=True), {"mri_slice": {sample: k}, "pairing": {sample: "voxels"}}
+    how: dict[str, Any] = {"mri_slice": {sample: k}, "pairing": {sample: "voxels"}, **section.about(sample)}
+    drawn = Drawn.of(section.maps, like, transform, draws, SEED) if draws and transform is not None else None
+    data, record = with_registration(pd.concat(frames, ignore_index=True), transform, drawn, k)
+    how |= {} if record is None else {"registration": {sample: record}}
     tally = pd.DataFrame(counts, columns=list(COUNTS))
-    table = PairedTable(data, "voxel", tally, how | section.about(sample), described=section.columns())
+    table = PairedTable(data, "voxel", tally, how, described=section.columns())
     return replace(table, warnings=(*_lacks(case, section), *_warn(case, table.per_sample())))
 
 

@@ -11,9 +11,10 @@ from histomri.core.images import Image
 from histomri.pairing.maps import Fits, read_mri, same_grid, slice_of
 from histomri.pairing.options import PairOptions
 from histomri.pairing.pair import pair_maps, pair_means
+from histomri.pairing.registered import draws_refused, registration_lines
 from histomri.pairing.section import read_section
 from histomri.pairing.table import PairedTable
-from histomri.registration import Transform, quality_warnings
+from histomri.registration import Transform, quality_warnings, registration_facts
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class SamplePairs:
             raise InputError(problem, hint="check the transform, the mask, and that both sides are of one sample")
         found = {"sample": self.label, "registered": self.registered, "n_voxels": voxels, "cases": cases}
         return found | dict(self.table.parameters)
+
+    def lines(self) -> tuple[str, ...]:
+        """Return what was paired, and what the registration does to the correlations."""
+        record = self.table.parameters.get("registration", {}).get(self.label, {})
+        return (self.message(), *registration_lines(record))
 
     def message(self) -> str:
         """Return what was paired."""
@@ -84,14 +90,16 @@ def pair_folders(options: PairOptions, out: Path) -> SamplePairs:
     label = options.sample or _label([*section.names, *mri_names], options.xfm) or options.histo_dir.resolve().name
     how: dict[str, Any] = {"sample": label, "group": options.group, "scanner": options.scanner, "common": common}
     how["mask"] = Image.load(options.mask) if options.mask is not None else None
+    refused: tuple[str, ...] = ()
     registered = options.per == "voxel" or transform is not None or _have_common_grid(section.maps, fits, options.slice)
     if registered:
-        table = pair_maps(section, fits, transform, mri_slice=options.slice, **how)
+        draws, refused = _draws(options, transform)
+        table = pair_maps(section, fits, transform, mri_slice=options.slice, draws=draws, **how)
     else:
         table = pair_means(section, fits, **how)
     if options.patient is not None:
         table = table.of_patient(options.patient)
-    warnings: list[str] = []
+    warnings = list(refused)
     if transform is not None and options.xfm is not None:
         warnings += quality_warnings(transform, options.xfm)
         tilt = transform.info.get("Registration", {}).get("QualityControl", {}).get("tilt_deg", (0.0, 0.0))
@@ -101,6 +109,20 @@ def pair_folders(options: PairOptions, out: Path) -> SamplePairs:
     pairs = SamplePairs(table, label, registered, (*warnings, *table.warnings), section.sentence())
     pairs.summary()  # raises if there is no pair
     return pairs
+
+
+def _draws(options: PairOptions, transform: Transform | None) -> tuple[int, tuple[str, ...]]:
+    """Return how many transforms are drawn, and why there are none where a person who did not ask should know."""
+    reason = draws_refused(transform)
+    if options.draws:
+        if reason is not None:
+            raise InputError(reason[0], path=options.xfm, hint=reason[1])
+        return options.draws, ()
+    if options.draws is not None or not options.draws_by_default or transform is None:
+        return 0, ()
+    open_question = reason is not None and (registration_facts(transform) or {}).get("open")
+    text = f"what the error of the registration does to r is not known: {reason[0]}" if reason and open_question else ""
+    return (0 if reason else options.draws_by_default), ((text,) if text else ())
 
 
 def _label(names: list[dict[str, str]], xfm: Path | None) -> str | None:

@@ -1,4 +1,5 @@
 from .alignment import align as align
+from .alignment import read_landmark_files as read_landmark_files
 from .apply import apply_transform as apply_transform
 from .carry import Route as Route
 from .carry import carry_geojson as carry_geojson
@@ -11,6 +12,7 @@ from .carry_slide import warp_tiles as warp_tiles
 from .displacement import Displacement as Displacement
 from .estimate import SHRINKAGE as SHRINKAGE
 from .estimate import register as register
+from .excluded import register_without as register_without
 from .figures import write_figures as write_figures
 from .landmark_files import read_landmarks as read_landmarks
 from .landmark_files import read_points as read_points
@@ -23,6 +25,7 @@ from .planes import landing_plane as landing_plane
 from .planes import located as located
 from .planes import section_plane as section_plane
 from .planes import with_depth as with_depth
+from .quality import Alternative as Alternative
 from .quality import Candidate as Candidate
 from .quality import Registration as Registration
 from .quality import assess as assess
@@ -35,3 +38,5 @@ from .sides import read_sides as read_sides
 from .sides import slide_image as slide_image
 from .transform import Transform as Transform
 from .transform import quality_warnings as quality_warnings
+from .transform import registration_facts as registration_facts
+from .uncertainty import Uncertainty as Uncertainty

@@ -1,8 +1,9 @@
 """A section laid on its target by images or landmarks, judged, and put in words, numbers and names of files."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,44 +13,54 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image, sidecar_path
 from histomri.registration.estimate import SHRINKAGE, described, register
-from histomri.registration.io.native import own_warps
-from histomri.registration.landmark_files import read_landmarks, unpaired_landmarks
+from histomri.registration.excluded import register_without
+from histomri.registration.io.native import family
+from histomri.registration.landmark_files import landmark_names, read_landmarks, unpaired_landmarks
 from histomri.registration.landmark_fits import KINDS, fit_landmarks, tre
 from histomri.registration.options import RegisterOptions, is_slide
 from histomri.registration.planes import located
 from histomri.registration.prepare import slice_of_landmarks
-from histomri.registration.quality import Registration, assess
+from histomri.registration.quality import Alternative, Registration, assess, orientation_name
 from histomri.registration.sides import Side, compare_densities
 
 _LEAST_TO_LEAVE_ONE_OUT, _SLIDE_ERROR_MM = 4, 0.1
 Progress = Callable[[float], None]
 
 
-def landmark_pairs(options: RegisterOptions, section: Side, target: Side) -> tuple[FloatArray | None, tuple[str, ...]]:
-    """Read the landmarks that the options name, (N, 2, 3) mm, and what was left out of their files."""
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """Landmarks, (N, 2, 3) mm, None if there are none, what each is called, and what was left out of their files."""
+
+    pairs: FloatArray | None = None
+    names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_landmark_files(options: RegisterOptions, section: Side, target: Side) -> Landmarks:
+    """Read the landmarks that the options name."""
     path, fixed = options.landmarks, options.fixed_landmarks
     if path is None:
-        return None, ()
+        return Landmarks()
     own, other = section.overview, target.overview
     sizes: dict[str, Any] = {"mpp": options.mpp if own is None else own.pixel_size_um}
     sizes["fixed_mpp"] = None if other is None else other.pixel_size_um
-    pairs = read_landmarks(path, fixed, **sizes)
+    pairs, names = read_landmarks(path, fixed, **sizes), landmark_names(path, fixed, **sizes)
     if fixed is None:
-        return pairs, ()
+        return Landmarks(pairs, names)
     alone = zip((path, fixed), unpaired_landmarks(path, fixed, **sizes), strict=True)
-    left_out = [f"{', '.join(names)} of {file.name}" for file, names in alone if names]
+    left_out = [f"{', '.join(unpaired)} of {file.name}" for file, unpaired in alone if unpaired]
     note = "landmarks are paired by name, and these have no partner and were left out: "
-    return pairs, (note + "; ".join(left_out),) if left_out else ()
+    return Landmarks(pairs, names, (note + "; ".join(left_out),) if left_out else ())
 
 
 def align(
     section: Side, target: Side, options: RegisterOptions, pairs: FloatArray | None = None,
-    progress: Progress | None = None,
+    progress: Progress | None = None, *, names: Sequence[str] = (),
 ) -> tuple[Registration, FloatArray | None]:  # fmt: skip
     """Register two sides as the options say, and judge the result by all that is known.
 
-    Of the files that the options name only the names are used, for the record; `pairs` (N, 2, 3) are landmarks, from
-    `landmark_pairs`. Also returned are these with every z.
+    Of the files that the options name only the names are used, for the record; `pairs` (N, 2, 3) are landmarks, and
+    `names` what they are called, by `read_landmark_files`. Also returned are the landmarks with every z.
     """
     try:
         found = _find(section, target, pairs, options, progress)
@@ -67,7 +78,7 @@ def align(
     found = replace(found, qc={**quality, **found.qc})
     if section.overview is not None and target.overview is not None:
         found = compare_densities(found, section.image, target.image)
-    found = _doubted_by_landmarks(found, target)
+    found = _doubted_by_landmarks(found, target, names)
     return replace(found, info=_info(found, section, target, options)), pairs
 
 
@@ -81,9 +92,12 @@ def _find(
     settings: dict[str, Any] = {name: getattr(options, name) for name in ("kind", "engine", "flips", "turned_over")}
     settings |= {"angle_deg": options.angle, "tilts_deg": options.tilts, "slices": options.slice}
     settings |= {"moving_mask": section.mask, "fixed_mask": target.mask, "shrinkage": shrinkage}
+    without = {"moving_exclude": section.excluded, "fixed_exclude": target.excluded}
 
     def by_image(start: FloatArray | None, report: Progress | None = None) -> Registration:
-        return register(section.image, target.image, landmarks=start, progress=report, **settings)
+        if section.excluded is None and target.excluded is None:
+            return register(section.image, target.image, landmarks=start, progress=report, **settings)
+        return register_without(section.image, target.image, landmarks=start, **without, **settings)
 
     if pairs is None or options.landmarks_for == "check":
         return by_image(None, progress)
@@ -121,15 +135,19 @@ def _by_landmarks(
     return fit_landmarks(pairs, kind, moving=section.image, fixed=target, slice=k, shrinkage=shrinkage, **masks)
 
 
-def _doubted_by_landmarks(found: Registration, target: Side) -> Registration:
-    """Lower a good verdict where landmarks that had no part in the result end further off than that allows."""
+def _doubted_by_landmarks(found: Registration, target: Side, names: Sequence[str]) -> Registration:
+    """Lower a good verdict where a landmark that had no part in the result ends further off than that allows."""
+    errors = np.atleast_1d(found.qc.get("landmark_error_mm", 0.0))
     limit, what = 2 * float(target.image.voxel_mm[:2].min()), "two pixels"
     if target.overview is not None:
         limit, what = _SLIDE_ERROR_MM, "half a patch"
-    typical = float(np.median(found.qc.get("landmark_error_mm", 0.0)))
-    if found.qc.get("landmarks_for") != "check" or typical <= limit:
+    if found.qc.get("landmarks_for") != "check" or errors.max() <= limit:
         return found
+    typical, worst = float(np.median(errors)), int(errors.argmax())
     reason = f"the landmarks end {typical:.2g} mm off (median), more than {what} ({limit:.2g} mm)"
+    if typical <= limit:
+        reason = f"{int((errors > limit).sum())} of {len(errors)} landmarks end more than {what} ({limit:.2g} mm) off"
+    reason += f"; the worst is {names[worst] if names else f'number {worst + 1}'}, {errors[worst]:.2g} mm off"
     verdict = "check" if found.verdict == "good" else found.verdict
     return replace(found, qc={**found.qc, "verdict": verdict, "reasons": [*found.qc["reasons"], reason]})
 
@@ -140,7 +158,7 @@ def _info(found: Registration, section: Side, target: Side, options: RegisterOpt
         name: {**described(side.image), **found.info.get(name, {}), **(side.overview.record if side.overview else {})}
         for name, side in (("Moving", section), ("Fixed", target))
     }
-    names = ("moving", "fixed", "moving_mask", "fixed_mask", "landmarks", "fixed_landmarks")
+    names = ("moving", "fixed", "moving_mask", "fixed_mask", "landmarks", "fixed_landmarks", "exclude", "fixed_exclude")
     sources = [path.name for name in names if (path := getattr(options, name)) is not None]
     return {**found.info, **sides, "Sources": sources}
 
@@ -169,10 +187,32 @@ class ResultNames:
         return self.transform.with_name(f"{self.transform.name}{ending}")
 
     @property
+    def alternatives(self) -> Path:
+        """Return the folder of the transforms to other places where the section may lie."""
+        return self.transform.parent / "alternatives"
+
+    @property
     def written(self) -> list[Path]:
         """What may be replaced."""
         drawn = [] if self.drawn is None else [self.drawn, sidecar_path(self.drawn)]
-        return [*drawn, self.file(".json"), self.file(".tfm"), *own_warps(self.transform)]
+        return [*drawn, *family(self.file(".json"))]
+
+
+def save_alternatives(found: Registration, names: ResultNames) -> list[Path]:
+    """Write the transforms to the other places where the section may lie, and remove those of an earlier run."""
+    stem, folder = names.transform.name, names.alternatives
+    for stale in folder.glob(f"{escape(stem)}_alternative[0-9]*"):
+        stale.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+    places = [found.instead(each).save(folder / f"{stem}_{name}.json") for name, each in open_alternatives(found)]
+    return [path for paths in places for path in paths]
+
+
+def open_alternatives(found: Registration) -> list[tuple[str, Alternative]]:
+    """Return the other places where the section may lie, by name."""
+    still = (each for each in found.alternatives if each.is_open)
+    return [(f"alternative{number}", each) for number, each in enumerate(still, start=1)]
 
 
 def _word(path: Path, other: str) -> str:
@@ -186,6 +226,14 @@ def size_text(found: Registration, target: Side) -> str:
     return f"{100 * found.qc['size']:.1f} % of the size of {target.name('the MRI')}"
 
 
+def error_text(qc: Mapping[str, Any]) -> str:
+    """Say how far off tissue is to be expected: the median, and what holds it in nine of ten registrations."""
+    text = f"{qc['expected_error_mm']:.2g} mm"
+    if between := qc.get("expected_error_range_mm"):
+        text += f" ({between[0]:.2g} to {between[1]:.2g})"
+    return text
+
+
 def describe(found: Registration, target: Side) -> tuple[str, ...]:
     """Return lines for the person who ran the registration."""
     qc = found.qc
@@ -194,10 +242,13 @@ def describe(found: Registration, target: Side) -> tuple[str, ...]:
     lines = [f"registered: {where}{side}rotated by {qc['angle_deg']:.1f} degrees, {size_text(found, target)}"]
     if "agreement" in qc:
         margin = f"margin over other orientations {found.confidence:.2f}"
-        error = f"expected error {qc['expected_error_mm']:.2g} mm: {found.verdict}"
+        error = f"expected error {error_text(qc)}: {found.verdict}"
         lines.append(f"outline agreement {qc['agreement']:.2f}, {margin}, {error}")
     else:
         lines.append(f"from the landmarks alone, overlap of the tissues (Dice) {qc['dice']:.2f}: {found.verdict}")
+    if "excluded_mm2" in qc:
+        own, other = qc["excluded_mm2"]
+        lines.append(f"left out: {own:.3g} mm² of the section and {other:.3g} mm² of {target.name('the MRI')}")
     if qc.get("density_lead") is not None:
         lines.append(f"densities correlate with r {qc['density_r']:.2f}, {qc['density_lead']:.2f} more than beside")
     if "landmark_error_mm" in qc:
@@ -222,9 +273,26 @@ def result_warnings(found: Registration, resampled: Image | None, section: Side,
         warnings.append(f"registration failed: {lost}; {hint}")
     elif found.verdict == "check":
         warnings.append("registration: look at the overlay before using the result; --landmarks can correct it")
+    warnings += _choices(found)
     if resampled is not None and not np.isfinite(resampled.data).any():
         warnings.append("registration: no voxel of the resampled map is known")
     return tuple(warnings)
+
+
+def _choices(found: Registration) -> list[str]:
+    """Say how each of the places where the section may lie is chosen."""
+    lines = []
+    for name, each in open_alternatives(found):
+        candidate, side = each.candidate, "--turned-over" if each.candidate.turned_over else "--as-it-lies"
+        if each.kind == "orientation":
+            lines.append(f"{orientation_name(candidate)}: --angle {candidate.angle_deg:.0f} {side}")
+        elif each.kind == "slice":
+            lines.append(f"slice {candidate.slice}: --slice {candidate.slice}")
+        else:
+            lines.append(
+                f"without the side that may lack tissue: the transform alternatives/.._{name}.json, or --exclude REGION"
+            )
+    return [f"to choose another than the one taken: {'; '.join(lines)}"] if lines else []
 
 
 def numbers(found: Registration) -> dict[str, object]:

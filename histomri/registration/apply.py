@@ -112,6 +112,7 @@ def load_chain(options: ApplyOptions) -> tuple[Transform, tuple[str, ...]]:
     """Read the transforms that the options name, and chain them, the first one first; also return warnings."""
     paths = options.transforms
     links = [_load(path, options if n == 0 else None) for n, path in enumerate(paths)]
+    links[0] = files.with_tissue(links[0], paths[0])
     chain = reduce(lambda done, link: link.compose(done), links)
     warnings = [text for link, path in zip(links, paths, strict=True) for text in quality_warnings(link, path)]
     ends = zip(pairwise(links), pairwise(path.name for path in paths), strict=True)

@@ -15,7 +15,7 @@ from histomri.core.calibration import check_pixel_size
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, write_text
 from histomri.core.tables import line_of, read_number
-from histomri.registration.files import beside_warnings, slide_warnings
+from histomri.registration.files import place_warnings, slide_warnings
 from histomri.registration.planes import landing_plane, section_plane, with_depth
 from histomri.registration.transform import Transform
 
@@ -95,7 +95,8 @@ def carry_table(
     points = numbers.to_numpy(dtype=float)
     in_um = columns[0] not in _WORLD_COLUMNS
     points = -points / 1000 if in_um else with_depth(points, *route.plane, "points")
-    warnings = (*(slide_warnings(route.transform) if in_um else ()), *beside_warnings(route.transform, points))
+    warnings = slide_warnings(route.transform) if in_um else ()
+    warnings += place_warnings(route.transform, points, points, on_slide=in_um)
     moved = route.transform.points(points)
     names, values = (columns, -1000 * moved) if in_um and route.end.is_slide else (_WORLD_COLUMNS, moved)
     return table.assign(**dict(zip(names, values.T, strict=False))), names, warnings
@@ -151,13 +152,20 @@ def carry_geojson(route: Route, content: Any, *, in_place: bool = False) -> Carr
     _check_start(content, start, end)
     content = content if in_place else copy.deepcopy(content)
     geometries = _geometries(content)
-    positions = [position for geometry in geometries for position in _positions(geometry["coordinates"])]
+    parts = [_positions(geometry["coordinates"]) for geometry in geometries]
+    positions = [position for part in parts for position in part]
     if not positions:
         raise InputError("holds no coordinates")
     points = np.array([[*position[:3], np.nan][:3] for position in positions], dtype=float)
     in_mm = not start.is_slide
     points = with_depth(points, *route.plane, "points") if in_mm else -points[:, :2] * start.pixel_um / 1000
-    warnings = (*slide_warnings(route.transform), *beside_warnings(route.transform, points))
+    sizes = np.array([len(part) for part in parts])
+    middles = np.add.reduceat(points, np.r_[0, np.cumsum(sizes[sizes > 0])[:-1]]) / sizes[sizes > 0, None]
+    mpp = None if in_mm else start.pixel_um
+    warnings = (
+        *slide_warnings(route.transform),
+        *place_warnings(route.transform, points, middles, mpp=mpp, on_slide=not in_mm),
+    )
     moved = route.transform.points(points)
     moved = -moved[:, :2] * 1000 / end.pixel_um if end.is_slide else moved
     for position, point in zip(positions, moved.tolist(), strict=True):

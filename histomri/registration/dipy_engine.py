@@ -27,14 +27,8 @@ class DipyEngine(OutlineEngine):
     """Refines the best outline match by mutual information and, as "bspline", by SyN on the masks."""
 
     def finish(self, matches: Sequence[Match], moving: Image, kind: str) -> list[Match]:
-        """Return the best match and the runner-up of another orientation, both refined."""
-        finished = [_refined(matches[0], moving, kind)]
-        for match in [match for match in matches if match.differs(matches[0])][:1]:
-            try:
-                finished.append(_refined(match, moving, kind))
-            except GeometryError:  # it stays the runner-up as it is
-                finished.append(match)
-        return finished
+        """Return the matches, the best of them refined; orientations are compared by their outlines."""
+        return [_refined(matches[0], moving, kind), *matches[1:]]
 
     def without_refinement(self) -> OutlineEngine:
         """Return the engine that gives the starts: mutual information from every orientation would take too long."""
@@ -53,8 +47,7 @@ def _refined(match: Match, moving: Image, kind: str) -> Match:
     fixed = match.target.fixed
     pose = mutual_information(moving, fixed, match.planes, match.pose, kind)
     deformation = warp(match.problem, match.planes, fixed.data.shape, pose) if kind == "bspline" else None
-    score = match.problem.score(pose if deformation is None else deformation)
-    return replace(match, pose=pose, deformation=deformation, score=score)
+    return replace(match, pose=pose, deformation=deformation)
 
 
 @dataclass(frozen=True, eq=False)

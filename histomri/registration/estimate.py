@@ -10,19 +10,28 @@ import numpy as np
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image
-from histomri.registration.bspline import expected_error
-from histomri.registration.displacement import Displacement
+from histomri.registration.alternatives import (
+    deformation_facts,
+    other_orientations,
+    other_slices,
+    transform_of,
+    without_side,
+)
+from histomri.registration.bspline import BSplineDeformation
 from histomri.registration.files import as_image
+from histomri.registration.missing_sides import missing_side
+from histomri.registration.on_tissue import tissue_record
 from histomri.registration.options import ENGINES, resolve
 from histomri.registration.outline_engine import TOO_FAR_BEHIND, Match, OutlineEngine, best_of_slices
-from histomri.registration.planes import Plane, lift
+from histomri.registration.planes import Plane
 from histomri.registration.prepare import Target, targets, tilted_targets, tissue_of
-from histomri.registration.quality import CLEAR_SLICE_MARGIN, CLEAR_SLICE_PIXELS, LARGEST_SLIP_PX, Registration, judge
+from histomri.registration.quality import Alternative, Registration, judge
 from histomri.registration.refine import Pose, Problem, approach, at_size_bound, refine
 from histomri.registration.starts import Start, apart_deg, check_landmarks, landmark_starts, place_landmarks, search
+from histomri.registration.uncertainty import MISSING_SIDE_FACTOR, Posterior, Uncertainty, expected_error
 
 _REFINED, _SAME_DEG = 10, 2.0
-_TILTED, _TILTED_STARTS, _LEAST_TILT_GAIN = 2, 3, 0.02
+_TILTED, _TILTED_STARTS, _LEAST_TILT_GAIN = 2, 3, 0.01
 SHRINKAGE = 0.129
 """Linear shrinkage of paraffin sections against the MRI, Grussu et al. 2025, doi 10.1038/s43856-025-01246-2."""
 
@@ -55,13 +64,17 @@ class Matcher:
     def tilted(
         self, matches: Sequence[Match], fixed: Image, mask: Image | None, tilts_deg: Sequence[float]
     ) -> list[Match]:
-        """Return matches on tilted versions of the two best slices, those that are clearly better for it."""
+        """Return matches on tilted versions of the two best slices, those that are clearly better for it.
+
+        Bending makes up for a tilt, so that tilts are compared by what is left once it has been paid for.
+        """
         ranked = sorted(matches, key=lambda match: -match.score)
-        found = []
+        found: list[Match] = []
         for upright in best_of_slices(matches)[:_TILTED]:
             near = [match.as_start() for match in ranked if match.slice == upright.slice][:_TILTED_STARTS]
             images = self.moving, upright.target.fixed
             pairs = None if self.pairs is None else place_landmarks(self.pairs, upright.planes, images)
+            better: list[Match] = []
             for target in tilted_targets(fixed, mask, upright.target, tilts_deg):
                 try:
                     problem, planes = self.engine.problem(self.moving, self.section, target, self.scale)
@@ -69,7 +82,11 @@ class Matcher:
                     tilted = self._matches(problem, planes, target, near)
                 except InputError:  # a plane that leaves the organ is no alternative to the upright one
                     continue
-                found += [match for match in tilted if match.score >= upright.score + _LEAST_TILT_GAIN]
+                least = upright.adjusted_score + _LEAST_TILT_GAIN
+                better += [each for each in tilted if each.adjusted_score >= least and each.score >= upright.score]
+            if better:
+                tilt = max(better, key=lambda match: match.adjusted_score).target
+                found += [match for match in better if match.target is tilt]
         return found
 
     def excluded_margin(self, best: Match) -> float:
@@ -89,9 +106,8 @@ class Matcher:
         matches = []
         for start, near in _unlike([poses[n] for n in order], problem.unit_mm)[:_REFINED]:
             pose = refine(problem, near, self.kind)
-            matches.append(Match(target, start, pose, None, problem.score(pose), problem, planes))
-        matches.sort(key=lambda match: -match.score)
-        return self.engine.finish(matches, self.moving, self.kind)
+            matches.append(Match(target, start, pose, None, None, problem.score(pose), problem, planes))
+        return self.engine.finish(self.engine.bend(matches), self.moving, self.kind)
 
 
 def _held(problem: Problem, planes: tuple[Plane, Plane], pairs: FloatArray) -> Problem:
@@ -114,7 +130,8 @@ def register(
     moving_mask: Image | str | Path | None = None, fixed_mask: Image | str | Path | None = None,
     shrinkage: float = SHRINKAGE, flips: bool = True, angle_deg: float | None = None, turned_over: bool | None = None,
     landmarks: FloatArray | None = None, kind: str = "bspline", slices: int | Sequence[int] | None = None,
-    tilts_deg: Sequence[float] | None = None, engine: str = "robust", progress: Callable[[float], None] | None = None,
+    tilts_deg: Sequence[float] | None = None, engine: str = "robust", ignored: Image | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Registration:  # fmt: skip
     """Find the transform from the world of a histology section to that of an MRI slice.
 
@@ -149,6 +166,8 @@ def register(
         Tilts of the two best slices to try about both of their axes, such as (-4, 4).
     engine : {"robust", "dipy"}
         "dipy" refines the best outline match with DIPY's mutual information, and a "bspline" with its SyN on the masks.
+    ignored : Image, optional
+        On the grid of the fixed image: where it is positive the outlines are not compared; see `register_without`.
 
     Raises
     ------
@@ -186,7 +205,7 @@ def register(
     matcher = Matcher(moving, section, 1.0 - shrinkage, kind, sides, angle_deg, pairs, matching)
     matches: list[Match] = []
     refused: dict[int | None, InputError] = {}
-    chosen = targets(fixed, fixed_mask, slices, pairs)
+    chosen = targets(fixed, fixed_mask, slices, pairs, ignored)
     for number, target in enumerate(chosen):
         try:
             matches += matcher.search(target)
@@ -202,7 +221,8 @@ def register(
     settings = {"Kind": kind, "Shrinkage": shrinkage, "Flips": flips, "Drive": "outline", "Engine": engine}
     settings |= {"AngleDeg": angle_deg, "TurnedOver": turned_over, "TiltsDeg": list(tilts_deg or ())}
     settings["Landmarks"] = 0 if pairs is None else len(pairs)
-    info = {"Moving": described(moving), "Fixed": described(fixed), "Parameters": settings}
+    places = {"Moving": {**described(moving), "Tissue": tissue_record(section)}, "Fixed": described(fixed)}
+    info = {**places, "Parameters": settings}
     return _result(matches, matcher, fixed, refused, info)
 
 
@@ -231,56 +251,44 @@ def _result(
     best, *_ = slices = best_of_slices(matches)
     excluded = matcher.excluded_margin(best)
     ranked = sorted(matches, key=lambda match: (match.slice != best.slice, -match.score))
-    runners_up = [match for match in ranked if match.slice == best.slice and match.differs(best)]
-    margin = best.score - runners_up[0].score if runners_up else 1.0
-    first, *_ = candidates = tuple(match.candidate() for match in ranked)
-    displacements, deformation = _deformation(best)
-    # Six digits: those after them depend on the number of threads of the linear algebra.
-    expected = float(f"{expected_error(best.problem, best.mapping, best.pose):.6g}")
-    signs = {"stretch": best.stretch, "strain": best.strain, "error_px": expected / best.problem.unit_mm}
+    turned, lead, which_way = other_orientations(best, matches)
+    elsewhere, slice_margin, which_slice = other_slices(slices, fixed)
+    posterior = Posterior.of(best.problem, best.mapping, best.pose)
+    lacking, side, which_side = _missing_side(best)
+    uncertainty = Uncertainty.of(posterior.times(MISSING_SIDE_FACTOR if side else 1.0), best.problem, best.target.fixed)
+    expected = expected_error(uncertainty, best.problem)
+    first, agreement, deformation = best.candidate(), best.problem.agreement(best.mapping), deformation_facts(best)
+    signs = {"stretch": best.stretch, "strain": best.strain, "error_px": expected.typical / best.problem.unit_mm}
+    doubts = [text for text in (which_way, which_slice, which_side, matcher.engine.objection(deformation)) if text]
     at_bound = at_size_bound(best.pose, best.problem.scale)
-    verdict, reasons = judge(first.agreement, margin, at_bound=at_bound, excluded=excluded, **signs)
-    slice_margin, caution = _slice_margin(slices, fixed)
-    for reason in (caution, matcher.engine.objection(deformation)):
-        if reason:
-            verdict = "check" if verdict == "good" else verdict
-            reasons.append(reason)
+    verdict, reasons = judge(agreement, at_bound=at_bound, excluded=excluded, doubts=doubts, **signs)
     by_slice = sorted(slices, key=lambda match: match.slice or 0)
     agreements = [{"slice": each.slice, "agreement": each.score, "worth": each.adjusted_score} for each in by_slice]
-    qc: dict[str, Any] = {"verdict": verdict, "reasons": reasons, "agreement": first.agreement, "gap": margin}
-    qc |= {"expected_error_mm": expected, "ruled_out": excluded, "angle_deg": first.angle_deg}
+    qc: dict[str, Any] = {"verdict": verdict, "reasons": reasons, "agreement": agreement, "gap": lead.whole}
+    qc |= {"gap_without_a_piece": lead.lowest, "open_orientations": sum(each.is_open for each in turned)}
+    qc |= {"open_slices": sum(each.is_open for each in elsewhere), "missing_side": side}
+    # Six digits: those after them depend on the number of threads of the linear algebra.
+    qc["expected_error_mm"] = float(f"{expected.typical:.6g}")
+    qc["expected_error_range_mm"] = [float(f"{value:.6g}") for value in (expected.low, expected.high)]
+    qc |= {"ruled_out": excluded, "angle_deg": first.angle_deg}
     qc |= {"turned_over": first.turned_over, "size": first.size, "stretch": best.stretch}
     qc |= {"tilt_deg": list(first.tilt_deg), **deformation, "slice_lead": slice_margin, "slice_agreement": agreements}
     qc["slices_refused"] = [{"slice": k, "reason": str(error)} for k, error in refused.items()]
-    return Registration(lift(best.pose.matrix, *best.planes), displacements, info, candidates, margin, qc, best.slice)
+    where, alternatives = transform_of(best, best.deformation), (*turned, *lacking, *elsewhere)
+    known: dict[str, Any] = {"info": info, "candidates": tuple(match.candidate() for match in ranked), "qc": qc}
+    known |= {"confidence": lead.whole, "slice": best.slice, "alternatives": alternatives, "uncertainty": uncertainty}
+    return Registration(where.matrix, where.displacements, **known)
 
 
-def _slice_margin(slices: Sequence[Match], fixed: Image) -> tuple[float, str]:
-    """Return the margin of the best over every slice too far from it to be as good, and why it may be too small."""
-    best = slices[0]
-    step_mm = float(np.linalg.norm(fixed.affine[:3, 2]))
-    apart = [(abs((each.slice or 0) - (best.slice or 0)) * step_mm, each) for each in slices[1:]]
-    far = [(mm, each) for mm, each in apart if mm > LARGEST_SLIP_PX * best.problem.unit_mm]
-    if not far:
-        return 1.0, ""
-    mm, runner_up = far[0]
-    margin = best.adjusted_score - runner_up.adjusted_score
-    clear = CLEAR_SLICE_MARGIN * float(np.sqrt(CLEAR_SLICE_PIXELS / best.problem.compared(best.mapping)))
-    if margin >= clear:
-        return margin, ""
-    nearly = f"fits nearly as well as slice {best.slice} (a margin of {margin:.3f}, clear is {clear:.3f}): look at both"
-    return margin, f"slice {runner_up.slice}, {mm:.2g} mm away, {nearly}, and choose the slice if you know it"
-
-
-def _deformation(best: Match) -> tuple[tuple[Displacement, ...], dict[str, Any]]:
-    """Return the deformation as a displacement on the grid of the fixed slice, and facts on it."""
-    if best.deformation is None:
-        return (), {"deformed": False}
-    flat, plane = best.target.fixed, best.planes[1]
-    moved = best.deformation.displacement(plane.pixels(flat.data.shape)) @ plane.frame[:3, :2].T
-    field = Displacement(moved.reshape(*flat.data.shape, 1, 3), flat.affine, inverted=True)  # it pulls
-    bent = np.hypot(*best.deformation.displacement(best.problem.nearby.points).T)
-    return (field,), {"deformed": True, "jacobian": list(best.jacobian or ()), "bent_mm": float(bent.max())}
+def _missing_side(best: Match) -> tuple[list[Alternative], dict[str, Any] | None, str]:
+    """Return what is found without a side over which the section seems to be stretched, its record, and the reason."""
+    if not isinstance(best.deformation, BSplineDeformation):  # what is not bent was not stretched
+        return [], None, ""
+    side = missing_side(best.problem, best.deformation)
+    if side is None or not side.is_clear:
+        return [], None, ""
+    alternative, record, reason = without_side(best, side)
+    return [alternative], record, reason
 
 
 def described(image: Image) -> dict[str, Any]:

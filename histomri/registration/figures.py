@@ -4,13 +4,13 @@ All are drawn in the plane of the fixed image, in mm of its world, seen as a rad
 plane, y) grows to the left, the other axis upwards. A slide is thereby seen as it lies, and its own mm are written.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
-from scipy.signal import fftconvolve
 from scipy.stats import rankdata
 
 from histomri.core.arrays import BoolArray, FloatArray
@@ -19,15 +19,14 @@ from histomri.core.images import Image
 from histomri.registration.carry_slide import SlidePictures
 from histomri.registration.landmark_fits import tre
 from histomri.registration.outlines import signed_distance
-from histomri.registration.planes import Plane, lift
+from histomri.registration.planes import picture_axes
 from histomri.registration.prepare import plane_found, tissue_of
-from histomri.registration.quality import Candidate, Registration
-from histomri.registration.starts import apart_deg, linear
+from histomri.registration.quality import Registration, orientation_name
 from histomri.registration.transform import Transform
 
 _LINE, _MARGIN, _STRAIGHT, _LONGEST_NAME = 1.0, 0.08, 0.9999, 16
 _DIGITS = 9  # digits of places in mm: rounding errors beyond them would put the pixels of a tilted plane out of order
-_SQUARES, _GRID_LINES, _GALLERY, _ALIKE_DEG = 8, 16, 6, 25.0
+_SQUARES, _GRID_LINES, _ABREAST = 8, 16, 3
 _NOTHING = "#dbe7f3"
 """Colour outside the tissue: white is the brightest of it."""
 _LEAST_ARROW, _MOST_TIMES = 0.03, 100.0
@@ -61,8 +60,7 @@ def overlay_of(
     """Return the overlay of a registration; masks, names and pictures are of the moving and the fixed image."""
     target = plane_found(fixed, masks[1], found.slice, found.qc.get("tilt_deg", (0.0, 0.0)))
     flat = target.fixed
-    frame = Plane.of(flat).frame[:3, :2]
-    axes = frame * np.sign(frame[np.argmax(np.abs(frame), axis=0), (0, 1)])
+    axes = picture_axes(flat)
     p, q = np.round(pixel_centres(flat) @ axes, _DIGITS).T.reshape(2, *flat.data.shape)
     own = np.nan_to_num(Transform.identity().resample(target.tissue, flat).data)
     there = np.nan_to_num(found.resample(tissue_of(moving, masks[0], "moving"), flat).data)
@@ -153,12 +151,19 @@ def write_figures(
         figures[draw.__name__], axes = _figure()
         draw(axes, overlay, found)
     if found.candidates:
-        figures["_gallery"] = _gallery(overlay, found, tissue_of(moving, moving_mask, "moving"))
+        sides = moving, fixed, (moving_mask, fixed_mask), names, pictures
+        others = [(each.title, overlay_of(found.instead(each), *sides)) for each in found.alternatives]
+        figures["_gallery"] = _gallery([(_taken(found), overlay), *others])
     if landmarks is not None:
         figures["_landmarks"], axes = _figure()
         _landmarks(axes, overlay, found, np.asarray(landmarks, dtype=float))
     outputs = [_flip_book(overlay, folder / f"{stem}_flipbook.gif")]
     return outputs + [_save(figure, folder / f"{stem}{name}.png") for name, figure in figures.items()]
+
+
+def _taken(found: Registration) -> str:
+    where = "" if found.slice is None else f"slice {found.slice}, "
+    return f"taken: {where}{orientation_name(found.candidates[0])}\n{found.verdict}"
 
 
 def _figure() -> tuple[Any, Any]:
@@ -291,44 +296,21 @@ def _jacobian(axes: Any, overlay: Overlay, found: Registration) -> None:
     frame(axes, overlay, f"areas change by factors of {low:.2f} to {high:.2f} in the tissue")
 
 
-def _gallery(overlay: Overlay, found: Registration, section: Image) -> Any:
-    """Draw the best orientations side by side: the outline of the section, before it is bent, on the fixed image."""
+def _gallery(places: Sequence[tuple[str, Overlay]]) -> Any:
+    """Draw the result and what else may be right side by side: the outline of the section on the fixed image."""
     from matplotlib.figure import Figure
 
-    best: list[Candidate] = []
-    for item in found.candidates:
-        if item.slice == found.slice and not any(_alike(one, item) for one in best):
-            best.append(item)
-    figure = Figure(figsize=(7.2, 5.4), dpi=120)
-    for number, item in enumerate(best[:_GALLERY]):
-        axes = figure.add_axes((0.01 + 0.33 * (number % 3), 0.5 - 0.49 * (number // 3), 0.32, 0.43))
+    rows = -(-len(places) // _ABREAST)
+    figure = Figure(figsize=(7.2, 2.9 * rows), dpi=120)
+    for number, (title, overlay) in enumerate(places):
+        row, column = divmod(number, _ABREAST)
+        axes = figure.add_axes((0.01 + 0.33 * column, 1 - (row + 0.98) / rows, 0.32, 0.82 / rows))
         background(axes, overlay)
         outline(axes, overlay, overlay.tissue, "deepskyblue")
-        outline(axes, overlay, _placed(overlay, section, item), "orangered")
-        side = "turned over" if item.turned_over else "as it lies"
-        frame(axes, overlay, f"{item.angle_deg:.0f}°, {side}: {item.agreement:.2f}")
+        outline(axes, overlay, overlay.section, "orangered")
+        frame(axes, overlay, title)
         axes.set_axis_off()
     return figure
-
-
-def _alike(one: Candidate, other: Candidate) -> bool:
-    apart = apart_deg(np.radians(one.angle_deg), np.radians(other.angle_deg))
-    return one.turned_over == other.turned_over and apart < _ALIKE_DEG
-
-
-def _placed(overlay: Overlay, section: Image, item: Candidate) -> FloatArray:
-    """Return the tissue of the section in the orientation of a candidate, shifted to where the overlap is best."""
-    planes = Plane.of(section), Plane.of(overlay.flat)
-    angle = np.radians(item.angle_deg if item.turned_over else -item.angle_deg)
-    pull = np.eye(3)
-    pull[:2, :2] = item.size * linear(angle, item.turned_over)
-    sides = zip(planes, (section.data, overlay.tissue), strict=True)
-    own, other = (plane.pixels(mask.shape)[mask.ravel() > 0.5].mean(axis=0) for plane, mask in sides)
-    pull[:2, 2] = own - pull[:2, :2] @ other
-    turned = np.nan_to_num(Transform(lift(pull, *planes)).resample(section, overlay.flat).data)
-    overlap = fftconvolve(overlay.tissue, turned[::-1, ::-1], mode="same")
-    shift = np.array(np.unravel_index(np.argmax(overlap), overlap.shape)) - np.array(overlap.shape) // 2
-    return np.roll(turned, tuple(shift), axis=(0, 1))
 
 
 def _candidates(axes: Any, overlay: Overlay, found: Registration) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from histomri.core.files import refuse_overwrite
 from histomri.core.images import Image, parse_map_name, read_sidecar, sidecar_path, write_map
 from histomri.core.nifti import open_nifti, read_first_volume, read_voxels
 from histomri.registration.io.native import family
+from histomri.registration.on_tissue import MANY, Tissue, tissue_record, tissue_warning
 from histomri.registration.options import INPUTS, ApplyOptions, is_slide
 from histomri.registration.transform import Transform
 
@@ -156,12 +158,23 @@ def slide_warnings(transform: Transform) -> tuple[str, ...]:
     return (f"{problem}: coordinates of the slide are carried rightly only if this header is right; else {hint}",)
 
 
-def beside_warnings(transform: Transform, points: FloatArray) -> tuple[str, ...]:
-    """Warn where hardly any points, (N, 2|3) mm of the world they start from, lie on or around the image registered."""
+def place_warnings(
+    transform: Transform, points: FloatArray, objects: FloatArray, *, mpp: FloatArray | None = None,
+    on_slide: bool = True,
+) -> tuple[str, ...]:  # fmt: skip
+    """Warn where points do not lie on what was registered: on its tissue, if that is known, else around its image.
+
+    The `points`, (N, 2|3) mm of the world they start from, are corners of `objects`, (M, 2|3), one place for each cell
+    or region; `mpp` and `on_slide` are those of `on_tissue.tissue_warning`.
+    """
     side = "Fixed" if "InverseOf" in transform.info else "Moving"
     record = _record(transform, side)
     if record is None or not len(points):
         return ()
+    if isinstance(kept := record.get("Tissue"), dict) and len(objects) >= MANY:
+        tissue = Tissue.of(kept, _name(transform, side))
+        text = tissue_warning(tissue, objects, mpp, on_slide=on_slide)
+        return () if text is None else (text,)
     affine, shape = np.array(record["Affine"], dtype=float), record["Shape"]
     world = np.column_stack([points, np.zeros(len(points))])[:, :3]
     index = ((world - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T)[:, : len(shape)]
@@ -173,6 +186,25 @@ def beside_warnings(transform: Transform, points: FloatArray) -> tuple[str, ...]
     few = f"only {fraction:.0%} of" if fraction else "none of"
     lie = f"{few} the {len(points)} points lies on {_name(transform, side)}, which was registered"
     return (f"{lie}: check the pixel size and the signs, and that they are of this section",)
+
+
+def with_tissue(transform: Transform, path: Path) -> Transform:
+    """Return a transform whose record says where the tissue of the section is, from its map beside the transform.
+
+    Registrations record it themselves; those of older versions do not. Without such a map nothing is changed.
+    """
+    record, sources = transform.info.get("Moving"), transform.info.get("Sources") or ()
+    if not isinstance(record, dict) or "Tissue" in record or not sources or "Affine" not in record:
+        return transform
+    source = path.parent / Path(str(sources[0])).name
+    if not source.name.endswith((".nii", ".nii.gz")) or not source.is_file():
+        return transform
+    image = load_first_volume(source)
+    same = list(image.data.shape) == record["Shape"] and np.allclose(image.affine, record["Affine"], atol=1e-3)
+    if image.data.ndim != 2 or not same:
+        return transform
+    kept = tissue_record(Image(np.isfinite(image.data).astype(float), image.affine))
+    return replace(transform, info={**transform.info, "Moving": {**record, "Tissue": kept}})
 
 
 def _record(transform: Transform, side: str) -> dict[str, Any] | None:

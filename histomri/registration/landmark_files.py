@@ -110,6 +110,20 @@ def read_points(path: str | Path, *, mpp: Mpp = None) -> Points:
     return found
 
 
+def landmark_names(
+    path: str | Path, fixed: str | Path | None = None, *, mpp: Mpp = None, fixed_mpp: Mpp = None
+) -> tuple[str, ...]:
+    """Return what the pairs of `read_landmarks` are called, in its order: their names, or else their numbers from 1."""
+    if fixed is None:
+        table = read_table(require_file(path, "landmark file"), comment="#")
+        label = next((name for name in table.names if name.lower() in ("name", "label")), None)
+        names = ("",) * len(table) if label is None else tuple(table.text(label))
+    else:
+        moving, other = read_points(path, mpp=mpp), read_points(fixed, mpp=fixed_mpp)
+        names = tuple(_shared_names(moving, other)) or ("",) * len(moving.names)
+    return tuple(name or str(number) for number, name in enumerate(names, start=1))
+
+
 def unpaired_landmarks(
     path: str | Path, fixed: str | Path, *, mpp: Mpp = None, fixed_mpp: Mpp = None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -81,6 +81,11 @@ def is_slide(path: Path) -> bool:
     return path.name.lower().endswith(SLIDES)
 
 
+def is_geojson(path: Path) -> bool:
+    """Tell whether a file holds annotations, by its ending."""
+    return path.name.lower().endswith((".geojson", ".json"))
+
+
 class RegisterOptions(Options):
     """Find where a histology section lies in the MRI, or on another section.
 
@@ -100,6 +105,10 @@ class RegisterOptions(Options):
     fixed: Path = argument("MRI, 2D to 4D (its first volume), or the slide of another section.", metavar="FIXED")
     moving_mask: Path | None = given(None, "Tissue mask of the section, on any grid; of a slide also QuPath GeoJSON.")
     fixed_mask: Path | None = given(None, "Tissue mask of FIXED.")
+    exclude: Path | None = given(
+        None, "Regions of the section to leave out, on both sides: QuPath GeoJSON (of a map: --mpp), or a NIfTI mask."
+    )
+    fixed_exclude: Path | None = given(None, "Regions of FIXED to leave out, on both sides.")
     landmarks: Path | None = given(
         None,
         "Matching points: a table with moving_x_mm, moving_y_mm, fixed_x_mm, fixed_y_mm (.._um on slides); or, with "
@@ -136,10 +145,22 @@ class RegisterOptions(Options):
         if self.fixed_mpp is not None and not is_slide(self.fixed):
             raise ValueError(f"{{fixed_mpp}} does nothing: {self.fixed.name} is no slide; leave it out")
         in_px = self.fixed_landmarks is not None or is_slide(self.moving) or is_slide(self.fixed)
+        in_px = in_px or (self.exclude is not None and is_geojson(self.exclude))
+        self._fit_the_exclusions()
         if self.mpp is not None and not in_px:
             raise ValueError("{mpp} does nothing: there is no slide, and there are no points in pixels; leave it out")
         self._fit_the_engine()
         return self
+
+    def _fit_the_exclusions(self) -> None:
+        """Refuse regions that would have no effect."""
+        name = "exclude" if self.exclude is not None else "fixed_exclude" if self.fixed_exclude is not None else None
+        if name is None:
+            return
+        if self.landmarks_for == "only":
+            raise ValueError(f"{{{name}}} does nothing where landmarks alone settle everything; leave it out")
+        if self.tilts is not None:
+            raise ValueError(f"{{{name}}} cannot be left out of tilted slices; leave {{tilts}} out")
 
     def _fit_the_engine(self) -> None:
         """Refuse what the engine cannot hold, by its declaration, and what landmarks replace."""

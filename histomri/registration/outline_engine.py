@@ -16,17 +16,22 @@ from histomri.registration.quality import Candidate
 from histomri.registration.refine import Deformed, Pose, Problem
 from histomri.registration.starts import Start, distinct
 
-_BENDING_COST, _DEFORMED, _LEAST_GAIN = 5e-4, 6, 0.03
+_BENDING_COST, _LEAST_GAIN = 5e-4, 0.03
 TOO_FAR_BEHIND = 0.25  # of the score: a match further behind the best cannot become the best
 
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """A refined orientation on one slice; the planes are of the moving and the fixed image."""
+    """A refined orientation on one slice.
+
+    All are `bent` as well as they can be, and compared by the `score` of that; the `deformation` is what is kept of it
+    (None: the pose alone). The planes are of the moving and the fixed image.
+    """
 
     target: Target
     start: Start
     pose: Pose
+    bent: Deformed | None
     deformation: Deformed | None
     score: float
     problem: Problem
@@ -41,6 +46,11 @@ class Match:
     def mapping(self) -> Deformed | Pose:
         """The map from the fixed to the moving plane."""
         return self.pose if self.deformation is None else self.deformation
+
+    @property
+    def compared(self) -> Deformed | Pose:
+        """The same, bent whether or not that earns its freedom: where one is bent and the other not, they differ."""
+        return self.pose if self.bent is None else self.bent
 
     @property
     def stretch(self) -> float:
@@ -60,8 +70,8 @@ class Match:
 
     @property
     def adjusted_score(self) -> float:
-        """What slices are ranked by: the score, less what the deformation that it took costs."""
-        cost = 0.0 if self.deformation is None else self.deformation.cost(self.problem.unit_mm)
+        """What slices are ranked by: the score, less what the bending that it took costs."""
+        cost = 0.0 if self.bent is None else self.bent.cost(self.problem.unit_mm)
         return self.score - _BENDING_COST * cost
 
     def candidate(self) -> Candidate:
@@ -69,7 +79,7 @@ class Match:
         # The pose pulls, fixed to moving; the section itself turns the other way, unless it is turned over.
         angle = self.pose.angle if self.pose.flip else -self.pose.angle
         degrees = float(np.degrees((angle + np.pi) % (2 * np.pi) - np.pi))
-        size, agreement = float(np.exp(self.pose.size)), self.problem.agreement(self.mapping)
+        size, agreement = float(np.exp(self.pose.size)), self.problem.agreement(self.compared)
         where = self.slice, degrees, self.pose.flip
         return Candidate(*where, size, agreement, self.start.overlap, self.target.tilt_deg)
 
@@ -97,12 +107,15 @@ class OutlineEngine:
         """Return what is to be matched on one slice; `section` is the tissue of `moving`."""
         return build_problem(moving, section, target, scale)
 
+    def bend(self, matches: Sequence[Match]) -> list[Match]:
+        """Return affine matches, best first, bent: all that may become the best, so that they can be compared."""
+        least = max(match.score for match in matches) - TOO_FAR_BEHIND
+        bent = [_bent(match) if match.score > least else match for match in matches]
+        return sorted(bent, key=lambda match: -match.score)
+
     def finish(self, matches: Sequence[Match], moving: Image, kind: str) -> list[Match]:
-        """Return affine matches, best first, as this engine finishes them."""
-        if kind != "bspline":
-            return list(matches)
-        hopeful = [match for match in matches[:_DEFORMED] if match.score > matches[0].score - TOO_FAR_BEHIND]
-        return [_deformed(match) for match in hopeful] + list(matches[len(hopeful) :])
+        """Return bent matches, best first, as this engine finishes them."""
+        return [_kept(match) for match in matches] if kind == "bspline" else list(matches)
 
     def without_refinement(self) -> "OutlineEngine":
         """Return the engine whose scores orientations are compared by."""
@@ -113,11 +126,15 @@ class OutlineEngine:
         return None
 
 
-def _deformed(match: Match) -> Match:
-    """Deform a match if that earns its freedom: where nothing is deformed, it only costs accuracy."""
+def _bent(match: Match) -> Match:
     try:
-        deformation = fit_bspline(match.problem, match.pose)
+        bent = fit_bspline(match.problem, match.pose)
     except GeometryError:
         return match
-    score = match.problem.score(deformation)
-    return replace(match, deformation=deformation, score=score) if score >= match.score + _LEAST_GAIN else match
+    return replace(match, bent=bent, score=match.problem.score(bent))
+
+
+def _kept(match: Match) -> Match:
+    """Keep the bending if it earns its freedom: where nothing is deformed, it only costs accuracy."""
+    gained = match.score - match.problem.score(match.pose)
+    return replace(match, deformation=match.bent) if gained >= _LEAST_GAIN else match

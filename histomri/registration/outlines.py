@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter, label, map_coordinates
+from scipy.spatial import cKDTree
 from skimage.filters import threshold_otsu
+from skimage.measure import find_contours
 
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import InputError
@@ -13,6 +15,7 @@ from histomri.registration.planes import Plane
 
 _LEAST_BACKGROUND, _SMALL_PIECE, _LEAST_PIXELS, _LARGEST_GRID = 0.05, 0.05, 20, 1200
 _TISSUE_FROM, _CLEAR_OF_NOISE = 0.35, 5.0
+_NEAREST = 2  # pieces of the outline that a distance is measured to: those with the nearest middles
 _BRIGHT_BORDER = 0.5
 """Fraction of the border from which bright pixels surround the tissue: fluid, agar or the rest of a body."""
 
@@ -76,11 +79,14 @@ def coverage(mask: Image, what: str = "mask") -> FloatArray:
 class Outline:
     """The signed distance to the outline of the tissue in one plane, on a fine isotropic grid.
 
-    The first grid point is at `origin` (2,), p and q mm; `inside` (A, B) is tissue with holes left open, `filled` with
-    holes filled, and `distance` and `distance_filled` are signed, mm, negative inside.
+    The first grid point is at `origin` (2,), p and q mm, and the grid runs along the two columns of `axes` (2, 2),
+    which are those of the pixels of the mask: turned in space, it gives the same numbers. `inside` (A, B) is tissue
+    with holes left open, `filled` with holes filled, and `distance` and `distance_filled` are signed, mm, negative
+    inside.
     """
 
     origin: FloatArray
+    axes: FloatArray
     step_mm: float
     inside: BoolArray
     filled: BoolArray
@@ -98,24 +104,30 @@ class Outline:
         if covered == values.size:
             raise InputError(f"the {what} covers the whole image, so it has no outline", hint="give another mask")
         i, j = np.nonzero(values > 0.5)
-        points = (plane.grid @ np.stack([i, j, np.ones_like(i)]))[:2]
+        first = plane.grid[:2, 0] / np.linalg.norm(plane.grid[:2, 0])
+        axes = np.column_stack([first, (-first[1], first[0])])
+        points = axes.T @ (plane.grid @ np.stack([i, j, np.ones_like(i)]))[:2]
         low, high = points.min(axis=1) - plane.voxel_mm, points.max(axis=1) + plane.voxel_mm
         step_mm = max(step_mm, float((high - low + 2 * margin_mm).max()) / _LARGEST_GRID)
-        origin = low - margin_mm
-        shape = np.ceil((high - low + 2 * margin_mm) / step_mm).astype(int) + 1
-        p, q = np.meshgrid(*(origin[axis] + step_mm * np.arange(shape[axis]) for axis in (0, 1)), indexing="ij")
-        index = np.linalg.inv(plane.grid) @ np.stack([p.ravel(), q.ravel(), np.ones(p.size)])
+        origin = axes @ (low - margin_mm)
+        shape = tuple(np.ceil((high - low + 2 * margin_mm) / step_mm).astype(int) + 1)
+        places = origin + step_mm * np.indices(shape).reshape(2, -1).T @ axes.T
+        index = np.linalg.inv(plane.grid) @ np.column_stack([places, np.ones(len(places))]).T
         # A light blur takes the staircase off a coarse mask; a stronger one keeps a fine mask from being undersampled.
         blur = max(0.5, 0.5 * step_mm / plane.voxel_mm)
-        smooth = gaussian_filter(np.pad(values, 3), blur, mode="constant")
-        inside = map_coordinates(smooth, index[:2] + 3, order=1, mode="constant").reshape(shape) > 0.5
-        if not inside.any():
+        margin = 3 + int(np.ceil(4 * blur))
+        smooth = gaussian_filter(np.pad(values, margin), blur, mode="constant")
+        if not (smooth > 0.5).any():
             raise InputError(f"the {what} is too thin for an outline", hint="give another mask")
-        filled = np.asarray(binary_fill_holes(inside))
-        with_holes = without = gaussian_filter(signed_distance(inside), 1.0) * step_mm
-        if not np.array_equal(filled, inside):
-            without = gaussian_filter(signed_distance(filled), 1.0) * step_mm
-        return cls(origin, step_mm, inside, filled, with_holes, without)
+        holes = binary_fill_holes(smooth > 0.5) & (smooth <= 0.5)
+        closed = np.where(holes, 1 - smooth, smooth)  # above a half there, so that no outline is left around them
+        fields = []
+        for level in (smooth, closed) if holes.any() else (smooth,):
+            covered_here = map_coordinates(level, index[:2] + margin, order=1, mode="constant").reshape(shape) > 0.5
+            segments = _segments(level, margin, plane)
+            fields.append((covered_here, _distances(segments, places, covered_here)))
+        (inside, with_holes), (filled, without) = fields[0], fields[-1]
+        return cls(origin, axes, step_mm, inside, filled, with_holes, without)
 
     @property
     def area_mm2(self) -> float:
@@ -125,12 +137,20 @@ class Outline:
     @property
     def centre(self) -> FloatArray:
         """Centroid with holes filled, (2,) mm."""
-        return np.asarray(self.origin + self.step_mm * np.array([axis.mean() for axis in np.nonzero(self.filled)]))
+        return self.place(np.array([axis.mean() for axis in np.nonzero(self.filled)]))
+
+    def place(self, index: FloatArray) -> FloatArray:
+        """Return p, q of places on the grid, (..., 2), mm."""
+        return np.asarray(self.origin + self.step_mm * index @ self.axes.T)
+
+    def index(self, points: FloatArray) -> FloatArray:
+        """Return the place on the grid of p, q, (..., 2)."""
+        return np.asarray((points - self.origin) @ self.axes / self.step_mm)
 
     def at(self, points: FloatArray, *, filled: bool) -> FloatArray:
         """Return signed distance and its derivatives at p, q, (N, 2) -> (3, N); edge values go on outside the grid."""
         field = self.distance_filled if filled else self.distance
-        index = np.clip((points - self.origin) / self.step_mm, 0, np.array(field.shape) - 1 - 1e-6)
+        index = np.clip(self.index(points), 0, np.array(field.shape) - 1 - 1e-6)
         corner = index.astype(np.intp)
         u, v = (index - corner).T
         flat = corner[:, 0] * field.shape[1] + corner[:, 1]
@@ -138,7 +158,32 @@ class Outline:
         v00, v01, v10, v11 = (field.ravel().take(flat + move) for move in (0, 1, field.shape[1], field.shape[1] + 1))
         low, high = v00 + (v10 - v00) * u, v01 + (v11 - v01) * u
         along = (v10 - v00) * (1 - v) + (v11 - v01) * v
-        return np.asarray([low + (high - low) * v, along / self.step_mm, (high - low) / self.step_mm])
+        return np.stack([low + (high - low) * v, *(self.axes @ np.stack([along, high - low]) / self.step_mm)])
+
+
+def _segments(smooth: FloatArray, margin: int, plane: Plane) -> tuple[FloatArray, FloatArray]:
+    """Return the pieces of the outline at half coverage, as their starts and ends, (N, 2) mm in the plane.
+
+    They are found in the pixels of the mask itself: whatever way the plane is turned, they are the same.
+    """
+    lines = [line - margin for line in find_contours(smooth, 0.5)]
+    lines = [np.column_stack([line, np.ones(len(line))]) @ plane.grid[:2].T for line in lines]
+    return np.concatenate([line[:-1] for line in lines]), np.concatenate([line[1:] for line in lines])
+
+
+def _distances(segments: tuple[FloatArray, FloatArray], points: FloatArray, inside: BoolArray) -> FloatArray:
+    """Return the signed distance of points, in the order of `inside`, to the pieces of an outline, mm."""
+    start, end = segments
+    along = end - start
+    squared = np.maximum(np.sum(along**2, axis=1), 1e-300)
+    nearest = cKDTree((start + end) / 2).query(points, k=min(_NEAREST, len(start)))[1].reshape(len(points), -1)
+    least = np.full(len(points), np.inf)
+    for chosen in nearest.T:
+        away = points - start[chosen]
+        place = np.clip(np.sum(away * along[chosen], axis=1) / squared[chosen], 0.0, 1.0)
+        np.minimum(least, np.sum((away - place[:, None] * along[chosen]) ** 2, axis=1), out=least)
+    distance = np.sqrt(least).reshape(inside.shape)
+    return np.asarray(np.where(inside, -distance, distance))
 
 
 def signed_distance(inside: BoolArray) -> FloatArray:

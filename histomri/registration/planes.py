@@ -79,6 +79,12 @@ class Plane:
         return np.asarray(np.column_stack([i, j, np.ones_like(i)]) @ self.grid.T)[:, :2]
 
 
+def picture_axes(flat: Image) -> FloatArray:
+    """Return the world directions, (3, 2), of the axes of pictures: the first grows to the left, the other upwards."""
+    frame = Plane.of(flat).frame[:3, :2]
+    return np.asarray(frame * np.sign(frame[np.argmax(np.abs(frame), axis=0), (0, 1)]))
+
+
 def lift(pull: FloatArray, moving: Plane, fixed: Plane) -> FloatArray:
     """Return the 4 x 4 matrix, moving to fixed world, of a 2D affine (3, 3) from the fixed to the moving plane.
 

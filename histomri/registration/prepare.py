@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import distance_transform_edt, map_coordinates
 
-from histomri.core.arrays import FloatArray
+from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import Image
 from histomri.registration.outlines import Outline, coverage, signed_distance, tissue_mask
@@ -15,27 +15,35 @@ from histomri.registration.planes import Plane
 from histomri.registration.refine import Problem
 
 _FINE, _MARGIN, _PIXELS_ACROSS = 4, 12, 50
+_BESIDE = 2.6  # pixels from a region that is left out: as far as outlines are compared
 _THICK = 1.5  # a voxel this much longer than wide is as long as a slice is thick
 _LARGEST_MM, _SMALLEST_MM, _LARGEST_RATIO, _LARGEST_DEG = 1000.0, 0.05, 2.0, 15.0
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A slice to try, 2D, and its tissue; `slice` is None for a 2D fixed image, `tilt_deg` about its two axes."""
+    """A slice to try, 2D, and its tissue; `slice` is None for a 2D fixed image, `tilt_deg` about its two axes.
+
+    Where `ignored` (I, J) is set, the outlines are not compared, nor beside it.
+    """
 
     slice: int | None
     fixed: Image
     tissue: Image
     tilt_deg: tuple[float, float] = (0.0, 0.0)
+    ignored: BoolArray | None = None
 
 
 def targets(
-    fixed: Image, fixed_mask: Image | None, slices: int | Sequence[int] | None, pairs: FloatArray | None
-) -> list[Target]:
-    """Return the slices to try, as they are stored."""
+    fixed: Image, fixed_mask: Image | None, slices: int | Sequence[int] | None, pairs: FloatArray | None,
+    ignored: Image | None = None,
+) -> list[Target]:  # fmt: skip
+    """Return the slices to try, as they are stored; `ignored` is on the grid of the fixed image."""
     _check_axes(fixed)
     chosen, tissue = _slices(fixed, slices, pairs), tissue_of(fixed, fixed_mask, "fixed")
-    return [Target(k, *_at_slice(fixed, tissue, k)) for k in chosen]
+    left_out = None if ignored is None else ignored.data > 0.5
+    parts = [left_out if left_out is None or k is None else left_out[:, :, k] for k in chosen]
+    return [Target(k, *_at_slice(fixed, tissue, k), ignored=part) for k, part in zip(chosen, parts, strict=True)]
 
 
 def _check_axes(fixed: Image) -> None:
@@ -116,6 +124,10 @@ def build_problem(moving: Image, section: Image, target: Target, scale: float) -
     step = max(1, round(unit / planes[1].voxel_mm))
     i, j = np.indices(fixed.data.shape)
     chosen = ((i % step == step // 2) & (j % step == step // 2)).ravel()
+    if target.ignored is not None and target.ignored.any():
+        # Beside a region that is left out, the nearest outline is its edge, which both images have in common.
+        beside = distance_transform_edt(~target.ignored) * planes[1].voxel_mm < _BESIDE * unit
+        chosen &= ~beside.ravel()
     return Problem(source, goal, planes[1].pixels(fixed.data.shape)[chosen], unit, scale), planes
 
 

@@ -1,7 +1,7 @@
 """What a registration reports about itself: candidates, confidence, verdict, and numbers that need no truth."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -17,7 +17,7 @@ Verdict = Literal["good", "check", "failed"]
 GOOD_AGREEMENT, LEAST_AGREEMENT = 0.57, 0.40
 STRAIN_COST = 0.2
 """What stretching and bending take off the agreement, per unit of the logarithm: a wrong match has to be forced."""
-CLEAR_MARGIN, LARGEST_STRETCH = 0.015, 0.12
+LARGEST_EXCLUDED, LARGEST_STRETCH = 0.015, 0.12
 LARGEST_ERROR_PX = 0.70
 """Expected error in pixels of the MRI; of 340 hard synthetic pairs, 4 of the 6 that ended two pixels off had more."""
 CLEAR_SLICE_MARGIN, CLEAR_SLICE_PIXELS, LARGEST_SLIP_PX = 0.04, 1500, 2.0
@@ -45,6 +45,34 @@ class Candidate:
     tilt_deg: tuple[float, float] = (0.0, 0.0)
 
 
+def orientation_name(candidate: Candidate) -> str:
+    """Name an orientation, as in "90°, turned over"."""
+    return f"{candidate.angle_deg:.0f}° {'turned over' if candidate.turned_over else 'as it lies'}"
+
+
+@dataclass(frozen=True, eq=False)
+class Alternative:
+    """Another place where the section may lie.
+
+    It is another ``"orientation"`` or ``"slice"``, or what is found if tissue is taken to be missing along one side
+    (``"missing side"``). `behind` is how much less the outlines agree; `is_open`, whether it may be the right one.
+    """
+
+    kind: Literal["orientation", "slice", "missing side"]
+    candidate: Candidate
+    transform: Transform
+    behind: float
+    is_open: bool
+
+    @property
+    def title(self) -> str:
+        """Two lines for the picture of it."""
+        if self.kind == "missing side":
+            return "without the side that\nmay lack tissue"
+        where = f"slice {self.candidate.slice}" if self.kind == "slice" else orientation_name(self.candidate)
+        return f"{where}\n{self.behind:.3f} behind{', may be right' if self.is_open else ''}"
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Registration(Transform):
     """A Transform that knows how it was found.
@@ -52,18 +80,30 @@ class Registration(Transform):
     `candidates` are the orientations tried, those on the slice that was found first, then best first; `confidence` is
     the agreement of the best minus that of the best distinct orientation on the same slice (other side, or turned by 25
     degrees or more), 1 if there was none; `qc` has the ``verdict`` ("good", "check" or "failed"), ``reasons`` for it,
-    and the numbers it rests on; `slice` of the fixed image was matched, None for a 2D image.
+    and the numbers it rests on; `slice` of the fixed image was matched, None for a 2D image; `alternatives` are the
+    other orientations and slices with their transforms, those that may be right first; `uncertainty`, if it is known,
+    is what transforms can be drawn from.
     """
 
     candidates: tuple[Candidate, ...] = ()
     confidence: float = 0.0
     qc: Mapping[str, Any] = field(default_factory=dict)
     slice: int | None = None
+    alternatives: tuple[Alternative, ...] = ()
 
     @property
     def transform(self) -> Transform:
         """The plain transform, with the record of the registration in its info."""
-        return Transform(self.matrix, self.displacements, self.record)
+        return Transform(self.matrix, self.displacements, self.record, uncertainty=self.uncertainty)
+
+    def instead(self, other: Alternative) -> "Registration":
+        """Return an alternative as if it had been taken: by a person, who knows more than the outlines."""
+        reason = f"taken by hand: {' '.join(other.title.split())}"
+        where, there = other.candidate, other.transform
+        qc = {**self.qc, "verdict": "check", "reasons": [reason], "angle_deg": where.angle_deg, "size": where.size}
+        qc |= {"turned_over": where.turned_over, "tilt_deg": list(where.tilt_deg)}
+        plain = replace(self, qc=qc, slice=where.slice, alternatives=(), uncertainty=None)
+        return replace(plain, matrix=there.matrix, displacements=there.displacements)
 
     @property
     def record(self) -> Mapping[str, Any]:
@@ -85,27 +125,27 @@ class Registration(Transform):
 
 
 def judge(
-    agreement: float, margin: float, *, at_bound: bool, stretch: float = 0.0, strain: float = 0.0,
-    excluded: float = 0.0, error_px: float = 0.0,
+    agreement: float, *, at_bound: bool, stretch: float = 0.0, strain: float = 0.0, excluded: float = 0.0,
+    error_px: float = 0.0, doubts: Sequence[str] = (),
 ) -> tuple[Verdict, list[str]]:  # fmt: skip
     """Return the verdict and the reasons for anything but "good".
 
-    The limits were set on synthetic pairs, right and wrong ones, other than those of the benchmark. `margin` is that
-    over the best distinct orientation, `stretch` how much longer the section became along one direction than on
+    The limits were set on synthetic pairs, right and wrong ones, other than those of the benchmark.
+    `stretch` is how much longer the section became along one direction than on
     average, as a logarithm, `strain` that and how much the area changed where it changed most, `excluded` by how much
     an orientation that the user excluded fits better, and `error_px` the error to be expected from how firmly the
-    outlines hold the section, in pixels of the MRI.
+    outlines hold the section, in pixels of the MRI. `doubts` are further reasons, such as another orientation or slice
+    that may be the right one.
     """
     reasons, cost = [], STRAIN_COST * strain
     if agreement - cost < GOOD_AGREEMENT:
         less = f", less {cost:.3f} for how much was stretched and deformed" if cost > 0.0005 else ""
         reasons.append(f"the outlines agree poorly ({agreement:.3f}{less}; good is {GOOD_AGREEMENT:.2f} or more)")
-    if margin < CLEAR_MARGIN:
-        reasons.append(f"another orientation fits nearly as well (a margin of {margin:.3f}, clear is {CLEAR_MARGIN})")
+    reasons += doubts
     if error_px > LARGEST_ERROR_PX:
         loosely = f"an error of about {error_px:.2f} pixels is to be expected (good is {LARGEST_ERROR_PX:.2f} or less)"
         reasons.append(f"the outlines hold the section loosely: {loosely}; landmarks would hold it")
-    if excluded > CLEAR_MARGIN:
+    if excluded > LARGEST_EXCLUDED:
         reasons.append(f"an orientation that was excluded fits better (by {excluded:.2f}): check side and angle")
     if at_bound:
         reasons.append("the size of the section is at the edge of what the shrinkage allows: check the pixel sizes")

@@ -254,10 +254,14 @@ class Problem:
 
         Where the section lacks tissue that the MRI shows, the disagreement counts half: that happens to every section.
         """
-        _, residual, _ = self.differ(pose.points(self.points), filled=False)
+        _, robust, weight = self.agreements(pose)
+        return float(np.average(robust, weights=weight)) if len(robust) else 0.0
+
+    def agreements(self, pose: HasPoints) -> tuple[BoolArray, FloatArray, FloatArray]:
+        """Return which points are compared, (N,), how well each of them agrees, 0 to 1 (M,), and its weight (M,)."""
+        near, residual, _ = self.differ(pose.points(self.points), filled=False)
         weight = np.where(residual > _MISSING_FROM * self.unit_mm, _MISSING, 1.0)
-        robust = 1 / (1 + (residual / (WIDTHS[-1] * self.unit_mm)) ** 2)
-        return float(np.average(robust, weights=weight)) if len(residual) else 0.0
+        return near, 1 / (1 + (residual / (WIDTHS[-1] * self.unit_mm)) ** 2), weight
 
 
 def approach(problem: Problem, start: Start) -> Pose:

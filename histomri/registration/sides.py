@@ -14,7 +14,7 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import GeometryError, InputError, UnitError
 from histomri.core.images import Image
 from histomri.registration.files import load_first_volume
-from histomri.registration.options import RegisterOptions, is_slide
+from histomri.registration.options import RegisterOptions, is_geojson, is_slide
 from histomri.registration.outlines import tissue_mask
 from histomri.registration.quality import Registration
 from histomri.registration.transform import Transform
@@ -24,7 +24,7 @@ _ASIDE = (0.1, 0.2)  # how far aside the densities are compared as well, of the 
 _ACROSS_PX = 64  # pixels across the tissue of the density that is drawn and compared
 _CUT = 0.1  # fraction of the edge of a picture that is tissue, from which the picture cuts the section
 _BLUR = 1 / 45  # scale of what is dense, of the longest side of the smaller picture
-_MOST_POINTS, _LEAST_WITHIN, _LEAST_FRACTION = 5000, 0.5, 0.001
+_MOST_POINTS, _LEAST_WITHIN, _LEAST_FRACTION, _MANY, _FINER = 5000, 0.5, 0.001, 20, 4
 _OVERVIEW_PX = 1600
 """Longest side of the picture in which tissue is sought: an outline is needed to a hundredth of a section."""
 _HINT = "give its outline as a mask, GeoJSON of QuPath"
@@ -141,6 +141,7 @@ class Side:
     image: Image
     mask: Image | None = None
     overview: Overview | None = None
+    excluded: Image | None = None  # regions that are left out, on a grid of their own
 
     @classmethod
     def of_file(cls, path: Path, mask: Path | None = None) -> "Side":
@@ -199,7 +200,34 @@ def read_sides(options: RegisterOptions, slides: SlideReader) -> tuple[Side, Sid
         Side.of_file(path, mask) if view is None or tissue is None else Side.of_slide(view, tissue)
         for path, view, tissue, mask in zip(paths, views, inside, masks, strict=True)
     )
+    regions = (options.exclude, options.mpp), (options.fixed_exclude, options.fixed_mpp or options.mpp)
+    moving, fixed = (
+        side if path is None else replace(side, excluded=_excluded(side, path, mpp, slides))
+        for side, (path, mpp) in zip((moving, fixed), regions, strict=True)
+    )
     return moving, fixed, (note,) if note else ()
+
+
+def _excluded(side: Side, path: Path, mpp: Mpp, slides: SlideReader) -> Image:
+    """Read regions of an image that are left out: annotations of its slide, or a NIfTI mask."""
+    if not is_geojson(path):
+        return load_first_volume(path)
+    size = mpp if side.overview is None else side.overview.pixel_size_um
+    if size is None:
+        raise UnitError("the regions are in pixels of the slide", path=path, hint="pass --mpp, in µm per pixel")
+    if side.overview is not None:
+        (width, height), um = side.overview.size_px, side.overview.um_per_px
+    else:  # a map of the slide, whose x and y run against those of its world
+        ends = [(i, j, 0.0, 1.0) for i in (0, side.image.data.shape[0]) for j in (0, side.image.data.shape[1])]
+        far = np.abs(np.array(ends) @ side.image.affine.T)[:, :2].max(axis=0) * 1000
+        um = (1000 * float(side.image.voxel_mm[:2].min()) / _FINER,) * 2
+        width, height = (int(np.ceil(length / each)) + 1 for length, each in zip(far, um, strict=True))
+    x, y = ((np.arange(n) + 0.5) * each for n, each in zip((width, height), um, strict=True))
+    found = slides.regions(path, size).inside(x, y)
+    if not found.any():
+        problem = f"no part of it lies on {side.path.name}"
+        raise InputError(problem, path=path, hint="give regions of this slide, and its pixel size")
+    return slide_image(found, um)
 
 
 def _overview(path: Path, mpp: Mpp, spare: Mpp, option: str, slides: SlideReader) -> Overview:
@@ -252,11 +280,27 @@ def _mask_of(image: Image, mask: Path, path: Path) -> Image:
         raise InputError("is empty as a mask: no voxel is above 0", path=mask)
     inside = inside[:: len(inside) // _MOST_POINTS + 1]
     world = inside @ read.affine[:3, : inside.shape[1]].T + read.affine[:3, 3]
-    index = (world - image.affine[:3, 3]) @ np.linalg.inv(image.affine[:3, :3]).T
-    last = np.array([*image.data.shape, 1][:3]) - 1
     slack = np.array([1.0, 1.0, 1.0 + read.voxel_mm[-1] / image.voxel_mm[2]])
-    fraction = float(np.all((index > -slack) & (index < last + slack), axis=1).mean())
-    if fraction < _LEAST_WITHIN:
+    if (fraction := _fraction_within(image, world, slack)) < _LEAST_WITHIN:
         problem = f"only {fraction:.0%} of the mask lies within {path.name}"
-        raise GeometryError(problem, path=mask, hint="give a mask that was drawn on this image")
+        hint = "give a mask that was drawn on this image"
+        wrong = {1000.0: (path.name, mask.name), 0.001: (mask.name, path.name)}
+        # Along its normal a slice is as thick as its header says, whatever the unit of its pixels.
+        loose = np.array([1.0, 1.0, 1000.0]) * slack
+        for factor, (in_um, in_mm) in wrong.items():
+            if _fraction_within(image, world * factor, loose) >= _LEAST_WITHIN:
+                hint = f"{in_um} is probably in µm and {in_mm} in mm: set the pixel size of {in_um} in mm"
+        raise GeometryError(problem, path=mask, hint=hint)
     return read
+
+
+def _fraction_within(image: Image, world: FloatArray, slack: FloatArray) -> float:
+    """Return which fraction of points, (N, 3) mm, lies in an image, or at most `slack` voxels beside it.
+
+    Many that lie in a single voxel are no mask of it: none of them counts.
+    """
+    index = (world - image.affine[:3, 3]) @ np.linalg.inv(image.affine[:3, :3]).T
+    if len(index) > _MANY and np.ptp(index, axis=0)[:2].max() < 1:
+        return 0.0
+    last = np.array([*image.data.shape, 1][:3]) - 1
+    return float(np.all((index > -slack) & (index < last + slack), axis=1).mean())

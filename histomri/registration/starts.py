@@ -61,19 +61,19 @@ def search(
     # The turned section fits into a square of its diagonal, and the sum of both sizes keeps shifts from wrapping.
     reach = int(np.ceil(0.5 * np.hypot(*moving.filled.shape) * moving.step_mm / scale / step)) + 1
     size = [fft.next_fast_len(length + 2 * reach + 1, real=True) for length in still.shape]
-    offsets = step * np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1).T
+    offsets = step * np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1).T @ fixed.axes.T
     spectrum = fft.rfft2(still, s=size)
     filled = moving.filled.astype(float)
     starts = []
     for angle, flip in [(angle, side) for side in sides for angle in _angles(angle_deg, side)]:
         matrix = scale * linear(angle, flip)
-        index = (moving.centre + offsets @ matrix.T - moving.origin).T / moving.step_mm
+        index = moving.index(moving.centre + offsets @ matrix.T).T
         turned = map_coordinates(filled, index, order=1).reshape(2 * reach + 1, 2 * reach + 1)
         overlap = fft.irfft2(spectrum * np.conj(fft.rfft2(turned, s=size)), s=size)
         best = np.unravel_index(np.argmax(overlap), overlap.shape)
         where = np.array([at - full if at >= length else at for at, full, length in zip(best, size, still.shape)])
         # `where` is the place of the turned section's first pixel on the fixed grid; its centre is `reach` further.
-        centre = fixed.origin + step * (where + reach)
+        centre = fixed.place((where + reach) * step / fixed.step_mm)
         dice = 2 * overlap[best] / (still.sum() + turned.sum())
         starts.append(Start(angle, flip, matrix @ (fixed.centre - centre), float(dice)))
     kept: list[Start] = []

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -19,6 +19,17 @@ from histomri.registration.resampling import resample
 Info = Mapping[str, Any]
 _INVERSE, _CHAIN = "InverseOf", "ChainOf"
 _LARGEST_CONDITION = 1e6
+_CIRCULAR = ("both", "content")
+
+
+class Drawable(Protocol):
+    """What transforms can be drawn from, as `uncertainty.Uncertainty` is."""
+
+    def draws(self, found: "Transform", count: int, seed: int) -> Iterator["Transform"]:
+        """Give transforms drawn around the one that was found."""
+
+    def save(self, path: Path) -> Path:
+        """Write it."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,7 +41,9 @@ class Transform(Displayed):
 
     `matrix` (4, 4) has a positive determinant for everything `register` finds: a section that lies on the slide the
     other way up is turned over (half a turn about an axis in its plane), not mirrored. The `displacements` are in the
-    fixed world; `info` says for people what the transform is about and where it came from, and is kept by `save`.
+    fixed world; `info` says for people what the transform is about and where it came from, and is kept by `save`, as is
+    the `uncertainty`, where it is known: what other transforms, as likely, are drawn from. It is not kept by an inverse
+    or a chain.
 
     Examples
     --------
@@ -44,6 +57,7 @@ class Transform(Displayed):
     matrix: FloatArray
     displacements: tuple[Displacement, ...] = ()
     info: Mapping[str, Any] = field(default_factory=dict)
+    uncertainty: "Drawable | None" = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         matrix = np.array(self.matrix, dtype=float)
@@ -170,11 +184,43 @@ def quality_warnings(transform: Transform, path: str | Path) -> tuple[str, ...]:
     """Return what a person should know before using a transform: how it was judged, and what is not applied."""
     found = format_of(path := Path(path))
     warnings = [] if found is None else list(found.warnings(transform, path))
+    judged = {"failed": "failed", "check": "is to be checked by eye"}
     for record in registrations(transform.record):
         quality = record.get("QualityControl")
-        if isinstance(quality, dict) and quality.get("verdict") == "failed":
-            warnings.append(f"{path.name} is of a registration that failed: {'; '.join(quality.get('reasons', []))}")
+        if isinstance(quality, dict) and (what := judged.get(quality.get("verdict", ""))):
+            warnings.append(f"{path.name} is of a registration that {what}: {'; '.join(quality.get('reasons', []))}")
+    facts = registration_facts(transform)
+    if facts is not None and facts["drive"] in _CIRCULAR:
+        text = "section and MRI were matched by what they show, which raises the correlation between them"
+        warnings.append(f"{path.name}: {text}; register again by the outlines")
     return tuple(warnings)
+
+
+def registration_facts(transform: Transform) -> dict[str, Any] | None:
+    """Return how a transform was found and judged, None if it records no registration.
+
+    Of a chain the verdict is the worst, and the expected errors are added in quadrature. The keys are ``verdict``,
+    ``reasons``, ``drive`` (outline, landmarks, ..), ``expected_error_mm``, ``expected_error_range_mm``, ``slice`` and
+    ``open``, how many other orientations and slices may be the right one.
+    """
+    found = list(_judged(transform.record))
+    if not found:
+        return None
+    quality = [record.get("QualityControl") or {} for _, record in found]
+    verdicts = [each.get("verdict") for each in quality]
+    worst = next((verdict for verdict in ("failed", "check", "good") if verdict in verdicts), None)
+    errors = [each["expected_error_mm"] for each in quality if each.get("expected_error_mm") is not None]
+    between = [each["expected_error_range_mm"] for each in quality if each.get("expected_error_range_mm")]
+    reasons = [text for each in quality for text in each.get("reasons", ())]
+    facts: dict[str, Any] = {"verdict": worst, "reasons": reasons}
+    facts["drive"] = " and ".join(dict.fromkeys(drive for drive, _ in found if drive)) or None
+    facts["expected_error_mm"] = float(np.hypot.reduce(errors)) if errors else None
+    complete = between and len(between) == len(errors)
+    facts["expected_error_range_mm"] = np.hypot.reduce(np.array(between), axis=0).tolist() if complete else None
+    facts["slice"] = slice_found(transform.info)
+    facts["open"] = sum(int(each.get(name) or 0) for each in quality for name in ("open_orientations", "open_slices"))
+    asked = any("another orientation" in text or "which of these" in text for text in reasons)
+    return {**facts, "open": facts["open"] or int(asked)}
 
 
 def inverted(info: Info) -> dict[str, Any]:
@@ -192,11 +238,17 @@ def chained(first: Info, second: Info) -> dict[str, Any]:
 
 def registrations(info: Info) -> Iterator[Info]:
     """Give what is recorded of every registration that a transform, its inverse or its chain was made by."""
+    return (record for _, record in _judged(info))
+
+
+def _judged(info: Info) -> Iterator[tuple[str | None, Info]]:
+    """Give by what every registration was driven, and its record."""
     if isinstance(found := info.get("Registration"), Mapping):
-        yield found
+        settings = info.get("Parameters")
+        yield (settings.get("Drive") if isinstance(settings, Mapping) else None), found
     for other in [info.get(_INVERSE), *(info.get(_CHAIN) or ())]:
         if isinstance(other, Mapping):
-            yield from registrations(other)
+            yield from _judged(other)
 
 
 def slice_found(info: Info) -> int | None:

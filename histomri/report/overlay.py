@@ -16,7 +16,7 @@ from histomri.core.errors import GeometryError, InputError
 from histomri.core.files import write_text
 from histomri.core.images import HISTOLOGY_MAPS, Image, parse_map_name
 from histomri.core.orientation import View
-from histomri.registration.alignment import size_text
+from histomri.registration.alignment import error_text, size_text
 from histomri.registration.prepare import tissue_of
 from histomri.registration.quality import Registration
 from histomri.registration.sides import Side
@@ -151,7 +151,7 @@ def write_registration_page(
     unit = shown_unit(column_of(param, "histo")) if param in HISTOLOGY_MAPS else ""
     qc = found.qc
     facts = [("Verdict", found.verdict), ("Margin over other orientations", f"{found.confidence:.2f}")]
-    facts += [("Expected error", f"{qc['expected_error_mm']:.2g} mm")] if "expected_error_mm" in qc else []
+    facts += [("Expected error", error_text(qc))] if "expected_error_mm" in qc else []
     facts += [("Overlap (Dice)", f"{qc['dice']:.2f}"), ("Rotation", f"{qc['angle_deg']:.1f}°")]
     facts += [("Turned over", "yes" if qc["turned_over"] else "no"), ("Size", size_text(found, target))]
     facts += [("Slice", str(found.slice))] if found.slice is not None else []

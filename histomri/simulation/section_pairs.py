@@ -19,6 +19,7 @@ from histomri.core.images import Image
 
 PIXEL, FINE, SIZE = 0.386, 0.0965, 86  # mm, mm, pixels
 _Rng: TypeAlias = np.random.Generator
+Inside: TypeAlias = Callable[[FloatArray, float], BoolArray]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Level:
     explained: tuple[float, float]
 
 
+Outline: TypeAlias = Callable[[_Rng, Level], Inside]
+Lacking: TypeAlias = Callable[[_Rng, Inside], Callable[[FloatArray], BoolArray]]
 LEVELS = {
     "easy": Level(0.0, 0.0, 0.0, 0.0, 1.0, False, (0.129, 0.129), 30, (0.5, 0.8)),
     "standard": Level(1.0, 0.10, 0.04, 0.0, 1.0, False, (0.08, 0.18), 30, (0.5, 0.8)),
@@ -77,13 +80,19 @@ class Pair:
     off_mm: float
 
 
-def make_pair(seed: int, level: Level, *, related: bool = True) -> Pair:
+def make_pair(
+    seed: int, level: Level, *, related: bool = True, outline: Outline | None = None, lacking: Lacking | None = None
+) -> Pair:
     """Return a pair; without `related` the MRI has nothing to do with the maps but the outline.
 
-    The same seed gives the same pair, to rounding errors.
+    The organ is a lobe, or has another `outline`: a function of the random generator and the level that returns which
+    points, (N, 2) mm, of the slice so many mm beside the middle one are tissue. `lacking`, a function of the generator
+    and of that one, returns which points the section lacks besides. The same seed gives the same pair, to rounding
+    errors.
     """
     rng = np.random.default_rng(seed)
-    lobe = _lobe(rng, level)
+    lobe = (outline or _lobe)(rng, level)
+    gone = None if lacking is None else lacking(np.random.default_rng([seed, 6]), lobe)
     wave = _wave(rng, level.deform_mm)
     angle, flip = rng.uniform(0, 2 * np.pi), rng.random() < 0.5
     shear = np.eye(2) + level.shear * rng.uniform(-1, 1, (2, 2))
@@ -103,6 +112,7 @@ def make_pair(seed: int, level: Level, *, related: bool = True) -> Pair:
     def section(points: FloatArray) -> BoolArray:
         there = to_fixed(points)
         present = lobe(there, off) & ~gap(there)
+        present = present if gone is None else present & ~gone(there)
         return np.asarray(present if tear is None else present & ~tear(there))
 
     content = np.random.default_rng([seed, 1])  # of its own, so that geometry and content do not depend on each other
@@ -187,7 +197,7 @@ def _contrast(rng: _Rng, level: Level) -> Callable[[FloatArray, FloatArray], Flo
     return contrast
 
 
-def _lobe(rng: _Rng, level: Level) -> Callable[[FloatArray, float], BoolArray]:
+def _lobe(rng: _Rng, level: Level) -> Inside:
     orders = np.arange(2, 8)
     amplitude = level.round * 0.28 * rng.normal(size=len(orders)) / orders**0.8
     phase = rng.uniform(0, 2 * np.pi, len(orders))

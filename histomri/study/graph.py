@@ -128,7 +128,7 @@ PER_SAMPLE = (
     _step(
         "pair", "pairs.csv", "pair", histo_dir=result("patches", "histo"), mri_dir=result("fit", "mri", also=("dki",)),
         xfm=_XFM, sample=_ID, slice=key("mri_slice"), mask=_MASK, per=value("sample"),
-        voxel_out=value("pairs_voxel.csv"), size=said("patches", "size"),
+        voxel_out=value("pairs_voxel.csv"), size=said("patches", "size"), draws_by_default=value(60),
     ),
     _step(
         "qupath_grid", "sub-{id}_qupath.geojson", "qupath_grid", command="qupath-grid", asked=True, maps=fitted_maps(),

@@ -86,6 +86,7 @@ def test_writes_what_it_promises(images, tmp_path, points):
         f"{stem}.json",
         f"{stem}.tfm",
         f"{stem}.html",
+        f"{stem}_uncertainty.npz",
         "sub-7_space-dwi_param-F_histomap.json",
         "sub-7_space-dwi_param-F_histomap.nii.gz",
     ]
@@ -114,7 +115,7 @@ def test_one_slice_and_quiet(images, tmp_path):
     result = run(images["moving"], images["slice"], "-o", tmp_path, "--quiet", "--sub", "x-9", *QUICK)
     assert result.exit_code == 0, result.output
     assert result.output == ""
-    names = [f"sub-x9_from-histo_to-dwi_mode-image_xfm.{end}" for end in ("json", "tfm")]
+    names = [f"sub-x9_from-histo_to-dwi_mode-image_xfm{end}" for end in (".json", ".tfm", "_uncertainty.npz")]
     names += [f"sub-x9_space-dwi_param-F_histomap.{end}" for end in ("json", "nii.gz")]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 

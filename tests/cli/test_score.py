@@ -37,6 +37,8 @@ KEYS = [
     "rank_low",
     "rank_high",
     "TCS_within",
+    "TCS_registration",
+    "TCS_registration_ci",
 ]
 
 

@@ -36,13 +36,13 @@ def test_mutual_information_against_its_limits(rng):
 @pytest.mark.parametrize(
     ("given", "verdict"),
     [
-        ({"agreement": 0.8, "margin": 0.2}, "good"),
-        ({"agreement": 0.8, "margin": 0.01}, "check"),
-        ({"agreement": 0.8, "margin": 0.2, "error_px": 0.8}, "check"),
-        ({"agreement": 0.45, "margin": 0.2}, "check"),
-        ({"agreement": 0.3, "margin": 0.2}, "failed"),
-        ({"agreement": 0.8, "margin": 0.2, "at_bound": True}, "check"),
-        ({"agreement": 0.8, "margin": 0.2, "stretch": 0.2}, "check"),
+        ({"agreement": 0.8}, "good"),
+        ({"agreement": 0.8, "doubts": ["which of these 2 orientations is it?"]}, "check"),
+        ({"agreement": 0.8, "error_px": 0.8}, "check"),
+        ({"agreement": 0.45}, "check"),
+        ({"agreement": 0.3}, "failed"),
+        ({"agreement": 0.8, "at_bound": True}, "check"),
+        ({"agreement": 0.8, "stretch": 0.2}, "check"),
     ],
 )
 def test_verdicts(given, verdict):

@@ -22,6 +22,7 @@ from histomri.core.nifti import open_nifti, read_voxels
 from histomri.registration.displacement import Displacement
 from histomri.registration.io.registry import Images, TransformFormat, register_format
 from histomri.registration.transform import Transform
+from histomri.registration.uncertainty import Uncertainty
 
 FORMAT = "histomri-transform"
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -41,6 +42,9 @@ def save_transform(transform: Transform, path: str | Path) -> list[Path]:
         fields.append({"File": warp.name, "Inverted": field.inverted, **where})
     for stale in set(own_warps(stem)) - set(warps):  # of an earlier run: it does not belong to this one
         stale.unlink()
+    kept = own_uncertainty(stem)
+    if transform.uncertainty is None:
+        kept.unlink(missing_ok=True)
     info = dict(transform.record)
     content = {
         "Format": FORMAT,
@@ -51,11 +55,13 @@ def save_transform(transform: Transform, path: str | Path) -> list[Path]:
         "Units": "mm",
         "MatrixMovingToFixed": transform.matrix,
         "Displacements": fields,
+        "Uncertainty": None if transform.uncertainty is None else kept.name,
         "Info": info,
         **provenance(info.get("Sources", ()), info.get("Parameters")),
     }
     itk = write_text(stem.with_name(stem.name + ".tfm"), itk_text(transform.matrix))
-    return [write_json(stem.with_name(stem.name + ".json"), content), itk, *warps]
+    written = [write_json(stem.with_name(stem.name + ".json"), content), itk, *warps]
+    return written if transform.uncertainty is None else [*written, transform.uncertainty.save(kept)]
 
 
 def own_warps(stem: Path) -> list[Path]:
@@ -63,9 +69,16 @@ def own_warps(stem: Path) -> list[Path]:
     return sorted(stem.parent.glob(f"{escape(stem.name)}_warp[0-9]*.nii.gz"))
 
 
+def own_uncertainty(stem: Path) -> Path:
+    """Return the file beside a transform, given without its ending, from which transforms are drawn."""
+    return stem.with_name(f"{stem.name}_uncertainty.npz")
+
+
 def family(path: Path) -> list[Path]:
-    """Return the files that are written together with a transform: JSON, ITK text and displacements."""
-    return [path.with_suffix(".json"), path.with_suffix(".tfm"), *own_warps(path.with_suffix(""))]
+    """Return the files that are written together with a transform: JSON, ITK text, displacements and uncertainty."""
+    stem = path.with_suffix("")
+    kept = own_uncertainty(stem)
+    return [path.with_suffix(".json"), path.with_suffix(".tfm"), *own_warps(stem), *([kept] if kept.exists() else [])]
 
 
 def itk_text(matrix: FloatArray) -> str:
@@ -87,8 +100,14 @@ def read_native(path: Path, images: Images = (None, None)) -> Transform:
         if content["Units"] != "mm" or content["CoordinateSystem"] != "RAS+":
             raise InputError("the transform is not in RAS+ mm")
         fields = [_displacement(path, item) for item in content["Displacements"]]
-        matrix = as_numbers(content["MatrixMovingToFixed"])
-        return Transform(matrix, tuple(fields), dict(content.get("Info") or {}))
+        matrix, kept = as_numbers(content["MatrixMovingToFixed"]), content.get("Uncertainty")
+        uncertainty = None if kept is None else _uncertainty(path.parent / Path(str(kept)).name)
+        return Transform(matrix, tuple(fields), dict(content.get("Info") or {}), uncertainty=uncertainty)
+
+
+def _uncertainty(path: Path) -> Uncertainty | None:
+    """Read what transforms are drawn from; without that file, which is not needed for anything else, there is none."""
+    return Uncertainty.load(path) if path.exists() else None
 
 
 def _displacement(path: Path, item: dict[str, Any]) -> Displacement:

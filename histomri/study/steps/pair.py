@@ -10,4 +10,4 @@ from histomri.study.result import StepResult
 def run(options: PairOptions, out: Path, progress: Progress | None = None) -> StepResult:
     """Write the pairs of one sample, a row per voxel or per sample."""
     pairs = pair_folders(options, out)
-    return StepResult(tuple(pairs.save(out, options)), (pairs.message(),), pairs.warnings, pairs.summary())
+    return StepResult(tuple(pairs.save(out, options)), pairs.lines(), pairs.warnings, pairs.summary())

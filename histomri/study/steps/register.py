@@ -6,7 +6,15 @@ from typing import Any
 from histomri.cells import read_regions
 from histomri.core.files import refuse_overwrite, require_folder
 from histomri.core.progress import Progress
-from histomri.registration.alignment import ResultNames, align, describe, landmark_pairs, numbers, result_warnings
+from histomri.registration.alignment import (
+    ResultNames,
+    align,
+    describe,
+    numbers,
+    read_landmark_files,
+    result_warnings,
+    save_alternatives,
+)
 from histomri.registration.carry_slide import SlidePictures
 from histomri.registration.figures import write_figures
 from histomri.registration.files import handedness_warnings, refuse_other_samples, section_warnings, write_drawn
@@ -29,12 +37,12 @@ def run(options: RegisterOptions, out: Path, progress: Progress | None = None) -
     for path in names.written:
         refuse_overwrite(path, given)
     section, target, notes = read_sides(options, _SLIDES)
-    pairs, left_out = landmark_pairs(options, section, target)
-    found, pairs = align(section, target, options, pairs, progress)
+    marks = read_landmark_files(options, section, target)
+    found, pairs = align(section, target, options, marks.pairs, progress, names=marks.names)
     resampled = None if found.verdict == "failed" else found.resample(section.image, target.image)
-    outputs = found.save(names.file(".json"))
+    outputs = found.save(names.file(".json")) + save_alternatives(found, names)
     headers = (*handedness_warnings([section.path, target.path]), *section_warnings(section.path, section.image.affine))
-    warnings = (*notes, *left_out, *headers, *result_warnings(found, resampled, section, target))
+    warnings = (*notes, *marks.notes, *headers, *result_warnings(found, resampled, section, target))
     if resampled is not None and names.drawn is not None:
         judged: dict[str, Any] = {"Transform": names.file(".json").name, "RegistrationVerdict": found.verdict}
         outputs += write_drawn(names.drawn, resampled, section.path, target.path, **judged)
