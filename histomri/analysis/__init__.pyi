@@ -14,6 +14,7 @@ from .correlation import Correlation as Correlation, adjust_p as adjust_p, corre
 from .correlation_tables import (
     as_matrix as as_matrix, correlate_table as correlate_table, correlation_table as correlation_table,
 )
+from .fidelity import histology_fidelity as histology_fidelity
 from .groups import compare_groups as compare_groups, compare_table as compare_table, compare_two as compare_two
 from .harmonisation import (
     combat as combat, confounding as confounding, cramers_v as cramers_v, harmonise_table as harmonise_table,
@@ -38,7 +39,7 @@ from .prediction import (
 )
 from .prediction_tables import Predictions as Predictions, first_ranked as first_ranked, predict_table as predict_table
 from .ranking import (
-    bic_votes as bic_votes, histology_fidelity as histology_fidelity, missing_cases as missing_cases,
+    bic_votes as bic_votes, missing_cases as missing_cases,
     rank_models as rank_models, ranking_warnings as ranking_warnings,
     total_correlation_score as total_correlation_score,
 )

@@ -15,6 +15,7 @@ from histomri.analysis.measurements import opened_cases
 from histomri.analysis.noncentral import noncentral_t_quantile
 from histomri.analysis.options import AgreeOptions
 from histomri.analysis.results import Findings, heading, labelled, missing_text, naming_part
+from histomri.analysis.systematic import common_error, missing_errors
 from histomri.core.arrays import FloatArray
 from histomri.core.columns import unit_of, unit_text
 from histomri.core.errors import InputError
@@ -252,18 +253,23 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
     pairs = PAIRS if options.first is None or options.second is None else ((options.first, options.second),)
     values = cases.numbers([name for pair in pairs for name in pair])
     found, sizes, warnings, lines = [], [], cases.quality_warnings(values), []
+    errors = cases.errors(values)
+    warnings += missing_errors(values, errors)
     for key, part in cases.parts(options.by):
         for one, other in pairs:
             a, b = values.loc[part.frame.index, one], values.loc[part.frame.index, other]
             with naming_part(cases.path, {**key, "columns": f"{one} and {other}"}):
                 row = _agreement(a, b, options.relative)
+            both = pd.concat([a, b], axis=1).dropna()
+            mine = errors.loc[both.index, [name for name in (one, other) if name in errors]]
+            row |= _systematic(both, mine, options.relative)
             head = {**key, "first": one, "second": other, "unit": "%" if options.relative else unit_of(one) or ""}
             found.append({**head, **row})
-            classes = bias_by_size(a, b, bins=min(options.bins, row["n"]), relative=options.relative)
-            sizes.append(labelled(head, classes))
+            sizes.append(labelled(head, _by_size(both, mine, min(options.bins, row["n"]), options.relative)))
             unit = " %" if options.relative else unit_text(one)
             limits = f"limits {row['lower']:.3g} to {row['upper']:.3g}{unit}, ICC(A,1) {row['icc_a1']:.2f}"
             text = f"bias {row['bias']:.3g}{unit} [{row['bias_low']:.3g}, {row['bias_high']:.3g}]"
+            text += f" ± {row['bias_syst']:.3g} (syst)" if math.isfinite(row["bias_syst"]) else ""
             n = f"N = {row['n']}{missing_text(row['n_missing'])}"
             lines.append(f"{heading(key)}{one} - {other}: {text}, {limits}, {n}")
             if row["p_slope"] < 0.05:
@@ -272,6 +278,25 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
     frames = {"agreement.csv": ("agreement", [pd.DataFrame(found)]), "bias_by_size.csv": ("bias_by_size", sizes)}
     settings = options.named("relative", "bins", "by", "model", "strategy")
     return Findings.joined("agreement.json", frames, lines, warnings, options, settings, measures=list(values))
+
+
+def _systematic(both: pd.DataFrame, errors: pd.DataFrame, relative: bool) -> dict[str, float]:
+    """Return the systematic errors of bias and slope; limits of agreement shift as the bias does."""
+
+    def compared(values: pd.DataFrame) -> FloatArray:
+        found = bland_altman(*values.to_numpy().T, relative=relative)
+        return np.array([found.bias, found.slope])
+
+    return dict(zip(("bias_syst", "slope_syst"), map(float, common_error(compared, both, errors))))
+
+
+def _by_size(both: pd.DataFrame, errors: pd.DataFrame, bins: int, relative: bool) -> pd.DataFrame:
+    """Return `bias_by_size` with the systematic error of the bias in each class."""
+
+    def classes(values: pd.DataFrame) -> pd.DataFrame:
+        return bias_by_size(*values.to_numpy().T, bins=bins, relative=relative)
+
+    return classes(both).assign(bias_syst=common_error(lambda one: classes(one)["bias"].to_numpy(), both, errors))
 
 
 def _agreement(first: pd.Series, second: pd.Series, relative: bool) -> dict[str, Any]:

@@ -10,17 +10,18 @@ import pandas as pd
 from histomri.analysis.correlation import constant
 from histomri.analysis.measurements import MeasurementTable, opened
 from histomri.analysis.options import ScoreOptions
-from histomri.core.columns import CASE, INDEX, LABELS, PAIRED
+from histomri.core.columns import CASE, INDEX, LABELS, PAIRED, STAT, SYST
 from histomri.core.errors import InputError
 from histomri.core.tables import line_of, suggestion
 
-_DERIVED = ("_median", "_trimmed")  # columns that pairing writes beside each mean
+_DERIVED = ("_median", "_trimmed", STAT, SYST)  # columns that pairing writes beside each mean
+_SYST = tuple(f"{name}{SYST}" for name in PAIRED)  # carried onto HFC
 NEEDED = ("sample", "model", "strategy", "vCS_mri_um", "vCS_histo_um", "F_mri", "F_histo")
 OPTIONAL = (
     "group", "scanner", "n_voxels", "CD_mri_mm3", "CD_histo_mm2", "ADC_um2_ms", "K", "BIC_vote", "AIC_vote",
-    "BIC_best", "AIC_best", "at_bound_share",
+    "BIC_best", "AIC_best", "at_bound_share", *_SYST,
 )  # fmt: skip
-OF_VOXELS = ("group", "scanner", "CD_mri_mm3", "CD_histo_mm2", "ADC_um2_ms", "K", "BIC", "AIC", "at_bound")
+OF_VOXELS = ("group", "scanner", "CD_mri_mm3", "CD_histo_mm2", "ADC_um2_ms", "K", "BIC", "AIC", "at_bound", *_SYST)
 STRATEGIES = ("whole", "high-b", "custom")
 # What `histomri pair` writes beyond the columns that are scored.
 _IN_NAMES_BY_PAIRING = ("_mri", "_histo", "n_", "AIC", "K_median", "patient")

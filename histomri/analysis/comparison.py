@@ -15,6 +15,7 @@ from scipy.stats import ttest_rel, wilcoxon
 from histomri.analysis import ranking
 from histomri.analysis.cases import as_cases, cases_of, open_pairs, require_varying_histology, voxels_of
 from histomri.analysis.correlation import adjust_p, constant, correlate, fisher_interval, pearson, pearson_without_one
+from histomri.analysis.fidelity import fidelity
 from histomri.analysis.measurements import MeasurementTable
 from histomri.analysis.options import Adjustment, ScoreOptions
 from histomri.analysis.results import Findings
@@ -195,7 +196,7 @@ def _compare_tcs(first: FloatArray, second: FloatArray, confidence: float) -> di
 
 
 def _compare_hfc(first: FloatArray, second: FloatArray, confidence: float) -> list[dict[str, Any]]:
-    a, b = (ranking.fidelity(values) for values in (first, second))
+    a, b = (fidelity(values) for values in (first, second))
     known = np.isfinite(a) & np.isfinite(b)
     a, b = a[known], b[known]
     row = {"quantity": "HFC", "n": int(known.sum())}
@@ -290,6 +291,7 @@ def _lines(models: list[dict[str, Any]]) -> list[str]:
         score = "undefined" if row["TCS"] is None else f"{row['TCS']:.3f}"
         if row["TCS_ci"]:
             score += f" [{row['TCS_ci'][0]:.2f}, {row['TCS_ci'][1]:.2f}]"
-        fidelity = "undefined" if row["HFC_mean"] is None else f"{row['HFC_mean']:.3f}"
-        lines.append(f"{place} {row['model']} ({row['strategy']}): TCS {score}, HFC {fidelity}, N = {row['n']}")
+        hfc = "undefined" if row["HFC_mean"] is None else f"{row['HFC_mean']:.3f}"
+        hfc += "" if row["HFC_syst"] is None else f" ± {row['HFC_syst']:.3f} (syst)"
+        lines.append(f"{place} {row['model']} ({row['strategy']}): TCS {score}, HFC {hfc}, N = {row['n']}")
     return lines

@@ -13,6 +13,7 @@ from histomri.analysis.measurements import MeasurementTable, opened
 from histomri.analysis.mixed import correlate_repeated
 from histomri.analysis.options import Adjustment, CorrelateOptions, Interval
 from histomri.analysis.results import Findings, heading, labelled, naming_part
+from histomri.analysis.systematic import missing_errors, with_lines
 from histomri.analysis.voxels import correlate_voxels
 from histomri.core.columns import INDEX, WORLD
 from histomri.core.errors import InputError
@@ -84,6 +85,7 @@ def correlate_table(table: CorrelateOptions | pd.DataFrame | str | Path, **choic
 
     `table` is a DataFrame or path, with options of `histomri correlate` beside it, such as ``x=["Ki67"], y=["F_mri"]``,
     or a CorrelateOptions. By default every measurement is correlated with every other; of voxels histology with MRI.
+    Where columns have systematic errors (`.._syst`), Pearson's correlations come with the line of y on x and its own.
     The Findings are correlations.csv and correlation_matrix.csv; of voxels correlations_voxel.csv and
     correlations_pooled.csv; with `group_by` correlations_repeated.csv.
     """
@@ -106,10 +108,11 @@ def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
         raise InputError(problem, path=rows.path, hint="name more with --x, --y")
     x, y = list(options.x) or names, list(options.y) or None
     how: dict[str, Any] = {"kinds": options.kinds, "interval": options.interval, "adjustment": options.adjust}
-    found, matrices = [], []
+    found, matrices, errors = [], [], rows.errors(names)
     for key, part in rows.parts(options.by):
-        result = correlation_table(values.loc[part.frame.index], x, y, **how)
-        found.append(labelled(key, result))
+        mine = values.loc[part.frame.index]
+        result = correlation_table(mine, x, y, **how)
+        found.append(labelled(key, with_lines(result, mine, errors)))
         matrices += [labelled(key, _stacked(result, kind)) for kind in options.kinds] if y is None else []
     everything = pd.concat(found, ignore_index=True)
     warnings = rows.quality_warnings(values) + ([] if options.x or options.y else rows.misspelt())
@@ -117,7 +120,7 @@ def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     if matrices:
         frames["correlation_matrix.csv"] = (None, matrices)
     lines = _lines(everything, "correlations", "r", _ALONE)
-    warnings += [*_missing(everything), *_undefined(everything)]
+    warnings += [*_missing(everything), *_undefined(everything), *missing_errors(values, errors)]
     return _findings(options, frames, lines, warnings, names, interval=options.interval)
 
 
@@ -148,17 +151,19 @@ def _voxels(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     world = WORLD if all(name in rows for name in WORLD) else ()
     numbers = rows.numbers([*INDEX, *world, *x, *y])
     values = numbers.assign(sample=rows.text("sample", complete=True) if "sample" in rows else "all")
-    each, together = [], []
+    each, together, errors = [], [], rows.errors([*x, *y])
     for key, part in rows.parts(options.by):
         with naming_part(rows.path, key):
-            singles, pooled = correlate_voxels(values.loc[part.frame.index], x, y, kinds=options.kinds)
-        each.append(labelled(key, singles))
+            mine = values.loc[part.frame.index]
+            singles, pooled = correlate_voxels(mine, x, y, kinds=options.kinds)
+        each.append(labelled(key, with_lines(singles, mine, errors, by="sample")))
         together.append(labelled(key, pooled))
     frames = {"correlations_voxel.csv": ("samples", each), "correlations_pooled.csv": ("pooled", together)}
     size = "{n} voxels, {n_samples} sample(s), {df:.0f} effective degrees of freedom"
     pooled = pd.concat(together, ignore_index=True)
     lines = _lines(pooled, "pairs", "r_within", f"{_WITHIN} ({size})", " within samples")
     warnings = rows.quality_warnings(numbers) + _undefined(pd.concat(each, ignore_index=True))
+    warnings += missing_errors(numbers, errors)
     return _findings(options, frames, lines, warnings, [*x, *y], x=x, y=y)
 
 

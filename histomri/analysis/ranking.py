@@ -12,13 +12,14 @@ import pandas as pd
 
 from histomri.analysis.cases import as_cases
 from histomri.analysis.correlation import correlate, jackknife_z_interval, resampling_weights, weighted_correlation
+from histomri.analysis.fidelity import complete_cases, fidelity_error, histology_fidelity
 from histomri.core.arrays import FloatArray
 from histomri.core.columns import PAIRED
 from histomri.core.errors import InputError
 
 RANKING_KEYS = (
     "model", "strategy", "n", "TCS", "TCS_ci", "r_vCS", "r_F", "HFC_mean", "HFC_wins", "BIC_share", "p_best",
-    "AIC_share", "n_missing", "rank", "compared", "n_own", "TCS_own",
+    "AIC_share", "n_missing", "rank", "compared", "n_own", "TCS_own", "HFC_syst",
 )  # fmt: skip
 FEWEST_FOR_INTERVAL = 4
 FEWEST_CASES = 0.8  # of those of the row that has most: a row with fewer is not compared with the others
@@ -61,45 +62,6 @@ def total_correlation_score(table: pd.DataFrame) -> pd.DataFrame:
         row = {"n": n, "n_missing": len(part) - n, "TCS": size + fraction, "r_vCS": size, "r_F": fraction}
         rows.append({**dict(zip(keys, key)), **row})
     return pd.DataFrame(rows)
-
-
-def histology_fidelity(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the histology-fidelity criterion of each case, lower is better.
-
-    HFC = |vCS_mri - vCS_histo| / vCS_histo + |F_mri - F_histo| / F_histo, from columns `PAIRED`, sample, model,
-    strategy. The result has sample, model, strategy, HFC, and win: 1 for the lowest HFC of the sample over all models
-    and strategies, shared by those that are equal. HFC is NaN where a value is missing or the histology is not
-    positive.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from histomri.analysis import histology_fidelity
-    >>> cases = pd.DataFrame({'sample': list('abcd') * 2, 'model': ['x'] * 4 + ['y'] * 4, 'strategy': 'whole',
-    ...     'vCS_mri_um': [18, 20, 23, 24, 21, 19, 25, 20], 'vCS_histo_um': [17, 20, 22, 25] * 2,
-    ...     'F_mri': [.5, .6, .7, .7, .6, .5, .7, .5], 'F_histo': [.5, .6, .6, .7] * 2})
-    >>> histology_fidelity(cases)[['sample', 'model', 'HFC', 'win']].round(2).head(2)
-      sample model   HFC  win
-    0      a     x  0.06  1.0
-    1      b     x  0.00  1.0
-    """
-    table = as_cases(table, (*PAIRED, "sample", "model", "strategy"))
-    result = table[["sample", "model", "strategy"]].assign(HFC=fidelity(table[list(PAIRED)].to_numpy(dtype=float).T))
-    lowest = result["HFC"].eq(result.groupby("sample", sort=False)["HFC"].transform("min"))
-    result["win"] = lowest / lowest.groupby(result["sample"], sort=False).transform("sum").clip(lower=1)
-    return result
-
-
-def fidelity(values: FloatArray) -> FloatArray:
-    """Return HFC, (N,), of the values in the order of `PAIRED`, (4, N); NaN where histology is not positive."""
-    size, size_histo, fraction, fraction_histo = values
-    size_histo, fraction_histo = (np.where(truth > 0, truth, np.nan) for truth in (size_histo, fraction_histo))
-    return np.asarray(np.abs(size - size_histo) / size_histo + np.abs(fraction - fraction_histo) / fraction_histo)
-
-
-def complete_cases(table: pd.DataFrame) -> pd.Series:
-    """Return which rows have all four values that are scored."""
-    return pd.Series(np.isfinite(table[list(PAIRED)].to_numpy(dtype=float)).all(axis=1), index=table.index)
 
 
 def bic_votes(table: pd.DataFrame, criterion: str = "BIC", counted: pd.Series | None = None) -> pd.DataFrame:
@@ -153,7 +115,8 @@ def rank_models(
     -------
     list of dict
         Keys `RANKING_KEYS`. Of rows that are compared: n common cases; TCS and its interval (jackknife of Fisher's z of
-        TCS/2); its two correlations; mean HFC and the number of cases with the lowest HFC of all rows; fractions of the
+        TCS/2); its two correlations; mean HFC, its error by what slides share (HFC_syst: the columns of histology that
+        end in _syst, see `common_error`) and the number of cases with the lowest HFC of all rows; fractions of the
         cases whose voxels vote for the model by BIC and by AIC; p_best, the fraction of resamples in which TCS
         is the highest; rank, the same for scores that are equal within `EQUAL`. Of the others n, TCS and mean HFC are
         of their own cases, and what compares rows is None. Of all: n_missing, cases of the table that are not complete;
@@ -301,6 +264,7 @@ def _scored(table: pd.DataFrame, n_boot: int, seed: int, confidence: float, *, c
             continue
         votes = bic_votes(table, criterion, counted).rename(columns={"share": share})
         scores = scores.merge(votes[[*_ROW, share]], on=_ROW, how="left")
+    scores["HFC_syst"] = [fidelity_error(part) for _, part in table.groupby(_ROW, sort=False)]
     scores["TCS_ci"], scores["p_best"] = _bootstrap(table, scores, n_boot, seed, confidence)
     if not compared:
         scores[["p_best", "HFC_wins", "BIC_share", "AIC_share"]] = np.nan

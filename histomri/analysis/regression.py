@@ -1,5 +1,6 @@
 """Which histological property explains which MRI metric: linear models of standardised values."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ from histomri.analysis.correlation import adjust_p, constant, scaled
 from histomri.analysis.measurements import opened_cases
 from histomri.analysis.options import RegressOptions
 from histomri.analysis.results import Findings, heading, labelled, missing_text, naming_part
+from histomri.analysis.systematic import common_error, errors_of, line, missing_errors
 from histomri.core.arrays import FloatArray
+from histomri.core.columns import SYST
 from histomri.core.errors import InputError
 
 # Equation 16 of Grussu et al. 2025 (doi 10.1038/s43856-025-01246-2): response -> explanatory variables.
@@ -31,9 +34,11 @@ class Regression:
     """Linear models of standardised values."""
 
     # response, term, beta (standardised), se, t, p, ci_low, ci_high (ordinary least squares), se_hc3, t_hc3, p_hc3,
-    # ci_low_hc3, ci_high_hc3 (robust against unequal variances, MacKinnon & White 1985), q_hc3, VIF.
+    # ci_low_hc3, ci_high_hc3 (robust against unequal variances, MacKinnon & White 1985), q_hc3, VIF; slope in the units
+    # of the columns, its standard error slope_se_hc3, and slope_syst, its error by what slides share (`common_error`).
     coefficients: pd.DataFrame
-    models: pd.DataFrame  # response, n, n_missing, r2, r2_adjusted, f, p_f, condition_number
+    # response, n, n_missing, r2, r2_adjusted, f, p_f, condition_number; intercept, intercept_se_hc3, intercept_syst
+    models: pd.DataFrame
     warnings: tuple[str, ...]  # collinearity, few cases, cases left out
 
 
@@ -45,7 +50,8 @@ def regress(
     Parameters
     ----------
     table : DataFrame
-        One row per case, columns of numbers; NaN is missing.
+        One row per case, columns of numbers; NaN is missing. Columns that end in _syst hold systematic errors of those
+        without this ending.
     models : mapping, optional
         Response -> explanatory variables. By default the three models of equation 16 whose columns exist.
     confidence : float
@@ -101,9 +107,12 @@ def regress_table(table: RegressOptions | pd.DataFrame | str | Path, **choices: 
         raise InputError(problem, path=cases.path, hint="give --response and --predictor")
     values = cases.numbers([name for key, terms in chosen.items() for name in (key, *terms)])
     coefficients, models, warnings, lines = [], [], cases.quality_warnings(values), []
+    shared = cases.errors(values)
+    warnings += missing_errors(values, shared)
+    both = values.join(shared.add_suffix(SYST))
     for key, part in cases.parts(options.by):
         with naming_part(cases.path, key):
-            found = regress(values.loc[part.frame.index], chosen)
+            found = regress(both.loc[part.frame.index], chosen)
         coefficients.append(labelled(key, found.coefficients))
         models.append(labelled(key, found.models))
         warnings += [heading(key) + text for text in found.warnings]
@@ -112,6 +121,9 @@ def regress_table(table: RegressOptions | pd.DataFrame | str | Path, **choices: 
             beta = f"beta = {row['beta']:.3f} [{row['ci_low_hc3']:.2f}, {row['ci_high_hc3']:.2f}]"
             n = f"N = {row['n']}{missing_text(absent[row['response']])}"
             text = f"{beta}, p = {row['p_hc3']:.2g} (HC3), VIF {row['VIF']:.1f}, {n}"
+            if math.isfinite(row["slope_syst"]):
+                text += f"; slope {row['slope']:.3g} ± {row['slope_se_hc3']:.2g} (stat)"
+                text += f" ± {row['slope_syst']:.2g} (syst)"
             lines.append(f"{heading(key)}{row['response']} on {row['term']}: {text}")
     settings = {"models": chosen} | options.named("by", "model", "strategy") | {"standard_errors": "OLS and HC3"}
     frames = {"regression.csv": ("coefficients", coefficients), "regression_models.csv": ("models", models)}
@@ -156,16 +168,44 @@ def _fit(
     plain, robust = model.fit(), model.fit(cov_type="HC3", use_t=True)
     limits, limits_robust = plain.conf_int(1.0 - confidence), robust.conf_int(1.0 - confidence)
     factors = variance_inflation(scaled)
+    straight = _in_units(table, response, terms, robust)
     rows = []
     for position, term in enumerate(terms, start=1):
         row: dict[str, object] = {"response": response, "term": term, "n": n, "beta": plain.params[position]}
         for ending, fit, limit in (("", plain, limits), ("_hc3", robust, limits_robust)):
             values = (fit.bse[position], fit.tvalues[position], fit.pvalues[position], *limit[position])
             row |= {f"{name}{ending}": value for name, value in zip(("se", "t", "p", "ci_low", "ci_high"), values)}
-        rows.append({**row, "VIF": factors[position - 1]})
+        rows.append({**row, "VIF": factors[position - 1], **straight[position - 1]})
     summary: dict[str, object] = {"response": response, "n": n, "n_missing": missing, "r2": plain.rsquared}
     summary |= {"r2_adjusted": plain.rsquared_adj, "f": plain.fvalue, "p_f": plain.f_pvalue}
-    return rows, summary | {"condition_number": condition}, _warnings(response, terms, factors, n, missing)
+    summary |= {"condition_number": condition, **straight[-1]}
+    return rows, summary, _warnings(response, terms, factors, n, missing)
+
+
+def _in_units(table: pd.DataFrame, response: str, terms: list[str], robust: Any) -> list[dict[str, float]]:
+    """Return slopes, then the intercept, in the units of the columns, with errors by HC3 and systematic ones."""
+    names = [response, *terms]
+    values = table[names].astype(float)
+    values = values[np.isfinite(values.to_numpy()).all(axis=1)]
+    numbers, powers = scaled(values.to_numpy())
+    values = pd.DataFrame(numbers, values.index, names)
+    errors = errors_of(table.loc[values.index], names)
+    errors = errors.mul([0.5 ** float(powers[names.index(str(name))]) for name in errors], axis=1)
+    spread, mean = values.std(ddof=1).to_numpy(), values.mean().to_numpy()
+    # What turns the coefficients of z-scores, the constant first, into slopes and the intercept.
+    turn = np.zeros((len(names), len(names)))
+    turn[range(len(terms)), range(1, len(names))] = spread[0] / spread[1:]
+    turn[-1] = spread[0] * np.r_[1.0, -mean[1:] / spread[1:]]
+    deviations = np.sqrt(np.diag(turn @ robust.cov_params() @ turn.T))
+    shared = common_error(lambda one: line(one, response, terms), values, errors)
+    units = powers[0] - np.r_[powers[1:], 0]
+    found = []
+    for place, triple in enumerate(zip(line(values, response, terms), deviations, shared)):
+        name = "slope" if place < len(terms) else "intercept"
+        with np.errstate(over="ignore", under="ignore"):
+            in_units = np.ldexp(triple, units[place])
+        found.append(dict(zip((name, f"{name}_se_hc3", f"{name}_syst"), map(float, in_units))))
+    return found
 
 
 def _complete(table: pd.DataFrame, response: str, terms: list[str]) -> tuple[FloatArray, FloatArray, int]:
