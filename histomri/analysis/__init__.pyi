@@ -46,9 +46,10 @@ from .ranking import (
 from .regression import regress as regress, regress_table as regress_table, variance_inflation as variance_inflation
 from .results import Findings as Findings
 from .spatial import (
-    VoxelGrid as VoxelGrid, effective_sample_size as effective_sample_size,
-    spatial_correlation as spatial_correlation, voxel_spacing as voxel_spacing,
+    effective_sample_size as effective_sample_size, spatial_correlation as spatial_correlation,
+    voxel_spacing as voxel_spacing,
 )
 from .statistics import Statistics as Statistics, study_statistics as study_statistics
 from .summary import summarise_voxels as summarise_voxels
+from .voxel_grid import VoxelGrid as VoxelGrid
 from .voxels import correlate_voxels as correlate_voxels

@@ -1,6 +1,7 @@
 """Do two methods give the same value? Bias, limits of agreement, and intraclass correlation."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from histomri.core.columns import unit_of, unit_text
 from histomri.core.errors import InputError
 
 _FEWEST = 3
+# F/vCS³, and the number of cells of one size per volume.
+_DENSITY, _COUNT = "CD_mri_mm3", "CDsphere_mri_mm3"
 PAIRS = (("vCS_mri_um", "vCS_histo_um"), ("F_mri", "F_histo"))
 _TWO_SIDED = 1.959963984540054  # 95 % of normal values lie within so many standard deviations of their mean
 
@@ -251,8 +254,9 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
     """
     options, cases = opened_cases(AgreeOptions, table, choices)
     pairs = PAIRS if options.first is None or options.second is None else ((options.first, options.second),)
+    pairs, notes = _numbers_per_volume(pairs, cases.names)
     values = cases.numbers([name for pair in pairs for name in pair])
-    found, sizes, warnings, lines = [], [], cases.quality_warnings(values), []
+    found, sizes, warnings, lines = [], [], [*notes, *cases.quality_warnings(values)], []
     errors = cases.errors(values)
     warnings += missing_errors(values, errors)
     for key, part in cases.parts(options.by):
@@ -278,6 +282,19 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
     frames = {"agreement.csv": ("agreement", [pd.DataFrame(found)]), "bias_by_size.csv": ("bias_by_size", sizes)}
     settings = options.named("relative", "bins", "by", "model", "strategy")
     return Findings.joined("agreement.json", frames, lines, warnings, options, settings, measures=list(values))
+
+
+def _numbers_per_volume(pairs: Any, names: Sequence[str]) -> tuple[Any, list[str]]:
+    """Put CDsphere in place of CD of MRI where it would be set beside a number of cells per volume, and say so."""
+    for pair in pairs:
+        other = next((name for name in pair if name != _DENSITY), "")
+        if _DENSITY in pair and unit_of(other) == "mm^-3":
+            if _COUNT not in names:
+                problem = f"{_DENSITY} is F/vCS³ and no number of cells, and {other} is one"
+                raise InputError(problem, hint=f"add the column {_COUNT}, which is 6/π times {_DENSITY}")
+            text = f"{_DENSITY} is F/vCS³ and no number of cells: {_COUNT}, 6/π times it, is compared with {other}"
+            return tuple(tuple(_COUNT if name == _DENSITY else name for name in each) for each in pairs), [text]
+    return pairs, []
 
 
 def _systematic(both: pd.DataFrame, errors: pd.DataFrame, relative: bool) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Every measurement against every other: tables and matrices of correlations, and `histomri correlate`."""
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -27,6 +28,8 @@ FILES = (
 )  # fmt: skip
 _SHOWN = 8
 _ALONE, _WITHIN = "{kind} r = {r:.3f}, p = {p:.2g}, q = {q:.2g}, N = {n}", "r = {r_within:.3f}, p = {p:.2g}"
+
+_SHARED = "{x} with {y}: p < 0.05 within samples includes what maps share along the edge of the tissue; {edge}"
 
 
 def correlation_table(
@@ -161,10 +164,29 @@ def _voxels(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     frames = {"correlations_voxel.csv": ("samples", each), "correlations_pooled.csv": ("pooled", together)}
     size = "{n} voxels, {n_samples} sample(s), {df:.0f} effective degrees of freedom"
     pooled = pd.concat(together, ignore_index=True)
-    lines = _lines(pooled, "pairs", "r_within", f"{_WITHIN} ({size})", " within samples")
-    warnings = rows.quality_warnings(numbers) + _undefined(pd.concat(each, ignore_index=True))
+    single = pd.concat(each, ignore_index=True)
+    rest = _beyond_edge(pooled, single)
+    text = f"{_WITHIN} ({size}); {{edge}}"
+    lines = _lines(pooled.assign(edge=rest["text"]), "pairs", "r_within", text, " within samples")
+    shared = pooled.assign(edge=rest["text"])[(pooled["p"] < 0.05) & ~(rest["p"] < 0.05) & rest["text"].ne("")]
+    warnings = rows.quality_warnings(numbers) + _undefined(single)
+    warnings += list(dict.fromkeys(_SHARED.format(**row) for row in shared.to_dict("records")))[:_SHOWN]
     warnings += missing_errors(numbers, errors)
     return _findings(options, frames, lines, warnings, [*x, *y], x=x, y=y)
+
+
+def _beyond_edge(pooled: pd.DataFrame, single: pd.DataFrame) -> pd.DataFrame:
+    """Return p and text of what is left beyond the distance to the edge: the samples' mean, or the only sample's r."""
+    parts = [name for name in pooled.columns if name in single.columns[: single.columns.get_loc("kind")]]
+    mine = single[single["kind"] == single["kind"].iloc[0]].drop_duplicates(parts).set_index(parts)
+    rows = []
+    for row in pooled.to_dict("records"):
+        r, p, what = row["r_mean_edge"], row["p_mean_edge"], "mean r"
+        if math.isnan(p) and row["n_samples"] == 1:
+            only = mine.loc[tuple(row[name] for name in parts)]
+            r, p, what = only["r_edge"], only["p"], "r"
+        rows.append({"p": p, "text": f"beyond the edge {what} = {r:.3f}, p = {p:.2g}" if p == p else ""})
+    return pd.DataFrame(rows, index=pooled.index, columns=["p", "text"])
 
 
 def _findings(

@@ -7,7 +7,19 @@ import numpy as np
 import pandas as pd
 
 from histomri.core.arrays import FloatArray
-from histomri.core.columns import CASE, COUNTS, FIT_QUALITY, KEYS, MEASURES, PATIENT, POSITION, STAT, SYST, keys_of
+from histomri.core.columns import (
+    CASE,
+    COUNTS,
+    FIT_QUALITY,
+    KEYS,
+    MEASURES,
+    PATIENT,
+    POSITION,
+    STAT,
+    SYST,
+    keys_of,
+    latest_last,
+)  # fmt: skip
 
 _CASE = list(CASE)
 TRIMMED = 0.1  # fraction of the values cut off at either end for the robust mean
@@ -122,6 +134,6 @@ def counted_cases(counts: Iterable[Mapping[str, Any]], data: pd.DataFrame) -> pd
 def order_columns(table: pd.DataFrame) -> pd.DataFrame:
     """Put the columns of the contract first, add those that are missing (empty), and keep the rest behind."""
     first = [*keys_of(table.columns), "n_voxels", *MEASURES, "BIC_vote", "BIC_best", "at_bound_share", "pairing"]
-    table = table.reindex(columns=[*first, *[name for name in table.columns if name not in first]])
+    table = table.reindex(columns=[*first, *latest_last(name for name in table.columns if name not in first)])
     table["BIC_best"] = table["BIC_best"].eq(True)
     return table

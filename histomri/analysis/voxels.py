@@ -1,5 +1,6 @@
 """Voxel-wise correlation over many samples: each sample on its own, all together, and between samples."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,14 +11,20 @@ from histomri.analysis import spatial
 from histomri.analysis.cases import as_cases
 from histomri.analysis.correlation import Kind, adjust_p
 from histomri.analysis.mixed import WITHIN_BETWEEN, mean_correlation, repeated_correlation, within_and_between
+from histomri.analysis.voxel_grid import VoxelGrid
+from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.columns import INDEX, WORLD
 from histomri.core.errors import InputError
 
-SAMPLE_COLUMNS = ("x", "y", "kind", "sample", "n", "n_eff", "r", "ci_low", "ci_high", "p", "p_naive", "q", "note")
-_VALUES = ("n", "n_eff", "r", "ci_low", "ci_high", "p", "p_naive", "note")
+_VALUES = (
+    "n", "n_eff", "r", "ci_low", "ci_high", "p", "p_naive", "note", "r_edge", "df", "roughness_ratio", "p_block",
+)  # fmt: skip
+SAMPLE_COLUMNS = ("x", "y", "kind", "sample", *_VALUES[:7], "q", *_VALUES[7:])
 POOLED_COLUMNS = (
     "x", "y", "n_samples", "n", "r_within", "ci_low", "ci_high", "df", "p", "q", "p_naive", *WITHIN_BETWEEN, "note",
+    "r_mean_edge", "p_mean_edge",
 )  # fmt: skip
+_MOST_CELLS = 40_000_000  # of all that is kept of the maps of one sample, 0.3 GB in double precision
 
 
 def correlate_voxels(
@@ -38,12 +45,14 @@ def correlate_voxels(
     Returns
     -------
     samples : DataFrame
-        `SAMPLE_COLUMNS`: r of each sample with its effective number of voxels; q over all rows of a kind.
+        `SAMPLE_COLUMNS`: r of each sample, and r_edge, which is the partial correlation given the distance to the edge;
+        its interval, p and effective number of voxels (`spatial_correlation`); q over all rows of a kind.
     pooled : DataFrame
         `POOLED_COLUMNS`: the repeated-measures correlation within samples, its degrees of freedom and p from the
         effective numbers (p_naive from the voxels); slopes within and between samples of the random-intercept model;
         Pearson's r of the samples' means; and the mean of the samples' r (by Fisher's z) with a one-sample t-test, in
-        which the samples and not the voxels are what was observed.
+        which the samples and not the voxels are what was observed; once more of r_edge. Only the latter is free of
+        what maps have in common along their edges.
 
     Raises
     ------
@@ -53,63 +62,96 @@ def correlate_voxels(
     table = as_cases(table, ("sample", *INDEX, *x, *y))
     if not (pairs := [(a, b) for a in x for b in y if a != b]):
         raise InputError("there is no pair of different columns to correlate")
-    samples = _Samples(table)
-    singles: list[dict[str, Any]] = []
-    pooled = []
+    names, singles, sizes = {str(name): part for name, part in table.groupby("sample", sort=True)}, {}, {}
+    for name, part in names.items():
+        try:
+            singles[name], sizes[name] = _of_sample(part, pairs, kinds, confidence)
+        except InputError as error:
+            raise InputError(f"sample {name}: {error.problem}", hint=error.hint) from error
+    rows, pooled = [], []
     for one, other in pairs:
-        found = {kind: samples.correlations(one, other, kind, confidence) for kind in {*kinds, "pearson"}}
         for kind in kinds:
             head = {"x": one, "y": other, "kind": kind}
-            singles += [{**head, "sample": name, **result.row(*_VALUES)} for name, result in found[kind].items()]
-        sizes = samples.sizes(one, other, found["pearson"])
-        pooled.append({"x": one, "y": other, **_pooled(table, one, other, found["pearson"], sizes, confidence)})
-    each, together = pd.DataFrame(singles, columns=SAMPLE_COLUMNS), pd.DataFrame(pooled, columns=POOLED_COLUMNS)
+            rows += [{**head, "sample": name, **singles[name][one, other, kind].row(*_VALUES)} for name in names]
+        mine = {name: found[one, other, "pearson"] for name, found in singles.items()}
+        usable = {name: size[one, other] for name, size in sizes.items() if size[one, other] > 1}
+        pooled.append({"x": one, "y": other, **_pooled(table, one, other, mine, usable, confidence)})
+    each, together = pd.DataFrame(rows, columns=SAMPLE_COLUMNS), pd.DataFrame(pooled, columns=POOLED_COLUMNS)
     each["q"], together["q"] = each.groupby("kind")["p"].transform(adjust_p), adjust_p(together["p"])
     return each, together
 
 
-class _Samples:
-    """The voxels of each sample and their places, laid out once for all pairs of columns."""
+def _of_sample(
+    part: pd.DataFrame, pairs: Sequence[tuple[str, str]], kinds: Sequence[Kind], confidence: float
+) -> tuple[dict[tuple[str, str, Kind], spatial.SpatialCorrelation], dict[tuple[str, str], float]]:
+    """Return the correlations of a sample by columns and kind, and its effective numbers of voxels for the pool."""
+    maps = _Maps(part)
+    found: dict[tuple[str, str, Kind], spatial.SpatialCorrelation] = {}
+    sizes = {}
+    for one, other in pairs:
+        for kind in dict.fromkeys((*kinds, "pearson")):
+            found[one, other, kind] = maps.correlation(one, other, kind, confidence)
+        sizes[one, other] = maps.size(one, other)
+    return found, sizes
 
-    def __init__(self, table: pd.DataFrame) -> None:
-        has_world = set(WORLD) <= set(table.columns)
-        self.parts = {str(name): part for name, part in table.groupby("sample", sort=True)}
-        self.places, self.grids, self.spacing = {}, {}, {}
-        for name, part in self.parts.items():
-            index = part[list(INDEX)].to_numpy(dtype=float)
-            if not np.isfinite(index).all():
-                raise InputError(f"sample {name}: a voxel index is missing")
-            places = index.astype(int)
-            if (places != index).any():
-                where = ", ".join(f"{value:g}" for value in index[(places != index).any(axis=1)][0])
-                problem = f"sample {name}: voxel index {where} is not whole"
-                raise InputError(problem, hint="give i, j, k in voxels, not in mm")
-            spacing = spatial.voxel_spacing(places, part[list(WORLD)].to_numpy(dtype=float)) if has_world else None
-            try:
-                self.grids[name] = spatial.VoxelGrid.of(places, spacing)
-            except InputError as error:
-                raise InputError(f"sample {name}: {error.problem}", hint=error.hint) from error
-            self.places[name], self.spacing[name] = places, spacing
 
-    def correlations(self, x: str, y: str, kind: Kind, confidence: float) -> dict[str, spatial.SpatialCorrelation]:
-        return {
-            name: spatial.spatial_correlation(
-                part[x], part[y], self.places[name], spacing=self.spacing[name], grid=self.grids[name], kind=kind,
-                confidence=confidence,
-            )
-            for name, part in self.parts.items()
-        }  # fmt: skip
+class _Maps:
+    """The maps of a sample and their places; what pairs of them have in common is computed once."""
 
-    def sizes(self, x: str, y: str, found: dict[str, spatial.SpatialCorrelation]) -> dict[str, float]:
-        """Return the unbiased effective numbers of the samples that have one."""
-        sizes = {}
-        for name, part in self.parts.items():
-            if found[name].n_eff > 1:
-                both = (part[x].notna() & part[y].notna()).to_numpy()
-                places, spacing = self.places[name][both], self.spacing[name]
-                grid = self.grids[name] if both.all() else spatial.VoxelGrid.of(places, spacing)
-                sizes[name] = spatial.effective_sample_size(part[x][both], part[y][both], grid, unbiased=True)
-        return {name: size for name, size in sizes.items() if size > 1}
+    def __init__(self, part: pd.DataFrame) -> None:
+        self.part, self.places = part, _places(part)
+        has_world = set(WORLD) <= set(part.columns)
+        world = part[list(WORLD)].to_numpy(dtype=float) if has_world else None
+        self.spacing = spatial.voxel_spacing(self.places, world) if world is not None else None
+        self.layout: tuple[bytes, VoxelGrid] | None = None  # of the voxels that the latest pair has in common
+        self.prepared: dict[tuple[str, Kind], spatial.PreparedMap] = {}  # of these voxels, as are the next
+        self.pooled: dict[str, spatial.PooledMap] = {}
+
+    def correlation(self, x: str, y: str, kind: Kind, confidence: float) -> spatial.SpatialCorrelation:
+        grid, values = self._common(x, y)
+        if grid is None:
+            one, other = values.values()
+            return spatial.SpatialCorrelation(math.nan, math.nan, one.size, note=spatial.undefined_pair(one, other))
+        for name, of_voxels in values.items():
+            if (name, kind) not in self.prepared:
+                self.prepared[name, kind] = spatial.PreparedMap.of(of_voxels, grid, kind)
+        return spatial.correlate_prepared(self.prepared[x, kind], self.prepared[y, kind], grid, confidence)
+
+    def size(self, x: str, y: str) -> float:
+        """Return the unbiased effective number of voxels, NaN where there is no correlation."""
+        grid, values = self._common(x, y)
+        if grid is None:
+            return math.nan
+        for name, of_voxels in values.items():
+            if name not in self.pooled:
+                self.pooled[name] = spatial.PooledMap.of(of_voxels, grid)
+        return spatial.unbiased_size(self.pooled[x], self.pooled[y], grid)
+
+    def _common(self, x: str, y: str) -> tuple[VoxelGrid | None, dict[str, FloatArray]]:
+        """Return the voxels that two maps have in common, and the values there; no grid if they do not correlate."""
+        values = {name: self.part[name].to_numpy(dtype=float) for name in (x, y)}
+        both = np.isfinite(values[x]) & np.isfinite(values[y])
+        values = {name: of_voxels[both] for name, of_voxels in values.items()}
+        if spatial.undefined_pair(values[x], values[y]):
+            return None, values
+        key = both.tobytes()
+        if self.layout is None or self.layout[0] != key:
+            self.layout = (key, VoxelGrid.of(self.places[both], self.spacing))
+            self.prepared, self.pooled = {}, {}
+        elif (2 * len(self.prepared) + 3 * len(self.pooled) + 10) * self.layout[1].n_pairs.size > _MOST_CELLS:
+            self.prepared, self.pooled = {}, {}
+        return self.layout[1], values
+
+
+def _places(part: pd.DataFrame) -> IntArray:
+    index: FloatArray = part[list(INDEX)].to_numpy(dtype=float)
+    if not np.isfinite(index).all():
+        raise InputError("a voxel index is missing")
+    places: IntArray = index.astype(int)
+    if (places != index).any():
+        where = ", ".join(f"{value:g}" for value in index[(places != index).any(axis=1)][0])
+        raise InputError(f"voxel index {where} is not whole", hint="give i, j, k in voxels, not in mm")
+    return places
 
 
 def _pooled(
@@ -124,4 +166,6 @@ def _pooled(
     naive = repeated_correlation(part[x], part[y], labels, confidence=confidence)
     notes = [row["note"], f"left out: {', '.join(left_out)}" if left_out else ""]
     row |= {"n_samples": len(sizes), "p_naive": naive.p, "note": "; ".join(note for note in notes if note)}
+    without_edge = mean_correlation([singles[name].r_edge for name in sizes if math.isfinite(singles[name].r_edge)])
+    row |= {f"{name}_edge": value for name, value in without_edge.items()}
     return row | mean_correlation([singles[name].r for name in sizes])

@@ -36,6 +36,11 @@ TITLES = {
 }  # fmt: skip
 MEASUREMENTS = tuple(name for name in TITLES if name != "ADC_per_water")
 
+# Later additions, which stand behind all other columns; medians of them too.
+LATEST = ("CDsphere_mri_mm3", "cellNV_mri_mm3")
+
+_LATEST_TITLES = {"CDsphere_mri_mm3": "CDsphere MRI", "cellNV_mri_mm3": "Cells per volume MRI"}
+
 # How a unit ends the name of a map's column; densities are counts per area or volume.
 _MAP_SUFFIX = {"um": "_um", "mm^-2": "_mm2", "mm^-3": "_mm3", "um^2/ms": "_um2_ms", "um^2": "_um2", "ms": "_ms"}
 # The unit that ends the name of any other column; the first that fits.
@@ -61,7 +66,17 @@ def column_of(param: str, side: Side) -> str:
         return column_of(param.removesuffix(ending), side) + ending
     unit = (MRI_MAPS if side == "mri" else HISTOLOGY_MAPS).get(param, ("1", ""))[0]
     middle = "" if side == "mri" and param in _WITHOUT_SIDE else f"_{side}"
-    return f"{param}{middle}{_MAP_SUFFIX.get(unit, '')}"
+    return f"{param}{middle}{unit_suffix(unit)}"
+
+
+def unit_suffix(unit: str) -> str:
+    """Return how the name of a column with this unit ends: ``unit_suffix("um^2/ms")`` is ``"_um2_ms"``."""
+    return _MAP_SUFFIX.get(unit, "")
+
+
+def latest_last(names: Iterable[str]) -> list[str]:
+    """Return the columns in their order, but for `LATEST`, which come behind the others."""
+    return sorted(names, key=lambda name: name.startswith(LATEST))
 
 
 def describe_maps() -> dict[str, dict[str, str]]:
@@ -99,7 +114,7 @@ def unit_text(name: str) -> str:
 def title_of(name: str) -> str:
     """Return what a column is called on axes: its title, or its name without the unit that stands beside it."""
     ending = next((ending for ending, unit in _SUFFIXES.items() if unit != "1" and name.endswith(ending)), "")
-    return TITLES.get(name) or name.removesuffix(ending).replace("_", " ").replace("Ki67", "Ki-67")
+    return (TITLES | _LATEST_TITLES).get(name) or name.removesuffix(ending).replace("_", " ").replace("Ki67", "Ki-67")
 
 
 def describe_columns() -> dict[str, dict[str, str]]:

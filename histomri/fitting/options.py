@@ -1,7 +1,7 @@
 """The options of `histomri fit`, `t2ivim`, `dki` and `crlb`."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,8 @@ _KURTOSIS = "Kurtosis of the tissue in T2-IVIM: free, or a number to hold it at;
 Bounds = tuple[Annotated[Text, check(_bound)], ...]
 _BOUND = "Bounds of a parameter, in place of the preset's; may be repeated."
 _BLOOD_T2 = "T2 of blood: in the preset's bounds, free (20 to 1000), held as at 1.5t or 3t, or at a number."
+_ROI = "NIfTI image of labels on the grid of the images: the mean of each label is fitted too, in a table."
+_ROI_NAMES = "Table of the labels: columns label (or index) and name."
 _MASK = "NIfTI mask; voxels above 0 are fitted."
 _BMIN = "Fit b above this, in place of --strategy."
 
@@ -36,6 +38,14 @@ def _several(count: int) -> int:
     if count == 1:
         raise ValueError("1 repeat has no spread; give 0, or 2 or more")
     return count
+
+
+def check_roi(options: Any) -> None:
+    """Raise ValueError for a label image without a noise level, or names without a label image."""
+    if options.roi is not None and options.sigma is None:
+        raise ValueError("the mean over a label of {roi} is corrected for the noise; give {sigma}")
+    if options.roi_names is not None and options.roi is None:
+        raise ValueError("{roi_names} is given, and no {roi} whose labels have names")
 
 
 class FitOptions(VolumesOptions, TimedOptions):
@@ -101,6 +111,16 @@ class FitOptions(VolumesOptions, TimedOptions):
         None, "Whether each strategy has a folder; default: if there are several.", hidden=True
     )
 
+    roi: Path | None = option(None, _ROI)
+    roi_names: Path | None = option(None, _ROI_NAMES)
+    size_cv: Annotated[tuple[Annotated[Number, Field(ge=0, le=1)], ...], Field(max_length=2)] = option(
+        (),
+        "CV of cell diameters from histology[, its error]: a map of cells per volume, cellNV, too.",
+        metavar="CV[,SE]",
+        commas=True,
+    )
+    maps: Flag = option(True, "Fit each voxel and write maps; without it, the labels of --roi alone.")
+
     @property
     def fitted_models(self) -> tuple[str, ...]:
         """The models to fit: none by default where there is a dictionary."""
@@ -142,8 +162,17 @@ class FitOptions(VolumesOptions, TimedOptions):
                 )
             if self.crlb:
                 raise ValueError("{crlb} needs the noise level; give {sigma}")
+        return self
+
+    @model_validator(mode="after")
+    def _have_what_they_need(self) -> "FitOptions":
         if self.crlb and not self.fitted_models:
             raise ValueError("{crlb} needs a model, and a dictionary is none; name a model with {models}")
+        check_roi(self)
+        if not self.maps and self.roi is None:
+            raise ValueError("without {maps} only labels are fitted; give {roi}")
+        if not self.maps and (self.bootstrap or self.residuals):
+            raise ValueError("{residuals} and {bootstrap} are of voxels, and {maps} is off; leave one out")
         return self
 
 
@@ -163,6 +192,13 @@ class T2IvimOptions(VolumesOptions, TimedOptions):
     blood_t2: BloodT2 = option("preset", _BLOOD_T2, unit="ms")
     bounds: Bounds = option((), _BOUND, flag="--bound", metavar="NAME=LOW,HIGH")
     needs_timing: ClassVar[bool] = False
+    roi: Path | None = option(None, _ROI)
+    roi_names: Path | None = option(None, _ROI_NAMES)
+
+    @model_validator(mode="after")
+    def _know_the_noise_of_labels(self) -> "T2IvimOptions":
+        check_roi(self)
+        return self
 
 
 class DkiOptions(VolumesOptions):
@@ -186,11 +222,14 @@ class DkiOptions(VolumesOptions):
     bmax: Positive = option(3000.0, "Use b up to this.", unit="s/mm²")
     te: Positive | None = option(None, "Use this echo time only.", unit="ms")
     big_delta: Positive | None = option(None, "Use this diffusion time Δ only.", unit="ms")
+    roi: Path | None = option(None, _ROI)
+    roi_names: Path | None = option(None, _ROI_NAMES)
 
     @model_validator(mode="after")
     def _have_noise_level(self) -> "DkiOptions":
         if self.sigma is None and self.noise == "offset-gaussian":
             raise ValueError("the offset-gaussian likelihood needs the noise level; give {sigma}")
+        check_roi(self)
         return self
 
 

@@ -29,6 +29,8 @@ PARAMS = (
     "pMisfit",
     "dropped",
     "exit",
+    "CDsphere",
+    "cellNV",
 )
 """Names of the maps of the tissue models."""
 _STATS = {

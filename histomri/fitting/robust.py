@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from scipy.special import gammaincc, i0e, i1e
+from scipy.special import gammaincc, gammainccinv, i0e, i1e
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
@@ -20,7 +20,9 @@ from histomri.mri.spoilt import LEAST_VOXELS, SpoiltVolume, find_spoilt, list_sp
 Robust = Literal["loo", "tukey", "none"]
 ROBUST: tuple[str, ...] = ("loo", "tukey", "none")
 Maps = dict[str, FloatArray]
-_GAIN, _CURED, _TRIED = 12.0, 1e-3, 5
+_CURED, _TRIED = 1e-3, 5
+# Of voxels that the model describes so many may lose a measurement to noise alone.
+_LOST = 5e-4
 # Where more of a slice than this has a bad χ² the model is wrong, and no single measurement.
 _WRONG_MODEL = 0.75
 _TUKEY, _ROUNDS, _CHUNK = 6.0, 8, 20_000
@@ -153,7 +155,8 @@ class _Examined:
     def leave_out(self, spoilt: list[SpoiltVolume]) -> None:
         """Fit again without the spoilt volumes, and without one more measurement in single voxels.
 
-        One more is left out where χ² stays bad (p < 0.01), if that gains more than 12 and the others then fit.
+        One more is left out where χ² stays bad (p < 0.01), if that gains more than noise does in one of 2000
+        voxels, and the others then fit. What the whole slice misses in that volume is the model's, and no gain.
         """
         fitted, slices = self.fitted, self.scan.slices
         for each in spoilt:
@@ -167,11 +170,24 @@ class _Examined:
         room = freedom(self.maps, self.names, self.kept.sum(axis=1)) >= 2
         bad = (p < MISFIT_P) & room
         bad[fitted] &= ~_everywhere(p[fitted] < MISFIT_P, slices[fitted])
+        usual = {name: self._usual(np.flatnonzero((slices == name) & (p > 0))) for name in np.unique(slices[bad])}
         for part in _chunks(np.flatnonzero(bad)):
-            self._leave_one_out(part, chi2[part])
+            middle, spread = (np.stack([usual[name][k] for name in slices[part]]) for k in (0, 1))
+            self._leave_one_out(part, chi2[part], middle, spread)
 
-    def _leave_one_out(self, part: IntArray, chi2: FloatArray) -> None:
-        z = np.where(self.kept[part], np.abs(self._residuals(self._of(part), self._some(part))), -1.0)
+    def _usual(self, voxels: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Return median and robust spread, 1 or more, of the residuals of a slice by measurement, (N,) each."""
+        if voxels.size < LEAST_VOXELS:
+            return np.zeros(self.kept.shape[1]), np.ones(self.kept.shape[1])
+        some = thinned(voxels)
+        z = self._residuals(self._of(some), self._some(some))
+        middle = np.median(z, axis=0)
+        return middle, np.maximum(1.4826 * np.median(np.abs(z - middle), axis=0), 1.0)
+
+    def _leave_one_out(self, part: IntArray, chi2: FloatArray, middle: FloatArray, spread: FloatArray) -> None:
+        signed = self._residuals(self._of(part), self._some(part))
+        z = np.where(self.kept[part], np.abs(signed), -1.0)
+        own = ((signed - middle) / np.where(signed == 0, 1.0, signed) / spread) ** 2
         columns = np.argsort(-z, axis=1, kind="stable")[:, :_TRIED]
         voxels = np.repeat(part, columns.shape[1])
         without = self.kept[voxels]
@@ -182,7 +198,9 @@ class _Examined:
         place, left = np.arange(part.size) * columns.shape[1] + best, rest[np.arange(part.size), best]
         chosen = {name: values[place] for name, values in maps.items()}
         cured = tail(left, freedom(chosen, self.names, without[place].sum(axis=1))) > _CURED
-        good = np.flatnonzero((chi2 - left > _GAIN) & cured)
+        gain = (chi2 - left) * np.minimum(own[np.arange(part.size), columns[np.arange(part.size), best]], 1.0)
+        enough = 2 * gammainccinv(0.5, _LOST / self.kept[part].sum(axis=1))
+        good = np.flatnonzero((gain > enough) & cured)
         self.kept[part[good]] = without[place[good]]
         self._put(part[good], {name: values[good] for name, values in chosen.items()})
 

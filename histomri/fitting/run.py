@@ -12,7 +12,7 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.images import map_name, read_sidecar
-from histomri.core.presets import choose_preset, get_preset
+from histomri.core.presets import choose_preset
 from histomri.core.progress import Progress, share_of
 from histomri.fitting import Dictionary, FitResult, Model, ProtocolBound, Residuals, bootstrap, fit, residuals
 from histomri.fitting.bounds import parse_bounds
@@ -22,10 +22,13 @@ from histomri.fitting.misfit_files import blood_signal, write_misfit
 from histomri.fitting.models import get_model
 from histomri.fitting.options import FitOptions
 from histomri.fitting.outputs import PARAMS, counted, require_fitted, write_fit, write_residuals, write_t2ivim
+from histomri.fitting.region_fits import fit_regions
+from histomri.fitting.regions import RegionFits, roi_table
+from histomri.fitting.results import count_cells
 from histomri.fitting.t2ivim import T2IVIM_PARAMETERS, describe_t2ivim, normalising_maps
 from histomri.fitting.tissue_mean import MeanVerdict, judge_mean
-from histomri.fitting.without import fit_t2ivim_without, spoilt_before_any_model
-from histomri.mri import Acquisition, Series, Sigma, SpoiltVolume, list_spoilt, read_sigma
+from histomri.fitting.without import fit_t2ivim_without, spoilt_before_any_model, t2ivim_settings
+from histomri.mri import Acquisition, Labels, Series, Sigma, SpoiltVolume, list_spoilt, read_sigma
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,14 +78,17 @@ class FitRun(Displayed):
         tasks, left_out = self._possible(scan.series)
         ends = np.linspace(0.2, 1.0, len(tasks) + 1).tolist()
         advance = [share_of(progress, start, stop) for start, stop in pairwise(ends)]
-        fits = tuple(task.fit(scan, self.options, self.preset, each) for task, each in zip(tasks, advance))
+        wanted = zip(tasks, advance) if self.options.maps else ()
+        fits = tuple(task.fit(scan, self.options, self.preset, each) for task, each in wanted)
         bound = None
         if self.options.crlb:
             bound = bound_of_protocol(
                 scan.series.acquisition, snr=scan.signal_to_noise(), models=self.options.fitted_models,
                 preset=self.preset, thresholds=[(task.strategy, task.bmin) for task in self.tasks],
             )  # fmt: skip
-        return FitOutputs(self, scan, fits, bound, left_out, scan.judge_mean(self.preset))
+        regions = fit_regions(scan, tasks, self.options, self.preset)
+        mean = scan.judge_mean(self.preset) if self.options.maps else None
+        return FitOutputs(self, scan, fits, bound, left_out, mean, regions)
 
     def _possible(self, series: Series) -> tuple[list["Task"], tuple[str, ...]]:
         """Return the fits with enough measurements, and warnings of others; InputError if there is none."""
@@ -118,20 +124,20 @@ class Scan:
         series = Series.open(
             options.dwi, options.protocol, options.mask, exclude=options.exclude_volumes, **options.reading
         )
+        if options.roi is not None and not options.maps:
+            series = series.within(Labels.read(options.roi, series.images, options.roi_names).image > 0)
         level = read_sigma(options.sigma, series)
         s0, t2t = series.read_positive(options.s0, "S0"), series.read_positive(options.t2t, "T2")
         divided_by = {"s0": s0, "fv": series.read_values(options.fv), "t2t": t2t}
         signals = series.read(share_of(progress, 0.0, 0.5))
         spoilt = () if level.level is None else spoilt_before_any_model(signals, series, level.level)
         first = None
-        if _needs_t2ivim(options, preset, series.acquisition):
-            kurtosis = None if options.kurtosis == "free" else options.kurtosis
-            how: dict[str, Any] = {"preset": preset, "kurtosis": kurtosis, "sigma": level.level}
-            own = {name: pair for name, pair in parse_bounds(options.bounds).items() if name in T2IVIM_PARAMETERS}
-            how |= {"blood_t2": options.blood_t2, "bounds": own}
+        vascular = t2ivim_settings(options, preset, series.acquisition)
+        if vascular is not None and options.maps:
             out = () if options.robust == "none" else spoilt
+            how = {**vascular, "sigma": level.level, "progress": share_of(progress, 0.5, 1.0)}
             with series.name_files():
-                first = fit_t2ivim_without(signals, series, out, **how, progress=share_of(progress, 0.5, 1.0))
+                first = fit_t2ivim_without(signals, series, out, **how)
             require_fitted(first, series, "T2-IVIM")
             divided_by = normalising_maps(first)
         maps = (options.s0, options.fv, options.t2t, level.source)
@@ -160,17 +166,6 @@ class Scan:
         if not found > 0:
             raise InputError("no signal is above 0 where it is highest, so there is no signal-to-noise ratio")
         return found
-
-
-def _needs_t2ivim(options: FitOptions, preset: str, acquisition: Acquisition) -> bool:
-    """Tell whether S0, fV and T2 are to be fitted: by default in vivo, with several echo times, if not given.
-
-    Ex vivo no blood flows, and the signal at b = 0 of each echo time serves.
-    """
-    if options.t2ivim is not None:
-        return options.t2ivim
-    several = acquisition.te_ms is not None and np.unique(np.round(acquisition.te_ms, 1)).size > 1
-    return several and (options.s0, options.fv, options.t2t) == (None, None, None) and get_preset(preset).in_vivo
 
 
 def _require_fitted_bounds(options: FitOptions, models: Iterable[Model | Dictionary]) -> None:
@@ -220,6 +215,7 @@ class Task:
         with series.name_files():
             result = fit(scan.signals, series.acquisition, self.model, **settings)
         require_fitted(result, series, self.model.display_name)
+        count_cells(result, options.size_cv)
         result.parameters["sigma"] = scan.level.record
         result.parameters["t2ivim"] = None if scan.first is None else {**scan.first.parameters, **scan.first.counts}
         same: dict[str, Any] = {name: scan.divided_by[name] for name in ("s0", "fv", "t2t")}
@@ -259,6 +255,7 @@ class FitOutputs(Displayed):
     bound: ProtocolBound | None
     left_out: tuple[str, ...] = ()
     mean: MeanVerdict | None = None
+    regions: RegionFits | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return what was fitted."""
@@ -272,6 +269,7 @@ class FitOutputs(Displayed):
             task, count = each.task, each.result.parameters["measurements"]
             how = f"{task.strategy}, b > {task.bmin:g} s/mm², {count} measurements"
             lines.append(f"{task.model.display_name} ({how}): {counted(each.result)}")
+        lines += self.regions.messages if self.regions is not None else ()
         return (*lines, self.mean.words()) if self.mean is not None and not self.mean.suspect else tuple(lines)
 
     @property
@@ -284,7 +282,8 @@ class FitOutputs(Displayed):
         told: tuple[str, ...] = (f"spoilt, before any model: {found}",) if found else ()
         told += (self.mean.words(),) if self.mean is not None and self.mean.suspect else ()
         own = (text for each in self.fits for text in each.result.warnings)
-        return (*before, *assumed, *self.left_out, *told, *own)
+        regions = self.regions.warnings if self.regions is not None else ()
+        return (*before, *assumed, *self.left_out, *told, *own, *regions)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -316,4 +315,6 @@ class FitOutputs(Displayed):
             places = (series.slices, series.volumes[each.used(series.acquisition)], self.mean)
             written += write_misfit(table, each.residuals, each.result, *places)
             written += write_fit(each.spread, *where)
+        if self.regions is not None:
+            written += self.regions.save(out / roi_table(None, sub), [*series.sources, *sources])
         return (*written, *(self.bound.save(out, series.sources) if self.bound is not None else ()))

@@ -29,6 +29,8 @@ T2IVIM_UNITS: dict[str, tuple[str, str]] = {
 """Unit and meaning of each parameter, in the order of the engine."""
 T2IVIM_PARAMETERS: tuple[str, ...] = tuple(T2IVIM_UNITS)
 _S0_RANGE, _CHUNK = (1e-3, 1e4), 50_000
+# Even of the slowest blood half has decayed where b times its diffusivity is above this.
+_BLOOD_GONE = 0.61
 # Stanisz et al. 2005, doi 10.1002/mrm.20605.
 _BLOOD_T2_MS, _FREE_T2_MS = {"1.5t": 290.0, "3t": 275.0}, (20.0, 1000.0)
 
@@ -79,6 +81,7 @@ def fit_t2ivim(
     limits = replace_bounds({**get_preset(preset).t2ivim, **held}, bounds, "T2-IVIM", held=True)
     te, limits = _echo_times(acquisition, limits)
     several = bool(np.ptp(te) > 0)
+    _require_blood(acquisition, limits)
     levels = noise_level(sigma, values.shape[0])
     b = acquisition.b_smm2 / 1000.0
     grid, regions = _lattice(b, te, limits)
@@ -113,6 +116,14 @@ def fit_t2ivim(
         settings["model"] = "IVIM of one echo time"
     result = FitResult("t2ivim", _maps(out, limits, several), settings)
     return replace(result, warnings=_warnings(result, limits, several))
+
+
+def _require_blood(acquisition: Acquisition, limits: Mapping[str, tuple[float, float]]) -> None:
+    """Raise ProtocolError where even the slowest signal of the fast pool has decayed at the lowest b."""
+    lowest = float(acquisition.b_smm2.min())
+    if lowest / 1000.0 * limits["DV"][0] > _BLOOD_GONE:
+        problem = f"the lowest b is {lowest:g} s/mm², where the fast pool has no signal left: S0 and fV stay unknown"
+        raise ProtocolError(problem, hint="give a series with b = 0, or maps of S0, fV and T2 to fit")
 
 
 def predict_t2ivim(maps: Mapping[str, ArrayLike], acquisition: Acquisition) -> FloatArray:

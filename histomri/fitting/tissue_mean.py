@@ -122,14 +122,14 @@ class _OneT2:
             [level[best], rate[best]][: 1 + self.several], method="Nelder-Mead",
             options={"xatol": 1e-6, "fatol": 1e-3, "maxiter": 400},
         ).x  # fmt: skip
-        rate = np.array([place[1] if self.several else 0.0])
+        rate = np.array([max(place[1], 0.0) if self.several else 0.0])
         row = self._run(place[:1], rate)[0]
         n = len(PARAMETERS)
         freedom = self.mean.size - 1 - self.several - int(np.isfinite(row[n : 2 * n]).sum())
         if freedom < 1:
             return None
         chi2 = np.array([2 * row[COST]])
-        t2 = float(1 / rate[0]) if self.several else None
+        t2 = float(1 / rate[0]) if rate[0] > 0 else None
         p = float(tail(chi2, np.array([float(freedom)]))[0])
         return MeanVerdict(voxels, float(chi2[0]), freedom, p, t2, *self._trends(row, place[0], rate[0]))
 

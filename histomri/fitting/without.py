@@ -8,8 +8,12 @@ from numpy.typing import ArrayLike
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import ProtocolError
+from histomri.core.presets import get_preset
 from histomri.fitting import FitResult, fit_t2ivim
-from histomri.mri import Series, SpoiltVolume, find_spoilt_before_fit
+from histomri.fitting.bounds import parse_bounds
+from histomri.fitting.options import FitOptions
+from histomri.fitting.t2ivim import T2IVIM_PARAMETERS
+from histomri.mri import Acquisition, Series, SpoiltVolume, find_spoilt_before_fit
 
 
 def spoilt_before_any_model(signals: FloatArray, series: Series, sigma: ArrayLike) -> tuple[SpoiltVolume, ...]:
@@ -36,3 +40,23 @@ def fit_t2ivim_without(signals: FloatArray, series: Series, spoilt: Iterable[Spo
         for name, values in last.maps.items():
             maps.setdefault(name, np.full(signals.shape[0], np.nan))[voxels] = values
     return FitResult(last.model, maps, {**last.parameters, "measurements": len(series.acquisition)}, last.warnings)
+
+
+def t2ivim_settings(options: FitOptions, preset: str, acquisition: Acquisition) -> dict[str, Any] | None:
+    """Return how S0, fV and T2 are to be fitted first; None if they are not."""
+    if not _needs_t2ivim(options, preset, acquisition):
+        return None
+    own = {name: pair for name, pair in parse_bounds(options.bounds).items() if name in T2IVIM_PARAMETERS}
+    kurtosis = None if options.kurtosis == "free" else options.kurtosis
+    return {"preset": preset, "kurtosis": kurtosis, "blood_t2": options.blood_t2, "bounds": own}
+
+
+def _needs_t2ivim(options: FitOptions, preset: str, acquisition: Acquisition) -> bool:
+    """Tell whether S0, fV and T2 are to be fitted: by default in vivo, with several echo times, if not given.
+
+    Ex vivo no blood flows, and the signal at b = 0 of each echo time serves.
+    """
+    if options.t2ivim is not None:
+        return options.t2ivim
+    several = acquisition.te_ms is not None and np.unique(np.round(acquisition.te_ms, 1)).size > 1
+    return several and (options.s0, options.fv, options.t2t) == (None, None, None) and get_preset(preset).in_vivo

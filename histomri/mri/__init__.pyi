@@ -1,6 +1,7 @@
 from .acquisition import Acquisition, Encoding, Waveform, pulse_pair, twice_refocused
 from .images import DwiFile, open_dwi
 from .correction import Drift, Motion, correct_drift, correct_motion, estimate_drift
+from .labels import LabelMeans, Labels, mean_of_labels
 from .noise import NOISE_METHODS, NoiseLevel, Sigma, denoise, estimate_noise, read_sigma
 from .preparation import STEPS, Preprocessed, preprocess, tissue_mask, unring
 from .reading import as_acquisition, protocol_files, read_acquisition
@@ -14,6 +15,8 @@ __all__ = [
     "Drift",
     "DwiFile",
     "Encoding",
+    "LabelMeans",
+    "Labels",
     "Motion",
     "NoiseLevel",
     "Preprocessed",
@@ -30,6 +33,7 @@ __all__ = [
     "find_spoilt",
     "find_spoilt_before_fit",
     "list_spoilt",
+    "mean_of_labels",
     "open_dwi",
     "preprocess",
     "protocol_files",

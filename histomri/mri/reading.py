@@ -100,7 +100,7 @@ def _read(source: Source, name: str | None, facts: Facts, timing: bool) -> Acqui
         except (ProtocolError, UnitError) as error:
             errors.append(error)
     if not found:
-        raise errors[0]
+        raise min(errors, key=lambda error: "this way round" in error.problem)
     (first, acquisition), *others = found.items()
     for second, other in others:
         if _differ(acquisition, other):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,13 @@ class Series(Displayed):
         if excluded and len(acquisition) == count:
             acquisition = acquisition.select(~np.isin(np.arange(count), excluded))
         return cls(images, acquisition, images.read_mask(mask), protocol, mask, excluded)
+
+    def within(self, region: BoolArray) -> "Series":
+        """Return the series with the voxels of a region, (I, J, K), alone; InputError if none is in the mask."""
+        inside = self.inside & region
+        if not inside.any():
+            raise InputError(f"no voxel of the regions lies{self.where}", path=self.mask, hint="check both images")
+        return replace(self, inside=inside)
 
     @property
     def volumes(self) -> IntArray:

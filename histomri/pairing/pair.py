@@ -10,7 +10,7 @@ import pandas as pd
 
 from histomri.analysis.summary import order_columns, summarise_voxels, trimmed_mean
 from histomri.core.arrays import BoolArray, FloatArray
-from histomri.core.columns import COUNTS, FIT_QUALITY, KEYS, MEASURES, POSITION, column_of
+from histomri.core.columns import COUNTS, FIT_QUALITY, KEYS, MEASURES, POSITION, column_of, latest_last
 from histomri.core.errors import InputError
 from histomri.core.images import Image
 from histomri.pairing.maps import find_slice, onto_slice, read_histology, read_mri, require_same_grid, slice_of
@@ -20,6 +20,7 @@ from histomri.registration import Transform
 Fits = Mapping[tuple[str, str], Mapping[str, Image]]
 _NEEDED = ("vCS", "F")
 _FEW_VOXELS = 30
+_VOLUMES = ("vCSvol", "vCS3D", "Dvol", "F3D", "cellNV")
 
 
 class _Case(NamedTuple):
@@ -87,10 +88,11 @@ def pair_maps(
         coverage = covered if name == "vCS" else coverage
     inside = np.ones(like.data.shape, bool) if mask is None else np.nan_to_num(slice_of(mask, k).data) > 0
     measured = np.isfinite(resampled["vCS_histo_um"]) & np.isfinite(resampled["F_histo"])
-    frames, counts = [], []
+    frames, counts, shape = [], [], _size_over_volume(histology)
     for key, maps in mri.items():
         slices = {name: slice_of(image, k).data for name, image in {**common, **maps}.items()}
         values = {column_of(name, "mri"): np.asarray(data, dtype=float) for name, data in slices.items()}
+        values = _with_number(values, shape)
         fitted, failed = _fitted(values)
         keep = fitted & measured & inside
         columns = {**values, **resampled, "coverage_histo": coverage}
@@ -116,9 +118,10 @@ def pair_means(
     histology, mri, common, mask, reference = _checked(histology, mri, common, mask)
     volume = reference.data.shape
     inside = np.ones(volume, bool) if mask is None else np.nan_to_num(mask.data) > 0
-    frames, counts = [], []
+    frames, counts, shape = [], [], _size_over_volume(histology)
     for key, maps in mri.items():
         values = {column_of(name, "mri"): np.asarray(image.data) for name, image in {**common, **maps}.items()}
+        values = _with_number(values, shape)
         fitted, failed = _fitted(values)
         frames.append(_rows(case, key, values, fitted & inside, reference, 0))
         nothing = np.zeros(volume, bool)
@@ -164,6 +167,30 @@ def _checked(
     return histology, mri, common, mask, require_same_grid(everything, "MRI")
 
 
+def _size_over_volume(histology: Mapping[str, Image]) -> float | None:
+    """Return vCS³ over the mean cube of the diameters of the cells, (1 + CV²)^10.5 of lognormal ones.
+
+    From medians over the section of its stereology: vCSvol or vCS3D, and Dvol, or F3D and cellNV; None without them.
+    """
+    middle = {name: float(np.nanmedian(histology[name].data)) for name in _VOLUMES if _measured(histology.get(name))}
+    size = middle.get("vCSvol", middle.get("vCS3D"))
+    cube = middle["Dvol"] ** 3 if "Dvol" in middle else None
+    if cube is None and {"F3D", "cellNV"} <= set(middle) and middle["cellNV"] > 0:
+        cube = 6e9 * middle["F3D"] / (np.pi * middle["cellNV"])
+    return size**3 / cube if size is not None and cube is not None and size**3 >= cube > 0 else None
+
+
+def _measured(image: Image | None) -> bool:
+    return image is not None and bool(np.isfinite(image.data).any())
+
+
+def _with_number(values: dict[str, FloatArray], shape: float | None) -> dict[str, FloatArray]:
+    """Return the values with the number of cells per volume, where the section shows how diameters scatter."""
+    if shape is None or "CDsphere_mri_mm3" not in values or "cellNV_mri_mm3" in values:
+        return values
+    return values | {"cellNV_mri_mm3": shape * values["CDsphere_mri_mm3"]}
+
+
 def _fitted(values: Mapping[str, FloatArray]) -> tuple[BoolArray, BoolArray]:
     """Return which voxels were fitted and which were tried in vain; background is neither."""
     finite = np.isfinite(values["vCS_mri_um"]) & np.isfinite(values["F_mri"])
@@ -190,7 +217,7 @@ def _rows(
     frame = pd.DataFrame(data, index=range(n))
     frame["at_bound"] = frame["exit"].eq(2)
     first = [*KEYS, *POSITION, *MEASURES, *[name for name in FIT_QUALITY if name in frame]]
-    return frame[[*first, *[name for name in frame.columns if name not in first]]]
+    return frame[[*first, *latest_last(name for name in frame.columns if name not in first)]]
 
 
 def _count(case: _Case, key: tuple[str, str], masks: tuple[BoolArray, ...]) -> tuple[object, ...]:

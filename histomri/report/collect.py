@@ -25,7 +25,8 @@ from histomri.report.misfit import Described, read_misfit
 from histomri.report.pictures import PatchSizes, count_sizes, patches_of_section, patches_under
 
 SHOWN = ("vCS", "F", "CD")
-_READ = (*SHOWN, *(f"{name}_se" for name in SHOWN))  # with their standard errors
+_COUNT = "CDsphere_mri_mm3"
+_READ = (*SHOWN, "CDsphere", *(f"{name}_se" for name in (*SHOWN, "CDsphere")))  # with their standard errors
 _RIM = 2  # empty voxels kept around the tissue
 _RANKING = ("model", "strategy", "n", "TCS", "TCS_ci", "r_vCS", "r_F", "HFC_mean", "HFC_wins", "BIC_share", "p_best")
 _RESIDUALS = ("scanner", "model", "strategy", "b_smm2", "Delta_ms", "te_ms", "n", "q25", "median", "q75")
@@ -202,7 +203,10 @@ def _pairs(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     table = PairedTable.load(path).data
     if lacking := [name for name in ("model", "strategy", *columns) if name not in table]:
         raise InputError(f"has no column '{lacking[0]}'", path=path)
-    return table.astype({name: float for name in TITLES if name in table})  # text in them is an error
+    table = table.astype({name: float for name in TITLES if name in table})  # text in them is an error
+    if "CD_mri_mm3" in table and _COUNT not in table:  # written before there was such a column
+        table[_COUNT] = 6 / np.pi * table["CD_mri_mm3"]
+    return table
 
 
 def _findings(folder: Path, missing: list[str]) -> Findings:
@@ -274,6 +278,10 @@ def _place_mri(
         return view.show(slice_of(image, k if image.data.ndim == 3 else None).data)
 
     sample.fits = {key: _tissue({name: picture(image) for name, image in maps.items()}) for key, maps in fits.items()}
+    for fitted in sample.fits.values():
+        for name in ("CD", "CD_se"):
+            if name in fitted:
+                fitted.setdefault(name.replace("CD", "CDsphere"), 6 / np.pi * fitted[name])
     sample.common = {name: picture(image) for name, image in common.items()}
     numbered = {}
     if histology and problem is None:

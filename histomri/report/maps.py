@@ -23,6 +23,12 @@ class Quantity:
     title: str
     histology: Scale
     mri: Scale
+    mri_name: str = ""  # of its map, if it is another one
+
+    @property
+    def of_mri(self) -> str:
+        """Name of the map of MRI."""
+        return self.mri_name or self.name
 
 
 def choose_scales(run: Run) -> dict[str, Quantity]:
@@ -42,14 +48,14 @@ def choose_scales(run: Run) -> dict[str, Quantity]:
         scale = Scale(max(low, 0.0), high, cmap, unit, title)
         return Quantity(name, title, scale, scale)
 
-    title = "Cell density CD"
+    title = "Cell density"
     # The few voxels with tiny cells have densities far beyond all others, and would leave these in the dark.
-    dense = fit_scale(mri("CD"), "cividis", "cells/mm³", f"{title}, MRI", floor=0.0, top=85.0)
-    sparse = fit_scale(histology("CD"), "cividis", "cells/mm²", f"{title}, histology", floor=0.0)
+    dense = fit_scale(mri("CDsphere"), "cividis", "cells/mm³", f"{title}, MRI (CDsphere)", floor=0.0, top=85.0)
+    sparse = fit_scale(histology("CD"), "cividis", "cells/mm²", f"{title}, histology (CD)", floor=0.0)
     return {
         "vCS": shared("vCS", "viridis", "µm", "Cell size vCS"),
         "F": shared("F", "magma", "", "Intra-cellular fraction F"),
-        "CD": Quantity("CD", title, sparse, dense),
+        "CD": Quantity("CD", title, sparse, dense, "CDsphere"),
     }
 
 
@@ -70,7 +76,7 @@ def map_cards(sample: Sample, scales: dict[str, Quantity], best: Key | None) -> 
         on_mri = shown(sample.on_mri, name, quantity.histology, sample.mri_view, "histology on the MRI grid")
         fits = []
         for key, maps in sample.fits.items():
-            if one := shown(maps, name, quantity.mri, sample.mri_view, f"MRI, {fit_label(key)}"):
+            if one := shown(maps, quantity.of_mri, quantity.mri, sample.mri_view, f"MRI, {fit_label(key)}"):
                 fits.append({"fit": fit_id(key), "shown": key == best, "label": fit_label(key), "map": one})
         if section or on_mri or fits:
             # One bar where both sides have one scale.

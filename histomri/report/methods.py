@@ -122,7 +122,8 @@ def _mri(run: Run) -> str:
     text = (
         f"Two-compartment signal models of restricted diffusion in spheres ({models}) were fitted voxel by voxel to "
         f"{ways}. From the fit, vCS is the sphere diameter L, F the intra-cellular signal fraction, less that of blood "
-        "where it is known, and CD = F/L³, computed per voxel before averaging."
+        "where it is known. CD = F/L³ is computed per voxel before averaging; cells per volume are 6/π times that "
+        "(CDsphere), and (1 + CV²)^10.5 as many where diameters scatter by CV."
     )
     text += _each(run, _fitted)
     if any("ADC" in sample.common for sample in run.samples):

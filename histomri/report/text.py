@@ -58,7 +58,8 @@ def interval_text(ends: Any, none: str = "none") -> str:
 def _correlation(found: Any) -> dict[str, Any]:
     """Return r, p, N and interval of a correlation, ready to print."""
     if not math.isfinite(found.r):
-        return {"r": "–", "p": "–", "n": found.n, "n_eff": "–", "ci": "–", "line": f"No correlation: {found.note}."}
+        undefined = dict.fromkeys(("r", "r_edge", "p", "n_eff", "ci"), "–")
+        return {**undefined, "n": found.n, "line": f"No correlation: {found.note}."}
     p = p_text(found.p).removeprefix("p ") if math.isfinite(found.p) else "–"
     return {"r": decimals(found.r), "p": p, "n": found.n, "ci": interval_text(found.ci)}
 
@@ -75,10 +76,12 @@ def voxel_text(voxels: pd.DataFrame, x: str, y: str) -> dict[str, Any]:
     """Return r of two maps with p and interval that count independent voxels, ready to print."""
     places = voxels[list(INDEX)].to_numpy()
     found = spatial_correlation(voxels[x], voxels[y], places, spacing=voxel_spacing(places, voxels[list(WORLD)]))
-    row, effective = _correlation(found), decimals(found.n_eff, 0)
-    tested = found.note or f"{p_text(found.p)}, 95\u202f% interval {row['ci']}"
-    line = f"r = {row['r']} over {found.n} voxels, as informative as {effective} independent ones: {tested}"
-    return {"line": line, "n_eff": effective, **row}
+    row, effective, rest = _correlation(found), decimals(found.n_eff, 0), decimals(found.r_edge)
+    line = f"r = {row['r']} over {found.n} voxels, {rest} beyond what the distance to the edge explains; "
+    line += f"as informative as {effective} independent ones: "
+    tested = f"{p_text(found.p)}, 95\u202f% interval {row['ci']}" if math.isfinite(found.p) else ""
+    line += f"{tested} ({found.note})" if tested and found.note else tested or found.note
+    return {"line": line, "n_eff": effective, "r_edge": rest, **row}
 
 
 def within_samples(run: Run) -> list[str]:

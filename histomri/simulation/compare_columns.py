@@ -26,11 +26,13 @@ class Column(NamedTuple):
     param: str
 
 
+# The true CD is cells per volume, so F/vCS³ is not set beside it.
 # CDvol counts per volume of tissue on the slide: that of nuclei where the section is realistic.
 COLUMNS = (
     Column("vCS", "vCS_mri_um", "mri", "vCS"), Column("vCS", "vCS_histo_um", "histo", "vCS"),
     Column("F", "F_mri", "mri", "F"), Column("F", "F_histo", "histo", "F"),
-    Column("CD", "CD_mri_mm3", "mri", "CD"), Column("CD", "CDvol_histo_mm3", "histo", "CDvol"),
+    Column("CD", "CDsphere_mri_mm3", "mri", "CDsphere"), Column("CD", "cellNV_mri_mm3", "mri", "cellNV"),
+    Column("CD", "CDvol_histo_mm3", "histo", "CDvol"),
     Column("D0I", "D0I_mri_um2_ms", "mri", "D0I"), Column("DEinf", "DEinf_mri_um2_ms", "mri", "DEinf"),
     Column("tissueFraction", "tissueFraction_histo", "histo", "tissueFraction"),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from statsmodels.api import OLS, add_constant
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from histomri.analysis import bias_by_size, bland_altman, concordance, intraclass_correlation
+from histomri.analysis import agree_table, bias_by_size, bland_altman, concordance, intraclass_correlation
 from histomri.core.errors import InputError
 
 SHROUT_FLEISS = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
@@ -145,3 +145,17 @@ def test_refused():
         intraclass_correlation(np.ones((4, 2)))
     with pytest.raises(InputError, match="cannot be split into 5"):
         bias_by_size([1, 2, 3], [1, 2, 3], bins=5)
+
+
+def test_f_over_vcs_cubed_is_not_compared_with_cells_per_volume(rng):
+    count = rng.uniform(1e5, 3e5, 12)
+    table = pd.DataFrame({"sample": [f"s{i}" for i in range(12)], "CD_mri_mm3": np.pi / 6 * count})
+    table["CDvol_histo_mm3"] = 1.1 * count
+    columns = {"first": "CD_mri_mm3", "second": "CDvol_histo_mm3", "relative": True}
+    with pytest.raises(InputError, match="no number of cells") as error:
+        agree_table(table, **columns)
+    assert "6/π times" in error.value.hint
+    found = agree_table(table.assign(CDsphere_mri_mm3=count), **columns)
+    row = found.to_pandas().iloc[0]
+    assert row["first"] == "CDsphere_mri_mm3" and row["bias"] == pytest.approx(-100 * 0.1 / 1.05)
+    assert any("is F/vCS³" in text for text in found.warnings)

@@ -98,8 +98,12 @@ def test_maps_with_smooth_noise_and_rims(table, name):
     expected = table(name, expected=True).iloc[0]
     (found,) = each.itertuples()
     assert found.r == pytest.approx(expected.r_now, abs=PRINTED)
-    assert found.n_eff == pytest.approx(expected.n_eff_now, rel=1e-3)  # the values of the voxels have four digits
-    assert found.p == pytest.approx(expected.p_now, abs=PRINTED)
+    assert found.r_edge == pytest.approx(expected.r_edge, abs=PRINTED)
+    assert found.n_eff == pytest.approx(expected.n_eff, rel=1e-4)  # the values of the voxels have four digits
+    assert found.df == pytest.approx(expected.df, rel=1e-4)
+    assert found.roughness_ratio == pytest.approx(expected.roughness_ratio, rel=1e-4)
+    assert found.p_block == pytest.approx(expected.p_block8, abs=PRINTED)
+    assert found.p == pytest.approx(expected.p_final, abs=PRINTED)
 
 
 def test_slopes_of_a_regression_on_two_columns(table):

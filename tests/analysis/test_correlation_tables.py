@@ -140,6 +140,9 @@ def test_voxels_of_several_samples(rng):
     z = np.arctanh(each[each["kind"] == "pearson"]["r"])
     truth = [np.tanh(z.mean()), stats.ttest_1samp(z, 0).pvalue]
     np.testing.assert_allclose([row["r_mean"], row["p_mean"]], truth, rtol=1e-10)
+    z = np.arctanh(each[each["kind"] == "pearson"]["r_edge"])
+    truth = [np.tanh(z.mean()), stats.ttest_1samp(z, 0).pvalue]
+    np.testing.assert_allclose([row["r_mean_edge"], row["p_mean_edge"]], truth, rtol=1e-10)
     assert row["p"] > row["p_naive"] and row["n"] == 286
 
 

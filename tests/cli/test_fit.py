@@ -38,8 +38,23 @@ def test_fit_writes_the_maps_it_should_and_they_are_right(run, scan):
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "117 voxels fitted" in result.output
-    common = ["AIC", "BIC", "CD", "D0I", "F", "chi2", "cost", "dropped", "exit", "fI", "logL", "pMisfit", "vCS"]
-    errors = ["CD", "D0I", "F", "fI", "vCS"]
+    common = [
+        "AIC",
+        "BIC",
+        "CD",
+        "CDsphere",
+        "D0I",
+        "F",
+        "chi2",
+        "cost",
+        "dropped",
+        "exit",
+        "fI",
+        "logL",
+        "pMisfit",
+        "vCS",
+    ]
+    errors = ["CD", "CDsphere", "D0I", "F", "fI", "vCS"]
     expected = {f"sub-m1_model-diffin_param-{name}_dwimap" for name in common}
     expected |= {f"sub-m1_model-diffin_param-{name}_stat-se_dwimap" for name in errors}
     expected |= {f"sub-m1_model-diffinex_param-{name}_dwimap" for name in [*common, "DEinf"]}

@@ -18,11 +18,27 @@ SAMPLES = [f"{group}{number}" for number in (1, 2) for group in ("control", "inf
 VOXEL_MM = 0.386
 HISTOLOGY = ("CD", "CDvol", "F", "aCS", "nCells", "sdCS", "skewCS", "tissueFraction", "vCS")
 FIT = {
-    "diffin": ("AIC", "BIC", "CD", "D0I", "F", "chi2", "cost", "dropped", "exit", "fI", "logL", "pMisfit", "vCS"),
+    "diffin": (
+        "AIC",
+        "BIC",
+        "CD",
+        "CDsphere",
+        "D0I",
+        "F",
+        "chi2",
+        "cost",
+        "dropped",
+        "exit",
+        "fI",
+        "logL",
+        "pMisfit",
+        "vCS",
+    ),
     "diffinex": (
         "AIC",
         "BIC",
         "CD",
+        "CDsphere",
         "D0I",
         "DEinf",
         "F",
@@ -36,7 +52,10 @@ FIT = {
         "vCS",
     ),
 }
-FIT_ERRORS = {"diffin": ("CD", "D0I", "F", "fI", "vCS"), "diffinex": ("CD", "D0I", "DEinf", "F", "fI", "vCS")}
+FIT_ERRORS = {
+    "diffin": ("CD", "CDsphere", "D0I", "F", "fI", "vCS"),
+    "diffinex": ("CD", "CDsphere", "D0I", "DEinf", "F", "fI", "vCS"),
+}
 
 
 def expected_files(sample: str) -> set[str]:

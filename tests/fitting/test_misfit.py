@@ -49,7 +49,27 @@ def _share_named_rightly(rng, magnitude, count, factor, model="diff-in-ex"):
 def test_a_spoilt_volume_is_named_and_clean_slices_are_not(factor, rng, magnitude):
     assert _share_named_rightly(rng, magnitude, 12, factor) >= 0.95
     signals, slices = _slices(rng, 12)
-    assert not _named(fit(magnitude(signals, SIGMA, rng), BODY, slices=slices, **GIVEN))
+    signals = magnitude(signals, SIGMA, rng)
+    result = fit(signals, BODY, "diff-in", slices=slices, strategy="whole", **GIVEN)
+    # Diff-in misses the water outside, which is its own misfit and no outlier: few voxels lose a measurement.
+    assert not _named(result) and np.mean(result.maps["dropped"] > 0) <= 0.002
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["mouse-exvivo", "invivo-3t", "invivo-1.5t"])
+@pytest.mark.parametrize("strategy", ["whole", "high-b"])
+@pytest.mark.parametrize("model", ["diff-in", "diff-in-ex"])
+def test_clean_voxels_lose_hardly_anything(preset, strategy, model, rng, magnitude):
+    protocol, n = Acquisition.preset(preset), 8000
+    truth = {"fI": rng.uniform(0.3, 0.7, n), "D0I": rng.uniform(1, 2, n), "vCS": rng.uniform(10, 28, n)}
+    signals = predict("diff-in-ex", truth | {"DEinf": rng.uniform(1, 2.2, n)}, protocol)
+    signals[:, protocol.is_b0] = 1
+    signals = magnitude(signals, SIGMA, rng)
+    given = {"preset": preset, "sigma": SIGMA, "s0": 1.0, "strategy": strategy, "slices": np.arange(n) // 200}
+    plain, robust = (fit(signals, protocol, model, robust=how, **given).maps for how in ("none", "loo"))
+    assert np.mean(robust["dropped"] > 0) <= 0.002
+    error = [np.subtract(*np.nanpercentile(maps["vCS"] - truth["vCS"], (75, 25))) for maps in (plain, robust)]
+    assert error[1] <= 1.02 * error[0]
 
 
 @pytest.mark.slow

@@ -382,3 +382,20 @@ def test_a_notebook_pairs_folders_and_sees_a_few_facts(rng, tmp_path):
     )
     names = {file.name for file in options.reads()}
     assert {"histo", "mri", path.name, "x_xfm_warp0.nii.gz"} <= names and not {"y_xfm.json", "v.csv"} & names
+
+
+def test_the_number_of_cells_follows_from_the_scatter_of_their_sizes_in_the_section(rng):
+    section, fits = histology(rng), mri(rng)
+    for maps in fits.values():
+        maps["CDsphere"] = Image(6 / np.pi * maps["CD"].data, OBLIQUE)
+    plain = pair_maps(section, fits, rotated()).data
+    assert list(plain.columns)[-1] == "CDsphere_mri_mm3" and "cellNV_mri_mm3" not in plain
+    # Lognormal diameters of CV 0.25 about 15 µm: mean cube and vCS from their moments.
+    scale = 1 + 0.25**2
+    cube, size = 15**3 * scale**3, 15 * scale**4.5
+    constant = {"Dvol": cube ** (1 / 3), "vCSvol": size, "F3D": 0.6, "cellNV": 6e9 * 0.6 / np.pi / cube, "vCS3D": size}
+    for names in (("Dvol", "vCSvol"), ("F3D", "cellNV", "vCS3D")):
+        more = {name: Image(np.full((NY, NX), constant[name]), slide_affine()) for name in names}
+        for table in (pair_maps(section | more, fits, rotated()).data, pair_means(section | more, fits).data):
+            ratio = table["cellNV_mri_mm3"] / table["CDsphere_mri_mm3"]
+            np.testing.assert_allclose(ratio, scale**10.5, rtol=1e-6)

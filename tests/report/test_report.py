@@ -96,20 +96,28 @@ def test_it_says_what_was_run_with_what_result_and_how_far_to_trust_it(page):
 
 
 def test_the_correlations_are_those_of_the_table(finished_run, page):
-    """r as scipy has it; p and interval by hand from the effective number of voxels."""
-    voxels = pd.read_csv(finished_run / "sub-control" / "pairs_voxel.csv")
+    """r as scipy has it; p and interval by hand from the effective number of voxels and the terms of the edge."""
     best = json.loads((finished_run / "scores.json").read_text())["models"][0]
-    rows = voxels[(voxels["model"] == best["model"]) & (voxels["strategy"] == best["strategy"])]
-    for x, y in (("vCS_histo_um", "vCS_mri_um"), ("F_histo", "F_mri")):
-        r = stats.pearsonr(rows[x], rows[y]).statistic
-        found = spatial_correlation(rows[x], rows[y], rows[["i", "j", "k"]], spacing=(0.386, 0.386, 2.216))
-        t = r * np.sqrt((found.n_eff - 2) / (1 - r**2))
-        p = 2 * stats.t.sf(abs(t), found.n_eff - 2)
-        low, high = np.tanh(np.arctanh(r) + np.array([-1, 1]) * stats.norm.ppf(0.975) / np.sqrt(found.n_eff - 3))
-        assert found.n_eff < 0.5 * len(rows)  # smooth maps
-        line = f"r = {r:.2f} over {len(rows)} voxels, as informative as {found.n_eff:.0f} independent ones: "
-        line += "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
-        assert f"{line}, 95\u202f% interval [{low:.2f}, {high:.2f}]." in page
+    tested = 0
+    for path in sorted(finished_run.glob("sub-*/pairs_voxel.csv")):
+        voxels = pd.read_csv(path)
+        rows = voxels[(voxels["model"] == best["model"]) & (voxels["strategy"] == best["strategy"])]
+        for x, y in (("vCS_histo_um", "vCS_mri_um"), ("F_histo", "F_mri")):
+            r = stats.pearsonr(rows[x], rows[y]).statistic
+            found = spatial_correlation(rows[x], rows[y], rows[["i", "j", "k"]], spacing=(0.386, 0.386, 2.216))
+            rest, df = found.r_edge, found.n_eff - 2 - 12  # six terms of the outer edge and six of a hole
+            assert found.n_eff < 0.5 * len(rows)  # smooth maps
+            line = f"r = {r:.2f} over {len(rows)} voxels, {rest:.2f} beyond what the distance to the edge explains; "
+            line += f"as informative as {found.n_eff:.0f} independent ones: "
+            if df < 3:
+                assert f"{line}maps too smooth or too small: fewer than 3 degrees of freedom" in page
+                continue
+            tested += 1
+            p = 2 * stats.t.sf(abs(rest) * np.sqrt(df / (1 - rest**2)), df)
+            low, high = np.tanh(np.arctanh(rest) + np.array([-1, 1]) * stats.norm.ppf(0.975) / np.sqrt(df - 1))
+            line += "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+            assert f"{line}, 95\u202f% interval [{low:.2f}, {high:.2f}]." in page
+    assert tested
 
 
 def test_histology_on_the_mri_grid_shows_the_paired_values(finished_run):

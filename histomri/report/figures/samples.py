@@ -19,7 +19,8 @@ MOST_POINTS = 3000
 PANELS = (
     ("vCS_histo_um", "vCS_mri_um", "Cell size vCS"),
     ("F_histo", "F_mri", "Intra-cellular fraction F"),
-    ("CD_histo_mm2", "CD_mri_mm3", "Cell density CD"),
+    # CD of MRI is F/vCS³; as cells per volume, 6/π times it, it can stand on an axis of cells.
+    ("CD_histo_mm2", "CDsphere_mri_mm3", "Cell density"),
 )
 _VOXELS = (("fitted", "o", BLUE), ("at a bound", "s", ORANGE))
 
@@ -58,7 +59,8 @@ def voxels_card(sample: Sample, key: Key | None, seed: int = 0) -> Card | None:
         for part, (_, marker, colour) in zip((drawn[~at_bound], drawn[at_bound]), _VOXELS):
             _draw_voxels(chart, axes, part.dropna(subset=[x, y]), x, y, marker, colour)
         found = voxel_text(rows, x, y)
-        title = f"r = {found['r']}, p {found['p']}\n{found['n']} voxels, {found['n_eff']} independent"
+        title = f"r = {found['r']}, beyond the edge {found['r_edge']} (p {found['p']})"
+        title += f"\n{found['n']} voxels, {found['n_eff']} independent"
         axes.set_title(title, loc="left")
         texts.append(f"{name}: {found['line'].rstrip('.')}.")
         _finish(axes, drawn, x, y)
@@ -101,7 +103,7 @@ def maps_plot(sample: Sample, scales: dict[str, Quantity], best: Key | None) -> 
     quantities = [quantity for name, quantity in scales.items() if name in sample.section or name in fitted]
     figure = new_figure(7.2, 0.4 + 2.1 * len(quantities))
     for row, quantity in zip(figure.subplots(len(quantities), 4, squeeze=False), quantities):
-        fit = fitted.get(quantity.name)
+        fit = fitted.get(quantity.of_mri)
         section, on_mri = sample.section.get(quantity.name), sample.on_mri.get(quantity.name)
         same = quantity.histology is quantity.mri
         difference = fit - on_mri if same and fit is not None and on_mri is not None else None
