@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely
 from shapely.geometry.base import BaseGeometry
 
 from histomri.cells import CellTable
@@ -20,7 +19,7 @@ from histomri.core.images import HISTOLOGY_MAPS, map_name
 from histomri.patches.maps import PatchMaps
 from histomri.patches.options import OutlineKind, PatchOptions
 from histomri.patches.stereology import Kind, Profiles, Stereology, Tolerances, covered_share, is_rim, measure
-from histomri.patches.tissue import Extent, extent_of
+from histomri.patches.tissue import Extent, extent_of, points_inside
 
 _NAMES = {"vCS": "vCS3D", "F": "F3D"}
 VOLUME_MAPS = ("nucleiNV", "cellNV", "Dvol", "vCSvol", "vCS3D", "F3D", "rimSize", "rimFraction")
@@ -148,11 +147,8 @@ def _known_nuclei(cells: CellTable) -> BoolArray:
 
 def _inside(cells: CellTable, extent: Extent) -> BoolArray:
     """Return which cells lie inside the extent, (N,)."""
-    if extent.region is None:
-        return np.ones(len(cells), dtype=bool)
-    shapely.prepare(extent.region)
     x, y = (cells.data[name].to_numpy(dtype=float) for name in ("x_um", "y_um"))
-    return np.asarray(shapely.contains_xy(extent.region, x, y))
+    return points_inside(x, y, extent)
 
 
 def _profiles(cells: CellTable, kind: Kind, inside: BoolArray) -> tuple[Profiles, list[str]]:

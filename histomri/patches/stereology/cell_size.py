@@ -121,12 +121,14 @@ def _log_likelihood(
 ) -> float:  # fmt: skip
     """Return the logarithm of the probability of nuclear profiles (N,), given that they were seen."""
     thickness, smallest, width = shape
-    total = 0.0
+    total, factors = 0.0, np.exp(spread * nodes)
     for i in range(nucleus.size):
-        low, high = max(nucleus[i] - 0.5 * width, 0.0), nucleus[i] + 0.5 * width
+        low, high, middle = max(nucleus[i] - 0.5 * width, 0.0), nucleus[i] + 0.5 * width, np.exp(a + b * x[i])
         shown, seen = 0.0, 0.0
         for z in range(nodes.size):
-            d = np.exp(a + b * x[i] + spread * nodes[z])
+            d = middle * factors[z]
+            if d < smallest:
+                continue
             seen += node_weights[z] * _height(smallest, d, thickness)
             shown += node_weights[z] * (_height(low, d, thickness) - _height(high, d, thickness))
         total += np.log(max(shown, 1e-300)) - np.log(max(seen, 1e-300))
@@ -140,29 +142,28 @@ def _posterior_sums(
 ) -> FloatArray:  # fmt: skip
     """Return the sums of 1, D^2, D^3, D^7 over what may lie behind each profile, divided by its height, (4, N)."""
     thickness, smallest, width = shape
-    sums = np.zeros((4, nucleus.size))
+    sums, factors = np.zeros((4, nucleus.size)), np.exp(spread * nodes)
     for i in range(nucleus.size):
-        low, high = max(nucleus[i] - 0.5 * width, 0.0), nucleus[i] + 0.5 * width
-        total = 0.0
+        low, high, middle = max(nucleus[i] - 0.5 * width, 0.0), nucleus[i] + 0.5 * width, np.exp(a + b * x[i])
+        total, number, squared, cubed, seventh = 0.0, 0.0, 0.0, 0.0, 0.0
         for z in range(nodes.size):
-            d = np.exp(a + b * x[i] + spread * nodes[z])
+            d = middle * factors[z]
+            if d <= low or d <= smallest:  # such a ball shows no profile of this size
+                continue
             larger = _height(low, d, thickness)
             shown = node_weights[z] * (larger - _height(high, d, thickness))
-            height = _height(smallest, d, thickness)
-            if shown <= 0.0 or height <= 0.0:
-                continue
+            share = shown / _height(smallest, d, thickness)
             beyond = 1.0 if d >= high else (larger - thickness) / larger
             size2 = cell2[i] + max(d * d - nucleus[i] ** 2, 0.0) + more * beyond
+            size3 = size2 * np.sqrt(size2)
             total += shown
-            sums[0, i] += shown / height
-            sums[1, i] += shown / height * size2
-            sums[2, i] += shown / height * size2**1.5
-            sums[3, i] += shown / height * size2**3.5
-        if total > 0.0:
-            sums[:, i] /= total
-        else:  # larger or smaller than the fit thinks possible: cut through the middle
-            height, size2 = _height(smallest, max(nucleus[i], smallest), thickness), cell2[i]
-            height = max(height, width)
-            sums[0, i], sums[1, i] = 1.0 / height, size2 / height
-            sums[2, i], sums[3, i] = size2**1.5 / height, size2**3.5 / height
+            number += share
+            squared += share * size2
+            cubed += share * size3
+            seventh += share * size3 * size2 * size2
+        if total == 0.0:  # larger or smaller than the fit thinks possible: cut through the middle
+            size2, total = cell2[i], max(_height(smallest, max(nucleus[i], smallest), thickness), width)
+            number, squared, cubed, seventh = 1.0, size2, size2**1.5, size2**3.5
+        sums[0, i], sums[1, i] = number / total, squared / total
+        sums[2, i], sums[3, i] = cubed / total, seventh / total
     return sums
