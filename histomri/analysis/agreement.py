@@ -253,10 +253,15 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
     ['K - Kref: bias 0.075 [-0.00456, 0.155], limits -0.023 to 0.173, ICC(A,1) 0.76, N = 4']
     """
     options, cases = opened_cases(AgreeOptions, table, choices)
-    pairs = PAIRS if options.first is None or options.second is None else ((options.first, options.second),)
-    pairs, notes = _numbers_per_volume(pairs, cases.names)
+    pairs: tuple[tuple[str, str], ...] = ((options.first or "", options.second or ""),)
+    notes = list[str]()
+    if options.first is None or options.second is None:
+        # Histology in 3D may have a size and no fraction.
+        pairs = tuple(pair for pair in PAIRS if cases.has_values(pair[1]) or pair[1] not in cases) or PAIRS
+        notes = [f"{pair[1]} has no value, so {pair[0]} is not compared" for pair in PAIRS if pair not in pairs]
+    pairs, replaced = _numbers_per_volume(pairs, cases.names)
     values = cases.numbers([name for pair in pairs for name in pair])
-    found, sizes, warnings, lines = [], [], [*notes, *cases.quality_warnings(values)], []
+    found, sizes, warnings, lines = [], [], [*cases.quality_warnings(values), *notes, *replaced], []
     errors = cases.errors(values)
     warnings += missing_errors(values, errors)
     for key, part in cases.parts(options.by):

@@ -12,6 +12,7 @@ from histomri.analysis.measurements import MeasurementTable, opened
 from histomri.analysis.options import ScoreOptions
 from histomri.core.columns import CASE, INDEX, LABELS, PAIRED, STAT, SYST
 from histomri.core.errors import InputError
+from histomri.core.files import read_json
 from histomri.core.tables import line_of, suggestion
 
 _DERIVED = ("_median", "_trimmed", STAT, SYST)  # columns that pairing writes beside each mean
@@ -57,6 +58,32 @@ def as_cases(table: Any, names: Iterable[str]) -> pd.DataFrame:
     return table
 
 
+def histology_size(path: Path) -> str | None:
+    """Return which numbers of histology a table of pairs holds, as its sidecar says: paper or volume; None if not."""
+    sidecar = path.with_suffix(".json")
+    content = read_json(sidecar, "sidecar") if sidecar.exists() else None
+    settings = content.get("Parameters") if isinstance(content, dict) else None
+    sizes = settings.get("size") if isinstance(settings, dict) else None
+    found = set(sizes.values()) if isinstance(sizes, dict) else set()
+    return str(found.pop()) if len(found) == 1 else None
+
+
+def lacks_fraction(table: pd.DataFrame) -> bool:
+    """Tell whether the histology of a table has no fraction of cells at all, as where it was stated for a size."""
+    return not table["F_histo"].notna().any()
+
+
+def by_size_alone(table: pd.DataFrame) -> pd.DataFrame:
+    """Return cases whose scores are those of cell size alone: twice the same, so that their order is that of r(vCS)."""
+    return table.assign(F_mri=table["vCS_mri_um"], F_histo=table["vCS_histo_um"])
+
+
+def without_fraction(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the ranking of `by_size_alone` without the scores that need a fraction of cells."""
+    lost = dict.fromkeys(("TCS", "TCS_ci", "r_F", "HFC_mean", "HFC_wins", "TCS_own"))
+    return [row | lost for row in models]
+
+
 def cases_of(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str]]:
     """Return the cases of a table with one row per sample x model x strategy, and notes of what was ignored.
 
@@ -77,7 +104,7 @@ def cases_of(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str]]:
     for name in ("vCS_histo_um", "F_histo"):
         if (table[name] <= 0).any():
             raise InputError(f"column '{name}', line {line_of(table[name] <= 0)} is not positive", path=rows.path)
-    require_varying_histology(table, rows.path)
+    require_varying_histology(table, rows.path, without_fraction=histology_size(rows.path) == "volume")
     return table, _unused(rows, kept)
 
 
@@ -102,7 +129,8 @@ def voxels_of(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str]]:
         voxel, fit = ", ".join(str(int(row[axis])) for axis in INDEX), f"{row['model']}, {row['strategy']}"
         problem = f"line {line_of(twice)}: voxel {voxel} of sample '{row['sample']}' comes twice for {fit}"
         raise InputError(problem, path=rows.path, hint="keep one row per voxel, sample, model and strategy")
-    incomplete = table[list(PAIRED)].isna().any(axis=1)
+    needed = PAIRED[:-1] if histology_size(rows.path) == "volume" and lacks_fraction(table) else PAIRED
+    incomplete = table[list(needed)].isna().any(axis=1)
     notes = _unused(rows, kept)
     if incomplete.any():
         table.loc[incomplete, [name for name in kept if name not in LABELS]] = float("nan")
@@ -110,9 +138,13 @@ def voxels_of(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str]]:
     return table, notes
 
 
-def require_varying_histology(table: pd.DataFrame, path: Path | None = None) -> None:
-    """Raise an InputError if the histology of the samples has no value, or the same in all."""
-    for name in ("vCS_histo_um", "F_histo"):
+def require_varying_histology(table: pd.DataFrame, path: Path | None = None, *, without_fraction: bool = False) -> None:
+    """Raise an InputError if the histology of the samples has no value, or the same in all.
+
+    `without_fraction` says that it may have no fraction of cells: in 3D, from nuclei, that is stated, not measured.
+    """
+    names = ("vCS_histo_um",) if without_fraction and lacks_fraction(table) else ("vCS_histo_um", "F_histo")
+    for name in names:
         per_sample = table.groupby("sample", observed=True)[name].first().dropna().to_numpy()
         if not len(per_sample):
             raise InputError(f"column '{name}' has no value at all", path=path)

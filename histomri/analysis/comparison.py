@@ -13,7 +13,17 @@ from scipy.special import ndtr, stdtr, stdtrit
 from scipy.stats import ttest_rel, wilcoxon
 
 from histomri.analysis import ranking
-from histomri.analysis.cases import as_cases, cases_of, open_pairs, require_varying_histology, voxels_of
+from histomri.analysis.cases import (
+    as_cases,
+    by_size_alone,
+    cases_of,
+    histology_size,
+    lacks_fraction,
+    open_pairs,
+    require_varying_histology,
+    voxels_of,
+    without_fraction,
+)
 from histomri.analysis.correlation import adjust_p, constant, correlate, fisher_interval, pearson, pearson_without_one
 from histomri.analysis.fidelity import fidelity
 from histomri.analysis.measurements import MeasurementTable
@@ -24,6 +34,10 @@ from histomri.core.arrays import FloatArray
 from histomri.core.columns import PAIRED
 from histomri.core.files import read_json
 
+_NO_FRACTION = (
+    "the histology has no fraction of cells that was measured (in 3D, from nuclei, it is stated): there is no TCS and "
+    "no HFC, and the models are ranked by r(vCS) alone"
+)
 SCORE_FILES = ("scores.json", "scores.csv", "model_comparisons.csv", "scores_by_scanner.csv")
 COMPARISON_KEYS = (
     "model_a", "strategy_a", "model_b", "strategy_b", "quantity", "test", "n", "value_a", "value_b", "difference",
@@ -244,18 +258,26 @@ def score_table(table: ScoreOptions | pd.DataFrame | str | Path, **choices: Any)
     """
     options, rows = open_pairs(table, choices)
     cases, notes, warnings = _cases(rows)
+    size, alone = histology_size(rows.path), lacks_fraction(cases)
+    cases = by_size_alone(cases) if alone else cases
     draws = {"n_boot": options.boot, "seed": options.seed}
     models, scanners = ranking.rank_models(cases, **draws), rank_by(cases, "scanner", **draws)
     comparisons = compare_models(cases)
+    warnings += [*ranking.ranking_warnings(models), *ranking.missing_cases(cases), *unlabelled(cases, "scanner")]
+    if alone:
+        models = without_fraction(models)
+        scanners = {name: without_fraction(ranked) for name, ranked in scanners.items()}
+        comparisons = comparisons[comparisons["quantity"] == "vCS"]
+        warnings.append(_NO_FRACTION)
     frames = {"scores.csv": (None, [pd.DataFrame([_flat(row) for row in models])])}
     if len(comparisons):
         frames["model_comparisons.csv"] = (None, [comparisons])
     if scanners:
         flat = [{"scanner": name, **_flat(row)} for name, ranked in scanners.items() for row in ranked]
         frames["scores_by_scanner.csv"] = (None, [pd.DataFrame(flat)])
-    warnings += [*ranking.ranking_warnings(models), *ranking.missing_cases(cases), *unlabelled(cases, "scanner")]
     content = {"models": models, "scanners": scanners, "comparisons": comparisons.to_dict("records")}
     settings = draws | {"confidence": 0.95, "interval": "jackknife over cases of Fisher's z of TCS/2"}
+    settings |= {"ranked_by": "r_vCS" if alone else "TCS"} | ({"size": size} if size is not None else {})
     others: dict[str, Any] = {"more": content, "replaces": SCORE_FILES}
     lines = [*notes, *_lines(models)]
     return Findings.joined("scores.json", frames, lines, warnings, options, settings, **others)
@@ -271,7 +293,7 @@ def _cases(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str], list[str]]:
     sidecar = rows.path.with_suffix(".json")
     counts = (read_json(sidecar, "sidecar").get("Counts") if sidecar.exists() else None) or []
     table = summarise_voxels(voxels, counted_cases(counts, voxels))
-    require_varying_histology(table, rows.path)
+    require_varying_histology(table, rows.path, without_fraction=histology_size(rows.path) == "volume")
     return table, [f"{rows.path.name}: voxels averaged per sample", *notes], warnings
 
 
@@ -288,6 +310,9 @@ def _lines(models: list[dict[str, Any]]) -> list[str]:
     lines, ranks = [], [row["rank"] for row in models]
     for row in models:
         place = "–" if row["rank"] is None else f"{row['rank']}{'=' if ranks.count(row['rank']) > 1 else '.'}"
+        if row["TCS"] is None and row["rank"] is not None:  # by cell size alone
+            lines.append(f"{place} {row['model']} ({row['strategy']}): r(vCS) {row['r_vCS']:.3f}, N = {row['n']}")
+            continue
         score = "undefined" if row["TCS"] is None else f"{row['TCS']:.3f}"
         if row["TCS_ci"]:
             score += f" [{row['TCS_ci'][0]:.2f}, {row['TCS_ci'][1]:.2f}]"

@@ -77,6 +77,10 @@ class MeasurementTable(Table):
             return [name for name in self._others() if fraction_of_numbers(self.frame[name]) > 0.5]
         return known
 
+    def has_values(self, name: str) -> bool:
+        """Return whether there is a column of this name that is not empty; one with text in it is not either."""
+        return name in self and self._has_numbers(name, otherwise=True)
+
     def misspelt(self) -> list[str]:
         """Say which columns look like a measurement that the table does not have."""
         absent = {name.casefold(): name for name in MEASUREMENTS if name not in self}

@@ -25,6 +25,7 @@ MODELS: Mapping[str, tuple[str, ...]] = {
     "F_mri": ("F_histo", "vCS_histo_um"),
     "CD_mri_mm3": ("CD_histo_mm2", "F_histo", "vCS_histo_um"),
 }
+_DENSITIES = ("CD_histo_mm2", "cellNV_histo_mm3", "nucleiNV_histo_mm3")
 _STRONG_COLLINEARITY = 10.0
 _LARGEST_CONDITION = 1e10
 
@@ -100,7 +101,11 @@ def regress_table(table: RegressOptions | pd.DataFrame | str | Path, **choices: 
     both. The Findings are regression.csv and regression_models.csv.
     """
     options, cases = opened_cases(RegressOptions, table, choices)
-    chosen = _models_of(cases.names) if options.response is None else {options.response: options.predictor}
+    chosen = (
+        _models_of(filter(cases.has_values, cases.names))
+        if options.response is None
+        else {options.response: options.predictor}
+    )
     if not chosen:
         cases.require("vCS_mri_um")
         problem = "lacks columns of every model of Eq. 16"
@@ -132,7 +137,10 @@ def regress_table(table: RegressOptions | pd.DataFrame | str | Path, **choices: 
 
 def _models_of(columns: Iterable[str]) -> Mapping[str, Sequence[str]]:
     there = set(columns)
-    return {response: terms for response, terms in MODELS.items() if {response, *terms} <= there}
+    # In 3D histology counts per volume, as MRI does.
+    density = next((name for name in _DENSITIES if name in there), _DENSITIES[0])
+    models = {key: tuple(density if name == _DENSITIES[0] else name for name in terms) for key, terms in MODELS.items()}
+    return {response: terms for response, terms in models.items() if {response, *terms} <= there}
 
 
 def variance_inflation(design: FloatArray) -> FloatArray:

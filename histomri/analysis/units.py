@@ -18,7 +18,10 @@ _DIFFUSIVITY = ("µm²/ms", (0.02, 10.0), (0.005, 20.0))
 PLAUSIBLE = {
     **dict.fromkeys(("vCS_mri_um", "vCS_histo_um"), _SIZE),
     **dict.fromkeys(("F_mri", "F_histo"), _FRACTION),
-    "CD_mri_mm3": ("cells/mm³", (5e2, 3e7), (-1e6, 1e9)),
+    **dict.fromkeys(
+        ("CD_mri_mm3", "CDsphere_mri_mm3", "cellNV_mri_mm3", "nucleiNV_histo_mm3", "cellNV_histo_mm3"),
+        ("cells/mm³", (5e2, 3e7), (-1e6, 1e9)),
+    ),
     "CD_histo_mm2": ("cells/mm²", (10.0, 1e5), (-1e4, 1e6)),
     **dict.fromkeys(("ADC_um2_ms", "D0I_mri_um2_ms"), _DIFFUSIVITY),
 }

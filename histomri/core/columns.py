@@ -30,7 +30,9 @@ _WAYS = {"_median": "Median over voxels of", "_trimmed": "Mean over voxels, less
 COUNTS = (*KEYS, "n_fitted", "n_failed", "n_without_histology", "n_without_mri", "n_outside_mask")
 # The measurements that are correlated and compared, in the order in which they are shown, with their titles.
 TITLES = {
-    "vCS_histo_um": "vCS histology", "F_histo": "F histology", "CD_histo_mm2": "CD histology", "vCS_mri_um": "vCS MRI",
+    "vCS_histo_um": "vCS histology", "F_histo": "F histology", "CD_histo_mm2": "CD histology",
+    "nucleiNV_histo_mm3": "nuclei per volume, histology", "cellNV_histo_mm3": "cells per volume, histology",
+    "vCS_mri_um": "vCS MRI",
     "F_mri": "F MRI", "CD_mri_mm3": "CD MRI", "D0I_mri_um2_ms": "D0I", "ADC_um2_ms": "ADC",
     "ADC_per_water": "ADC / free water", "K": "K",
 }  # fmt: skip
@@ -151,12 +153,14 @@ def describe_columns() -> dict[str, dict[str, str]]:
 
 
 def describe_column(name: str, known: Mapping[str, dict[str, str]], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return unit and meaning of a column."""
+    """Return unit and meaning of a column; `given` says more of one that alone may mean several things."""
     for ending, how in _WAYS.items():
-        if name.endswith(ending) and (entry := known.get(name.removesuffix(ending))):
+        if name.endswith(ending) and (base := name.removesuffix(ending)) in known:
+            entry = describe_column(base, known, given)
             return {**entry, "Description": f"{how}: {entry['Description']}"}
     if name in known:
-        return known[name]
+        own = given.get(name, {}).get("Description")
+        return {**known[name], "Description": own} if own else known[name]
     unit = unit_of(name)
     own = {"Description": "Given with the samples"} | ({"Units": unit} if unit is not None else {})
     return own | dict(given.get(name, {}))
@@ -171,7 +175,10 @@ def join_descriptions(tables: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict
             units = before.get("Units"), entry.get("Units")
             if None not in units and units[0] != units[1]:
                 raise UnitError(f"column '{name}' is in '{units[0]}' and '{units[1]}'", hint="convert one of them")
+            texts = [one for one in (before.get("Description"), entry.get("Description")) if one]
             before.update(entry)
+            if name in _OF_MAPS and len(set(texts)) > 1:  # of samples that were outlined in different ways
+                before["Description"] = texts[0] if texts[1] in texts[0].split("; or ") else "; or ".join(texts)
     return joined
 
 

@@ -37,8 +37,6 @@ HISTOLOGY_MAPS: dict[str, tuple[str, str]] = {
     "cellNV": ("mm^-3", "Cells per volume of living tissue"),
     "Dvol": ("um", "Diameter of a sphere with the mean volume of a cell"),
     "vCSvol": ("um", "Volume-weighted cell size, model-based: cells are taken to vary as their nuclei do"),
-    "vCS3D": ("um", "Volume-weighted cell size from cell outlines, unfolded"),
-    "F3D": ("1", "Share of the volume that is cells, from cell outlines, unfolded"),
     "rimSize": ("um", "Volume-weighted size of nuclei with their rim, not of cells"),
     "rimFraction": ("1", "Share of the area within the rims of nuclei, not of cells"),
     "tissueFraction": ("1", "Fraction of the patch inside the tissue or the imaged field"),
@@ -67,6 +65,9 @@ MRI_MAPS: dict[str, tuple[str, str]] = {
     "dropped": ("1", "Measurements that the fit leaves out, or weighs down to nothing"),
     "exit": ("1", "Exit code: 1 fitted, 2 a parameter is at its bound, 0 background, -1 failed"),
 }
+# What names of files say of maps of profiles as published, beside those of cells in three dimensions.
+PAPER, PAPER_UNCORRECTED = "paper", "paperUncorrected"
+STATS = {"se": "Standard error of: ", "syst": "Error common to all patches, of: "}
 _OTHER_LENGTHS = {1: "m", 3: "µm"}
 _TABLES: dict[str, dict[str, tuple[str, str]]] = {"histomap": HISTOLOGY_MAPS, "dwimap": MRI_MAPS}
 
@@ -259,8 +260,8 @@ def write_map(
     path = Path(path)
     entities = parse_map_name(path.name)
     units, description = _TABLES.get(entities.get("suffix", ""), {}).get(entities.get("param", ""), (None, None))
-    if entities.get("stat") == "se" and description:
-        description = f"Standard error of: {description}"
+    if description:
+        description = STATS.get(entities.get("stat", ""), "") + description
     array = np.asarray(data, dtype=dtype)
     content = {"Units": units, "Description": description, **sidecar, **provenance(sources, parameters)}
     if content["Units"] is None or content["Description"] is None:

@@ -28,6 +28,7 @@ Positive = Annotated[Number, Field(gt=0)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Shrinkage = Annotated[Number, Field(ge=0, lt=1)]
 Seed = Annotated[Whole, Field(ge=0)]
+SizeName = Literal["paper", "volume"]  # which numbers of a section are compared with MRI
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Pair = Annotated[
     tuple[Positive, Positive], BeforeValidator(lambda one: (one, one) if isinstance(one, int | float) else one)

@@ -22,19 +22,6 @@ MINIMUM_COVERAGE = 0.5  # a resampled histology value counts if this fraction of
 _SAME_MM = 1e-3  # sform and qform are stored as float32, which costs up to a few 1e-5 mm
 
 
-def read_histology(folder: Path, *, errors: bool = False) -> tuple[dict[str, Image], list[Entities]]:
-    """Return the corrected maps of a folder by name, and the entities of their names; with `errors` also vCS_se, .."""
-    if not (found := list(_maps(folder, "histomap", errors))):
-        raise InputError("holds no histology maps (*_histomap.nii.gz)", path=folder, hint="run histomri patches first")
-    maps: dict[str, Image] = {}
-    for path, entities in found:
-        name = _name(entities)
-        if name in maps:
-            raise InputError(f"holds several maps of {name}", path=folder, hint="one folder per sample")
-        maps[name] = Image.load(path)
-    return maps, [entities for _, entities in found]
-
-
 def read_mri(folder: Path, *, errors: bool = False) -> tuple[Fits, dict[str, Image], list[Entities]]:
     """Return the fitted maps by (model, strategy) and name, those of no model, and the entities of the file names.
 
@@ -45,7 +32,7 @@ def read_mri(folder: Path, *, errors: bool = False) -> tuple[Fits, dict[str, Ima
     names = []
     subfolders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     for place in (folder, *subfolders):
-        for path, entities in _maps(place, "dwimap", errors):
+        for path, entities in _maps(place, errors):
             if entities.get("model") == "dki":  # how well ADC and K were fitted, while these two carry no model
                 continue
             maps = fits.setdefault(_model_of(path, entities), {}) if "model" in entities else common
@@ -69,13 +56,13 @@ def _name(entities: Entities) -> str:
     return f"{entities['param']}_{entities['stat']}" if "stat" in entities else entities["param"]
 
 
-def _maps(folder: Path, suffix: str, errors: bool) -> Iterator[tuple[Path, Entities]]:
-    """Yield the maps of a folder, less those uncorrected or of one class and, unless asked for, the standard errors."""
+def _maps(folder: Path, errors: bool) -> Iterator[tuple[Path, Entities]]:
+    """Yield the fitted maps of a folder, less their standard errors unless those are asked for."""
     if not folder.is_dir():
         raise InputError("no such folder", path=folder, hint="check the spelling")
-    for path in sorted(folder.glob(f"*_{suffix}.nii*")):
+    for path in sorted(folder.glob("*_dwimap.nii*")):
         entities = parse_map_name(path.name)
-        if entities.get("suffix") != suffix or "desc" in entities or "label" in entities:
+        if entities.get("suffix") != "dwimap" or "desc" in entities or "label" in entities:
             continue
         if "stat" not in entities or (errors and entities["stat"] == "se"):
             yield path, entities

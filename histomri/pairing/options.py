@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from histomri.core.options import Options, Text, Whole, argument, given, option, output
+from histomri.core.options import Options, SizeName, Text, Whole, argument, given, option, output
 
 
 class PairOptions(Options):
@@ -23,6 +23,9 @@ class PairOptions(Options):
     patient: Text | None = given(None, "Patient or animal, where several samples are from one: a column of the table.")
     group: Text | None = given(None, "Experimental group of the sample.")
     scanner: Text | None = given(None, "Scanner of the MRI.")
+    size: SizeName | None = option(
+        None, "Histology: paper (as published), volume (cells in 3D); by default what histomri patches has settled."
+    )
     mask: Path | None = given(None, "Mask on the grid of the MRI: voxels to use.")
     slice: Annotated[Whole, Field(ge=0)] | None = given(
         None, "MRI slice, from 0; by default where the transform puts the histology."

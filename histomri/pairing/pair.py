@@ -13,14 +13,15 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.columns import COUNTS, FIT_QUALITY, KEYS, MEASURES, POSITION, column_of, latest_last
 from histomri.core.errors import InputError
 from histomri.core.images import Image
-from histomri.pairing.maps import find_slice, onto_slice, read_histology, read_mri, require_same_grid, slice_of
+from histomri.pairing.maps import find_slice, onto_slice, read_mri, require_same_grid, slice_of
+from histomri.pairing.section import Section, read_section
 from histomri.pairing.table import PairedTable
 from histomri.registration import Transform
 
 Fits = Mapping[tuple[str, str], Mapping[str, Image]]
 _NEEDED = ("vCS", "F")
 _FEW_VOXELS = 30
-_VOLUMES = ("vCSvol", "vCS3D", "Dvol", "F3D", "cellNV")
+_VOLUMES = ("vCSvol", "vCS", "Dvol", "F", "cellNV")
 
 
 class _Case(NamedTuple):
@@ -30,21 +31,23 @@ class _Case(NamedTuple):
 
 
 def pair_maps(
-    histology: Mapping[str, Image] | str | Path, mri: Fits | str | Path,
+    histology: Section | Mapping[str, Image] | str | Path, mri: Fits | str | Path,
     transform: Transform | str | Path | None = None, *, mri_slice: int | None = None, sample: str = "sample",
     group: str | None = None, scanner: str | None = None, mask: Image | str | Path | None = None,
     common: Mapping[str, Image] | None = None,
 ) -> PairedTable:  # fmt: skip
     """Pair every voxel of an MRI slice with the histology at the same place: one row per voxel x model x strategy.
 
-    A voxel is paired if vCS and F are finite on both sides, it was fitted (exit code 1, or 2: a parameter at its bound,
-    which stays in and is flagged in `at_bound`), it lies in the mask, and at least half of the interpolation weights of
-    the histology fell on measured patches. What is left out is counted by reason in `counts`.
+    A voxel is paired if vCS and F are finite on both sides (a section in 3D may have no F), it was fitted (exit code
+    1, or 2: a parameter at its bound, which stays in and is flagged in `at_bound`), it lies in the mask, and at least
+    half of the interpolation weights of the histology fell on measured patches. What is left out is counted by reason
+    in `counts`.
 
     Parameters
     ----------
-    histology : mapping of str to Image, or path-like
-        (ny, nx) maps by name, all on one grid, of which vCS and F are needed; or the folder of `histomri patches`.
+    histology : Section, mapping of str to Image, or path-like
+        (ny, nx) maps by name, all on one grid, of which vCS and F are needed; what `read_section` returns, which says
+        whether they are as published or in 3D; or the folder of `histomri patches`.
     mri : mapping of (model, strategy) to mapping of str to Image, or path-like
         (I, J) or (I, J, K) fitted maps by name, all on one grid, of which vCS and F are needed, exit and BIC are used;
         or the folder of `histomri fit`.
@@ -73,8 +76,8 @@ def pair_maps(
     >>> pair_maps(histology, mri, sample='m1')
     PairedTable(rows: 6, a row is a: voxel, samples: 1, models: 1)
     """
-    case = _Case(sample, group, scanner)
-    histology, mri, common, mask, reference = _checked(histology, mri, common, mask)
+    case, section = _Case(sample, group, scanner), _section(histology)
+    histology, mri, common, mask, reference = _checked(section, mri, common, mask)
     transform = Transform.load(transform) if isinstance(transform, str | Path) else transform
     first = next(iter(histology.values()))
     k = find_slice(first, reference, transform) if mri_slice is None else mri_slice
@@ -87,7 +90,8 @@ def pair_maps(
         resampled[column_of(name, "histo")], covered = onto_slice(image, like, transform)
         coverage = covered if name == "vCS" else coverage
     inside = np.ones(like.data.shape, bool) if mask is None else np.nan_to_num(slice_of(mask, k).data) > 0
-    measured = np.isfinite(resampled["vCS_histo_um"]) & np.isfinite(resampled["F_histo"])
+    needed = [column_of(name, "histo") for name in _needed(section)]
+    measured = np.all([np.isfinite(resampled[name]) for name in needed], axis=0)
     frames, counts, shape = [], [], _size_over_volume(histology)
     for key, maps in mri.items():
         slices = {name: slice_of(image, k).data for name, image in {**common, **maps}.items()}
@@ -100,12 +104,13 @@ def pair_maps(
         used = (fitted & inside, failed & inside, fitted & inside & ~measured, measured & inside & ~fitted)
         counts.append(_count(case, key, (*used, ~inside & (fitted | measured))))
     data, how = pd.concat(frames, ignore_index=True), {"mri_slice": {sample: k}, "pairing": {sample: "voxels"}}
-    table = PairedTable(data, "voxel", pd.DataFrame(counts, columns=list(COUNTS)), how)
+    tally = pd.DataFrame(counts, columns=list(COUNTS))
+    table = PairedTable(data, "voxel", tally, how | section.about(sample), described=section.columns())
     return replace(table, warnings=_warn(case, table.per_sample()))
 
 
 def pair_means(
-    histology: Mapping[str, Image] | str | Path, mri: Fits | str | Path, *, sample: str = "sample",
+    histology: Section | Mapping[str, Image] | str | Path, mri: Fits | str | Path, *, sample: str = "sample",
     group: str | None = None, scanner: str | None = None, mask: Image | str | Path | None = None,
     common: Mapping[str, Image] | None = None,
 ) -> PairedTable:  # fmt: skip
@@ -114,8 +119,8 @@ def pair_means(
     Parameters are those of `pair_maps`; the mask says which voxels belong to the biopsied tissue. There is one row per
     model x strategy, with n_voxels of the MRI and n_patches of the histology.
     """
-    case = _Case(sample, group, scanner)
-    histology, mri, common, mask, reference = _checked(histology, mri, common, mask)
+    case, section = _Case(sample, group, scanner), _section(histology)
+    histology, mri, common, mask, reference = _checked(section, mri, common, mask)
     volume = reference.data.shape
     inside = np.ones(volume, bool) if mask is None else np.nan_to_num(mask.data) > 0
     frames, counts, shape = [], [], _size_over_volume(histology)
@@ -140,27 +145,40 @@ def pair_means(
         text = f"the MRI is the mean of all {int(table['n_voxels'].max())} fitted voxels, of whatever tissue"
         warnings += (f"{sample}: without a mask {text}: give a mask of the region that the section was taken from",)
     table["pairing"] = "means"
-    return PairedTable(order_columns(table), "sample", tally, {"pairing": {sample: "means"}}, warnings)
+    how = {"pairing": {sample: "means"}, **section.about(sample)}
+    return PairedTable(order_columns(table), "sample", tally, how, warnings, section.columns())
+
+
+def _section(histology: Section | Mapping[str, Image] | str | Path) -> Section:
+    """Return the histology with what it is; maps that are given by name are taken as published."""
+    if isinstance(histology, str | Path):
+        return read_section(Path(histology))
+    return histology if isinstance(histology, Section) else Section(dict(histology), [], "paper", {}, {})
+
+
+def _needed(section: Section) -> tuple[str, ...]:
+    """Return the maps of histology without which a voxel is not paired."""
+    return _NEEDED if section.size == "paper" or section.has_fraction else _NEEDED[:1]
 
 
 def _checked(
-    histology: Mapping[str, Image] | str | Path, mri: Fits | str | Path, common: Mapping[str, Image] | None,
-    mask: Image | str | Path | None,
+    section: Section, mri: Fits | str | Path, common: Mapping[str, Image] | None, mask: Image | str | Path | None,
 ) -> tuple[Mapping[str, Image], Fits, Mapping[str, Image], Image | None, Image]:  # fmt: skip
     """Return the maps, read from their folders where those were given, and one on the grid that all of MRI share."""
-    if isinstance(histology, str | Path):
-        histology = read_histology(Path(histology))[0]
+    histology = section.maps
     if isinstance(mri, str | Path):
         mri, of_no_model, _ = read_mri(Path(mri))
         common = {**of_no_model, **(common or {})}
     common, mask = common or {}, Image.load(mask) if isinstance(mask, str | Path) else mask
     if not mri:
         raise InputError("there are no fitted MRI maps to pair", hint="run histomri fit first")
-    sides = {"histology": histology, **{f"MRI, {model}, {strategy}": maps for (model, strategy), maps in mri.items()}}
-    for side, maps in sides.items():
+    for name in _needed(section):
+        if name not in histology:
+            raise InputError(f"histology: the map {name} is missing")
+    for (model, strategy), maps in mri.items():
         for name in _NEEDED:
             if name not in maps:
-                raise InputError(f"{side}: the map {name} is missing")
+                raise InputError(f"MRI, {model}, {strategy}: the map {name} is missing")
     require_same_grid(histology, "histology")
     everything = {f"{' '.join(key)} {name}": image for key, maps in mri.items() for name, image in maps.items()}
     everything |= dict(common) | ({} if mask is None else {"the mask": mask})
@@ -170,13 +188,14 @@ def _checked(
 def _size_over_volume(histology: Mapping[str, Image]) -> float | None:
     """Return vCS³ over the mean cube of the diameters of the cells, (1 + CV²)^10.5 of lognormal ones.
 
-    From medians over the section of its stereology: vCSvol or vCS3D, and Dvol, or F3D and cellNV; None without them.
+    From medians over the section of its stereology: vCSvol or vCS, and Dvol, or F and cellNV. None without them, as in
+    maps as published.
     """
     middle = {name: float(np.nanmedian(histology[name].data)) for name in _VOLUMES if _measured(histology.get(name))}
-    size = middle.get("vCSvol", middle.get("vCS3D"))
+    size = middle.get("vCSvol", middle.get("vCS"))
     cube = middle["Dvol"] ** 3 if "Dvol" in middle else None
-    if cube is None and {"F3D", "cellNV"} <= set(middle) and middle["cellNV"] > 0:
-        cube = 6e9 * middle["F3D"] / (np.pi * middle["cellNV"])
+    if cube is None and {"F", "cellNV"} <= set(middle) and middle["cellNV"] > 0:
+        cube = 6e9 * middle["F"] / (np.pi * middle["cellNV"])
     return size**3 / cube if size is not None and cube is not None and size**3 >= cube > 0 else None
 
 

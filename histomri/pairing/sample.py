@@ -8,9 +8,10 @@ from typing import Any
 from histomri.core.errors import InputError
 from histomri.core.files import refuse_overwrite, require_folder
 from histomri.core.images import Image
-from histomri.pairing.maps import Fits, read_histology, read_mri, same_grid, slice_of
+from histomri.pairing.maps import Fits, read_mri, same_grid, slice_of
 from histomri.pairing.options import PairOptions
 from histomri.pairing.pair import pair_maps, pair_means
+from histomri.pairing.section import read_section
 from histomri.pairing.table import PairedTable
 from histomri.registration import Transform, quality_warnings
 
@@ -23,6 +24,7 @@ class SamplePairs:
     label: str  # name of the sample
     registered: bool  # whether voxels were paired
     warnings: tuple[str, ...]  # reservations about transform and pairs
+    histology: str = ""  # which numbers of the section were paired
 
     def save(self, out: Path, options: PairOptions) -> list[Path]:
         """Write the table that the options ask for, and `voxel_out` where voxels were paired; return all files."""
@@ -53,6 +55,7 @@ class SamplePairs:
         text = f"{self.label}: {len(summary['cases'])} fits paired with histology, {how}"
         left_out = max(case["n_without_histology"] for case in summary["cases"])
         text += f"; up to {summary['n_voxels']} voxels"
+        text += f"; {self.histology}" if self.histology else ""
         return text + (f"; {left_out} fitted voxels have no histology" if left_out else "")
 
 
@@ -75,17 +78,17 @@ def pair_folders(options: PairOptions, out: Path) -> SamplePairs:
     require_folder(out.parent)
     for path in (out, out.with_suffix(".json"), *([options.voxel_out] if options.voxel_out is not None else [])):
         refuse_overwrite(path, (options.xfm, options.mask))
-    histology, names = read_histology(options.histo_dir)
+    section = read_section(options.histo_dir, options.size)
     fits, common, mri_names = read_mri(options.mri_dir)
     transform = Transform.load(options.xfm) if options.xfm is not None else None
-    label = options.sample or _label([*names, *mri_names], options.xfm) or options.histo_dir.resolve().name
+    label = options.sample or _label([*section.names, *mri_names], options.xfm) or options.histo_dir.resolve().name
     how: dict[str, Any] = {"sample": label, "group": options.group, "scanner": options.scanner, "common": common}
     how["mask"] = Image.load(options.mask) if options.mask is not None else None
-    registered = options.per == "voxel" or transform is not None or _have_common_grid(histology, fits, options.slice)
+    registered = options.per == "voxel" or transform is not None or _have_common_grid(section.maps, fits, options.slice)
     if registered:
-        table = pair_maps(histology, fits, transform, mri_slice=options.slice, **how)
+        table = pair_maps(section, fits, transform, mri_slice=options.slice, **how)
     else:
-        table = pair_means(histology, fits, **how)
+        table = pair_means(section, fits, **how)
     if options.patient is not None:
         table = table.of_patient(options.patient)
     warnings: list[str] = []
@@ -95,7 +98,7 @@ def pair_folders(options: PairOptions, out: Path) -> SamplePairs:
         if any(tilt):  # the section crosses several slices, and pairs are made in one
             text = f"the section is tilted by {tilt[0]:g} and {tilt[1]:g} degrees against the slices"
             warnings.append(f"{text}: only what lies within half a slice of the paired one has pairs")
-    pairs = SamplePairs(table, label, registered, (*warnings, *table.warnings))
+    pairs = SamplePairs(table, label, registered, (*warnings, *table.warnings), section.sentence())
     pairs.summary()  # raises if there is no pair
     return pairs
 

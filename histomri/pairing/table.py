@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
+from histomri.analysis.ranking import listed
 from histomri.analysis.summary import counted_cases, summarise_voxels
 from histomri.core import columns as core_columns
 from histomri.core.columns import CASE, COUNTS, KEYS, PATIENT, check_sidecar, column_of, keys_of, title_of, unit_text
@@ -91,11 +92,12 @@ class PairedTable(Displayed):
     def join(cls, tables: Iterable["PairedTable"], names: Sequence[str] = ()) -> "PairedTable":
         """Put the tables of several samples, all of voxels or all of samples, under each other.
 
-        It is an InputError, naming the tables by `names`, if a sample comes twice with a model and strategy, or levels
-        differ.
+        It is an InputError, naming the tables by `names`, if a sample comes twice with a model and strategy, levels
+        differ, or cells were measured as published in one and in 3D in another.
         """
         if not (parts := list(tables)):
             raise InputError("there is no table of pairs to join")
+        _require_one_size(parts)
         if len({part.level for part in parts}) > 1:
             there = "".join(f"; {name} has a row per {part.level}" for name, part in zip(names, parts))
             problem = f"tables of voxels and tables of samples cannot be joined{there}"
@@ -155,6 +157,19 @@ class PairedTable(Displayed):
         level: Level = "voxel" if {"i", "j", "k"} <= set(data.columns) else "sample"
         counts = counted_cases(content.get("Counts") or [], data)
         return cls(data, level, counts, content.get("Parameters", {}), tuple(content.get("Warnings", ())), described)
+
+
+def _require_one_size(parts: Sequence[PairedTable]) -> None:
+    """Refuse sizes as published beside those in 3D: they differ by tens of per cent in the same tissue."""
+    sizes: dict[str, list[str]] = {}
+    for part in parts:
+        for sample, size in dict(part.parameters.get("size") or {}).items():
+            sizes.setdefault(str(size), []).append(str(sample))
+    if len(sizes) > 1:
+        there = "; ".join(f"{size}: {listed(samples)}" for size, samples in sorted(sizes.items()))
+        problem = f"histology as published and in 3D cannot stand in one table ({there})"
+        hint = 'pair all with one --size; in a study, size = "paper" or outline_kind for all in [patches]'
+        raise InputError(problem, hint=hint)
 
 
 def _stack(parts: list[pd.DataFrame]) -> pd.DataFrame:

@@ -67,6 +67,12 @@ class PatchOptions(Options):
     cell_fraction: core.Fraction | None = option(
         None, "In 3D: share of the tissue's volume that is cells; with N and R it gives the volume per cell."
     )
+    binucleate_share: core.Fraction | None = option(
+        None, "In 3D: share of the cells that have two nuclei; cells are then counted, not nuclei."
+    )
+    size: core.SizeName | None = option(
+        None, "What is compared with MRI: volume (cells in 3D; the default where it is known), paper (as published)."
+    )
     section_thickness_error_um: Annotated[Number, Field(ge=0)] = option(
         0.8, "In 3D: how far off the thickness may be.", unit="µm"
     )
@@ -127,9 +133,24 @@ class PatchOptions(Options):
             raise ValueError("maps in 3D need the thickness of the section as cut; pass {section_thickness_um}")
         if self.outline_kind is not None and self.step_um is not None:
             raise ValueError("overlapping patches have no maps in 3D; leave out {step_um} or {outline_kind}")
-        useless = self.nucleus_limit_um2 is not None or self.cell_fraction is not None
-        if self.outline_kind is None and useless:
+        facts = (self.nucleus_limit_um2, self.cell_fraction, self.binucleate_share)
+        if self.outline_kind is None and any(fact is not None for fact in facts):
             raise ValueError("facts for maps in 3D need the kind of outline; pass {outline_kind}")
+        if self.outline_kind is None and self.size == "volume":
+            raise ValueError("sizes in 3D need the kind of outline; pass {outline_kind}, or leave out {size}")
+        if self.outline_kind == "E" and self.binucleate_share is not None:
+            raise ValueError("outlines of every cell count cells, not nuclei; leave out {binucleate_share}")
+        if self.cell_fraction == 0:
+            raise ValueError("tissue without cells has no volume per cell; give {cell_fraction} above 0")
+
+    @property
+    def settled_size(self) -> core.SizeName | None:
+        """Which numbers are compared with MRI, as far as options alone settle it."""
+        if self.size is not None or self.outline_kind is None:
+            return self.size or "paper"
+        if self.cell_fraction is not None or self.outline_kind in ("M", "E"):
+            return "volume"
+        return None if self.outline_kind == "auto" else "paper"
 
     def reads(self) -> Iterator[Path]:
         """Yield the files that are read, with the JSON files beside an export and beside a slide."""

@@ -15,11 +15,12 @@ from histomri.core.arrays import FloatArray
 from histomri.core.display import Displayed
 from histomri.core.errors import GeometryError, InputError, UnitError
 from histomri.core.files import atomic_path, refuse_overwrite, sidecar_path
-from histomri.core.images import Image, map_name, open_nifti, parse_map_name, write_map
+from histomri.core.images import PAPER, Image, map_name, open_nifti, parse_map_name, write_map
 from histomri.patches.classes import ClassMaps, summarise_classes
 from histomri.patches.grid import PatchGrid
 from histomri.patches.maps import PatchMaps
 from histomri.patches.options import USUAL_SECTION_UM
+from histomri.patches.outlines import recognise_outlines
 from histomri.patches.regions import Per, overlap_warning, regions_of, separate_regions, summarise_regions
 from histomri.patches.summarise import Cells, summarise_patches, whole_grid
 from histomri.patches.tissue import BOUNDING_BOX, extent_of, outline_of, tissue_mask
@@ -43,6 +44,7 @@ class SectionMaps(Displayed):
     regions: list[dict[str, Any]]  # a row per region, if one patch pools several or they were asked for
     warnings: tuple[str, ...] = ()
     classes: tuple[ClassMaps, ...] = ()  # maps of each class of cells, if they were asked for
+    outlines: str = ""  # what is known of the outlines, for the user
 
     def facts(self) -> dict[str, Any]:
         """Return the facts that `repr` shows."""
@@ -63,7 +65,7 @@ class SectionMaps(Displayed):
         _remove_other_classes(folder, sub, {path.name for path, _, _ in of_classes})
         written = self.maps.save(folder, sub, sources=[cells, *sources])
         for path, values, name in of_classes:
-            record: dict[str, Any] = {"parameters": self.maps.parameters, "Corrected": True, "CellClass": name}
+            record: dict[str, Any] = {"parameters": self.published.parameters, "Corrected": True, "CellClass": name}
             written += write_map(path, values, self.maps.grid.affine, sources=[cells, *sources], **record)
         for path in stale_files(folder, sub, written):
             path.unlink()
@@ -81,27 +83,36 @@ class SectionMaps(Displayed):
 
     def _class_files(self, folder: Path, sub: str | None) -> Iterator[tuple[Path, FloatArray, str]]:
         """Yield the path of each map of a class, its values, and the class."""
+        desc = None if self.maps.paper is None else PAPER
         for one in self.classes:
             for maps, stat in ((one.maps, None), (one.errors, "se")):
                 for name, values in maps.items():
-                    yield folder / map_name(name, "histomap", sub=sub, label=one.label, stat=stat), values, one.name
+                    file = map_name(name, "histomap", sub=sub, label=one.label, stat=stat, desc=desc)
+                    yield folder / file, values, one.name
+
+    @property
+    def published(self) -> PatchMaps:
+        """The maps of profiles, as published."""
+        return self.maps.paper or self.maps
 
     def summary(self) -> dict[str, Any]:
-        """Return the maps in a few numbers, as plain data."""
-        maps = self.maps
+        """Return the maps in a few numbers, as plain data; medians are those of the maps as published."""
+        maps = self.published
+        whole = self.maps.parameters.get("Stereology")
         return {
             "shape": list(maps.grid.shape), "patch_um": list(maps.grid.patch_um),
             "patches_with_cells": int(np.count_nonzero(maps.maps["nCells"] > 0)),
             "cells_used": maps.parameters["CellsUsed"],
             "median": {name: _median(maps.maps[name]) for name in _QUANTITIES},
             "median_uncorrected": {name: _median(maps.uncorrected[name]) for name in _QUANTITIES},
-            "parameters": dict(maps.parameters), **({"regions": self.regions} if self.regions else {}),
+            "parameters": dict(maps.parameters), **({} if whole is None else {"in_3d": whole}),
+            **({"regions": self.regions} if self.regions else {}),
             **({"cells_of_class": {one.name: one.n_cells for one in self.classes}} if self.classes else {}),
         }  # fmt: skip
 
     def messages(self) -> tuple[str, ...]:
         """Return lines for the user: grid, cells used, corrections and medians."""
-        choice, (rows, columns), (w, h) = self.maps.parameters, self.maps.grid.shape, self.maps.grid.window_um
+        choice, (rows, columns), (w, h) = self.published.parameters, self.maps.grid.shape, self.maps.grid.window_um
         summary, factor = self.summary(), choice["SizeFactor"]
         used, outside, sparse = (choice[f"Cells{key}"] for key in ("Used", "OutsideGrid", "InSparsePatches"))
         places = {"off the grid or outside the extent": outside, "in patches with too little tissue": sparse}
@@ -116,11 +127,12 @@ class SectionMaps(Displayed):
         if self.classes:
             lines += (f"cells by class: {', '.join(f'{one.name} {one.n_cells:,}' for one in self.classes)}",)
         median, plain = summary["median"], summary["median_uncorrected"]
-        lines += volume_message(self.maps)
+        lines += volume_message(self.maps) if self.maps.paper is not None else (self.outlines,)
         if median["vCS"] is None:
             return lines
         vcs = f"vCS {median['vCS']:.1f} µm (uncorrected {plain['vCS']:.1f})"
-        return *lines, f"medians over patches: {vcs}, F {median['F']:.2f}, CD {median['CD']:.0f} /mm²"
+        of = "medians over patches" if self.maps.paper is None else "medians over patches of the maps as published"
+        return *lines, f"{of}: {vcs}, F {median['F']:.2f}, CD {median['CD']:.0f} /mm²"
 
 
 def map_section(
@@ -185,15 +197,22 @@ def map_section(
     maps = summarise_patches(cells, grid, min_tissue=min_tissue, tissue=lean, **options)
     if fat is not None:
         maps.parameters["Extent"] += " without fat vacuoles"
+    outlines = recognise_outlines(cells)
     if volume is not None:
         maps = add_volume_maps(maps, cells, lean, volume)
-    elif section_thickness_um != USUAL_SECTION_UM and maps.parameters["Section"] != "wicksell":
+        warnings += () if maps.paper is None else maps.paper.warnings
+    else:
+        about = {**outlines.record(), "Size": "paper", "SizeWhy": "nothing was measured in 3D"}
+        maps = replace(maps, parameters={**maps.parameters, **about}, meanings=outlines.meanings())
+    if volume is None and section_thickness_um != USUAL_SECTION_UM and maps.parameters["Section"] != "wicksell":
         warnings += ("--section-thickness-um changes sizes with --section wicksell only; here it did not",)
     rows, more = _rows(cells, lean, whole, per, regions_name(sub), {"thickness_um": grid.thickness_um, **options})
     warnings += more
     classes = summarise_classes(cells, grid, tissue=lean, min_tissue=min_tissue, **options) if by_class else ()
     mask = tissue_mask(cells, outline)
-    return SectionMaps(maps, mask, extent_of(cells, outline).source, rows, (*warnings, *maps.warnings), classes)
+    return SectionMaps(
+        maps, mask, extent_of(cells, outline).source, rows, (*warnings, *maps.warnings), classes, outlines.message()
+    )
 
 
 def _rows(

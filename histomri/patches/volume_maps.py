@@ -1,7 +1,7 @@
-"""Maps of cells in three dimensions beside those of a section as it looks: density of nuclei, volume per cell.
+"""Maps of cells in three dimensions: density of nuclei and cells, volume per cell, and sizes from outlines of cells.
 
-They are made where the kind of outline is said; the maps that are made without it stay as they are. Cell sizes and
-fractions of kinds M and E are called vCS3D and F3D here, to be told from the vCS and F of profiles.
+They are made where the kind of outline is said, and then stand in place of the maps of profiles, which keep the name of
+the paper (`PatchMaps.paper`). Kinds M and E give vCS and F of cells; kinds N and R never do.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,16 +15,26 @@ from shapely.geometry.base import BaseGeometry
 from histomri.cells import CellTable
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.errors import InputError
-from histomri.core.images import HISTOLOGY_MAPS, map_name
-from histomri.patches.maps import PatchMaps
+from histomri.core.files import sidecar_path
+from histomri.core.images import HISTOLOGY_MAPS, PAPER, PAPER_UNCORRECTED, map_name
+from histomri.core.options import SizeName
+from histomri.patches.maps import SHARED, PatchMaps
 from histomri.patches.options import OutlineKind, PatchOptions
-from histomri.patches.stereology import Kind, Profiles, Stereology, Tolerances, covered_share, is_rim, measure
+from histomri.patches.outlines import WORDS, known_nuclei, settle_outlines
+from histomri.patches.stereology import Kind, Profiles, Stereology, Tolerances, covered_share, measure
+from histomri.patches.summarise import summarise_patches
 from histomri.patches.tissue import Extent, extent_of, points_inside
 
-_NAMES = {"vCS": "vCS3D", "F": "F3D"}
-VOLUME_MAPS = ("nucleiNV", "cellNV", "Dvol", "vCSvol", "vCS3D", "F3D", "rimSize", "rimFraction")
+_MEANINGS = {
+    "vCS": "Volume-weighted cell size from outlines of cells, in three dimensions",
+    "F": "Share of the volume that is cells, from outlines of cells, in three dimensions",
+}
+_OF_PROFILES = (
+    "Section", "SectionFactor", "SizeFactor", "SectionThickness_um", "SizeErrors", "DispersionOfCount",
+    "DispersionOfArea", "DispersionTiles", "Cell",
+)  # fmt: skip
+_SIZES = ("vCS", "vCSvol")  # what may be compared with the cell size of MRI
 _OFFSET = "nucleus_offset_um"  # distance between the centroids of the nucleus and of its cell
-_HOW = {"N": "nuclei only", "R": "nucleus and rim", "M": "cell where its nucleus is seen", "E": "every cell"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class VolumeSettings:
     smallest_um2: float | None = None
     cell_fraction: float | None = None
     tolerances: Tolerances = field(default_factory=Tolerances)
+    binucleate_share: float | None = None  # of the cells that have two nuclei
+    size: SizeName | None = None  # what is compared with MRI; by default volume, if it is known
     centroid_noise_um: float = 0.0
 
 
@@ -48,25 +60,34 @@ def volume_settings(options: PatchOptions) -> VolumeSettings | None:
         options.cell_fraction_error,
     )  # fmt: skip
     thickness, limit = options.section_thickness_um, options.nucleus_limit_um2
-    noise = options.centroid_noise_um
-    return VolumeSettings(options.outline_kind, thickness, limit, options.cell_fraction, tolerances, noise)
+    return VolumeSettings(
+        options.outline_kind, thickness, limit, options.cell_fraction, tolerances, options.binucleate_share,
+        options.size, options.centroid_noise_um,
+    )  # fmt: skip
 
 
 def add_volume_maps(
     maps: PatchMaps, cells: CellTable, tissue: BaseGeometry | None, settings: VolumeSettings
 ) -> PatchMaps:
-    """Return the maps of a section with those of cells in three dimensions.
+    """Return the maps of cells in three dimensions, with those of profiles beside them as `paper`.
 
     Parameters
     ----------
     maps : PatchMaps
-        Maps of the section; their grid and shrinkage count here too.
+        Maps of the profiles; their grid and shrinkage count here too.
     cells : CellTable
         The cells they were made of.
     tissue : shapely geometry, optional
         Outline of the tissue, µm.
     settings : VolumeSettings
         The kind of outline and the facts of the section.
+
+    Returns
+    -------
+    PatchMaps
+        nucleiNV (kind E: cellNV, 1/mm³); kinds M and E: vCS (µm) and F of cells, M also Dvol (µm); kinds N and R:
+        Dvol and vCSvol (µm) if a cell fraction is given, R also rimSize (µm) and rimFraction. With a share of
+        binucleate cells cellNV too. `errors` are those of sampling, `systematic` those by what was said.
 
     Raises
     ------
@@ -75,11 +96,11 @@ def add_volume_maps(
     """
     if maps.grid.window_um != maps.grid.patch_um:
         raise InputError("patches that overlap have no maps in 3D", hint="leave out --step-um or --outline-kind")
-    kind, extent = _kind_of(cells, settings.kind), extent_of(cells, tissue)
+    (kind, outlines), extent = settle_outlines(cells, settings.kind), extent_of(cells, tissue)
     inside = _inside(cells, extent)
     profiles, lost = _profiles(cells, kind, inside)
     covered, overlap = covered_share(cells, inside, extent) if kind in ("M", "E") else (None, 0.0)
-    if kind == "M" and _known_nuclei(cells)[inside].all():
+    if kind == "M" and known_nuclei(cells)[inside].all():
         covered = None  # masks only where nuclei are seen: more cells cover the section
     found = measure(
         profiles, kind=kind, thickness_um=settings.thickness_um, smallest_um2=settings.smallest_um2,
@@ -87,28 +108,126 @@ def add_volume_maps(
         tolerances=settings.tolerances, extent=extent, mask_coverage=covered, overlap=overlap,
         offset_noise_um2=settings.centroid_noise_um**2,
     )  # fmt: skip
-    valid = np.isfinite(maps.maps["nCells"]).ravel()
-    few = maps.maps["nCells"].ravel() < maps.parameters["MinCells"]
-    new: dict[str, dict[str, FloatArray]] = {"maps": {}, "errors": {}, "systematic": {}}
-    said = [*found.flags, *lost]
-    for name, one in found.estimates.items():
-        if _NAMES.get(name, name) not in HISTOLOGY_MAPS:
-            continue  # nucD and nucCV: of the whole section only, in the sidecars
-        if maps.grid.shape != (1, 1) and found.found is not None and not found.found.products[name].powers:
-            said.append(f"{_NAMES.get(name, name)} is of the whole section only; for patches take vCS of wicksell")
-            continue
-        value, stat, flags = _in_patches(found, name, maps)
-        value = np.where(valid & ~(few & (not name.endswith("NV"))), value, np.nan)
-        stat = np.where(np.isfinite(value), stat, np.nan)
-        syst = value * (one.syst / one.value)
-        for group, values in zip(new.values(), (value, stat, syst)):
-            group[_NAMES.get(name, name)] = np.asarray(values, dtype=float).reshape(maps.grid.shape)
-        said += [flag for flag in flags if flag not in said]
-    parameters = {**maps.parameters, "Stereology": _record(found, tuple(said))}
-    return replace(
-        maps, maps={**maps.maps, **new["maps"]}, errors={**maps.errors, **new["errors"]},
-        systematic={**maps.systematic, **new["systematic"]}, parameters=parameters, warnings=(*maps.warnings, *said),
+    new = _Volume(maps, found)
+    for name in found.estimates:
+        new.add(name)
+    if kind == "E" and maps.grid.shape != (1, 1) and found.found is not None:
+        new.take_sizes(_unfolded(maps, cells, tissue, found))
+    if settings.binucleate_share is not None:
+        new.count_cells(settings.binucleate_share)
+    size = _choose_size(settings.size, tuple(new.maps))
+    said = (*found.flags, *lost, *new.said)
+    record = new.record | {"Missing": new.missing(), "Notes": list(said)}
+    kept = {key: value for key, value in maps.parameters.items() if key not in _OF_PROFILES}
+    about = {**outlines.record(), **size}
+    return PatchMaps(
+        {**new.maps, **{name: maps.maps[name] for name in SHARED}}, {}, maps.grid,
+        {**kept, **about, "Stereology": record}, said, new.errors, new.systematic,
+        {name: text for name, text in _MEANINGS.items() if name in new.maps},
+        replace(maps, parameters={**maps.parameters, **about}, meanings=outlines.meanings()),
     )  # fmt: skip
+
+
+def _choose_size(asked: SizeName | None, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return which numbers are compared with MRI, and why, for the sidecars."""
+    if asked == "paper":
+        return {"Size": "paper", "SizeWhy": "asked for"}
+    if any(name in names for name in _SIZES):
+        return {"Size": "volume", "SizeWhy": "asked for" if asked else "kind of outline and thickness are known"}
+    if asked == "volume":
+        raise InputError(
+            "nuclei alone give no cell size: it needs the share of the tissue's volume that is cells",
+            hint="pass --cell-fraction, or --size paper",
+        )
+    return {"Size": "paper", "SizeWhy": "there is no size of cells in 3D without --cell-fraction"}
+
+
+def _unfolded(maps: PatchMaps, cells: CellTable, tissue: BaseGeometry | None, found: Stereology) -> PatchMaps:
+    """Return maps whose sizes are unfolded by moments patch by patch, which needs every profile, as kind E has them."""
+    of = maps.parameters
+    return summarise_patches(
+        cells, maps.grid, preset=of["Preset"], section="wicksell", shrinkage=of["Shrinkage"], tissue=tissue,
+        section_thickness_um=found.settings["Thickness_um"], min_cells=of["MinCells"],
+        min_tissue=of["MinTissueFraction"], assign_by=of["Assignment"],
+    )  # fmt: skip
+
+
+class _Volume:
+    """The maps in three dimensions while they are put together, with the numbers of the whole for the sidecars."""
+
+    def __init__(self, maps: PatchMaps, found: Stereology) -> None:
+        self.of, self.found = maps, found
+        self.maps: dict[str, FloatArray] = {}
+        self.errors: dict[str, FloatArray] = {}
+        self.systematic: dict[str, FloatArray] = {}
+        self.said: list[str] = []
+        self.record = _record(found)
+        self.valid = np.isfinite(maps.maps["nCells"])
+        self.few = maps.maps["nCells"] < maps.parameters["MinCells"]
+
+    def add(self, name: str) -> None:
+        """Add a quantity; nucD and nucCV, and others that no patch has, are in the sidecars only."""
+        one, found = self.found[name], self.found.found
+        if name not in HISTOLOGY_MAPS:
+            return
+        if self.of.grid.shape != (1, 1) and found is not None and not found.products[name].powers:
+            return
+        value, stat, flags = _in_patches(self.found, name, self.of)
+        self._put(name, value, stat, one.syst / one.value)
+        self.said += [flag for flag in flags if flag not in self.said]
+
+    def take_sizes(self, unfolded: PatchMaps) -> None:
+        """Add the cell size of patches, which was unfolded by moments."""
+        one = self.found["vCS"]
+        self._put("vCS", unfolded.maps["vCS"].ravel(), unfolded.errors["vCS"].ravel(), one.syst / one.value)
+        self.said.append("vCS of patches is unfolded by moments (wicksell), that of the whole by its distribution")
+
+    def count_cells(self, share: float) -> None:
+        """Turn nuclei into cells, of which a share has two."""
+        per_cell = 1.0 + share
+        scale = {"Dvol": np.cbrt(per_cell), "vCSvol": np.cbrt(per_cell)} if self.found.kind in ("N", "R") else {}
+        results = self.record["Results"]
+        results["cellNV"] = _scaled(results["nucleiNV"], 1.0 / per_cell)
+        groups = (self.maps, self.errors, self.systematic)
+        for group in groups:
+            if "nucleiNV" in group:
+                group["cellNV"] = group["nucleiNV"] / per_cell
+        for name in scale.keys() & results.keys():
+            results[name] = _scaled(results[name], scale[name])
+            for group in groups:
+                if name in group:
+                    group[name] = group[name] * scale[name]
+        self.record["BinucleateShare"] = share
+
+    def missing(self) -> dict[str, str]:
+        """Return, for each map that lacks a value in patches that were looked at, how many and why."""
+        texts = {}
+        for name, values in self.maps.items():
+            lost = self.valid & np.isnan(values)
+            result = self.record["Results"].get(name, {})
+            if not lost.any():
+                continue
+            why = result.get("Reason") if result.get("Value") is None else None
+            few = int((lost & self.few).sum())
+            other = "too few cells for unfolding" if name == "vCS" else "no nucleus was seen in them"
+            parts = [f"{few} have fewer cells than --min-cells"] if few else []
+            parts += [other] if few < lost.sum() else []
+            texts[name] = f"{int(lost.sum())} patches: {why or '; '.join(parts)}"
+        return texts
+
+    def _put(self, name: str, value: FloatArray, stat: FloatArray, relative_syst: float) -> None:
+        shape = self.of.grid.shape
+        value = np.asarray(value, dtype=float).reshape(shape)
+        counted = name.endswith("NV")
+        value = np.where(self.valid & (counted | ~self.few), value, np.nan)
+        self.maps[name] = value
+        self.errors[name] = np.where(np.isfinite(value), np.asarray(stat, dtype=float).reshape(shape), np.nan)
+        self.systematic[name] = value * relative_syst
+
+
+def _scaled(result: dict[str, Any], by: float) -> dict[str, Any]:
+    numbers = ("Value", "StatSE", "Syst", "Low95", "High95", "Upper")
+    return {key: value * float(by) if key in numbers and value is not None else value for key, value in result.items()}
 
 
 def _in_patches(found: Stereology, name: str, maps: PatchMaps) -> tuple[FloatArray, FloatArray, tuple[str, ...]]:
@@ -118,31 +237,6 @@ def _in_patches(found: Stereology, name: str, maps: PatchMaps) -> tuple[FloatArr
         return np.full(size, one.value), np.full(size, one.stat), ()
     part = found.patches(name, maps.grid, maps.maps["tissueFraction"])
     return part.value, part.stat, part.flags
-
-
-def _kind_of(cells: CellTable, told: OutlineKind) -> Kind:
-    """Return the kind of outline; "auto" says what the table shows beyond doubt, and asks otherwise."""
-    if told != "auto":
-        if cells.metadata.compartment == "nucleus" and told != "N":
-            raise InputError(
-                f"the detections are nuclei, so their outlines are not of kind {told}", hint="pass --outline-kind N"
-            )
-        return told
-    if cells.metadata.compartment == "nucleus":
-        return "N"
-    known = _known_nuclei(cells)
-    data = cells.data[known]
-    if known.any() and is_rim(data["nucleus_area_um2"].to_numpy(), data["area_um2"].to_numpy()):
-        return "R"
-    raise InputError(
-        "the table does not show what its outlines are",
-        hint="pass --outline-kind: R for QuPath's cell detection (nucleus and rim), M for cells outlined by a model "
-        "where their nucleus is seen, E for every cell with a nucleus or without",
-    )
-
-
-def _known_nuclei(cells: CellTable) -> BoolArray:
-    return np.asarray(np.isfinite(cells.data["nucleus_area_um2"].to_numpy(dtype=float)))
 
 
 def _inside(cells: CellTable, extent: Extent) -> BoolArray:
@@ -157,7 +251,7 @@ def _profiles(cells: CellTable, kind: Kind, inside: BoolArray) -> tuple[Profiles
     x, y = (data[name].to_numpy(dtype=float) for name in ("x_um", "y_um"))
     nucleus = data["area_um2" if cells.metadata.compartment == "nucleus" else "nucleus_area_um2"].to_numpy(dtype=float)
     if kind != "E":
-        known = np.isfinite(nucleus)
+        known = np.isfinite(nucleus) if kind == "N" else known_nuclei(cells)
         if not known.any():
             raise InputError(
                 "the table has no areas of nuclei, which outlines of this kind need",
@@ -173,15 +267,15 @@ def _profiles(cells: CellTable, kind: Kind, inside: BoolArray) -> tuple[Profiles
     return Profiles(own, None if kind == "N" else area, x[inside], y[inside], offset), said
 
 
-def _record(found: Stereology, said: tuple[str, ...]) -> dict[str, Any]:
+def _record(found: Stereology) -> dict[str, Any]:
     """Return settings and results of the whole section for the sidecars; numbers that are not known are None."""
     results = {}
     for name, one in found.estimates.items():
         entry = {"Value": one.value, "Units": one.unit, "StatSE": one.stat, "StatDF": one.freedom, "Syst": one.syst}
         entry |= {"Low95": one.low, "High95": one.high, "Upper": one.upper, "Reason": one.reason}
-        results[_NAMES.get(name, name)] = {key: _plain(value) for key, value in entry.items()}
+        results[name] = {key: _plain(value) for key, value in entry.items()}
     settings = {key: _plain(value) for key, value in found.settings.items()}
-    return {**settings, "Outlines": _HOW[found.kind], "Results": results, "Notes": list(said)}
+    return {**settings, "Outlines": WORDS[found.kind], "Results": results}
 
 
 def _plain(value: Any) -> Any:
@@ -189,17 +283,18 @@ def _plain(value: Any) -> Any:
 
 
 def stale_files(folder: Path, sub: str | None, written: Iterable[Path]) -> Iterator[Path]:
-    """Yield the maps in 3D that an earlier run left, with their sidecars: they belong to other maps."""
+    """Yield the maps that an earlier run left, with their sidecars: beside those of this run they would mix."""
     new = set(written)
-    for name in VOLUME_MAPS:
-        for errors in ({}, {"stat": "se"}, {"stat": "syst"}):
-            path = folder / map_name(name, "histomap", sub=sub, **errors)
-            both = (path, path.with_name(path.name.removesuffix(".nii.gz") + ".json"))
-            yield from (one for one in both if path not in new and one.is_file())
+    kinds = [{"desc": desc, "stat": stat} for desc in (None, PAPER) for stat in (None, "se", "syst")]
+    kinds += [{"desc": "uncorrected"}, {"desc": PAPER_UNCORRECTED}]
+    for name in HISTOLOGY_MAPS:
+        for entities in kinds:
+            path = folder / map_name(name, "histomap", sub=sub, **entities)
+            yield from (one for one in (path, sidecar_path(path)) if path not in new and one.is_file())
 
 
 def volume_message(maps: PatchMaps) -> tuple[str, ...]:
-    """Return a line for the user: the whole section in three dimensions, each number with both its errors."""
+    """Return lines for the user: the whole section in three dimensions, and which numbers go with MRI."""
     record = maps.parameters.get("Stereology")
     if record is None:
         return ()
@@ -211,4 +306,16 @@ def volume_message(maps: PatchMaps) -> tuple[str, ...]:
         errors = [f"{100 * share / one['Value']:.1f} % ({word})" for word, share in shares.items()]
         unit = {"1/mm^3": " /mm³", "um": " µm"}.get(one["Units"], "")
         parts.append(f"{name} {one['Value']:.4g}{unit}" + (f" ± {' ± '.join(errors)}" if errors else ""))
-    return (f"in 3D (outlines of kind {record['Kind']}: {record['Outlines']}): {'; '.join(parts) or 'no numbers'}",)
+    numbers = "; ".join(parts) or "no numbers"
+    return (f"in 3D (outlines of kind {record['Kind']}: {record['Outlines']}): {numbers}", size_message(maps))
+
+
+def size_message(maps: PatchMaps) -> str:
+    """Say which numbers of a section are compared with MRI."""
+    of = maps.parameters
+    if of["Size"] == "paper":
+        return f"compared with MRI (--size paper; {of['SizeWhy']}): vCS, F and CD as published (desc-paper)"
+    model_based = "vCSvol, model-based; no F, which was stated and not measured"
+    size = "vCS and F of cells" if "vCS" in maps.maps else model_based
+    density = "cellNV" if "cellNV" in maps.maps else "nucleiNV"
+    return f"compared with MRI (--size volume; {of['SizeWhy']}): {size}; {density}"

@@ -18,7 +18,8 @@ from histomri.core.files import read_json
 from histomri.core.images import Image, read_sidecar
 from histomri.core.orientation import View
 from histomri.pairing import PairedTable
-from histomri.pairing.maps import Fits, find_slice, onto_slice, read_histology, read_mri, require_same_grid, slice_of
+from histomri.pairing.maps import Fits, find_slice, onto_slice, read_mri, require_same_grid, slice_of
+from histomri.pairing.section import read_section
 from histomri.registration import Transform
 from histomri.report.guard import attempt
 from histomri.report.misfit import Described, read_misfit
@@ -95,6 +96,7 @@ class Sample(Displayed):
     misfit: list[Described] = field(default_factory=list)  # how well each fit describes the signals
     missing: list[str] = field(default_factory=list)  # what could not be shown, and why
     by_means: bool = False  # nothing was registered: only means are compared
+    size: str | None = None  # which histology this is: paper or volume
 
     @property
     def id(self) -> str:
@@ -131,6 +133,7 @@ class Run(Displayed):
     scanners: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # the ranking of each, if several
     findings: Findings = field(default_factory=Findings)
     residuals: pd.DataFrame | None = None  # of the fits, over the voxels of all samples
+    size: str | None = None  # which histology is compared with MRI: paper or volume
 
     @property
     def measures(self) -> list[str]:
@@ -183,11 +186,13 @@ def collect(folder: str | Path) -> Run:
     scores: dict[str, Any] = attempt(lambda: _scores(folder / "scores.json"), {}, missing, "No ranking of models")
     pairs = attempt(lambda: _pairs(folder / "pairs.csv", ("sample",)), None, missing, "No table of samples")
     samples = [_sample(folder, entry) for entry in study["samples"]]
+    sizes = {sample.size for sample in samples if sample.size is not None}
     csv = folder / "residuals.csv"
     residuals = attempt(lambda: read_columns(csv, _RESIDUALS), None, missing, "No residuals") if csv.exists() else None
     return Run(
         folder, study, scores.get("models", []), pairs, samples, missing, as_dict(scores.get("Parameters")),
         as_dict(scores.get("scanners")), _findings(folder / "statistics", missing), residuals,
+        sizes.pop() if len(sizes) == 1 else None,
     )  # fmt: skip
 
 
@@ -231,10 +236,12 @@ def _sample(folder: Path, record: Any) -> Sample:
     def read(make: Callable[[], Any], what: str) -> Any:
         return attempt(make, None, sample.missing, what)
 
-    histology = read(lambda: read_histology(home / "histo", errors=True)[0], "No histology maps")
+    section = read(lambda: read_section(home / "histo", errors=True), "No histology maps")
+    histology = _with_density(section.maps) if section is not None else None
+    sample.size = section.size if section is not None else None
     mri = read(lambda: read_mri(home / "mri", errors=True)[:2], "No MRI maps")
     if histology:
-        sample.sidecars["histology"] = read(lambda: _settings(home / "histo", "histomap"), "No settings of maps") or {}
+        sample.sidecars["histology"] = section.settings
         numbered = read(lambda: _place_section(sample, histology), "No histology maps")
         if numbered is not None:
             about = next(iter(histology.values())), sample.sidecars["histology"], numbered
@@ -249,6 +256,13 @@ def _sample(folder: Path, record: Any) -> Sample:
     elif not sample.failed or (home / "pairs_voxel.csv").exists():
         sample.voxels = read(lambda: _pairs(home / "pairs_voxel.csv", ("at_bound", *"ijk")), "No pairs of voxels")
     return sample
+
+
+def _with_density(maps: dict[str, Image]) -> dict[str, Image]:
+    """Return the maps with the density that is shown as CD: per volume, where cells were measured in 3D."""
+    density = next((name for name in ("CD", "cellNV", "nucleiNV") if name in maps), None)
+    pairs = ((f"CD{end}", f"{density}{end}") for end in ("", "_se"))
+    return {**maps, **{name: maps[source] for name, source in pairs if source in maps}}
 
 
 def _place_section(sample: Sample, histology: dict[str, Image]) -> dict[str, FloatArray]:

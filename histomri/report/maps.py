@@ -51,7 +51,9 @@ def choose_scales(run: Run) -> dict[str, Quantity]:
     title = "Cell density"
     # The few voxels with tiny cells have densities far beyond all others, and would leave these in the dark.
     dense = fit_scale(mri("CDsphere"), "cividis", "cells/mm³", f"{title}, MRI (CDsphere)", floor=0.0, top=85.0)
-    sparse = fit_scale(histology("CD"), "cividis", "cells/mm²", f"{title}, histology (CD)", floor=0.0)
+    volume = run.size == "volume"
+    unit, what = ("per mm³", "histology") if volume else ("cells/mm²", "histology (CD)")
+    sparse = fit_scale(histology("CD"), "cividis", unit, f"{title}, {what}", floor=0.0)
     return {
         "vCS": shared("vCS", "viridis", "µm", "Cell size vCS"),
         "F": shared("F", "magma", "", "Intra-cellular fraction F"),

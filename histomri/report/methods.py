@@ -13,6 +13,7 @@ from histomri.core.options import Options
 from histomri.report.collect import Run, Sample, as_dict
 from histomri.report.figures.prediction import quantity
 from histomri.report.guard import attempt
+from histomri.report.histology import histology_methods, histology_note
 from histomri.report.text import STRATEGIES, best_fit, decimals, label_of, model_name, percent, rows_of
 
 CITATIONS = (
@@ -88,12 +89,7 @@ def _each(run: Run, describe: Callable[[Sample], str]) -> str:
 
 
 def _histology(run: Run) -> str:
-    text = (
-        "Cells detected in QuPath were given the diameter l of the circle of equal area. In each patch "
-        "volume-weighted cell size is vCS = (⟨l⁷⟩/⟨l³⟩)^¼, the intra-cellular fraction F the summed cell area over "
-        "the analysed area, and cell density CD the number of cells per area."
-    )
-    return text + _each(run, _patches)
+    return histology_methods(run) + _each(run, _patches)
 
 
 def _settings(sample: Sample, part: str) -> dict[str, Any]:
@@ -185,6 +181,11 @@ def _scores(run: Run) -> str:
     if not run.ranking:
         return ""
     settings = run.scoring
+    if settings.get("ranked_by") == "r_vCS":
+        return (
+            "The histology has no fraction of cells that was measured, so models are ranked by r(vCS_MRI, "
+            "vCS_histology) alone, Pearson over samples; there is no TCS and no HFC."
+        )
     boot = f" ({settings['n_boot']} resamples, seed {settings.get('seed')})" if settings.get("n_boot") else ""
     return (
         "Models are ranked by the total correlation score TCS = r(vCS_MRI, vCS_histology) + r(F_MRI, F_histology), "
@@ -229,11 +230,6 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> list[tuple[str, str]
     return rows
 
 
-EXPANSION = (
-    "QuPath outlines a cell by widening its nucleus by a fixed distance (5 µm unless changed), stopping at its "
-    "neighbours; it does not see the membrane. Histological cell size and fraction inherit this convention, and cells "
-    "that cross the border of a patch can make F exceed 1."
-)
 _NEIGHBOURS = (
     "Voxels of one section are neighbours, not independent measurements: p-values and intervals of voxel-wise "
     "correlations count the number of independent voxels that would be as informative (Dutilleul 1993). They "
@@ -245,8 +241,9 @@ def reliability_notes(run: Run) -> list[str]:
     """Return one note each about registration, number of samples, fits at their bounds, and voxels."""
     good = [sample for sample in run.samples if not sample.failed]
     parts = {"the registrations": _registrations, "the number of samples": _number, "fits at their bounds": _bounds}
+    parts["the histology"] = lambda run, samples: histology_note(run)
     texts = [attempt(partial(say, run, good), "", run.missing, f"No note about {name}") for name, say in parts.items()]
-    return [text for text in (*texts, _NEIGHBOURS) if text]
+    return [text for text in (*texts[:-1], _NEIGHBOURS, *texts[-1:]) if text]
 
 
 def _registrations(run: Run, samples: list[Sample]) -> str:

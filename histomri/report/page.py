@@ -21,6 +21,7 @@ from histomri.report.figures.models import ranking_plot, residuals_by_scanner, r
 from histomri.report.figures.samples import samples_card, voxels_card
 from histomri.report.figures.statistics import statistics_cards
 from histomri.report.guard import Failure, attempt, section
+from histomri.report.histology import both_ways, of_volume
 from histomri.report.maps import Quantity, choose_scales, fit_id, map_cards
 from histomri.report.overlay import fill, sample_overlay
 from histomri.report.pictures import data_uri
@@ -67,6 +68,7 @@ def render(run: Run) -> str:
         "reliability": methods.reliability_notes(run),
         "ranking": part(lambda: _ranking(run), "Ranking of models"),
         "residuals": part(lambda: _residuals(run), "Residuals"),
+        "both_ways": part(lambda: both_ways(run), "Histology as published and in 3D"),
         "compared": part(lambda: _compared(run), "Samples compared"),
         "within": part(lambda: text.within_samples(run), "Correlations within the samples"),
         "matrix": part(lambda: _matrix(run), "Matrix of correlations"),
@@ -83,7 +85,6 @@ def render(run: Run) -> str:
     }
     best = text.best_fit(run)
     about = {
-        "expansion": methods.EXPANSION,
         "citations": methods.CITATIONS,
         "title": run.study.get("name") or "Study",
         "simulated": run.study.get("simulated") is True,
@@ -94,6 +95,7 @@ def render(run: Run) -> str:
 def _facts(run: Run) -> list[tuple[str, str]]:
     study = run.study
     facts = [("Preset", methods.presets(run)), ("histomri", str(study.get("histomri_version") or ""))]
+    facts += [("Histology", "in 3D (size = volume)" if of_volume(run) else "as published (size = paper)")]
     with suppress(ValueError, TypeError):  # no time, or no time zone beside one
         finished = datetime.fromisoformat(str(study.get("finished")))
         facts.append(("Finished", finished.strftime("%d %B %Y, %H:%M %Z").strip().lstrip("0")))
@@ -110,6 +112,10 @@ def _tiles(run: Run) -> list[dict[str, str]]:
         first = run.ranking[0]
         interval = f" {text.interval_text(first['TCS_ci'])}" if first["TCS_ci"] else ", no interval"
         note = f"{first['strategy']} · TCS {text.decimals(first['TCS'])}{interval}"
+        tiles.append(("Closest to histology", text.model_name(first["model"]), note))
+    elif run.ranking and run.scoring.get("ranked_by") == "r_vCS" and run.ranking[0]["r_vCS"] is not None:
+        first = run.ranking[0]
+        note = f"{first['strategy']} · by cell size alone, r = {text.decimals(first['r_vCS'])}"
         tiles.append(("Closest to histology", text.model_name(first["model"]), note))
     tables = [(sample.voxels, text.best_fit(run, sample)) for sample in done]
     if voxels := sum(len(text.rows_of(table, key)) for table, key in tables if table is not None and key is not None):
@@ -137,7 +143,9 @@ def _ranking(run: Run) -> dict[str, Any] | None:
     if not run.ranking:
         return None
     scanners = [(name, text.ranking_rows(rows)) for name, rows in run.scanners.items()]
-    figure = _svg_uri(lambda: ranking_plot(run.ranking))
+    figure = None
+    if any(row["TCS"] is not None for row in run.ranking) or run.scoring.get("ranked_by") != "r_vCS":
+        figure = _svg_uri(lambda: ranking_plot(run.ranking))
     return {"rows": text.ranking_rows(run.ranking), "figure": figure, "scanners": scanners}
 
 

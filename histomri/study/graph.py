@@ -11,6 +11,7 @@ from histomri.study.sources import (
     Source,
     either,
     fitted_maps,
+    fraction_map,
     free_water,
     good_transform,
     key,
@@ -22,6 +23,7 @@ from histomri.study.sources import (
     preset,
     result,
     results,
+    said,
     unless_own_table,
     value,
 )
@@ -117,14 +119,14 @@ PER_SAMPLE = (
     _step("crlb", "crlb", "crlb", asked=True, preset=preset("crlb"), open=("preset",)),
     _step(
         "register", "xfm", "registration", wanted=_registered, fixed=_DWI, fixed_mask=_MASK, slice=key("mri_slice"),
-        moving=result("patches", "histo/sub-{id}_param-F_histomap.nii.gz"), sub=_ID, figures=value(False),
+        moving=fraction_map("patches"), sub=_ID, figures=value(False),
         moving_mask=result("patches", "histo/sub-{id}_desc-tissue_mask.nii.gz", optional=True),
         landmarks_for=landmarks_for(), open=("landmarks_for",),
     ),
     _step(
         "pair", "pairs.csv", "pair", histo_dir=result("patches", "histo"), mri_dir=result("fit", "mri", also=("dki",)),
         xfm=_XFM, sample=_ID, slice=key("mri_slice"), mask=_MASK, per=value("sample"),
-        voxel_out=value("pairs_voxel.csv"),
+        voxel_out=value("pairs_voxel.csv"), size=said("patches", "size"),
     ),
     _step(
         "qupath_grid", "sub-{id}_qupath.geojson", "qupath_grid", command="qupath-grid", asked=True, maps=fitted_maps(),

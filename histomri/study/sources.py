@@ -124,6 +124,21 @@ def preset(section: str, *, of_histology: bool = False) -> Source:
     return Source(get)
 
 
+def said(section: str, name: str) -> Source:
+    """Return an option of the section of another step."""
+    return Source(lambda place: place.said(section, name))
+
+
+def fraction_map(step: str) -> Source:
+    """Return the map of the area fraction as published, which shows the tissue; beside maps in 3D its name says so."""
+
+    def get(place: Place) -> Any:
+        which = "" if place.said("patches", "outline_kind") is UNSET else "_desc-paper"
+        return result(step, f"histo/sub-{{id}}_param-F{which}_histomap.nii.gz").get(place)
+
+    return Source(get, (step,))
+
+
 def outlines() -> Source:
     """Say whether outlines of the cells are kept: where patches cut the cells along them, or the section says so."""
     return Source(lambda place: True if place.said("patches", "assign") == "clip" else UNSET)

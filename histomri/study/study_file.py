@@ -314,8 +314,23 @@ def _contradictions(study: Study) -> Iterator[str]:
         for sample in study.samples:
             if "patient" in sample.measures:
                 yield f"sample {sample.id}: measures.patient: other samples have a key patient; write it as they do"
+    yield from _mixed_sizes(study)
     if "prediction" in study.options:
         yield from _unpredictable(study, study.options["prediction"])
+
+
+def _mixed_sizes(study: Study) -> Iterator[str]:
+    """Yield that histology as published and in 3D would stand in one table: they differ by tens of per cent."""
+    step = next(step for step in PER_SAMPLE if step.name == "patches")
+    sizes: dict[Any, list[str]] = {}
+    for sample in study.samples:
+        sizes.setdefault(getattr(build(step, study.place(sample)), "settled_size", None), []).append(sample.id)
+    if "paper" in sizes and "volume" in sizes:
+        yield (
+            f"patches.size: the histology of {', '.join(sizes['volume'])} would be in 3D and that of "
+            f'{", ".join(sizes["paper"])} as published, which cannot be compared; say size = "paper", or '
+            "outline_kind and section_thickness_um (N and R: cell_fraction too) for all"
+        )
 
 
 def _ambiguous(ids: list[str]) -> Iterator[str]:

@@ -393,8 +393,8 @@ def test_the_number_of_cells_follows_from_the_scatter_of_their_sizes_in_the_sect
     # Lognormal diameters of CV 0.25 about 15 µm: mean cube and vCS from their moments.
     scale = 1 + 0.25**2
     cube, size = 15**3 * scale**3, 15 * scale**4.5
-    constant = {"Dvol": cube ** (1 / 3), "vCSvol": size, "F3D": 0.6, "cellNV": 6e9 * 0.6 / np.pi / cube, "vCS3D": size}
-    for names in (("Dvol", "vCSvol"), ("F3D", "cellNV", "vCS3D")):
+    constant = {"Dvol": cube ** (1 / 3), "vCSvol": size, "F": 0.6, "cellNV": 6e9 * 0.6 / np.pi / cube, "vCS": size}
+    for names in (("Dvol", "vCSvol"), ("F", "cellNV", "vCS")):
         more = {name: Image(np.full((NY, NX), constant[name]), slide_affine()) for name in names}
         for table in (pair_maps(section | more, fits, rotated()).data, pair_means(section | more, fits).data):
             ratio = table["cellNV_mri_mm3"] / table["CDsphere_mri_mm3"]

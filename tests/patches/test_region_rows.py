@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from histomri.cells import CellMetadata, CellTable, Region, read_cells
 from histomri.core.errors import InputError
 from histomri.core.images import read_sidecar
-from histomri.pairing.maps import read_histology
+from histomri.pairing.section import read_histology
 from histomri.patches import PatchGrid, PatchMaps, map_section, summarise_classes, summarise_patches, summarise_regions
 from histomri.patches.classes import class_labels
 from histomri_cli.app import app

@@ -36,9 +36,11 @@ def settings(kind="R", **more):
 def test_maps_in_3d_stand_beside_those_of_today(cells, tmp_path):
     plain = map_section(cells, patch_um=250, tissue="field")
     found = map_section(cells, patch_um=250, tissue="field", volume=settings(cell_fraction=0.3))
-    for name, values in plain.maps.maps.items():
-        np.testing.assert_array_equal(values, found.maps.maps[name])
-    new = set(found.maps.maps) - set(plain.maps.maps)
+    published = found.maps.paper
+    for group in ("maps", "errors", "uncorrected"):
+        for name, values in getattr(plain.maps, group).items():
+            np.testing.assert_array_equal(values, getattr(published, group)[name])
+    new = set(found.maps.maps) - {"nCells", "tissueFraction"}
     assert new == {"nucleiNV", "Dvol", "vCSvol", "rimSize", "rimFraction"}  # no vCS or F of rims
     assert new <= set(found.maps.errors) and new == set(found.maps.systematic)
     files = found.save(tmp_path, "A", cells="cells.parquet")
@@ -47,16 +49,29 @@ def test_maps_in_3d_stand_beside_those_of_today(cells, tmp_path):
         assert {
             f"sub-A_{part}param-{name}{end}_histomap.nii.gz" for part in ("",) for end in ("", "_stat-se", "_stat-syst")
         } <= names
+    for name in ("vCS", "F", "CD"):
+        assert f"sub-A_param-{name}_desc-paper_histomap.nii.gz" in names
+        assert f"sub-A_param-{name}_desc-paperUncorrected_histomap.nii.gz" in names
+    of_rims = [name for name in names if "param-vCS_" in name or "param-F_" in name]
+    assert all("desc-paper" in name for name in of_rims)
     again = PatchMaps.load(tmp_path, "A")
+    np.testing.assert_allclose(again.paper.maps["vCS"], plain.maps.maps["vCS"], rtol=1e-6)
+    assert set(again.paper.uncorrected) == set(plain.maps.uncorrected) and set(again.paper.errors) == {"vCS", "F", "CD"}
+    assert again.paper.meanings["vCS"].startswith("Volume-weighted size of nuclei with their rim")
     np.testing.assert_allclose(again.systematic["Dvol"], found.maps.systematic["Dvol"], rtol=1e-6)
     record = json.loads((tmp_path / "sub-A_param-Dvol_histomap.json").read_text())["Parameters"]["Stereology"]
     assert record["Kind"] == "R" and record["F_assumed"] == 0.3 and record["Thickness_um"] == 2.0
     assert {"Chi2", "Invisible", "Shrinkage", "Smallest_um2"} <= set(record)
     assert record["Results"]["nucleiNV"]["StatSE"] > 0 and record["Results"]["nucleiNV"]["Syst"] > 0
     assert "kind R" in " ".join(found.messages())
-    assert "Dvol_histo_um_syst" in found.maps.to_pandas().columns
-    plain.save(tmp_path, "A", cells="cells.parquet")  # those in 3D are not of this run
-    assert not [path for path in tmp_path.iterdir() if "param-Dvol" in path.name or "syst" in path.name]
+    columns = set(found.maps.to_pandas().columns)
+    assert {"Dvol_histo_um_syst", "vCS_histo_um_paper", "F_histo_se_paper"} <= columns
+    assert not {"vCS_histo_um", "F_histo", "CD_histo_mm2"} & columns
+    assert {path.name for path in plain.save(tmp_path, "A", cells="cells.parquet")} == {
+        path.name for path in tmp_path.iterdir()
+    }  # neither those in 3D nor those beside them are of this run
+    found.save(tmp_path, "A", cells="cells.parquet")
+    assert not (tmp_path / "sub-A_param-vCS_histomap.nii.gz").exists()  # nor the other way round
 
 
 def test_the_density_of_the_whole_is_that_of_the_truth(cells, data):
@@ -76,15 +91,20 @@ def test_the_density_of_the_whole_is_that_of_the_truth(cells, data):
     assert found.maps.errors["nucleiNV"][0, 0] > 0
 
 
-@pytest.mark.parametrize(("kind", "names"), [("M", {"nucleiNV", "Dvol", "vCS3D", "F3D"}), ("E", {"cellNV", "F3D"})])
-def test_sizes_from_cell_outlines_have_names_of_their_own(data, kind, names):
-    plain = map_section(masks(data), patch_um=400, tissue="field")
+@pytest.mark.parametrize(("kind", "names"), [("M", {"nucleiNV", "Dvol", "vCS", "F"}), ("E", {"cellNV", "vCS", "F"})])
+def test_outlines_of_cells_give_sizes_and_fractions_of_cells(data, kind, names):
     found = map_section(masks(data), patch_um=400, tissue="field", volume=settings(kind))
-    assert set(found.maps.maps) - set(plain.maps.maps) == names
+    assert set(found.maps.maps) - {"nCells", "tissueFraction"} == names
     whole = found.maps.parameters["Stereology"]["Results"]
-    assert whole["vCS3D"]["Value"] > 10 and 0 < whole["F3D"]["Value"] < 1
-    # From every profile the sizes of a patch would be those of the whole: wicksell has its own.
-    assert any("wicksell" in warning for warning in found.maps.warnings) == (kind == "E")
+    if kind == "E":  # of every patch as wicksell has it, for no patch has a distribution of its own
+        own = map_section(masks(data), patch_um=400, tissue="field", section="wicksell", section_thickness_um=2.0)
+        np.testing.assert_array_equal(found.maps.maps["vCS"], own.maps.maps["vCS"])
+        return
+    # The areas of the patches weigh their fractions; sizes differ by more, as they are means of ratios.
+    looked_at = found.maps.maps["tissueFraction"]
+    fraction = np.nansum(found.maps.maps["F"] * looked_at) / np.nansum(looked_at)
+    assert fraction == pytest.approx(whole["F"]["Value"], rel=1e-3)  # but for the cells of sparse patches
+    assert np.nanmedian(found.maps.maps["vCS"]) == pytest.approx(whole["vCS"]["Value"], rel=0.05)
 
 
 def test_cells_without_a_nucleus_count_in_what_masks_cover(data):

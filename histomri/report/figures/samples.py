@@ -21,6 +21,8 @@ PANELS = (
     ("F_histo", "F_mri", "Intra-cellular fraction F"),
     # CD of MRI is F/vCS³; as cells per volume, 6/π times it, it can stand on an axis of cells.
     ("CD_histo_mm2", "CDsphere_mri_mm3", "Cell density"),
+    ("cellNV_histo_mm3", "CDsphere_mri_mm3", "Cell density"),
+    ("nucleiNV_histo_mm3", "CDsphere_mri_mm3", "Density of nuclei against cell density"),
 )
 _VOXELS = (("fitted", "o", BLUE), ("at a bound", "s", ORANGE))
 

@@ -1,0 +1,112 @@
+"""Which histology stands beside MRI: as published or in three dimensions; in words, and both side by side."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from histomri.report.collect import Run, Sample, as_dict
+from histomri.report.text import decimals
+
+KINDS = {"N": "nuclei only", "R": "nucleus and rim", "M": "cells where a nucleus is seen", "E": "every cell"}
+EXPANSION = (
+    "QuPath outlines a cell by widening its nucleus by a fixed distance (5 µm unless changed), stopping at its "
+    "neighbours; it does not see the membrane. Histological cell size and fraction inherit this convention, and cells "
+    "that cross the border of a patch can make F exceed 1."
+)
+_UNKNOWABLE = (
+    "Thickness, shrinkage and the fraction of cells cannot be found from the section: what was said of them stands "
+    "behind every number in 3D, and its error (syst) is common to all patches and samples that share it."
+)
+_MANY = 1e4  # from here on in thousands
+_ERRORS = (("StatSE", "stat"), ("Syst", "syst"))
+
+
+def outlines_of(sample: Sample) -> str | None:
+    """Return the kind of the outlines of a sample: N, R, M, E; None if it is not known."""
+    kind = sample.sidecars.get("histology", {}).get("OutlineKind")
+    return str(kind) if kind in KINDS else None
+
+
+def of_volume(run: Run) -> bool:
+    """Tell whether cells in three dimensions are compared with MRI."""
+    return run.size == "volume"
+
+
+def histology_note(run: Run) -> str:
+    """Say which numbers of the sections are compared with MRI, and what they are."""
+    kinds = {kind for sample in run.samples if (kind := outlines_of(sample)) is not None}
+    if not of_volume(run):
+        rims = " Here the outlines are nuclei with their rim." if kinds == {"R"} else ""
+        text = f"The histology compared with MRI is as published (size = paper).{rims}"
+        return text if kinds and kinds <= {"M", "E"} else f"{text} {EXPANSION}"
+    texts = ["The histology compared with MRI is that of cells in three dimensions (size = volume)."]
+    if kinds & {"N", "R"}:
+        texts.append(
+            "From nuclei, cell size is model-based: it rests on the number of nuclei per volume and on the stated "
+            "share of the volume that is cells, and takes cells to vary as their nuclei do. That share is a constant, "
+            "so it is never correlated or compared: where it is all there is, there is no F of histology, no TCS and "
+            "no HFC."
+        )
+    return " ".join([*texts, _UNKNOWABLE])
+
+
+def histology_methods(run: Run) -> str:
+    """Return how sizes, fractions and densities of the sections were measured, for the methods."""
+    text = (
+        "Cells detected in QuPath were given the diameter l of the circle of equal area. In each patch "
+        "volume-weighted cell size is vCS = (⟨l⁷⟩/⟨l³⟩)^¼, the intra-cellular fraction F the summed cell area over "
+        "the analysed area, and cell density CD the number of cells per area."
+    )
+    if not of_volume(run):
+        kinds = {outlines_of(sample) for sample in run.samples}
+        return text if kinds <= {"M", "E"} else f"{text} {EXPANSION}"
+    return (
+        "Nuclei were unfolded from their profiles with the thickness of the section and the smallest profile that is "
+        "detected, and counted per volume. From outlines of cells, size and fraction follow given that the nucleus was "
+        "cut; from nuclei, with a stated fraction of cells, the volume per cell does (vCS model-based). Errors of "
+        "sampling are by the block jackknife, systematic ones by refitting at the limits of what was said."
+    )
+
+
+def both_ways(run: Run) -> list[dict[str, Any]]:
+    """Return, for each sample that was measured in 3D, its histology as published and in 3D, ready to print."""
+    rows = []
+    for sample in run.samples:
+        found = as_dict(as_dict(sample.record.get("summary")).get("patches"))
+        volume, published = as_dict(found.get("in_3d")), as_dict(found.get("median"))
+        results = as_dict(volume.get("Results"))
+        if not results:
+            continue
+        kind = str(volume.get("Kind"))
+        stated = volume.get("F_assumed")
+        fraction = _value(results.get("F")) if "F" in results else f"{decimals(stated)} (stated)" if stated else "–"
+        rows.append({
+            "sample": sample.id, "outlines": f"{kind}: {KINDS.get(kind, '')}", "stated": _stated(volume),
+            "vCS_paper": decimals(published.get("vCS"), 1), "F_paper": decimals(published.get("F")),
+            "CD_paper": decimals(published.get("CD"), 0),
+            "vCS": _first(results, ("vCS", "vCSvol")), "Dvol": _first(results, ("Dvol",)), "F": fraction,
+            "NV": _first(results, ("cellNV", "nucleiNV")),
+        })  # fmt: skip
+    return rows
+
+
+def _stated(volume: dict[str, Any]) -> str:
+    parts = [f"{volume.get('Thickness_um'):g} µm thick", f"shrinkage {100 * float(volume.get('Shrinkage') or 0):g} %"]
+    if (limit := volume.get("Smallest_um2")) is not None:
+        parts.append(f"nuclei from {limit:g} µm²")
+    return ", ".join(parts)
+
+
+def _first(results: dict[str, Any], names: Iterable[str]) -> str:
+    return next((_value(results[name]) for name in names if name in results), "–")
+
+
+def _value(result: Any) -> str:
+    """Return a number with its two errors, or why there is none."""
+    one = as_dict(result)
+    if (value := one.get("Value")) is None:
+        return str(one.get("Reason") or "–")
+    thousands = value >= _MANY
+    scale, digits = (1e3, 1) if thousands else (1.0, 1 if value >= 3 else 2)
+    errors = [f"± {decimals(one[key] / scale, digits)} {word}" for key, word in _ERRORS if one.get(key)]
+    text = " ".join([decimals(value / scale, digits), *errors])
+    return f"({text}) · 10³" if thousands else text
