@@ -177,6 +177,7 @@ def ranking_rows(ranking: list[dict[str, Any]]) -> list[dict[str, Any]]:
         interval, wins, rank = row["TCS_ci"], row["HFC_wins"], row.get("rank")
         return {
             **{name: decimals(row[name]) for name in ("TCS", "r_vCS", "r_F", "HFC_mean")},
+            "HFC_syst": None if row.get("HFC_syst") is None else f"± {decimals(row['HFC_syst'])} syst",
             **{name: percent(row.get(name)) for name in ("BIC_share", "AIC_share", "p_best")},
             "rank": "–" if rank is None else f"{rank}{'=' if ranks.count(rank) > 1 else ''}",  # = where others share it
             "model": model_name(row["model"]),
