@@ -2,23 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow mutants lint bench clean
+.PHONY: demo test test-slow fuzz mutants lint bench clean
 
 demo: .venv/demo-installed
 	$(BIN)/histomri demo histomri-demo
 
 test: .venv/test-installed
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n logical --dist loadfile
+	$(BIN)/python -m histomri_dev test
 
 test-slow: .venv/test-installed
 	$(BIN)/python -m pytest -m slow
 
 mutants: .venv/test-installed
 	$(BIN)/python tests/mutants.py
+
+fuzz: .venv/test-installed
+	$(BIN)/python -m histomri_dev fuzz
 
 bench: .venv/test-installed
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done

@@ -181,7 +181,10 @@ def _parse(field: FieldInfo, name: str, value: Any) -> Any:
         width = len(get_args(next(kind for kind in kinds if _is_pair(kind))))
         return number_pair(value, flag, "0.2268") if width == 2 else tuple(numbers(value, flag))
     if about.commas:
-        return tuple(numbers(value, flag)) if _number(kinds[0]) else tuple(part.strip() for part in value.split(","))
+        parts = [part.strip() for part in value.split(",")]
+        if alternatives(get_args(kinds[0])[0]) == (int,):  # what is none is refused with the others
+            return tuple(int(part) if part.lstrip("-").isdigit() else part for part in parts)
+        return tuple(numbers(value, flag)) if _number(kinds[0]) else tuple(parts)
     if value in words_of(field.annotation) or not {float, int} & set(kinds):
         return value
     try:

@@ -7,22 +7,24 @@ from .cases import (
     voxels_of as voxels_of,
 )
 from .comparison import (
-    compare_models as compare_models, rank_by as rank_by, score_table as score_table, steiger_test as steiger_test, unlabelled as unlabelled,
+    compare_models as compare_models, rank_by as rank_by, steiger_test as steiger_test, unlabelled as unlabelled,
     williams_test as williams_test,
 )
 from .correlation import Correlation as Correlation, adjust_p as adjust_p, correlate as correlate
 from .correlation_tables import (
     as_matrix as as_matrix, correlate_table as correlate_table, correlation_table as correlation_table,
 )
-from .fidelity import histology_fidelity as histology_fidelity
+from .criteria import Verdict as Verdict, compare_criteria as compare_criteria
 from .groups import compare_groups as compare_groups, compare_table as compare_table, compare_two as compare_two
 from .harmonisation import (
     combat as combat, confounding as confounding, cramers_v as cramers_v, harmonise_table as harmonise_table,
 )
+from .influence import influence_notes as influence_notes, score_influence as score_influence
 from .measurements import MeasurementTable as MeasurementTable, read_measurements as read_measurements
 from .mixed import (
     correlate_repeated as correlate_repeated, random_intercept as random_intercept,
-    repeated_correlation as repeated_correlation, within_between as within_between,
+    repeated_correlation as repeated_correlation, slope_within_groups as slope_within_groups,
+    within_between as within_between,
 )
 from .options import (
     AgreeOptions as AgreeOptions, CompareOptions as CompareOptions, CorrelateOptions as CorrelateOptions,
@@ -38,13 +40,20 @@ from .prediction import (
     log10_volume as log10_volume, polynomial as polynomial,
 )
 from .prediction_tables import Predictions as Predictions, first_ranked as first_ranked, predict_table as predict_table
-from .ranking import (
-    bic_votes as bic_votes, missing_cases as missing_cases,
-    rank_models as rank_models, ranking_warnings as ranking_warnings,
-    total_correlation_score as total_correlation_score,
+from .pseudovalues import PseudoValues as PseudoValues
+from .ranking import rank_models as rank_models
+from .ranking_notes import (
+    headline as headline, missing_cases as missing_cases, ranking_warnings as ranking_warnings,
 )
 from .regression import regress as regress, regress_table as regress_table, variance_inflation as variance_inflation
 from .results import Findings as Findings
+from .sandwich import cluster_robust as cluster_robust
+from .scores import (
+    bic_votes as bic_votes, histology_fidelity as histology_fidelity,
+    total_correlation_score as total_correlation_score,
+)
+from .scoring import score_table as score_table
+from .selection import Rivals as Rivals, optimism as optimism
 from .spatial import (
     effective_sample_size as effective_sample_size, spatial_correlation as spatial_correlation,
     voxel_spacing as voxel_spacing,
@@ -53,3 +62,6 @@ from .statistics import Statistics as Statistics, study_statistics as study_stat
 from .summary import summarise_voxels as summarise_voxels
 from .voxel_grid import VoxelGrid as VoxelGrid
 from .voxels import correlate_voxels as correlate_voxels
+from .within import (
+    decompose as decompose, pooled_against_within as pooled_against_within, scores_within as scores_within,
+)

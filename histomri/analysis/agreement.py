@@ -15,9 +15,10 @@ from histomri.analysis.correlation import constant, jackknife_z_interval
 from histomri.analysis.measurements import opened_cases
 from histomri.analysis.noncentral import noncentral_t_quantile
 from histomri.analysis.options import AgreeOptions
+from histomri.analysis.patients import FEWEST_UNITS, jackknife_t, patients_of, repeated, without_each
 from histomri.analysis.results import Findings, heading, labelled, missing_text, naming_part
-from histomri.analysis.systematic import common_error, missing_errors
-from histomri.core.arrays import FloatArray
+from histomri.analysis.systematic import common_error, missing_errors, of_pair
+from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.columns import unit_of, unit_text
 from histomri.core.errors import InputError
 
@@ -52,11 +53,15 @@ class BlandAltman:
     slope_high: float
     p_slope: float
     relative: bool  # differences in percent of the mean of both
+    # Where a patient has several cases: how many patients there are. Intervals and p are then those of the jackknife
+    # that leaves out patients, Student's t; NaN for fewer than six.
+    n_patients: float = math.nan
 
 
 def bland_altman(
-    first: ArrayLike, second: ArrayLike, *, relative: bool = False, confidence: float = 0.95
-) -> BlandAltman:
+    first: ArrayLike, second: ArrayLike, *, relative: bool = False, confidence: float = 0.95,
+    patients: ArrayLike | None = None,
+) -> BlandAltman:  # fmt: skip
     """Return bias and limits of agreement of two methods on the same cases.
 
     Parameters
@@ -68,19 +73,23 @@ def bland_altman(
     confidence : float
         Of the intervals. Those of the limits are exact for normal differences (Carkeet 2015, doi
         10.1097/OPX.0000000000000513).
+    patients : (N,) array-like, optional
+        Label of the patient of each case.
 
     Raises
     ------
     InputError
         If there are fewer than three pairs, or a mean is not positive and differences are relative.
     """
-    one, other, missing = _pairs(first, second)
+    one, other, missing, codes = _pairs(first, second, patients)
     n = one.size
     difference, mean = one - other, 0.5 * (one + other)
     if relative:
         if (mean <= 0).any():
             raise InputError("relative differences need positive values")
         difference = 100.0 * difference / mean
+    if repeated(codes):
+        return _over_patients(difference, mean, codes, missing, relative, confidence)
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
     t = float(stdtrit(n - 1, 0.5 + confidence / 2.0))
     se = sd / math.sqrt(n)
@@ -93,16 +102,39 @@ def bland_altman(
     return BlandAltman(n, missing, bias, bias - t * se, bias + t * se, p, sd, *lower, *upper, *slope, relative)
 
 
+def _over_patients(
+    difference: FloatArray, mean: FloatArray, codes: IntArray, missing: int, relative: bool, confidence: float
+) -> BlandAltman:
+    """Return what `bland_altman` does, leaving out patients."""
+
+    def estimates(kept: BoolArray) -> list[float]:
+        bias, sd = float(difference[kept].mean()), float(difference[kept].std(ddof=1))
+        slope = _slope(mean[kept], difference[kept], confidence)[0]
+        return [bias, bias - _TWO_SIDED * sd, bias + _TWO_SIDED * sd, slope]
+
+    every = estimates(np.ones(codes.size, dtype=bool))
+    without = without_each(codes, estimates)
+    bias, lower, upper, slope = (
+        (value, *jackknife_t(value, column, confidence)) for value, column in zip(every, without.T)
+    )
+    sd, units = float(difference.std(ddof=1)), float(codes.max() + 1)
+    return BlandAltman(
+        codes.size, missing, *bias, sd, *lower[:3], *upper[:3], *slope, relative=relative, n_patients=units
+    )
+
+
 def bias_by_size(
-    first: ArrayLike, second: ArrayLike, *, bins: int = 3, relative: bool = False, confidence: float = 0.95
-) -> pd.DataFrame:
+    first: ArrayLike, second: ArrayLike, *, bins: int = 3, relative: bool = False, confidence: float = 0.95,
+    patients: ArrayLike | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Return the bias in classes of size, with as many cases in each as can be.
 
     `first` and `second` are (N,) values; by the second, the reference, cases are sorted into `bins` classes. With
     `relative`, differences are in percent of the reference, which must be positive (InputError). The columns are
-    size_from, size_to, n, bias, bias_low, bias_high (Student's t; NaN for fewer than two cases) and sd.
+    size_from, size_to, n, bias, bias_low, bias_high (Student's t; NaN for fewer than two cases) and sd. If one of the
+    `patients` (N,) comes twice, the intervals of the classes leave out patients, and are NaN for fewer than six.
     """
-    one, other, _ = _pairs(first, second)
+    one, other, _, codes = _pairs(first, second, patients)
     if not 1 <= bins <= one.size:
         raise InputError(f"{one.size} cases cannot be split into {bins} classes of size")
     if relative and (other <= 0).any():
@@ -114,11 +146,24 @@ def bias_by_size(
         sd = float(values.std(ddof=1)) if n > 1 else math.nan
         half = float(stdtrit(n - 1, 0.5 + confidence / 2.0)) * sd / math.sqrt(n) if n > 1 else math.nan
         bias = float(values.mean())
-        rows.append((other[part].min(), other[part].max(), n, bias, bias - half, bias + half, sd))
+        low, high = bias - half, bias + half
+        if repeated(codes):
+            mine = np.unique(codes[part], return_inverse=True)[1]
+            without = _means_without(values, mine)
+            low, high, _ = jackknife_t(bias, without, confidence)
+        rows.append((other[part].min(), other[part].max(), n, bias, low, high, sd))
     return pd.DataFrame(rows, columns=["size_from", "size_to", "n", "bias", "bias_low", "bias_high", "sd"])
 
 
-def intraclass_correlation(ratings: ArrayLike, *, confidence: float = 0.95) -> pd.DataFrame:
+def _means_without(values: FloatArray, codes: IntArray) -> FloatArray:
+    """Return the mean without each patient; NaN without the only one."""
+    n = values.size - np.bincount(codes)
+    return np.where(n > 0, (values.sum() - np.bincount(codes, values)) / np.maximum(n, 1), np.nan)
+
+
+def intraclass_correlation(
+    ratings: ArrayLike, *, confidence: float = 0.95, patients: ArrayLike | None = None
+) -> pd.DataFrame:
     """Return the intraclass correlations of single measurements.
 
     McGraw & Wong 1996 (doi 10.1037/1082-989X.1.1.30), from the mean squares of a two-way analysis of variance.
@@ -130,6 +175,9 @@ def intraclass_correlation(ratings: ArrayLike, *, confidence: float = 0.95) -> p
     confidence : float
         Of the intervals: the jackknife of Fisher's z. The textbook's, from F distributions, are too narrow unless the
         values are normal, and for ICC(A,1) take the methods for a random choice from many.
+    patients : (N,) array-like, optional
+        Label of the patient of each case. If one comes twice, the jackknife leaves out patients (at least six), and
+        there is no p.
 
     Returns
     -------
@@ -154,31 +202,44 @@ def intraclass_correlation(ratings: ArrayLike, *, confidence: float = 0.95) -> p
     squares = _mean_squares(complete)
     msr, _, mse, msw = (float(each[0]) for each in squares)
     tests = (_f_test(msr, msw, n - 1, n * (k - 1)), *[_f_test(msr, mse, n - 1, (n - 1) * (k - 1))] * 2)
+    found = _intraclass(squares, n, k)
+    codes = _codes(patients, np.isfinite(values).all(axis=1))
+    if repeated(codes):
+        tests = tuple((f, df1, df2, math.nan) for f, df1, df2, _ in tests)
+        found = np.c_[found[:, :1], without_each(codes, lambda kept: _alone(complete[kept])).T]
+        found = found if codes.max() + 1 >= FEWEST_UNITS else found[:, :1]
     rows = []
-    for name, test, each in zip(("ICC(1)", "ICC(A,1)", "ICC(C,1)"), tests, _intraclass(squares, n, k)):
+    for name, test, each in zip(("ICC(1)", "ICC(A,1)", "ICC(C,1)"), tests, found):
         limits = jackknife_z_interval(float(each[0]), each[1:], confidence) or (math.nan, math.nan)
         rows.append((name, float(each[0]), *test, *limits))
     frame = pd.DataFrame(rows, columns=["type", "icc", "f", "df1", "df2", "p", "ci_low", "ci_high"])
     return frame.assign(n=n, n_missing=len(values) - n)
 
 
+def _alone(values: FloatArray) -> FloatArray:
+    """Return ICC(1), ICC(A,1) and ICC(C,1) of complete ratings; NaN of fewer than two cases."""
+    return _intraclass(_mean_squares(values), *values.shape)[:, 0] if len(values) > 1 else np.full(3, math.nan)
+
+
 def concordance(
-    first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95
+    first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95, patients: ArrayLike | None = None
 ) -> tuple[float, tuple[float, float] | None]:
     """Return Lin's concordance correlation coefficient (1989, doi 10.2307/2532051), with variances over N.
 
     `first` and `second` are (N,) values in the same unit; pairs with a missing value are left out. The coefficient is
-    NaN if nothing varies; its interval is the jackknife of Fisher's z, None where there is none.
+    NaN if nothing varies; its interval is the jackknife of Fisher's z, None where there is none. If one of the
+    `patients` (N,) comes twice, it leaves out patients, of whom six are needed.
     """
-    one, other, _ = _pairs(first, second)
+    one, other, _, codes = _pairs(first, second, patients)
     # Around one common mean, so that nothing cancels; the first of each is of all pairs, the others lack one.
     one, other = one - one.mean(), other - one.mean()
-    n = np.r_[one.size, np.full(one.size, one.size - 1)]
+    n = one.size - np.r_[0, np.bincount(codes)]
     products = (one, other, one**2, other**2, one * other)
-    x, y, xx, yy, xy = ((values.sum() - np.r_[0.0, values]) / n for values in products)
+    x, y, xx, yy, xy = ((values.sum() - np.r_[0.0, np.bincount(codes, values)]) / n for values in products)
     spread = (xx - x**2) + (yy - y**2) + (x - y) ** 2
     found = np.where(spread > 0, 2.0 * (xy - x * y) / np.where(spread > 0, spread, 1.0), np.nan)
-    return float(found[0]), jackknife_z_interval(float(found[0]), found[1:], confidence)
+    enough = not repeated(codes) or codes.max() + 1 >= FEWEST_UNITS
+    return float(found[0]), jackknife_z_interval(float(found[0]), found[1:], confidence) if enough else None
 
 
 def _mean_squares(values: FloatArray) -> FloatArray:
@@ -230,14 +291,22 @@ def _slope(x: FloatArray, y: FloatArray, confidence: float) -> tuple[float, floa
     return slope, slope - half, slope + half, p
 
 
-def _pairs(first: ArrayLike, second: ArrayLike) -> tuple[FloatArray, FloatArray, int]:
+def _codes(patients: ArrayLike | None, used: BoolArray) -> IntArray:
+    """Return the number of the patient of each case that is used; every case has its own if there are no patients."""
+    labels = np.arange(used.size) if patients is None else np.asarray(patients)
+    return np.asarray(np.unique(labels[used], return_inverse=True)[1])
+
+
+def _pairs(
+    first: ArrayLike, second: ArrayLike, patients: ArrayLike | None
+) -> tuple[FloatArray, FloatArray, int, IntArray]:
     one, other = np.asarray(first, dtype=float).ravel(), np.asarray(second, dtype=float).ravel()
     if one.shape != other.shape:
         raise InputError(f"two methods with {one.size} and {other.size} values cannot be compared")
     both = np.isfinite(one) & np.isfinite(other)
     if both.sum() < _FEWEST:
         raise InputError(f"{int(both.sum())} pairs are too few for agreement", hint="at least 3 are needed")
-    return one[both], other[both], int((~both).sum())
+    return one[both], other[both], int((~both).sum()), _codes(patients, both)
 
 
 def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any) -> Findings:
@@ -262,30 +331,31 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
     pairs, replaced = _numbers_per_volume(pairs, cases.names)
     values = cases.numbers([name for pair in pairs for name in pair])
     found, sizes, warnings, lines = [], [], [*cases.quality_warnings(values), *notes, *replaced], []
-    errors = cases.errors(values)
-    warnings += missing_errors(values, errors)
+    warnings += missing_errors(values, errors := cases.errors(values))
     for key, part in cases.parts(options.by):
+        patients = patients_of(part)
         for one, other in pairs:
             a, b = values.loc[part.frame.index, one], values.loc[part.frame.index, other]
             with naming_part(cases.path, {**key, "columns": f"{one} and {other}"}):
-                row = _agreement(a, b, options.relative)
-            both = pd.concat([a, b], axis=1).dropna()
-            mine = errors.loc[both.index, [name for name in (one, other) if name in errors]]
-            row |= _systematic(both, mine, options.relative)
+                row = _agreement(a, b, options.relative, patients)
             head = {**key, "first": one, "second": other, "unit": "%" if options.relative else unit_of(one) or ""}
+            how: dict[str, Any] = {"bins": min(options.bins, row["n"]), "relative": options.relative}
+            shared, by_class = _systematic(*of_pair(a, b, errors), **how)
+            row |= shared
             found.append({**head, **row})
-            sizes.append(labelled(head, _by_size(both, mine, min(options.bins, row["n"]), options.relative)))
+            sizes.append(labelled(head, bias_by_size(a, b, **how, patients=patients).assign(bias_syst=by_class)))
             unit = " %" if options.relative else unit_text(one)
             limits = f"limits {row['lower']:.3g} to {row['upper']:.3g}{unit}, ICC(A,1) {row['icc_a1']:.2f}"
             text = f"bias {row['bias']:.3g}{unit} [{row['bias_low']:.3g}, {row['bias_high']:.3g}]"
             text += f" ± {row['bias_syst']:.3g} (syst)" if math.isfinite(row["bias_syst"]) else ""
-            n = f"N = {row['n']}{missing_text(row['n_missing'])}"
+            several = "" if math.isnan(row["n_patients"]) else f" of {row['n_patients']:.0f} patients"
+            n = f"N = {row['n']}{several}{missing_text(row['n_missing'])}"
             lines.append(f"{heading(key)}{one} - {other}: {text}, {limits}, {n}")
             if row["p_slope"] < 0.05:
                 text = "the bias changes with size; limits hold on average only"
                 warnings.append(f"{heading(key)}{one} - {other}: {text}")
     frames = {"agreement.csv": ("agreement", [pd.DataFrame(found)]), "bias_by_size.csv": ("bias_by_size", sizes)}
-    settings = options.named("relative", "bins", "by", "model", "strategy")
+    settings = options.named("relative", "bins", "by", "model", "strategy", "patient")
     return Findings.joined("agreement.json", frames, lines, warnings, options, settings, measures=list(values))
 
 
@@ -302,30 +372,27 @@ def _numbers_per_volume(pairs: Any, names: Sequence[str]) -> tuple[Any, list[str
     return pairs, []
 
 
-def _systematic(both: pd.DataFrame, errors: pd.DataFrame, relative: bool) -> dict[str, float]:
-    """Return the systematic errors of bias and slope; limits of agreement shift as the bias does."""
+def _systematic(both: pd.DataFrame, errors: pd.DataFrame, bins: int, relative: bool) -> tuple[Any, FloatArray]:
+    """Return the systematic errors of bias and slope, and those of the bias by size; limits move as the bias does."""
 
     def compared(values: pd.DataFrame) -> FloatArray:
         found = bland_altman(*values.to_numpy().T, relative=relative)
         return np.array([found.bias, found.slope])
 
-    return dict(zip(("bias_syst", "slope_syst"), map(float, common_error(compared, both, errors))))
+    def by_class(values: pd.DataFrame) -> FloatArray:
+        return np.asarray(bias_by_size(*values.to_numpy().T, bins=bins, relative=relative)["bias"])
+
+    bias, slope = map(float, common_error(compared, both, errors))
+    return {"bias_syst": bias, "slope_syst": slope}, common_error(by_class, both, errors)
 
 
-def _by_size(both: pd.DataFrame, errors: pd.DataFrame, bins: int, relative: bool) -> pd.DataFrame:
-    """Return `bias_by_size` with the systematic error of the bias in each class."""
-
-    def classes(values: pd.DataFrame) -> pd.DataFrame:
-        return bias_by_size(*values.to_numpy().T, bins=bins, relative=relative)
-
-    return classes(both).assign(bias_syst=common_error(lambda one: classes(one)["bias"].to_numpy(), both, errors))
-
-
-def _agreement(first: pd.Series, second: pd.Series, relative: bool) -> dict[str, Any]:
-    row = asdict(bland_altman(first, second, relative=relative))
-    for entry in intraclass_correlation(pd.concat([first, second], axis=1).to_numpy()).to_dict("records"):
+def _agreement(first: pd.Series, second: pd.Series, relative: bool, patients: pd.Series | None) -> dict[str, Any]:
+    row = asdict(bland_altman(first, second, relative=relative, patients=patients))
+    units = row.pop("n_patients")
+    both = pd.concat([first, second], axis=1).to_numpy()
+    for entry in intraclass_correlation(both, patients=patients).to_dict("records"):
         name = {"ICC(1)": "icc_1", "ICC(A,1)": "icc_a1", "ICC(C,1)": "icc_c1"}[entry["type"]]
         row |= {name: entry["icc"], f"{name}_low": entry["ci_low"], f"{name}_high": entry["ci_high"]}
-    ccc, limits = concordance(first, second)
+    ccc, limits = concordance(first, second, patients=patients)
     low, high = limits or (math.nan, math.nan)
-    return row | {"ccc": ccc, "ccc_low": low, "ccc_high": high}
+    return row | {"ccc": ccc, "ccc_low": low, "ccc_high": high, "n_patients": units}

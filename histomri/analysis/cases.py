@@ -19,13 +19,15 @@ _DERIVED = ("_median", "_trimmed", STAT, SYST)  # columns that pairing writes be
 _SYST = tuple(f"{name}{SYST}" for name in PAIRED)  # carried onto HFC
 NEEDED = ("sample", "model", "strategy", "vCS_mri_um", "vCS_histo_um", "F_mri", "F_histo")
 OPTIONAL = (
-    "group", "scanner", "n_voxels", "CD_mri_mm3", "CD_histo_mm2", "ADC_um2_ms", "K", "BIC_vote", "AIC_vote",
+    "patient", "group", "scanner", "n_voxels", "CD_mri_mm3", "CD_histo_mm2", "ADC_um2_ms", "K", "BIC_vote", "AIC_vote",
     "BIC_best", "AIC_best", "at_bound_share", *_SYST,
 )  # fmt: skip
-OF_VOXELS = ("group", "scanner", "CD_mri_mm3", "CD_histo_mm2", "ADC_um2_ms", "K", "BIC", "AIC", "at_bound", *_SYST)
+OF_VOXELS = (
+    "patient", "group", "scanner", "CD_mri_mm3", "CD_histo_mm2", "ADC_um2_ms", "K", "BIC", "AIC", "at_bound", *_SYST,
+)  # fmt: skip
 STRATEGIES = ("whole", "high-b", "custom")
 # What `histomri pair` writes beyond the columns that are scored.
-_IN_NAMES_BY_PAIRING = ("_mri", "_histo", "n_", "AIC", "K_median", "patient")
+_IN_NAMES_BY_PAIRING = ("_mri", "_histo", "n_", "AIC", "K_median")
 _BY_PAIRING = ("pairing", "logL", "cost", "exit", "K_median", *[f"{axis}_mm" for axis in "xyz"])
 
 
@@ -80,7 +82,8 @@ def by_size_alone(table: pd.DataFrame) -> pd.DataFrame:
 
 def without_fraction(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the ranking of `by_size_alone` without the scores that need a fraction of cells."""
-    lost = dict.fromkeys(("TCS", "TCS_ci", "r_F", "HFC_mean", "HFC_wins", "TCS_own", "HFC_syst"))
+    names = ("TCS", "TCS_ci", "r_F", "HFC_mean", "HFC_wins", "TCS_own", "HFC_wins_within", "TCS_corrected")
+    lost = dict.fromkeys((*names, "TCS_corrected_ci", "TCS_within", "HFC_syst"))
     return [row | lost for row in models]
 
 

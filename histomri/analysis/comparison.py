@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,33 +11,25 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, stdtr, stdtrit
 from scipy.stats import ttest_rel, wilcoxon
 
-from histomri.analysis import ranking
-from histomri.analysis.cases import (
-    as_cases,
-    by_size_alone,
-    cases_of,
-    histology_size,
-    lacks_fraction,
-    open_pairs,
-    require_varying_histology,
-    voxels_of,
-    without_fraction,
-)
-from histomri.analysis.correlation import adjust_p, constant, correlate, fisher_interval, pearson, pearson_without_one
-from histomri.analysis.fidelity import fidelity
-from histomri.analysis.measurements import MeasurementTable
-from histomri.analysis.options import Adjustment, ScoreOptions
-from histomri.analysis.results import Findings
-from histomri.analysis.summary import counted_cases, summarise_voxels
-from histomri.core.arrays import FloatArray
-from histomri.core.columns import PAIRED
-from histomri.core.files import read_json
+from histomri.analysis.cases import as_cases
+from histomri.analysis.correlation import (
+    adjust_p,
+    constant,
+    correlate,
+    fisher_interval,
+    pearson,
+    pearson_without_one,
+    weighted_correlation,
+)  # fmt: skip
+from histomri.analysis.options import Adjustment
+from histomri.analysis.patients import FEWEST_UNITS, repeated, unit_codes
+from histomri.analysis.pseudovalues import FEWEST_FOR_INTERVAL
+from histomri.analysis.ranking import rank_models
+from histomri.analysis.ranking_notes import listed
+from histomri.analysis.scores import fidelity, require_one_row_each
+from histomri.core.arrays import FloatArray, IntArray
+from histomri.core.columns import PAIRED, PATIENT
 
-_NO_FRACTION = (
-    "the histology has no fraction of cells that was measured (in 3D, from nuclei, it is stated): there is no TCS and "
-    "no HFC, and the models are ranked by r(vCS) alone"
-)
-SCORE_FILES = ("scores.json", "scores.csv", "model_comparisons.csv", "scores_by_scanner.csv")
 COMPARISON_KEYS = (
     "model_a", "strategy_a", "model_b", "strategy_b", "quantity", "test", "n", "value_a", "value_b", "difference",
     "ci_low", "ci_high", "statistic", "df", "p", "q", "note",
@@ -112,7 +103,9 @@ def steiger_test(
     return DependentTest(r1 - r2, z, math.inf, float(2.0 * ndtr(-abs(z))), ci)
 
 
-def compare_models(table: pd.DataFrame, *, confidence: float = 0.95, adjustment: Adjustment = "holm") -> pd.DataFrame:
+def compare_models(
+    table: pd.DataFrame, *, confidence: float = 0.95, adjustment: Adjustment = "holm", patient: str | None = PATIENT
+) -> pd.DataFrame:
     """Test every model x strategy against every other on the samples that both have.
 
     Parameters
@@ -121,6 +114,9 @@ def compare_models(table: pd.DataFrame, *, confidence: float = 0.95, adjustment:
         One row per sample x model x strategy; columns sample, model, strategy and `PAIRED`.
     adjustment : {"holm", "bh", "bonferroni"}
         Of q, over all pairs of one quantity and test.
+    patient : str, optional
+        Column of patients, used if the table has it. Where one has several samples, correlations too are compared by
+        the jackknife, which leaves out patients, and HFC by the means of the patients.
 
     Returns
     -------
@@ -135,7 +131,7 @@ def compare_models(table: pd.DataFrame, *, confidence: float = 0.95, adjustment:
         If a column is missing, or a sample x model x strategy comes twice.
     """
     table = as_cases(table, ("sample", "model", "strategy", *PAIRED))
-    ranking.require_one_row_each(table)
+    require_one_row_each(table)
     groups = table.groupby(["model", "strategy"], sort=False)
     parts = [(key, part.set_index("sample")[list(PAIRED)].astype(float).dropna()) for key, part in groups]
     rows: list[dict[str, Any]] = []
@@ -143,7 +139,8 @@ def compare_models(table: pd.DataFrame, *, confidence: float = 0.95, adjustment:
         common = sorted(set(a.index) & set(b.index), key=str)
         head = dict(zip(COMPARISON_KEYS, (*name_a, *name_b)))
         first, second = a.loc[common].to_numpy().T, b.loc[common].to_numpy().T
-        for row in _tests(first, second, confidence):
+        codes, _ = unit_codes(table, common, patient)
+        for row in _tests(first, second, codes, confidence):
             rows.append({**head, "n": len(common), **row})
     result = pd.DataFrame(rows, columns=list(COMPARISON_KEYS))
     return result.assign(q=result.groupby(["quantity", "test"])["p"].transform(adjust_p, adjustment))
@@ -163,7 +160,7 @@ def rank_by(
     names = [name for name in dict.fromkeys(labels) if name]
     if len(names) < 2:
         return {}
-    return {name: ranking.rank_models(table[labels == name], n_boot=n_boot, seed=seed) for name in names}
+    return {name: rank_models(table[labels == name], n_boot=n_boot, seed=seed) for name in names}
 
 
 def unlabelled(table: pd.DataFrame, column: str = "scanner") -> list[str]:
@@ -175,28 +172,35 @@ def unlabelled(table: pd.DataFrame, column: str = "scanner") -> list[str]:
     if not without or labels[labels != ""].nunique() < 2:
         return []
     text = f"{len(without)} of {len(labels)} samples have no {column} and are in no ranking by {column}"
-    return [f"{text}: {ranking.listed(without)}"]
+    return [f"{text}: {listed(without)}"]
 
 
-def _tests(first: FloatArray, second: FloatArray, confidence: float) -> list[dict[str, Any]]:
+def _tests(first: FloatArray, second: FloatArray, codes: IntArray, confidence: float) -> list[dict[str, Any]]:
     """Return the rows of one pair of models; the arrays hold vCS_mri, vCS_histo, F_mri, F_histo of the samples."""
     rows = []
     for name, start in (("vCS", 0), ("F", 2)):
-        x1, y1, x2, y2 = *first[start : start + 2], *second[start : start + 2]
+        (x1, y1), (x2, y2) = mine = first[start : start + 2], second[start : start + 2]
+        if repeated(codes):
+            rows.append(_jackknifed(name, [mine[0]], [mine[1]], codes, confidence))
+            continue
         values = {"quantity": name, "value_a": correlate(x1, y1).r, "value_b": correlate(x2, y2).r}
         if np.array_equal(y1, y2):
             rows.append({**values, "test": "williams", **williams_test(x1, x2, y1, confidence=confidence).row()})
         rows.append({**values, "test": "steiger", **steiger_test(x1, y1, x2, y2, confidence=confidence).row()})
-    return [*rows, _compare_tcs(first, second, confidence), *_compare_hfc(first, second, confidence)]
+    one, other = ([values[:2], values[2:]] for values in (first, second))
+    return [*rows, _jackknifed("TCS", one, other, codes, confidence), *_compare_hfc(first, second, codes, confidence)]
 
 
-def _compare_tcs(first: FloatArray, second: FloatArray, confidence: float) -> dict[str, Any]:
-    a, b = (correlate(*values[:2]).r + correlate(*values[2:]).r for values in (first, second))
-    n = first.shape[1]
-    row = {"quantity": "TCS", "test": "jackknife", "value_a": a, "value_b": b, "difference": a - b, "note": ""}
-    if n < ranking.FEWEST_FOR_INTERVAL or not math.isfinite(a - b):
-        return {**row, "note": "too few samples for a jackknife, or an undefined TCS"}
-    scores = (pearson_without_one(*each[:2]) + pearson_without_one(*each[2:]) for each in (first, second))
+def _jackknifed(
+    quantity: str, first: list[FloatArray], second: list[FloatArray], codes: IntArray, confidence: float
+) -> dict[str, Any]:
+    """Compare sums of correlations of two models by the jackknife of the difference, over samples or patients."""
+    a, b = (float(np.sum([correlate(x, y).r for x, y in pairs])) for pairs in (first, second))
+    row = {"quantity": quantity, "test": "jackknife", "value_a": a, "value_b": b, "difference": a - b, "note": ""}
+    if len(np.unique(codes)) < (FEWEST_UNITS if repeated(codes) else FEWEST_FOR_INTERVAL) or not math.isfinite(a - b):
+        what = "patients" if repeated(codes) else "samples"
+        return {**row, "note": f"too few {what} for a jackknife, or an undefined {quantity}"}
+    scores = (np.sum([_without_one(x, y, codes) for x, y in pairs], axis=0) for pairs in (first, second))
     without_one = np.subtract(*scores)
     known = without_one[np.isfinite(without_one)]
     pseudo = known.size * (a - b) - (known.size - 1) * known
@@ -209,11 +213,21 @@ def _compare_tcs(first: FloatArray, second: FloatArray, confidence: float) -> di
     return {**row, "ci_low": a - b - half, "ci_high": a - b + half, "statistic": t, "df": df, "p": p}
 
 
-def _compare_hfc(first: FloatArray, second: FloatArray, confidence: float) -> list[dict[str, Any]]:
+def _without_one(x: FloatArray, y: FloatArray, codes: IntArray) -> FloatArray:
+    """Return r without each sample, or without all samples of each patient."""
+    if not repeated(codes):
+        return pearson_without_one(x, y)
+    return weighted_correlation((1.0 - np.eye(int(codes.max()) + 1))[:, codes], x, y)
+
+
+def _compare_hfc(first: FloatArray, second: FloatArray, codes: IntArray, confidence: float) -> list[dict[str, Any]]:
     a, b = (fidelity(values) for values in (first, second))
     known = np.isfinite(a) & np.isfinite(b)
     a, b = a[known], b[known]
-    row = {"quantity": "HFC", "n": int(known.sum())}
+    if repeated(codes[known]):
+        units = pd.factorize(codes[known])[0]
+        a, b = (np.bincount(units, values) / np.bincount(units) for values in (a, b))
+    row = {"quantity": "HFC", "n": int(a.size)}
     if a.size < 3 or constant(a - b):
         note = "fewer than 3 samples, or the same difference in all of them"
         return [{**row, "test": test, "note": note} for test in ("wilcoxon", "paired t")]
@@ -246,77 +260,3 @@ def _zou(a: FloatArray, b: FloatArray, c: FloatArray, d: FloatArray, confidence:
     below = (r1 - low1) ** 2 + (high2 - r2) ** 2 - 2.0 * correlated * (r1 - low1) * (high2 - r2)
     above = (high1 - r1) ** 2 + (r2 - low2) ** 2 - 2.0 * correlated * (high1 - r1) * (r2 - low2)
     return (r1 - r2 - math.sqrt(max(below, 0.0)), r1 - r2 + math.sqrt(max(above, 0.0)))
-
-
-def score_table(table: ScoreOptions | pd.DataFrame | str | Path, **choices: Any) -> Findings:
-    """Score and rank the models of a table of pairs, and test them against each other.
-
-    The table (or its path) has one row per sample x model x strategy (see `cases_of`), or per voxel (see `voxels_of`),
-    which is averaged per sample first; `choices` are options of `histomri score` beside it, such as ``boot=500``. A
-    ScoreOptions stands for both. The Findings are scores.csv; with several models model_comparisons.csv; with several
-    scanners scores_by_scanner.csv.
-    """
-    options, rows = open_pairs(table, choices)
-    cases, notes, warnings = _cases(rows)
-    size, alone = histology_size(rows.path), lacks_fraction(cases)
-    cases = by_size_alone(cases) if alone else cases
-    draws = {"n_boot": options.boot, "seed": options.seed}
-    models, scanners = ranking.rank_models(cases, **draws), rank_by(cases, "scanner", **draws)
-    comparisons = compare_models(cases)
-    warnings += [*ranking.ranking_warnings(models), *ranking.missing_cases(cases), *unlabelled(cases, "scanner")]
-    if alone:
-        models = without_fraction(models)
-        scanners = {name: without_fraction(ranked) for name, ranked in scanners.items()}
-        comparisons = comparisons[comparisons["quantity"] == "vCS"]
-        warnings.append(_NO_FRACTION)
-    frames = {"scores.csv": (None, [pd.DataFrame([_flat(row) for row in models])])}
-    if len(comparisons):
-        frames["model_comparisons.csv"] = (None, [comparisons])
-    if scanners:
-        flat = [{"scanner": name, **_flat(row)} for name, ranked in scanners.items() for row in ranked]
-        frames["scores_by_scanner.csv"] = (None, [pd.DataFrame(flat)])
-    content = {"models": models, "scanners": scanners, "comparisons": comparisons.to_dict("records")}
-    settings = draws | {"confidence": 0.95, "interval": "jackknife over cases of Fisher's z of TCS/2"}
-    settings |= {"ranked_by": "r_vCS" if alone else "TCS"} | ({"size": size} if size is not None else {})
-    others: dict[str, Any] = {"more": content, "replaces": SCORE_FILES}
-    lines = [*notes, *_lines(models)]
-    return Findings.joined("scores.json", frames, lines, warnings, options, settings, **others)
-
-
-def _cases(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str], list[str]]:
-    """Return one row per sample x model x strategy, notes, and warnings."""
-    if not rows.is_voxelwise:
-        table, notes = cases_of(rows)
-        return table, notes, rows.quality_warnings(table)
-    voxels, notes = voxels_of(rows)
-    warnings = rows.quality_warnings(voxels)
-    sidecar = rows.path.with_suffix(".json")
-    counts = (read_json(sidecar, "sidecar").get("Counts") if sidecar.exists() else None) or []
-    table = summarise_voxels(voxels, counted_cases(counts, voxels))
-    require_varying_histology(table, rows.path, without_fraction=histology_size(rows.path) == "volume")
-    return table, [f"{rows.path.name}: voxels averaged per sample", *notes], warnings
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the row with the interval in two columns, as a spreadsheet wants it."""
-    low, high = row["TCS_ci"] or (None, None)
-    flat: dict[str, Any] = {}
-    for key, value in row.items():
-        flat |= {"TCS_ci_low": low, "TCS_ci_high": high} if key == "TCS_ci" else {key: value}
-    return flat
-
-
-def _lines(models: list[dict[str, Any]]) -> list[str]:
-    lines, ranks = [], [row["rank"] for row in models]
-    for row in models:
-        place = "–" if row["rank"] is None else f"{row['rank']}{'=' if ranks.count(row['rank']) > 1 else '.'}"
-        if row["TCS"] is None and row["rank"] is not None:  # by cell size alone
-            lines.append(f"{place} {row['model']} ({row['strategy']}): r(vCS) {row['r_vCS']:.3f}, N = {row['n']}")
-            continue
-        score = "undefined" if row["TCS"] is None else f"{row['TCS']:.3f}"
-        if row["TCS_ci"]:
-            score += f" [{row['TCS_ci'][0]:.2f}, {row['TCS_ci'][1]:.2f}]"
-        hfc = "undefined" if row["HFC_mean"] is None else f"{row['HFC_mean']:.3f}"
-        hfc += "" if row["HFC_syst"] is None else f" ± {row['HFC_syst']:.3f} (syst)"
-        lines.append(f"{place} {row['model']} ({row['strategy']}): TCS {score}, HFC {hfc}, N = {row['n']}")
-    return lines

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtr, stdtrit
 
 from histomri.analysis.options import Adjustment, Interval
+from histomri.analysis.patients import FEWEST_UNITS, repeated
 from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.errors import InputError
 
@@ -34,6 +35,7 @@ class Correlation:
     ci: tuple[float, float] | None = None  # confidence interval; None where it cannot be had
     n_missing: int = 0  # pairs left out because a value is missing
     note: str = ""  # why r or ci is missing
+    n_patients: int = 0  # that the pairs are from, where one has several
 
     def row(self, *names: str) -> dict[str, Any]:
         """Return attributes for a row of a table, ci as ci_low and ci_high, NaN if there is none."""
@@ -42,8 +44,9 @@ class Correlation:
 
 
 def correlate(
-    x: ArrayLike, y: ArrayLike, *, kind: Kind = "pearson", confidence: float = 0.95, interval: Interval = "jackknife"
-) -> Correlation:
+    x: ArrayLike, y: ArrayLike, *, kind: Kind = "pearson", confidence: float = 0.95, interval: Interval = "jackknife",
+    patients: ArrayLike | None = None,
+) -> Correlation:  # fmt: skip
     """Correlate two series of values, leaving out pairs with a missing value.
 
     Parameters
@@ -56,6 +59,9 @@ def correlate(
         Of Fisher's z, its scatter found by leaving out each pair (ranked anew), or taken from the theory of normal
         values (for Spearman Bonett & Wright 2000, doi 10.1007/BF02294183). With heavy tails the latter is far too
         narrow. Neither exists for N = 3, nor for ranks in perfect order.
+    patients : (N,) array-like, optional
+        Labels of what is independent. If one comes twice, whole patients are left out, and p is that of the jackknife
+        too (Student's t, one degree of freedom less than patients); of fewer than six there is neither.
 
     Returns
     -------
@@ -83,6 +89,7 @@ def correlate(
     both = np.isfinite(first) & np.isfinite(second)
     n, missing = int(both.sum()), int(both.size - both.sum())
     first, second = scaled(first[both])[0], scaled(second[both])[0]
+    codes = np.arange(n) if patients is None else np.unique(np.asarray(patients)[both], return_inverse=True)[1]
     if n < 3:
         return Correlation(math.nan, math.nan, n, None, missing, f"{n} pairs are too few for a correlation")
     if constant(first) or constant(second):
@@ -90,16 +97,51 @@ def correlate(
     if kind == "spearman":
         first, second = ranks(first), ranks(second)
     r = pearson(first, second)
-    p = exact_rank_p(first, second) if kind == "spearman" and n <= _EXACT else p_value(r, n - 2)
+    if repeated(codes):
+        if interval == "fisher":
+            problem = "Fisher's interval takes cases as independent, and a patient has several"
+            raise InputError(problem, hint="use the jackknife (--interval jackknife)")
+        return _of_patients(r, first, second, codes, kind, missing, confidence)
+    return _of_pairs(r, first, second, kind, interval, missing, confidence)
+
+
+def _of_pairs(
+    r: float, x: FloatArray, y: FloatArray, kind: Kind, interval: Interval, missing: int, confidence: float
+) -> Correlation:
+    """Return a correlation of independent pairs with p and interval."""
+    n = x.size
+    p = exact_rank_p(x, y) if kind == "spearman" and n <= _EXACT else p_value(r, n - 2)
     if n == 3:
         return Correlation(r, p, n, None, missing, "three pairs give no confidence interval")
     if kind == "spearman" and abs(r) >= 1.0:
         return Correlation(r, p, n, None, missing, "a perfect order gives no confidence interval")
     if interval == "fisher":
         return Correlation(r, p, n, fisher_interval(r, n, confidence, kind), missing)
-    without_one = ranked_without_one(first, second) if kind == "spearman" else pearson_without_one(first, second)
+    without_one = ranked_without_one(x, y) if kind == "spearman" else pearson_without_one(x, y)
     ci = jackknife_z_interval(r, without_one, confidence)
     return Correlation(r, p, n, ci, missing, "" if ci else "too few distinct pairs for a confidence interval")
+
+
+def _of_patients(
+    r: float, x: FloatArray, y: FloatArray, codes: IntArray, kind: Kind, missing: int, confidence: float
+) -> Correlation:
+    """Return a correlation whose scatter is found by leaving out all pairs of each patient."""
+    n, units = x.size, int(codes.max()) + 1
+    if units < FEWEST_UNITS:
+        note = f"{units} patients are too few for p and interval"
+        return Correlation(r, math.nan, n, None, missing, note, n_patients=units)
+    kept = (codes != unit for unit in range(units))
+    if kind == "spearman":
+        pairs = ((ranks(x[cases]), ranks(y[cases])) for cases in kept)
+        without = np.array([math.nan if constant(a) or constant(b) else pearson(a, b) for a, b in pairs])
+    else:
+        without = weighted_correlation((1.0 - np.eye(units))[:, codes], x, y)
+    ci, known = jackknife_z_interval(r, without, confidence), without[np.isfinite(without)]
+    if ci is None or abs(r) >= 1.0 - _NO_VARIATION:
+        return Correlation(r, math.nan, n, ci, missing, "no p without scatter", n_patients=units)
+    z, se = _jackknife_z(r, known)
+    p = float(2.0 * stdtr(known.size - 1, -abs(z) / se)) if se > 0 else math.nan
+    return Correlation(r, p, n, ci, missing, n_patients=units)
 
 
 def ranks(values: FloatArray) -> FloatArray:
@@ -206,10 +248,16 @@ def jackknife_z_interval(
         return None
     if abs(estimate) >= 1.0 - _NO_VARIATION:
         return float(np.sign(estimate)), float(np.sign(estimate))
+    z, se = _jackknife_z(estimate, known)
+    half = float(stdtrit(known.size - 1, 0.5 + confidence / 2.0)) * se
+    return float(np.tanh(z - half)), float(np.tanh(z + half))
+
+
+def _jackknife_z(estimate: float, known: FloatArray) -> tuple[float, float]:
+    """Return Fisher's z of an estimate, and its standard error from estimates without each unit."""
     z = float(np.arctanh(estimate))
     pseudo = known.size * z - (known.size - 1) * np.arctanh(np.clip(known, _NO_VARIATION - 1.0, 1.0 - _NO_VARIATION))
-    half = float(stdtrit(known.size - 1, 0.5 + confidence / 2.0) * np.std(pseudo, ddof=1) / np.sqrt(known.size))
-    return float(np.tanh(z - half)), float(np.tanh(z + half))
+    return z, float(np.std(pseudo, ddof=1) / np.sqrt(known.size))
 
 
 def pearson_without_one(x: FloatArray, y: FloatArray) -> FloatArray:

@@ -13,21 +13,27 @@ from histomri.analysis.correlation import Kind, adjust_p, correlate
 from histomri.analysis.measurements import MeasurementTable, opened
 from histomri.analysis.mixed import correlate_repeated
 from histomri.analysis.options import Adjustment, CorrelateOptions, Interval
+from histomri.analysis.patients import patients_of, with_patients
 from histomri.analysis.results import Findings, heading, labelled, naming_part
 from histomri.analysis.systematic import missing_errors, with_lines
 from histomri.analysis.voxels import correlate_voxels
-from histomri.core.columns import INDEX, WORLD
+from histomri.analysis.within import LEAST_DIFFERENCE, decompose, pooled_against_within, within_column
+from histomri.core.arrays import FloatArray
+from histomri.core.columns import INDEX, PATIENT, WORLD
 from histomri.core.errors import InputError
 from histomri.core.tables import line_of
 
-COLUMNS = ("x", "y", "kind", "r", "p", "q", "n", "ci_low", "ci_high", "n_missing", "note")
-_VALUES = ("r", "p", "n", "ci_low", "ci_high", "n_missing", "note")
+COLUMNS = (
+    "x", "y", "kind", "r", "p", "q", "n", "ci_low", "ci_high", "n_missing", "note",
+    "n_patients", "r_within", "within_part", "between_part", "p_differ",
+)  # fmt: skip
+_VALUES = ("r", "p", "n", "ci_low", "ci_high", "n_missing", "note", "n_patients")
 FILES = (
     "correlations.csv", "correlation_matrix.csv", "correlations_voxel.csv", "correlations_pooled.csv",
     "correlations_repeated.csv", "correlations.json",
 )  # fmt: skip
 _SHOWN = 8
-_ALONE, _WITHIN = "{kind} r = {r:.3f}, p = {p:.2g}, q = {q:.2g}, N = {n}", "r = {r_within:.3f}, p = {p:.2g}"
+_ALONE = "{kind} r = {r:.3f}, p = {p:.2g}, q = {q:.2g}, N = {n}{patients}"
 
 _SHARED = "{x} with {y}: p < 0.05 within samples includes what maps share along the edge of the tissue; {edge}"
 
@@ -35,7 +41,7 @@ _SHARED = "{x} with {y}: p < 0.05 within samples includes what maps share along 
 def correlation_table(
     table: pd.DataFrame, x: Sequence[str] | None = None, y: Sequence[str] | None = None, *,
     kinds: Sequence[Kind] = ("pearson", "spearman"), confidence: float = 0.95, interval: Interval = "jackknife",
-    adjustment: Adjustment = "bh",
+    adjustment: Adjustment = "bh", patients: pd.Series | None = None, groups: pd.Series | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Correlate columns of a table in pairs.
 
@@ -49,22 +55,44 @@ def correlation_table(
         As in `correlate`; every kind in turn.
     adjustment : {"bh", "holm", "bonferroni"}
         Of q, over all tests of one kind.
+    patients : Series, optional
+        Label of the patient of each row: where one has several, p and interval leave out patients.
+    groups : Series, optional
+        Label of the group of each row, to compare Pearson's r with that within groups.
 
     Returns
     -------
     DataFrame
         Columns `COLUMNS`, one row per pair and kind; q is the adjusted p. Undefined correlations are NaN with a note,
-        and do not count as tests.
+        and do not count as tests. n_patients is empty unless a patient has several rows; r_within, the parts of r
+        within and between groups (which sum to r) and p of their difference are those of `pooled_against_within`.
     """
     first = list(x) if x is not None else list(table.columns)
     pairs = list(combinations(first, 2)) if y is None else [(a, b) for a in first for b in y if a != b]
     rows = []
     for kind in kinds:
         for one, other in pairs:
-            found = correlate(table[one], table[other], kind=kind, confidence=confidence, interval=interval)
-            rows.append({"x": one, "y": other, "kind": kind, "q": np.nan, **found.row(*_VALUES)})
-    result = pd.DataFrame(rows, columns=list(COLUMNS))
+            how: dict[str, Any] = {"kind": kind, "confidence": confidence, "interval": interval}
+            found = correlate(table[one], table[other], patients=patients, **how)
+            row = {"x": one, "y": other, "kind": kind, "q": np.nan, **found.row(*_VALUES)}
+            if groups is not None and kind == "pearson":
+                row |= _within(table[one].to_numpy(), table[other].to_numpy(), groups, patients)
+            rows.append(row | {"n_patients": found.n_patients or None})
+    result = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"n_patients": "Int64"})
     return result.assign(q=result.groupby("kind")["p"].transform(adjust_p, adjustment))
+
+
+def _within(x: FloatArray, y: FloatArray, groups: pd.Series, patients: pd.Series | None) -> dict[str, float]:
+    """Return r within groups, the parts of r, and whether they differ; nothing unless two groups have values."""
+    both = np.isfinite(x) & np.isfinite(y)
+    codes, names = pd.factorize(groups[both])
+    if len(names) < 2:
+        return {}
+    units = np.arange(both.sum()) if patients is None else np.unique(patients[both], return_inverse=True)[1]
+    x, y = x[both], y[both]
+    parts, found = decompose(x, y, codes), pooled_against_within([(x, y)], codes, units)
+    row = {"r_within": parts.r_within, "within_part": parts.within_part, "between_part": parts.between_part}
+    return row | {"p_differ": found.p_differ}
 
 
 def as_matrix(correlations: pd.DataFrame, value: str = "r", kind: Kind = "pearson") -> pd.DataFrame:
@@ -93,13 +121,15 @@ def correlate_table(table: CorrelateOptions | pd.DataFrame | str | Path, **choic
     correlations_pooled.csv; with `group_by` correlations_repeated.csv.
     """
     options, rows = opened(CorrelateOptions, table, choices)
-    rows = rows.only(model=options.model, strategy=options.strategy)
+    rows = with_patients(rows, options.patient).only(model=options.model, strategy=options.strategy)
     if rows.is_voxelwise:
         if options.group_by is not None:
             problem = "has a row per voxel, and its samples are the groups"
             raise InputError(problem, path=rows.path, hint="drop --group-by")
         return _voxels(rows, options)
-    return _cases(rows, options) if options.group_by is None else _repeated(rows, options, options.group_by)
+    if options.group_by is None:
+        return _cases(rows, options)
+    return _repeated(rows, options, options.group_by)
 
 
 def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
@@ -111,20 +141,43 @@ def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
         raise InputError(problem, path=rows.path, hint="name more with --x, --y")
     x, y = list(options.x) or names, list(options.y) or None
     how: dict[str, Any] = {"kinds": options.kinds, "interval": options.interval, "adjustment": options.adjust}
+    with naming_part(rows.path, {}):
+        within, notes = within_column(rows.frame, options.within)
     found, matrices, errors = [], [], rows.errors(names)
     for key, part in rows.parts(options.by):
         mine = values.loc[part.frame.index]
-        result = correlation_table(mine, x, y, **how)
+        groups = part.text(within) if within is not None and within != options.by else None
+        with naming_part(rows.path, key):
+            how |= {"patients": patients_of(part), "groups": groups}
+            result = correlation_table(mine, x, y, **how)
         found.append(labelled(key, with_lines(result, mine, errors)))
         matrices += [labelled(key, _stacked(result, kind)) for kind in options.kinds] if y is None else []
     everything = pd.concat(found, ignore_index=True)
     warnings = rows.quality_warnings(values) + ([] if options.x or options.y else rows.misspelt())
+    warnings += [*notes, *_of_groups(everything, within)]
     frames: dict[str, tuple[str | None, list[pd.DataFrame]]] = {"correlations.csv": ("correlations", [everything])}
     if matrices:
         frames["correlation_matrix.csv"] = (None, matrices)
     lines = _lines(everything, "correlations", "r", _ALONE)
     warnings += [*_missing(everything), *_undefined(everything), *missing_errors(values, errors)]
-    return _findings(options, frames, lines, warnings, names, interval=options.interval)
+    return _findings(options, frames, lines, warnings, names, interval=options.interval, within=within)
+
+
+def _of_groups(found: pd.DataFrame, within: str | None) -> list[str]:
+    """Say which correlations of MRI with histology come in part from differences between the groups."""
+    across = (found["x"].str.contains("_histo") ^ found["y"].str.contains("_histo")) & (found["kind"] == "pearson")
+    differ = found[across & (found["p_differ"] < 0.05) & ((found["r"] - found["r_within"]).abs() > LEAST_DIFFERENCE)]
+    if differ.empty:
+        return []
+    each = [
+        f"{row['x']} with {row['y']} (r = {row['r']:.2f}, within {row['r_within']:.2f})"
+        for row in differ.to_dict("records")
+    ]
+    more = f"; and {len(each) - _SHOWN} more" if len(each) > _SHOWN else ""
+    text = (
+        f"part of {len(each)} correlations comes from differences between the {within}s (columns r_within to p_differ)"
+    )
+    return [f"{text}: {'; '.join(each[:_SHOWN])}{more}"]
 
 
 def _repeated(rows: MeasurementTable, options: CorrelateOptions, by: str) -> Findings:
@@ -140,8 +193,7 @@ def _repeated(rows: MeasurementTable, options: CorrelateOptions, by: str) -> Fin
             result = correlate_repeated(mine, options.x or names, options.y or None, by=by, adjustment=options.adjust)
         found.append(labelled(key, result))
     everything = pd.concat(found, ignore_index=True)
-    size = "{n} rows, {n_groups} groups, {df:.0f} degrees of freedom"
-    lines = _lines(everything, "pairs", "r_within", f"{_WITHIN} ({size})", f" within each {by}")
+    lines = _slopes(everything, f"within each {by}", "{n} rows, {n_groups} groups")
     warnings = [*_missing(everything), *_undefined(everything)]
     return _findings(options, {"correlations_repeated.csv": ("repeated", [everything])}, lines, warnings, names)
 
@@ -154,21 +206,24 @@ def _voxels(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     world = WORLD if all(name in rows for name in WORLD) else ()
     numbers = rows.numbers([*INDEX, *world, *x, *y])
     values = numbers.assign(sample=rows.text("sample", complete=True) if "sample" in rows else "all")
+    if PATIENT in rows:
+        values[PATIENT] = rows.text(PATIENT)
     each, together, errors = [], [], rows.errors([*x, *y])
     for key, part in rows.parts(options.by):
+        mine = values.loc[part.frame.index]
         with naming_part(rows.path, key):
-            mine = values.loc[part.frame.index]
             singles, pooled = correlate_voxels(mine, x, y, kinds=options.kinds)
         each.append(labelled(key, with_lines(singles, mine, errors, by="sample")))
         together.append(labelled(key, pooled))
     frames = {"correlations_voxel.csv": ("samples", each), "correlations_pooled.csv": ("pooled", together)}
-    size = "{n} voxels, {n_samples} sample(s), {df:.0f} effective degrees of freedom"
     pooled = pd.concat(together, ignore_index=True)
     single = pd.concat(each, ignore_index=True)
     rest = _beyond_edge(pooled, single)
-    text = f"{_WITHIN} ({size}); {{edge}}"
-    lines = _lines(pooled.assign(edge=rest["text"]), "pairs", "r_within", text, " within samples")
-    shared = pooled.assign(edge=rest["text"])[(pooled["p"] < 0.05) & ~(rest["p"] < 0.05) & rest["text"].ne("")]
+    size = "{n} voxels, {n_samples} sample(s)"
+    beside = pooled.assign(edge=rest["text"])
+    lines = _slopes(beside, "within samples", size)
+    p = pooled["p_mean"].where(pooled["n_samples"] > 1, pooled["p"])
+    shared = beside[(p < 0.05) & ~(rest["p"] < 0.05) & rest["text"].ne("")]
     warnings = rows.quality_warnings(numbers) + _undefined(single)
     warnings += list(dict.fromkeys(_SHARED.format(**row) for row in shared.to_dict("records")))[:_SHOWN]
     warnings += missing_errors(numbers, errors)
@@ -192,7 +247,7 @@ def _beyond_edge(pooled: pd.DataFrame, single: pd.DataFrame) -> pd.DataFrame:
 def _findings(
     options: CorrelateOptions, frames: Any, lines: list[str], warnings: list[str], measures: Sequence[str], **more: Any
 ) -> Findings:
-    settings = options.named("x", "y", "by", "group_by", "model", "strategy", "kinds")
+    settings = options.named("x", "y", "by", "group_by", "model", "strategy", "kinds", "patient")
     settings |= {"adjustment": options.adjust} | more
     others: dict[str, Any] = {"measures": measures, "replaces": FILES}
     return Findings.joined("correlations.json", frames, lines, warnings, options, settings, **others)
@@ -239,5 +294,30 @@ def _lines(found: pd.DataFrame, what: str, r: str, text: str, where: str = "") -
     order = defined[r].abs().sort_values(ascending=False, kind="stable").index
     for row in defined.loc[order[:_SHOWN]].to_dict("records"):
         part = heading({name: str(row[name]) for name in parts})
+        several = row.get("n_patients")
+        row["patients"] = f" of {several} patients" if several is not None and pd.notna(several) else ""
         lines.append(f"{part}{row['x']} with {row['y']}{where}: {text.format(**row)}")
+    return lines
+
+
+def _slopes(found: pd.DataFrame, where: str, size: str) -> list[str]:
+    """Return the strongest relations within groups for the terminal: the mean of r first, then the slope."""
+    significant = int((found["q_mean"] < 0.05).sum())
+    tested = int(found["p_mean"].notna().sum())
+    lines = [f"{len(found)} pairs, {tested} tested {where}, {significant} with q < 0.05; the strongest:"]
+    parts = found.columns[: found.columns.get_loc("x")]
+    order = found["r_mean"].fillna(found["r_within"]).abs().sort_values(ascending=False, kind="stable").index
+    for row in found.loc[order[:_SHOWN]].to_dict("records"):
+        if math.isnan(row["r_within"]):
+            continue
+        text = f"r = {row['r_within']:.3f} pooled, not tested: r is needed in two groups or more"
+        if row.get("n_samples") == 1:
+            text = f"r = {row['r_within']:.3f}, p = {row['p']:.2g}"
+        if not math.isnan(row["p_mean"]):
+            text = f"mean r = {row['r_mean']:.3f} [{row['r_mean_low']:.2f}, {row['r_mean_high']:.2f}]"
+            text += f", p = {row['p_mean']:.2g}, df = {row['df_mean']:.0f}; slope {row['slope_cr2']:.3g}"
+            text += f", p = {row['p_cr2']:.2g}; r within {row['r_within']:.3f}"
+        part = heading({name: str(row[name]) for name in parts})
+        edge = f"; {row['edge']}" if row.get("edge") else ""
+        lines.append(f"{part}{row['x']} with {row['y']} {where}: {text} ({size.format(**row)}){edge}")
     return lines

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from histomri.analysis.harmonisation import confounding
 from histomri.analysis.measurements import opened_cases
 from histomri.analysis.noncentral import noncentral_t_cdf
 from histomri.analysis.options import Adjustment, CompareOptions
+from histomri.analysis.patients import FEWEST_UNITS, jackknife_t, patients_of
 from histomri.analysis.results import Findings, heading, labelled, missing_text, naming_part
 from histomri.core.arrays import FloatArray
 from histomri.core.columns import unit_of, unit_text
@@ -61,10 +62,23 @@ class GroupDifference:
     cliff_delta_low: float = math.nan
     cliff_delta_high: float = math.nan
     note: str = ""
+    # Cases, where a patient has several: the values that are compared are then means of patients.
+    n_rows_a: float = math.nan
+    n_rows_b: float = math.nan
+    p_patients: float = math.nan  # of the difference, leaving out patients: where some of them are in both groups
 
 
-def compare_two(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> GroupDifference:
-    """Compare two independent groups of values; missing ones are left out, and `confidence` is of all intervals."""
+def compare_two(
+    a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95,
+    patients: tuple[ArrayLike, ArrayLike] | None = None,
+) -> GroupDifference:  # fmt: skip
+    """Compare two independent groups of values; missing ones are left out, and `confidence` is of all intervals.
+
+    `patients` are labels of both groups' cases. Where a patient has several in a group, their mean is what is compared.
+    Patients in both groups leave the difference alone, whose interval is then that of the jackknife over patients.
+    """
+    if patients is not None:
+        return _of_patients(a, b, patients, confidence)
     first, second = (values[np.isfinite(values)] for values in (np.asarray(v, dtype=float).ravel() for v in (a, b)))
     n_a, n_b = first.size, second.size
     if min(n_a, n_b) < 2:
@@ -84,6 +98,36 @@ def compare_two(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> Grou
         note = ""
     everything: dict[str, Any] = {name: float(value) for name, value in found.items()}
     return GroupDifference(n_a, n_b, **everything, note=note)
+
+
+def _of_patients(
+    a: ArrayLike, b: ArrayLike, patients: tuple[ArrayLike, ArrayLike], confidence: float
+) -> GroupDifference:
+    groups = []
+    for values, labels in zip((a, b), patients):
+        series = pd.Series(np.asarray(values, dtype=float), index=pd.Index(np.asarray(labels)))
+        groups.append(series[np.isfinite(series)])
+    rows = [len(values) for values in groups]
+    first, second = (values.groupby(level=0).mean() for values in groups)
+    both = first.index.intersection(second.index)
+    if not len(both) and rows == [len(first), len(second)]:
+        return compare_two(first, second, confidence=confidence)
+    several: dict[str, Any] = {"n_rows_a": float(rows[0]), "n_rows_b": float(rows[1])}
+    units = first.index.union(second.index)
+    if len(units) < FEWEST_UNITS:
+        note = f"{len(units)} patients are too few for tests"
+        return GroupDifference(len(first), len(second), note=note, **several)
+    if not len(both):
+        return replace(compare_two(first, second, confidence=confidence), **several)
+    difference = float(first.mean() - second.mean())
+    without = [first.drop(unit, errors="ignore").mean() - second.drop(unit, errors="ignore").mean() for unit in units]
+    low, high, p = jackknife_t(difference, np.array(without), confidence)
+    found = {"mean_a": first.mean(), "mean_b": second.mean(), "sd_a": first.std(), "sd_b": second.std()}
+    found |= {"median_a": first.median(), "median_b": second.median(), "difference": difference}
+    found |= {"difference_low": low, "difference_high": high, "p_patients": p}
+    note = f"{len(both)} patients are in both groups, which are not independent: only the difference has an interval"
+    plain: dict[str, Any] = {name: float(value) for name, value in found.items()}
+    return GroupDifference(len(first), len(second), **plain, note=note, **several)
 
 
 def _by_moments(
@@ -110,7 +154,7 @@ def _by_moments(
 
 def compare_groups(
     table: pd.DataFrame, columns: Sequence[str], by: str = "group", *, confidence: float = 0.95,
-    adjustment: Adjustment = "bh",
+    adjustment: Adjustment = "bh", patients: pd.Series | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Compare every pair of groups in every column.
 
@@ -124,6 +168,8 @@ def compare_groups(
         Column with the labels; cases with an empty label are left out.
     adjustment : {"bh", "holm", "bonferroni"}
         Of q_welch, q_student and q_mann_whitney, over all rows.
+    patients : Series, optional
+        Label of the patient of each case; see `compare_two`.
 
     Returns
     -------
@@ -158,9 +204,11 @@ def compare_groups(
     rows = []
     for column in columns:
         values = {name: table.loc[labels == name, column] for name in names}
+        units = {name: patients[labels == name] for name in names} if patients is not None else None
         for one, other in combinations(names, 2):
             head = {"column": column, "group_a": one, "group_b": other}
-            rows.append(head | asdict(compare_two(values[one], values[other], confidence=confidence)))
+            cases = (units[one], units[other]) if units is not None else None
+            rows.append(head | asdict(compare_two(values[one], values[other], confidence=confidence, patients=cases)))
     result = pd.DataFrame(rows)
     for test in ("welch", "student", "mann_whitney"):
         place = int(result.columns.get_loc(f"p_{test}")) + 1
@@ -184,26 +232,38 @@ def compare_table(table: CompareOptions | pd.DataFrame | str | Path, **choices: 
     warnings = cases.quality_warnings(values[names]) + ([] if options.measure else cases.misspelt())
     for key, part in cases.parts():
         with naming_part(cases.path, key):
-            result = compare_groups(values.loc[part.frame.index], names, by, adjustment=options.adjust)
+            how: dict[str, Any] = {"adjustment": options.adjust, "patients": patients_of(part)}
+            result = compare_groups(values.loc[part.frame.index], names, by, **how)
         result.insert(1, "unit", [unit_of(name) or "" for name in result["column"]])
         found.append(labelled(key, result))
         of_group = labels.loc[part.frame.index]
         for row in result.to_dict("records"):
             text = f"{heading(key)}{row['column']}, {row['group_a']} - {row['group_b']}"
-            if row["note"]:
-                warnings.append(f"{text}: {row['note']}")
-                continue
-            size = f"Hedges g = {row['hedges_g']:.2f} [{row['hedges_g_low']:.2f}, {row['hedges_g_high']:.2f}]"
-            absent = int(of_group.isin([row["group_a"], row["group_b"]]).sum()) - row["n_a"] - row["n_b"]
-            n = f"N = {row['n_a']} and {row['n_b']}{missing_text(absent)}"
-            difference = f"{row['difference']:.4g}{unit_text(row['column'])}"
-            lines.append(f"{text}: {difference}, Welch p = {row['p_welch']:.2g}, {size}, {n}")
+            warnings += [f"{text}: {row['note']}"] if row["note"] else []
+            if not (row["note"] and math.isnan(row["p_patients"])):
+                lines.append(f"{text}: {_line(row, of_group)}")
     if "scanner" in cases and by != "scanner" and (labels != "").any():
         reservation = confounding(cases.text("scanner")[labels != ""], labels[labels != ""], by)
         warnings += [reservation.replace("batch", "scanner")] if reservation else []
-    settings = {"by": by, "measures": names} | options.named("model", "strategy") | {"adjustment": options.adjust}
+    settings = (
+        {"by": by, "measures": names} | options.named("model", "strategy", "patient") | {"adjustment": options.adjust}
+    )
     frames = {"comparisons.csv": ("comparisons", found)}
     return Findings.joined("comparisons.json", frames, lines, warnings, options, settings, measures=names)
+
+
+def _line(row: dict[str, Any], of_group: pd.Series) -> str:
+    """Return the difference of two groups for the terminal."""
+    averaged = not math.isnan(row["n_rows_a"])
+    used = [row[f"n_rows_{side}" if averaged else f"n_{side}"] for side in "ab"]
+    absent = int(of_group.isin([row["group_a"], row["group_b"]]).sum() - sum(used))
+    n = f"N = {row['n_a']} and {row['n_b']}{' patients' if averaged else ''}{missing_text(absent)}"
+    difference = f"{row['difference']:.4g}{unit_text(row['column'])}"
+    if row["note"]:
+        limits = f"[{row['difference_low']:.4g}, {row['difference_high']:.4g}]"
+        return f"{difference} {limits}, p = {row['p_patients']:.2g} leaving out patients, {n}"
+    size = f"Hedges g = {row['hedges_g']:.2f} [{row['hedges_g_low']:.2f}, {row['hedges_g_high']:.2f}]"
+    return f"{difference}, Welch p = {row['p_welch']:.2g}, {size}, {n}"
 
 
 def hedges_correction(df: float) -> float:

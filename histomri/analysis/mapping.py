@@ -1,6 +1,5 @@
 """Column maps: how the columns of somebody else's table are called, and which of them belong to which model."""
 
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from histomri.core.door import read_toml
 from histomri.core.errors import InputError
-from histomri.core.files import require_file
 from histomri.core.tables import BLOCK, suggestion
 
 _SECTIONS = ("columns", "constants", "models")
@@ -52,13 +51,14 @@ def read_column_map(path: str | Path) -> ColumnMap:
     Names stand at the top or in a section ``[columns]``, values for all rows in ``[constants]``; each ``[[models]]``
     has the model, the strategy and the columns of one model.
     """
-    path = require_file(path, "column map")
+    path = Path(path)
     try:
-        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = read_toml(path, "column map")
+    except InputError as error:
         hint = "name each column once; columns of several models go into [[models]]"
-        problem = f"is not valid TOML ({error})"
-        raise InputError(problem, path=path, hint=hint if "overwrite" in str(error) else None) from error
+        said = error.problem.removeprefix(prefix := "is not valid TOML: ")
+        problem = error.problem if said == error.problem else f"{prefix[:-2]} ({said})"
+        raise InputError(problem, path=path, hint=hint if "overwrite" in said else error.hint) from error
     top = {name: value for name, value in content.items() if name not in _SECTIONS}
     section = _table(content.get("columns", {}), "columns", path)
     if both := sorted(set(top) & set(section)):

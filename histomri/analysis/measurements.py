@@ -10,8 +10,9 @@ import pandas as pd
 
 from histomri.analysis.mapping import read_column_map
 from histomri.analysis.options import TableOptions
+from histomri.analysis.patients import with_patients
 from histomri.analysis.units import check_sites, check_units, require_magnitude
-from histomri.core.columns import CASE, INDEX, LABELS, MEASUREMENTS, POSITION, SYST
+from histomri.core.columns import CASE, INDEX, LABELS, MEASUREMENTS, PATIENT, POSITION, SYST
 from histomri.core.errors import InputError
 from histomri.core.tables import Table, as_text, fraction_of_numbers, line_at, line_of, read_table
 
@@ -140,9 +141,9 @@ class MeasurementTable(Table):
         self.require_consistent()
 
     def require_consistent(self) -> None:
-        """Raise an InputError if rows of one sample have another group, scanner or (in tables of samples) histology."""
+        """Raise an InputError if rows of a sample have another patient, group, scanner or (not of voxels) histology."""
         samples = self.text("sample")
-        for name in ("group", "scanner"):
+        for name in (PATIENT, "group", "scanner"):
             if name in self:
                 _check_same(self.text(name).replace("", "(empty)"), [samples], name, self.path)
         if self.is_voxelwise:
@@ -209,6 +210,8 @@ def opened_cases(
 ) -> tuple[Chosen, MeasurementTable]:
     """Return options and table as `opened` does, of the wanted model and strategy, with one row per sample."""
     options, table = opened(kind, given, choices)
+    if "patient" in kind.model_fields:
+        table = with_patients(table, getattr(options, "patient", None))
     if table.is_voxelwise:
         problem = "has a row per voxel, and rows per sample are needed"
         raise InputError(problem, path=table.path, hint="average it with histomri pair --per sample")

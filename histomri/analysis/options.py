@@ -14,6 +14,8 @@ Interval = Literal["jackknife", "fisher"]
 Resamples = Annotated[Whole, Field(ge=100, le=100_000)]  # fewer make no interval, more cost memory and change no digit
 Columns = tuple[Text, ...]
 
+_WITHIN = "Column of groups to compare pooled scores with those within: group or scanner; by default what there is."
+_PATIENT = "Column of patients, of whom one may have several samples; by default patient. With sample there are none."
 _TABLE = "Table (.csv, .xlsx, .parquet), a row per sample, model and strategy."
 
 
@@ -39,7 +41,11 @@ class _CaseOptions(TableOptions):
     strategy: Text | None = option(None, "Use the rows of this strategy only.")
 
 
-class _SplitOptions(_CaseOptions):
+class _PatientOptions(_CaseOptions):
+    patient: Text | None = option(None, _PATIENT)
+
+
+class _SplitOptions(_PatientOptions):
     by: Text | None = option(None, "Split the samples by this column, such as scanner.")
 
 
@@ -52,6 +58,8 @@ class ScoreOptions(TableOptions):
     table: Path = argument("Table of pairs (.csv, .xlsx, .parquet), a row per sample or voxel, and model.")
     boot: Resamples = option(2000, "Resamples of the bootstrap over cases.")
     seed: Seed = option(0, "Seed of the bootstrap.")
+    patient: Text | None = option(None, _PATIENT)
+    within: Text | None = option(None, _WITHIN)
 
 
 class CorrelateOptions(_SplitOptions):
@@ -69,6 +77,7 @@ class CorrelateOptions(_SplitOptions):
     method: Literal["both", "pearson", "spearman"] = option("both", "Linear correlations, of ranks, or both.")
     interval: Interval = option("jackknife", "Intervals of tables of samples: for any values, or for normal ones.")
     adjust: Adjustment = option("bh", "How q allows for the number of tests.")
+    within: Text | None = option(None, _WITHIN)
 
     @model_validator(mode="after")
     def _has_x(self) -> "CorrelateOptions":
@@ -98,7 +107,7 @@ class RegressOptions(_SplitOptions):
         return self
 
 
-class CompareOptions(_CaseOptions):
+class CompareOptions(_PatientOptions):
     """Compare groups: Welch, Student and Mann-Whitney tests, effect sizes with confidence intervals.
 
     Example: histomri compare pairs.csv -o groups/ --by group --model diff-in --strategy high-b
@@ -109,7 +118,7 @@ class CompareOptions(_CaseOptions):
     adjust: Adjustment = option("bh", "How q allows for the number of tests.")
 
 
-class PredictOptions(_CaseOptions):
+class PredictOptions(_PatientOptions):
     """Predict tumour volume, or another column, from a polynomial of two metrics, with cross-validation.
 
     Results of the first basis are in the folder itself, those of others in prediction_BASIS below it.
@@ -181,6 +190,7 @@ class PowerOptions(TableOptions):
     n: tuple[Annotated[Whole, Field(ge=4)], ...] = option((), "Number of samples to judge; may be repeated.")
     power: Annotated[Number, Field(gt=0, lt=1)] = option(0.8, "Wanted power.")
     alpha: Annotated[Number, Field(gt=0, lt=1)] = option(0.05, "Level of the two-sided test.")
+    patient: Text | None = option(None, _PATIENT)
 
     @model_validator(mode="after")
     def _has_a_plan(self) -> "PowerOptions":

@@ -13,6 +13,7 @@ from histomri.analysis.agreement import PAIRS
 from histomri.analysis.measurements import opened_cases
 from histomri.analysis.noncentral import chi_rule, noncentral_t_cdf
 from histomri.analysis.options import PowerOptions
+from histomri.analysis.patients import patients_of
 from histomri.analysis.results import Findings, heading, missing_text
 from histomri.core.errors import InputError
 
@@ -84,17 +85,23 @@ def plan_table(table: PowerOptions | pd.DataFrame | str | Path, **choices: Any) 
     `choices` are options of `histomri power` beside it. PowerOptions stand for both, and may do without a table.
     Correlations are by default 0.3, 0.4, 0.5, 0.6 and 0.7. The Findings are power_n.csv and power_r.csv.
     """
-    counted: list[tuple[str, int, int]] = []
+    counted: list[tuple[str, int, int, bool]] = []
+    warnings: list[str] = []
     options, path = table, None
     if not isinstance(options, PowerOptions) or options.table is not None:
         options, cases = opened_cases(PowerOptions, table, choices)
         values, path = cases.numbers([name for pair in PAIRS for name in pair]), cases.path
+        warnings += [*cases.notes]
         for key, part in cases.parts():
             for pair in PAIRS:
                 complete = values.loc[part.frame.index, list(pair)].notna().all(axis=1)
-                counted.append((f"{heading(key)}{' with '.join(pair)}", int(complete.sum()), int((~complete).sum())))
+                # Of several samples of a patient at least one counts in full, whatever the others add.
+                patients = patients_of(part)
+                n = int(complete.sum()) if patients is None else patients[complete].nunique()
+                name = f"{heading(key)}{' with '.join(pair)}"
+                counted.append((name, n, int((~complete).sum()), patients is not None))
     power, alpha, wanted = options.power, options.alpha, list(options.r) or [0.3, 0.4, 0.5, 0.6, 0.7]
-    sizes = sorted({*options.n, *(n for _, n, _ in counted)})
+    sizes = sorted({*options.n, *(n for _, n, _, _ in counted)})
     if sizes and sizes[0] < 4:
         problem = f"{sizes[0]} samples are too few: no correlation can be relied on to be found"
         raise InputError(problem, path=path, hint="at least 4 are needed")
@@ -104,7 +111,11 @@ def plan_table(table: PowerOptions | pd.DataFrame | str | Path, **choices: Any) 
         row["detectable_r"] = detectable_correlation(n, power=power, alpha=alpha)
         present.append(row | {f"power_r={r:g}": correlation_power(r, n, alpha=alpha) for r in wanted})
     needed = [{"r": r, "n": sample_size(r, power=power, alpha=alpha)} for r in wanted]
-    lines = [f"{pair}: N = {n}{missing_text(absent)}" for pair, n, absent in counted if absent]
+    lines = [
+        f"{pair}: N = {n}{' patients' if of_patients else ''}{missing_text(absent)}"
+        for pair, n, absent, of_patients in counted
+        if absent or of_patients
+    ]
     for row in present:
         finds = f"finds r = {row['detectable_r']:.2f} with power {power:g}"
         lines.append(f"N = {row['n']}: {finds}, and |r| > {row['critical_r']:.3f} has p < {alpha:g}")
@@ -113,7 +124,7 @@ def plan_table(table: PowerOptions | pd.DataFrame | str | Path, **choices: Any) 
     frames = {"power_n.csv": ("present", [pd.DataFrame(present, columns=columns)])}
     frames["power_r.csv"] = ("needed", [pd.DataFrame(needed)])
     settings = {"power": power, "alpha": alpha, "r": wanted, "n": sizes}
-    return Findings.joined("power.json", frames, lines, (), options, settings)
+    return Findings.joined("power.json", frames, lines, warnings, options, settings)
 
 
 def _check(*, alpha: float, r: float = 0.0, power: float | None = None) -> None:

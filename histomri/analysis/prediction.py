@@ -11,6 +11,7 @@ from scipy.spatial import Delaunay, QhullError
 from scipy.special import stdtr, stdtrit
 
 from histomri.analysis.correlation import constant, correlate, resampling_weights
+from histomri.analysis.patients import FEWEST_UNITS, repeated
 from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.errors import InputError
 
@@ -115,6 +116,9 @@ def cross_validated_prediction(
     p, ci, failed = _uncertainty(r, terms, truth, fold, weights, len(names), confidence)
     surface = _surface(first, second, truth, basis, codes, confidence)
     warnings = _warnings(len(truth), terms.shape[1], failed, n_boot, has_band=bool(surface["low"].notna().all()))
+    if repeated(codes) and len(names) < FEWEST_UNITS:
+        p, ci = math.nan, None
+        warnings += (f"{len(names)} groups are too few for p and interval of r ({FEWEST_UNITS} are needed)",)
     if abs(r) >= _EXACT:
         text = "the polynomial gives the target exactly, so r has neither p nor interval; is it one of the metrics?"
         warnings += (text,)

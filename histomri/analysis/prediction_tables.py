@@ -110,7 +110,7 @@ def _predicted(cases: MeasurementTable, options: PredictOptions, basis: Basis) -
         if label is not None and label in cases and label not in rows:
             rows.insert(0, label, cases.text(label).to_numpy())
     settings = {"x": x, "y": y, "target": name, "basis": basis, "folds": options.folds, "group_by": group_by}
-    settings |= options.named("model", "strategy") | {"n_boot": options.boot, "seed": options.seed}
+    settings |= options.named("model", "strategy", "patient") | {"n_boot": options.boot, "seed": options.seed}
     surface = found.surface.rename(columns={"x": x, "y": y})
     frames = {"predictions.csv": (None, [rows]), "prediction_surface.csv": (None, [surface])}
     lines, warnings = [_line(name, found, groups is not None)], [*cases.quality_warnings(values), *found.warnings]

@@ -24,6 +24,12 @@ def errors_of(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame({name: table[own].astype(float) for name, own in known.items() if own in table}, table.index)
 
 
+def of_pair(first: pd.Series, second: pd.Series, errors: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the complete rows of two columns, and the systematic errors of those that have any."""
+    both = pd.concat([first, second], axis=1).dropna()
+    return both, errors.loc[both.index, [name for name in both if name in errors]]
+
+
 def common_error(
     result: Callable[[pd.DataFrame], FloatArray], values: pd.DataFrame, errors: pd.DataFrame
 ) -> FloatArray:

@@ -10,10 +10,10 @@ import pandas as pd
 from histomri.analysis import spatial
 from histomri.analysis.cases import as_cases
 from histomri.analysis.correlation import Kind, adjust_p
-from histomri.analysis.mixed import WITHIN_BETWEEN, mean_correlation, repeated_correlation, within_and_between
+from histomri.analysis.mixed import SLOPES, WITHIN_BETWEEN, mean_correlation, repeated_correlation, within_and_between
 from histomri.analysis.voxel_grid import VoxelGrid
 from histomri.core.arrays import FloatArray, IntArray
-from histomri.core.columns import INDEX, WORLD
+from histomri.core.columns import INDEX, PATIENT, WORLD
 from histomri.core.errors import InputError
 
 _VALUES = (
@@ -22,7 +22,7 @@ _VALUES = (
 SAMPLE_COLUMNS = ("x", "y", "kind", "sample", *_VALUES[:7], "q", *_VALUES[7:])
 POOLED_COLUMNS = (
     "x", "y", "n_samples", "n", "r_within", "ci_low", "ci_high", "df", "p", "q", "p_naive", *WITHIN_BETWEEN, "note",
-    "r_mean_edge", "p_mean_edge",
+    "r_mean_edge", "p_mean_edge", *SLOPES,
 )  # fmt: skip
 _MOST_CELLS = 40_000_000  # of all that is kept of the maps of one sample, 0.3 GB in double precision
 
@@ -78,6 +78,7 @@ def correlate_voxels(
         pooled.append({"x": one, "y": other, **_pooled(table, one, other, mine, usable, confidence)})
     each, together = pd.DataFrame(rows, columns=SAMPLE_COLUMNS), pd.DataFrame(pooled, columns=POOLED_COLUMNS)
     each["q"], together["q"] = each.groupby("kind")["p"].transform(adjust_p), adjust_p(together["p"])
+    together["q_mean"] = adjust_p(together["p_mean"])
     return each, together
 
 
@@ -166,6 +167,13 @@ def _pooled(
     naive = repeated_correlation(part[x], part[y], labels, confidence=confidence)
     notes = [row["note"], f"left out: {', '.join(left_out)}" if left_out else ""]
     row |= {"n_samples": len(sizes), "p_naive": naive.p, "note": "; ".join(note for note in notes if note)}
-    without_edge = mean_correlation([singles[name].r_edge for name in sizes if math.isfinite(singles[name].r_edge)])
+    of_samples = part.groupby(labels)[PATIENT].first() if PATIENT in part else None
+    patients = {name: of_samples[name] or name for name in sizes} if of_samples is not None else {}
+
+    def mean(found: dict[str, float]) -> dict[str, float]:
+        units = [patients.get(name, name) for name in found]
+        return mean_correlation(list(found.values()), patients=units, confidence=confidence)
+
+    without_edge = mean({name: singles[name].r_edge for name in sizes if math.isfinite(singles[name].r_edge)})
     row |= {f"{name}_edge": value for name, value in without_edge.items()}
-    return row | mean_correlation([singles[name].r for name in sizes])
+    return row | mean({name: singles[name].r for name in sizes})

@@ -1,21 +1,20 @@
 """Outlines in GeoParquet, such as the shapes of spatialdata: polygons, or circles with a radius."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import shapely
-from shapely.errors import GEOSException
 
 from histomri.cells.parsed_export import ParsedExport, Wanted
+from histomri.core.array_files import parquet_schema, read_parquet
+from histomri.core.door import parse_json, reading
 from histomri.core.errors import InputError
-from histomri.core.files import require_file
 
 _CLASSES = ("classification", "class", "cell_type", "celltype", "type")
 _IDS = ("object_id", "cell_id", "id", "instance_id", "CellID", "label", "__index_level_0__")
+_WHAT = "GeoParquet file"
 _HINT = "give the file of cell shapes, such as SDATA.zarr/shapes/NAME/shapes.parquet"
 
 
@@ -27,8 +26,8 @@ def is_geoparquet(path: Path) -> bool:
         if stream.read(4) != b"PAR1":
             return False
     try:
-        return b"geo" in (pq.read_schema(path).metadata or {})
-    except (pa.ArrowException, OSError):
+        return b"geo" in (parquet_schema(path, "Parquet file").metadata or {})
+    except InputError:
         return False
 
 
@@ -38,16 +37,15 @@ def read_geoparquet(path: Path, wanted: Wanted) -> ParsedExport:
     The file states no unit that histomri could trust: coordinates are taken as pixels, so that ``--mpp`` is needed;
     ``--mpp 1`` says that they are µm.
     """
-    require_file(path, "GeoParquet file")
-    try:
-        about = json.loads(pq.read_schema(path).metadata[b"geo"])
-        name = about["primary_column"]
-        schema = pq.read_schema(path)
+    with reading(path, _WHAT, _HINT):
+        schema = parquet_schema(path, _WHAT)
+        about = parse_json(schema.metadata[b"geo"].decode(), path)
+        name = about.get("primary_column") if isinstance(about, dict) else None
+        if name not in schema.names:
+            raise InputError("is GeoParquet, and names no column of outlines that it has", path=path, hint=_HINT)
         columns = [one for one in schema.names if one in (name, "radius", *_CLASSES, *_IDS)]
-        table = pq.read_table(path, columns=columns)
+        table = read_parquet(path, _WHAT, columns)
         shapes = shapely.from_wkb(table.column(name).to_numpy(zero_copy_only=False))
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, GEOSException) as error:
-        raise InputError(f"is GeoParquet, and it cannot be read ({error})", path=path, hint=_HINT) from error
     kinds = set(np.unique(shapely.get_type_id(shapes)).tolist()) - {-1}
     area = shapely.area(shapes)
     if kinds == {0} and "radius" in table.column_names:

@@ -16,6 +16,7 @@ import shapely
 from histomri.cells.geojson import read_geojson
 from histomri.cells.parsed_export import ParsedExport, Wanted
 from histomri.cells.regions import Region, region_objects
+from histomri.core.door import reading
 from histomri.core.errors import InputError
 from histomri.core.files import require_file
 
@@ -46,13 +47,9 @@ def _with_entry(path: Path, image: str | None, read: Callable[[Any], Result]) ->
     except (ImportError, ValueError) as error:
         problem = f"is a QuPath project, and reading cells from it needs paquo and QuPath ({error})"
         raise InputError(problem, path=path, hint=_HINT) from error
-    try:
-        with QuPathProject(path, mode="r") as project:
-            return read(_entry(path, list(project.images), image))
-    except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"QuPath cannot open it ({error})", path=path, hint=_HINT) from error
+    says = "QuPath cannot open it ({})"
+    with reading(path, "QuPath project", _HINT, says), QuPathProject(path, mode="r") as project:
+        return read(_entry(path, list(project.images), image))
 
 
 def _read_entry(path: Path, entry: Any, wanted: Wanted) -> ParsedExport:

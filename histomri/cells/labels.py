@@ -17,8 +17,8 @@ from histomri.cells.mask_blobs import Labels, measure_mask
 from histomri.cells.mask_files import MaskFile, not_labels, numbers_of, open_mask
 from histomri.cells.parsed_export import NUCLEUS_OFFSET, ParsedExport, Wanted
 from histomri.core.arrays import FloatArray, IntArray
+from histomri.core.door import reading, require_file
 from histomri.core.errors import InputError
-from histomri.core.files import require_file
 from histomri.core.tables import read_table
 
 _LABEL_NAMES = ("label", "number", "id", "object_id", "object id", "cellid", "cell_id", "label_id", "")
@@ -33,23 +33,18 @@ def read_labels(path: Path, wanted: Wanted) -> ParsedExport:
     if wanted.layout is not None or wanted.columns is not None:
         option = "--layout" if wanted.layout is not None else "--columns"
         raise InputError(f"is a picture, so {option} does not apply", path=path, hint=f"leave out {option}")
-    with ExitStack() as stack:
-        try:
-            mask = open_mask(path, stack)
-            inner = None if wanted.nuclei_mask is None else _open_nuclei(mask, wanted.nuclei_mask, stack)
-            if inner is not None or mask.planes == 2:
-                return _read_pair(mask, inner, wanted.split_labels)
-            export = _export(mask, found := measure_mask(mask, split=wanted.split_labels))
-            if wanted.measurements:
-                export.numbers["scatter"], export.units["scatter"] = found.scatter.astype(np.float32), None
-            return export
-        except InputError:
-            raise
-        except Exception as error:  # a damaged file makes its reader fail wherever it first trips over it
-            with path.open("rb") as stream:
-                kind = {b"\x89PNG": "PNG", b"\x93NUM": "NumPy"}.get(stream.read(4), "TIFF")
-            problem = f"is a {kind} picture, not a table of cells, and it cannot be read ({error})"
-            raise InputError(problem, path=path) from error
+    with path.open("rb") as stream:
+        kind = {b"\x89PNG": "PNG", b"\x93NUM": "NumPy"}.get(stream.read(4), "TIFF")
+    says = f"is a {kind} picture, not a table of cells, and it cannot be read ({{}})"
+    with reading(path, "mask", says=says), ExitStack() as stack:
+        mask = open_mask(path, stack)
+        inner = None if wanted.nuclei_mask is None else _open_nuclei(mask, wanted.nuclei_mask, stack)
+        if inner is not None or mask.planes == 2:
+            return _read_pair(mask, inner, wanted.split_labels)
+        export = _export(mask, found := measure_mask(mask, split=wanted.split_labels))
+        if wanted.measurements:
+            export.numbers["scatter"], export.units["scatter"] = found.scatter.astype(np.float32), None
+        return export
 
 
 def _export(mask: MaskFile, cells: Labels, nucleus: Labels | None = None, lone: Labels | None = None) -> ParsedExport:

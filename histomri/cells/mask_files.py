@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histomri.core.array_files import read_array
 from histomri.core.arrays import IntArray
 from histomri.core.calibration import ome_pixel_size
+from histomri.core.door import check_png
 from histomri.core.errors import InputError
 
 LARGEST_LABEL = 1 << 27  # 3 GB of sums
@@ -108,6 +110,7 @@ def numbers_of(path: Path, block: NDArray[Any]) -> IntArray:
 def _open_png(path: Path) -> MaskFile:
     from PIL import Image
 
+    check_png(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(path) as picture:
@@ -122,8 +125,10 @@ def _open_png(path: Path) -> MaskFile:
 
 def _open_npy(path: Path) -> MaskFile:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
+        array = read_array(path, "mask", mapped=True)
+    except InputError as error:
+        if "Python objects" not in error.problem:
+            raise
         problem = "holds Python objects, as the _seg.npy of Cellpose does, and they are not opened"
         hint = "save its masks alone: numpy.save('masks.npy', data['masks']), or as TIFF"
         raise InputError(problem, path=path, hint=hint) from error

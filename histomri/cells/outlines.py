@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely.errors import GEOSException
 
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
-from histomri.core.errors import InputError
+from histomri.core.door import reading
 
 Geometries = NDArray[np.object_]
 _FEWEST_CORNERS = 3
@@ -117,13 +116,11 @@ def _build(path: Path, objects: list[list[list[Any]]]) -> tuple[Geometries, int]
     rings = [ring for polygon in polygons for ring in polygon]
     if not rings:
         return np.full(len(objects), shapely.MultiPolygon(), dtype=object), 0
-    try:
+    with reading(path, "export", None, "holds an outline that cannot be read ({})", unchecked=True):
         points = np.concatenate([np.array([point[:2] for point in ring], dtype=float) for ring in rings])
         offsets = tuple(np.cumsum([0, *map(len, level)]) for level in (rings, polygons, objects))
         shapes = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, points, offsets)
         with np.errstate(invalid="ignore"):  # of corners that are no numbers; such an outline has no area
             wrong = ~shapely.is_valid(shapes)
             shapes[wrong] = shapely.make_valid(shapes[wrong])
-    except (GEOSException, TypeError, ValueError, KeyError, OverflowError) as error:
-        raise InputError(f"holds an outline that cannot be read ({error})", path=path) from error
     return shapes, int(np.count_nonzero(wrong))

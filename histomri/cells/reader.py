@@ -34,6 +34,7 @@ from histomri.cells.spacing import find_lumps, lumps_text
 from histomri.cells.table import CellMetadata, CellTable
 from histomri.core.arrays import BoolArray
 from histomri.core.calibration import PixelSize
+from histomri.core.door import reading
 from histomri.core.errors import InputError
 
 
@@ -149,6 +150,11 @@ def read_export(path: Path, given: CellOptions) -> ParsedExport:
         return read_project_cells(path, image, wanted)
     if (path / "project.qpproj").exists():
         raise InputError("is the folder of a QuPath project", path=path, hint=f"name {path / 'project.qpproj'}")
+    with reading(path, "export of cells"):
+        return _read_export(path, wanted)
+
+
+def _read_export(path: Path, wanted: Wanted) -> ParsedExport:
     if is_geoparquet(path):
         return read_geoparquet(path, wanted)
     head = read_head(path)

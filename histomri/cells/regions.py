@@ -13,13 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 import shapely
-from shapely.errors import GEOSException
 from shapely.geometry.base import BaseGeometry
 
 from histomri.cells.geojson_stream import stream_batches
 from histomri.cells.sniff import open_export, refusal
+from histomri.core.door import parse_json, reading, require_file
 from histomri.core.errors import InputError, UnitError
-from histomri.core.files import require_file
 
 _EXPORT = "in QuPath select the annotations and use File > Export objects as GeoJSON"
 _POLYGONS = ("Polygon", "MultiPolygon")
@@ -100,12 +99,11 @@ def region_objects(
     features: Sequence[Any], path: Path, pixel_size_um: tuple[float, float] | None
 ) -> tuple[Region, ...]:
     """Return the annotations and TMA cores among features in pixels, in µm; `path` is theirs, for messages."""
-    try:
+    says = "holds a polygon that cannot be read ({})"
+    with reading(path, "region of interest file", _EXPORT, says, unchecked=True):
         found = [_region(feature, parent) for feature, parent in _flat(features)]
         regions = [region for region in found if region is not None]
         sizes = np.array([region.area_um2 for region in regions])
-    except (GEOSException, TypeError, ValueError, IndexError, OverflowError) as error:
-        raise refusal(f"holds a polygon that cannot be read ({error})", path, _EXPORT) from error
     if not sizes.size or not np.isfinite(sizes).all() or not sizes.any():
         raise refusal("holds no region (polygon) of an annotation", path, _EXPORT)
     if pixel_size_um is None:
@@ -123,14 +121,11 @@ def _features(path: Path) -> list[Any]:
     with open_export(require_file(path, "region of interest file")) as stream:
         content = stream.read()
     try:
-        document = json.loads(content.decode("utf-8-sig"))
+        document = parse_json(content.decode("utf-8-sig"), path)
     except UnicodeDecodeError as error:
         raise refusal("is not a UTF-8 text file", path, _EXPORT) from error
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise refusal(f"is not valid GeoJSON ({where}: {error.msg})", path, _EXPORT) from error
-    except RecursionError as error:
-        raise InputError("is nested too deeply to be read", path=path) from error
+    except InputError as error:
+        raise refusal(error.problem.replace("valid JSON", "valid GeoJSON"), path, _EXPORT) from error
     if isinstance(document, dict) and isinstance(document.get("features"), list):
         return list(document["features"])
     return document if isinstance(document, list) else [document]

@@ -2,21 +2,18 @@
 
 import codecs
 import csv
-import gzip
 import io
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
 from histomri.cells.parsed_export import Header, recognise
+from histomri.core.door import Inflated, packing_of, reading, require_file, require_same_headers
 from histomri.core.errors import InputError
-from histomri.core.files import require_file
 
 HEAD_BYTES = 1 << 20
 ENCODINGS = ("utf-8", "cp1252", "mac_roman")
@@ -25,7 +22,7 @@ EXPORT_AGAIN = f"{_EXPORT}, export type 'Cells' (or 'Detections'), as .tsv with 
 _UTF16_JSON = (b"\xff\xfe[\0", b"\xff\xfe{\0", b"\xfe\xff\0[", b"\xfe\xff\0{")
 _LARGEST_RATIO = 200  # text shrinks five- to fiftyfold; a bomb is zeros, which shrink a thousandfold
 _LEAST_LIMIT = 1 << 26
-_DAMAGE = (EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, struct.error)
+_ARCHIVE = "copy or export it again", "the archive is cut short or damaged ({})"
 _MAGIC = (
     (b"PAR1", "a Parquet file"), (b"\xff\xd8\xff", "a JPEG picture"), (b"%PDF", "a PDF document"),
     (b"\xd0\xcf\x11\xe0", "an Excel workbook"), (b"\xac\xed\x00\x05", "a QuPath data file (.qpdata)"),
@@ -51,7 +48,7 @@ class Layout:
 
 
 class _Bounded(io.RawIOBase):
-    """A stream of unpacked bytes that refuses to become far larger than its archive."""
+    """A stream of unpacked bytes that refuses to become far larger than its archive, and names it if it is damaged."""
 
     def __init__(self, stream: IO[bytes], path: Path) -> None:
         super().__init__()
@@ -63,7 +60,8 @@ class _Bounded(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """Return up to `size` bytes; all of them, up to the limit, if it is negative."""
-        found = self._stream.read(size if size is not None and size >= 0 else self._most + 1 - self._count)
+        with reading(self._path, "archive", *_ARCHIVE):
+            found = self._stream.read(size if size is not None and size >= 0 else self._most + 1 - self._count)
         self._count += len(found)
         if self._count > self._most:
             problem = f"unpacks to more than {_LARGEST_RATIO} times its size, as no table or GeoJSON does"
@@ -75,42 +73,48 @@ class _Bounded(io.RawIOBase):
         buffer[: len(found)] = found
         return len(found)
 
+    def finish(self) -> None:
+        """Read what is left: the checksum stands at the end."""
+        while self.read(HEAD_BYTES):
+            pass
+
 
 @contextmanager
-def open_export(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading bytes; gzip and zip are unpacked as they are read."""
+def open_export(path: str | Path, *, to_end: bool = True) -> Iterator[IO[bytes]]:
+    """Open a file for reading bytes; gzip and zip are unpacked as they are read.
+
+    What the reader leaves of an archive is read after it, because the checksum stands at the end, unless `to_end` is
+    false.
+    """
     path = require_file(path, "QuPath export")
-    packing = _packing(path)
-    try:
-        if packing == "gzip":
-            with gzip.open(path, "rb") as unzipped:
-                yield cast(IO[bytes], _Bounded(cast(IO[bytes], unzipped), path))
-        elif packing == "zip":
-            with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive, path)) as member:
-                yield cast(IO[bytes], _Bounded(member, path))
-        else:
-            with path.open("rb") as stream:
-                yield stream
-    except _DAMAGE as error:
-        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile) and packing != "zip":
-            raise  # the disk, not the archive; a damaged zip makes its reader seek to where nothing is
-        raise refusal(f"the archive is cut short or damaged ({error})", path, "copy or export it again") from error
+    packing = packing_of(path)
+    with ExitStack() as stack:
+        if not packing:
+            yield stack.enter_context(path.open("rb"))
+            return
+        with reading(path, "archive", *_ARCHIVE):
+            packed: Any = io.BufferedReader(Inflated(path)) if packing == "gzip" else _member(path, stack)
+            bounded = _Bounded(stack.enter_context(packed), path)
+        yield cast(IO[bytes], bounded)
+        if to_end:
+            bounded.finish()
 
 
-def _packing(path: Path) -> str:
-    with path.open("rb") as raw:
-        magic = raw.read(4)
-    return "gzip" if magic[:2] == b"\x1f\x8b" else "zip" if magic == b"PK\x03\x04" else ""
+def _member(path: Path, stack: ExitStack) -> IO[bytes]:
+    archive = stack.enter_context(zipfile.ZipFile(path))
+    name = _only_member(archive, path)
+    require_same_headers(archive, archive.getinfo(name))
+    return archive.open(name)
 
 
 def is_plain(path: Path) -> bool:
     """Whether the file is no archive, so that it can be handed to a reader by name."""
-    return not _packing(path)
+    return not packing_of(path)
 
 
 def read_head(path: str | Path) -> bytes:
     """Return the first mebibyte of an export, unpacked."""
-    with open_export(path) as stream:
+    with open_export(path, to_end=False) as stream:
         head = stream.read(HEAD_BYTES)
     if not head:
         raise refusal("the file inside the archive is empty", path, "export it again")

@@ -1,8 +1,9 @@
 """The cells of one slide: a table in micrometres, and the record of how it was made."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +14,15 @@ import pyarrow.parquet as pq
 import shapely
 import shapely.errors
 from numpy.typing import ArrayLike, NDArray
+from pydantic import TypeAdapter
 from shapely.geometry.base import BaseGeometry
 
+from histomri.core.array_files import parquet_schema, read_parquet
 from histomri.core.columns import unit_text
 from histomri.core.display import Displayed
+from histomri.core.door import reading, require_file
 from histomri.core.errors import InputError
-from histomri.core.files import atomic_path, require_file
+from histomri.core.files import atomic_path
 from histomri.core.provenance import software_version
 from histomri.core.spatial import to_spatialdata
 
@@ -28,6 +32,7 @@ NUMBER_COLUMNS = ("x_um", "y_um", "area_um2", "nucleus_area_um2", "diameter_um")
 COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
 _OUTLINE = "outline_wkb"
 _SCHEMA_KEY = b"histomri.cells"
+_NO_PARQUET = "is not a Parquet file, or it is cut short"
 _SCHEMA = "histomri.cells/1"
 
 
@@ -194,7 +199,7 @@ class CellTable(Displayed):
             table = table.append_column(_OUTLINE, pa.array(shapely.to_wkb(self.outlines), pa.large_binary()))
         table = table.replace_schema_metadata({**table.schema.metadata, _SCHEMA_KEY: json.dumps(record).encode()})
         with atomic_path(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         return [Path(path)]
 
     def messages(self) -> tuple[str, ...]:
@@ -242,23 +247,16 @@ class CellTable(Displayed):
     @classmethod
     def load(cls, path: str | Path, *, geometries: bool = False) -> "CellTable":
         """Read a table that `save` wrote, with its outlines if it has any and `geometries` asks for them."""
-        path = require_file(path, "cell table")
-        try:
-            names = pq.read_schema(path).names
-            table = pq.read_table(path, columns=[name for name in names if geometries or name != _OUTLINE])
-        except (pa.ArrowException, OSError) as error:
-            hint = "make it with `histomri cells`"
-            raise InputError("is not a Parquet file, or it is cut short", path=path, hint=hint) from error
+        path, how = require_file(path, "cell table"), ("make it with `histomri cells`", _NO_PARQUET)
+        names = parquet_schema(path, "cell table", *how).names
+        wanted = [name for name in names if geometries or name != _OUTLINE]
+        table = read_parquet(path, "cell table", wanted, *how)
         metadata, outlines = _metadata((table.schema.metadata or {}).get(_SCHEMA_KEY), path), None
-        try:
+        with reading(path, "cell table", "make it again with `histomri cells`"):
             if _OUTLINE in table.column_names:
                 outlines = shapely.from_wkb(table.column(_OUTLINE).to_numpy())
                 table = table.drop_columns([_OUTLINE])
             return cls(table.to_pandas(), metadata, outlines)
-        except (shapely.errors.GEOSException, TypeError) as error:
-            raise InputError(f"its outlines cannot be read ({error})", path=path) from error
-        except InputError as error:
-            raise InputError(error.problem, path=path, hint="make it again with `histomri cells`") from error
 
 
 def kinds_text(kinds: Mapping[str, int]) -> str:
@@ -271,15 +269,29 @@ def _metadata(text: bytes | None, path: Path) -> CellMetadata:
     if text is None:
         hint = "make it with `histomri cells`"
         raise InputError("is a Parquet file, but no cell table of histomri", path=path, hint=hint)
+    damaged = InputError("its record of how it was made cannot be read", path=path, hint="run `histomri cells` again")
     try:
         record = json.loads(text)
         kind, _ = record.pop("schema"), record.pop("version")
-        tuples = {key: tuple(value) for key, value in record.items() if isinstance(value, list)}
-        metadata = CellMetadata(**{**record, **tuples})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError("its record of how it was made cannot be read", path=path) from error
+        raise damaged from error
     if kind != _SCHEMA:
-        raise InputError(f"was written in the format {kind}, and this version reads {_SCHEMA}", path=path)
+        raise InputError(f"was written in the format {str(kind)[:40]}, and this version reads {_SCHEMA}", path=path)
+    try:
+        if unknown := set(record) - {one.name for one in fields(CellMetadata)}:
+            raise ValueError(f"unknown fields {unknown}")
+        metadata: CellMetadata = TypeAdapter(CellMetadata).validate_python(record)
+        sizes = (*(metadata.pixel_size_um or ()), *(metadata.field_um or ()))
+        counts = (metadata.n_read, metadata.n_kept, *metadata.dropped.values(), *metadata.kinds.values())
+        shapes = [metadata.roi_wkt, *(region.get("geometry") for region in metadata.regions)]
+        is_possible = all(0 < size < math.inf for size in sizes) and all(0 <= count < 1 << 60 for count in counts)
+        if (
+            not is_possible
+            or not np.isfinite(shapely.bounds(shapely.from_wkt([each for each in shapes if each]))).all()
+        ):
+            raise ValueError("sizes or counts that are not possible")
+    except (ValueError, TypeError, shapely.errors.GEOSException) as error:
+        raise damaged from error
     return metadata
 
 

@@ -9,28 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from histomri.core.door import read_json as read_json
+from histomri.core.door import require_file as require_file
 from histomri.core.errors import InputError
 from histomri.core.provenance import software_version
 
 TEMPORARY = ".writing-"  # how the names of files begin that are not complete yet
-
-
-def require_file(path: str | Path, what: str = "file") -> Path:
-    """Return `path` as a Path, or say what is wrong with it.
-
-    Raises
-    ------
-    InputError
-        If it does not exist, is a folder, or is empty.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"no such {what}", path=path, hint="check the spelling and the folder")
-    if path.is_dir():
-        raise InputError(f"is a folder, and a {what} was expected", path=path)
-    if path.stat().st_size == 0:
-        raise InputError(f"the {what} is empty", path=path, hint="export it again")
-    return path
 
 
 def refuse_overwrite(out: str | Path, inputs: Iterable[str | Path | None]) -> None:
@@ -115,27 +99,6 @@ def sidecar_path(path: str | Path) -> Path:
     """Return the JSON sidecar's path of a NIfTI file."""
     path = Path(path)
     return path.with_name(re.sub(r"\.nii(\.gz)?$", "", path.name) + ".json")
-
-
-def read_json(path: str | Path, what: str = "JSON file") -> Any:
-    """Read a JSON file.
-
-    Raises
-    ------
-    InputError
-        If it is missing, empty, not UTF-8, or not JSON; the message gives line and column.
-    """
-    path = require_file(path, what)
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InputError("is not a UTF-8 text file", path=path) from error
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg})", path=path
-        ) from error
-    except RecursionError as error:
-        raise InputError("is nested too deeply to be read", path=path) from error
 
 
 def provenance(sources: Iterable[str | Path] = (), parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:

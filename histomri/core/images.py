@@ -12,14 +12,14 @@ from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import DTypeLike, NDArray
 
 from histomri.core.arrays import FloatArray
-from histomri.core.errors import GeometryError, InputError, UnitError
-from histomri.core.files import atomic_path, provenance, read_json, require_file, write_json
+from histomri.core.errors import GeometryError, InputError
+from histomri.core.files import atomic_path, provenance, read_json, write_json
 from histomri.core.files import sidecar_path as sidecar_path
+from histomri.core.nifti import open_nifti as open_nifti
+from histomri.core.nifti import read_voxels as read_voxels
 
 Suffix = Literal["histomap", "dwimap"]
 
@@ -68,7 +68,6 @@ MRI_MAPS: dict[str, tuple[str, str]] = {
 # What names of files say of maps of profiles as published, beside those of cells in three dimensions.
 PAPER, PAPER_UNCORRECTED = "paper", "paperUncorrected"
 STATS = {"se": "Standard error of: ", "syst": "Error common to all patches, of: "}
-_OTHER_LENGTHS = {1: "m", 3: "µm"}
 _TABLES: dict[str, dict[str, tuple[str, str]]] = {"histomap": HISTOLOGY_MAPS, "dwimap": MRI_MAPS}
 
 
@@ -138,50 +137,6 @@ class Image:
             return cls(data, np.asarray(image.affine, dtype=float))
         except GeometryError as error:
             raise GeometryError(error.problem, path=path, hint=error.hint) from error
-
-
-def open_nifti(path: str | Path) -> Any:
-    """Open a NIfTI image without reading its voxels.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, empty, or not an image nibabel can read.
-    """
-    path = require_file(path, "NIfTI image")
-    try:
-        image = nib.load(path)
-    except (
-        ImageFileError,
-        HeaderDataError,
-        OSError,
-        EOFError,
-    ) as error:
-        raise InputError(f"is not a readable NIfTI image ({error})", path=path) from error
-    kind = np.dtype(image.get_data_dtype()).kind
-    if kind not in "biuf":
-        what = "complex numbers" if kind == "c" else "colours"
-        raise InputError(f"holds {what}, and one real-valued number per voxel was expected", path=path)
-    unit = int(image.header["xyzt_units"]) & 7 if isinstance(image.header, nib.Nifti1Header) else 0
-    if unit in _OTHER_LENGTHS:
-        raise UnitError(
-            f"says that its lengths are in {_OTHER_LENGTHS[unit]}, and mm were expected",
-            path=path,
-            hint="convert its affine to mm, or, if that is in mm, say so with nibabel's header.set_xyzt_units('mm')",
-        )
-    return image
-
-
-def read_voxels(image: Any, path: str | Path) -> FloatArray:
-    """Read the voxels of an opened image as float32, or say that the file is cut short."""
-    try:
-        return np.asarray(image.dataobj, dtype=np.float32)
-    except (OSError, EOFError, ValueError) as error:
-        raise InputError(
-            f"the voxels cannot be read, the file is cut short or damaged ({error})",
-            path=path,
-            hint="copy it again",
-        ) from error
 
 
 def map_name(

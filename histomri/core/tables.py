@@ -18,17 +18,19 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import pyarrow
 
+from histomri.core.array_files import read_parquet
+from histomri.core.budget import require_memory
 from histomri.core.columns import LABELS, check_sidecar
 from histomri.core.display import Displayed
+from histomri.core.door import check_zip, reading, require_file
 from histomri.core.errors import InputError
-from histomri.core.files import require_file
 
 # The index of a frame counts the rows of its file from 0; where a row of the file gives several, copy k starts here.
 BLOCK = 1 << 32
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "-"}
 _TRUTH = {"true": 1.0, "false": 0.0}
+_NO_TABLE = "cannot be read as a table ({})"
 _ZIPPED, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"  # .xlsx and .ods, .xls
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _COMMA = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"
@@ -159,13 +161,22 @@ def _parsed(column: pd.Series) -> tuple[pd.Series, pd.Series]:
 
 
 def _parse(path: Path, numeric: Collection[str], comment: str | None) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    if path.suffix == ".parquet":
+        with reading(path, "table", says=_NO_TABLE):
+            return _with_text(read_parquet(path, "table").to_pandas().reset_index(drop=True)), ()
+    with path.open("rb") as binary:
+        start = binary.read(4)
+    if start in (_ZIPPED, _OLD_EXCEL):
+        return _read_workbook(path)
+    require_memory(4 * path.stat().st_size, path, "table")
+    with reading(path, "table", None, _NO_TABLE):
+        return _parse_text(path, numeric, comment, start)
+
+
+def _parse_text(
+    path: Path, numeric: Collection[str], comment: str | None, start: bytes
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
     try:
-        if path.suffix == ".parquet":
-            return _with_text(pd.read_parquet(path).reset_index(drop=True)), ()
-        with path.open("rb") as binary:
-            start = binary.read(4)
-        if start in (_ZIPPED, _OLD_EXCEL):
-            return _read_workbook(path)
         if start[:2] in _UTF16:
             return _read_csv(path, numeric, comment, "utf-16"), ()
         try:
@@ -184,9 +195,6 @@ def _parse(path: Path, numeric: Collection[str], comment: str | None) -> tuple[p
         problem = f"cannot be read as a table ({reason})"
         hint = "put a cell that holds the separator in quotation marks, and close them"
         raise InputError(problem, path=path, hint=hint) from error
-    except (pd.errors.EmptyDataError, pyarrow.ArrowException) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it is empty"
-        raise InputError(f"cannot be read as a table ({reason})", path=path) from error
 
 
 def _with_text(table: pd.DataFrame) -> pd.DataFrame:
@@ -248,7 +256,8 @@ def _read_workbook(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         problem = "is a workbook, and openpyxl is not there to read it"
         hint = "pip install 'histomri[excel]', or save its sheet as CSV (UTF-8)"
         raise InputError(problem, path=path, hint=hint) from error
-    try:
+    with reading(path, "workbook", "save it as CSV", "cannot be read as a workbook ({})"):
+        check_zip(path, "workbook")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of styles and menus that it does not know
             book = load_workbook(path, read_only=True, data_only=True)
@@ -257,8 +266,6 @@ def _read_workbook(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
             sheet.reset_dimensions()  # a stray cell in the last corner would make each row 16384 cells wide
             rows = {line: row for line, row in enumerate(map(_cells, sheet.iter_rows(values_only=True))) if any(row)}
             book.close()
-    except Exception as error:  # a damaged archive raises whatever zip, XML and openpyxl stumble on
-        raise InputError(f"cannot be read as a workbook ({error})", path=path, hint="save it as CSV") from error
     if not rows:
         raise InputError(f"its first sheet, '{sheets[0]}', is empty", path=path, hint="put the table first")
     first = min(rows)

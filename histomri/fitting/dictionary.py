@@ -12,13 +12,16 @@ from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 from scipy.special import ive
 
+from histomri.core.array_files import read_array
 from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.door import reading, require_file
 from histomri.core.errors import InputError
-from histomri.core.files import require_file
+from histomri.core.tables import read_table
 from histomri.fitting.choices import Voxels, log_likelihood
 from histomri.fitting.cramer_rao import invert_information
 from histomri.fitting.results import AT_BOUND, FITTED, criteria, derived
 
+_WHAT = "dictionary"
 _CHUNK, _CHUNK_VALUES = 4096, 20_000_000
 _STARTS, _NEIGHBOURS, _ALL_BELOW = 4, 80, 500
 _ITERATIONS, _STEP, _GAIN = 60, 1e-4, 1e-9
@@ -112,6 +115,11 @@ class Dictionary:
         One table (.csv, .tsv) can hold both: columns of parameters and then signals named s0, s1... The names are those
         of the columns of an .npy of parameters; by default p1, p2...
         """
+        with reading(signals, _WHAT):
+            return cls._load(signals, parameters, names)
+
+    @classmethod
+    def _load(cls, signals: str | Path, parameters: str | Path | None, names: Sequence[str] | None) -> "Dictionary":
         values = _read(signals)
         if parameters is None:
             if not isinstance(values, pd.DataFrame):
@@ -177,13 +185,14 @@ def _starts(y: FloatArray, sigma: FloatArray, dictionary: Dictionary, noise: str
 
 
 def _read(path: str | Path) -> Any:
-    path = require_file(path, "dictionary")
-    try:
-        if path.suffix == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False), dtype=float)
-        return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
-    except (OSError, EOFError, ValueError, TypeError) as error:
-        raise InputError(f"cannot be read as a dictionary ({error})", path=path, hint="give .npy or .csv") from error
+    path = require_file(path, _WHAT)
+    if path.suffix == ".npy":
+        array = read_array(path, _WHAT, says="cannot be read as a dictionary ({})")
+        if array.dtype.kind not in "iuf":
+            raise InputError(f"holds {array.dtype}, and a dictionary holds real numbers", path=path)
+        return array.astype(float)
+    table = read_table(path)
+    return table.numbers(table.names)
 
 
 # Levenberg-Marquardt for many voxels at once, for a forward model that is only known as a function of arrays.

@@ -1,25 +1,26 @@
 """Results of a fit: maps over voxels, the settings that made them, and warnings."""
 
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from histomri.core.array_files import read_arrays
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.display import Displayed
+from histomri.core.door import parse_json
 from histomri.core.errors import InputError
-from histomri.core.files import atomic_path, provenance, require_file
+from histomri.core.files import atomic_path, provenance
 from histomri.fitting import PARAMETERS, Model, predict
 from histomri.mri import Acquisition
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_WHAT = "result of a fit"
 FITTED, AT_BOUND, BACKGROUND, FAILED = 1, 2, 0, -1
 """Exit codes."""
 BIC_WEIGHTS = {"schwarz": 2.0, "paper": 1.0}
@@ -110,14 +111,15 @@ class FitResult(Displayed):
     @classmethod
     def load(cls, path: str | Path) -> "FitResult":
         """Read what `save` wrote; InputError if the file is damaged, or no result of a fit."""
-        path = require_file(path, "result of a fit")
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                record = json.loads(str(stored["record"]))
-                maps = {name.removeprefix("map_"): stored[name] for name in stored.files if name != "record"}
-            return cls(record["model"], maps, record["parameters"], tuple(record["warnings"]))
-        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
-            raise InputError("is no saved result of a fit, or is damaged", path=path) from error
+        arrays = read_arrays(path, _WHAT, "is no saved result of a fit, or is damaged ({})")
+        record = parse_json(str(arrays.pop("record", "")), path) if "record" in arrays else None
+        kinds = {"model": str, "parameters": dict, "warnings": list}
+        if not isinstance(record, dict) or not all(isinstance(record.get(key), kind) for key, kind in kinds.items()):
+            raise InputError("is no saved result of a fit, or is damaged", path=path)
+        maps = {name.removeprefix("map_"): values for name, values in arrays.items()}
+        if any(values.ndim != 1 or values.dtype.kind not in "iuf" for values in maps.values()) or "exit" not in maps:
+            raise InputError("is no saved result of a fit: its maps are no lists of numbers", path=path)
+        return cls(record["model"], maps, record["parameters"], tuple(map(str, record["warnings"])))
 
     def predict(self, acquisition: Acquisition) -> FloatArray:
         """Return the fitted model's normalised signals on any protocol, (V, M); NaN where nothing was fitted."""

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from histomri.core.array_files import as_numbers
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.display import Displayed
+from histomri.core.door import reading
 from histomri.core.errors import ProtocolError
 from histomri.core.files import provenance, read_json, write_json
 from histomri.core.presets import PRESETS
@@ -242,17 +244,13 @@ class Acquisition(Displayed):
         if missing := [name for name in _SAVED if name not in content]:
             raise ProtocolError(f"has no {', '.join(missing)}", path=path, hint="save the protocol again")
         shapes = content.get("shapes")
-        try:
+        with reading(path, "protocol", "save the protocol again", "is no saved protocol ({})", ProtocolError):
             waveforms = shapes and [
-                None if each is None else Waveform(*(tuple(map(float, each[key])) for key in _PIECES))
+                None if each is None else Waveform(*(tuple(as_numbers(each[key]).tolist()) for key in _PIECES))
                 for each in shapes
             ]
             vectors = (content["b_smm2"], content["delta_ms"], content["Delta_ms"], content.get("te_ms"))
             return cls(*vectors, waveforms, b0_below_smm2=float(content.get("b0_below_smm2", B0_BELOW_SMM2)))
-        except ProtocolError as error:
-            raise ProtocolError(error.problem, path=path, hint=error.hint) from error
-        except (TypeError, ValueError, KeyError) as error:
-            raise ProtocolError(f"is no saved protocol ({error})", path=path, hint="save the protocol again") from error
 
     def facts(self) -> dict[str, Any]:
         """Return what the protocol spans."""

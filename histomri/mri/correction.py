@@ -12,6 +12,8 @@ from histomri.mri.acquisition import Acquisition
 
 # Stacks of fewer slices hold too little along their axis to be turned in three dimensions.
 _FEWEST_SLICES, _LARGEST_SHARE = 8, 0.25
+_LARGEST_TURN, _LARGEST_STRETCH = 20.0, 0.25  # degrees; of a length
+MOTIONS = ("rigid", "affine")
 # Variance inflation above which time cannot be separated from echo time and diffusion.
 _MOST_INFLATION, _MOST_UNCERTAIN = 100.0, 0.05
 
@@ -33,16 +35,34 @@ class Motion:
         """Length of each translation at the centre of the field of view, (M, S)."""
         return np.asarray(np.linalg.norm(self.matrices[..., :3, 3], axis=-1))
 
+    def among(self, used: BoolArray) -> "Motion":
+        """Return the motion of all volumes of a series, of which those used, (N,), were aligned."""
+        matrices = np.tile(np.eye(4), (used.size, self.matrices.shape[1], 1, 1))
+        rejected = np.ones((used.size, self.matrices.shape[1]), dtype=bool)
+        matrices[used], rejected[used] = self.matrices, self.rejected
+        return Motion(matrices, self.by_slice, rejected)
+
     def table(self) -> str:
         """Return the motion as text apart by tabs: a line per volume, or per slice of a volume."""
-        lines = ["volume\tslice\tx_mm\ty_mm\tz_mm\trotation_deg\taligned"]
+        lines = ["volume\tslice\tx_mm\ty_mm\tz_mm\trotation_deg\taligned\tstretch_percent"]
         for volume, s in np.ndindex(self.rejected.shape):
             matrix = self.matrices[volume, s]
-            turn = np.rad2deg(np.arccos(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1)))
-            numbers = "\t".join(f"{value:.4f}" for value in (*matrix[:3, 3], turn))
+            numbers = "\t".join(f"{value:.4f}" for value in (*matrix[:3, 3], turn_deg(matrix[:3, :3])))
             place, used = s if self.by_slice else "n/a", "no" if self.rejected[volume, s] else "yes"
-            lines.append(f"{volume}\t{place}\t{numbers}\t{used}")
+            lines.append(f"{volume}\t{place}\t{numbers}\t{used}\t{100 * stretch(matrix[:3, :3]):.3f}")
         return "\n".join(lines) + "\n"
+
+
+def turn_deg(matrix: FloatArray) -> float:
+    """Return the angle of the rotation that is nearest to a matrix, (n, n) of 2 or 3 axes, degrees."""
+    left, _, right = np.linalg.svd(matrix)
+    cosine = (np.trace(left @ right) - (len(matrix) - 2)) / 2
+    return float(np.rad2deg(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def stretch(matrix: FloatArray) -> float:
+    """Return by how much a matrix, (n, n), changes a length at most, as a share of it."""
+    return float(np.abs(np.linalg.svd(matrix, compute_uv=False) - 1).max())
 
 
 def reference_volume(signals: FloatArray, acquisition: Acquisition) -> FloatArray:
@@ -55,20 +75,25 @@ def reference_volume(signals: FloatArray, acquisition: Acquisition) -> FloatArra
 
 
 def correct_motion(
-    signals: FloatArray, affine: FloatArray, acquisition: Acquisition, progress: Progress | None = None
-) -> tuple[FloatArray, Motion]:
-    """Align every volume rigidly with the mean b = 0 of the shortest echo time.
+    signals: FloatArray, affine: FloatArray, acquisition: Acquisition, progress: Progress | None = None,
+    kind: str = "rigid",
+) -> tuple[FloatArray, Motion]:  # fmt: skip
+    """Align every volume with the mean b = 0 of the shortest echo time.
 
     Stacks of fewer than eight slices are aligned slice by slice within the plane. By mutual information, as echo time
     and diffusion weighting change the contrast (DIPY's affine registration). Signals, returned as float32, are
     interpolated once with cubic splines; what comes from outside the field of view repeats its edge. The gradient
-    directions need not be turned: the models of this package are isotropic.
+    directions need not be turned: the models of this package are isotropic. InputError for an unknown kind.
 
     Parameters
     ----------
     signals, affine, acquisition : (I, J, K, M) and (4, 4) ndarray, Acquisition
         Signals; voxel index to world, mm; protocol.
+    kind : {"rigid", "affine"}
+        Shifts and turns; or stretches and shears too, as eddy currents make them.
     """
+    if kind not in MOTIONS:
+        raise InputError(f"there is no motion {kind!r}", hint=f"choose among {', '.join(MOTIONS)}")
     static = reference_volume(signals, acquisition).astype(np.float64)
     shape, volumes = signals.shape[:3], signals.shape[3]
     by_slice = shape[2] < _FEWEST_SLICES
@@ -84,7 +109,7 @@ def correct_motion(
             fixed = static[:, :, where]
             if np.ptp(moving) == 0 or np.ptp(fixed) == 0 or np.array_equal(moving, fixed):
                 continue
-            matrix, helped = align.estimate(fixed, moving)
+            matrix, helped = align.estimate(fixed, moving, kind)
             rejected[volume, s] = not helped
             if helped:
                 matrices[volume, s] = align.in_world(matrix)
@@ -96,7 +121,7 @@ def correct_motion(
 
 @dataclass(frozen=True)
 class _Aligner:
-    """Rigid registration in a frame whose axes are the image's, in mm, with the origin in the centre."""
+    """Registration in a frame whose axes are the image's, in mm, with the origin in the centre."""
 
     spacing: FloatArray
     size: tuple[int, ...]
@@ -110,7 +135,7 @@ class _Aligner:
         result[:n, n] = -0.5 * self.spacing * (np.array(self.size) - 1)
         return result
 
-    def estimate(self, fixed: FloatArray, moving: FloatArray) -> tuple[FloatArray, bool]:
+    def estimate(self, fixed: FloatArray, moving: FloatArray, kind: str) -> tuple[FloatArray, bool]:
         """Return the matrix from the fixed to the moving image, and whether it helps."""
         from dipy.align import transforms
         from dipy.align.imaffine import AffineRegistration, MutualInformationMetric
@@ -121,13 +146,15 @@ class _Aligner:
         search = AffineRegistration(metric=MutualInformationMetric(nbins=24), verbosity=0, **levels)
         fixed, moving = _stretch(fixed), _stretch(moving)
         places = {"static_grid2world": grid, "moving_grid2world": grid}
-        kinds = (getattr(transforms, f"{kind}Transform{n}D") for kind in ("Translation", "Rigid"))
+        names = ("Translation", "Rigid", "Affine")[: 3 if kind == "affine" else 2]
         matrix = np.eye(n + 1)
-        for kind in kinds:
-            matrix = search.optimize(fixed, moving, kind(), None, starting_affine=matrix, **places).affine
+        for each in (getattr(transforms, f"{name}Transform{n}D")() for name in names):
+            matrix = search.optimize(fixed, moving, each, None, starting_affine=matrix, **places).affine
+        if not np.all(np.isfinite(matrix)):
+            return np.eye(n + 1), False
         far = np.abs(matrix[:n, n]) > _LARGEST_SHARE * self.spacing * np.array(self.size)
-        turned = np.trace(matrix[:n, :n]) < n - 2 * (1 - np.cos(np.deg2rad(20)))
-        if not np.all(np.isfinite(matrix)) or far.any() or turned:
+        inner = matrix[:n, :n]
+        if far.any() or turn_deg(inner) > _LARGEST_TURN or stretch(inner) > _LARGEST_STRETCH:
             return np.eye(n + 1), False
         return matrix, _information(fixed, self.at(moving, matrix)) > _information(fixed, moving)
 

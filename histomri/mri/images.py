@@ -1,23 +1,20 @@
 """Diffusion images on disk, read volume by volume, and only the voxels that are wanted."""
 
-import zlib
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel.arrayproxy import ArrayProxy
 from nibabel.nifti1 import Nifti1Pair
 
 from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.budget import require_memory
 from histomri.core.errors import GeometryError, InputError
-from histomri.core.images import open_nifti
+from histomri.core.nifti import open_nifti, read_volumes, read_voxels
 from histomri.core.progress import Progress, share_of
 
 _SHIFT = 0.1
-_DAMAGED = (OSError, EOFError, ValueError, zlib.error)
-_UNREADABLE = "the voxels cannot be read, the file is cut short or damaged ({})"
 
 
 @dataclass(frozen=True)
@@ -46,15 +43,11 @@ class DwiFile:
         Memory is that of the result and of one volume. InputError if the file is cut short or damaged.
         """
         wanted = np.flatnonzero(mask)
+        require_memory(4 * wanted.size * self.shape[3], self.path, "array of its voxels")
         signals = np.empty((wanted.size, self.shape[3]), dtype=np.float32)
-        try:
-            # Volumes follow each other in the file: with one open handle even a compressed file is read only once.
-            proxy = _sequential(self._image)
-            for volume in range(self.shape[3]):
-                signals[:, volume] = np.asarray(proxy[..., volume], dtype=np.float32).ravel()[wanted]
-                share_of(progress)((volume + 1) / self.shape[3])
-        except _DAMAGED as error:
-            raise InputError(_UNREADABLE.format(error), path=self.path, hint="copy it again") from error
+        for volume, voxels in enumerate(read_volumes(self._image, self.path)):
+            signals[:, volume] = voxels.ravel()[wanted]
+            share_of(progress)((volume + 1) / self.shape[3])
         return signals
 
     def read_mask(self, path: str | Path | None) -> BoolArray:
@@ -69,10 +62,7 @@ class DwiFile:
     def read_map(self, path: str | Path) -> FloatArray:
         """Read a map on the same grid, (I, J, K)."""
         image = self.open_map(path)
-        try:
-            return np.asarray(image.dataobj, dtype=np.float32).reshape(self.shape[:3])
-        except _DAMAGED as error:
-            raise InputError(_UNREADABLE.format(error), path=path) from error
+        return read_voxels(image, path).reshape(self.shape[:3])
 
     def open_map(self, path: str | Path) -> Any:
         """Open a map without its voxels; GeometryError if its shape or its place in the world differs."""
@@ -105,14 +95,6 @@ def open_dwi(path: str | Path) -> DwiFile:
     if not np.all(np.isfinite(affine)) or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise GeometryError("the affine cannot be inverted", path=path, hint="mend the header of the image")
     return DwiFile(Path(path), (shape[0], shape[1], shape[2], shape[3]), affine, image)
-
-
-def _sequential(image: Any) -> Any:
-    proxy = image.dataobj
-    if not isinstance(proxy, ArrayProxy):
-        return proxy
-    spec = (proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter)
-    return type(proxy)(proxy.file_like, spec, mmap=False, order=proxy.order, keep_file_open=True)
 
 
 def _farthest_shift(one: FloatArray, other: FloatArray, shape: tuple[int, ...]) -> float:

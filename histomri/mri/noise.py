@@ -54,15 +54,26 @@ def estimate_noise(signals: FloatArray, mask: BoolArray | None = None, method: s
     return _piesno(signals, mask) if method == "piesno" else denoise(signals, mask)[1]
 
 
-def denoise(signals: FloatArray, mask: BoolArray | None = None) -> tuple[FloatArray, NoiseLevel]:
+def parse_patch(text: str) -> tuple[int, ...]:
+    """Return the patch that a text such as ``7x7x3`` names; ``5x5`` is slice by slice. ValueError for another text."""
+    words = text.lower().replace("×", "x").split("x")
+    sizes = tuple(int(word) for word in words if word.strip().isdigit())
+    if len(sizes) != len(words) or len(sizes) not in (2, 3) or not all(size % 2 and 1 <= size <= 15 for size in sizes):
+        raise ValueError(f"'{text}' is no patch; give odd numbers of voxels up to 15, such as 7x7x3, or 5x5 in a slice")
+    return sizes if len(sizes) == 3 else (*sizes, 1)
+
+
+def denoise(
+    signals: FloatArray, mask: BoolArray | None = None, patch: str | None = None
+) -> tuple[FloatArray, NoiseLevel]:
     """Denoise raw signals, (I, J, K, M), by Marchenko-Pastur PCA within a mask, (I, J, K) of bool; the rest is kept.
 
     Returns float32 signals and the noise that was removed; about five times the memory of the input is used meanwhile.
-    InputError if the image is too small for patches.
+    InputError if the image is too small for patches, or for the patch asked for, such as ``7x7x3`` or ``5x5``.
     """
     from dipy.denoise.localpca import mppca
 
-    radius = patch_radius(signals.shape)
+    radius = patch_radius(signals.shape) if patch is None else _asked_radius(signals.shape, parse_patch(patch))
     inside = np.ones(signals.shape[:3], dtype=bool) if mask is None else mask
     # Voxels at the rim are only reached by patches centred within the field of view, some way inside.
     centres = maximum_filter(inside, size=tuple(2 * radius + 1))
@@ -80,6 +91,7 @@ def denoise(signals: FloatArray, mask: BoolArray | None = None) -> tuple[FloatAr
     sigma = np.where(reached, sigma, np.nan).astype(np.float32)
     details = {
         "PatchRadius": radius.tolist(),
+        "Patch": "x".join(str(2 * each + 1) for each in radius),
         "MedianSigma": float(np.median(sigma[reached])) if reached.any() else None,
         "VoxelsNotReached": int(np.count_nonzero(inside & ~reached)),
     }
@@ -97,6 +109,17 @@ def patch_radius(shape: tuple[int, ...]) -> IntArray:
         problem = f"an image of {' x '.join(str(n) for n in shape)} is too small to estimate its noise"
         raise InputError(problem, hint="give --sigma a number, or preprocess with --no-denoise")
     return np.asarray(radius)
+
+
+def _asked_radius(shape: tuple[int, ...], sizes: tuple[int, ...]) -> IntArray:
+    name = "x".join(map(str, sizes))
+    if any(size > n for size, n in zip(sizes, shape)):
+        problem = f"a patch of {name} voxels does not fit into an image of {' x '.join(map(str, shape[:3]))}"
+        raise InputError(problem, hint="give a smaller --patch, such as 5x5 for single slices")
+    if np.prod(sizes) < 9 or shape[3] < 5:
+        problem = f"a patch of {name} voxels and {shape[3]} volumes are too few to tell noise from signal"
+        raise InputError(problem, hint="give a --patch of more voxels, or --no-denoise")
+    return np.array([size // 2 for size in sizes])
 
 
 def _piesno(signals: FloatArray, mask: BoolArray | None) -> NoiseLevel:

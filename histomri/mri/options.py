@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from histomri import mri
-from histomri.core.options import Choices, Flag, Options, Positive, Text, Whole, argument, given, option
+from histomri.core.options import Choices, Flag, Options, Positive, Text, Whole, argument, check, given, option
 from histomri.core.presets import PRESET_NAMES
 
 
@@ -82,10 +82,16 @@ class VolumesOptions(ImagesOptions):
     )
 
 
-class PreprocessOptions(SeriesOptions):
-    """Prepare raw diffusion images for fitting: denoise, unring, align, correct drift, mask, in this order.
+def _patch(text: str) -> str:
+    mri.parse_patch(text)
+    return text
+
+
+class PreprocessOptions(VolumesOptions, TimedOptions):
+    """Prepare raw diffusion images for fitting: denoise, unring, align, undistort, correct drift, mask, in this order.
 
     Example: histomri preprocess raw.nii.gz --protocol invivo-3t -o mri --no-unring
+    Example: histomri preprocess raw.nii.gz --protocol FILE -o mri --patch 7x7x3 --field-map field.nii.gz
     """
 
     dwi: Path = argument("4D NIfTI of raw magnitude images, in the order of acquisition.")
@@ -99,6 +105,28 @@ class PreprocessOptions(SeriesOptions):
     drift_order: Annotated[Whole, Field(ge=1, le=2)] = option(1, "1: linear drift; 2: with a square.")
     spoilt: Flag = option(True, "Look for volumes that are spoilt in a slice, and report them.")
     mask: Flag = option(True, "Make a tissue mask from the volumes at b = 0.")
+    patch: Annotated[Text, check(_patch)] | None = option(
+        None, "Patch of MP-PCA in voxels, or 5x5: slice by slice; default: 5x5x5, wider if volumes are many.",
+        metavar="7x7x3",
+    )  # fmt: skip
+    motion_kind: Literal["rigid", "affine"] = option(
+        "rigid", "Motion: rigid, or affine: stretches and shears too, as eddy currents make them."
+    )
+    field_map: Path | None = given(None, "Map of the field in Hz (topup --fout), by which distortion is undone.")
+    readout_ms: Positive | None = option(
+        None, "Total readout time, for --field-map; default: TotalReadoutTime of the sidecar.", unit="ms"
+    )
+    phase_encoding: Literal["i", "i-", "j", "j-", "k", "k-"] | None = option(
+        None, "Axis of phase encoding, for --field-map; default: PhaseEncodingDirection of the sidecar."
+    )
+    eddy: Path | None = given(None, "BASENAME.eddy_parameters of the eddy run that made the images, to report it.")
+
+    def reads(self) -> Iterator[Path]:
+        """Yield every file, also the outlier map beside the parameters of eddy."""
+        yield from super().reads()
+        if self.eddy is not None:
+            beside = self.eddy.with_name(f"{self.eddy.name.removesuffix('.eddy_parameters')}.eddy_outlier_map")
+            yield from (each for each in (beside,) if each.exists())
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -110,10 +138,13 @@ class PreprocessOptions(SeriesOptions):
             "mask": self.mask,
             "spoilt": self.spoilt,
         }
-        return tuple(name for name, on in wanted.items() if on) + ("drift",) * (self.drift_reference is not None)
+        wanted |= {"undistort": self.field_map is not None, "drift": self.drift_reference is not None}
+        return tuple(name for name, on in wanted.items() if on)
 
     @model_validator(mode="after")
     def _do_something(self) -> "PreprocessOptions":
         if not self.steps:
             raise ValueError("every step is switched off; leave one of them on")
+        if self.field_map is None and (self.readout_ms is not None or self.phase_encoding is not None):
+            raise ValueError("{readout_ms} and {phase_encoding} belong to {field_map}; give it, or leave them out")
         return self

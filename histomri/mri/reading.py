@@ -6,6 +6,7 @@ from pkgutil import iter_modules
 
 import numpy as np
 
+from histomri.core.door import reading
 from histomri.core.errors import InputError, ProtocolError, UnitError
 from histomri.core.presets import PRESETS, names_preset
 from histomri.mri import protocols
@@ -112,7 +113,8 @@ def _read(source: Source, name: str | None, facts: Facts, timing: bool) -> Acqui
 def _read_as(form: Format, source: Source, facts: Facts, timing: bool) -> Acquisition:
     """Read a file in one format, which errors name, with the file."""
     try:
-        content = form.read(source)
+        with reading(source.path, "protocol", accepted_forms(), kind=ProtocolError):
+            content = form.read(source)
         if isinstance(content, Columns):
             return content.acquisition(facts, timing)
         acquisition = completed(content, facts)

@@ -44,15 +44,15 @@ class Series(Displayed):
         acquisition = read_acquisition(protocol, dwi, **reading)
         images = open_dwi(dwi)
         excluded, count = tuple(sorted(set(exclude))), images.shape[3]
-        if excluded and not 0 <= excluded[0] <= excluded[-1] < count:
-            wrong = next(volume for volume in excluded if not 0 <= volume < count)
-            problem = f"there is no volume {wrong} to leave out: volumes run from 0 to {count - 1}"
-            raise InputError(problem, path=dwi, hint="check --exclude-volumes")
-        if len(excluded) == count:
-            raise InputError("every volume is left out", path=dwi, hint="check --exclude-volumes")
+        _require_volumes(excluded, count, dwi)
         if excluded and len(acquisition) == count:
             acquisition = acquisition.select(~np.isin(np.arange(count), excluded))
         return cls(images, acquisition, images.read_mask(mask), protocol, mask, excluded)
+
+    def check_volumes(self, numbers: Iterable[int]) -> "Series":
+        """Return the series as it is; InputError if it lacks one of the volumes, or they are all."""
+        _require_volumes(tuple(sorted(set(numbers))), self.images.shape[3], self.images.path)
+        return self
 
     def within(self, region: BoolArray) -> "Series":
         """Return the series with the voxels of a region, (I, J, K), alone; InputError if none is in the mask."""
@@ -137,3 +137,13 @@ class Series(Displayed):
     def where(self) -> str:
         """Words on the mask, for the end of a sentence."""
         return "" if self.mask is None else f" inside the mask {Path(self.mask).name}"
+
+
+def _require_volumes(excluded: tuple[int, ...], count: int, dwi: str | Path) -> None:
+    """Raise InputError for volumes to exclude, in their order, that are not there, or if none is left."""
+    if excluded and not 0 <= excluded[0] <= excluded[-1] < count:
+        wrong = next(volume for volume in excluded if not 0 <= volume < count)
+        problem = f"there is no volume {wrong} to leave out: volumes run from 0 to {count - 1}"
+        raise InputError(problem, path=dwi, hint="check --exclude-volumes")
+    if len(excluded) == count:
+        raise InputError("every volume is left out", path=dwi, hint="check --exclude-volumes")

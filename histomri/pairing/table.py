@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
-from histomri.analysis.ranking import listed
+from histomri.analysis.ranking_notes import listed
 from histomri.analysis.summary import counted_cases, summarise_voxels
 from histomri.core import columns as core_columns
+from histomri.core.array_files import read_parquet
 from histomri.core.columns import CASE, COUNTS, KEYS, PATIENT, check_sidecar, column_of, keys_of, title_of, unit_text
 from histomri.core.display import Displayed
+from histomri.core.door import reading
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, read_json, require_file, write_json
 
@@ -196,10 +198,8 @@ def _write_csv(data: pd.DataFrame, path: Path, *, short: bool) -> None:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    try:
+    with reading(path, "table", says="cannot be read as a table ({})"):
         if path.suffix == ".parquet":
-            return pd.read_parquet(path)
+            return read_parquet(path, "table").to_pandas()
         # Identifiers stay text ("01" is not 1), and a sample may be called "NA": only an empty cell is missing.
         return pd.read_csv(path, dtype=dict.fromkeys((*KEYS, PATIENT), str), keep_default_na=False, na_values=[""])
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, pyarrow.ArrowInvalid) as error:
-        raise InputError(f"cannot be read as a table ({error})", path=path) from error

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import shapely
 
+from histomri.core.array_files import as_numbers
 from histomri.core.arrays import FloatArray
 from histomri.core.columns import column_of, unit_text
 from histomri.core.display import Displayed
+from histomri.core.door import reading
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.images import (
     HISTOLOGY_MAPS,
@@ -23,12 +25,14 @@ from histomri.core.images import (
     map_name,
     parse_map_name,
     read_sidecar,
+    sidecar_path,
     write_map,
 )
 from histomri.core.spatial import to_spatialdata
 from histomri.patches.grid import PatchGrid
 
 SHARED = ("nCells", "tissueFraction")  # the same as published and in 3D
+_AGAIN = "make it again with `histomri patches`"
 
 
 @dataclass(frozen=True, repr=False)
@@ -207,19 +211,20 @@ def _about(names: dict[Path, dict[str, str]], desc: str, grid: PatchGrid) -> tup
     """Return the grid with its windows, the settings and the warnings of the maps of one kind."""
     first = next((path for path, entities in names.items() if entities.get("desc", "") == desc), next(iter(names)))
     record = read_sidecar(first)
-    parameters, warnings = record.get("Parameters", {}), tuple(record.get("Warnings", ()))
-    return _with_windows(grid, parameters.get("Window_um", grid.patch_um), first), parameters, warnings
+    parameters, warnings = record.get("Parameters", {}), record.get("Warnings", [])
+    if not isinstance(parameters, dict) or not isinstance(warnings, list):
+        raise InputError("is no sidecar of a histology map", path=sidecar_path(first), hint=_AGAIN)
+    own = _with_windows(grid, parameters.get("Window_um", grid.patch_um), first)
+    return own, parameters, tuple(map(str, warnings))
 
 
 def _with_windows(grid: PatchGrid, given: Any, path: Path) -> PatchGrid:
     """Return the grid with the size of its windows, which only the sidecar has: the affine has their distance."""
-    try:
-        width, height = (float(size) for size in given)
+    with reading(path, "sidecar", _AGAIN, f"its sidecar gives windows of {str(given)[:40]} µm", GeometryError):
+        width, height = as_numbers(given).reshape(2).tolist()
         # The affine holds the distance as millimetres in single precision.
         whole = np.allclose((width, height), grid.patch_um, rtol=1e-5)
         return grid if whole else replace(grid, window_um=(width, height))
-    except (TypeError, ValueError) as error:
-        raise GeometryError(f"its sidecar gives windows of {given!r} µm", path=path) from error
 
 
 def _load_one(path: Path) -> tuple[FloatArray, PatchGrid]:
@@ -230,4 +235,4 @@ def _load_one(path: Path) -> tuple[FloatArray, PatchGrid]:
     try:
         return data, PatchGrid.from_affine(image.affine, (data.shape[0], data.shape[1]))
     except GeometryError as error:
-        raise GeometryError(error.problem, path=path, hint="make it again with `histomri patches`") from error
+        raise GeometryError(error.problem, path=path, hint=_AGAIN) from error

@@ -12,7 +12,8 @@ from nibabel.orientations import aff2axcodes
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
 from histomri.core.files import refuse_overwrite
-from histomri.core.images import Image, open_nifti, parse_map_name, read_sidecar, sidecar_path, write_map
+from histomri.core.images import Image, parse_map_name, read_sidecar, sidecar_path, write_map
+from histomri.core.nifti import open_nifti, read_first_volume, read_voxels
 from histomri.registration.io.native import family
 from histomri.registration.options import INPUTS, ApplyOptions, is_slide
 from histomri.registration.transform import Transform
@@ -46,18 +47,19 @@ def load_first_volume(path: Path) -> Image:
     if len(image.shape) != 4 or image.shape[3] == 1:
         return Image.load(path)
     try:
-        volume = np.asarray(image.dataobj[..., 0], dtype=np.float32)
+        volume = read_first_volume(image, path)
         return Image(volume[..., 0] if volume.shape[2] == 1 else volume, np.asarray(image.affine, dtype=float))
     except GeometryError as error:
         raise GeometryError(error.problem, path=path, hint=error.hint) from error
-    except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"the voxels cannot be read, the file is cut short or damaged ({error})", path=path) from error
 
 
 def read_labels(path: Path, image: Image) -> Image:
     """Return an image with its voxels in the type of their file."""
-    data = np.asarray(open_nifti(path).dataobj)
-    return Image(data.astype(data.dtype.newbyteorder("=")).reshape(image.data.shape), image.affine)
+    opened = open_nifti(path)
+    stored = np.dtype(opened.get_data_dtype()).newbyteorder("=")
+    scaled = (opened.dataobj.slope, opened.dataobj.inter) != (1, 0)
+    data = read_voxels(opened, path, float if scaled else stored)
+    return Image(data.reshape(image.data.shape), image.affine)
 
 
 def write_drawn(

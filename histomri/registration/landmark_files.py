@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from histomri.core.array_files import as_numbers
 from histomri.core.arrays import FloatArray
 from histomri.core.calibration import check_pixel_size
+from histomri.core.door import reading
 from histomri.core.errors import InputError, UnitError
 from histomri.core.files import read_json, require_file
 from histomri.core.tables import Table, read_table
 
+_WHAT = "file of landmarks"
 _PAIR_COLUMNS = "moving_x_mm, moving_y_mm, fixed_x_mm, fixed_y_mm and .._z_mm; .._um for µm of a slide"
 _TABLES = (".csv", ".tsv", ".xlsx", ".parquet")
 _LEAST_NAMES = 2
@@ -183,12 +186,10 @@ def _from_geojson(content: Any, path: Path, mpp: Mpp) -> Points:
         several, name = geometry["type"] == "MultiPoint", _geojson_name(feature)
         points = geometry.get("coordinates") or []
         points = points if several else [points]
-        pixels += [point[:2] for point in points]
+        pixels += [point[:2] if isinstance(point, list) else point for point in points]
         names += [f"{name} {n + 1}" if name and several else name for n in range(len(points))]
-    try:
-        array = np.array(pixels, dtype=float).reshape(-1, 2)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"has a position that is not two numbers ({error})", path=path) from error
+    with reading(path, _WHAT, says="has a position that is not two numbers ({})", unchecked=True):
+        array = as_numbers(pixels).reshape(-1, 2)
     return Points(tuple(names), _from_pixels(array, mpp, path))
 
 
@@ -205,7 +206,7 @@ def _geojson_name(feature: dict[str, Any]) -> str:
 
 def _from_markups(markups: Any, path: Path) -> Points:
     names, places = [], []
-    try:
+    with reading(path, _WHAT, says="is no markups file of 3D Slicer ({})", unchecked=True):
         for markup in markups:
             units = markup.get("coordinateUnits", "mm")
             if (units[0] if isinstance(units, list) else units) != "mm":
@@ -214,13 +215,9 @@ def _from_markups(markups: Any, path: Path) -> Points:
             for point in markup["controlPoints"]:
                 if point.get("positionStatus", "defined") == "defined":
                     names.append(str(point.get("label", "")))
-                    places.append(np.array(point["position"], dtype=float).reshape(3) * sign)
-    except InputError:
-        raise
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise InputError(f"is no markups file of 3D Slicer ({error})", path=path) from error
-    except ValueError as error:
-        raise InputError(f"has a position that is not three numbers ({error})", path=path) from error
+                    if (place := as_numbers(point["position"])).shape != (3,):
+                        raise InputError(f"has a position that is not three numbers, {point['position']}")
+                    places.append(place * sign)
     return Points(tuple(names), np.array(places).reshape(-1, 3))
 
 
@@ -232,17 +229,13 @@ def _from_fcsv(path: Path) -> Points:
         raise InputError("lacks the header of a .fcsv file of 3D Slicer", path=path)
     sign = _sign(words["coordinatesystem"], path)
     columns = [name.strip() for name in words["columns"].split(",")]
-    try:
+    with reading(path, ".fcsv file"):
         cells = list(csv.reader(line for line in lines if line.strip() and line[0] != "#"))
-    except csv.Error as error:
-        raise InputError(f"is not a readable .fcsv file ({error})", path=path) from error
     # The values after the last column are the status and whether a program made the point; see _SLICER_DEFINED.
     defined = [each for each in cells if each[len(columns) : len(columns) + 1] in ([], [""], [_SLICER_DEFINED])]
     rows = [dict(zip(columns, each, strict=False)) for each in defined]
-    try:
+    with reading(path, _WHAT, says="has a row without three coordinates ({})"):
         places = np.array([[float(row[axis]) for axis in "xyz"] for row in rows]).reshape(-1, 3)
-    except (KeyError, ValueError) as error:
-        raise InputError(f"has a row without three coordinates ({error})", path=path) from error
     return Points(tuple(row.get("label", "").strip() for row in rows), places * sign)
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from histomri.analysis.influence import INFLUENCE_COLUMNS
 from histomri.analysis.prediction import BASES
 from histomri.core.arrays import FloatArray
 from histomri.core.columns import TITLES
 from histomri.core.display import Displayed
+from histomri.core.door import reading
 from histomri.core.errors import HistomriError, InputError
 from histomri.core.files import read_json
 from histomri.core.images import Image, read_sidecar
@@ -33,7 +35,7 @@ _RANKING = ("model", "strategy", "n", "TCS", "TCS_ci", "r_vCS", "r_F", "HFC_mean
 _RESIDUALS = ("scanner", "model", "strategy", "b_smm2", "Delta_ms", "te_ms", "n", "q25", "median", "q75")
 Key = tuple[str, str]  # model, strategy
 _CASE = ("model", "strategy")
-_TEXT = ("sample", "group_a", "group_b", "note", "scanner", *_CASE)
+_TEXT = ("sample", "left_out", "unit", "group_a", "group_b", "note", "scanner", *_CASE)
 # Columns that are drawn, by table.
 TABLES: Mapping[str, tuple[str, ...]] = {
     "correlations": ("x", "y", "kind", "r", "p", "n", "note"),
@@ -133,6 +135,9 @@ class Run(Displayed):
     scanners: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # the ranking of each, if several
     findings: Findings = field(default_factory=Findings)
     residuals: pd.DataFrame | None = None  # of the fits, over the voxels of all samples
+    strategies: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # the ranking within each, if several
+    influence: pd.DataFrame | None = None  # of each sample, or patient, on the ranking
+    verdicts: list[dict[str, Any]] = field(default_factory=list)  # whether TCS, HFC and BIC contradict each other
     size: str | None = None  # which histology is compared with MRI: paper or volume
 
     @property
@@ -189,16 +194,21 @@ def collect(folder: str | Path) -> Run:
     sizes = {sample.size for sample in samples if sample.size is not None}
     csv = folder / "residuals.csv"
     residuals = attempt(lambda: read_columns(csv, _RESIDUALS), None, missing, "No residuals") if csv.exists() else None
+    one = folder / "scores_influence.csv"
+    what = "No influence of single samples"
+    influence = attempt(lambda: read_columns(one, INFLUENCE_COLUMNS), None, missing, what) if one.exists() else None
     return Run(
         folder, study, scores.get("models", []), pairs, samples, missing, as_dict(scores.get("Parameters")),
         as_dict(scores.get("scanners")), _findings(folder / "statistics", missing), residuals,
+        as_dict(scores.get("strategies")), influence, [as_dict(each) for each in as_list(scores.get("criteria"))],
         sizes.pop() if len(sizes) == 1 else None,
     )  # fmt: skip
 
 
 def _scores(path: Path) -> dict[str, Any]:
     content = as_dict(read_json(path, "ranking"))
-    rankings = [content.get("models"), *as_dict(content.get("scanners")).values()]
+    parts = [as_dict(content.get(name)).values() for name in ("scanners", "strategies")]
+    rankings = [content.get("models"), *parts[0], *parts[1]]
     if not all(isinstance(rows, list) and all(set(_RANKING) <= set(as_dict(row)) for row in rows) for rows in rankings):
         raise InputError("is not a ranking of models", path=path)
     return content
@@ -375,11 +385,9 @@ def read_prediction(path: Path) -> Predicted:
 
 def read_columns(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     """Return a table of a run; InputError if it lacks a column that is needed."""
-    try:
+    with reading(path, "table", "run the study again", "cannot be read as a table"):
         # A group may be called "NA" or "none": only an empty cell is missing.
         table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        raise InputError("cannot be read as a table", path=path, hint="run the study again") from error
     if lacking := [name for name in needed if name not in table]:
         raise InputError(f"has no column '{lacking[0]}'", path=path, hint="run the study again")
     if "note" in table:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib import rc_context
 
-from histomri.core.errors import InputError
+from histomri.core.door import reading
 from histomri.core.files import read_json, require_file, write_text
 from histomri.report.figures.charts import STYLE, Card, embedded
 from histomri.report.figures.files import save_figure
@@ -75,10 +75,9 @@ class Insilico:
 
 
 def _csv(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(require_file(path, "table of an in-silico study"))
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise InputError(f"is no table ({error})", path=path, hint="run histomri insilico again") from error
+    path = require_file(path, "table of an in-silico study")
+    with reading(path, "table", "run histomri insilico again", "is no table ({})"):
+        return pd.read_csv(path)
 
 
 def write_insilico_page(folder: str | Path | Insilico, path: str | Path | None = None) -> Path:

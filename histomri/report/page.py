@@ -10,12 +10,15 @@ from typing import Any
 
 from matplotlib import rc_context
 
+from histomri.analysis import headline
+from histomri.analysis.scoring import SCORE_FILES
 from histomri.core.files import write_text
 from histomri.report import methods, text
 from histomri.report.collect import Run, Sample, as_dict, as_list, collect
 from histomri.report.contact_sheet import embedded_sheet
 from histomri.report.figures.charts import STYLE, embedded
 from histomri.report.figures.correlations import matrix_plot
+from histomri.report.figures.influence import first_of, influence_card, influence_rows
 from histomri.report.figures.misfit import misfit_card
 from histomri.report.figures.models import ranking_plot, residuals_by_scanner, residuals_plot
 from histomri.report.figures.samples import samples_card, voxels_card
@@ -67,6 +70,7 @@ def render(run: Run) -> str:
         "tiles": part(lambda: _tiles(run), "Overview"),
         "reliability": methods.reliability_notes(run),
         "ranking": part(lambda: _ranking(run), "Ranking of models"),
+        "influence": part(lambda: _influence(run), "Influence of single samples"),
         "residuals": part(lambda: _residuals(run), "Residuals"),
         "both_ways": part(lambda: both_ways(run), "Histology as published and in 3D"),
         "not_known": part(lambda: not_known(run), "What sections cannot tell"),
@@ -110,14 +114,11 @@ def _tiles(run: Run) -> list[dict[str, str]]:
     note = "finished" if len(done) == len(run.samples) else "finished, the others failed"
     tiles = [("Samples", f"{len(done)} of {len(run.samples)}", note)]
     if run.ranking and run.ranking[0]["TCS"] is not None:
-        first = run.ranking[0]
-        interval = f" {text.interval_text(first['TCS_ci'])}" if first["TCS_ci"] else ", no interval"
-        note = f"{first['strategy']} · TCS {text.decimals(first['TCS'])}{interval}"
-        tiles.append(("Closest to histology", text.model_name(first["model"]), note))
+        tiles.append(text.highest_score(run.ranking))
     elif run.ranking and run.scoring.get("ranked_by") == "r_vCS" and run.ranking[0]["r_vCS"] is not None:
         first = run.ranking[0]
         note = f"{first['strategy']} · by cell size alone, r = {text.decimals(first['r_vCS'])}"
-        tiles.append(("Closest to histology", text.model_name(first["model"]), note))
+        tiles.append(("Highest r of cell size", text.model_name(first["model"]), note))
     tables = [(sample.voxels, text.best_fit(run, sample)) for sample in done]
     if voxels := sum(len(text.rows_of(table, key)) for table, key in tables if table is not None and key is not None):
         tiles.append(("Voxels paired", f"{voxels:,}".replace(",", "\u202f"), "per model"))
@@ -143,11 +144,30 @@ def _warnings(run: Run) -> list[dict[str, str]]:
 def _ranking(run: Run) -> dict[str, Any] | None:
     if not run.ranking:
         return None
-    scanners = [(name, text.ranking_rows(rows)) for name, rows in run.scanners.items()]
+    scanners, strategies = (
+        [(name, text.ranking_rows(rows)) for name, rows in rankings.items()]
+        for rankings in (run.scanners, run.strategies)
+    )
+    said = [str(verdict["text"]) for verdict in run.verdicts if verdict.get("text")]
     figure = None
     if any(row["TCS"] is not None for row in run.ranking) or run.scoring.get("ranked_by") != "r_vCS":
         figure = _svg_uri(lambda: ranking_plot(run.ranking))
-    return {"rows": text.ranking_rows(run.ranking), "figure": figure, "scanners": scanners}
+    found = {"rows": text.ranking_rows(run.ranking), "figure": figure}
+    first, *texts = [f"{each[0].upper()}{each[1:]}." if each else "" for each in (headline(run.ranking) or "", *said)]
+    return {**found, "scanners": scanners, "strategies": strategies, "headline": first, "text": texts}
+
+
+def _influence(run: Run) -> dict[str, Any] | None:
+    first = first_of(run.influence) if run.influence is not None else None
+    if run.influence is None or first is None:
+        return None
+    with rc_context(STYLE):
+        card = influence_card(run.influence)
+    if card is None:
+        return None
+    of = first.iloc[0]
+    about = {"unit": of["unit"], "about": text.fit_label((str(of["model"]), str(of["strategy"])))}
+    return {"card": embedded(card, card.name), "rows": influence_rows(run.influence), **about}
 
 
 def _svg_uri(draw: Callable[[], Any]) -> str | None:
@@ -225,9 +245,8 @@ def _registration_facts(sample: Sample) -> list[tuple[str, str]]:
 
 
 def _downloads(run: Run) -> list[dict[str, str]]:
-    tables = ("pairs.csv", "scores.csv", "scores.json", "model_comparisons.csv", "scores_by_scanner.csv")
     statistics = run.folder / "statistics"
-    files = [run.folder / name for name in tables]
+    files = [run.folder / name for name in ("pairs.csv", *SCORE_FILES)]
     files += [*sorted(statistics.glob("*.csv")), *sorted(statistics.glob("prediction_*/prediction*.*"))]
     files += [run.folder / f"sub-{sample.id}" / "pairs_voxel.csv" for sample in run.samples]
     return download_links(run.folder, files)

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from matplotlib import colormaps
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from pyarrow import ArrowInvalid
 
+from histomri.core.array_files import read_parquet
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
-from histomri.core.files import require_file
 from histomri.core.images import Image
 from histomri.registration import Transform
 
@@ -155,10 +153,7 @@ def count_sizes(
     shape = section.data.shape
     if section.data.size > MOST_PATCHES:
         raise InputError(f"histograms of {section.data.size:,} patches would make the report too large")
-    try:
-        table = pq.read_table(require_file(cells, "cell table"), columns=["x_um", "y_um", "diameter_um"])
-    except (ArrowInvalid, KeyError) as error:
-        raise InputError(f"cannot be read ({error})", path=cells) from error
+    table = read_parquet(cells, "cell table", ["x_um", "y_um", "diameter_um"])
     x, y, size = (table[name].to_numpy().astype(float) for name in ("x_um", "y_um", "diameter_um"))
     row, column = index_of(np.stack([-1e-3 * x, -1e-3 * y, np.zeros_like(x)], axis=1), section)
     factor, corrected = _correction(settings)

@@ -64,11 +64,12 @@ def _correlation(found: Any) -> dict[str, Any]:
     return {"r": decimals(found.r), "p": p, "n": found.n, "ci": interval_text(found.ci)}
 
 
-def correlation_text(x: Any, y: Any) -> dict[str, Any]:
-    """Return r, p, N and the interval of two series, ready to print."""
-    found = correlate(x, y)
+def correlation_text(x: Any, y: Any, patients: Any = None) -> dict[str, Any]:
+    """Return r, p, N and the interval of two series, ready to print; over patients where one has several rows."""
+    found = correlate(x, y, patients=patients)
     row = _correlation(found)
-    line = f"r = {row['r']}, {p_text(found.p)}, N = {found.n}, 95\u202f% interval {row['ci']}"
+    several = f" of {found.n_patients} patients" if found.n_patients else ""
+    line = f"r = {row['r']}, {p_text(found.p)}, N = {found.n}{several}, 95\u202f% interval {row['ci']}"
     return {"line": f"{line} ({found.note})" if found.note else line, **row}
 
 
@@ -96,11 +97,13 @@ def within_samples(run: Run) -> list[str]:
         if voxels[[x, y]].dropna().empty:
             continue
         row = correlate_voxels(voxels, [x], [y], kinds=("pearson",))[1].to_dict("records")[0]
-        if math.isfinite(row["r_within"]):
+        if math.isfinite(row["r_mean"]):
             texts.append(
-                f"{label}, voxel by voxel within {row['n_samples']} samples: r = {decimals(row['r_within'])}, "
-                f"{p_text(row['p'])}, 95\u202f% interval {interval_text((row['ci_low'], row['ci_high']))}, "
-                f"{row['n']} voxels, {decimals(row['df'], 0)} degrees of freedom."
+                f"{label}, voxel by voxel within {row['n_samples']} samples: mean r = {decimals(row['r_mean'])}, "
+                f"{p_text(row['p_mean'])}, 95\u202f% interval "
+                f"{interval_text((row['r_mean_low'], row['r_mean_high']))}, each sample counting as one observation; "
+                f"slope {decimals(row['slope_cr2'])}, {p_text(row['p_cr2'])}; r within samples, as a description, "
+                f"{decimals(row['r_within'])} ({row['n']} voxels)."
             )
     return texts
 
@@ -178,7 +181,12 @@ def ranking_rows(ranking: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return {
             **{name: decimals(row[name]) for name in ("TCS", "r_vCS", "r_F", "HFC_mean")},
             "HFC_syst": None if row.get("HFC_syst") is None else f"± {decimals(row['HFC_syst'])} syst",
-            **{name: percent(row.get(name)) for name in ("BIC_share", "AIC_share", "p_best")},
+            **{name: percent(row.get(name)) for name in ("BIC_share", "AIC_share")},
+            "share_first": percent(row.get("share_first", row.get("p_best"))),
+            "corrected": corrected_text(row),
+            "in_set": "–" if row.get("in_set") is None else "yes" if row["in_set"] else "no",
+            "mcs_p": decimals(row.get("mcs_p")),
+            "ranks": range_of_ranks(row),
             "rank": "–" if rank is None else f"{rank}{'=' if ranks.count(rank) > 1 else ''}",  # = where others share it
             "model": model_name(row["model"]),
             "strategy": row["strategy"],
@@ -189,6 +197,42 @@ def ranking_rows(ranking: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
 
     return [printed(row) for row in ranking]
+
+
+def highest_score(ranking: list[dict[str, Any]]) -> tuple[str, str, str]:
+    """Return label, value and note of the tile of the ranking, which says no more than the samples do.
+
+    Only a model that is distinguishable from all others is called the closest to histology.
+    """
+    first, compared = ranking[0], [row for row in ranking if is_compared(row) and row["TCS"] is not None]
+    interval = f" {interval_text(first['TCS_ci'])}" if first["TCS_ci"] else ", no interval"
+    score = f"{first['strategy']} · TCS {decimals(first['TCS'])}"
+    alike = sum(bool(row.get("in_set")) for row in compared)
+    if len(compared) == 1:
+        return "Agreement with histology", model_name(first["model"]), score + interval
+    if first.get("in_set") is None:
+        return "Highest TCS", model_name(first["model"]), f"{score}{interval}; too few to distinguish {len(compared)}"
+    score += f", corrected {corrected_text(first)}"
+    if alike == 1:
+        return (
+            "Closest to histology",
+            model_name(first["model"]),
+            f"{score}; distinguishable from all {len(compared) - 1} others",
+        )
+    text = f"{score}; {alike} of {len(compared)} are not distinguishable from it"
+    return "Highest TCS", model_name(first["model"]), text
+
+
+def corrected_text(row: Mapping[str, Any]) -> str:
+    """Return TCS corrected for being the highest with its interval, of the first row; a dash for others."""
+    ends = row.get("TCS_corrected_ci")
+    return f"{decimals(row['TCS_corrected'])} {interval_text(ends)}" if ends else "–"
+
+
+def range_of_ranks(row: Mapping[str, Any]) -> str:
+    """Return the ranks that a row of the ranking may have."""
+    low, high = row.get("rank_low"), row.get("rank_high")
+    return "–" if low is None or high is None else str(low) if low == high else f"{low}–{high}"
 
 
 def is_compared(row: Mapping[str, Any]) -> bool:

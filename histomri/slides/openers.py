@@ -3,21 +3,22 @@
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image as Picture
-from PIL import UnidentifiedImageError
 
 from histomri.core import calibration
 from histomri.core.calibration import PixelSize, ome_pixel_size, positive_pair
+from histomri.core.door import check_png, reading, require_file
 from histomri.core.errors import InputError
-from histomri.core.files import require_file
 from histomri.slides.slide import LARGEST_PICTURE, RGB, Slide
 
 _CACHE_BYTES = 128_000_000
 _LARGEST_SEGMENT = 64_000_000  # a tile is decoded whole, so its size bounds the memory from below
+_COPY, _DAMAGED = "copy it again", "the slide is damaged ({})"
 _CONVERT = "save it from QuPath as OME-TIFF"
 _PICTURES = (".png", ".jpg", ".jpeg")
 _SLIDES = (".svs", ".ndpi", ".tif", ".tiff", ".scn", ".mrxs", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi")
@@ -53,12 +54,8 @@ class TiffSlide(Slide):
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> RGB:
         """Read a part of a level; see `Slide.read`."""
-        try:
+        with reading(self.path, "slide", _COPY, "the slide cannot be read ({})"):
             planes = [self._read_page(level, number, x, y, width, height) for number in range(len(self._pages[level]))]
-        except (ValueError, OSError, RuntimeError, IndexError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"the slide cannot be read ({error})", path=self.path, hint="copy it again") from error
         data = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
         return np.repeat(data, 3, axis=-1) if data.shape[-1] == 1 else np.ascontiguousarray(data[..., :3])
 
@@ -139,15 +136,16 @@ def _read_segment(page: Any, index: int, rows: int, path: Path) -> RGB:
 
 def _decoded(page: Any, data: bytes, index: int, path: Path) -> RGB:
     try:
-        picture = np.asarray(page.decode(data, index, jpegtables=page.jpegtables)[0])
-    except (ValueError, OSError, RuntimeError, IndexError, ArithmeticError) as error:
-        if "imagecodecs" in str(error) and "requires" in str(error):
-            name = getattr(page.compression, "name", page.compression)
-            problem = f"is compressed as {name}, which needs the package imagecodecs"
-            hint = "install it (pip install imagecodecs), or save the slide from QuPath as OME-TIFF, JPEG"
-            raise InputError(problem, path=path, hint=hint) from error
-        raise InputError(f"the slide is damaged ({error})", path=path, hint="copy it again") from error
-    return picture.reshape(picture.shape[-3:])
+        with reading(path, "slide", _COPY, _DAMAGED):
+            picture = np.asarray(page.decode(data, index, jpegtables=page.jpegtables)[0])
+            return picture.reshape(picture.shape[-3:])
+    except InputError as error:
+        if "imagecodecs" not in error.problem or "requires" not in error.problem:
+            raise
+        name = getattr(page.compression, "name", page.compression)
+        problem = f"is compressed as {name}, which needs the package imagecodecs"
+        hint = "install it (pip install imagecodecs), or save the slide from QuPath as OME-TIFF, JPEG"
+        raise InputError(problem, path=path, hint=hint) from error
 
 
 def _tiff_pixel_size(series: Any) -> PixelSize | None:
@@ -184,15 +182,10 @@ class OpenSlideSlide(Slide):
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> RGB:
         """Read a part of a level; see `Slide.read`."""
-        from openslide import OpenSlideError
-
         across, down = self._scales[level]  # OpenSlide wants the corner in pixels of the full resolution
         corner = (round(x * across) + self._corner[0], round(y * down) + self._corner[1])
-        try:
-            picture = self._handle.read_region(corner, level, (width, height))
-        except OpenSlideError as error:
-            raise InputError(f"the slide cannot be read ({error})", path=self.path, hint="copy it again") from error
-        return _opaque(picture)
+        with reading(self.path, "slide", _COPY, "the slide cannot be read ({})"):
+            return _opaque(self._handle.read_region(corner, level, (width, height)))
 
     def close(self) -> None:
         """Close the file."""
@@ -204,7 +197,11 @@ class PictureSlide(Slide):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with path.open("rb") as stream:
+            is_png = stream.read(4) == b"\x89PNG"
+        with reading(path, "picture", _COPY, "is no picture that can be read ({})"):
+            if is_png:
+                check_png(path)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Picture.DecompressionBombWarning)  # our own limit is lower
                 opened = Picture.open(path)
@@ -214,10 +211,6 @@ class PictureSlide(Slide):
                 if opened.mode.startswith(("I", "F")):
                     raise InputError("is no picture of 8 bits", path=path, hint=_CONVERT)
                 self._picture = _opaque(opened.convert("RGBA"))
-        except (UnidentifiedImageError, Picture.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"is no picture that can be read ({error})", path=path, hint="copy it again") from error
         self.size_px = (self._picture.shape[1], self._picture.shape[0])
         self.level_sizes = (self.size_px,)
 
@@ -287,19 +280,13 @@ def _open(path: Path) -> Slide:
     import tifffile
 
     # Of a plain tiled TIFF OpenSlide reads neither OME's calibration nor its sub-images, and few compressions.
-    if openslide.OpenSlide.detect_format(str(path)) not in (None, "generic-tiff"):
-        try:
+    with reading(path, "slide", _COPY, _DAMAGED):
+        if openslide.OpenSlide.detect_format(str(path)) not in (None, "generic-tiff"):
             return OpenSlideSlide(path, openslide.OpenSlide(str(path)))
-        except openslide.OpenSlideError as error:
-            raise InputError(f"the slide is damaged ({error})", path=path, hint="copy it again") from error
-    try:
+    with reading(path, "slide", _CONVERT, "is no slide that OpenSlide or tifffile can read ({})"):
         handle = tifffile.TiffFile(path)
-    except (tifffile.TiffFileError, ValueError, OSError) as error:
-        raise InputError("is no slide that OpenSlide or tifffile can read", path=path, hint=_CONVERT) from error
-    try:
-        return TiffSlide(path, handle)
-    except (tifffile.TiffFileError, ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
-        handle.close()
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"the slide is damaged ({error})", path=path, hint="copy it again") from error
+    with ExitStack() as stack, reading(path, "slide", _COPY, _DAMAGED):
+        stack.callback(handle.close)
+        slide = TiffSlide(path, handle)
+        stack.pop_all()
+        return slide

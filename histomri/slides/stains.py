@@ -75,7 +75,7 @@ class Stains:
         """
         try:
             content = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError("the stain vectors are no JSON", hint=_HINT) from error
         if not isinstance(content, dict):
             raise InputError("the stain vectors are no JSON object", hint=_HINT)

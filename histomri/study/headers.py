@@ -10,7 +10,7 @@ from histomri.study.sample import Sample
 from histomri.study.study_file import Study
 
 # Images that must lie on the grid of the diffusion images.
-_ON_GRID = ("mask", "sigma", "s0", "fv", "t2t")
+_ON_GRID = ("mask", "sigma", "s0", "fv", "t2t", "field_map")
 
 
 def require_matching_inputs(study: Study, samples: Sequence[Sample]) -> None:

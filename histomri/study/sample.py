@@ -55,6 +55,8 @@ class Sample(BaseModel):
     fv: Path | None = None
     t2t: Path | None = None
     exclude_volumes: tuple[Annotated[Whole, Field(ge=0)], ...] | None = None
+    field_map: Path | None = None
+    eddy: Path | None = None
     landmarks: Path | None = None
     options: dict[str, dict[str, Any]] = {}
 

@@ -1,7 +1,6 @@
 """The study file: what a user writes in TOML, checked in full before anything runs."""
 
 import os
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,8 +10,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from histomri.core.errors import StudyError
-from histomri.core.files import read_json, require_file, write_json
+from histomri.core.door import read_json, read_toml, require_file
+from histomri.core.errors import InputError, StudyError
+from histomri.core.files import write_json
 from histomri.core.options import Choices, Options, alternatives, format_errors, paths_in, plain, unknown_key, words_of
 from histomri.core.presets import PRESET_NAMES
 from histomri.study.cores import expand_cores
@@ -141,16 +141,9 @@ def _report(errors: Iterator[str] | list[str], path: Path) -> None:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise StudyError("is not a UTF-8 text file", path=path, hint="save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        slashes = "write paths with /, on every system" if "Unescaped" in str(error) else None
-        raise StudyError(f"is not valid TOML: {error}", path=path, hint=slashes or _EXAMPLE) from error
-    except RecursionError as error:
-        raise StudyError("is nested too deeply to be read", path=path) from error
-    except ValueError as error:  # a whole number of thousands of digits
-        raise StudyError(f"is not valid TOML: {error}", path=path, hint=_EXAMPLE) from error
+        return read_toml(path, "study file")
+    except InputError as error:
+        raise StudyError(error.problem, path=path, hint=error.hint or _EXAMPLE) from error
 
 
 def _wrong_shapes(content: Any) -> Iterator[str]:

@@ -35,7 +35,7 @@ def test_within_patients_against_dummy_regression(rng):
     table = regions(rng)
     found = correlate_repeated(table, ["x"], ["y"], by="patient").iloc[0]
     np.testing.assert_allclose(found[["r_within", "df", "p"]].astype(float), by_dummies(table), rtol=1e-10)
-    assert (found["n"], found["n_groups"], found["n_missing"]) == (22, 6, 0)
+    assert (found["n"], found["n_groups"], found["n_missing"], found["n_single"]) == (21, 5, 0, 1)
     means = table.groupby("patient")[["x", "y"]].mean()
     assert found["r_between"] == pytest.approx(np.corrcoef(means.T)[0, 1], rel=1e-10)
     assert found["r_within"] > 0.5 > -0.9 > found["r_between"]

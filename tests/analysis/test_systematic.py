@@ -46,10 +46,10 @@ def test_slopes_in_units_have_the_robust_errors_of_a_regression_in_units(rng):
     design = sm.add_constant(table[["vCS_histo_um", "F_histo"]])
     truth = sm.OLS(table["vCS_mri_um"], design).fit(cov_type="HC3", use_t=True)
     np.testing.assert_allclose(found.coefficients["slope"], truth.params.iloc[1:], rtol=1e-8)
-    np.testing.assert_allclose(found.coefficients["slope_se_hc3"], truth.bse.iloc[1:], rtol=1e-8)
+    np.testing.assert_allclose(found.coefficients["slope_se"], truth.bse.iloc[1:], rtol=1e-8)
     summary = found.models.iloc[0]
     assert summary["intercept"] == pytest.approx(truth.params["const"], rel=1e-8)
-    assert summary["intercept_se_hc3"] == pytest.approx(truth.bse["const"], rel=1e-8)
+    assert summary["intercept_se"] == pytest.approx(truth.bse["const"], rel=1e-8)
 
 
 def test_bias_is_off_by_the_mean_of_the_errors_and_its_limits_with_it(rng):

@@ -23,7 +23,7 @@ def content(folder, name):
 
 
 def test_correlate_samples(histomri, pairs, table, tmp_path):
-    done = histomri("correlate", pairs, "-o", tmp_path / "out")
+    done = histomri("correlate", pairs, "-o", tmp_path / "out", "--patient", "sample")
     assert done.exit_code == 0, done.output
     names = ["correlation_matrix.csv", "correlations.csv", "correlations.json"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
@@ -68,7 +68,7 @@ def test_correlate_voxels(histomri, tmp_path, rng):
     each = pd.read_csv(tmp_path / "o" / "correlations_voxel.csv")
     assert pooled.loc[0, "n_samples"] == 3 and pooled.loc[0, "n"] == 189 and pooled.loc[0, "p"] < 1e-6
     assert each["sample"].tolist() == [*"abc", *"abc"]
-    assert "vCS_histo_um with vCS_mri_um within samples: r = 0." in done.stdout
+    assert "vCS_histo_um with vCS_mri_um within samples: mean r = 0." in done.stdout
 
 
 def test_correlate_warns_of_maps_that_share_an_edge_only(histomri, data, tmp_path):
@@ -97,7 +97,8 @@ def test_regress(histomri, pairs, table, tmp_path):
 
 
 def test_compare(histomri, pairs, table, tmp_path):
-    done = histomri("compare", pairs, "-o", tmp_path / "o", "--measure", "F_mri", "--measure", "Ki67")
+    options = ("--measure", "F_mri", "--measure", "Ki67", "--patient", "sample")
+    done = histomri("compare", pairs, "-o", tmp_path / "o", *options)
     assert done.exit_code == 0, done.output
     found = pd.read_csv(tmp_path / "o" / "comparisons.csv")
     assert found["column"].tolist() == ["F_mri", "Ki67"] * 2
@@ -202,7 +203,7 @@ def test_agree(histomri, pairs, table, tmp_path):
 
 
 def test_power(histomri, pairs, tmp_path):
-    done = histomri("power", pairs, "-o", tmp_path / "o", "--r", 0.4, "--n", 25)
+    done = histomri("power", pairs, "-o", tmp_path / "o", "--r", 0.4, "--n", 25, "--patient", "sample")
     assert done.exit_code == 0, done.output
     present = pd.read_csv(tmp_path / "o" / "power_n.csv")
     assert present["n"].tolist() == [24, 25]

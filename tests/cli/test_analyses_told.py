@@ -62,7 +62,9 @@ def test_score_removes_what_no_longer_holds(histomri, pairs, table, tmp_path):
     table[table["model"] == "diff-in"].assign(scanner="3T").to_csv(one, index=False)
     done = histomri("score", one, "-o", out, "--boot", 100)
     assert "removed model_comparisons.csv of" in done.stdout and "removed scores_by_scanner.csv of" in done.stdout
-    assert sorted(path.name for path in out.iterdir()) == ["scores.csv", "scores.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "scores.csv", "scores.json", "scores_influence.csv", "scores_within.csv",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", ["correlate", "regress", "compare", "harmonise", "agree"])
@@ -90,7 +92,7 @@ def test_lines_tell_how_many_cases_and_how_many_are_missing(histomri, table, tmp
         "predict": ("--target", "volume_mm3", "--basis", "printed", "--group-by", "sample"),
         "compare": ("--measure", "F_mri"),
     }
-    done = histomri(command, path, "-o", tmp_path / "o", *options.get(command, ()))
+    done = histomri(command, path, "-o", tmp_path / "o", "--patient", "sample", *options.get(command, ()))
     assert done.exit_code == 0, done.output
     n, absent = (
         ("N = 7 and 14", 3) if command == "compare" else (f"N = 21{' in 21 groups' * (command == 'predict')}", 3)
@@ -112,7 +114,7 @@ def test_results_tell_units(histomri, pairs, table, tmp_path):
     assert content(out, "agreement.json")["Units"]["vCS_mri_um"] == "um"
     assert histomri("agree", pairs, "-o", out, "--relative").exit_code == 0
     assert set(pd.read_csv(out / "bias_by_size.csv")["unit"]) == {"%"}
-    assert " µm, Welch p = " in histomri("compare", pairs, "-o", out).stdout
+    assert " µm, Welch p = " in histomri("compare", pairs, "-o", out, "--patient", "sample").stdout
     compared = pd.read_csv(out / "comparisons.csv").set_index("column")["unit"]
     assert compared["vCS_mri_um"].iloc[0] == "um" and compared["D0I_mri_um2_ms"].iloc[0] == "um^2/ms"
 

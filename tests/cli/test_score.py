@@ -27,6 +27,16 @@ KEYS = [
     "compared",
     "n_own",
     "TCS_own",
+    "HFC_wins_within",
+    "share_first",
+    "n_patients",
+    "TCS_corrected",
+    "TCS_corrected_ci",
+    "mcs_p",
+    "in_set",
+    "rank_low",
+    "rank_high",
+    "TCS_within",
 ]
 
 
@@ -63,7 +73,7 @@ def pairs(tmp_path, rng):
 def test_scores(histomri, pairs, tmp_path):
     done = histomri(pairs, "-o", tmp_path / "scores")
     assert done.exit_code == 0, done.output
-    names = ["model_comparisons.csv", "scores.csv", "scores.json"]
+    names = ["model_comparisons.csv", "scores.csv", "scores.json", "scores_influence.csv"]
     assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == names
     content = json.loads((tmp_path / "scores" / "scores.json").read_text())
     models = content["models"]

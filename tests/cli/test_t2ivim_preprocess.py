@@ -109,11 +109,12 @@ def test_preprocess_writes_series_noise_mask_and_record(run, scan):
     result = run("preprocess", folder / "dwi.nii.gz", "--protocol", "invivo-3t", "-o", out, "--no-motion",
                  "--no-unring", "--sub", "p1")  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "median sigma" in result.output
+    # Magnitudes in air scatter by less, so sigma is that of the mask.
+    assert "median sigma" in result.output and " in the mask" in result.output
     assert {path.name for path in out.iterdir()} == {
         f"sub-p1_{name}{end}" for name in ("desc-preproc_dwi", "param-sigma_dwimap", "desc-tissue_mask")
         for end in (".nii.gz", ".json")
-    }  # fmt: skip
+    } | {"sub-p1_desc-spoilt_volumes.tsv", "sub-p1_desc-steps_preproc.png"}  # fmt: skip
     record = json.loads((out / "sub-p1_desc-preproc_dwi.json").read_text())
     assert [step["Step"] for step in record["Steps"]] == ["denoise", "mask", "spoilt"]
     assert np.median(nib.load(out / "sub-p1_param-sigma_dwimap.nii.gz").get_fdata()) == pytest.approx(SIGMA, rel=0.08)
@@ -156,4 +157,38 @@ def test_motion_is_listed_and_mistakes_leave_nothing(run, scan):
     ):
         result = run(*arguments, "-o", folder / "none")
         assert result.exit_code == 2 and message in " ".join(result.output.split()), result.output
+        assert not (folder / "none").exists()
+
+
+def test_volumes_are_left_out_and_the_results_of_fsl_are_taken(run, scan):
+    folder, _, _, _ = scan
+    dwi, out, off = folder / "dwi.nii.gz", folder / "out", ("--no-denoise", "--no-unring", "--no-motion")
+    field = np.full(SHAPE, 40.0, np.float32)
+    nib.save(nib.Nifti1Image(field, AFFINE), folder / "field.nii.gz")
+    (folder / "dwi.json").write_text('{"TotalReadoutTime": 0.05, "PhaseEncodingDirection": "j-"}')
+    np.savetxt(folder / "e.eddy_parameters", np.tile([0.3, -0.4, 0, 0, 0, 0.01, 0, 0], (21, 1)))
+    flagged = np.zeros((21, 2), int)
+    flagged[12, 1] = 1
+    np.savetxt(folder / "e.eddy_outlier_map", flagged, fmt="%d", header="one row per scan", comments="")
+    given = ("preprocess", dwi, "--protocol", "invivo-3t", "--field-map", folder / "field.nii.gz",
+             "--eddy", folder / "e.eddy_parameters", "--exclude-volumes", "3,20")  # fmt: skip
+    done = run(*given, *off, "-o", out)
+    assert done.exit_code == 0, done.output
+    assert "eddy: largest shift 0.5 mm, largest turn 0.57°; 1 slices" in done.output
+    assert (out / "desc-spoilt_volumes.tsv").read_text().splitlines()[1:] == ["12\t1\tn/a\teddy"]
+    before, after = (nib.load(path).get_fdata() for path in (dwi, out / "desc-preproc_dwi.nii.gz"))
+    # 40 Hz for 50 ms are two voxels down the axis j; volumes left out stay as they are.
+    np.testing.assert_allclose(after[:, 2:, :, 0], before[:, :-2, :, 0], rtol=1e-5)
+    np.testing.assert_array_equal(after[..., [3, 20]], before[..., [3, 20]])
+    for arguments, message in (
+        ((*given, "--no-motion"), "would come too late; give --no-denoise --no-unring"),
+        ((*given, *off, "--readout-ms", 20), "is 0.05 in the sidecar, and 0.02 is given"),
+        ((*given[:4], *off, "--exclude-volumes", "21"), "there is no volume 21"),
+        ((*given[:4], *off, "--phase-encoding", "j"), "belong to --field-map"),
+        ((*given[:4], *off, "--eddy", folder / "e.eddy_outlier_map"), "give what eddy wrote"),
+        ((*given[:4], "--patch", "4x4"), "'4x4' is no patch"),
+        ((*given[:4], "--patch", "5x5x3"), "does not fit into an image of 13 x 11 x 2"),
+    ):
+        done = run(*arguments, "-o", folder / "none")
+        assert done.exit_code == 2 and message in " ".join(done.output.split()), done.output
         assert not (folder / "none").exists()

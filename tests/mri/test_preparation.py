@@ -7,6 +7,7 @@ from scipy.ndimage import affine_transform, gaussian_filter
 from histomri.core.errors import InputError, ProtocolError
 from histomri.mri import (
     Acquisition,
+    FieldMap,
     correct_drift,
     correct_motion,
     denoise,
@@ -14,6 +15,7 @@ from histomri.mri import (
     estimate_noise,
     preprocess,
     tissue_mask,
+    undistort,
     unring,
 )
 
@@ -227,3 +229,62 @@ def test_the_error_of_a_drift_is_that_of_repeated_scans(rng):
 def _mixed(acquisition):
     """Return the protocol with b = 0 and the weighted volumes in turn, so that time does not follow b."""
     return acquisition.select(np.arange(30).reshape(2, 15).T.ravel())
+
+
+def test_a_stretched_volume_is_brought_back_by_an_affine_motion_only(rng, magnitude):
+    shape, scan = (30, 27, 3), BODY.select([0, 3])
+    image, inside = _organ(shape, rng)
+    clean = image[..., None] * np.exp(-0.8 * scan.b_smm2 / 1000)
+    matrix = np.array([[1.06, 0.04, 0], [0, 1, 0], [0, 0, 1]])
+    centre = (np.array(shape) - 1) / 2
+    moved = clean.copy()
+    moved[..., 1] = affine_transform(clean[..., 1], matrix, offset=centre - matrix @ centre, mode="nearest").clip(0)
+    noisy, wrong = magnitude(moved, 2.0, rng), {}
+    for kind in ("rigid", "affine"):
+        aligned, motion = correct_motion(noisy, np.diag([2.0, 2.0, 5.0, 1.0]), scan, kind=kind)
+        wrong[kind] = np.sqrt(np.mean((aligned - clean)[inside, 1] ** 2))
+    assert wrong["affine"] < 0.5 * wrong["rigid"]
+    # The matrix leads to where the tissue is: the inverse of what sampled it, within a third.
+    inverse = np.median(motion.matrices[1], axis=0)[:3, :3]
+    np.testing.assert_allclose(inverse[:2, :2], np.linalg.inv(matrix)[:2, :2], atol=0.02)
+
+
+@pytest.mark.parametrize("direction", ["i", "j-"])
+def test_distortion_by_a_field_is_undone(direction):
+    """Water at y appears at y + field times readout: moved bin by bin, which keeps the signal."""
+    axis, sign = "ij".index(direction[0]), -1 if direction.endswith("-") else 1
+    n, fine = 40, 40 * 400
+    y = (np.arange(fine) + 0.5) / 400 - 0.5
+    tissue, field = 100 * np.exp(-(((y - 19) / 9) ** 4)), 60 * np.exp(-(((y - 16) / 6) ** 2))
+    bins = np.round(y + sign * 0.05 * field).astype(int)
+    seen = np.bincount(np.clip(bins, 0, n - 1), tissue / 400, minlength=n)
+    true = np.bincount(np.round(y).astype(int).clip(0, n - 1), tissue / 400, minlength=n)
+    at = 60 * np.exp(-(((np.arange(n) - 16) / 6) ** 2))
+    shape = (n, 1, 1) if axis == 0 else (1, n, 1)
+    mended = undistort(seen.reshape(*shape, 1), FieldMap(at.reshape(shape), 0.05, direction)).ravel()
+    # Three voxels of displacement put signals wrong by a half; splines between bins bring them back within 3 %.
+    assert np.abs(seen - true).max() > 40 and np.abs(mended - true).max() < 3
+    with pytest.raises(InputError, match="voxels of 40"):
+        undistort(seen.reshape(*shape, 1), FieldMap(10 * at.reshape(shape), 0.05, direction))
+
+
+@pytest.mark.parametrize(("patch", "radius"), [("7x7x3", [3, 3, 1]), ("7x7", [3, 3, 0]), (None, [2, 2, 2])])
+def test_the_patch_of_denoising_is_chosen(patch, radius, rng, magnitude):
+    scan = MOUSE.select(np.arange(16))
+    noisy = magnitude(_smooth_series((13, 11, 5), scan), 10.0, rng)
+    _, noise = denoise(noisy, patch=patch)
+    assert noise.details["PatchRadius"] == radius
+    assert np.median(noise.sigma) == pytest.approx(10.0, rel=0.08)
+
+
+def test_volumes_that_are_excluded_take_part_in_nothing(rng, magnitude):
+    scan = MOUSE.select(np.r_[10:14, 20:24, 30:34, 40:44])
+    noisy = magnitude(_smooth_series((13, 11, 5), scan), 10.0, rng)
+    broken = noisy.copy()
+    broken[..., 5] = 7000 * rng.random(noisy.shape[:3])
+    result = preprocess(broken, AFFINE, scan, steps=("denoise", "spoilt"), exclude=[5])
+    others = np.arange(16) != 5
+    alone = preprocess(noisy[..., others], AFFINE, scan.select(others), steps=("denoise", "spoilt"))
+    np.testing.assert_array_equal(result.signals[..., others], alone.signals)
+    np.testing.assert_array_equal(result.signals[..., 5], broken[..., 5].astype(np.float32))
+    assert result.steps[-1]["Found"] == "none found" and result.messages()[0].endswith("volumes [5]")

@@ -82,7 +82,7 @@ def test_too_many_patches_or_no_table_are_refused(section, table, tmp_path, monk
     with pytest.raises(InputError, match="no such cell table"):
         count_sizes(tmp_path / "none.parquet", section, {})
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 this is none")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is not a readable cell table"):
         count_sizes(tmp_path / "bad.parquet", section, {})
     monkeypatch.setattr(pictures, "MOST_PATCHES", 62)
     with pytest.raises(InputError, match="too large"):

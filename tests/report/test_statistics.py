@@ -104,6 +104,7 @@ def test_every_figure_is_there(cards, study, tmp_path):
         "ranking",
         "ranking_1.5T",
         "ranking_3T",
+        "influence",
         "samples",
         "correlations",
     }
@@ -264,7 +265,7 @@ def test_points_lie_where_they_say(cards, best):
 
 def test_the_report_holds_them_and_their_tables(study):
     html = write_report(study).read_text(encoding="utf-8")
-    assert len(re.findall(r'<svg[^>]*class="chart"', html)) == len(FIGURES) + 1  # the samples
+    assert len(re.findall(r'<svg[^>]*class="chart"', html)) == len(FIGURES) + 2  # the samples, and influence
     assert HOSTILE not in html and "Do the groups differ?" in html and "Can volume be predicted?" in html
     for name in ("agreement.csv", "prediction_cubic/prediction.json", "prediction_printed/predictions.csv"):
         assert f">statistics/{name}<" in html
@@ -374,7 +375,6 @@ def test_in_a_browser_the_points_speak_to_mouse_and_keyboard(study, tmp_path, br
     assert tip == shown and said == tip.replace("\n", " · ") and "vCS MRI" in tip
     assert found["hidden"] == [True, True]
     assert found["steps"] == [0, 1, 0, found["last"], -1]
-    assert all(width > 500 for width in found["widths"]) and len(found["widths"]) == len(
-        FIGURES
-    )  # with the samples, less the one aside
+    assert all(width > 500 for width in found["widths"])
+    assert len(found["widths"]) == len(FIGURES) + 1  # with the samples and the influence, less the one aside
     assert found["hash"] == "#sample-9"

@@ -5,7 +5,6 @@ messages and the docs take it from there.
 """
 
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -15,8 +14,8 @@ from typing import Any, Literal
 
 from histomri.cells.layouts import LAYOUT_NAMES
 from histomri.cells.parsed_export import AREAS, POSITION, Column, Header, Kind, recognise
+from histomri.core.door import read_toml
 from histomri.core.errors import InputError
-from histomri.core.files import require_file
 from histomri.core.tables import suggestion
 
 Feature = dict[str, Any]
@@ -144,9 +143,10 @@ def _read_map(path: Path) -> TableLayout:
         MAP_KEYS
     )
     try:
-        content = tomllib.loads(require_file(path, "file of column names").read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"is no TOML file ({error})", path=path, hint=hint) from error
+        content = read_toml(path, "file of column names")
+    except InputError as error:
+        problem = error.problem.replace("is not valid TOML: ", "is no TOML file: ")
+        raise InputError(problem, path=path, hint=hint) from error
     columns: dict[str, tuple[str, str | None]] = {}
     for key, value in content.items():
         if key not in MAP_KEYS:

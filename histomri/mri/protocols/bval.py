@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from histomri.core.array_files import as_numbers
 from histomri.core.arrays import FloatArray
+from histomri.core.door import reading
 from histomri.core.errors import ProtocolError
 from histomri.core.files import read_json, require_file
 from histomri.mri.acquisition import Acquisition
@@ -134,10 +136,8 @@ def _milliseconds(content: dict[str, Any], keys: tuple[str, ...], volumes: int, 
 
 def _values(content: dict[str, Any], key: str, volumes: int, path: Path) -> FloatArray:
     """Return the numbers of a key, (M,): a list, or one number for all volumes."""
-    try:
-        values = np.asarray(content[key], dtype=float)
-    except (TypeError, ValueError) as error:
-        raise ProtocolError(f"{key} is neither a number nor a list of numbers", path=path) from error
+    with reading(path, "protocol", None, f"{key} is neither a number nor a list of numbers", ProtocolError):
+        values = as_numbers(content[key])
     if values.ndim > 1 or (values.ndim == 1 and values.size not in (1, volumes)):
         raise ProtocolError(f"{key} has {values.size} values for {volumes} b-values", path=path)
     return np.broadcast_to(values.reshape(-1), (volumes,))

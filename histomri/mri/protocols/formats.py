@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from histomri.core.arrays import FloatArray
+from histomri.core.door import read_json, read_text, require_file
 from histomri.core.errors import InputError, ProtocolError
-from histomri.core.files import read_json, require_file
 from histomri.core.presets import PRESETS
 from histomri.mri.acquisition import Acquisition
 from histomri.mri.images import open_dwi
 from histomri.mri.protocols.columns import Columns
 
+_WHAT = "protocol file"
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
@@ -105,10 +106,12 @@ def number_list(path: Path) -> FloatArray:
 
 def text_lines(path: Path) -> list[tuple[int, str]]:
     """Read the lines of a text file with their numbers, without comments (after #) and empty ones."""
-    require_file(path, "protocol file")
+    require_file(path, _WHAT)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
+        text = read_text(path, _WHAT)
+    except InputError as error:
+        if not isinstance(error.__cause__, UnicodeDecodeError):
+            raise
         raise InputError("is not a text file, so it cannot be a protocol", path=path, hint=accepted_forms()) from error
     lines = [line.split("#", 1)[0].strip() for line in text.splitlines()]
     return [(number, line) for number, line in enumerate(lines, start=1) if line]

@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from histomri.core.array_files import as_numbers
 from histomri.core.arrays import FloatArray
+from histomri.core.door import reading
 from histomri.core.errors import ProtocolError
 from histomri.mri.protocols.columns import Columns
 from histomri.mri.protocols.formats import Format, Source, number_table, numbers_in, register
@@ -87,10 +89,8 @@ def _has_vectors(width: int) -> Callable[[Source], bool]:
 
 
 def _in_json(source: Source) -> Columns:
-    try:
-        table = np.asarray(source.json["dw_scheme"], dtype=float)
-    except (TypeError, ValueError) as error:
-        raise ProtocolError("dw_scheme is no table of numbers") from error
+    with reading(source.path, "protocol", says="dw_scheme is no table of numbers ({})", kind=ProtocolError):
+        table = as_numbers(source.json["dw_scheme"])
     if table.ndim != 2 or table.shape[1] < 4:
         raise ProtocolError("dw_scheme must have lines of x, y, z, b")
     return _with_b(table)

@@ -169,7 +169,9 @@ def _shape(columns: list[FloatArray], strong: bool, diffusion_ms: float | None, 
 def _reversal(waveform: Waveform) -> tuple[float, float]:
     """Return how long the gradient is on before it first reverses, and when it does, ms: δ and Δ of a pulse pair."""
     first = waveform.amplitude[0]
-    index = next(i for i, amplitude in enumerate(waveform.amplitude) if amplitude * first < 0)
+    index = next((i for i, amplitude in enumerate(waveform.amplitude) if amplitude * first < 0), None)
+    if index is None:
+        raise ProtocolError("a waveform never reverses", hint="give all pieces of it, with their signs")
     return sum(waveform.duration_ms[:index]), waveform.start_ms[index]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from histomri.core.arrays import FloatArray
+from histomri.core.door import reading
 from histomri.core.errors import InputError
 from histomri.registration.io.native import RAS_LPS, family, own_warps, read_native
 from histomri.registration.io.pulled import check_count, from_pull, read_numbers
@@ -23,10 +24,8 @@ _ANTS_AFFINE = "0GenericAffine.mat"
 
 
 def _read_text(path: Path, images: Images) -> Transform:
-    try:
+    with reading(path, "ITK text transform", says="is binary, and an ITK text transform was expected"):
         lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError("is binary, and an ITK text transform was expected") from error
     if not lines or not lines[0].startswith("#Insight Transform File"):
         raise InputError("is not an ITK text transform")
     entries = [line.split(":", 1) for line in lines if ":" in line and not line.startswith("#")]
@@ -41,12 +40,9 @@ def _read_text(path: Path, images: Images) -> Transform:
 
 def _read_matlab(path: Path, images: Images) -> Transform:
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
-    try:
+    with reading(path, "MATLAB file", says="is no MATLAB file of ITK ({})"):
         content = loadmat(path)
-    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError) as error:
-        raise InputError(f"is no MATLAB file of ITK ({error})") from error
     names = [name for name in content if name not in (*_MATLAB_KEYS, "fixed")]
     if len(names) != 1:
         raise InputError("holds several transforms or none, and one affine was expected")

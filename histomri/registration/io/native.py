@@ -13,10 +13,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from histomri.core.array_files import as_numbers
 from histomri.core.arrays import FloatArray
+from histomri.core.door import reading
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, read_json, write_json, write_text
-from histomri.core.images import open_nifti
+from histomri.core.nifti import open_nifti, read_voxels
 from histomri.registration.displacement import Displacement
 from histomri.registration.io.registry import Images, TransformFormat, register_format
 from histomri.registration.transform import Transform
@@ -81,16 +83,12 @@ def read_native(path: Path, images: Images = (None, None)) -> Transform:
     content = read_json(path, "transform")
     if not isinstance(content, dict) or content.get("Format") != FORMAT:
         raise InputError("is JSON, but not a transform written by histomri")
-    try:
+    with reading(path, "transform", says="the transform is incomplete or damaged ({})", unchecked=True):
         if content["Units"] != "mm" or content["CoordinateSystem"] != "RAS+":
             raise InputError("the transform is not in RAS+ mm")
         fields = [_displacement(path, item) for item in content["Displacements"]]
-        matrix = np.array(content["MatrixMovingToFixed"], dtype=float)
+        matrix = as_numbers(content["MatrixMovingToFixed"])
         return Transform(matrix, tuple(fields), dict(content.get("Info") or {}))
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"the transform is incomplete or damaged ({error})") from error
 
 
 def _displacement(path: Path, item: dict[str, Any]) -> Displacement:
@@ -99,7 +97,7 @@ def _displacement(path: Path, item: dict[str, Any]) -> Displacement:
     if "Affine" not in item:  # of a version that left it to the header, and wrote a slice as one plane
         return found
     found = found.middle() if item["Planes"] == 1 else found
-    exact = Displacement(found.vectors, np.array(item["Affine"], dtype=float), found.inverted)
+    exact = Displacement(found.vectors, as_numbers(item["Affine"]), found.inverted)
     if exact.affine.shape != (4, 4) or not np.allclose(exact.affine, found.affine, rtol=0, atol=_SAME_GRID_MM):
         hint = "keep the files of one registration together, or register again"
         raise InputError(f"lies elsewhere than {path.name} says", path=path.parent / item["File"], hint=hint)
@@ -123,10 +121,7 @@ def _write_field(path: Path, displacement: Displacement) -> None:
 
 def _read_field(path: Path, inverted: bool) -> Displacement:
     image: Any = open_nifti(path)
-    try:
-        data = np.asarray(image.dataobj, dtype=float)
-    except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"the displacements cannot be read ({error})", path=path, hint="copy it again") from error
+    data = read_voxels(image, path, float)
     if data.ndim != 5 or data.shape[3:] != (1, 3):
         raise InputError("is not a displacement field of shape (I, J, K, 1, 3)", path=path)
     return Displacement(data[:, :, :, 0] * (-1.0, -1.0, 1.0), np.asarray(image.affine, dtype=float), inverted)

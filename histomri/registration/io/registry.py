@@ -8,8 +8,8 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
+from histomri.core.door import reading, require_file
 from histomri.core.errors import InputError
-from histomri.core.files import require_file
 from histomri.core.images import Image
 
 Images = tuple[Image | None, Image | None]
@@ -21,7 +21,7 @@ class TransformFormat:
     """A format of transforms.
 
     A file with one of its `endings`, in lower case, is of this format if it `holds`. `read` takes the path and the two
-    images, without which the numbers mean nothing if it `needs_images`; a damaged file is a ValueError or OSError.
+    images, without which the numbers mean nothing if it `needs_images`; what it raises on a damaged file is reported.
     `companions` are files that are opened together with one, `warnings` what a person should know before using the
     transform, and `write` is that of the format in which transforms are saved.
     """
@@ -68,12 +68,8 @@ def load_transform(path: str | Path, moving: Image | None = None, fixed: Image |
     if found.needs_images and (moving is None or fixed is None):
         problem = f"is an {found.name}, which counts mm along the axes of the two images it was made with"
         raise InputError(problem, path=path, hint="give both: Transform.load(path, moving=.., fixed=..)")
-    try:
+    with reading(path, found.name):
         return found.read(path, (moving, fixed))
-    except InputError as error:
-        raise type(error)(error.problem, path=error.path or path, hint=error.hint) from error
-    except (ValueError, TypeError, KeyError, IndexError, AssertionError, OSError, NotImplementedError) as error:
-        raise InputError(f"is not a readable {found.name} ({error or 'cut short'})", path=path) from error
 
 
 def save_transform(transform: Any, path: str | Path) -> list[Path]:

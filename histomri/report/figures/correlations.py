@@ -9,8 +9,9 @@ from matplotlib.ticker import MaxNLocator
 from scipy.special import stdtrit
 
 from histomri.analysis import correlation_table
+from histomri.analysis.patients import codes_of
 from histomri.core.arrays import FloatArray
-from histomri.core.columns import TITLES
+from histomri.core.columns import PATIENT, TITLES
 from histomri.report.figures.charts import Card, Chart, Looks, heading, new_figure, panels
 from histomri.report.text import decimals, label_of, ordered, p_text
 
@@ -24,7 +25,8 @@ def matrix_plot(rows: pd.DataFrame, title: str, by_hand: Sequence[str] = ()) -> 
     names = ordered(name for name in (*TITLES, *by_hand) if name in rows and rows[name].nunique() > 2)
     if len(names) < 2:
         return None
-    found = correlation_table(rows[names], names, kinds=("pearson",)).set_index(["x", "y"])
+    patients = pd.Series(codes_of(rows[PATIENT])[0], index=rows.index) if PATIENT in rows else None
+    found = correlation_table(rows[names], names, kinds=("pearson",), patients=patients).set_index(["x", "y"])
     size = len(names)
     r, p, n = np.eye(size), np.zeros((size, size)), np.zeros((size, size), dtype=int)
     for (x, y), row in found.iterrows():

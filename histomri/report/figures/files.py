@@ -12,6 +12,7 @@ from histomri.core.files import atomic_path
 from histomri.report.collect import Run, collect
 from histomri.report.figures.charts import STYLE
 from histomri.report.figures.correlations import matrix_plot
+from histomri.report.figures.influence import influence_card
 from histomri.report.figures.models import ranking_plot, residuals_by_scanner, residuals_plot
 from histomri.report.figures.samples import maps_plot, samples_card, voxels_card
 from histomri.report.figures.statistics import statistics_cards
@@ -24,8 +25,8 @@ from histomri.report.text import best_fit, best_rows, fit_label
 def write_figures(run: str | Path | Run, kind: FigureFormat, out: str | Path | None = None) -> list[Path]:
     """Write every figure of a run as a file of its own, and return the files.
 
-    Those there are data for: ranking, ranking_<scanner>, samples, correlations, agreement, regression, groups,
-    association_<measurement>, prediction_<basis>, residuals_<scanner>, maps_sub-<id>, voxels_sub-<id>.
+    Those there are data for: ranking, ranking_<scanner>, influence, samples, correlations, agreement, regression,
+    groups, association_<measurement>, prediction_<basis>, residuals_<scanner>, maps_sub-<id>, voxels_sub-<id>.
 
     Parameters
     ----------
@@ -75,6 +76,8 @@ def _figures(run: Run) -> Iterator[tuple[str, Any]]:
     if found is not None and len(found[1]) >= 3:
         yield "samples", lambda: _figure(samples_card(*found))
         yield "correlations", lambda: matrix_plot(found[1], fit_label(found[0]), run.measures)
+    if run.influence is not None:
+        yield "influence", lambda influence=run.influence: _figure(influence_card(influence))
     for card in statistics_cards(run):
         if not isinstance(card, Failure):
             yield card.name, lambda card=card: card.chart.figure

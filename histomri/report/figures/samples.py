@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
+from histomri.analysis.patients import codes_of
 from histomri.core.arrays import FloatArray
+from histomri.core.columns import PATIENT
 from histomri.core.orientation import View
 from histomri.report.collect import Key, Sample
 from histomri.report.figures.charts import BLUE, ORANGE, Card, Chart, Looks, heading, legend_below, new_figure, panels
@@ -34,11 +36,12 @@ def samples_card(key: Key, rows: pd.DataFrame) -> Card | None:
         return None
     figure, places = panels(len(shown), max(len(shown), 2), height=2.4)
     chart, looks, texts = Chart(figure), Looks.of(rows), []
+    patients = codes_of(rows[PATIENT])[0] if PATIENT in rows else None
     for axes, (x, y, name) in zip(places, shown):
         across, along = label_of(x, rows[x]), label_of(y, rows[y])
         tips = [f"{across.name} {across.value(a)}\n{along.name} {along.value(b)}" for a, b in zip(rows[x], rows[y])]
         looks.draw(chart, axes, rows, rows[x] / across.divisor, rows[y] / along.divisor, tips)
-        found = correlation_text(rows[x], rows[y])
+        found = correlation_text(rows[x], rows[y], patients=patients)
         axes.set_title(f"r = {found['r']}, p {found['p']}\nN = {found['n']}", loc="left")
         texts.append(f"{name}: {found['line'].rstrip('.')}.")
         _finish(axes, rows, x, y)

@@ -156,9 +156,10 @@ def _short(value: float) -> str:
 
 def regression_card(coefficients: pd.DataFrame, models: pd.DataFrame, title: str) -> Card:
     """Draw the regressions of a model and strategy, from the tables of `histomri regress`; collinear ones are open."""
+    robust = "allow for several samples of a patient (CR3)" if _over_patients(coefficients) else "are robust (HC3)"
     text = (
         "All values as z-scores (Eq. 16): a coefficient says by how many standard deviations the MRI metric changes "
-        "with one of the histological property, the others held still. Intervals are robust (HC3)."
+        f"with one of the histological property, the others held still. Intervals {robust}."
     )
     flagged = coefficients[~(coefficients["VIF"] < COLLINEAR)]
     names = [f"{label_of(row['term']).name} for {label_of(row['response']).name}" for _, row in flagged.iterrows()]
@@ -174,7 +175,7 @@ def regression_card(coefficients: pd.DataFrame, models: pd.DataFrame, title: str
 
 
 def _slope_text(row: Mapping[str, Any]) -> str:
-    errors = f"± {_short(row['slope_se_hc3'])} stat ± {_short(row['slope_syst'])} syst"
+    errors = f"± {_short(row['slope_se'])} stat ± {_short(row['slope_syst'])} syst"
     return f"{label_of(row['response']).name} on {label_of(row['term']).name} {_short(row['slope'])} {errors}"
 
 
@@ -199,26 +200,34 @@ def _regression_chart(coefficients: pd.DataFrame, models: pd.DataFrame, title: s
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.08)
-    axes.set_xlabel("standardised coefficient, with its 95 % interval (HC3)")
-    for place, head in ((_P, "p (HC3)"), (_VIF, "VIF")):
+    kind = "CR3" if _over_patients(coefficients) else "HC3"
+    axes.set_xlabel(f"standardised coefficient, with its 95 % interval ({kind})")
+    for place, head in ((_P, f"p ({kind})"), (_VIF, "VIF")):
         axes.text(place, -0.9, head, transform=axes.get_yaxis_transform(), va="bottom", fontsize=7, color="#666666")
     figure.get_layout_engine().set(w_pad=0.12)
     heading(figure, title)
     return chart
 
 
+def _over_patients(coefficients: pd.DataFrame) -> bool:
+    """Tell whether a patient has several rows, so that the standard errors are those over patients."""
+    return "p_cr3" in coefficients and bool(coefficients["p_cr3"].notna().any())
+
+
 def _draw_coefficient(chart: Chart, axes: Any, y: float, response: str, row: Mapping[str, Any]) -> None:
     flagged = not row["VIF"] < COLLINEAR
     colour = charts.ORANGE if flagged else charts.BLUE
-    interval = interval_text((row["ci_low_hc3"], row["ci_high_hc3"]))
+    kind = "cr3" if pd.notna(row.get("p_cr3")) else "hc3"  # over patients, where one has several rows
+    ends = [row[f"ci_low_{kind}"], row[f"ci_high_{kind}"]]
+    interval = interval_text(ends)
     tip = (
         f"{response} on {label_of(row['term']).name}\nbeta {decimals(row['beta'])} {interval}\n"
-        f"{p_text(row['p_hc3'])}, VIF {decimals(row['VIF'], 1)}"
+        f"{p_text(row[f'p_{kind}'])}, VIF {decimals(row['VIF'], 1)}"
     )
-    axes.plot([row["ci_low_hc3"], row["ci_high_hc3"]], [y, y], color=colour, linewidth=1.4, solid_capstyle="butt")
+    axes.plot(ends, [y, y], color=colour, linewidth=1.4, solid_capstyle="butt")
     look = {"markerfacecolor": "white", "markeredgecolor": colour, "markeredgewidth": 1.1} if flagged else {}
     chart.points(axes, [row["beta"]], [y], [tip], marker="s", color=colour, markersize=5, zorder=3, **look)
-    p = p_text(row["p_hc3"]).removeprefix("p ").removeprefix("= ")
+    p = p_text(row[f"p_{kind}"]).removeprefix("p ").removeprefix("= ")
     note, warn = ("  collinear", "#a84a00") if flagged else ("", "black")
     for place, text, ink in ((_P, p, "black"), (_VIF, f"{decimals(row['VIF'], 1)}{note}", warn)):
         axes.text(place, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7, color=ink)

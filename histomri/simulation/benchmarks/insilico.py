@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from histomri.core.array_files import read_array
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.presets import PRESETS
@@ -90,10 +91,7 @@ def read_study(source: Path, protocol: str, kappa: float, design: pd.DataFrame) 
     for each in (path, table):
         if not each.is_file():
             raise InputError("no such file among the results of the in-silico study", path=each, hint=_COMMAND)
-    try:
-        signals = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError("cannot be read as an array", path=path, hint=_COMMAND) from error
+    signals = read_array(path, "array of signals", says="cannot be read as an array ({})")
     rows = read_table(table).numbers(["kappa_um_s", *_KEYS])
     volumes = len(Acquisition.preset(protocol))
     if signals.shape != (len(rows), volumes):

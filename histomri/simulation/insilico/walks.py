@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from histomri.core.array_files import read_arrays
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, write_json
@@ -136,7 +137,6 @@ def _write_block(path: Path, tissues: list[dict[str, FloatArray]]) -> None:
 
 def _read_block(path: Path, key: str) -> dict[str, FloatArray]:
     try:
-        with np.load(path, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files}
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"is no block of walks ({error})", path=path, hint="delete it, and run again") from error
+        return read_arrays(path, "block of walks", "is no block of walks ({})")
+    except InputError as error:
+        raise InputError(error.problem, path=path, hint="delete it, and run again") from error
