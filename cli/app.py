@@ -7,7 +7,7 @@ import typer
 from histomri.study.graph import COMMANDS
 
 from .build import make_command
-from .common import HistomriGroup
+from .common import HistomriCommand, HistomriGroup
 from .demo import demo
 from .run import graph, run
 
@@ -48,7 +48,7 @@ for _command in COMMANDS:
     if _group:
         simulate.command(_name)(make_command(_command))
     elif _command.panel:
-        app.command(_name, rich_help_panel=_command.panel)(make_command(_command))
+        app.command(_name, cls=HistomriCommand, rich_help_panel=_command.panel)(make_command(_command))
 app.add_typer(simulate, name="simulate", rich_help_panel="Simulation")
 
 

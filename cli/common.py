@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from histomri.core.errors import HistomriError, InputError
 
@@ -34,6 +34,26 @@ class HistomriGroup(TyperGroup):
             place = f"{error.filename}: " if error.filename is not None else ""
             typer.secho(f"error: {place}{error.strerror or error}", err=True, fg="red")
             raise typer.Exit(2) from error
+
+
+class HistomriCommand(TyperCommand):
+    """A command whose ``--missing`` may be followed by several words."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line."""
+        return super().parse_args(ctx, each_with_flag(args, "--missing"))
+
+
+def each_with_flag(args: list[str], flag: str) -> list[str]:
+    """Write ``flag a b`` as ``flag a flag b``, up to the next option or file."""
+    found: list[str] = []
+    taking = 0  # words since the flag
+    for word in args:
+        taking = 1 if word == flag else taking and taking + 1
+        if taking > 2 and (word.startswith("-") or Path(word).exists()):
+            taking = 0
+        found += [flag, word] if taking > 2 else [word]
+    return found
 
 
 def announce(result: "StepResult", quiet: bool) -> None:

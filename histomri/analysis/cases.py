@@ -2,6 +2,8 @@
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from histomri.analysis.correlation import constant
 from histomri.analysis.measurements import MeasurementTable, opened
 from histomri.analysis.options import ScoreOptions
 from histomri.core.columns import CASE, INDEX, LABELS, PAIRED, STAT, SYST
-from histomri.core.errors import InputError
+from histomri.core.errors import InputError, raise_together
 from histomri.core.files import read_json
 from histomri.core.tables import line_of, suggestion
 
@@ -60,6 +62,12 @@ def as_cases(table: Any, names: Iterable[str]) -> pd.DataFrame:
     return table
 
 
+def require_labels(table: pd.DataFrame, name: str) -> None:
+    """Raise an InputError if rows have no label in a column: grouped by it, they would be dropped."""
+    if empty := int(table[name].isna().sum()):
+        raise InputError(f"column '{name}' is empty in {empty} of {len(table)} rows", hint="fill it, or drop the rows")
+
+
 def histology_size(path: Path) -> str | None:
     """Return which numbers of histology a table of pairs holds, as its sidecar says: paper or volume; None if not."""
     sidecar = path.with_suffix(".json")
@@ -101,8 +109,8 @@ def cases_of(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str]]:
         UnitError if a column cannot be in its unit.
     """
     kept = _known_columns(rows, OPTIONAL)
-    _check_identifiers(rows)
-    rows.require_unique()
+    rows = rows.noting(partial(_check_identifiers, rows))
+    rows = rows.noting(rows.require_unique)
     table = _columns(rows, kept)
     for name in ("vCS_histo_um", "F_histo"):
         if (table[name] <= 0).any():
@@ -119,8 +127,8 @@ def voxels_of(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str]]:
     voxels. Errors are those of `cases_of`; and an InputError if a voxel comes twice, or an index is none.
     """
     kept = _known_columns(rows, OF_VOXELS)
-    _check_identifiers(rows)
-    rows.require_consistent()
+    rows = rows.noting(partial(_check_identifiers, rows))
+    rows = rows.noting(rows.require_consistent)
     table = _columns(rows, [*kept, *INDEX])
     where = [*CASE, *INDEX]
     for name in LABELS:
@@ -173,12 +181,14 @@ def _known_columns(rows: MeasurementTable, optional: tuple[str, ...]) -> list[st
 
 def _check_identifiers(rows: MeasurementTable) -> None:
     for name in CASE:
-        rows.text(name, complete=True)
+        rows = rows.noting(partial(rows.text, name, complete=True))
     strategies = rows.text("strategy")
-    odd = ~strategies.isin(STRATEGIES)
+    odd = ~strategies.isin(("", *STRATEGIES))
     if odd.any():
         where = f"column 'strategy', line {line_of(odd)}"
-        raise InputError(f"{where}: '{strategies[odd].iloc[0]}' is neither whole, high-b nor custom", path=rows.path)
+        problem = f"{where}: '{strategies[odd].iloc[0]}' is neither whole, high-b nor custom"
+        rows = replace(rows, mistakes=(*rows.mistakes, InputError(problem, path=rows.path)))
+    raise_together(rows.mistakes, rows.path)
 
 
 def _columns(rows: MeasurementTable, names: list[str]) -> pd.DataFrame:

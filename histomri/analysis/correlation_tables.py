@@ -133,7 +133,7 @@ def correlate_table(table: CorrelateOptions | pd.DataFrame | str | Path, **choic
 
 
 def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
-    rows.require_unique()
+    rows = rows.noting(rows.require_unique)
     names = list(dict.fromkeys([*options.x, *options.y])) or rows.measurements()
     values = rows.numbers(names)
     if len(names) < 2:

@@ -71,7 +71,7 @@ def compare_criteria(table: pd.DataFrame, *, patient: str | None = PATIENT, seed
                 sets[name] = tuple(model for model, one in zip(names, inside) if one)
                 first[name] = names[int(np.argmax(each.estimates))]
             rule, text = _judged(first, sets, len(names))
-            text = f"{text} (N = {len(cases.samples)}, {len(names)} models, {strategy}; {_firsts(first)})"
+            text = f"{strategy}: {text} (N = {len(cases.samples)}, {len(names)} models; {_firsts(first)})"
             found.append(Verdict(str(strategy), len(cases.samples), len(names), first, sets, rule, text))
     return found
 

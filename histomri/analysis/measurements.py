@@ -1,8 +1,9 @@
 """Tables of measurements whose columns the person chooses: turned into numbers column by column, checked on the way."""
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -11,9 +12,10 @@ import pandas as pd
 from histomri.analysis.mapping import read_column_map
 from histomri.analysis.options import TableOptions
 from histomri.analysis.patients import with_patients
+from histomri.analysis.table_checks import label_mistakes, unit_mistakes, without_missing, without_units_row
 from histomri.analysis.units import check_sites, check_units, require_magnitude
 from histomri.core.columns import CASE, INDEX, LABELS, MEASUREMENTS, PATIENT, POSITION, SYST
-from histomri.core.errors import InputError
+from histomri.core.errors import InputError, InputErrors, raise_together
 from histomri.core.tables import Table, as_text, fraction_of_numbers, line_at, line_of, read_table
 
 LARGEST_INDEX = 32766  # an axis of a NIfTI-1 image has at most 32767 voxels
@@ -27,12 +29,33 @@ Chosen = TypeVar("Chosen", bound=TableOptions)
 class MeasurementTable(Table):
     """A table with one row per sample (x model x strategy) or voxel, as text; see `Table`."""
 
+    hint_of_text = "leave the cell empty if the value is missing, or name what stands for it with --missing"
+
     @classmethod
     def of(cls, frame: pd.DataFrame, path: str | Path = "table") -> Self:
         """Return a table that is in memory already, called `path` in messages."""
         words = [name for name in frame if name in LABELS or not pd.api.types.is_numeric_dtype(frame[name])]
         texts = {name: as_text(frame[name]).where(frame[name].notna(), "") for name in words}
         return cls(Path(path), frame.assign(**texts).reset_index(drop=True))
+
+    def prepared(self, missing: Sequence[str] = (), labels: Sequence[str | None] = ()) -> Self:
+        """Return the table with cells emptied that hold a word of `missing`, and the mistakes of its labels noted.
+
+        `labels` are more columns of labels, as far as the table has them.
+        """
+        frame, notes = without_missing(self.frame, missing, self.path)
+        texts = [name for name in dict.fromkeys((*LABELS, *labels)) if name is not None and name in frame]
+        mistakes = label_mistakes(frame, texts, self.path)
+        return replace(self, frame=frame, notes=(*self.notes, *notes), mistakes=(*self.mistakes, *mistakes))
+
+    def noting(self, check: Callable[[], Any]) -> Self:
+        """Return the table with the mistake that a check raises, which `numbers` raises with those of the cells."""
+        try:
+            check()
+        except InputError as error:
+            each = error.errors if isinstance(error, InputErrors) else (error,)
+            return replace(self, mistakes=(*self.mistakes, *each))
+        return self
 
     @property
     def is_voxelwise(self) -> bool:
@@ -125,20 +148,28 @@ class MeasurementTable(Table):
         """Check that every row is one sample (x model x strategy), and that the rows of a sample say the same of it."""
         keys = [name for name in by if name in self]
         labels = pd.DataFrame({name: self.text(name) for name in keys})
+        table = replace(self, mistakes=())
         for name in keys:
             # An empty column distinguishes nothing; a gap in one is a row that belongs nowhere, or a remark.
-            self.text(name, complete=name == "sample" or bool(labels[name].any()))
-        if "sample" not in keys:
-            return
-        twice = labels.duplicated()
-        if twice.any():
-            row = labels[twice].iloc[0]
-            lines = [line_at(position) for position in labels.index[(labels == row).all(axis=1)][:2]]
-            rest = ", ".join(str(row[name]) for name in keys if name != "sample")
-            where = f"{f' for {rest}' if rest else ''} (lines {lines[0]} and {lines[1]})"
-            problem = f"sample '{row['sample']}' comes twice{where}"
-            raise InputError(problem, path=self.path, hint="keep one row per sample, or select a model and strategy")
-        self.require_consistent()
+            complete = name == "sample" or bool(labels[name].any())
+            table = table.noting(partial(self.text, name, complete=complete))
+        if "sample" in keys:
+            table = table.noting(partial(self._require_single, labels)).noting(self.require_consistent)
+        raise_together(table.mistakes, self.path)
+
+    def _require_single(self, labels: pd.DataFrame) -> None:
+        """Raise an InputError for each case of complete labels that has several rows."""
+        keys, found = list(labels), []
+        known = labels[labels["sample"] != ""]
+        for case, rows in known[known.duplicated(keep=False)].groupby(keys, sort=False):
+            lines = sorted(line_at(place) for place in rows.index)
+            rest = ", ".join(str(value) for name, value in zip(keys, case) if name != "sample")
+            where = f"{f' for {rest}' if rest else ''} (lines {', '.join(map(str, lines[:-1]))} and {lines[-1]})"
+            often = "twice" if len(lines) == 2 else f"{len(lines)} times"
+            problem = f"sample '{case[keys.index('sample')]}' comes {often}{where}"
+            hint = "keep one row per sample, or select a model and strategy"
+            found.append(InputError(problem, path=self.path, hint=hint))
+        raise_together(found, self.path)
 
     def require_consistent(self) -> None:
         """Raise an InputError if rows of a sample have another patient, group, scanner or (not of voxels) histology."""
@@ -167,25 +198,32 @@ class MeasurementTable(Table):
 
 
 def read_measurements(
-    path: str | Path, columns: str | Path | None = None, *, known: Collection[str] | None = None
-) -> MeasurementTable:
+    path: str | Path, columns: str | Path | None = None, *, known: Collection[str] | None = None,
+    missing: Sequence[str] = (), labels: Sequence[str | None] = (),
+) -> MeasurementTable:  # fmt: skip
     """Read a table of any columns, as `histomri.core.tables.read_table` does.
 
     `columns` is a TOML file of renamings (``vCS_mri_um = "cell size MRI"``), with values for columns that the table
     lacks in its section ``[constants]``, and the columns of each model in ``[[models]]`` (see `read_column_map`);
-    `known` are the columns that it may name, by default any. It is an InputError if the table cannot be read or has no
-    rows, or if the column map does not fit.
+    `known` are the columns that it may name, by default any; cells that hold a word of `missing` have no value, and
+    `labels` are columns of labels beside those of histomri, as far as they are there. A row of units below the header
+    is left out, with a note. It is an InputError if the table cannot be read or has no rows, or if the column map does
+    not fit. Other mistakes, such as rows of summaries or names spelt in several ways, are kept, and raised with those
+    of the cells once it is known which columns matter (`numbers`).
     """
     table = read_table(path, numeric=_NUMERIC)
-    frame = table.frame
+    frame, units, notes = without_units_row(table.frame, table.path)
     if columns is not None:
         column_map = read_column_map(columns)
         if known is not None:
             column_map.require_known(known)
         frame = column_map.apply(frame, table.path)
+        units = None if units is None else column_map.apply(units, table.path)
     if not len(frame):
         raise InputError("has a header and no rows", path=table.path)
-    return MeasurementTable(table.path, frame, table.notes)
+    of_units = [] if units is None else unit_mistakes(units.iloc[:1], table.path)
+    found = MeasurementTable(table.path, frame, (*table.notes, *notes), tuple(of_units))
+    return found.prepared(missing, labels)
 
 
 def opened(
@@ -194,15 +232,23 @@ def opened(
     """Return options and table from what a function was given: options, or a table with options by name."""
     if isinstance(given, kind):
         assert given.table is not None
-        return given, read_measurements(given.table, given.columns, **known)
+        return given, read_measurements(
+            given.table, given.columns, missing=given.missing, labels=_labels(given), **known
+        )
     if hasattr(given, "to_pandas"):
         given = given.to_pandas()
     if isinstance(given, pd.DataFrame):
-        return kind.read(table=Path("table"), **choices), MeasurementTable.of(given)
+        options = kind.read(table=Path("table"), **choices)
+        return options, MeasurementTable.of(given).prepared(options.missing, _labels(options))
     if not isinstance(given, str | Path):
         problem = f"a {type(given).__name__} is no table"
         raise InputError(problem, hint="give a DataFrame, or the path of a CSV, .xlsx or Parquet")
     return opened(kind, kind.read(table=Path(given), **choices), {}, **known)
+
+
+def _labels(options: TableOptions) -> list[str | None]:
+    """Return the columns of labels that options name."""
+    return [getattr(options, name, None) for name in ("patient", "by", "group_by", "batch", "within")]
 
 
 def opened_cases(
@@ -216,8 +262,7 @@ def opened_cases(
         problem = "has a row per voxel, and rows per sample are needed"
         raise InputError(problem, path=table.path, hint="average it with histomri pair --per sample")
     chosen = table.only(model=getattr(options, "model", None), strategy=getattr(options, "strategy", None))
-    chosen.require_unique()
-    return options, chosen
+    return options, chosen.noting(chosen.require_unique)
 
 
 def _check_index(values: pd.Series, name: str, path: Path) -> None:

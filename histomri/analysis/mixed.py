@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import stdtr, stdtrit
 
-from histomri.analysis.cases import as_cases
+from histomri.analysis.cases import as_cases, require_labels
 from histomri.analysis.correlation import Correlation, adjust_p, constant, correlate, p_value
 from histomri.analysis.options import Adjustment
 from histomri.analysis.spatial import r_interval
@@ -278,6 +278,7 @@ def correlate_repeated(
         If a column is missing, or no group has two rows.
     """
     table = as_cases(table, (by, *x, *(y or ())))
+    require_labels(table, by)
     labels = table[by].astype(str)
     if not labels.duplicated().any():
         raise InputError(f"every row has a '{by}' of its own; nothing is repeated", hint="name another column, or none")

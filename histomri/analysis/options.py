@@ -24,6 +24,7 @@ class TableOptions(Options):
 
     table: Path = argument(_TABLE)
     columns: Path | None = given(None, "TOML file that maps histomri's column names to those of the table.")
+    missing: Columns = option((), "Cell that stands for a missing value, such as n.d. or <LOD; may be repeated.")
 
     def named(self, *names: str) -> dict[str, Any]:
         """Return some of the options by name, for the record of a result."""

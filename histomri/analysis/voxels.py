@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from histomri.analysis import spatial
-from histomri.analysis.cases import as_cases
+from histomri.analysis.cases import as_cases, require_labels
 from histomri.analysis.correlation import Kind, adjust_p
 from histomri.analysis.mixed import SLOPES, WITHIN_BETWEEN, mean_correlation, repeated_correlation, within_and_between
 from histomri.analysis.voxel_grid import VoxelGrid
@@ -60,6 +60,7 @@ def correlate_voxels(
         If a column is missing, a voxel comes twice in a sample, or x and y share no pair of different columns.
     """
     table = as_cases(table, ("sample", *INDEX, *x, *y))
+    require_labels(table, "sample")
     if not (pairs := [(a, b) for a in x for b in y if a != b]):
         raise InputError("there is no pair of different columns to correlate")
     names, singles, sizes = {str(name): part for name, part in table.groupby("sample", sort=True)}, {}, {}

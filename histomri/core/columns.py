@@ -45,16 +45,17 @@ _LATEST_TITLES = {"CDsphere_mri_mm3": "CDsphere MRI", "cellNV_mri_mm3": "Cells p
 
 # How a unit ends the name of a map's column; densities are counts per area or volume.
 _MAP_SUFFIX = {"um": "_um", "mm^-2": "_mm2", "mm^-3": "_mm3", "um^2/ms": "_um2_ms", "um^2": "_um2", "ms": "_ms"}
+_MAP_SUFFIX["um/s"] = "_um_s"
 # The unit that ends the name of any other column; the first that fits.
 _SUFFIXES = {
     "_um2_ms": "um^2/ms", "_per_mm2": "mm^-2", "_per_mm3": "mm^-3", "_smm2": "s/mm^2", "_um2": "um^2", "_um3": "um^3",
     "_mm2": "mm^2", "_mm3": "mm^3", "_cm3": "cm^3", "_ml": "ml", "_um": "um", "_mm": "mm", "_ms": "ms",
-    "_fraction": "1", "_share": "1", "_percent": "%", "_days": "d", "_per_water": "1",
+    "_fraction": "1", "_share": "1", "_percent": "%", "_days": "d", "_per_water": "1", "_um_s": "um/s",
 }  # fmt: skip
 _WITHOUT_SIDE = {"ADC", "K", "BIC", "AIC", "logL", "cost", "exit"}
 _SAME = {"fraction": "1", "none": "1", "": "1", "percent": "%", "mL": "ml"}
 _SHOWN = {"um": "µm", "um^2": "µm²", "um^3": "µm³", "um^2/ms": "µm²/ms", "mm^-2": "cells/mm²", "mm^-3": "cells/mm³",
-          "mm^2": "mm²", "mm^3": "mm³", "cm^3": "cm³", "1": ""}  # fmt: skip
+          "mm^2": "mm²", "mm^3": "mm³", "cm^3": "cm³", "um/s": "µm/s", "1": ""}  # fmt: skip
 
 
 def keys_of(columns: Iterable[str]) -> list[str]:
@@ -190,16 +191,22 @@ def check_sidecar(table: Path, names: Iterable[str]) -> dict[str, dict[str, Any]
     entries = columns.items() if isinstance(columns, Mapping) else ()
     described = {str(name): dict(entry) for name, entry in entries if isinstance(entry, Mapping)}
     for name in names:
-        expected, given = unit_of(str(name)), described.get(str(name), {}).get("Units")
-        if expected is None or given is None:
-            continue
-        stated, wanted = _plain(str(given)), _plain(expected)
-        if name not in _OF_MAPS:  # of cells_mm2 it is not known whether they are counted or measured
-            stated, wanted = stated.replace("^-", "^"), wanted.replace("^-", "^")
-        if stated != wanted:
+        given = described.get(str(name), {}).get("Units")
+        if given is not None and (expected := contradicted(str(name), str(given))):
             problem = f"says that column '{name}' of {table.name} is in '{given}', and its name says '{expected}'"
             raise UnitError(problem, path=sidecar, hint="convert the column, or give it the name of its unit")
     return described
+
+
+def contradicted(name: str, given: str) -> str | None:
+    """Return the unit in the name of a column if another is given; None if they agree, or the name has none."""
+    expected = unit_of(name)
+    if expected is None:
+        return None
+    stated, wanted = _plain(given), _plain(expected)
+    if name not in _OF_MAPS:  # of cells_mm2 it is not known whether they are counted or measured
+        stated, wanted = stated.replace("^-", "^"), wanted.replace("^-", "^")
+    return expected if stated != wanted else None
 
 
 def _plain(unit: str) -> str:

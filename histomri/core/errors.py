@@ -1,6 +1,9 @@
 """Errors meant for the person at the keyboard: what is wrong, where, and what to do."""
 
+from collections.abc import Sequence
 from pathlib import Path
+
+_SHOWN = 40  # mistakes of a file in one message
 
 
 class HistomriError(Exception):
@@ -25,6 +28,34 @@ class InputError(HistomriError, ValueError):
         where = f"{path}: " if path is not None else ""
         remedy = f"; {hint}" if hint else ""
         super().__init__(f"{where}{problem}{remedy}")
+
+
+class InputErrors(InputError):
+    """Several things in one file cannot be used.
+
+    Parameters
+    ----------
+    errors : sequence of InputError
+        Two or more.
+    path : path-like, optional
+        The file.
+    """
+
+    def __init__(self, errors: Sequence[InputError], path: str | Path | None = None) -> None:
+        self.errors = tuple(errors)
+        lines = [f"{error.problem}; {error.hint}" if error.hint else error.problem for error in errors]
+        more = [f".. and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+        super().__init__("\n  ".join([f"{len(lines)} mistakes:", *lines[:_SHOWN], *more]), path=path)
+
+
+def raise_together(errors: Sequence[InputError], path: str | Path | None = None) -> None:
+    """Raise all errors of a file as one, each but once; nothing if there is none."""
+    each = [one for error in errors for one in (error.errors if isinstance(error, InputErrors) else (error,))]
+    each = list({error.problem: error for error in each}.values())
+    if len(each) > 1:
+        raise InputErrors(each, path)
+    if each:
+        raise each[0]
 
 
 class UnitError(InputError):

@@ -64,6 +64,9 @@ MRI_MAPS: dict[str, tuple[str, str]] = {
     "pMisfit": ("1", "Probability of a larger chi2 if the model is true"),
     "dropped": ("1", "Measurements that the fit leaves out, or weighs down to nothing"),
     "exit": ("1", "Exit code: 1 fitted, 2 a parameter is at its bound, 0 background, -1 failed"),
+    "T2I": ("ms", "Intra-cellular T2"),
+    "T2E": ("ms", "Extra-cellular T2"),
+    "kappa": ("um/s", "Permeability of the cells' membrane"),
 }
 # What names of files say of maps of profiles as published, beside those of cells in three dimensions.
 PAPER, PAPER_UNCORRECTED = "paper", "paperUncorrected"

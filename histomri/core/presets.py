@@ -49,7 +49,7 @@ class Preset:
     in_vivo: bool  # whether blood flows
     histology: CorrectionName  # what usually happened to the tissue before the slide
     protocol: tuple[Block, ...]  # the volumes of the source paper's scan
-    bounds: Bounds  # of the tissue models: 1, µm²/ms, µm, µm²/ms, µm²
+    bounds: Bounds  # of the tissue models: 1, µm²/ms, µm, µm²/ms, µm²; signal over b = 0, ms, ms, µm/s
     bmin_smm2: Mapping[str, float]  # by strategy, the b-value that the measurements fitted must exceed
     t2ivim: Bounds  # of the vascular step: 1, ms, µm²/ms, ms, µm²/ms, 1
     # What ADC and kurtosis are fitted to, where such measurements are there.
@@ -57,6 +57,8 @@ class Preset:
     dki_te_ms: float | None
     dki_Delta_ms: float | None
     free_water_um2_ms: float  # diffusivity of free water where the tissue was scanned
+    all_bmin_smm2: float  # b-value above which models fitted to all b have no blood in their signals
+    held: Mapping[str, float]  # values at which models may hold parameters
 
 
 CORRECTIONS: dict[str, HistologyCorrection] = {
@@ -70,8 +72,16 @@ _B_3T: Row = (0, 50, 100, 400, 900, 1200, 1500)
 _B_15T: Row = (0, 50, 100, 400, 900, 1200, 1600)
 _DELTA_3T: Row = (0, 3.9, 5.2, 9.2, 13.0, 15.8, 18.5)
 _SEPARATION_3T: Row = (0, 27.8, 29.0, 33.0, 37.0, 39.6, 42.3)
-_EX_VIVO = {"fI": (0.0, 1.0), "D0I": (0.8, 2.6), "vCS": (8.0, 40.0), "DEinf": (0.8, 2.6), "beta": (0.0, 10.0)}
-_IN_VIVO = {**_EX_VIVO, "D0I": (0.8, 3.0), "DEinf": (0.8, 3.0)}
+_EX_VIVO = {
+    "fI": (0.0, 1.0), "D0I": (0.8, 2.6), "vCS": (8.0, 40.0), "DEinf": (0.8, 2.6), "beta": (0.0, 10.0),
+    "S0": (0.1, 1e4), "T2I": (5.0, 80.0), "T2E": (5.0, 80.0), "kappa": (0.0, 100.0),
+}  # fmt: skip
+_IN_VIVO = {
+    **_EX_VIVO, "D0I": (0.8, 3.0), "DEinf": (0.8, 3.0), "T2I": (20.0, 140.0), "T2E": (20.0, 140.0),
+    "kappa": (0.0, 200.0),
+}  # fmt: skip
+# Between what is known of cells ex vivo and in vivo, as in simulations of exchange.
+_HELD = {"D0I": 1.5}
 # Ex vivo the second pool is the fluid around the sample, whose diffusivity and T2 are those of saline.
 _SALINE = {
     "fV": (0.0, 1.0), "T2T": (5.0, 80.0), "DV": (2.2, 2.6), "T2V": (400.0, 600.0), "DT": (0.1, 1.9), "KT": (0.0, 5.0)
@@ -87,6 +97,7 @@ def _living(*protocol: Block) -> Preset:
         in_vivo=True, histology="human-biopsy", protocol=protocol, bounds=_IN_VIVO,
         bmin_smm2={"whole": 100.0, "high-b": 900.0}, t2ivim=_BLOOD,
         dki_bmin_smm2=100.0, dki_te_ms=None, dki_Delta_ms=None, free_water_um2_ms=3.0,
+        all_bmin_smm2=150.0, held=_HELD,
     )  # fmt: skip
 
 
@@ -99,6 +110,7 @@ PRESETS: dict[str, Preset] = {
         ),
         bmin_smm2={"whole": 1000.0, "high-b": 1800.0}, dki_bmin_smm2=-1.0, dki_te_ms=45.0, dki_Delta_ms=30.0,
         free_water_um2_ms=2.4,  # saline at room temperature
+        all_bmin_smm2=0.0, held=_HELD,
     ),
     "invivo-3t": _living(
         Block(75.0, _B_3T, (0, 3.9, 5.2, 9.2, 15.0, 18.2, 21.0), (0, 27.8, 29.0, 33.0, 28.7, 31.8, 34.7)),

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -24,12 +24,17 @@ from histomri.core.budget import require_memory
 from histomri.core.columns import LABELS, check_sidecar
 from histomri.core.display import Displayed
 from histomri.core.door import check_zip, reading, require_file
-from histomri.core.errors import InputError
+from histomri.core.errors import InputError, raise_together
+from histomri.core.sheets import MERGED, SheetMarks, read_marks
 
 # The index of a frame counts the rows of its file from 0; where a row of the file gives several, copy k starts here.
 BLOCK = 1 << 32
-_MISSING = {"", "na", "n/a", "nan", "null", "none", "-"}
+_MISSING = {"", "na", "n/a", "#n/a", "nan", "null", "none", "-"}
+_FAILED = {"#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!", "#spill!", "#calc!", "#getting_data"}
+_SHOWN, _LISTED = 5, 30  # cells of a column that are shown, and lines of others
 _TRUTH = {"true": 1.0, "false": 0.0}
+_EMPTY = "leave the cell empty if the value is missing"
+_ONCE = "name every column once, in the first line"
 _NO_TABLE = "cannot be read as a table ({})"
 _ZIPPED, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"  # .xlsx and .ods, .xls
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -45,6 +50,8 @@ class Table(Displayed):
     # The index counts the rows of the file from 0, also after rows were selected; `line_of` turns it into lines.
     frame: pd.DataFrame
     notes: tuple[str, ...] = ()  # what the reader left out or assumed
+    hint_of_text: ClassVar[str] = _EMPTY  # where a number should be
+    mistakes: tuple[InputError, ...] = ()  # found so far, to be raised with those of the cells
 
     def facts(self) -> Mapping[str, Any]:
         """Return file, number of rows, and columns."""
@@ -74,16 +81,27 @@ class Table(Displayed):
         return read_number(self.frame, name, self.path)
 
     def numbers(self, names: Sequence[str]) -> pd.DataFrame:
-        """Return columns as numbers, as `number` does."""
-        return pd.DataFrame({name: self.number(name) for name in dict.fromkeys(names)}, index=self.frame.index)
+        """Return columns as numbers, as `number` does; all their wrong cells, and `mistakes`, are one error."""
+        wanted = list(dict.fromkeys(names))
+        for name in wanted:
+            self.require(name)
+        cells = (error for name in wanted for error in wrong_cells(self.frame, name, self.path, self.hint_of_text))
+        raise_together([*self.mistakes, *cells], self.path)
+        return pd.DataFrame({name: self.number(name) for name in wanted}, index=self.frame.index)
 
     def text(self, name: str, *, complete: bool = False) -> pd.Series:
         """Return a column as text without blanks around it; with `complete`, an empty cell is an error."""
         self.require(name)
         values = as_text(self.frame[name])
-        if complete and (values == "").any():
-            problem = f"column '{name}', line {line_of(values == '')} is empty"
-            raise InputError(problem, path=self.path, hint="fill it, or drop the row")
+        if complete:
+            lines = [line_at(place) for place in values.index[values == ""]]
+            hint, found = "fill it, or drop the row", []
+            for line in lines[:_SHOWN]:
+                found.append(InputError(f"column '{name}', line {line} is empty", path=self.path, hint=hint))
+            if rest := lines[_SHOWN:]:
+                problem = f"column '{name}' is empty in {len(rest)} more lines ({_listed(rest)})"
+                found.append(InputError(problem, path=self.path, hint=hint))
+            raise_together(found, self.path)
         return values
 
     def rows(self, kept: pd.Series) -> Self:
@@ -105,17 +123,48 @@ def read_table(path: str | Path, *, numeric: Collection[str] = (), comment: str 
 
 
 def read_number(frame: pd.DataFrame, name: str, path: Path) -> pd.Series:
-    """Return a column as numbers, NaN where missing; a cell that is no finite number is an error with its line."""
+    """Return a column as numbers, NaN where missing; cells that are no finite numbers are an error with their lines."""
+    raise_together(wrong_cells(frame, name, path), path)
+    return _parsed(frame[name])[0]
+
+
+def wrong_cells(frame: pd.DataFrame, name: str, path: Path, hint: str = _EMPTY) -> list[InputError]:
+    """Return an error for each cell of a column that is no finite number, the first few by themselves.
+
+    `hint` is for text in which no number can be recognised.
+    """
     numbers, missing = _parsed(frame[name])
     wrong = (numbers.isna() & ~missing) | np.isinf(numbers)
-    if wrong.any():
-        cell = as_text(frame[name][wrong].iloc[:1]).iloc[0]
-        hint = "write decimals with a point" if "," in cell else "leave the cell empty if the value is missing"
-        if "," in cell and "." in cell:
-            hint = "write numbers without separators of thousands, and decimals with a point"
-        problem = f"column '{name}', line {line_of(wrong)}: '{cell}' is not a finite number"
-        raise InputError(problem, path=path, hint=hint)
-    return numbers
+    if not wrong.any():
+        return []
+    cells = as_text(frame[name][wrong])
+    found = []
+    for place, cell in cells.iloc[:_SHOWN].items():
+        problem = f"column '{name}', line {line_at(place)}: '{cell}' is not a finite number"
+        found.append(InputError(problem, path=path, hint=hint_for(cell) or _hint_of_number(cell) or hint))
+    if rest := [line_at(place) for place in cells.index[_SHOWN:]]:
+        problem = f"column '{name}': {len(rest)} more cells are no finite numbers (lines {_listed(rest)})"
+        found.append(InputError(problem, path=path))
+    return found
+
+
+def _listed(lines: Sequence[int]) -> str:
+    return ", ".join(map(str, lines[:_LISTED])) + (", .." if len(lines) > _LISTED else "")
+
+
+def hint_for(cell: str) -> str | None:
+    """Return what to do about a cell that a spreadsheet program has left without its value; None if it has one."""
+    if cell.lower() in _FAILED:
+        return "a formula has failed there: correct it, or empty the cell"
+    if cell.startswith("="):
+        return "the value of the formula is not stored: open the file in a spreadsheet program, and save it"
+    return "unmerge the cells, and fill in each" if cell.startswith(MERGED) else None
+
+
+def _hint_of_number(cell: str) -> str:
+    if "," in cell and "." in cell:
+        return "write numbers without separators of thousands, and decimals with a point"
+    return "write decimals with a point" if "," in cell else ""
 
 
 def fraction_of_numbers(column: pd.Series) -> float:
@@ -263,12 +312,15 @@ def _read_workbook(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
             book = load_workbook(path, read_only=True, data_only=True)
             sheets = [sheet.title for sheet in book.worksheets]
             sheet = book.worksheets[0]
+            marks = read_marks(path, str(sheet._worksheet_path).lstrip("/"))
             sheet.reset_dimensions()  # a stray cell in the last corner would make each row 16384 cells wide
             rows = {line: row for line, row in enumerate(map(_cells, sheet.iter_rows(values_only=True))) if any(row)}
             book.close()
     if not rows:
         raise InputError(f"its first sheet, '{sheets[0]}', is empty", path=path, hint="put the table first")
     first = min(rows)
+    if any(top <= first <= bottom and left < right for top, bottom, left, right in marks.merged):
+        raise InputError(f"line {first + 1} has merged cells", path=path, hint=f"{_ONCE}, without a title above it")
     names = rows.pop(first)
     while names and not names[-1]:
         names.pop()
@@ -277,9 +329,20 @@ def _read_workbook(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         if cell := next(filter(None, row[len(names) :]), ""):
             problem = f"line {line + 1} has a cell in a column without a name ('{cell}')"
             raise InputError(problem, path=path, hint="name every column in the first line, or empty the cell")
-    cells = [(row + [""] * len(names))[: len(names)] for row in rows.values()]
-    notes = (f"{path.name} has {len(sheets)} sheets, of which the first, '{sheets[0]}', was read",)
-    return pd.DataFrame(cells, [line - 1 for line in rows], names, dtype="str"), notes if len(sheets) > 1 else ()
+    cells = {line: (row + [""] * len(names))[: len(names)] for line, row in rows.items()}
+    marks.fill(cells)
+    notes = [f"{path.name} has {len(sheets)} sheets, of which the first, '{sheets[0]}', was read"][: len(sheets) - 1]
+    notes += _hidden(marks, cells, path)
+    return pd.DataFrame(list(cells.values()), [line - 1 for line in cells], names, dtype="str"), tuple(notes)
+
+
+def _hidden(marks: SheetMarks, rows: Collection[int], path: Path) -> list[str]:
+    lines = [row + 1 for row in marks.hidden if row in rows]
+    if not lines:
+        return []
+    how = "hidden, perhaps by its filter," if marks.filtered else "hidden"
+    text = f"{len(lines)} rows are {how} and were read like all others (lines {_listed(lines)})"
+    return [f"{path.name}: {text}; delete what does not count"]
 
 
 def _cells(row: Iterable[Any]) -> list[str]:
@@ -291,7 +354,7 @@ def _cells(row: Iterable[Any]) -> list[str]:
 def _check_header(names: list[str], path: Path) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         problem = f"column '{twice[0]}' comes twice" if twice[0] else "columns have no name in the first line"
-        raise InputError(problem, path=path, hint="name every column once, in the first line")
+        raise InputError(problem, path=path, hint=_ONCE)
 
 
 def _without_blank_rows(table: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError, ProtocolError
 from histomri.core.presets import IN_VIVO_NAMES, STRATEGIES, get_preset
+from histomri.fitting.models import Model
 from histomri.fitting.results import BACKGROUND, BIC_WEIGHTS, FAILED, Blood
 from histomri.mri import Acquisition, as_acquisition
 
@@ -21,7 +22,7 @@ NOISES: tuple[str, ...] = ("none", "offset-gaussian", "rician")
 CUSTOM = "custom"
 """Strategy of a fit whose b threshold is none of the preset's."""
 # Every other parameter is a divisor somewhere.
-_FROM_ZERO = ("fI", "DEinf", "beta", "fV", "KT", "ADC")
+_FROM_ZERO = ("fI", "DEinf", "beta", "fV", "KT", "ADC", "kappa")
 # What may be negative.
 _FROM_BELOW = {"K": -3.0}
 # Above it the signal of living tissue in the body drowns in the noise, s/mm².
@@ -50,15 +51,21 @@ def bounds_warnings(preset: str, acquisition: Acquisition) -> tuple[str, ...]:
     return (text,) if largest > _LARGEST_IN_VIVO and get_preset(preset).in_vivo else ()
 
 
-def choose_threshold(preset: str, strategy: str | None = None, bmin_smm2: float | None = None) -> tuple[str, float]:
+def choose_threshold(
+    preset: str, strategy: str | None = None, bmin_smm2: float | None = None, model: Model | Any = None
+) -> tuple[str, float]:
     """Return strategy and b threshold, s/mm², of a fit, of which one, both or neither is given.
 
-    Without either the whole set is fitted. A threshold alone has the strategy of the preset that has exactly this
-    threshold, and is "custom" otherwise; InputError if the two contradict each other.
+    Without either the whole set is fitted. A threshold alone has the strategy of the preset (or model) that has exactly
+    this threshold, and is "custom" otherwise; InputError if the two contradict each other, or the model has no such
+    strategy.
     """
-    thresholds = get_preset(preset).bmin_smm2
+    thresholds = thresholds_of(model, preset)
     if strategy is not None and strategy not in STRATEGIES:
         raise InputError(f"there is no strategy {strategy!r}", hint=f"choose among {', '.join(STRATEGIES)}")
+    if strategy is not None and strategy not in thresholds:
+        problem = f"{model.display_name} is fitted to all b, and has no strategy {strategy}"
+        raise InputError(problem, hint="give --strategy whole")
     if bmin_smm2 is None:
         chosen = strategy or STRATEGIES[0]
         return chosen, float(thresholds[chosen])
@@ -71,9 +78,23 @@ def choose_threshold(preset: str, strategy: str | None = None, bmin_smm2: float 
     return named, float(bmin_smm2)
 
 
-def choose_measurements(acquisition: Acquisition, threshold: float, parameters: int = 0, title: str = "") -> BoolArray:
-    """Return which of the M measurements are fitted, b above the threshold, or ProtocolError if too few are."""
+def thresholds_of(model: Any, preset: str) -> Mapping[str, float]:
+    """Return the b threshold, s/mm², by strategy: the model's, if it has its own, or the preset's."""
+    return model.thresholds(preset) if isinstance(model, Model) else get_preset(preset).bmin_smm2
+
+
+def choose_measurements(
+    acquisition: Acquisition, threshold: float, parameters: int = 0, title: str = "", with_b0: bool = False
+) -> BoolArray:
+    """Return which of the M measurements are fitted, b above the threshold, or ProtocolError if too few are.
+
+    With b = 0 those are fitted too, and ProtocolError says so if there is none.
+    """
     used = np.asarray((acquisition.b_smm2 > threshold) & ~acquisition.is_b0)
+    if with_b0 and used.any():
+        if not acquisition.is_b0.any():
+            raise ProtocolError(f"{title} fits S0, and there is no volume at b = 0", hint="choose another model")
+        used |= acquisition.is_b0
     if used.sum() < max(parameters, 1):
         few = f"only {used.sum()} measurements have" if used.any() else "no measurement has"
         needed = f", and {title} has {parameters} parameters" if parameters else ""
@@ -81,6 +102,12 @@ def choose_measurements(acquisition: Acquisition, threshold: float, parameters: 
         hint = f"{lower}, or choose the preset of the scan (--preset; in vivo {IN_VIVO_NAMES})"
         raise ProtocolError(f"{few} b > {threshold:g} s/mm²{needed}", hint=hint)
     return used
+
+
+def fitted_measurements(settings: Mapping[str, Any], acquisition: Acquisition) -> BoolArray:
+    """Return which of the M measurements a fit with these settings used."""
+    used = (acquisition.b_smm2 > settings["bmin_smm2"]) & ~acquisition.is_b0
+    return np.asarray(used | acquisition.is_b0 if settings.get("with_b0") else used)
 
 
 def choose_noise(noise: Noise | None, sigma: ArrayLike | None) -> Noise:
@@ -161,7 +188,8 @@ def replace_bounds(
     for name, (lower, upper) in (bounds or {}).items():
         if name not in limits:
             raise InputError(f"{title} does not fit {name}", hint=f"its parameters: {', '.join(limits)}")
-        least = _FROM_BELOW.get(name, 0.0 if name in _FROM_ZERO else 1e-3)
+        # A parameter of one's own may start where it was declared to.
+        least = min(_FROM_BELOW.get(name, 0.0 if name in _FROM_ZERO else 1e-3), limits[name][0])
         sensible = least <= lower <= upper < math.inf and (held or lower < upper)
         if not sensible or (name in ("fI", "fV") and upper > 1):
             problem = f"the bounds of {name} are {lower:g} and {upper:g}"
@@ -174,7 +202,10 @@ def replace_bounds(
 class Normalisation:
     """How signals are divided: by the mean at b = 0 of the same echo time, or by S0 (1 - fV) exp(-TE/T2T).
 
-    `used` (M,) are the measurements to fit; s0, fv, t2t (ms) and the error of fv are (V,) where they are known.
+    For models that fit S0 and T2 themselves (`as_they_are`) all signals of a voxel are divided by the same number, and
+    their water outside the cells includes blood: where two T2s are taken for one, what T2-IVIM calls blood is more
+    tissue than blood. `used` (M,) are the measurements to fit; s0, fv, t2t (ms) and the error of fv are (V,) where they
+    are known.
     """
 
     acquisition: Acquisition
@@ -183,11 +214,12 @@ class Normalisation:
     fv: FloatArray | None
     t2t: FloatArray | None
     fv_se: FloatArray | None
+    as_they_are: bool = False
 
     @classmethod
     def choose(
         cls, acquisition: Acquisition, used: BoolArray, voxels: int, s0: ArrayLike | None, fv: ArrayLike | None,
-        t2t: ArrayLike | None, fv_se: ArrayLike | None = None,
+        t2t: ArrayLike | None, fv_se: ArrayLike | None = None, as_they_are: bool = False,
     ) -> "Normalisation":  # fmt: skip
         """Check S0, fV and T2: fV and T2 need S0, T2 echo times, and signals without S0 a volume at b = 0."""
         if s0 is None and (fv is not None or t2t is not None):
@@ -196,9 +228,11 @@ class Normalisation:
             raise ProtocolError("T2 is given, and the protocol has no echo times", hint="add a row of TE (ms)")
         if fv_se is not None and fv is None:
             raise InputError("the error of fV is given, and fV is not", hint="give both")
-        given = {"S0": s0, "fV": fv, "T2": t2t, "the error of fV": fv_se}
-        maps = (None if value is None else per_voxel(name, value, voxels) for name, value in given.items())
-        result = cls(acquisition, used, *maps)
+        named = {"S0": s0, "fV": fv, "T2": t2t, "the error of fV": fv_se}
+        given = [None if value is None else per_voxel(name, value, voxels) for name, value in named.items()]
+        if as_they_are:
+            return cls(acquisition, used, None, None, None, None, as_they_are=True)
+        result = cls(acquisition, used, given[0], given[1], given[2], given[3])
         if s0 is None:
             result._references()
         return result
@@ -206,12 +240,17 @@ class Normalisation:
     @property
     def description(self) -> str:
         """What signals are divided by, for the sidecar."""
+        if self.as_they_are:
+            return "none: S0 and T2 are fitted"
         if self.s0 is None:
             return "mean signal at b = 0" + (" and the same echo time" if self.acquisition.te_ms is not None else "")
         return "S0" + (" (1 - fV)" if self.fv is not None else "") + (" exp(-TE/T2)" if self.t2t is not None else "")
 
     def divisors(self, signals: FloatArray, part: slice | IntArray) -> FloatArray:
         """Return what the used measurements of some voxels are divided by, (V, N)."""
+        if self.as_they_are:
+            shape = (signals.shape[0], int(self.used.sum()))
+            return np.asarray(np.broadcast_to(self.scale(signals)[:, None], shape))
         if self.s0 is None:
             divisors = np.empty((signals.shape[0], int(self.used.sum())))
             for volumes, places in self._references():
@@ -223,6 +262,16 @@ class Normalisation:
         with np.errstate(divide="ignore", invalid="ignore"):
             decay = np.exp(-self.acquisition.te_ms[self.used] / self.t2t[part, None])
         return np.asarray(factor * np.where(self.t2t[part, None] > 0, decay, np.nan))
+
+    def scale(self, signals: Any) -> FloatArray:
+        """Return the mean signal at b = 0 and the shortest echo time there, (V,), of signals (V, M)."""
+        acquisition, b0 = self.acquisition, self.acquisition.is_b0
+        te = np.zeros(len(acquisition)) if acquisition.te_ms is None else np.round(acquisition.te_ms, 3)
+        return np.asarray(signals[:, b0 & (te == te[b0].min())].astype(np.float64).mean(axis=1))
+
+    def expected(self, fitted: FloatArray, divisor: FloatArray) -> FloatArray:
+        """Return fitted signals, (V, N), over the divisors, as they are compared with normalised ones."""
+        return fitted / divisor if self.as_they_are else fitted
 
     def _references(self) -> list[tuple[IntArray, IntArray]]:
         """Return, per echo time, the b = 0 volumes and the places among the used measurements."""

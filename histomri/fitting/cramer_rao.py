@@ -15,16 +15,21 @@ from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, write_json
 from histomri.core.presets import STRATEGIES
 from histomri.fitting import PARAMETERS, Model, choose_threshold, get_model, predict
-from histomri.fitting.choices import choose_measurements
+from histomri.fitting.choices import choose_measurements, thresholds_of
 from histomri.mri import Acquisition, as_acquisition
 
-TYPICAL: dict[str, float] = {"fI": 0.6, "D0I": 1.5, "vCS": 18.0, "DEinf": 2.0, "beta": 3.0}
+TYPICAL: dict[str, float] = {
+    "fI": 0.6, "D0I": 1.5, "vCS": 18.0, "DEinf": 2.0, "beta": 3.0, "S0": 1.0, "T2I": 40.0, "T2E": 60.0, "kappa": 25.0,
+}  # fmt: skip
 """Tissue for which the bound is given by default."""
 _STEP, _SINGULAR = 1e-3, 1e-9
 _SIZES = np.arange(8.0, 40.5, 1.0)
 _SHOWN = (10.0, 14.0, 18.0, 24.0, 30.0)
 _AT_18 = int(np.argmin(np.abs(_SIZES - 18.0)))
-_LABELS = {"fI": "fI", "D0I": "D0I, µm²/ms", "vCS": "vCS, µm", "DEinf": "DEinf, µm²/ms", "beta": "beta, µm²"}
+_LABELS = {
+    "fI": "fI", "D0I": "D0I, µm²/ms", "vCS": "vCS, µm", "DEinf": "DEinf, µm²/ms", "beta": "beta, µm²",
+    "T2I": "T2I, ms", "T2E": "T2E, ms", "kappa": "kappa, µm/s",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,17 +83,20 @@ def crlb(
     t2t_ms : float, optional
         Tissue T2: later echoes are then noisier by exp(ΔTE/T2); without it all echo times are as good.
     """
-    declared, acquisition = get_model(model), as_acquisition(acquisition)
+    declared, acquisition = get_model(model).at(preset), as_acquisition(acquisition)
     if not (np.isfinite(snr) and snr > 0):
         raise InputError(f"the signal-to-noise ratio must be above 0, not {snr:g}")
-    strategy, threshold = choose_threshold(preset, strategy, bmin_smm2)
-    used = acquisition.select(choose_measurements(acquisition, threshold))
+    strategy, threshold = choose_threshold(preset, strategy, bmin_smm2, declared)
+    level = declared.level
+    used = acquisition.select(choose_measurements(acquisition, threshold, 0, declared.display_name, level is not None))
     bounds = declared.bounds(preset)
     values = _tissue(declared, bounds, parameters)
-    jacobian = _jacobian(declared, values, bounds, used)
-    information = snr**2 * np.einsum("vmi,m,vmj->vij", jacobian, _relaxation(used, acquisition, t2t_ms) ** 2, jacobian)
+    # The level has a wide range of no meaning.
+    width = np.array([1.0 if name == level else upper - lower for name, (lower, upper) in bounds.items()])
+    jacobian = _jacobian(declared, values, dict(zip(bounds, width.tolist())), used)
+    weight = _relaxation(used, acquisition, t2t_ms) ** 2 / _first_signal(declared, values, acquisition)[:, None] ** 2
+    information = snr**2 * np.einsum("vmi,vm,vmj->vij", jacobian, weight, jacobian)
     covariance, open_ = invert_information(information)
-    width = np.array([upper - lower for lower, upper in bounds.values()])
     variance = np.where(open_, np.inf, np.diagonal(covariance, axis1=1, axis2=2)) * width**2
     sd = {name: np.sqrt(variance[:, i]) for i, name in enumerate(declared.parameters)}
     if {"fI", "vCS"} <= set(declared.parameters):
@@ -103,30 +111,43 @@ def crlb(
 def _tissue(
     model: Model, bounds: Mapping[str, tuple[float, float]], parameters: Mapping[str, ArrayLike] | None
 ) -> dict[str, FloatArray]:
-    if unknown := sorted(set(parameters or {}) - set(PARAMETERS)):
-        raise InputError(f"{model.display_name} has no {', '.join(unknown)}", hint=f"give {', '.join(PARAMETERS)}")
-    given = {name: TYPICAL[name] for name in PARAMETERS} | dict(model.fixed) | dict(parameters or {})
+    known = tuple(dict.fromkeys((*PARAMETERS, *model.names)))
+    if unknown := sorted(set(parameters or {}) - set(known)):
+        raise InputError(f"{model.display_name} has no {', '.join(unknown)}", hint=f"give {', '.join(known)}")
+    middle = {each.name: float(np.mean(each.bounds)) for each in model.own}
+    given: dict[str, ArrayLike] = {name: middle.get(name, TYPICAL.get(name, 1.0)) for name in known}
+    given.update(model.fixed)
+    given.update(parameters or {})
     for name, (lower, upper) in bounds.items():
         if name not in (parameters or {}):
             given[name] = float(np.clip(np.asarray(given[name], dtype=float), lower, upper))
-    spread = np.broadcast_arrays(*(np.atleast_1d(np.asarray(given[name], dtype=float)) for name in PARAMETERS))
-    tissue = dict(zip(PARAMETERS, spread))
+    spread = np.broadcast_arrays(*(np.atleast_1d(np.asarray(given[name], dtype=float)) for name in known))
+    tissue = dict(zip(known, spread))
     if not all(np.all(np.isfinite(each) & (each >= 0)) for each in spread) or np.any(tissue["vCS"] == 0):
         raise InputError("the parameters of the tissue must be numbers of at least 0, and the size above 0")
-    return {name: np.array(tissue[name]) for name in PARAMETERS if name in model.parameters or name in model.fixed}
+    return {name: np.array(tissue[name]) for name in known if name in model.names}
 
 
 def _jacobian(
-    model: Model, values: Mapping[str, FloatArray], bounds: Mapping[str, tuple[float, float]], used: Acquisition
+    model: Model, values: Mapping[str, FloatArray], widths: Mapping[str, float], used: Acquisition
 ) -> FloatArray:
-    """Return derivatives with respect to parameters in units of the distance of their bounds, (V, M, P)."""
+    """Return derivatives with respect to parameters in units of these widths, (V, M, P)."""
     columns = []
-    for name, (lower, upper) in bounds.items():
-        step = _STEP * (upper - lower)
+    for name, width in widths.items():
+        step = _STEP * width
         # The formula holds a little beyond the bounds, so differences can be central everywhere.
         plus, minus = (predict(model, {**values, name: values[name] + sign * step}, used) for sign in (1, -1))
         columns.append((plus - minus) / (2 * _STEP))
     return np.stack(columns, axis=-1)
+
+
+def _first_signal(model: Model, values: Mapping[str, FloatArray], acquisition: Acquisition) -> FloatArray:
+    """Return the signal at b = 0 and the shortest echo time, (V,): 1, unless the model fits its level."""
+    if model.level is None:
+        return np.ones(values[model.names[0]].size)
+    te = np.zeros(len(acquisition)) if acquisition.te_ms is None else acquisition.te_ms
+    first = acquisition.is_b0 & (te == te[acquisition.is_b0].min())
+    return np.asarray(predict(model, values, acquisition.select(first)).mean(axis=1))
 
 
 def _relaxation(used: Acquisition, whole: Acquisition, t2t_ms: float | None) -> FloatArray:
@@ -166,12 +187,19 @@ def bound_of_protocol(
     acquisition = as_acquisition(acquisition)
     if not models:
         raise InputError("no model was named", hint="pass --model diff-in")
-    chosen = dict.fromkeys(b for _, b in thresholds or [choose_threshold(preset, each) for each in STRATEGIES])
+    wanted = list(thresholds or ())
     results = [
         crlb(model, acquisition, snr, {"vCS": _SIZES}, preset=preset, bmin_smm2=bmin, t2t_ms=t2t_ms)
-        for model in dict.fromkeys(models) for bmin in chosen
+        for model in dict.fromkeys(models) for bmin in _thresholds(get_model(model), preset, wanted)
     ]  # fmt: skip
     return ProtocolBound(tuple(results), acquisition, snr, preset, t2t_ms)
+
+
+def _thresholds(model: Model, preset: str, wanted: list[tuple[str, float]]) -> list[float]:
+    """Return the b thresholds at which to judge a model: those wanted of the strategies that it has, or all it has."""
+    own = thresholds_of(model, preset)
+    chosen = [own.get(name, bmin) for name, bmin in wanted if name in own or name not in STRATEGIES]
+    return list(dict.fromkeys(chosen or own.values()))
 
 
 @dataclass(frozen=True, repr=False)
@@ -230,7 +258,7 @@ class ProtocolBound(Displayed):
     @property
     def summary(self) -> dict[str, Any]:
         """The noise and the tissue assumed."""
-        tissue = {name: float(v[0]) for name, v in self.results[0].values.items() if name != "vCS"}
+        tissue = {name: float(v[0]) for each in self.results for name, v in each.values.items() if name != "vCS"}
         return {"snr": self.snr, "tissue": tissue}
 
     def save(self, out: str | Path, sources: Iterable[str | Path] = ()) -> list[Path]:

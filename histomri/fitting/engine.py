@@ -1,46 +1,36 @@
 """Fit of a tissue model to the signals of many voxels, by an engine that holds its tables, grid and bounds."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.interpolate import CubicSpline
 
-from histomri.core.arrays import BoolArray, FloatArray, IntArray
-from histomri.core.errors import ProtocolError
+from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.progress import Progress, share_of
-from histomri.fitting import PARAMETERS, Dictionary, Model, choices, get_model, predict
+from histomri.fitting import Dictionary, Model, choices, get_model, predict
 from histomri.fitting.choices import Bic, Noise, Normalisation, Voxels, log_likelihood, normalised
 from histomri.fitting.dictionary import fit_examples
+from histomri.fitting.models import USABLE_EXCHANGE_MS
 from histomri.fitting.results import FitResult, bound_warnings, maps_from
 from histomri.fitting.robust import Robust, Scanned, choose_robust, look_for_misfit
-from histomri.fitting.signals import relative_adc
+from histomri.fitting.signals import exchange_time, require_te
+from histomri.fitting.tables import Engine as Engine
 from histomri.mri import Acquisition
 
-# Columns of the engine's output: values, standard errors, cost, exit, covariance of fI and L, steps taken.
-N_OUT, COST, EXIT, COVARIANCE = 14, 10, 11, 12
-_KNOT_STEP = 0.02
-_AXES = {"vCS": 20, "D0I": 5, "DEinf": 6, "beta": 2}
-"""Nodes of the grid of starts, in the order of its axes."""
-_CHUNK, _BLOCK = 50_000, 1024
-# Relative and absolute gain at which the best descent ends, and at which the others do; difference of scores that is
-# none; objective that is as good as 0.
-_TOLERANCE = ((1e-10, 1e-8), (1e-6, 1e-5), 1e-9, 1e-4)
-_TOLERANCE_SQUARES = ((1e-9, 1e-14), (1e-3, 1e-10), 1e-12, 1e-10)
+_CHUNK = 50_000
 
 
 def fit(
     signals: ArrayLike, acquisition: Acquisition | str | Path, model: str | Model | Dictionary = "diff-in", *,
     sigma: ArrayLike | None = None, bmin_smm2: float | None = None, strategy: str | None = None,
     s0: ArrayLike | None = None, fv: ArrayLike | None = None, t2t: ArrayLike | None = None,
-    fv_se: ArrayLike | None = None, noise: Noise | None = None, preset: str = "mouse-exvivo",
-    bounds: Mapping[str, tuple[float, float]] | None = None, bic: Bic = "schwarz", robust: Robust | None = None,
-    slices: ArrayLike | None = None, volumes: ArrayLike | None = None, progress: Progress | None = None,
+    fv_se: ArrayLike | None = None, noise: Noise | None = None,
+    preset: str = "mouse-exvivo", bounds: Mapping[str, tuple[float, float]] | None = None, bic: Bic = "schwarz",
+    robust: Robust | None = None, slices: ArrayLike | None = None, volumes: ArrayLike | None = None,
+    progress: Progress | None = None,
 ) -> FitResult:  # fmt: skip
     """Fit a tissue model to each voxel.
 
@@ -62,7 +52,8 @@ def fit(
         alone is recorded as the strategy that has it, or else as "custom".
     s0, fv, t2t : float or (V,) array-like, optional
         Signal without diffusion and relaxation, vascular fraction, tissue T2 (ms): signals are then divided by
-        S0 (1 - fV) exp(-TE/T2); otherwise by the mean at b = 0 of the same echo time.
+        S0 (1 - fV) exp(-TE/T2); otherwise by the mean at b = 0 of the same echo time. Models that fit S0 and T2
+        themselves take signals as they are, whatever is given, and count blood as water outside the cells.
     noise : {"offset-gaussian", "rician", "none"}, optional
         The likelihood; by default offset-Gaussian if sigma is given and least squares ("none") if it is not.
     preset, bounds : {"mouse-exvivo", "invivo-3t", "invivo-1.5t"}, and mapping of str to (float, float), optional
@@ -96,14 +87,16 @@ def fit(
     noise = choices.choose_noise(noise, sigma)
     choices.check_bic(bic)
     how_robust = choose_robust(robust, noise, isinstance(model, Dictionary))
-    strategy, threshold = choices.choose_threshold(preset, strategy, bmin_smm2)
-    declared = model if isinstance(model, Dictionary) else get_model(model)
+    declared = model if isinstance(model, Dictionary) else get_model(model).at(preset)
+    strategy, threshold = choices.choose_threshold(preset, strategy, bmin_smm2, declared)
     if isinstance(declared, Dictionary):
-        limits = declared.bounds
+        limits, level = declared.bounds, None
     else:
         limits = choices.replace_bounds(declared.bounds(preset), bounds, declared.display_name, held=False)
-    used = choices.choose_measurements(acquisition, threshold, len(limits), declared.display_name)
-    how = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t, fv_se)
+        level = declared.level
+        require_te(declared, acquisition)
+    used = choices.choose_measurements(acquisition, threshold, len(limits), declared.display_name, level is not None)
+    how = Normalisation.choose(acquisition, used, values.shape[0], s0, fv, t2t, fv_se, as_they_are=level is not None)
     levels = choices.noise_level(sigma, values.shape[0])
     if isinstance(declared, Dictionary):
         declared.require(len(acquisition))
@@ -122,25 +115,52 @@ def fit(
     }  # fmt: skip
     if isinstance(declared, Dictionary):
         settings["examples"] = declared.parameters.shape[0]
+    else:
+        settings |= _about(declared, acquisition.select(used))
     title, warnings = f"{declared.display_name} ({strategy})", tuple[str, ...]()
     if noise != "none":
         places = (choices.slices_of(slices, count), choices.volumes_of(volumes, acquisition)[used])
         scan = Scanned(values, levels, how, *places)
         misfit = look_for_misfit(maps, scan, solver, tuple(limits), how_robust)
         settings["misfit"], warnings = misfit.record(), misfit.warnings(title, scan.slices)
-    result = FitResult(declared.name, maps, settings)
-    return replace(result, warnings=(*bound_warnings(result.counts, title, maps), *warnings))
+    if level is not None:
+        for name in (level, f"{level}_se"):
+            maps[name] = maps[name] * how.scale(values)
+    own = declared if isinstance(declared, Model) else None
+    result = FitResult(declared.name, maps, settings, model_declared=own)
+    notes = (*bound_warnings(result.counts, title, maps), *warnings, *_nuisance_warnings(settings, title))
+    return replace(result, warnings=notes)
+
+
+def _about(model: Model, used: Acquisition) -> dict[str, Any]:
+    """Return settings that only some models have: parameters held, b = 0 fitted, and what is not to be believed."""
+    about: dict[str, Any] = {}
+    if model.fixed:
+        about["held"] = dict(model.fixed)
+    if model.level is not None:
+        about["with_b0"] = True
+    if model.exchange is not None and exchange_time(used).max() < USABLE_EXCHANGE_MS:
+        about["nuisance"] = [model.exchange]
+    return about
+
+
+def _nuisance_warnings(settings: Mapping[str, Any], title: str) -> tuple[str, ...]:
+    """Say which parameters the protocol cannot determine."""
+    names = ", ".join(settings.get("nuisance", ()))
+    text = f"{title}: diffusion times below {USABLE_EXCHANGE_MS:g} ms do not determine {names}, which is fitted only"
+    return (f"{text} so that the others are not biased, and has no map",) if names else ()
 
 
 def _fit_part(
     engine: "Engine", voxels: Voxels, noise: str, bic: str, weights: FloatArray | None = None
 ) -> dict[str, FloatArray]:
-    out = np.full((voxels.good.size, N_OUT), np.nan)
-    out[:, EXIT] = voxels.codes
+    cost = 2 * len(engine.names)
+    out = np.full((voxels.good.size, engine.columns), np.nan)
+    out[:, cost + 1] = voxels.codes
     out[voxels.good] = engine.run(voxels.y, voxels.sigma, noise, weights)
     likelihood = np.full(voxels.good.size, np.nan)
-    likelihood[voxels.good] = log_likelihood(out[voxels.good, COST], voxels.y, voxels.sigma, noise)
-    return maps_from(out, engine.model, voxels.blood, likelihood, voxels.y.shape[1], bic)
+    likelihood[voxels.good] = log_likelihood(out[voxels.good, cost], voxels.y, voxels.sigma, noise)
+    return maps_from(out, engine, voxels.blood, likelihood, voxels.y.shape[1], bic)
 
 
 class _Solver:
@@ -171,145 +191,4 @@ class _Solver:
         """Return noise-free signals, (V, N), of fitted parameters."""
         if isinstance(self.declared, Dictionary):
             return self.declared.predict(np.stack([maps[name] for name in self.declared.names], axis=1))
-        return predict(self.declared, {name: maps[name] for name in self.declared.parameters}, self.acquisition)
-
-
-@dataclass(frozen=True)
-class Engine:
-    """A model on a protocol, ready to be fitted to any number of voxels.
-
-    Limits, (3, 5), are lower and upper bounds of `PARAMETERS`, equal where one is not fitted, and one over their
-    distance; `row` (M,) is the distinct (encoding, b) pair of each measurement.
-    """
-
-    model: Model
-    limits: FloatArray
-    row: IntArray
-    _rows: Any
-    _grid: Any
-
-    @classmethod
-    def build(cls, model: Model, acquisition: Acquisition, bounds: Mapping[str, tuple[float, float]]) -> "Engine":
-        """Tabulate and prepare, in milliseconds, for measurements with gradients; bounds for each parameter fitted."""
-        full = {name: (model.fixed.get(name, 0.0),) * 2 for name in PARAMETERS} | dict(bounds)
-        lower, upper = (np.array([full[name][side] for name in PARAMETERS]) for side in (0, 1))
-        encodings, index = acquisition.encodings()
-        if np.any(index < 0):
-            raise ProtocolError("volumes without gradients cannot be fitted", hint="raise the b threshold")
-        pairs = np.stack([index.astype(float), acquisition.b_smm2], axis=1)
-        rows, row = np.unique(pairs, axis=0, return_inverse=True)
-        encoding_of, b = rows[:, 0].astype(np.int64), rows[:, 1] / 1000.0
-        inverse_delta = np.array([1 / encodings[e].Delta_ms for e in encoding_of])
-        tables, log0 = _tabulate([encoding.waveform for encoding in encodings], full["D0I"], full["vCS"])
-        axes = tuple(_spread(full[name], name) for name in _AXES)
-        size, d0 = (each.ravel() for each in np.meshgrid(*axes[:2], indexing="ij"))
-        de, beta = (each.ravel() for each in np.meshgrid(*axes[2:], indexing="ij"))
-        inside = np.stack([relative_adc(4 * d0 / size**2, encoding.waveform) for encoding in encodings], axis=1)
-        inside = np.exp(-b * (d0[:, None] * inside)[:, encoding_of])
-        outside = np.exp(-b * (de[:, None] + beta[:, None] * inverse_delta)) * float(model.extra)
-        limits = np.stack([lower, upper, 1 / np.maximum(upper - lower, 1e-300)])
-        tabulated = (np.moveaxis(tables[encoding_of] * b[:, None, None], 0, -1), log0, b, b * inverse_delta)
-        return cls(model, limits, np.ravel(row).astype(np.int64), tabulated, (inside, outside, axes))
-
-    def select(self, kept: BoolArray) -> "Engine":
-        """Return the engine of some of the measurements, (M,) of bool, without making its tables again."""
-        there, row = np.unique(self.row[kept], return_inverse=True)
-        table, log0, b, over_delta = self._rows
-        inside, outside, axes = self._grid
-        rows, grid = (table[..., there], log0, b[there], over_delta[there]), (inside[:, there], outside[:, there], axes)
-        return replace(self, row=np.ravel(row).astype(np.int64), _rows=rows, _grid=grid)
-
-    def run(self, y: FloatArray, sigma: FloatArray, noise: str, weights: FloatArray | None = None) -> FloatArray:
-        """Fit normalised signals y with noise levels sigma, (V, M); least squares ignore these.
-
-        Returns (V, 14): values, standard errors, cost, exit, covariance of fI and L, steps taken. Weights, (V, M),
-        multiply the terms of the objective.
-        """
-        from numba import config
-
-        out = np.full((y.shape[0], N_OUT), np.nan)
-        # The exact Rician likelihood of several measurements is not that of their mean.
-        together = np.full(y.shape[0], noise != "rician" and weights is None)
-        if noise == "offset-gaussian" and weights is None:
-            together = np.all(sigma == sigma[:, np.unique(self.row, return_index=True)[1][self.row]], axis=1)
-        parts = [
-            (flag, voxels[start : start + _BLOCK])
-            for flag in (True, False)
-            for voxels in (np.flatnonzero(together == flag),)
-            for start in range(0, voxels.size, _BLOCK)
-        ]
-        fits = {flag: self._kernel(flag, noise, weights is not None) for flag in {flag for flag, _ in parts}}
-        given = (y, sigma) if weights is None else (y, sigma, weights)
-
-        def work(part: tuple[bool, IntArray]) -> None:
-            flag, voxels = part
-            found = np.empty((voxels.size, N_OUT))
-            fits[flag](*(np.ascontiguousarray(each[voxels]) for each in given), found)
-            out[voxels] = found
-
-        with ThreadPoolExecutor(config.NUMBA_NUM_THREADS) as pool:
-            list(pool.map(work, parts))
-        return _with_noise_level(out, y.shape[1]) if noise == "none" else out
-
-    def _kernel(self, together: bool, noise: str, weighted: bool) -> Callable[..., None]:
-        """Return the compiled fit, with measurements that share encoding, b and noise level counted as one, or not."""
-        from histomri.fitting import kernels
-
-        table, log0, b, over_delta = self._rows
-        inside, outside, axes = self._grid
-        group = self.row if together else np.arange(self.row.size)
-        row = np.arange(b.size) if together else self.row
-        # Groups of weight zero fill vector registers up.
-        pad = -row.size % 8
-
-        def wide(values: FloatArray) -> FloatArray:
-            chosen = values[..., row]
-            return np.ascontiguousarray(np.concatenate([chosen, np.zeros((*chosen.shape[:-1], pad))], axis=-1))
-
-        counts = np.concatenate([np.bincount(group).astype(float), np.zeros(pad)])
-        setup = (wide(table), log0, 1 / _KNOT_STEP, wide(b), wide(over_delta), float(self.model.extra))
-        grid = ((wide(inside), np.ascontiguousarray(wide(outside).T)), axes)
-        kind = 2 if noise == "rician" else int(self.model.extra)
-        finest, fine, slack, zero = _TOLERANCE_SQUARES if noise == "none" else _TOLERANCE
-        # The Rician objective is not bounded by 0.
-        tolerance = (finest, fine, slack, -np.inf if noise == "rician" else zero)
-
-        if weighted:
-            from histomri.fitting.weighted import fit_weighted
-
-            return partial(fit_weighted, kind, (setup, grid, self.limits, tolerance))
-        kernel = kernels.FIT_VOXELS[kind]
-
-        def fit(y: FloatArray, sigma: FloatArray, out: FloatArray) -> None:
-            kernel(y, sigma, noise != "none", (group, counts), setup, grid, self.limits, tolerance, out)
-
-        return fit
-
-
-def _with_noise_level(out: FloatArray, measurements: int) -> FloatArray:
-    """Turn half sums of squares into whole ones, and take the noise level of the errors from them."""
-    out[:, COST] *= 2
-    errors = out[:, len(PARAMETERS) : COST]
-    freedom = measurements - np.isfinite(errors).sum(axis=1)
-    scale = np.divide(out[:, COST], freedom, out=np.full(freedom.shape, np.nan), where=freedom > 0)
-    errors *= np.sqrt(scale)[:, None]
-    out[:, COVARIANCE] *= scale
-    return out
-
-
-def _tabulate(waveforms: list[Any], d0: tuple[float, float], size: tuple[float, float]) -> tuple[FloatArray, float]:
-    """Tabulate ADC/D over ln(D/R²) as cubic splines, (E, knots, 4), with the position of the first knot.
-
-    A step of 0.02 keeps the signal within 1e-8, and the table within the processor's nearest cache.
-    """
-    log0 = float(np.log(4 * d0[0] / size[1] ** 2)) - 2 * _KNOT_STEP
-    log1 = float(np.log(4 * d0[1] / size[0] ** 2)) + 2 * _KNOT_STEP
-    knots = log0 + _KNOT_STEP * np.arange(int(np.ceil((log1 - log0) / _KNOT_STEP)) + 1)
-    splines = [CubicSpline(knots, relative_adc(np.exp(knots), waveform)).c[::-1] for waveform in waveforms]
-    return np.ascontiguousarray([(each * _KNOT_STEP ** np.arange(4)[:, None]).T for each in splines]), log0
-
-
-def _spread(bounds: tuple[float, float], name: str) -> FloatArray:
-    if bounds[0] == bounds[1]:
-        return np.array([bounds[0]])
-    return np.asarray((np.geomspace if name == "vCS" else np.linspace)(*bounds, _AXES[name]))
+        return predict(self.declared, {name: maps[name] for name in self.declared.names}, self.acquisition)

@@ -1,6 +1,6 @@
 """Residuals of a fit, by voxel, and by b-value and diffusion time; its spread under repeated noise, by bootstrap."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.errors import InputError
 from histomri.core.progress import Progress, share_of
 from histomri.fitting import Dictionary, FitResult, fit
-from histomri.fitting.choices import Normalisation, check_scan
+from histomri.fitting.choices import Normalisation, check_scan, fitted_measurements
 from histomri.mri import Acquisition
 
 # Counts of values in classes that grow with their size can be added, and quantiles found from the sum. Class k > 0
@@ -102,12 +102,12 @@ def residuals(
     noise = result.parameters["noise"]
     if noise != "none" and sigma is None:
         raise InputError(f"the fit had the {noise} objective, and no noise level is given", hint="give sigma")
-    used = np.asarray((acquisition.b_smm2 > result.parameters["bmin_smm2"]) & ~acquisition.is_b0)
-    how = Normalisation.choose(acquisition, used, raw.shape[0], s0, fv, t2t)
+    used = fitted_measurements(result.parameters, acquisition)
+    how = Normalisation.choose(acquisition, used, raw.shape[0], s0, fv, t2t, as_they_are="with_b0" in result.parameters)
     chosen, good = acquisition.select(used), result.maps["exit"] > 0
     values = np.full((raw.shape[0], int(used.sum())), np.nan)
     divisor = how.divisors(raw, slice(None))[good]
-    expected = fitted_signals(result, chosen, used, dictionary)[good]
+    expected = how.expected(fitted_signals(result, chosen, used, dictionary)[good], divisor)
     levels = None
     if sigma is not None:
         levels = np.full_like(values, np.nan)
@@ -157,7 +157,8 @@ def _statistics(values: FloatArray) -> dict[str, float]:
 def bootstrap(
     result: FitResult, signals: ArrayLike, acquisition: Acquisition, *, count: int = 100,
     kind: Literal["parametric", "residual"] = "parametric", sigma: ArrayLike | None = None, s0: ArrayLike | None = None,
-    fv: ArrayLike | None = None, t2t: ArrayLike | None = None, dictionary: Dictionary | None = None, seed: int = 0,
+    fv: ArrayLike | None = None, t2t: ArrayLike | None = None,
+    dictionary: Dictionary | None = None, seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, FloatArray]:  # fmt: skip
     """Fit again and again with new noise on the fitted signals.
@@ -199,7 +200,7 @@ def bootstrap(
     for start in range(0, voxels.size, step):
         part = voxels[start : start + step]
         chosen = {name: each if each is None else each[part] for name, each in given.items()}
-        one = FitResult(result.model, {name: values[part] for name, values in result.maps.items()}, result.parameters)
+        one = replace(result, maps={name: values[part] for name, values in result.maps.items()})
         report = share_of(progress, start / voxels.size, (start + part.size) / voxels.size)
         scan, numbers = (raw[part].astype(float), acquisition), np.random.default_rng([seed, start])
         draws = _repeat(one, names, *scan, count, kind, chosen, dictionary, numbers, report)
@@ -214,10 +215,13 @@ def _repeat(
     given: dict[str, Any], dictionary: Dictionary | None, rng: np.random.Generator, progress: Progress,
 ) -> FloatArray:  # fmt: skip
     """Return the estimates of all repeats, (names, count, V)."""
-    used = np.asarray((acquisition.b_smm2 > result.parameters["bmin_smm2"]) & ~acquisition.is_b0)
-    how = Normalisation.choose(acquisition, used, raw.shape[0], given["s0"], given["fv"], given["t2t"])
+    used = fitted_measurements(result.parameters, acquisition)
+    how = Normalisation.choose(
+        acquisition, used, raw.shape[0], given["s0"], given["fv"], given["t2t"],
+        as_they_are="with_b0" in result.parameters,
+    )  # fmt: skip
     divisor = how.divisors(raw, slice(None))
-    clean = fitted_signals(result, acquisition.select(used), used, dictionary) * divisor
+    clean = how.expected(fitted_signals(result, acquisition.select(used), used, dictionary), divisor) * divisor
     left, inflated = None, 1.0
     if kind == "residual":
         left = -residuals(result, raw, acquisition, dictionary=dictionary, **given).values * divisor
@@ -235,7 +239,7 @@ def _repeat(
         else:
             pick = rng.integers(0, left.shape[1], size=left.shape)
             again[:, used] += inflated * np.take_along_axis(left, pick, axis=1) - left
-        maps = fit(again, acquisition, dictionary or result.model, bounds=limits, **same).maps
+        maps = fit(again, acquisition, dictionary or result.model_declared or result.model, bounds=limits, **same).maps
         draws[:, n] = [maps[name] for name in names]
         progress((n + 1) / count)
     return draws

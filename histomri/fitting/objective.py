@@ -85,7 +85,7 @@ def i1_over_i0(z: float) -> float:
 
 
 @njit(**FAST)
-def _offset_gaussian(signal: float, y: float, variance: float, precision: float) -> tuple[float, float, float]:
+def offset_gaussian(signal: float, y: float, variance: float, precision: float) -> tuple[float, float, float]:
     """Return a row's part of the objective, its slope over the signal, and the weight of squared slopes."""
     root = max(np.sqrt(signal * signal + variance), 1e-150)
     residual = root - y
@@ -95,7 +95,7 @@ def _offset_gaussian(signal: float, y: float, variance: float, precision: float)
 
 # Inlined before it is compiled: other products and sums would else be fused, and results change in the last bit.
 @njit(inline="always", **FAST)
-def _rician(signal: float, y: float, variance: float, precision: float) -> tuple[float, float, float]:
+def rician(signal: float, y: float, variance: float, precision: float) -> tuple[float, float, float]:
     """Return the same for the exact likelihood of magnitudes, whose Bessel functions are slow."""
     argument = y * signal / variance
     residual = signal - y
@@ -195,6 +195,6 @@ def _make(extra: bool, likelihood: Any) -> Any:
     return evaluate
 
 
-evaluate_inside = _make(False, _offset_gaussian)
-evaluate_both = _make(True, _offset_gaussian)
-evaluate_rician = _make(True, _rician)
+evaluate_inside = _make(False, offset_gaussian)
+evaluate_both = _make(True, offset_gaussian)
+evaluate_rician = _make(True, rician)

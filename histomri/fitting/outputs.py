@@ -31,6 +31,10 @@ PARAMS = (
     "exit",
     "CDsphere",
     "cellNV",
+    "S0",
+    "T2I",
+    "T2E",
+    "kappa",
 )
 """Names of the maps of the tissue models."""
 _STATS = {
@@ -74,14 +78,17 @@ def write_fit(
     maps: dict[str, FloatArray], result: FitResult, series: Series, out: Path, sources: list[Path], sub: str | None,
     **sidecar: Any,
 ) -> list[Path]:  # fmt: skip
-    """Write maps of a fit, or of its bootstrap: those of its parameters, and what is derived from them."""
-    known = {*PARAMS, *result.parameters["bounds"]}
+    """Write maps of a fit, or of its bootstrap: those of its parameters, and what is derived from them.
+
+    Parameters that the protocol cannot determine, and that are fitted for the sake of the others, have no map.
+    """
+    known = {*PARAMS, *result.parameters["bounds"]} - set(result.parameters.get("nuisance", ()))
     written: list[Path] = []
     for key, values in maps.items():
         param, _, stat = key.rpartition("_") if key.rpartition("_")[2] in _STATS else (key, "", "")
         if param not in known:
             continue
-        units, description = MRI_MAPS.get(param, ("as in the dictionary", f"Parameter {param} of the dictionary"))
+        units, description = _described(param, result)
         label = _STATS[stat].format(description) if stat else description
         # Hyphens and underscores keep the parts of a file's name apart.
         plain = "".join(letter for letter in param if letter.isascii() and letter.isalnum())
@@ -91,6 +98,16 @@ def write_fit(
             **_sidecar(result), **sidecar,
         )  # fmt: skip
     return written
+
+
+def _described(param: str, result: FitResult) -> tuple[str, str]:
+    """Return unit and meaning of a parameter."""
+    own = () if result.model_declared is None else result.model_declared.own
+    for each in own:
+        if each.name == param:
+            return each.unit, each.description
+    known = {**MRI_MAPS, "S0": ("signal", "Signal at b = 0 and TE = 0")}
+    return known.get(param, ("as in the dictionary", f"Parameter {param} of the dictionary"))
 
 
 def write_residuals(

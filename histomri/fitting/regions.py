@@ -175,7 +175,9 @@ class RegionFits(Displayed):
         }  # fmt: skip
         for name, values in maps.items():
             param, _, stat = name.rpartition("_")
-            if name not in (*_QUALITY, "measurements") and not (stat == "se" and param in maps):
+            if name not in (*_QUALITY, "measurements", *settings.get("nuisance", ())) and not (
+                stat == "se" and param in maps
+            ):
                 rows[_column(name)] = values
                 if f"{name}_se" in maps:
                     rows[_column(name, "_se")] = maps[f"{name}_se"]

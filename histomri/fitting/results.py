@@ -14,11 +14,13 @@ from histomri.core.display import Displayed
 from histomri.core.door import parse_json
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance
-from histomri.fitting import PARAMETERS, Model, predict
+from histomri.fitting import PARAMETERS, Model, get_model, predict
 from histomri.mri import Acquisition
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from histomri.fitting.tables import Engine
 
 _WHAT = "result of a fit"
 FITTED, AT_BOUND, BACKGROUND, FAILED = 1, 2, 0, -1
@@ -43,6 +45,7 @@ class FitResult(Displayed):
     maps: dict[str, FloatArray]
     parameters: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    model_declared: Model | None = field(default=None, repr=False, compare=False)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -122,11 +125,15 @@ class FitResult(Displayed):
         return cls(record["model"], maps, record["parameters"], tuple(map(str, record["warnings"])))
 
     def predict(self, acquisition: Acquisition) -> FloatArray:
-        """Return the fitted model's normalised signals on any protocol, (V, M); NaN where nothing was fitted."""
+        """Return the fitted model's normalised signals on any protocol, (V, M); NaN where nothing was fitted.
+
+        Those of a model that fits the level S0 are in its units, and not normalised.
+        """
+        declared = self.model_declared or get_model(self.model)
         good = self.maps["exit"] > 0
         signals = np.full((good.size, len(acquisition)), np.nan)
-        chosen = {name: self.maps[name][good] for name in PARAMETERS if name in self.maps}
-        signals[good] = predict(self.model, chosen, acquisition)
+        chosen = {name: self.maps[name][good] for name in declared.names if name in self.maps}
+        signals[good] = predict(declared, chosen, acquisition)
         return signals
 
 
@@ -146,14 +153,16 @@ def _plain(value: Any) -> Any:
 
 
 def maps_from(
-    out: FloatArray, model: Model, blood: Blood, likelihood: FloatArray, measurements: int, bic: str
+    out: FloatArray, engine: "Engine", blood: Blood, likelihood: FloatArray, measurements: int, bic: str
 ) -> dict[str, FloatArray]:
-    """Turn the columns of `Engine.run`, (V, 14), into named maps; F = (1 - fV) fI."""
-    n, there = len(PARAMETERS), {*model.parameters, *model.fixed}
-    maps: dict[str, FloatArray] = {name: out[:, i] for i, name in enumerate(PARAMETERS) if name in there}
-    maps |= {f"{name}_se": out[:, n + i] for i, name in enumerate(PARAMETERS) if name in model.parameters}
-    maps |= derived(out[:, 0], out[:, n], blood, out[:, 2], out[:, n + 2], out[:, 2 * n + 2])
-    maps |= criteria(out[:, 2 * n], likelihood, len(model.parameters), measurements, bic)
+    """Turn the columns of `Engine.run`, (V, `columns`), into named maps; F = (1 - fV) fI."""
+    names, n, free = engine.names, len(engine.names), engine.model.parameters
+    maps: dict[str, FloatArray] = {name: out[:, i] for i, name in enumerate(names) if name is not None}
+    maps |= {f"{name}_se": out[:, n + i] for i, name in enumerate(names) if name in free}
+    f, size = engine.pair
+    if f >= 0:
+        maps |= derived(out[:, f], out[:, n + f], blood, out[:, size], out[:, n + size], out[:, 2 * n + 2])
+    maps |= criteria(out[:, 2 * n], likelihood, len(free), measurements, bic)
     return maps | {"exit": out[:, 2 * n + 1]}
 
 

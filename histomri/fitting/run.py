@@ -1,6 +1,6 @@
 """All fits of one scan, from options to files: the plan, the scan that is read once, and the results."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,11 +12,18 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.images import map_name, read_sidecar
-from histomri.core.presets import choose_preset
+from histomri.core.presets import choose_preset, get_preset
 from histomri.core.progress import Progress, share_of
 from histomri.fitting import Dictionary, FitResult, Model, ProtocolBound, Residuals, bootstrap, fit, residuals
 from histomri.fitting.bounds import parse_bounds
-from histomri.fitting.choices import choose_measurements, choose_noise, choose_threshold, preset_warnings
+from histomri.fitting.choices import (
+    choose_measurements,
+    choose_noise,
+    choose_threshold,
+    fitted_measurements,
+    preset_warnings,
+    thresholds_of,
+)
 from histomri.fitting.cramer_rao import bound_of_protocol
 from histomri.fitting.misfit_files import blood_signal, write_misfit
 from histomri.fitting.models import get_model
@@ -25,6 +32,7 @@ from histomri.fitting.outputs import PARAMS, counted, require_fitted, write_fit,
 from histomri.fitting.region_fits import fit_regions
 from histomri.fitting.regions import RegionFits, roi_table
 from histomri.fitting.results import count_cells
+from histomri.fitting.signals import require_te
 from histomri.fitting.t2ivim import T2IVIM_PARAMETERS, describe_t2ivim, normalising_maps
 from histomri.fitting.tissue_mean import MeanVerdict, judge_mean
 from histomri.fitting.without import fit_t2ivim_without, spoilt_before_any_model, t2ivim_settings
@@ -54,15 +62,16 @@ class FitRun(Displayed):
         The names of maps do not carry the strategy, so a folder holds the maps of one.
         """
         preset, out = choose_preset(options.preset, options.protocol), Path(out)
-        models: list[Model | Dictionary] = [get_model(name) for name in dict.fromkeys(options.fitted_models)]
+        models: list[Model | Dictionary] = [get_model(name).at(preset) for name in dict.fromkeys(options.fitted_models)]
         if options.dictionary is not None:
             models.append(Dictionary.load(*options.dictionary, options.parameter_names))
         elif options.dictionary_table is not None:
             models.append(Dictionary.load(options.dictionary_table))
-        chosen = [choose_threshold(preset, strategy, options.bmin) for strategy in options.fitted_strategies]
-        folders = {name: out / name if options.has_folders else out for name, _ in chosen}
-        tasks = tuple(Task(each, name, threshold, folders[name]) for name, threshold in chosen for each in models)
+        tasks = tuple(Task.list_of(options, preset, models, out))
         _require_fitted_bounds(options, models)
+        if all(task.is_for_regions(preset) for task in tasks):
+            for task in tasks:
+                task.require_regions(preset, options.roi is not None)
         for task in tasks:
             task.refuse_other_maps(options.sub)
         return cls(options, preset, tasks, out)
@@ -76,10 +85,10 @@ class FitRun(Displayed):
         """Read the scan and fit all models; InputError if a model was not fitted in a single voxel."""
         scan = Scan.read(self.options, self.preset, share_of(progress, 0.0, 0.2))
         tasks, left_out = self._possible(scan.series)
-        ends = np.linspace(0.2, 1.0, len(tasks) + 1).tolist()
+        voxelwise = [task for task in tasks if self.options.maps and not task.is_for_regions(self.preset)]
+        ends = np.linspace(0.2, 1.0, len(voxelwise) + 1).tolist()
         advance = [share_of(progress, start, stop) for start, stop in pairwise(ends)]
-        wanted = zip(tasks, advance) if self.options.maps else ()
-        fits = tuple(task.fit(scan, self.options, self.preset, each) for task, each in wanted)
+        fits = tuple(task.fit(scan, self.options, self.preset, each) for task, each in zip(voxelwise, advance))
         bound = None
         if self.options.crlb:
             bound = bound_of_protocol(
@@ -94,16 +103,20 @@ class FitRun(Displayed):
         """Return the fits with enough measurements, and warnings of others; InputError if there is none."""
         possible, problems = [], list[InputError]()
         for task in self.tasks:
-            free = len(task.model.names if isinstance(task.model, Dictionary) else task.model.parameters)
             try:
                 with series.name_files():
-                    choose_measurements(series.acquisition, task.bmin, free, task.model.display_name)
+                    task.require_possible(series.acquisition)
+                task.require_regions(self.preset, self.options.roi is not None)
                 possible.append(task)
             except InputError as error:
                 problems.append(error)
         if not possible:
             raise problems[0]
-        return possible, tuple(f"not fitted: {error.problem}" for error in problems)
+        notes = [f"not fitted: {error.problem}" for error in problems]
+        if self.options.maps:
+            noisy = dict.fromkeys(task.model.display_name for task in possible if task.is_for_regions(self.preset))
+            notes += [f"{name}: fitted to the labels only, as single voxels in vivo are too noisy" for name in noisy]
+        return possible, tuple(notes)
 
 
 @dataclass(frozen=True)
@@ -170,7 +183,9 @@ class Scan:
 
 def _require_fitted_bounds(options: FitOptions, models: Iterable[Model | Dictionary]) -> None:
     """Raise InputError for bounds of a parameter that nothing fits."""
-    fitted = [name for each in models if not isinstance(each, Dictionary) for name in each.parameters]
+    own = [each for each in models if isinstance(each, Model)]
+    # The level depends on the gain of the scanner, and has no bounds of its own.
+    fitted = [name for each in own for name in each.parameters if name != each.level]
     known = list(dict.fromkeys([*fitted, *T2IVIM_PARAMETERS[1:]]))
     for name in parse_bounds(options.bounds):
         if name not in known:
@@ -185,6 +200,42 @@ class Task:
     strategy: str
     bmin: float
     folder: Path
+
+    @staticmethod
+    def list_of(options: FitOptions, preset: str, models: Iterable[Model | Dictionary], out: Path) -> Iterator["Task"]:
+        """List the fits by strategy and model; a model is fitted by the strategies that it has.
+
+        InputError if it has none of those asked for.
+        """
+        models, strategies = list(models), options.fitted_strategies
+        for model in models:
+            lacking = [each for each in strategies if each is not None and each not in thresholds_of(model, preset)]
+            if len(lacking) == len(strategies):
+                choose_threshold(preset, lacking[0], options.bmin, model)
+        for strategy in strategies:
+            for model in models:
+                if strategy is None or strategy in thresholds_of(model, preset):
+                    name, bmin = choose_threshold(preset, strategy, options.bmin, model)
+                    yield Task(model, name, bmin, out / name if options.has_folders else out)
+
+    def require_possible(self, acquisition: Acquisition) -> None:
+        """Raise InputError or ProtocolError if the scan cannot be fitted."""
+        model, title = self.model, self.model.display_name
+        level = isinstance(model, Model) and model.level is not None
+        free = len(model.names if isinstance(model, Dictionary) else model.parameters)
+        choose_measurements(acquisition, self.bmin, free, title, level)
+        if isinstance(model, Model):
+            require_te(model, acquisition)
+
+    def require_regions(self, preset: str, given: bool) -> None:
+        """Raise InputError if the model is for means over regions, and none are given."""
+        if self.is_for_regions(preset) and not given:
+            problem = f"{self.model.display_name} is for means over regions in vivo: single voxels are too noisy for it"
+            raise InputError(problem, hint="give a label image with --roi")
+
+    def is_for_regions(self, preset: str) -> bool:
+        """Tell whether single voxels are too noisy for the model, and means over regions are not."""
+        return isinstance(self.model, Model) and self.model.roi_in_vivo and get_preset(preset).in_vivo
 
     def refuse_other_maps(self, sub: str | None) -> None:
         """Raise InputError if the folder holds maps of this model, fitted to other measurements."""
@@ -218,7 +269,7 @@ class Task:
         count_cells(result, options.size_cv)
         result.parameters["sigma"] = scan.level.record
         result.parameters["t2ivim"] = None if scan.first is None else {**scan.first.parameters, **scan.first.counts}
-        same: dict[str, Any] = {name: scan.divided_by[name] for name in ("s0", "fv", "t2t")}
+        same: dict[str, Any] = {name: scan.divided_by.get(name) for name in ("s0", "fv", "t2t")}
         same |= {"sigma": level, "dictionary": self.model if isinstance(self.model, Dictionary) else None}
         left, spread = residuals(result, scan.signals, series.acquisition, **same), {}
         if options.bootstrap:
@@ -242,7 +293,7 @@ class ModelFit:
 
     def used(self, acquisition: Acquisition) -> BoolArray:
         """Return which measurements were fitted, (M,)."""
-        return np.asarray((acquisition.b_smm2 > self.task.bmin) & ~acquisition.is_b0)
+        return fitted_measurements(self.result.parameters, acquisition)
 
 
 @dataclass(frozen=True, repr=False)
@@ -267,7 +318,8 @@ class FitOutputs(Displayed):
         lines = [] if self.scan.first is None else [describe_t2ivim(self.scan.first)]
         for each in self.fits:
             task, count = each.task, each.result.parameters["measurements"]
-            how = f"{task.strategy}, b > {task.bmin:g} s/mm², {count} measurements"
+            b0 = " and b = 0" if each.result.parameters.get("with_b0") else ""
+            how = f"{task.strategy}, b > {task.bmin:g} s/mm²{b0}, {count} measurements"
             lines.append(f"{task.model.display_name} ({how}): {counted(each.result)}")
         lines += self.regions.messages if self.regions is not None else ()
         return (*lines, self.mean.words()) if self.mean is not None and not self.mean.suspect else tuple(lines)

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from histomri.core.arrays import FloatArray
-from histomri.core.errors import InputError
+from histomri.core.errors import InputError, ProtocolError
+from histomri.fitting.compartments import Compartment, Gone, Sphere, TimedBall
 from histomri.fitting.models import Model, get_model
 from histomri.mri import Acquisition, Waveform, as_acquisition
 
@@ -56,16 +57,17 @@ def predict(
 ) -> FloatArray:
     """Return the noise-free signals of a model, (V, M), normalised to 1 at b = 0.
 
-    Models without extra-cellular part are written for b where that part has decayed; at b = 0 they give fI. InputError
-    if the model is unknown or a parameter missing.
+    Signals of models that fit the level S0 are in its units, with the decay by T2. Models without extra-cellular part
+    are written for b where that part has decayed; at b = 0 they give fI. InputError if the model is unknown or a
+    parameter missing; ProtocolError if the model needs echo times that the protocol lacks.
 
     Parameters
     ----------
     model, acquisition : str or Model, and Acquisition, str or path-like
         Such as "diff-in-ex"; protocol of M volumes, its file, or the name of a preset.
     parameters : mapping of str to (V,) array-like
-        The model's parameters by name: fI, D0I (µm²/ms), vCS (µm), DEinf (µm²/ms), beta (µm²). "L" and "F" are
-        taken for vCS and fI where those are absent.
+        The model's parameters by name: fI, D0I (µm²/ms), vCS (µm), DEinf (µm²/ms), beta (µm²), S0, T2I, T2E (ms), kappa
+        (µm/s). "L" and "F" are taken for vCS and fI where those are absent.
 
     Examples
     --------
@@ -78,17 +80,84 @@ def predict(
     for name, other in (("vCS", "L"), ("fI", "F")):
         if name not in given and other in given:
             given[name] = given[other]
-    if missing := [name for name in declared.parameters if name not in given]:
+    if missing := [name for name in declared.names if name not in given]:
         raise InputError(f"{declared.name} needs {', '.join(missing)}", hint="pass them in `parameters`")
-    names = (*declared.parameters, *declared.fixed)
-    value = dict(zip(names, np.broadcast_arrays(*(np.atleast_1d(np.asarray(given[n], dtype=float)) for n in names))))
-    b = acquisition.b_smm2 / 1000.0
-    fraction = value["fI"][..., None]
-    signal = fraction * np.exp(-b * sphere_adc(value["vCS"], value["D0I"], acquisition))
-    if declared.extra:
-        beta = value.get("beta", np.zeros_like(value["fI"]))
-        signal += (1 - fraction) * np.exp(-b * extra_adc(value["DEinf"], beta, acquisition))
+    require_te(declared, acquisition)
+    columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(given[n], dtype=float)) for n in declared.names))
+    value = dict(zip(declared.names, columns))
+    signal = _exchanged(declared, value, acquisition) if declared.exchange else _mixed(declared, value, acquisition)
+    return np.asarray(signal if declared.level is None else value[declared.level][..., None] * signal)
+
+
+def require_te(model: Model, acquisition: Acquisition) -> None:
+    """Raise ProtocolError if a model with T2s has no echo times to find them from."""
+    if model.needs_te and acquisition.te_ms is None:
+        raise ProtocolError(f"{model.display_name} fits T2, and the protocol has no echo times", hint="give TE (ms)")
+
+
+def _mixed(model: Model, value: Mapping[str, FloatArray], acquisition: Acquisition) -> FloatArray:
+    """Return the signals of compartments side by side, (V, M), before the level."""
+    signal, rest = np.zeros(()), np.ones(())
+    for each in model.compartments:
+        if each.fraction is not None:
+            rest = rest - value[each.fraction][..., None]
+    for each in model.compartments:
+        share = rest if each.fraction is None else value[each.fraction][..., None]
+        decay = np.exp(-_weighting(each, value, acquisition))
+        signal = signal + share * (decay if each.t2 is None else decay * _relaxed(value[each.t2], acquisition))
     return np.asarray(signal)
+
+
+def _exchanged(model: Model, value: Mapping[str, FloatArray], acquisition: Acquisition) -> FloatArray:
+    """Return the signals of spheres that exchange water with what is around them, (V, M): Kärger's two sites.
+
+    See Kärger 1985, doi 10.1016/0001-8686(85)80018-X. The spheres lose water at k = 6κ/L, in a diffusion time of
+    Δ - δ/3 for pulse pairs, else from the first edge of the gradients to the last.
+    """
+    inside, outside = model.compartments
+    x, z = (_weighting(each, value, acquisition) for each in (inside, outside))
+    f = value[str(inside.fraction)][..., None]
+    size, kappa = (value[name][..., None] for name in (inside.own[1], str(model.exchange)))
+    lost = 6e-3 * kappa / size * exchange_time(acquisition)
+    gained = lost * f / np.maximum(1 - f, 1e-9)
+    half, mean = (x + lost - z - gained) / 2, (x + lost + z + gained) / 2
+    root = np.sqrt(half**2 + lost * gained)
+    factor = half * (1 - 2 * f) + 2 * lost * f
+    # mean - root, without the cancellation.
+    slow = np.exp(-(x * z + x * gained + z * lost) / np.maximum(mean + root, 1e-300))
+    fast, small = np.exp(-root - mean), root < 1e-6
+    even = (slow + fast) / 2
+    odd = np.where(small, np.exp(-mean), (slow - fast) / np.where(small, 1.0, 2 * root))
+    signal = even + factor * odd
+    return np.asarray(signal if inside.t2 is None else signal * _relaxed(value[inside.t2], acquisition))
+
+
+def exchange_time(acquisition: Acquisition) -> FloatArray:
+    """Return the time for exchange, ms, (M,): Δ - δ/3 of pulse pairs, else all of the gradients; 0 without any."""
+    encodings, index = acquisition.encodings()
+    return np.asarray(np.array([*(exchange_time_of(each.waveform) for each in encodings), 0.0])[index])
+
+
+def exchange_time_of(waveform: Waveform) -> float:
+    """Return the time for exchange of one gradient shape, ms."""
+    if waveform.is_pulse_pair:
+        return waveform.start_ms[1] - waveform.start_ms[0] - waveform.duration_ms[0] / 3
+    return waveform.start_ms[-1] + waveform.duration_ms[-1] - waveform.start_ms[0]
+
+
+def _weighting(each: Compartment, value: Mapping[str, FloatArray], acquisition: Acquisition) -> FloatArray:
+    """Return b ADC of a compartment, (V, M)."""
+    b = acquisition.b_smm2 / 1000.0
+    if isinstance(each, Sphere):
+        return np.asarray(b * sphere_adc(value[each.size], value[each.diffusivity], acquisition))
+    if isinstance(each, Gone):
+        return np.where(acquisition.is_b0, 0.0, np.inf)
+    beta = value[each.beta] if isinstance(each, TimedBall) else np.zeros(())
+    return np.asarray(b * extra_adc(value[each.diffusivity], beta, acquisition))
+
+
+def _relaxed(t2: FloatArray, acquisition: Acquisition) -> FloatArray:
+    return np.asarray(np.exp(-np.asarray(acquisition.te_ms) / t2[..., None]))
 
 
 def extra_adc(de_inf_um2_ms: ArrayLike, beta_um2: ArrayLike, acquisition: Acquisition) -> FloatArray:

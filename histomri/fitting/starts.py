@@ -119,6 +119,21 @@ def put(p: int, scores: Any, fractions: Any, axes: Any, theta: Any) -> None:
 
 
 @njit(**FAST)
+def list_starts(data: Any, grid: Any, limits: Any, slack: float, room: Any, thetas: Any) -> int:
+    """Fill in the parameters of each start, (S, 5), best first but for the faces; return their number."""
+    atoms, axes = grid
+    scoring, scores, fractions, places, lowest = room
+    pairs = (atoms[0].shape[0], atoms[1].shape[1])
+    score_grid(data, atoms, limits[0, 0], limits[1, 0], scoring, scores.reshape(pairs), fractions.reshape(pairs))
+    count = local_grid_minima(scores, slack, places, lowest)
+    if axes[2].size > 1:
+        count = add_faces(scores, places, count)
+    for k in range(count):
+        put(places[k], scores, fractions, axes, thetas[k])
+    return int(count)
+
+
+@njit(**FAST)
 def restart_at_bound(chance: int, best: Any, limits: Any, theta: Any) -> bool:
     """Start once more from the best, with the compartment that the data hardly see at an extreme; False if pointless.
 

@@ -8,9 +8,9 @@ from scipy.optimize import minimize
 
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.presets import get_preset
-from histomri.fitting.engine import COST, Engine
-from histomri.fitting.models import PARAMETERS, get_model
+from histomri.fitting.models import get_model
 from histomri.fitting.robust import tail
+from histomri.fitting.tables import Engine
 from histomri.mri import Acquisition
 
 # The model itself misses the signal of spheres by what the noise of so many voxels is; more would always show that.
@@ -104,6 +104,7 @@ class _OneT2:
         self.acquisition, te = _with_gradients(acquisition).select(used), acquisition.te_ms
         self.bounds = get_model("diff-in-ex").bounds(preset)
         self.engine = Engine.build(get_model("diff-in-ex"), self.acquisition, self.bounds)
+        self.cost = 2 * len(self.engine.names)
         self.mean, self.error = mean[used], error
         self.te = np.zeros(mean.size) if te is None else te
         first = acquisition.is_b0 & (self.te == self.te[acquisition.is_b0].min())
@@ -113,22 +114,22 @@ class _OneT2:
 
     def verdict(self, voxels: int) -> MeanVerdict | None:
         level, rate = (each.ravel() for each in np.meshgrid(*self._axes(), indexing="ij"))
-        cost = self._run(level, rate)[:, COST]
+        cost = self._run(level, rate)[:, self.cost]
         if not np.isfinite(cost).any():
             return None
         best = int(np.nanargmin(cost))
         place = minimize(
-            lambda at: float(self._run(np.array([at[0]]), np.array([at[1] if self.several else 0.0]))[0, COST]),
+            lambda at: float(self._run(np.array([at[0]]), np.array([at[1] if self.several else 0.0]))[0, self.cost]),
             [level[best], rate[best]][: 1 + self.several], method="Nelder-Mead",
             options={"xatol": 1e-6, "fatol": 1e-3, "maxiter": 400},
         ).x  # fmt: skip
         rate = np.array([max(place[1], 0.0) if self.several else 0.0])
         row = self._run(place[:1], rate)[0]
-        n = len(PARAMETERS)
+        n = len(self.engine.names)
         freedom = self.mean.size - 1 - self.several - int(np.isfinite(row[n : 2 * n]).sum())
         if freedom < 1:
             return None
-        chi2 = np.array([2 * row[COST]])
+        chi2 = np.array([2 * row[self.cost]])
         t2 = float(1 / rate[0]) if rate[0] > 0 else None
         p = float(tail(chi2, np.array([float(freedom)]))[0])
         return MeanVerdict(voxels, float(chi2[0]), freedom, p, t2, *self._trends(row, place[0], rate[0]))
@@ -145,7 +146,7 @@ class _OneT2:
     def _trends(self, row: FloatArray, level: float, rate: float) -> tuple[dict[str, tuple[float, float]], bool]:
         from histomri.fitting import predict
 
-        values = {name: row[i : i + 1] for i, name in enumerate(PARAMETERS) if name in self.bounds}
+        values = {name: row[i : i + 1] for i, name in enumerate(self.engine.names) if name in self.bounds}
         decay = self.start * level * np.exp(-(self.te - self.shortest) * rate)
         expected = predict("diff-in-ex", values, self.acquisition)[0] * decay
         high = self.acquisition.b_smm2 >= np.median(self.acquisition.b_smm2)

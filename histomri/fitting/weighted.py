@@ -22,7 +22,10 @@ def _compile(sources: int, kind: int) -> Any:
         _ = sources  # part of the key of the cache
         data = np.zeros((3, setup[3].size))
         data[1] = 1.0
-        room, scratch = _ALLOCATE(grid[1], setup[3].size)
+        if kind < 3:
+            room, scratch = _ALLOCATE_PAIR(grid[1], setup[3].size)
+        else:
+            room, scratch = _ALLOCATE_COMPOSED(grid, len(tolerance[4]), setup[7].shape[0], setup[3].size)
         for v in range(y.shape[0]):
             for m in range(y.shape[1]):
                 variance = sigma[v, m] * sigma[v, m]
@@ -31,15 +34,21 @@ def _compile(sources: int, kind: int) -> Any:
                 _INSIDE(data, setup, grid, limits, tolerance, room, scratch, out[v])
             elif kind == 1:
                 _BOTH(data, setup, grid, limits, tolerance, room, scratch, out[v])
-            else:
+            elif kind == 2:
                 _RICIAN(data, setup, grid, limits, tolerance, room, scratch, out[v])
+            elif kind == 3:
+                _COMPOSED(data, setup, grid, limits, tolerance, room, scratch, out[v])
+            else:
+                _COMPOSED_RICIAN(data, setup, grid, limits, tolerance, room, scratch, out[v])
 
     return fit_voxels
 
 
-_INSIDE, _BOTH, _RICIAN, _ALLOCATE = kernels._INSIDE, kernels._BOTH, kernels._RICIAN, kernels._allocate
-_SOURCES = source_hash(__file__, "kernels", "box_qp", "objective", "starts")
-_KERNELS = tuple(_compile(_SOURCES, kind) for kind in range(3))
+_INSIDE, _BOTH, _RICIAN = kernels._INSIDE, kernels._BOTH, kernels._RICIAN
+_COMPOSED, _COMPOSED_RICIAN = kernels._COMPOSED, kernels._COMPOSED_RICIAN
+_ALLOCATE_PAIR, _ALLOCATE_COMPOSED = kernels._allocate_pair, kernels._allocate_composed
+_SOURCES = source_hash(__file__, "kernels", "box_qp", "composed", "objective", "starts")
+_KERNELS = tuple(_compile(_SOURCES, kind) for kind in range(5))
 
 
 def fit_weighted(

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.door import read_text
 from histomri.core.errors import GeometryError, InputError
+from histomri.core.files import sidecar_path
 from histomri.core.images import read_sidecar
 from histomri.mri import DwiFile
 
@@ -44,7 +46,11 @@ class FieldMap:
             )
             raise GeometryError(error.problem, path=path, hint=hint) from error
         sidecar = read_sidecar(images.path)
-        readout = _known(readout_s, sidecar.get("TotalReadoutTime"), "total readout time", "--readout-ms", images.path)
+        said = sidecar.get("TotalReadoutTime")
+        if said is not None and not (isinstance(said, int | float) and said > 0):
+            problem = f"TotalReadoutTime is {said!r}, and a number of seconds was expected"
+            raise InputError(problem, path=sidecar_path(images.path), hint="mend the sidecar, or take the entry out")
+        readout = _known(readout_s, said, "total readout time", "--readout-ms", images.path)
         axis = _known(
             phase_encoding, sidecar.get("PhaseEncodingDirection"), "phase encoding", "--phase-encoding", images.path
         )
@@ -78,10 +84,10 @@ def undistort(signals: FloatArray, field: FieldMap) -> FloatArray:
 
     Examples
     --------
-    >>> signals = np.zeros((1, 6, 1, 1))
-    >>> signals[0, 4] = 1.0
-    >>> undistort(signals, FieldMap(np.full((1, 6, 1), 40.0), 0.05, "j")).argmax()
-    2
+    >>> signals = np.zeros((1, 12, 1, 1))
+    >>> signals[0, 8] = 1.0
+    >>> int(undistort(signals, FieldMap(np.full((1, 12, 1), 40.0), 0.05, "j")).argmax())
+    6
     """
     from scipy.ndimage import map_coordinates
 
@@ -148,12 +154,11 @@ class EddyRecord:
 
 def _numbers(path: Path, header: int) -> FloatArray:
     """Read a table of numbers after some lines of text."""
+    lines = read_text(path, "table of eddy", "give what eddy wrote").splitlines()[header:]
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()[header:]
-        rows = [[float(word) for word in line.split()] for line in lines if line.strip()]
-        table = np.array(rows, dtype=float)
-    except (OSError, ValueError) as error:
+        table = np.array([[float(word) for word in line.split()] for line in lines if line.strip()], dtype=float)
+    except ValueError as error:
         raise InputError(f"is no table of numbers of eddy ({error})", path=path, hint="give what eddy wrote") from error
-    if table.ndim != 2:
-        raise InputError("holds no numbers", path=path, hint="give what eddy wrote")
+    if table.ndim != 2 or not np.all(np.isfinite(table)):
+        raise InputError("is no table of numbers of eddy", path=path, hint="give what eddy wrote")
     return table

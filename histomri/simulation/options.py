@@ -7,14 +7,26 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from histomri import mri
-from histomri.core.options import Fraction, Number, Options, Positive, Seed, Whole, argument, check, given, option
+from histomri.core.options import (
+    Choices,
+    Fraction,
+    Number,
+    Options,
+    Positive,
+    Seed,
+    Whole,
+    argument,
+    check,
+    given,
+    option,
+)
 from histomri.core.presets import PRESET_NAMES, STRATEGIES, PresetName, Strategy
-from histomri.fitting.models import MODEL_NAMES
-from histomri.fitting.options import Models
+from histomri.fitting.models import PAPER_NAMES
 from histomri.mri.options import PROTOCOL, Protocol, TimedOptions
 from histomri.simulation.benchmarks.names import SetName
 from histomri.simulation.realism import THICKNESS_UM, Artefacts, Detector, Outline, Physics, Realism
 
+_Models = Annotated[tuple[Annotated[str, Choices(PAPER_NAMES)], ...], Field(min_length=1)]
 _SEED = "Seed of the random numbers: the same seed gives the same files."
 _SNR = "Signal over noise of liver tissue at b = 0."
 _AREA = "Area of a lobe; smaller is faster."
@@ -170,7 +182,7 @@ class InsilicoOptions(Options):
     diffusivities: Annotated[Whole, Field(ge=1)] | None = option(
         None, "Number of values of each diffusivity, evenly over the bounds; default: the preset's."
     )
-    models: Models = option(MODEL_NAMES, "Model to fit; may be repeated.", flag="--model")
+    models: _Models = option(PAPER_NAMES, "Model to fit; may be repeated.", flag="--model")
     strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = option(
         STRATEGIES, "The b threshold of the scan's preset; may be repeated.", flag="--strategy"
     )

@@ -81,6 +81,22 @@ def test_correlate_warns_of_maps_that_share_an_edge_only(histomri, data, tmp_pat
     assert "beyond the edge r = 0.110, p = 0.28" in done.stdout
 
 
+def test_words_that_stand_for_missing_values(histomri, table, tmp_path):
+    """Several may follow one --missing, up to the next option or file."""
+    mine = table[table["model"] == "diff-in"].astype({"Ki67": object, "F_mri": object})
+    mine.iloc[0, mine.columns.get_loc("Ki67")], mine.iloc[1, mine.columns.get_loc("Ki67")] = "n.d.", "<LOD"
+    path = tmp_path / "t.csv"
+    mine.to_csv(path, index=False)
+    chosen = ("--x", "Ki67", "--y", "F_mri", "--method", "pearson")
+    for words in (["--missing", "n.d.", "<LOD", path], [path, "--missing", "<LOD", "n.d."]):
+        done = histomri("correlate", *words, "-o", tmp_path / "o", *chosen)
+        assert done.exit_code == 0, done.output
+        assert "t.csv: cells read as missing, as --missing says: 2 of 'Ki67'" in done.stderr
+    assert pd.read_csv(tmp_path / "o" / "correlations.csv")["n"].tolist() == [len(mine) - 2]
+    done = histomri("correlate", path, "-o", tmp_path / "o", *chosen)
+    assert done.exit_code == 2 and done.stderr.count("is not a finite number") == 2
+
+
 def test_regress(histomri, pairs, table, tmp_path):
     done = histomri("regress", pairs, "-o", tmp_path / "o", "--model", "diff-in")
     assert done.exit_code == 0, done.output

@@ -79,3 +79,34 @@ def test_ivim_of_one_echo_time(run, scan):
         result.output.split()
     )
     assert not list((scan / "out").glob("*T2T*")) and list((scan / "out").glob("*param-fV_desc*"))
+
+
+def test_volumes_are_left_out_by_their_numbers(run, scan):
+    body = ("dki", scan / "dwi.nii.gz", "--protocol", scan / "dwi.bval")
+    for text, left in (("9", 9), ("7, 9", 8)):
+        result = run(*body, "-o", scan / str(left), "--exclude-volumes", text)
+        assert result.exit_code == 0 and f"DKI ({left} measurements)" in result.output, result.output
+    for text, message in (("x", "must be a whole number"), ("10", "no volume 10"), ("-1", "--exclude-volumes")):
+        result = run(*body, "-o", scan / "none", "--exclude-volumes", text)
+        assert result.exit_code == 2 and message in result.output, result.output
+    assert not (scan / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "protocol", "message"),
+    [
+        (("dki",), "0 " + "1000 " * 9, "one shell determines no kurtosis"),
+        (("t2ivim",), " ".join(map(str, range(300, 1300, 100))), "where the fast pool has no signal left"),
+        (("fit", "--delta", "10", "--Delta", "30"), " ".join(map(str, range(500, 2500, 200))), "no volume at b = 0"),
+        # Neither way round is a protocol: the reason is that of the one which has b-values.
+        (("crlb",), "0 0 0 0\n1000 10 30 45\n2000 10 30 45\n3000 10 30 45\n", "a TE of 0 ms (read as columns)"),
+        (("crlb",), "1000 1000\n10 10\n20 20\n91.5653 91.5653", "can be TE (ms) and the gradient"),
+    ],
+)  # fmt: skip
+def test_protocols_that_do_not_determine_what_is_wanted(run, scan, command, protocol, message):
+    path = scan / ("one.bval" if "\n" not in protocol else "one.txt")
+    path.write_text(protocol)
+    images = () if command[0] == "crlb" else (scan / "dwi.nii.gz", "--protocol")
+    result = run(command[0], *images, path, *command[1:], "-o", scan / "none")
+    assert result.exit_code == 2 and message in " ".join(result.output.split()), result.output
+    assert not (scan / "none").exists()

@@ -192,3 +192,6 @@ def test_volumes_are_left_out_and_the_results_of_fsl_are_taken(run, scan):
         done = run(*arguments, "-o", folder / "none")
         assert done.exit_code == 2 and message in " ".join(done.output.split()), done.output
         assert not (folder / "none").exists()
+    (folder / "dwi.json").write_text('{"TotalReadoutTime": "50 ms", "PhaseEncodingDirection": "j-"}')
+    done = run(*given, *off, "-o", folder / "none")
+    assert done.exit_code == 2 and "TotalReadoutTime is '50 ms'" in done.output and not (folder / "none").exists()

@@ -4,7 +4,7 @@ import pytest
 from scipy.integrate import quad
 
 from histomri.core.errors import InputError
-from histomri.fitting import MODELS, predict, sphere_adc
+from histomri.fitting import MODELS, PAPER_NAMES, predict, sphere_adc
 from histomri.fitting.signals import relative_adc
 from histomri.mri import Acquisition, Waveform, pulse_pair
 
@@ -102,7 +102,7 @@ def test_impossible_sizes_are_refused(size):
         sphere_adc(size, 1.0, ONE)
 
 
-@pytest.mark.parametrize("model", [name for name in MODELS if name != "diff-in"])
+@pytest.mark.parametrize("model", [name for name in PAPER_NAMES if name != "diff-in"])
 def test_models_are_one_at_b_zero_and_collapse_to_their_limits(model):
     acquisition = Acquisition([0, 1000, 2500], [10, 10, 10], [30, 15, 30])
     value = {"fI": [0.6, 1.0, 0.0], "D0I": 1.4, "vCS": 14.0, "DEinf": 2.0, "beta": 0.0}

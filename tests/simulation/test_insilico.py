@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from histomri.fitting import MODELS, fit
+from histomri.fitting import PAPER_NAMES, fit
 from histomri.simulation.insilico.adc_time import adc_over_time
 from histomri.simulation.insilico.checks import check_walkers
 from histomri.simulation.insilico.claims import STATEMENTS, judge_claims
@@ -110,7 +110,7 @@ def test_the_scores_of_other_walks_fits_and_noise(data):
         Scan.read("mouse-exvivo", None), copies, np.tile(signals, (draws, 1)).reshape(shape), np.zeros(shape),
         np.ones(shape[:2]),
     )  # fmt: skip
-    table = fit_walked([walked], (10.0,), Fitting(tuple(MODELS), ("high-b", "whole"), (30.0,)))
+    table = fit_walked([walked], (10.0,), Fitting(PAPER_NAMES, ("high-b", "whole"), (30.0,)))
     found = pd.DataFrame([{"strategy": one.strategy, "model": one.model, **one.row} for one in score_estimates(table)])
     both = expected.merge(found, on=["strategy", "model"], suffixes=("_other", ""), validate="one_to_one")
     both = both.rename(columns={"bias_vCS": "bias_vCS_um_other"})
@@ -133,7 +133,7 @@ def test_the_scores_of_other_walks_fits_and_noise(data):
 
 def made_up(rng, tcs, *, kappa=10.0, spread=0.02, wins=None, n=400, strategy="high-b", hfc=None):
     """Scores of models with known TCS, whose resamples scatter around it independently."""
-    names = list(MODELS)[: len(tcs)]
+    names = PAPER_NAMES[: len(tcs)]
     wins = wins if wins is not None else [1.0 / len(tcs)] * len(tcs)
     hfc = hfc if hfc is not None else [1.0] * len(tcs)
     return [
