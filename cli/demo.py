@@ -47,6 +47,7 @@ def demo(
     if len(outcome.failed) < len(outcome.samples):
         comparisons = [simulation.compare_with_truth(out)]
         comparisons += [simulation.compare_cases(out)] if example == "paper" else []
+        comparisons += [found] if (found := simulation.compare_histology(out)) is not None else []
         for comparison in comparisons:
             for line in () if quiet else (*comparison.messages, f"wrote {comparison.path}"):
                 typer.echo(line)

@@ -2,6 +2,9 @@ from .agreement import (
     agree_table as agree_table, bias_by_size as bias_by_size, bland_altman as bland_altman,
     concordance as concordance, intraclass_correlation as intraclass_correlation,
 )
+from .attenuation import (
+    TrueCorrelation as TrueCorrelation, attenuation_table as attenuation_table, true_correlation as true_correlation,
+)
 from .cases import (
     cases_of as cases_of, read_cases as read_cases, require_varying_histology as require_varying_histology,
     voxels_of as voxels_of,
@@ -46,6 +49,7 @@ from .ranking_notes import (
     headline as headline, missing_cases as missing_cases, ranking_warnings as ranking_warnings,
 )
 from .regression import regress as regress, regress_table as regress_table, variance_inflation as variance_inflation
+from .repeatability import Repeatability as Repeatability, repeat_table as repeat_table, repeatability as repeatability
 from .results import Findings as Findings
 from .sandwich import cluster_robust as cluster_robust
 from .scores import (

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.special import fdtrc, stdtr, stdtrit
 
 from histomri.analysis.correlation import constant, jackknife_z_interval
+from histomri.analysis.histology import histology_line, histology_size
 from histomri.analysis.measurements import opened_cases
 from histomri.analysis.noncentral import noncentral_t_quantile
 from histomri.analysis.options import AgreeOptions
@@ -22,7 +23,7 @@ from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.columns import unit_of, unit_text
 from histomri.core.errors import InputError
 
-_FEWEST = 3
+_FEWEST, _CHANGES = 3, "the bias changes with size; limits hold on average only"
 # F/vCS³, and the number of cells of one size per volume.
 _DENSITY, _COUNT = "CD_mri_mm3", "CDsphere_mri_mm3"
 PAIRS = (("vCS_mri_um", "vCS_histo_um"), ("F_mri", "F_histo"))
@@ -330,7 +331,8 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
         notes = [f"{pair[1]} has no value, so {pair[0]} is not compared" for pair in PAIRS if pair not in pairs]
     pairs, replaced = _numbers_per_volume(pairs, cases.names)
     values = cases.numbers([name for pair in pairs for name in pair])
-    found, sizes, warnings, lines = [], [], [*cases.quality_warnings(values), *notes, *replaced], []
+    found, sizes, size = [], [], histology_size(cases.path)
+    warnings, lines = [*cases.quality_warnings(values), *notes, *replaced], histology_line(size)
     warnings += missing_errors(values, errors := cases.errors(values))
     for key, part in cases.parts(options.by):
         patients = patients_of(part)
@@ -352,10 +354,9 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
             n = f"N = {row['n']}{several}{missing_text(row['n_missing'])}"
             lines.append(f"{heading(key)}{one} - {other}: {text}, {limits}, {n}")
             if row["p_slope"] < 0.05:
-                text = "the bias changes with size; limits hold on average only"
-                warnings.append(f"{heading(key)}{one} - {other}: {text}")
+                warnings.append(f"{heading(key)}{one} - {other}: {_CHANGES}")
     frames = {"agreement.csv": ("agreement", [pd.DataFrame(found)]), "bias_by_size.csv": ("bias_by_size", sizes)}
-    settings = options.named("relative", "bins", "by", "model", "strategy", "patient")
+    settings = options.named("relative", "bins", "by", "model", "strategy", "patient") | {"size": size}
     return Findings.joined("agreement.json", frames, lines, warnings, options, settings, measures=list(values))
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 
 from histomri.analysis.correlation import constant
+from histomri.analysis.histology import histology_size, lacks_fraction
 from histomri.analysis.measurements import MeasurementTable, opened
 from histomri.analysis.options import ScoreOptions
 from histomri.core.columns import CASE, INDEX, LABELS, PAIRED, STAT, SYST
 from histomri.core.errors import InputError, raise_together
-from histomri.core.files import read_json
 from histomri.core.tables import line_of, suggestion
 
 _DERIVED = ("_median", "_trimmed", STAT, SYST)  # columns that pairing writes beside each mean
@@ -66,33 +66,6 @@ def require_labels(table: pd.DataFrame, name: str) -> None:
     """Raise an InputError if rows have no label in a column: grouped by it, they would be dropped."""
     if empty := int(table[name].isna().sum()):
         raise InputError(f"column '{name}' is empty in {empty} of {len(table)} rows", hint="fill it, or drop the rows")
-
-
-def histology_size(path: Path) -> str | None:
-    """Return which numbers of histology a table of pairs holds, as its sidecar says: paper or volume; None if not."""
-    sidecar = path.with_suffix(".json")
-    content = read_json(sidecar, "sidecar") if sidecar.exists() else None
-    settings = content.get("Parameters") if isinstance(content, dict) else None
-    sizes = settings.get("size") if isinstance(settings, dict) else None
-    found = set(sizes.values()) if isinstance(sizes, dict) else set()
-    return str(found.pop()) if len(found) == 1 else None
-
-
-def lacks_fraction(table: pd.DataFrame) -> bool:
-    """Tell whether the histology of a table has no fraction of cells at all, as where it was stated for a size."""
-    return not table["F_histo"].notna().any()
-
-
-def by_size_alone(table: pd.DataFrame) -> pd.DataFrame:
-    """Return cases whose scores are those of cell size alone: twice the same, so that their order is that of r(vCS)."""
-    return table.assign(F_mri=table["vCS_mri_um"], F_histo=table["vCS_histo_um"])
-
-
-def without_fraction(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the ranking of `by_size_alone` without the scores that need a fraction of cells."""
-    names = ("TCS", "TCS_ci", "r_F", "HFC_mean", "HFC_wins", "TCS_own", "HFC_wins_within", "TCS_corrected")
-    lost = dict.fromkeys((*names, "TCS_corrected_ci", "TCS_within", "HFC_syst"))
-    return [row | lost for row in models]
 
 
 def cases_of(rows: MeasurementTable) -> tuple[pd.DataFrame, list[str]]:

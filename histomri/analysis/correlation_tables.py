@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from histomri.analysis.attenuation import across_sides, attenuation_lines, attenuation_table
 from histomri.analysis.correlation import Kind, adjust_p, correlate
 from histomri.analysis.measurements import MeasurementTable, opened
 from histomri.analysis.mixed import correlate_repeated
@@ -19,7 +20,7 @@ from histomri.analysis.systematic import missing_errors, with_lines
 from histomri.analysis.voxels import correlate_voxels
 from histomri.analysis.within import LEAST_DIFFERENCE, decompose, pooled_against_within, within_column
 from histomri.core.arrays import FloatArray
-from histomri.core.columns import INDEX, PATIENT, WORLD
+from histomri.core.columns import INDEX, PATIENT, WORLD, errors_of
 from histomri.core.errors import InputError
 from histomri.core.tables import line_of
 
@@ -30,7 +31,7 @@ COLUMNS = (
 _VALUES = ("r", "p", "n", "ci_low", "ci_high", "n_missing", "note", "n_patients")
 FILES = (
     "correlations.csv", "correlation_matrix.csv", "correlations_voxel.csv", "correlations_pooled.csv",
-    "correlations_repeated.csv", "correlations.json",
+    "correlations_repeated.csv", "correlations_errors.csv", "correlations.json",
 )  # fmt: skip
 _SHOWN = 8
 _ALONE = "{kind} r = {r:.3f}, p = {p:.2g}, q = {q:.2g}, N = {n}{patients}"
@@ -136,6 +137,7 @@ def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     rows = rows.noting(rows.require_unique)
     names = list(dict.fromkeys([*options.x, *options.y])) or rows.measurements()
     values = rows.numbers(names)
+    errors = rows.numbers(errors_of(names, rows.names), empty=True)
     if len(names) < 2:
         problem = "there are fewer than two columns to correlate"
         raise InputError(problem, path=rows.path, hint="name more with --x, --y")
@@ -143,14 +145,17 @@ def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     how: dict[str, Any] = {"kinds": options.kinds, "interval": options.interval, "adjustment": options.adjust}
     with naming_part(rows.path, {}):
         within, notes = within_column(rows.frame, options.within)
-    found, matrices, errors = [], [], rows.errors(names)
+    found, matrices, true, shared = [], [], [], rows.errors(names)
+    pairs = across_sides(combinations(x, 2) if y is None else ((a, b) for a in x for b in y if a != b))
     for key, part in rows.parts(options.by):
         mine = values.loc[part.frame.index]
         groups = part.text(within) if within is not None and within != options.by else None
         with naming_part(rows.path, key):
             how |= {"patients": patients_of(part), "groups": groups}
             result = correlation_table(mine, x, y, **how)
-        found.append(labelled(key, with_lines(result, mine, errors)))
+            of_errors = values.join(errors).loc[part.frame.index]
+            true.append(labelled(key, attenuation_table(of_errors, pairs, how["patients"])))
+        found.append(labelled(key, with_lines(result, mine, shared)))
         matrices += [labelled(key, _stacked(result, kind)) for kind in options.kinds] if y is None else []
     everything = pd.concat(found, ignore_index=True)
     warnings = rows.quality_warnings(values) + ([] if options.x or options.y else rows.misspelt())
@@ -159,7 +164,10 @@ def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     if matrices:
         frames["correlation_matrix.csv"] = (None, matrices)
     lines = _lines(everything, "correlations", "r", _ALONE)
-    warnings += [*_missing(everything), *_undefined(everything), *missing_errors(values, errors)]
+    if errors.shape[1]:
+        frames["correlations_errors.csv"] = ("errors", true)
+        lines += attenuation_lines(pd.concat(true, ignore_index=True))[:_SHOWN]
+    warnings += [*_missing(everything), *_undefined(everything), *missing_errors(values, shared)]
     return _findings(options, frames, lines, warnings, names, interval=options.interval, within=within)
 
 

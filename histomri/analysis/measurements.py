@@ -14,7 +14,7 @@ from histomri.analysis.options import TableOptions
 from histomri.analysis.patients import with_patients
 from histomri.analysis.table_checks import label_mistakes, unit_mistakes, without_missing, without_units_row
 from histomri.analysis.units import check_sites, check_units, require_magnitude
-from histomri.core.columns import CASE, INDEX, LABELS, MEASUREMENTS, PATIENT, POSITION, SYST
+from histomri.core.columns import CASE, INDEX, LABELS, MEASUREMENTS, PATIENT, POSITION, SYST, errors_of
 from histomri.core.errors import InputError, InputErrors, raise_together
 from histomri.core.tables import Table, as_text, fraction_of_numbers, line_at, line_of, read_table
 
@@ -98,7 +98,9 @@ class MeasurementTable(Table):
         """
         known = [name for name in MEASUREMENTS if name in self and self._has_numbers(name, otherwise=True)]
         if len(known) < 2:
-            return [name for name in self._others() if fraction_of_numbers(self.frame[name]) > 0.5]
+            errors = errors_of(self.names, self.names)
+            others = [name for name in self._others() if name not in errors]
+            return [name for name in others if fraction_of_numbers(self.frame[name]) > 0.5]
         return known
 
     def has_values(self, name: str) -> bool:

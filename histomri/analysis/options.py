@@ -180,6 +180,17 @@ class AgreeOptions(_SplitOptions):
         return self
 
 
+class RepeatOptions(_CaseOptions):
+    """Judge how far a measurement repeats itself: wSD, wCV and repeatability coefficient of a test-retest table.
+
+    Example: histomri repeat visits.csv -o repeatability/ --subject patient --measure vCS_mri_um
+    """
+
+    table: Path = argument("Table (.csv, .xlsx, .parquet), a row per measurement of a subject (and model, strategy).")
+    subject: Text = option("sample", "Column of what was measured several times, such as sample or patient.")
+    measure: Columns = option((), "Column to judge, by default all measurements; may be repeated.")
+
+
 class PowerOptions(TableOptions):
     """Say how many samples a correlation needs, and what correlation the present number can detect.
 

@@ -5,18 +5,16 @@ from typing import Any
 
 import pandas as pd
 
-from histomri.analysis.cases import (
-    by_size_alone,
-    cases_of,
-    histology_size,
-    lacks_fraction,
-    open_pairs,
-    require_varying_histology,
-    voxels_of,
-    without_fraction,
-)
+from histomri.analysis.cases import cases_of, open_pairs, require_varying_histology, voxels_of
 from histomri.analysis.comparison import compare_models, rank_by, unlabelled
 from histomri.analysis.criteria import Verdict, compare_criteria
+from histomri.analysis.histology import (
+    by_size_alone,
+    histology_line,
+    histology_size,
+    lacks_fraction,
+    without_fraction,
+)
 from histomri.analysis.influence import influence_notes, score_influence
 from histomri.analysis.measurements import MeasurementTable
 from histomri.analysis.options import ScoreOptions
@@ -86,7 +84,7 @@ def score_table(table: ScoreOptions | pd.DataFrame | str | Path, **choices: Any)
     }
     settings |= options.named("patient") | {"ranked_by": "TCS"} | ({"size": size} if size is not None else {})
     others: dict[str, Any] = {"more": content, "replaces": SCORE_FILES}
-    lines = [*notes, *_lines(models, verdicts), *influence_notes(influence)]
+    lines = [*notes, *histology_line(size), *_lines(models, verdicts), *influence_notes(influence)]
     return Findings.joined("scores.json", frames, lines, warnings, options, settings, **others)
 
 
@@ -118,7 +116,8 @@ def _by_size(
     settings = draws | {"confidence": 0.95, "interval": "jackknife over cases of Fisher's z of r(vCS)"}
     settings |= options.named("patient") | {"ranked_by": "r_vCS"} | ({"size": size} if size is not None else {})
     others: dict[str, Any] = {"more": content, "replaces": SCORE_FILES}
-    return Findings.joined("scores.json", frames, [*notes, *_lines(models, [])], warnings, options, settings, **others)
+    lines = [*notes, *histology_line(size), *_lines(models, [])]
+    return Findings.joined("scores.json", frames, lines, warnings, options, settings, **others)
 
 
 def _cases(rows: MeasurementTable, within: str | None) -> tuple[pd.DataFrame, list[str], list[str]]:

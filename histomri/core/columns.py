@@ -31,7 +31,7 @@ COUNTS = (*KEYS, "n_fitted", "n_failed", "n_without_histology", "n_without_mri",
 # The measurements that are correlated and compared, in the order in which they are shown, with their titles.
 TITLES = {
     "vCS_histo_um": "vCS histology", "F_histo": "F histology", "CD_histo_mm2": "CD histology",
-    "nucleiNV_histo_mm3": "nuclei per volume, histology", "cellNV_histo_mm3": "cells per volume, histology",
+    "nucleiNV_histo_mm3": "nuclei histology", "cellNV_histo_mm3": "cells histology",
     "vCS_mri_um": "vCS MRI",
     "F_mri": "F MRI", "CD_mri_mm3": "CD MRI", "D0I_mri_um2_ms": "D0I", "ADC_um2_ms": "ADC",
     "ADC_per_water": "ADC / free water", "K": "K",
@@ -80,6 +80,12 @@ def unit_suffix(unit: str) -> str:
 def latest_last(names: Iterable[str]) -> list[str]:
     """Return the columns in their order, but for `LATEST` and then those of errors, which come behind the others."""
     return sorted(names, key=lambda name: 2 if name.endswith((STAT, SYST)) else int(name.startswith(LATEST)))
+
+
+def errors_of(names: Iterable[str], table: Iterable[str]) -> list[str]:
+    """Return the columns of errors that a table has of some columns."""
+    known = set(table)
+    return [f"{name}{end}" for name in names for end in (STAT, SYST) if f"{name}{end}" in known]
 
 
 def describe_maps() -> dict[str, dict[str, str]]:

@@ -107,7 +107,7 @@ def pair_maps(
     data, how = pd.concat(frames, ignore_index=True), {"mri_slice": {sample: k}, "pairing": {sample: "voxels"}}
     tally = pd.DataFrame(counts, columns=list(COUNTS))
     table = PairedTable(data, "voxel", tally, how | section.about(sample), described=section.columns())
-    return replace(table, warnings=_warn(case, table.per_sample()))
+    return replace(table, warnings=(*_lacks(case, section), *_warn(case, table.per_sample())))
 
 
 def pair_means(
@@ -144,7 +144,7 @@ def pair_means(
         if column in MEASURES:
             table[f"{column}_trimmed"] = trimmed_mean(measured)
     table["n_patches"] = int(np.isfinite(histology["vCS"].data).sum())
-    warnings = _warn(case, table)
+    warnings = (*_lacks(case, section), *_warn(case, table))
     if mask is None:
         text = f"the MRI is the mean of all {int(table['n_voxels'].max())} fitted voxels, of whatever tissue"
         warnings += (f"{sample}: without a mask {text}: give a mask of the region that the section was taken from",)
@@ -254,6 +254,10 @@ def _rows(
 
 def _count(case: _Case, key: tuple[str, str], masks: tuple[BoolArray, ...]) -> tuple[object, ...]:
     return (*case, *key, *(int(mask.sum()) for mask in masks))
+
+
+def _lacks(case: _Case, section: Section) -> tuple[str, ...]:
+    return tuple(f"{case.sample}: {text}" for text in section.lack())
 
 
 def _warn(case: _Case, rows: pd.DataFrame) -> tuple[str, ...]:

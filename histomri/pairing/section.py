@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from histomri.core.columns import STAT, SYST, column_of
 from histomri.core.errors import InputError
 from histomri.core.images import HISTOLOGY_MAPS, PAPER, Image, parse_map_name, read_sidecar
@@ -50,6 +52,14 @@ class Section:
             column_of(name, "histo"): {"Units": HISTOLOGY_MAPS[name][0], "Description": text}
             for name, text in texts.items()
         }
+
+    def lack(self) -> tuple[str, ...]:
+        """Return why the section has no cell size anywhere, as far as it is known; empty if it has one."""
+        if "vCS" not in self.maps or np.isfinite(self.maps["vCS"].data).any():
+            return ()
+        results = (self.settings.get("Stereology") or {}).get("Results", {}) if self.size == "volume" else {}
+        reasons = [results[name]["Reason"] for name in ("vCS", "vCSvol") if results.get(name, {}).get("Reason")]
+        return (": ".join(("the histology has no cell size in any patch", *reasons[:1])),)
 
     def sentence(self) -> str:
         """Say which numbers of the section are paired."""

@@ -1,3 +1,5 @@
+from .cells_in_3d import VolumeSettings as VolumeSettings
+from .cells_in_3d import volume_settings as volume_settings
 from .classes import ClassMaps as ClassMaps
 from .classes import summarise_classes as summarise_classes
 from .fat import Fat as Fat
@@ -25,6 +27,4 @@ from .tissue import extent_of as extent_of
 from .tissue import outline_of as outline_of
 from .tissue import tissue_mask as tissue_mask
 from .tissue import tissue_outline as tissue_outline
-from .volume_maps import VolumeSettings as VolumeSettings
 from .volume_maps import add_volume_maps as add_volume_maps
-from .volume_maps import volume_settings as volume_settings

@@ -19,11 +19,7 @@ WORDS: dict[Kind, str] = {
     "N": "nuclei only", "R": "nucleus and rim", "M": "cell where its nucleus is seen", "E": "every cell",
 }  # fmt: skip
 _ALL, _MOST = 0.98, 0.9  # of the cells of a mask that have a nucleus: all of them; fewer are cells cut beside theirs
-_IN_3D = "for cells in 3D: --outline-kind {} --section-thickness-um T, T as cut"
-_UNKNOWN = (
-    "the table does not show what its outlines are (nuclei, nucleus and rim, or cells); say it for numbers in 3D, with "
-    "--outline-kind and --section-thickness-um"
-)
+_PAPER = "compared with MRI (--size paper): vCS, F and CD as published"
 
 
 @dataclass(frozen=True)
@@ -48,13 +44,13 @@ class Outlines:
             "F": f"Share of the area that {what} cover, not the intra-cellular fraction",
         }
 
-    def message(self) -> str:
-        """Return a line for the user who made maps without numbers in 3D."""
-        if self.kind is None:
-            return f"outlines: {_UNKNOWN}"
-        of = {"R": "; vCS and F are of nuclei with their rim, not of cells", "N": "; vCS and F are of nuclei"}
-        known = f"outlines: {WORDS[self.kind]} ({self.source})"
-        return f"{known}{of.get(self.kind, '')}; {_IN_3D.format(self.kind)}"
+    def messages(self) -> tuple[str, ...]:
+        """Return lines for the user who made maps without numbers in 3D."""
+        of = {"R": ": vCS and F are of nuclei with their rim, not of cells", "N": ": vCS and F are of nuclei"}
+        known = "not known" if self.kind is None else WORDS[self.kind]
+        kind = self.kind or "(N, R, M or E)"
+        in_3d = f"cells in 3D need --outline-kind {kind} and --section-thickness-um, the thickness as cut"
+        return f"outlines: {known} ({self.source}){of.get(self.kind or '', '')}", f"{_PAPER}; {in_3d}"
 
 
 def recognise_outlines(cells: CellTable) -> Outlines:
@@ -104,7 +100,8 @@ def settle_outlines(cells: CellTable, said: OutlineKind) -> tuple[Kind, Outlines
         return found.kind, found
     if found.kind == "N" and said != "N":
         raise InputError(
-            f"the detections are nuclei, so their outlines are not of kind {said}", hint="pass --outline-kind N"
+            f"the detections are nuclei, so their outlines are not of kind {said}",
+            hint="pass --outline-kind N; if they are cells, make the table with `histomri cells --detections cells`",
         )
     if found.kind == "R" and said in ("M", "E"):
         raise InputError(

@@ -10,8 +10,10 @@ from shapely.geometry.base import BaseGeometry
 
 from histomri.cells import CellTable, Region
 from histomri.core.errors import InputError
+from histomri.patches.cells_in_3d import VolumeSettings
 from histomri.patches.summarise import summarise_patches, whole_grid
 from histomri.patches.tissue import extent_of
+from histomri.patches.volume_regions import RegionsIn3D
 
 Per = Literal["region", "class", "core"]
 _QUANTITIES = {"vCS": "_um", "F": "", "CD": "_mm2"}
@@ -49,7 +51,7 @@ def regions_of(cells: CellTable, tissue: BaseGeometry | None = None) -> list[Reg
 
 def summarise_regions(
     cells: CellTable, tissue: BaseGeometry | None = None, *, thickness_um: float = 4.0, per: Per | None = None,
-    **options: Any,
+    volume: VolumeSettings | None = None, **options: Any,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Summarise the cells of each region as one patch, with the `options` of `summarise_patches`.
 
@@ -60,20 +62,34 @@ def summarise_regions(
     class and core of the region, and the 95 % intervals that the errors imply. A region without a cell has nCells, F
     and CD of 0. A cell counts in each of several regions that overlap.
 
+    With `volume` the columns of vCS, F and CD end in ``_paper``, as they are of profiles, and cells in three dimensions
+    follow after all others: see `RegionsIn3D.columns`.
+
     Raises
     ------
     InputError
         If the table does not hold the classes or cores that `per` asks for.
     """
-    rows = []
+    rows, in_3d = [], None if volume is None else RegionsIn3D(cells, tissue, volume)
     for number, area in enumerate(_areas(cells, tissue, per), start=1):
         part = area.geometry
         place = {"centre_x_um": float(part.centroid.x), "centre_y_um": float(part.centroid.y)}
-        numbers = _numbers(cells, part, thickness_um, options)
+        inside = _cells_in(cells, part)
+        numbers, shrinkage = _numbers(inside, part, thickness_um, options)
         labels = {"region": area.name, "class": area.classification, "core": area.core}
         start = {"roi": number, **place, "area_mm2": float(part.area) / 1e6}
-        rows.append({**start, **numbers, **labels, **_intervals(numbers)})
+        bounds = _intervals(numbers)
+        if in_3d is None:
+            rows.append({**start, **numbers, **labels, **bounds})
+        else:
+            volumes = in_3d.columns(inside, part, shrinkage)
+            rows.append({**start, **_as_published(numbers), **labels, **_as_published(bounds), **volumes})
     return rows
+
+
+def _as_published(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Return numbers of profiles under names that say so, which those in 3D beside them would else share."""
+    return {name if name == "nCells" else f"{name}_paper": value for name, value in numbers.items()}
 
 
 def overlap_warning(rows: Sequence[dict[str, Any]], cells: CellTable, tissue: BaseGeometry | None) -> tuple[str, ...]:
@@ -147,24 +163,33 @@ for _name, _unit in _QUANTITIES.items():
     _NONE |= {f"{_name}{_unit}": float("nan") if _name == "vCS" else 0.0, f"{_name}{_unit}_se": float("nan")}
 
 
-def _numbers(cells: CellTable, part: BaseGeometry, thickness_um: float, options: Any) -> dict[str, float | int]:
+def _cells_in(cells: CellTable, part: BaseGeometry) -> CellTable | None:
+    """Return the cells in a region, without a region of interest of their own; None if there are none."""
     x, y = cells.data["x_um"].to_numpy(), cells.data["y_um"].to_numpy()
     low_x, low_y, high_x, high_y = part.bounds
     near = (x >= low_x) & (x <= high_x) & (y >= low_y) & (y <= high_y)
     shapely.prepare(part)
     near[near] = shapely.contains_xy(part, x[near], y[near])
     if not near.any():
-        return _NONE
+        return None
     # The part is inside the region of interest already; cutting again would only round.
     metadata = replace(cells.metadata, roi_wkt=None, regions=())
     outlines = None if cells.outlines is None else cells.outlines[near]
-    cells = CellTable(cells.data[near].reset_index(drop=True), metadata, outlines)
+    return CellTable(cells.data[near].reset_index(drop=True), metadata, outlines)
+
+
+def _numbers(
+    cells: CellTable | None, part: BaseGeometry, thickness_um: float, options: Any
+) -> tuple[dict[str, float | int], float]:
+    """Return the numbers of the profiles in a region, and the shrinkage that they are corrected for."""
+    if cells is None:
+        return _NONE, 0.0
     maps = summarise_patches(cells, whole_grid(cells, thickness_um=thickness_um, tissue=part), tissue=part, **options)
     found: dict[str, float | int] = {"nCells": int(maps.maps["nCells"][0, 0])}
     for name, unit in _QUANTITIES.items():
         found[f"{name}{unit}"] = float(maps.maps[name][0, 0])
         found[f"{name}{unit}_se"] = float(maps.errors[name][0, 0])
-    return found
+    return found, float(maps.parameters["Shrinkage"])
 
 
 def _intervals(numbers: dict[str, float | int]) -> dict[str, float]:

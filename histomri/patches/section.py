@@ -16,6 +16,7 @@ from histomri.core.display import Displayed
 from histomri.core.errors import GeometryError, InputError, UnitError
 from histomri.core.files import atomic_path, refuse_overwrite, sidecar_path
 from histomri.core.images import PAPER, Image, map_name, open_nifti, parse_map_name, write_map
+from histomri.patches.cells_in_3d import VolumeSettings
 from histomri.patches.classes import ClassMaps, summarise_classes
 from histomri.patches.grid import PatchGrid
 from histomri.patches.maps import PatchMaps
@@ -24,7 +25,7 @@ from histomri.patches.outlines import recognise_outlines
 from histomri.patches.regions import Per, overlap_warning, regions_of, separate_regions, summarise_regions
 from histomri.patches.summarise import Cells, summarise_patches, whole_grid
 from histomri.patches.tissue import BOUNDING_BOX, extent_of, outline_of, tissue_mask
-from histomri.patches.volume_maps import VolumeSettings, add_volume_maps, stale_files, volume_message
+from histomri.patches.volume_maps import add_volume_maps, stale_files, volume_message
 from histomri.slides import Slide, find_tissue, open_slide
 
 _VOXEL_MM = (0.005, 50.0)  # of MRI and of MR microscopy; anything else is a header in another unit
@@ -44,7 +45,7 @@ class SectionMaps(Displayed):
     regions: list[dict[str, Any]]  # a row per region, if one patch pools several or they were asked for
     warnings: tuple[str, ...] = ()
     classes: tuple[ClassMaps, ...] = ()  # maps of each class of cells, if they were asked for
-    outlines: str = ""  # what is known of the outlines, for the user
+    outlines: tuple[str, ...] = ()  # what is known of the outlines, for the user
 
     def facts(self) -> dict[str, Any]:
         """Return the facts that `repr` shows."""
@@ -127,7 +128,7 @@ class SectionMaps(Displayed):
         if self.classes:
             lines += (f"cells by class: {', '.join(f'{one.name} {one.n_cells:,}' for one in self.classes)}",)
         median, plain = summary["median"], summary["median_uncorrected"]
-        lines += volume_message(self.maps) if self.maps.paper is not None else (self.outlines,)
+        lines += volume_message(self.maps) if self.maps.paper is not None else self.outlines
         if median["vCS"] is None:
             return lines
         vcs = f"vCS {median['vCS']:.1f} µm (uncorrected {plain['vCS']:.1f})"
@@ -206,12 +207,14 @@ def map_section(
         maps = replace(maps, parameters={**maps.parameters, **about}, meanings=outlines.meanings())
     if volume is None and section_thickness_um != USUAL_SECTION_UM and maps.parameters["Section"] != "wicksell":
         warnings += ("--section-thickness-um changes sizes with --section wicksell only; here it did not",)
-    rows, more = _rows(cells, lean, whole, per, regions_name(sub), {"thickness_um": grid.thickness_um, **options})
+    rows, more = _rows(
+        cells, lean, whole, per, regions_name(sub), {"thickness_um": grid.thickness_um, "volume": volume, **options}
+    )
     warnings += more
     classes = summarise_classes(cells, grid, tissue=lean, min_tissue=min_tissue, **options) if by_class else ()
     mask = tissue_mask(cells, outline)
     return SectionMaps(
-        maps, mask, extent_of(cells, outline).source, rows, (*warnings, *maps.warnings), classes, outlines.message()
+        maps, mask, extent_of(cells, outline).source, rows, (*warnings, *maps.warnings), classes, outlines.messages()
     )
 
 

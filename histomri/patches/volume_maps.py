@@ -5,7 +5,7 @@ the paper (`PatchMaps.paper`). Kinds M and E give vCS and F of cells; kinds N an
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,23 @@ import numpy as np
 from shapely.geometry.base import BaseGeometry
 
 from histomri.cells import CellTable
-from histomri.core.arrays import BoolArray, FloatArray
+from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.files import sidecar_path
 from histomri.core.images import HISTOLOGY_MAPS, PAPER, PAPER_UNCORRECTED, map_name
 from histomri.core.options import SizeName
+from histomri.patches.cells_in_3d import (
+    VolumeSettings,
+    as_plain,
+    cells_per_nuclei,
+    count_cells,
+    measure_cells,
+    results_of,
+)
 from histomri.patches.maps import SHARED, PatchMaps
-from histomri.patches.options import OutlineKind, PatchOptions
-from histomri.patches.outlines import WORDS, known_nuclei, settle_outlines
-from histomri.patches.stereology import Kind, Profiles, Stereology, Tolerances, covered_share, measure
+from histomri.patches.outlines import WORDS
+from histomri.patches.stereology import Stereology
 from histomri.patches.summarise import summarise_patches
-from histomri.patches.tissue import Extent, extent_of, points_inside
 
 _MEANINGS = {
     "vCS": "Volume-weighted cell size from outlines of cells, in three dimensions",
@@ -34,36 +40,6 @@ _OF_PROFILES = (
     "DispersionOfArea", "DispersionTiles", "Cell",
 )  # fmt: skip
 _SIZES = ("vCS", "vCSvol")  # what may be compared with the cell size of MRI
-_OFFSET = "nucleus_offset_um"  # distance between the centroids of the nucleus and of its cell
-
-
-@dataclass(frozen=True)
-class VolumeSettings:
-    """What is told about a section to measure in three dimensions; see `stereology.measure`."""
-
-    kind: OutlineKind
-    thickness_um: float | None
-    smallest_um2: float | None = None
-    cell_fraction: float | None = None
-    tolerances: Tolerances = field(default_factory=Tolerances)
-    binucleate_share: float | None = None  # of the cells that have two nuclei
-    size: SizeName | None = None  # what is compared with MRI; by default volume, if it is known
-    centroid_noise_um: float = 0.0
-
-
-def volume_settings(options: PatchOptions) -> VolumeSettings | None:
-    """Return what options tell for maps in 3D; None if none are to be made."""
-    if options.outline_kind is None:
-        return None
-    tolerances = Tolerances(
-        options.section_thickness_error_um, options.shrinkage_error, options.nucleus_limit_error,
-        options.cell_fraction_error,
-    )  # fmt: skip
-    thickness, limit = options.section_thickness_um, options.nucleus_limit_um2
-    return VolumeSettings(
-        options.outline_kind, thickness, limit, options.cell_fraction, tolerances, options.binucleate_share,
-        options.size, options.centroid_noise_um,
-    )  # fmt: skip
 
 
 def add_volume_maps(
@@ -96,27 +72,17 @@ def add_volume_maps(
     """
     if maps.grid.window_um != maps.grid.patch_um:
         raise InputError("patches that overlap have no maps in 3D", hint="leave out --step-um or --outline-kind")
-    (kind, outlines), extent = settle_outlines(cells, settings.kind), extent_of(cells, tissue)
-    inside = _inside(cells, extent)
-    profiles, lost = _profiles(cells, kind, inside)
-    covered, overlap = covered_share(cells, inside, extent) if kind in ("M", "E") else (None, 0.0)
-    if kind == "M" and known_nuclei(cells)[inside].all():
-        covered = None  # masks only where nuclei are seen: more cells cover the section
-    found = measure(
-        profiles, kind=kind, thickness_um=settings.thickness_um, smallest_um2=settings.smallest_um2,
-        shrinkage=maps.parameters["Shrinkage"], field_um2=extent.area_um2, cell_fraction=settings.cell_fraction,
-        tolerances=settings.tolerances, extent=extent, mask_coverage=covered, overlap=overlap,
-        offset_noise_um2=settings.centroid_noise_um**2,
-    )  # fmt: skip
+    measured = measure_cells(cells, tissue, settings, maps.parameters["Shrinkage"])
+    found, outlines = measured.found, measured.outlines
     new = _Volume(maps, found)
     for name in found.estimates:
         new.add(name)
-    if kind == "E" and maps.grid.shape != (1, 1) and found.found is not None:
+    if found.kind == "E" and maps.grid.shape != (1, 1) and found.found is not None:
         new.take_sizes(_unfolded(maps, cells, tissue, found))
     if settings.binucleate_share is not None:
         new.count_cells(settings.binucleate_share)
     size = _choose_size(settings.size, tuple(new.maps))
-    said = (*found.flags, *lost, *new.said)
+    said = (*measured.notes, *new.said)
     record = new.record | {"Missing": new.missing(), "Notes": list(said)}
     kept = {key: value for key, value in maps.parameters.items() if key not in _OF_PROFILES}
     about = {**outlines.record(), **size}
@@ -184,19 +150,13 @@ class _Volume:
 
     def count_cells(self, share: float) -> None:
         """Turn nuclei into cells, of which a share has two."""
-        per_cell = 1.0 + share
-        scale = {"Dvol": np.cbrt(per_cell), "vCSvol": np.cbrt(per_cell)} if self.found.kind in ("N", "R") else {}
-        results = self.record["Results"]
-        results["cellNV"] = _scaled(results["nucleiNV"], 1.0 / per_cell)
-        groups = (self.maps, self.errors, self.systematic)
-        for group in groups:
+        factors = cells_per_nuclei(self.found.kind, share)
+        per_nucleus = factors.pop("nucleiNV")
+        for group in (self.maps, self.errors, self.systematic):
             if "nucleiNV" in group:
-                group["cellNV"] = group["nucleiNV"] / per_cell
-        for name in scale.keys() & results.keys():
-            results[name] = _scaled(results[name], scale[name])
-            for group in groups:
-                if name in group:
-                    group[name] = group[name] * scale[name]
+                group["cellNV"] = group["nucleiNV"] * per_nucleus
+            group |= {name: group[name] * factor for name, factor in factors.items() if name in group}
+        self.record["Results"] = count_cells(self.record["Results"], self.found.kind, share)
         self.record["BinucleateShare"] = share
 
     def missing(self) -> dict[str, str]:
@@ -225,11 +185,6 @@ class _Volume:
         self.systematic[name] = value * relative_syst
 
 
-def _scaled(result: dict[str, Any], by: float) -> dict[str, Any]:
-    numbers = ("Value", "StatSE", "Syst", "Low95", "High95", "Upper")
-    return {key: value * float(by) if key in numbers and value is not None else value for key, value in result.items()}
-
-
 def _in_patches(found: Stereology, name: str, maps: PatchMaps) -> tuple[FloatArray, FloatArray, tuple[str, ...]]:
     """Return values and errors of sampling, flat; one patch has those of the whole section."""
     one, size = found[name], int(np.prod(maps.grid.shape))
@@ -239,47 +194,10 @@ def _in_patches(found: Stereology, name: str, maps: PatchMaps) -> tuple[FloatArr
     return part.value, part.stat, part.flags
 
 
-def _inside(cells: CellTable, extent: Extent) -> BoolArray:
-    """Return which cells lie inside the extent, (N,)."""
-    x, y = (cells.data[name].to_numpy(dtype=float) for name in ("x_um", "y_um"))
-    return points_inside(x, y, extent)
-
-
-def _profiles(cells: CellTable, kind: Kind, inside: BoolArray) -> tuple[Profiles, list[str]]:
-    """Return the profiles of the cells that are inside, and what was left out."""
-    data, said = cells.data, []
-    x, y = (data[name].to_numpy(dtype=float) for name in ("x_um", "y_um"))
-    nucleus = data["area_um2" if cells.metadata.compartment == "nucleus" else "nucleus_area_um2"].to_numpy(dtype=float)
-    if kind != "E":
-        known = np.isfinite(nucleus) if kind == "N" else known_nuclei(cells)
-        if not known.any():
-            raise InputError(
-                "the table has no areas of nuclei, which outlines of this kind need",
-                hint="export them from QuPath, or pass --outline-kind E if every cell was outlined",
-            )
-        if lost := int(np.count_nonzero(inside & ~known)):
-            said.append(f"{lost:,} cells without the area of their nucleus were left out of the maps in 3D")
-        inside = inside & known
-    area = data["area_um2"].to_numpy(dtype=float)[inside]
-    own = None if kind == "E" else nucleus[inside]
-    known_offset = kind == "M" and _OFFSET in data
-    offset = data[_OFFSET].to_numpy(dtype=float)[inside] if known_offset else None
-    return Profiles(own, None if kind == "N" else area, x[inside], y[inside], offset), said
-
-
 def _record(found: Stereology) -> dict[str, Any]:
     """Return settings and results of the whole section for the sidecars; numbers that are not known are None."""
-    results = {}
-    for name, one in found.estimates.items():
-        entry = {"Value": one.value, "Units": one.unit, "StatSE": one.stat, "StatDF": one.freedom, "Syst": one.syst}
-        entry |= {"Low95": one.low, "High95": one.high, "Upper": one.upper, "Reason": one.reason}
-        results[name] = {key: _plain(value) for key, value in entry.items()}
-    settings = {key: _plain(value) for key, value in found.settings.items()}
-    return {**settings, "Outlines": WORDS[found.kind], "Results": results}
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    settings = {key: as_plain(value) for key, value in found.settings.items()}
+    return {**settings, "Outlines": WORDS[found.kind], "Results": results_of(found)}
 
 
 def stale_files(folder: Path, sub: str | None, written: Iterable[Path]) -> Iterator[Path]:
@@ -298,16 +216,24 @@ def volume_message(maps: PatchMaps) -> tuple[str, ...]:
     record = maps.parameters.get("Stereology")
     if record is None:
         return ()
-    parts = []
+    lines = [f"in 3D (outlines of kind {record['Kind']}: {record['Outlines']}), whole section:"]
     for name, one in record["Results"].items():
-        if one["Value"] is None:
-            continue
-        shares = {word: one[key] for key, word in (("StatSE", "stat"), ("Syst", "syst")) if one[key] is not None}
-        errors = [f"{100 * share / one['Value']:.1f} % ({word})" for word, share in shares.items()]
-        unit = {"1/mm^3": " /mm³", "um": " µm"}.get(one["Units"], "")
-        parts.append(f"{name} {one['Value']:.4g}{unit}" + (f" ± {' ± '.join(errors)}" if errors else ""))
-    numbers = "; ".join(parts) or "no numbers"
-    return (f"in 3D (outlines of kind {record['Kind']}: {record['Outlines']}): {numbers}", size_message(maps))
+        if one["Value"] is not None:
+            lines.append(f"  {name} {_with_errors(one)}")
+    if len(lines) == 1:
+        lines[0] += " no numbers"
+    return (*lines, size_message(maps))
+
+
+def _with_errors(one: dict[str, Any]) -> str:
+    """Return a result with its unit and both errors in percent, to print."""
+    value, upper = one["Value"], one["Upper"]
+    text = f"{value:,.4g}" if value < 1e4 else f"{float(f'{value:.4g}'):,.0f}"
+    text += f" to {upper:.2g}" if upper is not None else ""
+    text += {"1/mm^3": " /mm³", "um": " µm"}.get(one["Units"], "")
+    shares = {word: one[key] for key, word in (("StatSE", "stat"), ("Syst", "syst")) if one[key]}
+    errors = [f"{100 * share / value:.1f} % ({word})" for word, share in shares.items()]
+    return text + (f" ± {' ± '.join(errors)}" if errors else "")
 
 
 def size_message(maps: PatchMaps) -> str:
@@ -315,6 +241,8 @@ def size_message(maps: PatchMaps) -> str:
     of = maps.parameters
     if of["Size"] == "paper":
         return f"compared with MRI (--size paper; {of['SizeWhy']}): vCS, F and CD as published (desc-paper)"
+    if not any(np.isfinite(maps.maps[name]).any() for name in _SIZES if name in maps.maps):
+        return "compared with MRI: nothing, as no patch has a size of cells in 3D; --size paper takes vCS as published"
     model_based = "vCSvol, model-based; no F, which was stated and not measured"
     size = "vCS and F of cells" if "vCS" in maps.maps else model_based
     density = "cellNV" if "cellNV" in maps.maps else "nucleiNV"

@@ -39,7 +39,7 @@ _NEVER = (
     "Not tested: vessels, necrosis, errors of real detectors, depth of the stain, cells that are not convex, "
     "compression by the knife. Cells are taken as balls, or as balls that flatten each other.",
 )
-_MANY = 1e4  # from here on in thousands
+_NONE = ("–", "")
 _ERRORS = (("StatSE", "stat"), ("Syst", "syst"))
 
 
@@ -92,14 +92,15 @@ def histology_methods(run: Run) -> str:
 
 def not_known(run: Run) -> list[str]:
     """Return what sections that were measured in 3D cannot tell, for the kinds of outlines of a run."""
-    kinds = {str(row["outlines"])[0] for row in both_ways(run)}
+    found = both_ways(run)
+    kinds = {row["outlines"] for row in found["rows"]} if found is not None else set()
     texts = [(_RIMS, {"N", "R"}), (_DENSE, {"M", "E"}), (_NUCLEI, {"N", "R", "M"})]
     return [*(text for text, of in texts if kinds & of), *_NEVER] if kinds else []
 
 
-def both_ways(run: Run) -> list[dict[str, Any]]:
-    """Return, for each sample that was measured in 3D, its histology as published and in 3D, ready to print."""
-    rows = []
+def both_ways(run: Run) -> dict[str, Any] | None:
+    """Return the histology of each sample that was measured in 3D, as published and in 3D, and what was stated."""
+    rows, stated = [], dict[str, list[str]]()
     for sample in run.samples:
         found = as_dict(as_dict(sample.record.get("summary")).get("patches"))
         volume, published = as_dict(found.get("in_3d")), as_dict(found.get("median"))
@@ -107,36 +108,54 @@ def both_ways(run: Run) -> list[dict[str, Any]]:
         if not results:
             continue
         kind = str(volume.get("Kind"))
-        stated = volume.get("F_assumed")
-        fraction = _value(results.get("F")) if "F" in results else f"{decimals(stated)} (stated)" if stated else "–"
+        share = volume.get("F_assumed")
         rows.append({
-            "sample": sample.id, "outlines": f"{kind}: {KINDS.get(kind, '')}", "stated": _stated(volume),
+            "sample": sample.id, "outlines": kind,
             "vCS_paper": decimals(published.get("vCS"), 1), "F_paper": decimals(published.get("F")),
             "CD_paper": decimals(published.get("CD"), 0),
-            "vCS": _first(results, ("vCS", "vCSvol")), "Dvol": _first(results, ("Dvol",)), "F": fraction,
-            "NV": _first(results, ("cellNV", "nucleiNV")),
+            "vCS": _first(results, ("vCS", "vCSvol"), 1), "Dvol": _first(results, ("Dvol",), 1),
+            "F": _first(results, ("F",), 2) if "F" in results else (decimals(share), "stated") if share else _NONE,
+            "NV": _first(results, ("cellNV", "nucleiNV"), 1, 1e3),
         })  # fmt: skip
-    return rows
+        stated.setdefault(_stated(volume), []).append(sample.id)
+    if not rows:
+        return None
+    alike = len(stated) == 1
+    texts = [text if alike else f"{', '.join(samples)}: {text}" for text, samples in stated.items()]
+    return {"rows": rows, "stated": "; ".join(texts)}
 
 
 def _stated(volume: dict[str, Any]) -> str:
-    parts = [f"{volume.get('Thickness_um'):g} µm thick", f"shrinkage {100 * float(volume.get('Shrinkage') or 0):g} %"]
+    shrinkage = 100 * float(volume.get("Shrinkage") or 0)
+    kind = str(volume.get("Kind"))
+    outlines = f"outlines {kind} ({KINDS.get(kind, '')})"
+    parts = [
+        outlines,
+        f"section {_tolerated(volume, 'Thickness_um', 'ThicknessError_um')} µm thick",
+        f"shrinkage {shrinkage:g}",
+    ]
+    if (error := volume.get("ShrinkageError")) is not None:
+        parts[-1] += f" ± {100 * float(error):g}"
+    parts[-1] += " %"
     if (limit := volume.get("Smallest_um2")) is not None:
-        parts.append(f"nuclei from {limit:g} µm²")
+        parts.append(f"{'cells' if kind == 'E' else 'nuclei'} from {limit:g} µm² on")
+    if volume.get("F_assumed") is not None:
+        parts.append(f"{_tolerated(volume, 'F_assumed', 'F_assumed_error')} of the volume is cells")
+    if (share := volume.get("BinucleateShare")) is not None:
+        parts.append(f"{100 * float(share):g} % of the cells have two nuclei")
     return ", ".join(parts)
 
 
-def _first(results: dict[str, Any], names: Iterable[str]) -> str:
-    return next((_value(results[name]) for name in names if name in results), "–")
+def _tolerated(volume: dict[str, Any], name: str, error: str) -> str:
+    known = volume.get(error)
+    return f"{volume.get(name):g}" + (f" ± {known:g}" if known else "")
 
 
-def _value(result: Any) -> str:
-    """Return a number with its two errors, or why there is none."""
-    one = as_dict(result)
+def _first(results: dict[str, Any], names: Iterable[str], digits: int, scale: float = 1.0) -> tuple[str, str]:
+    """Return the first number that is there with its errors, or why there is none."""
+    one = next((as_dict(results[name]) for name in names if name in results), {})
     if (value := one.get("Value")) is None:
-        return str(one.get("Reason") or "–")
-    thousands = value >= _MANY
-    scale, digits = (1e3, 1) if thousands else (1.0, 1 if value >= 3 else 2)
+        return "–", str(one.get("Reason") or "")
+    upper = f" to {decimals(one['Upper'] / scale, digits)}" if one.get("Upper") else ""
     errors = [f"± {decimals(one[key] / scale, digits)} {word}" for key, word in _ERRORS if one.get(key)]
-    text = " ".join([decimals(value / scale, digits), *errors])
-    return f"({text}) · 10³" if thousands else text
+    return decimals(value / scale, digits) + upper, " ".join(errors)

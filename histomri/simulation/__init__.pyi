@@ -4,6 +4,7 @@ from .biopsy import simulate_biopsy as simulate_biopsy
 from .compare import TruthComparison as TruthComparison
 from .compare import compare_cases as compare_cases
 from .compare_columns import compare_columns as compare_columns
+from .compare_histology import compare_histology as compare_histology
 from .compare import compare_with_truth as compare_with_truth
 from .insilico.study import InsilicoStudy as InsilicoStudy
 from .insilico.study import run_insilico as run_insilico

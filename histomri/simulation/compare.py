@@ -162,6 +162,8 @@ def _summary(table: pd.DataFrame, voxels: pd.DataFrame) -> Iterator[str]:
         means = rows.groupby("sample").mean(numeric_only=True)
         texts = []
         for param, columns in _ESTIMATES.items():
+            if not rows[columns[side]].notna().any():  # a fraction that was stated and not measured
+                continue
             pairs = [(some[columns[side]].to_numpy(float), some[f"true_{param}"].to_numpy()) for some in (rows, means)]
             over = [pearson(*pair) for pair in pairs]
             texts.append(f"{param} r = {over[0]:.2f} over voxels, {over[1]:.2f} over samples")

@@ -11,6 +11,7 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.files import read_json
 from histomri.core.images import Image, map_name
+from histomri.pairing import read_section
 from histomri.registration import Transform
 
 from .compare import FIT, FULL, folders, pearson, read_table
@@ -32,7 +33,8 @@ COLUMNS = (
     Column("vCS", "vCS_mri_um", "mri", "vCS"), Column("vCS", "vCS_histo_um", "histo", "vCS"),
     Column("F", "F_mri", "mri", "F"), Column("F", "F_histo", "histo", "F"),
     Column("CD", "CDsphere_mri_mm3", "mri", "CDsphere"), Column("CD", "cellNV_mri_mm3", "mri", "cellNV"),
-    Column("CD", "CDvol_histo_mm3", "histo", "CDvol"),
+    Column("CD", "CDvol_histo_mm3", "histo", "CDvol"), Column("CD", "nucleiNV_histo_mm3", "histo", "nucleiNV"),
+    Column("CD", "cellNV_histo_mm3", "histo", "cellNV"),
     Column("D0I", "D0I_mri_um2_ms", "mri", "D0I"), Column("DEinf", "DEinf_mri_um2_ms", "mri", "DEinf"),
     Column("tissueFraction", "tissueFraction_histo", "histo", "tissueFraction"),
 )  # fmt: skip
@@ -115,6 +117,8 @@ class _Errors:
 
     def __init__(self, folder: Path, label: str, pairs: pd.DataFrame, index: tuple[FloatArray, ...]) -> None:
         self.folder, self.label, self.pairs, self.index = folder, label, pairs, index
+        home = folder / "histo"
+        self.section = read_section(home, errors=True).maps if home.is_dir() else {}
         xfm = folder / "xfm" / f"sub-{label}_from-histo_to-dwi_mode-image_xfm.json"
         self.transform = Transform.load(xfm) if xfm.is_file() else None
 
@@ -122,9 +126,8 @@ class _Errors:
         """Return the standard errors of a column, (rows,)."""
         found = np.full(len(self.pairs), np.nan)
         if column.side == "histo":
-            path = self.folder / "histo" / map_name(column.param, "histomap", sub=self.label, stat="se")
-            if path.is_file() and self.transform is not None:
-                section = Image.load(path)
+            section = self.section.get(f"{column.param}_se")
+            if section is not None and self.transform is not None:
                 place = self.transform.inverse().points(self.pairs[["x_mm", "y_mm", "z_mm"]].to_numpy(float))
                 there = np.column_stack([place, np.ones(len(place))]) @ np.linalg.inv(section.affine).T
                 i, j = np.rint(there[:, :2]).astype(int).T

@@ -18,7 +18,7 @@ from .biopsy import Tumour, simulate_biopsy
 from .liver import default_acquisition
 from .realism import Physics, Realism
 from .tissue import FULLEST, GROUPS
-from .write import write_csv, write_mouse, write_protocol, write_qupath_tsv, write_scan
+from .write import stated_section, write_csv, write_mouse, write_protocol, write_qupath_tsv, write_scan
 
 TUMOURS = 140
 _HEADER = """\
@@ -33,7 +33,7 @@ preset = "mouse-exvivo"        # of the mice; the biopsies name their own
 models = ["diff-in", "diff-in-ex"]
 strategies = ["whole", "high-b"]
 
-[prediction]                   # tumours of a patient stay together
+{patches}[prediction]                   # tumours of a patient stay together
 target = "volume_mm3"
 table = "tumours.csv"
 """
@@ -105,7 +105,9 @@ def write_paper_study(
     tumours, truth = _tumours(np.random.default_rng([seed, 3]))
     write_csv(folder / "tumours.csv", tumours)
     write_json(folder / "truth" / "tumours.json", truth)
-    return write_text(folder / "study.toml", _HEADER + "".join(entry for entry, _ in made))
+    stated = stated_section(physics, realism)
+    head = _HEADER.replace("{patches}", f"[patches]\n{stated}\n" if stated else "")
+    return write_text(folder / "study.toml", head + "".join(entry for entry, _ in made))
 
 
 def _mouse(

@@ -38,6 +38,18 @@ strategies = ["whole", "high-b"]
 [patches]
 like_mri = true                # patches of the size of the MRI voxels
 """
+_RIMS = """\
+outline_kind = "R"             # outlines are nuclei with a rim, as QuPath's cell detection draws them
+cell_fraction = 0.5            # share of the volume that is cells: stated, as nuclei do not tell it
+size = "paper"                 # compared with MRI: sizes as published; "volume" for those of cells in 3D
+"""
+_MASKS = """\
+outline_kind = "M"             # outlines are cells, where their nucleus is seen
+"""
+_SECTION = """\
+section_thickness_um = {thickness:g}       # as cut
+nucleus_limit_um2 = {limit:g}         # smallest nucleus that is detected
+"""
 _HEX = np.frombuffer(b"".join(b"%02x" % i for i in range(256)), dtype=np.uint8).reshape(256, 2)
 _SAMPLE = """
 [[samples]]
@@ -91,7 +103,16 @@ def write_study(
             entries.append(entry)
             report(len(entries) / samples)
     write_protocol(folder / "protocol.txt", default_acquisition())
-    return write_text(folder / "study.toml", _HEADER + "".join(entries))
+    return write_text(folder / "study.toml", _HEADER + stated_section(physics, realism) + "".join(entries))
+
+
+def stated_section(physics: Physics, realism: Realism | None) -> str:
+    """Return what a user would state of the sections under [patches]; nothing of those of the simple physics."""
+    if physics == "simple":
+        return ""
+    real = realism or Realism()
+    kind = _RIMS if real.detector.outline == "rim" else _MASKS
+    return kind + _SECTION.format(thickness=real.thickness_um, limit=real.detector.limit_um2)
 
 
 def write_mouse(

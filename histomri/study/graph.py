@@ -55,6 +55,7 @@ COMMANDS = (
     Command("predict", "Tables", "analysis.options:PredictOptions"),
     Command("harmonise", "Tables", "analysis.options:HarmoniseOptions"),
     Command("agree", "Tables", "analysis.options:AgreeOptions"),
+    Command("repeat", "Tables", "analysis.options:RepeatOptions"),
     Command("power", "Tables", "analysis.options:PowerOptions"),
     Command("report", "Study", "report.options:ReportOptions", "none"),
     Command("benchmark", "Simulation", "simulation.options:BenchmarkOptions"),

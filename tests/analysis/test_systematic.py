@@ -30,7 +30,7 @@ def test_a_common_stretch_turns_the_line_and_a_common_shift_moves_it(rng):
         regress_table(stretched, response="vCS_mri_um", predictor=["vCS_histo_um"]).tables,
         correlate_table(stretched, x=["vCS_histo_um"], y=["vCS_mri_um"], method="pearson").tables,
     ):
-        row = pd.concat([table.iloc[0] for table in found.values()]).to_dict()
+        row = pd.concat([table.iloc[0] for table in found.values() if len(table)]).to_dict()
         assert (row["slope"], row["intercept"]) == pytest.approx((slope, intercept), rel=1e-9)
         assert row["slope_syst"] == pytest.approx(slope / 0.9 - slope, rel=1e-9)
         assert row["intercept_syst"] == pytest.approx(0.0, abs=1e-9)

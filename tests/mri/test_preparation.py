@@ -198,6 +198,8 @@ def test_steps_are_done_in_order_and_recorded(rng, magnitude):
     assert [step["Step"] for step in result.steps] == ["denoise", "unring", "drift", "mask"]
     assert result.motion is None and result.noise is not None and result.mask is not None
     assert result.signals.dtype == np.float32 and np.all(result.signals >= 0)
+    still = preprocess(np.where(clean[..., :1] > 0, 100.0, 0.0) + 0 * clean, AFFINE, scan, steps=("denoise",))
+    assert still.messages()[0].endswith("median sigma unknown") and "noise map is empty" in still.warnings[0]
     only = preprocess(clean, AFFINE, scan, steps=("mask",))
     np.testing.assert_allclose(only.signals, clean, rtol=1e-6)
     for signals, options, message in (

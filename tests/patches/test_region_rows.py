@@ -14,7 +14,15 @@ from histomri.cells import CellMetadata, CellTable, Region, read_cells
 from histomri.core.errors import InputError
 from histomri.core.images import read_sidecar
 from histomri.pairing.section import read_histology
-from histomri.patches import PatchGrid, PatchMaps, map_section, summarise_classes, summarise_patches, summarise_regions
+from histomri.patches import (
+    PatchGrid,
+    PatchMaps,
+    VolumeSettings,
+    map_section,
+    summarise_classes,
+    summarise_patches,
+    summarise_regions,
+)
 from histomri.patches.classes import class_labels
 from histomri_cli.app import app
 
@@ -199,3 +207,45 @@ def test_too_many_classes_are_refused(rng):
 def test_records_are_plain_json(tma):
     found = map_section(tma, whole=True, per="core", by_class=True)
     assert json.loads(json.dumps(found.summary()))["cells_of_class"] == {"Unclassified": 2400}
+
+
+def test_rows_in_3d_follow_all_others(data):
+    """Each region has the numbers of a table of its own; one with few cells takes the sizes of all."""
+    table = pd.read_csv(data / "stereology" / "g4.csv.gz").rename(columns={"rim_cell_area_um2": "area_um2"})
+    table = table[["x_um", "y_um", "nucleus_area_um2", "area_um2"]]
+    x, y = table["x_um"], table["y_um"]
+    middle, top = float(x.median()), float(y.max()) + 1.0
+    corner = float(np.sort(x[y < 60.0])[20])  # of which the cells before are few
+    parts = {
+        "left": box(-1, 60, middle, top), "right": box(middle, 60, x.max() + 1, top),
+        "few": box(-1, -1, corner, 60), "none": box(-200, -200, -100, -100),
+    }  # fmt: skip
+    regions = [Region(geometry, name) for name, geometry in parts.items()]
+    union = shapely.union_all(list(parts.values()))
+    metadata = CellMetadata(roi_wkt=union.wkt, regions=tuple(one.record() for one in regions))
+    cells = CellTable(CellTable.coerce(table).data, metadata)
+    volume = VolumeSettings("R", 2.0, 10.0, cell_fraction=0.3, binucleate_share=0.25)
+    plain = summarise_regions(cells, per="region", shrinkage=0.1)
+    rows = {row["region"]: row for row in summarise_regions(cells, per="region", shrinkage=0.1, volume=volume)}
+    renamed = [name + "_paper" if name.startswith(("vCS", "F", "CD")) else name for name in plain[0]]
+    assert list(rows["left"])[: len(renamed)] == renamed
+    assert not {name for name in rows["left"] if name.startswith(("vCS_", "F")) and not name.endswith("_paper")}
+    for one in plain:
+        assert rows[one["region"]]["vCS_um_paper"] == pytest.approx(one["vCS_um"], nan_ok=True)
+    left = cells.select(region=parts["left"])
+    alone = map_section(CellTable(left.data, CellMetadata()), whole=True, tissue=parts["left"], shrinkage=0.1,
+                        volume=volume).maps.parameters["Stereology"]["Results"]  # fmt: skip
+    for name, column in (("nucleiNV", "nucleiNV_mm3"), ("cellNV", "cellNV_mm3"), ("vCSvol", "vCSvol_um")):
+        for ending, key in (("", "Value"), ("_se", "StatSE"), ("_syst", "Syst"), ("_low", "Low95")):
+            assert rows["left"][column + ending] == pytest.approx(alone[name][key])
+    assert rows["left"]["cellNV_mm3"] == pytest.approx(rows["left"]["nucleiNV_mm3"] / 1.25)
+    assert rows["left"]["sizes_of"] == rows["right"]["sizes_of"] == "region"
+    few, wide = rows["few"], rows["left"]
+    assert few["sizes_of"] == "all cells" and "too few" in few["notes_3d"] and 0 < few["nCells"] < 30
+    # A cell stands for as many per volume as elsewhere: by the sizes of all, not by its own.
+    per_cell = [row["nucleiNV_mm3"] * row["area_mm2"] / row["nCells"] for row in (few, wide)]
+    assert per_cell[0] == pytest.approx(per_cell[1], rel=0.15)
+    assert few["nucleiNV_mm3_se"] / few["nucleiNV_mm3"] == pytest.approx(few["nCells"] ** -0.5, rel=0.1)
+    assert few["nucD_um"] == pytest.approx(wide["nucD_um"], rel=0.05) and np.isnan(few["nucD_um_se"])
+    assert rows["none"]["nucleiNV_mm3"] == 0 and np.isnan(rows["none"]["Dvol_um"])
+    assert rows["none"]["notes_3d"] == "no cells"

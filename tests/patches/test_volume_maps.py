@@ -180,3 +180,30 @@ def test_options_refuse_maps_in_3d_without_a_thickness():
     told = PatchOptions.read(**given, outline_kind="R", section_thickness_um=4, cell_fraction=0.7, shrinkage_error=0.02)
     found = volume_settings(told)
     assert found.kind == "R" and found.thickness_um == 4 and found.tolerances.shrinkage == 0.02
+
+
+def test_cells_with_two_nuclei_are_counted_once(cells):
+    """A quarter of the cells has two: there are 1.25 nuclei per cell, and the volume per cell is as much larger."""
+    plain, counted = (
+        map_section(
+            cells, patch_um=500, tissue="field", volume=settings(cell_fraction=0.3, binucleate_share=share)
+        ).maps
+        for share in (None, 0.25)
+    )
+    for group in ("maps", "errors", "systematic"):
+        one, other = getattr(plain, group), getattr(counted, group)
+        np.testing.assert_array_equal(one["nucleiNV"], other["nucleiNV"])
+        np.testing.assert_allclose(other["cellNV"], one["nucleiNV"] / 1.25)
+        np.testing.assert_allclose(other["Dvol"], one["Dvol"] * 1.25 ** (1 / 3))
+    # The cells fill the same share of the volume.
+    volume = ball_mm3(counted.maps["Dvol"]) * counted.maps["cellNV"]
+    np.testing.assert_allclose(volume, ball_mm3(plain.maps["Dvol"]) * plain.maps["nucleiNV"])
+    np.testing.assert_allclose(volume[np.isfinite(volume)], 0.3, rtol=1e-6)
+    record = counted.parameters["Stereology"]
+    assert record["BinucleateShare"] == 0.25
+    assert record["Results"]["cellNV"]["Value"] == pytest.approx(record["Results"]["nucleiNV"]["Value"] / 1.25)
+
+
+def ball_mm3(diameter_um):
+    """Return the volume of a ball in mm³."""
+    return np.pi / 6 * (1e-3 * diameter_um) ** 3

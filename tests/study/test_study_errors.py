@@ -6,6 +6,7 @@ from histomri.core.errors import InputError, StudyError
 from histomri.study import Study
 from histomri.study.graph import PER_SAMPLE, PER_STUDY
 from histomri.study.sample import Sample
+from histomri.study.step import build
 
 HEAD = '[study]\nname = "x"\npreset = "mouse-exvivo"\n'
 SAMPLE = '[[samples]]\nid = "m1"\ncells = "c.tsv"\ndwi = "d.nii.gz"\nprotocol = "mouse-exvivo"\n'
@@ -131,3 +132,26 @@ def test_no_value_of_any_key_is_more_than_a_mistake(load, tmp_path, table, key):
             assert [again.resolved(sample, str) for sample in again.samples] == [
                 study.resolved(sample, str) for sample in study.samples
             ], text
+
+
+def test_the_kind_and_the_thickness_of_each_sample_count(load):
+    """Sections of one study may be outlined and cut in different ways; as published and in 3D they are never mixed."""
+    shared = "[patches]\nsection_thickness_um = 4\noutline_kind = 'R'\ncell_fraction = 0.7\n"
+    own = "[samples.patches]\noutline_kind = 'M'\nsection_thickness_um = 3\n"
+    second = SAMPLE.replace("m1", "m2")
+    study = load(HEAD + shared + SAMPLE + second + own)
+    step = next(step for step in PER_SAMPLE if step.name == "patches")
+    options = [build(step, study.place(sample)) for sample in study.samples]
+    assert [(one.outline_kind, one.section_thickness_um) for one in options] == [("R", 4), ("M", 3)]
+    assert [one.settled_size for one in options] == ["volume", "volume"]
+    alone = own.replace("'M'", "'R'")  # nuclei without a cell fraction have no size in 3D
+    with pytest.raises(StudyError, match="histology of m1 would be in 3D and that of m2 as published"):
+        load(
+            HEAD
+            + shared.replace("cell_fraction = 0.7\n", "")
+            + SAMPLE
+            + "patches.cell_fraction = 0.7\n"
+            + second
+            + alone
+        )
+    load(HEAD + "[patches]\nsize = 'paper'\n" + SAMPLE + second + own)

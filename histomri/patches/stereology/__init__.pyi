@@ -6,7 +6,9 @@ from .measure import Stereology as Stereology
 from .measure import measure as measure
 from .routes import Kind as Kind
 from .routes import Profiles as Profiles
+from .routes import names_of as names_of
 from .systematic import Tolerances as Tolerances
 from .uncertainty import PatchValues as PatchValues
+from .uncertainty import part_value as part_value
 from .unfold import Unfolded as Unfolded
 from .unfold import unfold_sizes as unfold_sizes

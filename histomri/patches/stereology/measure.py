@@ -161,14 +161,16 @@ def measure(
     found = follow_route(profiles, settings)
     limits = tolerances or Tolerances()
     syst, said = systematic_errors(profiles, settings, found, limits)
-    estimates, sampling = {}, _sampling(found, profiles, extent)
+    estimates, uncertain, sampling = {}, [], _sampling(found, profiles, extent)
     for name in found.products:
         error, reason = sampling[name]
         estimates[name] = _estimate(found, name, error, syst[name], reason)
-        if error is not None and error.few_zones:
-            said.append(f"{name}: the field holds too few zones for an interval")
+        uncertain += [name] if error is not None and error.few_zones else []
+    if uncertain:
+        said.append("the field holds too few zones for intervals of some numbers in 3D (FewZones in the sidecars)")
     said += _not_given(settings)
-    return Stereology(kind, estimates, (*found.flags, *said), _facts(settings, limits, found, many), found, profiles)
+    facts = _facts(settings, limits, found, many) | {"FewZones": uncertain}
+    return Stereology(kind, estimates, (*found.flags, *said), facts, found, profiles)
 
 
 def _sampling(

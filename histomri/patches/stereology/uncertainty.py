@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from histomri.core.arrays import FloatArray
+from histomri.core.arrays import BoolArray, FloatArray
 
 from .blocks import Blocks, PatchSums
 from .routes import Found, Product
@@ -122,6 +122,26 @@ def map_quantity(
     else:
         flags = ("too few whole patches to see clusters: errors of patches take cells as independent",)
     return PatchValues(value, value * np.sqrt(effect * variance), effect, flags)
+
+
+def part_value(found: Found, name: str, inside: BoolArray, share: float) -> tuple[float, float]:
+    """Return a quantity in a part of the section that is too small for a fit, and its error by sampling.
+
+    `inside` (N,) says which profiles lie in it, and `share` of what was looked at it is. The sizes behind the profiles
+    are those of the whole; what is no product of sums is that of the whole too, with an error that is not known. Cells
+    are taken as independent.
+    """
+    product = found.products[name]
+    if not product.powers:
+        return product.value, float("nan")
+    sums = {key: float(found.sums[key][inside].sum()) for key in product.powers}
+    if min(sums.values()) <= 0.0:
+        return float("nan"), float("nan")
+    value, parts = product.value * share**product.area_power, np.zeros(int(inside.sum()))
+    for key, power in product.powers.items():
+        value *= (sums[key] / float(found.sums[key].sum())) ** power
+        parts += power * found.sums[key][inside] / sums[key]
+    return float(value), float(value * np.sqrt((parts**2).sum()))
 
 
 def design_effect(shares: FloatArray, variance: FloatArray) -> float:

@@ -98,7 +98,7 @@ def _finish(axes: Any, rows: pd.DataFrame, x: str, y: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5))
     if (across.unit, across.divisor) == (along.unit, along.divisor):
         both = rows[[x, y]].dropna().to_numpy(float)
-        ends = [both.min(), both.max()]
+        ends = [both.min() / across.divisor, both.max() / across.divisor]
         axes.plot(ends, ends, "--", color="#999999", linewidth=0.8, zorder=0)
 
 
