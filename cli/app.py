@@ -1,6 +1,9 @@
 """The `histomri` command: names the commands, and imports nothing heavy, so that --help is immediate."""
 
-from typing import Annotated
+import io
+import signal
+import sys
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -52,6 +55,18 @@ for _command in COMMANDS:
 app.add_typer(simulate, name="simulate", rich_help_panel="Simulation")
 
 
+def _end(number: int, frame: Any) -> NoReturn:
+    """End as Ctrl-C does: what is half written is removed on the way out."""
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):  # a code page of Windows lacks µ, δ or ²: they become ?, and nothing fails
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # what the system and a closed terminal send; each system has some
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the second
+            signal.signal(number, _end)
     app()

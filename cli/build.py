@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from histomri.core.errors import InputError
+from histomri.core.files import clear_killed
 from histomri.core.options import Choices, alternatives, flag_of, shown, validated, words_of
 from histomri.study.step import Command
 
@@ -28,6 +29,8 @@ def make_command(command: Command) -> Callable[..., None]:
         values = {name: _parse(fields[name], name, value) for name, value in typed.items()} | set_by
         values = {name: value for name, value in values.items() if value is not None}
         chosen = validated(options, values, lambda name: flag_of(name, options.model_fields[name]))
+        if out is not None:
+            clear_killed(out if command.out == "folder" else out.parent)
         with progress_bar(command.name, quiet) as progress, report_compiling(quiet or command.panel != "MRI"):
             result = command.run(chosen, out, progress)
         announce(result, quiet)

@@ -38,6 +38,9 @@ from .power import (
     correlation_power as correlation_power, critical_correlation as critical_correlation,
     detectable_correlation as detectable_correlation, plan_table as plan_table, sample_size as sample_size,
 )
+from .power_simulated import (
+    cluster_power as cluster_power, difference_power as difference_power, first_power as first_power,
+)
 from .prediction import (
     cross_validated_prediction as cross_validated_prediction, fold_range as fold_range,
     log10_volume as log10_volume, polynomial as polynomial,

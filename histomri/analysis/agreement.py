@@ -13,6 +13,7 @@ from scipy.special import fdtrc, stdtr, stdtrit
 
 from histomri.analysis.correlation import constant, jackknife_z_interval
 from histomri.analysis.histology import histology_line, histology_size
+from histomri.analysis.icc_limits import f_limits
 from histomri.analysis.measurements import opened_cases
 from histomri.analysis.noncentral import noncentral_t_quantile
 from histomri.analysis.options import AgreeOptions
@@ -174,8 +175,8 @@ def intraclass_correlation(
     ratings : (N, K) array-like
         Cases x methods; cases with a missing value are left out.
     confidence : float
-        Of the intervals: the jackknife of Fisher's z. The textbook's, from F distributions, are too narrow unless the
-        values are normal, and for ICC(A,1) take the methods for a random choice from many.
+        Of the intervals: the jackknife of Fisher's z. The textbook's, from F distributions (ci_low_f, ci_high_f), are
+        too narrow unless the values are normal, and for ICC(A,1) take the methods for a random choice from many.
     patients : (N,) array-like, optional
         Label of the patient of each case. If one comes twice, the jackknife leaves out patients (at least six), and
         there is no p.
@@ -184,7 +185,7 @@ def intraclass_correlation(
     -------
     DataFrame
         Rows ICC(1), ICC(A,1), ICC(C,1) (one-way; absolute agreement; consistency, which forgives a constant bias);
-        columns type, icc, f, df1, df2, p, ci_low, ci_high, n, n_missing.
+        columns type, icc, f, df1, df2, p, ci_low, ci_high, n, n_missing, ci_low_f, ci_high_f.
 
     Raises
     ------
@@ -209,12 +210,13 @@ def intraclass_correlation(
         tests = tuple((f, df1, df2, math.nan) for f, df1, df2, _ in tests)
         found = np.c_[found[:, :1], without_each(codes, lambda kept: _alone(complete[kept])).T]
         found = found if codes.max() + 1 >= FEWEST_UNITS else found[:, :1]
+    usual = f_limits(squares[:, 0], n, k, confidence) if not repeated(codes) else np.full((3, 2), math.nan)
     rows = []
     for name, test, each in zip(("ICC(1)", "ICC(A,1)", "ICC(C,1)"), tests, found):
         limits = jackknife_z_interval(float(each[0]), each[1:], confidence) or (math.nan, math.nan)
         rows.append((name, float(each[0]), *test, *limits))
     frame = pd.DataFrame(rows, columns=["type", "icc", "f", "df1", "df2", "p", "ci_low", "ci_high"])
-    return frame.assign(n=n, n_missing=len(values) - n)
+    return frame.assign(n=n, n_missing=len(values) - n, ci_low_f=usual[:, 0], ci_high_f=usual[:, 1])
 
 
 def _alone(values: FloatArray) -> FloatArray:
@@ -390,10 +392,12 @@ def _systematic(both: pd.DataFrame, errors: pd.DataFrame, bins: int, relative: b
 def _agreement(first: pd.Series, second: pd.Series, relative: bool, patients: pd.Series | None) -> dict[str, Any]:
     row = asdict(bland_altman(first, second, relative=relative, patients=patients))
     units = row.pop("n_patients")
+    usual: dict[str, float] = {}
     both = pd.concat([first, second], axis=1).to_numpy()
     for entry in intraclass_correlation(both, patients=patients).to_dict("records"):
         name = {"ICC(1)": "icc_1", "ICC(A,1)": "icc_a1", "ICC(C,1)": "icc_c1"}[entry["type"]]
         row |= {name: entry["icc"], f"{name}_low": entry["ci_low"], f"{name}_high": entry["ci_high"]}
+        usual |= {f"{name}_low_f": entry["ci_low_f"], f"{name}_high_f": entry["ci_high_f"]}
     ccc, limits = concordance(first, second, patients=patients)
     low, high = limits or (math.nan, math.nan)
-    return row | {"ccc": ccc, "ccc_low": low, "ccc_high": high, "n_patients": units}
+    return row | {"ccc": ccc, "ccc_low": low, "ccc_high": high, "n_patients": units, **usual}

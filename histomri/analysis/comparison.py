@@ -54,6 +54,15 @@ class DependentTest:
         return {**found, "df": self.df, "p": self.p, "note": note}
 
 
+def williams_t(r1: ArrayLike, r2: ArrayLike, r12: ArrayLike, n: int) -> FloatArray:
+    """Return Williams' t, with n - 3 degrees of freedom, of two correlations with one variable; NaN if undefined."""
+    r1, r2, r12 = (np.asarray(values, dtype=float) for values in (r1, r2, r12))
+    determinant = 1.0 - r1**2 - r2**2 - r12**2 + 2.0 * r1 * r2 * r12
+    spread = 2.0 * determinant * (n - 1) / (n - 3) + 0.25 * (r1 + r2) ** 2 * (1.0 - r12) ** 3
+    positive = np.where(spread > 0, spread, np.nan)
+    return np.asarray((r1 - r2) * np.sqrt((n - 1) * (1.0 + r12) / positive))
+
+
 def williams_test(x1: ArrayLike, x2: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> DependentTest:
     """Compare r(x1, y) with r(x2, y) by Williams' t, which Steiger (1980) recommends for correlations that share y.
 
@@ -66,12 +75,10 @@ def williams_test(x1: ArrayLike, x2: ArrayLike, y: ArrayLike, *, confidence: flo
     if n < 4 or any(constant(values) for values in (first, second, common)):
         return DependentTest(math.nan)
     r1, r2, r12 = pearson(first, common), pearson(second, common), pearson(first, second)
-    determinant = 1.0 - r1**2 - r2**2 - r12**2 + 2.0 * r1 * r2 * r12
-    spread = 2.0 * determinant * (n - 1) / (n - 3) + 0.25 * (r1 + r2) ** 2 * (1.0 - r12) ** 3
+    t = float(williams_t(r1, r2, r12, n))
     ci = _zou(first, common, second, common, confidence)
-    if r12 > 1.0 - 1e-12 or not spread > 0:
+    if r12 > 1.0 - 1e-12 or math.isnan(t):
         return DependentTest(r1 - r2, df=n - 3, ci=ci)
-    t = (r1 - r2) * math.sqrt((n - 1) * (1.0 + r12) / spread)
     return DependentTest(r1 - r2, t, n - 3, float(2.0 * stdtr(n - 3, -abs(t))), ci)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from histomri.analysis.attenuation import across_sides, attenuation_lines, attenuation_table
-from histomri.analysis.correlation import Kind, adjust_p, correlate
+from histomri.analysis.correlation import Kind, adjust_p, correlate, fisher_interval
 from histomri.analysis.measurements import MeasurementTable, opened
 from histomri.analysis.mixed import correlate_repeated
 from histomri.analysis.options import Adjustment, CorrelateOptions, Interval
@@ -26,7 +26,7 @@ from histomri.core.tables import line_of
 
 COLUMNS = (
     "x", "y", "kind", "r", "p", "q", "n", "ci_low", "ci_high", "n_missing", "note",
-    "n_patients", "r_within", "within_part", "between_part", "p_differ",
+    "n_patients", "r_within", "within_part", "between_part", "p_differ", "ci_low_fisher", "ci_high_fisher",
 )  # fmt: skip
 _VALUES = ("r", "p", "n", "ci_low", "ci_high", "n_missing", "note", "n_patients")
 FILES = (
@@ -67,6 +67,7 @@ def correlation_table(
         Columns `COLUMNS`, one row per pair and kind; q is the adjusted p. Undefined correlations are NaN with a note,
         and do not count as tests. n_patients is empty unless a patient has several rows; r_within, the parts of r
         within and between groups (which sum to r) and p of their difference are those of `pooled_against_within`.
+        ci_low_fisher and ci_high_fisher are the limits that other software prints, empty where patients repeat.
     """
     first = list(x) if x is not None else list(table.columns)
     pairs = list(combinations(first, 2)) if y is None else [(a, b) for a in first for b in y if a != b]
@@ -78,6 +79,8 @@ def correlation_table(
             row = {"x": one, "y": other, "kind": kind, "q": np.nan, **found.row(*_VALUES)}
             if groups is not None and kind == "pearson":
                 row |= _within(table[one].to_numpy(), table[other].to_numpy(), groups, patients)
+            if not found.n_patients and found.n > 3 and np.isfinite(found.r):
+                row["ci_low_fisher"], row["ci_high_fisher"] = fisher_interval(found.r, found.n, confidence, kind)
             rows.append(row | {"n_patients": found.n_patients or None})
     result = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"n_patients": "Int64"})
     return result.assign(q=result.groupby("kind")["p"].transform(adjust_p, adjustment))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from histomri.core.options import Flag, Number, Options, Seed, Text, Whole, argument, given, option, output
+from histomri.core.options import Flag, Fraction, Number, Options, Seed, Text, Whole, argument, given, option, output
 
 Basis = Literal["cubic", "printed"]
 Adjustment = Literal["bh", "holm", "bonferroni"]
@@ -202,6 +202,15 @@ class PowerOptions(TableOptions):
     n: tuple[Annotated[Whole, Field(ge=4)], ...] = option((), "Number of samples to judge; may be repeated.")
     power: Annotated[Number, Field(gt=0, lt=1)] = option(0.8, "Wanted power.")
     alpha: Annotated[Number, Field(gt=0, lt=1)] = option(0.05, "Level of the two-sided test.")
+    rival: Annotated[Number, Field(gt=-1, lt=1)] | None = option(
+        None, "Correlation of another model with the same histology: plan for its difference from each r."
+    )
+    r_between: Annotated[Number, Field(gt=-1, lt=1)] = option(0.8, "With a rival: correlation between both models.")
+    models: Annotated[Whole, Field(ge=2, le=50)] | None = option(
+        None, "With a rival: number of models, of which the one with r is to rank first by TCS."
+    )
+    rows: Annotated[Whole, Field(ge=2, le=100)] | None = option(None, "Rows per patient: plan for patients.")
+    icc: Fraction = option(0.5, "With rows: share of the variance that lies between patients.")
     patient: Text | None = option(None, _PATIENT)
 
     @model_validator(mode="after")
@@ -210,6 +219,8 @@ class PowerOptions(TableOptions):
             raise ValueError("there is nothing to plan; give a {table}, {r} or {n}")
         if not self.alpha < self.power:
             raise ValueError("{power} must be greater than {alpha}")
+        if self.models is not None and self.rival is None:
+            raise ValueError("{models} needs a {rival}")
         return self
 
 

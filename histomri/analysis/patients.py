@@ -35,12 +35,14 @@ _ALSO = (
 def unit_codes(table: pd.DataFrame, samples: Sequence[Any], patient: str | None) -> tuple[IntArray, list[str]]:
     """Return the number of the unit of each sample, in the order in which they come, and the names of the units.
 
-    A unit is a patient, or a sample without one. Without the column every sample is a unit.
+    A unit is a patient, or a sample without one. Where no patient has several samples, every sample is a unit.
     """
     if patient is None or patient not in table:
         return np.arange(len(samples)), [str(name) for name in samples]
     of_sample = table.groupby("sample", sort=False, observed=True)[patient].first().reindex(list(samples))
     codes, names = codes_of(of_sample)
+    if not repeated(codes):
+        return np.arange(len(samples)), [str(name) for name in samples]
     alone = {int(code): str(sample) for code, sample in zip(codes, samples)}
     return codes, [name if name else alone[k] for k, name in enumerate(names)]
 

@@ -1,6 +1,8 @@
 """How many cases a correlation needs, and what a number of cases can detect."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from histomri.analysis.agreement import PAIRS
 from histomri.analysis.measurements import opened_cases
 from histomri.analysis.noncentral import chi_rule, noncentral_t_cdf
 from histomri.analysis.options import PowerOptions
-from histomri.analysis.patients import patients_of
+from histomri.analysis.patients import FEWEST_UNITS, patients_of
+from histomri.analysis.power_simulated import cluster_power, difference_power, first_power, smallest
 from histomri.analysis.results import Findings, heading, missing_text
 from histomri.core.errors import InputError
 
@@ -83,7 +86,8 @@ def plan_table(table: PowerOptions | pd.DataFrame | str | Path, **choices: Any) 
 
     The table (or its path) has one row per sample x model x strategy, whose complete pairs of vCS and F are counted;
     `choices` are options of `histomri power` beside it. PowerOptions stand for both, and may do without a table.
-    Correlations are by default 0.3, 0.4, 0.5, 0.6 and 0.7. The Findings are power_n.csv and power_r.csv.
+    Correlations are by default 0.3, 0.4, 0.5, 0.6 and 0.7. The Findings are power_n.csv and power_r.csv,
+    and power_simulated.csv with a `rival`, `models` or `rows`.
     """
     counted: list[tuple[str, int, int, bool]] = []
     warnings: list[str] = []
@@ -123,8 +127,46 @@ def plan_table(table: PowerOptions | pd.DataFrame | str | Path, **choices: Any) 
     columns = ["n", "critical_r", "detectable_r", *[f"power_r={r:g}" for r in wanted]]
     frames = {"power_n.csv": ("present", [pd.DataFrame(present, columns=columns)])}
     frames["power_r.csv"] = ("needed", [pd.DataFrame(needed)])
+    simulated, more = _simulated(options, wanted, sizes)
+    if simulated:
+        frames["power_simulated.csv"] = ("simulated", [pd.DataFrame(simulated)])
+        lines += more
     settings = {"power": power, "alpha": alpha, "r": wanted, "n": sizes}
-    return Findings.joined("power.json", frames, lines, warnings, options, settings)
+    settings |= options.named("rival", "r_between", "models", "rows", "icc")
+    others: dict[str, Any] = {"replaces": ("power_simulated.csv",)}
+    return Findings.joined("power.json", frames, lines, warnings, options, settings, **others)
+
+
+def _simulated(options: PowerOptions, wanted: list[float], sizes: list[int]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return what can be planned by simulation only, as rows and as lines."""
+    rows: list[dict[str, Any]] = []
+    lines = []
+    for r in wanted:
+        for what, unit, fewest, power_of in _questions(options, r):
+            needed = smallest(power_of, options.power, fewest)
+            for n in sorted({*(size for size in sizes if size >= fewest), *([needed] if needed else [])}):
+                rows.append({"question": what, "r": r, "n": n, "power": power_of(n), "needed": n == needed})
+            number = f"needs {needed}" if needed else "needs more than 2000"
+            lines.append(f"r = {r:g}, {what}: {number} {unit} for power {options.power:g} (simulated)")
+    return rows, lines
+
+
+def _questions(options: PowerOptions, r: float) -> list[tuple[str, str, int, Callable[[int], float]]]:
+    """Return what is asked of a correlation: text, unit of the number, smallest number, and power by number."""
+    found: list[tuple[str, str, int, Callable[[int], float]]] = []
+    rival, alpha = options.rival, options.alpha
+    if rival is not None and rival != r:
+        between = options.r_between
+        what = f"to differ from r = {rival:g} (r = {between:g} between the models)"
+        found.append((what, "samples", 5, partial(difference_power, r, rival, between, alpha=alpha)))
+    if rival is not None and options.models is not None and rival < r:
+        what = f"to rank first of {options.models} models, the others with r = {rival:g}"
+        found.append((what, "samples", 4, partial(first_power, r, rival, options.models)))
+    if options.rows is not None:
+        of_patients = partial(cluster_power, r, rows=options.rows, icc=options.icc, alpha=alpha)
+        what = f"with {options.rows} rows per patient (ICC {options.icc:g})"
+        found.append((what, "patients", FEWEST_UNITS, lambda n: of_patients(patients=n)))
+    return found
 
 
 def _check(*, alpha: float, r: float = 0.0, power: float | None = None) -> None:

@@ -13,6 +13,7 @@ from histomri.core.columns import CASE, unit_of
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, refuse_overwrite, require_folder, write_json
+from histomri.core.formulas import without_formulas
 
 # Estimates with their limits, and the columns that name them; the first three that a table has are drawn.
 _ESTIMATES = (
@@ -97,7 +98,7 @@ class Findings(Displayed):
             refuse_overwrite(out / name, [source.with_suffix(".json") for source in self.sources])
         for name, table in self.tables.items():
             with atomic_path(out / name) as temporary:
-                table.to_csv(temporary, index=False, lineterminator="\n")
+                without_formulas(table).to_csv(temporary, index=False, lineterminator="\n")
         units = {name: unit for name in self.measures if (unit := unit_of(name)) is not None}
         about = provenance(self.sources, self.settings)
         record = {**self.content, "Units": units, "warnings": list(self.warnings), **about}

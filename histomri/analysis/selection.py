@@ -131,8 +131,8 @@ def optimism(estimates: FloatArray, drawn: FloatArray) -> float:
 
     Examples
     --------
-    >>> float(optimism(np.array([1.0, 0.5]), np.array([[1.1, 0.4], [0.9, 0.6]])))
-    0.0
+    >>> round(optimism(np.array([1.0, 0.5]), np.array([[1.2, 0.4], [1.0, 1.1]])), 12)
+    0.225
     """
     usable = drawn[np.isfinite(drawn).all(axis=1)]
     if not len(usable):

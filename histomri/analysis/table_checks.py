@@ -9,7 +9,7 @@ import pandas as pd
 
 from histomri.core.columns import LABELS, contradicted
 from histomri.core.errors import InputError, UnitError
-from histomri.core.tables import as_text, fraction_of_numbers, hint_for, line_at
+from histomri.core.tables import SHEETS, as_text, fraction_of_numbers, hint_for, line_at
 
 # Rows below a table that summarise it. Words of the second list are also names of samples (N, T for normal, tumour);
 # they count beside one of the first.
@@ -61,7 +61,8 @@ def label_mistakes(frame: pd.DataFrame, labels: Iterable[str], path: Path) -> li
             lines.setdefault(text, line_at(place))
         lines.pop("", None)
         for text, line in lines.items():
-            if text.lower() == "#n/a" or hint_for(text):
+            named_so = text.startswith("=") and path.suffix.lower() not in SHEETS  # in CSV it is text, as any name
+            if not named_so and (text.lower() == "#n/a" or hint_for(text)):
                 hint = hint_for(text) or "write the name, or empty the cell"
                 found.append(InputError(f"column '{name}', line {line}: '{text}' is no name", path=path, hint=hint))
         found += _spelt_twice(name, lines, path)

@@ -163,7 +163,9 @@ def _check_tiff(path: Path, series: Any) -> tuple[tuple[int, int], int]:
         raise not_labels(path, f"its axes are {series.axes}, of length {' x '.join(map(str, series.shape))}")
     page = series.pages[0]
     if int(page.compression) not in _LOSSLESS:
-        raise not_labels(path, f"its compression, {page.compression.name}, is for photographs")
+        raise not_labels(
+            path, f"its compression, {getattr(page.compression, 'name', page.compression)}, is for photographs"
+        )
     if channels == 3 and page.dtype != np.uint8:
         raise not_labels(path, f"it has three channels of {page.dtype}")
     return (int(sizes["X"]), int(sizes["Y"])), 2 if channels == 2 else 1

@@ -3,12 +3,16 @@
 import hashlib
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGE = "histomri"
+_DIGITS = 12
+_CURRENT: ContextVar[tuple[str, Callable[[], str]] | None] = ContextVar("run", default=None)
 _ROOT = Path(__file__).resolve().parents[1]
 # Imports are found in the text: parsing the modules of a fit takes a second, and ruff keeps their form.
 _FROM = re.compile(r"^[ \t]*from (\.?)([\w.]*) import (\([^)]*\)|[^\n]*)", re.M)
@@ -48,6 +52,28 @@ def _git(*words: str) -> str:
     except (OSError, subprocess.TimeoutExpired):  # no git on this machine: the metadata has to do
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+@contextmanager
+def one_run(command: str, key: Callable[[], str]) -> Iterator[None]:
+    """Let the sidecars that are written within carry the name of a command and a mark of this run of it.
+
+    `key` gives what is the same for the same options and the same content of files, as `run_key` does; it is called
+    once, when the first sidecar is written.
+    """
+    token = _CURRENT.set((command, cache(key)))
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def run_mark() -> dict[str, str]:
+    """Return command and mark of the run within which this is called, empty outside of one."""
+    if (current := _CURRENT.get()) is None:
+        return {}
+    command, key = current
+    return {"Command": command, "RunId": key()[:_DIGITS]}
 
 
 @cache

@@ -25,6 +25,7 @@ from histomri.core.columns import LABELS, check_sidecar
 from histomri.core.display import Displayed
 from histomri.core.door import check_zip, reading, require_file
 from histomri.core.errors import InputError, raise_together
+from histomri.core.formulas import with_names
 from histomri.core.sheets import MERGED, SheetMarks, read_marks
 
 # The index of a frame counts the rows of its file from 0; where a row of the file gives several, copy k starts here.
@@ -35,6 +36,7 @@ _SHOWN, _LISTED = 5, 30  # cells of a column that are shown, and lines of others
 _TRUTH = {"true": 1.0, "false": 0.0}
 _EMPTY = "leave the cell empty if the value is missing"
 _ONCE = "name every column once, in the first line"
+SHEETS = (".xlsx", ".xlsm")
 _NO_TABLE = "cannot be read as a table ({})"
 _ZIPPED, _OLD_EXCEL = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"  # .xlsx and .ods, .xls
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -291,12 +293,12 @@ def _read_csv(path: Path, numeric: Collection[str], comment: str | None, encodin
                 raise
             table = pd.read_csv(source, dtype="str", **options)  # the cell that is no number is found later
     table.index = table.index + skipped
-    table = _without_blank_rows(table)
+    table = with_names(_without_blank_rows(table))
     return table if separator == "," else _with_points(table, path)
 
 
 def _read_workbook(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    if path.suffix.lower() not in (".xlsx", ".xlsm"):
+    if path.suffix.lower() not in SHEETS:
         problem = "is a workbook, and a table is needed"
         raise InputError(problem, path=path, hint="save its sheet as CSV (UTF-8), or as .xlsx")
     try:

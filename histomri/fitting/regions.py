@@ -13,6 +13,7 @@ from histomri.core.columns import unit_suffix
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, write_json
+from histomri.core.formulas import without_formulas
 from histomri.core.images import MRI_MAPS, map_name
 from histomri.fitting import T2IVIM_UNITS, FitResult
 from histomri.fitting.results import AT_BOUND
@@ -147,7 +148,7 @@ class RegionFits(Displayed):
         """Write the table as CSV, and units, settings and verdicts as JSON beside it; return both files."""
         table = self.to_pandas()
         with atomic_path(path) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.9g")
+            without_formulas(table).to_csv(temporary, index=False, float_format="%.9g")
         means = self.means
         labels: list[dict[str, Any]] = [
             {"Label": int(label), "Name": name, "Voxels": int(count), "LeftOut": int(left), "Sigma": float(level)}

@@ -244,7 +244,9 @@ class Acquisition(Displayed):
         if missing := [name for name in _SAVED if name not in content]:
             raise ProtocolError(f"has no {', '.join(missing)}", path=path, hint="save the protocol again")
         shapes = content.get("shapes")
-        with reading(path, "protocol", "save the protocol again", "is no saved protocol ({})", ProtocolError):
+        with reading(
+            path, "protocol", "save the protocol again", "is no saved protocol ({})", ProtocolError, unchecked=True
+        ):
             waveforms = shapes and [
                 None if each is None else Waveform(*(tuple(as_numbers(each[key]).tolist()) for key in _PIECES))
                 for each in shapes

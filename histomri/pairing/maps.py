@@ -7,8 +7,9 @@ import numpy as np
 
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import GeometryError, InputError
-from histomri.core.images import Image, parse_map_name, read_sidecar
+from histomri.core.images import Image, parse_map_name, read_sidecar, sidecar_path
 from histomri.core.presets import STRATEGIES as FITTED_STRATEGIES
+from histomri.core.runs import require_one_run
 from histomri.fitting.models import MODELS
 from histomri.registration import Transform
 
@@ -29,7 +30,7 @@ def read_mri(folder: Path, *, errors: bool = False) -> tuple[Fits, dict[str, Ima
     """
     fits: Fits = {}
     common: dict[str, Image] = {}
-    names = []
+    names, read = [], list[Path]()
     subfolders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     for place in (folder, *subfolders):
         for path, entities in _maps(place, errors):
@@ -42,6 +43,8 @@ def read_mri(folder: Path, *, errors: bool = False) -> tuple[Fits, dict[str, Ima
                 raise InputError(problem, path=path, hint="one folder per sample")
             maps[name] = Image.load(path)
             names.append(entities)
+            read.append(path)
+    require_one_run(read, sidecar_path)
     if not fits:
         raise InputError("holds no fitted maps (*_dwimap.nii.gz)", path=folder, hint="run histomri fit first")
     return fits, common, names

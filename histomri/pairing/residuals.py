@@ -10,6 +10,7 @@ import pandas as pd
 
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, require_file, write_json
+from histomri.core.formulas import without_formulas
 from histomri.fitting.misfit import quantiles_of_counts
 from histomri.pairing.maps import model_of
 
@@ -40,7 +41,7 @@ _COLUMNS = {
 def save_residuals(table: pd.DataFrame, out: Path) -> tuple[Path, Path]:
     """Write residuals.csv, and its units in residuals.json."""
     with atomic_path(out / "residuals.csv") as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+        without_formulas(table).to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
     return out / "residuals.csv", write_json(out / "residuals.json", {"Columns": _COLUMNS, **provenance()})
 
 

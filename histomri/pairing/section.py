@@ -12,8 +12,9 @@ import numpy as np
 
 from histomri.core.columns import STAT, SYST, column_of
 from histomri.core.errors import InputError
-from histomri.core.images import HISTOLOGY_MAPS, PAPER, Image, parse_map_name, read_sidecar
+from histomri.core.images import HISTOLOGY_MAPS, PAPER, Image, parse_map_name, read_sidecar, sidecar_path
 from histomri.core.options import SizeName
+from histomri.core.runs import require_one_run
 
 Entities = dict[str, str]
 _ASK = "run histomri patches with --outline-kind and --section-thickness-um, or pass --size paper"
@@ -110,6 +111,7 @@ def read_section(folder: Path, size: SizeName | None = None, *, errors: bool = F
     known = [name for name in paths if name in ("vCS", "F")]
     settings = read_sidecar(kept[0][0]).get("Parameters") or {}
     meanings = {name: text for name in known if (text := _meaning(paths[name], name))}
+    require_one_run(paths.values(), sidecar_path)
     maps = {name: Image.load(path) for name, path in paths.items()}
     return Section(maps, [words for _, words in kept], chosen, meanings, settings)
 

@@ -18,6 +18,7 @@ from histomri.core.display import Displayed
 from histomri.core.door import reading
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, read_json, require_file, write_json
+from histomri.core.formulas import with_names, without_formulas
 
 _CASE = list(CASE)
 Level = Literal["voxel", "sample"]
@@ -194,7 +195,7 @@ def _write_csv(data: pd.DataFrame, path: Path, *, short: bool) -> None:
     if short:
         # Voxels come from float32 maps: more digits than those hold would only take space.
         data = data.astype(dict.fromkeys(data.select_dtypes("float64").columns, np.float32))
-    csv.write_csv(pyarrow.Table.from_pandas(data, preserve_index=False), path)
+    csv.write_csv(pyarrow.Table.from_pandas(without_formulas(data), preserve_index=False), path)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -202,4 +203,5 @@ def _read(path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
             return read_parquet(path, "table").to_pandas()
         # Identifiers stay text ("01" is not 1), and a sample may be called "NA": only an empty cell is missing.
-        return pd.read_csv(path, dtype=dict.fromkeys((*KEYS, PATIENT), str), keep_default_na=False, na_values=[""])
+        table = pd.read_csv(path, dtype=dict.fromkeys((*KEYS, PATIENT), str), keep_default_na=False, na_values=[""])
+        return with_names(table)

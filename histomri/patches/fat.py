@@ -14,6 +14,7 @@ from shapely.geometry.base import BaseGeometry
 from histomri.core.calibration import PixelSize
 from histomri.core.display import Displayed
 from histomri.core.files import atomic_path, provenance, write_json
+from histomri.core.formulas import without_formulas
 from histomri.core.images import Image, write_map
 from histomri.core.progress import Progress
 from histomri.patches.grid import PatchGrid
@@ -69,7 +70,7 @@ class Fat(Displayed):
         with atomic_path(picture) as temporary:
             self.figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH)
         with atomic_path(table) as temporary:
-            self.to_pandas().to_csv(temporary, index=False, lineterminator="\n")
+            without_formulas(self.to_pandas()).to_csv(temporary, index=False, lineterminator="\n")
         with atomic_path(each) as temporary:
             vacuole_table(self.vacuoles).to_parquet(temporary, index=False)
         content = {"fat": self.content, "warnings": list(self.warnings), **provenance(sources, settings)}

@@ -14,6 +14,7 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, read_json, write_json
+from histomri.core.formulas import without_formulas
 from histomri.core.images import Image, write_map
 from histomri.patches.grid import PatchGrid
 from histomri.patches.options import RECOMMENDED_CELLS
@@ -85,7 +86,7 @@ class Ki67(Displayed):
         with atomic_path(picture) as temporary:
             self.figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH)
         with atomic_path(table) as temporary:
-            self.to_pandas().to_csv(temporary, index=False, lineterminator="\n")
+            without_formulas(self.to_pandas()).to_csv(temporary, index=False, lineterminator="\n")
         content = {self.quantity: self.content, "warnings": list(self.warnings), **provenance(sources, settings)}
         return [write_json(record, content), table, picture, *maps]
 

@@ -15,6 +15,7 @@ from histomri.core.arrays import FloatArray
 from histomri.core.display import Displayed
 from histomri.core.errors import GeometryError, InputError, UnitError
 from histomri.core.files import atomic_path, refuse_overwrite, sidecar_path
+from histomri.core.formulas import without_formulas
 from histomri.core.images import PAPER, Image, map_name, open_nifti, parse_map_name, write_map
 from histomri.patches.cells_in_3d import VolumeSettings
 from histomri.patches.classes import ClassMaps, summarise_classes
@@ -76,7 +77,7 @@ class SectionMaps(Displayed):
             written += write_map(mask, data, affine, sources=(cells,), parameters=settings, **about)
         if self.regions:
             with atomic_path(table) as temporary:
-                pd.DataFrame(self.regions).to_csv(temporary, index=False, lineterminator="\n")
+                without_formulas(pd.DataFrame(self.regions)).to_csv(temporary, index=False, lineterminator="\n")
             written.append(table)
         elif table.is_file() and table.read_bytes().startswith(b"roi,centre_x_um,"):
             table.unlink()  # that of an earlier run belongs to other maps

@@ -185,7 +185,7 @@ def _from_geojson(content: Any, path: Path, mpp: Mpp) -> Points:
             continue
         several, name = geometry["type"] == "MultiPoint", _geojson_name(feature)
         points = geometry.get("coordinates") or []
-        points = points if several else [points]
+        points = points if several and isinstance(points, list) else [points]
         pixels += [point[:2] if isinstance(point, list) else point for point in points]
         names += [f"{name} {n + 1}" if name and several else name for n in range(len(points))]
     with reading(path, _WHAT, says="has a position that is not two numbers ({})", unchecked=True):

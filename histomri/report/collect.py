@@ -17,6 +17,7 @@ from histomri.core.display import Displayed
 from histomri.core.door import reading
 from histomri.core.errors import HistomriError, InputError
 from histomri.core.files import read_json
+from histomri.core.formulas import with_names
 from histomri.core.images import Image, read_sidecar
 from histomri.core.orientation import View
 from histomri.pairing import PairedTable
@@ -138,6 +139,7 @@ class Run(Displayed):
     strategies: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # the ranking within each, if several
     influence: pd.DataFrame | None = None  # of each sample, or patient, on the ranking
     verdicts: list[dict[str, Any]] = field(default_factory=list)  # whether TCS, HFC and BIC contradict each other
+    comparisons: list[dict[str, Any]] = field(default_factory=list)  # tests of the models against each other
     size: str | None = None  # which histology is compared with MRI: paper or volume
 
     @property
@@ -194,13 +196,13 @@ def collect(folder: str | Path) -> Run:
     sizes = {sample.size for sample in samples if sample.size is not None}
     csv = folder / "residuals.csv"
     residuals = attempt(lambda: read_columns(csv, _RESIDUALS), None, missing, "No residuals") if csv.exists() else None
-    one = folder / "scores_influence.csv"
-    what = "No influence of single samples"
+    one, what = folder / "scores_influence.csv", "No influence of single samples"
     influence = attempt(lambda: read_columns(one, INFLUENCE_COLUMNS), None, missing, what) if one.exists() else None
     return Run(
         folder, study, scores.get("models", []), pairs, samples, missing, as_dict(scores.get("Parameters")),
         as_dict(scores.get("scanners")), _findings(folder / "statistics", missing), residuals,
-        as_dict(scores.get("strategies")), influence, [as_dict(each) for each in as_list(scores.get("criteria"))],
+        as_dict(scores.get("strategies")), influence,
+        as_list(scores.get("criteria")), as_list(scores.get("comparisons")),
         sizes.pop() if len(sizes) == 1 else None,
     )  # fmt: skip
 
@@ -388,6 +390,7 @@ def read_columns(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
     with reading(path, "table", "run the study again", "cannot be read as a table"):
         # A group may be called "NA" or "none": only an empty cell is missing.
         table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])
+        table = with_names(table)
     if lacking := [name for name in needed if name not in table]:
         raise InputError(f"has no column '{lacking[0]}'", path=path, hint="run the study again")
     if "note" in table:

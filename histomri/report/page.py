@@ -28,6 +28,7 @@ from histomri.report.histology import both_ways, not_known, of_volume
 from histomri.report.maps import Quantity, choose_scales, fit_id, map_cards
 from histomri.report.overlay import fill, sample_overlay
 from histomri.report.pictures import data_uri
+from histomri.report.plan import MARK, plan_card, planned_fits
 
 _LARGEST_INLINE = 400_000  # bytes of a table that is carried inside the report; larger ones are linked beside it
 _SVG_STYLE = {"svg.fonttype": "path", "font.size": 9.5, "svg.hashsalt": "histomri"}
@@ -71,6 +72,8 @@ def render(run: Run) -> str:
         "reliability": methods.reliability_notes(run),
         "ranking": part(lambda: _ranking(run), "Ranking of models"),
         "influence": part(lambda: _influence(run), "Influence of single samples"),
+        "plan": part(lambda: plan_card(run), "Analysis plan"),
+        "mark": MARK if planned_fits(run) is not None else "",
         "residuals": part(lambda: _residuals(run), "Residuals"),
         "both_ways": part(lambda: both_ways(run), "Histology as published and in 3D"),
         "not_known": part(lambda: not_known(run), "What sections cannot tell"),
@@ -144,15 +147,16 @@ def _warnings(run: Run) -> list[dict[str, str]]:
 def _ranking(run: Run) -> dict[str, Any] | None:
     if not run.ranking:
         return None
+    planned = planned_fits(run)
     scanners, strategies = (
-        [(name, text.ranking_rows(rows)) for name, rows in rankings.items()]
+        [(name, text.ranking_rows(rows, planned)) for name, rows in rankings.items()]
         for rankings in (run.scanners, run.strategies)
     )
     said = [str(verdict["text"]) for verdict in run.verdicts if verdict.get("text")]
     figure = None
     if any(row["TCS"] is not None for row in run.ranking) or run.scoring.get("ranked_by") != "r_vCS":
         figure = _svg_uri(lambda: ranking_plot(run.ranking))
-    found = {"rows": text.ranking_rows(run.ranking), "figure": figure}
+    found = {"rows": text.ranking_rows(run.ranking, planned), "figure": figure}
     first, *texts = [f"{each[0].upper()}{each[1:]}." if each else "" for each in (headline(run.ranking) or "", *said)]
     return {**found, "scanners": scanners, "strategies": strategies, "headline": first, "text": texts}
 

@@ -172,8 +172,8 @@ def voxel_rows(sample: Sample) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def ranking_rows(ranking: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of the ranking, ready to print."""
+def ranking_rows(ranking: list[dict[str, Any]], planned: set[Key] | None = None) -> list[dict[str, Any]]:
+    """Return the rows of the ranking, ready to print; those beyond the plan, if there is one, are exploratory."""
     ranks = [row.get("rank") for row in ranking]
 
     def printed(row: dict[str, Any]) -> dict[str, Any]:
@@ -193,6 +193,7 @@ def ranking_rows(ranking: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "n": str(row["n"]) + ("" if is_compared(row) else " of its own"),
             "TCS_ci": f"{decimals(interval[0])} to {decimals(interval[1])}" if interval else "–",
             "HFC_wins": "–" if wins is None or pd.isna(wins) else f"{wins:g}",
+            "exploratory": planned is not None and (row["model"], row["strategy"]) not in planned,
             "ranked": row["TCS"] is not None and is_compared(row),
         }
 

@@ -54,7 +54,7 @@ class TiffSlide(Slide):
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> RGB:
         """Read a part of a level; see `Slide.read`."""
-        with reading(self.path, "slide", _COPY, "the slide cannot be read ({})"):
+        with reading(self.path, "slide", _COPY, "the slide cannot be read ({})", unchecked=True):
             planes = [self._read_page(level, number, x, y, width, height) for number in range(len(self._pages[level]))]
         data = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
         return np.repeat(data, 3, axis=-1) if data.shape[-1] == 1 else np.ascontiguousarray(data[..., :3])
@@ -245,6 +245,8 @@ def open_slide(
     given = calibration.check_pixel_size(mpp)
     slide = _open(path)
     try:
+        if min(length for size in (slide.size_px, *slide.level_sizes) for length in size) < 1:
+            raise InputError("the slide is damaged (a level of it has no pixels)", path=path, hint=_COPY)
         sources = [("--mpp", given)]
         if (beside := calibration.slide_record_path(path)) is not None:
             record = calibration.read_slide_record(beside)
@@ -253,7 +255,9 @@ def open_slide(
                 ours, stated = (f"{wide} x {high}" for wide, high in (slide.size_px, record.size_px))
                 problem = f"is {ours} px, and {record.path.name} says {stated}"
                 raise InputError(problem, path=path, hint="in QuPath it was cropped or turned, or it is another image")
-        sources += [*(known_um or {}).items(), *slide.stated_pixel_sizes()]
+        with reading(path, "slide", _COPY, _DAMAGED, unchecked=True):
+            own = slide.stated_pixel_sizes()
+        sources += [*(known_um or {}).items(), *own]
         settled = calibration.settle_pixel_size(sources, path, overrule=trust_mpp and given is not None)
         slide.pixel_size_um, slide.pixel_size_from = settled
     except InputError:
@@ -285,7 +289,7 @@ def _open(path: Path) -> Slide:
             return OpenSlideSlide(path, openslide.OpenSlide(str(path)))
     with reading(path, "slide", _CONVERT, "is no slide that OpenSlide or tifffile can read ({})"):
         handle = tifffile.TiffFile(path)
-    with ExitStack() as stack, reading(path, "slide", _COPY, _DAMAGED):
+    with ExitStack() as stack, reading(path, "slide", _COPY, _DAMAGED, unchecked=True):
         stack.callback(handle.close)
         slide = TiffSlide(path, handle)
         stack.pop_all()

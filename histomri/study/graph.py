@@ -58,6 +58,7 @@ COMMANDS = (
     Command("repeat", "Tables", "analysis.options:RepeatOptions"),
     Command("power", "Tables", "analysis.options:PowerOptions"),
     Command("report", "Study", "report.options:ReportOptions", "none"),
+    Command("multiverse", "Study", "study.options:MultiverseOptions"),
     Command("benchmark", "Simulation", "simulation.options:BenchmarkOptions"),
     Command("simulate liver", "Simulation", "simulation.options:LiverOptions"),
     Command("simulate paper", "Simulation", "simulation.options:PaperOptions"),

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from histomri.core.compiling import reporting_compilation
 from histomri.core.errors import InputError, StudyError
-from histomri.core.files import require_folder, write_json
+from histomri.core.files import read_json, require_folder, write_json
 from histomri.core.options import paths_in, plain
 from histomri.core.provenance import software_version
 from histomri.study.graph import PER_STUDY
 from histomri.study.lock import Locks
+from histomri.study.plan import changed
 from histomri.study.records import Ledger, clear_unfinished, identify
 from histomri.study.runner import OUTDATED, explain, run_sample, run_step
 from histomri.study.sample import Sample, SampleOutcome, require_results_folder
@@ -95,9 +96,14 @@ def run_study(
         with locks.together():
             study.save(out / "study_resolved.json")
         done = {}
-        for outcome in run_tasks(work, chosen, jobs=jobs, dask=dask, progress=progress):
-            outcome = _lost(outcome, out) if isinstance(outcome, Lost) else outcome
-            done[outcome.id] = outcome
+        try:
+            for outcome in run_tasks(work, chosen, jobs=jobs, dask=dask, progress=progress):
+                outcome = _lost(outcome, out) if isinstance(outcome, Lost) else outcome
+                done[outcome.id] = outcome
+        finally:
+            if len(done) < len(chosen):  # interrupted: processes that were ended could not tidy up
+                for sample in chosen:
+                    clear_unfinished(out / f"sub-{sample.id}")
         with locks.together():
             held.close()  # already here, so that who concludes next finds these samples free; who begins has to wait
             return _conclude(study, out, done, locks, started, figures, force, verify, progress)
@@ -140,8 +146,11 @@ def _conclude(
     warnings, kept = _run_over_samples(study, out, good, force, verify, progress)
     again = [outcome.id for outcome in outcomes if outcome.id in done and OUTDATED in outcome.warnings]
     outdated = [f"{OUTDATED}: {', '.join(again)}"] if again else []
-    warnings = [*locks.warnings, *outdated, *missing, *warnings, *_dependent(good)]
-    write_json(out / "study.json", _record(study, outcomes, warnings, kept, started))
+    plan = study.plan.record(study.fits, _recorded_plan(out)) if study.plan is not None else None
+    dropped = ["the analysis plan of an earlier run is no longer in the study file"] if _is_dropped(study, out) else []
+    warnings = [*locks.warnings, *outdated, *missing, *warnings, *(changed(plan) if plan else dropped)]
+    record = _record(study, outcomes, warnings, kept, started) | ({"plan": plan} if plan is not None else {})
+    write_json(out / "study.json", record)
     progress("", "report", 0.0)
     report = write_report(ReportOptions(folder=out, figures=figures))
     progress("", "report", 1.0)
@@ -229,16 +238,18 @@ def _gather(
     return outcomes, [text] if working else []
 
 
-def _dependent(good: Sequence[Sample]) -> list[str]:
-    """Name the patients that have several samples, which only the prediction allows for."""
-    names = [sample.patient for sample in good if sample.patient is not None]
-    several = sorted({name for name in names if names.count(name) > 1})
-    if not several:
-        return []
-    return [
-        f"several samples are of one patient ({', '.join(several)}): a prediction keeps them together, but intervals "
-        "and p-values of scores, correlations, regressions and comparisons take them as independent"
-    ]
+def _recorded_plan(out: Path) -> dict[str, Any] | None:
+    """Return the plan that an earlier run in this folder has recorded, if there is one."""
+    path = out / "study.json"
+    if not path.exists():
+        return None
+    content = read_json(path, "record of the study")
+    plan = content.get("plan") if isinstance(content, dict) else None
+    return dict(plan) if isinstance(plan, dict) else None
+
+
+def _is_dropped(study: Study, out: Path) -> bool:
+    return study.plan is None and _recorded_plan(out) is not None
 
 
 def _software() -> dict[str, str]:

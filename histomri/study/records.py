@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from histomri.core.errors import InputError
-from histomri.core.files import TEMPORARY, read_json, strict, write_text
+from histomri.core.files import TEMPORARY, put_in_place, read_json, strict, sync_folder, write_text
 from histomri.core.options import Options, plain
 from histomri.core.provenance import code_stamp
 from histomri.study.result import StepResult
@@ -170,7 +170,9 @@ class Ledger:
         self._save()
         for name in files:
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (written / name).replace(self.folder / name)
+            put_in_place(written / name, self.folder / name, folder=False)
+        for place in {(self.folder / name).parent for name in files}:
+            sync_folder(place)
         shutil.rmtree(written)
         self._steps[step] = Finished(
             key,

@@ -1,5 +1,6 @@
 """One step, or the steps of one sample in order: what is finished is kept, what fails is recorded and not raised."""
 
+import re
 import shutil
 import time
 import traceback
@@ -20,6 +21,7 @@ from histomri.study.step import Step, build
 from histomri.study.study_file import Study
 
 StepProgress = Callable[[str, float], None]  # called with the step and the fraction of it that is done
+_FOLDERS = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:)?[/\\]{1,2}(?:[^\s/\\'\":*?<>|][^/\\'\"\n:*?<>|]*[/\\]{1,2})+")
 OUTDATED = "the results of another version of histomri were made again"
 
 
@@ -142,9 +144,20 @@ def explain(error: Exception, folder: Path) -> str:
         return str(InputError(error.problem, path=Path(error.path).name, hint=error.hint))
     if isinstance(error, HistomriError):
         return str(error)
-    log = write_text(folder / "error.log", "".join(traceback.format_exception(error)))
-    text = str(error) or "no details"
+    log = write_text(folder / "error.log", without_folders("".join(traceback.format_exception(error))))
+    text = without_folders(str(error)) or "no details"
     return f"unexpected {type(error).__name__}: {text}; {folder.name}/{log.name} has the details"
+
+
+def without_folders(text: str) -> str:
+    r"""Return a text with files named by their last part only: folders hold names of people and of the machine.
+
+    Examples
+    --------
+    >>> without_folders("File '/home/jane/study/fit.py', line 3")
+    "File 'fit.py', line 3"
+    """
+    return _FOLDERS.sub("", text)
 
 
 def clear_places(steps: Sequence[Step], place: Place, ledger: Ledger) -> None:

@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import Any, Literal
 
 from histomri.core.options import Options
+from histomri.core.provenance import one_run
+from histomri.core.runs import run_key
 from histomri.study.sources import UNSET, Place, Source, key
 
 
@@ -45,10 +47,10 @@ class Command:
         """The module that runs it, with a function `run`: (options, out, progress) to StepResult."""
         return f"histomri.study.steps.{self.name.replace('-', '_').replace(' ', '_')}"
 
-    @property
-    def run(self) -> Any:
-        """The function that runs it."""
-        return import_module(self.module).run
+    def run(self, options: Options, *out: Any) -> Any:
+        """Run it: with its options, what to write, and progress. All sidecars that it writes carry one mark."""
+        with one_run(self.name, lambda: run_key(self.name, options)):
+            return import_module(self.module).run(options, *out)
 
 
 @dataclass(frozen=True)

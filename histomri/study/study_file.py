@@ -1,7 +1,6 @@
 """The study file: what a user writes in TOML, checked in full before anything runs."""
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from histomri.core.door import read_json, read_toml, require_file
 from histomri.core.errors import InputError, StudyError
 from histomri.core.files import write_json
-from histomri.core.options import Choices, Options, alternatives, format_errors, paths_in, plain, unknown_key, words_of
+from histomri.core.options import Choices, Options, alternatives, format_errors, plain, unknown_key, words_of
 from histomri.core.presets import PRESET_NAMES
+from histomri.study.contradictions import contradictions
 from histomri.study.cores import expand_cores
 from histomri.study.graph import PER_SAMPLE, PER_STUDY
+from histomri.study.plan import Plan
 from histomri.study.sample import Sample
 from histomri.study.sources import Place
 from histomri.study.step import Step, build
@@ -49,6 +50,10 @@ class Study:
         The sections for the steps over all samples.
     simulated : bool
         Whether the data were made by a program; the report says so everywhere.
+    plan : Plan, optional
+        What was decided before the results were seen.
+    multiverse : mapping, optional
+        The section [multiverse]: choices that `histomri multiverse` varies.
     """
 
     name: str
@@ -56,6 +61,8 @@ class Study:
     samples: tuple[Sample, ...]
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     simulated: bool = False
+    plan: Plan | None = None
+    multiverse: Mapping[str, Any] | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> "Study":
@@ -70,12 +77,16 @@ class Study:
         if path.is_file() and not path.stat().st_size:
             raise StudyError("is empty", path=path, hint=_EXAMPLE)
         require_file(path, "study file")
-        content = read_json(path, "study file") if path.suffix == ".json" else _read_toml(path)
+        return cls.of(read_content(path), path)
+
+    @classmethod
+    def of(cls, content: Any, path: Path) -> "Study":
+        """Check the content of a study file, whose paths are relative to the folder of `path`; errors as `load`."""
         _report(_wrong_shapes(content), path)
         study, errors = _validate(content, path.resolve().parent)
         _report(errors, path)
         assert study is not None
-        _report(_contradictions(study), path)
+        _report(contradictions(study), path)
         return study
 
     def save(self, path: str | Path) -> Path:
@@ -92,8 +103,20 @@ class Study:
                 return str(file)
 
         samples = [self.resolved(sample, show) for sample in self.samples]
-        head = {"study": {"name": self.name, "preset": self.preset, "simulated": self.simulated}}
+        head: dict[str, Any] = {"study": {"name": self.name, "preset": self.preset, "simulated": self.simulated}}
+        head |= {"plan": self.plan.plain()} if self.plan is not None else {}
+        head |= {"multiverse": self.multiverse} if self.multiverse is not None else {}
         return write_json(path, {**head, **self.resolved_options(show), "samples": samples})
+
+    @property
+    def fits(self) -> set[tuple[str, str]]:
+        """Model and strategy of every fit of the samples."""
+        found = set()
+        for sample in self.samples:
+            options: Any = build(SECTIONS["fit"], self.place(sample))
+            strategies = [strategy or "custom" for strategy in options.fitted_strategies]
+            found |= {(model, strategy) for model in options.fitted_models for strategy in strategies}
+        return found
 
     def resolved(self, sample: Sample, show: Callable[[Path], str]) -> dict[str, Any]:
         """Return a sample as plain data with every default spelled out, each path written by `show`."""
@@ -139,6 +162,11 @@ def _report(errors: Iterator[str] | list[str], path: Path) -> None:
         raise StudyError(texts[0] if len(texts) == 1 else "\n  " + "\n  ".join(texts), path=path)
 
 
+def read_content(path: Path) -> Any:
+    """Return what a study file holds, not checked yet."""
+    return read_json(path, "study file") if path.suffix == ".json" else _read_toml(path)
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return read_toml(path, "study file")
@@ -151,7 +179,7 @@ def _wrong_shapes(content: Any) -> Iterator[str]:
     if not isinstance(content, dict) or "samples" not in content:
         yield "there are no samples; add a [[samples]] table for each section"
         return
-    tables = ("study", *SECTIONS)
+    tables = ("study", "plan", "multiverse", *SECTIONS)
     for key, value in content.items():
         if key not in (*tables, "samples"):
             yield unknown_key(key, (*tables, "samples"))
@@ -182,6 +210,12 @@ def _validate(content: dict[str, Any], folder: Path) -> tuple[Study | None, list
     except ValidationError as error:
         errors += format_errors(error, _Head, lambda name: f"study.{name}")
         head = None
+    plan = None
+    if "plan" in content:
+        try:
+            plan = Plan.model_validate(content["plan"])
+        except ValidationError as error:
+            errors += format_errors(error, Plan, lambda name: f"plan.{name}")
     common = {name: _absolute(SECTIONS[name], dict(content[name]), folder) for name in SECTIONS if name in content}
     samples = []
     entries, wrong = expand_cores(content["samples"], folder)
@@ -194,7 +228,8 @@ def _validate(content: dict[str, Any], folder: Path) -> tuple[Study | None, list
             samples.append((who, sample))
     group = {step.section: common[step.section] for step in PER_STUDY if step.section in common}
     own = tuple(each for _, each in samples)
-    study = Study(head.name, head.preset, own, group, head.simulated) if head else None
+    more = (plan, content.get("multiverse"))
+    study = Study(head.name, head.preset, own, group, head.simulated, *more) if head else None
     preset = study or Study("", PRESET_NAMES[0], ())
     found = [(who, list(dict.fromkeys(_option_errors(preset, sample)))) for who, sample in samples]
     for who, texts in found:
@@ -294,90 +329,3 @@ def _wrong_options(step: Step, section: Mapping[str, Any]) -> Iterator[str]:
         for text in format_errors(error, step.command.options_class, lambda name: f"{step.section}.{name}"):
             if text.split(":")[0].split(".")[-1] not in inputs:
                 yield text
-
-
-def _contradictions(study: Study) -> Iterator[str]:
-    yield from _ambiguous([sample.id for sample in study.samples])
-    for sample in study.samples:
-        for key, path in sample.files():
-            beside = f"{path}.bval"  # a protocol may be named by what its files have in common
-            if not os.path.isfile(path) and not (key == "protocol" and os.path.isfile(beside)):
-                yield f"sample {sample.id}: {key}: {_no_file(path)}"
-    if any(sample.patient for sample in study.samples):
-        for sample in study.samples:
-            if "patient" in sample.measures:
-                yield f"sample {sample.id}: measures.patient: other samples have a key patient; write it as they do"
-    yield from _mixed_sizes(study)
-    if "prediction" in study.options:
-        yield from _unpredictable(study, study.options["prediction"])
-
-
-def _mixed_sizes(study: Study) -> Iterator[str]:
-    """Yield that histology as published and in 3D would stand in one table: they differ by tens of per cent."""
-    step = next(step for step in PER_SAMPLE if step.name == "patches")
-    sizes: dict[Any, list[str]] = {}
-    for sample in study.samples:
-        sizes.setdefault(getattr(build(step, study.place(sample)), "settled_size", None), []).append(sample.id)
-    if "paper" in sizes and "volume" in sizes:
-        yield (
-            f"patches.size: the histology of {', '.join(sizes['volume'])} would be in 3D and that of "
-            f'{", ".join(sizes["paper"])} as published, which cannot be compared; say size = "paper", or '
-            "outline_kind and section_thickness_um (N and R: cell_fraction too) for all"
-        )
-
-
-def _ambiguous(ids: list[str]) -> Iterator[str]:
-    times = Counter(ids)
-    for item, number in sorted(times.items()):
-        if number > 1:
-            yield f"the id {item!r} stands {number} times; every sample needs its own"
-    for folded, number in Counter(item.casefold() for item in times).items():
-        if number > 1:
-            alike = [item for item in times if item.casefold() == folded]
-            yield f"the ids {' and '.join(alike)} differ in capitals only, which the folders of some systems cannot"
-
-
-def _no_file(path: Path) -> str:
-    """Say why a path is not that of a file."""
-    if path == Path():
-        return "is empty; leave the key out, or name a file"
-    if os.path.isdir(path):
-        return f"is a folder, and a file is needed: {path}"
-    if path.name.replace(".", "").isdigit():
-        return f"no such file: {path}; write a number without quotation marks"
-    if not str(path).isprintable():
-        return f"no such file: {str(path)!r}; write paths with /, as \\ has a meaning of its own in quotation marks"
-    return f"no such file: {path}" + ("; write paths with /, on every system" if "\\" in str(path) else "")
-
-
-def _unpredictable(study: Study, options: Mapping[str, Any]) -> Iterator[str]:
-    target = options["target"]
-    for path in paths_in(options.get("table")):
-        if not path.is_file():
-            yield f"prediction: table: {_no_file(path)}"
-        return
-    given = sorted({name for sample in study.samples for name in sample.measures})
-    if target not in given:
-        there = f"they have {', '.join(given)}" if given else "they have none"
-        yield (
-            f"prediction: target: {target!r} is no measurement of the samples (measures); {there}. "
-            "Give the table that holds it with table"
-        )
-    yield from _ungrouped(study, options)
-
-
-def _ungrouped(study: Study, options: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the samples of which it is not known whether they are from the same patient as others."""
-    asked, target = options.get("group_by"), options["target"]
-    name = asked or "patient"
-    labels = {sample.id: sample.label(name) for sample in study.samples}
-    if not any(labels.values()):
-        if asked is not None:
-            yield f"prediction: group_by: no sample has a {name!r}; give the samples theirs, or leave group_by out"
-        return
-    for sample in study.samples:
-        if target in sample.measures and not labels[sample.id]:
-            yield (
-                f"sample {sample.id}: {name}: is missing; samples with the same one stay together in the prediction "
-                f"of {target}. With group_by = 'sample' under [prediction] each stands alone"
-            )

@@ -20,6 +20,9 @@ def test_icc_of_shrout_and_fleiss():
     """Their table 4 (1979, doi 10.1037/0033-2909.86.2.420)."""
     found = intraclass_correlation(SHROUT_FLEISS).set_index("type")
     np.testing.assert_allclose(found["icc"], [0.17, 0.29, 0.71], atol=0.005)
+    # Limits as R's psych and irr print them for these ratings, two digits.
+    np.testing.assert_allclose(found["ci_low_f"], [-0.13, 0.02, 0.34], atol=0.005)
+    np.testing.assert_allclose(found["ci_high_f"], [0.72, 0.76, 0.95], atol=0.005)
 
 
 def test_icc_from_mean_squares_of_statsmodels(rng):

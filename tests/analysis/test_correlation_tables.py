@@ -90,6 +90,14 @@ def test_matrix_is_symmetric_and_that_of_pandas(rng):
     assert np.isnan(np.diag(p)).all() and p.loc["a", "b"] == p.loc["b", "a"] == found.loc[0, "p"]
 
 
+def test_fishers_interval_stands_beside(rng):
+    table = some_table(rng)
+    row = correlation_table(table, ["a"], ["b"], kinds=("pearson",)).iloc[0]
+    known = table[["a", "b"]].dropna()
+    truth = stats.pearsonr(known["a"], known["b"]).confidence_interval()
+    np.testing.assert_allclose([row["ci_low_fisher"], row["ci_high_fisher"]], truth, rtol=1e-10)
+
+
 def test_chosen_pairs_only(rng):
     found = correlation_table(some_table(rng), ["a", "b"], ["b", "d"], kinds=("pearson",))
     assert list(zip(found["x"], found["y"])) == [("a", "b"), ("a", "d"), ("b", "d")]

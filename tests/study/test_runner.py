@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from histomri.core.errors import InputError
 from histomri.core.files import write_text
 from histomri.core.options import Options, argument, given, option, output
 from histomri.study import Sample, StepResult, Study, records, runner
-from histomri.study.runner import run_sample
+from histomri.study.runner import run_sample, without_folders
 from histomri.study.sources import key, result, value
 from histomri.study.step import Step
 
@@ -312,7 +313,9 @@ def test_running_out_of_memory_costs_one_sample_and_is_kept_in_full(toy, sample,
     toy.failing["fit"] = MemoryError()
     outcome = run(toy, sample, tmp_path / "out")
     assert outcome.reason == "unexpected MemoryError: no details; sub-m1/error.log has the details"
-    assert "Traceback" in (tmp_path / "out/sub-m1/error.log").read_text()
+    log = (tmp_path / "out/sub-m1/error.log").read_text()
+    assert "Traceback" in log and 'File "runner.py"' in log
+    assert not {"/", "\\"} & set("".join(re.findall(r'File "([^"]*)"', log)))
 
 
 @pytest.mark.parametrize(
@@ -352,3 +355,17 @@ def test_a_drive_without_a_relative_path_is_no_fault(toy, sample, tmp_path, monk
     monkeypatch.setattr("os.path.relpath", relpath)
     run(toy, sample, tmp_path / "out")
     assert run(toy, sample, tmp_path / "out").kept == NAMES
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ('File "/home/jane doe/study/fit.py", line 3', 'File "fit.py", line 3'),
+        (r"no C:\Users\jane\x.nii here", "no x.nii here"),
+        (r"'D:\\data\\jane d\\x.nii'", "'x.nii'"),
+        (r"\\server\share\jane\x.nii", "x.nii"),
+        ("2 / 3 of a/b, https://a.b/c/d", "2 / 3 of a/b, https://a.b/c/d"),
+    ],
+)
+def test_folders_are_left_out_of_what_is_written(text, left):
+    assert without_folders(text) == left

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from histomri.core.files import together
 from histomri.core.presets import choose_preset
 from histomri.core.progress import Progress, share_of
 from histomri.fitting import fit_dki, preset_warnings
@@ -32,8 +33,9 @@ def run(options: DkiOptions, out: Path, progress: Progress | None = None) -> Ste
         regions = fit_labels(means, series, "DKI", fit)
     require_fitted(result, series, "DKI")
     sources = [level.source] if level.source is not None else []
-    outputs = write_dki(result, series, out, sources, options.sub, level.record)
-    outputs += regions.save(out / roi_table("dki", options.sub), [*series.sources, *sources]) if regions else []
+    with together():
+        outputs = write_dki(result, series, out, sources, options.sub, level.record)
+        outputs += regions.save(out / roi_table("dki", options.sub), [*series.sources, *sources]) if regions else []
     assumed = preset_warnings(preset, series.acquisition) if options.preset is None else ()
     warnings = series.images.warnings + level.warnings + assumed + result.warnings
     summary = {**result.counts, **result.parameters, "sigma": level.record}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from histomri.cells import load_cells
-from histomri.core.files import require_folder
+from histomri.core.files import require_folder, together
 from histomri.core.presets import DEFAULT_PRESET
 from histomri.core.progress import Progress
 from histomri.patches import fat_of_slide, map_section, tissue_of_slide, volume_settings
@@ -29,5 +29,6 @@ def run(options: PatchOptions, out: Path, progress: Progress | None = None) -> S
         per=options.per, by_class=options.by_class, fat=fat, volume=volume_settings(options),
     )  # fmt: skip
     sources = [path for path in (options.like, options.slide) if path is not None]
-    outputs = found.save(out, options.sub, cells=options.cells, sources=sources)
+    with together():
+        outputs = found.save(out, options.sub, cells=options.cells, sources=sources)
     return StepResult(tuple(outputs), (*found.messages(), *notes), (*warnings, *found.warnings), found.summary())

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from histomri.core.files import together
 from histomri.core.presets import choose_preset
 from histomri.core.progress import Progress, share_of
 from histomri.fitting import bounds_warnings, fit_t2ivim
@@ -33,8 +34,9 @@ def run(options: T2IvimOptions, out: Path, progress: Progress | None = None) -> 
         regions = fit_labels(means, series, "T2-IVIM", fit)
     require_fitted(result, series, "T2-IVIM")
     sources = [level.source] if level.source is not None else []
-    outputs = write_t2ivim(result, series, out, sources, options.sub, level.record)
-    outputs += regions.save(out / roi_table("t2ivim", options.sub), [*series.sources, *sources]) if regions else []
+    with together():
+        outputs = write_t2ivim(result, series, out, sources, options.sub, level.record)
+        outputs += regions.save(out / roi_table("t2ivim", options.sub), [*series.sources, *sources]) if regions else []
     assumed = bounds_warnings(preset, series.acquisition) if options.preset is None else ()
     warnings = series.images.warnings + level.warnings + assumed + result.warnings
     summary = {**result.counts, **result.parameters, "sigma": level.record}
