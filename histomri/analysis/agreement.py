@@ -1,7 +1,6 @@
 """Do two methods give the same value? Bias, limits of agreement, and intraclass correlation."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import fdtrc, stdtr, stdtrit
 
 from histomri.analysis.correlation import constant, jackknife_z_interval
-from histomri.analysis.histology import histology_line, histology_size
+from histomri.analysis.histology import histology_line, histology_size, numbers_per_volume
 from histomri.analysis.icc_limits import f_limits
 from histomri.analysis.measurements import opened_cases
 from histomri.analysis.noncentral import noncentral_t_quantile
@@ -25,8 +24,6 @@ from histomri.core.columns import unit_of, unit_text
 from histomri.core.errors import InputError
 
 _FEWEST, _CHANGES = 3, "the bias changes with size; limits hold on average only"
-# F/vCS³, and the number of cells of one size per volume.
-_DENSITY, _COUNT = "CD_mri_mm3", "CDsphere_mri_mm3"
 PAIRS = (("vCS_mri_um", "vCS_histo_um"), ("F_mri", "F_histo"))
 _TWO_SIDED = 1.959963984540054  # 95 % of normal values lie within so many standard deviations of their mean
 
@@ -331,7 +328,7 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
         # Histology in 3D may have a size and no fraction.
         pairs = tuple(pair for pair in PAIRS if cases.has_values(pair[1]) or pair[1] not in cases) or PAIRS
         notes = [f"{pair[1]} has no value, so {pair[0]} is not compared" for pair in PAIRS if pair not in pairs]
-    pairs, replaced = _numbers_per_volume(pairs, cases.names)
+    pairs, replaced = numbers_per_volume(pairs, cases.names)
     values = cases.numbers([name for pair in pairs for name in pair])
     found, sizes, size = [], [], histology_size(cases.path)
     warnings, lines = [*cases.quality_warnings(values), *notes, *replaced], histology_line(size)
@@ -360,19 +357,6 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
     frames = {"agreement.csv": ("agreement", [pd.DataFrame(found)]), "bias_by_size.csv": ("bias_by_size", sizes)}
     settings = options.named("relative", "bins", "by", "model", "strategy", "patient") | {"size": size}
     return Findings.joined("agreement.json", frames, lines, warnings, options, settings, measures=list(values))
-
-
-def _numbers_per_volume(pairs: Any, names: Sequence[str]) -> tuple[Any, list[str]]:
-    """Put CDsphere in place of CD of MRI where it would be set beside a number of cells per volume, and say so."""
-    for pair in pairs:
-        other = next((name for name in pair if name != _DENSITY), "")
-        if _DENSITY in pair and unit_of(other) == "mm^-3":
-            if _COUNT not in names:
-                problem = f"{_DENSITY} is F/vCS³ and no number of cells, and {other} is one"
-                raise InputError(problem, hint=f"add the column {_COUNT}, which is 6/π times {_DENSITY}")
-            text = f"{_DENSITY} is F/vCS³ and no number of cells: {_COUNT}, 6/π times it, is compared with {other}"
-            return tuple(tuple(_COUNT if name == _DENSITY else name for name in each) for each in pairs), [text]
-    return pairs, []
 
 
 def _systematic(both: pd.DataFrame, errors: pd.DataFrame, bins: int, relative: bool) -> tuple[Any, FloatArray]:
