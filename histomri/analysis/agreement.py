@@ -1,7 +1,6 @@
 """Do two methods give the same value? Bias, limits of agreement, and intraclass correlation."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,19 @@ from numpy.typing import ArrayLike
 from scipy.special import fdtrc, stdtr, stdtrit
 
 from histomri.analysis.correlation import constant, jackknife_z_interval
-from histomri.analysis.histology import histology_line, histology_size
+from histomri.analysis.histology import histology_line, histology_size, numbers_per_volume
 from histomri.analysis.icc_limits import f_limits
 from histomri.analysis.measurements import opened_cases
 from histomri.analysis.noncentral import noncentral_t_quantile
 from histomri.analysis.options import AgreeOptions
 from histomri.analysis.patients import FEWEST_UNITS, jackknife_t, patients_of, repeated, without_each
 from histomri.analysis.results import Findings, heading, labelled, missing_text, naming_part
+from histomri.analysis.systematic import common_error, missing_errors, of_pair
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
 from histomri.core.columns import unit_of, unit_text
 from histomri.core.errors import InputError
 
-_FEWEST = 3
-# F/vCS³, and the number of cells of one size per volume.
-_DENSITY, _COUNT = "CD_mri_mm3", "CDsphere_mri_mm3"
+_FEWEST, _CHANGES = 3, "the bias changes with size; limits hold on average only"
 PAIRS = (("vCS_mri_um", "vCS_histo_um"), ("F_mri", "F_histo"))
 _TWO_SIDED = 1.959963984540054  # 95 % of normal values lie within so many standard deviations of their mean
 
@@ -330,11 +328,11 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
         # Histology in 3D may have a size and no fraction.
         pairs = tuple(pair for pair in PAIRS if cases.has_values(pair[1]) or pair[1] not in cases) or PAIRS
         notes = [f"{pair[1]} has no value, so {pair[0]} is not compared" for pair in PAIRS if pair not in pairs]
-    pairs, replaced = _numbers_per_volume(pairs, cases.names)
+    pairs, replaced = numbers_per_volume(pairs, cases.names)
     values = cases.numbers([name for pair in pairs for name in pair])
-    size = histology_size(cases.path)
+    found, sizes, size = [], [], histology_size(cases.path)
     warnings, lines = [*cases.quality_warnings(values), *notes, *replaced], histology_line(size)
-    found, sizes = [], []
+    warnings += missing_errors(values, errors := cases.errors(values))
     for key, part in cases.parts(options.by):
         patients = patients_of(part)
         for one, other in pairs:
@@ -342,36 +340,37 @@ def agree_table(table: AgreeOptions | pd.DataFrame | str | Path, **choices: Any)
             with naming_part(cases.path, {**key, "columns": f"{one} and {other}"}):
                 row = _agreement(a, b, options.relative, patients)
             head = {**key, "first": one, "second": other, "unit": "%" if options.relative else unit_of(one) or ""}
-            found.append({**head, **row})
             how: dict[str, Any] = {"bins": min(options.bins, row["n"]), "relative": options.relative}
-            classes = bias_by_size(a, b, **how, patients=patients)
-            sizes.append(labelled(head, classes))
+            shared, by_class = _systematic(*of_pair(a, b, errors), **how)
+            row |= shared
+            found.append({**head, **row})
+            sizes.append(labelled(head, bias_by_size(a, b, **how, patients=patients).assign(bias_syst=by_class)))
             unit = " %" if options.relative else unit_text(one)
             limits = f"limits {row['lower']:.3g} to {row['upper']:.3g}{unit}, ICC(A,1) {row['icc_a1']:.2f}"
             text = f"bias {row['bias']:.3g}{unit} [{row['bias_low']:.3g}, {row['bias_high']:.3g}]"
+            text += f" ± {row['bias_syst']:.3g} (syst)" if math.isfinite(row["bias_syst"]) else ""
             several = "" if math.isnan(row["n_patients"]) else f" of {row['n_patients']:.0f} patients"
             n = f"N = {row['n']}{several}{missing_text(row['n_missing'])}"
             lines.append(f"{heading(key)}{one} - {other}: {text}, {limits}, {n}")
             if row["p_slope"] < 0.05:
-                text = "the bias changes with size; limits hold on average only"
-                warnings.append(f"{heading(key)}{one} - {other}: {text}")
+                warnings.append(f"{heading(key)}{one} - {other}: {_CHANGES}")
     frames = {"agreement.csv": ("agreement", [pd.DataFrame(found)]), "bias_by_size.csv": ("bias_by_size", sizes)}
-    settings = options.named("relative", "bins", "by", "model", "strategy", "patient")
-    settings |= {} if size is None else {"size": size}
+    settings = options.named("relative", "bins", "by", "model", "strategy", "patient") | {"size": size}
     return Findings.joined("agreement.json", frames, lines, warnings, options, settings, measures=list(values))
 
 
-def _numbers_per_volume(pairs: Any, names: Sequence[str]) -> tuple[Any, list[str]]:
-    """Put CDsphere in place of CD of MRI where it would be set beside a number of cells per volume, and say so."""
-    for pair in pairs:
-        other = next((name for name in pair if name != _DENSITY), "")
-        if _DENSITY in pair and unit_of(other) == "mm^-3":
-            if _COUNT not in names:
-                problem = f"{_DENSITY} is F/vCS³ and no number of cells, and {other} is one"
-                raise InputError(problem, hint=f"add the column {_COUNT}, which is 6/π times {_DENSITY}")
-            text = f"{_DENSITY} is F/vCS³ and no number of cells: {_COUNT}, 6/π times it, is compared with {other}"
-            return tuple(tuple(_COUNT if name == _DENSITY else name for name in each) for each in pairs), [text]
-    return pairs, []
+def _systematic(both: pd.DataFrame, errors: pd.DataFrame, bins: int, relative: bool) -> tuple[Any, FloatArray]:
+    """Return the systematic errors of bias and slope, and those of the bias by size; limits move as the bias does."""
+
+    def compared(values: pd.DataFrame) -> FloatArray:
+        found = bland_altman(*values.to_numpy().T, relative=relative)
+        return np.array([found.bias, found.slope])
+
+    def by_class(values: pd.DataFrame) -> FloatArray:
+        return np.asarray(bias_by_size(*values.to_numpy().T, bins=bins, relative=relative)["bias"])
+
+    bias, slope = map(float, common_error(compared, both, errors))
+    return {"bias_syst": bias, "slope_syst": slope}, common_error(by_class, both, errors)
 
 
 def _agreement(first: pd.Series, second: pd.Series, relative: bool, patients: pd.Series | None) -> dict[str, Any]:

@@ -13,19 +13,21 @@ from histomri.analysis.correlation import constant
 from histomri.analysis.histology import histology_size, lacks_fraction
 from histomri.analysis.measurements import MeasurementTable, opened
 from histomri.analysis.options import ScoreOptions
-from histomri.core.columns import CASE, INDEX, LABELS, PAIRED, REGISTRATION, registration_sd
+from histomri.core.columns import CASE, INDEX, LABELS, PAIRED, REGISTRATION, STAT, SYST, registration_sd
 from histomri.core.errors import InputError, raise_together
 from histomri.core.tables import line_of, suggestion
 
-_DERIVED = ("_median", "_trimmed")  # columns that pairing writes beside each mean
+_DERIVED = ("_median", "_trimmed", STAT, SYST)  # columns that pairing writes beside each mean
+_SYST = tuple(f"{name}{SYST}" for name in PAIRED)  # carried onto HFC
 NEEDED = ("sample", "model", "strategy", "vCS_mri_um", "vCS_histo_um", "F_mri", "F_histo")
 _SPREAD = tuple(registration_sd(name) for name in ("vCS_histo_um", "F_histo", "CD_histo_mm2"))
 OPTIONAL = (
     "patient", "group", "scanner", "n_voxels", "CD_mri_mm3", "CD_histo_mm2", "ADC_um2_ms", "K", "BIC_vote", "AIC_vote",
-    "BIC_best", "AIC_best", "at_bound_share", *_SPREAD,
+    "BIC_best", "AIC_best", "at_bound_share", *_SPREAD, *_SYST,
 )  # fmt: skip
 OF_VOXELS = (
     "patient", "group", "scanner", "CD_mri_mm3", "CD_histo_mm2", "ADC_um2_ms", "K", "BIC", "AIC", "at_bound", *_SPREAD,
+    *_SYST,
 )  # fmt: skip
 STRATEGIES = ("whole", "high-b", "custom")
 # What `histomri pair` writes beyond the columns that are scored.

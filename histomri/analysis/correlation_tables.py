@@ -16,6 +16,7 @@ from histomri.analysis.mixed import correlate_repeated
 from histomri.analysis.options import Adjustment, CorrelateOptions, Interval
 from histomri.analysis.patients import patients_of, with_patients
 from histomri.analysis.results import Findings, heading, labelled, naming_part
+from histomri.analysis.systematic import missing_errors, with_lines
 from histomri.analysis.voxels import correlate_voxels
 from histomri.analysis.within import LEAST_DIFFERENCE, decompose, pooled_against_within, within_column
 from histomri.core.arrays import FloatArray
@@ -119,6 +120,7 @@ def correlate_table(table: CorrelateOptions | pd.DataFrame | str | Path, **choic
 
     `table` is a DataFrame or path, with options of `histomri correlate` beside it, such as ``x=["Ki67"], y=["F_mri"]``,
     or a CorrelateOptions. By default every measurement is correlated with every other; of voxels histology with MRI.
+    Where columns have systematic errors (`.._syst`), Pearson's correlations come with the line of y on x and its own.
     The Findings are correlations.csv and correlation_matrix.csv; of voxels correlations_voxel.csv and
     correlations_pooled.csv; with `group_by` correlations_repeated.csv.
     """
@@ -146,16 +148,17 @@ def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     how: dict[str, Any] = {"kinds": options.kinds, "interval": options.interval, "adjustment": options.adjust}
     with naming_part(rows.path, {}):
         within, notes = within_column(rows.frame, options.within)
-    found, matrices, true = [], [], []
+    found, matrices, true, shared = [], [], [], rows.errors(names)
     pairs = across_sides(combinations(x, 2) if y is None else ((a, b) for a in x for b in y if a != b))
     for key, part in rows.parts(options.by):
+        mine = values.loc[part.frame.index]
         groups = part.text(within) if within is not None and within != options.by else None
         with naming_part(rows.path, key):
             how |= {"patients": patients_of(part), "groups": groups}
-            result = correlation_table(values.loc[part.frame.index], x, y, **how)
+            result = correlation_table(mine, x, y, **how)
             of_errors = values.join(errors).loc[part.frame.index]
             true.append(labelled(key, attenuation_table(of_errors, pairs, how["patients"])))
-        found.append(labelled(key, result))
+        found.append(labelled(key, with_lines(result, mine, shared)))
         matrices += [labelled(key, _stacked(result, kind)) for kind in options.kinds] if y is None else []
     everything = pd.concat(found, ignore_index=True)
     warnings = rows.quality_warnings(values) + ([] if options.x or options.y else rows.misspelt())
@@ -167,7 +170,7 @@ def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     if errors.shape[1]:
         frames["correlations_errors.csv"] = ("errors", true)
         lines += attenuation_lines(pd.concat(true, ignore_index=True))[:_SHOWN]
-    warnings += [*_missing(everything), *_undefined(everything)]
+    warnings += [*_missing(everything), *_undefined(everything), *missing_errors(values, shared)]
     return _findings(options, frames, lines, warnings, names, interval=options.interval, within=within)
 
 
@@ -216,11 +219,12 @@ def _voxels(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     values = numbers.assign(sample=rows.text("sample", complete=True) if "sample" in rows else "all")
     if PATIENT in rows:
         values[PATIENT] = rows.text(PATIENT)
-    each, together = [], []
+    each, together, errors = [], [], rows.errors([*x, *y])
     for key, part in rows.parts(options.by):
+        mine = values.loc[part.frame.index]
         with naming_part(rows.path, key):
-            singles, pooled = correlate_voxels(values.loc[part.frame.index], x, y, kinds=options.kinds)
-        each.append(labelled(key, singles))
+            singles, pooled = correlate_voxels(mine, x, y, kinds=options.kinds)
+        each.append(labelled(key, with_lines(singles, mine, errors, by="sample")))
         together.append(labelled(key, pooled))
     frames = {"correlations_voxel.csv": ("samples", each), "correlations_pooled.csv": ("pooled", together)}
     pooled = pd.concat(together, ignore_index=True)
@@ -233,6 +237,7 @@ def _voxels(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     shared = beside[(p < 0.05) & ~(rest["p"] < 0.05) & rest["text"].ne("")]
     warnings = rows.quality_warnings(numbers) + _undefined(single)
     warnings += list(dict.fromkeys(_SHARED.format(**row) for row in shared.to_dict("records")))[:_SHOWN]
+    warnings += missing_errors(numbers, errors)
     return _findings(options, frames, lines, warnings, [*x, *y], x=x, y=y)
 
 

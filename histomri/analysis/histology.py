@@ -1,11 +1,17 @@
 """Which numbers of histology a table of pairs holds, as published or of cells in 3D, and scores without a fraction."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from histomri.core.columns import unit_of
+from histomri.core.errors import InputError
 from histomri.core.files import read_json
+
+# F/vCS³, and the number of cells of one size per volume.
+_DENSITY, _COUNT = "CD_mri_mm3", "CDsphere_mri_mm3"
 
 
 def histology_size(path: Path) -> str | None:
@@ -37,5 +43,18 @@ def by_size_alone(table: pd.DataFrame) -> pd.DataFrame:
 def without_fraction(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the ranking of `by_size_alone` without the scores that need a fraction of cells."""
     names = ("TCS", "TCS_ci", "r_F", "HFC_mean", "HFC_wins", "TCS_own", "HFC_wins_within", "TCS_corrected")
-    lost = dict.fromkeys((*names, "TCS_corrected_ci", "TCS_within"))
+    lost = dict.fromkeys((*names, "TCS_corrected_ci", "TCS_within", "HFC_syst"))
     return [row | lost for row in models]
+
+
+def numbers_per_volume(pairs: Any, names: Sequence[str]) -> tuple[Any, list[str]]:
+    """Put CDsphere in place of CD of MRI where it would be set beside a number of cells per volume, and say so."""
+    for pair in pairs:
+        other = next((name for name in pair if name != _DENSITY), "")
+        if _DENSITY in pair and unit_of(other) == "mm^-3":
+            if _COUNT not in names:
+                problem = f"{_DENSITY} is F/vCS³ and no number of cells, and {other} is one"
+                raise InputError(problem, hint=f"add the column {_COUNT}, which is 6/π times {_DENSITY}")
+            text = f"{_DENSITY} is F/vCS³ and no number of cells: {_COUNT}, 6/π times it, is compared with {other}"
+            return tuple(tuple(_COUNT if name == _DENSITY else name for name in each) for each in pairs), [text]
+    return pairs, []

@@ -1,7 +1,7 @@
 """Tables of measurements whose columns the person chooses: turned into numbers column by column, checked on the way."""
 
 import difflib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from histomri.analysis.options import TableOptions
 from histomri.analysis.patients import with_patients
 from histomri.analysis.table_checks import label_mistakes, unit_mistakes, without_missing, without_units_row
 from histomri.analysis.units import check_sites, check_units, require_magnitude
-from histomri.core.columns import CASE, INDEX, LABELS, MEASUREMENTS, PATIENT, POSITION, errors_of
+from histomri.core.columns import CASE, INDEX, LABELS, MEASUREMENTS, PATIENT, POSITION, SYST, errors_of
 from histomri.core.errors import InputError, InputErrors, raise_together
 from histomri.core.tables import Table, as_text, fraction_of_numbers, line_at, line_of, read_table
 
@@ -75,6 +75,11 @@ class MeasurementTable(Table):
         check_units(numbers, scanner, self.path, of_voxels=self.is_voxelwise)
         self.quality_warnings(numbers)
         return numbers
+
+    def errors(self, names: Iterable[str]) -> pd.DataFrame:
+        """Return the systematic errors of those of the columns that have any, under the names of these columns."""
+        known = {f"{name}{SYST}": name for name in names if f"{name}{SYST}" in self}
+        return self.numbers(list(known), empty=True).rename(columns=known)
 
     def quality_warnings(self, numbers: pd.DataFrame) -> list[str]:
         """Say what was left out in reading, and which columns differ so much between sites that units may."""

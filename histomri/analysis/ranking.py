@@ -14,6 +14,7 @@ from histomri.analysis.registration_error import with_registration
 from histomri.analysis.scores import (
     bic_votes,
     complete_cases,
+    fidelity_error,
     histology_fidelity,
     require_one_row_each,
     total_correlation_score,
@@ -26,8 +27,8 @@ from histomri.core.columns import PAIRED, PATIENT
 RANKING_KEYS = (
     "model", "strategy", "n", "TCS", "TCS_ci", "r_vCS", "r_F", "HFC_mean", "HFC_wins", "BIC_share", "p_best",
     "AIC_share", "n_missing", "rank", "compared", "n_own", "TCS_own", "HFC_wins_within", "share_first", "n_patients",
-    "TCS_corrected", "TCS_corrected_ci", "mcs_p", "in_set", "rank_low", "rank_high", "TCS_within", "TCS_registration",
-    "TCS_registration_ci",
+    "TCS_corrected", "TCS_corrected_ci", "mcs_p", "in_set", "rank_low", "rank_high", "TCS_within", "HFC_syst",
+    "TCS_registration", "TCS_registration_ci",
 )  # fmt: skip
 FEWEST_CASES = 0.8  # of those of the row that has most: a row with fewer is not compared with the others
 FEWEST_COMMON = 0.5  # of the same: what the rows that are compared must have in common
@@ -68,7 +69,8 @@ def rank_models(
         equal within `EQUAL`; HFC_wins_within, cases with the lowest HFC of the strategy; n_patients. TCS_corrected and
         its interval are of the first only: TCS without the luck of being the highest (`optimism`,
         `Rivals.first_interval`). mcs_p and in_set: the model confidence set; rank_low and rank_high: the ranks it may
-        have, all rows at once (`Rivals`). TCS_within: `scores_within`. Of the others n, TCS and mean HFC are
+        have, all rows at once (`Rivals`). TCS_within: `scores_within`. HFC_syst: error of the mean HFC that slides
+        share (columns of histology that end in _syst, see `common_error`). Of the others n, TCS and mean HFC are
         of their own cases, and what compares rows is None. Of all: n_missing, cases of the table that are not complete;
         n_own and TCS_own, complete cases of the row, and TCS on all of them; TCS_registration and its interval, see
         `registration_error.with_registration`. None where it cannot be had: TCS needs three cases, interval and
@@ -201,6 +203,7 @@ def _scored(table: pd.DataFrame, cases: ScoredCases, confidence: float) -> pd.Da
         votes = bic_votes(table, criterion, counted).rename(columns={"share": share})
         scores = scores.merge(votes[[*_ROW, share]], on=_ROW, how="left")
     scores = with_registration(scores, table, confidence)
+    scores["HFC_syst"] = [fidelity_error(part) for _, part in table.groupby(_ROW, sort=False)]
     scores["TCS_ci"] = [cases.interval(row, confidence) for row in range(len(scores))]
     scores["HFC_wins_within"] = _wins_within(table, scores)
     return scores.assign(n_patients=[len(np.unique(cases.codes[known])) for known in cases.complete])

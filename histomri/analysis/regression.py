@@ -16,7 +16,9 @@ from histomri.analysis.options import RegressOptions
 from histomri.analysis.patients import FEWEST_UNITS, patients_of, repeated
 from histomri.analysis.results import Findings, heading, labelled, missing_text, naming_part
 from histomri.analysis.sandwich import cluster_robust
+from histomri.analysis.systematic import common_error, errors_of, line, missing_errors
 from histomri.core.arrays import FloatArray, IntArray
+from histomri.core.columns import SYST
 from histomri.core.errors import InputError
 
 # Equation 16 of Grussu et al. 2025 (doi 10.1038/s43856-025-01246-2): response -> explanatory variables.
@@ -37,9 +39,11 @@ class Regression:
     # response, term, beta (standardised), se, t, p, ci_low, ci_high (ordinary least squares), se_hc3, t_hc3, p_hc3,
     # ci_low_hc3, ci_high_hc3 (robust against unequal variances, MacKinnon & White 1985), q_hc3, VIF; the same with _cr3
     # (robust against rows of one patient, CR3 of Bell & McCaffrey 2002), n_patients and, to compare with R's
-    # clubSandwich, se_cr2, df_cr2, p_cr2 (`cluster_robust`): NaN unless a patient repeats.
+    # clubSandwich, se_cr2, df_cr2, p_cr2 (`cluster_robust`): NaN unless a patient repeats; slope in the units of the
+    # columns, slope_se (HC3, or CR3 where a patient repeats), slope_syst: its error by what slides share.
     coefficients: pd.DataFrame
-    models: pd.DataFrame  # response, n, n_missing, r2, r2_adjusted, f, p_f, condition_number
+    # response, n, n_missing, r2, r2_adjusted, f, p_f, condition_number; intercept, intercept_se, intercept_syst
+    models: pd.DataFrame
     warnings: tuple[str, ...]  # collinearity, few cases, cases left out
 
 
@@ -52,7 +56,8 @@ def regress(
     Parameters
     ----------
     table : DataFrame
-        One row per case, columns of numbers; NaN is missing.
+        One row per case, columns of numbers; NaN is missing. Columns that end in _syst hold systematic errors of those
+        without this ending.
     models : mapping, optional
         Response -> explanatory variables. By default the three models of equation 16 whose columns exist.
     confidence : float
@@ -114,15 +119,20 @@ def regress_table(table: RegressOptions | pd.DataFrame | str | Path, **choices: 
         raise InputError(problem, path=cases.path, hint="give --response and --predictor")
     values = cases.numbers([name for key, terms in chosen.items() for name in (key, *terms)])
     coefficients, models, warnings, lines = [], [], cases.quality_warnings(values), []
+    shared = cases.errors(values)
+    warnings += missing_errors(values, shared)
+    both = values.join(shared.add_suffix(SYST))
     for key, part in cases.parts(options.by):
         with naming_part(cases.path, key):
-            found = regress(values.loc[part.frame.index], chosen, patients=patients_of(part))
+            found = regress(both.loc[part.frame.index], chosen, patients=patients_of(part))
         coefficients.append(labelled(key, found.coefficients))
         models.append(labelled(key, found.models))
         warnings += [heading(key) + text for text in found.warnings]
         absent = dict(zip(found.models["response"], found.models["n_missing"]))
         for row in found.coefficients.to_dict("records"):
             text = f"{_beta(row)}, VIF {row['VIF']:.1f}, {_size(row)}{missing_text(absent[row['response']])}"
+            if math.isfinite(row["slope_syst"]):
+                text += f"; slope {row['slope']:.3g} ± {row['slope_se']:.2g} (stat) ± {row['slope_syst']:.2g} (syst)"
             lines.append(f"{heading(key)}{row['response']} on {row['term']}: {text}")
     settings = {"models": chosen} | options.named("by", "model", "strategy", "patient")
     settings |= {"standard_errors": "OLS, HC3, and CR3 over patients"}
@@ -189,6 +199,7 @@ def _fit(
         cr2 = cluster_robust(model.exog, model.endog, codes)
         other = {name: getattr(cr2, name) for name in other}
     factors = variance_inflation(scaled)
+    straight = _in_units(table, response, terms, fits["_cr3"] if repeated(codes) else fits["_hc3"])
     rows = []
     for position, term in enumerate(terms, start=1):
         row: dict[str, object] = {"response": response, "term": term, "n": n, "beta": plain.params[position]}
@@ -201,7 +212,8 @@ def _fit(
                 row |= {"VIF": factors[position - 1]}
             row |= {f"{name}{ending}": value for name, value in zip(("se", "t", "p", "ci_low", "ci_high"), values)}
         row |= {"n_patients": codes.max() + 1 if repeated(codes) else math.nan}
-        rows.append(row | {f"{name}_cr2": values[position] for name, values in other.items()})
+        row |= {f"{name}_cr2": values[position] for name, values in other.items()}
+        rows.append(row | straight[position - 1])
     summary: dict[str, object] = {"response": response, "n": n, "n_missing": missing, "r2": plain.rsquared}
     summary |= {"r2_adjusted": plain.rsquared_adj, "f": plain.fvalue, "p_f": plain.f_pvalue}
     texts = _warnings(response, terms, factors, n, missing)
@@ -209,7 +221,33 @@ def _fit(
         texts.append(
             f"{response}: the coefficients hang on single patients, or they are too few; no intervals over patients"
         )
-    return rows, summary | {"condition_number": condition}, texts
+    return rows, summary | {"condition_number": condition} | straight[-1], texts
+
+
+def _in_units(table: pd.DataFrame, response: str, terms: list[str], robust: Any) -> list[dict[str, float]]:
+    """Return slopes, then the intercept, in the units of the columns, with robust and systematic errors."""
+    names = [response, *terms]
+    values = table[names].astype(float)
+    values = values[np.isfinite(values.to_numpy()).all(axis=1)]
+    numbers, powers = scaled(values.to_numpy())
+    values = pd.DataFrame(numbers, values.index, names)
+    errors = errors_of(table.loc[values.index], names)
+    errors = errors.mul([0.5 ** float(powers[names.index(str(name))]) for name in errors], axis=1)
+    spread, mean = values.std(ddof=1).to_numpy(), values.mean().to_numpy()
+    # What turns the coefficients of z-scores, the constant first, into slopes and the intercept.
+    turn = np.zeros((len(names), len(names)))
+    turn[range(len(terms)), range(1, len(names))] = spread[0] / spread[1:]
+    turn[-1] = spread[0] * np.r_[1.0, -mean[1:] / spread[1:]]
+    covariance = np.full(turn.shape, math.nan) if robust is None else robust.cov_params()
+    deviations = np.sqrt(np.diag(turn @ covariance @ turn.T))
+    shared = common_error(lambda one: line(one, response, terms), values, errors)
+    units, found = powers[0] - np.r_[powers[1:], 0], []
+    for place, triple in enumerate(zip(line(values, response, terms), deviations, shared)):
+        name = "slope" if place < len(terms) else "intercept"
+        with np.errstate(over="ignore", under="ignore"):
+            in_units = np.ldexp(triple, units[place])
+        found.append(dict(zip((name, f"{name}_se", f"{name}_syst"), map(float, in_units))))
+    return found
 
 
 def _over_patients(model: Any, codes: IntArray) -> Any:

@@ -3,11 +3,14 @@
 TCS, HFC and the vote of BIC are scores of Grussu et al. 2025 (doi 10.1038/s43856-025-01246-2).
 """
 
+import math
+
 import numpy as np
 import pandas as pd
 
 from histomri.analysis.cases import as_cases
 from histomri.analysis.correlation import correlate
+from histomri.analysis.systematic import common_error, errors_of
 from histomri.core.arrays import FloatArray
 from histomri.core.columns import PAIRED
 from histomri.core.errors import InputError
@@ -80,6 +83,15 @@ def fidelity(values: FloatArray) -> FloatArray:
     size, size_histo, fraction, fraction_histo = values
     size_histo, fraction_histo = (np.where(truth > 0, truth, np.nan) for truth in (size_histo, fraction_histo))
     return np.asarray(np.abs(size - size_histo) / size_histo + np.abs(fraction - fraction_histo) / fraction_histo)
+
+
+def fidelity_error(table: pd.DataFrame) -> float:
+    """Return the systematic error of the mean HFC of the complete cases of one row; NaN where none is known."""
+    cases = table[complete_cases(table)]
+    if not len(cases):
+        return math.nan
+    values = cases[list(PAIRED)].astype(float)
+    return float(common_error(lambda one: fidelity(one.to_numpy().T).mean(), values, errors_of(cases, PAIRED))[0])
 
 
 def complete_cases(table: pd.DataFrame) -> pd.Series:

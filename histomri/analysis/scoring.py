@@ -179,6 +179,7 @@ def _lines(models: list[dict[str, Any]], verdicts: list[Verdict]) -> list[str]:
         if row["TCS_ci"]:
             score += f" [{row['TCS_ci'][0]:.2f}, {row['TCS_ci'][1]:.2f}]"
         fidelity = "undefined" if row["HFC_mean"] is None else f"{row['HFC_mean']:.3f}"
+        fidelity += "" if row["HFC_syst"] is None else f" ± {row['HFC_syst']:.3f} (syst)"
         n = f"N = {row['n']}" + (f" of {row['n_patients']} patients" if row["n_patients"] < row["n"] else "")
         lines.append(f"{place} {row['model']} ({row['strategy']}): TCS {score}, HFC {fidelity}, {n}")
     return [*lines, *(verdict.text for verdict in verdicts)]

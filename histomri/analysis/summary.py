@@ -16,6 +16,8 @@ from histomri.core.columns import (
     PATIENT,
     POSITION,
     REGISTRATION,
+    STAT,
+    SYST,
     keys_of,
     latest_last,
 )
@@ -66,6 +68,15 @@ def measured_columns(table: pd.DataFrame) -> list[str]:
     return [name for name in names if pd.api.types.is_numeric_dtype(table[name])]
 
 
+def error_of_mean(errors: FloatArray) -> float:
+    """Return the standard error of the mean of N values from their own, (N,); missing ones are as large as the others.
+
+    Errors of different voxels are taken as independent.
+    """
+    known = errors[np.isfinite(errors)]
+    return float(np.sqrt((known**2).mean() / errors.size)) if known.size else float("nan")
+
+
 def summarise_voxels(voxels: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
     """Return one row per sample x model x strategy.
 
@@ -81,19 +92,24 @@ def summarise_voxels(voxels: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame
         `KEYS` (and patient, if the counts have it), n_voxels (rows with a cell size by MRI), pairing, means (cell
         density is averaged over voxels, never computed from mean size and fraction), BIC_vote, BIC_best,
         at_bound_share, medians as `.._median`, of `MEASURES` means without the extreme tenths as `.._trimmed`, the
-        counts, and what is known of the registration.
+        counts, and what is known of the registration. Standard errors (`.._se`) become those of the means, of
+        independent voxels; systematic errors (`.._syst`), which voxels share, are averaged.
     """
-    values = measured_columns(voxels)
+    measured = measured_columns(voxels)
+    sampling = [name for name in measured if name.endswith(STAT)]
+    values = [name for name in measured if not name.endswith((STAT, SYST))]
     groups = voxels.groupby(_CASE, sort=False, observed=True)
     means = groups[values].mean()
     medians = groups[values].median().add_suffix("_median")
     robust = [name for name in MEASURES if name in values]
     trimmed = groups[robust].agg(lambda column: trimmed_mean(column.to_numpy(dtype=float))).add_suffix("_trimmed")
+    errors = groups[[name for name in measured if name.endswith(SYST)]].mean()
+    errors = errors.join(groups[sampling].agg(lambda column: error_of_mean(column.to_numpy(dtype=float))))
     extra = pd.DataFrame({"n_voxels": groups["vCS_mri_um"].count()})
     if "at_bound" in voxels:
         extra["at_bound_share"] = groups["at_bound"].mean()
     how: dict[str, Any] = {"on": _CASE, "how": "left", "validate": "one_to_one"}
-    table = counts.merge(extra.join(means).join(medians).join(trimmed).reset_index(), **how)
+    table = counts.merge(extra.join(means).join(medians).join(trimmed).join(errors).reset_index(), **how)
     for criterion in ("BIC", "AIC"):
         if criterion in voxels:
             table = table.merge(votes_per_sample(voxels, criterion), **how)

@@ -80,8 +80,8 @@ def unit_suffix(unit: str) -> str:
 
 
 def latest_last(names: Iterable[str]) -> list[str]:
-    """Return the columns in their order, but for `LATEST`, which come behind the others."""
-    return sorted(names, key=lambda name: name.startswith(LATEST))
+    """Return the columns in their order, but for `LATEST` and then those of errors, which come behind the others."""
+    return sorted(names, key=lambda name: 2 if name.endswith((STAT, SYST)) else int(name.startswith(LATEST)))
 
 
 def registration_sd(name: str) -> str:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from histomri.analysis.summary import order_columns, summarise_voxels, trimmed_mean
+from histomri.analysis.summary import error_of_mean, order_columns, summarise_voxels, trimmed_mean
 from histomri.core.arrays import BoolArray, FloatArray
-from histomri.core.columns import COUNTS, FIT_QUALITY, KEYS, MEASURES, POSITION, column_of, latest_last
+from histomri.core.columns import COUNTS, FIT_QUALITY, KEYS, MEASURES, POSITION, STAT, SYST, column_of, latest_last
 from histomri.core.errors import InputError
 from histomri.core.images import Image
 from histomri.pairing.maps import find_slice, onto_slice, read_mri, require_same_grid, slice_of
@@ -48,7 +48,8 @@ def pair_maps(
     ----------
     histology : Section, mapping of str to Image, or path-like
         (ny, nx) maps by name, all on one grid, of which vCS and F are needed; what `read_section` returns, which says
-        whether they are as published or in 3D; or the folder of `histomri patches`.
+        whether they are as published or in 3D; or the folder of `histomri patches`. Standard errors (vCS_se) and
+        errors that all patches share (vCS_syst) become columns of their own; between patches they are interpolated.
     mri : mapping of (model, strategy) to mapping of str to Image, or path-like
         (I, J) or (I, J, K) fitted maps by name, all on one grid, of which vCS and F are needed, exit and BIC are used;
         or the folder of `histomri fit`.
@@ -143,6 +144,9 @@ def pair_means(
     table = summarise_voxels(pd.concat(frames, ignore_index=True), tally)
     for name, image in histology.items():
         column, measured = column_of(name, "histo"), image.data[np.isfinite(image.data)]
+        if name.endswith((STAT, SYST)):
+            table[column] = _error_of_mean(name, image, histology)
+            continue
         table[column] = measured.mean() if measured.size else np.nan
         table[f"{column}_median"] = np.median(measured) if measured.size else np.nan
         if column in MEASURES:
@@ -157,10 +161,19 @@ def pair_means(
     return PairedTable(order_columns(table), "sample", tally, how, warnings, section.columns())
 
 
+def _error_of_mean(name: str, image: Image, histology: Mapping[str, Image]) -> float:
+    """Return the error of the mean of all patches: independent of each other by sampling, the same systematically."""
+    of = histology.get(name.removesuffix(STAT).removesuffix(SYST))
+    errors = np.asarray(image.data if of is None else image.data[np.isfinite(of.data)], dtype=float)
+    if name.endswith(STAT):
+        return error_of_mean(errors)
+    return float(errors.mean()) if errors.size else float("nan")
+
+
 def _section(histology: Section | Mapping[str, Image] | str | Path) -> Section:
     """Return the histology with what it is; maps that are given by name are taken as published."""
     if isinstance(histology, str | Path):
-        return read_section(Path(histology))
+        return read_section(Path(histology), errors=True)
     return histology if isinstance(histology, Section) else Section(dict(histology), [], "paper", {}, {})
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from histomri.core.columns import column_of
+from histomri.core.columns import STAT, SYST, column_of
 from histomri.core.errors import InputError
 from histomri.core.images import HISTOLOGY_MAPS, PAPER, Image, parse_map_name, read_sidecar, sidecar_path
 from histomri.core.options import SizeName
@@ -24,7 +24,7 @@ _ASK = "run histomri patches with --outline-kind and --section-thickness-um, or 
 class Section:
     """The maps of a section that stand for vCS, F and density, and what they are."""
 
-    maps: dict[str, Image]  # by name; with errors also vCS_se and so on
+    maps: dict[str, Image]  # by name; with errors also vCS_se, vCS_syst and so on
     names: list[Entities]  # of their files
     size: SizeName
     meanings: dict[str, str]  # of vCS and F, where their names do not say it
@@ -80,7 +80,7 @@ def read_section(folder: Path, size: SizeName | None = None, *, errors: bool = F
     size : {"paper", "volume"}, optional
         The maps as published, or those of cells in three dimensions; by default what patches has settled.
     errors : bool
-        Whether to read the standard errors too, as vCS_se and so on.
+        Whether to read the errors too: standard ones as vCS_se and so on, those that all patches share as vCS_syst.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def _of_cells(paths: dict[str, Path], folder: Path) -> dict[str, Path]:
             problem = "holds no size of cells in 3D: it needs the share of the tissue's volume that is cells"
             hint = "run histomri patches with --cell-fraction, or pass --size paper"
             raise InputError(problem, path=folder, hint=hint)
-        found |= {f"vCS{end}": found.pop(f"vCSvol{end}") for end in ("", "_se") if f"vCSvol{end}" in found}
+        found |= {f"vCS{end}": found.pop(f"vCSvol{end}") for end in ("", STAT, SYST) if f"vCSvol{end}" in found}
     if "cellNV" in found:
         found = {name: path for name, path in found.items() if not name.startswith("nucleiNV")}
     return found
@@ -142,12 +142,12 @@ def _meaning(path: Path, name: str) -> str | None:
 
 
 def _files(folder: Path, errors: bool) -> Iterator[tuple[Path, Entities]]:
-    """Yield the maps of a folder, less those uncorrected or of one class and, unless asked for, the standard errors."""
+    """Yield the maps of a folder, less those uncorrected or of one class and, unless asked for, the errors."""
     if not folder.is_dir():
         raise InputError("no such folder", path=folder, hint="check the spelling")
     for path in sorted(folder.glob("*_histomap.nii*")):
         words = parse_map_name(path.name)
         if words.get("suffix") != "histomap" or "label" in words or words.get("desc", PAPER) != PAPER:
             continue
-        if "stat" not in words or (errors and words["stat"] == "se"):
+        if "stat" not in words or (errors and f"_{words['stat']}" in (STAT, SYST)):
             yield path, words

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import shapely
 from shapely.geometry.base import BaseGeometry
 
 from histomri.cells import CellTable
@@ -15,7 +14,7 @@ from histomri.core.options import SizeName
 from histomri.patches.options import OutlineKind, PatchOptions
 from histomri.patches.outlines import Outlines, known_nuclei, settle_outlines
 from histomri.patches.stereology import Kind, Profiles, Stereology, Tolerances, covered_share, measure
-from histomri.patches.tissue import Extent, extent_of
+from histomri.patches.tissue import Extent, extent_of, points_inside
 
 _OFFSET = "nucleus_offset_um"  # distance between the centroids of the nucleus and of its cell
 _THICK_UM = 20.0
@@ -132,11 +131,8 @@ def _scaled(result: dict[str, Any], by: float) -> dict[str, Any]:
 
 def _inside(cells: CellTable, extent: Extent) -> BoolArray:
     """Return which cells lie inside the extent, (N,)."""
-    if extent.region is None:
-        return np.ones(len(cells), dtype=bool)
-    shapely.prepare(extent.region)
     x, y = (cells.data[name].to_numpy(dtype=float) for name in ("x_um", "y_um"))
-    return np.asarray(shapely.contains_xy(extent.region, x, y))
+    return points_inside(x, y, extent)
 
 
 def _profiles(cells: CellTable, kind: Kind, inside: BoolArray) -> tuple[Profiles, list[str]]:

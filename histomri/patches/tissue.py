@@ -26,6 +26,7 @@ _HOLE_PIXELS = 15
 ASSIGNMENTS = ("centroid", "clip")
 _MOST_PATCHES = 10_000  # cells of more patches are no cells
 _BATCH = 200_000
+_MOST_BOXES = 50  # along a side, to tell which points need no comparison with an outline
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,27 @@ def tissue_fraction(grid: PatchGrid, extent: Extent) -> FloatArray:
         raise GeometryError(f"the region of interest cannot be cut into patches ({error})") from error
     fraction[border] = part / shapely.area(boxes[border])
     return _tidy(fraction)
+
+
+def points_inside(x_um: FloatArray, y_um: FloatArray, extent: Extent) -> BoolArray:
+    """Return which points (N,) lie inside the extent's region, (N,); all, if it is the whole rectangle.
+
+    Only those near its border are compared with the outline.
+    """
+    if extent.region is None:
+        return np.ones(len(x_um), dtype=bool)
+    low_x, low_y, high_x, high_y = extent.bounds_um
+    count = int(np.clip(np.sqrt(len(x_um)) / 8, 1, _MOST_BOXES))
+    grid = PatchGrid((low_x, low_y), ((high_x - low_x) / count, (high_y - low_y) / count), (count, count))
+    left, right, top, bottom = grid.edges_um
+    boxes = shapely.box(left[None, :], top[:, None], right[None, :], bottom[:, None])
+    shapely.prepare(extent.region)
+    whole = shapely.contains_properly(extent.region, boxes)
+    row, column, near = grid.index(x_um, y_um)
+    inside = whole[row, column] & near
+    border = near & ~inside & shapely.intersects(extent.region, boxes)[row, column]
+    inside[border] = shapely.contains_xy(extent.region, x_um[border], y_um[border])
+    return np.asarray(inside)
 
 
 def _tidy(fraction: FloatArray) -> FloatArray:

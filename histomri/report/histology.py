@@ -16,6 +16,29 @@ _UNKNOWABLE = (
     "Thickness, shrinkage and the fraction of cells cannot be found from the section: what was said of them stands "
     "behind every number in 3D, and its error (syst) is common to all patches and samples that share it."
 )
+_RIMS = (
+    "From nuclei and rims follow no cell size, no F and no scatter of cell sizes. The number of nuclei and the stated "
+    "fraction give one number, the volume per cell; vCS further takes cells to vary as their nuclei do, which may move "
+    "it by 15 %."
+)
+_DENSE = (
+    "Where masks without overlap cover more than 85 % of a section that is no plane, what lies over each other is cut "
+    "off: F is known between two ends only, and the volume per cell is a lower bound."
+)
+_NUCLEI = (
+    "Nuclei are counted. A cell with two counts twice unless their share was stated; nuclei that were missed or split "
+    "go one to one into their number."
+)
+_NEVER = (
+    "A thickness that is wrong by 1 µm, and any shrinkage, fit the profiles as well as the right ones; cells and gaps "
+    "are taken to shrink alike.",
+    "Nuclei below the smallest profile that is detected are extrapolated. Nuclei twice as long as wide make their "
+    "number 8 % too high.",
+    "Where zones are as large as a quarter of the section, or clusters as large as a third of a patch, one section "
+    "gives no honest interval.",
+    "Not tested: vessels, necrosis, errors of real detectors, depth of the stain, cells that are not convex, "
+    "compression by the knife. Cells are taken as balls, or as balls that flatten each other.",
+)
 _NONE = ("–", "")
 _ERRORS = (("StatSE", "stat"), ("Syst", "syst"))
 
@@ -65,6 +88,14 @@ def histology_methods(run: Run) -> str:
         "cut; from nuclei, with a stated fraction of cells, the volume per cell does (vCS model-based). Errors of "
         "sampling are by the block jackknife, systematic ones by refitting at the limits of what was said."
     )
+
+
+def not_known(run: Run) -> list[str]:
+    """Return what sections that were measured in 3D cannot tell, for the kinds of outlines of a run."""
+    found = both_ways(run)
+    kinds = {row["outlines"] for row in found["rows"]} if found is not None else set()
+    texts = [(_RIMS, {"N", "R"}), (_DENSE, {"M", "E"}), (_NUCLEI, {"N", "R", "M"})]
+    return [*(text for text, of in texts if kinds & of), *_NEVER] if kinds else []
 
 
 def both_ways(run: Run) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ from histomri.report.figures.models import ranking_plot, residuals_by_scanner, r
 from histomri.report.figures.samples import samples_card, voxels_card
 from histomri.report.figures.statistics import statistics_cards
 from histomri.report.guard import Failure, attempt, section
-from histomri.report.histology import both_ways, of_volume
+from histomri.report.histology import both_ways, not_known, of_volume
 from histomri.report.maps import Quantity, choose_scales, fit_id, map_cards
 from histomri.report.overlay import fill, sample_overlay
 from histomri.report.pictures import data_uri
@@ -76,6 +76,7 @@ def render(run: Run) -> str:
         "mark": MARK if planned_fits(run) is not None else "",
         "residuals": part(lambda: _residuals(run), "Residuals"),
         "both_ways": part(lambda: both_ways(run), "Histology as published and in 3D"),
+        "not_known": part(lambda: not_known(run), "What sections cannot tell"),
         "compared": part(lambda: _compared(run), "Samples compared"),
         "within": part(lambda: text.within_samples(run), "Correlations within the samples"),
         "matrix": part(lambda: _matrix(run), "Matrix of correlations"),

@@ -180,6 +180,7 @@ def ranking_rows(ranking: list[dict[str, Any]], planned: set[Key] | None = None)
         interval, wins, rank = row["TCS_ci"], row["HFC_wins"], row.get("rank")
         return {
             **{name: decimals(row[name]) for name in ("TCS", "r_vCS", "r_F", "HFC_mean")},
+            "HFC_syst": None if row.get("HFC_syst") is None else f"± {decimals(row['HFC_syst'])} syst",
             **{name: percent(row.get(name)) for name in ("BIC_share", "AIC_share")},
             "share_first": percent(row.get("share_first", row.get("p_best"))),
             "corrected": corrected_text(row),

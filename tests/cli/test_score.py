@@ -37,6 +37,7 @@ KEYS = [
     "rank_low",
     "rank_high",
     "TCS_within",
+    "HFC_syst",
     "TCS_registration",
     "TCS_registration_ci",
 ]

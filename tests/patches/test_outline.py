@@ -6,6 +6,7 @@ import shapely
 
 from histomri.core.errors import InputError
 from histomri.patches import tissue_outline
+from histomri.patches.tissue import Extent, points_inside
 
 # An L with a round hole: no symmetry that could hide swapped axes.
 SHAPE = shapely.Polygon([(0, 0), (9000, 0), (9000, 3000), (4000, 3000), (4000, 7000), (0, 7000)]).difference(
@@ -43,3 +44,11 @@ def test_specks_are_left_out(rng):
 def test_too_few_cells_are_told(rng):
     with pytest.raises(InputError, match=r"too few or too scattered.*--tissue field"):
         tissue_outline(rng.uniform(0, 1e4, 4), rng.uniform(0, 1e4, 4))
+
+
+def test_points_inside_are_those_of_every_comparison_with_the_outline(rng):
+    ring = shapely.Point(500, 400).buffer(390) - shapely.Point(560, 380).buffer(120)
+    region = ring | shapely.box(850, 20, 990, 60)
+    extent = Extent((0.0, 0.0, 1000.0, 800.0), region, "outline")
+    x, y = rng.uniform(-50, 1050, 60_000), rng.uniform(-50, 850, 60_000)
+    np.testing.assert_array_equal(points_inside(x, y, extent), shapely.contains_xy(region, x, y))

@@ -5,7 +5,8 @@ import pytest
 
 from histomri.patches import PatchGrid
 from histomri.patches.stereology import Profiles, Tolerances, measure
-from histomri.patches.stereology.uncertainty import block_variance, design_effect, sampling_error
+from histomri.patches.stereology.blocks import Blocks
+from histomri.patches.stereology.uncertainty import design_effect, sampling_error
 from histomri.patches.tissue import Extent
 from histomri.simulation.scenes import FIELD_UM, SCENES, draw_scene, lognormal_sizes, show_nuclei
 
@@ -127,7 +128,7 @@ def test_blocks_of_independent_cells_have_the_variance_of_their_number(rng):
     for _ in range(60):
         place = 1000 * rng.random((2000, 2))
         part = np.full(2000, 1 / 2000)
-        values.append(block_variance(*place.T, part, Extent((0, 0, 1000, 1000), None, "field"), 6))
+        values.append(Blocks(*place.T, Extent((0, 0, 1000, 1000), None, "field")).variance(part, 6))
     assert np.mean(values) == pytest.approx(1 / 2000, rel=0.1)
 
 
@@ -141,7 +142,8 @@ def test_odd_regions_are_compared_by_the_area_of_each_block(rng):
     for _ in range(40):
         place = 1000 * rng.random((4000, 2))
         place = place[place.sum(axis=1) < 1000]
-        errors.append(sampling_error(*place.T, np.full(len(place), 1 / len(place)), extent).relative ** 2 * len(place))
+        error = sampling_error(Blocks(*place.T, extent), np.full(len(place), 1 / len(place)))
+        errors.append(error.relative**2 * len(place))
     assert np.median(errors) == pytest.approx(1.2, abs=0.35)  # the largest of three estimates lies above 1
 
 

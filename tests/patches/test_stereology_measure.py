@@ -210,3 +210,16 @@ def test_impossible_facts_are_refused(shown):
         found.patches("vCS", PatchGrid((0.0, 0.0), (500.0, 500.0), (5, 5)))
     with pytest.raises(InputError, match="overlap"):
         found.patches("nucleiNV", PatchGrid((0.0, 0.0), (250.0, 250.0), (5, 5), window_um=(500.0, 500.0)))
+
+
+def test_many_cells_are_looked_up_in_a_table_with_the_same_sums(shown, monkeypatch):
+    from histomri.patches.stereology import cell_size, unfold_sizes
+
+    found = unfold_sizes(shown.nucleus_um2, 4.0, 10.0)
+    one = cell_size.cell_sums(found, shown.nucleus_um2, shown.cell_um2, offset2_um2=1.0)
+    monkeypatch.setattr(cell_size, "_LEAST_FOR_TABLE", 1000)
+    other = cell_size.cell_sums(found, shown.nucleus_um2, shown.cell_um2, offset2_um2=1.0)
+    for name in ("number", "squared", "cubed", "seventh"):
+        exact, quick = getattr(one, name), getattr(other, name)
+        assert quick.sum() == pytest.approx(exact.sum(), rel=1e-3)  # a thirtieth of the errors of the model
+        assert np.sqrt(np.mean((quick / exact - 1) ** 2)) < 0.01

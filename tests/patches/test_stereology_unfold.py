@@ -8,7 +8,7 @@ import pytest
 from histomri.core.errors import InputError
 from histomri.patches.stereology.kernel import make_kernel, sampling_height
 from histomri.patches.stereology.unfold import unfold_sizes
-from histomri.patches.stereology.weights import density_weights
+from histomri.patches.stereology.weights import class_of, density_weights
 from histomri.simulation.scenes import lognormal_sizes, show_nuclei
 
 LIMIT = 10.0
@@ -101,7 +101,7 @@ def test_lengths_twice_as_long_give_diameters_twice_as_large(rng):
 def test_weights_add_up_to_the_density(rng):
     area, field = draw(rng, 8, 0.25, 4.0, 8000)
     found = unfold_sizes(area, 4.0, LIMIT)
-    weights = density_weights(found, np.append(area, 5.0))
+    weights = density_weights(found, class_of(found, np.append(area, 5.0)))
     assert weights[-1] == 0  # below the limit
     assert weights.sum() / field == pytest.approx(found.density_um3(field), rel=1e-12)
     small = area < np.quantile(area, 0.1)

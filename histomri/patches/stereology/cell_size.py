@@ -9,6 +9,7 @@ from D^2 of cells whose nucleus was cut above or below its middle. Where the mid
 nothing is missing: both show their full size.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numba
@@ -25,6 +26,9 @@ from .weights import posterior
 ensure_cache()
 LEAST_FOR_REGRESSION = 300
 _CELLS = 1500
+# From so many cells on, what may lie behind a profile is looked up in a table of nuclear profile and gap to the cell.
+_LEAST_FOR_TABLE, _STEP_UM, _STEP_LN = 100_000, 0.125, 0.03
+_ORDERS = (0, 2, 3, 7)
 _NODES = np.linspace(-4.0, 4.0, 33)
 _NODE_WEIGHTS = np.exp(-0.5 * _NODES**2) / np.exp(-0.5 * _NODES**2).sum()
 _B, _SIGMA = (-0.5, 2.0), (0.01, 1.6)
@@ -78,7 +82,7 @@ def _pooled(found: Unfolded, nucleus: FloatArray, cell2: FloatArray, more: float
     np.fill_diagonal(beyond, 1.0 - kernel.thickness_um / np.diag(kernel.seen_um))
     size2 = cell2[:, None] + np.maximum(kernel.middle_um[None, :] ** 2 - nucleus[:, None] ** 2, 0.0)
     size2 += more * beyond[place]
-    return np.stack([(weight * size2 ** (k / 2)).sum(axis=1) for k in (0, 2, 3, 7)])
+    return np.stack([(weight * size2 ** (k / 2)).sum(axis=1) for k in _ORDERS])
 
 
 def _regressed(found: Unfolded, nucleus: FloatArray, cell2: FloatArray, more: float, seed: int) -> FloatArray:
@@ -86,7 +90,8 @@ def _regressed(found: Unfolded, nucleus: FloatArray, cell2: FloatArray, more: fl
     width, smallest = float(kernel.edges_um[1] - kernel.edges_um[0]), float(kernel.edges_um[0])
     # 1 µm² for classes of 0.25 µm; bound to their width, so that the unit of length does not matter.
     x = 0.5 * np.log(np.maximum(cell2 - nucleus**2, (4.0 * width) ** 2))
-    x = x - x.mean()
+    x0 = float(x.mean())
+    x = x - x0
     some = np.arange(x.size)
     if x.size > _CELLS:
         some = np.sort(np.random.default_rng(seed).choice(x.size, _CELLS, replace=False))
@@ -104,7 +109,49 @@ def _regressed(found: Unfolded, nucleus: FloatArray, cell2: FloatArray, more: fl
         options={"initial_simplex": simplex, "xatol": 1e-3, "fatol": 1e-6, "maxiter": 400},
     ).x  # fmt: skip
     a, b, spread = float(best[0]), float(best[1]), float(np.exp(best[2]))
-    return np.asarray(_posterior_sums(nucleus, x, cell2, a, b, spread, more, shape, _NODES, _NODE_WEIGHTS))
+
+    def sums(nucleus: FloatArray, x: FloatArray, cell2: FloatArray) -> FloatArray:
+        return np.asarray(_posterior_sums(nucleus, x, cell2, a, b, spread, more, shape, _NODES, _NODE_WEIGHTS))
+
+    return sums(nucleus, x, cell2) if x.size < _LEAST_FOR_TABLE else _looked_up(sums, nucleus, x, cell2, x0)
+
+
+def _looked_up(
+    sums: Callable[[FloatArray, FloatArray, FloatArray], FloatArray], nucleus: FloatArray, x: FloatArray,
+    cell2: FloatArray, x0: float,
+) -> FloatArray:  # fmt: skip
+    """Return `sums` of many profiles from a table over nucleus and x: some 0.3 % off each, 0.05 % in all."""
+    axes = []
+    for values, step in ((nucleus, _STEP_UM), (x, _STEP_LN)):
+        low, high = float(values.min()), float(values.max())
+        axes.append(np.linspace(low, high, max(int(np.ceil((high - low) / step)), 1) + 1))
+    rows, columns = (grid.ravel() for grid in np.meshgrid(*axes, indexing="ij"))
+    size2 = rows**2 + np.exp(2.0 * (columns + x0))
+    table = sums(rows, columns, size2) / np.stack([size2 ** (k / 2) for k in _ORDERS])
+    found = _interpolated(table.reshape(4, axes[0].size, axes[1].size), nucleus, x, cell2, *axes)
+    return np.asarray(found)
+
+
+@numba.njit(cache=True, nogil=True)
+def _interpolated(
+    table: FloatArray, nucleus: FloatArray, x: FloatArray, size2: FloatArray, rows: FloatArray, columns: FloatArray
+) -> FloatArray:
+    """Return sums of 1, D^2, D^3, D^7, (4, N), from those relative to the profile of the cell, linear between nodes."""
+    found = np.empty((4, nucleus.size))
+    row_step, column_step = max(rows[1] - rows[0], 1e-12), max(columns[1] - columns[0], 1e-12)
+    for i in range(nucleus.size):
+        down, right = (nucleus[i] - rows[0]) / row_step, (x[i] - columns[0]) / column_step
+        row, column = min(int(down), rows.size - 2), min(int(right), columns.size - 2)
+        below, beside = down - row, right - column
+        size3 = size2[i] * np.sqrt(size2[i])
+        for k in range(4):
+            upper = table[k, row, column] * (1.0 - beside) + table[k, row, column + 1] * beside
+            lower = table[k, row + 1, column] * (1.0 - beside) + table[k, row + 1, column + 1] * beside
+            found[k, i] = upper * (1.0 - below) + lower * below
+        found[1, i] *= size2[i]
+        found[2, i] *= size3
+        found[3, i] *= size3 * size2[i] * size2[i]
+    return found
 
 
 @numba.njit(cache=True, inline="always")
@@ -121,12 +168,14 @@ def _log_likelihood(
 ) -> float:  # fmt: skip
     """Return the logarithm of the probability of nuclear profiles (N,), given that they were seen."""
     thickness, smallest, width = shape
-    total = 0.0
+    total, factors = 0.0, np.exp(spread * nodes)
     for i in range(nucleus.size):
-        low, high = max(nucleus[i] - 0.5 * width, 0.0), nucleus[i] + 0.5 * width
+        low, high, middle = max(nucleus[i] - 0.5 * width, 0.0), nucleus[i] + 0.5 * width, np.exp(a + b * x[i])
         shown, seen = 0.0, 0.0
         for z in range(nodes.size):
-            d = np.exp(a + b * x[i] + spread * nodes[z])
+            d = middle * factors[z]
+            if d < smallest:
+                continue
             seen += node_weights[z] * _height(smallest, d, thickness)
             shown += node_weights[z] * (_height(low, d, thickness) - _height(high, d, thickness))
         total += np.log(max(shown, 1e-300)) - np.log(max(seen, 1e-300))
@@ -140,29 +189,28 @@ def _posterior_sums(
 ) -> FloatArray:  # fmt: skip
     """Return the sums of 1, D^2, D^3, D^7 over what may lie behind each profile, divided by its height, (4, N)."""
     thickness, smallest, width = shape
-    sums = np.zeros((4, nucleus.size))
+    sums, factors = np.zeros((4, nucleus.size)), np.exp(spread * nodes)
     for i in range(nucleus.size):
-        low, high = max(nucleus[i] - 0.5 * width, 0.0), nucleus[i] + 0.5 * width
-        total = 0.0
+        low, high, middle = max(nucleus[i] - 0.5 * width, 0.0), nucleus[i] + 0.5 * width, np.exp(a + b * x[i])
+        total, number, squared, cubed, seventh = 0.0, 0.0, 0.0, 0.0, 0.0
         for z in range(nodes.size):
-            d = np.exp(a + b * x[i] + spread * nodes[z])
+            d = middle * factors[z]
+            if d <= low or d <= smallest:  # such a ball shows no profile of this size
+                continue
             larger = _height(low, d, thickness)
             shown = node_weights[z] * (larger - _height(high, d, thickness))
-            height = _height(smallest, d, thickness)
-            if shown <= 0.0 or height <= 0.0:
-                continue
+            share = shown / _height(smallest, d, thickness)
             beyond = 1.0 if d >= high else (larger - thickness) / larger
             size2 = cell2[i] + max(d * d - nucleus[i] ** 2, 0.0) + more * beyond
+            size3 = size2 * np.sqrt(size2)
             total += shown
-            sums[0, i] += shown / height
-            sums[1, i] += shown / height * size2
-            sums[2, i] += shown / height * size2**1.5
-            sums[3, i] += shown / height * size2**3.5
-        if total > 0.0:
-            sums[:, i] /= total
-        else:  # larger or smaller than the fit thinks possible: cut through the middle
-            height, size2 = _height(smallest, max(nucleus[i], smallest), thickness), cell2[i]
-            height = max(height, width)
-            sums[0, i], sums[1, i] = 1.0 / height, size2 / height
-            sums[2, i], sums[3, i] = size2**1.5 / height, size2**3.5 / height
+            number += share
+            squared += share * size2
+            cubed += share * size3
+            seventh += share * size3 * size2 * size2
+        if total == 0.0:  # larger or smaller than the fit thinks possible: cut through the middle
+            size2, total = cell2[i], max(_height(smallest, max(nucleus[i], smallest), thickness), width)
+            number, squared, cubed, seventh = 1.0, size2, size2**1.5, size2**3.5
+        sums[0, i], sums[1, i] = number / total, squared / total
+        sums[2, i], sums[3, i] = cubed / total, seventh / total
     return sums

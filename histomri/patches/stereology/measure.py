@@ -11,6 +11,7 @@ from histomri.core.errors import InputError
 from histomri.patches.grid import PatchGrid
 from histomri.patches.tissue import Extent
 
+from .blocks import Blocks, PatchSums
 from .guards import check_arrays, check_numbers, refuse_rim
 from .routes import KINDS, QUANTITIES, Found, Kind, Profiles, Settings, follow_route, names_of
 from .systematic import Tolerances, systematic_errors
@@ -55,6 +56,7 @@ class Stereology:
     settings: Mapping[str, Any]
     found: Found | None = field(default=None, repr=False)
     profiles: Profiles | None = field(default=None, repr=False)
+    _sums: dict[PatchGrid, PatchSums] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __getitem__(self, name: str) -> Estimate:
         return self.estimates[name]
@@ -75,9 +77,9 @@ class Stereology:
             raise InputError(f"outlines of kind {self.kind} give no map of {name}", hint=f"take one of {known}")
         if grid.window_um != grid.patch_um:
             raise InputError("patches of stereology cannot overlap", hint="take a step as large as a patch")
-        return map_quantity(
-            found, name, profiles.x_um, profiles.y_um, grid, field_um2=self.settings["Field_um2"], fraction=fraction
-        )
+        if grid not in self._sums:
+            self._sums[grid] = PatchSums(found.sums, profiles.x_um, profiles.y_um, grid)
+        return map_quantity(found, name, self._sums[grid], field_um2=self.settings["Field_um2"], fraction=fraction)
 
 
 def measure(
@@ -159,9 +161,9 @@ def measure(
     found = follow_route(profiles, settings)
     limits = tolerances or Tolerances()
     syst, said = systematic_errors(profiles, settings, found, limits)
-    estimates, uncertain = {}, []
+    estimates, uncertain, sampling = {}, [], _sampling(found, profiles, extent)
     for name in found.products:
-        error, reason = _sampling(found, name, profiles, extent)
+        error, reason = sampling[name]
         estimates[name] = _estimate(found, name, error, syst[name], reason)
         uncertain += [name] if error is not None and error.few_zones else []
     if uncertain:
@@ -172,17 +174,22 @@ def measure(
 
 
 def _sampling(
-    found: Found, name: str, profiles: Profiles, extent: Extent | None
-) -> tuple[SamplingError | None, str | None]:
+    found: Found, profiles: Profiles, extent: Extent | None
+) -> dict[str, tuple[SamplingError | None, str | None]]:
+    """Return the error of each result by sampling, or the reason why it has none."""
     if extent is None or profiles.x_um is None or profiles.y_um is None:
-        return None, _NO_PLACES
-    part = influence(found, found.products[name], name)
-    if part is None:
-        return None, "two populations: the sizes have no simple error"
-    error = sampling_error(np.asarray(profiles.x_um), np.asarray(profiles.y_um), part, extent)
-    if not np.isfinite(error.relative):
-        return None, "the region is too small to be cut into blocks"
-    return error, None
+        return dict.fromkeys(found.products, (None, _NO_PLACES))
+    places, errors = Blocks(profiles.x_um, profiles.y_um, extent), {}
+    for name, product in found.products.items():
+        part = influence(found, product, name)
+        error = None if part is None else sampling_error(places, part)
+        why = None
+        if error is None:
+            why = "two populations: the sizes have no simple error"
+        elif not np.isfinite(error.relative):
+            error, why = None, "the region is too small to be cut into blocks"
+        errors[name] = error, why
+    return errors
 
 
 def _estimate(found: Found, name: str, error: SamplingError | None, syst: float, reason: str | None) -> Estimate:

@@ -16,12 +16,12 @@ from typing import Literal
 
 import numpy as np
 
-from histomri.core.arrays import FloatArray
+from histomri.core.arrays import FloatArray, IntArray
 
 from .cell_size import cell_sums
 from .kernel import diameter_of
 from .unfold import CELL_BIN_UM, NUCLEUS_BIN_UM, Unfolded, unfold_sizes
-from .weights import density_weights
+from .weights import class_of, density_weights
 
 Kind = Literal["N", "R", "M", "E"]
 KINDS: tuple[Kind, ...] = ("N", "R", "M", "E")
@@ -120,6 +120,7 @@ class Found:
     """What one route found."""
 
     unfolded: Unfolded
+    place: IntArray  # (N,) class of the nucleus, with kind E of the cell; see `class_of`
     sums: dict[str, FloatArray] = field(default_factory=dict)  # each (N,), in powers of µm on the slide
     products: dict[str, Product] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
@@ -143,8 +144,8 @@ def follow_route(profiles: Profiles, settings: Settings) -> Found:
         return _every_profile(profiles, settings)
     nucleus = np.asarray(profiles.nucleus_um2, dtype=float)
     unfolded = unfold_sizes(nucleus, settings.thickness_um, settings.smallest_um2, bin_um=NUCLEUS_BIN_UM)
-    sums = {"number": density_weights(unfolded, nucleus), "ball_area": nucleus}
-    found = Found(unfolded, sums, flags=list(unfolded.flags))
+    place = class_of(unfolded, nucleus)
+    found = Found(unfolded, place, {"number": density_weights(unfolded, place)}, flags=list(unfolded.flags))
     found.put("nucleiNV", 1e9, {"number": 1.0}, settings, -1.0)
     found.products["nucD"] = Product(unfolded.mean_um * settings.stretch, {})
     found.products["nucCV"] = Product(unfolded.cv, {})
@@ -161,7 +162,8 @@ def follow_route(profiles: Profiles, settings: Settings) -> Found:
 def _rims(found: Found, profiles: Profiles, settings: Settings) -> None:
     cell = np.asarray(profiles.cell_um2, dtype=float)
     size = diameter_of(cell)
-    found.sums |= {"rim_area": cell, "rim_cubed": size**3, "rim_seventh": size**7}
+    cubed = size * size * size
+    found.sums |= {"rim_area": cell, "rim_cubed": cubed, "rim_seventh": cubed * cubed * size}
     found.put("rimSize", 1.0, {"rim_seventh": 0.25, "rim_cubed": -0.25}, settings)
     found.put("rimFraction", 1.0, {"rim_area": 1.0}, settings, -1.0)
 
@@ -224,8 +226,9 @@ def _offset2(found: Found, profiles: Profiles, settings: Settings) -> float:
 def _every_profile(profiles: Profiles, settings: Settings) -> Found:
     cell = np.asarray(profiles.cell_um2, dtype=float)
     unfolded = unfold_sizes(cell, settings.thickness_um, settings.smallest_um2, bin_um=CELL_BIN_UM)
-    found = Found(unfolded, flags=list(unfolded.flags))
-    found.sums = {"number": density_weights(unfolded, cell), "ball_area": cell, "cell_area": cell}
+    place = class_of(unfolded, cell)
+    sums = {"number": density_weights(unfolded, place), "cell_area": cell}
+    found = Found(unfolded, place, sums, flags=list(unfolded.flags))
     found.put("cellNV", 1e9, {"number": 1.0}, settings, -1.0)
     bent = {7: 0.25, 3: -0.25}
     found.products["vCS"] = Product(_moments(unfolded, bent) * settings.stretch, {}, bent=bent)

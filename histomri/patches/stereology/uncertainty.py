@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from histomri.core.arrays import BoolArray, FloatArray, IntArray
-from histomri.patches.grid import PatchGrid
-from histomri.patches.tissue import Extent, tissue_fraction
+from histomri.core.arrays import BoolArray, FloatArray
 
+from .blocks import Blocks, PatchSums
 from .routes import Found, Product
 from .weights import bent_influence, fit_influence
 
@@ -49,49 +48,25 @@ def influence(found: Found, product: Product, name: str = "") -> FloatArray | No
     Numbers of balls from one lognormal hold the part that each profile has in the fit: it matters in thin sections of
     small nuclei, of which many are not seen.
     """
-    unfolded, area = found.unfolded, found.sums["ball_area"]
+    unfolded, place = found.unfolded, found.place
     if name in ("nucD", "nucCV"):
-        return None if unfolded.mixed else fit_influence(unfolded, area, name)
+        return None if unfolded.mixed else fit_influence(unfolded, place, name)
     shares = {key: found.sums[key] / found.sums[key].sum() for key in product.powers}
     if "number" in shares and not unfolded.mixed:
-        used = area >= unfolded.limit_um2
-        shares["number"] = used / used.sum() - fit_influence(unfolded, area, "height")
+        used = place < unfolded.counts.size
+        shares["number"] = used / used.sum() - fit_influence(unfolded, place, "height")
     parts = [power * shares[key] for key, power in product.powers.items()]
     if product.bent:
-        parts.append(bent_influence(unfolded, area, product.bent))
-    return np.asarray(np.sum(parts, axis=0))
+        parts.append(bent_influence(unfolded, place, product.bent))
+    return np.asarray(sum(parts))
 
 
-def block_variance(x_um: FloatArray, y_um: FloatArray, part: FloatArray, extent: Extent, blocks: int) -> float:
-    """Return the jackknife variance of the sum of `part` (N,), with `blocks` x `blocks` blocks in a square region.
-
-    Other regions get as many square blocks per area. Each block is compared with what its share of the area would
-    give it.
-    """
-    low_x, low_y, high_x, high_y = extent.bounds_um
-    side = float(np.sqrt(extent.area_um2)) / blocks
-    columns, rows = (max(1, round(length / side)) for length in (high_x - low_x, high_y - low_y))
-    grid = PatchGrid((low_x, low_y), ((high_x - low_x) / columns, (high_y - low_y) / rows), (rows, columns))
-    row, column, inside = grid.index(x_um, y_um)
-    sums = np.bincount((row * columns + column)[inside], part[inside], rows * columns)
-    area = tissue_fraction(grid, extent).ravel()
-    used = area > 0
-    if used.sum() < 2:
-        return float("nan")
-    away = sums[used] - sums[used].sum() * area[used] / area[used].sum()
-    # Blocks with little tissue are no replicates of their own: count what they hold in whole blocks.
-    count = area[used].sum() ** 2 / (area[used] ** 2).sum()
-    return float(count / (count - 1.0) * (away**2).sum()) if count > 1.5 else float("nan")
-
-
-def sampling_error(x_um: FloatArray, y_um: FloatArray, part: FloatArray, extent: Extent) -> SamplingError:
+def sampling_error(places: Blocks, part: FloatArray) -> SamplingError:
     """Return the error of a result from the part that each profile has in it; see `influence`."""
-    known = {blocks: block_variance(x_um, y_um, part, extent, blocks) for blocks in (4, 8)}
+    known = {blocks: places.variance(part, blocks) for blocks in (4, 8)}
     growth = known[4] / known[8] if known[8] > 0 else 1.0
     blocks, freedom = next(rule[1:] for rule in _RULES if growth <= rule[0] or not np.isfinite(growth))
-    coarse, fine = (
-        known[k] if k in known else block_variance(x_um, y_um, part, extent, k) for k in (blocks, 2 * blocks)
-    )
+    coarse, fine = (known[size] if size in known else places.variance(part, size) for size in (blocks, 2 * blocks))
     variance = max(2.0 * coarse - fine, coarse, fine)
     return SamplingError(float(np.sqrt(variance)), freedom, growth, bool(growth > _TOO_FEW_ZONES))
 
@@ -110,9 +85,8 @@ class PatchValues:
 
 
 def map_quantity(
-    found: Found, name: str, x_um: FloatArray, y_um: FloatArray, grid: PatchGrid, *, field_um2: float,
-    fraction: FloatArray | None = None,
-) -> PatchValues:  # fmt: skip
+    found: Found, name: str, sums: PatchSums, *, field_um2: float, fraction: FloatArray | None = None
+) -> PatchValues:
     """Return a quantity in each patch of a grid.
 
     Parameters
@@ -121,34 +95,26 @@ def map_quantity(
         What the whole section gave: no patch is fitted on its own.
     name : str
         A quantity of `found` that is a product of sums.
-    x_um, y_um : arrays, (N,)
-        Where the profiles lie.
-    grid : PatchGrid
-        P patches that do not overlap.
+    sums : PatchSums
+        The sums of `found` in P patches that do not overlap.
     field_um2 : float
         Area of the whole.
     fraction : array, (P,), optional
         Share of each patch that was looked at; all of it if not given.
     """
-    product = found.products[name]
-    rows, columns = grid.shape
-    part = np.ones(rows * columns) if fraction is None else np.asarray(fraction, dtype=float).ravel()
+    product, grid = found.products[name], sums.grid
+    part = np.ones(grid.shape[0] * grid.shape[1]) if fraction is None else np.asarray(fraction, dtype=float).ravel()
     area = part * grid.patch_um[0] * grid.patch_um[1]
-    place, inside = _sub_blocks(x_um, y_um, grid)
-    blocks = {
-        key: np.bincount(place, found.sums[key][inside], 16 * area.size).reshape(area.size, 16)
-        for key in product.powers
-    }
+    blocks = {key: sums.blocks(key) for key in product.powers}
     totals = {key: block.sum(axis=1) for key, block in blocks.items()}
     with np.errstate(divide="ignore", invalid="ignore"):
         value = product.value * (area / field_um2) ** product.area_power
         for key, power in product.powers.items():
             value = value * (totals[key] / found.sums[key].sum()) ** power
         value = np.where(np.isfinite(value) & (area > 0), value, np.nan)
-        variance = _independent(found, product, place // 16, inside, totals)
+        variance = _independent(product, sums, totals)
         shares = sum(power * blocks[key] / totals[key][:, None] for key, power in product.powers.items())
-    count = np.bincount(place // 16, minlength=area.size)
-    usable = (count >= _LEAST_FOR_DEFF) & (part >= _WHOLE) & np.isfinite(variance) & (variance > 0)
+    usable = (sums.count() >= _LEAST_FOR_DEFF) & (part >= _WHOLE) & np.isfinite(variance) & (variance > 0)
     effect = 1.0
     flags: tuple[str, ...] = ()
     if usable.sum() >= _LEAST_PATCHES:
@@ -193,19 +159,11 @@ def design_effect(shares: FloatArray, variance: FloatArray) -> float:
     return max(1.0, ratio[4], 2.0 * ratio[4] - ratio[16])
 
 
-def _sub_blocks(x_um: FloatArray, y_um: FloatArray, grid: PatchGrid) -> tuple[IntArray, BoolArray]:
-    """Return, of the profiles inside, 16 times the patch plus the sub-block; and which profiles those are."""
-    rows, columns = grid.shape
-    row, column, inside = grid.index(x_um, y_um)
-    fine = PatchGrid(grid.origin_um, (grid.patch_um[0] / 4, grid.patch_um[1] / 4), (4 * rows, 4 * columns))
-    sub_row, sub_column, _ = fine.index(x_um, y_um)
-    sub = np.clip(sub_row - 4 * row, 0, 3) * 4 + np.clip(sub_column - 4 * column, 0, 3)
-    return ((row * columns + column) * 16 + sub)[inside], inside
-
-
-def _independent(
-    found: Found, product: Product, patch: IntArray, inside: BoolArray, totals: dict[str, FloatArray]
-) -> FloatArray:
+def _independent(product: Product, sums: PatchSums, totals: dict[str, FloatArray]) -> FloatArray:
     """Return the relative variance (P,) of the result in each patch, were its cells independent."""
-    parts = sum(power * found.sums[key][inside] / totals[key][patch] for key, power in product.powers.items())
-    return np.asarray(np.bincount(patch, np.asarray(parts) ** 2, next(iter(totals.values())).size))
+    parts = [
+        power * other_power * sums.product(key, other) / (totals[key] * totals[other])
+        for key, power in product.powers.items()
+        for other, other_power in product.powers.items()
+    ]
+    return np.asarray(np.maximum(np.asarray(sum(parts)), 0.0))

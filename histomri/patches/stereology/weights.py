@@ -4,12 +4,20 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from histomri.core.arrays import FloatArray
+from histomri.core.arrays import FloatArray, IntArray
 
 from .kernel import diameter_of
 from .unfold import Unfolded, bend, class_probabilities
 
 _TINY = 1e-280
+
+
+def class_of(found: Unfolded, area_um2: FloatArray) -> IntArray:
+    """Return the class of each profile, (N,); J, one beyond the last, for those below the limit."""
+    area = np.asarray(area_um2, dtype=float)
+    place = found.kernel.bin_of(diameter_of(area))
+    place[area < found.limit_um2] = found.kernel.height_um.size
+    return place
 
 
 def posterior(found: Unfolded) -> FloatArray:
@@ -25,18 +33,20 @@ def posterior(found: Unfolded) -> FloatArray:
     return np.asarray(joint / total[:, None])
 
 
-def density_weights(found: Unfolded, area_um2: FloatArray) -> FloatArray:
+def density_weights(found: Unfolded, place: IntArray) -> FloatArray:
     """Return the weight of each profile, (N,), per µm: their sum over a field's area is its density per µm³.
+
+    `place` are the classes of the profiles, from `class_of`, here and below.
 
     The mean of ``1 / H(d)`` over the diameters d that may lie behind a profile; profiles below the limit count nothing.
     The weights of all profiles together give exactly the density of the fit, so the densities of patches, weighted by
     area, add up to that of the whole.
     """
-    weight = _of_profiles(found, area_um2, posterior(found) @ (1.0 / found.kernel.height_um))
-    return np.asarray(weight * (found.density_um3(1.0) / weight.sum()))
+    weight = posterior(found) @ (1.0 / found.kernel.height_um)
+    return _of_profiles(weight * (found.density_um3(1.0) / (found.counts @ weight)), place)
 
 
-def fit_influence(found: Unfolded, area_um2: FloatArray, name: str) -> FloatArray:
+def fit_influence(found: Unfolded, place: IntArray, name: str) -> FloatArray:
     """Return the part (N,) of each profile in ln of a result of the lognormal, by its part in the fit.
 
     `name` is "nucD" (mean diameter), "nucCV", or "height": the mean height over which balls are seen, by which their
@@ -49,10 +59,10 @@ def fit_influence(found: Unfolded, area_um2: FloatArray, name: str) -> FloatArra
         slope = np.array([1.0, variance])
     else:
         slope = np.array([0.0, variance * np.exp(variance) / np.expm1(variance)])
-    return _of_profiles(found, area_um2, slope @ _moved(found))
+    return _of_profiles(slope @ _moved(found), place)
 
 
-def bent_influence(found: Unfolded, area_um2: FloatArray, powers: Mapping[int, float]) -> FloatArray:
+def bent_influence(found: Unfolded, place: IntArray, powers: Mapping[int, float]) -> FloatArray:
     """Return the part (N,) of each profile in ln of a product of powers of moments of the bent probabilities.
 
     `powers` holds the power of the moment of each order; they add up to 0, so that the sum of the probabilities does
@@ -73,14 +83,12 @@ def bent_influence(found: Unfolded, area_um2: FloatArray, powers: Mapping[int, f
     change = np.zeros(share.size)
     change[filled] = (logarithm(more, start) - logarithm(share, found.lognormal)) / (step * found.counts.sum())
     slope = _slope(found, lambda mu, sigma: float(logarithm(found.counts, class_probabilities(kernel, mu, sigma)[0])))
-    return _of_profiles(found, area_um2, change + slope @ _moved(found))
+    return _of_profiles(change + slope @ _moved(found), place)
 
 
-def _of_profiles(found: Unfolded, area_um2: FloatArray, per_class: FloatArray) -> FloatArray:
-    area = np.asarray(area_um2, dtype=float)
-    used = area >= found.limit_um2
-    place = found.kernel.bin_of(np.where(used, diameter_of(area), found.kernel.edges_um[0]))
-    return np.where(used, per_class[place], 0.0)
+def _of_profiles(per_class: FloatArray, place: IntArray) -> FloatArray:
+    """Return the value of the class of each profile, (N,); 0 for those below the limit."""
+    return np.asarray(np.append(per_class, 0.0)[place])
 
 
 def _moved(found: Unfolded) -> FloatArray:

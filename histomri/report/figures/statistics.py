@@ -69,6 +69,8 @@ def agreement_card(
         interval = f"95\u202f% interval [{unit.value(row['bias_low'])}, {unit.value(row['bias_high'])}]"
         changes = " The difference changes with size: bias and limits hold on average only."
         text = f"{label.name} less {second.name}: {bias}, {interval}; {limits}; N = {row['n']}."
+        if np.isfinite(shared := row.get("bias_syst", np.nan)):
+            text += f" Bias and limits may be off by {unit.value(shared)} either way by what was said of the sections."
         texts.append(text + (changes if row["p_slope"] < 0.05 else ""))
     texts.append("Bands are 95\u202f% intervals. Classes of size are by histology.")
     chart = _agreement_chart(rows, agreement, sizes, looks, f"MRI less histology: {title}")
@@ -166,8 +168,15 @@ def regression_card(coefficients: pd.DataFrame, models: pd.DataFrame, title: str
         "together so closely that their coefficients cannot be separated."
     )
     chart = _regression_chart(coefficients, models, f"Regression on histology: {title}")
-    texts = (text, warning) if len(flagged) else (text,)
+    slopes = [_slope_text(row) for row in coefficients.to_dict("records") if np.isfinite(row.get("slope_syst", np.nan))]
+    shared = "Slopes in units, with the error of sampling (stat) and that which all sections share (syst): "
+    texts = (text, *([warning] if len(flagged) else []), *([f"{shared}{'; '.join(slopes)}."] if slopes else []))
     return Card("regression", "Which property of the tissue does each MRI metric follow?", texts, chart)
+
+
+def _slope_text(row: Mapping[str, Any]) -> str:
+    errors = f"± {_short(row['slope_se'])} stat ± {_short(row['slope_syst'])} syst"
+    return f"{label_of(row['response']).name} on {label_of(row['term']).name} {_short(row['slope'])} {errors}"
 
 
 def _regression_chart(coefficients: pd.DataFrame, models: pd.DataFrame, title: str) -> Chart:
