@@ -15,8 +15,8 @@ from machine import describe
 from straight_fit import PRESET, SNR, Straight, protocol, simulate
 
 from histomri.fitting import Model
+from histomri.fitting.composed_tables import engine_of
 from histomri.fitting.models import PAPER_MODELS
-from histomri.fitting.tables import Engine
 
 
 def start_up() -> tuple[float, float]:
@@ -36,7 +36,7 @@ def start_up() -> tuple[float, float]:
 
 def row(model: Model, voxels: int, straight: int) -> str:
     acquisition = protocol(model.name)
-    engine = Engine.build(model, acquisition, model.bounds(PRESET))
+    engine = engine_of(model, acquisition, model.bounds(PRESET))
     echoes = np.exp((acquisition.te_ms - acquisition.te_ms.min()) / 40)
     speeds = []
     for snr, noise, spread in ((None, "none", 1.0), (SNR, "offset-gaussian", 1.0), (SNR, "offset-gaussian", echoes)):

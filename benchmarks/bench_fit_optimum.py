@@ -13,8 +13,8 @@ from machine import describe
 from straight_fit import PRESET, SNR, Straight, protocol, simulate
 
 from histomri.fitting import Model
+from histomri.fitting.composed_tables import engine_of
 from histomri.fitting.dictionary import descend
-from histomri.fitting.engine import Engine
 from histomri.fitting.models import PAPER_MODELS
 
 
@@ -30,7 +30,7 @@ def reference(model: Model, y: np.ndarray, sigma: np.ndarray, noise: str, starts
 
 def row(model: Model, voxels: int, starts: int) -> str:
     acquisition, cells = protocol(model.name), []
-    engine = Engine.build(model, acquisition, model.bounds(PRESET))
+    engine = engine_of(model, acquisition, model.bounds(PRESET))
     for snr, noise, tolerance in ((None, "none", 1e-8), (SNR, "offset-gaussian", 1e-3)):
         y = simulate(model, acquisition, voxels, snr, seed=11)
         sigma = np.full(y.shape, 1 / SNR)

@@ -12,7 +12,7 @@ from histomri.core.errors import ProtocolError
 from histomri.fitting.compartments import Ball, Compartment, Gone, Sphere, TimedBall
 from histomri.fitting.models import Model
 from histomri.fitting.signals import exchange_time_of, predict, require_te
-from histomri.fitting.tables import KNOT_STEP, Bounds, Engine, limits_of, tabulate
+from histomri.fitting.tables import KNOT_STEP, Bounds, Engine, limits_of, sphere_places, tabulate
 from histomri.mri import Acquisition
 
 _KINDS: dict[type, int] = {Sphere: 0, Ball: 1, TimedBall: 2, Gone: 3}
@@ -85,6 +85,14 @@ class ComposedEngine(Engine):
         out[:, logs] = np.exp(out[:, logs])
         out[:, count + logs] *= out[:, logs]
         return out
+
+
+def engine_of(model: Model, acquisition: Acquisition, bounds: Bounds) -> Engine:
+    """Tabulate and prepare, in milliseconds, for measurements with gradients; bounds for each parameter fitted."""
+    names = sphere_places(model)
+    if names is None:
+        return ComposedEngine.compose(model, acquisition, bounds)
+    return Engine.of_spheres(model, names, acquisition, bounds)
 
 
 def _distinct(acquisition: Acquisition, by_te: bool) -> tuple[Any, IntArray, Acquisition]:

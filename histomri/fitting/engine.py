@@ -12,12 +12,13 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.progress import Progress, share_of
 from histomri.fitting import Dictionary, Model, choices, get_model, predict
 from histomri.fitting.choices import Bic, Noise, Normalisation, Voxels, log_likelihood, normalised
+from histomri.fitting.composed_tables import engine_of
 from histomri.fitting.dictionary import fit_examples
 from histomri.fitting.models import USABLE_EXCHANGE_MS
 from histomri.fitting.results import FitResult, bound_warnings, maps_from
 from histomri.fitting.robust import Robust, Scanned, choose_robust, look_for_misfit
 from histomri.fitting.signals import exchange_time, require_te
-from histomri.fitting.tables import Engine as Engine
+from histomri.fitting.tables import Engine
 from histomri.mri import Acquisition
 
 _CHUNK = 50_000
@@ -152,7 +153,7 @@ def _nuisance_warnings(settings: Mapping[str, Any], title: str) -> tuple[str, ..
 
 
 def _fit_part(
-    engine: "Engine", voxels: Voxels, noise: str, bic: str, weights: FloatArray | None = None
+    engine: Engine, voxels: Voxels, noise: str, bic: str, weights: FloatArray | None = None
 ) -> dict[str, FloatArray]:
     cost = 2 * len(engine.names)
     out = np.full((voxels.good.size, engine.columns), np.nan)
@@ -175,7 +176,7 @@ class _Solver:
         if isinstance(declared, Dictionary):
             self.size, self._fit, self._whole = declared.chunk, fit_examples, declared
         else:
-            self.size, self._fit, self._whole = _CHUNK, _fit_part, Engine.build(declared, acquisition, limits)
+            self.size, self._fit, self._whole = _CHUNK, _fit_part, engine_of(declared, acquisition, limits)
 
     def run(self, voxels: Voxels, kept: BoolArray | None = None) -> dict[str, FloatArray]:
         """Return maps of voxels, (V,), fitted to the measurements kept."""

@@ -45,20 +45,11 @@ class Engine:
     _rows: Any
     _grid: Any
 
-    @staticmethod
-    def build(model: Model, acquisition: Acquisition, bounds: Bounds) -> "Engine":
-        """Tabulate and prepare, in milliseconds, for measurements with gradients; bounds for each parameter fitted."""
-        names = _places(model)
-        if names is not None:
-            return Engine._of_spheres(model, names, acquisition, bounds)
-        from histomri.fitting.composed_tables import ComposedEngine
-
-        return ComposedEngine.compose(model, acquisition, bounds)
-
     @classmethod
-    def _of_spheres(
+    def of_spheres(
         cls, model: Model, names: tuple[str | None, ...], acquisition: Acquisition, bounds: Bounds
     ) -> "Engine":
+        """Tabulate and prepare; names as of `sphere_places`, bounds for each parameter fitted."""
         known = {name: (value, value) for name, value in model.fixed.items()} | dict(bounds)
         full = [(0.0, 0.0) if name is None else known[name] for name in names]
         lower, upper = np.array(full).T.copy()
@@ -180,7 +171,7 @@ class Engine:
         return 2 if noise == "rician" else int(self.model.extra), setup, grid, pad
 
 
-def _places(model: Model) -> tuple[str | None, ...] | None:
+def sphere_places(model: Model) -> tuple[str | None, ...] | None:
     """Return fraction, diffusivity, size, and diffusivity and time dependence outside; None if there is more."""
     first, *others = model.compartments
     if model.level or model.exchange or model.needs_te or len(others) > 1 or not isinstance(first, Sphere):

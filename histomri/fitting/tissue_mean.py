@@ -8,9 +8,9 @@ from scipy.optimize import minimize
 
 from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.presets import get_preset
+from histomri.fitting.composed_tables import engine_of
 from histomri.fitting.models import get_model
 from histomri.fitting.robust import tail
-from histomri.fitting.tables import Engine
 from histomri.mri import Acquisition
 
 # The model itself misses the signal of spheres by what the noise of so many voxels is; more would always show that.
@@ -103,7 +103,7 @@ class _OneT2:
     def __init__(self, mean: FloatArray, error: float, acquisition: Acquisition, used: BoolArray, preset: str) -> None:
         self.acquisition, te = _with_gradients(acquisition).select(used), acquisition.te_ms
         self.bounds = get_model("diff-in-ex").bounds(preset)
-        self.engine = Engine.build(get_model("diff-in-ex"), self.acquisition, self.bounds)
+        self.engine = engine_of(get_model("diff-in-ex"), self.acquisition, self.bounds)
         self.cost = 2 * len(self.engine.names)
         self.mean, self.error = mean[used], error
         self.te = np.zeros(mean.size) if te is None else te

@@ -8,7 +8,7 @@ from scipy.optimize import approx_fprime, minimize
 from histomri.core.errors import InputError, ProtocolError
 from histomri.fitting import MODELS, Ball, Gone, Model, Parameter, Sphere, TimedBall, fit, predict, sphere_adc
 from histomri.fitting.composed import MORE_ROWS, evaluate_composed
-from histomri.fitting.tables import Engine
+from histomri.fitting.composed_tables import engine_of
 from histomri.mri import Acquisition
 
 MOUSE = Acquisition.preset("mouse-exvivo")
@@ -70,7 +70,7 @@ def test_two_t2s_weigh_the_compartments():
 def test_objective_and_gradient_are_those_of_the_formula(model, rng):
     """The compiled objective, from tables, against numpy with the exact signals; derivatives by differences."""
     acquisition = MOUSE if model.level else MOUSE.select(MOUSE.b_smm2 > 0)
-    engine = Engine.build(model, acquisition, model.bounds("mouse-exvivo"))
+    engine = engine_of(model, acquisition, model.bounds("mouse-exvivo"))
     setup, n = engine._setup(np.arange(int(engine.row.max()) + 1), "offset-gaussian")[1], len(model.names)
     first = np.unique(engine.row, return_index=True)[1]
     rows, truth = acquisition.select(first), _truth(model, rng, 8, margin=0.05)

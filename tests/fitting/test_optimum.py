@@ -35,13 +35,13 @@ def test_the_objective_is_not_worse_than_scipy_on_any_protocol(model, preset, sn
 
 def test_objectives_of_grouped_and_single_measurements_agree(rng):
     """Repeats that differ in noise level cannot be averaged: both ways must give the same voxel the same fit."""
-    from histomri.fitting.engine import Engine
+    from histomri.fitting.composed_tables import engine_of
 
     mouse = Acquisition.preset("mouse-exvivo")
     acquisition = mouse.select(mouse.b_smm2 > 1000)
     truth = {"fI": rng.uniform(0.4, 0.8, 40), "D0I": 1.5, "vCS": rng.uniform(12, 20, 40)}
     signals = predict("diff-in", truth, acquisition) + rng.standard_normal((40, len(acquisition))) / 40
-    engine = Engine.build(MODELS["diff-in"], acquisition, MODELS["diff-in"].bounds("mouse-exvivo"))
+    engine = engine_of(MODELS["diff-in"], acquisition, MODELS["diff-in"].bounds("mouse-exvivo"))
     sigma = np.full(signals.shape, 1 / 40)
     together = engine.run(signals, sigma, "offset-gaussian")
     sigma[0, 0] *= 1 + 1e-8  # enough to keep all measurements apart

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from histomri.fitting import MODELS, predict
-from histomri.fitting.engine import Engine
+from histomri.fitting.composed_tables import engine_of
 from histomri.fitting.starts import FACES, MOST_MINIMA, add_faces, local_grid_minima, restart_at_bound, score_grid
 from histomri.mri import Acquisition
 
@@ -70,7 +70,7 @@ def test_tabulated_signals_are_those_of_the_formula(protocol, rng):
     whole = Acquisition.preset(protocol)
     acquisition = whole.select(whole.b_smm2 > 50)
     bounds = MODELS["diff-in"].bounds(protocol)
-    engine = Engine.build(MODELS["diff-in"], acquisition, bounds)
+    engine = engine_of(MODELS["diff-in"], acquisition, bounds)
     truth = {name: rng.uniform(*pair, 400) for name, pair in bounds.items()} | {"fI": np.ones(400)}
     table, log0, _, _ = engine._rows
     position = (np.log(4 * truth["D0I"] / truth["vCS"] ** 2) - log0) / 0.02
