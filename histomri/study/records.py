@@ -191,7 +191,8 @@ class Ledger:
             self._stamps = asked
             self._save()
         outside = {name: path for name, path in self._inputs.items() if not path.is_relative_to(self.folder)}
-        return [{"file": path.name, "sha256": self._stamps[name].sha256} for name, path in sorted(outside.items())]
+        found = sorted((path.name, self._stamps[name].sha256) for name, path in outside.items())
+        return [{"file": name, "sha256": stamp} for name, stamp in found]  # in an order that no folder decides
 
     def __contains__(self, step: str) -> bool:
         return step in self._steps

@@ -108,12 +108,12 @@ class Study:
 
         def show(file: Path) -> str:
             inside = next((one for one in (file, file.resolve()) if one.is_relative_to(within)), None)
-            return file.name if inside is None else Path(os.path.relpath(inside, home)).as_posix()
+            return file.name if inside is None else _way(home, inside)
 
         samples = [self.resolved(sample, show) for sample in self.samples]
         head: dict[str, Any] = {"study": {"name": self.name, "preset": self.preset, "simulated": self.simulated}}
         if together and home != folder:
-            head["study"]["folder"] = Path(os.path.relpath(home, folder)).as_posix()
+            head["study"]["folder"] = _way(folder, home)
         head |= {"plan": self.plan.plain()} if self.plan is not None else {}
         head |= {"multiverse": self.multiverse} if self.multiverse is not None else {}
         return write_json(path, {**head, **self.resolved_options(show), "samples": samples})
@@ -212,6 +212,12 @@ def _misplaced(head: dict[str, Any]) -> Iterator[str]:
             yield f"study.{name}: unknown key; it is a section of its own, [{name}]"
         elif name not in _Head.model_fields:
             yield "study." + unknown_key(name, tuple(_Head.model_fields))
+
+
+def _way(start: Path, end: Path) -> str:
+    """Return the path from one folder to another or to a file, both of one drive."""
+    shared = Path(os.path.commonpath([start, end]))
+    return Path(*[".."] * len(start.relative_to(shared).parts), end.relative_to(shared)).as_posix()
 
 
 def _home(content: dict[str, Any], path: Path) -> Path:
