@@ -54,7 +54,7 @@ def _fill_rows(theta: Any, b: Any, te: Any, y: Any, sigma: float, floor: bool, r
         rows[6, m] = solid * decay * decay * (1.0 / 6.0)
         rows[7, m] = residual
         cost += 0.5 * residual * residual
-    return cost
+    return float(cost)
 
 
 @njit(**FAST)
@@ -77,7 +77,7 @@ def _evaluate(theta: Any, limits: Any, data: Any, rows: Any, gradient: Any, hess
                     for m in range(y.size):
                         total += rows[i, m] * rows[j, m]
                     hessian[i, j] = hessian[j, i] = total
-    return cost
+    return float(cost)
 
 
 @njit(**FAST)
