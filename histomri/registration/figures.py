@@ -151,14 +151,40 @@ def write_figures(
         figures[draw.__name__], axes = _figure()
         draw(axes, overlay, found)
     if found.candidates:
-        sides = moving, fixed, (moving_mask, fixed_mask), names, pictures
-        others = [(each.title, overlay_of(found.instead(each), *sides)) for each in found.alternatives]
-        figures["_gallery"] = _gallery([(_taken(found), overlay), *others])
+        figures["_gallery"] = _gallery_of(found, overlay, moving, fixed, (moving_mask, fixed_mask), names)
     if landmarks is not None:
         figures["_landmarks"], axes = _figure()
         _landmarks(axes, overlay, found, np.asarray(landmarks, dtype=float))
     outputs = [_flip_book(overlay, folder / f"{stem}_flipbook.gif")]
     return outputs + [_save(figure, folder / f"{stem}{name}.png") for name, figure in figures.items()]
+
+
+def write_gallery(
+    found: Registration, moving: Image, fixed: Image, folder: Path, *, stem: str = "registration",
+    moving_mask: Image | None = None, fixed_mask: Image | None = None,
+    names: tuple[str, str] = ("section", "MRI"), pictures: SlidePictures | None = None,
+) -> Path:  # fmt: skip
+    """Write only ``<stem>_gallery.png``: the orientation taken beside those that may be right instead.
+
+    The parameters are those of `write_figures`, which writes it with all other pictures.
+    """
+    masks = moving_mask, fixed_mask
+    overlay = overlay_of(found, moving, fixed, masks, names, pictures)
+    return _save(_gallery_of(found, overlay, moving, fixed, masks, names), gallery_path(folder, stem))
+
+
+def gallery_path(folder: Path, stem: str) -> Path:
+    """Return where the picture of the orientations lies."""
+    return folder / f"{stem}_gallery.png"
+
+
+def _gallery_of(
+    found: Registration, overlay: Overlay, moving: Image, fixed: Image, masks: tuple[Image | None, Image | None],
+    names: tuple[str, str],
+) -> Any:  # fmt: skip
+    sides = moving, fixed, masks, names, overlay.pictures
+    others = [(each.title, overlay_of(found.instead(each), *sides)) for each in found.alternatives]
+    return _gallery([(_taken(found), overlay), *others])
 
 
 def _taken(found: Registration) -> str:

@@ -106,6 +106,11 @@ class Registration(Transform):
         return replace(plain, matrix=there.matrix, displacements=there.displacements)
 
     @property
+    def is_open(self) -> bool:
+        """Whether one of the alternatives may be right instead."""
+        return any(each.is_open for each in self.alternatives)
+
+    @property
     def record(self) -> Mapping[str, Any]:
         """What is kept of `info`, and of how the transform was found, when it is saved, turned round or chained."""
         found: dict[str, Any] = {"Slice": self.slice, "Confidence": self.confidence, "QualityControl": dict(self.qc)}

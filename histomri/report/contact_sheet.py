@@ -127,8 +127,11 @@ def stem_of(name: str) -> str:
     return name.lower().split(".")[0].strip()
 
 
-def embedded_sheet(path: Path) -> str | None:
-    """Return a contact sheet as a data URI for the report, as JPEG, a tenth of the size; None if there is none."""
+def embedded_sheet(path: Path, name: str = "contact sheet") -> str | None:
+    """Return a contact sheet as a data URI for the report, as JPEG, a tenth of the size; None if there is none.
+
+    `name` says what other picture it is, for the error if the file is damaged.
+    """
     if not path.is_file():
         return None
     file = io.BytesIO()
@@ -136,7 +139,7 @@ def embedded_sheet(path: Path) -> str | None:
         with Picture.open(path) as picture:
             picture.convert("RGB").save(file, format="JPEG", quality=85)
     except OSError as error:
-        raise InputError("the contact sheet cannot be read", path=path, hint="run the study again") from error
+        raise InputError(f"the {name} cannot be read", path=path, hint="run the study again") from error
     return data_uri("image/jpeg", file.getvalue())
 
 

@@ -21,6 +21,7 @@ from histomri.registration.prepare import tissue_of
 from histomri.registration.quality import Registration
 from histomri.registration.sides import Side
 from histomri.report.collect import Sample
+from histomri.report.contact_sheet import embedded_sheet
 from histomri.report.guard import Failure
 from histomri.report.maps import Quantity, aspect, colour_bar, draw
 from histomri.report.pictures import Scale, fit_scale, outline
@@ -42,7 +43,7 @@ class Layer:
 def write_overlay(
     path: str | Path, above: Sequence[Layer], below: Sequence[Layer], *, title: str,
     facts: Sequence[tuple[str, str]] = (), warnings: Sequence[str] = (), names: tuple[str, str] = ("histology", "MRI"),
-    region: BoolArray | None = None,
+    region: BoolArray | None = None, gallery: str | None = None,
 ) -> Path:  # fmt: skip
     """Write a page on which images are laid over others, to judge by eye whether they fit.
 
@@ -57,6 +58,8 @@ def write_overlay(
         What lies above and below.
     region : (I, J) ndarray of bool, optional
         What is outlined, on the grid of the first layer above; its measured pixels if not given.
+    gallery : str, optional
+        Data URI of a picture of the other places where the images may belong.
 
     Raises
     ------
@@ -73,7 +76,7 @@ def write_overlay(
     inside = np.isfinite(above[0].image.data) if region is None else region
     upper, lower = ([_from_image(layer) for layer in layers] for layers in (above, below))
     box = _box(upper, lower, view, view.show(inside.astype(float)) > 0)
-    about = {"title": title, "facts": list(facts), "warnings": list(warnings), "names": names}
+    about = {"title": title, "facts": list(facts), "warnings": list(warnings), "names": names, "gallery": gallery}
     return write_text(path, fill("overlay.html.j2", box=box, **about))
 
 
@@ -141,9 +144,10 @@ def _require_same_place(layer: Layer, first: Layer) -> None:
 
 
 def write_registration_page(
-    path: Path, found: Registration, section: Side, target: Side, above: Image, warnings: Sequence[str]
-) -> Path:
-    """Write the page; `above` is the section on the grid of the target."""
+    path: Path, found: Registration, section: Side, target: Side, above: Image, warnings: Sequence[str],
+    gallery: Path | None = None,
+) -> Path:  # fmt: skip
+    """Write the page; `above` is the section on the grid of the target, `gallery` a picture of where it may lie too."""
     name, other, below = section.path, target.path, target.image
     if found.slice is not None:
         above, below = above.slice(found.slice), below.slice(found.slice)
@@ -151,6 +155,7 @@ def write_registration_page(
     unit = shown_unit(column_of(param, "histo")) if param in HISTOLOGY_MAPS else ""
     qc = found.qc
     facts = [("Verdict", found.verdict), ("Margin over other orientations", f"{found.confidence:.2f}")]
+    facts += [("Driven by", str(drive))] if (drive := found.info.get("Parameters", {}).get("Drive")) else []
     facts += [("Expected error", error_text(qc))] if "expected_error_mm" in qc else []
     facts += [("Overlap (Dice)", f"{qc['dice']:.2f}"), ("Rotation", f"{qc['angle_deg']:.1f}°")]
     facts += [("Turned over", "yes" if qc["turned_over"] else "no"), ("Size", size_text(found, target))]
@@ -160,4 +165,5 @@ def write_registration_page(
         path, [Layer(param, above, unit, cmap="viridis")], [Layer(other.name, below)],
         title=f"{name.name} on {other.name}", facts=facts, warnings=warnings, region=np.asarray(tissue.data > 0.5),
         names=(section.name("histology"), target.name("MRI")),
+        gallery=None if gallery is None else embedded_sheet(gallery, "gallery of orientations"),
     )  # fmt: skip

@@ -13,6 +13,7 @@ from matplotlib import rc_context
 from histomri.analysis import headline
 from histomri.analysis.scoring import SCORE_FILES
 from histomri.core.files import write_text
+from histomri.registration.alignment import error_text
 from histomri.report import methods, text
 from histomri.report.collect import Run, Sample, as_dict, as_list, collect
 from histomri.report.contact_sheet import embedded_sheet
@@ -34,8 +35,8 @@ _LARGEST_INLINE = 400_000  # bytes of a table that is carried inside the report;
 _SVG_STYLE = {"svg.fonttype": "path", "font.size": 9.5, "svg.hashsalt": "histomri"}
 _VERDICTS = {"good": ("good", "✓ good"), "check": ("check", "▲ check by eye"), "failed": ("failed", "✕ failed")}
 _REGISTRATION = {
-    "confidence": "Confidence (margin to the best other orientation)", "expected_error_mm": "Expected error (mm)",
-    "dice": "Overlap (Dice)", "scale": "Size of the section, MRI over slide",
+    "confidence": "Confidence (margin to the best other orientation)", "dice": "Overlap (Dice)",
+    "scale": "Size of the section, MRI over slide",
 }  # fmt: skip
 
 
@@ -234,6 +235,7 @@ def _sample(run: Run, sample: Sample, place: int, scales: dict[str, Quantity] | 
         "verdict": _VERDICTS.get(str(sample.registration.get("verdict"))),
         "registration": _registration_facts(sample),
         "fits": [{"id": fit_id(key), "label": text.fit_label(key), "best": key == best} for key in sample.fits],
+        "gallery": part(lambda: _gallery(run, sample), "Which way round?"),
         "sizes": part(sizes.embed, "Sizes of the cells") if sizes is not None else None,
         "check": part(lambda: embedded_sheet(run.folder / f"sub-{sample.id}" / "cells_check.png"), "Contact sheet"),
         "misfit": part(lambda: misfit_card(sample.misfit, best, _svg_uri), "How well the model fits"),
@@ -242,8 +244,21 @@ def _sample(run: Run, sample: Sample, place: int, scales: dict[str, Quantity] | 
     }
 
 
+def _gallery(run: Run, sample: Sample) -> str | None:
+    """Return the picture of where the section may lie, if that is open: one of an earlier run does not count."""
+    found = sample.registration
+    if not (found.get("open_orientations") or found.get("open_slices") or found.get("missing_side")):
+        return None
+    pictures = sorted((run.folder / f"sub-{sample.id}" / "xfm" / "figures").glob("*_xfm_gallery.png"))
+    return embedded_sheet(pictures[0], "gallery of orientations") if pictures else None
+
+
 def _registration_facts(sample: Sample) -> list[tuple[str, str]]:
     facts = [("MRI slice", str(sample.mri_slice) if sample.mri_slice is not None else "–")]
+    if drive := as_dict(sample.registration.get("parameters")).get("Drive"):
+        facts.append(("Driven by", str(drive)))
+    if isinstance(sample.registration.get("expected_error_mm"), int | float):
+        facts.append(("Expected error, with its range", error_text(sample.registration)))
     found = [(label, sample.registration.get(key)) for key, label in _REGISTRATION.items()]
     return facts + [(label, text.decimals(float(value), 3)) for label, value in found if isinstance(value, int | float)]
 

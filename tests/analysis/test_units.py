@@ -81,3 +81,9 @@ def test_a_density_that_cannot_be(tmp_path, rng, name, value):
     table.to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(UnitError, match=f"column '{name}', line 5: .* cannot be cells/mm"):
         read_measurements(tmp_path / "t.csv").numbers([name])
+
+
+@pytest.mark.parametrize("name", ["vCS_histo_um_se", "vCS_histo_um_syst", "registration_sd_F_histo"])
+def test_errors_may_be_of_any_size(rng, name):
+    values = pd.Series(rng.uniform(1, 2, 30)).where(SITES == "1.5T", lambda small: 20 * small)
+    assert len(check(values)) == 1 and check(values, name) == []

@@ -81,7 +81,9 @@ def expected_files(sample: str) -> set[str]:
         for name in ("residuals.csv", "residuals.parquet", "misfit.csv", "misfit.json")
     }
     files = left_over | {f"{sub}/{name}{suffix}" for name in maps for suffix in (".nii.gz", ".json")}
-    files |= {f"{sub}/xfm/{sub}_from-histo_to-dwi_mode-image_xfm{suffix}" for suffix in (".json", ".tfm")}
+    files |= {
+        f"{sub}/xfm/{sub}_from-histo_to-dwi_mode-image_xfm{suffix}" for suffix in (".json", ".tfm", "_uncertainty.npz")
+    }
     files |= {f"{sub}/{name}{suffix}" for name in ("pairs", "pairs_voxel") for suffix in (".csv", ".json")}
     return files | {f"{sub}/cells.parquet", f"{sub}/sample.json", f"{sub}/stages.json"}
 

@@ -42,7 +42,7 @@ def test_commands_and_the_steps_of_a_study_give_identical_maps(demo, tmp_path):
     xfm = tmp_path / "xfm/from-histo_to-dwi_mode-image_xfm.json"
     histomri(
         "pair", tmp_path / "histo", tmp_path / "mri", "--xfm", xfm, "--sample", "control1", "--group", "control",
-        "--scanner", "9.4T", "--mask", mask, "--slice", 2, "-o", tmp_path / "pairs.csv",
+        "--scanner", "9.4T", "--mask", mask, "--slice", 2, "--draws", 60, "-o", tmp_path / "pairs.csv",
     )  # fmt: skip
     for folder in ("histo", "mri", "xfm"):
         ours, theirs = maps_in(tmp_path / folder), maps_in(study / folder)

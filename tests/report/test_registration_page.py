@@ -1,10 +1,16 @@
 """The page that `register` writes, in headless Chromium, against the files it was drawn from."""
 
+import io
+import re
+from base64 import b64decode
+
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image as Picture
 
 from histomri.registration.options import RegisterOptions
+from histomri.simulation.section_kinds import make_kind
 from histomri.study.steps.register import run
 
 FIXED = np.array([[-0.4, 0, 0, 26.0], [0, 0.4, 0, -17], [0, 0, 2, 16], [0, 0, 0, 1]])
@@ -69,6 +75,7 @@ def test_slider_cursor_and_outline(files, tmp_path, browse):
     assert found["faults"] == [] and found["requests"] == [] and console == []
     assert found["before"] == "inset(0px 50% 0px 0px)" and found["after"] == "inset(0px 20% 0px 0px)"
     assert found["heading"] == "Does the histology lie on the MRI?"
+    assert "Where does the section lie?" not in page.read_text(encoding="utf-8")  # no doubt
     for voxel, said in zip(voxels, found["said"], strict=True):
         one, other = said.split(" · ")
         assert one.endswith(" µm") and one.startswith("above, vCS: ")
@@ -80,3 +87,24 @@ def test_slider_cursor_and_outline(files, tmp_path, browse):
     edges = [i.min(), i.max() + 1, SHAPE[1] - 1 - j.max(), SHAPE[1] - j.min()]
     np.testing.assert_allclose(found["outline"], edges, atol=2)
     assert np.isfinite(above[edges[0] - 4, :]).any()
+
+
+def test_an_open_orientation_is_shown_in_page_and_study(tmp_path):
+    pair = make_kind("block", 90001)  # fits in four ways
+    images = pair.moving, pair.fixed, pair.moving_mask
+    paths = [tmp_path / name for name in ("sub-7_param-F_histomap.nii.gz", "b0.nii.gz", "mask.nii.gz")]
+    for path, image in zip(paths, images, strict=True):
+        nib.save(nib.Nifti1Image(np.atleast_3d(image.data).astype(np.float32), image.affine), path)
+    options = {"moving": paths[0], "fixed": paths[1], "moving_mask": paths[2]}
+    outputs = run(RegisterOptions.read(**options), tmp_path / "page").outputs
+    assert len(set(outputs)) == len(outputs)
+    (drawn,) = [path for path in outputs if path.name.endswith("_xfm_gallery.png")]
+    (page,) = [path.read_text(encoding="utf-8") for path in outputs if path.suffix == ".html"]
+    (carried,) = re.findall(r'class="sheet" src="data:image/jpeg;base64,([^"]+)"', page)
+    both = io.BytesIO(b64decode(carried)), drawn
+    one, other = (np.asarray(Picture.open(file).convert("L"), float) for file in both)
+    assert np.abs(one - other).mean() < 3  # of 255: JPEG
+    # Studies run without figures; this one is drawn all the same, and only this one.
+    outputs = run(RegisterOptions.read(**options, figures=False), tmp_path / "study").outputs
+    (alone,) = [path for path in outputs if path.suffix in (".png", ".gif", ".html")]
+    assert alone.read_bytes() == drawn.read_bytes()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy import stats
 
 from histomri.analysis import spatial_correlation
@@ -202,6 +203,25 @@ def test_without_registration_the_section_is_shown_alone(copy):
     shutil.rmtree(home / "xfm")
     (home / "pairs_voxel.csv").unlink()
     assert "The section was not registered" in read(copy)
+
+
+def test_where_a_section_may_lie_is_shown_while_it_is_open(copy):
+    study = json.loads((copy / "study.json").read_text(encoding="utf-8"))
+    found = study["samples"][0]["summary"]["register"]
+    found |= {"expected_error_mm": 0.2849, "expected_error_range_mm": [0.151, 0.634]}
+    found["parameters"] = {"Drive": "outline"}
+    folder = copy / "sub-control" / "xfm" / "figures"
+    folder.mkdir()
+    picture = folder / "sub-control_from-histo_to-dwi_mode-image_xfm_gallery.png"
+    Image.new("RGB", (40, 30), "white").save(picture)
+    for opened, shown in ((0, False), (3, True)):  # a picture of an earlier run does not count
+        found["open_orientations"] = opened
+        write_json(copy / "study.json", study)
+        page = read(copy)
+        assert ("Where does the section lie?" in page) is shown
+        assert "0.28 mm (0.15 to 0.63)" in page and "Driven by" in page
+    picture.write_bytes(b"not a picture")
+    assert "the gallery of orientations cannot be read" in read(copy)
 
 
 def test_damaged_maps_do_not_stop_the_report(copy):

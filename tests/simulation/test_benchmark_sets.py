@@ -231,7 +231,7 @@ def test_a_study_that_lacks_tissues_or_volumes_is_refused(study):
     with pytest.raises(InputError, match="lacks 2 of 1600 tissues of the paper's design"):
         read_study(study, "invivo-3t", 10.0, design)
     path.write_bytes(b"")
-    with pytest.raises(InputError, match="cannot be read as an array"):
+    with pytest.raises(InputError, match="the array of signals is empty; export it again"):
         read_study(study, "invivo-3t", 10.0, design)
     path.unlink()
     with pytest.raises(InputError, match="run `histomri insilico -o DIR` first"):

@@ -16,7 +16,7 @@ from histomri.registration.alignment import (
     save_alternatives,
 )
 from histomri.registration.carry_slide import SlidePictures
-from histomri.registration.figures import write_figures
+from histomri.registration.figures import gallery_path, write_figures, write_gallery
 from histomri.registration.files import handedness_warnings, refuse_other_samples, section_warnings, write_drawn
 from histomri.registration.options import RegisterOptions
 from histomri.registration.sides import SlideReader, read_sides
@@ -48,11 +48,17 @@ def run(options: RegisterOptions, out: Path, progress: Progress | None = None) -
         outputs += write_drawn(names.drawn, resampled, section.path, target.path, **judged)
     elif names.drawn is not None and names.drawn.exists():
         warnings += (f"{names.drawn.name} is left from an earlier run and does not belong to this result",)
-    if options.figures:
-        shown: dict[str, Any] = {"moving_mask": section.mask, "fixed_mask": target.mask, "landmarks": pairs}
-        shown |= {"stem": names.transform.name, "names": (section.name("section"), target.name("MRI"))}
+    if options.figures or found.is_open:  # what has to be compared by eye is drawn in a study as well
+        images, folder = (section.image, target.image), out / "figures"
+        shown: dict[str, Any] = {"moving_mask": section.mask, "fixed_mask": target.mask, "stem": names.transform.name}
+        shown["names"] = section.name("section"), target.name("MRI")
         shown["pictures"] = SlidePictures.of(found, section.overview, target.overview)
-        outputs += write_figures(found, section.image, target.image, out / "figures", **shown)
-        if resampled is not None:
-            outputs.append(write_registration_page(names.file(".html"), found, section, target, resampled, warnings))
+        if options.figures:
+            outputs += write_figures(found, *images, folder, landmarks=pairs, **shown)
+        else:
+            outputs.append(write_gallery(found, *images, folder, **shown))
+        if options.figures and resampled is not None:
+            page = names.file(".html")
+            gallery = gallery_path(folder, names.transform.name) if found.is_open else None
+            outputs.append(write_registration_page(page, found, section, target, resampled, warnings, gallery))
     return StepResult(tuple(outputs), describe(found, target), warnings, numbers(found))
