@@ -94,9 +94,8 @@ def main() -> None:
         table = Path(folder) / "pairs_voxel.csv"
         rows = write_voxels(table, options.rows, options.cases)
         print(f"{rows} rows of {options.cases} cases, {table.stat().st_size / 2**20:.0f} MiB")
-        print(
-            f"{'stage':<22}{'median s':>10}{'user s':>10}{'peak MiB':>10}   budget {BUDGET_S:.0f} s, {BUDGET_MIB:.0f} MiB"
-        )
+        budget = f"budget {BUDGET_S:.0f} s, {BUDGET_MIB:.0f} MiB"
+        print(f"{'stage':<22}{'median s':>10}{'user s':>10}{'peak MiB':>10}   {budget}")
         for name in ("score", "correlate (one model)"):
             found = []
             for repeat in range(options.repeats):

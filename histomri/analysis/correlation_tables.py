@@ -37,8 +37,8 @@ _SHOWN = 8
 _ALONE = "{kind} r = {r:.3f}, p = {p:.2g}, q = {q:.2g}, N = {n}{patients}"
 
 _NOT_CORRECTED = (
-    "the standard errors of the voxels (columns .._se) are in none of these: errors of measurement make every r of voxels "
-    "smaller, and only r of samples is corrected for them"
+    "the standard errors of the voxels (columns .._se) are in none of these: errors of measurement make every r of "
+    "voxels smaller, and only r of samples is corrected for them"
 )
 _SHARED = "{x} with {y}: p < 0.05 within samples includes what maps share along the edge of the tissue; {edge}"
 
