@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from histomri.fitting.objective import FAST, offset_gaussian, rician
+from histomri.fitting.starts import keep_lowest
 
 SPHERE, BALL, TIMED_BALL, GONE = range(4)
 """Kinds of compartments."""
@@ -302,14 +303,7 @@ def _minima(scores: Any, shape: Any, slack: float, places: Any, lowest: Any) -> 
                 break
         if not lower or (count == lowest.size and here >= lowest[count - 1]):
             continue
-        place = min(count, lowest.size - 1)
-        count = min(count + 1, lowest.size)
-        while place > 0 and lowest[place - 1] > here:
-            lowest[place] = lowest[place - 1]
-            places[place] = places[place - 1]
-            place -= 1
-        lowest[place] = here
-        places[place] = p
+        count = keep_lowest(here, p, count, lowest, places)
     return count
 
 

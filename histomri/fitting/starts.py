@@ -51,6 +51,19 @@ def score_grid(data: Any, atoms: Any, low: float, high: float, room: Any, scores
 
 
 @njit(**FAST)
+def keep_lowest(value: float, position: int, count: int, lowest: Any, positions: Any) -> int:
+    """Enter a value in the sorted list of the lowest, of which the worst falls out if it is full; return its length."""
+    place = min(count, lowest.size - 1)
+    while place > 0 and lowest[place - 1] > value:
+        lowest[place] = lowest[place - 1]
+        positions[place] = positions[place - 1]
+        place -= 1
+    lowest[place] = value
+    positions[place] = position
+    return min(count + 1, len(lowest))
+
+
+@njit(**FAST)
 def local_grid_minima(scores: Any, slack: float, places: Any, lowest: Any) -> int:
     """List the points that no neighbour along an axis betters, best first, as positions in the flat grid.
 
@@ -76,14 +89,7 @@ def local_grid_minima(scores: Any, slack: float, places: Any, lowest: Any) -> in
             or (count == lowest.size and here >= lowest[count - 1])
         ):
             continue
-        place = min(count, lowest.size - 1)
-        count = min(count + 1, lowest.size)
-        while place > 0 and lowest[place - 1] > here:
-            lowest[place] = lowest[place - 1]
-            places[place] = places[place - 1]
-            place -= 1
-        lowest[place] = here
-        places[place] = p
+        count = keep_lowest(here, p, count, lowest, places)
     return count
 
 
