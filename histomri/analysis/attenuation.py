@@ -1,7 +1,7 @@
 """What measurement errors of both sides take from a correlation, if the given standard errors are right."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,11 +14,13 @@ from histomri.analysis.correlation import constant, jackknife_z_interval, pearso
 from histomri.analysis.patients import FEWEST_UNITS, jackknife_t, repeated, without_each
 from histomri.analysis.results import heading
 from histomri.core.arrays import BoolArray, FloatArray, IntArray
-from histomri.core.columns import STAT, SYST
+from histomri.core.columns import STAT, SYST, registration_sd
 from histomri.core.errors import InputError
 
 FACTORS = (0.7, 1.0, 1.3)  # of the given errors: as if they were understated, right, overstated
 _FEWEST = 4
+_SIDES = ("_histo", "_mri")  # in the names of columns
+_OF_MRI = ("ADC_um2_ms", "ADC_per_water", "K")  # of the same images as the fits, without a side in their names
 _UNKNOWN = (math.nan,) * 7
 _NEARLY_NONE = 1e-6  # reliability of a sample without one case, whose scatter is then no larger than the error
 
@@ -167,10 +169,11 @@ def attenuation_table(
     """Correct the correlations of pairs of columns of which a table has errors, `<column>_se` and `<column>_syst`.
 
     `values` has one row per case. Each pair has a row for each of `FACTORS`, by which the errors are multiplied, with
-    the errors of sampling (errors is "se"); and again with the systematic ones added in squares ("se+syst"), as if they
-    differed from case to case by chance; those that all cases share take nothing from r. Pairs of which one side has
-    errors and the other none have one row, with a note. The columns are x, y, errors, factor, and those of
-    `TrueCorrelation`.
+    the errors of sampling (errors is "se"); again with the systematic ones added in squares ("se+syst"), as if they
+    differed from case to case by chance; those that all cases share take nothing from r; and again with what the
+    registration adds to the mean of a case (`registration_sd_<column>`, "se+registration"), of cases where it is known.
+    Pairs of which one side has errors and the other none have one row, with a note. The columns are x, y, errors,
+    factor, and those of `TrueCorrelation`.
     """
     rows: list[dict[str, Any]] = []
     for x, y in pairs:
@@ -189,8 +192,8 @@ def attenuation_table(
                 }
             )
             continue
-        for kind in ("se", "se+syst") if any(f"{name}{SYST}" in values for name in (x, y)) else ("se",):
-            errors = [_errors(values, name, systematic=kind != "se") for name in (x, y)]
+        for kind, others in _kinds(values, (x, y)).items():
+            errors = [_errors(values, name, others) for name in (x, y)]
             for factor in FACTORS:
                 found = true_correlation(values[x], values[y], *(factor * each for each in errors), patients=patients)
                 rows.append({**head, "errors": kind, "factor": factor, **asdict(found)})
@@ -201,37 +204,68 @@ def across_sides(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the pairs whose errors are independent, histology first: two metrics of one fit share theirs."""
     found = []
     for one, other in pairs:
-        sides = [next((side for side in ("_histo", "_mri") if side in name), "") for name in (one, other)]
+        sides = [
+            "_mri" if name in _OF_MRI else next((side for side in _SIDES if side in name), "") for name in (one, other)
+        ]
         if sides[0] != sides[1] or not any(sides):
             found.append((other, one) if sides[1] == "_histo" else (one, other))
     return found
 
 
-def attenuation_lines(table: pd.DataFrame) -> list[str]:
-    """Say what the correlations would be if the given errors were right, too small, or too large."""
-    lines = []
+def attenuation_lines(table: pd.DataFrame, most: int) -> list[str]:
+    """Say what the correlations would be if the given errors were right, too small, or too large.
+
+    Of `most` pairs, those of one measurement on both sides first. What is refused follows in a line for each reason,
+    with its pairs counted.
+    """
+    lines, refused = [], dict[str, list[str]]()
     mine = table[table["errors"] == "se"]
     parts = list(table.columns[: table.columns.get_loc("x") + 2])
-    for _, rows in mine.groupby(parts, sort=False, dropna=False):
+    for _, rows in sorted(mine.groupby(parts, sort=False, dropna=False), key=lambda part: _differ(part[1].iloc[0])):
         row = rows[rows["factor"] == 1.0].iloc[0]
         name = f"{heading({part: str(row[part]) for part in parts[:-2]})}{row['x']} with {row['y']}"
         if math.isnan(row["r_true"]):
-            lines.append(f"{name}: r without errors of measurement is refused: {row['note']}")
+            refused.setdefault(row["note"], []).append(name)
             continue
         others = [f"errors x {one['factor']:g}: {_shown(one)}" for _, one in rows.iterrows() if one["factor"] != 1.0]
         lines.append(f"{name}: r = {row['r']:.2f}; if the given errors are right {_shown(row)} ({', '.join(others)})")
+    del lines[most:]
+    for why, names in refused.items():
+        which = names[0] if len(names) == 1 else f"{len(names)} pairs, the first {names[0]}"
+        lines.append(f"r without errors of measurement is refused ({which}): {why}")
     return lines
+
+
+def _differ(row: pd.Series) -> bool:
+    """Return whether the two sides are of different measurements, such as cell size and fraction."""
+    return bool(row["x"].replace("_histo", "") != row["y"].replace("_mri", ""))
 
 
 def _shown(row: pd.Series) -> str:
     if math.isnan(row["r_true"]):
         return "refused"
+    if math.isnan(row["r_true_low"]):
+        return f"{row['r_true']:.2f} (no interval)"
     return f"{row['r_true']:.2f} [{row['r_true_low']:.2f}, {row['r_true_high']:.2f}]"
 
 
-def _errors(values: pd.DataFrame, name: str, *, systematic: bool) -> FloatArray:
-    """Return the errors of a column; without a value of the systematic one, they are those of sampling."""
+def _kinds(values: pd.DataFrame, names: tuple[str, str]) -> dict[str, Callable[[str], str]]:
+    """Return by which errors a pair is corrected, and the columns of those beside the errors of sampling."""
+    kinds: dict[str, Callable[[str], str]] = {"se": lambda name: ""}
+    if any(f"{name}{SYST}" in values for name in names):
+        kinds["se+syst"] = lambda name: f"{name}{SYST}"
+    if any(values[column].notna().any() for column in map(registration_sd, names) if column in values):
+        kinds["se+registration"] = registration_sd
+    return kinds
+
+
+def _errors(values: pd.DataFrame, name: str, other: Callable[[str], str]) -> FloatArray:
+    """Return the errors of a column; where there is no value of the systematic one, they are those of sampling.
+
+    A case whose error of registration is not known is left out: it is no small one.
+    """
     stat: FloatArray = values[f"{name}{STAT}"].to_numpy(dtype=float)
-    if not systematic or f"{name}{SYST}" not in values:
+    if (column := other(name)) not in values:
         return stat
-    return np.asarray(np.hypot(stat, values[f"{name}{SYST}"].fillna(0.0).to_numpy(dtype=float)))
+    more = values[column].fillna(0.0) if column.endswith(SYST) else values[column]
+    return np.asarray(np.hypot(stat, more.to_numpy(dtype=float)))

@@ -20,7 +20,7 @@ from histomri.analysis.systematic import missing_errors, with_lines
 from histomri.analysis.voxels import correlate_voxels
 from histomri.analysis.within import LEAST_DIFFERENCE, decompose, pooled_against_within, within_column
 from histomri.core.arrays import FloatArray
-from histomri.core.columns import INDEX, PATIENT, WORLD, errors_of
+from histomri.core.columns import INDEX, PATIENT, STAT, WORLD, errors_of, registration_sd
 from histomri.core.errors import InputError
 from histomri.core.tables import line_of
 
@@ -36,6 +36,10 @@ FILES = (
 _SHOWN = 8
 _ALONE = "{kind} r = {r:.3f}, p = {p:.2g}, q = {q:.2g}, N = {n}{patients}"
 
+_NOT_CORRECTED = (
+    "the standard errors of the voxels (columns .._se) are in none of these: errors of measurement make every r of "
+    "voxels smaller, and only r of samples is corrected for them"
+)
 _SHARED = "{x} with {y}: p < 0.05 within samples includes what maps share along the edge of the tissue; {edge}"
 
 
@@ -140,6 +144,7 @@ def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     rows = rows.noting(rows.require_unique)
     names = list(dict.fromkeys([*options.x, *options.y])) or rows.measurements()
     values = rows.numbers(names)
+    registered = rows.numbers([name for name in map(registration_sd, names) if name in rows.names], empty=True)
     errors = rows.numbers(errors_of(names, rows.names), empty=True)
     if len(names) < 2:
         problem = "there are fewer than two columns to correlate"
@@ -156,7 +161,7 @@ def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
         with naming_part(rows.path, key):
             how |= {"patients": patients_of(part), "groups": groups}
             result = correlation_table(mine, x, y, **how)
-            of_errors = values.join(errors).loc[part.frame.index]
+            of_errors = values.join(errors.join(registered)).loc[part.frame.index]
             true.append(labelled(key, attenuation_table(of_errors, pairs, how["patients"])))
         found.append(labelled(key, with_lines(result, mine, shared)))
         matrices += [labelled(key, _stacked(result, kind)) for kind in options.kinds] if y is None else []
@@ -169,7 +174,7 @@ def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     lines = _lines(everything, "correlations", "r", _ALONE)
     if errors.shape[1]:
         frames["correlations_errors.csv"] = ("errors", true)
-        lines += attenuation_lines(pd.concat(true, ignore_index=True))[:_SHOWN]
+        lines += attenuation_lines(pd.concat(true, ignore_index=True), _SHOWN)
     warnings += [*_missing(everything), *_undefined(everything), *missing_errors(values, shared)]
     return _findings(options, frames, lines, warnings, names, interval=options.interval, within=within)
 
@@ -231,10 +236,11 @@ def _voxels(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     single = pd.concat(each, ignore_index=True)
     rest = _beyond_edge(pooled, single)
     size = "{n} voxels, {n_samples} sample(s)"
-    beside = pooled.assign(edge=rest["text"])
-    lines = _slopes(beside, "within samples", size)
+    lines = _slopes(pooled, "within samples", size, rest)
+    if any(name.endswith(STAT) for name in errors_of([*x, *y], rows.names)):
+        lines.append(_NOT_CORRECTED)
     p = pooled["p_mean"].where(pooled["n_samples"] > 1, pooled["p"])
-    shared = beside[(p < 0.05) & ~(rest["p"] < 0.05) & rest["text"].ne("")]
+    shared = pooled.assign(edge=rest["text"])[(p < 0.05) & ~(rest["p"] < 0.05) & rest["text"].ne("")]
     warnings = rows.quality_warnings(numbers) + _undefined(single)
     warnings += list(dict.fromkeys(_SHARED.format(**row) for row in shared.to_dict("records")))[:_SHOWN]
     warnings += missing_errors(numbers, errors)
@@ -242,7 +248,7 @@ def _voxels(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
 
 
 def _beyond_edge(pooled: pd.DataFrame, single: pd.DataFrame) -> pd.DataFrame:
-    """Return p and text of what is left beyond the distance to the edge: the samples' mean, or the only sample's r."""
+    """Return p, q and text of what is left beyond the distance to the edge: the mean of r, or r of one sample."""
     parts = [name for name in pooled.columns if name in single.columns[: single.columns.get_loc("kind")]]
     mine = single[single["kind"] == single["kind"].iloc[0]].drop_duplicates(parts).set_index(parts)
     rows = []
@@ -252,7 +258,9 @@ def _beyond_edge(pooled: pd.DataFrame, single: pd.DataFrame) -> pd.DataFrame:
             only = mine.loc[tuple(row[name] for name in parts)]
             r, p, what = only["r_edge"], only["p"], "r"
         rows.append({"p": p, "text": f"beyond the edge {what} = {r:.3f}, p = {p:.2g}" if p == p else ""})
-    return pd.DataFrame(rows, index=pooled.index, columns=["p", "text"])
+    rest = pd.DataFrame(rows, index=pooled.index, columns=["p", "text"])
+    q = rest["p"].groupby([pooled[name] for name in parts]).transform(adjust_p) if parts else adjust_p(rest["p"])
+    return rest.assign(q=q)
 
 
 def _findings(
@@ -311,24 +319,33 @@ def _lines(found: pd.DataFrame, what: str, r: str, text: str, where: str = "") -
     return lines
 
 
-def _slopes(found: pd.DataFrame, where: str, size: str) -> list[str]:
-    """Return the strongest relations within groups for the terminal: the mean of r first, then the slope."""
-    significant = int((found["q_mean"] < 0.05).sum())
-    tested = int(found["p_mean"].notna().sum())
+def _slopes(found: pd.DataFrame, where: str, size: str, beyond: pd.DataFrame | None = None) -> list[str]:
+    """Return the strongest relations within groups for the terminal: the mean of r first, then the slope.
+
+    The p of r_within is never shown: it takes one slope for all groups. Of voxels only what is `beyond` the edge (p, q,
+    text) is a test: maps of any tissue have something in common along its edge, which mean, slope and r within contain.
+    """
+    p, q = (found["p_mean"], found["q_mean"]) if beyond is None else (beyond["p"], beyond["q"])
+    significant, tested = int((q < 0.05).sum()), int(p.notna().sum())
     lines = [f"{len(found)} pairs, {tested} tested {where}, {significant} with q < 0.05; the strongest:"]
     parts = found.columns[: found.columns.get_loc("x")]
-    order = found["r_mean"].fillna(found["r_within"]).abs().sort_values(ascending=False, kind="stable").index
-    for row in found.loc[order[:_SHOWN]].to_dict("records"):
+    order = found["r_mean"].fillna(found["r_within"]).abs().sort_values(ascending=False, kind="stable").index[:_SHOWN]
+    edges = beyond["text"].loc[order] if beyond is not None else [""] * len(order)
+    for row, edge in zip(found.loc[order].to_dict("records"), edges):
         if math.isnan(row["r_within"]):
             continue
-        text = f"r = {row['r_within']:.3f} pooled, not tested: r is needed in two groups or more"
-        if row.get("n_samples") == 1:
-            text = f"r = {row['r_within']:.3f}, p = {row['p']:.2g}"
-        if not math.isnan(row["p_mean"]):
-            text = f"mean r = {row['r_mean']:.3f} [{row['r_mean_low']:.2f}, {row['r_mean_high']:.2f}]"
-            text += f", p = {row['p_mean']:.2g}, df = {row['df_mean']:.0f}; slope {row['slope_cr2']:.3g}"
-            text += f", p = {row['p_cr2']:.2g}; r within {row['r_within']:.3f}"
+        text = _slope_text(row, tests=beyond is None) + (f"; {edge}" if edge else "")
         part = heading({name: str(row[name]) for name in parts})
-        edge = f"; {row['edge']}" if row.get("edge") else ""
-        lines.append(f"{part}{row['x']} with {row['y']} {where}: {text} ({size.format(**row)}){edge}")
+        lines.append(f"{part}{row['x']} with {row['y']} {where}: {text} ({size.format(**row)})")
     return lines
+
+
+def _slope_text(row: dict[str, Any], *, tests: bool) -> str:
+    if math.isnan(row["p_mean"]):
+        one = row.get("n_samples") == 1
+        why = "in one sample" if one else "within groups, not tested: r is needed in two groups or more"
+        return f"r = {row['r_within']:.3f} {why}"
+    text = f"mean r = {row['r_mean']:.3f} [{row['r_mean_low']:.2f}, {row['r_mean_high']:.2f}]"
+    mean, slope = ((f", p = {row[name]:.2g}" if tests else "") for name in ("p_mean", "p_cr2"))
+    text += f"{mean}, df = {row['df_mean']:.0f}" if tests else ""
+    return f"{text}; slope {row['slope_cr2']:.3g}{slope}; r within {row['r_within']:.3f}"

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit, prange
 
 from histomri.core.kernel_cache import ensure_cache, source_hash
-from histomri.fitting.box_qp import cholesky, substitute
+from histomri.fitting.objective import FAST, exp
 
 ensure_cache()
 N = 7
@@ -24,54 +24,92 @@ _AT_BOUND = 1e-6
 _TOLERANCE = 1e-9
 
 
-@njit
-def _evaluate(theta: Any, b: Any, te: Any, y: Any, sigma: Any, floor: bool, gradient: Any, hessian: Any) -> float:
-    """Return half the sum of squared residuals, and fill its gradient and Gauss-Newton matrix."""
+@njit(**FAST)
+def _fill_rows(theta: Any, b: Any, te: Any, y: Any, sigma: float, floor: bool, rows: Any) -> float:
+    """Fill the derivatives of the residuals and, last, the residuals, a row each; return half the sum of squares."""
     s0, fv, t2t, dv, t2v, dt, kurtosis = theta[0], theta[1], theta[2], theta[3], theta[4], theta[5], theta[6]
-    cost = 0.0
-    gradient[:] = 0.0
-    hessian[:, :] = 0.0
-    slope = np.empty(N)
+    rate_t, rate_v, bend, variance, cost = 1.0 / t2t, 1.0 / t2v, kurtosis / 6.0, sigma * sigma, 0.0
+    precision = 1.0 / sigma
     for m in range(y.size):
-        blood = np.exp(-b[m] * dv - te[m] / t2v)
         decay = b[m] * dt
-        tissue = np.exp(min(-decay + kurtosis * decay * decay / 6.0 - te[m] / t2t, 30.0))
+        rows[0, m] = exp(-b[m] * dv - te[m] * rate_v)
+        rows[1, m] = exp(min(-decay + bend * decay * decay - te[m] * rate_t, 30.0))
+    for m in range(y.size):
+        blood, tissue, decay = rows[0, m], rows[1, m], b[m] * dt
         unit = fv * blood + (1.0 - fv) * tissue
         signal = s0 * unit
         chain, residual = 1.0, signal - y[m]
         if floor:
-            root = np.sqrt(signal * signal + sigma * sigma)
-            chain = signal / (root * sigma)
-            residual = (root - y[m]) / sigma
-        vascular, solid = s0 * fv * blood * chain, s0 * (1.0 - fv) * tissue * chain
-        slope[0] = unit * chain
-        slope[1] = s0 * (blood - tissue) * chain
-        slope[2] = solid * te[m] / (t2t * t2t)
-        slope[3] = -vascular * b[m]
-        slope[4] = vascular * te[m] / (t2v * t2v)
-        slope[5] = solid * (-b[m] + kurtosis * b[m] * decay / 3.0)
-        slope[6] = solid * decay * decay / 6.0
+            root = np.sqrt(signal * signal + variance)
+            chain = signal / root * precision
+            residual = (root - y[m]) * precision
+        scale = s0 * chain
+        vascular, solid = scale * fv * blood, scale * (1.0 - fv) * tissue
+        rows[0, m] = unit * chain
+        rows[1, m] = scale * (blood - tissue)
+        rows[2, m] = solid * te[m] * rate_t * rate_t
+        rows[3, m] = -vascular * b[m]
+        rows[4, m] = vascular * te[m] * rate_v * rate_v
+        rows[5, m] = solid * b[m] * (2.0 * bend * decay - 1.0)
+        rows[6, m] = solid * decay * decay * (1.0 / 6.0)
+        rows[7, m] = residual
         cost += 0.5 * residual * residual
-        for i in range(N):
-            gradient[i] += residual * slope[i]
-            for j in range(i + 1):
-                hessian[i, j] += slope[i] * slope[j]
+    return float(cost)
+
+
+@njit(**FAST)
+def _evaluate(theta: Any, limits: Any, data: Any, rows: Any, gradient: Any, hessian: Any) -> float:
+    """Return half the sum of squared residuals, and fill its gradient and Gauss-Newton matrix; held ones have zeros."""
+    lower, upper = limits
+    b, te, y, sigma, floor = data
+    cost = _fill_rows(theta, b, te, y, sigma, floor, rows)
+    gradient[:] = 0.0
+    hessian[:, :] = 0.0
     for i in range(N):
-        for j in range(i):
-            hessian[j, i] = hessian[i, j]
-    return cost
+        if lower[i] < upper[i]:
+            total = 0.0
+            for m in range(y.size):
+                total += rows[i, m] * rows[N, m]
+            gradient[i] = total
+            for j in range(i + 1):
+                if lower[j] < upper[j]:
+                    total = 0.0
+                    for m in range(y.size):
+                        total += rows[i, m] * rows[j, m]
+                    hessian[i, j] = hessian[j, i] = total
+    return float(cost)
 
 
-@njit
+@njit(**FAST)
 def _solve(matrix: Any, free: Any, count: int, factor: Any, right: Any) -> bool:
-    """Solve in place for the parameters listed by the first `count` of `free`; False if not positive definite."""
-    if not cholesky(matrix, free, count, factor):
-        return False
-    substitute(factor, count, right)
+    """Solve in place for the parameters listed by the first `count` of `free`; False if not positive definite.
+
+    The factors are L below the diagonal, D L' above it, and 1/D on it: a division for each parameter, and no root.
+    """
+    for a in range(count):
+        row = free[a]
+        pivot, value = matrix[row, row], right[a]
+        least = 1e-14 * pivot
+        for c in range(a):
+            total = matrix[row, free[c]]
+            for k in range(c):
+                total -= factor[a, k] * factor[k, c]
+            scaled = total * factor[c, c]
+            factor[c, a], factor[a, c] = total, scaled
+            pivot -= total * scaled
+            value -= scaled * right[c]
+        if not pivot > least:
+            return False
+        factor[a, a], right[a] = 1.0 / pivot, value
+    for a in range(count - 1, -1, -1):
+        value = right[a] * factor[a, a]
+        for k in range(a + 1, count):
+            value -= factor[k, a] * right[k]
+        right[a] = value
     return True
 
 
-@njit
+@njit(**FAST)
 def _list_free(theta: Any, lower: Any, upper: Any, gradient: Any, damped: Any, free: Any) -> int:
     """List the parameters that may move: not fixed, not pushed against a bound, not without effect."""
     count = 0
@@ -83,20 +121,20 @@ def _list_free(theta: Any, lower: Any, upper: Any, gradient: Any, damped: Any, f
     return count
 
 
-@njit
+@njit(**FAST)
 def _worst(theta: Any, lower: Any, upper: Any, free: Any, count: int, right: Any) -> int:
     """Return which free parameter would leave its bounds by most, -1 if none."""
     worst, excess = -1, 0.0
     for a in range(count):
         i = free[a]
         moved = theta[i] + right[a]
-        over = max(lower[i] - moved, moved - upper[i]) / (upper[i] - lower[i])
-        if over > excess:
-            worst, excess = a, over
+        over = max(lower[i] - moved, moved - upper[i])
+        if over > 0.0 and over > excess * (upper[i] - lower[i]):
+            worst, excess = a, over / (upper[i] - lower[i])
     return worst
 
 
-@njit
+@njit(**FAST)
 def _step(theta: Any, lower: Any, upper: Any, gradient: Any, damped: Any, step: Any, free: Any, work: Any) -> bool:
     """Fill the damped Newton step; parameters that would leave their bounds are put there one by one."""
     factor, right = work
@@ -122,7 +160,7 @@ def _step(theta: Any, lower: Any, upper: Any, gradient: Any, damped: Any, step: 
     return True
 
 
-@njit
+@njit(**FAST)
 def _descend(theta: Any, limits: Any, data: Any, most: int, scratch: Any) -> Any:
     """Lower the objective within the bounds; changes `theta`, returns the objective at first and at last.
 
@@ -130,15 +168,14 @@ def _descend(theta: Any, limits: Any, data: Any, most: int, scratch: Any) -> Any
     only, because the compiler copies it to wherever it is called.
     """
     lower, upper = limits
-    b, te, y, sigma, floor = data
-    gradient, hessian, damped, step, trial, new_gradient, new_hessian, free, work = scratch
+    gradient, hessian, damped, step, trial, new_gradient, new_hessian, free, work, rows = scratch
     first = cost = np.inf
     damping, calm, solved = 1e-3, 0, True
     trial[:] = theta
     for n in range(most + 1):
         lowered = np.inf
         if solved:
-            lowered = _evaluate(trial, b, te, y, sigma, floor, new_gradient, new_hessian)
+            lowered = _evaluate(trial, limits, data, rows, new_gradient, new_hessian)
         if lowered < cost:
             calm = calm + 1 if cost - lowered < _TOLERANCE * cost + 1e-24 else 0
             theta[:] = trial
@@ -161,7 +198,7 @@ def _descend(theta: Any, limits: Any, data: Any, most: int, scratch: Any) -> Any
     return first, cost
 
 
-@njit
+@njit(**FAST)
 def _amplitudes(along: Any, across: Any, norm1: Any, norm2: Any, cross: Any) -> Any:
     """Return the amplitudes, neither negative, with which two decays match a signal best."""
     determinant = norm1 * norm2 - cross**2
@@ -176,14 +213,15 @@ def _amplitudes(along: Any, across: Any, norm1: Any, norm2: Any, cross: Any) -> 
     return max(along, 0.0) / norm1, 0.0
 
 
-@njit
+@njit(**FAST)
 def _start(y: Any, grid: Any, overlap: Any, regions: Any, starts: Any, lowest: Any, limits: Any) -> None:
     """Find, for each region of the lattice, the pair of decays that matches best."""
     blood, tissue, blood_norm, tissue_norm, cross, blood_nodes, tissue_nodes = grid
     for q in range(tissue.shape[0]):
-        overlap[q] = 0.0
+        total = 0.0
         for m in range(y.size):
-            overlap[q] += tissue[q, m] * y[m]
+            total += tissue[q, m] * y[m]
+        overlap[q] = total
     lowest[:] = np.inf
     for p in range(blood.shape[0]):
         along = 0.0
@@ -210,7 +248,7 @@ def _start(y: Any, grid: Any, overlap: Any, regions: Any, starts: Any, lowest: A
             starts[cell, i] = min(max(starts[cell, i], lower[i]), upper[i])
 
 
-@njit
+@njit(**FAST)
 def _errors(theta: Any, limits: Any, data: Any, cost: float, scratch: Any, out: Any) -> None:
     """Fill the standard errors of the parameters inside their bounds, and the exit code."""
     lower, upper = limits
@@ -239,7 +277,7 @@ def _errors(theta: Any, limits: Any, data: Any, cost: float, scratch: Any, out: 
         out[N + free[a]] = np.sqrt(scale * right[a])
 
 
-@njit
+@njit(**FAST)
 def _fit_block(
     start: int, stop: int, y: Any, sigma: Any, floor: bool, b: Any, te: Any, grid: Any, regions: Any, limits: Any,
     out: Any,
@@ -249,7 +287,7 @@ def _fit_block(
     followed = min(_FOLLOWED, cells)
     scratch = (
         np.empty(N), np.empty((N, N)), np.empty((N, N)), np.empty(N), np.empty(N), np.empty(N), np.empty((N, N)),
-        np.empty(N, np.int64), (np.empty((N, N)), np.empty(N)),
+        np.empty(N, np.int64), (np.empty((N, N)), np.empty(N)), np.empty((N + 1, y.shape[1])),
     )  # fmt: skip
     overlap, starts = np.empty(grid[1].shape[0]), np.empty((cells, N))
     lowest, costs = np.empty(cells), np.empty(cells)
@@ -294,4 +332,4 @@ def _compile(sources: int) -> Any:
     return fit_voxels
 
 
-fit_voxels = _compile(source_hash(__file__, "box_qp", "objective"))
+fit_voxels = _compile(source_hash(__file__, "objective"))

@@ -1,6 +1,7 @@
 """Find the maps of one sample in its folders, and bring its histology onto the grid of an MRI slice."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,15 @@ MINIMUM_COVERAGE = 0.5  # a resampled histology value counts if this fraction of
 _SAME_MM = 1e-3  # sform and qform are stored as float32, which costs up to a few 1e-5 mm
 
 
-def read_mri(folder: Path, *, errors: bool = False) -> tuple[Fits, dict[str, Image], list[Entities]]:
+def read_mri(
+    folder: Path, *, errors: bool = False, within_bounds: bool = False
+) -> tuple[Fits, dict[str, Image], list[Entities]]:  # fmt: skip
     """Return the fitted maps by (model, strategy) and name, those of no model, and the entities of the file names.
 
-    Maps lie in the folder or in its direct subfolders; model and strategy come from the sidecars. `errors` adds vCS_se.
+    Maps lie in the folder or in its direct subfolders; model and strategy come from the sidecars. `errors` adds vCS_se;
+    `within_bounds` makes none of them larger than that of a value of which nothing but its bounds of the fit is known:
+    where a signal says nothing of a parameter, the error by its curvature has no limit, and one voxel would be all of
+    the error of a mean.
     """
     fits: Fits = {}
     common: dict[str, Image] = {}
@@ -41,13 +47,23 @@ def read_mri(folder: Path, *, errors: bool = False) -> tuple[Fits, dict[str, Ima
             if name in maps:
                 problem = f"a second map of {name} for the same model and strategy"
                 raise InputError(problem, path=path, hint="one folder per sample")
-            maps[name] = Image.load(path)
+            bounded = within_bounds and "stat" in entities
+            maps[name] = _no_larger_than_bounds(path, entities["param"]) if bounded else Image.load(path)
             names.append(entities)
             read.append(path)
     require_one_run(read, sidecar_path)
     if not fits:
         raise InputError("holds no fitted maps (*_dwimap.nii.gz)", path=folder, hint="run histomri fit first")
     return fits, common, names
+
+
+def _no_larger_than_bounds(path: Path, param: str) -> Image:
+    """Return a map of errors, none of them above the standard deviation of values spread evenly over the bounds."""
+    image, bounds = Image.load(path), read_sidecar(path).get("Parameters", {}).get("bounds", {})
+    ends = bounds.get("fI" if param == "F" else param)  # F is fI, less the part of the vessels
+    if ends is None:
+        return image
+    return replace(image, data=np.minimum(image.data, (ends[1] - ends[0]) / np.sqrt(12.0)))
 
 
 def model_of(entity: str) -> str:

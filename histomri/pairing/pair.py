@@ -10,7 +10,18 @@ import pandas as pd
 
 from histomri.analysis.summary import error_of_mean, order_columns, summarise_voxels, trimmed_mean
 from histomri.core.arrays import BoolArray, FloatArray
-from histomri.core.columns import COUNTS, FIT_QUALITY, KEYS, MEASURES, POSITION, STAT, SYST, column_of, latest_last
+from histomri.core.columns import (
+    COUNTS,
+    FIT_QUALITY,
+    KEYS,
+    MEASUREMENTS,
+    MEASURES,
+    POSITION,
+    STAT,
+    SYST,
+    column_of,
+    latest_last,
+)  # fmt: skip
 from histomri.core.errors import InputError
 from histomri.core.images import Image
 from histomri.pairing.maps import find_slice, onto_slice, read_mri, require_same_grid, slice_of
@@ -52,7 +63,7 @@ def pair_maps(
         errors that all patches share (vCS_syst) become columns of their own; between patches they are interpolated.
     mri : mapping of (model, strategy) to mapping of str to Image, or path-like
         (I, J) or (I, J, K) fitted maps by name, all on one grid, of which vCS and F are needed, exit and BIC are used;
-        or the folder of `histomri fit`.
+        or the folder of `histomri fit`. Standard errors (vCS_se) of what is measured become columns of their own.
     transform : Transform or path-like, optional
         Histology world to MRI world. Without it both sides must share one grid.
     mri_slice : int, optional
@@ -100,7 +111,7 @@ def pair_maps(
     measured = np.all([np.isfinite(resampled[name]) for name in needed], axis=0)
     frames, counts, shape = [], [], _size_over_volume(histology)
     for key, maps in mri.items():
-        slices = {name: slice_of(image, k).data for name, image in {**common, **maps}.items()}
+        slices = {name: slice_of(image, k).data for name, image in {**common, **maps}.items() if _is_paired(name)}
         values = {column_of(name, "mri"): np.asarray(data, dtype=float) for name, data in slices.items()}
         values = _with_number(values, shape)
         fitted, failed = _fitted(values)
@@ -134,7 +145,8 @@ def pair_means(
     inside = np.ones(volume, bool) if mask is None else np.nan_to_num(mask.data) > 0
     frames, counts, shape = [], [], _size_over_volume(histology)
     for key, maps in mri.items():
-        values = {column_of(name, "mri"): np.asarray(image.data) for name, image in {**common, **maps}.items()}
+        present = {name: image for name, image in {**common, **maps}.items() if _is_paired(name)}
+        values = {column_of(name, "mri"): np.asarray(image.data) for name, image in present.items()}
         values = _with_number(values, shape)
         fitted, failed = _fitted(values)
         frames.append(_rows(case, key, values, fitted & inside, reference, 0))
@@ -188,7 +200,7 @@ def _checked(
     """Return the maps, read from their folders where those were given, and one on the grid that all of MRI share."""
     histology = section.maps
     if isinstance(mri, str | Path):
-        mri, of_no_model, _ = read_mri(Path(mri))
+        mri, of_no_model, _ = read_mri(Path(mri), errors=True, within_bounds=True)
         common = {**of_no_model, **(common or {})}
     common, mask = common or {}, Image.load(mask) if isinstance(mask, str | Path) else mask
     if not mri:
@@ -229,6 +241,11 @@ def _with_number(values: dict[str, FloatArray], shape: float | None) -> dict[str
     if shape is None or "CDsphere_mri_mm3" not in values or "cellNV_mri_mm3" in values:
         return values
     return values | {"cellNV_mri_mm3": shape * values["CDsphere_mri_mm3"]}
+
+
+def _is_paired(name: str) -> bool:
+    """Return whether a map of MRI has a column: of errors, only those of what is correlated with histology have."""
+    return not name.endswith(STAT) or column_of(name.removesuffix(STAT), "mri") in MEASUREMENTS
 
 
 def _fitted(values: Mapping[str, FloatArray]) -> tuple[BoolArray, BoolArray]:

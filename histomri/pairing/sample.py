@@ -85,7 +85,7 @@ def pair_folders(options: PairOptions, out: Path) -> SamplePairs:
     for path in (out, out.with_suffix(".json"), *([options.voxel_out] if options.voxel_out is not None else [])):
         refuse_overwrite(path, (options.xfm, options.mask))
     section = read_section(options.histo_dir, options.size, errors=True)
-    fits, common, mri_names = read_mri(options.mri_dir)
+    fits, common, mri_names = read_mri(options.mri_dir, errors=True, within_bounds=True)
     transform = Transform.load(options.xfm) if options.xfm is not None else None
     label = options.sample or _label([*section.names, *mri_names], options.xfm) or options.histo_dir.resolve().name
     how: dict[str, Any] = {"sample": label, "group": options.group, "scanner": options.scanner, "common": common}

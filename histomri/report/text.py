@@ -99,10 +99,12 @@ def within_samples(run: Run) -> list[str]:
         row = correlate_voxels(voxels, [x], [y], kinds=("pearson",))[1].to_dict("records")[0]
         if math.isfinite(row["r_mean"]):
             texts.append(
-                f"{label}, voxel by voxel within {row['n_samples']} samples: mean r = {decimals(row['r_mean'])}, "
-                f"{p_text(row['p_mean'])}, 95\u202f% interval "
-                f"{interval_text((row['r_mean_low'], row['r_mean_high']))}, each sample counting as one observation; "
-                f"slope {decimals(row['slope_cr2'])}, {p_text(row['p_cr2'])}; r within samples, as a description, "
+                f"{label}, voxel by voxel within {row['n_samples']} samples: mean r beyond the distance to the edge of "
+                f"the tissue {decimals(row['r_mean_edge'])}, {p_text(row['p_mean_edge'])}, each sample counting as one "
+                f"observation. Not tested, as they contain what maps share along an edge: mean r = "
+                f"{decimals(row['r_mean'])}, 95\u202f% interval "
+                f"{interval_text((row['r_mean_low'], row['r_mean_high']))}; slope {decimals(row['slope_cr2'])}; "
+                f"r within samples "
                 f"{decimals(row['r_within'])} ({row['n']} voxels)."
             )
     return texts

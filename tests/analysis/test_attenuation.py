@@ -123,3 +123,45 @@ def test_tables_show_the_errors_smaller_and_larger(give):
     assert result.tables["correlations_errors.csv"]["r_true"].iloc[1] == pytest.approx(0.53204, abs=1e-4)
     assert any("r = 0.37; if the given errors are right 0.53 [-0.37, 1.00]" in line for line in result.lines)
     assert "correlations_errors.csv" not in correlate_table(table[["x_histo", "x_mri"]]).tables
+
+
+def test_errors_of_registration_are_added_where_they_are_known(give):
+    table = give.rename(columns=lambda name: name.replace("histo", "F_histo").replace("mri", "F_mri"))
+    known = np.arange(len(table)) % 6 > 0
+    table["registration_sd_F_histo"] = np.where(known, 0.3, np.nan)
+    found = attenuation_table(table, [("F_histo", "F_mri")])
+    assert found["errors"].tolist() == ["se"] * 3 + ["se+registration"] * 3
+    mine = table[known]
+    own = true_correlation(mine["F_histo"], mine["F_mri"], np.hypot(mine["F_histo_se"], 0.3), mine["F_mri_se"])
+    row = found.iloc[4]
+    assert (row["n"], row["n_missing"]) == (known.sum(), (~known).sum())
+    assert (row["r_true"], row["r_true_low"]) == pytest.approx((own.r_true, own.r_true_low), nan_ok=True, abs=1e-12)
+
+
+def as_fractions(give):
+    """Return the table as fractions of histology and MRI: values of another size, the same correlations."""
+    table = (give[["histo", "mri", "histo_se", "mri_se"]] / 100).set_axis(
+        ["F_histo", "F_mri", "F_histo_se", "F_mri_se"], axis=1
+    )
+    table[["F_histo", "F_mri"]] += 0.5
+    return table
+
+
+def test_what_comes_of_the_same_images_has_no_correction(give):
+    """ADC and K are of MRI, though their names do not say so: their errors are not independent of those of a fit."""
+    table = as_fractions(give).assign(K_se=0.02, ADC_um2_ms_se=0.02)
+    table = table.assign(K=table["F_mri"] ** 2, ADC_um2_ms=table["F_mri"] ** 3)
+    found = correlate_table(table, x=["F_histo", "F_mri", "K", "ADC_um2_ms"]).tables["correlations_errors.csv"]
+    assert {*zip(found["x"], found["y"])} == {("F_histo", "F_mri"), ("F_histo", "K"), ("F_histo", "ADC_um2_ms")}
+    assert found["n"].notna().all()
+
+
+def test_refusals_of_one_reason_share_a_line(give):
+    table = as_fractions(give).assign(K_se=1e3, ADC_um2_ms_se=1e3)
+    table = table.assign(K=table["F_mri"] ** 2, ADC_um2_ms=table["F_mri"])
+    lines = correlate_table(table, x=["F_histo"], y=["ADC_um2_ms", "K", "F_mri"]).lines
+    assert [line for line in lines if "refused (2" in line] == [
+        "r without errors of measurement is refused (2 pairs, the first F_histo with ADC_um2_ms): the scatter of y "
+        "between cases is not larger than its error, or may not be"
+    ]
+    assert any(line.startswith("F_histo with F_mri: r = 0.37; if the given errors are right 0.53") for line in lines)

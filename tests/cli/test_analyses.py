@@ -68,7 +68,11 @@ def test_correlate_voxels(histomri, tmp_path, rng):
     each = pd.read_csv(tmp_path / "o" / "correlations_voxel.csv")
     assert pooled.loc[0, "n_samples"] == 3 and pooled.loc[0, "n"] == 189 and pooled.loc[0, "p"] < 1e-6
     assert each["sample"].tolist() == [*"abc", *"abc"]
-    assert "vCS_histo_um with vCS_mri_um within samples: mean r = 0." in done.stdout
+    line = next(line for line in done.stdout.splitlines() if "vCS_histo_um with vCS_mri_um within" in line)
+    assert "within samples: mean r = 0." in line and line.count("p = ") == 1
+    edge = each.loc[each["kind"] == "pearson", "r_edge"]
+    p = stats.ttest_1samp(np.arctanh(edge), 0.0).pvalue
+    assert f"beyond the edge mean r = {np.tanh(np.arctanh(edge).mean()):.3f}, p = {p:.2g} (" in line
 
 
 def test_correlate_warns_of_maps_that_share_an_edge_only(histomri, data, tmp_path):

@@ -268,6 +268,25 @@ def test_landmarks_that_disagree_lower_the_verdict(images, tmp_path, points):
     assert found.info["Registration"]["QualityControl"]["verdict"] == "check"
 
 
+def test_the_landmark_that_is_furthest_off_is_named(images, tmp_path, points):
+    # One of four was set 1.5 mm beside its place, four pixels; the others are right.
+    moving, qupath, _ = points
+    named = json.loads(qupath.read_text())
+    for name, feature in zip("abcd", named["features"], strict=True):
+        feature["properties"]["name"] = name
+    qupath.write_text(json.dumps(named))
+    fixed = Transform(TRUTH).points(moving) + np.outer([0, 0, 1, 0], (0, -1.5, 0))
+    markups = slicer(tmp_path / "moved.mrk.json", fixed)
+    markups.write_text(re.sub(r"F-(\d)", lambda found: "abcd"[int(found[1])], markups.read_text()))
+    check = ["--landmarks", qupath, "--fixed-landmarks", markups, "--mpp", "0.5", "--landmarks-check"]
+    result = run(images["moving"], images["slice"], "-o", tmp_path / "a", *check, *QUICK)
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.stderr.split())
+    assert "1 of 4 landmarks end more than two pixels (0.8 mm) off" in words
+    name, off = re.search(r"the worst is (\S+), ([\d.]+) mm off", words).groups()
+    assert name == "c" and float(off) == pytest.approx(1.5, abs=0.15)
+
+
 def test_swapped_landmarks_write_no_map(images, tmp_path, points):
     moving, _, _ = points
     fixed = Transform(TRUTH).points(moving)

@@ -77,3 +77,32 @@ def test_means_of_whole_sections_hold_both_errors_and_the_common_one_reaches_the
     table.to_csv(tmp_path / "all.csv", index=False)
     found = agree_table(tmp_path / "all.csv", first="vCS_mri_um", second="vCS_histo_um")
     assert found.to_pandas()["bias_syst"].iloc[0] == pytest.approx(0.06 * table["vCS_histo_um"].mean(), rel=1e-5)
+
+
+def write_errors_of_fit(folder, rng):
+    """Write errors of size: one voxel of no information, one at a bound; of S0, which is not correlated; and of K."""
+    known, bounds = rng.uniform(0.5, 2.0, SHAPE), {"parameters": {"bounds": {"vCS": [5.0, 29.0]}}}
+    known[1, 1], known[2, 2] = 1e6, np.nan
+    for name, values in (("vCS", known), ("F", np.full(SHAPE, 0.02))):
+        path = folder / map_name(name, "dwimap", model="diffin", stat="se")
+        write_map(path, values, AFFINE, Model="diff-in", Strategy="high-b", **bounds)
+    for name, stat in (("S0", None), ("S0", "se"), ("K", None), ("K", "se")):
+        write_map(folder / map_name(name, "dwimap", stat=stat), np.full(SHAPE, 0.1), AFFINE)
+    known[1, 1] = 24.0 / np.sqrt(12.0)  # as if nothing but the bounds were known
+    return known
+
+
+def test_errors_of_the_fit_become_those_of_means(tmp_path, rng):
+    size, _ = write_histology(tmp_path / "h", rng, "")
+    write_mri(tmp_path / "m", rng)
+    known = write_errors_of_fit(tmp_path / "m", rng)
+    options = PairOptions.read(histo_dir=tmp_path / "h", mri_dir=tmp_path / "m", sample="a", per="sample")
+    pairs = pair_folders(options, tmp_path / "pairs.csv")
+    inside = np.isfinite(size)
+    np.testing.assert_allclose(pairs.table.data["vCS_mri_um_se"], known[inside], rtol=1e-6)
+    pairs.save(tmp_path / "pairs.csv", options)
+    row, mine = pd.read_csv(tmp_path / "pairs.csv").iloc[0], known[inside]
+    expected = np.sqrt(np.nanmean(mine**2) / mine.size)  # the voxel at a bound as the others
+    assert row["vCS_mri_um_se"] == pytest.approx(expected, rel=1e-6)
+    assert row["F_mri_se"] == pytest.approx(0.02 / np.sqrt(mine.size), rel=1e-6)
+    assert row["K_se"] == pytest.approx(0.1 / np.sqrt(mine.size), rel=1e-6) and "S0_mri_se" not in row
