@@ -13,6 +13,7 @@ from histomri.core.arrays import BoolArray, FloatArray
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, write_json
+from histomri.core.formulas import without_formulas
 from histomri.core.presets import STRATEGIES
 from histomri.fitting import PARAMETERS, Model, choose_threshold, get_model, predict
 from histomri.fitting.choices import choose_measurements, thresholds_of
@@ -266,7 +267,7 @@ class ProtocolBound(Displayed):
         out, table = Path(out), self.to_pandas()
         csv, drawn = out / "crlb.csv", out / "crlb.png"
         with atomic_path(csv) as as_text, atomic_path(drawn) as as_picture:
-            table.to_csv(as_text, index=False)
+            without_formulas(table).to_csv(as_text, index=False)
             self.plot().savefig(as_picture, format="png", dpi=110, metadata={"Software": None})
         settings = {"preset": self.preset, "snr": self.snr, "t2t_ms": self.t2t_ms}
         content = {"rows": table.to_dict("records"), **provenance(sources, settings)}

@@ -8,6 +8,7 @@ import pandas as pd
 
 from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.files import atomic_path, provenance, write_json
+from histomri.core.formulas import without_formulas
 from histomri.fitting import FitResult, Residuals
 from histomri.fitting.tissue_mean import MeanVerdict
 
@@ -55,7 +56,8 @@ def write_misfit(
     if found is None:
         return []
     with atomic_path(path) as temporary:
-        misfit_table(left, slices, volumes, found).to_csv(temporary, index=False, float_format="%.6g")
+        table = without_formulas(misfit_table(left, slices, volumes, found))
+        table.to_csv(temporary, index=False, float_format="%.6g")
     settings = {"Model": result.model, "Strategy": result.parameters["strategy"], **result.counts, **found}
     verdict = None if mean is None else mean.record()
     return [

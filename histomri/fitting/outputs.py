@@ -9,6 +9,7 @@ import numpy as np
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path
+from histomri.core.formulas import without_formulas
 from histomri.core.images import MRI_MAPS, map_name
 from histomri.fitting import T2IVIM_UNITS, FitResult, Residuals
 from histomri.mri import Series
@@ -121,7 +122,7 @@ def write_residuals(
     table = out / rms.replace("_param-residual_stat-rms_dwimap.nii.gz", "_residuals.csv")
     counts = table.with_suffix(".parquet")
     with atomic_path(table) as as_text, atomic_path(counts) as as_columns:
-        left.table().to_csv(as_text, index=False, float_format="%.9g")
+        without_formulas(left.table()).to_csv(as_text, index=False, float_format="%.9g")
         left.counts().to_parquet(as_columns, index=False)
     if not maps:
         return [table, counts]

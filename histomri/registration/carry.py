@@ -14,6 +14,7 @@ from histomri.core.arrays import FloatArray
 from histomri.core.calibration import check_pixel_size
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, write_text
+from histomri.core.formulas import without_formulas
 from histomri.core.tables import line_of, read_number
 from histomri.registration.files import place_warnings, slide_warnings
 from histomri.registration.planes import landing_plane, section_plane, with_depth
@@ -121,7 +122,7 @@ def write_table(out: Path, table: pd.DataFrame) -> Path:
     """Write a table as CSV, or with tabs as .tsv."""
     with atomic_path(out) as temporary:
         separator = "\t" if out.name.lower().endswith(".tsv") else ","
-        table.to_csv(temporary, sep=separator, index=False, lineterminator="\n")
+        without_formulas(table).to_csv(temporary, sep=separator, index=False, lineterminator="\n")
     return out
 
 

@@ -13,6 +13,7 @@ from histomri.core.arrays import FloatArray
 from histomri.core.display import Displayed
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, provenance, write_json
+from histomri.core.formulas import without_formulas
 from histomri.core.progress import Progress, share_of
 from histomri.mri import Acquisition
 from histomri.simulation.packing import Distribution, pack_spheres, sphere_diameters
@@ -99,7 +100,7 @@ class SphereSignals(Displayed):
             written.append(folder / name)
         varies = [name for name in self.parameters if self.parameters[name].nunique() > 1]
         with atomic_path(folder / "params.csv") as part:
-            self.parameters[varies].to_csv(part, index=False)
+            without_formulas(self.parameters[varies]).to_csv(part, index=False)
         fixed = {name: float(self.parameters[name].iloc[0]) for name in self.parameters if name not in varies}
         sidecar = {
             "Description": "Random walks in and around permeable spheres, a row per kind",

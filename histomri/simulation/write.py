@@ -13,6 +13,7 @@ import pyarrow.csv
 from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 from histomri.core.files import atomic_path, write_json, write_text
+from histomri.core.formulas import without_formulas
 from histomri.core.images import map_name, write_image, write_map
 from histomri.core.progress import Progress, share_of
 from histomri.mri import Acquisition
@@ -155,7 +156,7 @@ def write_scan(folder: Path, name: str, scanned: LiverPhantom | Biopsy) -> list[
 def write_csv(path: Path, table: pd.DataFrame, digits: str = "%.6g") -> Path:
     """Write a table as CSV, numbers with the given format."""
     with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, float_format=digits)
+        without_formulas(table).to_csv(temporary, index=False, float_format=digits)
     return path
 
 

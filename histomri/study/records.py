@@ -191,7 +191,8 @@ class Ledger:
             self._stamps = asked
             self._save()
         outside = {name: path for name, path in self._inputs.items() if not path.is_relative_to(self.folder)}
-        return [{"file": path.name, "sha256": self._stamps[name].sha256} for name, path in sorted(outside.items())]
+        found = sorted((path.name, self._stamps[name].sha256) for name, path in outside.items())
+        return [{"file": name, "sha256": stamp} for name, stamp in found]  # in an order that no folder decides
 
     def __contains__(self, step: str) -> bool:
         return step in self._steps
@@ -220,11 +221,17 @@ class Ledger:
         return known.sha256
 
     def _name(self, path: Path) -> str:
-        """Return the name of a file in the record: relative, so that results can be moved, where the system can."""
+        """Return the name of a file in the record: relative, so that results can be moved, where the system can.
+
+        Folders above the results are somebody's own: a hash stands for them.
+        """
         try:
-            return Path(os.path.relpath(path, self.folder)).as_posix()
+            name = Path(os.path.relpath(path, self.folder)).as_posix()
         except ValueError:  # on another drive of Windows
-            return Path(path).as_posix()
+            name = Path(path).as_posix()
+        if Path(path).is_relative_to(self.folder):
+            return name
+        return f"{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:16]}/{Path(path).name}"
 
     def _is_intact(self, path: Path, stamp: FileStamp) -> bool:
         if not path.is_file():

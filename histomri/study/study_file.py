@@ -26,6 +26,7 @@ SECTIONS = {step.section: step for step in (*PER_SAMPLE, *PER_STUDY)}
 _SAMPLE_SECTIONS = tuple(step.section for step in PER_SAMPLE)
 _SAMPLE_KEYS = tuple(name for name in Sample.model_fields if name != "options")
 _EXAMPLE = "docs/study.md shows a whole study"
+_SAVED = "a saved study names no folder outside of it: copy it beside the study file, or give its place as study.folder"
 
 
 class _Head(BaseModel):
@@ -36,6 +37,7 @@ class _Head(BaseModel):
     name: str
     preset: Annotated[str, Choices(PRESET_NAMES)]
     simulated: bool = False
+    folder: str = "."
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Study:
         What was decided before the results were seen.
     multiverse : mapping, optional
         The section [multiverse]: choices that `histomri multiverse` varies.
+    home : Path, optional
+        The folder of the study file, which its relative paths start from.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Study:
     simulated: bool = False
     plan: Plan | None = None
     multiverse: Mapping[str, Any] | None = None
+    home: Path | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> "Study":
@@ -83,7 +88,7 @@ class Study:
     def of(cls, content: Any, path: Path) -> "Study":
         """Check the content of a study file, whose paths are relative to the folder of `path`; errors as `load`."""
         _report(_wrong_shapes(content), path)
-        study, errors = _validate(content, path.resolve().parent)
+        study, errors = _validate(content, _home(content, path))
         _report(errors, path)
         assert study is not None
         _report(contradictions(study), path)
@@ -92,18 +97,23 @@ class Study:
     def save(self, path: str | Path) -> Path:
         """Write the study as it will be run, every default spelled out, as JSON that `load` reads.
 
-        Paths are relative to the file where the system can, so that inputs and results can be moved together.
+        Paths start from the folder of the study file, whose place is the key `folder`, so that inputs and results can
+        be moved together. No folder outside of the study and its results is named: of a file there, its name is
+        written, and of a study that lies elsewhere than its results, no `folder`.
         """
         folder = Path(path).resolve().parent
+        home = self.home or folder
+        together = home.is_relative_to(folder) or folder.is_relative_to(home)
+        within = folder if home.is_relative_to(folder) else home
 
         def show(file: Path) -> str:
-            try:
-                return os.path.relpath(file, folder)
-            except ValueError:  # on another drive of Windows
-                return str(file)
+            inside = next((one for one in (file, file.resolve()) if one.is_relative_to(within)), None)
+            return file.name if inside is None else _way(home, inside)
 
         samples = [self.resolved(sample, show) for sample in self.samples]
         head: dict[str, Any] = {"study": {"name": self.name, "preset": self.preset, "simulated": self.simulated}}
+        if together and home != folder:
+            head["study"]["folder"] = _way(folder, home)
         head |= {"plan": self.plan.plain()} if self.plan is not None else {}
         head |= {"multiverse": self.multiverse} if self.multiverse is not None else {}
         return write_json(path, {**head, **self.resolved_options(show), "samples": samples})
@@ -159,7 +169,9 @@ def _report(errors: Iterator[str] | list[str], path: Path) -> None:
     """Raise one error for all that is wrong with a study file, if anything is."""
     texts = list(dict.fromkeys(errors))
     if texts:
-        raise StudyError(texts[0] if len(texts) == 1 else "\n  " + "\n  ".join(texts), path=path)
+        lost = path.suffix == ".json" and any("no such file" in text for text in texts)
+        hint = _SAVED if lost else None
+        raise StudyError(texts[0] if len(texts) == 1 else "\n  " + "\n  ".join(texts), path=path, hint=hint)
 
 
 def read_content(path: Path) -> Any:
@@ -202,6 +214,18 @@ def _misplaced(head: dict[str, Any]) -> Iterator[str]:
             yield "study." + unknown_key(name, tuple(_Head.model_fields))
 
 
+def _way(start: Path, end: Path) -> str:
+    """Return the path from one folder to another or to a file, both of one drive."""
+    shared = Path(os.path.commonpath([start, end]))
+    return Path(*[".."] * len(start.relative_to(shared).parts), end.relative_to(shared)).as_posix()
+
+
+def _home(content: dict[str, Any], path: Path) -> Path:
+    """Return the folder that relative paths start from: that of the study file, or what it names as `folder`."""
+    named = content["study"].get("folder", ".") if isinstance(content.get("study"), dict) else "."
+    return Path(os.path.normpath(path.resolve().parent / (named if isinstance(named, str) else ".")))
+
+
 def _validate(content: dict[str, Any], folder: Path) -> tuple[Study | None, list[str]]:
     """Return the study, None if it cannot be made, and everything that is wrong with it."""
     errors: list[str] = []
@@ -228,7 +252,7 @@ def _validate(content: dict[str, Any], folder: Path) -> tuple[Study | None, list
             samples.append((who, sample))
     group = {step.section: common[step.section] for step in PER_STUDY if step.section in common}
     own = tuple(each for _, each in samples)
-    more = (plan, content.get("multiverse"))
+    more = (plan, content.get("multiverse"), folder)
     study = Study(head.name, head.preset, own, group, head.simulated, *more) if head else None
     preset = study or Study("", PRESET_NAMES[0], ())
     found = [(who, list(dict.fromkeys(_option_errors(preset, sample)))) for who, sample in samples]

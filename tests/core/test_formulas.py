@@ -9,6 +9,8 @@ from histomri.analysis import ScoreOptions
 from histomri.core.formulas import as_plain_text, with_names, without_formulas
 from histomri.core.tables import read_table
 from histomri.pairing import PairedTable
+from histomri.registration.carry import write_table
+from histomri.simulation.write import write_csv
 from histomri.study.steps import score
 
 NAMES = ["=1+1", "+A1", "-A1", "@SUM(A1:A9)", "\tx", "a=b", "-", "-3", "+2.5e-3", "", None, "'=x"]
@@ -59,3 +61,14 @@ def test_scores_and_pairs_of_a_model_with_such_a_name(tmp_path, name, data):
             cells = {cell for row in csv.reader(file) for cell in row}
         assert name not in cells, path.name
         assert path.name != "pairs.csv" or as_plain_text(name) in cells
+
+
+@pytest.mark.parametrize("write", [write_table, write_csv])
+def test_tables_of_points_and_of_simulations(tmp_path, write):
+    write(tmp_path / "a.csv", pd.DataFrame({"label": ["=1+1", "tumour"], "x_mm": [-1.5, 2.0]}))
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["label", "x_mm"],
+            ["'=1+1", "-1.5"],
+            ["tumour", "2.0" if write is write_table else "2"],
+        ]

@@ -164,6 +164,25 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_results(toy, sample, tmp_
         assert results(out) == whole
 
 
+def test_the_record_names_no_folder_of_the_inputs_and_holds_after_a_move(toy, tmp_path):
+    home = tmp_path / "all" / "Smith_John"
+    home.mkdir(parents=True)
+    for name in ("cells.tsv", "dwi.nii.gz", "protocol.txt"):
+        (home / name).write_text(name)
+
+    def sample(folder):
+        cells, dwi, protocol = (folder / name for name in ("cells.tsv", "dwi.nii.gz", "protocol.txt"))
+        return Sample(id="m1", cells=[cells], dwi=dwi, protocol=protocol)
+
+    run(toy, sample(home), tmp_path / "all" / "out")
+    text = (tmp_path / "all" / "out" / "sub-m1" / "stages.json").read_text()
+    assert "Smith" not in text and "/cells.tsv" in text
+    (tmp_path / "all").rename(tmp_path / "moved")
+    assert run(toy, sample(tmp_path / "moved" / "Smith_John"), tmp_path / "moved" / "out").kept == NAMES
+    (tmp_path / "moved" / "Smith_John" / "dwi.nii.gz").write_text("changed")
+    assert run(toy, sample(tmp_path / "moved" / "Smith_John"), tmp_path / "moved" / "out").kept == NAMES[:2]
+
+
 def test_a_kill_while_results_take_their_places_leaves_nothing_of_other_options(toy, sample, tmp_path, monkeypatch):
     """The maps of two models are moved one by one; the kill comes after the first."""
     out, moved = tmp_path / "out", []

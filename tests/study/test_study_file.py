@@ -1,5 +1,6 @@
 """The study file: what is right is read, what is wrong is told in one message before anything runs."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -104,6 +105,36 @@ def test_a_saved_study_is_the_same_study_elsewhere(folder):
     saved = study.save(folder / "results" / "study.json")
     assert resolved(Study.load(saved)) == resolved(study)
     assert str(folder) not in saved.read_text(), "paths are relative, so that the folder can be moved"
+
+
+@pytest.mark.parametrize("results", ["Smith_John/study/results/first", "Smith_John", "Jones_Ann/results"])
+def test_a_saved_study_names_no_folder_outside_of_it_and_its_results(tmp_path, results):
+    """Results within the study, around it, and elsewhere: the paths lead to the same files, and name nobody."""
+    home, elsewhere = tmp_path / "Smith_John" / "study", tmp_path / "Miller_Eve" / "scans"
+    (home / "sub").mkdir(parents=True)
+    elsewhere.mkdir(parents=True)
+    for name in ("m1.tsv", "m1.nii.gz", "protocol.txt", "m2a.tsv", "m2b.tsv", "sub/m2.nii.gz", "m2_mask.nii.gz"):
+        (home / name).write_text("x")
+    study = Study.load(write(home, GOOD))
+    saved = study.save(tmp_path / results / "study_resolved.json")
+    text = saved.read_text()
+    assert not any(name in text for name in ("Smith", "Jones", tmp_path.name))
+    if results.startswith("Jones"):  # no way leads from there without names: it is copied beside the study file
+        (home / "study_resolved.json").write_text(text)
+        saved = home / "study_resolved.json"
+    again = Study.load(saved)
+    assert resolved(again) == resolved(study)
+    # Saved again, it stays the same file.
+    assert again.save(saved).read_text() == saved.read_text() == text
+    (elsewhere / "map.nii.gz").write_text("x")
+    outside = tmp_path / results / "outside.json"
+    scan = (elsewhere / "map.nii.gz").as_posix()
+    moved = Study.load(write(home, GOOD.replace('dwi = "m1.nii.gz"', f'dwi = "{scan}"')))
+    sample = json.loads(moved.save(outside).read_text())["samples"][0]
+    assert sample["dwi"] == "map.nii.gz" and "Miller" not in outside.read_text()
+    with pytest.raises(StudyError, match="no such file") as caught:
+        Study.load(outside)
+    assert "copy it beside the study file" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(

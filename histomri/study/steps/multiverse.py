@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib import rc_context
 
 from histomri.core.files import write_json, write_text
+from histomri.core.formulas import without_formulas
 from histomri.core.progress import Progress
 from histomri.core.provenance import software_version
 from histomri.report.figures.charts import STYLE
@@ -22,7 +23,7 @@ def run(options: MultiverseOptions, out: Path, progress: Progress | None = None)
     rows = found.summary.astype(object).where(found.summary.notna(), None).to_dict("records")
     content = {"GeneratedBy": software_version(), "specifications": found.number, "failed": found.failed}
     content |= {"choices": found.choices, "models": rows, "warnings": list(found.warnings)}
-    outputs = [write_text(out / "multiverse.csv", found.table.to_csv(index=False))]
+    outputs = [write_text(out / "multiverse.csv", without_formulas(found.table).to_csv(index=False))]
     outputs.append(write_json(out / "multiverse.json", content))
     with rc_context(STYLE):
         draw = partial(specification_curve, found.table, found.choices)
