@@ -11,8 +11,9 @@ from histomri.registration import Transform, read_landmarks
 
 RESIDUAL_FILES = ("residuals.csv", "residuals.json")
 STATISTICS = (
-    "correlations.csv", "correlation_matrix.csv", "correlations.json", "regression.csv", "regression_models.csv",
-    "regression.json", "agreement.csv", "bias_by_size.csv", "agreement.json", "comparisons.csv", "comparisons.json",
+    "correlations.csv", "correlation_matrix.csv", "correlations_errors.csv", "correlations.json", "regression.csv",
+    "regression_models.csv", "regression.json", "agreement.csv", "bias_by_size.csv", "agreement.json",
+    "comparisons.csv", "comparisons.json",
 )  # fmt: skip
 SAMPLES = [f"{group}{number}" for number in (1, 2) for group in ("control", "infiltrated", "necrotic")]
 VOXEL_MM = 0.386
