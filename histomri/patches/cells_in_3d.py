@@ -18,6 +18,7 @@ from histomri.patches.tissue import Extent, extent_of, points_inside
 
 _OFFSET = "nucleus_offset_um"  # distance between the centroids of the nucleus and of its cell
 _THICK_UM = 20.0
+FEW_ZONES = "the field holds too few zones for an interval"
 _NUMBERS = ("Value", "StatSE", "Syst", "Low95", "High95", "Upper")
 
 
@@ -98,6 +99,8 @@ def results_of(found: Stereology) -> dict[str, dict[str, Any]]:
     for name, one in found.estimates.items():
         entry = {"Value": one.value, "Units": one.unit, "StatSE": one.stat, "StatDF": one.freedom, "Syst": one.syst}
         entry |= {"Low95": one.low, "High95": one.high, "Upper": one.upper, "Reason": one.reason}
+        if name in found.settings.get("FewZones", ()):  # its blocks are too alike within, and its interval too narrow
+            entry |= {"Low95": None, "High95": None, "Reason": FEW_ZONES}
         results[name] = {key: as_plain(value) for key, value in entry.items()}
     return results
 

@@ -100,6 +100,8 @@ def _pooled(whole: Measured, part: BaseGeometry) -> dict[str, dict[str, Any]]:
         value, error = part_value(found, name, inside, float(part.area) / whole.area_um2)
         entry = {"Value": value, "StatSE": error, "Syst": value * one.syst / one.value}
         results[name] = entry | {"Low95": max(value - _Z95 * error, 0.0), "High95": value + _Z95 * error}
+        if name in whole.found.settings.get("FewZones", ()):
+            results[name] |= dict.fromkeys(("Low95", "High95"), _NAN)
     return results
 
 
