@@ -18,7 +18,7 @@ from histomri.core.errors import InputError
 ANALYSIS: Mapping[str, tuple[str, ...]] = {
     "at_bound": ("in", "out"),  # voxels with a parameter at its bound
     "average": ("mean", "median", "trimmed"),  # of the voxels of a sample
-    "registration": ("all", "good"),  # samples whose registration is in doubt
+    "registration": ("all", "good"),  # samples whose registration is not judged good
     "scores": ("pooled", "within"),  # TCS over all samples, or within groups
 }
 SPECIFICATION_COLUMNS = ("model", "strategy", "n", "TCS", "rank", "note")

@@ -17,7 +17,7 @@ _SEED = 20
 
 
 def difference_power(r1: float, r2: float, r12: float, n: int, *, alpha: float = 0.05) -> float:
-    """Return the chance that Williams' test tells r1 from r2, of two models with one histology, on n cases.
+    """Return the chance that Williams' test distinguishes r1 from r2, of two models with one histology, on n cases.
 
     `r12` is the correlation between the models; values are trivariate normal. Simulated, with a fixed seed.
 

@@ -14,7 +14,7 @@ from histomri.core.arrays import FloatArray
 from histomri.core.errors import InputError
 
 _EXPLAINED = 1e-10  # fraction of a map that is rounding
-_FEWEST = 3  # degrees of freedom, below which no map tells whether it is related to another
+_FEWEST = 3  # degrees of freedom, below which no map shows whether it is related to another
 _ROUGH = 3.0  # ratio of the roughness of two parts of a map from which one autocovariance does not describe both
 _PARTS = 8
 # Voxels missing within the outline, from which it is so ragged that terms of its edge leave part of a drop there: with
@@ -42,7 +42,7 @@ class PreparedMap:
     residual: FloatArray  # (N,), without what the distance to the edge explains, of length 1; zeros if nothing is left
     covariance: FloatArray  # autocovariance of the residual at lags that count
     row_sums: FloatArray
-    roughness: float  # ratio of the roughest quarter to the smoothest; NaN if it cannot be told
+    roughness: float  # ratio of the roughest quarter to the smoothest; NaN if it is not known
 
     @classmethod
     def of(cls, values: ArrayLike, grid: VoxelGrid, kind: Kind = "pearson") -> Self:
@@ -163,7 +163,7 @@ def spatial_correlation(
     SpatialCorrelation
         Undefined (NaN, with a note) for fewer than 3 voxels, a constant map, or maps so smooth, or so small, that fewer
         than 3 degrees of freedom are left, as with a trend from side to side: any two trends are correlated, and one
-        sample cannot tell whether the maps are related.
+        sample cannot show whether the maps are related.
     """
     first, second = np.asarray(x, dtype=float).ravel(), np.asarray(y, dtype=float).ravel()
     places = np.asarray(index)

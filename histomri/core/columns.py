@@ -22,7 +22,7 @@ MEASURES = ("vCS_mri_um", "F_mri", "CD_mri_mm3", "vCS_histo_um", "F_histo", "CD_
 # How good a fit is, not what the tissue is like: never averaged over voxels.
 FIT_QUALITY = ("BIC", "AIC", "logL", "cost", "exit", "at_bound")
 # How the names of columns of errors end, beside that of what they are the error of: vCS_histo_um_se. Of sampling, one
-# standard error; systematic, by what was told about a slide (thickness, shrinkage): it shifts all its rows alike.
+# standard error; systematic, by what was stated about a slide (thickness, shrinkage): it shifts all its rows alike.
 STAT, SYST = "_se", "_syst"
 _ERRORS = {STAT: "Standard error, by sampling, of", SYST: "Systematic error, common to all rows of a slide, of"}
 _WAYS = {"_median": "Median over voxels of", "_trimmed": "Mean over voxels, less the extreme tenths, of", **_ERRORS}

@@ -158,11 +158,11 @@ class FitOutputs(Displayed):
         before = scan.series.images.warnings + scan.level.warnings + (scan.first.warnings if scan.first else ())
         assumed = () if given else preset_warnings(self.run.preset, scan.series.acquisition)
         found = list_spoilt(scan.spoilt, scan.series.slices)
-        told: tuple[str, ...] = (f"spoilt, before any model: {found}",) if found else ()
-        told += (self.mean.words(),) if self.mean is not None and self.mean.suspect else ()
+        whole: tuple[str, ...] = (f"spoilt, before any model: {found}",) if found else ()
+        whole += (self.mean.words(),) if self.mean is not None and self.mean.suspect else ()
         own = (text for each in self.fits for text in each.result.warnings)
         regions = self.regions.warnings if self.regions is not None else ()
-        return (*before, *assumed, *self.left_out, *told, *own, *regions)
+        return (*before, *assumed, *self.left_out, *whole, *own, *regions)
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def _asked_radius(shape: tuple[int, ...], sizes: tuple[int, ...]) -> IntArray:
         problem = f"a patch of {name} voxels does not fit into an image of {' x '.join(map(str, shape[:3]))}"
         raise InputError(problem, hint="give a smaller --patch, such as 5x5 for single slices")
     if np.prod(sizes) < 9 or shape[3] < 5:
-        problem = f"a patch of {name} voxels and {shape[3]} volumes are too few to tell noise from signal"
+        problem = f"a patch of {name} voxels and {shape[3]} volumes are too few to separate noise from signal"
         raise InputError(problem, hint="give a --patch of more voxels, or --no-denoise")
     return np.array([size // 2 for size in sizes])
 

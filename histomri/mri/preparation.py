@@ -206,7 +206,7 @@ class _Work:
         self.done.append({"Step": "denoise", "Method": self.noise.method, **self.noise.details})
         size, count = int(np.prod([int(n) for n in self.noise.details["Patch"].split("x")])), len(self.acquisition)
         if self.noise.details["MedianSigma"] is None:
-            found = "no voxel shows noise that MP-PCA could tell from signal"
+            found = "no voxel shows noise that MP-PCA could separate from signal"
             self.warnings.append(f"denoise: {found}, so nothing was removed and the noise map is empty")
         if size < count:
             text = f"denoise: patches of {size} voxels and {count} volumes: sigma comes out some 10 % too small"

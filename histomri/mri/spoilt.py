@@ -134,8 +134,8 @@ class _Slice:
         z, _, expected = self._without(kept)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.nanmedian(self.measured / expected, axis=0)
-        told = [(c, float(np.median(z[:, c])), float(gain), float(ratio[c])) for c, gain in gains.items()]
-        return told if all(abs(each[3] - 1) > _LEAST_CHANGE for each in told) else []
+        spoilt = [(c, float(np.median(z[:, c])), float(gain), float(ratio[c])) for c, gain in gains.items()]
+        return spoilt if all(abs(each[3] - 1) > _LEAST_CHANGE for each in spoilt) else []
 
     def _without(self, kept: BoolArray) -> tuple[FloatArray, float, FloatArray]:
         """Return residuals in noise levels, the median χ², and what is expected, of what is kept."""

@@ -24,7 +24,7 @@ _NUMBERS = ("Value", "StatSE", "Syst", "Low95", "High95", "Upper")
 
 @dataclass(frozen=True)
 class VolumeSettings:
-    """What is told about a section to measure in three dimensions; see `stereology.measure`."""
+    """What is stated about a section to measure in three dimensions; see `stereology.measure`."""
 
     kind: OutlineKind
     thickness_um: float | None
@@ -52,7 +52,7 @@ class Measured:
 
 
 def volume_settings(options: PatchOptions) -> VolumeSettings | None:
-    """Return what options tell for maps in 3D; None if none are to be made."""
+    """Return what options state for maps in 3D; None if none are to be made."""
     if options.outline_kind is None:
         return None
     tolerances = Tolerances(

@@ -54,7 +54,7 @@ class Outlines:
 
 
 def recognise_outlines(cells: CellTable) -> Outlines:
-    """Return the kind of the outlines of a table, as far as it shows it beyond doubt.
+    """Return the kind of the outlines of a table, as far as it shows it clearly.
 
     Detections that are nuclei are of kind N; nuclei of which many have a rim of one width of kind R. A mask of cells
     that came with one of nuclei is of kind M if each cell has a nucleus, and E if many have none.

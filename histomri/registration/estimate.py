@@ -259,9 +259,9 @@ def _result(
     expected = expected_error(uncertainty, best.problem)
     first, agreement, deformation = best.candidate(), best.problem.agreement(best.mapping), deformation_facts(best)
     signs = {"stretch": best.stretch, "strain": best.strain, "error_px": expected.typical / best.problem.unit_mm}
-    doubts = [text for text in (which_way, which_slice, which_side, matcher.engine.objection(deformation)) if text]
+    objections = [text for text in (which_way, which_slice, which_side, matcher.engine.objection(deformation)) if text]
     at_bound = at_size_bound(best.pose, best.problem.scale)
-    verdict, reasons = judge(agreement, at_bound=at_bound, excluded=excluded, doubts=doubts, **signs)
+    verdict, reasons = judge(agreement, at_bound=at_bound, excluded=excluded, objections=objections, **signs)
     by_slice = sorted(slices, key=lambda match: match.slice or 0)
     agreements = [{"slice": each.slice, "agreement": each.score, "worth": each.adjusted_score} for each in by_slice]
     qc: dict[str, Any] = {"verdict": verdict, "reasons": reasons, "agreement": agreement, "gap": lead.whole}

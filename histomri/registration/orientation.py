@@ -1,4 +1,4 @@
-"""Whether the outlines tell which orientation is the right one, or leave open which of several it is.
+"""Whether the outlines show which orientation is the right one, or leave open which of several it is.
 
 Two orientations are compared where both were bent as well as they can be, over the same pixels. The lead of the best
 must also hold when any piece of 4 mm is left out: a single corner, torn or missing, must not decide.

@@ -131,7 +131,7 @@ class Registration(Transform):
 
 def judge(
     agreement: float, *, at_bound: bool, stretch: float = 0.0, strain: float = 0.0, excluded: float = 0.0,
-    error_px: float = 0.0, doubts: Sequence[str] = (),
+    error_px: float = 0.0, objections: Sequence[str] = (),
 ) -> tuple[Verdict, list[str]]:  # fmt: skip
     """Return the verdict and the reasons for anything but "good".
 
@@ -139,14 +139,14 @@ def judge(
     `stretch` is how much longer the section became along one direction than on
     average, as a logarithm, `strain` that and how much the area changed where it changed most, `excluded` by how much
     an orientation that the user excluded fits better, and `error_px` the error to be expected from how firmly the
-    outlines hold the section, in pixels of the MRI. `doubts` are further reasons, such as another orientation or slice
+    outlines hold the section, in pixels of the MRI. `objections` are further reasons, such as another orientation or slice
     that may be the right one.
     """
     reasons, cost = [], STRAIN_COST * strain
     if agreement - cost < GOOD_AGREEMENT:
         less = f", less {cost:.3f} for how much was stretched and deformed" if cost > 0.0005 else ""
         reasons.append(f"the outlines agree poorly ({agreement:.3f}{less}; good is {GOOD_AGREEMENT:.2f} or more)")
-    reasons += doubts
+    reasons += objections
     if error_px > LARGEST_ERROR_PX:
         loosely = f"an error of about {error_px:.2f} pixels is to be expected (good is {LARGEST_ERROR_PX:.2f} or less)"
         reasons.append(f"the outlines hold the section loosely: {loosely}; landmarks would hold it")

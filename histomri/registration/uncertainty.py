@@ -76,8 +76,8 @@ class Posterior:
         root = np.linalg.cholesky(self.covariance)
         basis = np.kron(self.grid.basis(points).toarray(), np.eye(2))
         _, strength, turned = np.linalg.svd(basis @ root, full_matrices=False)
-        told = np.cumsum(strength**2) / np.sum(strength**2)
-        return np.asarray(root @ turned[: int(np.searchsorted(told, _KEPT)) + 1].T)
+        explained = np.cumsum(strength**2) / np.sum(strength**2)
+        return np.asarray(root @ turned[: int(np.searchsorted(explained, _KEPT)) + 1].T)
 
 
 @dataclass(frozen=True, eq=False)

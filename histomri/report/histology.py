@@ -91,7 +91,7 @@ def histology_methods(run: Run) -> str:
 
 
 def not_known(run: Run) -> list[str]:
-    """Return what sections that were measured in 3D cannot tell, for the kinds of outlines of a run."""
+    """Return what sections that were measured in 3D cannot show, for the kinds of outlines of a run."""
     found = both_ways(run)
     kinds = {row["outlines"] for row in found["rows"]} if found is not None else set()
     texts = [(_RIMS, {"N", "R"}), (_DENSE, {"M", "E"}), (_NUCLEI, {"N", "R", "M"})]

@@ -77,7 +77,7 @@ def render(run: Run) -> str:
         "mark": MARK if planned_fits(run) is not None else "",
         "residuals": part(lambda: _residuals(run), "Residuals"),
         "both_ways": part(lambda: both_ways(run), "Histology as published and in 3D"),
-        "not_known": part(lambda: not_known(run), "What sections cannot tell"),
+        "not_known": part(lambda: not_known(run), "What sections cannot show"),
         "compared": part(lambda: _compared(run), "Samples compared"),
         "within": part(lambda: text.within_samples(run), "Correlations within the samples"),
         "matrix": part(lambda: _matrix(run), "Matrix of correlations"),

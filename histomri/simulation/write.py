@@ -41,7 +41,7 @@ like_mri = true                # patches of the size of the MRI voxels
 """
 _RIMS = """\
 outline_kind = "R"             # outlines are nuclei with a rim, as QuPath's cell detection draws them
-cell_fraction = 0.5            # share of the volume that is cells: stated, as nuclei do not tell it
+cell_fraction = 0.5            # share of the volume that is cells: stated, as nuclei do not show it
 size = "paper"                 # compared with MRI: sizes as published; "volume" for those of cells in 3D
 """
 _MASKS = """\

@@ -112,11 +112,11 @@ def _results(options: MultiverseOptions, study: Study, out: Path, progress: Prog
             _copied(options.results / f"sub-{sample.id}", folder / f"sub-{sample.id}")
     finished = [0]
 
-    def tell(sample: str, step: str, fraction: float) -> None:
+    def report(sample: str, step: str, fraction: float) -> None:
         finished[0] += fraction >= 1.0
         progress(min(1.0, finished[0] / (8.0 * len(study.samples))))
 
-    run_study(study, require_folder(folder), jobs=options.jobs, progress=tell)
+    run_study(study, require_folder(folder), jobs=options.jobs, progress=report)
     return folder
 
 
@@ -178,7 +178,7 @@ def _analysed(
     doubtful = [name for name, verdict in verdicts.items() if verdict not in (None, "good")]
     chosen = dict(analysis)
     if not doubtful:
-        chosen["registration"] = ("all",)  # nobody is in doubt: both would be one
+        chosen["registration"] = ("all",)  # all are judged good: both would be one
     try:
         voxels = pd.concat(tables, ignore_index=True) if tables else None
         return analyse_every_way(voxels, doubtful, chosen, whole=pd.concat(whole) if whole else None), said

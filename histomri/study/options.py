@@ -12,7 +12,7 @@ class MultiverseOptions(Options):
     """Score a study in every way it could have been analysed: a specification curve of TCS and rank.
 
     The section [multiverse] of the study file names the choices; without it shrinkage, correction of sections, cells
-    per patch, voxels at a bound, kind of average, registrations in doubt, and scores within groups are varied.
+    per patch, voxels at a bound, kind of average, registrations not judged good, and scores within groups are varied.
 
     Example: histomri multiverse study.toml --results results -o multiverse
     """

@@ -1,4 +1,4 @@
-"""What outlines are: recognised where a table shows it beyond doubt; another kind than it shows is refused."""
+"""What outlines are: recognised where a table shows it clearly; another kind than it shows is refused."""
 
 from dataclasses import replace
 

@@ -73,13 +73,13 @@ def test_two_populations_are_seen_and_counted(rng):
     assert found.chi2 > 3 and found.mixed and "two populations" in found.flags[0]
     assert found.density_um3(20_000 / depth) == pytest.approx(1, abs=0.03)
     assert found.mean_um == pytest.approx(size.mean(), rel=0.03)
-    assert 0 < found.doubt < 0.2  # a higher limit cuts the small population off, and is not taken
+    assert 0 < found.limit_effect < 0.2  # a higher limit cuts the small population off, and is not taken
 
 
 def test_unseen_thin_caps_are_noticed_and_cured(rng):
     area, field = draw(rng, 8, 0.2, 4.0, 25_000, thinnest_um=1.0)
     found = unfold_sizes(area, 4.0, LIMIT)
-    assert "raised" in found.flags[0] and found.limit_um2 > found.told_limit_um2 == LIMIT
+    assert "raised" in found.flags[0] and found.limit_um2 > found.stated_limit_um2 == LIMIT
     assert found.density_um3(field) == pytest.approx(1, abs=0.05)
 
 
@@ -122,7 +122,7 @@ def test_small_departures_do_not_call_large_samples_poor(rng):
 def test_without_a_limit_the_smallest_profile_is_taken(rng):
     area, field = draw(rng, 8, 0.2, 4.0, 8000)
     found = unfold_sizes(area, 4.0, None)
-    assert found.told_limit_um2 == area.min() and found.density_um3(field) == pytest.approx(1, abs=0.04)
+    assert found.stated_limit_um2 == area.min() and found.density_um3(field) == pytest.approx(1, abs=0.04)
 
 
 def test_impossible_profiles_are_refused_with_the_reason(rng):

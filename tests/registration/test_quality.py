@@ -37,7 +37,7 @@ def test_mutual_information_against_its_limits(rng):
     ("given", "verdict"),
     [
         ({"agreement": 0.8}, "good"),
-        ({"agreement": 0.8, "doubts": ["which of these 2 orientations is it?"]}, "check"),
+        ({"agreement": 0.8, "objections": ["which of these 2 orientations is it?"]}, "check"),
         ({"agreement": 0.8, "error_px": 0.8}, "check"),
         ({"agreement": 0.45}, "check"),
         ({"agreement": 0.3}, "failed"),

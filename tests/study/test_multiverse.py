@@ -20,7 +20,7 @@ SAMPLE = '[[samples]]\nid = "{}"\ncells = "c.tsv"\ndwi = "d.nii.gz"\nprotocol = 
 
 
 def write_results(study, folder, rng, shift=0.0):
-    """What the steps of the samples leave of pairs and verdicts; the registration of one is in doubt."""
+    """What the steps of the samples leave of pairs and verdicts; the registration of one is not judged good."""
     for place, sample in enumerate(study.samples):
         home = folder / f"sub-{sample.id}"
         home.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ class Estimate:
     freedom: int = 0  # of `stat`
     low: float = float("nan")  # 95 % interval by `stat` alone
     high: float = float("nan")
-    syst: float = float("nan")  # error by what was told about the section, and of the model
+    syst: float = float("nan")  # error by what was stated about the section, and of the model
     upper: float | None = None  # the other end, where masks leave only an interval from `value` to here
     reason: str | None = None  # why a number is missing
 
@@ -44,7 +44,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Stereology:
-    """What one section tells about cells in three dimensions.
+    """What one section shows of cells in three dimensions.
 
     `settings` holds all that a sidecar needs: kind, thickness, limit, shrinkage, assumed cell fraction, chi2, share of
     invisible balls, coverage.

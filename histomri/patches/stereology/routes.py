@@ -35,7 +35,7 @@ class Quantity:
 
     unit: str
     length_power: int  # of the linear stretch that undoes shrinkage
-    floor: float  # relative error of the model itself, where all that is told is right
+    floor: float  # relative error of the model itself, where all that is stated is right
 
 
 QUANTITIES: dict[str, Quantity] = {

@@ -1,4 +1,4 @@
-"""Errors by what is told about a section: each fact is changed by its tolerance, and everything is fitted again.
+"""Errors by what is stated about a section: each fact is changed by its tolerance, and everything is fitted again.
 
 They are common to all patches of a slide, so they stay out of the weights of patches.
 """
@@ -16,7 +16,7 @@ _MOST_PROFILES = 40_000  # for refits: differences need no more
 
 @dataclass(frozen=True)
 class Tolerances:
-    """How far off what is told may be."""
+    """How far off what is stated may be."""
 
     thickness_um: float = 0.8
     shrinkage: float = 0.04
@@ -60,10 +60,10 @@ def systematic_errors(
 
 def _floor(name: str, settings: Settings, found: Found) -> float:
     floor = 0.01 if name == "vCS" and settings.kind == "E" else QUANTITIES[name].floor
-    doubt = found.unfolded.doubt if name in ("nucleiNV", "cellNV") else 0.0
+    limit_effect = found.unfolded.limit_effect if name in ("nucleiNV", "cellNV") else 0.0
     if name in ("Dvol", "vCSvol") and settings.kind in ("N", "R"):
-        doubt = found.unfolded.doubt / 3.0
-    return float(np.hypot(floor, doubt))
+        limit_effect = found.unfolded.limit_effect / 3.0
+    return float(np.hypot(floor, limit_effect))
 
 
 def _changes(settings: Settings, tolerances: Tolerances) -> dict[str, list[Settings]]:
@@ -73,8 +73,8 @@ def _changes(settings: Settings, tolerances: Tolerances) -> dict[str, list[Setti
         others = {thickness + tolerances.thickness_um, max(thickness - tolerances.thickness_um, 0.0)} - {thickness}
         changes["thickness"] = [replace(settings, thickness_um=other) for other in sorted(others)]
     if tolerances.limit > 0 and settings.smallest_um2:
-        told = settings.smallest_um2
-        others = {told * (1.0 - tolerances.limit), told * (1.0 + tolerances.limit)}
+        limit = settings.smallest_um2
+        others = {limit * (1.0 - tolerances.limit), limit * (1.0 + tolerances.limit)}
         changes["limit"] = [replace(settings, smallest_um2=other) for other in sorted(others)]
     return changes
 

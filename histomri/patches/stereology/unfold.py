@@ -46,8 +46,10 @@ class Unfolded:
     chi2: float  # per degree of freedom; NaN where too few classes are filled
     invisible: float  # probability of a ball smaller than the smallest profile
     limit_um2: float  # smallest profile that was used
-    told_limit_um2: float  # smallest profile that the detector keeps
-    doubt: float = 0.0  # |ln| by which the density would change with a higher limit, where that did not cure the fit
+    stated_limit_um2: float  # smallest profile that the detector keeps
+    limit_effect: float = (
+        0.0  # |ln| by which the density would change with a higher limit, where that did not cure the fit
+    )
     flags: tuple[str, ...] = field(default=())
 
     @property
@@ -130,11 +132,11 @@ def unfold_sizes(
     area = np.asarray(area_um2, dtype=float)
     if not np.isfinite(area).all() or (area < 0).any():
         raise InputError("some areas of profiles are missing or negative", hint="drop these objects")
-    told = float(np.min(area[area > 0], initial=np.inf)) if smallest_um2 is None else float(smallest_um2)
-    found = _unfold_at(area, thickness_um, told, bin_um)
+    limit = float(np.min(area[area > 0], initial=np.inf)) if smallest_um2 is None else float(smallest_um2)
+    found = _unfold_at(area, thickness_um, limit, bin_um)
     if found.mixed:
         found = _raise_limit(area, found, bin_um)
-    return replace(found, told_limit_um2=told, flags=(*found.flags, *_doubts(found)))
+    return replace(found, stated_limit_um2=limit, flags=(*found.flags, *_objections(found)))
 
 
 def _unfold_at(area: FloatArray, thickness_um: float, limit_um2: float, bin_um: float) -> Unfolded:
@@ -242,10 +244,10 @@ def _raise_limit(area: FloatArray, found: Unfolded, bin_um: float) -> Unfolded:
             text = f"small profiles are missing: the limit was raised to {higher.limit_um2:.3g} µm²"
             return replace(higher, flags=(text,))
         off = max(off, abs(float(np.log(higher.density_um3(1.0) / found.density_um3(1.0)))))
-    return replace(found, doubt=off)
+    return replace(found, limit_effect=off)
 
 
-def _doubts(found: Unfolded) -> tuple[str, ...]:
+def _objections(found: Unfolded) -> tuple[str, ...]:
     said = []
     if found.misfit > _POOR_FIT:
         said.append(
