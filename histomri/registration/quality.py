@@ -139,8 +139,8 @@ def judge(
     `stretch` is how much longer the section became along one direction than on
     average, as a logarithm, `strain` that and how much the area changed where it changed most, `excluded` by how much
     an orientation that the user excluded fits better, and `error_px` the error to be expected from how firmly the
-    outlines hold the section, in pixels of the MRI. `objections` are further reasons, such as another orientation or slice
-    that may be the right one.
+    outlines hold the section, in pixels of the MRI. `objections` are further reasons, such as another
+    orientation or slice that may be the right one.
     """
     reasons, cost = [], STRAIN_COST * strain
     if agreement - cost < GOOD_AGREEMENT:

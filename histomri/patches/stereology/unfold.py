@@ -47,9 +47,7 @@ class Unfolded:
     invisible: float  # probability of a ball smaller than the smallest profile
     limit_um2: float  # smallest profile that was used
     stated_limit_um2: float  # smallest profile that the detector keeps
-    limit_effect: float = (
-        0.0  # |ln| by which the density would change with a higher limit, where that did not cure the fit
-    )
+    limit_effect: float = 0.0  # |ln| of how a higher limit would change the density, where it did not cure the fit
     flags: tuple[str, ...] = field(default=())
 
     @property
