@@ -172,7 +172,7 @@ def _cases(rows: MeasurementTable, options: CorrelateOptions) -> Findings:
     if matrices:
         frames["correlation_matrix.csv"] = (None, matrices)
     lines = _lines(everything, "correlations", "r", _ALONE)
-    if errors.shape[1]:
+    if errors.shape[1] and any(len(each) for each in true):
         frames["correlations_errors.csv"] = ("errors", true)
         lines += attenuation_lines(pd.concat(true, ignore_index=True), _SHOWN)
     warnings += [*_missing(everything), *_undefined(everything), *missing_errors(values, shared)]

@@ -9,7 +9,7 @@ from histomri.core.options import Choices, Flag, Number, Positive, Seed, Text, W
 from histomri.core.presets import PresetName, Strategy
 from histomri.fitting.bounds import BloodT2, parse_bound
 from histomri.fitting.models import MODEL_NAMES
-from histomri.mri.options import PROTOCOL, Protocol, TimedOptions, VolumesOptions
+from histomri.mri.options import PROTOCOL, ImagesOptions, Protocol, TimedOptions
 
 
 def _bound(text: str) -> str:
@@ -48,7 +48,7 @@ def check_roi(options: Any) -> None:
         raise ValueError("{roi_names} is given, and no {roi} whose labels have names")
 
 
-class FitOptions(VolumesOptions, TimedOptions):
+class FitOptions(ImagesOptions, TimedOptions):
     """Fit tissue models to diffusion images: cell size, intra-cellular fraction, cell density.
 
     Example: histomri fit dwi.nii.gz --protocol mouse-exvivo --mask mask.nii.gz --sigma 12 --model diff-in -o mri
@@ -176,7 +176,7 @@ class FitOptions(VolumesOptions, TimedOptions):
         return self
 
 
-class T2IvimOptions(VolumesOptions, TimedOptions):
+class T2IvimOptions(ImagesOptions, TimedOptions):
     """Fit blood and tissue to all volumes: S0, vascular fraction fV and tissue T2, which `fit` divides by.
 
     One echo time gives plain IVIM: S0, fV and the diffusivities, without T2.
@@ -201,7 +201,7 @@ class T2IvimOptions(VolumesOptions, TimedOptions):
         return self
 
 
-class DkiOptions(VolumesOptions):
+class DkiOptions(ImagesOptions):
     """Fit the apparent diffusion coefficient and the excess kurtosis, for which b is enough.
 
     Example: histomri dki dwi.nii.gz --protocol mouse-exvivo --mask mask.nii.gz -o mri

@@ -68,15 +68,6 @@ class ImagesOptions(ProtocolOptions):
     dwi: Path = argument("4D NIfTI of diffusion images.")
     protocol: Protocol = given(..., PROTOCOL)
     sub: Text | None = given(None, "Label of the sample, for the names of the files.")
-
-
-class SeriesOptions(ImagesOptions, TimedOptions):
-    """What a command on diffusion images is given, which depends on the times of the gradients too."""
-
-
-class VolumesOptions(ImagesOptions):
-    """What a command that fits diffusion images is given."""
-
     exclude_volumes: tuple[Annotated[Whole, Field(ge=0)], ...] = given(
         (), "Volumes to leave out, counted from 0.", metavar="12,15", commas=True
     )
@@ -87,7 +78,7 @@ def _patch(text: str) -> str:
     return text
 
 
-class PreprocessOptions(VolumesOptions, TimedOptions):
+class PreprocessOptions(ImagesOptions, TimedOptions):
     """Prepare raw diffusion images for fitting: denoise, unring, align, undistort, correct drift, mask, in this order.
 
     Example: histomri preprocess raw.nii.gz --protocol invivo-3t -o mri --no-unring

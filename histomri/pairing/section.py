@@ -116,12 +116,6 @@ def read_section(folder: Path, size: SizeName | None = None, *, errors: bool = F
     return Section(maps, [words for _, words in kept], chosen, meanings, settings)
 
 
-def read_histology(folder: Path, *, errors: bool = False) -> tuple[dict[str, Image], list[Entities]]:
-    """Return the maps of `read_section` by name, and the entities of the names of their files."""
-    section = read_section(folder, errors=errors)
-    return section.maps, section.names
-
-
 def _of_cells(paths: dict[str, Path], folder: Path) -> dict[str, Path]:
     """Return the maps in 3D with the cell size under the name vCS, and one density, that of cells if it is known."""
     found = dict(paths)

@@ -263,7 +263,7 @@ def _result(
     at_bound = at_size_bound(best.pose, best.problem.scale)
     verdict, reasons = judge(agreement, at_bound=at_bound, excluded=excluded, objections=objections, **signs)
     by_slice = sorted(slices, key=lambda match: match.slice or 0)
-    agreements = [{"slice": each.slice, "agreement": each.score, "worth": each.adjusted_score} for each in by_slice]
+    agreements = [{"slice": each.slice, "agreement": each.score, "adjusted": each.adjusted_score} for each in by_slice]
     qc: dict[str, Any] = {"verdict": verdict, "reasons": reasons, "agreement": agreement, "gap": lead.whole}
     qc |= {"gap_without_a_piece": lead.lowest, "open_orientations": sum(each.is_open for each in turned)}
     qc |= {"open_slices": sum(each.is_open for each in elsewhere), "missing_side": side}

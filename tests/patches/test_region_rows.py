@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from histomri.cells import CellMetadata, CellTable, Region, read_cells
 from histomri.core.errors import InputError
 from histomri.core.images import read_sidecar
-from histomri.pairing.section import read_histology
+from histomri.pairing.section import read_section
 from histomri.patches import (
     PatchGrid,
     PatchMaps,
@@ -180,7 +180,7 @@ def test_maps_of_classes_are_files_that_do_not_mix_with_the_others(rng, tmp_path
     sidecar = read_sidecar(tmp_path / "h" / "sub-m1_param-CD_label-CD3Pos_histomap.nii.gz")
     assert sidecar["CellClass"] == "CD3+"
     assert PatchMaps.load(tmp_path / "h").maps["nCells"].sum() == 600
-    assert len(read_histology(tmp_path / "h", errors=True)[0]) == 12  # of all cells
+    assert len(read_section(tmp_path / "h", errors=True).maps) == 12  # of all cells
     # The next maps here have nothing to do with those of classes.
     assert invoke(*words).exit_code == 0
     assert not list((tmp_path / "h").glob("*_label-*"))
