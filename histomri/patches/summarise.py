@@ -129,6 +129,24 @@ def summarise_patches(
     return PatchMaps(groups[0], groups[1], grid, parameters, warnings, groups[2])
 
 
+def unfold_sizes(
+    cells: CellTable, maps: PatchMaps, tissue: BaseGeometry | None, thickness_um: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return vCS of each patch by ``wicksell``, and its standard error, µm, on the grid of maps of the same cells."""
+    of, grid = maps.parameters, maps.grid
+    correction = choose_correction(of["Preset"], "wicksell", of["Shrinkage"], thickness_um)
+    fraction = maps.maps["tissueFraction"]
+    assigned = assign(cells, grid, fraction, extent_of(cells, tissue), of["Assignment"])
+    diameter, area = (cells.data[name].to_numpy()[assigned.cell] for name in ("diameter_um", "area_um2"))
+    moments = gather(assigned.patch, diameter, area, fraction.size, assigned.part)
+    sizes = corrected_sizes(moments, correction)
+    relative = size_errors(assigned.patch, diameter, moments, correction.estimate, seed=0)
+    error = sizes.vcs_error if relative is None else relative * sizes.vcs
+    unknown = np.isnan(maps.maps["nCells"].ravel()) | (moments.count < of["MinCells"])
+    vcs, error = (np.where(unknown, np.nan, values).reshape(grid.shape) for values in (sizes.vcs, error))
+    return vcs, error
+
+
 def whole_grid(cells: CellTable, *, thickness_um: float = 4.0, tissue: BaseGeometry | None = None) -> PatchGrid:
     """Return a grid of one patch around the tissue, region of interest or field: one number per slide."""
     low_x, low_y, high_x, high_y = extent_of(cells, tissue).bounds_um

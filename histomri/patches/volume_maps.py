@@ -29,7 +29,7 @@ from histomri.patches.cells_in_3d import (
 from histomri.patches.maps import SHARED, PatchMaps
 from histomri.patches.outlines import WORDS
 from histomri.patches.stereology import Stereology
-from histomri.patches.summarise import summarise_patches
+from histomri.patches.summarise import unfold_sizes
 
 _MEANINGS = {
     "vCS": "Volume-weighted cell size from outlines of cells, in three dimensions",
@@ -78,7 +78,7 @@ def add_volume_maps(
     for name in found.estimates:
         new.add(name)
     if found.kind == "E" and maps.grid.shape != (1, 1) and found.found is not None:
-        new.take_sizes(_unfolded(maps, cells, tissue, found))
+        new.take_sizes(*unfold_sizes(cells, maps, tissue, found.settings["Thickness_um"]))
     if settings.binucleate_share is not None:
         new.count_cells(settings.binucleate_share)
     size = _choose_size(settings.size, tuple(new.maps))
@@ -108,16 +108,6 @@ def _choose_size(asked: SizeName | None, names: tuple[str, ...]) -> dict[str, An
     return {"Size": "paper", "SizeWhy": "there is no size of cells in 3D without --cell-fraction"}
 
 
-def _unfolded(maps: PatchMaps, cells: CellTable, tissue: BaseGeometry | None, found: Stereology) -> PatchMaps:
-    """Return maps whose sizes are unfolded by moments patch by patch, which needs every profile, as kind E has them."""
-    of = maps.parameters
-    return summarise_patches(
-        cells, maps.grid, preset=of["Preset"], section="wicksell", shrinkage=of["Shrinkage"], tissue=tissue,
-        section_thickness_um=found.settings["Thickness_um"], min_cells=of["MinCells"],
-        min_tissue=of["MinTissueFraction"], assign_by=of["Assignment"],
-    )  # fmt: skip
-
-
 class _Volume:
     """The maps in three dimensions while they are put together, with the numbers of the whole for the sidecars."""
 
@@ -142,10 +132,10 @@ class _Volume:
         self._put(name, value, stat, one.syst / one.value)
         self.said += [flag for flag in flags if flag not in self.said]
 
-    def take_sizes(self, unfolded: PatchMaps) -> None:
-        """Add the cell size of patches, which was unfolded by moments."""
+    def take_sizes(self, vcs: FloatArray, error: FloatArray) -> None:
+        """Add the cell size of patches, which was unfolded by moments: that needs every profile, as kind E has them."""
         one = self.found["vCS"]
-        self._put("vCS", unfolded.maps["vCS"].ravel(), unfolded.errors["vCS"].ravel(), one.syst / one.value)
+        self._put("vCS", vcs.ravel(), error.ravel(), one.syst / one.value)
         self.said.append("vCS of patches is unfolded by moments (wicksell), that of the whole by its distribution")
 
     def count_cells(self, share: float) -> None:

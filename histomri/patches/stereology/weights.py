@@ -7,7 +7,7 @@ import numpy as np
 from histomri.core.arrays import FloatArray, IntArray
 
 from .kernel import diameter_of
-from .unfold import Unfolded, bend, class_probabilities
+from .unfold import MOVE, Unfolded, class_probabilities
 
 _TINY = 1e-280
 
@@ -69,20 +69,16 @@ def bent_influence(found: Unfolded, place: IntArray, powers: Mapping[int, float]
     not matter. A profile acts by its share in the histogram, and by its part in the lognormal from which the steps
     start. Posteriors would say too little: they hold to the pooled sizes.
     """
-    kernel, filled, step = found.kernel, np.flatnonzero(found.counts), 1e-4
+    middle, (same, more, (mu_up, mu_down, sigma_up, sigma_down)) = found.kernel.middle_um, found.moved_bends
 
-    def logarithm(counts: FloatArray, start: FloatArray) -> FloatArray:
-        p = bend(kernel, counts, start)
-        moments = (power * np.log(kernel.middle_um**order @ p) for order, power in powers.items())
-        return np.asarray(sum(moments))
+    def logarithm(p: FloatArray) -> FloatArray:
+        return np.asarray(sum(power * np.log(middle**order @ p) for order, power in powers.items()))
 
-    share = found.counts / found.counts.sum()
-    more = np.repeat((1.0 - step) * share[:, None], filled.size, axis=1)
-    more[filled, np.arange(filled.size)] += step
-    start = np.repeat(found.lognormal[:, None], filled.size, axis=1)
-    change = np.zeros(share.size)
-    change[filled] = (logarithm(more, start) - logarithm(share, found.lognormal)) / (step * found.counts.sum())
-    slope = _slope(found, lambda mu, sigma: float(logarithm(found.counts, class_probabilities(kernel, mu, sigma)[0])))
+    change = np.zeros(found.counts.size)
+    change[found.counts > 0] = (logarithm(more) - logarithm(same)) / (MOVE * found.counts.sum())
+    slope = np.array([logarithm(mu_up) - logarithm(mu_down), logarithm(sigma_up) - logarithm(sigma_down)]) / (
+        2.0 * MOVE
+    )
     return _of_profiles(change + slope @ _moved(found), place)
 
 
@@ -96,7 +92,7 @@ def _moved(found: Unfolded) -> FloatArray:
 
     To first order by the inverse of the information times the score.
     """
-    step, mu, sigma = 1e-4, found.mu, found.sigma
+    step, mu, sigma = MOVE, found.mu, found.sigma
     by_mu = _log_shown(found, mu + step, sigma) - _log_shown(found, mu - step, sigma)
     by_sigma = _log_shown(found, mu, sigma * np.exp(step)) - _log_shown(found, mu, sigma * np.exp(-step))
     score = np.stack([by_mu, by_sigma]) / (2.0 * step)
@@ -105,7 +101,7 @@ def _moved(found: Unfolded) -> FloatArray:
 
 def _slope(found: Unfolded, value: Callable[[float, float], float]) -> FloatArray:
     """Return the derivatives of a function of mu and sigma by mu and ln sigma, (2,)."""
-    step, mu, sigma = 1e-4, found.mu, found.sigma
+    step, mu, sigma = MOVE, found.mu, found.sigma
     by_mu = value(mu + step, sigma) - value(mu - step, sigma)
     by_sigma = value(mu, float(sigma * np.exp(step))) - value(mu, float(sigma * np.exp(-step)))
     return np.array([by_mu, by_sigma]) / (2.0 * step)
