@@ -16,7 +16,7 @@ from histomri.analysis.options import RegressOptions
 from histomri.analysis.patients import FEWEST_UNITS, patients_of, repeated
 from histomri.analysis.results import Findings, heading, labelled, missing_text, naming_part
 from histomri.analysis.sandwich import cluster_robust
-from histomri.analysis.systematic import common_error, errors_of, line, missing_errors
+from histomri.analysis.systematic import common_error, line, missing_errors, shared_errors
 from histomri.core.arrays import FloatArray, IntArray
 from histomri.core.columns import SYST
 from histomri.core.errors import InputError
@@ -231,7 +231,7 @@ def _in_units(table: pd.DataFrame, response: str, terms: list[str], robust: Any)
     values = values[np.isfinite(values.to_numpy()).all(axis=1)]
     numbers, powers = scaled(values.to_numpy())
     values = pd.DataFrame(numbers, values.index, names)
-    errors = errors_of(table.loc[values.index], names)
+    errors = shared_errors(table.loc[values.index], names)
     errors = errors.mul([0.5 ** float(powers[names.index(str(name))]) for name in errors], axis=1)
     spread, mean = values.std(ddof=1).to_numpy(), values.mean().to_numpy()
     # What turns the coefficients of z-scores, the constant first, into slopes and the intercept.

@@ -10,7 +10,7 @@ import pandas as pd
 
 from histomri.analysis.cases import as_cases
 from histomri.analysis.correlation import correlate
-from histomri.analysis.systematic import common_error, errors_of
+from histomri.analysis.systematic import common_error, shared_errors
 from histomri.core.arrays import FloatArray
 from histomri.core.columns import PAIRED
 from histomri.core.errors import InputError
@@ -91,7 +91,7 @@ def fidelity_error(table: pd.DataFrame) -> float:
     if not len(cases):
         return math.nan
     values = cases[list(PAIRED)].astype(float)
-    return float(common_error(lambda one: fidelity(one.to_numpy().T).mean(), values, errors_of(cases, PAIRED))[0])
+    return float(common_error(lambda one: fidelity(one.to_numpy().T).mean(), values, shared_errors(cases, PAIRED))[0])
 
 
 def complete_cases(table: pd.DataFrame) -> pd.Series:

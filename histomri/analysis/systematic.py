@@ -18,7 +18,7 @@ from histomri.core.columns import SYST
 LINE_COLUMNS = ("slope", "intercept", "slope_syst", "intercept_syst")
 
 
-def errors_of(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+def shared_errors(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     """Return the systematic errors of those of the columns that have any, under the names of these columns."""
     known = {name: f"{name}{SYST}" for name in names}
     return pd.DataFrame({name: table[own].astype(float) for name, own in known.items() if own in table}, table.index)
@@ -42,7 +42,7 @@ def common_error(
     values : DataFrame
         (N, M) numbers, none missing.
     errors : DataFrame
-        (N, up to M) systematic errors, in columns of the same names; see `errors_of`.
+        (N, up to M) systematic errors, in columns of the same names; see `shared_errors`.
 
     Returns
     -------

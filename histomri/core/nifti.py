@@ -1,5 +1,6 @@
 """NIfTI images through the door: a header that is possible, voxels read to the end of the file with its checksum."""
 
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,7 +127,8 @@ def read_voxels(image: Any, path: str | Path, dtype: DTypeLike = np.float32) -> 
         if not packed:
             return np.asarray(proxy, dtype=dtype)
         with Inflated(file) as stream:
-            raw = _read_array(stream, proxy, proxy.shape)
+            stream.skip(proxy.offset)
+            raw = _next_array(stream, proxy, proxy.shape)
             stream.finish()
     return np.asarray(_scaled(raw, proxy), dtype=dtype)
 
@@ -179,11 +181,6 @@ def _damaged(path: str | Path) -> Any:
     return reading(path, _WHAT, "copy it again", says)
 
 
-def _read_array(stream: Inflated, proxy: ArrayProxy, shape: tuple[int, ...]) -> NDArray[Any]:
-    stream.skip(proxy.offset)
-    return _next_array(stream, proxy, shape)
-
-
 def _next_array(stream: Inflated, proxy: ArrayProxy, shape: tuple[int, ...]) -> NDArray[Any]:
     raw = np.empty(_count(shape), dtype=proxy.dtype)
     stream.read_exactly(raw.view(np.uint8))
@@ -202,7 +199,4 @@ def _voxel_file(image: Any, path: Path) -> Path:
 
 def _count(shape: tuple[int, ...]) -> int:
     """Return the number of voxels, in whole numbers that do not overflow."""
-    count = 1
-    for length in shape:
-        count *= int(length)
-    return count
+    return math.prod(map(int, shape))
