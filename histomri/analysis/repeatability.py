@@ -121,6 +121,8 @@ def repeat_table(table: RepeatOptions | pd.DataFrame | str | Path, **choices: An
     rows = rows.noting(lambda: rows.text(options.subject, complete=True))
     names = list(options.measure) or [name for name in rows.measurements() if name != options.subject]
     values = rows.numbers(names)
+    of_visits = [name for name in names if not options.measure and _numbers_visits(values[name], rows.frame, options)]
+    values, names = values.drop(columns=of_visits), [name for name in names if name not in of_visits]
     found, lines = [], []
     for key, part in rows.parts():
         subjects, mine = part.text(options.subject), values.loc[part.frame.index]
@@ -136,6 +138,7 @@ def repeat_table(table: RepeatOptions | pd.DataFrame | str | Path, **choices: An
     everything = pd.concat(found, ignore_index=True)
     few = int(everything["n_subjects"].min())
     warnings = rows.quality_warnings(values)
+    warnings += [f"column '{name}' numbers the measurements of a subject, and was left out" for name in of_visits]
     if few < _CHECKED:
         warnings.append(
             f"{few} subjects: QIBA asks for {_CHECKED} before a repeatability is taken for known; see its interval"
@@ -143,6 +146,13 @@ def repeat_table(table: RepeatOptions | pd.DataFrame | str | Path, **choices: An
     settings = options.named("subject", "measure", "model", "strategy")
     frames = {"repeatability.csv": ("repeatability", [everything])}
     return Findings.joined("repeatability.json", frames, lines, warnings, options, settings, measures=names)
+
+
+def _numbers_visits(values: pd.Series, frame: pd.DataFrame, options: RepeatOptions) -> bool:
+    """Return whether a column counts the rows of each subject, model and strategy, from 0 or 1 on."""
+    keys = [frame[name] for name in (options.subject, "model", "strategy") if name in frame]
+    order = values.groupby(keys).rank(method="first")
+    return bool((values == order).all() or (values == order - 1).all())
 
 
 def _line(name: str, found: Repeatability) -> str:
